@@ -1,0 +1,135 @@
+"""Every error a user can meet.
+
+    OptrialError              what is wrong, in one line, and the way out
+    ├── StudyError            the study file or a command-line value is not valid
+    ├── DataError             a dataset is missing, damaged or malformed
+    │   └── DownloadError     no mirror delivered the published file
+    ├── StoreError            the store cannot be read or written
+    │   └── StoreBusyError    another process is writing to it
+    └── EngineError           this machine or engine cannot train the study
+
+A run that fails while training is not an error but a status of its record.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+__all__ = [
+    "DataError",
+    "DownloadError",
+    "EngineError",
+    "OptrialError",
+    "Problem",
+    "StoreBusyError",
+    "StoreError",
+    "StudyError",
+    "problems_of",
+    "suggest",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with an input.
+
+    Attributes:
+        path: where it is, as a user would write it: ``optimizers[2].lr``.
+        message: the value given, what is allowed and the way out, in one sentence.
+    """
+
+    path: str
+    message: str
+
+    def under(self, path: str) -> Problem:
+        """Return the same problem seen from a parent at `path`."""
+        separator = "" if not self.path or self.path.startswith("[") else "."
+        return replace(self, path=f"{path}{separator}{self.path}")
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class OptrialError(Exception):
+    """Base of every error that optrial raises on purpose."""
+
+
+class StudyError(OptrialError):
+    """A study is not valid; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: Iterable[Problem], source: str = "the study") -> None:
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        lines = [f"{source} has {count}:", *(f"  {problem}" for problem in self.problems)]
+        super().__init__("\n".join(lines))
+
+
+class DataError(OptrialError):
+    """A dataset is missing, damaged or malformed."""
+
+
+class DownloadError(DataError):
+    """No mirror delivered a file with the published checksum."""
+
+
+class StoreError(OptrialError):
+    """The store cannot be read or written."""
+
+
+class StoreBusyError(StoreError):
+    """Another process is training into the same store."""
+
+
+class EngineError(OptrialError):
+    """This machine or engine cannot train what the study asks for."""
+
+
+def suggest(name: object, allowed: Iterable[str]) -> str:
+    """Say what is allowed instead of `name`, nearest spelling first.
+
+    Returns one or two sentences that start with a capital: ``"Did you mean 'adam'? Allowed: ..."``.
+    """
+    choices = list(allowed)
+    near = difflib.get_close_matches(str(name).lower(), choices, n=1, cutoff=0.6)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{hint}Allowed: {', '.join(choices)}."
+
+
+class _ValidationError(Protocol):
+    """The part of `pydantic.ValidationError` that is read here."""
+
+    def errors(self) -> Sequence[Any]: ...
+
+
+def problems_of(error: _ValidationError, allowed: Iterable[str] = ()) -> list[Problem]:
+    """Translate a pydantic validation error into problems.
+
+    Args:
+        error: what pydantic raised.
+        allowed: the keys that exist, for "did you mean" where an unknown key was given.
+    """
+    return [_problem(entry, list(allowed)) for entry in error.errors()]
+
+
+def _problem(entry: Mapping[str, Any], allowed: list[str]) -> Problem:
+    path = key_path(entry["loc"])
+    given = entry.get("input")
+    match entry["type"]:
+        case "extra_forbidden":
+            message = f"unknown key. {suggest(entry['loc'][-1], allowed)}"
+        case "missing":
+            message = "is required and missing."
+        case _:
+            message = f"{given!r}: {entry['msg'].removeprefix('Value error, ').rstrip('.')}."
+    return Problem(path, message)
+
+
+def key_path(parts: Iterable[str | int]) -> str:
+    """Write the parts of a location as a user would: ``("a", 2, "b")`` is ``a[2].b``."""
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".")
