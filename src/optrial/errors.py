@@ -14,6 +14,7 @@ A run that fails while training is not an error but a status of its record.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "StudyError",
+    "key_path",
+    "problem_of",
     "problems_of",
     "suggest",
 ]
@@ -111,20 +114,29 @@ def problems_of(error: _ValidationError, allowed: Iterable[str] = ()) -> list[Pr
         error: what pydantic raised.
         allowed: the keys that exist, for "did you mean" where an unknown key was given.
     """
-    return [_problem(entry, list(allowed)) for entry in error.errors()]
+    keys = list(allowed)
+    return [problem_of(entry, keys) for entry in error.errors()]
 
 
-def _problem(entry: Mapping[str, Any], allowed: list[str]) -> Problem:
-    path = key_path(entry["loc"])
+def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem:
+    """Translate one entry of `pydantic.ValidationError.errors()`; see `problems_of`."""
     given = entry.get("input")
     match entry["type"]:
         case "extra_forbidden":
             message = f"unknown key. {suggest(entry['loc'][-1], allowed)}"
         case "missing":
             message = "is required and missing."
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
+            message = f"{given!r} is not one of the choices. {suggest(given, choices)}"
+        case "model_type" | "dict_type":
+            message = f"{given!r}: must be a mapping of keys to values."
+        case "too_short":
+            message = "must not be empty."
         case _:
-            message = f"{given!r}: {entry['msg'].removeprefix('Value error, ').rstrip('.')}."
-    return Problem(path, message)
+            reason = entry["msg"].removeprefix("Value error, ").rstrip(".")
+            message = f"{given!r}: {reason.replace('Input should', 'must')}."
+    return Problem(key_path(entry["loc"]), message)
 
 
 def key_path(parts: Iterable[str | int]) -> str:

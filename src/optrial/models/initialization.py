@@ -1,0 +1,78 @@
+"""Initialisation schemes: how the weights of a new model are drawn.
+
+All draws come from torch's global generator, as `torch.nn` itself does it, so that a plain script
+that seeds, builds and initialises in this order gets the same weights.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+__all__ = ["INITIALIZATIONS", "Initialization", "initialize"]
+
+Scheme = Literal[
+    "torch_default",
+    "xavier_normal",
+    "xavier_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "normal",
+    "fan_in_normal",
+]
+
+INITIALIZATIONS: dict[Scheme, str] = {
+    "torch_default": "what torch.nn draws: uniform within 1/sqrt(n_in), for weights and biases",
+    "xavier_normal": "N(0, 2/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
+    "xavier_uniform": "uniform within sqrt(6/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
+    "kaiming_normal": "N(0, 2/n_in), zero bias (He et al. 2015, for ReLU)",
+    "kaiming_uniform": "uniform within sqrt(6/n_in), zero bias (He et al. 2015, for ReLU)",
+    "normal": "N(0, std^2), zero bias; std is required",
+    "fan_in_normal": "N(0, 1/n_in), that is standard deviation 1/sqrt(n_in), zero bias",
+}
+
+
+class Initialization(BaseModel):
+    """A scheme by name; `std` is the standard deviation for `normal` and goes with no other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Scheme = "torch_default"
+    std: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
+
+    def model_post_init(self, _: object) -> None:
+        """Refuse a `std` that would be ignored, and a `normal` without one."""
+        if (self.name == "normal") != (self.std is not None):
+            raise ValueError("std goes with the initialization 'normal', and only with it")
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, initialization: Initialization) -> None:
+    """Draw the weights of every linear layer anew, in the order the layers were registered."""
+    if initialization.name == "torch_default":
+        return
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            _draw(layer.weight, initialization)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _draw(weight: torch.Tensor, initialization: Initialization) -> None:
+    """Fill a weight of shape (n_out, n_in)."""
+    match initialization.name:
+        case "xavier_normal":
+            nn.init.xavier_normal_(weight)
+        case "xavier_uniform":
+            nn.init.xavier_uniform_(weight)
+        case "kaiming_normal":
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        case "kaiming_uniform":
+            nn.init.kaiming_uniform_(weight, nonlinearity="relu")
+        case "normal":
+            nn.init.normal_(weight, std=initialization.std or 0.0)
+        case "fan_in_normal":
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)

@@ -1,0 +1,73 @@
+"""The multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from torch import nn
+
+from optrial.models.initialization import Initialization
+
+__all__ = ["ACTIVATIONS", "MLPArguments", "mlp"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+Rate = Annotated[float, Field(strict=True, ge=0, lt=1)]
+
+
+def _initialization(given: Any) -> Any:
+    return {"name": given} if isinstance(given, str) else given
+
+
+class MLPArguments(BaseModel):
+    """Arguments of the multi-layer perceptron.
+
+    Attributes:
+        hidden: units of each hidden layer; empty for logistic regression.
+        activation: after each hidden layer.
+        dropout: probability with which a hidden unit's output is dropped.
+        input_dropout: probability with which an input is dropped.
+        bias: whether the linear layers have a bias.
+        initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: tuple[Annotated[int, Field(strict=True, ge=1)], ...] = (100,)
+    activation: Literal[
+        "relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "sigmoid", "identity"
+    ] = "relu"
+    dropout: Rate = 0.0
+    input_dropout: Rate = 0.0
+    bias: StrictBool = True
+    initialization: Annotated[Initialization, BeforeValidator(_initialization)] = Initialization()
+
+
+def mlp(arguments: MLPArguments, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Build an MLP that maps (batch, *input_shape) to (batch, classes) logits.
+
+    The layers are registered from input to output: flatten, input dropout, then for each hidden
+    layer linear, activation, dropout, and a last linear layer. Dropout of rate 0 is left out.
+    """
+    layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+    if arguments.input_dropout:
+        layers.append(nn.Dropout(arguments.input_dropout))
+    width = math.prod(input_shape)
+    for units in arguments.hidden:
+        layers += [nn.Linear(width, units, arguments.bias), ACTIVATIONS[arguments.activation]()]
+        if arguments.dropout:
+            layers.append(nn.Dropout(arguments.dropout))
+        width = units
+    layers.append(nn.Linear(width, classes, arguments.bias))
+    return nn.Sequential(*layers)
