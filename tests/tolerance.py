@@ -11,3 +11,9 @@ GRADIENT_FLOAT64 = 1e-11
 
 TRAJECTORY_FLOAT64 = 1e-9
 """Relative error between engines after a hundred float64 steps: rounding, amplified by training."""
+
+PRINTED_DIGITS = 1e-10
+"""Relative error of values that are rounded to twelve significant digits."""
+
+SAMPLING_SIGMAS = 4.5
+"""How many standard errors a sampled mean may lie from its expectation: one false alarm in 10^5."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import PlainValidator
+from pydantic import PlainSerializer, PlainValidator
 
-__all__ = ["Axis", "AxisField", "parse_axis"]
+__all__ = ["Axis", "AxisField", "parse_axis", "plain_values"]
 
 _SIGNIFICANT_DIGITS = 12
 """Spaced values are rounded to this, so that they print short and agree between platforms."""
@@ -50,7 +50,12 @@ def parse_axis(given: Any) -> Axis:
     return Axis(values)
 
 
-AxisField = Annotated[Axis, PlainValidator(parse_axis)]
+def plain_values(axis: Axis) -> Any:
+    """Return one value by itself and several as a list, as a study file would have them."""
+    return list(axis.values) if len(axis.values) > 1 else axis.values[0]
+
+
+AxisField = Annotated[Axis, PlainValidator(parse_axis), PlainSerializer(plain_values)]
 
 
 def _spaced(given: dict[Any, Any]) -> tuple[float, ...]:

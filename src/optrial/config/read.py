@@ -130,12 +130,23 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]
         try:
             return StudyFile.model_validate(remaining), problems
         except ValidationError as error:
-            # What was removed for being wrong is not missing.
-            fresh = [entry for entry in error.errors() if entry["loc"] not in removed]
+            entries = error.errors()
+            wrong = removed | {entry["loc"] for entry in entries}
+            # A value that is wrong inside, or was removed for being wrong, is not wrong twice.
+            fresh = [
+                entry
+                for entry in entries
+                if entry["loc"] not in removed
+                and not any(_is_inside(location, entry["loc"]) for location in wrong)
+            ]
             problems += [problem_of(entry, _keys_beside(entry["loc"])) for entry in fresh]
             removed |= {entry["loc"] for entry in fresh}
             if not fresh or not all(_remove(remaining, entry["loc"]) for entry in fresh):
                 return None, problems
+
+
+def _is_inside(location: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def _take_reserved(raw: dict[str, Any]) -> list[Problem]:

@@ -13,12 +13,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     StrictBool,
     StrictStr,
     model_validator,
 )
 
-from optrial.config.axis import Axis, AxisField, parse_axis
+from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
 
 __all__ = ["Component", "Evaluation", "OptimizerEntry", "ProblemEntry", "Span", "StudyFile"]
 
@@ -143,7 +145,9 @@ class StudyFile(_Frozen):
 
     name: StrictStr = Field(default="study", min_length=1)
     problem: ProblemEntry
-    batch_size: Annotated[Axis, BeforeValidator(_batch_sizes)] = Axis((128,))
+    batch_size: Annotated[Axis, PlainValidator(_batch_sizes), PlainSerializer(plain_values)] = Axis(
+        (128,)
+    )
     budget: Span
     evaluate: Evaluation = Evaluation()
     seeds: Annotated[

@@ -1,1 +1,5 @@
-"""To be written."""
+"""Draws what `optrial.analysis` returns; computes no statistics of its own."""
+
+from optrial.report.tables import plain_table, summary_note, summary_table
+
+__all__ = ["plain_table", "summary_note", "summary_table"]

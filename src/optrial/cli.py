@@ -1,0 +1,475 @@
+"""The command line: parses, calls, prints. Nothing else in optrial prints or exits.
+
+Standard output holds results only; progress, notes and errors go to standard error. Exit status:
+0 ok, 1 some runs failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from optrial.errors import DataError, OptrialError, Problem, StudyError, suggest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optrial.plan import Plan
+    from optrial.records import Record
+    from optrial.study import Study
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Controlled, randomised, paired trials of neural-network optimizers.",
+    epilog="Start with:  optrial run quickstart",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Fetch, verify or locate published datasets.")
+app.add_typer(data_app, name="data")
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+_FAILED_RUNS_SHOWN = 5
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Listing(StrEnum):
+    """What `optrial list` can list."""
+
+    RULES = "rules"
+    DATASETS = "datasets"
+    MODELS = "models"
+    RECIPES = "recipes"
+
+
+class Engine(StrEnum):
+    """Engines by name."""
+
+    AUTO = "auto"
+    REFERENCE = "reference"
+    NUMPY = "numpy"
+
+
+class Device(StrEnum):
+    """Devices by name."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """Floating-point types by name."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study file or a recipe.")]
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="DIR", help="A study's folder, its name, or a postgresql:// URL.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where downloaded data lies [default: OPTRIAL_DATA, else the user cache]."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: budget.epochs=2. Repeatable."),
+]
+EngineOption = Annotated[Engine | None, typer.Option(help="Which engine trains.")]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Floating-point type.")]
+SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds.")]
+
+
+def main() -> None:
+    """Run the command line; see the module for exit statuses."""
+    debug = "--debug" in sys.argv
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except OptrialError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _note("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    del debug  # read by main
+    if version:
+        from optrial import __version__
+
+        typer.echo(f"optrial {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder or postgresql:// URL [default: studies/NAME]."),
+    ] = None,
+    engine: EngineOption = None,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.AUTO,
+    precision: PrecisionOption = None,
+    seeds: SeedsOption = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Begin anew; what is there is kept under another name."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+) -> None:
+    """Train every run of a study that is not recorded yet, then show the summary."""
+    loaded = _load_study(study, engine, precision, seeds, settings)
+    location = out or str(loaded.default_folder)
+    from optrial.report.progress import DownloadBar, SweepBar
+
+    console = _stderr(quiet)
+    with SweepBar(console) as watcher:
+        results = loaded.run(
+            location,
+            device=device,
+            restart=restart,
+            data_dir=data_dir,
+            progress=DownloadBar(console),
+            watcher=watcher,
+        )
+    with results:
+        _show(results, quiet)
+        records = results.records
+    statuses = Counter(str(record.status) for record in records)
+    if not quiet:
+        _note_failures(records)
+        counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        _note(f"{len(records)} runs ({counted}) in {location}")
+    if watcher.interrupted:
+        _note(f"interrupted; to continue: optrial run {study} --out {location}")
+        sys.exit(INTERRUPTED)
+    if statuses["diverged"] or statuses["error"]:
+        sys.exit(FAILED)
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    engine: EngineOption = None,
+    precision: PrecisionOption = None,
+    seeds: SeedsOption = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what a study would run, and about how long it would take; train nothing."""
+    from optrial.plan import estimate
+    from optrial.report.progress import DownloadBar
+
+    loaded = _load_study(study, engine, precision, seeds, settings)
+    dataset = loaded.load_data(data_dir, DownloadBar(_stderr(quiet=False)))
+    made = loaded.plan(dataset)
+    cost = estimate(made.runs, dataset)
+    first = made.runs[0]
+    sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
+    _print_plan(made)
+    _print_pairs(
+        {
+            "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
+            f"{dataset.classes} classes",
+            "imports": dataset.name if ":" in dataset.name else "no code of the study's own",
+            "training": f"engine {first.engine}, {first.precision}, rng {first.rng}",
+            "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
+            "parameters": f"{cost.parameters:,} in the largest model",
+            "time": f"about {_duration(cost.seconds)} on this machine",
+            "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
+            "plan": f"{made.hash}: {len(made.runs)} runs, {len(made.stacks)} stacks",
+        }
+    )
+
+
+@app.command()
+def show(store: StoreArgument) -> None:
+    """Print the summary table of a study."""
+    with _load_results(store) as results:
+        _show(results, quiet=False)
+
+
+@app.command()
+def runs(
+    store: StoreArgument,
+    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Print one row a run: setting, seed, status and final metrics."""
+    from optrial.records import flat_rows, run_rows, write_csv, write_json
+
+    with _load_results(store) as results:
+        records = results.records
+    if format_ is Format.JSON:
+        write_json(run_rows(records), sys.stdout)
+    elif format_ is Format.CSV:
+        write_csv(flat_rows(records), sys.stdout)
+    else:
+        _print_runs(records)
+
+
+@app.command()
+def curves(
+    store: StoreArgument,
+    metric: Annotated[str, typer.Option(help="Which metric: train_loss, test_accuracy, ...")],
+    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.CSV,
+) -> None:
+    """Print one row a recorded value of a metric: run, step, epoch, value."""
+    from optrial.records import curve_rows, write_csv, write_json
+
+    with _load_results(store) as results:
+        rows = list(curve_rows(results.store, metric))
+    if format_ is Format.JSON:
+        write_json(rows, sys.stdout)
+    elif format_ is Format.CSV:
+        write_csv(rows, sys.stdout)
+    else:
+        _print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+
+
+@app.command(name="list")
+def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+    """List rules, datasets, models or recipes."""
+    columns, rows = _listing(what)
+    _print_table(columns, rows)
+
+
+@app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help="Name of a recipe; see: optrial list recipes.")],
+    out: Annotated[Path | None, typer.Option(help="Write it to this file instead.")] = None,
+) -> None:
+    """Print a shipped study, or copy it to a file to make it your own."""
+    from optrial.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise StudyError([Problem("", f"is not a recipe. {suggest(name, RECIPES)}")], name)
+    text = RECIPES[name].read_text(encoding="utf-8")
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StudyError([Problem("--out", f"{error.strerror}.")], str(out)) from error
+    _note(f"wrote {out}; run it with: optrial run {out}")
+
+
+@app.command()
+def explain(
+    rules: Annotated[list[str], typer.Argument(metavar="RULE...", help="One or more rules.")],
+) -> None:
+    """Explain update rules: equations, terms, hyperparameters, and how they differ."""
+    from optrial.rules import render_explanation
+
+    typer.echo(render_explanation(rules))
+
+
+@data_app.command()
+def fetch(name: str, data_dir: DataDir = None) -> None:
+    """Download a published dataset; replace damaged files."""
+    from optrial.data import data_directory
+    from optrial.data import fetch as fetch_dataset
+    from optrial.report.progress import DownloadBar
+
+    fetch_dataset(name, data_directory(data_dir), DownloadBar(_stderr(quiet=False)))
+    path(name, data_dir)
+
+
+@data_app.command()
+def verify(name: str, data_dir: DataDir = None) -> None:
+    """Check the files of a published dataset against their checksums."""
+    from optrial.data import FileStatus, data_directory
+    from optrial.data import verify as verify_dataset
+
+    statuses = verify_dataset(name, data_directory(data_dir))
+    _print_table(["file", "status"], [[file, status.value] for file, status in statuses.items()])
+    if any(status is not FileStatus.OK for status in statuses.values()):
+        raise DataError(f"{name} is not complete; to repair it: optrial data fetch {name}")
+
+
+@data_app.command()
+def path(name: str, data_dir: DataDir = None) -> None:
+    """Print where the files of a published dataset are, or would be."""
+    from optrial.data import data_directory, files
+
+    for file in files(name, data_directory(data_dir)):
+        typer.echo(file)
+
+
+def _load_study(
+    source: str,
+    engine: Engine | None,
+    precision: Precision | None,
+    seeds: int | None,
+    settings: Sequence[str] | None,
+) -> Study:
+    from optrial.study import Study
+
+    options: Mapping[str, Any] = {"engine": engine, "precision": precision, "seeds": seeds}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    return Study.from_file(source, [*(settings or []), *given])
+
+
+def _load_results(location: str) -> Any:
+    """Open the results at a folder or URL, or those of a study named so."""
+    from optrial.results import load
+
+    named = Path("studies", location)
+    is_name = "://" not in location and not Path(location).exists() and named.exists()
+    return load(named if is_name else location)
+
+
+def _show(results: Any, quiet: bool) -> None:
+    from optrial.report import summary_note, summary_table
+
+    summaries = results.settings()
+    _stdout().print(summary_table(results.study.get("name", ""), summaries))
+    if not quiet:
+        _note(summary_note(summaries))
+
+
+def _note_failures(records: Sequence[Record]) -> None:
+    failed = [record for record in records if record.reason]
+    for record in failed[:_FAILED_RUNS_SHOWN]:
+        label = f"{record.optimizer} {record.setting} seed={record.seed}"
+        _note(f"{record.status}: {label}: {record.reason}")
+    if len(failed) > _FAILED_RUNS_SHOWN:
+        _note(f"... and {len(failed) - _FAILED_RUNS_SHOWN} more; see: optrial runs")
+
+
+def _print_plan(made: Plan) -> None:
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for run_ in made.runs:
+        groups.setdefault((run_.optimizer, made.settings[run_.run_id]), []).append(run_)
+    number = {run_.run_id: n for n, group in enumerate(made.groups, 1) for run_ in group}
+    rows = [
+        [
+            optimizer,
+            setting,
+            group[0].rule,
+            len(group),
+            group[0].steps,
+            group[0].batch_size,
+            number[group[0].run_id],
+        ]
+        for (optimizer, setting), group in groups.items()
+    ]
+    columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size", "group"]
+    _print_table(columns, rows, made.study.name)
+
+
+def _print_runs(records: Sequence[Record]) -> None:
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    columns = ["run_id", "optimizer", "setting", "seed", "status", "step", *metrics, "reason"]
+    rows = []
+    for record in records:
+        values = [record.metrics.get(metric) for metric in metrics]
+        cells = [None if value is None else float(f"{value:.6g}") for value in values]
+        about = [record.run_id, record.optimizer, record.setting, record.seed, record.status]
+        rows.append([*about, record.step, *cells, record.reason])
+    _print_table(columns, rows)
+
+
+def _listing(what: Listing) -> tuple[list[str], list[list[object]]]:
+    match what:
+        case Listing.RULES:
+            from optrial.rules import RULES
+
+            columns = ["rule", "what it is", "hyperparameters (default)", "paper"]
+            return columns, [
+                [
+                    rule.name,
+                    rule.title,
+                    ", ".join(f"{h.name} ({h.default:g})" for h in rule.hyperparameters),
+                    rule.paper,
+                ]
+                for rule in RULES.values()
+            ]
+        case Listing.DATASETS:
+            from optrial.data import DATASETS
+
+            columns = ["dataset", "what it is", "download"]
+            return columns, [
+                [e.name, e.summary, f"{e.megabytes:g} MB" if e.megabytes else "none"]
+                for e in DATASETS.values()
+            ]
+        case Listing.MODELS:
+            from optrial.models import MODELS
+
+            return ["model", "what it is"], [[m.name, m.summary] for m in MODELS.values()]
+        case Listing.RECIPES:
+            from optrial.config import read_study
+            from optrial.recipes import RECIPES
+
+            notes = {name: read_study(file).get("notes", "") for name, file in RECIPES.items()}
+            return ["recipe", "what it does"], [[name, note] for name, note in notes.items()]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    from optrial.report import plain_table
+
+    _stdout().print(plain_table(columns, rows, title))
+
+
+def _print_pairs(pairs: Mapping[str, str]) -> None:
+    width = max(map(len, pairs))
+    for key, value in pairs.items():
+        typer.echo(f"{key:>{width}}  {value}")
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    # Without a terminal there is no width to keep: nothing is cut or folded.
+    return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+
+
+def _stderr(quiet: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(f"error: {text}", err=True)
+    sys.exit(BAD_INPUT)

@@ -1,0 +1,43 @@
+"""Where and with what a run was trained: versions, machine, source revision."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+__all__ = ["provenance"]
+
+_PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Return what a later reader needs to judge or repeat a run on this machine.
+
+    The git commit is that of the current folder, None where it is not in a repository.
+    """
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "host": platform.node(),
+        "threads": torch.get_num_threads(),
+        "git_commit": commit,
+        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,81 @@
+"""What determines the numbers of one run, and its content-hash id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+__all__ = ["RunSpec"]
+
+_FORMAT = 1
+"""Raised when the same fields come to mean other numbers, so that old ids are not reused."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training: problem x optimizer x hyperparameter values x seed, everything resolved.
+
+    Attributes:
+        optimizer: name of the entry in the study.
+        rule: name of the update rule.
+        hyperparameters: every hyperparameter of the rule, by name.
+        weight_decay: coefficient, 0 for none.
+        decay: "l2" adds ``weight_decay * parameter`` to the gradient; "decoupled" shrinks the
+            parameter by ``lr * weight_decay`` instead.
+        seed: of initial weights, batch order and dropout masks.
+        dataset: name of the dataset.
+        dataset_arguments: its arguments after defaults.
+        dataset_sha256: of the arrays that are trained on.
+        model: kind of the model.
+        model_arguments: its arguments after defaults.
+        loss: name of the loss.
+        batch_size: samples a step; the last batch of an epoch may be smaller.
+        steps: number of training steps.
+        steps_per_epoch: steps in one pass over the training split.
+        evaluate_every: evaluate after each so many steps, and after the last.
+        evaluate_on: the splits that are evaluated.
+        engine: which engine trains it.
+        precision: "float32" or "float64".
+        rng: "streams" (keyed by seed, shared by all engines) or "script" (one global generator).
+        sampling: "epoch" or "with_replacement".
+        shuffle: whether each epoch has an order of its own.
+        drop_last: whether a last, smaller batch of an epoch is left out.
+    """
+
+    optimizer: str
+    rule: str
+    hyperparameters: Mapping[str, float]
+    weight_decay: float
+    decay: str
+    seed: int
+    dataset: str
+    dataset_arguments: Mapping[str, Any]
+    dataset_sha256: str
+    model: str
+    model_arguments: Mapping[str, Any]
+    loss: str
+    batch_size: int
+    steps: int
+    steps_per_epoch: int
+    evaluate_every: int
+    evaluate_on: tuple[str, ...]
+    engine: str
+    precision: str
+    rng: str
+    sampling: str
+    shuffle: bool
+    drop_last: bool
+
+    @cached_property
+    def run_id(self) -> str:
+        """Twelve hexadecimal digits that change with anything that could change a number."""
+        text = json.dumps({"format": _FORMAT} | asdict(self), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values."""
+        return asdict(self)

@@ -1,0 +1,86 @@
+"""Tables for the terminal: they show what `optrial.analysis` returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from optrial.analysis import SettingSummary, Spread, selection_metric
+from optrial.records import Status
+
+__all__ = ["plain_table", "summary_note", "summary_table"]
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """Return a table of plain text; numbers and None are set to the right, None as a dash."""
+    rows = [list(row) for row in rows]
+    table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float | None) for row in rows)
+        table.add_column(escape(column), justify="right" if numeric and rows else "left")
+    for row in rows:
+        table.add_row(*("—" if value is None else escape(str(value)) for value in row))
+    return table
+
+
+def summary_table(name: str, summaries: Sequence[SettingSummary]) -> Table:
+    """Return one row a setting: runs, failures, and mean ± standard deviation of final metrics."""
+    recorded = dict.fromkeys(metric for summary in summaries for metric in summary.metrics)
+    metrics = _shown_metrics(recorded)
+    table = Table(title=escape(name), title_justify="left", header_style="bold")
+    table.add_column("optimizer")
+    table.add_column("setting")
+    table.add_column("runs", justify="right")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    previous = ""
+    for summary in summaries:
+        if previous not in ("", summary.optimizer):
+            table.add_section()
+        cells = [_cell(summary.metrics.get(metric)) for metric in metrics]
+        table.add_row(
+            escape(summary.optimizer) if summary.optimizer != previous else "",
+            escape(summary.setting) + (" *" if summary.best else ""),
+            _runs_cell(summary),
+            *cells,
+            style="bold" if summary.best else None,
+        )
+        previous = summary.optimizer
+    return table
+
+
+def summary_note(summaries: Sequence[SettingSummary]) -> str:
+    """Say how to read the summary table, and what it does not say."""
+    recorded = {metric for summary in summaries for metric in summary.metrics}
+    most = max((s.runs for s in summaries), default=0)
+    spread = "mean ± standard deviation over seeds" if most > 1 else "one seed: no spread is known"
+    lines = [f"Final values, {spread}. Differences are not tested here."]
+    if metric := selection_metric(recorded):
+        lines.append(f"* the optimizer's best setting by mean {metric}.")
+    elif len({s.setting for s in summaries}) > 1:
+        lines.append("No setting is marked best: the study evaluates on no validation split.")
+    return " ".join(lines)
+
+
+def _shown_metrics(recorded: Iterable[str]) -> list[str]:
+    """The training loss and every evaluated metric, accuracies before losses."""
+    names = list(recorded)
+    training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
+    evaluated = [m for m in names if not m.startswith("train_") or m.startswith("train_eval_")]
+    return training + sorted(evaluated, key=lambda m: not m.endswith("accuracy"))
+
+
+def _cell(spread: Spread | None) -> str:
+    if spread is None:
+        return "—"
+    mean = f"{spread.mean:.4f}" if 1e-3 < abs(spread.mean) < 1e4 else f"{spread.mean:.3g}"
+    return mean if math.isnan(spread.deviation) else f"{mean} ± {spread.deviation:.2g}"
+
+
+def _runs_cell(summary: SettingSummary) -> str:
+    """The number of runs, and what happened to those that are not done."""
+    others = [f"{n} {status}" for status, n in summary.statuses.items() if status != Status.DONE]
+    return ", ".join([str(summary.runs), *others])

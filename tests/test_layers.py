@@ -1,0 +1,118 @@
+"""Data flows one way: who may import whom, no cycles, and what must load without torch."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import optrial
+
+PACKAGE = Path(optrial.__file__).parent
+
+ALLOWED = {
+    "__init__": {"errors", "results", "study"},  # only for type checkers; at run time, lazily
+    "errors": set(),
+    "config": {"errors"},
+    "data": {"errors"},
+    "models": {"errors"},
+    "rules": {"errors"},
+    "plan": {"config", "data", "models", "rules", "errors"},
+    "records": {"errors"},
+    "engine": {"plan", "data", "models", "rules", "records", "errors"},
+    "sweep": {"plan", "engine", "records", "errors", "data"},
+    "analysis": {"records", "errors"},
+    "report": {"analysis", "records", "errors"},
+    "recipes": set(),
+    "results": {"analysis", "records", "errors"},
+    "study": {"config", "data", "plan", "sweep", "records", "results", "recipes", "errors"},
+    "cli": None,  # whatever it needs
+}
+WITHOUT_TORCH = ["config", "data", "records", "rules", "analysis", "report", "results", "cli"]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" and parts[:-1] else parts), path
+
+
+def unit_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Every module of optrial that is imported, and the import statement."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "optrial":
+            yield (node.module or "").removeprefix("optrial").removeprefix(".") or "__init__", node
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "optrial":
+                    yield alias.name.removeprefix("optrial").removeprefix(".") or "__init__", node
+
+
+SOURCES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
+
+
+def test_every_unit_is_in_the_table() -> None:
+    assert {unit_of(module) for module in SOURCES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_units_import_only_what_the_table_allows(module: str) -> None:
+    unit = unit_of(module)
+    allowed = ALLOWED[unit]
+    imported = {unit_of(target) for target, _ in imports_of(SOURCES[module])} - {unit}
+    assert allowed is None or imported <= allowed
+
+
+def test_no_module_is_in_a_cycle() -> None:
+    graph = {
+        module: {target for target, _ in imports_of(tree) if target in SOURCES and target != module}
+        for module, tree in SOURCES.items()
+        if module != "__init__"
+    }
+    # A package's `__init__` re-exports its modules, which must not import it back.
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if name not in ("cli", "__init__")])
+def test_optrial_is_imported_at_the_top(module: str) -> None:
+    functions = [
+        node for node in ast.walk(SOURCES[module]) if isinstance(node, ast.FunctionDef | ast.Lambda)
+    ]
+    inside = [target for function in functions for target, _ in imports_of(function)]
+    assert inside == []
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has loaded after `code`."""
+    script = f"import sys\n{code}\nprint(*{{m.partition('.')[0] for m in sys.modules}})"
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(answer.stdout.split())
+
+
+@pytest.mark.parametrize("unit", WITHOUT_TORCH)
+def test_unit_loads_without_torch(unit: str) -> None:
+    assert "torch" not in loaded_by(f"import optrial.{unit}")
+
+
+def test_import_and_help_are_light() -> None:
+    heavy = {"torch", "pandas", "numpy", "sklearn", "sqlalchemy", "pydantic"}
+    assert not heavy & loaded_by("import optrial")
+    run_help = (
+        "import contextlib, io\n"
+        "from optrial import cli\n"
+        "sys.argv = ['optrial', '--help']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    cli.main()"
+    )
+    assert not heavy & loaded_by(run_help)
