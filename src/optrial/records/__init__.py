@@ -1,1 +1,19 @@
-"""To be written."""
+"""Records of runs: what they hold, where they are stored, and how they are exported."""
+
+from optrial.records.export import curve_rows, flat_rows, run_rows, write_csv, write_json
+from optrial.records.record import Curve, PlannedRun, Record, Segment, Status
+from optrial.records.store import Store
+
+__all__ = [
+    "Curve",
+    "PlannedRun",
+    "Record",
+    "Segment",
+    "Status",
+    "Store",
+    "curve_rows",
+    "flat_rows",
+    "run_rows",
+    "write_csv",
+    "write_json",
+]

@@ -1,0 +1,198 @@
+"""Where a store lies: a study folder with an SQLite file, or a PostgreSQL server.
+
+The two differ in how they are reached, how one writer keeps others out, and how they fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from filelock import FileLock, Timeout
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from optrial.errors import StoreError
+
+__all__ = ["Database", "find_database"]
+
+LOCK_SPACE = 0x6F70_7472  # "optr": keeps optrial's advisory locks apart from other programs'
+
+BUSY_SECONDS = 30.0  # how long to wait for a writer within its transaction
+
+CONTINUE = "Nothing stored so far is lost: put this right and run again to continue."
+
+# What the databases say (in lower case), what it means, and the way out; the first that matches.
+EXPLANATIONS = [
+    ("disk is full", "the disk is full", CONTINUE),
+    ("no space left on device", "the disk is full", CONTINUE),
+    ("disk i/o error", "the disk could not be read or written (full, failing or gone)", CONTINUE),
+    ("readonly", "you may not write there", "Ask for permission or choose another folder."),
+    ("database is locked", "another program holds it", "Close that and run again to continue."),
+    ("not a database", "study.db is not a database", "Move it away or choose another folder."),
+    (
+        "image is malformed",
+        "study.db is damaged",
+        "Restore a copy, or move it away to start again.",
+    ),
+    ("unable to open", "study.db cannot be opened", "Check the permissions of the folder."),
+    ("connection refused", "no server answers there", "Check host and port, and start the server."),
+    ("unique constraint", "another process stored these steps first", "Stop it and run again."),
+]
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database that can be reached.
+
+    Attributes:
+        shown: its location for messages, without password.
+        engine: connections to it; the execution option ``writing`` starts a write transaction.
+        writer_lock: context manager that tells whether this process became the only writer. The
+            lock ends with its process, however that ends.
+    """
+
+    shown: str
+    engine: sql.Engine
+    writer_lock: Callable[[], AbstractContextManager[bool]]
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn every failure of the database into a `StoreError` of one line."""
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self.shown}: {_explain(error)}") from error
+        except (zlib.error, zipfile.BadZipFile, json.JSONDecodeError) as error:
+            raise StoreError(
+                f"{self.shown}: stored data are damaged ({error}). Restore a copy, or train into "
+                "another folder."
+            ) from error
+
+
+def _explain(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    said = (str(cause).strip() or type(cause).__name__).splitlines()[0].strip().rstrip(".")
+    for pattern, meaning, way_out in EXPLANATIONS:
+        if pattern in said.lower():
+            return f"{meaning} ({said}). {way_out}"
+    return f"{said}. {CONTINUE}"
+
+
+def find_database(location: str | Path, *, create: bool) -> Database:
+    """Return the database at a study folder or a ``postgresql://`` URL, not yet connected to.
+
+    Args:
+        location: folder or URL.
+        create: make the folder if it is missing.
+
+    Raises:
+        StoreError: if there is no such folder or URL, or the PostgreSQL driver is not installed.
+    """
+    scheme, separator, _ = str(location).partition("://")
+    if not separator:
+        return _folder(Path(location), create=create)
+    if scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return _server(str(location))
+    raise StoreError(
+        f"a store cannot lie at {scheme}://. Allowed: a folder, or postgresql://USER@HOST/DATABASE."
+    )
+
+
+def _folder(folder: Path, *, create: bool) -> Database:
+    file = folder / "study.db"
+    try:
+        if folder.is_file():
+            raise StoreError(f"'{folder}' is a file. Name the folder of a study.")
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not create and not file.exists():
+            raise StoreError(
+                f"no study is stored in '{folder}'. Check the path, or make one with: "
+                f"optrial run STUDY --out '{folder}'"
+            )
+    except OSError as error:
+        raise StoreError(
+            f"'{folder}' cannot be a study folder: {error.strerror}. Choose another folder."
+        ) from error
+    return Database(str(folder), _sqlite(file, create), partial(_file_lock, folder / "study.lock"))
+
+
+def _sqlite(file: Path, create: bool) -> sql.Engine:
+    """Return the engine of an SQLite file, in the journal mode that lets others read meanwhile."""
+    query = {"uri": "true", "mode": "rwc" if create else "rw"}
+    if not os.access(file.parent, os.W_OK) and not Path(f"{file}-wal").exists():
+        # Readers of a WAL database share memory through a file beside it. Where none can be made
+        # nobody writes either, so SQLite may take the file for immutable.
+        query = {"uri": "true", "mode": "ro", "immutable": "1"}
+    url = sql.URL.create("sqlite", database=file.absolute().as_uri(), query=query)
+    engine = sql.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @sql.event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # the driver would leave schema changes unprotected
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if create:
+            connection.execute("PRAGMA journal_mode = WAL")
+
+    @sql.event.listens_for(engine, "begin")
+    def begin(connection: sql.Connection) -> None:
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _file_lock(file: Path) -> Iterator[bool]:
+    lock = FileLock(file)
+    with suppress(Timeout):
+        lock.acquire(blocking=False)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def _server(location: str) -> Database:
+    try:
+        url = sql.make_url(location).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or "@" in (url.host or ""):  # and never show a part of a password
+        raise StoreError(
+            "the PostgreSQL URL cannot be read. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            ", in the password %40 for @, %3A for : and %2F for /."
+        )
+    try:
+        engine = sql.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    except ImportError as error:
+        raise StoreError(
+            f"PostgreSQL needs its driver ({error}). Install it: pip install 'optrial[postgresql]'"
+        ) from error
+    shown = sql.URL.create("postgresql", host=url.host, port=url.port, database=url.database)
+    return Database(shown.render_as_string(), engine, partial(_advisory_lock, engine))
+
+
+@contextmanager
+def _advisory_lock(engine: sql.Engine) -> Iterator[bool]:
+    """Hold a lock of the server on the schema, for as long as one connection lives."""
+    key: Any = (LOCK_SPACE, sql.func.hashtext(sql.func.current_schema()))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        locked = bool(connection.scalar(sql.select(sql.func.pg_try_advisory_lock(*key))))
+        try:
+            yield locked
+        finally:
+            if locked:
+                with suppress(DBAPIError):  # a lost connection has lost its lock too
+                    connection.execute(sql.select(sql.func.pg_advisory_unlock(*key)))

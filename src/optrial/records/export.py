@@ -1,0 +1,101 @@
+"""Records and curves as rows for other programs: JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, TextIO
+
+from optrial.errors import StoreError, suggest
+from optrial.records.encoding import strict
+from optrial.records.record import Record
+from optrial.records.store import Store
+
+__all__ = ["curve_rows", "flat_rows", "run_rows", "write_csv", "write_json"]
+
+COLUMNS = (
+    "run_id",
+    "optimizer",
+    "setting",
+    "rule",
+    "hyperparameters",
+    "seed",
+    "status",
+    "step",
+    "reason",
+    "metrics",
+)
+
+
+def run_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return one JSON-able object a run, its hyperparameters and final metrics nested."""
+    return [strict({name: getattr(record, name) for name in COLUMNS}) for record in records]
+
+
+def flat_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return one flat row a run: columns ``hyperparameters.lr``, ``metrics.test_accuracy``, ...
+
+    Every row has every column; None where a run has no such hyperparameter or value.
+    """
+    rows = [_flat(row) for row in run_rows(records)]
+    names = dict.fromkeys(chain.from_iterable(rows))
+    columns = sorted(names, key=lambda name: COLUMNS.index(name.partition(".")[0]))
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
+    """Yield one row a stored value of a metric, over the runs of the current plan in its order.
+
+    Columns: run_id, optimizer, setting, seed, step, epoch (step / steps per epoch) and value, which
+    may be infinite or NaN.
+
+    Raises:
+        StoreError: if no curve of the metric is stored.
+    """
+    known = store.metrics()
+    if metric not in known:
+        raise StoreError(f"no curve of '{metric}' is stored. {suggest(metric, known)}")
+    records = {record.run_id: record for record in store.runs()}
+    for (run_id, _), curve in store.curves(metric, list(records)).items():
+        record = records[run_id]
+        for step, value in zip(curve.steps.tolist(), curve.values.tolist(), strict=True):
+            yield {
+                "run_id": run_id,
+                "optimizer": record.optimizer,
+                "setting": record.setting,
+                "seed": record.seed,
+                "step": step,
+                "epoch": step / record.steps_per_epoch,
+                "value": value,
+            }
+
+
+def write_json(rows: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
+    """Write rows as one JSON array; what is not finite is written as null."""
+    json.dump(strict(list(rows)), stream, indent=2, allow_nan=False, ensure_ascii=False)
+    stream.write("\n")
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
+    """Write rows that share their columns as CSV with a header; floats read back exactly.
+
+    None is an empty field. Without rows nothing is written, for the columns are unknown.
+    """
+    remaining = iter(rows)
+    first = next(remaining, None)
+    if first is not None:
+        writer = csv.DictWriter(stream, list(first), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(chain([first], remaining))

@@ -1,0 +1,132 @@
+"""What one run is, what it gained, and what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Curve", "PlannedRun", "Record", "Segment", "Status"]
+
+
+class Status(StrEnum):
+    """How far a run has come.
+
+    Only a run that is done has final metrics: a failure is a status, never a number.
+    """
+
+    PLANNED = "planned"
+    """Nothing of it has been trained yet."""
+    DONE = "done"
+    """It took every planned step with finite numbers."""
+    DIVERGED = "diverged"
+    """Its loss or its parameters stopped being finite; it was frozen at that step."""
+    ERROR = "error"
+    """It could not be trained; the reason says why."""
+    INTERRUPTED = "interrupted"
+    """It is under way, or was when its process ended; running the study again continues it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One metric over the steps of one run.
+
+    Attributes:
+        steps: (n,) int64, strictly increasing.
+        values: (n,) float64, any value: infinities and NaN are measurements too.
+
+    Raises:
+        ValueError: if the two differ in shape, are not vectors, or the steps do not increase.
+    """
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", np.asarray(self.steps, np.int64))
+        object.__setattr__(self, "values", np.asarray(self.values, np.float64))
+        if self.steps.ndim != 1 or self.steps.shape != self.values.shape:
+            raise ValueError(
+                f"a curve has as many steps as values, got shapes {self.steps.shape} "
+                f"and {self.values.shape}"
+            )
+        if (self.steps[1:] <= self.steps[:-1]).any():
+            raise ValueError(f"the steps of a curve increase, got {self.steps}")
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One run of the plan, before anything is known of its result.
+
+    Attributes:
+        run_id: content hash of `spec`.
+        optimizer: name of the study's entry.
+        setting: the values that vary, as in ``lr=0.1``.
+        rule: name of the update rule.
+        hyperparameters: every hyperparameter of the optimizer, JSON-able.
+        seed: seed of the run; runs of different optimizers with equal seeds are paired.
+        spec: everything that determines the run's numbers, JSON-able.
+        stack: id of the stack it is trained in.
+        steps: planned number of training steps.
+        steps_per_epoch: training steps in one epoch, at least 1.
+    """
+
+    run_id: str
+    optimizer: str
+    setting: str
+    rule: str
+    hyperparameters: Mapping[str, Any]
+    seed: int
+    spec: Mapping[str, Any]
+    stack: str
+    steps: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What one run gained since the last commit.
+
+    Attributes:
+        run_id: the run, already part of a saved plan.
+        step: training steps taken so far.
+        curves: the new part of every curve, by metric.
+        status: interrupted while the run is under way; done, diverged or error when it ended.
+        reason: why it diverged or failed, one line.
+        facts: JSON-able provenance and timings of the whole run so far (hashes, seconds, engine,
+            versions); they replace those of the commit before.
+    """
+
+    run_id: str
+    step: int
+    curves: Mapping[str, Curve]
+    status: Status
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(PlannedRun):
+    """One run as stored: its plan and its latest outcome.
+
+    Attributes:
+        status: how far it has come.
+        step: training steps taken so far.
+        reason: why it diverged or failed, else empty.
+        facts: provenance and timings, as given by the engine.
+        metrics: final value of every metric; None for every metric of a run that is not done, and
+            for a value that is not finite.
+    """
+
+    status: Status = Status.PLANNED
+    step: int = 0
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)

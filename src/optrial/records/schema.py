@@ -1,0 +1,109 @@
+"""The tables of a store, the same in SQLite and PostgreSQL.
+
+    plans 1--n plan_runs n--1 runs 1--n outcomes
+                                   1--n curves         checkpoints (by stack)
+
+Everything is appended and nothing edited: the plan with the highest id is the current one, the
+outcome with the highest id is the run's record. Only checkpoints, and who writes, are replaced.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+
+from optrial.records.encoding import StrictJSON
+
+__all__ = [
+    "VERSION",
+    "checkpoints",
+    "curves",
+    "meta",
+    "metadata",
+    "outcomes",
+    "plan_runs",
+    "plans",
+    "runs",
+]
+
+VERSION = 1
+"""Raised whenever a store written now could not be read by an older optrial."""
+
+metadata = sql.MetaData()
+
+meta = sql.Table(
+    "meta",
+    metadata,
+    sql.Column("key", sql.Text, primary_key=True),
+    sql.Column("value", sql.Text, nullable=False),
+)
+
+plans = sql.Table(
+    "plans",
+    metadata,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("hash", sql.Text, nullable=False),
+    sql.Column("study", StrictJSON, nullable=False),
+    sql.Column("saved_at", sql.DateTime, server_default=sql.func.now(), nullable=False),
+)
+
+runs = sql.Table(
+    "runs",
+    metadata,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("run_id", sql.Text, unique=True, nullable=False),
+    sql.Column("optimizer", sql.Text, nullable=False),
+    sql.Column("setting", sql.Text, nullable=False),
+    sql.Column("rule", sql.Text, nullable=False),
+    sql.Column("hyperparameters", StrictJSON, nullable=False),
+    sql.Column("seed", sql.BigInteger, nullable=False),
+    sql.Column("spec", StrictJSON, nullable=False),
+    sql.Column("stack", sql.Text, nullable=False),
+    sql.Column("steps", sql.BigInteger, nullable=False),
+    sql.Column("steps_per_epoch", sql.BigInteger, nullable=False),
+)
+
+plan_runs = sql.Table(
+    "plan_runs",
+    metadata,
+    sql.Column("plan_id", sql.ForeignKey(plans.c.id), primary_key=True),
+    sql.Column("run_id", sql.ForeignKey(runs.c.run_id), primary_key=True),
+    sql.Column("position", sql.Integer, nullable=False),
+)
+
+outcomes = sql.Table(
+    "outcomes",
+    metadata,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("run_id", sql.ForeignKey(runs.c.run_id), nullable=False),
+    sql.Column("status", sql.Text, nullable=False),
+    sql.Column("step", sql.BigInteger, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("facts", StrictJSON, nullable=False),
+    # {metric: [step, value]}, the end of every curve so far: records are listed, and overlapping
+    # chunks found, without reading a curve.
+    sql.Column("latest", StrictJSON, nullable=False),
+    sql.Column("saved_at", sql.DateTime, server_default=sql.func.now(), nullable=False),
+    sql.Index("outcomes_by_run", "run_id", "id"),
+)
+
+curves = sql.Table(
+    "curves",
+    metadata,
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("run_id", sql.ForeignKey(runs.c.run_id), nullable=False),
+    sql.Column("metric", sql.Text, nullable=False),
+    sql.Column("first_step", sql.BigInteger, nullable=False),
+    sql.Column("count", sql.BigInteger, nullable=False),
+    sql.Column("dtype", sql.Text, nullable=False),
+    sql.Column("steps_blob", sql.LargeBinary, nullable=False),
+    sql.Column("values_blob", sql.LargeBinary, nullable=False),
+    sql.UniqueConstraint("run_id", "metric", "first_step"),
+)
+
+checkpoints = sql.Table(
+    "checkpoints",
+    metadata,
+    sql.Column("stack", sql.Text, primary_key=True),
+    sql.Column("part", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("data", sql.LargeBinary, nullable=False),
+)

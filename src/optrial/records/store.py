@@ -1,0 +1,397 @@
+"""The store of a study: append, query, never edit."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import sqlalchemy as sql
+from numpy.typing import NDArray
+
+from optrial.errors import StoreBusyError, StoreError, suggest
+from optrial.records.database import Database, find_database
+from optrial.records.encoding import (
+    decode_checkpoint,
+    decode_curve,
+    encode_checkpoint,
+    encode_curve,
+    strict,
+)
+from optrial.records.record import Curve, PlannedRun, Record, Segment, Status
+from optrial.records.schema import (
+    VERSION,
+    checkpoints,
+    curves,
+    meta,
+    metadata,
+    outcomes,
+    plan_runs,
+    plans,
+)
+from optrial.records.schema import runs as all_runs
+
+__all__ = ["Store"]
+
+PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
+OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
+IDS_PER_QUERY = 10_000  # below the number of parameters that either database takes
+
+CURRENT_PLAN = sql.select(sql.func.max(plans.c.id)).correlate(None).scalar_subquery()
+LATEST_OUTCOME = (
+    sql.select(sql.func.max(outcomes.c.id))
+    .where(outcomes.c.run_id == all_runs.c.run_id)
+    .correlate(all_runs)
+    .scalar_subquery()
+)
+
+
+class Store:
+    """Records of one study, in a folder or on a PostgreSQL server.
+
+    One process writes, under `lock`; any number read meanwhile. Every method raises `StoreError`
+    where the database fails, in one line with the way out.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer = database.engine.execution_options(writing=True)
+
+    @classmethod
+    def open(cls, location: str | Path, *, create: bool = False) -> Store:
+        """Open the store of a study.
+
+        Args:
+            location: a study folder, whose store is ``FOLDER/study.db``, or a URL
+                ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``.
+            create: make the folder and an empty store if there is none.
+
+        Raises:
+            StoreError: if there is no store and none is to be made, if what is there is not a
+                store that this version reads, or if it cannot be reached.
+        """
+        store = cls(find_database(location, create=create))
+        with ExitStack() as on_failure:
+            on_failure.callback(store.close)
+            if create:
+                store._create()
+            store._check_version()
+            on_failure.pop_all()
+        return store
+
+    def _create(self) -> None:
+        with self._writing() as connection:
+            if not sql.inspect(connection).has_table("meta"):
+                metadata.create_all(connection, checkfirst=False)
+                connection.execute(meta.insert().values(key="version", value=str(VERSION)))
+
+    def _check_version(self) -> None:
+        with self._reading() as connection:
+            if not sql.inspect(connection).has_table("meta"):
+                raise StoreError(
+                    f"no study is stored in {self._database.shown}. Check the location, or make "
+                    "one with: optrial run STUDY --out LOCATION"
+                )
+            version = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "version"))
+        if version != str(VERSION):
+            raise StoreError(
+                f"{self._database.shown} holds a store of version {version}; this optrial reads "
+                f"version {VERSION}. Upgrade: pip install --upgrade optrial"
+            )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sql.Connection]:
+        with self._database.errors(), self._database.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        """One transaction: all of it is stored, or nothing."""
+        with self._database.errors(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer within the `with` block; a killed process leaves no lock behind.
+
+        Raises:
+            StoreBusyError: if another process is the writer; it is named.
+        """
+        with ExitStack() as held:
+            with self._database.errors():
+                if not held.enter_context(self._database.writer_lock()):
+                    raise StoreBusyError(
+                        f"{self._database.shown}: {self._writer_name()} is training into it. Wait "
+                        "until it is done, stop it, or train into another folder."
+                    )
+            with self._writing() as connection:
+                connection.execute(meta.delete().where(meta.c.key == "writer"))
+                name = f"process {os.getpid()} on {socket.gethostname()}"
+                connection.execute(meta.insert().values(key="writer", value=name))
+            yield
+
+    def _writer_name(self) -> str:
+        with self._reading() as connection:
+            name = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "writer"))
+        return name or "another process"
+
+    def save_plan(
+        self, plan_hash: str, study: Mapping[str, Any], runs: Sequence[PlannedRun]
+    ) -> None:
+        """Make this plan the current one, unless it is already.
+
+        Runs that are known keep what is stored of them, their stack included: the stacks of a
+        study are fixed when it first starts.
+
+        Args:
+            plan_hash: content hash of the plan.
+            study: the study after defaults, JSON-able.
+            runs: its runs, in the order in which they are to be listed.
+        """
+        run_ids = [run.run_id for run in runs]
+        with self._writing() as connection:
+            newest = connection.execute(sql.select(plans).order_by(plans.c.id.desc()).limit(1))
+            current = newest.one_or_none()
+            if current is not None and (
+                (current.hash, current.study) == (plan_hash, strict(study))
+                and _planned_ids(connection) == run_ids
+            ):
+                return
+            known = set(connection.scalars(sql.select(all_runs.c.run_id)))
+            added = [_columns(run) for run in runs if run.run_id not in known]
+            _insert(connection, all_runs, added)
+            plan = plans.insert().values(hash=plan_hash, study=study).returning(plans.c.id)
+            plan_id = connection.scalar(plan)
+            positions = [
+                {"plan_id": plan_id, "run_id": run_id, "position": position}
+                for position, run_id in enumerate(run_ids)
+            ]
+            _insert(connection, plan_runs, positions)
+
+    def study(self) -> dict[str, Any]:
+        """Return the study of the current plan; empty if no plan is saved yet."""
+        with self._reading() as connection:
+            study = sql.select(plans.c.study).where(plans.c.id == CURRENT_PLAN)
+            return connection.scalar(study) or {}
+
+    def plan_hash(self) -> str:
+        """Return the hash of the current plan; empty if no plan is saved yet."""
+        with self._reading() as connection:
+            return (
+                connection.scalar(sql.select(plans.c.hash).where(plans.c.id == CURRENT_PLAN)) or ""
+            )
+
+    def runs(self, *, everything: bool = False) -> list[Record]:
+        """Return the runs of the current plan, in its order.
+
+        Args:
+            everything: append the runs that only earlier plans had.
+        """
+        position = plan_runs.c.position
+        in_plan = sql.and_(
+            plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == CURRENT_PLAN
+        )
+        query = (
+            sql.select(all_runs, *(outcomes.c[name] for name in OUTCOME_COLUMNS))
+            .select_from(all_runs)
+            .outerjoin(plan_runs, in_plan)
+            .outerjoin(outcomes, outcomes.c.id == LATEST_OUTCOME)
+            .order_by(position.is_(None), position, all_runs.c.id)
+        )
+        if not everything:
+            query = query.where(position.is_not(None))
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        metrics = dict.fromkeys(metric for row in rows for metric in row["latest"] or {})
+        return [_record(row, list(metrics)) for row in rows]
+
+    def commit(
+        self,
+        segments: Sequence[Segment],
+        stack: str,
+        checkpoint: Mapping[str, NDArray[Any]] | None,
+    ) -> None:
+        """Append what the runs of a stack gained, and replace its checkpoint, in one transaction.
+
+        Args:
+            segments: what each run gained.
+            stack: the stack they belong to.
+            checkpoint: arrays from which its training continues; None deletes the one stored.
+
+        Raises:
+            StoreError: if a run is in no plan, or a step of a curve is already stored.
+        """
+        parts = [] if checkpoint is None else encode_checkpoint(checkpoint)
+        with self._writing() as connection:
+            latest = _latest_values(connection, [segment.run_id for segment in segments])
+            results, chunks = [], []
+            for segment in segments:
+                self._check_segment(segment, latest)
+                latest[segment.run_id] = latest[segment.run_id] | _ends(segment)
+                results.append(_outcome(segment, latest[segment.run_id]))
+                chunks += _chunks(segment)
+            _insert(connection, outcomes, results)
+            _insert(connection, curves, chunks)
+            connection.execute(checkpoints.delete().where(checkpoints.c.stack == stack))
+            numbered = [
+                {"stack": stack, "part": part, "data": data} for part, data in enumerate(parts)
+            ]
+            _insert(connection, checkpoints, numbered)
+
+    def _check_segment(self, segment: Segment, latest: Mapping[str, Any]) -> None:
+        """Refuse a segment that does not continue what is stored of a run of the plan."""
+        if segment.run_id not in latest:
+            raise StoreError(
+                f"{self._database.shown}: run '{segment.run_id}' is in no plan. Save the plan."
+            )
+        before = latest[segment.run_id]
+        for metric, curve in segment.curves.items():
+            if metric in before and len(curve) and curve.steps[0] <= before[metric][0]:
+                raise StoreError(
+                    f"{self._database.shown}: step {curve.steps[0]} of '{metric}' of run "
+                    f"'{segment.run_id}' is already stored, up to step {before[metric][0]}. "
+                    "Continue a run from its checkpoint."
+                )
+
+    def checkpoint(self, stack: str) -> dict[str, NDArray[Any]] | None:
+        """Return the arrays from which the training of a stack continues; None if there are none.
+
+        Nothing is unpickled.
+        """
+        query = sql.select(checkpoints.c.data).where(checkpoints.c.stack == stack)
+        with self._reading() as connection:
+            parts = connection.scalars(query.order_by(checkpoints.c.part)).all()
+            return decode_checkpoint(parts) if parts else None
+
+    def metrics(self) -> list[str]:
+        """Return the names of every metric of which a curve is stored, in alphabetical order."""
+        with self._reading() as connection:
+            return sorted(connection.scalars(sql.select(curves.c.metric).distinct()))
+
+    def curve(self, run_id: str, metric: str) -> Curve:
+        """Return one metric of one run; empty if the run left none of it.
+
+        Raises:
+            StoreError: if no run, or no metric of any run, has this name.
+        """
+        found = self.curves(metric, [run_id])
+        if found:
+            return found[run_id, metric]
+        if metric not in (known := self.metrics()):
+            raise StoreError(
+                f"{self._database.shown} holds no metric '{metric}'. {suggest(metric, known)}"
+            )
+        if run_id not in {run.run_id for run in self.runs(everything=True)}:
+            raise StoreError(
+                f"{self._database.shown} holds no run '{run_id}'. List them with: optrial runs"
+            )
+        return Curve(np.empty(0, np.int64), np.empty(0))
+
+    def curves(
+        self, metric: str | None = None, run_ids: Sequence[str] | None = None
+    ) -> dict[tuple[str, str], Curve]:
+        """Return the stored curves of many runs at once, by run id and metric.
+
+        Args:
+            metric: only this one; default all.
+            run_ids: only these runs, in this order; default the current plan's, in its order.
+        """
+        chunks = defaultdict(list)
+        query = sql.select(curves).order_by(curves.c.run_id, curves.c.metric, curves.c.first_step)
+        if metric is not None:
+            query = query.where(curves.c.metric == metric)
+        with self._reading() as connection:
+            wanted = _planned_ids(connection) if run_ids is None else list(run_ids)
+            for start in range(0, len(wanted), IDS_PER_QUERY):
+                some = curves.c.run_id.in_(wanted[start : start + IDS_PER_QUERY])
+                for row in connection.execute(query.where(some)):
+                    chunks[row.run_id, row.metric].append(row)
+            order = {run_id: position for position, run_id in enumerate(wanted)}
+            keys = sorted(chunks, key=lambda key: order[key[0]])
+            return {key: decode_curve(chunks[key]) for key in keys}
+
+
+def _columns(run: PlannedRun) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in PLAN_COLUMNS}
+
+
+def _insert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def _planned_ids(connection: sql.Connection) -> list[str]:
+    query = sql.select(plan_runs.c.run_id).where(plan_runs.c.plan_id == CURRENT_PLAN)
+    return list(connection.scalars(query.order_by(plan_runs.c.position)))
+
+
+def _latest_values(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the ends of every curve, ``{metric: [step, value]}``, of each run that is known."""
+    query = (
+        sql.select(all_runs.c.run_id, outcomes.c.latest)
+        .select_from(all_runs)
+        .outerjoin(outcomes, outcomes.c.id == LATEST_OUTCOME)
+        .where(all_runs.c.run_id.in_(run_ids))
+    )
+    return {row.run_id: row.latest or {} for row in connection.execute(query)}
+
+
+def _outcome(segment: Segment, latest: Mapping[str, Any]) -> dict[str, Any]:
+    # PostgreSQL refuses NUL and lone surrogates, which a message of foreign code may hold.
+    reason = segment.reason.replace("\0", " ").encode(errors="replace").decode()
+    return {
+        "run_id": segment.run_id,
+        "status": segment.status.value,
+        "step": segment.step,
+        "reason": " ".join(reason.split()),
+        "facts": segment.facts,
+        "latest": latest,
+    }
+
+
+def _ends(segment: Segment) -> dict[str, tuple[int, float]]:
+    return {
+        metric: (int(curve.steps[-1]), float(curve.values[-1]))
+        for metric, curve in segment.curves.items()
+        if len(curve)
+    }
+
+
+def _chunks(segment: Segment) -> list[dict[str, Any]]:
+    return [
+        {"run_id": segment.run_id, "metric": metric, **encode_curve(curve)}
+        for metric, curve in segment.curves.items()
+        if len(curve)
+    ]
+
+
+def _record(row: sql.RowMapping, metrics: Sequence[str]) -> Record:
+    plan = {name: row[name] for name in PLAN_COLUMNS}
+    if row["status"] is None:
+        return Record(**plan, metrics=dict.fromkeys(metrics))
+    status = Status(row["status"])
+    latest = row["latest"] if status is Status.DONE else {}
+    return Record(
+        **plan,
+        status=status,
+        step=row["step"],
+        reason=row["reason"],
+        facts=row["facts"],
+        metrics={metric: latest.get(metric, (0, None))[1] for metric in metrics},
+    )

@@ -1,0 +1,57 @@
+"""Stores in SQLite and PostgreSQL; a test with the fixture `location` runs on both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+
+from optrial.records import Store
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """URL of an empty schema of its own; it is also the name of every connection made with it."""
+    server = os.environ.get("OPTRIAL_TEST_POSTGRESQL")
+    if server is None:
+        pytest.skip("OPTRIAL_TEST_POSTGRESQL is not set: see scripts/postgresql")
+    name = f"optrial_{uuid.uuid4().hex}"
+    engine = sql.create_engine(sql.make_url(server).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(sql.text(f"create schema {name}"))
+    yield f"{server}?options=-csearch_path%3D{name}&application_name={name}"
+    with engine.begin() as connection:
+        connection.execute(sql.text(f"drop schema {name} cascade"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql")
+    return str(tmp_path / "study")
+
+
+@pytest.fixture
+def store(location: str) -> Iterator[Store]:
+    with Store.open(location, create=True) as store:
+        yield store
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a file system cannot be mounted here: {error}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import count
+
+import numpy as np
+import pytest
+import sqlalchemy as sql
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from optrial.errors import StoreError
+from optrial.records import Curve, PlannedRun, Status, Store
+from tests.records.samples import curve, planned, same_bits, segment
+
+
+def names(store: Store, **options) -> list[str]:
+    return [record.run_id for record in store.runs(**options)]
+
+
+def test_a_new_store_is_empty(store: Store) -> None:
+    assert (store.runs(), store.metrics(), store.curves()) == ([], [], {})
+    assert (store.study(), store.plan_hash(), store.checkpoint("stack")) == ({}, "", None)
+
+
+def test_a_planned_run_comes_back_as_it_was(store: Store, location: str) -> None:
+    run = planned("a", setting="lr=0.1, π", seed=2**40, hyperparameters={"b": [0.9, 1e-300]})
+    store.save_plan("hash", {"name": "study", "seeds": [1, 2]}, [run])
+    with Store.open(location) as again:
+        (record,) = again.runs()
+        assert (again.plan_hash(), again.study()) == ("hash", {"name": "study", "seeds": [1, 2]})
+    for field in fields(PlannedRun):
+        assert getattr(record, field.name) == getattr(run, field.name)
+    assert (record.status, record.step, record.reason) == (Status.PLANNED, 0, "")
+    assert (record.facts, record.metrics) == ({}, {})
+
+
+def test_runs_are_listed_in_the_order_of_the_current_plan(store: Store) -> None:
+    store.save_plan("one", {}, [planned("c"), planned("a"), planned("b")])
+    assert names(store) == ["c", "a", "b"]
+    store.save_plan("two", {"notes": "wider"}, [planned("d"), planned("b"), planned("a")])
+    assert names(store) == ["d", "b", "a"]
+    assert names(store, everything=True) == ["d", "b", "a", "c"]
+    assert (store.plan_hash(), store.study()) == ("two", {"notes": "wider"})
+    store.save_plan("one", {}, [planned("c"), planned("a"), planned("b")])
+    assert names(store, everything=True) == ["c", "a", "b", "d"]
+
+
+def test_saving_the_current_plan_again_changes_nothing(store: Store, location: str) -> None:
+    for _ in range(3):
+        store.save_plan("one", {"betas": (0.9, 0.999)}, [planned("a"), planned("b")])
+    assert names(store, everything=True) == ["a", "b"]
+    assert count_rows(store, "plans") == 1
+    assert count_rows(store, "plan_runs") == 2
+
+
+def count_rows(store: Store, table: str) -> int:
+    with store._reading() as connection:
+        return connection.scalar(sql.text(f"select count(*) from {table}"))
+
+
+def test_a_known_run_keeps_its_stack_and_results_in_a_new_plan(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a", stack="first")])
+    store.commit([segment("a", 1, curves={"loss": curve(1, [2.0])})], "first", {})
+    store.save_plan("two", {}, [planned("b", stack="second"), planned("a", stack="second")])
+    b, a = store.runs()
+    assert (a.stack, a.status, a.step) == ("first", Status.INTERRUPTED, 1)
+    assert (b.stack, b.status) == ("second", Status.PLANNED)
+
+
+def test_a_run_goes_on_over_commits_and_processes(store: Store, location: str) -> None:
+    store.save_plan("one", {}, [planned("a")])
+    part = {"loss": curve(1, [3.0, 2.0]), "accuracy": curve(2, [0.5])}
+    store.commit([segment("a", 2, curves=part)], "stack", {"weight": np.arange(3.0)})
+    with Store.open(location, create=True) as again:
+        (record,) = again.runs()
+        assert (record.status, record.step) == (Status.INTERRUPTED, 2)
+        assert record.metrics == {"loss": None, "accuracy": None}
+        np.testing.assert_array_equal(again.checkpoint("stack")["weight"], np.arange(3.0))
+        last = segment("a", 4, Status.DONE, curves={"loss": curve(3, [1.5, 1.0])})
+        again.commit([last], "stack", None)
+    (record,) = store.runs()
+    assert (record.status, record.step) == (Status.DONE, 4)
+    assert record.metrics == {"loss": 1.0, "accuracy": 0.5}
+    assert store.checkpoint("stack") is None
+    assert store.metrics() == ["accuracy", "loss"]
+    assert store.curve("a", "loss").steps.tolist() == [1, 2, 3, 4]
+    assert store.curve("a", "loss").values.tolist() == [3.0, 2.0, 1.5, 1.0]
+
+
+@pytest.mark.parametrize("status", [Status.DIVERGED, Status.ERROR, Status.INTERRUPTED])
+def test_a_run_that_is_not_done_has_no_number(store: Store, status: Status) -> None:
+    store.save_plan("one", {}, [planned("a"), planned("b"), planned("c")])
+    part = {"loss": curve(1, [2.0])}
+    failed = segment("a", 1, status, curves=part, reason="loss is NaN\nat step 1")
+    store.commit([failed, segment("b", 1, Status.DONE, curves=part)], "stack", None)
+    a, b, c = store.runs()
+    assert [run.metrics for run in (a, b, c)] == [{"loss": None}, {"loss": 2.0}, {"loss": None}]
+    assert (a.status, a.reason) == (status, "loss is NaN at step 1")
+
+
+def test_a_final_value_that_is_not_finite_is_no_number(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a")])
+    part = {"loss": curve(1, [2.0, np.nan]), "norm": curve(1, [np.inf])}
+    store.commit([segment("a", 2, Status.DONE, curves=part)], "stack", None)
+    assert store.runs()[0].metrics == {"loss": None, "norm": None}
+    assert np.isnan(store.curve("a", "loss").values[-1])
+    assert store.curve("a", "norm").values.tolist() == [np.inf]
+
+
+def test_the_latest_outcome_is_the_record_and_the_others_are_kept(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a")])
+    for step in range(1, 4):
+        facts = {"seconds": step / 2, "loss": float("nan"), "torch": "2"}
+        store.commit([segment("a", step, facts=facts)], "stack", None)
+    (record,) = store.runs()
+    assert (record.step, record.facts) == (3, {"seconds": 1.5, "loss": None, "torch": "2"})
+    assert count_rows(store, "outcomes") == 3
+
+
+def test_any_text_is_a_reason(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a")])
+    reason = "nul \0, surrogate \udc80, quote ' and π"
+    store.commit([segment("a", 1, Status.ERROR, reason=reason)], "stack", None)
+    assert store.runs()[0].reason == "nul , surrogate ?, quote ' and π"
+
+
+def test_a_checkpoint_is_replaced_and_deleted(store: Store, monkeypatch) -> None:
+    monkeypatch.setattr("optrial.records.encoding.PART_BYTES", 300)
+    for size in (100, 3):
+        store.commit([], "one", {"weight": np.full(size, 0.1), "step": np.array(size)})
+        store.commit([], "two", {})
+        back = store.checkpoint("one")
+        np.testing.assert_array_equal(back["weight"], np.full(size, 0.1))
+        assert (back["step"].shape, int(back["step"])) == ((), size)
+    store.commit([], "one", None)
+    assert (store.checkpoint("one"), store.checkpoint("two")) == (None, {})
+
+
+def test_steps_that_are_stored_are_not_stored_again(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a")])
+    store.commit([segment("a", 2, curves={"loss": curve(1, [3.0, 2.0])})], "stack", None)
+    for first in (1, 2):
+        with pytest.raises(StoreError, match=f"step {first} of 'loss' of run 'a' is already"):
+            store.commit([segment("a", 3, curves={"loss": curve(first, [9.0] * 3)})], "stack", None)
+    twice = [segment("a", 3, curves={"loss": curve(3, [1.0])})] * 2
+    with pytest.raises(StoreError, match="already stored"):
+        store.commit(twice, "stack", None)
+    assert store.curve("a", "loss").values.tolist() == [3.0, 2.0]
+    assert store.runs()[0].step == 2
+
+
+def test_the_database_itself_refuses_a_second_chunk(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a")])
+    store.commit([segment("a", 1, curves={"loss": curve(1, [3.0])})], "stack", None)
+    with store._writing() as connection:  # as if another writer had committed in between
+        connection.execute(sql.text("""update outcomes set latest = '{}'"""))
+    with pytest.raises(StoreError, match="another process stored these steps first"):
+        store.commit([segment("a", 1, curves={"loss": curve(1, [9.0])})], "stack", None)
+    assert store.curve("a", "loss").values.tolist() == [3.0]
+
+
+def test_a_run_of_no_plan_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="run 'a' is in no plan"):
+        store.commit([segment("a", 1)], "stack", None)
+
+
+@pytest.mark.parametrize("at", ["INTO outcomes", "INTO curves", "FROM checkpoints", "INTO checkp"])
+def test_a_commit_that_fails_midway_leaves_nothing(store: Store, at: str) -> None:
+    store.save_plan("one", {}, [planned("a"), planned("b")])
+
+    def commit(step: int, value: float) -> None:
+        part = {"loss": curve(step, [value])}
+        segments = [segment(name, step, curves=part) for name in "ab"]
+        store.commit(segments, "stack", {"step": np.array(step)})
+
+    def fail(connection, cursor, statement: str, *rest) -> None:
+        if at in statement:
+            raise KeyboardInterrupt
+
+    commit(1, 3.0)
+    sql.event.listen(sql.Engine, "before_cursor_execute", fail)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            commit(2, 2.0)
+    finally:
+        sql.event.remove(sql.Engine, "before_cursor_execute", fail)
+    assert [record.step for record in store.runs()] == [1, 1]
+    assert [len(found) for found in store.curves("loss").values()] == [1, 1]
+    assert store.checkpoint("stack")["step"] == 1
+    commit(2, 2.0)
+    assert [record.step for record in store.runs()] == [2, 2]
+
+
+def test_curves_are_chosen_by_metric_and_run(store: Store) -> None:
+    store.save_plan("old", {}, [planned("z")])
+    store.commit([segment("z", 1, curves={"loss": curve(1, [9.0])})], "stack", None)
+    store.save_plan("new", {}, [planned("b"), planned("a")])
+    for first in (1, 3):
+        part = {"loss": curve(first, [3.0, 2.0]), "accuracy": curve(first, [0.5])}
+        store.commit([segment(name, first, curves=part) for name in "ab"], "stack", None)
+    assert list(store.curves("loss")) == [("b", "loss"), ("a", "loss")]
+    assert set(store.curves()) == {(run, name) for run in "ab" for name in ("loss", "accuracy")}
+    assert list(store.curves("loss", ["a", "z"])) == [("a", "loss"), ("z", "loss")]
+    assert store.curves("loss", []) == {}
+    assert store.curves("loss")["b", "loss"].steps.tolist() == [1, 2, 3, 4]
+
+
+def test_curves_of_more_runs_than_one_query_takes(store: Store, monkeypatch) -> None:
+    monkeypatch.setattr("optrial.records.store.IDS_PER_QUERY", 3)
+    ids = [f"run{number}" for number in range(10)]
+    store.save_plan("one", {}, [planned(run_id) for run_id in ids])
+    part = {"loss": curve(1, [1.0])}
+    store.commit([segment(run_id, 1, curves=part) for run_id in ids], "stack", None)
+    assert [run_id for run_id, _ in store.curves("loss")] == ids
+
+
+def test_a_curve_that_does_not_exist(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a"), planned("b")])
+    store.commit([segment("a", 1, curves={"train_loss": curve(1, [9.0])})], "stack", None)
+    assert len(store.curve("b", "train_loss")) == 0
+    with pytest.raises(StoreError, match=r"no metric 'train_los'\. Did you mean 'train_loss'"):
+        store.curve("a", "train_los")
+    with pytest.raises(StoreError, match="no run 'nobody'"):
+        store.curve("nobody", "train_loss")
+
+
+FRESH = count()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hnp.arrays(np.uint64, st.integers(2, 30)), st.data())
+def test_any_values_survive_the_database(store: Store, bits: np.ndarray, data) -> None:
+    run_id = f"run{next(FRESH)}"
+    store.save_plan(run_id, {}, [planned(run_id)])
+    whole = Curve(np.arange(len(bits)) * 7, bits.view(np.float64))
+    cut = data.draw(st.integers(0, len(bits)))
+    for part in (slice(0, cut), slice(cut, None)):
+        piece = Curve(whole.steps[part], whole.values[part])
+        store.commit([segment(run_id, cut, curves={"loss": piece})], "stack", None)
+    back = store.curve(run_id, "loss")
+    assert same_bits(back.steps, whole.steps)
+    assert same_bits(back.values, whole.values)
