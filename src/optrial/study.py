@@ -125,12 +125,14 @@ class Study:
             StoreError: `out` cannot be written, or another process is writing to it.
         """
         location = str(out or self.default_folder)
+        if restart and "://" in location:
+            raise StoreError("--restart needs a folder; on a server, use another database.")
         # Find out that nothing can be stored there before data is loaded or anything is trained.
         Store.open(location, create=True).close()
         dataset = self.load_data(data_dir, progress)
         plan = self.plan(dataset)
         if restart:
-            set_aside(location)
+            _set_aside(Path(location))
         store = Store.open(location, create=True)
         try:
             sweep(
@@ -147,17 +149,14 @@ class Study:
         return Results(store)
 
 
-def set_aside(location: str) -> Path | None:
-    """Rename the database of a study folder, so that the study begins anew; None if there is none.
+def _set_aside(folder: Path) -> None:
+    """Rename the database of a study folder, so that the study begins anew.
 
     Raises:
-        StoreError: another process is training into it, or it is not in a folder.
+        StoreBusyError: another process is training into it.
     """
-    if "://" in location:
-        raise StoreError(f"{location}: a server's store is not set aside; use another database.")
-    with Store.open(location, create=True) as store, store.lock():
+    with Store.open(folder, create=True) as store, store.lock():
         pass  # nobody trains into it
-    folder, stamp = Path(location), time.strftime("%Y%m%d-%H%M%S")
-    for file in folder.glob("study.db*"):
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for file in folder.glob("study.db*"):  # SQLite may have left a journal beside it
         file.rename(folder / file.name.replace("study.db", f"study-{stamp}.db"))
-    return folder / f"study-{stamp}.db"

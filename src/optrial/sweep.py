@@ -6,12 +6,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
-
-import numpy as np
 
 from optrial.data import Dataset
 from optrial.engine import Learner, Training, learner_factory, provenance
@@ -114,7 +112,7 @@ class _Worker:
     def train(self, run: RunSpec, record: Record) -> None:
         """Train one run to its end, or until told to stop."""
         checkpoint = self.store.checkpoint(record.stack)
-        committed, committed_at = record.step, time.monotonic()
+        committed, facts, committed_at = record.step, record.facts, time.monotonic()
         try:
             training = Training(run, self.build(run))
             if checkpoint is not None:
@@ -123,28 +121,29 @@ class _Worker:
                 ended = status in _FINAL or self.stopped.is_set()
                 if ended or time.monotonic() - committed_at >= self.checkpoint_seconds:
                     checkpoint = None if status in _FINAL else training.checkpoint()
-                    self._commit(training.segment(), record.stack, checkpoint)
+                    segment = training.segment()
+                    facts = {**provenance(), **segment.facts}
+                    self.store.commit([replace(segment, facts=facts)], record.stack, checkpoint)
                     committed, committed_at = training.step, time.monotonic()
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
             status, reason = Status.ERROR, f"{type(error).__name__}: {error}"
             failed = Segment(
-                run_id=run.run_id, step=committed, curves={}, status=status, reason=reason
+                run_id=run.run_id,
+                step=committed,
+                curves={},
+                status=status,
+                reason=reason,
+                facts={**provenance(), **facts},
             )
-            self._commit(failed, record.stack, checkpoint)
+            self.store.commit([failed], record.stack, checkpoint)
         self.watcher.ended(status, run.steps - committed)
 
     def _keep_going(self, step: int) -> bool:
         del step
         self.watcher.stepped()
         return not self.stopped.is_set()
-
-    def _commit(
-        self, segment: Segment, stack: str, checkpoint: Mapping[str, np.ndarray] | None
-    ) -> None:
-        facts = {**provenance(), **segment.facts}
-        self.store.commit([replace(segment, facts=facts)], stack, checkpoint)
 
 
 def _planned(plan: Plan) -> list[PlannedRun]:

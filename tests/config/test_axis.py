@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,5 +57,5 @@ def test_log_points_have_one_ratio(first: float, ratio: float, points: int) -> N
     values = parse_axis({"log": [first, first * ratio], "points": points}).values
     step = ratio ** (1 / (points - 1))
     assert len(values) == points
-    for value, following in zip(values, values[1:], strict=False):
+    for value, following in itertools.pairwise(values):
         assert following / value == pytest.approx(step, rel=PRINTED_DIGITS)

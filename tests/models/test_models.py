@@ -139,23 +139,22 @@ def test_a_higher_rate_drops_what_a_lower_one_drops() -> None:
 
 def test_keyed_dropout_replaces_every_dropout_and_numbers_it() -> None:
     model = build(hidden=[50, 50], dropout=0.5, input_dropout=0.2)
-    key_dropout(model)
+    layers = key_dropout(model)
     assert not any(type(layer) is nn.Dropout for layer in model.modules())
     inputs = torch.ones(8, 1, 4, 4)
-    set_mask_key(model, seed=0, step=1)
+    set_mask_key(layers, seed=0, step=1)
     first = model(inputs)
     assert torch.equal(first, model(inputs))
-    set_mask_key(model, seed=0, step=2)
+    set_mask_key(layers, seed=0, step=2)
     assert not torch.equal(first, model(inputs))
     model.eval()
     assert torch.equal(model(inputs)[0], model(inputs)[1])
 
 
 def test_keyed_dropout_keeps_the_expectation() -> None:
-    layer = nn.Sequential(nn.Dropout(0.4))
-    key_dropout(layer)
-    set_mask_key(layer, 0, 1)
-    output = layer(torch.ones(200, 200))
+    model = nn.Sequential(nn.Dropout(0.4))
+    set_mask_key(key_dropout(model), 0, 1)
+    output = model(torch.ones(200, 200))
     assert set(output.unique().tolist()) == {0.0, torch.tensor(1 / 0.6).item()}
     assert output.mean().item() == pytest.approx(
         1, abs=SAMPLING_SIGMAS * math.sqrt(0.4 / 0.6) / 200

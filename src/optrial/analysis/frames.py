@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
-from optrial.records import Record, Store, curve_rows
+from optrial.errors import StoreError, suggest
+from optrial.records import Record, Store
 
 __all__ = ["curves_frame", "runs_frame"]
 
+_CURVE_TYPES = {
+    "metric": "str",
+    "run_id": "str",
+    "optimizer": "str",
+    "setting": "str",
+    "seed": "int64",
+    "step": "int64",
+    "epoch": "float64",
+    "value": "float64",
+}
 _COLUMNS = ["run_id", "optimizer", "setting", "rule", "seed", "status", "step", "reason"]
 
 
@@ -33,12 +44,27 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame
 
 
-def curves_frame(store: Store, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return one row a point: metric, run_id, optimizer, setting, seed, step, epoch, value."""
-    parts = [pd.DataFrame(list(curve_rows(store, metric))) for metric in metrics]
-    frames = [part.assign(metric=name) for name, part in zip(metrics, parts, strict=True)]
-    columns = ["metric", "run_id", "optimizer", "setting", "seed", "step", "epoch", "value"]
-    filled = [frame for frame in frames if len(frame)]
-    return (
-        pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)
-    )
+def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
+    """Return one row a point: metric, run_id, optimizer, setting, seed, step, epoch, value.
+
+    Raises:
+        StoreError: a metric of which nothing is stored.
+    """
+    records = {record.run_id: record for record in store.runs()}
+    recorded = store.metrics()
+    parts = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _CURVE_TYPES.items()})]
+    for metric in metrics:
+        if metric not in recorded:
+            raise StoreError(f"no curve of '{metric}' is stored. {suggest(metric, recorded)}")
+        for (run_id, _), curve in store.curves(metric, list(records)).items():
+            record = records[run_id]
+            points = pd.DataFrame(
+                {
+                    "step": curve.steps,
+                    "epoch": curve.steps / record.steps_per_epoch,
+                    "value": curve.values,
+                }
+            )
+            about = {name: getattr(record, name) for name in ("optimizer", "setting", "seed")}
+            parts.append(points.assign(metric=metric, run_id=run_id, **about))
+    return pd.concat(parts, ignore_index=True)[list(_CURVE_TYPES)].astype(_CURVE_TYPES)

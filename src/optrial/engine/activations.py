@@ -19,7 +19,7 @@ def _normal_cdf(x: np.ndarray) -> np.ndarray:
 
 
 def _normal_pdf(x: np.ndarray) -> np.ndarray:
-    return np.exp(-0.5 * x**2) / (2 * np.pi) ** 0.5
+    return np.asarray(np.exp(-0.5 * x**2) / (2 * np.pi) ** 0.5, x.dtype)
 
 
 ACTIVATIONS: Mapping[str, tuple[Function, Function]] = {

@@ -15,6 +15,7 @@ from torch import nn
 from optrial.data import Dataset
 from optrial.engine.activations import ACTIVATIONS
 from optrial.engine.hashing import arrays_sha256
+from optrial.engine.threads import threads_for
 from optrial.engine.training import Batch, batch_order
 from optrial.models import build_model, keep_mask, mask_key
 from optrial.plan import RunSpec
@@ -81,6 +82,7 @@ class Dropout:
     def __init__(self, rate: float, layer: int) -> None:
         self.rate = rate
         self.layer = layer
+        self._scale: Array = np.ones(())
 
     def forward(self, inputs: Array, key: int | None) -> Array:
         """Drop and rescale while training; pass on while evaluating."""
@@ -167,6 +169,7 @@ class NumpyLearner:
             seed=spec.seed,
         )
         self.network = Network(twin, spec.precision)
+        self.threads = threads_for(spec, twin)
         self.states = [
             initialise(self.rule, parameter, spec.hyperparameters)
             for parameter in self.network.parameters

@@ -8,8 +8,6 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-import torch
-
 __all__ = ["provenance"]
 
 _PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
@@ -27,7 +25,6 @@ def provenance() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
         "host": platform.node(),
-        "threads": torch.get_num_threads(),
         "git_commit": commit,
         "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
     }

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from optrial.data import Dataset as Arrays
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.rule_optimizer import RuleOptimizer
+from optrial.engine.threads import threads_for
 from optrial.engine.training import Batch, batch_order
 from optrial.models import build_model, key_dropout, set_mask_key
 from optrial.plan import RunSpec
@@ -61,7 +62,8 @@ def tensor_splits(dataset: Arrays, precision: str, device: str) -> dict[str, Ten
     }
 
 
-def _as_fetched(batch: Batch) -> Batch:
+def _as_fetched(batch: Any) -> Any:
+    """Leave a batch as `TensorSplit` gathered it."""
     return batch
 
 
@@ -82,14 +84,15 @@ class ReferenceLearner:
             classes=dataset.classes,
             seed=None if self.script else spec.seed,
         ).to(first.device, first.dtype)
-        if not self.script:
-            key_dropout(self.model)
+        self.dropout = [] if self.script else key_dropout(self.model)
         self.loss = nn.CrossEntropyLoss()
         self.optimizer, implementation = _build_optimizer(spec, self.model)
         self.facts: Mapping[str, Any] = {
             "device": str(first.device),
             "implementation": implementation,
         }
+        # A script runs with PyTorch's own number of threads.
+        self.threads = None if self.script else threads_for(spec, self.model)
         self.initial_parameters_sha256 = self.parameters_sha256()
         self._rng_at_epoch = torch.get_rng_state()
         self._rng_resumed: torch.Tensor | None = None
@@ -134,8 +137,7 @@ class ReferenceLearner:
 
     def step(self, batch: Batch, step: int) -> tuple[float, int]:
         """Train on one batch; see `Learner`."""
-        if not self.script:
-            set_mask_key(self.model, self.spec.seed, step)
+        set_mask_key(self.dropout, self.spec.seed, step)
         self.model.train()
         self.optimizer.zero_grad()
         outputs = self.model(batch.inputs)

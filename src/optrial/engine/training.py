@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 
 from optrial.data import BatchOrder
+from optrial.engine.threads import limited_threads
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
 
@@ -41,6 +43,7 @@ class Learner(Protocol):
 
     initial_parameters_sha256: str
     facts: Mapping[str, Any]  # how it trains: device, implementation of the rule, ...
+    threads: int | None  # how many threads train it; None leaves the process as it is
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
@@ -139,6 +142,7 @@ class Training:
             "first_batches_sha256": self._batches_hash.hex(),
             "seconds": seconds,
             "stack_width": 1,
+            "threads": self.learner.threads or torch.get_num_threads(),
             **self.learner.facts,
         }
         return Segment(
@@ -157,6 +161,10 @@ class Training:
             keep_going: called after each step with its number; when it returns False the run
                 pauses there and ends, INTERRUPTED, ready for a checkpoint.
         """
+        with limited_threads(self.learner.threads):
+            yield from self._run(keep_going)
+
+    def _run(self, keep_going: Callable[[int], bool]) -> Iterator[Status]:
         spec = self.spec
         batches = self.learner.batches(self.step + 1)
         while self.step < spec.steps:

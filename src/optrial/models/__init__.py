@@ -7,7 +7,7 @@ from optrial.models.catalogue import (
     check_model,
     resolve_model,
 )
-from optrial.models.dropout import keep_mask, key_dropout, mask_key, set_mask_key
+from optrial.models.dropout import KeyedDropout, keep_mask, key_dropout, mask_key, set_mask_key
 from optrial.models.initialization import INITIALIZATIONS, Initialization
 from optrial.models.mlp import ACTIVATIONS, MLPArguments
 
@@ -16,6 +16,7 @@ __all__ = [
     "INITIALIZATIONS",
     "MODELS",
     "Initialization",
+    "KeyedDropout",
     "MLPArguments",
     "ModelEntry",
     "build_model",

@@ -8,6 +8,7 @@ integer hashing, from what names it. The same source runs on NumPy arrays and to
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -76,21 +77,23 @@ class KeyedDropout(nn.Module):
         return kept
 
 
-def key_dropout(model: nn.Module) -> None:
-    """Replace every `nn.Dropout` in `model` by a `KeyedDropout`, numbered in order."""
+def key_dropout(model: nn.Module) -> list[KeyedDropout]:
+    """Replace every `nn.Dropout` in `model` by a `KeyedDropout`; return these, in order."""
     places = [
         (parent, name)
         for parent in model.modules()
         for name, child in parent.named_children()
         if type(child) is nn.Dropout
     ]
-    for layer, (parent, name) in enumerate(places):
-        setattr(parent, name, KeyedDropout(getattr(parent, name).p, layer))
+    layers = []
+    for number, (parent, name) in enumerate(places):
+        layers.append(KeyedDropout(getattr(parent, name).p, number))
+        setattr(parent, name, layers[-1])
+    return layers
 
 
-def set_mask_key(model: nn.Module, seed: int, step: int) -> None:
-    """Tell every `KeyedDropout` in `model` which training step comes next."""
+def set_mask_key(layers: Iterable[KeyedDropout], seed: int, step: int) -> None:
+    """Tell the dropout layers of one model which training step comes next."""
     key = mask_key(seed, step)
-    for module in model.modules():
-        if isinstance(module, KeyedDropout):
-            module.key.fill_(key)
+    for layer in layers:
+        layer.key.fill_(key)

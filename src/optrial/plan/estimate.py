@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -55,7 +56,8 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset) -> Estimate:
 
 def _cost(run: RunSpec, dataset: Dataset) -> tuple[float, int, int]:
     """Return seconds, bytes besides the data, and parameters of one run."""
-    shapes = _parameter_shapes(run, dataset)
+    arguments = json.dumps(run.model_arguments)
+    shapes = _parameter_shapes(run.model, arguments, dataset.input_shape, dataset.classes)
     weights = sum(map(math.prod, shapes))
     units = sum(sum(shape) for shape in shapes if len(shape) > 1)  # inputs and outputs of layers
     arrays = 2 + RULES[run.rule].state_size  # the parameter, its gradient, the rule's state
@@ -77,16 +79,17 @@ def _itemsize(run: RunSpec) -> int:
     return 8 if run.precision == "float64" else 4
 
 
-def _parameter_shapes(run: RunSpec, dataset: Dataset) -> list[tuple[int, ...]]:
-    """Build the model without memory for its weights and return their shapes."""
-    with torch.device("meta"):
-        model = build_model(
-            run.model,
-            run.model_arguments,
-            input_shape=dataset.input_shape,
-            classes=dataset.classes,
-            seed=None,
-        )
+@cache
+def _parameter_shapes(
+    kind: str, arguments: str, input_shape: tuple[int, ...], classes: int
+) -> list[tuple[int, ...]]:
+    """Build a model and return the shapes of its parameters.
+
+    `arguments` is JSON, so that the many runs of one model build it once.
+    """
+    model = build_model(
+        kind, json.loads(arguments), input_shape=input_shape, classes=classes, seed=0
+    )
     return [tuple(parameter.shape) for parameter in model.parameters()]
 
 

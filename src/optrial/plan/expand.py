@@ -91,16 +91,14 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
 def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
     """The fields that all runs of a study share."""
     component = study.problem.dataset
-    on = study.evaluate.on
-    if on is None:
-        on = tuple(split for split in dataset.splits if split != "train")
+    splits = tuple(split for split in dataset.splits if split != "train")
     return {
         "dataset": component.name,
         "dataset_arguments": resolved_arguments(component.name, component.arguments),
         "dataset_sha256": dataset.sha256,
         "loss": study.problem.loss,
         "model": study.problem.model.name,
-        "evaluate_on": on,
+        "evaluate_on": study.evaluate.on or splits,
         "engine": "reference" if study.engine == "auto" else study.engine,
         "precision": study.precision,
         "rng": study.rng,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["RunSpec"]
 
@@ -66,7 +66,7 @@ class RunSpec:
     engine: str
     precision: str
     rng: str
-    sampling: str
+    sampling: Literal["epoch", "with_replacement"]
     shuffle: bool
     drop_last: bool
 

@@ -66,18 +66,18 @@ def summary_note(summaries: Sequence[SettingSummary]) -> str:
 
 
 def _shown_metrics(recorded: Iterable[str]) -> list[str]:
-    """The training loss and every evaluated metric, accuracies before losses."""
+    """The training loss, and the accuracy of every split that was evaluated."""
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
-    evaluated = [m for m in names if not m.startswith("train_") or m.startswith("train_eval_")]
-    return training + sorted(evaluated, key=lambda m: not m.endswith("accuracy"))
+    return training + [m for m in names if m.endswith("_accuracy")]
 
 
 def _cell(spread: Spread | None) -> str:
     if spread is None:
         return "—"
-    mean = f"{spread.mean:.4f}" if 1e-3 < abs(spread.mean) < 1e4 else f"{spread.mean:.3g}"
-    return mean if math.isnan(spread.deviation) else f"{mean} ± {spread.deviation:.2g}"
+    digits = ".4f" if 1e-3 <= abs(spread.mean) < 1e4 or spread.mean == 0 else ".3g"
+    mean = f"{spread.mean:{digits}}"
+    return mean if math.isnan(spread.deviation) else f"{mean} ± {spread.deviation:{digits}}"
 
 
 def _runs_cell(summary: SettingSummary) -> str:

@@ -1,0 +1,233 @@
+"""The arguments each kind of dataset takes: names, types, ranges, defaults and meanings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+
+
+def _described(text: str) -> WrapValidator:
+    """Replace what a union's members complain of, one by one, by one sentence on all of them."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"must be {text}") from None
+
+    return WrapValidator(validate)
+
+
+# YAML has lists only, so a list is taken where a tuple is meant; what it holds stays strict.
+_Lax = Strict(False)
+_Fraction = Annotated[float, Field(gt=0, lt=1)]
+_RandomState = Annotated[int, Field(ge=0, lt=2**32)]
+_Mean = Annotated[
+    float | Annotated[tuple[float, ...], _Lax, Field(min_length=1)],
+    _described("a number, or a list of numbers, one a channel or feature"),
+]
+_Std = Annotated[
+    PositiveFloat | Annotated[tuple[PositiveFloat, ...], _Lax, Field(min_length=1)],
+    _described("a number above 0, or a list of them, one a channel or feature"),
+]
+_TwoCounts = Annotated[
+    PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], _Lax],
+    _described("a whole number above 0, or two of them, one a class"),
+]
+_ClusterCounts = Annotated[
+    PositiveInt | Annotated[tuple[PositiveInt, ...], _Lax, Field(min_length=1)],
+    _described("a whole number above 0, or a list of them, one a cluster"),
+]
+_Point = Annotated[tuple[float, ...], _Lax, Field(min_length=1)]
+_Centers = Annotated[
+    PositiveInt | Annotated[tuple[_Point, ...], _Lax, Field(min_length=1)],
+    _described("a whole number above 0, or a list of points"),
+]
+_Spread = Annotated[
+    NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], _Lax, Field(min_length=1)],
+    _described("a number from 0, or a list of them, one a cluster"),
+]
+_Box = Annotated[
+    tuple[float, float],
+    _Lax,
+    _described("two numbers, the lower and the upper end of every coordinate"),
+]
+
+
+class Arguments(BaseModel):
+    """Arguments of every dataset."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    default_scale: ClassVar[Literal["unit", "none"]] = "none"
+
+    validation_fraction: _Fraction | None = Field(
+        None,
+        description="part of the training split held out for validation; by default 0.1 where the "
+        "study evaluates on validation and the source has no such split, else none",
+    )
+    split_seed: int = Field(0, ge=0, description="seed of the choice of validation samples")
+    scale: Literal["unit", "standardize", "none"] | None = Field(
+        None,
+        description="unit: 0..1 (by the pixel range of the image datasets, else by the training "
+        "split's minimum and maximum); standardize: mean 0 and variance 1 on the training split, "
+        "per feature of vectors and per channel of images; none. Default: unit for the image "
+        "datasets, none for all others",
+    )
+    mean: _Mean | None = Field(
+        None,
+        description="subtracted, before dividing by std; one number, or one a channel or feature; "
+        "for the image datasets after unit scaling",
+    )
+    std: _Std | None = Field(
+        None,
+        validate_default=True,
+        description="divides, after subtracting mean; one number, or one a channel or feature",
+    )
+
+    @field_validator("mean")
+    @classmethod
+    def _replaces_scale(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("scale") is not None:
+            raise ValueError("mean and std replace scale; remove one or the other")
+        return value
+
+    @field_validator("std")
+    @classmethod
+    def _comes_with_mean(cls, value: Any, info: ValidationInfo) -> Any:
+        if "mean" in info.data and (value is None) != (info.data["mean"] is None):
+            raise ValueError("mean and std come together; give both or neither")
+        return value
+
+    def resolved(self) -> Arguments:
+        """Return the same arguments with the default scale written out."""
+        if self.scale is not None or self.mean is not None:
+            return self
+        return self.model_copy(update={"scale": self.default_scale})
+
+
+class ImageArguments(Arguments):
+    """Arguments of an image dataset with published splits."""
+
+    default_scale = "unit"
+
+
+class SplitArguments(Arguments):
+    """Arguments of a dataset that has no test split of its own."""
+
+    test_fraction: _Fraction = Field(0.2, description="part of the samples that is the test split")
+    random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
+
+
+class DigitsArguments(SplitArguments):
+    """Arguments of the digits of scikit-learn."""
+
+    default_scale = "unit"
+
+
+class MoonsArguments(SplitArguments):
+    """Arguments of `sklearn.datasets.make_moons`."""
+
+    n_samples: _TwoCounts = Field(100, description="samples in all, or in each moon")
+    shuffle: bool = Field(True, description="shuffle the samples")
+    noise: NonNegativeFloat | None = Field(
+        None, description="standard deviation of the Gaussian noise added to each coordinate"
+    )
+
+
+class CirclesArguments(MoonsArguments):
+    """Arguments of `sklearn.datasets.make_circles`."""
+
+    n_samples: _TwoCounts = Field(
+        100, description="samples in all, or in the outer and inner circle"
+    )
+    factor: float = Field(0.8, ge=0, lt=1, description="radius of the inner circle")
+
+
+class BlobsArguments(SplitArguments):
+    """Arguments of `sklearn.datasets.make_blobs`, except `return_centers`."""
+
+    n_samples: _ClusterCounts = Field(100, description="samples in all, or in each cluster")
+    n_features: PositiveInt = Field(2, description="features a sample, unless centers are points")
+    centers: _Centers | None = Field(
+        None, description="number of clusters, or their centers; default 3 or as n_samples says"
+    )
+    cluster_std: _Spread = Field(1.0, description="standard deviation of all or of each cluster")
+    center_box: _Box = Field(
+        (-10.0, 10.0), description="lower and upper end of each coordinate of a drawn center"
+    )
+    shuffle: bool = Field(True, description="shuffle the samples")
+
+    @field_validator("centers")
+    @classmethod
+    def _match_n_samples(cls, centers: Any, info: ValidationInfo) -> Any:
+        counts = info.data.get("n_samples")
+        if isinstance(centers, tuple) and len({len(point) for point in centers}) > 1:
+            raise ValueError("all centers need the same number of coordinates")
+        if isinstance(counts, tuple) and centers is not None:
+            given = len(centers) if isinstance(centers, tuple) else None
+            if given != len(counts):
+                raise ValueError(f"must be {len(counts)} points, one a count of n_samples, or none")
+        return centers
+
+    @field_validator("cluster_std")
+    @classmethod
+    def _match_clusters(cls, spread: Any, info: ValidationInfo) -> Any:
+        counts, centers = info.data.get("n_samples"), info.data.get("centers")
+        sized = next((item for item in (counts, centers) if isinstance(item, tuple)), None)
+        clusters = len(sized) if sized is not None else centers or 3
+        if isinstance(spread, tuple) and len(spread) != clusters:
+            raise ValueError(f"must be one number, or {clusters}, one a cluster")
+        return spread
+
+    @field_validator("center_box")
+    @classmethod
+    def _in_order(cls, box: tuple[float, float]) -> tuple[float, float]:
+        if box[0] > box[1]:
+            raise ValueError("the lower end comes first")
+        return box
+
+
+class NpzArguments(Arguments):
+    """Arguments of an ``.npz`` file."""
+
+    test_fraction: _Fraction | None = Field(
+        None,
+        description="part of the samples that is the test split, for a file without splits "
+        "(default 0.2)",
+    )
+    random_state: _RandomState = Field(0, description="seed of the test split")
+
+
+class CsvArguments(SplitArguments):
+    """Arguments of a ``.csv`` file."""
+
+    target: str = Field(description="name of the column that holds the class")
+
+
+class FunctionArguments(Arguments):
+    """Arguments of a dataset function: those of every dataset, and the function's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, JsonValue]
+
+    @property
+    def own(self) -> dict[str, JsonValue]:
+        """The keyword arguments that are passed to the function."""
+        return dict(self.__pydantic_extra__)

@@ -1,0 +1,91 @@
+"""Readers of the published image files: idx (MNIST) and the binary CIFAR-10 format."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.data.dataset import Pair
+from optrial.errors import DataError
+
+_IDX_BYTES = 0x08  # the idx code of unsigned bytes
+_CIFAR_SHAPE = (3, 32, 32)
+
+
+def read_mnist(folder: Path) -> dict[str, Pair]:
+    """Read the four idx files of MNIST or Fashion-MNIST.
+
+    Returns:
+        train and test; inputs uint8, shape (n, 1, height, width), targets uint8.
+
+    Raises:
+        DataError: a file is truncated or not what its header says.
+    """
+    return {
+        split: (
+            read_idx(folder / f"{stem}-images-idx3-ubyte.gz")[:, None],
+            read_idx(folder / f"{stem}-labels-idx1-ubyte.gz"),
+        )
+        for split, stem in (("train", "train"), ("test", "t10k"))
+    }
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read one gzipped idx file of unsigned bytes: two zeros, type, rank, sizes, values.
+
+    Raises:
+        DataError: the file cannot be unpacked, or its header and length do not fit.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, str(error)) from error
+    if len(content) < 4 or content[:3] != bytes([0, 0, _IDX_BYTES]):
+        raise _damaged(path, f"it starts with {content[:4].hex()}, not with 000008")
+    header = 4 + 4 * content[3]
+    shape = tuple(
+        int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4)
+    )
+    if len(content) != header + math.prod(shape):
+        raise _damaged(path, f"{len(content)} bytes for shape {shape}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def read_cifar10(folder: Path) -> dict[str, Pair]:
+    """Read the six files of CIFAR-10, binary version.
+
+    Returns:
+        train and test; inputs uint8, shape (n, 3, 32, 32), targets uint8.
+
+    Raises:
+        DataError: a file is truncated.
+    """
+    train = np.concatenate([_records(folder / f"data_batch_{part}.bin") for part in range(1, 6)])
+    test = _records(folder / "test_batch.bin")
+    return {
+        split: (records[:, 1:].reshape(-1, *_CIFAR_SHAPE), records[:, 0])
+        for split, records in (("train", train), ("test", test))
+    }
+
+
+def _records(path: Path) -> NDArray[np.uint8]:
+    """Read records of one label byte and 3072 pixel bytes: the red, green and blue planes."""
+    length = 1 + math.prod(_CIFAR_SHAPE)
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+    if content.size % length:
+        raise _damaged(path, f"{content.size} bytes are not whole records of {length}")
+    return content.reshape(-1, length)
+
+
+def _damaged(path: Path, found: str) -> DataError:
+    return DataError(
+        f"{path} cannot be read ({found}); replace it with `optrial data fetch {path.parent.name}`"
+    )

@@ -1,0 +1,118 @@
+"""From checked arrays to float32 inputs on the scale that the arguments ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.data.arguments import Arguments
+from optrial.data.dataset import Pair, Split
+from optrial.errors import DataError
+
+_CHUNK = 1024  # samples; bounds the float64 copies made while taking statistics
+
+
+def scaled(
+    name: str, splits: Mapping[str, Pair], arguments: Arguments, pixel_maximum: int | None = None
+) -> dict[str, Split]:
+    """Return float32 inputs, scaled as the arguments say, and int64 targets.
+
+    Every statistic is of the training split. Vectors, shape (n, features), have one a feature;
+    images, (n, channels, height, width), one a channel; all other shapes one in all. A feature
+    that never varies is shifted to 0 and not divided.
+
+    Args:
+        name: of the dataset, for the error.
+        splits: checked arrays, validation already held out; they are not changed.
+        arguments: `scale`, or `mean` and `std`.
+        pixel_maximum: pixels go from 0 to this, for an image dataset.
+
+    Raises:
+        DataError: mean and std do not fit the inputs, or the result is beyond float32.
+    """
+    inputs = {
+        split: np.array(values, np.float32, order="C") for split, (values, _) in splits.items()
+    }
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            for shift, divisor in _maps(name, inputs["train"], arguments.resolved(), pixel_maximum):
+                for values in inputs.values():
+                    np.subtract(values, shift, out=values)
+                    np.divide(values, divisor, out=values)
+    except FloatingPointError as error:
+        raise DataError(
+            f"dataset '{name}': scaling gives values beyond float32 ({error}); use another scale, "
+            "or a larger std"
+        ) from error
+    return {
+        split: Split(inputs[split], targets.astype(np.int64))
+        for split, (_, targets) in splits.items()
+    }
+
+
+_Map = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _maps(
+    name: str, train: NDArray[np.float32], arguments: Arguments, pixel_maximum: int | None
+) -> Iterator[_Map]:
+    """Yield what to subtract and what to divide by, in order; each sees the ones before it done."""
+    given = arguments.mean is not None
+    if pixel_maximum is not None and (given or arguments.scale == "unit"):
+        yield np.zeros(1, np.float32), np.full(1, pixel_maximum, np.float32)
+    elif arguments.scale == "unit":
+        low, high = _extremes(train)
+        yield low, _divisor(high - low, low == high)
+    if given:
+        yield (
+            _per_channel(name, "mean", arguments.mean, train),
+            _per_channel(name, "std", arguments.std, train),
+        )
+    elif arguments.scale == "standardize":
+        yield _moments(train)
+
+
+def _channel_axis(values: NDArray[np.float32]) -> int | None:
+    """Return the axis that has its own statistics: features, or channels of images, or none."""
+    return 1 if values.ndim in (2, 4) else None
+
+
+def _other_axes(values: NDArray[np.float32]) -> tuple[int, ...]:
+    return tuple(axis for axis in range(values.ndim) if axis != _channel_axis(values))
+
+
+def _extremes(values: NDArray[np.float32]) -> _Map:
+    axes = _other_axes(values)
+    return values.min(axes, keepdims=True), values.max(axes, keepdims=True)
+
+
+def _moments(values: NDArray[np.float32]) -> _Map:
+    """Return mean and standard deviation (ddof 0), summed in float64, shape (1, channels, ...)."""
+    axes = _other_axes(values)
+    low, high = _extremes(values)
+    count = values.size // low.size
+    chunks = [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
+    mean = sum(chunk.sum(axes, np.float64, keepdims=True) for chunk in chunks) / count
+    square = sum(((chunk - mean) ** 2).sum(axes, keepdims=True) for chunk in chunks) / count
+    return mean.astype(np.float32), _divisor(np.sqrt(square), low == high)
+
+
+def _divisor(spread: NDArray[np.floating], constant: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(constant, 1, spread).astype(np.float32)
+
+
+def _per_channel(
+    name: str, key: str, given: float | Sequence[float] | None, train: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Shape the given numbers so that they broadcast over (n, channels, ...)."""
+    numbers = np.atleast_1d(np.asarray(given, np.float32))
+    axis = _channel_axis(train)
+    channels = 1 if axis is None else train.shape[axis]
+    if len(numbers) not in (1, channels):
+        raise DataError(
+            f"dataset '{name}': {key} has {len(numbers)} numbers; give one, or {channels}, one a "
+            "channel or feature"
+        )
+    return numbers.reshape(-1, *[1] * max(0, train.ndim - 2))

@@ -1,0 +1,200 @@
+"""AdaGrad and Adadelta: steps scaled by all squared gradients so far, or by a running average."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from optrial.rules.arrays import Array, namespace, zeros_like
+from optrial.rules.hyperparameters import (
+    GRADIENT,
+    PARAMETER,
+    STEP,
+    average_decay,
+    epsilon,
+    learning_rate,
+)
+from optrial.rules.rule import Hyperparameter, Rule, TorchOptim
+
+__all__ = ["ADADELTA", "ADAGRAD", "AdadeltaState", "AdagradState"]
+
+
+class AdagradState(NamedTuple):
+    """What AdaGrad remembers of each parameter."""
+
+    total: Array  # (runs, *shape), sum of all squared gradients
+
+
+def adagrad_start(param: Array, *, initial_accumulator: Any, **_: Any) -> AdagradState:
+    """Return sums that stand at `initial_accumulator`."""
+    return AdagradState(total=zeros_like(param) + initial_accumulator)
+
+
+def adagrad(
+    grad: Array,
+    state: AdagradState,
+    step: Any,
+    *,
+    lr: Any,
+    lr_decay: Any,
+    initial_accumulator: Any,
+    eps: Any,
+) -> tuple[Array, AdagradState]:
+    """One step of AdaGrad: Duchi, Hazan & Singer 2011, equation 1 with a diagonal matrix.
+
+    s <- s + g^2      change = -lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+
+    grad is (runs, *shape); step is t = 1, 2, ...; each hyperparameter broadcasts over it. Returns
+    the change to add to the parameter. eps is outside the root, as in torch.optim.
+    """
+    del initial_accumulator  # is in the sum since `init`
+    total = state.total + grad * grad
+    rate = lr / (1 + (step - 1) * lr_decay)
+    return -rate * grad / (namespace(grad).sqrt(total) + eps), AdagradState(total)
+
+
+class AdadeltaState(NamedTuple):
+    """What Adadelta remembers of each parameter."""
+
+    square: Array  # (runs, *shape), running average of the squared gradient
+    change: Array  # (runs, *shape), running average of the squared change, without lr
+
+
+def adadelta_start(param: Array, **_: Any) -> AdadeltaState:
+    """Return averages of zero."""
+    return AdadeltaState(square=zeros_like(param), change=zeros_like(param))
+
+
+def adadelta(
+    grad: Array, state: AdadeltaState, _step: Any, *, lr: Any, rho: Any, eps: Any
+) -> tuple[Array, AdadeltaState]:
+    """One step of Adadelta: Zeiler 2012, Algorithm 1.
+
+    r <- rho r + (1 - rho) g^2      d = sqrt(q + eps) / sqrt(r + eps) g
+    q <- rho q + (1 - rho) d^2      change = -lr d
+
+    grad is (runs, *shape); each hyperparameter broadcasts over it. Returns the change to add to the
+    parameter. eps is inside both roots; lr, as in torch.optim, is 1 in the paper.
+    """
+    sqrt = namespace(grad).sqrt
+    square = rho * state.square + (1 - rho) * grad * grad
+    change = sqrt(state.change + eps) / sqrt(square + eps) * grad
+    return -lr * change, AdadeltaState(square, rho * state.change + (1 - rho) * change * change)
+
+
+def _adagrad_keywords(
+    lr: float, lr_decay: float, initial_accumulator: float, eps: float
+) -> dict[str, Any]:
+    return {
+        "lr": lr,
+        "lr_decay": lr_decay,
+        "initial_accumulator_value": initial_accumulator,
+        "eps": eps,
+    }
+
+
+def _adadelta_keywords(lr: float, rho: float, eps: float) -> dict[str, Any]:
+    return {"lr": lr, "rho": rho, "eps": eps}
+
+
+ADAGRAD = Rule(
+    name="adagrad",
+    title="AdaGrad",
+    paper=(
+        "Duchi, J., Hazan, E. and Singer, Y. (2011). Adaptive Subgradient Methods for Online "
+        "Learning and Stochastic Optimization. Journal of Machine Learning Research 12, 2121-2159."
+    ),
+    init=adagrad_start,
+    update=adagrad,
+    hyperparameters=(
+        learning_rate(0.01),
+        Hyperparameter(
+            name="lr_decay",
+            default=0.0,
+            meaning="how fast lr falls: it is halved after 1 / lr_decay steps",
+            scale="log",
+        ),
+        Hyperparameter(
+            name="initial_accumulator",
+            default=0.0,
+            meaning="where the sum of squared gradients starts",
+            aliases=("initial_accumulator_value",),
+        ),
+        epsilon(1e-10),
+    ),
+    equations=(
+        "s ← s + g²                          from s = initial_accumulator",
+        "θ ← θ − lr / (1 + (t − 1)·lr_decay) · g / (√s + eps)",
+    ),
+    equations_latex=(
+        r"s &\leftarrow s + g^2, \qquad s_0 = \text{initial\_accumulator} \\"
+        "\n"
+        r"\theta &\leftarrow \theta - \frac{\eta}{1 + (t - 1)\,\eta_d}"
+        r"\,\frac{g}{\sqrt{s} + \varepsilon}"
+    ),
+    symbols=PARAMETER | GRADIENT | STEP | {"s": "sum of all squared gradients so far"},
+    state={"total": "s, sum of all squared gradients"},
+    direction="the gradient",
+    scaling="divided by the root of the sum of all squared gradients",
+    epsilon="outside the root",
+    conventions=(
+        "The form of torch.optim.Adagrad: eps outside the root, sums that start at 0. The paper "
+        "has no eps; TensorFlow starts the sums at 0.1. The sum only grows, so steps only shrink."
+    ),
+    generalises=(("sgd", "lr_decay = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
+    torch_optim=TorchOptim("Adagrad", _adagrad_keywords, {"l2": {}}),
+)
+
+ADADELTA = Rule(
+    name="adadelta",
+    title="Adadelta",
+    paper=(
+        "Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method. "
+        "arXiv:1212.5701, Algorithm 1."
+    ),
+    init=adadelta_start,
+    update=adadelta,
+    hyperparameters=(
+        learning_rate(1.0),
+        average_decay("rho", 0.9, "averages", ("decay", "decay_rate"), one_allowed=True),
+        epsilon(1e-6),
+    ),
+    equations=(
+        "r ← rho·r + (1 − rho)·g²",
+        "d ← √(q + eps) / √(r + eps) · g",
+        "q ← rho·q + (1 − rho)·d²",
+        "θ ← θ − lr·d",
+    ),
+    equations_latex=(
+        r"r &\leftarrow \rho r + (1 - \rho) g^2 \\"
+        "\n"
+        r"d &\leftarrow \frac{\sqrt{q + \varepsilon}}{\sqrt{r + \varepsilon}}\, g \\"
+        "\n"
+        r"q &\leftarrow \rho q + (1 - \rho) d^2 \\"
+        "\n"
+        r"\theta &\leftarrow \theta - \eta\, d"
+    ),
+    symbols=PARAMETER
+    | GRADIENT
+    | {
+        "r": "running average of the squared gradient; starts at 0",
+        "d": "the step before lr, in the units of the parameter",
+        "q": "running average of the squared steps d; starts at 0",
+    },
+    state={
+        "square": "r, running average of the squared gradient",
+        "change": "q, running average of the squared step",
+    },
+    direction="the gradient",
+    scaling=(
+        "multiplied by the root of the running average of squared steps, "
+        "divided by the root of the running average of squared gradients"
+    ),
+    epsilon="inside both roots",
+    conventions=(
+        "The form of torch.optim.Adadelta: the paper's, times lr. At lr = 1 it is the paper's. "
+        "eps also sets the size of the first steps, because q starts at 0. (Keras defaults to "
+        "lr = 0.001, at which Adadelta hardly moves.)"
+    ),
+    generalises=(("sgd", "eps → ∞"),),
+    torch_optim=TorchOptim("Adadelta", _adadelta_keywords, {"l2": {}}),
+)

@@ -1,0 +1,63 @@
+"""What the rules need of any array library: its namespace, one broadcast, one precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+__all__ = ["Array", "broadcast", "in_float64", "in_precision_of", "namespace", "zeros_like"]
+
+Array = Any
+"""A NumPy array or a torch tensor."""
+
+# A plain dictionary: under torch.compile a functools cache is traced through, with a warning.
+_namespaces: dict[type, Any] = {}
+
+
+def namespace(array: Array) -> Any:
+    """Return the array-API namespace of `array`: where its `sqrt` and `maximum` are."""
+    kind = type(array)
+    if kind not in _namespaces:
+        _namespaces[kind] = array_namespace(array)
+    return _namespaces[kind]
+
+
+def zeros_like(array: Array) -> Array:
+    """Return zeros of the shape, precision and device of `array`."""
+    return namespace(array).zeros_like(array)
+
+
+def broadcast(value: Any, param: Array) -> Any:
+    """Make a hyperparameter or step broadcast over a parameter, or a stack of them.
+
+    Args:
+        value: a Python number, returned as it is; or an array: one number, or (runs,).
+        param: (*shape) or (runs, *shape).
+
+    Returns:
+        The number; or the array on the device and in the precision of `param`, (runs, 1, ..., 1).
+    """
+    if not hasattr(value, "dtype"):
+        return value
+    xp = namespace(param)
+    array = xp.asarray(value, dtype=param.dtype, device=param.device)
+    return xp.reshape(array, array.shape + (1,) * (param.ndim - array.ndim))
+
+
+def in_float64(value: Any) -> Any:
+    """Return a Python number as it is and an array in float64.
+
+    For coefficients that cancel: in float32 `1 - beta2**t` loses four digits where t is small.
+    They have one element a run, so this costs nothing.
+    """
+    return namespace(value).astype(value, namespace(value).float64) if _is_array(value) else value
+
+
+def in_precision_of(grad: Array, value: Any) -> Any:
+    """Return a Python number as it is and an array in the precision of `grad`."""
+    return namespace(value).astype(value, grad.dtype) if _is_array(value) else value
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype")

@@ -1,0 +1,64 @@
+"""The update rules optrial knows, from the simplest up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from optrial.errors import Problem, StudyError, suggest
+from optrial.rules.adagrad import ADADELTA, ADAGRAD
+from optrial.rules.adam import ADAM, ADAMW, AMSGRAD
+from optrial.rules.adam_variants import ADAMAX, NADAM, RADAM
+from optrial.rules.gradient_descent import MOMENTUM, NESTEROV, SGD
+from optrial.rules.rmsprop import RMSPROP, RMSPROP_NESTEROV
+from optrial.rules.rule import Rule
+from optrial.rules.sign import LION
+
+__all__ = ["RULES", "get_rule", "get_rules"]
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        rule.name: rule
+        for rule in (
+            SGD,
+            MOMENTUM,
+            NESTEROV,
+            ADAGRAD,
+            RMSPROP,
+            RMSPROP_NESTEROV,
+            ADADELTA,
+            ADAM,
+            ADAMW,
+            AMSGRAD,
+            ADAMAX,
+            NADAM,
+            RADAM,
+            LION,
+        )
+    }
+)
+
+
+def get_rule(name: str) -> Rule:
+    """Return the rule called `name`.
+
+    Raises:
+        StudyError: there is none; the message says which there are.
+    """
+    return get_rules([name])[0]
+
+
+def get_rules(names: Iterable[str]) -> list[Rule]:
+    """Return the rules called `names`, in that order.
+
+    Raises:
+        StudyError: some do not exist; the message names them all.
+    """
+    names = list(names)
+    unknown = [name for name in names if name not in RULES]
+    if unknown:
+        problems = [
+            Problem("rule", f"'{name}' is not a rule. {suggest(name, RULES)}") for name in unknown
+        ]
+        raise StudyError(problems, source="the choice of rules")
+    return [RULES[name] for name in names]

@@ -1,0 +1,127 @@
+"""What is said of a dataset before it is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optrial.data import DATASETS, check_dataset, load_dataset, resolved_arguments
+from optrial.errors import DataError
+
+BAD: list[tuple[str, dict[str, Any], str, str]] = [
+    ("mnits", {}, "name", "'mnits' is not a dataset. Did you mean 'mnist'"),
+    ("", {}, "name", "is not a dataset"),
+    ("no/such.npz", {}, "name", "there is no file 'no/such.npz'"),
+    ("no/such.csv", {"target": "y"}, "name", "there is no file"),
+    ("no/such.csv", {}, "target", "is required and missing"),
+    ("module:", {}, "name", "must be module:function"),
+    ("my module:load", {}, "name", "must be module:function"),
+    (":load", {}, "name", "must be module:function"),
+    ("a:b:c", {}, "name", "must be module:function"),
+    ("moons", {"nois": 0.1}, "nois", "unknown key. Did you mean 'noise'"),
+    ("moons", {"factor": 0.1}, "factor", "unknown key"),
+    ("mnist", {"test_fraction": 0.1}, "test_fraction", "unknown key"),
+    ("blobs", {"return_centers": True}, "return_centers", "unknown key"),
+    ("moons", {"noise": "0.1"}, "noise", "'0.1': must be a valid number"),
+    ("moons", {"noise": -0.1}, "noise", "greater than or equal to 0"),
+    ("moons", {"noise": float("nan")}, "noise", "finite number"),
+    ("moons", {"n_samples": 0}, "n_samples", "a whole number above 0"),
+    ("moons", {"n_samples": 10.0}, "n_samples", "a whole number above 0"),
+    ("moons", {"n_samples": True}, "n_samples", "a whole number above 0"),
+    ("moons", {"n_samples": [1, 2, 3]}, "n_samples", "or two of them"),
+    ("moons", {"shuffle": 1}, "shuffle", "valid boolean"),
+    ("moons", {"random_state": None}, "random_state", "valid integer"),
+    ("moons", {"random_state": -1}, "random_state", "greater than or equal to 0"),
+    ("moons", {"test_fraction": 0}, "test_fraction", "greater than 0"),
+    ("moons", {"test_fraction": 1}, "test_fraction", "less than 1"),
+    ("circles", {"factor": 1.0}, "factor", "less than 1"),
+    ("blobs", {"centers": 0}, "centers", "a whole number above 0, or a list of points"),
+    ("blobs", {"centers": [[1, 2], [3]]}, "centers", "same number of coordinates"),
+    ("blobs", {"centers": 2, "n_samples": [3, 4]}, "centers", "2 points"),
+    ("blobs", {"cluster_std": [1, 2]}, "cluster_std", "or 3, one a cluster"),
+    ("blobs", {"cluster_std": -1}, "cluster_std", "a number from 0"),
+    ("blobs", {"center_box": [1]}, "center_box", "two numbers"),
+    ("blobs", {"center_box": [1, 0]}, "center_box", "lower end comes first"),
+    ("mnist", {"validation_fraction": 0}, "validation_fraction", "greater than 0"),
+    ("mnist", {"validation_fraction": 1.0}, "validation_fraction", "less than 1"),
+    ("mnist", {"split_seed": -1}, "split_seed", "greater than or equal to 0"),
+    ("mnist", {"scale": "unti"}, "scale", "Did you mean 'unit'"),
+    ("mnist", {"scale": "unit", "mean": 0, "std": 1}, "mean", "mean and std replace scale"),
+    ("mnist", {"mean": 0.5}, "std", "mean and std come together"),
+    ("mnist", {"std": 0.5}, "std", "mean and std come together"),
+    ("mnist", {"mean": 0.5, "std": 0}, "std", "a number above 0"),
+    ("cifar-10", {"mean": 0, "std": [1, 1, -1]}, "std", "a number above 0"),
+    ("cifar-10", {"mean": [0, 0], "std": 1}, "mean", "must be one number, or 3, one a channel"),
+    ("mnist", {"mean": [], "std": 1}, "mean", "a number, or a list"),
+    ("my.data:load", {"value": object()}, "value", "JSON"),
+    ("my.data:load", {"scale": "unti"}, "scale", "Did you mean 'unit'"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "path", "message"), BAD)
+def test_bad_argument_is_found_without_loading(
+    name: str, arguments: dict[str, Any], path: str, message: str
+) -> None:
+    problems = check_dataset(name, arguments)
+    assert path in [problem.path for problem in problems]
+    assert message in next(problem.message for problem in problems if problem.path == path)
+    with pytest.raises(DataError):
+        load_dataset(name, arguments)
+    with pytest.raises(DataError):
+        resolved_arguments(name, arguments)
+
+
+def test_all_problems_come_at_once() -> None:
+    problems = check_dataset("moons", {"noise": -1, "n_samples": 0, "nois": 1, "scale": "all"})
+    assert [p.path for p in problems] == ["scale", "n_samples", "noise", "nois"]
+    missing = check_dataset("no.csv", {"random_state": "x"})
+    assert [p.path for p in missing] == ["name", "random_state", "target"]
+
+
+@pytest.mark.parametrize("name", [None, 3, ["mnist"]])
+def test_name_that_is_not_text(name: Any) -> None:
+    assert [problem.path for problem in check_dataset(name, {})] == ["name"]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_catalogue_entries_are_whole_and_good_without_arguments(name: str) -> None:
+    entry = DATASETS[name]
+    assert entry.name == name
+    assert entry.summary
+    assert "\n" not in entry.summary
+    assert entry.source
+    assert entry.licence
+    assert (entry.megabytes > 0) == (entry.published is not None)
+    assert check_dataset(name, {}) == []
+    assert all(field.description for field in entry.arguments.model_fields.values())
+
+
+@pytest.mark.parametrize("name", [*DATASETS, "my_package.data:Sets.load"])
+def test_resolved_arguments_are_json_and_resolve_to_themselves(name: str) -> None:
+    resolved = resolved_arguments(name, {})
+    assert json.loads(json.dumps(resolved)) == resolved
+    assert resolved_arguments(name, resolved) == resolved
+    images = DATASETS[name].pixel_maximum is not None if name in DATASETS else False
+    assert resolved["scale"] == ("unit" if images else "none")
+
+
+def test_resolved_arguments_keep_what_was_given() -> None:
+    given = {"n_samples": (3, 4), "mean": 0.5, "std": [1, 2], "test_fraction": 0.5}
+    resolved = resolved_arguments("moons", given)
+    assert resolved["n_samples"] == [3, 4]
+    assert (resolved["mean"], resolved["std"], resolved["scale"]) == (0.5, [1, 2], None)
+    assert resolved["random_state"] == 0
+    assert resolved_arguments("moons", resolved) == resolved
+    own = resolved_arguments("my.data:load", {"size": 3, "names": ["a"], "split_seed": 2})
+    assert (own["size"], own["names"], own["split_seed"]) == (3, ["a"], 2)
+
+
+def test_paths_are_told_by_their_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Data.NPZ").touch()
+    (tmp_path / "table.csv").touch()
+    assert check_dataset("Data.NPZ", {}) == []
+    assert check_dataset(str(tmp_path / "table.csv"), {"target": "y"}) == []

@@ -1,0 +1,117 @@
+"""The published MNIST, Fashion-MNIST and CIFAR-10, where OPTRIAL_DATA has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from optrial.data import DATASETS, Dataset, FileStatus, load_dataset, verify
+
+DATA = os.environ.get("OPTRIAL_DATA", "")
+pytestmark = pytest.mark.skipif(
+    not DATA, reason="OPTRIAL_DATA is not set: it names the folder with the published files"
+)
+
+FIRST_LABELS = {
+    "mnist": ([5, 0, 4, 1, 9, 2, 1, 3, 1, 4], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]),
+    "fashion-mnist": ([9, 0, 0, 3, 0, 2, 7, 2, 5, 5], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
+    "cifar-10": ([6, 9, 9, 4, 1, 1, 2, 7, 8, 3], [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]),
+}
+CLASS_COUNTS = {
+    "mnist": (
+        [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+        [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+    ),
+    "fashion-mnist": ([6000] * 10, [1000] * 10),
+    "cifar-10": ([5000] * 10, [1000] * 10),
+}
+# Mean and standard deviation of the unit-scaled training pixels, as the field quotes them.
+STATISTICS = {
+    "mnist": ([0.1307], [0.3081]),
+    "fashion-mnist": ([0.2860], [0.3530]),
+    "cifar-10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+}
+IMAGES = list(FIRST_LABELS)
+
+
+@cache
+def unscaled(name: str) -> Dataset:
+    return load_dataset(name, {"scale": "none"})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_memory() -> Iterator[None]:
+    yield
+    unscaled.cache_clear()
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_shapes_labels_and_class_counts_are_the_published_ones(name: str) -> None:
+    loaded, entry = unscaled(name), DATASETS[name]
+    assert loaded.input_shape == entry.input_shape
+    assert loaded.sizes == entry.sizes
+    assert loaded.classes == 10
+    for split, first, counts in zip(
+        ("train", "test"), FIRST_LABELS[name], CLASS_COUNTS[name], strict=True
+    ):
+        part = loaded.splits[split]
+        assert (part.inputs.dtype, part.targets.dtype) == (np.float32, np.int64)
+        assert part.inputs.flags.c_contiguous
+        assert part.targets[:10].tolist() == first
+        assert np.bincount(part.targets).tolist() == counts
+        assert (part.inputs.min(), part.inputs.max()) == (0, 255)
+
+
+def test_pixels_lie_where_they_should() -> None:
+    mnist = unscaled("mnist").splits["train"].inputs[0, 0]
+    assert mnist[5, 12:16].tolist() == [3, 18, 18, 18]
+    frog = unscaled("cifar-10").splits["train"].inputs[0]
+    assert frog[:, 0, 0].tolist() == [59, 62, 63]
+    assert frog[:, 0, 1].tolist() == [43, 46, 45]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_statistics_are_the_ones_the_field_quotes(name: str) -> None:
+    inputs = unscaled(name).splits["train"].inputs
+    mean, std = STATISTICS[name]
+    unit = inputs.swapaxes(0, 1).reshape(len(mean), -1) / 255
+    assert np.round(unit.mean(1, dtype=np.float64), 4).tolist() == mean
+    assert np.round(unit.std(1, dtype=np.float64), 4).tolist() == std
+
+
+def test_scaling_is_bit_equal_to_torchvision() -> None:
+    """As ToTensor and Normalize compute: to float32, div(255), sub_(mean), div_(std)."""
+    pixels = torch.from_numpy(unscaled("cifar-10").splits["train"].inputs[:2000]).to(torch.uint8)
+    mean, std = STATISTICS["cifar-10"]
+    unit = pixels.to(torch.float32).div(255)
+    normalized = unit.clone()
+    normalized.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(std).view(-1, 1, 1))
+    for arguments, expected in (({}, unit), ({"mean": mean, "std": std}, normalized)):
+        given = load_dataset("cifar-10", arguments).splits["train"].inputs[:2000]
+        assert given.tobytes() == expected.numpy().tobytes()
+
+
+def test_unit_scaling_is_the_default_of_images() -> None:
+    assert load_dataset("mnist", {}).sha256 == load_dataset("mnist", {"scale": "unit"}).sha256
+
+
+def test_validation_is_a_tenth_and_the_test_split_stays() -> None:
+    whole = unscaled("mnist")
+    divided = load_dataset("mnist", {"scale": "none"}, validation=True)
+    assert divided.sizes == {"train": 54_000, "validation": 6_000, "test": 10_000}
+    assert np.array_equal(divided.splits["test"].inputs, whole.splits["test"].inputs)
+    both = np.concatenate(
+        [divided.splits[s].inputs.sum((1, 2, 3)) for s in ("train", "validation")]
+    )
+    assert np.array_equal(np.sort(both), np.sort(whole.splits["train"].inputs.sum((1, 2, 3))))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_files_are_verified(name: str) -> None:
+    assert set(verify(name, Path(DATA)).values()) == {FileStatus.OK}

@@ -1,0 +1,99 @@
+"""Every rule with a counterpart in torch.optim takes the same 200 steps as it, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from optrial.rules import RULES
+from tests.rules.network import STEPS, gradients, relative_error, start, train, tried
+from tests.tolerance import RULE_FLOAT64
+
+DECAYS = [(0.0, "l2"), (0.0, "decoupled"), (0.02, "l2"), (0.02, "decoupled")]
+CASES = [
+    pytest.param(name, values, decay, id=f"{name}-{number}-{decay[0]}-{decay[1]}")
+    for name, rule in RULES.items()
+    if rule.torch_optim
+    for number, values in enumerate(tried(name))
+    for decay in DECAYS
+    if rule.torch_optim.arguments(values, *decay) is not None
+]
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    """Let torch.optim keep its own scalars in float64 too: NAdam's product of momenta."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def torch_train(class_name: str, arguments: dict[str, Any]) -> list[np.ndarray]:
+    parameters = [torch.nn.Parameter(torch.tensor(p)) for p in start()]
+    optimizer = getattr(torch.optim, class_name)(parameters, **arguments)
+    for _ in range(STEPS):
+        computed = gradients([p.detach().numpy() for p in parameters])
+        for parameter, gradient in zip(parameters, computed, strict=True):
+            parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+    return [p.detach().numpy() for p in parameters]
+
+
+@pytest.mark.parametrize(("name", "values", "decay"), CASES)
+def test_same_200_steps(name: str, values: dict[str, Any], decay: tuple[float, str]) -> None:
+    counterpart = RULES[name].torch_optim
+    assert counterpart is not None
+    arguments = counterpart.arguments(values, *decay)
+    assert arguments is not None
+    theirs = torch_train(counterpart.class_name, arguments)
+    assert relative_error(train(RULES[name], values, *decay), theirs) <= RULE_FLOAT64
+    assert relative_error(theirs, start()) > 1e3 * RULE_FLOAT64, "nothing was trained"
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if RULES[name].torch_optim])
+def test_torch_has_the_same_defaults(name: str) -> None:
+    """Except the learning rate of SGD, which is 0.001 in torch."""
+    rule = RULES[name]
+    assert rule.torch_optim is not None
+    arguments = rule.torch_optim.arguments(
+        rule.defaults, rule.default_weight_decay, rule.default_decay
+    )
+    assert arguments is not None
+    theirs = getattr(torch.optim, rule.torch_optim.class_name)([torch.zeros(1)]).defaults
+    different = {key for key, value in arguments.items() if value != theirs[key]}
+    expected = {
+        "sgd": {"lr"},
+        "momentum": {"lr", "momentum"},
+        "nesterov": {"lr", "momentum", "nesterov"},
+        "amsgrad": {"amsgrad"},
+    }
+    assert different == expected.get(name, set())
+
+
+def test_combinations_that_torch_lacks_have_no_arguments() -> None:
+    lacking = {
+        name
+        for name, rule in RULES.items()
+        if rule.torch_optim and rule.torch_optim.arguments(rule.defaults, 0.1, "decoupled") is None
+    }
+    assert lacking == {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adamax"}
+    adamw = RULES["adamw"].torch_optim
+    assert adamw is not None
+    assert adamw.arguments(RULES["adamw"].defaults, 0.1, "l2") is None
+
+
+def test_centred_rmsprop_stays_finite_where_rounding_leaves_a_negative_variance() -> None:
+    """A steady gradient: torch.optim.RMSprop takes the root of a negative number there."""
+    rule = RULES["rmsprop"]
+    values = rule.defaults | {"centered": True, "rho": 0.5}
+    gradient = np.linspace(0.1, 1.0, 100)
+    state = rule.init(gradient, **values)
+    for step in range(1, 100):
+        change, state = rule.update(gradient, state, step, **values)
+        assert np.isfinite(change).all()
+    assert (state.square - state.mean**2).min() < 0

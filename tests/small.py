@@ -1,0 +1,49 @@
+"""Small studies for tests: seconds to train, every part of the real thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optrial.data import Dataset
+from optrial.engine import Learner, Training, learner_factory
+from optrial.plan import Plan, RunSpec
+from optrial.records import Segment
+from optrial.study import Study
+
+MOONS: Mapping[str, Any] = {"name": "moons", "n_samples": 200, "noise": 0.1}
+
+
+def small_keys(**changes: Any) -> dict[str, Any]:
+    """The keys of a study that trains an MLP 2-8-2 on moons for 40 steps; `changes` go on top."""
+    keys: dict[str, Any] = {
+        "name": "small",
+        "problem": {"dataset": dict(MOONS), "model": {"kind": "mlp", "hidden": [8]}},
+        "batch_size": 32,
+        "budget": {"steps": 40},
+        "evaluate": {"every": {"steps": 10}},
+        "seeds": [0],
+        "optimizers": [{"rule": "sgd", "lr": 0.1}],
+    }
+    return json.loads(json.dumps(keys | changes))
+
+
+def small_plan(**changes: Any) -> tuple[Plan, Dataset]:
+    """The plan of `small_keys`, and its data."""
+    study = Study(**small_keys(**changes))
+    dataset = study.load_data()
+    return study.plan(dataset), dataset
+
+
+def learner_for(run: RunSpec, dataset: Dataset, engine: str = "") -> Learner:
+    """A fresh learner of the run's engine, or of another one."""
+    return learner_factory(engine or run.engine, dataset, run.precision, "cpu")(run)
+
+
+def train(run: RunSpec, dataset: Dataset, engine: str = "") -> Segment:
+    """Train a run to its end and return all of it."""
+    training = Training(run, learner_for(run, dataset, engine))
+    for _ in training.run():
+        pass
+    return training.segment()

@@ -1,0 +1,252 @@
+"""Bad input: one clear error that names what came and the way out, status 2, nothing lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optrial.records import Status, Store
+from tests.conftest import Command
+from tests.small import small_keys
+
+Prepare = Callable[[Path], dict[str, Any]]
+
+
+def keys(**changes: Any) -> Prepare:
+    return lambda folder: small_keys(**changes)
+
+
+def dataset(**arguments: Any) -> Prepare:
+    return keys(problem={"dataset": arguments, "model": "mlp"})
+
+
+def npz(**changes: np.ndarray) -> Prepare:
+    """A study on an .npz file of eight samples of two classes, with some arrays changed."""
+
+    def prepare(folder: Path) -> dict[str, Any]:
+        arrays = {
+            "train_inputs": np.arange(16.0).reshape(8, 2),
+            "train_targets": np.arange(8) % 2,
+            "test_inputs": np.ones((4, 2)),
+            "test_targets": np.arange(4) % 2,
+        }
+        np.savez(folder / "mine.npz", **{**arrays, **changes})  # type: ignore[arg-type]
+        problem = {"dataset": str(folder / "mine.npz"), "model": "mlp"}
+        return small_keys(problem=problem, batch_size=4)
+
+    return prepare
+
+
+def csv(text: str, target: str = "y") -> Prepare:
+    def prepare(folder: Path) -> dict[str, Any]:
+        (folder / "mine.csv").write_text(text, encoding="utf-8")
+        where = {"name": str(folder / "mine.csv"), "target": target}
+        return small_keys(problem={"dataset": where, "model": "mlp"}, batch_size=4)
+
+    return prepare
+
+
+def truncated_archive(folder: Path) -> dict[str, Any]:
+    (folder / "data" / "mnist").mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        whole = gzip.compress(bytes(1000))
+        (folder / "data" / "mnist" / f"{name}-ubyte.gz").write_bytes(whole[:-8])
+    os.environ["OPTRIAL_DATA"] = str(folder / "data")
+    return small_keys(problem={"dataset": "mnist", "model": "mlp"})
+
+
+NAN = np.arange(16.0).reshape(8, 2)
+NAN[3, 1] = np.nan
+
+BAD: dict[str, tuple[Prepare, list[str]]] = {
+    "unknown key": (keys(learning_rate=1), ["learning_rate", "Allowed: name"]),
+    "near miss of a key": (keys(batchsize=1), ["batchsize", "Did you mean 'batch_size'?"]),
+    "wrong type": (keys(batch_size="many"), ["batch_size", "'many'", "whole number"]),
+    "negative rate": (
+        keys(optimizers=[{"rule": "sgd", "lr": -0.1}]),
+        ["optimizers[0].lr", "-0.1", "> 0"],
+    ),
+    "rate that is no number": (
+        keys(optimizers=[{"rule": "sgd", "lr": "fast"}]),
+        ["optimizers[0].lr", "'fast'", "number"],
+    ),
+    "unknown rule": (
+        keys(optimizers=[{"rule": "adamm"}]),
+        ["optimizers[0].rule", "'adamm'", "Did you mean 'adam'?"],
+    ),
+    "unknown hyperparameter": (
+        keys(optimizers=[{"rule": "adam", "beta3": 0.9}]),
+        ["optimizers[0].beta3", "not a hyperparameter of adam", "Did you mean"],
+    ),
+    "another library's name": (
+        keys(optimizers=[{"rule": "rmsprop", "alpha": 0.9}]),
+        ["optimizers[0].alpha", "optrial calls it rho"],
+    ),
+    "negative weight decay": (
+        keys(optimizers=[{"rule": "sgd", "weight_decay": -1}]),
+        ["optimizers[0].weight_decay", "-1", "0 or more"],
+    ),
+    "two optimizers of one name": (
+        keys(optimizers=[{"rule": "sgd"}, {"rule": "sgd", "lr": 1.0}]),
+        ["optimizers[1].name", "'sgd' is already the name of optimizers[0]"],
+    ),
+    "unknown model": (
+        keys(problem={"dataset": "moons", "model": "mpl"}),
+        ["problem.model.kind", "Did you mean 'mlp'?"],
+    ),
+    "bad model argument": (
+        keys(problem={"dataset": "moons", "model": {"kind": "mlp", "dropout": 1.5}}),
+        ["problem.model.dropout", "1.5", "less than 1"],
+    ),
+    "unknown dataset": (dataset(name="minst"), ["problem.dataset", "Did you mean 'mnist'?"]),
+    "bad dataset argument": (
+        dataset(name="moons", noise=-1),
+        ["problem.dataset.noise", "-1", "greater than or equal to 0"],
+    ),
+    "empty split": (dataset(name="moons", n_samples=1), ["moons", "n_samples"]),
+    "missing data file": (dataset(name="nowhere.npz"), ["nowhere.npz", "problem.dataset"]),
+    "function that is not there": (
+        dataset(name="no_such_package:load"),
+        ["no_such_package"],
+    ),
+    "batch beyond the data": (keys(batch_size=1000), ["batch_size", "1000", "160 samples"]),
+    "split that is not there": (
+        lambda folder: (
+            npz()(folder) | {"evaluate": {"on": ["validation", "test", "train", "test"]}}
+        ),
+        ["evaluate.on"],
+    ),
+    "script on numpy": (keys(rng="script", engine="numpy"), ["rng", "engine: reference"]),
+    "truncated archive": (truncated_archive, ["mnist", "damaged", "optrial data fetch mnist"]),
+    "NaN in data": (npz(train_inputs=NAN), ["train", "nan", "sample 3"]),
+    "labels out of range": (npz(test_targets=np.array([0, 1, 5, 0])), ["test", "5", "0 to 1"]),
+    "labels that are no classes": (npz(train_targets=np.linspace(0, 1, 8)), ["train targets"]),
+    "lengths that differ": (npz(train_targets=np.zeros(7, int)), ["8 inputs and 7 targets"]),
+    "pickled array": (npz(train_inputs=np.array([{}] * 8)), ["mine.npz"]),
+    "csv without its target": (csv("a,b\n1,2\n"), ["y", "a, b"]),
+    "csv with text": (csv("a,y\nx,0\n1,1\n" * 4), ["'a'", "x"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_study(
+    optrial: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("OPTRIAL_DATA", os.environ.get("OPTRIAL_DATA", ""))  # undone afterwards
+    prepare, words = BAD[name]
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(prepare(tmp_path)), encoding="utf-8")
+    for command in (["plan", study], ["run", study, "--out", tmp_path / "out"]):
+        answer = optrial(*command)
+        assert answer.status == 2
+        assert answer.out == ""
+        assert "Traceback" not in answer.err
+        assert answer.err.count("error: ") == 1
+        for word in words:
+            assert word in answer.err
+
+
+def test_all_problems_of_names_and_types_come_together(optrial: Command, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    optimizers = [{"rule": "adamm"}, {"rule": "sgd", "lr": -1}]
+    wrong = small_keys(batch_size=0, optimizers=optimizers, colour="red")
+    wrong["problem"]["model"]["hiden"] = [3]
+    study.write_text(json.dumps(wrong), encoding="utf-8")
+    err = optrial("run", study).err
+    assert "has 5 problems" in err
+    for path in ("batch_size", "optimizers[0].rule", "optimizers[1].lr", "colour", "model.hiden"):
+        assert path in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nowhere.yaml"], ["nowhere.yaml", "no such file", "quickstart"]),
+        (["run", "quickstrat"], ["Did you mean 'quickstart'?"]),
+        (["run", "quickstart", "--set", "optimizers.adma.lr=1"], ["Did you mean 'adam'?"]),
+        (["run", "quickstart", "--set", "seeds"], ["key.path=value"]),
+        (["run", "quickstart", "--seeds", "0"], ["seeds", "1 or more"]),
+        (["run", "quickstart", "--engine", "jax"], ["--engine"]),
+        (["run", "quickstart", "--engine", "numpy", "--device", "cuda"], ["cuda", "CPU"]),
+        (["show", "nowhere"], ["no study is stored", "optrial run"]),
+        (["recipe", "nothing"], ["not a recipe", "quickstart"]),
+        (["explain", "adamm"], ["Did you mean 'adam'?"]),
+        (["data", "fetch", "minst"], ["Did you mean 'mnist'?"]),
+        (["list", "rule"], ["rules"]),
+    ],
+)
+def test_bad_command(optrial: Command, arguments: list[str], words: list[str]) -> None:
+    answer = optrial(*arguments)
+    assert answer.status == 2
+    assert "Traceback" not in answer.err
+    for word in words:
+        assert word in answer.err
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/nowhere/out"])
+def test_unwritable_folder(optrial: Command, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(small_keys()), encoding="utf-8")
+    answer = optrial("run", study, "--out", out)
+    assert answer.status == 2
+    assert answer.out == ""
+    assert "folder" in answer.err
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
+
+
+def test_unknown_metric(optrial: Command, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(small_keys()), encoding="utf-8")
+    optrial("run", study)
+    answer = optrial("curves", "small", "--metric", "test_acuracy")
+    assert answer.status == 2
+    assert "Did you mean 'test_accuracy'?" in answer.err
+
+
+def test_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """No file may grow beyond 300 kB: the study stops in one clear error and can be continued."""
+    optimizers = [{"rule": "adam", "lr": {"log": [0.001, 0.1], "points": 40}}]
+    wide = {"kind": "mlp", "hidden": [50]}
+    big = small_keys(
+        problem={"dataset": {"name": "moons", "n_samples": 200}, "model": wide},
+        optimizers=optimizers,
+        budget={"steps": 200},
+    )
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(big), encoding="utf-8")
+    command = [sys.executable, "-c", "from optrial.cli import main; main()"]
+    command += ["run", str(study), "--out", str(tmp_path / "out")]
+
+    def small_disk() -> None:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # let writing fail, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    full = subprocess.run(
+        command, preexec_fn=small_disk, capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 2
+    assert full.stderr.count("error: ") == 1
+    assert "Traceback" not in full.stderr
+    assert "run again to continue" in full.stderr
+    with Store.open(tmp_path / "out") as store:
+        before = {r.run_id: dict(r.metrics) for r in store.runs() if r.status is Status.DONE}
+    assert 0 < len(before) < 40
+    whole = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert whole.returncode == 0
+    with Store.open(tmp_path / "out") as store:
+        after = {record.run_id: dict(record.metrics) for record in store.runs()}
+    assert len(after) == 40
+    assert {run_id: after[run_id] for run_id in before} == before

@@ -1,0 +1,220 @@
+"""The command line as users and scripts meet it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import optrial as package
+from optrial.recipes import RECIPES
+from optrial.rules import RULES
+from tests.conftest import Command
+from tests.small import small_keys
+from tests.tolerance import REPORTED_ACCURACY
+
+
+def write(path: Path, **changes: Any) -> Path:
+    path.write_text(json.dumps(small_keys(**changes)), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    optimizers = [{"rule": "sgd", "lr": [0.01, 0.1]}, {"name": "mine", "rule": "adam"}]
+    return write(tmp_path / "first.yaml", seeds=2, optimizers=optimizers)
+
+
+def test_run_trains_shows_and_says_where(optrial: Command, study: Path) -> None:
+    answer = optrial("run", study)
+    assert answer.status == 0
+    for word in ("sgd", "lr=0.01", "lr=0.1", "mine", "test_accuracy", "±"):
+        assert word in answer.out
+    assert "6 runs (6 done) in studies/small" in answer.err
+    assert Path("studies/small/study.db").exists()
+
+
+def test_quiet_prints_the_table_only(optrial: Command, study: Path) -> None:
+    answer = optrial("run", study, "--quiet", "--out", "somewhere")
+    assert answer.status == 0
+    assert answer.err == ""
+    assert "test_accuracy" in answer.out
+
+
+def test_runs_as_json(optrial: Command, study: Path) -> None:
+    optrial("run", study)
+    rows = json.loads(optrial("runs", "studies/small", "--format", "json").out)
+    assert len(rows) == 6
+    row = rows[-1]
+    assert row["optimizer"] == "mine"
+    assert row["rule"] == "adam"
+    assert row["setting"] == "lr=0.001"
+    assert row["hyperparameters"] == {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    assert (row["seed"], row["status"], row["reason"]) == (1, "done", "")
+    assert 0 <= row["metrics"]["test_accuracy"] <= 1
+    assert set(row["metrics"]) >= {"train_loss", "train_loss_epoch", "test_loss"}
+
+
+def test_curves_as_csv_are_the_recorded_numbers(optrial: Command, study: Path) -> None:
+    optrial("run", study)
+    text = optrial("curves", "small", "--metric", "test_accuracy", "--format", "csv").out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == ["run_id", "optimizer", "setting", "seed", "step", "epoch", "value"]
+    assert [int(row["step"]) for row in rows[:4]] == [10, 20, 30, 40]
+    assert [float(row["epoch"]) for row in rows[:4]] == [2.0, 4.0, 6.0, 8.0]
+    finals = {
+        r["run_id"]: r["metrics"]
+        for r in json.loads(optrial("runs", "small", "--format", "json").out)
+    }
+    assert float(rows[3]["value"]) == finals[rows[3]["run_id"]]["test_accuracy"]
+
+
+def test_runs_as_csv_and_table(optrial: Command, study: Path) -> None:
+    optrial("run", study)
+    rows = list(csv.DictReader(io.StringIO(optrial("runs", "small", "--format", "csv").out)))
+    assert len(rows) == 6
+    assert {"run_id", "hyperparameters.lr", "metrics.test_accuracy"} <= set(rows[0])
+    assert rows[0]["run_id"] in optrial("runs", "small").out
+
+
+def test_plan_runs_nothing(optrial: Command, study: Path) -> None:
+    answer = optrial("plan", study)
+    assert answer.status == 0
+    assert "6 runs" in answer.out
+    assert "about" in answer.out
+    assert "160 train, 40 test" in answer.out
+    assert not Path("studies").exists()
+
+
+def test_show_equals_what_run_showed(optrial: Command, study: Path) -> None:
+    assert optrial("run", study).out == optrial("show", "studies/small").out
+
+
+def test_options_override_the_study(optrial: Command, study: Path) -> None:
+    options = ["--engine", "numpy", "--seeds", "1", "--precision", "float64"]
+    optrial("run", study, *options, "--set", "budget.steps=5", "--set", "optimizers.mine.lr=0.5")
+    rows = json.loads(optrial("runs", "small", "--format", "json").out)
+    assert [row["step"] for row in rows] == [5, 5, 5]
+    assert rows[-1]["hyperparameters"]["lr"] == 0.5
+
+
+def test_failed_runs_give_status_one(optrial: Command, tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad.yaml", optimizers=[{"rule": "sgd", "lr": [0.1, 1e30]}])
+    answer = optrial("run", bad)
+    assert answer.status == 1
+    assert "1 diverged" in answer.out
+    assert "diverged: sgd lr=1e+30 seed=0: train_loss" in answer.err
+    rows = json.loads(optrial("runs", "small", "--format", "json").out)
+    assert [row["status"] for row in rows] == ["done", "diverged"]
+    assert set(rows[1]["metrics"].values()) == {None}
+
+
+def test_names_are_text_everywhere(optrial: Command, tmp_path: Path) -> None:
+    name = '<b>[red]"Ünï" 🚀'
+    odd = write(tmp_path / "odd.yaml", name=name, optimizers=[{"rule": "sgd", "name": name}])
+    answer = optrial("run", odd)
+    assert answer.status == 0
+    assert answer.out.count(name) == 2
+    assert name in optrial("runs", "studies/b-red-Ünï").out
+    assert name in optrial("plan", odd).out
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("rules", list(RULES)),
+        ("datasets", ["digits", "moons", "mnist", "cifar-10"]),
+        ("models", ["mlp"]),
+        ("recipes", list(RECIPES)),
+    ],
+)
+def test_list(optrial: Command, what: str, names: list[str]) -> None:
+    answer = optrial("list", what)
+    assert answer.status == 0
+    for name in names:
+        assert name in answer.out
+
+
+def test_recipe_is_printed_or_copied(optrial: Command) -> None:
+    text = RECIPES["quickstart"].read_text(encoding="utf-8")
+    assert optrial("recipe", "quickstart").out == text
+    assert optrial("recipe", "quickstart", "--out", "mine.yaml").status == 0
+    assert Path("mine.yaml").read_text(encoding="utf-8") == text
+    again = optrial("recipe", "quickstart", "--out", "mine.yaml")
+    assert (again.status, "exists" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_valid(name: str) -> None:
+    study = package.Study.from_file(name)
+    assert study.config.notes
+
+
+def test_explain(optrial: Command) -> None:
+    answer = optrial("explain", "adam", "rmsprop", "adadelta")
+    assert answer.status == 0
+    for word in ("Kingma", "beta1", "eps", "0.999", "Zeiler"):
+        assert word in answer.out
+
+
+def test_data_verify_and_path(optrial: Command, tmp_path: Path) -> None:
+    answer = optrial("data", "verify", "mnist", "--data-dir", tmp_path)
+    assert answer.status == 2
+    assert answer.out.count("missing") == 4
+    assert "optrial data fetch mnist" in answer.err
+    paths = optrial("data", "path", "cifar-10", "--data-dir", tmp_path).out.split()
+    assert len(paths) == 6
+    assert all(path.startswith(str(tmp_path)) for path in paths)
+
+
+def test_version_and_help(optrial: Command) -> None:
+    assert package.__version__ in optrial("--version").out
+    assert "optrial run quickstart" in optrial("--help").out
+
+
+def test_debug_shows_the_traceback(study: Path) -> None:
+    arguments = [sys.executable, "-c", "from optrial.cli import main; main()"]
+    for extra, shown in (["--debug"], True), ([], False):
+        answer = subprocess.run(
+            [*arguments, *extra, "show", "nowhere"], capture_output=True, text=True, check=False
+        )
+        assert ("Traceback" in answer.stderr) is shown
+        assert "no study is stored" in answer.stderr
+
+
+def test_interrupted_from_the_keyboard(study: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends with 130 and the command that continues; that command finishes the study."""
+    command = [sys.executable, "-c", "from optrial.cli import main; main()", "run", str(study)]
+    command += ["--out", str(tmp_path / "out"), "--set", "budget.steps=20000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "out" / "study.db").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1.5)
+        it.send_signal(signal.SIGINT)
+        _, err = it.communicate(timeout=60)
+    assert it.returncode == 130
+    assert "to continue: optrial run" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(
+    "OPTRIAL_DATA" not in os.environ, reason="OPTRIAL_DATA is not set: no MNIST here"
+)
+def test_mnist_recipe_ends_at_the_reported_accuracies(optrial: Command) -> None:
+    reported = {"sgd": 0.9560, "momentum": 0.9763, "adam": 0.9721}
+    assert optrial("run", "mnist-optimizers").status == 0
+    rows = json.loads(optrial("runs", "mnist-optimizers", "--format", "json").out)
+    measured = {row["optimizer"]: row["metrics"]["test_accuracy"] for row in rows}
+    assert len(measured) == 7
+    for optimizer, accuracy in reported.items():
+        assert measured[optimizer] == pytest.approx(accuracy, abs=REPORTED_ACCURACY)

@@ -1,0 +1,262 @@
+"""Sweeps end with the same records, whatever happens on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optrial.errors import StoreBusyError, StoreError
+from optrial.records import Status, Store
+from optrial.results import Results, load
+from optrial.study import Study
+from tests.small import small_keys
+
+DROPOUT = {"kind": "mlp", "hidden": [8], "dropout": 0.2}
+MIXED = {
+    "problem": {"dataset": {"name": "moons", "n_samples": 500}, "model": DROPOUT},
+    "budget": {"steps": 150},
+    "evaluate": {"every": {"steps": 7}},
+    "seeds": 2,
+    "optimizers": [{"rule": "adam", "lr": [0.001, 0.1]}, {"rule": "sgd", "lr": [0.1, 1e30]}],
+}
+
+
+class Hook:
+    """A watcher that calls `act` after a number of steps."""
+
+    def __init__(self, after: int, act: Callable[[], object]) -> None:
+        self.left = after
+        self.act = act
+
+    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None: ...
+
+    def ended(self, status: Status, steps_left: int) -> None: ...
+
+    def stepped(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+def run(folder: Path, **options: Any) -> Results:
+    changes = options.pop("study", MIXED)
+    return Study(**small_keys(**changes)).run(folder, checkpoint_seconds=0, **options)
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Everything about every run that must not depend on when it was interrupted."""
+    hashes = ("initial_parameters_sha256", "parameters_sha256", "first_batches_sha256")
+    with Store.open(folder) as store:
+        runs = {
+            record.run_id: (
+                record.status,
+                record.step,
+                record.reason,
+                dict(record.metrics),
+                *(record.facts[name] for name in hashes),
+            )
+            for record in store.runs()
+        }
+        curves = {
+            key: (curve.steps.tobytes(), curve.values.tobytes())
+            for key, curve in store.curves().items()
+        }
+    return runs | curves
+
+
+def test_every_run_is_recorded(tmp_path: Path) -> None:
+    with run(tmp_path) as results:
+        statuses = [record.status for record in results.records]
+    assert statuses == [Status.DONE] * 6 + [Status.DIVERGED] * 2
+
+
+def test_a_diverged_run_has_a_step_and_no_metrics(tmp_path: Path) -> None:
+    with run(tmp_path) as results:
+        diverged = [record for record in results.records if record.status is Status.DIVERGED]
+    for record in diverged:
+        assert 0 < record.step < 150
+        assert f"step {record.step}" in record.reason
+        assert set(record.metrics.values()) == {None}
+
+
+def test_what_is_recorded_is_not_trained_again(tmp_path: Path) -> None:
+    run(tmp_path).store.close()
+    before = contents(tmp_path)
+    with run(tmp_path, watcher=Hook(1, lambda: pytest.fail("a step was taken"))):
+        assert contents(tmp_path) == before
+
+
+def test_more_seeds_keep_what_is_there(tmp_path: Path) -> None:
+    run(tmp_path).store.close()
+    before = contents(tmp_path)
+    run(tmp_path, study=MIXED | {"seeds": 3}).store.close()
+    after = contents(tmp_path)
+    assert len(after) > len(before)
+    assert {key: after[key] for key in before} == before
+
+
+def test_one_signal_stops_cleanly_and_running_again_continues(tmp_path: Path) -> None:
+    run(tmp_path / "whole").store.close()
+    interrupt = Hook(200, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with run(tmp_path / "parts", watcher=interrupt) as results:
+        statuses = [record.status for record in results.records]
+        steps = [record.step for record in results.records]
+    assert statuses[:3] == [Status.DONE, Status.INTERRUPTED, Status.PLANNED]
+    assert steps[:3] == [150, 50, 0]
+    run(tmp_path / "parts").store.close()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_failing_run_is_a_status_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optrial.engine.reference import ReferenceLearner
+
+    run(tmp_path / "whole").store.close()
+    step = ReferenceLearner.step
+
+    def fragile(self: ReferenceLearner, batch: Any, number: int) -> tuple[float, int]:
+        if self.spec.rule == "adam" and number == 40:
+            raise MemoryError("no room")
+        return step(self, batch, number)
+
+    monkeypatch.setattr(ReferenceLearner, "step", fragile)
+    with run(tmp_path / "parts") as results:
+        first, last = results.records[0], results.records[-1]
+    assert (first.status, first.reason) == (Status.ERROR, "MemoryError: no room")
+    assert last.status is Status.DIVERGED
+    monkeypatch.undo()
+    run(tmp_path / "parts").store.close()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_second_writer_is_told_so(tmp_path: Path) -> None:
+    release, entered = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        release.wait(30)
+
+    def train_and_close() -> None:
+        run(tmp_path, watcher=Hook(5, wait)).store.close()
+
+    first = threading.Thread(target=train_and_close)
+    first.start()
+    try:
+        assert entered.wait(30)
+        with pytest.raises(StoreBusyError, match=str(os.getpid())):
+            run(tmp_path)
+        with load(tmp_path) as results:  # reading is allowed meanwhile
+            assert len(results.records) == 8
+    finally:
+        release.set()
+        first.join()
+
+
+def test_restart_keeps_the_old_database_under_another_name(tmp_path: Path) -> None:
+    run(tmp_path).store.close()
+    before = contents(tmp_path)
+    run(tmp_path, restart=True).store.close()
+    (kept,) = tmp_path.glob("study-*.db")
+    old = tmp_path / "old"
+    old.mkdir()
+    kept.rename(old / "study.db")
+    assert contents(old) == before == contents(tmp_path)
+
+
+def test_restart_refuses_a_server() -> None:
+    with pytest.raises(StoreError, match="another database"):
+        Study(**small_keys()).run("postgresql://user@127.0.0.1:1/nowhere", restart=True)
+
+
+def test_postgresql_gives_the_same_records(tmp_path: Path) -> None:
+    server = os.environ.get("OPTRIAL_TEST_POSTGRESQL")
+    if not server:
+        pytest.skip("OPTRIAL_TEST_POSTGRESQL is not set: no PostgreSQL server to test with")
+    import sqlalchemy as sql
+
+    url = sql.make_url(server).set(drivername="postgresql+psycopg")
+    schema = f"sweep_{os.getpid()}"
+    engine = sql.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sql.schema.CreateSchema(schema))
+    location = f"{server}?options=-csearch_path%3D{schema}"
+    try:
+        interrupt = Hook(200, lambda: os.kill(os.getpid(), signal.SIGINT))
+        run(location, watcher=interrupt).store.close()  # type: ignore[arg-type]
+        run(location).store.close()  # type: ignore[arg-type]
+        run(tmp_path).store.close()
+        assert contents(location) == contents(tmp_path)  # type: ignore[arg-type]
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sql.schema.DropSchema(schema, cascade=True))
+        engine.dispose()
+
+
+KILLS = 20
+
+# Imports once and forks for each attempt, so that twenty attempts take seconds.
+VICTIM = """
+import json, os, sys
+from optrial.study import Study
+
+keys, folder = json.loads(sys.argv[1]), sys.argv[2]
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        print(os.getpid(), flush=True)
+        Study(**keys).run(folder, checkpoint_seconds=0)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.mark.parametrize("rng", ["streams", "script"])
+def test_killed_at_random_moments(tmp_path: Path, rng: str) -> None:
+    """`kill -9`, twenty times, then to the end: records equal those of an undisturbed study."""
+    study = MIXED | {"rng": rng, "budget": {"steps": 600}}
+    run(tmp_path / "whole", study=study).store.close()
+    chance = random.Random(rng)
+    killed, arguments = 0, [json.dumps(small_keys(**study)), str(tmp_path / "parts")]
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIM, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as victim:
+        assert victim.stdin is not None
+        assert victim.stdout is not None
+        for _ in range(KILLS // 2):
+            print("again", file=victim.stdin)
+            child = int(victim.stdout.readline())
+            time.sleep(chance.uniform(0, 0.5))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            killed += int(victim.stdout.readline()) == signal.SIGKILL
+        victim.stdin.close()
+    assert killed >= KILLS // 4, "the study ended too early to be killed: make it longer"
+    run(tmp_path / "parts", study=study).store.close()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_recorded_values_are_finite_numbers(tmp_path: Path) -> None:
+    with run(tmp_path) as results:
+        curves = results.curves()
+        runs = results.runs()
+    assert np.isfinite(curves["value"]).all()
+    assert runs.loc[runs["status"] == "diverged", "test_accuracy"].isna().all()
+    assert runs.loc[runs["status"] == "done", "test_accuracy"].notna().all()
