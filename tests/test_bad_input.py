@@ -30,8 +30,8 @@ def dataset(**arguments: Any) -> Prepare:
     return keys(problem={"dataset": arguments, "model": "mlp"})
 
 
-def npz(**changes: np.ndarray) -> Prepare:
-    """A study on an .npz file of eight samples of two classes, with some arrays changed."""
+def npz(**changes: np.ndarray | None) -> Prepare:
+    """A study on an .npz file of eight samples of two classes, some arrays changed, or left out."""
 
     def prepare(folder: Path) -> dict[str, Any]:
         arrays = {
@@ -40,9 +40,10 @@ def npz(**changes: np.ndarray) -> Prepare:
             "test_inputs": np.ones((4, 2)),
             "test_targets": np.arange(4) % 2,
         }
-        np.savez(folder / "mine.npz", **{**arrays, **changes})  # type: ignore[arg-type]
+        kept = {name: array for name, array in (arrays | changes).items() if array is not None}
+        np.savez(folder / "mine.npz", **kept)  # type: ignore[arg-type]
         problem = {"dataset": str(folder / "mine.npz"), "model": "mlp"}
-        return small_keys(problem=problem, batch_size=4)
+        return small_keys(problem=problem, batch_size=4, evaluate={"on": ["test"]})
 
     return prepare
 
@@ -113,19 +114,15 @@ BAD: dict[str, tuple[Prepare, list[str]]] = {
         dataset(name="moons", noise=-1),
         ["problem.dataset.noise", "-1", "greater than or equal to 0"],
     ),
-    "empty split": (dataset(name="moons", n_samples=1), ["moons", "n_samples"]),
+    "empty split": (dataset(name="moons", n_samples=1), ["n_samples=1", "train set will be empty"]),
     "missing data file": (dataset(name="nowhere.npz"), ["nowhere.npz", "problem.dataset"]),
     "function that is not there": (
         dataset(name="no_such_package:load"),
         ["no_such_package"],
     ),
     "batch beyond the data": (keys(batch_size=1000), ["batch_size", "1000", "160 samples"]),
-    "split that is not there": (
-        lambda folder: (
-            npz()(folder) | {"evaluate": {"on": ["validation", "test", "train", "test"]}}
-        ),
-        ["evaluate.on"],
-    ),
+    "split that is not there": (npz(test_inputs=None, test_targets=None), ["evaluate.on", "train"]),
+    "split named twice": (keys(evaluate={"on": ["test", "test"]}), ["evaluate.on", "repeat"]),
     "script on numpy": (keys(rng="script", engine="numpy"), ["rng", "engine: reference"]),
     "truncated archive": (truncated_archive, ["mnist", "damaged", "optrial data fetch mnist"]),
     "NaN in data": (npz(train_inputs=NAN), ["train", "nan", "sample 3"]),
@@ -215,8 +212,8 @@ def test_unknown_metric(optrial: Command, tmp_path: Path) -> None:
 
 
 def test_full_disk_loses_nothing(tmp_path: Path) -> None:
-    """No file may grow beyond 300 kB: the study stops in one clear error and can be continued."""
-    optimizers = [{"rule": "adam", "lr": {"log": [0.001, 0.1], "points": 40}}]
+    """No file may grow beyond 150 kB: the study stops in one clear error and can be continued."""
+    optimizers = [{"rule": "adam", "lr": {"log": [0.001, 0.1], "points": 12}}]
     wide = {"kind": "mlp", "hidden": [50]}
     big = small_keys(
         problem={"dataset": {"name": "moons", "n_samples": 200}, "model": wide},
@@ -232,7 +229,7 @@ def test_full_disk_loses_nothing(tmp_path: Path) -> None:
         import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # let writing fail, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 
     full = subprocess.run(
         command, preexec_fn=small_disk, capture_output=True, text=True, check=False
@@ -243,10 +240,10 @@ def test_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert "run again to continue" in full.stderr
     with Store.open(tmp_path / "out") as store:
         before = {r.run_id: dict(r.metrics) for r in store.runs() if r.status is Status.DONE}
-    assert 0 < len(before) < 40
+    assert 0 < len(before) < 12
     whole = subprocess.run(command, capture_output=True, text=True, check=False)
     assert whole.returncode == 0
     with Store.open(tmp_path / "out") as store:
         after = {record.run_id: dict(record.metrics) for record in store.runs()}
-    assert len(after) == 40
+    assert len(after) == 12
     assert {run_id: after[run_id] for run_id in before} == before

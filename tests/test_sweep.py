@@ -27,7 +27,7 @@ from tests.small import small_keys
 DROPOUT = {"kind": "mlp", "hidden": [8], "dropout": 0.2}
 MIXED = {
     "problem": {"dataset": {"name": "moons", "n_samples": 500}, "model": DROPOUT},
-    "budget": {"steps": 150},
+    "budget": {"steps": 60},
     "evaluate": {"every": {"steps": 7}},
     "seeds": 2,
     "optimizers": [{"rule": "adam", "lr": [0.001, 0.1]}, {"rule": "sgd", "lr": [0.1, 1e30]}],
@@ -87,7 +87,7 @@ def test_a_diverged_run_has_a_step_and_no_metrics(tmp_path: Path) -> None:
     with run(tmp_path) as results:
         diverged = [record for record in results.records if record.status is Status.DIVERGED]
     for record in diverged:
-        assert 0 < record.step < 150
+        assert 0 < record.step < 60
         assert f"step {record.step}" in record.reason
         assert set(record.metrics.values()) == {None}
 
@@ -110,12 +110,12 @@ def test_more_seeds_keep_what_is_there(tmp_path: Path) -> None:
 
 def test_one_signal_stops_cleanly_and_running_again_continues(tmp_path: Path) -> None:
     run(tmp_path / "whole").store.close()
-    interrupt = Hook(200, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt = Hook(80, lambda: os.kill(os.getpid(), signal.SIGINT))
     with run(tmp_path / "parts", watcher=interrupt) as results:
         statuses = [record.status for record in results.records]
         steps = [record.step for record in results.records]
     assert statuses[:3] == [Status.DONE, Status.INTERRUPTED, Status.PLANNED]
-    assert steps[:3] == [150, 50, 0]
+    assert steps[:3] == [60, 20, 0]
     run(tmp_path / "parts").store.close()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -195,7 +195,7 @@ def test_postgresql_gives_the_same_records(tmp_path: Path) -> None:
         connection.execute(sql.schema.CreateSchema(schema))
     location = f"{server}?options=-csearch_path%3D{schema}"
     try:
-        interrupt = Hook(200, lambda: os.kill(os.getpid(), signal.SIGINT))
+        interrupt = Hook(80, lambda: os.kill(os.getpid(), signal.SIGINT))
         run(location, watcher=interrupt).store.close()  # type: ignore[arg-type]
         run(location).store.close()  # type: ignore[arg-type]
         run(tmp_path).store.close()
@@ -227,7 +227,7 @@ for line in sys.stdin:
 @pytest.mark.parametrize("rng", ["streams", "script"])
 def test_killed_at_random_moments(tmp_path: Path, rng: str) -> None:
     """`kill -9`, twenty times, then to the end: records equal those of an undisturbed study."""
-    study = MIXED | {"rng": rng, "budget": {"steps": 600}}
+    study = MIXED | {"rng": rng, "budget": {"steps": 400}}
     run(tmp_path / "whole", study=study).store.close()
     chance = random.Random(rng)
     killed, arguments = 0, [json.dumps(small_keys(**study)), str(tmp_path / "parts")]
@@ -243,7 +243,7 @@ def test_killed_at_random_moments(tmp_path: Path, rng: str) -> None:
         for _ in range(KILLS // 2):
             print("again", file=victim.stdin)
             child = int(victim.stdout.readline())
-            time.sleep(chance.uniform(0, 0.5))
+            time.sleep(chance.uniform(0, 0.4))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             killed += int(victim.stdout.readline()) == signal.SIGKILL

@@ -29,3 +29,7 @@ computed: 0.005 is twice the standard error of the difference at 96 % of 10,000 
 RULE_FLOAT32_STEP = 2e-6
 """Relative error of one float32 change of a parameter against the same in float64: a dozen
 roundings."""
+
+ESTIMATE_FACTOR = 10
+"""How far a planned time may be from a measured one. The plan promises about two on an idle
+machine; tests share theirs with others."""

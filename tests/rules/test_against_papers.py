@@ -17,28 +17,24 @@ def quadratic(theta: np.ndarray) -> np.ndarray:
     return np.array([1.0, 10.0, 100.0]) * theta
 
 
-def rosenbrock(theta: np.ndarray) -> np.ndarray:
-    """Gradient of sum 100 (y - x^2)^2 + (1 - x)^2 over neighbours, which is not convex."""
-    gradient = np.zeros_like(theta)
-    gap = theta[1:] - theta[:-1] ** 2
-    gradient[:-1] += -400 * theta[:-1] * gap - 2 * (1 - theta[:-1])
-    gradient[1:] += 200 * gap
-    return gradient
+def double_wells(theta: np.ndarray) -> np.ndarray:
+    """Gradient of coupled double wells, x^4 / 4 - x^2 / 2 + x y / 3, which is not convex."""
+    return theta**3 - theta + np.roll(theta, 1) / 3 + np.roll(theta, -1) / 3
 
 
-@pytest.mark.parametrize("gradient", [quadratic, rosenbrock])
+@pytest.mark.parametrize("gradient", [quadratic, double_wells])
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("eps", [0.0, 1e-8, 1e-2])
 def test_rmsprop_nesterov_is_algorithm_8_6(
     gradient: Callable[[np.ndarray], np.ndarray], momentum: float, eps: float
 ) -> None:
     """Both its look-ahead point, which is stored, and its own parameter."""
-    lr, rho = 1e-3, 0.9
+    lr, rho = 1e-4, 0.9  # stays away from the minimum, around which RMSProp is chaotic
     rule, values = (
         RULES["rmsprop_nesterov"],
         {"lr": lr, "rho": rho, "momentum": momentum, "eps": eps},
     )
-    theta = np.array([-1.2, 1.0, 0.7])
+    theta = np.array([-3.0, 0.2, 1.7])
     velocity, accumulated = np.zeros(3), np.zeros(3)
     phi = theta
     state = rule.init(phi, **values)

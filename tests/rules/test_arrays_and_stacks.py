@@ -14,14 +14,14 @@ from optrial.rules import RULES, Rule, apply_rule, initialise
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT32_STEP, RULE_FLOAT64
 
-RUNS, SHAPE, STEPS = 5, (4, 3), 200
+RUNS, SHAPE, STEPS = 5, (4, 3), 100
 WEIGHT_DECAYS = [0.0, 1e-3, 0.01, 0.1, 0.0]
 KINDS = ["l2", "decoupled"]
 
 
 def five_settings(rule: Rule) -> list[dict[str, Any]]:
     """Return five settings that differ in every hyperparameter, all well inside its range."""
-    factors = {"lr": [0.1, 0.3, 1.0, 1.5, 2.0], "centered": [False, True, False, True, True]}
+    factors = {"lr": [0.01, 0.03, 0.1, 0.15, 0.2], "centered": [False, True, False, True, True]}
     small = [0.0, 1e-4, 1e-3, 0.01, 0.1]  # of lr_decay, initial_accumulator, momentum_decay
     keeps = [0.0, 0.3, 0.9, 0.5, 0.95]  # of momentum, rho, beta1, beta2
 
@@ -132,12 +132,13 @@ def test_bias_correction_is_as_exact_in_a_float32_stack_as_alone(name: str) -> N
     rng = np.random.default_rng(3)
     values = rule.defaults
     stack = {key: torch.full((RUNS,), value) for key, value in values.items()}
-    exact_state = rule.init(np.zeros(SHAPE), **values)
+    rounded = {key: float(np.float32(value)) for key, value in values.items()}
+    exact_state = rule.init(np.zeros(SHAPE), **rounded)
     param = torch.zeros(RUNS, *SHAPE)
     state = initialise(rule, param, stack)
     for step in range(1, 20):
         grad = rng.standard_normal(SHAPE)
-        exact, exact_state = rule.update(grad, exact_state, step, **values)
+        exact, exact_state = rule.update(grad, exact_state, step, **rounded)
         grads = torch.tensor(grad, dtype=torch.float32).expand(RUNS, *SHAPE)
         change, state = apply_rule(rule, param, grads, state, step, stack)
         assert relative_error([change[2].numpy()], [exact]) <= RULE_FLOAT32_STEP

@@ -54,7 +54,8 @@ class SettingSummary:
 
 def selection_metric(metrics: Iterable[str]) -> str | None:
     """Return the metric that may choose a setting: on the validation split, never on the test."""
-    return next((m for m in ("validation_accuracy", "validation_loss") if m in set(metrics)), None)
+    recorded = set(metrics)
+    return next((m for m in ("validation_accuracy", "validation_loss") if m in recorded), None)
 
 
 def summarize(records: Sequence[Record]) -> list[SettingSummary]:

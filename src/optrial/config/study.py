@@ -75,6 +75,12 @@ class Span(_Frozen):
         return self
 
 
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must not repeat a value")
+    return values
+
+
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -85,7 +91,9 @@ class Evaluation(_Frozen):
     """
 
     every: Span = Span(epochs=1)
-    on: tuple[SplitName, ...] | None = None
+    on: Annotated[tuple[SplitName, ...], AfterValidator(_distinct), Field(min_length=1)] | None = (
+        None
+    )
 
 
 class OptimizerEntry(BaseModel):
@@ -116,12 +124,6 @@ def _seeds(given: Any) -> Any:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ValueError("must be a count of 1 or more, or a list of seeds")
     return tuple(range(given))
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("must not repeat a value")
-    return values
 
 
 def _batch_sizes(given: Any) -> Axis:

@@ -82,20 +82,21 @@ class Dropout:
     def __init__(self, rate: float, layer: int) -> None:
         self.rate = rate
         self.layer = layer
-        self._scale: Array = np.ones(())
+        self._scale: Array = np.ones(())  # of the batch under way
 
     def forward(self, inputs: Array, key: int | None) -> Array:
         """Drop and rescale while training; pass on while evaluating."""
         if key is None:
             return inputs
         positions = np.arange(inputs.size).reshape(inputs.shape)
-        keep = keep_mask(key, self.layer, positions, self.rate)
+        keep: Array = keep_mask(key, self.layer, positions, self.rate)
         self._scale = keep.astype(inputs.dtype) / (1 - self.rate)
         return inputs * self._scale
 
     def backward(self, gradient: Array) -> Array:
         """Let gradient through where the activation was kept."""
-        return gradient * self._scale
+        kept: Array = gradient * self._scale
+        return kept
 
 
 class Network:

@@ -242,16 +242,19 @@ def _section(title: str) -> list[str]:
 
 
 def _paragraph(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
+    return _hanging("  ", text, width)
 
 
 def _definitions(meanings: Mapping[str, str], width: int) -> list[str]:
     """Lay out names and meanings in two columns."""
     column = max(map(len, meanings))
-    lines = []
-    for name, meaning in meanings.items():
-        lead = f"  {name:<{column}}  "
-        lines += textwrap.wrap(
-            meaning, width, initial_indent=lead, subsequent_indent=" " * len(lead)
-        )
-    return lines
+    rows = ((f"  {name:<{column}}  ", meaning) for name, meaning in meanings.items())
+    return [line for lead, meaning in rows for line in _hanging(lead, meaning, width)]
+
+
+def _hanging(lead: str, text: str, width: int) -> list[str]:
+    """Wrap `text` after `lead`, its further lines below its first."""
+    indent = " " * len(lead)
+    return textwrap.wrap(
+        text, width, initial_indent=lead, subsequent_indent=indent, break_on_hyphens=False
+    )

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from optrial.errors import StudyError
+from optrial.plan import estimate
+from optrial.study import Study
+from tests.small import small_keys, small_plan, train
+from tests.tolerance import ESTIMATE_FACTOR
+
+
+def settings(**changes: Any) -> list[tuple[str, str]]:
+    plan, _ = small_plan(**changes)
+    return [(run.optimizer, plan.settings[run.run_id]) for run in plan.runs]
+
+
+def test_the_grid_is_expanded_in_the_order_written() -> None:
+    optimizers = [
+        {"rule": "momentum", "lr": [0.1, 0.01], "momentum": [0.5, 0.9]},
+        {"name": "mine", "rule": "adam", "lr": {"log": [0.001, 0.1], "points": 3}},
+    ]
+    assert settings(optimizers=optimizers) == [
+        ("momentum", "lr=0.1 momentum=0.5"),
+        ("momentum", "lr=0.1 momentum=0.9"),
+        ("momentum", "lr=0.01 momentum=0.5"),
+        ("momentum", "lr=0.01 momentum=0.9"),
+        ("mine", "lr=0.001"),
+        ("mine", "lr=0.01"),
+        ("mine", "lr=0.1"),
+    ]
+
+
+def test_batch_size_and_model_may_be_axes() -> None:
+    model = {"kind": "mlp", "hidden": [[4], [8, 4]], "dropout": [0.0, 0.5]}
+    found = settings(
+        problem={"dataset": "moons", "model": model}, batch_size=[16, "full"], seeds=[7]
+    )
+    assert len(found) == 8
+    assert found[0] == ("sgd", "lr=0.1 batch_size=16 hidden=[4] dropout=0")
+    assert found[-1] == ("sgd", "lr=0.1 batch_size=full hidden=[8,4] dropout=0.5")
+
+
+def test_a_list_that_is_a_value_is_no_axis() -> None:
+    plan, _ = small_plan(problem={"dataset": "moons", "model": {"kind": "mlp", "hidden": [8, 4]}})
+    (run,) = plan.runs
+    assert run.model_arguments["hidden"] == [8, 4]
+
+
+def test_seeds_are_paired_across_optimizers() -> None:
+    plan, _ = small_plan(seeds=[3, 5], optimizers=[{"rule": "sgd"}, {"rule": "adam"}])
+    assert [(run.optimizer, run.seed) for run in plan.runs] == [
+        ("sgd", 3),
+        ("sgd", 5),
+        ("adam", 3),
+        ("adam", 5),
+    ]
+
+
+def test_epochs_become_steps() -> None:
+    plan, _ = small_plan(batch_size=50, budget={"epochs": 3}, evaluate={"every": {"epochs": 2}})
+    (run,) = plan.runs
+    assert (run.steps_per_epoch, run.steps, run.evaluate_every) == (4, 12, 8)
+    plan, _ = small_plan(batch_size=50, budget={"epochs": 3}, drop_last=True)
+    assert plan.runs[0].steps == 9
+
+
+def test_defaults_are_those_of_the_rule() -> None:
+    plan, _ = small_plan(optimizers=[{"rule": "adamw"}, {"rule": "adam"}])
+    adamw, adam = plan.runs
+    assert (adamw.weight_decay, adamw.decay) == (0.01, "decoupled")
+    assert (adam.weight_decay, adam.decay) == (0.0, "l2")
+    assert adam.hyperparameters == {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+
+def test_ids_are_stable_across_versions_of_optrial() -> None:
+    """A change of these means that nothing stored is found again: raise the format, and say so."""
+    plan, _ = small_plan()
+    # Generated data may differ in the last bit between machines; everything else may not.
+    run = replace(plan.runs[0], dataset_sha256="0" * 64)
+    assert run.run_id == "4b1685c44af0"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": {"steps": 41}},
+        {"seeds": [1]},
+        {"batch_size": 31},
+        {"precision": "float64"},
+        {"engine": "numpy"},
+        {"rng": "script"},
+        {"sampling": "with_replacement"},
+        {"shuffle": False},
+        {"drop_last": True},
+        {"evaluate": {"every": {"steps": 11}}},
+        {"optimizers": [{"rule": "sgd", "lr": 0.2}]},
+        {"optimizers": [{"rule": "sgd", "lr": 0.1, "weight_decay": 0.1}]},
+        {"optimizers": [{"rule": "sgd", "lr": 0.1, "name": "other"}]},
+        {"problem": {"dataset": {"name": "moons", "n_samples": 201}, "model": "mlp"}},
+        {"problem": {"dataset": {"name": "moons", "n_samples": 200, "noise": 0.1}, "model": "mlp"}},
+    ],
+)
+def test_ids_change_with_everything_that_matters(change: dict[str, Any]) -> None:
+    before, _ = small_plan()
+    after, _ = small_plan(**change)
+    assert before.runs[0].run_id != after.runs[0].run_id
+    assert before.hash != after.hash
+
+
+def test_ids_do_not_depend_on_how_a_study_is_written() -> None:
+    """Epochs or steps, defaults written out or not, more seeds or fewer: the same run."""
+    short, _ = small_plan(budget={"epochs": 8}, seeds=[0, 1])
+    long, _ = small_plan(shuffle=True, notes="about nothing", name="another")
+    assert long.runs[0].run_id == short.runs[0].run_id
+
+
+def test_validation_is_carved_only_where_it_is_wanted() -> None:
+    _, without = small_plan()
+    _, wanted = small_plan(evaluate={"on": ["validation", "test"]})
+    assert "validation" not in without.splits
+    assert wanted.sizes == {"train": 144, "validation": 16, "test": 40}
+
+
+def test_groups_share_model_and_batch_size() -> None:
+    plan, _ = small_plan(batch_size=[16, 32], optimizers=[{"rule": "sgd"}, {"rule": "adam"}])
+    assert [len(group) for group in plan.groups] == [2, 2]
+    assert sum(map(len, plan.stacks)) == len(plan.runs) == 4
+
+
+def test_problems_of_the_data_come_together() -> None:
+    study = Study(**small_keys(batch_size=[161, 200]))
+    with pytest.raises(StudyError) as caught:
+        study.plan()
+    assert len(caught.value.problems) == 2
+
+
+def test_memory_estimate_counts_every_array() -> None:
+    """Data of 200 x 2 floats; 42 parameters, each with gradient and two averages; activations."""
+    plan, dataset = small_plan(optimizers=[{"rule": "adam"}])
+    cost = estimate(plan.runs, dataset)
+    assert cost.parameters == 2 * 8 + 8 + 8 * 2 + 2
+    arrays = 4 * cost.parameters
+    activations = 2 * (2 + 8 + 8 + 2) * 32
+    assert cost.peak_bytes == 4 * (400 + arrays + activations)
+
+
+def test_time_estimate_has_the_right_size() -> None:
+    plan, dataset = small_plan(budget={"steps": 400}, evaluate={"every": {"steps": 400}})
+    (run,) = plan.runs
+    measured = sum(train(run, dataset).facts["seconds"].values())
+    ratio = estimate(plan.runs, dataset).seconds / measured
+    assert 1 / ESTIMATE_FACTOR < ratio < ESTIMATE_FACTOR

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+
+from optrial.analysis import SettingSummary, Spread
+from optrial.records import Status
+from optrial.report import plain_table, summary_note, summary_table
+
+
+def text(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def summary(optimizer: str, *, best: bool = False, diverged: int = 0) -> SettingSummary:
+    return SettingSummary(
+        optimizer=optimizer,
+        setting="lr=0.1",
+        statuses={Status.DONE: 2} | ({Status.DIVERGED: diverged} if diverged else {}),
+        metrics={
+            "train_loss": Spread(0.5, 0.1, 2),
+            "train_loss_epoch": Spread(1.23456789, 0.00123, 2),
+            "validation_accuracy": Spread(0.98, float("nan"), 1),
+            "validation_loss": Spread(3.0, 0.1, 2),
+        },
+        best=best,
+    )
+
+
+def test_summary_shows_means_deviations_and_failures() -> None:
+    shown = text(summary_table("study", [summary("adam", best=True), summary("sgd", diverged=1)]))
+    assert "1.2346 ± 0.0012" in shown
+    assert "0.9800 │" in shown
+    assert "3, 1 diverged" in shown
+    assert "lr=0.1 *" in shown
+    assert "validation_loss" not in shown
+
+
+def test_markup_in_names_is_text() -> None:
+    assert "[red]" in text(summary_table("[bold]", [summary("[red]x[/red]")]))
+    assert "[red]" in text(plain_table(["[bold]"], [["[red]"]]))
+
+
+def test_missing_numbers_are_dashes() -> None:
+    assert "—" in text(plain_table(["a"], [[None], [1.5]]))
+
+
+def test_note_says_what_the_table_does_not() -> None:
+    assert "not tested" in summary_note([summary("adam")])
+    assert "validation_accuracy" in summary_note([summary("adam", best=True)])
+
+
+def test_an_empty_study_renders() -> None:
+    assert "study" in text(summary_table("study", []))
+    assert summary_note([])
