@@ -127,8 +127,6 @@ class Study:
         location = str(out or self.default_folder)
         if restart and "://" in location:
             raise StoreError("--restart needs a folder; on a server, use another database.")
-        # Find out that nothing can be stored there before data is loaded or anything is trained.
-        Store.open(location, create=True).close()
         dataset = self.load_data(data_dir, progress)
         plan = self.plan(dataset)
         if restart:

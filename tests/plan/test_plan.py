@@ -137,6 +137,12 @@ def test_problems_of_the_data_come_together() -> None:
     assert len(caught.value.problems) == 2
 
 
+def test_two_settings_that_are_one_run_are_refused() -> None:
+    study = Study(**small_keys(batch_size=[160, "full"]))
+    with pytest.raises(StudyError, match="are the same run; keep one"):
+        study.plan()
+
+
 def test_memory_estimate_counts_every_array() -> None:
     """Data of 200 x 2 floats; 42 parameters, each with gradient and two averages; activations."""
     plan, dataset = small_plan(optimizers=[{"rule": "adam"}])

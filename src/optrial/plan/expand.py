@@ -71,8 +71,11 @@ def make_plan(study: StudyFile, dataset: Dataset) -> Plan:
         for values, fields in _settings(study, entry, dataset):
             for seed in study.seeds:
                 run = RunSpec(**common, **fields, optimizer=entry.label, seed=seed)
-                runs[run.run_id] = run
-                settings[run.run_id] = " ".join(f"{k}={_short(v)}" for k, v in values.items())
+                setting = " ".join(f"{name}={_short(value)}" for name, value in values.items())
+                if run.run_id in runs:
+                    same = f"'{settings[run.run_id]}' and '{setting}' are the same run; keep one."
+                    raise StudyError([Problem(entry.label, same)], f"study '{study.name}'")
+                runs[run.run_id], settings[run.run_id] = run, setting
     return Plan(study, tuple(runs.values()), settings)
 
 
