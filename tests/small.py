@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optrial.data import Dataset
@@ -36,14 +36,20 @@ def small_plan(**changes: Any) -> tuple[Plan, Dataset]:
     return study.plan(dataset), dataset
 
 
-def learner_for(run: RunSpec, dataset: Dataset, engine: str = "") -> Learner:
-    """A fresh learner of the run's engine, or of another one."""
-    return learner_factory(engine or run.engine, dataset, run.precision, "cpu")(run)
+def learner_for(runs: Sequence[RunSpec], dataset: Dataset, engine: str = "") -> Learner:
+    """A fresh learner of the runs' engine, or of another one."""
+    return learner_factory(engine or runs[0].engine, dataset, runs[0].precision, "cpu")(runs)
+
+
+def train_stack(runs: Sequence[RunSpec], dataset: Dataset, engine: str = "") -> list[Segment]:
+    """Train runs side by side to their end and return all of them."""
+    training = Training(runs, learner_for(runs, dataset, engine))
+    for _ in training.run():
+        pass
+    return training.segments()
 
 
 def train(run: RunSpec, dataset: Dataset, engine: str = "") -> Segment:
-    """Train a run to its end and return all of it."""
-    training = Training(run, learner_for(run, dataset, engine))
-    for _ in training.run():
-        pass
-    return training.segment()
+    """Train a run by itself to its end and return all of it."""
+    (segment,) = train_stack([run], dataset, engine)
+    return segment

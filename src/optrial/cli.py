@@ -62,6 +62,7 @@ class Engine(StrEnum):
     """Engines by name."""
 
     AUTO = "auto"
+    STACKED = "stacked"
     REFERENCE = "reference"
     NUMPY = "numpy"
 
@@ -206,7 +207,7 @@ def plan(
             "parameters": f"{cost.parameters:,} in the largest model",
             "time": f"about {_duration(cost.seconds)} on this machine",
             "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
-            "plan": f"{made.hash}: {len(made.runs)} runs, {len(made.stacks)} stacks",
+            "plan": f"{made.hash}: {len(made.runs)} runs in {len(made.groups)} groups",
         }
     )
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,7 +14,7 @@ from typing import Protocol
 from optrial.data import Dataset
 from optrial.engine import Learner, Training, learner_factory, provenance
 from optrial.errors import StoreError
-from optrial.plan import Plan, RunSpec
+from optrial.plan import Plan, RunSpec, arrange, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store
 
 __all__ = ["Watcher", "sweep"]
@@ -28,8 +28,8 @@ class Watcher(Protocol):
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Learn how much the whole plan is, and how much of it is left to train."""
 
-    def stepped(self) -> None:
-        """A training step was taken."""
+    def stepped(self, count: int) -> None:
+        """So many more training steps were taken, over all runs."""
 
     def ended(self, status: Status, steps_left: int) -> None:
         """A run ended, perhaps before its time, with `steps_left` of its steps untrained."""
@@ -41,7 +41,7 @@ class Unwatched:
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Do nothing."""
 
-    def stepped(self) -> None:
+    def stepped(self, count: int) -> None:
         """Do nothing."""
 
     def ended(self, status: Status, steps_left: int) -> None:
@@ -81,73 +81,108 @@ def sweep(
     """
     watcher = watcher or Unwatched()
     with store.lock(), _stop_on_signal() as stopped:
-        store.save_plan(plan.hash, plan.study.model_dump(mode="json"), _planned(plan))
+        build = learner_factory(plan.runs[0].engine, dataset, plan.runs[0].precision, device)
+        planned = _planned(plan, store, width=1)
+        store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         recorded = {record.run_id: record for record in store.runs()}
-        left = [run for run in plan.runs if recorded[run.run_id].status not in _FINAL]
+        left = [record for record in recorded.values() if record.status not in _FINAL]
         watcher.started(
-            runs=len(plan.runs),
-            steps=sum(run.steps for run in plan.runs),
+            runs=len(recorded),
+            steps=sum(record.steps for record in recorded.values()),
             runs_left=len(left),
-            steps_left=sum(run.steps - recorded[run.run_id].step for run in left),
+            steps_left=sum(record.steps - record.step for record in left),
         )
-        if left:
-            build = learner_factory(left[0].engine, dataset, left[0].precision, device)
-            worker = _Worker(build, store, watcher, stopped, checkpoint_seconds)
-            for run in left:
-                if not stopped.is_set():
-                    worker.train(run, recorded[run.run_id])
+        stacks: dict[str, list[Record]] = {}
+        for record in store.runs(everything=True):
+            stacks.setdefault(record.stack, []).append(record)
+        worker = _Worker(build, store, watcher, stopped, checkpoint_seconds)
+        for stack in dict.fromkeys(record.stack for record in left):
+            if not stopped.is_set():
+                worker.train(stack, stacks[stack])
         return Counter(record.status for record in store.runs())
 
 
 @dataclass(frozen=True)
 class _Worker:
-    """Trains one run after the other, committing as it goes."""
+    """Trains one stack after the other, committing as it goes."""
 
-    build: Callable[[RunSpec], Learner]
+    build: Callable[[Sequence[RunSpec]], Learner]
     store: Store
     watcher: Watcher
     stopped: threading.Event
     checkpoint_seconds: float
 
-    def train(self, run: RunSpec, record: Record) -> None:
-        """Train one run to its end, or until told to stop."""
-        checkpoint = self.store.checkpoint(record.stack)
-        committed, facts, committed_at = record.step, record.facts, time.monotonic()
+    def train(self, stack: str, records: Sequence[Record]) -> None:
+        """Train the runs of a stack to their end, or until told to stop."""
+        latest = {record.run_id: _as_segment(record) for record in records}
+        checkpoint, committed_at = self.store.checkpoint(stack), time.monotonic()
         try:
-            training = Training(run, self.build(run))
+            specs = arrange(RunSpec.from_dict(record.spec) for record in records)
+            training = Training(specs, self.build(specs))
             if checkpoint is not None:
                 training.resume(checkpoint)
-            for status in training.run(self._keep_going):
-                ended = status in _FINAL or self.stopped.is_set()
+            for _ in training.run(self._count(training)):
+                ended = training.ended or self.stopped.is_set()
                 if ended or time.monotonic() - committed_at >= self.checkpoint_seconds:
-                    checkpoint = None if status in _FINAL else training.checkpoint()
-                    segment = training.segment()
-                    facts = {**provenance(), **segment.facts}
-                    self.store.commit([replace(segment, facts=facts)], record.stack, checkpoint)
-                    committed, committed_at = training.step, time.monotonic()
+                    checkpoint = None if training.ended else training.checkpoint()
+                    segments = list(map(_with_provenance, training.segments()))
+                    self.store.commit(segments, stack, checkpoint)
+                    self._tell(segments, specs[0].steps)
+                    latest |= {segment.run_id: segment for segment in segments}
+                    committed_at = time.monotonic()
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
-            status, reason = Status.ERROR, f"{type(error).__name__}: {error}"
-            failed = Segment(
-                run_id=run.run_id,
-                step=committed,
-                curves={},
-                status=status,
-                reason=reason,
-                facts={**provenance(), **facts},
-            )
-            self.store.commit([failed], record.stack, checkpoint)
-        self.watcher.ended(status, run.steps - committed)
+            reason = f"{type(error).__name__}: {error}"
+            failed = [
+                replace(_with_provenance(segment), curves={}, status=Status.ERROR, reason=reason)
+                for segment in latest.values()
+                if segment.status not in _FINAL
+            ]
+            self.store.commit(failed, stack, checkpoint)
+            self._tell(failed, records[0].steps)
 
-    def _keep_going(self, step: int) -> bool:
-        del step
-        self.watcher.stepped()
-        return not self.stopped.is_set()
+    def _count(self, training: Training) -> Callable[[int], bool]:
+        """Return what tells the watcher of steps taken, and says whether to go on."""
+        counted = training.step
+
+        def keep_going(step: int) -> bool:
+            nonlocal counted
+            runs = sum(status not in _FINAL for status in training.status)
+            self.watcher.stepped((step - counted) * runs)
+            counted = step
+            return not self.stopped.is_set()
+
+        return keep_going
+
+    def _tell(self, segments: Sequence[Segment], steps: int) -> None:
+        for segment in segments:
+            if segment.status is not Status.INTERRUPTED:
+                self.watcher.ended(segment.status, steps - segment.step)
 
 
-def _planned(plan: Plan) -> list[PlannedRun]:
-    stack_of = {run.run_id: stack[0].run_id for stack in plan.stacks for run in stack}
+def _as_segment(record: Record) -> Segment:
+    """The last thing that is known of a run, without new points."""
+    return Segment(
+        run_id=record.run_id,
+        step=record.step,
+        curves={},
+        status=record.status,
+        reason=record.reason,
+        facts=record.facts,
+    )
+
+
+def _with_provenance(segment: Segment) -> Segment:
+    return replace(segment, facts={**provenance(), **segment.facts})
+
+
+def _planned(plan: Plan, store: Store, width: int) -> list[PlannedRun]:
+    """Return the plan's runs with their stacks: the stored one, or for a new run a new one."""
+    stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
+    new = [run for run in plan.runs if run.run_id not in stack_of]
+    for stack in pack(new, width):
+        stack_of |= dict.fromkeys((run.run_id for run in stack), stack_id(stack))
     return [
         PlannedRun(
             run_id=run.run_id,

@@ -89,7 +89,7 @@ def test_batches(
     plan, dataset = small_plan(**options)
     (run,) = plan.runs
     assert run.steps_per_epoch == steps_per_epoch
-    batches = learner_for(run, dataset, engine).batches(1)
+    batches = learner_for([run], dataset, engine).engine.batches(1)
     epoch = [np.asarray(next(batches).indices) for _ in range(steps_per_epoch)]
     assert len(epoch[-1]) == last_batch
     seen = np.concatenate(epoch)
@@ -102,7 +102,7 @@ def test_batches(
 def test_script_batches_follow_the_same_options() -> None:
     plan, dataset = small_plan(rng="script", shuffle=False, batch_size=50, drop_last=True)
     (run,) = plan.runs
-    batches = learner_for(run, dataset).batches(1)
+    batches = learner_for([run], dataset).engine.batches(1)
     seen = np.concatenate([np.asarray(next(batches).indices) for _ in range(3)])
     assert np.array_equal(seen, np.arange(150))
 
@@ -134,7 +134,7 @@ def test_evaluation_changes_nothing(engine: str) -> None:
 def test_evaluation_uses_the_whole_network() -> None:
     """Evaluating twice in a row gives the same numbers, and they are those of eval mode."""
     plan, dataset = small_plan(problem={"dataset": "moons", "model": WITH_DROPOUT})
-    learner = learner_for(plan.runs[0], dataset)
+    learner = learner_for(plan.runs[:1], dataset).engine
     first = learner.evaluate("test")
     assert first == learner.evaluate("test")
     learner.model.eval()
@@ -214,17 +214,18 @@ def test_resumed_training_is_bit_identical(
     (run,) = plan.runs
     whole = train(run, dataset)
 
-    first = Training(run, learner_for(run, dataset))
+    first = Training([run], learner_for([run], dataset))
+    first.learner.chunk = 1
     for _ in first.run(lambda step: step < stop_at):
         pass
-    assert (first.status, first.step) == (Status.INTERRUPTED, stop_at)
-    checkpoint, before = first.checkpoint(), first.segment()
+    assert (first.status, first.step) == ([Status.INTERRUPTED], stop_at)
+    checkpoint, (before,) = first.checkpoint(), first.segments()
     torch.manual_seed(12345)  # another process knows nothing of this one's generator
-    second = Training(run, learner_for(run, dataset))
+    second = Training([run], learner_for([run], dataset))
     second.resume(checkpoint)
     for _ in second.run():
         pass
-    after = second.segment()
+    (after,) = second.segments()
     assert after.facts["parameters_sha256"] == whole.facts["parameters_sha256"]
     assert after.facts["first_batches_sha256"] == whole.facts["first_batches_sha256"]
     for metric, curve in whole.curves.items():

@@ -13,6 +13,7 @@ from optrial.models import (
     INITIALIZATIONS,
     build_model,
     check_model,
+    drop_threshold,
     keep_mask,
     key_dropout,
     mask_key,
@@ -115,15 +116,17 @@ def test_unknown_model() -> None:
 def test_masks_are_the_same_on_numpy_and_torch() -> None:
     positions = np.arange(1000)
     key = mask_key(seed=3, step=7)
-    on_numpy = keep_mask(key, 1, positions, 0.3)
-    on_torch = keep_mask(torch.tensor(key), 1, torch.from_numpy(positions), 0.3)
+    on_numpy = keep_mask(key, 1, positions, drop_threshold(0.3))
+    on_torch = keep_mask(torch.tensor(key), 1, torch.from_numpy(positions), drop_threshold(0.3))
     assert np.array_equal(on_numpy, on_torch.numpy())
 
 
 def test_masks_keep_the_right_share_and_are_uncorrelated() -> None:
     positions = np.arange(20_000)
     names = [(seed, step, layer) for seed in (0, 1) for step in (1, 2, 3) for layer in (0, 1)]
-    masks = np.stack([keep_mask(mask_key(s, t), n, positions, 0.25) for s, t, n in names])
+    masks = np.stack(
+        [keep_mask(mask_key(s, t), n, positions, drop_threshold(0.25)) for s, t, n in names]
+    )
     error = SAMPLING_SIGMAS * math.sqrt(0.25 * 0.75 / len(positions))
     assert masks.mean(axis=1) == pytest.approx(0.75, abs=error)
     correlation = np.corrcoef(masks) - np.eye(len(names))
@@ -133,8 +136,10 @@ def test_masks_keep_the_right_share_and_are_uncorrelated() -> None:
 
 
 def test_a_higher_rate_drops_what_a_lower_one_drops() -> None:
-    positions, key = np.arange(1000), mask_key(0, 1)
-    assert (keep_mask(key, 0, positions, 0.2) >= keep_mask(key, 0, positions, 0.6)).all()
+    def kept(rate: float) -> np.ndarray:
+        return keep_mask(mask_key(0, 1), 0, np.arange(1000), drop_threshold(rate))
+
+    assert (kept(0.2) >= kept(0.6)).all()
 
 
 def test_keyed_dropout_replaces_every_dropout_and_numbers_it() -> None:
@@ -155,7 +160,7 @@ def test_keyed_dropout_keeps_the_expectation() -> None:
     model = nn.Sequential(nn.Dropout(0.4))
     set_mask_key(key_dropout(model), 0, 1)
     output = model(torch.ones(200, 200))
-    assert set(output.unique().tolist()) == {0.0, torch.tensor(1 / 0.6).item()}
+    assert set(output.unique().tolist()) == {0.0, pytest.approx(1 / 0.6)}
     assert output.mean().item() == pytest.approx(
         1, abs=SAMPLING_SIGMAS * math.sqrt(0.4 / 0.6) / 200
     )

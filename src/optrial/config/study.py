@@ -156,7 +156,7 @@ class StudyFile(_Frozen):
         tuple[Seed, ...], BeforeValidator(_seeds), AfterValidator(_distinct), Field(min_length=1)
     ] = (0, 1, 2)
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
-    engine: Literal["auto", "reference", "numpy"] = "auto"
+    engine: Literal["auto", "stacked", "reference", "numpy"] = "auto"
     precision: Literal["float32", "float64"] = "float32"
     rng: Literal["streams", "script"] = "streams"
     sampling: Literal["epoch", "with_replacement"] = "epoch"

@@ -1,18 +1,19 @@
 """Trains runs: learners (reference, numpy), the course of a training, provenance."""
 
 from optrial.engine.build import learner_factory
-from optrial.engine.numpy_backprop import NumpyLearner
+from optrial.engine.numpy_backprop import NumpyEngine
 from optrial.engine.provenance import provenance
-from optrial.engine.reference import ReferenceLearner, tensor_splits
+from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.rule_optimizer import RuleOptimizer
-from optrial.engine.training import Batch, Learner, Training
+from optrial.engine.solo import Solo
+from optrial.engine.training import Learner, Training
 
 __all__ = [
-    "Batch",
     "Learner",
-    "NumpyLearner",
-    "ReferenceLearner",
+    "NumpyEngine",
+    "ReferenceEngine",
     "RuleOptimizer",
+    "Solo",
     "Training",
     "learner_factory",
     "provenance",

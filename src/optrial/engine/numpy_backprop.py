@@ -15,13 +15,14 @@ from torch import nn
 from optrial.data import Dataset
 from optrial.engine.activations import ACTIVATIONS
 from optrial.engine.hashing import arrays_sha256
+from optrial.engine.solo import Batch
 from optrial.engine.threads import threads_for
-from optrial.engine.training import Batch, batch_order
-from optrial.models import build_model, keep_mask, mask_key
+from optrial.engine.training import batch_order
+from optrial.models import build_model, drop_threshold, keep_mask, mask_key
 from optrial.plan import RunSpec
 from optrial.rules import apply_rule, get_rule, initialise
 
-__all__ = ["Network", "NumpyLearner", "cross_entropy"]
+__all__ = ["Network", "NumpyEngine", "cross_entropy"]
 
 Array = np.ndarray
 
@@ -86,10 +87,10 @@ class Dropout:
 
     def forward(self, inputs: Array, key: int | None) -> Array:
         """Drop and rescale while training; pass on while evaluating."""
-        if key is None:
+        if key is None or not self.rate:
             return inputs
         positions = np.arange(inputs.size).reshape(inputs.shape)
-        keep: Array = keep_mask(key, self.layer, positions, self.rate)
+        keep: Array = keep_mask(key, self.layer, positions, drop_threshold(self.rate))
         self._scale = keep.astype(inputs.dtype) / (1 - self.rate)
         return inputs * self._scale
 
@@ -155,7 +156,7 @@ def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     return float(-log_probability[rows, targets].mean()), gradient / len(targets)
 
 
-class NumpyLearner:
+class NumpyEngine:
     """One MLP and one rule on NumPy arrays."""
 
     def __init__(self, spec: RunSpec, dataset: Dataset) -> None:
@@ -179,17 +180,16 @@ class NumpyLearner:
             "device": "cpu",
             "implementation": f"optrial.rules.{self.rule.name}",
         }
-        self.initial_parameters_sha256 = self.parameters_sha256()
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of the shared order; see `Learner`."""
+        """Yield the batches of the shared order; see `SoloEngine`."""
         train = self.dataset.splits["train"]
         order = batch_order(self.spec, len(train.targets))
         for rows in order.batches(first_step):
             yield Batch(rows, self._flat(train.inputs[rows]), train.targets[rows])
 
     def step(self, batch: Batch, step: int) -> tuple[float, int]:
-        """Train on one batch; see `Learner`."""
+        """Train on one batch; see `SoloEngine`."""
         spec = self.spec
         with np.errstate(all="ignore"):  # divergence is found in the loss and recorded
             logits = self.network.forward(batch.inputs, mask_key(spec.seed, step))
@@ -217,7 +217,7 @@ class NumpyLearner:
         return loss, int((logits.argmax(axis=1) == batch.targets).sum())
 
     def evaluate(self, split: str) -> tuple[float, float]:
-        """Return mean loss and accuracy over a whole split; see `Learner`."""
+        """Return mean loss and accuracy over a whole split; see `SoloEngine`."""
         data = self.dataset.splits[split]
         loss_sum, correct = 0.0, 0
         for start in range(0, len(data.targets), _EVALUATION_BATCH):

@@ -20,13 +20,14 @@ from torch.utils.data import DataLoader, Dataset
 from optrial.data import Dataset as Arrays
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.rule_optimizer import RuleOptimizer
+from optrial.engine.solo import Batch
 from optrial.engine.threads import threads_for
-from optrial.engine.training import Batch, batch_order
+from optrial.engine.training import batch_order
 from optrial.models import build_model, key_dropout, set_mask_key
 from optrial.plan import RunSpec
 from optrial.rules import get_rule
 
-__all__ = ["ReferenceLearner", "TensorSplit", "tensor_splits"]
+__all__ = ["ReferenceEngine", "TensorSplit", "tensor_splits"]
 
 _EVALUATION_BATCH = 2048  # samples; bounds the memory of activations, not the result
 
@@ -67,7 +68,7 @@ def _as_fetched(batch: Any) -> Any:
     return batch
 
 
-class ReferenceLearner:
+class ReferenceEngine:
     """One model and one optimizer, trained by ordinary PyTorch."""
 
     def __init__(self, spec: RunSpec, dataset: Arrays, splits: Mapping[str, TensorSplit]) -> None:
@@ -93,12 +94,11 @@ class ReferenceLearner:
         }
         # A script runs with PyTorch's own number of threads.
         self.threads = None if self.script else threads_for(spec, self.model)
-        self.initial_parameters_sha256 = self.parameters_sha256()
         self._rng_at_epoch = torch.get_rng_state()
         self._rng_resumed: torch.Tensor | None = None
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield batches from an ordinary `DataLoader`; see `Learner`."""
+        """Yield batches from an ordinary `DataLoader`; see `SoloEngine`."""
         if self.script:
             return self._script_batches(first_step)
         order = batch_order(self.spec, len(self.splits["train"]))
@@ -136,7 +136,7 @@ class ReferenceLearner:
             yield from epoch
 
     def step(self, batch: Batch, step: int) -> tuple[float, int]:
-        """Train on one batch; see `Learner`."""
+        """Train on one batch; see `SoloEngine`."""
         set_mask_key(self.dropout, self.spec.seed, step)
         self.model.train()
         self.optimizer.zero_grad()
@@ -148,7 +148,7 @@ class ReferenceLearner:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> tuple[float, float]:
-        """Return mean loss and accuracy over a whole split; see `Learner`."""
+        """Return mean loss and accuracy over a whole split; see `SoloEngine`."""
         data = self.splits[split]
         self.model.eval()
         loader = DataLoader(

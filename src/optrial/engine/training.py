@@ -1,67 +1,70 @@
-"""The course of one training, the same for every engine that trains runs one by one.
+"""The course of a training, the same for every engine: one run, or a stack of runs side by side.
 
-An engine supplies a `Learner`: batches, one step, one evaluation. Here is what surrounds them:
-metrics, the cadence of evaluation, divergence, interruption and checkpoints.
+An engine supplies a `Learner`: it takes steps and evaluates. Here is what surrounds that: metrics,
+the cadence of evaluation, divergence, interruption and checkpoints.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from optrial.data import BatchOrder
 from optrial.engine.threads import limited_threads
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
 
-__all__ = ["Batch", "Learner", "Training", "always", "batch_order"]
+__all__ = ["Learner", "Steps", "Training", "always", "batch_order"]
 
-Arrays = Mapping[str, np.ndarray]
-
-_HASHED_BATCHES = 10
-"""So many first batches enter the hash by which runs are shown to have seen the same data."""
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
 
 
-class Batch(NamedTuple):
-    """Samples of one step, in the engine's own arrays."""
+class Steps(NamedTuple):
+    """What a learner measured while it trained, one row a step."""
 
-    indices: Any  # (batch,), positions in the training split
-    inputs: Any  # (batch, *input_shape)
-    targets: Any  # (batch,)
+    losses: Floats  # (steps, runs), mean over each batch, before its update
+    correct: Floats  # (steps, runs), right answers in each batch
+    samples: Floats  # (steps,), samples in each batch
 
 
 class Learner(Protocol):
-    """A model, its optimizer and its data, in whatever arrays an engine uses."""
+    """Models, their optimizers and their data, in whatever arrays an engine uses."""
 
-    initial_parameters_sha256: str
-    facts: Mapping[str, Any]  # how it trains: device, implementation of the rule, ...
+    chunk: int  # most steps it should be asked for at once, to stay interruptible
     threads: int | None  # how many threads train it; None leaves the process as it is
+    facts: Mapping[str, Any]  # how it trains, for the records: device, ...
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
+    @property
+    def run_facts(self) -> Sequence[Mapping[str, Any]]:
+        """The same for each run: hash of its initial weights, ..."""
 
-    def step(self, batch: Batch, step: int) -> tuple[float, int]:
-        """Train on a batch; return its mean loss before the update and how many were right."""
+    def start(self, first_step: int) -> None:
+        """Get ready to take `first_step` next."""
 
-    def evaluate(self, split: str) -> tuple[float, float]:
-        """Return mean loss and accuracy over a split, in evaluation mode, changing nothing."""
+    def advance(self, steps: int) -> Steps:
+        """Take up to `steps` steps; fewer only if every run has lost a finite loss."""
 
-    def state(self) -> dict[str, np.ndarray]:
+    def evaluate(self, split: str) -> tuple[Floats, Floats]:
+        """Return loss and accuracy over a split, each (runs,), in evaluation mode.
+
+        It changes nothing that training could notice.
+        """
+
+    def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that a later `load` needs to go on as if never interrupted."""
 
     def load(self, state: Arrays, step: int) -> None:
         """Take up the state left after `step` steps."""
 
-    def parameters_sha256(self) -> str:
-        """Return the hash of all parameters."""
+    def parameters_sha256(self) -> list[str]:
+        """Return the hash of all parameters of each run."""
 
 
 def batch_order(spec: RunSpec, size: int) -> BatchOrder:
@@ -82,33 +85,36 @@ def always(step: int) -> bool:
     return True
 
 
-@dataclass
 class Training:
-    """One run under way.
+    """Runs under way, trained side by side with one budget and one cadence.
 
-    Iterate `run` and, whenever it pauses, optionally take what was gained with `segment` and, to
+    Iterate `run` and, whenever it pauses, optionally take what was gained with `segments` and, to
     be able to go on later, `checkpoint`.
 
     Attributes:
-        spec: the run.
-        learner: a fresh learner for it.
-        status: INTERRUPTED until it is DONE or DIVERGED.
+        specs: the runs.
+        learner: a fresh learner for them.
         step: training steps taken.
-        reason: why it diverged.
+        status: of each run: INTERRUPTED until it is DONE or DIVERGED.
     """
 
-    spec: RunSpec
-    learner: Learner
-    status: Status = Status.INTERRUPTED
-    step: int = 0
-    reason: str = ""
-    _points: dict[str, list[tuple[int, float]]] = field(
-        default_factory=lambda: defaultdict(list), repr=False
-    )
-    # Sums over the epoch under way: loss x samples, right answers, samples.
-    _epoch: np.ndarray = field(default_factory=lambda: np.zeros(3), repr=False)
-    _seconds: np.ndarray = field(default_factory=lambda: np.zeros(2), repr=False)
-    _batches_hash: bytes = b""
+    def __init__(self, specs: Sequence[RunSpec], learner: Learner) -> None:
+        self.specs = tuple(specs)
+        self.learner = learner
+        self.step = 0
+        self.status = [Status.INTERRUPTED] * len(specs)
+        self._reasons = [""] * len(specs)
+        self._last_steps = np.full(len(specs), -1)  # of diverged runs
+        self._reported = np.zeros(len(specs), bool)  # whether its final status was handed out
+        self._points: dict[str, list[tuple[NDArray[np.int64], Floats]]] = defaultdict(list)
+        # Sums over the epoch under way: loss x samples and right answers of each run, samples.
+        self._epoch = np.zeros((3, len(specs)))
+        self._seconds = np.zeros(2)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no run is left to train."""
+        return Status.INTERRUPTED not in self.status
 
     def resume(self, checkpoint: Arrays) -> None:
         """Take up what `checkpoint` returned earlier, perhaps in another process."""
@@ -116,109 +122,128 @@ class Training:
         self.step = int(state.pop("training.step"))
         self._epoch = state.pop("training.epoch").copy()
         self._seconds = state.pop("training.seconds").copy()
-        self._batches_hash = state.pop("training.batches_hash").tobytes()
+        self._last_steps = state.pop("training.last_steps").copy()
+        for index in np.flatnonzero(self._last_steps >= 0).tolist():
+            self.status[index] = Status.DIVERGED
+            self._reported[index] = True  # with the commit of this checkpoint at the latest
         self.learner.load(state, self.step)
 
-    def checkpoint(self) -> dict[str, np.ndarray]:
+    def checkpoint(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `resume` needs."""
         return self.learner.state() | {
             "training.step": np.array(self.step),
             "training.epoch": self._epoch.copy(),
             "training.seconds": self._seconds.copy(),
-            "training.batches_hash": np.frombuffer(self._batches_hash, np.uint8),
+            "training.last_steps": self._last_steps.copy(),
         }
 
-    def segment(self) -> Segment:
-        """Return what was gained since the last call."""
-        curves = {
-            metric: Curve(np.array([s for s, _ in points]), np.array([v for _, v in points]))
-            for metric, points in self._points.items()
-        }
-        self._points.clear()
-        seconds = dict(zip(("training", "evaluation"), self._seconds.tolist(), strict=True))
-        facts = {
-            "initial_parameters_sha256": self.learner.initial_parameters_sha256,
-            "parameters_sha256": self.learner.parameters_sha256(),
-            "first_batches_sha256": self._batches_hash.hex(),
-            "seconds": seconds,
-            "stack_width": 1,
+    def segments(self) -> list[Segment]:
+        """Return what each run gained since the last call; a run that ended is in it once more."""
+        hashes, run_facts = self.learner.parameters_sha256(), self.learner.run_facts
+        shared = {
+            "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
+            "stack_width": len(self.specs),
             "threads": self.learner.threads or torch.get_num_threads(),
             **self.learner.facts,
         }
-        return Segment(
-            run_id=self.spec.run_id,
-            step=self.step,
-            curves=curves,
-            status=self.status,
-            reason=self.reason,
-            facts=facts,
-        )
+        found = []
+        for index in np.flatnonzero(~self._reported).tolist():
+            facts = {**shared, **run_facts[index], "parameters_sha256": hashes[index]}
+            diverged = self.status[index] is Status.DIVERGED
+            segment = Segment(
+                run_id=self.specs[index].run_id,
+                step=int(self._last_steps[index]) if diverged else self.step,
+                curves=self._curves(index),
+                status=self.status[index],
+                reason=self._reasons[index],
+                facts=facts,
+            )
+            self._reported[index] = self.status[index] is not Status.INTERRUPTED
+            found.append(segment)
+        self._points.clear()
+        return found
 
-    def run(self, keep_going: Callable[[int], bool] = always) -> Iterator[Status]:
-        """Train; pause after each evaluation and at the end, yielding the status.
+    def _curves(self, run: int) -> dict[str, Curve]:
+        """The recorded points of one run: those that are finite."""
+        curves = {}
+        for metric, parts in self._points.items():
+            steps = np.concatenate([steps for steps, _ in parts])
+            values = np.concatenate([values[:, run] for _, values in parts])
+            finite = np.isfinite(values)
+            if finite.any():
+                curves[metric] = Curve(steps[finite], values[finite])
+        return curves
+
+    def run(self, keep_going: Callable[[int], bool] = always) -> Iterator[None]:
+        """Train; pause after each evaluation and at the end.
 
         Args:
-            keep_going: called after each step with its number; when it returns False the run
-                pauses there and ends, INTERRUPTED, ready for a checkpoint.
+            keep_going: called every few steps with the number taken; when it returns False the
+                training pauses there and ends, INTERRUPTED, ready for a checkpoint.
         """
         with limited_threads(self.learner.threads):
             yield from self._run(keep_going)
 
-    def _run(self, keep_going: Callable[[int], bool]) -> Iterator[Status]:
-        spec = self.spec
-        batches = self.learner.batches(self.step + 1)
-        while self.step < spec.steps:
-            if not self._train_step(next(batches)):
-                break
-            if self.step % spec.evaluate_every == 0 or self.step == spec.steps:
-                if not self._evaluate():
-                    break
-                if self.step < spec.steps:
-                    yield self.status
-            if not keep_going(self.step) and self.step < spec.steps:
-                yield self.status
+    def _run(self, keep_going: Callable[[int], bool]) -> Iterator[None]:
+        total, every = self.specs[0].steps, self.specs[0].evaluate_every
+        self.learner.start(self.step + 1)
+        while not self.ended and self.step < total:
+            until = min(total, (self.step // every + 1) * every)
+            self._train(min(until - self.step, self.learner.chunk))
+            if self.step == until and not self.ended:
+                self._evaluate()
+                if self.step < total and not self.ended:
+                    yield
+            if not keep_going(self.step) and self.step < total and not self.ended:
+                yield
                 return
-        else:
-            self.status = Status.DONE
-        yield self.status
+        self.status = [Status.DONE if s is Status.INTERRUPTED else s for s in self.status]
+        yield
 
-    def _train_step(self, batch: Batch) -> bool:
-        """Take a step and record it; False if the loss was not finite."""
+    def _train(self, steps: int) -> None:
+        """Take steps and record them; find the runs whose loss stopped being finite."""
         started = time.perf_counter()
-        loss, correct = self.learner.step(batch, self.step + 1)
+        measured = self.learner.advance(steps)
         self._seconds[0] += time.perf_counter() - started
-        self.step += 1
-        if self.step <= _HASHED_BATCHES:
-            seen = np.asarray(batch.indices, np.int64).tobytes()
-            self._batches_hash = hashlib.sha256(self._batches_hash + seen).digest()
-        if not math.isfinite(loss):
-            return self._diverge(f"train_loss is {loss} at step {self.step}")
-        self._record("train_loss", loss)
-        self._epoch += (loss * len(batch.targets), correct, len(batch.targets))
-        if self.step % self.spec.steps_per_epoch == 0:
-            loss_sum, right, samples = self._epoch
-            self._record("train_loss_epoch", loss_sum / samples)
-            self._record("train_accuracy_epoch", right / samples)
-            self._epoch[:] = 0
-        return True
+        losses = measured.losses
+        numbers = self.step + 1 + np.arange(len(losses))
+        for run in np.flatnonzero(~np.isfinite(losses).all(axis=0)).tolist():
+            at = int(np.isfinite(losses[:, run]).argmin())
+            self._diverge(run, int(numbers[at]), f"train_loss is {losses[at, run]} at step {{}}")
+            losses[at:, run] = np.nan
+        self._record("train_loss", numbers, losses)
+        self._sum_epochs(numbers, measured)
+        self.step = int(numbers[-1])
 
-    def _evaluate(self) -> bool:
-        """Evaluate on every split asked for; False if a loss was not finite."""
+    def _sum_epochs(self, numbers: NDArray[np.int64], measured: Steps) -> None:
+        for step, loss, correct, samples in zip(numbers, *measured, strict=True):
+            self._epoch += np.stack([loss * samples, correct, np.full_like(loss, samples)])
+            if step % self.specs[0].steps_per_epoch == 0:
+                mean_loss, accuracy = self._epoch[:2] / self._epoch[2]
+                alive = np.isfinite(mean_loss)
+                self._record("train_loss_epoch", step, mean_loss)
+                self._record("train_accuracy_epoch", step, np.where(alive, accuracy, np.nan))
+                self._epoch[:] = 0
+
+    def _evaluate(self) -> None:
+        """Evaluate on every split asked for; find the runs whose loss is not finite."""
         started = time.perf_counter()
-        values = {split: self.learner.evaluate(split) for split in self.spec.evaluate_on}
+        values = {split: self.learner.evaluate(split) for split in self.specs[0].evaluate_on}
         self._seconds[1] += time.perf_counter() - started
-        for split, (loss, accuracy) in values.items():
-            if not math.isfinite(loss):
-                return self._diverge(f"{split}_loss is {loss} after step {self.step}")
+        for split, (losses, accuracies) in values.items():
+            for run in np.flatnonzero(~np.isfinite(losses)).tolist():
+                self._diverge(run, self.step, f"{split}_loss is {losses[run]} after step {{}}")
+            dead = [status is Status.DIVERGED for status in self.status]
             # "train_loss" is each step's; the whole training split has a name of its own.
             prefix = "train_eval" if split == "train" else split
-            self._record(f"{prefix}_loss", loss)
-            self._record(f"{prefix}_accuracy", accuracy)
-        return True
+            self._record(f"{prefix}_loss", self.step, np.where(dead, np.nan, losses))
+            self._record(f"{prefix}_accuracy", self.step, np.where(dead, np.nan, accuracies))
 
-    def _record(self, metric: str, value: float) -> None:
-        self._points[metric].append((self.step, float(value)))
+    def _record(self, metric: str, steps: int | NDArray[np.int64], values: Floats) -> None:
+        self._points[metric].append((np.atleast_1d(steps), np.atleast_2d(values)))
 
-    def _diverge(self, reason: str) -> bool:
-        self.status, self.reason = Status.DIVERGED, reason
-        return False
+    def _diverge(self, run: int, step: int, reason: str) -> None:
+        if self.status[run] is not Status.DIVERGED:
+            self.status[run] = Status.DIVERGED
+            self._last_steps[run] = step
+            self._reasons[run] = reason.format(step)

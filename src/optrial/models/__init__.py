@@ -7,7 +7,14 @@ from optrial.models.catalogue import (
     check_model,
     resolve_model,
 )
-from optrial.models.dropout import KeyedDropout, keep_mask, key_dropout, mask_key, set_mask_key
+from optrial.models.dropout import (
+    KeyedDropout,
+    drop_threshold,
+    keep_mask,
+    key_dropout,
+    mask_key,
+    set_mask_key,
+)
 from optrial.models.initialization import INITIALIZATIONS, Initialization
 from optrial.models.mlp import ACTIVATIONS, MLPArguments
 
@@ -21,6 +28,7 @@ __all__ = [
     "ModelEntry",
     "build_model",
     "check_model",
+    "drop_threshold",
     "keep_mask",
     "key_dropout",
     "mask_key",

@@ -24,12 +24,14 @@ class ModelEntry:
     Attributes:
         summary: one line for `optrial list models`.
         arguments: a frozen pydantic model; its field `initialization` is applied by `build_model`.
+        stackable: arguments in which runs that are trained as one stack may differ.
         build: maps (arguments, input shape without batch, number of classes) to a module.
     """
 
     name: str
     summary: str
     arguments: type[BaseModel]
+    stackable: frozenset[str]
     build: Callable[[Any, tuple[int, ...], int], nn.Module]
 
 
@@ -38,6 +40,7 @@ MODELS: Mapping[str, ModelEntry] = {
         "mlp",
         "multi-layer perceptron: hidden sizes, activation, input and hidden dropout, bias",
         MLPArguments,
+        frozenset({"dropout", "input_dropout", "initialization"}),
         mlp,
     ),
 }

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from array_api_compat import array_namespace
 from torch import nn
 
-__all__ = ["KeyedDropout", "keep_mask", "key_dropout", "mask_key", "set_mask_key"]
+__all__ = ["KeyedDropout", "drop_threshold", "keep_mask", "key_dropout", "mask_key", "set_mask_key"]
 
 Array = Any  # a NumPy array or a torch tensor
 
@@ -39,41 +38,59 @@ def mask_key(seed: int, step: int) -> int:
     return int(hash32(hash32(seed + _ODD & _LOW_32_BITS) + step & _LOW_32_BITS))
 
 
-def keep_mask(key: Array, layer: int, positions: Array, rate: Array) -> Array:
-    """Say which activations are kept: True with probability ``1 - rate``.
+def drop_threshold(rate: float) -> int:
+    """Return the 32-bit draw below which an activation is dropped at a rate in [0, 1)."""
+    return round(rate * 2**32)
+
+
+def keep_mask(key: Array, layer: int, positions: Array, threshold: Array) -> Array:
+    """Say which activations are kept.
 
     Args:
         key: `mask_key` of the run and step, an integer or an int64 array that broadcasts.
         layer: number of the dropout layer in its model, from 0.
         positions: int64, the flat index of each activation in its batch.
-        rate: probability of dropping, in [0, 1). Equal keys with different rates share their
-            uniform draws: what the lower rate drops, the higher one drops too.
+        threshold: `drop_threshold` of the rate, an integer or an int64 array that broadcasts. Equal
+            keys with different rates share their uniform draws: what the lower rate drops, the
+            higher one drops too.
     """
-    xp = array_namespace(positions)
     layer_key = hash32(key + layer * _ODD & _LOW_32_BITS)
     draws = hash32(hash32(positions ^ layer_key) + key & _LOW_32_BITS)
-    return xp.astype(draws, xp.float64) >= rate * 2.0**32
+    return draws >= threshold
 
 
 class KeyedDropout(nn.Module):
-    """Inverted dropout with the mask of `keep_mask`: kept activations are divided by 1 - rate."""
+    """Inverted dropout with the mask of `keep_mask`: kept activations are divided by 1 - rate.
+
+    Attributes:
+        key: int64, `mask_key` of the step to come.
+        threshold: int64, `drop_threshold` of the rate.
+        scale: what kept activations are multiplied by.
+        active: False where the rate is 0, so that nothing need be computed.
+    """
 
     key: torch.Tensor
+    threshold: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, rate: float, layer: int) -> None:
         super().__init__()
-        self.rate = rate
         self.layer = layer
+        self.active = rate > 0
+        threshold = torch.tensor(drop_threshold(rate))
+        scale = torch.tensor(1 / (1 - rate), dtype=torch.float64)
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("threshold", threshold, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """Drop activations of shape (batch, ...) in training mode; pass them on otherwise."""
-        if not self.training:
+        if not (self.training and self.active):
             return activations
         shape = activations.shape
         positions = torch.arange(math.prod(shape), device=activations.device).view(shape)
-        keep = keep_mask(self.key, self.layer, positions, self.rate)
-        kept: torch.Tensor = activations * keep / (1 - self.rate)
+        keep = keep_mask(self.key, self.layer, positions, self.threshold)
+        kept: torch.Tensor = activations * keep * self.scale
         return kept
 
 

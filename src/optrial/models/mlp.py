@@ -58,16 +58,15 @@ def mlp(arguments: MLPArguments, input_shape: tuple[int, ...], classes: int) -> 
     """Build an MLP that maps (batch, *input_shape) to (batch, classes) logits.
 
     The layers are registered from input to output: flatten, input dropout, then for each hidden
-    layer linear, activation, dropout, and a last linear layer. Dropout of rate 0 is left out.
+    layer linear, activation, dropout, and a last linear layer. Dropout is there at rate 0 too, so
+    that its masks are numbered alike whatever the rates.
     """
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
-    if arguments.input_dropout:
-        layers.append(nn.Dropout(arguments.input_dropout))
+    layers.append(nn.Dropout(arguments.input_dropout))
     width = math.prod(input_shape)
     for units in arguments.hidden:
         layers += [nn.Linear(width, units, arguments.bias), ACTIVATIONS[arguments.activation]()]
-        if arguments.dropout:
-            layers.append(nn.Dropout(arguments.dropout))
+        layers.append(nn.Dropout(arguments.dropout))
         width = units
     layers.append(nn.Linear(width, classes, arguments.bias))
     return nn.Sequential(*layers)

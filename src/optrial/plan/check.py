@@ -103,10 +103,8 @@ def _unknown_hyperparameter(rule: Rule, name: str) -> str:
 def _combination_problems(study: StudyFile) -> Iterator[Problem]:
     """What is right by itself but not together."""
     if study.rng == "script":
-        if study.engine == "numpy":
-            yield Problem(
-                "rng", "'script' needs engine: reference; the numpy engine has no script."
-            )
+        if study.engine not in ("auto", "reference"):
+            yield Problem("rng", f"'script' needs engine: reference, not {study.engine}.")
         if study.sampling == "with_replacement":
             yield Problem("sampling", "'with_replacement' needs rng: streams, not script.")
     if study.sampling == "with_replacement" and not study.shuffle:

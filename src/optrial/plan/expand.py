@@ -16,6 +16,7 @@ from optrial.errors import Problem, StudyError
 from optrial.models import resolve_model
 from optrial.plan.check import axes_of, model_axes
 from optrial.plan.spec import RunSpec
+from optrial.plan.stacks import pack
 from optrial.rules import RULES
 
 __all__ = ["Plan", "make_plan"]
@@ -41,18 +42,9 @@ class Plan:
         return sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
 
     @property
-    def stacks(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """The runs as they are trained: today's engines train each run by itself."""
-        return tuple((run,) for run in self.runs)
-
-    @property
     def groups(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """The runs that share dataset, model, batch size and precision."""
-        shared: dict[Any, list[RunSpec]] = {}
-        for run in self.runs:
-            key = (run.batch_size, run.precision, str(run.model_arguments))
-            shared.setdefault(key, []).append(run)
-        return tuple(map(tuple, shared.values()))
+        """The runs that could be trained as one stack, were it wide enough."""
+        return tuple(pack(self.runs, len(self.runs)))
 
 
 def make_plan(study: StudyFile, dataset: Dataset) -> Plan:

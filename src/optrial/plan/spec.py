@@ -76,6 +76,11 @@ class RunSpec:
         text = json.dumps({"format": _FORMAT} | asdict(self), sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> RunSpec:
+        """Return the run whose `as_dict` this is, perhaps by way of JSON."""
+        return cls(**{**fields, "evaluate_on": tuple(fields["evaluate_on"])})
+
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as plain values."""
         return asdict(self)

@@ -75,9 +75,9 @@ class SweepBar:
             "", total=steps, completed=self._steps, runs=runs, ended=runs - runs_left
         )
 
-    def stepped(self) -> None:
-        """Count a step; draw at most ten times a second."""
-        self._steps += 1
+    def stepped(self, count: int) -> None:
+        """Count steps; draw at most ten times a second."""
+        self._steps += count
         now = time.monotonic()
         if now - self._shown_at >= _REFRESH_SECONDS:
             self._shown_at = now

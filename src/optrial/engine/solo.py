@@ -1,0 +1,109 @@
+"""Runs that are trained one by one: what such an engine writes, and how it becomes a `Learner`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.engine.hashing import chain_batches
+from optrial.engine.training import Floats, Steps
+
+__all__ = ["Batch", "Solo", "SoloEngine"]
+
+
+class Batch(NamedTuple):
+    """Samples of one step, in the engine's own arrays."""
+
+    indices: Any  # (batch,), positions in the training split
+    inputs: Any  # (batch, *input_shape)
+    targets: Any  # (batch,)
+
+
+class SoloEngine(Protocol):
+    """One model, its optimizer and its data."""
+
+    threads: int | None  # how many threads train it; None leaves the process as it is
+    facts: Mapping[str, Any]  # how it trains: device, implementation of the rule, ...
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
+
+    def step(self, batch: Batch, step: int) -> tuple[float, int]:
+        """Train on a batch; return its mean loss before the update and how many were right."""
+
+    def evaluate(self, split: str) -> tuple[float, float]:
+        """Return mean loss and accuracy over a split, in evaluation mode, changing nothing."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that a later `load` needs to go on as if never interrupted."""
+
+    def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:
+        """Take up the state left after `step` steps."""
+
+    def parameters_sha256(self) -> str:
+        """Return the hash of all parameters."""
+
+
+class Solo:
+    """A `Learner` of one run."""
+
+    chunk = 10
+
+    def __init__(self, engine: SoloEngine) -> None:
+        self.engine = engine
+        self.threads = engine.threads
+        self.facts = engine.facts
+        self._initial = engine.parameters_sha256()
+        self._batches_hash = b""
+
+    @property
+    def run_facts(self) -> list[dict[str, Any]]:
+        """Hashes that show with which other runs this one is paired."""
+        return [
+            {
+                "initial_parameters_sha256": self._initial,
+                "first_batches_sha256": self._batches_hash.hex(),
+            }
+        ]
+
+    def start(self, first_step: int) -> None:
+        """Get ready to take `first_step` next."""
+        self._batches = self.engine.batches(first_step)
+        self._step = first_step - 1
+
+    def advance(self, steps: int) -> Steps:
+        """Take up to `steps` steps; stop after one whose loss is not finite."""
+        rows = []
+        for _ in range(steps):
+            batch = next(self._batches)
+            self._step += 1
+            loss, correct = self.engine.step(batch, self._step)
+            rows.append((loss, correct, len(batch.targets)))
+            self._batches_hash = chain_batches(self._batches_hash, self._step, batch.indices)
+            if not math.isfinite(loss):
+                break
+        losses, correct, samples = np.array(rows, np.float64).T
+        return Steps(losses[:, None], correct[:, None], samples)
+
+    def evaluate(self, split: str) -> tuple[Floats, Floats]:
+        """Return loss and accuracy over a split, each (1,)."""
+        loss, accuracy = self.engine.evaluate(split)
+        return np.array([loss]), np.array([accuracy])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the engine's state and the hash of the batches so far."""
+        return self.engine.state() | {"batches_hash": np.frombuffer(self._batches_hash, np.uint8)}
+
+    def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:
+        """Take up the state left after `step` steps."""
+        own = dict(state)
+        self._batches_hash = own.pop("batches_hash").tobytes()
+        self.engine.load(own, step)
+
+    def parameters_sha256(self) -> list[str]:
+        """Return the hash of all parameters of the run."""
+        return [self.engine.parameters_sha256()]

@@ -1,0 +1,80 @@
+"""Which runs are trained together, as one stack, and in which order they lie in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from optrial.models import MODELS
+from optrial.plan.spec import RunSpec
+
+__all__ = ["arrange", "pack", "stack_id"]
+
+T = TypeVar("T")
+
+_OF_A_RUN = {"optimizer", "rule", "hyperparameters", "weight_decay", "decay", "seed"}
+"""Fields in which the runs of one stack may differ, besides what the model's entry names."""
+
+
+def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
+    """Cut runs into stacks of at most `width`, each a grid of all its settings by all its seeds.
+
+    Runs of one stack share everything but rule, hyperparameters, weight decay, seed and what the
+    model's entry calls stackable. Runs with one seed see the same batches, so that a stack that is
+    a grid gathers each batch once.
+
+    Args:
+        runs: in any order; the same runs always give the same stacks.
+        width: most runs in a stack, from 1.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[RunSpec]] = {}
+    settings: dict[str, list[RunSpec]] = {}
+    for run in arrange(runs):
+        settings.setdefault(_setting(run), []).append(run)
+    for same in settings.values():
+        seeds = tuple(run.seed for run in same)
+        groups.setdefault((_shared(same[0]), seeds), []).extend(same)
+    stacks: list[tuple[RunSpec, ...]] = []
+    for (_, seeds), members in groups.items():
+        for some_seeds in _cut(seeds, width):
+            chosen = [run for run in members if run.seed in some_seeds]
+            kinds = _cut(list(dict.fromkeys(map(_setting, chosen))), width // len(some_seeds))
+            stacks += [
+                arrange(run for run in chosen if _setting(run) in some) for some in map(set, kinds)
+            ]
+    return stacks
+
+
+def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """Put the runs of a stack in their order: by seed, rule, kind of weight decay, setting."""
+    return tuple(sorted(runs, key=lambda run: (run.seed, run.rule, run.decay, _setting(run))))
+
+
+def stack_id(runs: Iterable[RunSpec]) -> str:
+    """Twelve hexadecimal digits that stand for the set of runs."""
+    ids = " ".join(sorted(run.run_id for run in runs))
+    return hashlib.sha256(ids.encode()).hexdigest()[:12]
+
+
+def _setting(run: RunSpec) -> str:
+    """Everything about a run but its seed."""
+    return json.dumps(run.as_dict() | {"seed": None}, sort_keys=True)
+
+
+def _shared(run: RunSpec) -> str:
+    """What all runs of a stack have in common."""
+    stackable = MODELS[run.model].stackable
+    model = {name: v for name, v in run.model_arguments.items() if name not in stackable}
+    common = {name: v for name, v in run.as_dict().items() if name not in _OF_A_RUN}
+    return json.dumps(common | {"model_arguments": model}, sort_keys=True)
+
+
+def _cut(values: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Cut values into parts of equal size, give or take one, of at most `most`."""
+    parts = math.ceil(len(values) / max(most, 1))
+    edges = [round(part * len(values) / parts) for part in range(parts + 1)]
+    return [values[first:last] for first, last in pairwise(edges)]
