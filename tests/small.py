@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optrial.data import Dataset
-from optrial.engine import Learner, Training, learner_factory
+from optrial.engine import Engines, Learner, Training
 from optrial.plan import Plan, RunSpec
 from optrial.records import Segment
 from optrial.study import Study
@@ -37,8 +37,10 @@ def small_plan(**changes: Any) -> tuple[Plan, Dataset]:
 
 
 def learner_for(runs: Sequence[RunSpec], dataset: Dataset, engine: str = "") -> Learner:
-    """A fresh learner of the runs' engine, or of another one."""
-    return learner_factory(engine or runs[0].engine, dataset, runs[0].precision, "cpu")(runs)
+    """A fresh learner of the runs' engine, or of another one; `auto` is the reference."""
+    named = engine or runs[0].engine
+    engines = Engines(dataset, runs[0].precision, "cpu")
+    return engines.build("reference" if named == "auto" else named, runs)
 
 
 def train_stack(runs: Sequence[RunSpec], dataset: Dataset, engine: str = "") -> list[Segment]:

@@ -33,3 +33,6 @@ roundings."""
 ESTIMATE_FACTOR = 10
 """How far a planned time may be from a measured one. The plan promises about two on an idle
 machine; tests share theirs with others."""
+
+FINAL_LOSS_FLOAT32 = 1e-3
+"""Relative difference of a float32 loss after fifty steps in engines that round differently."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from optrial.data import Dataset
-from optrial.engine import Learner, Training, learner_factory, provenance
+from optrial.engine import Engines, Training, provenance
 from optrial.errors import StoreError
 from optrial.plan import Plan, RunSpec, arrange, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store
@@ -81,8 +81,8 @@ def sweep(
     """
     watcher = watcher or Unwatched()
     with store.lock(), _stop_on_signal() as stopped:
-        build = learner_factory(plan.runs[0].engine, dataset, plan.runs[0].precision, device)
-        planned = _planned(plan, store, width=1)
+        engines = Engines(dataset, plan.runs[0].precision, device)
+        planned = _planned(plan, store, engines)
         store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         recorded = {record.run_id: record for record in store.runs()}
         left = [record for record in recorded.values() if record.status not in _FINAL]
@@ -95,7 +95,7 @@ def sweep(
         stacks: dict[str, list[Record]] = {}
         for record in store.runs(everything=True):
             stacks.setdefault(record.stack, []).append(record)
-        worker = _Worker(build, store, watcher, stopped, checkpoint_seconds)
+        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds)
         for stack in dict.fromkeys(record.stack for record in left):
             if not stopped.is_set():
                 worker.train(stack, stacks[stack])
@@ -106,7 +106,7 @@ def sweep(
 class _Worker:
     """Trains one stack after the other, committing as it goes."""
 
-    build: Callable[[Sequence[RunSpec]], Learner]
+    engines: Engines
     store: Store
     watcher: Watcher
     stopped: threading.Event
@@ -118,7 +118,8 @@ class _Worker:
         checkpoint, committed_at = self.store.checkpoint(stack), time.monotonic()
         try:
             specs = arrange(RunSpec.from_dict(record.spec) for record in records)
-            training = Training(specs, self.build(specs))
+            engine, _ = stack.split("-")
+            training = Training(specs, self.engines.build(engine, specs))
             if checkpoint is not None:
                 training.resume(checkpoint)
             for _ in training.run(self._count(training)):
@@ -177,12 +178,18 @@ def _with_provenance(segment: Segment) -> Segment:
     return replace(segment, facts={**provenance(), **segment.facts})
 
 
-def _planned(plan: Plan, store: Store, width: int) -> list[PlannedRun]:
-    """Return the plan's runs with their stacks: the stored one, or for a new run a new one."""
+def _planned(plan: Plan, store: Store, engines: Engines) -> list[PlannedRun]:
+    """Return the plan's runs with their stacks: the stored one, or for a new run a new one.
+
+    A stack's name begins with its engine, which is thereby fixed with it.
+    """
     stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
     new = [run for run in plan.runs if run.run_id not in stack_of]
-    for stack in pack(new, width):
-        stack_of |= dict.fromkeys((run.run_id for run in stack), stack_id(stack))
+    if new:
+        choice = engines.choose(new)
+        for stack in pack(new, choice.width):
+            name = f"{choice.engine}-{stack_id(stack)}"
+            stack_of |= dict.fromkeys((run.run_id for run in stack), name)
     return [
         PlannedRun(
             run_id=run.run_id,

@@ -157,6 +157,7 @@ class StudyFile(_Frozen):
     ] = (0, 1, 2)
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
     engine: Literal["auto", "stacked", "reference", "numpy"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     precision: Literal["float32", "float64"] = "float32"
     rng: Literal["streams", "script"] = "streams"
     sampling: Literal["epoch", "with_replacement"] = "epoch"

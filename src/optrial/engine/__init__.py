@@ -1,21 +1,24 @@
 """Trains runs: learners (reference, numpy), the course of a training, provenance."""
 
-from optrial.engine.build import learner_factory
+from optrial.engine.build import Choice, Engines
 from optrial.engine.numpy_backprop import NumpyEngine
 from optrial.engine.provenance import provenance
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Solo
+from optrial.engine.stacked import StackedEngine
 from optrial.engine.training import Learner, Training
 
 __all__ = [
+    "Choice",
+    "Engines",
     "Learner",
     "NumpyEngine",
     "ReferenceEngine",
     "RuleOptimizer",
     "Solo",
+    "StackedEngine",
     "Training",
-    "learner_factory",
     "provenance",
     "tensor_splits",
 ]

@@ -38,6 +38,8 @@ class _Speed(NamedTuple):
 
 _SPEEDS = {
     "reference": _Speed(step=120e-6, tensor=160e-6, state=35e-6, traffic=8e9),
+    # Of a run in a stack of sixteen, not compiled; the widths that are used depend on the machine.
+    "stacked": _Speed(step=30e-6, tensor=60e-6, state=12e-6, traffic=5e9),
     "numpy": _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9),
 }
 _PASSES = 4  # how often an update reads or writes each array
@@ -79,7 +81,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> tuple[float, int, int]:
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
-    speed = _SPEEDS[run.engine]
+    speed = _SPEEDS["reference" if run.engine == "auto" else run.engine]
     step = (
         speed.step
         + (speed.tensor + speed.state * state) * len(shapes)

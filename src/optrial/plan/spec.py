@@ -38,7 +38,8 @@ class RunSpec:
         steps_per_epoch: steps in one pass over the training split.
         evaluate_every: evaluate after each so many steps, and after the last.
         evaluate_on: the splits that are evaluated.
-        engine: which engine trains it.
+        engine: which engine trains it; "auto" leaves the choice to the machine.
+        compile: whether a stacked engine compiles its step: "auto", "always" or "never".
         precision: "float32" or "float64".
         rng: "streams" (keyed by seed, shared by all engines) or "script" (one global generator).
         sampling: "epoch" or "with_replacement".
@@ -64,6 +65,7 @@ class RunSpec:
     evaluate_every: int
     evaluate_on: tuple[str, ...]
     engine: str
+    compile: str
     precision: str
     rng: str
     sampling: Literal["epoch", "with_replacement"]

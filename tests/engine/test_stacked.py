@@ -1,0 +1,252 @@
+"""The certificate of the stacked engine: a run in a stack is the run by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optrial.data import Dataset
+from optrial.engine import Engines, StackedEngine, Training, tensor_splits
+from optrial.plan import Plan, RunSpec, arrange, pack
+from optrial.records import Segment, Status
+from optrial.rules import RULES
+from tests.small import learner_for, small_plan, train, train_stack
+from tests.tolerance import FINAL_LOSS_FLOAT32, TRAJECTORY_FLOAT64
+
+MIXED_DROPOUT = {
+    "kind": "mlp",
+    "hidden": [8, 6],
+    "dropout": [0.0, 0.3],
+    "input_dropout": 0.1,
+    "initialization": "xavier_normal",
+}
+
+
+def mixed_plan(**changes: Any) -> tuple[Plan, Dataset]:
+    """Every rule, with two rates, weight decay and two dropout rates; 56 runs a seed."""
+    options = {
+        "problem": {"dataset": {"name": "moons", "n_samples": 200}, "model": MIXED_DROPOUT},
+        "batch_size": 50,  # a short batch ends each epoch of 160
+        "budget": {"steps": 50},
+        "precision": "float64",
+        "optimizers": [
+            {"rule": rule, "lr": [0.001, 0.003], "weight_decay": 0.01} for rule in RULES
+        ],
+    }
+    return small_plan(**(options | changes))
+
+
+def by_id(runs: Sequence[RunSpec], segments: Sequence[Segment]) -> dict[str, Segment]:
+    assert [run.run_id for run in runs] == [segment.run_id for segment in segments]
+    return {segment.run_id: segment for segment in segments}
+
+
+def largest_difference(one: Segment, other: Segment) -> float:
+    """The largest relative difference between two runs' curves, which must have the same steps."""
+    assert set(one.curves) == set(other.curves)
+    differences = []
+    for metric, curve in one.curves.items():
+        assert np.array_equal(curve.steps, other.curves[metric].steps)
+        scale = np.abs(curve.values).max()
+        differences.append(np.abs(curve.values - other.curves[metric].values).max() / scale)
+    return max(differences)
+
+
+def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
+    plan, dataset = mixed_plan(seeds=2)
+    (stack,) = pack(plan.runs, len(plan.runs))
+    stacked = by_id(stack, train_stack(stack, dataset, "stacked"))
+    assert len(stacked) == 112
+    for run in stack:
+        alone = train(run, dataset, "reference")
+        assert largest_difference(stacked[run.run_id], alone) <= TRAJECTORY_FLOAT64, run
+        for name in ("initial_parameters_sha256", "first_batches_sha256"):
+            assert stacked[run.run_id].facts[name] == alone.facts[name]
+
+
+def test_float32_ends_at_the_same_loss() -> None:
+    """Rounding differs, and training amplifies it; on gentle settings the end is the same."""
+    plan, dataset = mixed_plan(precision="float32")
+    (stack,) = pack(plan.runs, len(plan.runs))
+    for run, segment in zip(stack, train_stack(stack, dataset, "stacked"), strict=True):
+        alone = train(run, dataset, "reference").curves["test_loss"].values[-1]
+        ended = segment.curves["test_loss"].values[-1]
+        assert ended == pytest.approx(alone, rel=FINAL_LOSS_FLOAT32), run
+
+
+@pytest.mark.parametrize("width", [1, 5, 20])
+def test_splitting_a_stack_changes_nothing(width: int) -> None:
+    plan, dataset = mixed_plan(seeds=2, budget={"steps": 20})
+    (whole,) = pack(plan.runs, len(plan.runs))
+    together = by_id(whole, train_stack(whole, dataset, "stacked"))
+    for part in pack(plan.runs, width)[:8]:
+        for run_id, segment in by_id(part, train_stack(part, dataset, "stacked")).items():
+            assert largest_difference(together[run_id], segment) <= TRAJECTORY_FLOAT64
+
+
+def test_a_diverging_neighbour_changes_no_bit() -> None:
+    def other_bits(rate: float) -> list[str]:
+        optimizers = [{"rule": "adam"}, {"rule": "momentum"}, {"rule": "sgd", "lr": [0.1, rate]}]
+        plan, dataset = small_plan(optimizers=optimizers, seeds=2)
+        (stack,) = pack(plan.runs, len(plan.runs))
+        segments = train_stack(stack, dataset, "stacked")
+        kept = [run.hyperparameters["lr"] != rate for run in stack]
+        diverged = [segment.status is Status.DIVERGED for segment in segments]
+        assert diverged == [rate > 1 and not keep for keep in kept]
+        values = [segment.curves["train_loss"].values.tobytes() for segment in segments]
+        hashes = [segment.facts["parameters_sha256"] for segment in segments]
+        return [x for many in (values, hashes) for x, keep in zip(many, kept, strict=True) if keep]
+
+    assert other_bits(0.2) == other_bits(1e30)
+
+
+@pytest.mark.parametrize("rate", [1e10, 1e30])
+def test_divergence_has_the_step_of_the_reference(rate: float) -> None:
+    plan, dataset = small_plan(optimizers=[{"rule": "sgd", "lr": [0.1, rate]}])
+    (stack,) = pack(plan.runs, 2)
+    (segment,) = [s for s in train_stack(stack, dataset, "stacked") if s.status is Status.DIVERGED]
+    alone = train(next(run for run in stack if run.run_id == segment.run_id), dataset, "reference")
+    assert (alone.status, alone.step, alone.reason) == (
+        segment.status,
+        segment.step,
+        segment.reason,
+    )
+    assert np.isfinite(segment.curves["train_loss"].values).all()
+
+
+def test_evaluation_changes_nothing() -> None:
+    plan, dataset = mixed_plan(budget={"steps": 20})
+    (stack,) = pack(plan.runs, len(plan.runs))
+    often = [replace(run, evaluate_every=1, evaluate_on=("train", "test")) for run in stack]
+    rarely = [replace(run, evaluate_every=20) for run in stack]
+    dense, sparse = (train_stack(runs, dataset, "stacked") for runs in (often, rarely))
+    for one, other in zip(dense, sparse, strict=True):
+        assert one.facts["parameters_sha256"] == other.facts["parameters_sha256"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 20, 39])
+def test_resumed_stack_is_bit_identical(stop_at: int) -> None:
+    plan, dataset = small_plan(
+        problem={"dataset": "moons", "model": MIXED_DROPOUT},
+        seeds=2,
+        optimizers=[
+            {"rule": "nadam"},
+            {"rule": "rmsprop", "momentum": [0.0, 0.9]},
+            {"rule": "sgd", "lr": [0.1, 1e30]},
+        ],
+    )
+    (stack,) = pack(plan.runs, len(plan.runs))
+    whole = by_id(stack, train_stack(stack, dataset, "stacked"))
+    first = Training(stack, learner_for(stack, dataset, "stacked"))
+    first.learner.chunk = 1
+    for _ in first.run(lambda step: step < stop_at):
+        pass
+    checkpoint, before = first.checkpoint(), by_id(stack, first.segments())
+    second = Training(stack, learner_for(stack, dataset, "stacked"))
+    second.resume(checkpoint)
+    for _ in second.run():
+        pass
+    after = {segment.run_id: segment for segment in second.segments()}
+    for run_id, expected in whole.items():
+        parts = [part[run_id] for part in (before, after) if run_id in part]
+        assert (parts[-1].status, parts[-1].step) == (expected.status, expected.step)
+        if expected.status is Status.DONE:
+            hashes = [s.facts["parameters_sha256"] for s in (parts[-1], expected)]
+            assert hashes[0] == hashes[1]
+        for metric, curve in expected.curves.items():
+            pieces = [part.curves[metric] for part in parts if metric in part.curves]
+            values = np.concatenate([piece.values for piece in pieces])
+            assert np.array_equal(curve.values, values), metric
+
+
+def test_runs_with_one_seed_share_their_draws_whatever_the_rate() -> None:
+    """What a stack must not do is share noise between seeds."""
+    plan, dataset = small_plan(
+        problem={"dataset": "moons", "model": MIXED_DROPOUT}, seeds=2, shuffle=False
+    )
+    (stack,) = pack(plan.runs, len(plan.runs))
+    segments = train_stack(stack, dataset, "stacked")
+    losses = {
+        run.seed: s.curves["train_loss"].values for run, s in zip(stack, segments, strict=True)
+    }
+    assert not np.array_equal(losses[0], losses[1])
+
+
+RUNS = small_plan(
+    batch_size=[16, 32],
+    seeds=3,
+    optimizers=[{"rule": "sgd", "lr": [0.1, 0.2, 0.3]}, {"rule": "adam", "weight_decay": [0, 0.1]}],
+)[0].runs
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    runs=st.lists(st.sampled_from(RUNS), unique_by=lambda run: run.run_id, min_size=1),
+    width=st.integers(1, 40),
+)
+def test_packing_law(runs: list[RunSpec], width: int) -> None:
+    """Every run once; no stack too wide; each a grid; the order of the runs does not matter."""
+    stacks = pack(runs, width)
+    packed = sorted(run.run_id for stack in stacks for run in stack)
+    assert packed == sorted(run.run_id for run in runs)
+    for stack in stacks:
+        assert len(stack) <= width
+        assert stack == arrange(stack)
+        assert len({run.batch_size for run in stack}) == 1
+        seeds = list(dict.fromkeys(run.seed for run in stack))
+        kinds = [json.dumps(run.as_dict() | {"seed": 0}, sort_keys=True) for run in stack]
+        settings_of_one = kinds[: len(stack) // len(seeds)]
+        assert kinds == settings_of_one * len(seeds)
+    assert pack(list(reversed(runs)), width) == stacks
+
+
+@pytest.mark.parametrize(
+    ("options", "engine"),
+    [
+        ({}, "reference"),  # too short to be worth measuring
+        ({"engine": "numpy"}, "numpy"),
+        ({"engine": "reference"}, "reference"),
+        ({"rng": "script"}, "reference"),
+        ({"engine": "stacked"}, "stacked"),
+        ({"engine": "stacked", "compile": "always"}, "compiled"),
+        ({"budget": {"steps": 100_000}, "compile": "never"}, "stacked"),
+    ],
+)
+def test_choice_of_engine(options: dict[str, Any], engine: str) -> None:
+    plan, dataset = small_plan(
+        seeds=3, optimizers=[{"rule": "sgd", "lr": [0.1, 0.2, 0.3]}], **options
+    )
+    choice = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert choice.engine == engine
+    assert (choice.width > 1) is (engine in ("stacked", "compiled"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+def test_compiled_step_is_the_same_and_compiles_once() -> None:
+    """New values of rate, step or data compile nothing; results are those of the eager stack."""
+    optimizers = [{"rule": "adam", "lr": [0.001, 0.01]}, {"rule": "sgd", "lr": 0.1}]
+    plan, dataset = small_plan(optimizers=optimizers, seeds=2, precision="float64", batch_size=50)
+    (stack,) = pack(plan.runs, len(plan.runs))
+    splits = tensor_splits(dataset, "float64", "cpu")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    learner = StackedEngine(stack, dataset, splits, compiled=True)
+    training = Training(stack, learner)
+    graphs = []
+    for _ in training.run():
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        for group in learner._groups:
+            group.hyperparameters["lr"].mul_(1.0)
+    assert graphs == [2] * len(graphs), "the gradient and the update, once each"
+    eager = by_id(stack, train_stack(stack, dataset, "stacked"))
+    for segment in training.segments():
+        assert largest_difference(eager[segment.run_id], segment) <= TRAJECTORY_FLOAT64
