@@ -39,6 +39,12 @@ app.add_typer(data_app, name="data")
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _FAILED_RUNS_SHOWN = 5
+_ENGINES = {
+    "reference": "reference engine",
+    "stacked": "stacked engine",
+    "compiled": "stacked engine, compiled",
+    "numpy": "NumPy engine",
+}
 
 
 class Format(StrEnum):
@@ -96,6 +102,7 @@ Settings = Annotated[
 ]
 EngineOption = Annotated[Engine | None, typer.Option(help="Which engine trains.")]
 PrecisionOption = Annotated[Precision | None, typer.Option(help="Floating-point type.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
 SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds.")]
 
 
@@ -136,7 +143,7 @@ def run(
         typer.Option(help="Folder or postgresql:// URL [default: studies/NAME]."),
     ] = None,
     engine: EngineOption = None,
-    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.AUTO,
+    device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
     seeds: SeedsOption = None,
     settings: Settings = None,
@@ -182,19 +189,25 @@ def plan(
     study: StudyArgument,
     engine: EngineOption = None,
     precision: PrecisionOption = None,
+    device: DeviceOption = Device.AUTO,
     seeds: SeedsOption = None,
     settings: Settings = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show what a study would run, and about how long it would take; train nothing."""
+    """Show what a study would run, and about how long it would take.
+
+    Trains none of it; to know the time, a few steps are tried and thrown away.
+    """
+    from optrial.engine import Engines
     from optrial.plan import estimate
     from optrial.report.progress import DownloadBar
 
     loaded = _load_study(study, engine, precision, seeds, settings)
     dataset = loaded.load_data(data_dir, DownloadBar(_stderr(quiet=False)))
     made = loaded.plan(dataset)
-    cost = estimate(made.runs, dataset)
     first = made.runs[0]
+    choice = Engines(dataset, first.precision, device).choose(made.runs)
+    cost = estimate(made.runs, dataset, choice.width)
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
     _print_plan(made)
     _print_pairs(
@@ -202,10 +215,11 @@ def plan(
             "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
             f"{dataset.classes} classes",
             "imports": dataset.name if ":" in dataset.name else "no code of the study's own",
-            "training": f"engine {first.engine}, {first.precision}, rng {first.rng}",
+            "training": f"{_ENGINES[choice.engine]}, up to {choice.width} runs at a time; "
+            f"{first.precision}, rng {first.rng}",
             "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
             "parameters": f"{cost.parameters:,} in the largest model",
-            "time": f"about {_duration(cost.seconds)} on this machine",
+            "time": f"about {_duration(choice.seconds + cost.evaluation_seconds)} on this machine",
             "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
             "plan": f"{made.hash}: {len(made.runs)} runs in {len(made.groups)} groups",
         }

@@ -38,10 +38,12 @@ class Choice:
     Attributes:
         engine: "reference", "stacked", "compiled" (stacked, its step compiled) or "numpy".
         width: most runs in a stack.
+        seconds: how long that will take, evaluation left out.
     """
 
     engine: str
-    width: int = 1
+    width: int
+    seconds: float
 
 
 class Engines:
@@ -85,28 +87,30 @@ class Engines:
         What is fastest is measured on a few steps of the runs themselves; where that would take
         longer than it saves, the reference engine is chosen.
         """
-        wanted = runs[0].engine
+        wanted, estimated = runs[0].engine, estimate(runs, self.dataset).seconds
         if wanted in ("numpy", "reference") or runs[0].rng == "script":
-            return Choice("numpy" if wanted == "numpy" else "reference")
-        stacks = pack(runs, len(runs))
-        largest = max(stacks, key=len)
-        alone = estimate(runs, self.dataset).seconds
-        if wanted == "auto" and (len(largest) == 1 or alone < _WORTH_MEASURING):
-            return Choice("reference")
-        seconds, width = self._fastest_width(largest)
-        if wanted == "auto" and seconds >= self._seconds_per_run_step("reference", largest[:1]):
-            return Choice("reference")
+            return Choice("numpy" if wanted == "numpy" else "reference", 1, estimated)
+        largest = max(pack(runs, len(runs)), key=len)
+        if wanted == "auto" and (len(largest) == 1 or estimated < _WORTH_MEASURING):
+            return Choice("reference", 1, estimated)
         steps = sum(run.steps for run in runs)
-        saved = (1 - _COMPILED_SHARE) * seconds * steps
-        price = _COMPILE_SECONDS * math.ceil(len(runs) / width)
-        mode = runs[0].compile
-        pays = mode == "auto" and saved > 2 * price and shutil.which("c++") is not None
-        return Choice("compiled" if mode == "always" or pays else "stacked", width)
+        seconds, width = self._fastest_width(largest)
+        if wanted == "auto":
+            alone = self._seconds_per_run_step("reference", largest[:1])
+            if alone <= seconds:
+                return Choice("reference", 1, alone * steps)
+        eager = seconds * steps
+        compiled = eager * _COMPILED_SHARE + _COMPILE_SECONDS * math.ceil(len(runs) / width)
+        pays = runs[0].compile == "auto" and 1.5 * compiled < eager and shutil.which("c++")
+        if runs[0].compile == "always" or pays:
+            return Choice("compiled", width, compiled)
+        return Choice("stacked", width, eager)
 
     def _fastest_width(self, runs: Sequence[RunSpec]) -> tuple[float, int]:
         """Return the least seconds per run and step, and the width that takes them."""
         largest_bytes = _SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        bytes_of_one = max(estimate([run], self.dataset).parameters for run in runs[:1]) * 8 * 4
+        # Parameters, gradients, two averages and as much again for results under way.
+        bytes_of_one = estimate(runs[:1], self.dataset).parameters * 8 * 4
         best = (math.inf, 1)
         for width in (*(w for w in _WIDTHS if w < len(runs)), min(len(runs), _WIDTHS[-1])):
             if best[1] > 1 and width * bytes_of_one > largest_bytes:

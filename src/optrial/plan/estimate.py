@@ -38,8 +38,6 @@ class _Speed(NamedTuple):
 
 _SPEEDS = {
     "reference": _Speed(step=120e-6, tensor=160e-6, state=35e-6, traffic=8e9),
-    # Of a run in a stack of sixteen, not compiled; the widths that are used depend on the machine.
-    "stacked": _Speed(step=30e-6, tensor=60e-6, state=12e-6, traffic=5e9),
     "numpy": _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9),
 }
 _PASSES = 4  # how often an update reads or writes each array
@@ -50,29 +48,40 @@ class Estimate:
     """Expected cost of a set of runs on this machine, within a factor of about two.
 
     Attributes:
-        seconds: training and evaluation, one run after the other.
-        peak_bytes: data, and the largest run's parameters, gradients, state and activations.
+        seconds: training, one run after the other.
+        evaluation_seconds: evaluation.
+        peak_bytes: data, and the parameters, gradients, state and activations of one stack.
         parameters: number of trained parameters of the largest model.
     """
 
     seconds: float
+    evaluation_seconds: float
     peak_bytes: int
     parameters: int
 
 
-def estimate(runs: Sequence[RunSpec], dataset: Dataset) -> Estimate:
-    """Estimate the cost of training `runs` one after the other."""
+def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estimate:
+    """Estimate the cost of `runs`: time one after the other, memory `width` at a time."""
     costs = [_cost(run, dataset) for run in runs]
     values = sum(split.inputs.size for split in dataset.splits.values())
     return Estimate(
-        seconds=sum(seconds for seconds, _, _ in costs),
-        peak_bytes=values * max(map(_itemsize, runs)) + max(size for _, size, _ in costs),
-        parameters=max(parameters for _, _, parameters in costs),
+        seconds=sum(cost.training for cost in costs),
+        evaluation_seconds=sum(cost.evaluation for cost in costs),
+        peak_bytes=values * max(map(_itemsize, runs)) + width * max(cost.bytes for cost in costs),
+        parameters=max(cost.parameters for cost in costs),
     )
 
 
-def _cost(run: RunSpec, dataset: Dataset) -> tuple[float, int, int]:
-    """Return seconds, bytes besides the data, and parameters of one run."""
+class _Cost(NamedTuple):
+    """Of one run: seconds of training and of evaluation, bytes besides the data, parameters."""
+
+    training: float
+    evaluation: float
+    bytes: int
+    parameters: int
+
+
+def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     arguments = json.dumps(run.model_arguments)
     shapes = _parameter_shapes(run.model, arguments, dataset.input_shape, dataset.classes)
     weights = sum(map(math.prod, shapes))
@@ -81,7 +90,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> tuple[float, int, int]:
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
-    speed = _SPEEDS["reference" if run.engine == "auto" else run.engine]
+    speed = _SPEEDS["numpy" if run.engine == "numpy" else "reference"]
     step = (
         speed.step
         + (speed.tensor + speed.state * state) * len(shapes)
@@ -90,8 +99,12 @@ def _cost(run: RunSpec, dataset: Dataset) -> tuple[float, int, int]:
     )
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
     evaluations = math.ceil(run.steps / run.evaluate_every)
-    seconds = run.steps * step + evaluations * 2 * weights * evaluated / rate
-    return seconds, (arrays * weights + 2 * units * run.batch_size) * itemsize, weights
+    return _Cost(
+        training=run.steps * step,
+        evaluation=evaluations * 2 * weights * evaluated / rate,
+        bytes=(arrays * weights + 2 * units * run.batch_size) * itemsize,
+        parameters=weights,
+    )
 
 
 def _itemsize(run: RunSpec) -> int:
