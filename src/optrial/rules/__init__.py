@@ -4,6 +4,7 @@ Written once, in operators and the array API, for NumPy arrays, torch tensors, a
 """
 
 from optrial.rules.apply import apply_rule, initialise
+from optrial.rules.arrays import compute_once
 from optrial.rules.catalogue import RULES, get_rule
 from optrial.rules.explain import compare, explain, render_explanation
 from optrial.rules.rule import Hyperparameter, Rule
@@ -14,6 +15,7 @@ __all__ = [
     "Rule",
     "apply_rule",
     "compare",
+    "compute_once",
     "explain",
     "get_rule",
     "initialise",

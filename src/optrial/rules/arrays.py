@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from array_api_compat import array_namespace
 
-__all__ = ["Array", "broadcast", "in_float64", "in_precision_of", "namespace", "zeros_like"]
+__all__ = [
+    "Array",
+    "broadcast",
+    "compute_once",
+    "in_float64",
+    "in_precision_of",
+    "namespace",
+    "zeros_like",
+]
 
 Array = Any
 """A NumPy array or a torch tensor."""
 
 # A plain dictionary: under torch.compile a functools cache is traced through, with a warning.
 _namespaces: dict[type, Any] = {}
+
+compute_once: dict[type, Callable[[Array], Array]] = {}
+"""Array type -> an identity that its compiler cannot look through; set by engines that compile."""
 
 
 def namespace(array: Array) -> Any:
@@ -55,8 +67,18 @@ def in_float64(value: Any) -> Any:
 
 
 def in_precision_of(grad: Array, value: Any) -> Any:
-    """Return a Python number as it is and an array in the precision of `grad`."""
-    return namespace(value).astype(value, grad.dtype) if _is_array(value) else value
+    """Return a Python number as it is and an array in the precision of `grad`.
+
+    Such a coefficient has one element a run: a compiler is kept from computing it for each element
+    of the parameter, by what `compute_once` holds for its type.
+    """
+    if not _is_array(value):
+        return value
+    return compute_once.get(type(value), _same)(namespace(value).astype(value, grad.dtype))
+
+
+def _same(value: Array) -> Array:
+    return value
 
 
 def _is_array(value: Any) -> bool:
