@@ -174,7 +174,7 @@ def test_all_problems_of_names_and_types_come_together(optrial: Command, tmp_pat
         (["run", "quickstart", "--set", "seeds"], ["key.path=value"]),
         (["run", "quickstart", "--seeds", "0"], ["seeds", "1 or more"]),
         (["run", "quickstart", "--engine", "jax"], ["--engine"]),
-        (["run", "quickstart", "--engine", "numpy", "--device", "cuda"], ["cuda", "CPU"]),
+        (["run", "quickstart", "--engine", "numpy", "--device", "cuda"], ["cuda", "cpu"]),
         (["show", "nowhere"], ["no study is stored", "optrial run"]),
         (["recipe", "nothing"], ["not a recipe", "quickstart"]),
         (["explain", "adamm"], ["Did you mean 'adam'?"]),

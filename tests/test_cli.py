@@ -204,7 +204,8 @@ def training(folder: Path) -> bool:
 def test_interrupted_from_the_keyboard(study: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and the command that continues; that command finishes the study."""
     command = [sys.executable, "-c", "from optrial.cli import main; main()", "run", str(study)]
-    command += ["--out", str(tmp_path / "out"), "--set", "budget.steps=20000"]
+    command += ["--out", str(tmp_path / "out"), "--engine", "reference"]
+    command += ["--set", "budget.steps=20000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
         deadline = time.monotonic() + 60
         while not training(tmp_path / "out") and time.monotonic() < deadline:

@@ -86,6 +86,9 @@ class Engines:
 
         What is fastest is measured on a few steps of the runs themselves; where that would take
         longer than it saves, the reference engine is chosen.
+
+        Raises:
+            EngineError: compilation was asked for where there is no compiler.
         """
         wanted, estimated = runs[0].engine, estimate(runs, self.dataset).seconds
         if wanted in ("numpy", "reference") or runs[0].rng == "script":
@@ -103,6 +106,11 @@ class Engines:
         price = _COMPILE_SECONDS * math.ceil(len(runs) / width)
         compiled = Choice("compiled", width, seconds * steps * _COMPILED_SHARE + price)
         pays = runs[0].compile == "auto" and 1.5 * compiled.seconds < fastest.seconds
+        if runs[0].compile == "always" and shutil.which("c++") is None:
+            raise EngineError(
+                "compile: 'always' needs a C++ compiler, and no c++ is on the PATH; install one or "
+                "use auto or never."
+            )
         if runs[0].compile == "always" or (pays and shutil.which("c++")):
             return compiled
         return fastest

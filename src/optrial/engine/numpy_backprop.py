@@ -177,6 +177,7 @@ class NumpyEngine:
             for parameter in self.network.parameters
         ]
         self.facts: Mapping[str, Any] = {
+            "engine": "numpy",
             "device": "cpu",
             "implementation": f"optrial.rules.{self.rule.name}",
         }

@@ -89,6 +89,7 @@ class ReferenceEngine:
         self.loss = nn.CrossEntropyLoss()
         self.optimizer, implementation = _build_optimizer(spec, self.model)
         self.facts: Mapping[str, Any] = {
+            "engine": "reference",
             "device": str(first.device),
             "implementation": implementation,
         }

@@ -102,6 +102,7 @@ class StackedEngine:
             self._update = _compile(_update)
         self.threads: int | None = None
         self.facts: Mapping[str, Any] = {
+            "engine": "stacked",
             "device": str(self.device),
             "compiled": compiled,
             "keeps_freed_memory": keep_freed_memory(),
