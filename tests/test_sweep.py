@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from optrial.errors import StoreBusyError, StoreError
 from optrial.records import Status, Store
+from optrial.report.progress import SweepBar
 from optrial.results import Results, load
 from optrial.study import Study
 from tests.small import small_keys
@@ -127,6 +129,22 @@ def test_new_seeds_leave_the_stacks_of_old_ones_alone(tmp_path: Path) -> None:
         stacks = {record.stack for record in results.records}
     assert len(stacks) == 2
     assert {key: value for key, value in contents(tmp_path).items() if key in before} == before
+
+
+def test_runs_that_left_the_plan_go_on_with_their_stack_unseen(tmp_path: Path) -> None:
+    """A stack is trained as it began; of what the study no longer names, nothing is shown."""
+    study = MIXED | {"engine": "stacked"}
+    interrupt = Hook(100, lambda: os.kill(os.getpid(), signal.SIGINT))
+    run(tmp_path / "parts", study=study, watcher=interrupt).store.close()
+    fewer = study | {"optimizers": [{"rule": "adam", "lr": 0.001}]}
+    bar = SweepBar(Console(quiet=True))
+    with run(tmp_path / "parts", study=fewer, watcher=bar) as results:
+        assert [record.status for record in results.records] == [Status.DONE] * 2
+    assert not bar.interrupted
+    run(tmp_path / "whole", study=study).store.close()
+    whole = contents(tmp_path / "whole")
+    kept = contents(tmp_path / "parts")
+    assert {key: whole[key] for key in kept} == kept
 
 
 def test_one_signal_stops_cleanly_and_running_again_continues(tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ def plan(
     dataset = loaded.load_data(data_dir, DownloadBar(_stderr(quiet=False)))
     made = loaded.plan(dataset)
     first = made.runs[0]
-    choice = Engines(dataset, first.precision, device).choose(made.runs)
+    with _stderr(quiet=False).status("trying a few steps"):
+        choice = Engines(dataset, first.precision, device).choose(made.runs)
     cost = estimate(made.runs, dataset, choice.width)
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
     _print_plan(made)

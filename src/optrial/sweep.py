@@ -6,14 +6,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from optrial.data import Dataset
 from optrial.engine import Engines, Training, provenance
-from optrial.errors import StoreError
+from optrial.errors import OptrialError
 from optrial.plan import Plan, RunSpec, arrange, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store
 
@@ -95,7 +95,7 @@ def sweep(
         stacks: dict[str, list[Record]] = {}
         for record in store.runs(everything=True):
             stacks.setdefault(record.stack, []).append(record)
-        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds)
+        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, recorded)
         for stack in dict.fromkeys(record.stack for record in left):
             if not stopped.is_set():
                 worker.train(stack, stacks[stack])
@@ -111,6 +111,7 @@ class _Worker:
     watcher: Watcher
     stopped: threading.Event
     checkpoint_seconds: float
+    planned: Container[str]  # a stack may hold runs of an earlier plan too; they are not shown
 
     def train(self, stack: str, records: Sequence[Record]) -> None:
         """Train the runs of a stack to their end, or until told to stop."""
@@ -131,7 +132,7 @@ class _Worker:
                     self._tell(segments, specs[0].steps)
                     latest |= {segment.run_id: segment for segment in segments}
                     committed_at = time.monotonic()
-        except StoreError:
+        except OptrialError:
             raise
         except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
             reason = f"{type(error).__name__}: {error}"
@@ -158,7 +159,7 @@ class _Worker:
 
     def _tell(self, segments: Sequence[Segment], steps: int) -> None:
         for segment in segments:
-            if segment.status is not Status.INTERRUPTED:
+            if segment.status is not Status.INTERRUPTED and segment.run_id in self.planned:
                 self.watcher.ended(segment.status, steps - segment.step)
 
 

@@ -67,7 +67,7 @@ class StackedEngine:
         compiled: whether to compile the step, which takes some seconds and pays off later.
     """
 
-    chunk = 50
+    chunk = 20
 
     def __init__(
         self,
