@@ -72,6 +72,21 @@ def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
             assert stacked[run.run_id].facts[name] == alone.facts[name]
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_wide_layers_equal_the_reference(bias: bool) -> None:
+    """From 64 inputs on, layers are multiplied the other way round; digits have 64."""
+    model = {"kind": "mlp", "hidden": [70, 5], "dropout": 0.2, "bias": bias}
+    plan, dataset = small_plan(
+        problem={"dataset": "digits", "model": model},
+        seeds=2,
+        precision="float64",
+        optimizers=[{"rule": "sgd", "lr": [0.1, 0.2]}, {"rule": "adam"}],
+    )
+    (stack,) = pack(plan.runs, len(plan.runs))
+    for run, segment in zip(stack, train_stack(stack, dataset, "stacked"), strict=True):
+        assert largest_difference(segment, train(run, dataset, "reference")) <= TRAJECTORY_FLOAT64
+
+
 def test_float32_ends_at_the_same_loss() -> None:
     """Rounding differs, and training amplifies it; on gentle settings the end is the same."""
     plan, dataset = mixed_plan(precision="float32")

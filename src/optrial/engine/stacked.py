@@ -35,6 +35,7 @@ __all__ = ["StackedEngine", "keep_freed_memory"]
 
 Tensors = dict[str, Tensor]
 
+_WIDE = 64  # inputs of a layer from which `_Linear` is the faster way round
 _EVALUATED_AT_ONCE = 2**15  # samples x runs; bounds the memory of activations, not the result
 
 
@@ -244,7 +245,7 @@ def _stack(
     buffers = {n: v[:, 0].clone() if n.endswith("key") else v for n, v in buffers.items()}
     base = models[0].to("meta")
     for module in base.modules():
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and module.in_features >= _WIDE:
             module.__class__ = _Linear
     layers = zip(
         *([m for m in x.modules() if isinstance(m, KeyedDropout)] for x in models), strict=True
@@ -255,7 +256,7 @@ def _stack(
 
 
 class _Linear(nn.Linear):
-    """x W^T + b as (W x^T)^T + b, which is the faster way round for a stack.
+    """x W^T + b as (W x^T)^T + b, which is the faster way round for a wide layer of a stack.
 
     Where all settings share their input, as the first layer's do, W of all settings times x^T is
     one large matrix product instead of many small ones; so is its gradient.
