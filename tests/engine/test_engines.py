@@ -163,12 +163,12 @@ def test_recorded_metrics_and_their_steps() -> None:
 
 
 def test_epoch_means_weigh_samples() -> None:
-    """The last batch of 10 counts a fifth of a batch of 50, in loss and in accuracy."""
-    plan, dataset = small_plan(batch_size=50, budget={"epochs": 1})
+    """The last batch of 10 counts a fifth of a batch of 50; each epoch is a mean of its own."""
+    plan, dataset = small_plan(batch_size=50, budget={"epochs": 3})
     curves = train(plan.runs[0], dataset).curves
-    losses = curves["train_loss"].values
+    losses = curves["train_loss"].values.reshape(3, 4)
     assert curves["train_loss_epoch"].values == pytest.approx(
-        np.average(losses, weights=[50, 50, 50, 10]), rel=GRADIENT_FLOAT64
+        np.average(losses, axis=1, weights=[50, 50, 50, 10]), rel=GRADIENT_FLOAT64
     )
 
 

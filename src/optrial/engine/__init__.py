@@ -1,4 +1,4 @@
-"""Trains runs: learners (reference, numpy), the course of a training, provenance."""
+"""Trains runs: the stacked, reference and NumPy engines, and the course of a training."""
 
 from optrial.engine.build import Choice, Engines
 from optrial.engine.numpy_backprop import NumpyEngine
