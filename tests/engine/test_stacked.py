@@ -137,6 +137,21 @@ def test_divergence_has_the_step_of_the_reference(rate: float) -> None:
     assert np.isfinite(segment.curves["train_loss"].values).all()
 
 
+def test_a_diverged_run_is_frozen_and_the_others_go_on() -> None:
+    plan, dataset = small_plan(optimizers=[{"rule": "sgd", "lr": [0.1, 1e30]}])
+    (stack,) = pack(plan.runs, 2)
+    learner = learner_for(stack, dataset, "stacked")
+    learner.start(1)
+    before = learner.parameters_sha256()
+    while np.isfinite(losses := learner.advance(1).losses[0]).all():
+        before = learner.parameters_sha256()
+    learner.advance(3)
+    kept = [a == b for a, b in zip(before, learner.parameters_sha256(), strict=True)]
+    assert (
+        kept == (~np.isfinite(losses)).tolist() == [run.hyperparameters["lr"] > 1 for run in stack]
+    )
+
+
 def test_evaluation_changes_nothing() -> None:
     plan, dataset = mixed_plan(budget={"steps": 20})
     (stack,) = pack(plan.runs, len(plan.runs))
