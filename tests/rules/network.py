@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
-from optrial.rules import RULES, Rule, apply_rule, initialise
+from optrial.rules import RULES, Rule, apply_all, evaluation_point, initialise_all
 
 STEPS = 200
-SHAPES = ((3, 5), (5,), (5, 2), (2,))
-INPUTS, TARGETS = (
-    torch.from_numpy(np.random.default_rng(size).standard_normal((16, size))) for size in (3, 2)
+SHAPES = {
+    "kernel": (2, 1, 2, 2),
+    "kernel_bias": (2,),
+    "hidden": (5, 8),
+    "hidden_bias": (5,),
+    "output": (2, 5),
+    "output_bias": (2,),
+}
+IMAGES, TARGETS = (
+    np.random.default_rng(len(shape)).standard_normal(shape) for shape in ((16, 3, 3), (16, 2))
 )
+PATCHES = np.lib.stride_tricks.sliding_window_view(IMAGES, (2, 2), axis=(1, 2)).reshape(16, 4, 4)
+Arrays = dict[str, np.ndarray]
 
 # No setting at which training is chaotic: there 200 steps turn one rounding into 1e-4, and
 # torch.optim is as far from itself.
 TRIED: dict[str, list[dict[str, Any]]] = {
-    "sgd": [{"lr": 0.3}],
+    "sgd": [{"lr": 0.1}],
     "momentum": [{}, {"momentum": 0.0}, {"lr": 0.02, "momentum": 0.99}],
     "nesterov": [{}, {"momentum": 0.0}, {"lr": 0.02, "momentum": 0.99}],
     "adagrad": [
@@ -45,6 +53,21 @@ TRIED: dict[str, list[dict[str, Any]]] = {
         {"momentum_decay": 0.0},
         {"momentum_decay": 0.5, "beta1": 0.99, "lr": 1e-4},
     ],
+    "adafactor": [
+        {},
+        {"lr": 0.05, "decay_exponent": 0.5},
+        {"clip_threshold": 2.0, "eps": 0.1},
+        {"decay_exponent": 1.0, "lr": 1e-3},
+    ],
+    "lars": [{}, {"momentum": 0.0, "trust_coefficient": 0.01}, {"lr": 0.1, "momentum": 0.99}],
+    "muon": [{}, {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5}, {"momentum": 0.0}],
+    "schedule_free_sgd": [{"lr": 0.1}, {"momentum": 0.5}, {"momentum": 1.0, "lr": 0.1}],
+    "schedule_free_adamw": [{}, {"beta1": 0.5, "eps": 1e-3}, {"beta2": 0.9, "lr": 1e-3}],
+    "prodigy": [
+        {"eps": 1e-3},
+        {"d_coef": 0.5, "d0": 1e-4, "eps": 1e-3},
+        {"beta1": 0.0, "beta2": 0.99, "lr": 0.1, "eps": 1e-3},
+    ],
 }
 BETAS: list[dict[str, Any]] = [
     {},
@@ -60,19 +83,30 @@ def tried(name: str) -> list[dict[str, Any]]:
     return [RULES[name].defaults | changes for changes in TRIED.get(name, BETAS)]
 
 
-def start(seed: int = 0) -> list[np.ndarray]:
-    """Return the initial weights of a tanh network, 3-5-2."""
+def start(seed: int = 0) -> Arrays:
+    """Return the initial weights of a tanh network: a 2 x 2 convolution, 8-5-2; one bias is 0."""
     generator = np.random.default_rng(seed)
-    return [0.5 * generator.standard_normal(shape) for shape in SHAPES]
+    drawn = {name: 0.5 * generator.standard_normal(shape) for name, shape in SHAPES.items()}
+    return drawn | {"output_bias": np.zeros(2)}
 
 
-def gradients(parameters: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the gradient of a squared error at `parameters`, by automatic differentiation."""
-    tensors = [torch.from_numpy(p).clone().requires_grad_() for p in parameters]
-    w1, b1, w2, b2 = tensors
-    outputs = torch.addmm(b2, torch.tanh(torch.addmm(b1, INPUTS, w1)), w2)
-    loss = torch.nn.functional.mse_loss(outputs, TARGETS)
-    return [g.numpy() for g in torch.autograd.grad(loss, tensors)]
+def gradients(parameters: Mapping[str, np.ndarray]) -> Arrays:
+    """Return the gradient of half the mean squared error at `parameters`, written out by hand."""
+    kernel, kernel_bias, hidden, hidden_bias, output, output_bias = parameters.values()
+    features = np.tanh(PATCHES @ kernel.reshape(2, 4).T + kernel_bias)  # (samples, places, 2)
+    flat = features.reshape(16, 8)
+    activations = np.tanh(flat @ hidden.T + hidden_bias)
+    at_outputs = (activations @ output.T + output_bias - TARGETS) / TARGETS.size
+    at_hidden = at_outputs @ output * (1 - activations**2)
+    at_features = (at_hidden @ hidden).reshape(16, 4, 2) * (1 - features**2)
+    return {
+        "kernel": np.einsum("spo,spi->oi", at_features, PATCHES).reshape(2, 1, 2, 2),
+        "kernel_bias": at_features.sum((0, 1)),
+        "hidden": at_hidden.T @ flat,
+        "hidden_bias": at_hidden.sum(0),
+        "output": at_outputs.T @ activations,
+        "output_bias": at_outputs.sum(0),
+    }
 
 
 def train(
@@ -81,20 +115,30 @@ def train(
     weight_decay: float = 0.0,
     decay: str = "l2",
     steps: int = STEPS,
+    *,
+    gradient: Callable[[Arrays], Arrays] = gradients,
+    evaluated: bool = False,
 ) -> list[np.ndarray]:
-    """Return the weights after training with a rule of ours on NumPy arrays."""
+    """Return the weights after training with a rule of ours, or where it is to be evaluated."""
     parameters = start()
-    states = [initialise(rule, p, hyperparameters) for p in parameters]
+    state = initialise_all(rule, parameters, hyperparameters)
     for step in range(1, steps + 1):
-        moved = [
-            apply_rule(rule, p, g, s, step, hyperparameters, weight_decay, decay)
-            for p, g, s in zip(parameters, gradients(parameters), states, strict=True)
-        ]
-        parameters, states = [p for p, _ in moved], [s for _, s in moved]
-    return parameters
+        parameters, state = apply_all(
+            rule,
+            parameters,
+            gradient(parameters),
+            state,
+            step,
+            hyperparameters,
+            weight_decay,
+            decay,
+        )
+    if evaluated:
+        parameters = dict(evaluation_point(rule, parameters, state, hyperparameters))
+    return list(parameters.values())
 
 
-def relative_error(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+def relative_error(ours: Iterable[Any], theirs: Iterable[Any]) -> float:
     """Return the largest difference of any array, relative to its own size."""
     pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(ours, theirs, strict=True)]
     assert all(a.shape == b.shape for a, b in pairs)

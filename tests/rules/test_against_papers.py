@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from optrial.rules import RULES
+from optrial.rules import RULES, apply_all, evaluation_point, initialise_all
+from optrial.rules.muon import orthogonalise
 from tests.rules.network import STEPS, gradients, relative_error, start, train, tried
 from tests.tolerance import RULE_FLOAT64
+
+DECAYS = [(0.0, "l2"), (0.05, "l2"), (0.05, "decoupled")]
 
 
 def quadratic(theta: np.ndarray) -> np.ndarray:
@@ -51,20 +56,198 @@ def test_rmsprop_nesterov_is_algorithm_8_6(
         assert relative_error([phi - momentum * state.velocity], [theta]) <= RULE_FLOAT64
 
 
+def follow_paper(step_of: Callable[..., np.ndarray], **fixed: Any) -> list[np.ndarray]:
+    """Train with `step_of(w, g, memory, t, **fixed)`, one parameter's step, which returns w."""
+    parameters = start()
+    memories: dict[str, dict[str, Any]] = {name: {} for name in parameters}
+    for t in range(1, STEPS + 1):
+        computed = gradients(parameters)
+        for name, g in computed.items():
+            parameters[name] = step_of(parameters[name], g, memories[name], t, **fixed)
+    return list(parameters.values())
+
+
+def lion_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, beta1: Any, beta2: Any, decay: Any
+) -> np.ndarray:
+    average = memory.get("m", 0.0)
+    update = np.sign(beta1 * average + (1 - beta1) * g)
+    memory["m"] = beta2 * average + (1 - beta2) * g
+    return w - lr * (update + decay * w)
+
+
 @pytest.mark.parametrize("values", tried("lion"))
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_lion_is_algorithm_2(values: dict[str, float], weight_decay: float) -> None:
-    parameters = start()
-    averages = [np.zeros_like(p) for p in parameters]
-    for _ in range(STEPS):
-        computed = gradients(parameters)
-        for i, g in enumerate(computed):
-            update = np.sign(values["beta1"] * averages[i] + (1 - values["beta1"]) * g)
-            averages[i] = values["beta2"] * averages[i] + (1 - values["beta2"]) * g
-            decayed = update + weight_decay * parameters[i]
-            parameters[i] = parameters[i] - values["lr"] * decayed
+    expected = follow_paper(lion_step, **values, decay=weight_decay)
     ours = train(RULES["lion"], values, weight_decay, "decoupled")
-    assert relative_error(ours, parameters) <= RULE_FLOAT64
+    assert relative_error(ours, expected) <= RULE_FLOAT64
+
+
+def lars_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, momentum: Any, trust_coefficient: Any,
+    inside: float, outside: float,
+) -> np.ndarray:  # fmt: skip
+    shrunk = w - lr * outside * w
+    rate = 1.0
+    if np.linalg.norm(w) > 0:
+        rate = trust_coefficient * np.linalg.norm(w)
+        rate /= np.linalg.norm(g) + inside * np.linalg.norm(w)
+    memory["v"] = momentum * memory.get("v", 0.0) + lr * rate * (g + inside * w)
+    return shrunk - memory["v"]
+
+
+@pytest.mark.parametrize("values", tried("lars"))
+@pytest.mark.parametrize("decay", DECAYS)
+def test_lars_is_algorithm_1(values: dict[str, float], decay: tuple[float, str]) -> None:
+    weight_decay, kind = decay
+    inside, outside = (weight_decay, 0.0) if kind == "l2" else (0.0, weight_decay)
+    expected = follow_paper(lars_step, **values, inside=inside, outside=outside)
+    assert relative_error(train(RULES["lars"], values, *decay), expected) <= RULE_FLOAT64
+
+
+def lamb_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, beta1: Any, beta2: Any, eps: Any,
+    inside: float, added: float,
+) -> np.ndarray:  # fmt: skip
+    g = g + added * w
+    memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * g
+    memory["v"] = beta2 * memory.get("v", 0.0) + (1 - beta2) * g**2
+    r = (memory["m"] / (1 - beta1**t)) / (np.sqrt(memory["v"] / (1 - beta2**t)) + eps)
+    u = r + inside * w
+    phi = np.linalg.norm(w)
+    return w - lr * (phi / np.linalg.norm(u) if phi else 1.0) * u
+
+
+@pytest.mark.parametrize("values", tried("lamb"))
+@pytest.mark.parametrize("decay", DECAYS)
+def test_lamb_is_algorithm_2(values: dict[str, float], decay: tuple[float, str]) -> None:
+    weight_decay, kind = decay
+    inside, added = (0.0, weight_decay) if kind == "l2" else (weight_decay, 0.0)
+    expected = follow_paper(lamb_step, **values, inside=inside, added=added)
+    assert relative_error(train(RULES["lamb"], values, *decay), expected) <= RULE_FLOAT64
+
+
+def schedule_free(
+    base: str, values: dict[str, float], weight_decay: float, kind: str, rates: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return y and x after training with Algorithm 1 of the paper, all three sequences kept."""
+    beta = values["momentum"] if base == "sgd" else values["beta1"]
+    z, x, v = start(), start(), dict.fromkeys(start(), 0.0)
+    sum_of_squares = 0.0
+    for t, rate in enumerate(rates, start=1):
+        y = {name: (1 - beta) * z[name] + beta * x[name] for name in x}
+        sum_of_squares += rate**2
+        c = rate**2 / sum_of_squares
+        for name, gradient in gradients(y).items():
+            g = gradient + (weight_decay * y[name] if kind == "l2" else 0.0)
+            if base == "adamw":
+                v[name] = values["beta2"] * v[name] + (1 - values["beta2"]) * g**2
+                g = g / (np.sqrt(v[name] / (1 - values["beta2"] ** t)) + values["eps"])
+            decayed = rate * weight_decay * y[name] if kind == "decoupled" else 0.0
+            z[name] = z[name] - rate * g - decayed
+            x[name] = (1 - c) * x[name] + c * z[name]
+    y = {name: (1 - beta) * z[name] + beta * x[name] for name in x}
+    return list(y.values()), list(x.values())
+
+
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_schedule_free_is_the_paper_s(base: str, number: int, decay: tuple[float, str]) -> None:
+    name = f"schedule_free_{base}"
+    values = tried(name)[number]
+    y, x = schedule_free(base, values, *decay, np.full(STEPS, values["lr"]))
+    assert relative_error(train(RULES[name], values, *decay), y) <= RULE_FLOAT64
+    assert relative_error(train(RULES[name], values, *decay, evaluated=True), x) <= RULE_FLOAT64
+    if number == 0:
+        assert relative_error(x, y) > RULE_FLOAT64, "two points"
+
+
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+def test_schedule_free_averages_by_the_squared_learning_rate(base: str) -> None:
+    rule = RULES[f"schedule_free_{base}"]
+    values = tried(rule.name)[0]
+    rates = values["lr"] * np.minimum(1.0, np.arange(1, STEPS + 1) / 50)
+    parameters = start()
+    state = initialise_all(rule, parameters, values)
+    for t, rate in enumerate(rates, start=1):
+        at = values | {"lr": rate}
+        parameters, state = apply_all(rule, parameters, gradients(parameters), state, t, at)
+    evaluated = evaluation_point(rule, parameters, state, values)
+    y, x = schedule_free(base, values, 0.0, "l2", rates)
+    assert relative_error(parameters.values(), y) <= RULE_FLOAT64
+    assert relative_error(evaluated.values(), x) <= RULE_FLOAT64
+
+
+def prodigy(values: dict[str, float], weight_decay: float, kind: str) -> list[np.ndarray]:
+    """Return the weights after training with Algorithm 4 of the paper, on one long vector."""
+    shapes = {name: p.shape for name, p in start().items()}
+    cuts = np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1]
+
+    def named(vector: np.ndarray) -> dict[str, np.ndarray]:
+        parts = np.split(vector, cuts)
+        return {n: part.reshape(shapes[n]) for n, part in zip(shapes, parts, strict=True)}
+
+    def vector(arrays: dict[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([array.ravel() for array in arrays.values()])
+
+    lr, beta1, beta2, eps = (values[name] for name in ("lr", "beta1", "beta2", "eps"))
+    x0 = x = vector(start())
+    m, v, s, r, d = 0.0, 0.0, 0.0, 0.0, values["d0"]
+    root = math.sqrt(beta2)
+    for _ in range(STEPS):
+        g = vector(gradients(named(x))) + (weight_decay * x if kind == "l2" else 0.0)
+        m = beta1 * m + (1 - beta1) * d * g
+        v = beta2 * v + (1 - beta2) * d**2 * g**2
+        r = root * r + (1 - root) * lr * d**2 * np.dot(g, x0 - x)
+        s = root * s + (1 - root) * lr * d**2 * g
+        decayed = weight_decay * x if kind == "decoupled" else 0.0
+        x = x - lr * d * (m / (np.sqrt(v) + d * eps) + decayed)
+        d = max(d, values["d_coef"] * r / np.abs(s).sum())
+    assert d > 10 * values["d0"], "the estimate grew"
+    return list(named(x).values())
+
+
+@pytest.mark.parametrize("values", tried("prodigy"))
+@pytest.mark.parametrize("decay", DECAYS)
+def test_prodigy_is_algorithm_4(values: dict[str, float], decay: tuple[float, str]) -> None:
+    ours = train(RULES["prodigy"], values, *decay)
+    assert relative_error(ours, prodigy(values, *decay)) <= RULE_FLOAT64
+
+
+def test_prodigy_waits_for_its_first_gradient() -> None:
+    rule = RULES["prodigy"]
+    params = {"a": np.ones(2), "b": np.ones((2, 2))}
+    zeros = {name: np.zeros_like(p) for name, p in params.items()}
+    state = initialise_all(rule, params, rule.defaults)
+    moved, state = apply_all(rule, params, zeros, state, 1, rule.defaults)
+    assert state[""].distance == rule.defaults["d0"]
+    assert all((moved[name] == params[name]).all() for name in params)
+
+
+def test_adafactor_keeps_rows_and_columns_of_the_last_two_axes() -> None:
+    rule = RULES["adafactor"]
+    params = {"kernel": np.ones((6, 5, 3, 2)), "bias": np.ones(6), "scalar": np.ones(())}
+    state = initialise_all(rule, params, rule.defaults)
+    assert state["kernel"].row.shape == (6, 5, 3, 1)
+    assert state["kernel"].column.shape == (6, 5, 1, 2)
+    assert state["kernel"].square is None
+    assert state["bias"].square.shape == (6,)
+    assert state["scalar"].square.shape == ()
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (4, 1), (1, 1)])
+def test_orthogonalised_matrices_have_singular_values_near_1(shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(1).standard_normal((3, *shape))
+    left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalise(matrix, 1e-7)
+    new_left, new_sizes, new_right = np.linalg.svd(result, full_matrices=False)
+    assert (new_sizes > 0.65).all()
+    assert (new_sizes < 1.25).all()
+    assert relative_error([result], [orthogonalise(1000 * matrix, 1e-7)]) <= RULE_FLOAT64
+    directions = np.linalg.norm(left @ right - new_left @ new_right)
+    assert directions <= RULE_FLOAT64 * sizes.size
 
 
 @pytest.mark.parametrize("decay", ["l2", "decoupled"])
@@ -74,11 +257,12 @@ def test_both_kinds_of_decay_are_their_definitions(name: str, decay: str) -> Non
     rule, weight_decay = RULES[name], 0.05
     values = rule.defaults
     expected = start()
-    states = [rule.init(p, **values) for p in expected]
+    states = {key: rule.init(p, **values) for key, p in expected.items()}
     for step in range(1, STEPS + 1):
-        for i, g in enumerate(gradients(expected)):
-            pulled = g + weight_decay * expected[i] if decay == "l2" else g
-            change, states[i] = rule.update(pulled, states[i], step, **values)
+        for key, g in gradients(expected).items():
+            pulled = g + weight_decay * expected[key] if decay == "l2" else g
+            change, states[key] = rule.update(pulled, states[key], step, **values)
             shrink = 0.0 if decay == "l2" else values["lr"] * weight_decay
-            expected[i] = expected[i] - shrink * expected[i] + change
-    assert relative_error(train(rule, values, weight_decay, decay), expected) <= RULE_FLOAT64
+            expected[key] = expected[key] - shrink * expected[key] + change
+    ours = train(rule, values, weight_decay, decay)
+    assert relative_error(ours, expected.values()) <= RULE_FLOAT64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,18 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-def torch_train(class_name: str, arguments: dict[str, Any]) -> list[np.ndarray]:
-    parameters = [torch.nn.Parameter(torch.tensor(p)) for p in start()]
-    optimizer = getattr(torch.optim, class_name)(parameters, **arguments)
+def torch_train(
+    make: Callable[[dict[str, torch.nn.Parameter]], list[torch.optim.Optimizer]],
+) -> list[np.ndarray]:
+    parameters = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in start().items()}
+    optimizers = make(parameters)
     for _ in range(STEPS):
-        computed = gradients([p.detach().numpy() for p in parameters])
-        for parameter, gradient in zip(parameters, computed, strict=True):
-            parameter.grad = torch.tensor(gradient)
-        optimizer.step()
-    return [p.detach().numpy() for p in parameters]
+        computed = gradients({name: p.detach().numpy() for name, p in parameters.items()})
+        for name, parameter in parameters.items():
+            parameter.grad = torch.tensor(computed[name])
+        for optimizer in optimizers:
+            optimizer.step()
+    return [p.detach().numpy() for p in parameters.values()]
 
 
 @pytest.mark.parametrize(("name", "values", "decay"), CASES)
@@ -50,9 +53,57 @@ def test_same_200_steps(name: str, values: dict[str, Any], decay: tuple[float, s
     assert counterpart is not None
     arguments = counterpart.arguments(values, *decay)
     assert arguments is not None
-    theirs = torch_train(counterpart.class_name, arguments)
+    make = getattr(torch.optim, counterpart.class_name)
+    theirs = torch_train(lambda parameters: [make(parameters.values(), **arguments)])
     assert relative_error(train(RULES[name], values, *decay), theirs) <= RULE_FLOAT64
-    assert relative_error(theirs, start()) > 1e3 * RULE_FLOAT64, "nothing was trained"
+    assert relative_error(start().values(), theirs) > 1e3 * RULE_FLOAT64, "nothing was trained"
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="came with torch 2.9")
+@pytest.mark.parametrize("values", tried("muon"))
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_muon_is_muon_on_matrices_and_adamw_on_vectors(
+    values: dict[str, Any], weight_decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In full precision, where torch.optim.Muon rounds to bfloat16; kernels as flat matrices."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.clone())
+    arguments = {name: values[name] for name in ("lr", "momentum", "eps")} | {
+        "weight_decay": weight_decay,
+        "adjust_lr_fn": "match_rms_adamw" if values["match_rms"] else "original",
+    }
+
+    class Flat(torch.optim.Muon):
+        """Muon on a kernel as the matrix that shares its memory."""
+
+        def __init__(self, kernel: torch.nn.Parameter) -> None:
+            self.kernel = kernel
+            self.matrix = torch.nn.Parameter(kernel.detach().flatten(1))
+            super().__init__([self.matrix], **arguments)
+
+        def step(self, closure: None = None) -> None:
+            assert self.kernel.grad is not None
+            self.matrix.grad = self.kernel.grad.flatten(1)
+            super().step()
+
+    def make(parameters: dict[str, torch.nn.Parameter]) -> list[torch.optim.Optimizer]:
+        return [
+            Flat(parameters["kernel"]),
+            torch.optim.Muon([p for p in parameters.values() if p.ndim == 2], **arguments),
+            torch.optim.AdamW(
+                [p for p in parameters.values() if p.ndim == 1],
+                lr=values["lr"] * values["vector_lr"],
+                betas=(values["beta1"], values["beta2"]),
+                eps=values["eps"],
+                # torch shrinks by this lr; Muon by its own, whatever that of the vectors
+                weight_decay=weight_decay / values["vector_lr"],
+            ),
+        ]
+
+    theirs = torch_train(make)
+    assert relative_error(train(RULES["muon"], values, weight_decay, "decoupled"), theirs) <= (
+        RULE_FLOAT64
+    )
+    assert relative_error(start().values(), theirs) > 1e3 * RULE_FLOAT64, "nothing was trained"
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if RULES[name].torch_optim])

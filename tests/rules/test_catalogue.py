@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from optrial.errors import StudyError
-from optrial.rules import RULES, Rule, get_rule, initialise
+from optrial.rules import RULES, Rule, apply_all, get_rule, initialise_all
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT64
 
 EACH_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
-WORDS = {"max", "sign", "if", "otherwise", "from"}
+WORDS = {
+    *("if", "otherwise", "from", "is", "a", "of", "over", "each", "row", "column", "vector"),
+    *("with", "five", "times", "max", "min", "mean", "sign", "AdamW"),
+}
 HUGE = 1e13
 
 
@@ -37,23 +40,35 @@ def test_entry_is_complete(rule: Rule) -> None:
 def test_hyperparameters_are_those_of_the_update(rule: Rule) -> None:
     parameters = inspect.signature(rule.update).parameters.values()
     named = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    assert named == [h.name for h in rule.hyperparameters]
+    assert named == [*rule.needs, *(h.name for h in rule.hyperparameters)]
+
+
+@EACH_RULE
+def test_needs_fit_together(rule: Rule) -> None:
+    assert ("weight_decay" in rule.needs) == (rule.own_decay is not None)
+    assert ("model" in rule.needs) == (rule.model is not None)
 
 
 @EACH_RULE
 def test_every_symbol_is_explained_and_every_explanation_is_of_a_symbol(rule: Rule) -> None:
-    text = "\n".join(rule.equations).replace("²", "").replace("′", "")
+    text = re.sub("[²′ᵀ₀₁]", "", "\n".join(rule.equations))
     symbols = set(re.findall(r"[^\W\d]\w*", text)) - WORDS
     assert symbols == set(rule.terms)
 
 
 @EACH_RULE
-def test_state_is_what_is_kept_at_the_defaults(rule: Rule) -> None:
-    param = np.zeros((3, 4))
-    state = initialise(rule, param, rule.defaults)._asdict()
-    kept = [name for name, array in state.items() if np.shape(array) == param.shape]
-    assert kept == list(rule.state)
-    assert rule.state_size == len(kept)
+def test_state_is_what_is_kept_of_a_matrix_at_the_defaults(rule: Rule) -> None:
+    param = np.ones((3, 4))
+    states = initialise_all(rule, {"w": param}, rule.defaults)
+    arrays = {name: a for name, a in states["w"]._asdict().items() if a is not None}
+    assert [n for n, array in arrays.items() if array.shape == param.shape] == list(rule.state)
+    assert [n for n, array in arrays.items() if array.shape != param.shape] == list(
+        rule.reduced_state
+    )
+    assert rule.state_size == len(rule.state)
+    assert list(states[""]._asdict() if rule.model else {}) == list(
+        rule.model.state if rule.model else {}
+    )
 
 
 @EACH_RULE
@@ -86,6 +101,10 @@ def test_bad_values_are_refused_by_every_hyperparameter(rule: Rule, value: objec
         ("rmsprop", "rho", [0, 1, 0.5], [1.01]),
         ("adadelta", "rho", [0, 1, 0.5], [1.01]),
         ("rmsprop", "centered", [True, False], [0, 1, 1.0]),
+        ("adafactor", "decay_exponent", [0, 0.8, 1], [-0.8, 1.1]),
+        ("adafactor", "clip_threshold", [1, 2.0], [0.5, 0]),
+        ("schedule_free_sgd", "momentum", [0.1, 1], [0, 1.1]),
+        ("prodigy", "d0", [1e-9, 1.0], [0]),
     ],
 )
 def test_ranges(rule: str, name: str, allowed: list[Any], refused: list[Any]) -> None:
@@ -161,6 +180,10 @@ COINCIDES: dict[tuple[str, str], tuple[Values, Values]] = {
     ("adamax", "adam"): ({"beta2": 0.0, "lr": 0.01}, {"beta2": 0.0, "lr": 0.01}),
     ("nadam", "adam"): ({"beta1": 0.0, "lr": 0.01}, {"beta1": 0.0, "lr": 0.01}),
     ("lion", "adam"): ({"beta1": 0.0, "lr": 0.01}, {**SIGN, "lr": 0.01}),
+    ("prodigy", "adam"): (
+        {"d_coef": 0.0, "d0": 0.5, "lr": 0.02, "beta1": 0.4, "beta2": 0.5},
+        {"lr": 0.01, "beta1": 0.4, "beta2": 0.5},
+    ),
     ("lion", "rmsprop"): ({"beta1": 0.0, "lr": 0.01}, {"rho": 0.0, "eps": 0.0}),
 }
 LATE = 50
@@ -169,12 +192,14 @@ LATE = 50
 
 def changes(rule: Rule, at: TurnInto | None, special: Values, steps: int) -> list[np.ndarray]:
     """Return every change of a rule whose hyperparameters may depend on the step."""
-    grads = np.random.default_rng(5).standard_normal((steps, 4, 3))
+    param, *grads = np.random.default_rng(5).standard_normal((steps + 1, 4, 3))
     values = [rule.defaults | (at(special, t) if at else special) for t in range(steps + 1)]
-    state, found = initialise(rule, grads[0], values[1]), []
+    params, found = {"w": param}, []
+    state = initialise_all(rule, params, values[1])
     for step, grad in enumerate(grads, start=1):
-        change, state = rule.update(grad, state, step, **values[step])
-        found.append(change)
+        moved, state = apply_all(rule, params, {"w": grad}, state, step, values[step])
+        found.append(moved["w"] - params["w"])
+        params = moved
     return found
 
 

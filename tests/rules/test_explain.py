@@ -28,6 +28,8 @@ def test_explains_everything_the_catalogue_holds(name: str, width: int) -> None:
         rule.conventions,
         *rule.terms.values(),
         *rule.state.values(),
+        *rule.reduced_state.values(),
+        *(rule.model.state.values() if rule.model else ()),
         *(h.range for h in rule.hyperparameters),
         *(condition for _, condition in rule.generalises + rule.coincides_with),
         explain(rule).torch,
@@ -92,6 +94,16 @@ def test_relation_of_a_pair(pair: tuple[str, str], relation: str) -> None:
 def test_adamw_differs_from_adam_in_weight_decay_alone() -> None:
     pair = compare([RULES["adam"], RULES["adamw"]]).pairs[0]
     assert pair.separation.startswith("They differ in default weight decay; they agree in ")
+
+
+def test_what_is_smaller_than_a_parameter_is_told_too() -> None:
+    rules = [RULES["adafactor"], RULES["prodigy"]]
+    assert compare(rules).aspects["arrays kept per parameter"] == (
+        "0, and smaller ones (row, column)",
+        "4 (mean, square, weighted, start), and smaller ones (distance, progress)",
+    )
+    assert "Kept once for the whole model" in render_explanation(["prodigy"])
+    assert "decoupled (part of the equations), 0" in render_explanation(["lamb"])
 
 
 def test_a_repeated_name_is_explained_once() -> None:

@@ -230,6 +230,7 @@ NADAM = Rule(
         "d": "direction: average and gradient, as seen one step ahead",
     },
     state=ADAM.state,
+    reduced_state={"product": "p, product of the momenta, one number a run"},
     direction="the running average of the gradient, seen one momentum step ahead",
     scaling=ADAM.scaling,
     bias_correction="both averages, the first by the product of its momenta",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from array_api_compat import array_namespace
 
 __all__ = [
     "Array",
+    "as_array",
     "broadcast",
     "compute_once",
     "in_float64",
     "in_precision_of",
     "namespace",
+    "norm",
     "zeros_like",
 ]
 
@@ -40,6 +42,17 @@ def zeros_like(array: Array) -> Array:
     return namespace(array).zeros_like(array)
 
 
+def as_array(value: Any, like: Array) -> Array:
+    """Return a number or an array as an array, in the precision and on the device of `like`."""
+    return namespace(like).asarray(value, dtype=like.dtype, device=like.device)
+
+
+def norm(array: Array, axes: Sequence[int]) -> Array:
+    """Return the Euclidean norm over the axes of one run, which stay, with length 1."""
+    xp = namespace(array)
+    return xp.sqrt(xp.sum(array * array, axis=axes, keepdims=True))
+
+
 def broadcast(value: Any, param: Array) -> Any:
     """Make a hyperparameter or step broadcast over a parameter, or a stack of them.
 
@@ -52,9 +65,8 @@ def broadcast(value: Any, param: Array) -> Any:
     """
     if not hasattr(value, "dtype"):
         return value
-    xp = namespace(param)
-    array = xp.asarray(value, dtype=param.dtype, device=param.device)
-    return xp.reshape(array, array.shape + (1,) * (param.ndim - array.ndim))
+    array = as_array(value, param)
+    return namespace(param).reshape(array, array.shape + (1,) * (param.ndim - array.ndim))
 
 
 def in_float64(value: Any) -> Any:

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from optrial.errors import Problem, StudyError, suggest
+from optrial.rules.adafactor import ADAFACTOR
 from optrial.rules.adagrad import ADADELTA, ADAGRAD
 from optrial.rules.adam import ADAM, ADAMW, AMSGRAD
 from optrial.rules.adam_variants import ADAMAX, NADAM, RADAM
 from optrial.rules.gradient_descent import MOMENTUM, NESTEROV, SGD
+from optrial.rules.layerwise import LAMB, LARS
+from optrial.rules.muon import MUON
+from optrial.rules.prodigy import PRODIGY
 from optrial.rules.rmsprop import RMSPROP, RMSPROP_NESTEROV
 from optrial.rules.rule import Rule
+from optrial.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD
 from optrial.rules.sign import LION
 
 __all__ = ["RULES", "get_rule", "get_rules"]
@@ -34,6 +39,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             NADAM,
             RADAM,
             LION,
+            ADAFACTOR,
+            LARS,
+            LAMB,
+            MUON,
+            SCHEDULE_FREE_SGD,
+            SCHEDULE_FREE_ADAMW,
+            PRODIGY,
         )
     }
 )

@@ -113,6 +113,8 @@ def render_explanation(names: Iterable[str], width: int = 88) -> str:
 
 def _weight_decay(rule: Rule) -> str:
     how = {"l2": "added to the gradient", "decoupled": "taken from the parameter, times lr"}
+    if rule.own_decay:
+        how[rule.own_decay] = "part of the equations"
     return f"{rule.default_decay} ({how[rule.default_decay]}), {rule.default_weight_decay:g}"
 
 
@@ -126,7 +128,13 @@ def _torch(rule: Rule) -> str:
 
 
 def _state(rule: Rule) -> str:
-    return f"{rule.state_size} ({', '.join(rule.state)})" if rule.state else "0"
+    kept = f"{rule.state_size} ({', '.join(rule.state)})" if rule.state else "0"
+    smaller = [*rule.reduced_state, *_model_state(rule)]
+    return f"{kept}, and smaller ones ({', '.join(smaller)})" if smaller else kept
+
+
+def _model_state(rule: Rule) -> Mapping[str, str]:
+    return rule.model.state if rule.model else {}
 
 
 DIFFERENCES: dict[str, Callable[[Rule], str]] = {
@@ -203,7 +211,9 @@ def _explanation_lines(explanation: Explanation, width: int) -> list[str]:
         *_section("Hyperparameters"),
         *_definitions({h.name: _hyperparameter(h) for h in rule.hyperparameters}, width),
         *_section("Kept for each parameter"),
-        *(_definitions(rule.state, width) if rule.state else ["  nothing"]),
+        *_kept({**rule.state, **rule.reduced_state}, width),
+        *(_section("Kept once for the whole model") if rule.model else []),
+        *(_kept(_model_state(rule), width) if rule.model else []),
         *_section("Weight decay"),
         *_paragraph(explanation.weight_decay, width),
         *_section("Which form"),
@@ -226,6 +236,10 @@ def _comparison_lines(comparison: Comparison, width: int) -> list[str]:
         lines += _section(f"{pair.first} and {pair.second}")
         lines += _paragraph(str(pair), width)
     return lines
+
+
+def _kept(state: Mapping[str, str], width: int) -> list[str]:
+    return _definitions(state, width) if state else ["  nothing"]
 
 
 def _hyperparameter(hyperparameter: Hyperparameter) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 from optrial.rules.arrays import Array
 
-__all__ = ["Array", "Hyperparameter", "NoState", "Rule", "TorchOptim"]
+__all__ = ["Array", "Hyperparameter", "NoState", "Rule", "TorchOptim", "WholeModel"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,25 @@ class NoState(NamedTuple):
     """The state of a rule that remembers nothing."""
 
 
+@dataclass(frozen=True, eq=False)
+class WholeModel:
+    """What a rule keeps once for a whole model, and renews from sums over all its parameters.
+
+    The rule's own `update` is given the state before the step, as `model`, and returns a third
+    value: a NamedTuple of this parameter's terms, each summed over one run's axes.
+
+    Attributes:
+        init: `init(zero, **hyperparameters)` returns the state before the first step, a NamedTuple
+            of arrays of the shape of `zero`: one number a run.
+        update: `update(model, sums, step, **hyperparameters)` returns the state after a step.
+        state: the meaning of each number kept.
+    """
+
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+    state: Mapping[str, str]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rule:
     """An update rule: two pure functions, and all that `optrial explain` says about them.
@@ -106,12 +125,12 @@ class Rule:
         paper: full citation, with the year.
         init: `init(param, **hyperparameters)` returns the state before the first step.
         update: `update(grad, state, step, *, **hyperparameters)` returns the change to add to the
-            parameter, and the new state; step is 1, 2, ...
+            parameter, and the new state; step is 1, 2, ... A rule with a `model` returns a third.
         hyperparameters: first `lr`, then the rule's own.
         equations: one step, line by line, in the names of the hyperparameters.
         equations_latex: the same as one LaTeX `aligned` body.
         symbols: the meaning of every symbol of `equations` that is not a hyperparameter.
-        state: the meaning of each array kept per parameter.
+        state: the meaning of each array of the parameter's size that is kept.
         direction: what a step moves along.
         scaling: how the step of a coordinate is scaled.
         bias_correction: what is corrected for starting from zero.
@@ -123,13 +142,21 @@ class Rule:
         torch_optim: its counterpart in `torch.optim`, or None.
         default_weight_decay: coefficient where none is given.
         default_decay: kind of weight decay where none is given, "l2" or "decoupled".
+        needs: what `update` takes beyond the gradient, by keyword: "param", the parameter; "axes",
+            its axes in one run, as negative numbers, to sum over; "weight_decay", the coefficient
+            of `own_decay`; "model", the state of the whole model. `init` takes "axes" as well.
+        own_decay: the kind of weight decay that `update` applies itself, or None.
+        reduced_state: the meaning of each smaller array kept: rows, columns, one number a run.
+        model: what is kept for the whole model, or None.
+        evaluate: `evaluate(param, state, **hyperparameters)` returns the parameter at which the
+            model is evaluated, where that is not the one at which the gradient is taken; or None.
     """
 
     name: str
     title: str
     paper: str
     init: Callable[..., Any]
-    update: Callable[..., tuple[Array, Any]]
+    update: Callable[..., Any]
     hyperparameters: tuple[Hyperparameter, ...]
     equations: tuple[str, ...]
     equations_latex: str
@@ -145,6 +172,16 @@ class Rule:
     torch_optim: TorchOptim | None = None
     default_weight_decay: float = 0.0
     default_decay: Literal["l2", "decoupled"] = "l2"
+    needs: tuple[Literal["param", "axes", "weight_decay", "model"], ...] = ()
+    own_decay: Literal["l2", "decoupled"] | None = None
+    reduced_state: Mapping[str, str] = field(default_factory=dict)
+    model: WholeModel | None = None
+    evaluate: Callable[..., Array] | None = None
+
+    @property
+    def evaluates_elsewhere(self) -> bool:
+        """Whether the model is evaluated elsewhere than where its gradient is taken."""
+        return self.evaluate is not None
 
     @property
     def terms(self) -> dict[str, str]:
