@@ -11,6 +11,7 @@ import pytest
 from optrial.data import DATASETS, check_dataset, load_dataset, resolved_arguments
 from optrial.errors import DataError
 
+SCALES = {"diabetes": "standardize"}
 BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("mnits", {}, "name", "'mnits' is not a dataset. Did you mean 'mnist'"),
     ("", {}, "name", "is not a dataset"),
@@ -56,6 +57,24 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("cifar-10", {"mean": 0, "std": [1, 1, -1]}, "std", "a number above 0"),
     ("cifar-10", {"mean": [0, 0], "std": 1}, "mean", "must be one number, or 3, one a channel"),
     ("mnist", {"mean": [], "std": 1}, "mean", "a number, or a list"),
+    ("cifar-10", {"augment": True}, "augment", "must be a mapping of keys"),
+    ("cifar-10", {"augment": {"flipp": True}}, "augment.flipp", "unknown key. Did you mean 'flip'"),
+    ("cifar-10", {"augment": {"flip": 1}}, "augment.flip", "valid boolean"),
+    ("cifar-10", {"augment": {"crop": -1}}, "augment.crop", "greater than or equal to 0"),
+    ("cifar-10", {"augment": {"crop": 4.0}}, "augment.crop", "valid integer"),
+    ("cifar-10", {"augment": {"crop": 32}}, "augment.crop", "32: images are 32x32 pixels and"),
+    ("digits", {"augment": {"crop": 8}}, "augment.crop", "8: images are 8x8 pixels and"),
+    ("moons", {"augment": {"flip": True}}, "augment", "unknown key"),
+    ("palindrome", {"length": 1}, "length", "greater than or equal to 2"),
+    ("palindrome", {"n_samples": 9}, "n_samples", "greater than or equal to 10"),
+    ("palindrome", {"test_samples": 9}, "test_samples", "greater than or equal to 10"),
+    ("palindrome", {"test_fraction": 0.1}, "test_fraction", "Did you mean 'validation_fraction'"),
+    ("palindrome", {"one_hot": "yes"}, "one_hot", "valid boolean"),
+    ("diabetes", {}, "name", "has values to predict, no classes; use a loss for values, such as"),
+    ("my.data:load", {"standardize_targets": True}, "standardize_targets", "are not scaled"),
+    ("no/such.csv", {"target": ["a", "b"]}, "target", "['a', 'b']: a list of columns holds values"),
+    ("no/such.csv", {"target": []}, "target", "the name of a column, or a list of names"),
+    ("no/such.csv", {"target": 3}, "target", "the name of a column, or a list of names"),
     ("my.data:load", {"value": object()}, "value", "JSON"),
     ("my.data:load", {"scale": "unti"}, "scale", "Did you mean 'unit'"),
 ]
@@ -70,8 +89,17 @@ def test_bad_argument_is_found_without_loading(
     assert message in next(problem.message for problem in problems if problem.path == path)
     with pytest.raises(DataError):
         load_dataset(name, arguments)
-    with pytest.raises(DataError):
-        resolved_arguments(name, arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [(name, given) for name, given, *_ in BAD if "csv" not in name]
+)
+def test_bad_argument_has_no_defaults_filled_in(name: str, arguments: dict[str, Any]) -> None:
+    if check_dataset(name, arguments, targets="values"):
+        with pytest.raises(DataError):
+            resolved_arguments(name, arguments)
+    else:  # whether it can be used depends on the loss
+        assert resolved_arguments(name, arguments)
 
 
 def test_all_problems_come_at_once() -> None:
@@ -95,7 +123,8 @@ def test_catalogue_entries_are_whole_and_good_without_arguments(name: str) -> No
     assert entry.source
     assert entry.licence
     assert (entry.megabytes > 0) == (entry.published is not None)
-    assert check_dataset(name, {}) == []
+    assert check_dataset(name, {}, targets="values") == []
+    assert bool(check_dataset(name, {})) == entry.values
     assert all(field.description for field in entry.arguments.model_fields.values())
 
 
@@ -105,7 +134,12 @@ def test_resolved_arguments_are_json_and_resolve_to_themselves(name: str) -> Non
     assert json.loads(json.dumps(resolved)) == resolved
     assert resolved_arguments(name, resolved) == resolved
     images = DATASETS[name].pixel_maximum is not None if name in DATASETS else False
-    assert resolved["scale"] == ("unit" if images else "none")
+    assert resolved["scale"] == ("unit" if images else SCALES.get(name, "none"))
+
+
+def test_what_a_loss_takes_is_one_of_two() -> None:
+    (problem,) = check_dataset("moons", {}, targets="value")  # type: ignore[arg-type]
+    assert problem.message == "'value'. Did you mean 'values'? Allowed: classes, values."
 
 
 def test_resolved_arguments_keep_what_was_given() -> None:

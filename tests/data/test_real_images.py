@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from optrial.data import DATASETS, Dataset, FileStatus, load_dataset, verify
+from tests.tolerance import STATISTICS_FLOAT32
 
 DATA = os.environ.get("OPTRIAL_DATA", "")
 pytestmark = pytest.mark.skipif(
@@ -95,6 +96,24 @@ def test_scaling_is_bit_equal_to_torchvision() -> None:
     for arguments, expected in (({}, unit), ({"mean": mean, "std": std}, normalized)):
         given = load_dataset("cifar-10", arguments).splits["train"].inputs[:2000]
         assert given.tobytes() == expected.numpy().tobytes()
+
+
+def test_standardizing_cifar_uses_the_quoted_statistics_of_each_channel() -> None:
+    """The exact mean and deviation of each channel, of which the field quotes four digits."""
+    pixels = unscaled("cifar-10").splits
+    loaded = load_dataset("cifar-10", {"scale": "standardize", "augment": {"crop": 4}})
+    assert loaded.augmentation is not None
+    mean, std = (np.array(numbers).reshape(3, 1, 1) for numbers in STATISTICS["cifar-10"])
+    for channel in range(3):
+        given = loaded.splits["train"].inputs[:, channel]
+        assert abs(given.mean(dtype=np.float64)) < STATISTICS_FLOAT32
+        assert abs(given.std(dtype=np.float64) - 1) < STATISTICS_FLOAT32
+    # Four digits of mean and deviation leave an error of half a unit of the last one.
+    error = 0.5e-4 / std.min() * (1 + np.abs(loaded.splits["train"].inputs).max())
+    for split, part in loaded.splits.items():
+        expected = (pixels[split].inputs[:5000] / 255.0 - mean) / std
+        assert np.abs(part.inputs[:5000] - expected).max() < error
+    assert np.abs(loaded.augmentation.fill + mean / std).max() < error  # black: (0 - mean) / std
 
 
 def test_unit_scaling_is_the_default_of_images() -> None:

@@ -259,11 +259,11 @@ def load():
         ("def load(): ...", {"size": 3}, "cannot be called: got an unexpected keyword .*'size'"),
         ("def load(size): ...", {}, "cannot be called: missing a required argument: 'size'"),
         ("def load(): raise KeyError('lost')", {}, "raised KeyError: 'lost'"),
-        ("def load(): return 3", {}, "returned a int; it must return"),
-        ("def load(): return {}", {}, "returned the splits none; it must return"),
-        ("def load(): return {'test': (1, 2)}", {}, "returned the splits test;"),
+        ("def load(): return 3", {}, "gives a int; it must give"),
+        ("def load(): return {}", {}, "gives the splits none; it must give"),
+        ("def load(): return {'test': (1, 2)}", {}, "gives the splits test;"),
         ("def load(): return {'train': (1, 2), 'tets': (1, 2)}", {}, "the splits train, tets;"),
-        ("def load(): return {'train': (1, 2, 3)}", {}, "returned no pair for train;"),
+        ("def load(): return {'train': (1, 2, 3)}", {}, "gives no pair for train;"),
         ("def load(): return {'train': (1, 2)}", {}, r"train inputs have shape \(\)"),
         (
             "import torch\n"

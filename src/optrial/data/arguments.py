@@ -62,6 +62,10 @@ _Spread = Annotated[
     NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], _Lax, Field(min_length=1)],
     _described("a number from 0, or a list of them, one a cluster"),
 ]
+_Columns = Annotated[
+    str | Annotated[tuple[str, ...], _Lax, Field(min_length=1)],
+    _described("the name of a column, or a list of names"),
+]
 _Box = Annotated[
     tuple[float, float],
     _Lax,
@@ -74,7 +78,7 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    default_scale: ClassVar[Literal["unit", "none"]] = "none"
+    default_scale: ClassVar[Literal["unit", "standardize", "none"]] = "none"
 
     validation_fraction: _Fraction | None = Field(
         None,
@@ -87,7 +91,7 @@ class Arguments(BaseModel):
         description="unit: 0..1 (by the pixel range of the image datasets, else by the training "
         "split's minimum and maximum); standardize: mean 0 and variance 1 on the training split, "
         "per feature of vectors and per channel of images; none. Default: unit for the image "
-        "datasets, none for all others",
+        "datasets, standardize for diabetes, none for all others",
     )
     mean: _Mean | None = Field(
         None,
@@ -121,7 +125,41 @@ class Arguments(BaseModel):
         return self.model_copy(update={"scale": self.default_scale})
 
 
-class ImageArguments(Arguments):
+class AugmentArguments(BaseModel):
+    """How training images are varied at random, anew at each step; see `optrial.data.augment`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    flip: bool = Field(False, description="mirror left to right with probability 1/2")
+    crop: int = Field(
+        0,
+        ge=0,
+        description="pad each side by so many pixels and cut out the image's size at a random "
+        "place; the padding is a raw 0, black, as where a script pads before it normalises",
+    )
+
+
+class AugmentableArguments(Arguments):
+    """Arguments of a dataset that holds images, or may."""
+
+    augment: AugmentArguments | None = Field(
+        None,
+        description="random variation of training batches, of images alone: {flip: true, crop: 4}; "
+        "evaluation sees every image as it is",
+    )
+
+
+class ValueArguments(Arguments):
+    """Arguments of a dataset whose targets are numbers to predict, or may be."""
+
+    standardize_targets: bool = Field(
+        False,
+        description="bring each output to mean 0 and variance 1 on the training split; losses are "
+        "then in units of its variance",
+    )
+
+
+class ImageArguments(AugmentableArguments):
     """Arguments of an image dataset with published splits."""
 
     default_scale = "unit"
@@ -134,10 +172,44 @@ class SplitArguments(Arguments):
     random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
 
 
-class DigitsArguments(SplitArguments):
+class DigitsArguments(SplitArguments, AugmentableArguments):
     """Arguments of the digits of scikit-learn."""
 
     default_scale = "unit"
+
+
+class DiabetesArguments(SplitArguments, ValueArguments):
+    """Arguments of the diabetes data of scikit-learn."""
+
+    default_scale = "standardize"
+
+    standardize_targets: bool = Field(
+        True, description="as for other data, but by default: the losses are in units of variance"
+    )
+
+
+class PalindromeArguments(Arguments):
+    """Arguments of the palindromes."""
+
+    length: int = Field(
+        11, ge=2, le=1000, description="digits of a palindrome; a sample's input has one less"
+    )
+    n_samples: int = Field(10_000, ge=10, le=10_000_000, description="samples to train on")
+    test_samples: int = Field(1_000, ge=10, le=10_000_000, description="samples of the test split")
+    one_hot: bool = Field(
+        False, description="give each digit as ten zeros and ones instead of one number 0 to 9"
+    )
+    random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
+
+
+class DisplacementArguments(Arguments):
+    """Arguments of the points around that of a function that is descended."""
+
+    noise: NonNegativeFloat = Field(0.0, description="standard deviation in each variable")
+    n_samples: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        1, description="points of the training split, over which the function is averaged"
+    )
+    random_state: _RandomState = Field(0, description="seed of the points")
 
 
 class MoonsArguments(SplitArguments):
@@ -203,24 +275,27 @@ class BlobsArguments(SplitArguments):
         return box
 
 
-class NpzArguments(Arguments):
-    """Arguments of an ``.npz`` file."""
+class ArrayArguments(AugmentableArguments, ValueArguments):
+    """Arguments of arrays with or without splits: an ``.npz`` file, or objects of a program."""
 
     test_fraction: _Fraction | None = Field(
         None,
-        description="part of the samples that is the test split, for a file without splits "
+        description="part of the samples that is the test split, for arrays without splits "
         "(default 0.2)",
     )
     random_state: _RandomState = Field(0, description="seed of the test split")
 
 
-class CsvArguments(SplitArguments):
+class CsvArguments(SplitArguments, ValueArguments):
     """Arguments of a ``.csv`` file."""
 
-    target: str = Field(description="name of the column that holds the class")
+    target: _Columns = Field(
+        description="name of the column that holds the class or the number to predict; or a list "
+        "of columns of numbers to predict, be they whole or not"
+    )
 
 
-class FunctionArguments(Arguments):
+class FunctionArguments(AugmentableArguments, ValueArguments):
     """Arguments of a dataset function: those of every dataset, and the function's own."""
 
     model_config = ConfigDict(extra="allow")

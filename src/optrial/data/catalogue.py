@@ -9,29 +9,36 @@ from typing import Any
 
 from optrial.data.arguments import (
     Arguments,
+    ArrayArguments,
     BlobsArguments,
     CirclesArguments,
     CsvArguments,
+    DiabetesArguments,
     DigitsArguments,
+    DisplacementArguments,
     FunctionArguments,
     ImageArguments,
     MoonsArguments,
-    NpzArguments,
+    PalindromeArguments,
 )
 from optrial.data.dataset import Pair
 from optrial.data.download import Archive, Published
 from optrial.data.images import read_cifar10, read_mnist
-from optrial.data.synthetic import blobs, circles, digits, moons
+from optrial.data.objects import split_objects
+from optrial.data.palindromes import palindrome_notes, palindromes
+from optrial.data.splits import divided
+from optrial.data.synthetic import displacements, blobs, circles, diabetes, digits, moons
 from optrial.data.user_files import call_function, read_csv, read_npz
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a source may read: the name as given, its arguments, and the folder of its files."""
+    """What a source may read: name and arguments, the folder of its files, or the objects."""
 
     name: str
     arguments: Any
     folder: Path = Path()
+    raw: Any = None
 
     @property
     def path(self) -> Path:
@@ -53,6 +60,8 @@ class DatasetEntry:
         sizes: samples of each split, where that is fixed.
         input_shape: shape of one sample, where that is fixed.
         pixel_maximum: pixels go from 0 to this, for images.
+        values: its targets are values to predict, not classes.
+        notes: from its arguments to what a reader of the results should know.
         published: its files, where it must be downloaded.
     """
 
@@ -65,6 +74,8 @@ class DatasetEntry:
     sizes: Mapping[str, int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
     pixel_maximum: int | None = None
+    values: bool = False
+    notes: Callable[[Any], tuple[str, ...]] = lambda _: ()
     published: Published | None = None
 
     @property
@@ -149,6 +160,15 @@ _ENTRIES = (
         pixel_maximum=16,
     ),
     DatasetEntry(
+        name="displacements",
+        summary="points around the origin, for a function that is descended: problem: {function:}",
+        source="drawn by NumPy",
+        licence="none needed",
+        arguments=DisplacementArguments,
+        load=lambda request: displacements(request.arguments),
+        input_shape=(2,),
+    ),
+    DatasetEntry(
         name="moons",
         summary="two interleaving half circles in the plane",
         source=_SCIKIT_LEARN,
@@ -173,6 +193,25 @@ _ENTRIES = (
         licence="none needed",
         arguments=BlobsArguments,
         load=lambda request: blobs(request.arguments),
+    ),
+    DatasetEntry(
+        name="palindrome",
+        summary="digits, the last of which, the class, mirrors the first: a test of memory",
+        source="Deep Learning course of the University of Amsterdam, 2019, assignment 2",
+        licence="none needed",
+        arguments=PalindromeArguments,
+        load=lambda request: palindromes(request.arguments),
+        notes=palindrome_notes,
+    ),
+    DatasetEntry(
+        name="diabetes",
+        summary="442 patients and their illness a year later, a value to predict (loss: mse)",
+        source="Efron, Hastie, Johnstone & Tibshirani 2004, Least angle regression",
+        licence="none stated; ships with scikit-learn",
+        arguments=DiabetesArguments,
+        load=lambda request: diabetes(request.arguments),
+        input_shape=(10,),
+        values=True,
     ),
     DatasetEntry(
         name="mnist",
@@ -221,12 +260,12 @@ NPZ = DatasetEntry(
     summary="arrays train_inputs, train_targets, ...; x_train, y_train, ...; or inputs, targets",
     source="the user's file",
     licence="the user's",
-    arguments=NpzArguments,
+    arguments=ArrayArguments,
     load=lambda request: read_npz(request.path, request.arguments),
 )
 CSV = DatasetEntry(
     name="path to .csv",
-    summary="a table with a header: one column of classes, named by target, and numbers",
+    summary="a table with a header: a column of classes, or values, named by target, and numbers",
     source="the user's file",
     licence="the user's",
     arguments=CsvArguments,
@@ -234,9 +273,20 @@ CSV = DatasetEntry(
 )
 FUNCTION = DatasetEntry(
     name="module:function",
-    summary='a function that returns {"train": (inputs, targets), "test": (inputs, targets)}',
+    summary='a function that returns {"train": (inputs, targets), "test": (inputs, targets)}, '
+    "or torch datasets",
     source="the user's code",
     licence="the user's",
     arguments=FunctionArguments,
     load=lambda request: call_function(request.name, request.arguments),
+)
+OBJECTS = DatasetEntry(
+    name="objects",
+    summary="what a program holds: a mapping, a tuple, a torch dataset",
+    source="the user's program",
+    licence="the user's",
+    arguments=ArrayArguments,
+    load=lambda request: divided(
+        f"dataset '{request.name}'", split_objects(request.name, request.raw), request.arguments
+    ),
 )

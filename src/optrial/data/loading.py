@@ -1,18 +1,26 @@
-"""From a name and its arguments to a dataset; and the files behind a name."""
+"""From a name and its arguments, or from objects, to a dataset; and the files behind a name."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 from pydantic import ValidationError
 
-from optrial.data.arguments import Arguments
-from optrial.data.catalogue import CSV, DATASETS, FUNCTION, NPZ, DatasetEntry, Request
-from optrial.data.dataset import Dataset, checked, fingerprint
+from optrial.code import is_code
+from optrial.data.arguments import (
+    Arguments,
+    AugmentableArguments,
+    AugmentArguments,
+    CsvArguments,
+    ValueArguments,
+)
+from optrial.data.augmentation import Augmentation
+from optrial.data.catalogue import CSV, DATASETS, FUNCTION, NPZ, OBJECTS, DatasetEntry, Request
+from optrial.data.dataset import Dataset, Pair, Split, Targets, checked, fingerprint
 from optrial.data.download import (
     FileStatus,
     Progress,
@@ -24,9 +32,8 @@ from optrial.data.download import (
 )
 from optrial.data.scaling import scaled
 from optrial.data.splits import with_validation
-from optrial.errors import DataError, Problem, problems_of, suggest
+from optrial.errors import DataError, Problem, problem_of, suggest
 
-_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _FILES = {".npz": NPZ, ".csv": CSV}
 _OWN = "a path to .npz or .csv, or module:function"
 
@@ -39,18 +46,21 @@ class _Resolved:
     arguments: Arguments
 
 
-def check_dataset(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
+def check_dataset(
+    name: str, arguments: Mapping[str, Any], *, targets: Targets = "classes"
+) -> list[Problem]:
     """Return everything wrong with a dataset that can be known without loading it.
 
     Args:
         name: catalogue name, path to ``.npz`` or ``.csv`` (a relative one is in the current
             folder), or ``module:function``.
         arguments: of the dataset, without its name.
+        targets: what the loss takes; see `load_dataset`.
 
     Returns:
         problems at ``name`` or at an argument's name; none if there is nothing to say.
     """
-    found = _resolve(name, arguments)
+    found = _resolve(name, arguments, targets)
     return [] if isinstance(found, _Resolved) else found
 
 
@@ -62,9 +72,10 @@ def resolved_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
     ``.npz`` file.
 
     Raises:
-        DataError: what `check_dataset` finds.
+        DataError: what `check_dataset` finds, whatever the loss takes.
     """
-    return _resolved(name, arguments).arguments.resolved().model_dump(mode="json")
+    # With values nothing is refused that classes allow.
+    return _as_json(_whole(name, _resolve(name, arguments, "values")).arguments)
 
 
 def load_dataset(
@@ -74,6 +85,7 @@ def load_dataset(
     data_dir: Path | None = None,
     progress: Progress | None = None,
     validation: bool = False,
+    targets: Targets = "classes",
 ) -> Dataset:
     """Load, check, divide and scale a dataset; the same arguments give the same bits.
 
@@ -84,21 +96,79 @@ def load_dataset(
         progress: hears of downloads.
         validation: the study evaluates on validation: hold out a tenth of the training split,
             unless the arguments say otherwise or the source has a validation split.
+        targets: what the loss takes. "classes": labels 0, 1, ... alone. "values": floating-point
+            targets stay what they are, float32, shape (n, outputs); whole ones are labels still.
 
     Raises:
         DataError: the name or an argument is wrong, or the data is missing, damaged or malformed.
         DownloadError: no mirror delivered a missing file.
     """
-    found = _resolved(name, arguments)
-    entry, parsed = found.entry, found.arguments
+    found = _whole(name, _resolve(name, arguments, targets))
     folder = Path()
-    if entry.published:
-        folder = require_files(entry.published, data_directory(data_dir), progress)
-    pairs = checked(name, entry.load(Request(name, parsed, folder)))
-    classes = int(pairs["train"][1].max()) + 1
-    pairs = with_validation(name, pairs, parsed, validation)
-    splits = scaled(name, pairs, parsed, entry.pixel_maximum)
-    return Dataset(name, splits, classes, fingerprint(splits))
+    if found.entry.published:
+        folder = require_files(found.entry.published, data_directory(data_dir), progress)
+    return _load(found, Request(name, found.arguments, folder), validation, targets)
+
+
+def dataset_from(
+    raw: Any,
+    *,
+    name: str = "data",
+    arguments: Mapping[str, Any] | None = None,
+    validation: bool = False,
+    targets: Targets = "classes",
+) -> Dataset:
+    """Check, divide and scale objects of a program, such as those of a notebook.
+
+    Args:
+        raw: ``{"train": (x, y), ...}``, ``(x, y)``, ``(x_train, y_train, x_test, y_test)`` or
+            ``((x_train, y_train), (x_test, y_test))`` of arrays, CPU tensors or whatever NumPy
+            reads; a torch `Dataset` may stand for any ``(x, y)``. They are not changed. What comes
+            without splits is divided by `test_fraction`.
+        name: for errors and records.
+        arguments: those of an ``.npz`` file.
+        validation: see `load_dataset`.
+        targets: see `load_dataset`.
+
+    Raises:
+        DataError: an argument is wrong, or the objects have another form or malformed content.
+    """
+    found = _whole(name, _check(OBJECTS, name, arguments or {}, targets))
+    return _load(found, Request(name, found.arguments, raw=raw), validation, targets)
+
+
+def _load(found: _Resolved, request: Request, validation: bool, targets: Targets) -> Dataset:
+    entry, arguments, name = found.entry, found.arguments, request.name
+    pairs = checked(name, entry.load(request), targets)
+    of_train = pairs["train"][1]
+    classes = of_train.shape[1] if of_train.ndim == 2 else int(of_train.max()) + 1
+    pairs = with_validation(name, pairs, arguments, validation)
+    if problems := _augment_problems(pairs["train"][0].shape[1:], arguments):
+        raise _unusable(name, problems)
+    splits, augmentation = _scaled(name, pairs, arguments, entry.pixel_maximum)
+    return Dataset(
+        name=name,
+        splits=splits,
+        classes=classes,
+        sha256=fingerprint(splits),
+        arguments=_as_json(arguments),
+        augmentation=augmentation,
+        notes=entry.notes(arguments),
+    )
+
+
+def _scaled(
+    name: str, pairs: Mapping[str, Pair], arguments: Arguments, pixel_maximum: int | None
+) -> tuple[dict[str, Split], Augmentation | None]:
+    """Scale all splits, and a black pixel with them, to be the padding of augmented images."""
+    options = arguments.augment if isinstance(arguments, AugmentableArguments) else None
+    if options is None or not (options.flip or options.crop):
+        return scaled(name, pairs, arguments, pixel_maximum), None
+    inputs, targets = pairs["train"]
+    black = np.zeros((1, inputs.shape[1], 1, 1), inputs.dtype)
+    splits = scaled(name, {**pairs, "black": (black, targets[:1])}, arguments, pixel_maximum)
+    fill = splits.pop("black").inputs[0]
+    return splits, Augmentation(options.flip, options.crop, fill)
 
 
 def fetch(name: str, data_dir: Path | None = None, progress: Progress | None = None) -> list[Path]:
@@ -143,23 +213,45 @@ def _published(name: str) -> Published | None:
     return DATASETS[name].published
 
 
-def _resolved(name: str, arguments: Mapping[str, Any]) -> _Resolved:
-    found = _resolve(name, arguments)
+def _unusable(name: str, problems: list[Problem]) -> DataError:
+    return DataError(f"dataset '{name}' cannot be used: " + "\n  ".join(map(str, problems)))
+
+
+def _whole(name: str, found: _Resolved | list[Problem]) -> _Resolved:
     if isinstance(found, _Resolved):
         return found
-    raise DataError(f"dataset '{name}' cannot be used: " + "\n  ".join(map(str, found)))
+    raise _unusable(name, found)
 
 
-def _resolve(name: str, arguments: Mapping[str, Any]) -> _Resolved | list[Problem]:
+def _as_json(arguments: Arguments) -> dict[str, Any]:
+    return arguments.resolved().model_dump(mode="json")
+
+
+def _resolve(
+    name: str, arguments: Mapping[str, Any], targets: Targets
+) -> _Resolved | list[Problem]:
     entry = _entry(name)
-    if isinstance(entry, Problem):
-        return [entry]
+    return [entry] if isinstance(entry, Problem) else _check(entry, name, arguments, targets)
+
+
+def _check(
+    entry: DatasetEntry, name: str, arguments: Mapping[str, Any], targets: Targets
+) -> _Resolved | list[Problem]:
     problems = _missing_file(entry, name)
+    if targets not in get_args(Targets):
+        problems.append(Problem("targets", f"{targets!r}. {suggest(targets, get_args(Targets))}"))
     try:
         parsed = entry.arguments.model_validate(dict(arguments))
     except ValidationError as error:
-        return problems + problems_of(error, entry.arguments.model_fields)
+        for found in error.errors():
+            keys = AugmentArguments if len(found["loc"]) > 1 else entry.arguments
+            problems.append(problem_of(found, keys.model_fields))
+        return problems
     problems += _wrong_lengths(entry, parsed)
+    if entry.input_shape:
+        problems += _augment_problems(entry.input_shape, parsed)
+    if targets == "classes":
+        problems += _value_problems(entry, parsed)
     return problems or _Resolved(entry, parsed)
 
 
@@ -172,7 +264,7 @@ def _entry(name: object) -> DatasetEntry | Problem:
     suffix = Path(name).suffix.lower()
     if suffix in _FILES:
         return _FILES[suffix]
-    if _FUNCTION.fullmatch(name):
+    if is_code(name):
         return FUNCTION
     if ":" in name:
         return Problem("name", f"'{name}' must be module:function, such as my_package.data:load.")
@@ -196,3 +288,32 @@ def _wrong_lengths(entry: DatasetEntry, arguments: Arguments) -> list[Problem]:
         for key, given in (("mean", arguments.mean), ("std", arguments.std))
         if isinstance(given, tuple) and len(given) not in (1, channels)
     ]
+
+
+def _augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Problem]:
+    """Say whether samples of a shape cannot be augmented as the arguments ask."""
+    if not isinstance(arguments, AugmentableArguments) or arguments.augment is None:
+        return []
+    if len(shape) != 3:
+        given = f"samples have shape {shape}; only images, (channels, height, width), can be varied"
+        return [Problem("augment", f"{given}; remove it.")]
+    if arguments.augment.crop >= min(shape[1:]):
+        limit = f"images are {shape[1]}x{shape[2]} pixels and would lie outside; use less"
+        return [Problem("augment.crop", f"{arguments.augment.crop}: {limit}.")]
+    return []
+
+
+def _value_problems(entry: DatasetEntry, arguments: Arguments) -> list[Problem]:
+    """Say where values to predict are asked for, though the loss takes class labels."""
+    way_out = "use a loss for values, such as mse"
+    if entry.values:
+        return [Problem("name", f"'{entry.name}' has values to predict, no classes; {way_out}.")]
+    problems = []
+    if isinstance(arguments, ValueArguments) and arguments.standardize_targets:
+        problems.append(
+            Problem("standardize_targets", f"class labels are not scaled; remove it, or {way_out}.")
+        )
+    if isinstance(arguments, CsvArguments) and not isinstance(arguments.target, str):
+        listed = f"{list(arguments.target)!r}: a list of columns holds values to predict"
+        problems.append(Problem("target", f"{listed}; name one column of classes, or {way_out}."))
+    return problems

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.data.arguments import Arguments
+from optrial.data.arguments import Arguments, ValueArguments
 from optrial.data.dataset import Pair, Split
 from optrial.errors import DataError
 
@@ -17,7 +18,7 @@ _CHUNK = 1024  # samples; bounds the float64 copies made while taking statistics
 def scaled(
     name: str, splits: Mapping[str, Pair], arguments: Arguments, pixel_maximum: int | None = None
 ) -> dict[str, Split]:
-    """Return float32 inputs, scaled as the arguments say, and int64 targets.
+    """Return float32 inputs, scaled as the arguments say, and int64 labels or float32 values.
 
     Every statistic is of the training split. Vectors, shape (n, features), have one a feature;
     images, (n, channels, height, width), one a channel; all other shapes one in all. A feature
@@ -26,33 +27,50 @@ def scaled(
     Args:
         name: of the dataset, for the error.
         splits: checked arrays, validation already held out; they are not changed.
-        arguments: `scale`, or `mean` and `std`.
+        arguments: `scale`, or `mean` and `std`; and `standardize_targets`.
         pixel_maximum: pixels go from 0 to this, for an image dataset.
 
     Raises:
-        DataError: mean and std do not fit the inputs, or the result is beyond float32.
+        DataError: mean and std do not fit the inputs, labels are to be standardised, or the result
+            is beyond float32.
     """
-    inputs = {
-        split: np.array(values, np.float32, order="C") for split, (values, _) in splits.items()
-    }
+    inputs = {split: np.array(x, np.float32, order="C") for split, (x, _) in splits.items()}
+    targets = {split: _targets(y) for split, (_, y) in splits.items()}
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
-            for shift, divisor in _maps(name, inputs["train"], arguments.resolved(), pixel_maximum):
-                for values in inputs.values():
-                    np.subtract(values, shift, out=values)
-                    np.divide(values, divisor, out=values)
+            for given in _maps(name, inputs["train"], arguments.resolved(), pixel_maximum):
+                _apply(given, inputs)
+            if isinstance(arguments, ValueArguments) and arguments.standardize_targets:
+                _apply(_target_map(name, targets["train"]), targets)
     except FloatingPointError as error:
         raise DataError(
             f"dataset '{name}': scaling gives values beyond float32 ({error}); use another scale, "
             "or a larger std"
         ) from error
-    return {
-        split: Split(inputs[split], targets.astype(np.int64))
-        for split, (_, targets) in splits.items()
-    }
+    return {split: Split(inputs[split], targets[split]) for split in splits}
+
+
+def _targets(targets: NDArray[Any]) -> NDArray[Any]:
+    """Copy class labels (n,) or values (n, outputs) in the type of a `Split`."""
+    return np.array(targets, np.int64 if targets.ndim == 1 else np.float32, order="C")
 
 
 _Map = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _apply(given: _Map, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    for values in arrays.values():
+        np.subtract(values, given[0], out=values)
+        np.divide(values, given[1], out=values)
+
+
+def _target_map(name: str, train: NDArray[Any]) -> _Map:
+    if train.dtype.kind != "f":
+        raise DataError(
+            f"dataset '{name}': its targets are class labels, which standardize_targets cannot "
+            "scale; remove it, or give floating-point targets"
+        )
+    return _moments(train)
 
 
 def _maps(

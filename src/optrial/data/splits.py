@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.data.arguments import Arguments
+from optrial.data.arguments import Arguments, ArrayArguments
 from optrial.data.dataset import Pair
 from optrial.errors import DataError
 
@@ -23,7 +23,7 @@ def with_test(
 
     Args:
         inputs: shape (n, ...).
-        targets: shape (n,).
+        targets: shape (n,) or (n, outputs).
         fraction: part of the samples that becomes the test split; None for a fifth.
         seed: `random_state` of the division.
         stratify: labels whose proportions both splits keep.
@@ -43,6 +43,27 @@ def with_test(
             f"cannot divide the samples by test_fraction {fraction}: {error}"
         ) from error
     return {"train": (train, train_targets), "test": (test, test_targets)}
+
+
+def divided(place: str, pairs: Mapping[str, Pair], arguments: ArrayArguments) -> dict[str, Pair]:
+    """Divide ``all`` samples into train and test, or return the splits that are there.
+
+    Args:
+        place: where the samples are from, to begin the error.
+        pairs: ``all`` alone, or splits.
+        arguments: `test_fraction` and `random_state` are read.
+
+    Raises:
+        DataError: a fraction is given for samples that have splits, or they cannot be divided.
+    """
+    if "all" in pairs:
+        return with_test(*pairs["all"], arguments.test_fraction, arguments.random_state)
+    if arguments.test_fraction is not None:
+        raise DataError(
+            f"{place} has splits of its own, so test_fraction {arguments.test_fraction} has no "
+            "use; remove it"
+        )
+    return dict(pairs)
 
 
 def with_validation(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from optrial.data.arguments import CsvArguments, FunctionArguments, NpzArguments
+from optrial.code import importable_from_here, load_code
+from optrial.data.arguments import ArrayArguments, CsvArguments, FunctionArguments
 from optrial.data.dataset import SPLITS, Pair
-from optrial.data.splits import with_test
+from optrial.data.objects import split_objects
+from optrial.data.splits import divided, with_test
 from optrial.errors import DataError, suggest
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _NPZ_LAYOUTS = (
 )
 
 
-def read_npz(path: Path, arguments: NpzArguments) -> dict[str, Pair]:
+def read_npz(path: Path, arguments: ArrayArguments) -> dict[str, Pair]:
     """Read arrays by name; pickled objects are never loaded.
 
     Args:
@@ -52,14 +52,7 @@ def read_npz(path: Path, arguments: NpzArguments) -> dict[str, Pair]:
     if unused or not splits.keys() & {"train", "all"} or (len(splits) > 1 and "all" in splits):
         raise DataError(f"{path} holds the arrays {', '.join(arrays)}; name them {_NPZ_LAYOUTS}")
     pairs = {split: (arrays[x], arrays[y]) for split, (x, y) in splits.items()}
-    if "all" in pairs:
-        return with_test(*pairs["all"], arguments.test_fraction, arguments.random_state)
-    if arguments.test_fraction is not None:
-        raise DataError(
-            f"{path} has splits of its own, so test_fraction {arguments.test_fraction} has no use; "
-            "remove it"
-        )
-    return pairs
+    return divided(str(path), pairs, arguments)
 
 
 def _split_arrays(arrays: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -80,18 +73,18 @@ def _split_arrays(arrays: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def read_csv(path: Path, arguments: CsvArguments) -> dict[str, Pair]:
-    """Read a table with a header: one column of classes, every other a feature.
+    """Read a table with a header: one or more columns of targets, every other a feature.
 
-    Targets that are numbers are class labels as they are; all others become 0, 1, ... in sorted
-    order.
+    The numbers of one target column are taken as they are, whole ones as class labels; text becomes
+    0, 1, ... in sorted order. Several target columns, or a list of one, are values to predict.
 
     Args:
         path: comma-separated, with a header.
         arguments: `target`, `test_fraction` and `random_state` are read.
 
     Raises:
-        DataError: the file cannot be parsed, the target column is not there, a feature is not a
-            number or a value is missing.
+        DataError: the file cannot be parsed, a target column is not there, a feature or value is
+            not a number or is missing.
     """
     import pandas as pd  # noqa: PLC0415  (half a second to import)
 
@@ -102,28 +95,38 @@ def read_csv(path: Path, arguments: CsvArguments) -> dict[str, Pair]:
             table = pd.read_csv(path, index_col=False, low_memory=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise _unreadable(path, error) from error
-    if arguments.target not in table:
+    several = not isinstance(arguments.target, str)
+    columns = [arguments.target] if isinstance(arguments.target, str) else [*arguments.target]
+    _check_table(path, table, columns, numbers=several)
+    features = table.drop(columns=columns).to_numpy(np.float64)
+    targets = table[columns].to_numpy(np.float64) if several else _labels(table[columns[0]])
+    return with_test(features, targets, arguments.test_fraction, arguments.random_state)
+
+
+def _labels(column: pd.Series[Any]) -> NDArray[Any]:
+    """Return numbers as they are; number text in sorted order."""
+    if column.dtype.kind in "biuf":
+        return column.to_numpy()
+    return np.unique(column.astype(str).to_numpy(object), return_inverse=True)[1]
+
+
+def _check_table(path: Path, table: pd.DataFrame, targets: Sequence[str], *, numbers: bool) -> None:
+    """Refuse a table without its targets, features or rows, with gaps, or with text for numbers."""
+    missing = [name for name in targets if name not in table]
+    if missing:
         raise DataError(
-            f"{path} has no column '{arguments.target}' for target. "
-            f"{suggest(arguments.target, map(str, table.columns))}"
+            "\n  ".join(
+                f"{path} has no column '{name}' for target. "
+                f"{suggest(name, map(str, table.columns))}"
+                for name in missing
+            )
         )
-    _check_table(path, table, arguments.target)
-    features, classes = table.drop(columns=arguments.target), table[arguments.target]
-    if pd.api.types.is_numeric_dtype(classes):
-        targets = classes.to_numpy()
-    else:
-        targets = np.unique(classes.astype(str).to_numpy(object), return_inverse=True)[1]
-    fraction, seed = arguments.test_fraction, arguments.random_state
-    return with_test(features.to_numpy(np.float64), targets, fraction, seed)
-
-
-def _check_table(path: Path, table: pd.DataFrame, target: str) -> None:
-    """Refuse a table with text among its features, with gaps, or without features or rows."""
-    features = table.drop(columns=target)
+    features = table.drop(columns=[*targets])
+    numeric = table if numbers else features
     problems = [
         f"column '{name}' holds text such as {column.dropna().iloc[0]!r}; encode it as numbers, or "
         "drop it"
-        for name, column in features.select_dtypes(exclude=["number", "bool"]).items()
+        for name, column in numeric.select_dtypes(exclude=["number", "bool"]).items()
         if column.notna().any()
     ]
     for name, column in table.items():
@@ -144,67 +147,32 @@ def call_function(name: str, arguments: FunctionArguments) -> dict[str, Pair]:
     """Import ``module:function``, from the current folder too, and call it.
 
     Returns:
-        what the function returned: split -> (inputs, targets), arrays or CPU tensors.
+        the splits of what the function returned, as `split_objects` takes it; samples without
+        splits are divided as those of an ``.npz`` file are by default.
 
     Raises:
         DataError: it cannot be imported or does not take the arguments, it raised, or it returned
             something else.
     """
-    module_name, _, attribute = name.partition(":")
-    with _current_folder_importable():
-        try:
-            function: Any = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                function = getattr(function, part)
-        except Exception as error:
-            raise DataError(
-                f"dataset '{name}' cannot be imported ({type(error).__name__}: {error}); its "
-                "module must be installed or in the current folder"
-            ) from error
-        try:
-            inspect.signature(function).bind(**arguments.own)
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"dataset '{name}' cannot be called: {error}; change its arguments"
-            ) from error
-        try:
-            result = function(**arguments.own)
-        except Exception as error:
-            raise DataError(
-                f"dataset '{name}' raised {type(error).__name__}: {error}; correct the function or "
-                "its arguments"
-            ) from error
-    return _function_result(name, result)
-
-
-def _function_result(name: str, result: Any) -> dict[str, Pair]:
-    wanted = '{"train": (inputs, targets), "test": (inputs, targets)}, "validation" optional'
-    if not isinstance(result, Mapping):
-        found = f"a {type(result).__name__}"
-    elif "train" not in result or not set(result) <= set(SPLITS):
-        found = f"the splits {', '.join(map(str, result)) or 'none'}"
-    else:
-        odd = [key for key, pair in result.items() if not _is_pair(pair)]
-        if not odd:
-            return {split: tuple(result[split]) for split in SPLITS if split in result}
-        found = f"no pair for {', '.join(odd)}"
-    raise DataError(f"dataset '{name}' returned {found}; it must return {wanted}")
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """Let Python import from the current folder, as it does for scripts and not for commands."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
     try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
+        function = load_code(name)
+    except ImportError as error:
+        raise DataError(f"dataset {error}") from error
+    try:
+        inspect.signature(function).bind(**arguments.own)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"dataset '{name}' cannot be called: {error}; change its arguments"
+        ) from error
+    try:
+        with importable_from_here():
+            result = function(**arguments.own)
+    except Exception as error:
+        raise DataError(
+            f"dataset '{name}' raised {type(error).__name__}: {error}; correct the function or "
+            "its arguments"
+        ) from error
+    return divided(f"dataset '{name}'", split_objects(name, result), ArrayArguments())
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -1,0 +1,46 @@
+"""Random draws that are a pure function of what names them: seed, step, purpose and position.
+
+A draw must be the same in every engine, on every device, and whether a run is trained alone or
+resumed half-way; a generator with a hidden state cannot promise that. So each draw is computed by
+integer hashing. The same source runs on NumPy arrays and torch tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["draw32", "hash32", "mask_key"]
+
+Array = Any  # a NumPy array or a torch tensor
+
+_LOW_32_BITS = 0xFFFFFFFF
+_ODD = 0x9E3779B9  # 2^32 over the golden ratio: keeps neighbouring names apart, and 0 from 0
+
+
+def hash32(values: Array) -> Array:
+    """Mix 32-bit integers held in int64: Wellons' `lowbias32`, nullprogram.com, 2018.
+
+    The products may wrap around 64 bits; their low 32 bits, which are all that is kept, do not
+    depend on it.
+    """
+    values = (values ^ (values >> 16)) * 0x7FEB352D & _LOW_32_BITS
+    values = (values ^ (values >> 15)) * 0x846CA68B & _LOW_32_BITS
+    return values ^ (values >> 16)
+
+
+def mask_key(seed: int, step: int) -> int:
+    """Return the 32-bit key of all draws of one training step of one run."""
+    return int(hash32(hash32(seed + _ODD & _LOW_32_BITS) + step & _LOW_32_BITS))
+
+
+def draw32(key: Array, stream: int, positions: Array) -> Array:
+    """Return independent draws, uniform over 0 to 2^32 - 1, in int64.
+
+    Args:
+        key: `mask_key` of the run and step, an integer or an int64 array that broadcasts.
+        stream: what the draws are for: 0, 1, ... the dropout layers of a model; negative numbers
+            all else. Draws of different streams are independent under the same key.
+        positions: int64, one a draw.
+    """
+    stream_key = hash32(key + stream * _ODD & _LOW_32_BITS)
+    return hash32(hash32(positions ^ stream_key) + key & _LOW_32_BITS)

@@ -1,0 +1,204 @@
+"""Objects of a program: every form is sorted into splits, every other is answered clearly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.model_selection import train_test_split
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
+
+from optrial.data import Dataset, dataset_from, load_dataset
+from optrial.errors import DataError
+
+X = np.arange(40, dtype=np.float32).reshape(20, 2)
+Y = np.arange(20) % 3
+TENSORS = (torch.from_numpy(X), torch.from_numpy(Y))
+SAMPLES = TensorDataset(*TENSORS)
+FIRST, LAST = Subset(SAMPLES, range(15)), Subset(SAMPLES, range(15, 20))
+DIVIDED = {"train": (X[:15], Y[:15]), "test": (X[15:], Y[15:])}
+
+
+def assert_holds(loaded: Dataset, expected: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    assert list(loaded.splits) == list(expected)
+    for split, (inputs, targets) in expected.items():
+        assert np.array_equal(loaded.splits[split].inputs, inputs)
+        assert np.array_equal(loaded.splits[split].targets, targets)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        DIVIDED,
+        {"test": FIRST, "train": LAST},
+        (X[:15], Y[:15], X[15:], Y[15:]),
+        [X[:15].tolist(), Y[:15].tolist(), X[15:].tolist(), Y[15:].tolist()],
+        ((X[:15], Y[:15]), (X[15:], Y[15:])),
+        (FIRST, LAST),
+        [FIRST, (X[15:], Y[15:])],
+        {"train": FIRST, "test": (pd.DataFrame(X[15:]), pd.Series(Y[15:]))},
+    ],
+)
+def test_splits_are_taken_as_they_are(raw: Any) -> None:
+    expected = DIVIDED
+    if isinstance(raw, dict) and raw["train"] is LAST:
+        expected = {"train": DIVIDED["test"], "test": DIVIDED["train"]}
+    loaded = dataset_from(raw)
+    assert_holds(loaded, expected)
+    assert (loaded.name, loaded.classes, loaded.input_shape) == ("data", 3, (2,))
+    with pytest.raises(DataError, match=r"has splits of its own, so test_fraction 0\.1 has no use"):
+        dataset_from(raw, arguments={"test_fraction": 0.1})
+
+
+@pytest.mark.parametrize("raw", [(X, Y), TENSORS, SAMPLES, [X.tolist(), Y.tolist()]])
+@pytest.mark.parametrize("arguments", [{}, {"test_fraction": 0.5, "random_state": 3}])
+def test_samples_without_splits_are_divided_by_scikit_learn(
+    raw: Any, arguments: dict[str, Any]
+) -> None:
+    size, seed = arguments.get("test_fraction", 0.2), arguments.get("random_state", 0)
+    train, test, of_train, of_test = train_test_split(X, Y, test_size=size, random_state=seed)
+    expected = {"train": (train, of_train), "test": (test, of_test)}
+    assert_holds(dataset_from(raw, arguments=arguments), expected)
+
+
+def test_arguments_apply_as_to_any_dataset() -> None:
+    loaded = dataset_from(
+        DIVIDED, name="mine", arguments={"scale": "unit", "split_seed": 1}, validation=True
+    )
+    assert loaded.name == "mine"
+    assert loaded.sizes == {"train": 13, "validation": 2, "test": 5}
+    assert loaded.splits["train"].inputs.max() == 1
+    assert loaded.arguments["scale"] == "unit"
+    with pytest.raises(DataError, match="'mine' cannot be used: scal: unknown key"):
+        dataset_from(DIVIDED, name="mine", arguments={"scal": "unit"})
+
+
+def test_objects_are_left_alone() -> None:
+    inputs = X.copy()
+    dataset_from({"train": (inputs, Y)}, arguments={"scale": "standardize"})
+    assert np.array_equal(inputs, X)
+
+
+class Counted(TorchDataset[Any]):
+    """Counts how often each sample is read."""
+
+    def __init__(self) -> None:
+        self.read = np.zeros(20, int)
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.read[index] += 1
+        return TENSORS[0][index], int(Y[index])
+
+
+def test_each_sample_is_read_once() -> None:
+    samples = Counted()
+    assert_holds(dataset_from({"train": samples}), {"train": (X, Y)})
+    assert (samples.read == 1).all()
+
+
+class Listed(TorchDataset[Any]):
+    def __init__(self, *samples: Any) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[index]
+
+
+class Unready(Listed):
+    def __getitem__(self, index: int) -> Any:
+        raise OSError("no such picture")
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(X[0], 0)])
+
+
+PICTURE = type("Image", (), {"__module__": "PIL.Image"})()  # Pillow need not be installed
+
+
+def test_values_of_samples_are_kept() -> None:
+    samples = Listed(*((row, [float(row.sum()), 1.0]) for row in X))
+    loaded = dataset_from({"train": samples}, targets="values")
+    assert np.array_equal(loaded.splits["train"].targets[:, 0], X.sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (None, "gives a NoneType; it must give {\"train\""),
+        ("mnist", "gives a str; it must"),
+        (X, "gives a ndarray; it must"),
+        (TENSORS[0], "gives a Tensor; it must"),
+        ((X,), "gives a tuple; it must"),
+        ((X, Y, X), "gives a tuple; it must"),
+        ({}, "gives the splits none; it must"),
+        ({"x": X, "y": Y}, "gives the splits x, y; it must"),
+        ({"train": X}, "gives no pair for train; it must"),
+        ({"train": (X, Y), "test": "mnist"}, "gives no pair for test; it must"),
+        (Stream(), "gives a Stream; it must"),
+        (SimpleNamespace(), "gives a SimpleNamespace; it must"),
+        (Listed(), "it holds no samples; give one or more"),
+        (Listed((X[0], 0), X[1]), r"sample 1 of it is a ndarray; it must be \(input, target\)"),
+        (Listed((X[0], 0, 1)), "sample 0 of it is a tuple; it must be"),
+        (Listed({"x": 1, "y": 2}), "sample 0 of it is a dict; it must be"),
+        (Listed((X[0], 0), (X[1][:1], 1)), r"sample 1 of it has an input of shape \(1,\) and type "
+         r"float32, sample 0 of \(2,\) and float32; bring all to one shape"),
+        (Listed((X[0], 0), (np.float64(X[1]), 1)), "1 of it has an input of .*float64, sample 0"),
+        (Listed((X[0], 0), (X[1], 1.5)), "1 of it has a target of .*float64, sample 0 of .* int"),
+        (Listed((X[0], [0, 1]), (X[1], [1])), r"sample 1 of it has a target of shape \(1,\)"),
+        (Listed((X[0], [[0], [1, 2]])), "cannot be read as an array"),
+        (Listed((torch.ones(2, requires_grad=True), 1)), "cannot be read as an array"),
+        ({"train": SAMPLES, "test": Unready(1)}, r"sample 0 of test cannot be read \(OSError: no "
+         "such picture"),
+        (Listed((PICTURE, 1)), r"sample 0 of it holds a picture; .*ToTensor\(\)"),
+    ],
+)  # fmt: skip
+def test_other_objects_are_refused(raw: Any, message: str) -> None:
+    with pytest.raises(DataError, match=f"dataset 'data'.*{message}"):
+        dataset_from(raw)
+
+
+def test_order_of_scikit_learn_is_answered() -> None:
+    raw = train_test_split(X, Y, test_size=0.25)  # x_train, x_test, y_train, y_test
+    with pytest.raises(DataError, match="train has 15 inputs and 5 targets"):
+        dataset_from(raw)
+
+
+SOURCE = """
+import torch
+from torch.utils.data import TensorDataset, Subset
+x, y = torch.arange(40.0).reshape(20, 2), torch.arange(20) % 3
+samples = TensorDataset(x, y)
+def named(): return {"train": Subset(samples, range(15)), "test": Subset(samples, range(15, 20))}
+def pair(): return Subset(samples, range(15)), Subset(samples, range(15, 20))
+def arrays(): return x[:15], y[:15], x[15:], y[15:]
+def whole(): return samples
+"""
+
+
+@pytest.mark.parametrize("function", ["named", "pair", "arrays", "whole"])
+def test_functions_return_the_same_forms(
+    function: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = f"objects_of_{function}"
+    (tmp_path / f"{module}.py").write_text(SOURCE)
+    loaded = load_dataset(f"{module}:{function}", {})
+    if function == "whole":
+        train, test, of_train, of_test = train_test_split(X, Y, test_size=0.2, random_state=0)
+        assert_holds(loaded, {"train": (train, of_train), "test": (test, of_test)})
+    else:
+        assert_holds(loaded, DIVIDED)

@@ -1,0 +1,196 @@
+"""Targets that are values to predict: what is taken, what is refused, and their scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import datasets
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from optrial.data import dataset_from, load_dataset
+from optrial.errors import DataError
+from tests.tolerance import STATISTICS_FLOAT32
+
+X = np.arange(40, dtype=np.float64).reshape(20, 2)
+Y = np.sin(np.arange(20.0))
+
+
+@pytest.mark.parametrize(
+    ("targets", "outputs"),
+    [(Y, 1), (Y[:, None], 1), (np.stack([Y, -Y, Y], axis=1), 3), (np.float16(Y), 1)],
+)
+def test_floating_point_targets_are_values(targets: np.ndarray, outputs: int) -> None:
+    raw = {"train": (X, targets), "test": (X[:5], targets[:5])}
+    loaded = dataset_from(raw, targets="values", validation=True)
+    assert loaded.regression
+    assert loaded.classes == outputs
+    assert loaded.sizes == {"train": 18, "validation": 2, "test": 5}
+    for part in loaded.splits.values():
+        assert part.targets.dtype == np.float32
+        assert part.targets.shape == (len(part.inputs), outputs)
+        assert part.targets.flags.c_contiguous
+    assert np.array_equal(
+        loaded.splits["test"].targets, np.float32(targets[:5]).reshape(5, outputs)
+    )
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_whole_targets_stay_class_labels(dtype: Any) -> None:
+    labels = (np.arange(20) % 2).astype(dtype)
+    loaded = dataset_from({"train": (X, labels)}, targets="values")
+    assert not loaded.regression
+    assert loaded.classes == 2
+    assert loaded.splits["train"].targets.dtype == np.int64
+    assert loaded.sha256 == dataset_from({"train": (X, labels)}).sha256
+
+
+def test_floating_point_labels_are_labels_where_the_loss_takes_classes() -> None:
+    labels = np.arange(20.0) % 4
+    loaded = dataset_from({"train": (X, labels)})
+    assert (loaded.regression, loaded.classes) == (False, 4)
+    values = dataset_from({"train": (X, labels)}, targets="values")
+    assert (values.regression, values.classes) == (True, 1)
+
+
+def test_whole_numbers_among_the_values_of_another_split_are_values() -> None:
+    loaded = dataset_from({"train": (X, Y), "test": (X, np.arange(20))}, targets="values")
+    assert loaded.splits["test"].targets.dtype == np.float32
+
+
+WRONG = Y.copy()
+WRONG[[3, 7]] = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"train": (X, WRONG)}, "train targets hold 2 bad of 20 values, the first nan at sample 3; "
+         "each must be finite as float32"),
+        ({"train": (X, Y * 1e39)}, "float32"),
+        ({"train": (X, Y.reshape(20, 1, 1))}, r"\(20, 1, 1\); they must be \(n,\) or \(n, outputs"),
+        ({"train": (X, np.empty((20, 0)))}, r"\(20, 0\); they must be"),
+        ({"train": (X, Y[:-1])}, "train has 20 inputs and 19 targets"),
+        ({"train": (X, Y), "test": (X, np.stack([Y, Y], 1))}, r"test targets have shape \(2,\) a "
+         r"sample, train targets \(1,\)"),
+        ({"train": (X, Y), "test": (X, Y.astype(str))}, "test targets are of type <U.*real number"),
+        ({"train": (X, Y.astype(complex))}, "complex128; they must be class labels"),
+        ({"train": (X, np.arange(20) * 3)}, "go up to 57 .* give floating-point numbers and"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_refused(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"dataset 'data' cannot be used: .*{message}"):
+        dataset_from(raw, targets="values")
+
+
+def test_values_are_refused_where_the_loss_takes_classes() -> None:
+    with pytest.raises(DataError, match="numbers to predict need a loss for them, such as mse"):
+        dataset_from({"train": (X, Y)})
+    with pytest.raises(DataError, match="numbers to predict need a loss for them, such as mse"):
+        dataset_from({"train": (X, Y[:, None])})
+
+
+def test_standardized_targets_are_those_of_scikit_learn() -> None:
+    targets = np.stack([3 + Y, -5 * Y**2], axis=1)
+    raw = {"train": (X, targets), "test": (X[:7], 2 * targets[:7])}
+    loaded = dataset_from(raw, arguments={"standardize_targets": True}, targets="values")
+    scaler = StandardScaler().fit(np.float64(np.float32(targets)))
+    for split, (_, given) in raw.items():
+        np.testing.assert_allclose(
+            loaded.splits[split].targets,
+            scaler.transform(np.float64(np.float32(given))),
+            rtol=0,
+            atol=STATISTICS_FLOAT32,
+        )
+    assert np.array_equal(loaded.splits["train"].inputs, X)
+
+
+def test_labels_are_not_standardized() -> None:
+    raw, arguments = {"train": (X, np.arange(20) % 2)}, {"standardize_targets": True}
+    with pytest.raises(DataError, match="standardize_targets: class labels are not scaled"):
+        dataset_from(raw, arguments=arguments)
+    with pytest.raises(DataError, match="targets are class labels, which standardize_targets"):
+        dataset_from(raw, arguments=arguments, targets="values")
+
+
+def test_diabetes_is_that_of_scikit_learn_standardized_by_its_training_split() -> None:
+    x, y = datasets.load_diabetes(return_X_y=True, scaled=False)
+    train, test, of_train, of_test = train_test_split(x, y, test_size=0.2, random_state=0)
+    loaded = load_dataset("diabetes", {}, targets="values")
+    assert (loaded.regression, loaded.classes, loaded.input_shape) == (True, 1, (10,))
+    assert sum(loaded.sizes.values()) == 442
+    for split, inputs, targets in (("train", train, of_train), ("test", test, of_test)):
+        part = loaded.splits[split]
+        expected = StandardScaler().fit(train).transform(inputs)
+        np.testing.assert_allclose(part.inputs, expected, rtol=0, atol=STATISTICS_FLOAT32)
+        expected = StandardScaler().fit(of_train[:, None]).transform(targets[:, None])
+        np.testing.assert_allclose(part.targets, expected, rtol=0, atol=STATISTICS_FLOAT32)
+    raw = load_dataset("diabetes", {"scale": "none", "standardize_targets": False},
+                       targets="values")  # fmt: skip
+    assert np.array_equal(raw.splits["test"].inputs, test.astype(np.float32))
+    assert np.array_equal(raw.splits["test"].targets, of_test[:, None].astype(np.float32))
+    fits = [
+        LinearRegression().fit(*vars(each.splits["train"]).values()).score(
+            *vars(each.splits["test"]).values()
+        )
+        for each in (loaded, raw)
+    ]  # fmt: skip
+    assert np.round(fits, 2).tolist() == [0.33, 0.33]  # as scikit-learn's users know it
+
+
+def test_diabetes_has_no_classes() -> None:
+    with pytest.raises(DataError, match="'diabetes' has values to predict, no classes"):
+        load_dataset("diabetes", {})
+
+
+def csv(folder: Path, text: str) -> str:
+    path = folder / "data.csv"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "outputs"), [("b", ["b"]), (["b"], ["b"]), (["n", "b"], ["n", "b"]), (["n"], ["n"])]
+)
+def test_csv_columns_are_values(target: Any, outputs: list[str], tmp_path: Path) -> None:
+    columns = {"a": np.arange(20), "b": np.arange(20) / 4, "n": np.arange(20) * 100}
+    lines = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    path = csv(tmp_path, "\n".join(["a,b,n", *lines, ""]))
+    loaded = load_dataset(path, {"target": target, "random_state": 3}, targets="values")
+    features = np.stack([columns[name] for name in columns if name not in outputs], axis=1)
+    values = np.stack([columns[name] for name in outputs], axis=1)
+    train, test, of_train, of_test = train_test_split(
+        features, values, test_size=0.2, random_state=3
+    )
+    assert loaded.classes == len(outputs)
+    assert np.array_equal(loaded.splits["train"].inputs, np.float32(train))
+    assert np.array_equal(loaded.splits["train"].targets, np.float32(of_train))
+    assert np.array_equal(loaded.splits["test"].inputs, np.float32(test))
+    assert np.array_equal(loaded.splits["test"].targets, np.float32(of_test))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (["b", "c"], "no column 'c' for target"),
+        (["x", "y"], "no column 'x' for target.*\n.*no column 'y'"),
+        (["city"], "column 'city' holds text such as 'Rome'"),
+        (["a", "b", "city"], "0 features and 4 rows"),
+    ],
+)
+def test_bad_csv_columns_are_refused(target: list[str], message: str, tmp_path: Path) -> None:
+    path = csv(tmp_path, "a,b,city\n1,0.5,Rome\n2,1.5,Bonn\n1,0.5,Rome\n2,1.5,Bonn\n")
+    with pytest.raises(DataError, match=message):
+        load_dataset(path, {"target": target}, targets="values")
+
+
+def test_npz_holds_values(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x_train=X, y_train=Y, x_test=X[:3], y_test=Y[:3])
+    loaded = load_dataset(str(path), {}, targets="values")
+    assert (loaded.regression, loaded.classes) == (True, 1)
+    assert np.array_equal(loaded.splits["test"].targets[:, 0], np.float32(Y[:3]))
