@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.text import Text
 
 __all__ = ["DownloadBar", "SweepBar"]
@@ -49,6 +50,8 @@ class SweepBar:
             console=console,
             transient=True,
         )
+        self._console = console
+        self._status: Status | None = None
         self._steps = 0
         self._left = 0
         self._shown_at = 0.0
@@ -62,10 +65,23 @@ class SweepBar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
         self._bar.stop()
+
+    def preparing(self, text: str) -> None:
+        """Say what goes on before training, until it starts."""
+        self._status = self._console.status(text)
+        self._status.start()
+
+    def noted(self, text: str) -> None:
+        """Print something that the user should know."""
+        self._console.print(text, style="dim", markup=False, highlight=False)
 
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Begin the bar at what is recorded already."""
+        if self._status:
+            self._status.stop()
         self._left = runs_left
         self._runs = runs
         self._steps = steps - steps_left

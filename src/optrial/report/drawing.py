@@ -1,0 +1,134 @@
+"""Scalable drawings within pages: data to pixels, ticks, contours and lines as text of SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.report.style import LineStyle, marker_outline
+
+__all__ = ["Span", "Tick", "Track", "log_ticks", "outline", "polyline", "ticks", "track"]
+
+Array = NDArray[np.float64]
+
+LINE_WIDTH = 2.0
+MARKER_SIZE = 11.0
+FAR = 1e4
+"""Pixels beyond which a point is drawn at this distance: renderers fail on huge numbers."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """An interval of data, and the pixels it is drawn on."""
+
+    low: float
+    high: float
+    first: float
+    last: float
+
+    def pixels(self, values: Array) -> Array:
+        """Return where values are drawn, of the same shape."""
+        share = (values - self.low) / (self.high - self.low)
+        return np.clip(self.first + share * (self.last - self.first), -FAR, FAR)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: its pixel and its label."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Track:
+    """A line and the marker at its end.
+
+    Attributes:
+        label: what it is called.
+        fate: how it ended, in a word or two.
+        values: what is shown of each of its points.
+        colour: index into `Theme.lines`.
+        dashes: of the line, as SVG writes them.
+        marker: outline of the marker around (0, 0).
+        points: "x,y x,y ...".
+        head: the last of them.
+    """
+
+    label: str
+    fate: str
+    values: Sequence[float]
+    colour: int
+    dashes: str
+    marker: str
+    points: str
+    head: str
+
+
+def track(label: str, fate: str, values: Array, style: LineStyle, points: str) -> Track:
+    """Return a line in an optimizer's style; `points` is a `polyline`."""
+    return Track(
+        label=label,
+        fate=fate,
+        values=[float(value) for value in values],
+        colour=style.colour,
+        dashes=" ".join(f"{LINE_WIDTH * length:g}" for length in style.dashes) or "none",
+        marker=marker_outline(style.marker, MARKER_SIZE),
+        points=points,
+        head=points.rpartition(" ")[2],
+    )
+
+
+def polyline(x: Array, y: Array) -> str:
+    """Return pixels (points,) and (points,) as "x,y x,y ..."."""
+    return " ".join(f"{a:g},{b:g}" for a, b in zip(x.round(1), y.round(1), strict=True))
+
+
+def outline(x: Array, y: Array, heights: Array, level: float) -> str:
+    """Return the region above a level as the ``d`` of an SVG path, to be filled even-odd.
+
+    Args:
+        x: pixels of the columns, (columns,).
+        y: pixels of the rows, (rows,).
+        heights: (rows, columns).
+        level: a height.
+    """
+    from contourpy import FillType, contour_generator  # part of matplotlib  # noqa: PLC0415
+
+    generator = contour_generator(x, y, heights, fill_type=FillType.OuterOffset)
+    filled: Any = generator.filled(level, np.inf)  # its form depends on the type of filling
+    polygons, offsets = filled
+    rings = [
+        points[first:last]
+        for points, ends in zip(polygons, offsets, strict=True)
+        for first, last in pairwise(ends)
+    ]
+    return "".join(f"M{polyline(*ring[:-1].T)}Z" for ring in rings)
+
+
+def ticks(span: Span, count: int) -> list[Tick]:
+    """Return about `count` ticks at round numbers."""
+    from matplotlib.ticker import MaxNLocator  # heavy  # noqa: PLC0415
+
+    values = np.asarray(MaxNLocator(count, steps=[1, 2, 5, 10]).tick_values(span.low, span.high))
+    within = values[(values >= span.low) & (values <= span.high)]
+    return [
+        Tick(float(at.round(1)), f"{value:g}".replace("-", "−"))
+        for at, value in zip(span.pixels(within), within, strict=True)
+    ]
+
+
+def log_ticks(span: Span, count: int) -> list[Tick]:
+    """Return at most `count` ticks at powers of ten; `span` holds decimal logarithms."""
+    powers = np.arange(np.ceil(span.low), np.floor(span.high) + 1)
+    chosen = powers[:: max(1, -(-len(powers) // count))]
+    superscript = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return [
+        Tick(float(at.round(1)), "10" + str(int(power)).translate(superscript))
+        for at, power in zip(span.pixels(chosen), chosen, strict=True)
+    ]

@@ -1,0 +1,325 @@
+"""How figures and pages look: colours, markers and dashes of optimizers, themes, print style.
+
+Every optimizer has one colour, marker and dash pattern, the same in every figure, table and page.
+Colours are told apart with any common colour-vision deficiency and stand out from the background.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from optrial.errors import Problem, StudyError, suggest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "DARK",
+    "FIGURE_FORMATS",
+    "LIGHT",
+    "THEMES",
+    "WIDTHS",
+    "LineStyle",
+    "Theme",
+    "blend",
+    "css_tokens",
+    "figure_style",
+    "line_styles",
+    "literal",
+    "marker_outline",
+    "save_figure",
+]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one theme, as #rrggbb.
+
+    Attributes:
+        name: "light" or "dark".
+        background: of pages and figures.
+        surface: of boxes, table heads and buttons on it.
+        text: of everything that is read.
+        muted: text of second rank; still at least 4.5 : 1 on both backgrounds.
+        rule: hairlines, ticks and grids.
+        accent: links, focus and the slider.
+        low: filling of a contour plot at its minimum.
+        high: the same at its greatest value.
+        contour: its lines.
+        lines: the colours of optimizers.
+    """
+
+    name: Literal["light", "dark"]
+    background: str
+    surface: str
+    text: str
+    muted: str
+    rule: str
+    accent: str
+    low: str
+    high: str
+    contour: str
+    lines: tuple[str, ...]
+
+
+# Found by simulated annealing from named hues: the least distance in OKLab between any two colours,
+# seen with normal vision, protanopia, deuteranopia and tritanopia, was made as large as it gets;
+# the first nine lie furthest apart.
+LIGHT = Theme(
+    name="light",
+    background="#ffffff",
+    surface="#f3f5f8",
+    text="#1b222c",
+    muted="#566070",
+    rule="#c9d0da",
+    accent="#0b62b0",
+    low="#ffffff",
+    high="#c6d1de",
+    contour="#a3b1c3",
+    lines=(
+        "#136098",  # blue
+        "#e17017",  # orange
+        "#048a83",  # teal
+        "#c363c2",  # orchid
+        "#172530",  # ink
+        "#0392fc",  # sky
+        "#8f6018",  # ochre
+        "#7e39d9",  # violet
+        "#9c0956",  # crimson
+        "#065361",  # petrol
+        "#7e460a",  # brown
+        "#76987f",  # sage
+    ),
+)
+DARK = Theme(
+    name="dark",
+    background="#161b22",
+    surface="#212833",
+    text="#e8ecf2",
+    muted="#a3aebd",
+    rule="#3d4756",
+    accent="#6cb6ff",
+    low="#161b22",
+    high="#3a475a",
+    contour="#586880",
+    lines=(
+        "#1a9ac8",
+        "#ff9504",
+        "#59c976",
+        "#e6a5c7",
+        "#ecffd7",
+        "#a5e9fa",
+        "#edd74d",
+        "#b7a1ff",
+        "#e74b68",
+        "#508d7d",
+        "#c9811d",
+        "#ba989f",
+    ),
+)
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+COLOURS = len(LIGHT.lines)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.5, 1.5), (6.0, 1.5, 1.5, 1.5))
+"""Lengths of dashes and gaps, in line widths; none for a solid line."""
+MARKER_SHIFT = 5
+"""From one dash pattern to the next, so that lines of one colour differ in marker too."""
+
+FIXED = (
+    ("sgd", "adam", "momentum", "rmsprop", "adamw", "nesterov"),
+    ("adagrad", "lion", "muon", "adadelta", "lamb", "prodigy"),
+    # From here on dashed, in the colour of a relative.
+    ("schedule_free_sgd", "amsgrad", "lars", "rmsprop_nesterov", "schedule_free_adamw", "nadam"),
+    ("adafactor", "radam", "adamax"),
+)
+SLOTS = {name: slot for slot, name in enumerate(name for row in FIXED for name in row)}
+"""The place of well-known optimizers among all combinations of colour and dash pattern."""
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one optimizer is drawn.
+
+    Attributes:
+        colour: index into `Theme.lines`.
+        marker: matplotlib's name of it.
+        dashes: lengths of dashes and gaps, in line widths; empty for a solid line.
+    """
+
+    colour: int
+    marker: str
+    dashes: tuple[float, ...]
+
+    def matplotlib(self, theme: Theme) -> dict[str, Any]:
+        """Return the keyword arguments of `Axes.plot`."""
+        return {
+            "color": theme.lines[self.colour],
+            "marker": self.marker,
+            "markeredgecolor": theme.background,
+            "linestyle": (0, self.dashes) if self.dashes else "solid",
+        }
+
+
+def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+    """Return a style for every optimizer; no two of up to 48 are alike.
+
+    A well-known name always has the same style. Any other has one that is computed from the name,
+    or the next one that no other of `names` has.
+    """
+    names = list(dict.fromkeys(names))
+    slots = {name: SLOTS[name] for name in names if name in SLOTS}
+    for name in names:
+        if name not in slots:
+            slots[name] = _free_slot(zlib.crc32(name.encode()), set(slots.values()))
+    return {name: _style(slots[name]) for name in names}
+
+
+def css_tokens() -> str:
+    """Return a style sheet that defines the colours of both themes as custom properties.
+
+    The theme is the reader's own (``prefers-color-scheme``); ``data-theme`` on the root overrides.
+    """
+    light, dark = (_properties(theme) for theme in (LIGHT, DARK))
+    return (
+        f":root{{color-scheme:light dark;{light}}}"
+        f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
+        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}"
+        ":root[data-theme=light]{color-scheme:light}"
+    )
+
+
+def blend(first: str, second: str, share: float) -> str:
+    """Return the colour `share` of the way from #rrggbb `first` to `second`."""
+    pairs = zip(_channels(first), _channels(second), strict=True)
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)
+
+
+WIDTHS = {"column": 3.4, "page": 7.0}
+"""Inches: one column of a journal, and its full width."""
+
+DOTS_PER_INCH = 300
+
+FIGURE_FORMATS = ("png", "pdf", "svg")
+
+
+@contextmanager
+def figure_style(theme: Theme = LIGHT) -> Iterator[None]:
+    """Draw matplotlib figures in the project's style: thin axes, 7 to 8 point type, for print."""
+    import matplotlib as mpl  # heavy  # noqa: PLC0415
+
+    with mpl.rc_context(_print_settings(theme)):
+        yield
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG, PDF or SVG, by its suffix: the same bytes each time.
+
+    Raises:
+        StudyError: the suffix is another one.
+    """
+    suffix = file.suffix.removeprefix(".").lower()
+    if suffix not in FIGURE_FORMATS:
+        problem = Problem(
+            "", f"'.{suffix}' is no format of figures. {suggest(suffix, FIGURE_FORMATS)}"
+        )
+        raise StudyError([problem], str(file))
+    undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with figure_style():
+        figure.savefig(file, metadata=undated[suffix], dpi=DOTS_PER_INCH)
+
+
+def literal(text: str) -> str:
+    """Return text as matplotlib shows it unchanged: without this, $...$ would be a formula."""
+    return text.replace("$", r"\$")
+
+
+def marker_outline(marker: str, size: float) -> str:
+    """Return a matplotlib marker as the ``d`` of an SVG path around (0, 0), `size` pixels wide."""
+    from matplotlib.markers import MarkerStyle  # heavy  # noqa: PLC0415
+
+    style = MarkerStyle(marker)
+    outline = style.get_path().transformed(style.get_transform())
+    corners = np.asarray(outline.to_polygons()[0])
+    points = (f"{size * x:.2f},{-size * y:.2f}" for x, y in corners)
+    return f"M{'L'.join(points)}Z"
+
+
+def _free_slot(start: int, taken: Set[int]) -> int:
+    """Return the first free slot from `start` on, if possible one in a colour that is free too."""
+    colours = [(start + offset) % COLOURS for offset in range(COLOURS)]
+    slots = [COLOURS * cycle + colour for cycle in range(len(DASHES)) for colour in colours]
+    taken_colours = {slot % COLOURS for slot in taken}
+    free = [slot for slot in slots if slot not in taken]
+    return next((slot for slot in free if slot % COLOURS not in taken_colours), (free or slots)[0])
+
+
+def _style(slot: int) -> LineStyle:
+    cycle, colour = divmod(slot, COLOURS)
+    marker = MARKERS[(colour + MARKER_SHIFT * cycle) % len(MARKERS)]
+    return LineStyle(colour, marker, DASHES[cycle])
+
+
+def _properties(theme: Theme) -> str:
+    names: Sequence[str] = ("background", "surface", "text", "muted", "rule", "accent")
+    colours = {name: getattr(theme, name) for name in (*names, "low", "high", "contour")}
+    colours |= {f"line-{index}": colour for index, colour in enumerate(theme.lines)}
+    return "".join(f"--{name}:{colour};" for name, colour in colours.items())
+
+
+def _channels(colour: str) -> list[int]:
+    return list(bytes.fromhex(colour.removeprefix("#")))
+
+
+def _print_settings(theme: Theme) -> Any:
+    """Return matplotlib's settings, in points and inches."""
+    return {
+        "figure.figsize": (WIDTHS["column"], 2.5),
+        "figure.constrained_layout.use": True,
+        "figure.facecolor": theme.background,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.titlelocation": "left",
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.title_fontsize": 7,
+        "legend.frameon": False,
+        "legend.handlelength": 2.6,
+        "legend.labelspacing": 0.3,
+        "axes.facecolor": theme.background,
+        "axes.edgecolor": theme.muted,
+        "axes.linewidth": 0.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": theme.rule,
+        "grid.linewidth": 0.4,
+        "lines.linewidth": 1.1,
+        "lines.markersize": 4,
+        "lines.markeredgewidth": 0.4,
+        "xtick.major.width": 0.5,
+        "ytick.major.width": 0.5,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "text.color": theme.text,
+        "axes.labelcolor": theme.text,
+        "axes.titlecolor": theme.text,
+        "xtick.color": theme.muted,
+        "ytick.color": theme.muted,
+        "xtick.labelcolor": theme.text,
+        "ytick.labelcolor": theme.text,
+        "legend.labelcolor": theme.text,
+        # Type 42 keeps text editable and is what journals ask for; SVG text becomes outlines, so
+        # that it looks the same without the font.
+        "pdf.fonttype": 42,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "optrial",
+    }
