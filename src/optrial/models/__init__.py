@@ -1,9 +1,11 @@
 """Model name -> `torch.nn.Module`; initialisation schemes; dropout that is keyed by the step."""
 
+from optrial.models.batch_norm import stackable_batch_norm
 from optrial.models.catalogue import (
     MODELS,
     ModelEntry,
     build_model,
+    check_input_shape,
     check_model,
     resolve_model,
 )
@@ -12,26 +14,48 @@ from optrial.models.dropout import (
     drop_threshold,
     keep_mask,
     key_dropout,
-    mask_key,
     set_mask_key,
 )
 from optrial.models.initialization import INITIALIZATIONS, Initialization
 from optrial.models.mlp import ACTIVATIONS, MLPArguments
+from optrial.models.objective import (
+    LOSSES,
+    METRICS,
+    Objective,
+    build_objective,
+    check_loss,
+    check_metric,
+    default_metrics,
+    is_loss,
+    metric_label,
+)
+from optrial.models.sizes import activation_count
 
 __all__ = [
     "ACTIVATIONS",
     "INITIALIZATIONS",
+    "LOSSES",
+    "METRICS",
     "MODELS",
     "Initialization",
     "KeyedDropout",
     "MLPArguments",
     "ModelEntry",
+    "Objective",
+    "activation_count",
     "build_model",
+    "build_objective",
+    "check_input_shape",
+    "check_loss",
+    "check_metric",
     "check_model",
+    "default_metrics",
     "drop_threshold",
+    "is_loss",
     "keep_mask",
     "key_dropout",
-    "mask_key",
+    "metric_label",
     "resolve_model",
     "set_mask_key",
+    "stackable_batch_norm",
 ]

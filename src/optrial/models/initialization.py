@@ -2,15 +2,23 @@
 
 All draws come from torch's global generator, as `torch.nn` itself does it, so that a plain script
 that seeds, builds and initialises in this order gets the same weights.
+
+n_in and n_out are what one weight matrix maps from and to: inputs and outputs of a linear layer;
+channels times the area of the kernel, in and out, of a convolution; features and hidden units of a
+recurrent layer's input weights, hidden units twice of its recurrent weights, where the matrix of
+each gate is drawn by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+
+from optrial.models.recurrent import Recurrent
 
 __all__ = ["INITIALIZATIONS", "Initialization", "initialize"]
 
@@ -20,16 +28,20 @@ Scheme = Literal[
     "xavier_uniform",
     "kaiming_normal",
     "kaiming_uniform",
+    "kaiming_normal_fan_out",
     "normal",
     "fan_in_normal",
 ]
 
 INITIALIZATIONS: dict[Scheme, str] = {
-    "torch_default": "what torch.nn draws: uniform within 1/sqrt(n_in), for weights and biases",
+    "torch_default": "what torch.nn draws: uniform within 1/sqrt(n_in), of recurrent layers within "
+    "1/sqrt(hidden), for weights and biases",
     "xavier_normal": "N(0, 2/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
     "xavier_uniform": "uniform within sqrt(6/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
     "kaiming_normal": "N(0, 2/n_in), zero bias (He et al. 2015, for ReLU)",
     "kaiming_uniform": "uniform within sqrt(6/n_in), zero bias (He et al. 2015, for ReLU)",
+    "kaiming_normal_fan_out": "N(0, 2/n_out) for convolutions (He et al. 2015, for ReLU), "
+    "N(0, 2/(n_in + n_out)) for other layers (Glorot and Bengio 2010), zero bias",
     "normal": "N(0, std^2), zero bias; std is required",
     "fan_in_normal": "N(0, 1/n_in), that is standard deviation 1/sqrt(n_in), zero bias",
 }
@@ -51,18 +63,34 @@ class Initialization(BaseModel):
 
 @torch.no_grad()
 def initialize(model: nn.Module, initialization: Initialization) -> None:
-    """Draw the weights of every linear layer anew, in the order the layers were registered."""
+    """Draw the weights of all layers anew, in the order in which they were registered.
+
+    The layers are linear, convolutional and recurrent ones; batch norm keeps its ones and zeros.
+    """
     if initialization.name == "torch_default":
         return
     for layer in model.modules():
-        if isinstance(layer, nn.Linear):
-            _draw(layer.weight, initialization)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        if weights := _weights(layer):
+            for weight in weights:
+                _draw(weight, initialization)
+            for parameter in layer.parameters(recurse=False):
+                if parameter.ndim == 1:
+                    nn.init.zeros_(parameter)
+
+
+def _weights(layer: nn.Module) -> Sequence[torch.Tensor]:
+    """The weight matrices and kernels of a layer's own, in the order of its parameters."""
+    match layer:
+        case nn.Linear() | nn.Conv2d():
+            return [layer.weight]
+        case Recurrent():
+            return [*layer.weight_hx.chunk(layer.gates), *layer.weight_hh.chunk(layer.gates)]
+        case _:
+            return []
 
 
 def _draw(weight: torch.Tensor, initialization: Initialization) -> None:
-    """Fill a weight of shape (n_out, n_in)."""
+    """Fill a weight of shape (n_out, n_in), or (channels out, channels in, height, width)."""
     match initialization.name:
         case "xavier_normal":
             nn.init.xavier_normal_(weight)
@@ -72,7 +100,11 @@ def _draw(weight: torch.Tensor, initialization: Initialization) -> None:
             nn.init.kaiming_normal_(weight, nonlinearity="relu")
         case "kaiming_uniform":
             nn.init.kaiming_uniform_(weight, nonlinearity="relu")
+        case "kaiming_normal_fan_out" if weight.ndim > 2:
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        case "kaiming_normal_fan_out":
+            nn.init.xavier_normal_(weight)
         case "normal":
             nn.init.normal_(weight, std=initialization.std or 0.0)
         case "fan_in_normal":
-            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)

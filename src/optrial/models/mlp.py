@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, StrictBool
 from torch import nn
 
+from optrial.models.arguments import Count, InitializationByName, Rate
 from optrial.models.initialization import Initialization
 
 __all__ = ["ACTIVATIONS", "MLPArguments", "mlp"]
@@ -23,12 +24,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
 }
 
-Rate = Annotated[float, Field(strict=True, ge=0, lt=1)]
-
-
-def _initialization(given: Any) -> Any:
-    return {"name": given} if isinstance(given, str) else given
-
 
 class MLPArguments(BaseModel):
     """Arguments of the multi-layer perceptron.
@@ -38,35 +33,39 @@ class MLPArguments(BaseModel):
         activation: after each hidden layer.
         dropout: probability with which a hidden unit's output is dropped.
         input_dropout: probability with which an input is dropped.
-        bias: whether the linear layers have a bias.
+        bias: whether the linear layers have a bias; before batch norm it has no effect.
+        batch_norm: whether batch norm follows each hidden linear layer, before the activation.
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: tuple[Annotated[int, Field(strict=True, ge=1)], ...] = (100,)
+    hidden: tuple[Count, ...] = (100,)
     activation: Literal[
         "relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "sigmoid", "identity"
     ] = "relu"
     dropout: Rate = 0.0
     input_dropout: Rate = 0.0
     bias: StrictBool = True
-    initialization: Annotated[Initialization, BeforeValidator(_initialization)] = Initialization()
+    batch_norm: StrictBool = False
+    initialization: InitializationByName = Initialization()
 
 
 def mlp(arguments: MLPArguments, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """Build an MLP that maps (batch, *input_shape) to (batch, classes) logits.
 
     The layers are registered from input to output: flatten, input dropout, then for each hidden
-    layer linear, activation, dropout, and a last linear layer. Dropout is there at rate 0 too, so
-    that its masks are numbered alike whatever the rates.
+    layer linear, batch norm where asked for, activation, dropout, and a last linear layer. Dropout
+    is there at rate 0 too, so that its masks are numbered alike whatever the rates.
     """
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
     layers.append(nn.Dropout(arguments.input_dropout))
     width = math.prod(input_shape)
     for units in arguments.hidden:
-        layers += [nn.Linear(width, units, arguments.bias), ACTIVATIONS[arguments.activation]()]
-        layers.append(nn.Dropout(arguments.dropout))
+        layers.append(nn.Linear(width, units, arguments.bias))
+        if arguments.batch_norm:
+            layers.append(nn.BatchNorm1d(units))
+        layers += [ACTIVATIONS[arguments.activation](), nn.Dropout(arguments.dropout)]
         width = units
     layers.append(nn.Linear(width, classes, arguments.bias))
     return nn.Sequential(*layers)

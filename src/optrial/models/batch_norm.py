@@ -1,0 +1,93 @@
+"""Batch norm that can be stacked.
+
+`torch.nn.BatchNorm2d` and its siblings write their running statistics in place, which a function
+that is mapped over many runs must not do. These assign new tensors instead: where
+`torch.func.functional_call` runs the model, it leaves them in the mapping that it was given.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "StackableBatchNorm1d",
+    "StackableBatchNorm2d",
+    "StackableBatchNorm3d",
+    "stackable_batch_norm",
+]
+
+
+class _StackableBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm: Ioffe and Szegedy 2015, as `torch.nn` has it, as a pure function of its buffers.
+
+    Statistics are computed in float32 at least, whatever the precision of the activations.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
+        """Normalise (batch, channels, ...) by the batch's statistics, or the running ones."""
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        precision = torch.promote_types(input.dtype, torch.float32)
+        mean, var = (_copy(own, precision) for own in (self.running_mean, self.running_var))
+        outputs = functional.batch_norm(
+            input.to(precision),
+            mean,
+            var,
+            None if self.weight is None else self.weight.to(precision),
+            None if self.bias is None else self.bias.to(precision),
+            training=self.training or mean is None,
+            momentum=1.0 if self.momentum is None else self.momentum,
+            eps=self.eps,
+        )
+        if self.training and mean is not None and var is not None:
+            self._replace_buffers(mean, var)
+        return outputs.to(input.dtype)
+
+    def _replace_buffers(self, mean: Tensor, var: Tensor) -> None:
+        """Take up the new running statistics; without momentum, these are the batch's own."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked = self.num_batches_tracked + 1
+        if self.momentum is None:
+            share = 1 / self.num_batches_tracked.to(mean.dtype)
+            mean = torch.lerp(self.running_mean.to(mean.dtype), mean, share)
+            var = torch.lerp(self.running_var.to(var.dtype), var, share)
+        self.running_mean = mean.to(self.running_mean.dtype)
+        self.running_var = var.to(self.running_var.dtype)
+
+
+def _copy(own: Tensor | None, precision: torch.dtype) -> Tensor | None:
+    """Copy a running statistic, for `functional.batch_norm` writes in place."""
+    return None if own is None else own.to(precision, copy=True)
+
+
+class StackableBatchNorm1d(_StackableBatchNorm, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` that can be stacked."""
+
+
+class StackableBatchNorm2d(_StackableBatchNorm, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that can be stacked."""
+
+
+class StackableBatchNorm3d(_StackableBatchNorm, nn.BatchNorm3d):
+    """`nn.BatchNorm3d` that can be stacked."""
+
+
+_STACKABLE: dict[type[nn.Module], type[_StackableBatchNorm]] = {
+    nn.BatchNorm1d: StackableBatchNorm1d,
+    nn.BatchNorm2d: StackableBatchNorm2d,
+    nn.BatchNorm3d: StackableBatchNorm3d,
+}
+
+
+def stackable_batch_norm(model: nn.Module) -> int:
+    """Turn every batch norm of `torch.nn` in `model` into one that can be stacked.
+
+    Parameters, buffers and their names stay. Returns how many there are.
+    """
+    layers = [module for module in model.modules() if type(module) in _STACKABLE]
+    for layer in layers:
+        layer.__class__ = _STACKABLE[type(layer)]
+    return len(layers)

@@ -1,0 +1,101 @@
+"""Every model of the catalogue can be trained as a stack: a run in it is the run alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from optrial.models import MODELS, build_model, key_dropout, set_mask_key, stackable_batch_norm
+from tests.models.stacks import (
+    gradients_alone,
+    gradients_of_all,
+    relative_error,
+    seeded,
+    stacked,
+)
+from tests.tolerance import GRADIENT_FLOAT64
+
+
+class Case(NamedTuple):
+    model: str
+    arguments: dict[str, Any]
+    input_shape: tuple[int, ...]
+
+
+IMAGE = (2, 8, 6)
+SMALL = {"widths": [3, 4, 5]}
+CASES = [
+    Case("logistic", {}, IMAGE),
+    Case("logistic", {"bias": False}, (5,)),
+    Case("mlp", {"hidden": []}, (5,)),
+    Case("mlp", {"hidden": [6, 5]}, IMAGE),
+    Case("mlp", {"hidden": [6, 5], "batch_norm": True, "activation": "tanh"}, (5,)),
+    Case("mlp", {"hidden": [70], "batch_norm": True, "dropout": 0.3, "bias": False}, IMAGE),
+    Case("mlp", {"hidden": [6], "dropout": 0.3, "input_dropout": 0.1}, (5,)),
+    Case("cnn", SMALL, IMAGE),
+    Case("cnn", SMALL | {"batch_norm": False}, IMAGE),
+    Case("cnn", SMALL | {"pool_after": [2], "dropout": 0.3, "bias": False}, (1, 5, 5)),
+    Case("cnn", SMALL | {"pool_after": []}, (3, 4, 4)),
+    *(
+        Case("rnn", {"hidden": 6, "cell": cell, "dropout": dropout}, shape)
+        for cell in ("rnn", "gru", "lstm")
+        for dropout, shape in ((0.0, (9,)), (0.3, (4, 3)), (0.0, IMAGE))
+    ),
+]
+
+
+def test_every_model_for_data_is_among_the_cases() -> None:
+    assert {case.model for case in CASES} == MODELS.keys() - {"function"}  # which has no data
+
+
+def build(case: Case, seed: int) -> nn.Module:
+    model = build_model(
+        case.model, case.arguments, input_shape=case.input_shape, classes=3, seed=seed
+    ).double()
+    set_mask_key(key_dropout(model), seed=0, step=1)
+    return model
+
+
+def check(case: Case, compiled: bool = False) -> None:
+    alone = [build(case, seed) for seed in range(4)]
+    models = copy.deepcopy(alone)
+    for model in models:
+        stackable_batch_norm(model)
+    params, buffers = stacked(models, (2, 2))
+    differentiate = gradients_of_all(models[0].to("meta"))
+    if compiled:
+        differentiate = torch.compile(differentiate, dynamic=False)
+    x, y = seeded(9, 2, 6, *case.input_shape), torch.arange(12).view(2, 6) % 3
+    gradients, (losses, after) = differentiate(params, buffers, x, y)
+    for run, model in enumerate(alone):
+        place = divmod(run, 2)
+        loss, expected = gradients_alone(model, x[place[0]], y[place[0]])
+        assert relative_error(losses[place], loss) <= GRADIENT_FLOAT64
+        assert gradients.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert relative_error(gradients[name][place], gradient) <= GRADIENT_FLOAT64, name
+        for name, buffer in model.named_buffers():
+            error = relative_error(after[name][place].double(), buffer.double())
+            assert error <= GRADIENT_FLOAT64, name
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_run_of_a_stack_is_the_run_alone(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_recurrent_stacks_can_be_compiled(cell: str) -> None:
+    check(Case("rnn", {"hidden": 6, "cell": cell}, (9,)), compiled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+def test_convolutional_stacks_can_be_compiled() -> None:
+    check(Case("cnn", SMALL, IMAGE), compiled=True)
