@@ -18,19 +18,27 @@ PACKAGE = Path(optrial.__file__).parent
 ALLOWED = {
     "__init__": {"errors", "results", "study"},  # only for type checkers; at run time, lazily
     "errors": set(),
+    "code": {"errors"},
+    "keyed": set(),
+    "functions": {"errors"},
     "config": {"errors"},
-    "data": {"errors"},
-    "models": {"errors"},
+    "data": {"code", "keyed", "errors"},
+    "models": {"code", "functions", "keyed", "errors"},
     "rules": {"errors"},
-    "plan": {"config", "data", "models", "rules", "errors"},
+    "plan": {"code", "config", "data", "models", "rules", "errors"},
     "records": {"errors"},
-    "engine": {"plan", "data", "models", "rules", "records", "errors"},
+    "engine": {"plan", "data", "models", "rules", "records", "code", "keyed", "errors"},
     "sweep": {"plan", "engine", "records", "errors", "data"},
     "analysis": {"records", "errors"},
     "report": {"analysis", "records", "errors"},
     "recipes": set(),
     "results": {"analysis", "records", "errors"},
-    "study": {"config", "data", "plan", "sweep", "records", "results", "recipes", "errors"},
+    "study": {"code", "config", "data", "plan", "sweep", "records", "results", "recipes", "errors"},
+    "saved": {"data", "engine", "models", "plan", "records", "study", "errors"},
+    "listings": {"config", "data", "models", "recipes", "rules"},
+    "testing": {"rules", "errors"},
+    "landscape": {"rules", "functions", "report", "errors"},
+    "explaining": {"rules", "functions", "landscape", "report", "errors"},
     "cli": None,  # whatever it needs
 }
 WITHOUT_TORCH = ["config", "data", "records", "rules", "analysis", "report", "results", "cli"]

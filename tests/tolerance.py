@@ -36,3 +36,38 @@ machine; tests share theirs with others."""
 
 FINAL_LOSS_FLOAT32 = 1e-3
 """Relative difference of a float32 loss after fifty steps in engines that round differently."""
+
+BFLOAT16_LOSS = 0.05
+"""Relative difference of a loss whose products were taken in bfloat16, which has 8 bits, after
+forty steps."""
+
+MINIMUM_FLOAT64 = 1e-12
+"""How far the value of a test function at a stated minimum may be from the least: the coordinates
+have sixteen digits, and values grow with the square of their error."""
+
+MINIMUM_FOUND = 1e-4
+"""How far from a stated minimum SciPy's BFGS may stop, which takes its gradients from differences
+of values."""
+
+STATISTIC_FLOAT64 = 1e-9
+"""Relative error of a statistic against another implementation of the same formula: rounding, and
+the accuracy of quantiles of distributions."""
+
+RESAMPLED_LIMIT = 0.06
+"""How far bootstrap limits from different resamples may be apart, as a share of the interval's
+width: with 5,000 resamples the standard deviation of one limit is 0.01, of a difference 0.014."""
+
+SIMULATION_SIGMAS = 3.0
+"""How many binomial standard errors a simulated rate may be from its nominal value; the seed of
+each simulation is fixed."""
+
+POWER_APPROXIMATION = 0.03
+"""How far the power of a sign-flip test, approximated by that of a t test, may be from the
+simulated one, from ten pairs on."""
+
+THREE_DECIMALS = 1e-3
+"""Absolute error of a value against one published with three decimals."""
+
+BATCH_NORM_BFLOAT16 = 0.02
+"""Relative error of activations that batch norm puts out in bfloat16, whose spacing is 1/128: two
+roundings and their amplification."""

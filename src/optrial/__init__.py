@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         StudyError,
     )
     from optrial.results import Results, load
-    from optrial.study import Study
+    from optrial.study import Study, compare
 
 __version__ = "0.1.0"
 
@@ -38,10 +38,16 @@ __all__ = [
     "Study",
     "StudyError",
     "__version__",
+    "compare",
     "load",
 ]
 
-_HOMES = {"Study": "optrial.study", "Results": "optrial.results", "load": "optrial.results"}
+_HOMES = {
+    "Results": "optrial.results",
+    "Study": "optrial.study",
+    "compare": "optrial.study",
+    "load": "optrial.results",
+}
 
 
 def __getattr__(name: str) -> Any:

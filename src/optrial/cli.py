@@ -62,6 +62,9 @@ class Listing(StrEnum):
     DATASETS = "datasets"
     MODELS = "models"
     RECIPES = "recipes"
+    SCHEDULES = "schedules"
+    LOSSES = "losses"
+    METRICS = "metrics"
 
 
 class Engine(StrEnum):
@@ -85,6 +88,7 @@ class Precision(StrEnum):
     """Floating-point types by name."""
 
     FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
     FLOAT64 = "float64"
 
 
@@ -207,24 +211,31 @@ def plan(
     made = loaded.plan(dataset)
     first = made.runs[0]
     with _stderr(quiet=False).status("trying a few steps"):
-        choice = Engines(dataset, first.precision, device).choose(made.runs)
-    cost = estimate(made.runs, dataset, choice.width)
+        choices = Engines(dataset, first.precision, device).choose(made.runs)
+    width = max(choice.width for choice in choices)
+    cost = estimate(made.runs, dataset, width)
+    engines = dict.fromkeys(_ENGINES[choice.engine] for choice in choices)
+    seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
+    imports = dict.fromkeys(name for run in made.runs for name in run.code)
+    imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
     _print_plan(made)
     _print_pairs(
         {
             "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
-            f"{dataset.classes} classes",
-            "imports": dataset.name if ":" in dataset.name else "no code of the study's own",
-            "training": f"{_ENGINES[choice.engine]}, up to {choice.width} runs at a time; "
+            f"{dataset.classes} {'outputs' if dataset.regression else 'classes'}",
+            "imports": ", ".join(imports) or "no code of the study's own",
+            "training": f"{' and '.join(engines)}, up to {width} runs at a time; "
             f"{first.precision}, rng {first.rng}",
             "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
             "parameters": f"{cost.parameters:,} in the largest model",
-            "time": f"about {_duration(choice.seconds + cost.evaluation_seconds)} on this machine",
+            "time": f"about {_duration(seconds)} on this machine",
             "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
             "plan": f"{made.hash}: {len(made.runs)} runs in {len(made.groups)} groups",
         }
     )
+    for note in dict.fromkeys(choice.note for choice in choices if choice.note):
+        _note(note)
 
 
 @app.command()
@@ -271,11 +282,54 @@ def curves(
         _print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
 
+@app.command()
+def evaluate(
+    store: StoreArgument,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    device: DeviceOption = Device.AUTO,
+    data_dir: DataDir = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Evaluate the saved weights of each run again, beside what was recorded.
+
+    Exit status 1 if a value differs from the recorded one.
+    """
+    from optrial.records import write_csv, write_json
+    from optrial.saved import evaluate_saved
+
+    with _load_results(store) as results:
+        found = list(
+            evaluate_saved(results.store, results.folder, split, data_dir=data_dir, device=device)
+        )
+    rows = [
+        {
+            "run_id": each.record.run_id,
+            "optimizer": each.record.optimizer,
+            "setting": each.record.setting,
+            "seed": each.record.seed,
+            "metric": each.metric,
+            "value": each.value,
+            "recorded": each.recorded,
+        }
+        for each in found
+    ]
+    if format_ is Format.JSON:
+        write_json(rows, sys.stdout)
+    elif format_ is Format.CSV:
+        write_csv(rows, sys.stdout)
+    else:
+        _print_table(list(rows[0]), [list(row.values()) for row in rows])
+    if different := sum(each.recorded not in (None, each.value) for each in found):
+        _note(f"{different} of {len(found)} values differ from those recorded")
+        sys.exit(FAILED)
+
+
 @app.command(name="list")
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
-    """List rules, datasets, models or recipes."""
-    columns, rows = _listing(what)
-    _print_table(columns, rows)
+    """List rules, datasets, models, recipes, schedules, losses or metrics."""
+    from optrial.listings import listing
+
+    _print_table(*listing(what))
 
 
 @app.command()
@@ -414,41 +468,6 @@ def _print_runs(records: Sequence[Record]) -> None:
         about = [record.run_id, record.optimizer, record.setting, record.seed, record.status]
         rows.append([*about, record.step, *cells, record.reason])
     _print_table(columns, rows)
-
-
-def _listing(what: Listing) -> tuple[list[str], list[list[object]]]:
-    match what:
-        case Listing.RULES:
-            from optrial.rules import RULES
-
-            columns = ["rule", "what it is", "hyperparameters (default)", "paper"]
-            return columns, [
-                [
-                    rule.name,
-                    rule.title,
-                    ", ".join(f"{h.name} ({h.default:g})" for h in rule.hyperparameters),
-                    rule.paper,
-                ]
-                for rule in RULES.values()
-            ]
-        case Listing.DATASETS:
-            from optrial.data import DATASETS
-
-            columns = ["dataset", "what it is", "download"]
-            return columns, [
-                [e.name, e.summary, f"{e.megabytes:g} MB" if e.megabytes else "none"]
-                for e in DATASETS.values()
-            ]
-        case Listing.MODELS:
-            from optrial.models import MODELS
-
-            return ["model", "what it is"], [[m.name, m.summary] for m in MODELS.values()]
-        case Listing.RECIPES:
-            from optrial.config import read_study
-            from optrial.recipes import RECIPES
-
-            notes = {name: read_study(file).get("notes", "") for name, file in RECIPES.items()}
-            return ["recipe", "what it does"], [[name, note] for name, note in notes.items()]
 
 
 def _duration(seconds: float) -> str:

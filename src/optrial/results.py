@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
 from optrial.analysis import SettingSummary, curves_frame, runs_frame, summarize
 from optrial.records import Record, Store
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ["Results", "load"]
 
 
 class Results:
-    """The stored results of a study, read afresh at each call, also while it is still training."""
+    """The stored results of a study, read afresh at each call, also while it is still training.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: the study's records.
+        folder: where its weights are, if any were saved.
+    """
+
+    def __init__(self, store: Store, folder: Path = Path()) -> None:
         self.store = store
+        self.folder = folder
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +79,17 @@ class Results:
             rows.append(row)
         return pd.DataFrame(rows)
 
+    def model(self, run_id: str) -> nn.Module:
+        """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
+
+        Raises:
+            StoreError: there is no such run, or no weights of it are saved.
+        """
+        # Results load without torch; who asks for a model has it.
+        saved = import_module("optrial.saved")
+        model: nn.Module = saved.saved_model(self.store, self.folder, run_id)
+        return model
+
 
 def load(location: str | Path) -> Results:
     """Open the results of a study: its folder or a ``postgresql://`` URL.
@@ -76,4 +97,4 @@ def load(location: str | Path) -> Results:
     Raises:
         StoreError: no study is stored there.
     """
-    return Results(Store.open(location))
+    return Results(Store.open(location), Path(location))

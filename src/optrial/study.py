@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from optrial.code import register
 from optrial.config import override, parse_study, read_study
 from optrial.data import Dataset, Progress, load_dataset
 from optrial.errors import Problem, StoreError, StudyError, suggest
-from optrial.plan import Plan, check_study, make_plan, validation_wanted
+from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES
-from optrial.records import Store
+from optrial.records import Store, WeightFiles
 from optrial.results import Results
 from optrial.sweep import Watcher, sweep
 
-__all__ = ["Study"]
+__all__ = ["Study", "compare"]
 
 
 class Study:
@@ -59,6 +60,11 @@ class Study:
         study._prepare(keys, source)
         return study
 
+    @classmethod
+    def from_stored(cls, study: Mapping[str, Any]) -> Study:
+        """Return the study that a store holds, after defaults."""
+        return cls._from_keys(study, "the stored study")
+
     def _prepare(self, keys: Mapping[str, Any], source: str) -> None:
         parsed, problems = parse_study(keys)
         if parsed is not None:
@@ -87,6 +93,7 @@ class Study:
             data_dir=data_dir,
             progress=progress,
             validation=validation_wanted(self.config),
+            targets=targets_wanted(self.config),
         )
 
     def plan(self, dataset: Dataset | None = None) -> Plan:
@@ -127,7 +134,15 @@ class Study:
         location = str(out or self.default_folder)
         if restart and "://" in location:
             raise StoreError("--restart needs a folder; on a server, use another database.")
+        weights = None
+        if self.config.save:
+            if "://" in location:
+                raise StoreError("save: needs a folder for the weights; use --out FOLDER.")
+            weights = WeightFiles(Path(location))
         dataset = self.load_data(data_dir, progress)
+        if watcher:
+            for note in dataset.notes:
+                watcher.noted(note)
         plan = self.plan(dataset)
         if restart:
             _set_aside(Path(location))
@@ -140,11 +155,92 @@ class Study:
                 device=device,
                 watcher=watcher,
                 checkpoint_seconds=checkpoint_seconds,
+                weights=weights,
             )
         except BaseException:
             store.close()
             raise
-        return Results(store)
+        return Results(store, Path(location))
+
+
+def compare(
+    *,
+    model: str | Mapping[str, Any] | Callable[..., Any] = "mlp",
+    data: Any = "digits",
+    optimizers: Iterable[str | type | Callable[..., Any] | Mapping[str, Any]],
+    epochs: int | None = None,
+    steps: int | None = None,
+    out: str | Path | None = None,
+    watcher: Watcher | None = None,
+    **keys: Any,
+) -> Results:
+    """Train a model with several optimizers and return the results, all from a notebook cell.
+
+        results = optrial.compare(
+            model=lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)),
+            data=(inputs, targets),
+            optimizers=["sgd", {"rule": "adam", "lr": [0.001, 0.01]}, torch.optim.RAdam],
+            epochs=5,
+        )
+
+    Args:
+        model: as in a study file; or a function or class that returns a module. It may take
+            `input_shape` and `classes`.
+        data: as in a study file; or arrays: ``{"train": (inputs, targets), "test": ...}``,
+            ``(inputs, targets)``, or a `torch.utils.data.Dataset`.
+        optimizers: names of rules, entries as in a study file, or `torch.optim.Optimizer` classes;
+            in an entry, ``torch`` and ``rule_factory`` may be the object itself.
+        epochs: length of training; 5 if no `steps` are given.
+        steps: length of training.
+        out: where the results are kept: ``studies/<name>`` by default.
+        watcher: is told of training.
+        keys: any further key of a study file: `seeds`, `batch_size`, ...
+
+    Raises:
+        StudyError, DataError: bad input, before any training.
+    """
+    if not isinstance(data, str) and not (isinstance(data, Mapping) and "name" in data):
+        data = register(_returning(data))
+    loss = keys.pop("loss", "cross_entropy")
+    metrics = keys.pop("metrics", None)
+    budget = {"steps": steps} if steps else {"epochs": epochs or 5}
+    problem = {
+        "dataset": data,
+        "model": {"factory": register(model)} if callable(model) else model,
+        "loss": register(loss) if callable(loss) else loss,
+        "metrics": metrics and [register(m) if callable(m) else m for m in metrics],
+    }
+    study = Study(
+        problem=problem,
+        budget=budget,
+        optimizers=[_optimizer_entry(given) for given in optimizers],
+        **keys,
+    )
+    return study.run(out, watcher=watcher)
+
+
+def _returning(arrays: Any) -> Callable[[], Any]:
+    """Return a function that gives what it was given, as a study names a dataset."""
+
+    def data() -> Any:
+        return arrays
+
+    return data
+
+
+def _optimizer_entry(given: Any) -> Any:
+    """Turn what `compare` takes as an optimizer into an entry of a study file."""
+    if isinstance(given, str):
+        return {"rule": given}
+    if isinstance(given, Mapping):
+        objects = {k: register(v) for k, v in given.items() if k in _CODE_KEYS and callable(v)}
+        return {**given, **objects}
+    return (
+        {"torch": register(given)} if isinstance(given, type) else {"rule_factory": register(given)}
+    )
+
+
+_CODE_KEYS = ("torch", "rule_factory")
 
 
 def _set_aside(folder: Path) -> None:

@@ -6,16 +6,16 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from optrial.data import Dataset
-from optrial.engine import Engines, Training, provenance
+from optrial.engine import Engines, Training, out_of_memory, provenance
 from optrial.errors import OptrialError
 from optrial.plan import Plan, RunSpec, arrange, pack, stack_id
-from optrial.records import PlannedRun, Record, Segment, Status, Store
+from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFiles
 
 __all__ = ["Watcher", "sweep"]
 
@@ -24,6 +24,9 @@ _FINAL = (Status.DONE, Status.DIVERGED)
 
 class Watcher(Protocol):
     """Is told how a sweep goes on, to show it."""
+
+    def preparing(self, text: str) -> None:
+        """Something goes on that may take seconds, before `started`."""
 
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Learn how much the whole plan is, and how much of it is left to train."""
@@ -34,9 +37,15 @@ class Watcher(Protocol):
     def ended(self, status: Status, steps_left: int) -> None:
         """A run ended, perhaps before its time, with `steps_left` of its steps untrained."""
 
+    def noted(self, text: str) -> None:
+        """Something that the user should know, in one line without a full stop."""
+
 
 class Unwatched:
     """Shows nothing."""
+
+    def preparing(self, text: str) -> None:
+        """Do nothing."""
 
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Do nothing."""
@@ -45,6 +54,9 @@ class Unwatched:
         """Do nothing."""
 
     def ended(self, status: Status, steps_left: int) -> None:
+        """Do nothing."""
+
+    def noted(self, text: str) -> None:
         """Do nothing."""
 
 
@@ -56,6 +68,7 @@ def sweep(
     device: str = "auto",
     checkpoint_seconds: float = 1.0,
     watcher: Watcher | None = None,
+    weights: WeightFiles | None = None,
 ) -> Counter[Status]:
     """Train every run of `plan` that `store` does not hold yet.
 
@@ -71,6 +84,7 @@ def sweep(
         checkpoint_seconds: least time between two commits of one run; a crash loses at most this
             much, and the time to the next evaluation.
         watcher: is told of progress.
+        weights: where trained weights go, if the plan's runs are to save any.
 
     Returns:
         How many runs of the plan have each status now.
@@ -82,7 +96,7 @@ def sweep(
     watcher = watcher or Unwatched()
     with store.lock(), _stop_on_signal() as stopped:
         engines = Engines(dataset, plan.runs[0].precision, device)
-        planned = _planned(plan, store, engines)
+        planned = _planned(plan, store, engines, watcher)
         store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         recorded = {record.run_id: record for record in store.runs()}
         left = [record for record in recorded.values() if record.status not in _FINAL]
@@ -95,7 +109,7 @@ def sweep(
         stacks: dict[str, list[Record]] = {}
         for record in store.runs(everything=True):
             stacks.setdefault(record.stack, []).append(record)
-        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, recorded)
+        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, weights, recorded)
         for stack in dict.fromkeys(record.stack for record in left):
             if not stopped.is_set():
                 worker.train(stack, stacks[stack])
@@ -111,38 +125,71 @@ class _Worker:
     watcher: Watcher
     stopped: threading.Event
     checkpoint_seconds: float
+    weights: WeightFiles | None  # where those that are to be saved go
     planned: Container[str]  # a stack may hold runs of an earlier plan too; they are not shown
 
     def train(self, stack: str, records: Sequence[Record]) -> None:
-        """Train the runs of a stack to their end, or until told to stop."""
-        latest = {record.run_id: _as_segment(record) for record in records}
-        checkpoint, committed_at = self.store.checkpoint(stack), time.monotonic()
+        """Train the runs of a stack to their end, or until told to stop.
+
+        Where memory runs out before anything was committed, the stack is halved, in the store too.
+        """
+        checkpoint = self.store.checkpoint(stack)
         try:
-            specs = arrange(RunSpec.from_dict(record.spec) for record in records)
-            engine, _ = stack.split("-")
-            training = Training(specs, self.engines.build(engine, specs))
-            if checkpoint is not None:
-                training.resume(checkpoint)
-            for _ in training.run(self._count(training)):
-                ended = training.ended or self.stopped.is_set()
-                if ended or time.monotonic() - committed_at >= self.checkpoint_seconds:
-                    checkpoint = None if training.ended else training.checkpoint()
-                    segments = list(map(_with_provenance, training.segments()))
-                    self.store.commit(segments, stack, checkpoint)
-                    self._tell(segments, specs[0].steps)
-                    latest |= {segment.run_id: segment for segment in segments}
-                    committed_at = time.monotonic()
+            self._train(stack, records, checkpoint)
         except OptrialError:
             raise
         except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
-            reason = f"{type(error).__name__}: {error}"
-            failed = [
-                replace(_with_provenance(segment), curves={}, status=Status.ERROR, reason=reason)
-                for segment in latest.values()
-                if segment.status not in _FINAL
-            ]
-            self.store.commit(failed, stack, checkpoint)
-            self._tell(failed, records[0].steps)
+            untouched = checkpoint is None and self.store.checkpoint(stack) is None
+            if out_of_memory(error) and len(records) > 1 and untouched:
+                self._halve(stack, records)
+            else:
+                self._fail(stack, records, f"{type(error).__name__}: {error}")
+
+    def _train(
+        self, stack: str, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
+    ) -> None:
+        committed_at = time.monotonic()
+        specs = arrange(RunSpec.from_dict(record.spec) for record in records)
+        engine, _ = stack.split("-")
+        training = Training(specs, self.engines.build(engine, specs))
+        if checkpoint is not None:
+            training.resume(checkpoint)
+        for _ in training.run(self._count(training)):
+            ended = training.ended or self.stopped.is_set()
+            if ended or time.monotonic() - committed_at >= self.checkpoint_seconds:
+                for run, spec in enumerate(specs):
+                    if self.weights and (weights := training.weights(run)):
+                        self.weights.write(spec.run_id, weights)
+                checkpoint = None if training.ended else training.checkpoint()
+                segments = list(map(_with_provenance, training.segments()))
+                self.store.commit(segments, stack, checkpoint)
+                self._tell(segments, specs[0].steps)
+                committed_at = time.monotonic()
+
+    def _halve(self, stack: str, records: Sequence[Record]) -> None:
+        """Train a stack that did not fit into memory as two, and so on."""
+        engine, _ = stack.split("-")
+        by_id = {record.run_id: record for record in records}
+        specs = [RunSpec.from_dict(record.spec) for record in records]
+        halves = pack(specs, (len(specs) + 1) // 2)
+        self.watcher.noted(f"memory ran out with {len(specs)} runs at a time; going on with fewer")
+        for half in halves:
+            name = f"{engine}-{stack_id(half)}"
+            self.store.restack([spec.run_id for spec in half], name)
+            if not self.stopped.is_set():
+                self.train(name, [replace(by_id[spec.run_id], stack=name) for spec in half])
+
+    def _fail(self, stack: str, records: Sequence[Record], reason: str) -> None:
+        """Record that the runs of a stack cannot be trained further; they keep what they have."""
+        ids = {record.run_id for record in records}
+        latest = [r for r in self.store.runs(everything=True) if r.run_id in ids]
+        failed = [
+            replace(_with_provenance(_as_segment(r)), status=Status.ERROR, reason=reason)
+            for r in latest
+            if r.status not in _FINAL
+        ]
+        self.store.commit(failed, stack, self.store.checkpoint(stack))
+        self._tell(failed, records[0].steps)
 
     def _count(self, training: Training) -> Callable[[int], bool]:
         """Return what tells the watcher of steps taken, and says whether to go on."""
@@ -179,7 +226,7 @@ def _with_provenance(segment: Segment) -> Segment:
     return replace(segment, facts={**provenance(), **segment.facts})
 
 
-def _planned(plan: Plan, store: Store, engines: Engines) -> list[PlannedRun]:
+def _planned(plan: Plan, store: Store, engines: Engines, watcher: Watcher) -> list[PlannedRun]:
     """Return the plan's runs with their stacks: the stored one, or for a new run a new one.
 
     A stack's name begins with its engine, which is thereby fixed with it.
@@ -187,8 +234,11 @@ def _planned(plan: Plan, store: Store, engines: Engines) -> list[PlannedRun]:
     stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
     new = [run for run in plan.runs if run.run_id not in stack_of]
     if new:
-        choice = engines.choose(new)
-        for stack in pack(new, choice.width):
+        watcher.preparing("trying a few steps to choose how to train")
+    for choice in engines.choose(new) if new else ():
+        if choice.note:
+            watcher.noted(choice.note)
+        for stack in choice.stacks:
             name = f"{choice.engine}-{stack_id(stack)}"
             stack_of |= dict.fromkeys((run.run_id for run in stack), name)
     return [

@@ -77,7 +77,7 @@ def test_all_problems_are_reported_at_once() -> None:
         seeds=[1, 1],
         evaluate={"on": ["tets"]},
         optimizers=[{"rule": "sgd", "lr": []}, {"rule": 3}],
-        tune={},
+        waive={},
     )
     assert set(found) == {
         "problem.modle",
@@ -89,7 +89,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "evaluate.on[0]",
         "optimizers[0].lr",
         "optimizers[1].rule",
-        "tune",
+        "waive",
     }
     assert "Did you mean 'model'?" in found["problem.modle"]
     assert "Did you mean 'budget'?" in found["budgt"]
@@ -133,11 +133,6 @@ def test_refuses(key: str, value: object, message: str) -> None:
     path = next(iter(found))
     assert path.startswith(key)
     assert message in found[path]
-
-
-def test_reserved_words_of_an_optimizer_are_refused() -> None:
-    found = problems_of(optimizers=[{"rule": "sgd", "schedule": "cosine"}])
-    assert "not supported" in found["optimizers[0].schedule"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from torch import nn
 
 from optrial.engine import Training
 from optrial.engine.numpy_backprop import Network, cross_entropy
-from optrial.models import ACTIVATIONS, build_model, key_dropout, mask_key, set_mask_key
+from optrial.keyed import mask_key
+from optrial.models import ACTIVATIONS, build_model, key_dropout, set_mask_key
 from optrial.records import Status
 from optrial.rules import RULES
 from tests.small import learner_for, small_plan, train

@@ -31,14 +31,21 @@ MIXED_DROPOUT = {
 
 
 def mixed_plan(**changes: Any) -> tuple[Plan, Dataset]:
-    """Every rule, with two rates, weight decay and two dropout rates; 56 runs a seed."""
+    """Every rule with weight decay, two rates, two dropout rates, clipping and a schedule."""
     options = {
         "problem": {"dataset": {"name": "moons", "n_samples": 200}, "model": MIXED_DROPOUT},
         "batch_size": 50,  # a short batch ends each epoch of 160
         "budget": {"steps": 50},
         "precision": "float64",
         "optimizers": [
-            {"rule": rule, "lr": [0.001, 0.003], "weight_decay": 0.01} for rule in RULES
+            {
+                "rule": rule,
+                "lr": [0.001, 0.003],
+                "weight_decay": 0.01,
+                "clip": {"norm": 0.5, "value": 0.2},
+                "schedule": {"kind": "cosine", "warmup": {"steps": 10}},
+            }
+            for rule in RULES
         ],
     }
     return small_plan(**(options | changes))
@@ -64,7 +71,7 @@ def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
     plan, dataset = mixed_plan(seeds=2)
     (stack,) = pack(plan.runs, len(plan.runs))
     stacked = by_id(stack, train_stack(stack, dataset, "stacked"))
-    assert len(stacked) == 112
+    assert len(stacked) == 8 * len(RULES)
     for run in stack:
         alone = train(run, dataset, "reference")
         assert largest_difference(stacked[run.run_id], alone) <= TRAJECTORY_FLOAT64, run
@@ -254,7 +261,7 @@ def test_choice_of_engine(options: dict[str, Any], engine: str) -> None:
     plan, dataset = small_plan(
         seeds=3, optimizers=[{"rule": "sgd", "lr": [0.1, 0.2, 0.3]}], **options
     )
-    choice = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert choice.engine == engine
     assert (choice.width > 1) is (engine in ("stacked", "compiled"))
 

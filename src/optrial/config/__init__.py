@@ -1,6 +1,6 @@
 """What a user may say: YAML in, validated immutable values out."""
 
-from optrial.config.axis import Axis, parse_axis
+from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.read import override, parse_study, read_study
 from optrial.config.study import (
     Component,
@@ -9,6 +9,7 @@ from optrial.config.study import (
     ProblemEntry,
     Span,
     StudyFile,
+    Tuning,
 )
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "ProblemEntry",
     "Span",
     "StudyFile",
+    "Tuning",
     "override",
     "parse_axis",
     "parse_study",
     "read_study",
+    "rounded",
 ]

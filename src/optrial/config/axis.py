@@ -4,18 +4,19 @@ lr: 0.1                              one value
 lr: [0.01, 0.1]                      a list
 lr: {log: [1.0e-4, 1.0], points: 5}  points equal in ratio, both ends included
 lr: {lin: [0.0, 0.9], points: 4}     points equal in distance, both ends included
+lr: {log: [1.0e-4, 1.0]}             any value between the ends, for a sampler to choose
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
-__all__ = ["Axis", "AxisField", "parse_axis", "plain_values"]
+__all__ = ["Axis", "AxisField", "parse_axis", "plain_values", "rounded"]
 
 _SIGNIFICANT_DIGITS = 12
 """Spaced values are rounded to this, so that they print short and agree between platforms."""
@@ -23,47 +24,72 @@ _SIGNIFICANT_DIGITS = 12
 
 @dataclass(frozen=True)
 class Axis:
-    """The values that one field of a study takes, in the order written; never empty."""
+    """The values that one field of a study takes.
+
+    Attributes:
+        values: in the order written, never empty; of a range without points, its two ends.
+        spacing: how a range is spaced, None for a list.
+        open: whether it is a range without points, of which only a sampler can choose values.
+    """
 
     values: tuple[Any, ...]
+    spacing: Literal["log", "lin"] | None = None
+    open: bool = False
 
 
 def parse_axis(given: Any) -> Axis:
     """Read one value, a list of values, or a `log` or `lin` range.
 
+    A list within the list is one value that is a list itself, such as ``betas: [[0.9, 0.99]]``.
+
     Raises:
         ValueError: an empty or repeating list, a value that is no number, text or switch, or a
-            range that is not ``{log|lin: [first, last], points: n}``.
+            range that is not ``{log|lin: [first, last]}``, with ``points: n`` or without.
     """
     if isinstance(given, Axis):
         return given
     if isinstance(given, dict):
-        return Axis(_spaced(given))
-    values = tuple(given) if isinstance(given, list | tuple) else (given,)
+        return _range(given)
+    values = tuple(map(_frozen, given)) if isinstance(given, list | tuple) else (given,)
     if not values:
         raise ValueError("an axis needs at least one value")
     for value in values:
-        if not isinstance(value, bool | int | float | str):
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(part, bool | int | float | str) for part in parts):
             raise ValueError("must be a number, a text, or a list of them")
     if len({(type(value), value) for value in values}) < len(values):
         raise ValueError("an axis must not repeat a value")
     return Axis(values)
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def plain_values(axis: Axis) -> Any:
-    """Return one value by itself and several as a list, as a study file would have them."""
-    return list(axis.values) if len(axis.values) > 1 else axis.values[0]
+    """Return what a study file would say: one value, a list, or a range."""
+    if axis.spacing:
+        ends = {axis.spacing: [axis.values[0], axis.values[-1]]}
+        return ends if axis.open else ends | {"points": len(axis.values)}
+    single = len(axis.values) == 1 and not isinstance(axis.values[0], tuple)
+    return axis.values[0] if single else list(axis.values)
 
 
 AxisField = Annotated[Axis, PlainValidator(parse_axis), PlainSerializer(plain_values)]
 
 
-def _spaced(given: dict[Any, Any]) -> tuple[float, ...]:
-    """Return the points of ``{log: [a, b], points: n}`` or ``{lin: [a, b], points: n}``."""
-    kinds = {"log", "lin"} & set(given)
-    if set(given) - {"log", "lin", "points"} or len(kinds) != 1 or "points" not in given:
+def rounded(value: float) -> float:
+    """Return `value` to twelve significant digits."""
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+
+
+def _range(given: dict[Any, Any]) -> Axis:
+    """Read ``{log: [a, b], points: n}`` or ``{lin: [a, b], points: n}``, perhaps without points."""
+    spacings: tuple[Literal["log", "lin"], ...] = ("log", "lin")
+    found = [spacing for spacing in spacings if spacing in given]
+    if set(given) - {"log", "lin", "points"} or len(found) != 1:
         raise ValueError("a range is written {log: [first, last], points: n} or {lin: ...}")
-    kind, points = kinds.pop(), given["points"]
+    kind, points = found[0], given.get("points", 2)
     if not isinstance(points, int) or isinstance(points, bool) or points < 2:
         raise ValueError("points must be a whole number, 2 or more")
     ends = given[kind]
@@ -75,8 +101,7 @@ def _spaced(given: dict[Any, Any]) -> tuple[float, ...]:
         raise ValueError("log must run between two positive numbers")
     first, last = map(float, ends)
     space = np.geomspace if kind == "log" else np.linspace
-    spaced = space(first, last, points)
-    return tuple(float(f"{value:.{_SIGNIFICANT_DIGITS}g}") for value in spaced)
+    return Axis(tuple(map(rounded, space(first, last, points))), kind, "points" not in given)
 
 
 def _finite(value: Any) -> bool:

@@ -17,8 +17,7 @@ from optrial.errors import Problem, StudyError, problem_of, suggest
 
 __all__ = ["override", "parse_study", "read_study"]
 
-_RESERVED = {"claims", "probes", "trackers", "tune", "waive", "zero_grad"}
-_RESERVED_OF_OPTIMIZER = {"clip", "rule_factory", "schedule", "torch"}
+_RESERVED = {"claims", "probes", "trackers", "waive"}
 """Words of the study format that this version cannot honour yet: refused, never ignored."""
 
 _OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
@@ -110,10 +109,17 @@ def _key(node: Any, part: str) -> Any:
         raise LookupError(f"'{part}' leads nowhere: {node!r} is a single value.")
     if part.isdigit() and int(part) < len(node):
         return int(part)
-    names = [entry.get("name", entry.get("rule")) for entry in node if isinstance(entry, dict)]
+    names = [_label(entry) for entry in node if isinstance(entry, dict)]
     if part in names:
         return names.index(part)
     raise LookupError(f"'{part}' is not in the list. {suggest(part, map(str, names))}")
+
+
+def _label(entry: Mapping[str, Any]) -> Any:
+    """What an entry of `optimizers` is called."""
+    keys = ("name", "rule", "torch", "rule_factory")
+    named = next((entry[key] for key in keys if key in entry), "")
+    return str(named).rpartition(":")[2]
 
 
 def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
@@ -151,18 +157,11 @@ def _is_inside(location: tuple[str | int, ...], outer: tuple[str | int, ...]) ->
 
 def _take_reserved(raw: dict[str, Any]) -> list[Problem]:
     """Remove the words that this version knows but does not support, and say so."""
-    found = [("", raw, _RESERVED)]
-    entries = raw.get("optimizers")
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        if isinstance(entry, dict):
-            found.append((f"optimizers[{index}].", entry, _RESERVED_OF_OPTIMIZER))
-    problems = []
-    for path, mapping, words in found:
-        for word in sorted(words & mapping.keys()):
-            del mapping[word]
-            message = "is not supported by this version of optrial; remove the key."
-            problems.append(Problem(path + word, message))
-    return problems
+    found = sorted(_RESERVED & raw.keys())
+    for word in found:
+        del raw[word]
+    message = "is not supported by this version of optrial; remove the key."
+    return [Problem(word, message) for word in found]
 
 
 def _keys_beside(location: tuple[str | int, ...]) -> list[str]:

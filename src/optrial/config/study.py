@@ -5,6 +5,7 @@ What a name stands for (a rule, a dataset, a model) is resolved by `optrial.plan
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,7 +23,15 @@ from pydantic import (
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
 
-__all__ = ["Component", "Evaluation", "OptimizerEntry", "ProblemEntry", "Span", "StudyFile"]
+__all__ = [
+    "Component",
+    "Evaluation",
+    "OptimizerEntry",
+    "ProblemEntry",
+    "Span",
+    "StudyFile",
+    "Tuning",
+]
 
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 
@@ -38,28 +47,64 @@ class Component(_Frozen):
     arguments: dict[str, Any] = {}
 
 
+def _as_component(key: str, given: Any) -> Any:
+    """Read ``name`` or ``{key: name, argument: value, ...}``."""
+    if isinstance(given, str):
+        return Component(name=given)
+    if isinstance(given, dict) and set(given) == {"name", "arguments"}:  # as a store holds it
+        return Component(**given)
+    if isinstance(given, dict) and isinstance(given.get(key), str):
+        arguments = {name: value for name, value in given.items() if name != key}
+        return Component(name=given[key], arguments=arguments)
+    if isinstance(given, Component):
+        return given
+    raise ValueError(f"must be a name or a mapping with the key '{key}'")
+
+
 def _component(key: str) -> BeforeValidator:
-    """Accept ``name`` or ``{key: name, argument: value, ...}``."""
+    return BeforeValidator(partial(_as_component, key))
 
-    def read(given: Any) -> Any:
-        if isinstance(given, str):
-            return Component(name=given)
-        if isinstance(given, dict) and isinstance(given.get(key), str):
-            arguments = {name: value for name, value in given.items() if name != key}
-            return Component(name=given[key], arguments=arguments)
-        if isinstance(given, Component):
-            return given
-        raise ValueError(f"must be a name or a mapping with the key '{key}'")
 
-    return BeforeValidator(read)
+def _model(given: Any) -> Any:
+    """Accept a name, ``{kind: name, ...}`` or ``{factory: module:function, args: {...}}``."""
+    if isinstance(given, dict) and "factory" in given:
+        if extra := set(given) - {"factory", "args"}:
+            raise ValueError(f"{sorted(extra)[0]!r} does not go with factory; use args: {{...}}")
+        arguments = given.get("args") or {}
+        if not isinstance(given["factory"], str) or not isinstance(arguments, dict):
+            raise ValueError("is written {factory: module:function, args: {name: value}}")
+        return Component(name=given["factory"], arguments=arguments)
+    return _as_component("kind", given)
 
 
 class ProblemEntry(_Frozen):
-    """What is to be learnt: dataset, model and loss."""
+    """What is to be learnt: dataset, model, loss, and the metrics that judge it.
+
+    A `model` whose name has a colon is the user's own function. `metrics` is None for the default:
+    accuracy for cross entropy, none besides the loss for others.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_function(cls, given: Any) -> Any:
+        """Accept ``{function: rosenbrock, start: [-1, 1], noise: 0.1, ...}``, without data."""
+        if not isinstance(given, dict) or "function" not in given:
+            return given
+        if beside := {"dataset", "model", "loss"} & set(given):
+            raise ValueError(f"function stands for {sorted(beside)[0]} too; give one of them")
+        of_data = {name: given[name] for name in ("noise", "n_samples") if name in given}
+        of_model = {name: v for name, v in given.items() if name not in {*of_data, "metrics"}}
+        return {
+            "dataset": {"name": "displacements", **of_data},
+            "model": {"kind": "function", **of_model},
+            "loss": "mean_output",
+            "metrics": given.get("metrics"),
+        }
 
     dataset: Annotated[Component, _component("name")]
-    model: Annotated[Component, _component("kind")] = Component(name="mlp")
-    loss: Literal["cross_entropy"] = "cross_entropy"
+    model: Annotated[Component, BeforeValidator(_model)] = Component(name="mlp")
+    loss: Annotated[Component, _component("name")] = Component(name="cross_entropy")
+    metrics: tuple[StrictStr, ...] | None = None
 
 
 class Span(_Frozen):
@@ -96,21 +141,74 @@ class Evaluation(_Frozen):
     )
 
 
+def _schedules(given: Any) -> tuple[Any, ...]:
+    """Read one schedule or a list of them: names or mappings, unchecked."""
+    schedules = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not schedules or not all(isinstance(each, str | dict) for each in schedules):
+        raise ValueError("must be a name or {kind: name, ...}, or a list of these")
+    return schedules
+
+
+def _one_or_all(given: tuple[Any, ...]) -> Any:
+    return list(given) if len(given) > 1 else given[0]
+
+
+Schedules = Annotated[tuple[Any, ...], PlainValidator(_schedules), PlainSerializer(_one_or_all)]
+
+
+class Clip(_Frozen):
+    """Gradient clipping, per run: by the global norm, or each coordinate by its value."""
+
+    norm: AxisField | None = None
+    value: AxisField | None = None
+
+
+def _clip(given: Any) -> Any:
+    return given if isinstance(given, dict | Clip) else {"norm": given}
+
+
 class OptimizerEntry(BaseModel):
-    """A rule with its hyperparameters and weight decay; every further key is a hyperparameter."""
+    """A rule, or an optimizer class of the user's, with all that belongs to it.
+
+    Exactly one of `rule` (a name of the catalogue), `torch` (``module:Class`` of a
+    `torch.optim.Optimizer`) and `rule_factory` (``module:function`` that returns a rule) is given.
+    Every further key is a hyperparameter.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
     __pydantic_extra__: dict[str, AxisField] = Field(init=False)
 
-    rule: StrictStr
+    rule: StrictStr | None = None
+    torch: StrictStr | None = None
+    rule_factory: StrictStr | None = None
     name: StrictStr | None = Field(default=None, min_length=1)
     weight_decay: AxisField | None = None
     decay: Literal["l2", "decoupled"] | None = None
+    schedule: Schedules | None = None
+    clip: Annotated[Clip, BeforeValidator(_clip)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> OptimizerEntry:
+        if sum(given is not None for given in (self.rule, self.torch, self.rule_factory)) != 1:
+            raise ValueError("give one of rule, torch and rule_factory")
+        return self
+
+    @property
+    def kind(self) -> Literal["rule", "torch", "rule_factory"]:
+        """Which of the three keys names it."""
+        if self.rule is not None:
+            return "rule"
+        return "torch" if self.torch is not None else "rule_factory"
+
+    @property
+    def code(self) -> str:
+        """What that key says: the rule's name, or ``module:name``."""
+        return self.rule or self.torch or self.rule_factory or ""
 
     @property
     def label(self) -> str:
-        """The name in every table: `name`, or the rule's."""
-        return self.name or self.rule
+        """The name in every table: `name`, or that of the rule, class or function."""
+        return self.name or self.code.rpartition(":")[2]
 
     @property
     def hyperparameters(self) -> dict[str, Axis]:
@@ -138,12 +236,57 @@ def _batch_sizes(given: Any) -> Axis:
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
+class Tuning(_Frozen):
+    """How each optimizer's setting is chosen before it is run with the study's seeds.
+
+    Attributes:
+        select: the metric that chooses, on the validation split, at the end of training; None for
+            accuracy where the study has it, else the loss.
+        seeds: how many runs a trial has, with seeds that the report does not use.
+        sampler: "grid" tries every setting; "random", "sobol" and "tpe" draw `trials` of them.
+        trials: settings that each optimizer tries; of a grid, what all grids have to have.
+        extend: whether a grid grows where its best value lies at its edge; None for every grid.
+        seed: of the sampler.
+    """
+
+    select: StrictStr | None = None
+    seeds: PositiveInt = 3
+    sampler: Literal["grid", "random", "sobol", "tpe"] = "grid"
+    trials: PositiveInt | None = None
+    extend: StrictBool | None = None
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _only_grids_grow(self) -> Tuning:
+        if self.extend and self.sampler != "grid":
+            raise ValueError("extend: true goes with sampler: grid; for others, widen the ranges")
+        return self
+
+    @property
+    def extends(self) -> bool:
+        """Whether grids grow."""
+        return self.sampler == "grid" and self.extend is not False
+
+
 class StudyFile(_Frozen):
     """A study as its file says it, after defaults.
 
     Every field but `problem`, `budget` and `optimizers` has a default. `batch_size`, the model's
-    arguments, every hyperparameter and `weight_decay` may be grid axes (`optrial.config.axis`).
+    arguments, every hyperparameter, `weight_decay`, `schedule` and `clip` may be grid axes
+    (`optrial.config.axis`). `zero_grad: false` lets gradients pile up from step to step. A run
+    whose loss passes `loss_limit` counts as diverged. With `tune`, all that varies is chosen for
+    each optimizer in trials, and `seeds` are those of the chosen settings. `save` keeps the weights
+    of each run after its last step, or those with the best validation result.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_batches_of_functions(cls, given: Any) -> Any:
+        """A function that is descended has no samples to batch unless a study says so."""
+        problem = given.get("problem") if isinstance(given, dict) else None
+        if isinstance(problem, dict) and "function" in problem:
+            return {"batch_size": "full", **given}
+        return given
 
     name: StrictStr = Field(default="study", min_length=1)
     problem: ProblemEntry
@@ -156,11 +299,15 @@ class StudyFile(_Frozen):
         tuple[Seed, ...], BeforeValidator(_seeds), AfterValidator(_distinct), Field(min_length=1)
     ] = (0, 1, 2)
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
+    tune: Tuning | None = None
     engine: Literal["auto", "stacked", "reference", "numpy"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
     rng: Literal["streams", "script"] = "streams"
     sampling: Literal["epoch", "with_replacement"] = "epoch"
     shuffle: StrictBool = True
     drop_last: StrictBool = False
+    zero_grad: StrictBool = True
+    loss_limit: Annotated[float, Field(gt=0)] | None = None
+    save: Literal["final", "best"] | None = None
     notes: StrictStr = ""

@@ -1,12 +1,13 @@
 """Trains runs: the stacked, reference and NumPy engines, and the course of a training."""
 
-from optrial.engine.build import Choice, Engines
+from optrial.engine.build import Choice, Engines, out_of_memory
 from optrial.engine.numpy_backprop import NumpyEngine
 from optrial.engine.provenance import provenance
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Solo
 from optrial.engine.stacked import StackedEngine
+from optrial.engine.threads import limited_threads
 from optrial.engine.training import Learner, Training
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Solo",
     "StackedEngine",
     "Training",
+    "limited_threads",
+    "out_of_memory",
     "provenance",
     "tensor_splits",
 ]

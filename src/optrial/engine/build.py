@@ -4,46 +4,57 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from optrial.code import is_code
 from optrial.data import Dataset
+from optrial.engine.compiling import can_compile
 from optrial.engine.numpy_backprop import NumpyEngine
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.solo import Solo
+from optrial.engine.speeds import Speeds
 from optrial.engine.stacked import StackedEngine
 from optrial.engine.training import Learner
 from optrial.errors import EngineError
 from optrial.plan import RunSpec, estimate, pack
 
-__all__ = ["Choice", "Engines"]
+__all__ = ["Choice", "Engines", "out_of_memory"]
 
 _WORTH_MEASURING = 5.0
 """Seconds of plain training below which measuring what is fastest would not pay."""
 _WIDTHS = (4, 16, 64, 256)
 _TIMED_SECONDS = 0.15
 _SHARE_OF_MEMORY = 0.25
-_COMPILE_SECONDS = 20.0  # for each stack, on two 2.5 GHz cores
-_COMPILED_SHARE = 0.4  # of the time of an eager step, measured on MLPs
+_COMPILE_SECONDS = 15.0  # for each stack, on two 2.5 GHz cores; before it is measured
+_COMPILED_SHARE = 0.4  # of the time of an eager step, measured on MLPs; before it is measured
+_SAME_LOSS = 1e-3  # relative difference of float32 losses after a few steps that rounding explains
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How new runs are trained.
+    """How some new runs, which could be one stack, are trained.
 
     Attributes:
         engine: "reference", "stacked", "compiled" (stacked, its step compiled) or "numpy".
-        width: most runs in a stack.
+        stacks: the runs, as they are trained together.
         seconds: how long that will take, evaluation left out.
+        note: what the user should know about it; or "".
     """
 
     engine: str
-    width: int
+    stacks: tuple[tuple[RunSpec, ...], ...]
     seconds: float
+    note: str = ""
+
+    @property
+    def width(self) -> int:
+        """Most runs in a stack."""
+        return max(map(len, self.stacks))
 
 
 class Engines:
@@ -51,7 +62,7 @@ class Engines:
 
     Args:
         dataset: shared by all runs.
-        precision: "float32" or "float64".
+        precision: "float32", "bfloat16" or "float64".
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
 
     Raises:
@@ -68,6 +79,7 @@ class Engines:
         self.device = device
         place = "cuda" if available and device != "cpu" else "cpu"
         self._splits = tensor_splits(dataset, precision, place)
+        self._speeds = Speeds(torch.device(place))
 
     def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
         """Return a fresh learner of the runs of one stack, for an engine as `Choice` names it."""
@@ -81,61 +93,138 @@ class Engines:
             raise EngineError("device 'cuda': the numpy engine runs on the CPU only; use cpu.")
         return Solo(NumpyEngine(spec, self.dataset))
 
-    def choose(self, runs: Sequence[RunSpec]) -> Choice:
+    def choose(self, runs: Sequence[RunSpec]) -> list[Choice]:
         """Return how to train runs that no store knows yet: as their study says, else fastest.
 
-        What is fastest is measured on a few steps of the runs themselves; where that would take
-        longer than it saves, the reference engine is chosen.
+        What is fastest is measured on a few steps of the runs themselves, and kept for the machine;
+        where measuring would take longer than it saves, the reference engine is chosen.
 
         Raises:
             EngineError: compilation was asked for where there is no compiler.
         """
-        wanted, estimated = runs[0].engine, estimate(runs, self.dataset).seconds
-        if wanted in ("numpy", "reference") or runs[0].rng == "script":
-            return Choice("numpy" if wanted == "numpy" else "reference", 1, estimated)
-        largest = max(pack(runs, len(runs)), key=len)
-        if wanted == "auto" and (len(largest) == 1 or estimated < _WORTH_MEASURING):
-            return Choice("reference", 1, estimated)
-        steps = sum(run.steps for run in runs)
-        seconds, width = self._fastest_width(largest)
-        choices = [Choice("stacked", width, seconds * steps)]
-        if wanted == "auto":
-            alone = self._seconds_per_run_step("reference", largest[:1])
-            choices.append(Choice("reference", 1, alone * steps))
-        fastest = min(choices, key=lambda choice: choice.seconds)
-        price = _COMPILE_SECONDS * math.ceil(len(runs) / width)
-        compiled = Choice("compiled", width, seconds * steps * _COMPILED_SHARE + price)
-        pays = runs[0].compile == "auto" and 1.5 * compiled.seconds < fastest.seconds
-        if runs[0].compile == "always" and shutil.which("c++") is None:
+        if runs[0].compile == "always" and not can_compile():
             raise EngineError(
                 "compile: 'always' needs a C++ compiler, and no c++ is on the PATH; install one or "
                 "use auto or never."
             )
-        if runs[0].compile == "always" or (pays and shutil.which("c++")):
-            return compiled
-        return fastest
+        return [self._choose(group) for group in pack(runs, len(runs))]
+
+    def _choose(self, runs: Sequence[RunSpec]) -> Choice:
+        """Choose for runs that could be one stack."""
+        first, plain = runs[0], estimate(runs, self.dataset).seconds
+        alone = tuple((run,) for run in runs)
+        if first.engine == "numpy" and first.optimizer_kind != "torch":
+            return Choice("numpy", alone, plain)
+        reference = Choice("reference", alone, plain)
+        if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
+            return reference
+        if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
+            return reference
+        if reason := self._why_not_stacked(runs):
+            return replace(reference, note=f"trained one by one: {reason}")
+        return self._fastest(runs)
+
+    def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
+        steps = sum(run.steps for run in runs)
+        eager, width = self._fastest_width(runs)
+        stacks = tuple(pack(runs, width))
+        choices = [Choice("stacked", stacks, eager * steps)]
+        if runs[0].engine == "auto":
+            seconds, _ = self._seconds("reference", runs[:1])
+            choices.append(Choice("reference", tuple((run,) for run in runs), seconds * steps))
+        fastest = min(choices, key=lambda choice: choice.seconds)
+        wanted = runs[0].compile
+        if wanted == "never":
+            return fastest
+        price = _COMPILE_SECONDS * len(stacks)
+        guessed = Choice("compiled", stacks, eager * steps * _COMPILED_SHARE + price)
+        if wanted == "always":
+            return guessed
+        promising = guessed.seconds + price < fastest.seconds
+        if promising and can_compile():
+            seconds, compiling = self._seconds("compiled", stacks[0])
+            compiled = Choice("compiled", stacks, seconds * steps + compiling * len(stacks))
+            return min(compiled, fastest, key=_seconds_of)
+        note = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
+        return replace(fastest, note=note) if promising else fastest
+
+    def _why_not_stacked(self, runs: Sequence[RunSpec]) -> str:
+        """Try code of the user's in a stack of two; return why it cannot be stacked, or ""."""
+        first = runs[0]
+        if not any(map(is_code, (first.model, first.loss, *first.metrics, *first.code))):
+            return ""
+        pair = pack(runs, 2)[0]
+        try:
+            together = _losses(self.build("stacked", pair))
+        except Exception as error:  # noqa: BLE001  whatever it is, the reference engine goes on
+            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        apart = np.hstack([_losses(self.build("reference", [run])) for run in pair])
+        if np.allclose(together, apart, rtol=_SAME_LOSS, equal_nan=True):
+            return ""
+        return "in a stack its numbers differ from those of a run by itself"
 
     def _fastest_width(self, runs: Sequence[RunSpec]) -> tuple[float, int]:
         """Return the least seconds per run and step, and the width that takes them."""
         largest_bytes = _SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        # Parameters, gradients, two averages and as much again for results under way.
-        bytes_of_one = estimate(runs[:1], self.dataset).parameters * 8 * 4
+        bytes_of_one = estimate(runs[:1], self.dataset).run_bytes
         best = (math.inf, 1)
         for width in (*(w for w in _WIDTHS if w < len(runs)), min(len(runs), _WIDTHS[-1])):
-            if best[1] > 1 and width * bytes_of_one > largest_bytes:
+            if width > 1 and width * bytes_of_one > largest_bytes:
                 break
-            seconds = self._seconds_per_run_step("stacked", pack(runs, width)[0])
+            try:
+                seconds, _ = self._seconds("stacked", pack(runs, width)[0])
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                break
             if seconds > 0.97 * best[0]:
                 break
             best = (seconds, width)
-        return best
+        return best if math.isfinite(best[0]) else (self._seconds("stacked", runs[:1])[0], 1)
 
-    def _seconds_per_run_step(self, engine: str, specs: Sequence[RunSpec]) -> float:
+    def _seconds(self, engine: str, specs: Sequence[RunSpec]) -> tuple[float, float]:
+        """Return seconds per run and step, and those of the first step, which may compile."""
+        kept = ("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code")
+        first = specs[0].as_dict()
+        what = {name: first[name] for name in kept} | {
+            "engine": engine,
+            "inputs": self.dataset.input_shape,
+            "outputs": self.dataset.classes,
+            "seeds": len({spec.seed for spec in specs}),
+            "rules": [spec.rule for spec in specs],
+        }
+        each, first_step = self._speeds.measured(what, lambda: self._measure(engine, specs))
+        return each, first_step
+
+    def _measure(self, engine: str, specs: Sequence[RunSpec]) -> list[float]:
         learner = self.build(engine, specs)
         learner.start(1)
-        learner.advance(1)  # warms up
+        started = time.perf_counter()
+        learner.advance(1)  # warms up, compiles
+        first_step = time.perf_counter() - started
         steps, started = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < _TIMED_SECONDS:
             learner.advance(1)
             steps += 1
-        return elapsed / steps / len(specs)
+        return [elapsed / steps / len(specs), first_step]
+
+
+def _seconds_of(choice: Choice) -> float:
+    return choice.seconds
+
+
+def _losses(learner: Learner) -> np.ndarray:
+    """Train a few steps and evaluate; return every loss, (losses, runs)."""
+    learner.start(1)
+    steps = learner.advance(3).losses
+    return np.vstack([steps, learner.evaluate("train")[0]])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )

@@ -6,23 +6,27 @@ how training works. Weights, batch order and dropout masks are those of the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from optrial.data import Dataset
 from optrial.engine.activations import ACTIVATIONS
 from optrial.engine.hashing import arrays_sha256
-from optrial.engine.solo import Batch
+from optrial.engine.options import augmentation, data_facts, implementation_of, rate_factors
+from optrial.engine.solo import Batch, Measured
 from optrial.engine.threads import threads_for
 from optrial.engine.training import batch_order
-from optrial.models import build_model, drop_threshold, keep_mask, mask_key
-from optrial.plan import RunSpec
-from optrial.rules import apply_rule, get_rule, initialise
+from optrial.keyed import mask_key
+from optrial.models import build_model, build_objective, drop_threshold, keep_mask
+from optrial.plan import RunSpec, rule_of
+from optrial.rules import apply_all, clip_all, evaluation_point, initialise_all
 
-__all__ = ["Network", "NumpyEngine", "cross_entropy"]
+__all__ = ["Network", "NumpyEngine", "cross_entropy", "mse"]
 
 Array = np.ndarray
 
@@ -143,17 +147,38 @@ class Network:
         return [gradient for layer in self.linear for gradient in layer.gradients]
 
 
-def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+def cross_entropy(
+    logits: Array, targets: Array, label_smoothing: float = 0.0
+) -> tuple[float, Array]:
     """Return the mean cross entropy of (batch, classes) logits and its gradient.
 
-    loss = -mean(log softmax(z)[target]); d loss / d z = (softmax(z) - one_hot(target)) / batch.
+    loss = -mean(sum(q log softmax(z))); d loss / d z = (softmax(z) - q) / batch, where q is the
+    one-hot label, mixed with the uniform distribution by a share of `label_smoothing`.
     """
-    rows = np.arange(len(targets))
+    rows, classes = np.arange(len(targets)), logits.shape[1]
+    wanted = np.full_like(logits, label_smoothing / classes)
+    wanted[rows, targets] += 1 - label_smoothing
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    gradient = np.exp(log_probability)
-    gradient[rows, targets] -= 1
-    return float(-log_probability[rows, targets].mean()), gradient / len(targets)
+    loss = -(wanted * log_probability).sum(axis=1).mean()
+    return float(loss), (np.exp(log_probability) - wanted) / len(targets)
+
+
+def mse(outputs: Array, targets: Array) -> tuple[float, Array]:
+    """Return the mean squared error over batch and outputs, and its gradient.
+
+    Integer targets are labels and count as one-hot vectors.
+    """
+    if targets.dtype.kind == "i":
+        targets = np.eye(outputs.shape[1], dtype=outputs.dtype)[targets]
+    error = outputs - targets.astype(outputs.dtype, copy=False)
+    return float((error**2).mean()), 2 * error / error.size
+
+
+_LOSSES: Mapping[str, Callable[..., tuple[float, Array]]] = {
+    "cross_entropy": cross_entropy,
+    "mse": mse,
+}
 
 
 class NumpyEngine:
@@ -162,7 +187,7 @@ class NumpyEngine:
     def __init__(self, spec: RunSpec, dataset: Dataset) -> None:
         self.spec = spec
         self.dataset = dataset
-        self.rule = get_rule(spec.rule)
+        self.rule = rule_of(spec.optimizer_kind, spec.rule)
         twin = build_model(
             spec.model,
             spec.model_arguments,
@@ -171,83 +196,123 @@ class NumpyEngine:
             seed=spec.seed,
         )
         self.network = Network(twin, spec.precision)
+        self.names = [name for name, _ in twin.named_parameters()]
+        self.objective = build_objective(spec.loss, spec.loss_arguments, spec.metrics)
+        self.augment = augmentation(dataset, torch.device("cpu"))
+        self.loss_limit = spec.loss_limit or math.inf
         self.threads = threads_for(spec, twin)
-        self.states = [
-            initialise(self.rule, parameter, spec.hyperparameters)
-            for parameter in self.network.parameters
-        ]
+        self.rule_state = initialise_all(self.rule, self._parameters(), spec.hyperparameters)
+        self.piled = {name: np.zeros_like(value) for name, value in self._parameters().items()}
+        self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
             "engine": "numpy",
             "device": "cpu",
-            "implementation": f"optrial.rules.{self.rule.name}",
+            **data_facts(dataset),
+            "implementation": implementation_of(spec),
         }
+
+    def _parameters(self) -> dict[str, Array]:
+        return dict(zip(self.names, self.network.parameters, strict=True))
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield the batches of the shared order; see `SoloEngine`."""
         train = self.dataset.splits["train"]
         order = batch_order(self.spec, len(train.targets))
         for rows in order.batches(first_step):
-            yield Batch(rows, self._flat(train.inputs[rows]), train.targets[rows])
+            yield Batch(rows, train.inputs[rows], train.targets[rows])
 
-    def step(self, batch: Batch, step: int) -> tuple[float, int]:
+    def step(self, batch: Batch, step: int) -> Measured:
         """Train on one batch; see `SoloEngine`."""
         spec = self.spec
+        # What augmentation does to images is written for torch and NumPy alike; labels stay.
+        inputs = self.augment(torch.from_numpy(batch.inputs), [spec.seed], step).numpy()
         with np.errstate(all="ignore"):  # divergence is found in the loss and recorded
-            logits = self.network.forward(batch.inputs, mask_key(spec.seed, step))
-            loss, gradient = cross_entropy(logits, batch.targets)
-            moved = [
-                apply_rule(
-                    self.rule,
-                    parameter,
-                    parameter_gradient,
-                    state,
-                    step,
-                    spec.hyperparameters,
-                    spec.weight_decay,
-                    spec.decay,
-                )
-                for parameter, parameter_gradient, state in zip(
-                    self.network.parameters,
-                    self.network.backward(gradient),
-                    self.states,
-                    strict=True,
-                )
-            ]
-        self.network.parameters = [parameter for parameter, _ in moved]
-        self.states = [state for _, state in moved]
-        return loss, int((logits.argmax(axis=1) == batch.targets).sum())
+            outputs = self.network.forward(self._flat(inputs), mask_key(spec.seed, step))
+            loss, gradient = self._loss(outputs, batch.targets)
+            gradients = dict(zip(self.names, self.network.backward(gradient), strict=True))
+            if not spec.zero_grad:
+                gradients = {name: self.piled[name] + g for name, g in gradients.items()}
+            gradients = dict(clip_all(gradients, spec.clip_norm, spec.clip_value, lead=0))
+            self.piled = gradients if not spec.zero_grad else self.piled
+            hyperparameters = dict(spec.hyperparameters)
+            if spec.schedule is not None:
+                hyperparameters["lr"] *= float(rate_factors(spec, step, 1)[0])
+            moved, self.rule_state = apply_all(
+                self.rule,
+                self._parameters(),
+                gradients,
+                self.rule_state,
+                step,
+                hyperparameters,
+                spec.weight_decay,
+                spec.decay,
+            )
+        self.network.parameters = [moved[name] for name in self.names]
+        return Measured(loss, self._metrics(outputs, batch.targets))
 
-    def evaluate(self, split: str) -> tuple[float, float]:
-        """Return mean loss and accuracy over a whole split; see `SoloEngine`."""
-        data = self.dataset.splits[split]
-        loss_sum, correct = 0.0, 0
+    def _loss(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+        return _LOSSES[self.spec.loss](outputs, targets, **self.spec.loss_arguments)
+
+    def _metrics(self, outputs: Array, targets: Array) -> list[float]:
+        """Return the sum of each metric over a batch, by the functions of the other engines."""
+        _, sums = self.objective.measure(torch.from_numpy(outputs), torch.from_numpy(targets))
+        found: list[float] = sums.tolist()
+        return found
+
+    def evaluate(self, split: str) -> Measured:
+        """Return the means of loss and metrics over a whole split; see `SoloEngine`."""
+        data, trained = self.dataset.splits[split], self.network.parameters
+        total = np.zeros(1 + len(self.spec.metrics))
+        self.network.parameters = list(self._evaluation_point().values())
         for start in range(0, len(data.targets), _EVALUATION_BATCH):
             chunk = slice(start, start + _EVALUATION_BATCH)
             targets = data.targets[chunk]
             with np.errstate(all="ignore"):
-                logits = self.network.forward(self._flat(data.inputs[chunk]))
-                loss_sum += cross_entropy(logits, targets)[0] * len(targets)
-            correct += int((logits.argmax(axis=1) == targets).sum())
-        return loss_sum / len(data.targets), correct / len(data.targets)
+                outputs = self.network.forward(self._flat(data.inputs[chunk]))
+                loss, _ = self._loss(outputs, targets)
+                total += [loss * len(targets), *self._metrics(outputs, targets)]
+        self.network.parameters = trained
+        loss, *metrics = (total / len(data.targets)).tolist()
+        return Measured(loss, metrics)
+
+    def _evaluation_point(self) -> Mapping[str, Array]:
+        if self._at_evaluation_point:
+            return self._parameters()
+        return evaluation_point(
+            self.rule, self._parameters(), self.rule_state, self.spec.hyperparameters
+        )
 
     def state(self) -> dict[str, Array]:
         """Return parameters and the rule's state."""
-        arrays = {f"model.{i}": array.copy() for i, array in enumerate(self.network.parameters)}
-        for index, state in enumerate(self.states):
+        arrays = {f"model.{name}": array.copy() for name, array in self._parameters().items()}
+        arrays |= {f"piled.{name}": array.copy() for name, array in self.piled.items()}
+        for name, state in self.rule_state.items():
             for key, value in state._asdict().items():
                 if value is not None:
-                    arrays[f"optimizer.{index}.{key}"] = np.array(value)
+                    arrays[f"optimizer.{key}.{name}"] = np.array(value)
         return arrays
 
     def load(self, state: Mapping[str, Array], step: int) -> None:
         """Take up what `state` returned."""
         del step
-        count = len(self.states)
-        self.network.parameters = [state[f"model.{index}"] for index in range(count)]
-        for index in range(count):
-            prefix = f"optimizer.{index}."
-            stored = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            self.states[index] = self.states[index]._replace(**stored)
+        self.network.parameters = [state[f"model.{name}"] for name in self.names]
+        self.piled = {name: state[f"piled.{name}"] for name in self.names}
+        for name, part in self.rule_state.items():
+            stored = {
+                key: state[f"optimizer.{key}.{name}"]
+                for key, value in part._asdict().items()
+                if value is not None
+            }
+            self.rule_state[name] = part._replace(**stored)
+
+    def weights(self) -> dict[str, Array]:
+        """Return a copy of the parameters, by name, as they would be evaluated."""
+        return {name: np.array(value) for name, value in self._evaluation_point().items()}
+
+    def load_weights(self, weights: Mapping[str, Array]) -> None:
+        """Take up what `weights` returned, to evaluate."""
+        self.network.parameters = [weights[name] for name in self.names]
+        self._at_evaluation_point = True
 
     def parameters_sha256(self) -> str:
         """Return the hash of all parameters, from input to output."""

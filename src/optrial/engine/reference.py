@@ -8,7 +8,11 @@ any script, draws from the global generator too.
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -17,19 +21,28 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from optrial.code import load_code
 from optrial.data import Dataset as Arrays
 from optrial.engine.hashing import arrays_sha256
+from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
+from optrial.engine.options import (
+    augmentation,
+    data_facts,
+    implementation_of,
+    mixed_precision,
+    rate_factors,
+    samples_at_once,
+    storage_dtype,
+)
 from optrial.engine.rule_optimizer import RuleOptimizer
-from optrial.engine.solo import Batch
+from optrial.engine.solo import Batch, Measured
 from optrial.engine.threads import threads_for
 from optrial.engine.training import batch_order
-from optrial.models import build_model, key_dropout, set_mask_key
-from optrial.plan import RunSpec
-from optrial.rules import get_rule
+from optrial.errors import EngineError
+from optrial.models import build_model, build_objective, key_dropout, set_mask_key
+from optrial.plan import RunSpec, rule_of
 
 __all__ = ["ReferenceEngine", "TensorSplit", "tensor_splits"]
-
-_EVALUATION_BATCH = 2048  # samples; bounds the memory of activations, not the result
 
 
 class TensorSplit(Dataset[Batch]):
@@ -52,12 +65,14 @@ class TensorSplit(Dataset[Batch]):
 
 
 def tensor_splits(dataset: Arrays, precision: str, device: str) -> dict[str, TensorSplit]:
-    """Return every split on a device, inputs in the given precision, targets as int64."""
-    dtype = getattr(torch, precision)
+    """Return every split on a device, real numbers in the given precision, labels as int64."""
+    dtype = storage_dtype(precision)
     return {
         name: TensorSplit(
             torch.from_numpy(split.inputs).to(device, dtype),
-            torch.from_numpy(split.targets).to(device),
+            torch.from_numpy(split.targets).to(
+                device, dtype if split.targets.dtype.kind == "f" else torch.int64
+            ),
         )
         for name, split in dataset.splits.items()
     }
@@ -86,13 +101,20 @@ class ReferenceEngine:
             seed=None if self.script else spec.seed,
         ).to(first.device, first.dtype)
         self.dropout = [] if self.script else key_dropout(self.model)
-        self.loss = nn.CrossEntropyLoss()
+        self.objective = build_objective(spec.loss, spec.loss_arguments, spec.metrics)
+        self.augment = augmentation(dataset, first.device)
         self.optimizer, implementation = _build_optimizer(spec, self.model)
+        self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
+        self._needs_closure = needs_closure(self.optimizer)
+        self._evaluation_batch = samples_at_once(self.model, dataset.input_shape, 1)
+        self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
             "engine": "reference",
+            **data_facts(dataset),
             "device": str(first.device),
             "implementation": implementation,
         }
+        self.loss_limit = spec.loss_limit or math.inf
         # A script runs with PyTorch's own number of threads.
         self.threads = None if self.script else threads_for(spec, self.model)
         self._rng_at_epoch = torch.get_rng_state()
@@ -136,42 +158,91 @@ class ReferenceEngine:
                 torch.set_rng_state(self._rng_resumed)
             yield from epoch
 
-    def step(self, batch: Batch, step: int) -> tuple[float, int]:
+    def step(self, batch: Batch, step: int) -> Measured:
         """Train on one batch; see `SoloEngine`."""
-        set_mask_key(self.dropout, self.spec.seed, step)
+        spec = self.spec
+        set_mask_key(self.dropout, spec.seed, step)
         self.model.train()
-        self.optimizer.zero_grad()
-        outputs = self.model(batch.inputs)
-        loss = self.loss(outputs, batch.targets)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item(), _correct(outputs, batch.targets)
+        set_training_mode(self.optimizer, True)
+        inputs = self.augment(batch.inputs, [spec.seed], step)
+        self._set_learning_rate(step)
+        measured: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def differentiate() -> torch.Tensor:
+            if spec.zero_grad:
+                self.optimizer.zero_grad()
+            with mixed_precision(spec.precision, inputs.device):
+                outputs = self.model(inputs)
+            loss, sums = self.objective.measure(outputs, batch.targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if spec.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
+            if spec.clip_value is not None:
+                nn.utils.clip_grad_value_(self.model.parameters(), spec.clip_value)
+            measured.append((loss.detach(), sums))
+            return loss
+
+        if self._needs_closure:
+            self.optimizer.step(differentiate)  # type: ignore[arg-type]  # PyTorch's stub is narrow
+        else:
+            differentiate()
+            self.optimizer.step()
+        loss, sums = measured[0]
+        return Measured(loss.item(), sums.tolist())
+
+    def _set_learning_rate(self, step: int) -> None:
+        if self.spec.schedule is None:
+            return
+        for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = rate * float(rate_factors(self.spec, step, 1)[0])
 
     @torch.no_grad()
-    def evaluate(self, split: str) -> tuple[float, float]:
-        """Return mean loss and accuracy over a whole split; see `SoloEngine`."""
+    def evaluate(self, split: str) -> Measured:
+        """Return the means of loss and metrics over a whole split; see `SoloEngine`."""
         data = self.splits[split]
-        self.model.eval()
         loader = DataLoader(
             data,
-            batch_size=self.spec.batch_size if self.script else _EVALUATION_BATCH,
+            batch_size=self.spec.batch_size if self.script else self._evaluation_batch,
             collate_fn=_as_fetched,
             generator=None if self.script else torch.Generator(),
         )
-        loss_sum, correct = 0.0, 0
-        for batch in loader:
-            outputs = self.model(batch.inputs)
-            loss_sum += self.loss(outputs, batch.targets).item() * len(batch.targets)
-            correct += _correct(outputs, batch.targets)
-        return loss_sum / len(data), correct / len(data)
+        total = np.zeros(1 + len(self.spec.metrics))
+        with self._evaluating():
+            for batch in loader:
+                with mixed_precision(self.spec.precision, batch.inputs.device):
+                    outputs = self.model(batch.inputs)
+                loss, sums = self.objective.measure(outputs, batch.targets)
+                total += [loss.item() * len(batch.targets), *sums.tolist()]
+        loss, *metrics = (total / len(data)).tolist()
+        return Measured(loss, metrics)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Put the model into evaluation mode, at the point where its optimizer wants it."""
+        self.model.eval()
+        if not self._at_evaluation_point:
+            set_training_mode(self.optimizer, False)
+        point, ours = None, self.optimizer
+        moved = isinstance(ours, RuleOptimizer) and ours.rule.evaluates_elsewhere
+        if isinstance(ours, RuleOptimizer) and moved and not self._at_evaluation_point:
+            point = ours.evaluation_point()
+            trained = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+            _overwrite(self.model, point)
+        try:
+            yield
+        finally:
+            if point is not None:
+                _overwrite(self.model, trained)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return parameters, buffers, optimizer state and, for a script, generator states."""
         arrays = {f"model.{name}": _array(t) for name, t in self.model.state_dict().items()}
-        for index, parameter in enumerate(self.model.parameters()):
-            for key, value in self.optimizer.state[parameter].items():
-                if value is not None:
-                    arrays[f"optimizer.{index}.{key}"] = _array(value)
+        kept = optimizer_arrays(self.optimizer)
+        arrays |= {f"optimizer.{name}": array for name, array in kept.items()}
+        if not self.spec.zero_grad:
+            for name, parameter in self.model.named_parameters():
+                if parameter.grad is not None:
+                    arrays[f"gradient.{name}"] = _array(parameter.grad)
         if self.script:
             arrays["rng.now"] = torch.get_rng_state().numpy()
             arrays["rng.epoch"] = self._rng_at_epoch.numpy()
@@ -180,20 +251,32 @@ class ReferenceEngine:
     def load(self, state: Mapping[str, np.ndarray], step: int) -> None:
         """Take up what `state` returned after `step` steps."""
         device = self.splits["train"].inputs.device
-        tensors = {name: torch.from_numpy(array).to(device) for name, array in state.items()}
+        parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        for name, array in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = array
         self.model.load_state_dict(
-            {name.removeprefix("model."): t for name, t in tensors.items() if name[:6] == "model."}
+            {name: torch.from_numpy(array) for name, array in parts["model"].items()}
         )
-        parameters = list(self.model.parameters())
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                self.optimizer.state[parameters[int(index)]][key] = tensor
+        load_optimizer(self.optimizer, parts["optimizer"])
+        named = dict(self.model.named_parameters())
+        for name, array in parts["gradient"].items():
+            named[name].grad = torch.from_numpy(array.copy()).to(device)
         if isinstance(self.optimizer, RuleOptimizer):
             self.optimizer.steps_taken = step
         if self.script:
             self._rng_resumed = torch.from_numpy(state["rng.now"])
             self._rng_at_epoch = torch.from_numpy(state["rng.epoch"])
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return a copy of parameters and buffers, by name, as they would be evaluated."""
+        with self._evaluating():
+            return {name: _array(t) for name, t in self.model.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take up what `weights` returned, to evaluate."""
+        self.model.load_state_dict({n: torch.from_numpy(array) for n, array in weights.items()})
+        self._at_evaluation_point = True
 
     def parameters_sha256(self) -> str:
         """Return the hash of all parameters, in the order of the model."""
@@ -202,26 +285,60 @@ class ReferenceEngine:
 
 def _build_optimizer(spec: RunSpec, model: nn.Module) -> tuple[torch.optim.Optimizer, str]:
     """Return the optimizer and a line for the records that says what it is."""
-    rule = get_rule(spec.rule)
+    if spec.optimizer_kind == "torch":
+        return _torch_optimizer(load_code(spec.rule), spec.rule, spec.hyperparameters, model)
+    rule = rule_of(spec.optimizer_kind, spec.rule)
     if spec.rng == "script" and rule.torch_optim:
         arguments = rule.torch_optim.arguments(spec.hyperparameters, spec.weight_decay, spec.decay)
         if arguments is not None:
-            build: Callable[..., torch.optim.Optimizer] = getattr(
-                torch.optim, rule.torch_optim.class_name
-            )
-            text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            return (
-                build(model.parameters(), **arguments),
-                f"torch.optim.{rule.torch_optim.class_name}({text})",
+            name = rule.torch_optim.class_name
+            return _torch_optimizer(
+                getattr(torch.optim, name), f"torch.optim.{name}", arguments, model
             )
     ours = RuleOptimizer(
-        model.parameters(), rule, spec.hyperparameters, spec.weight_decay, spec.decay
+        dict(model.named_parameters()),
+        rule,
+        spec.hyperparameters,
+        spec.weight_decay,
+        spec.decay,
     )
-    return ours, f"optrial.rules.{rule.name}"
+    return ours, implementation_of(spec)
 
 
-def _correct(outputs: torch.Tensor, targets: torch.Tensor) -> int:
-    return int((outputs.argmax(dim=1) == targets).sum().item())
+def _torch_optimizer(
+    build: Callable[..., torch.optim.Optimizer],
+    name: str,
+    arguments: Mapping[str, Any],
+    model: nn.Module,
+) -> tuple[torch.optim.Optimizer, str]:
+    text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    try:
+        return build(model.parameters(), **arguments), f"{name}({text})"
+    except Exception as error:
+        raise EngineError(
+            f"optimizer {name}({text}) cannot be built ({type(error).__name__}: {error}); change "
+            "its arguments"
+        ) from error
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `optimizer.step` must be given a function that computes the loss, as LBFGS."""
+    # Wrappers that PyTorch puts around `step` keep the signature of what they wrap.
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def set_training_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:
+    """Tell optimizers that train and evaluate at different points (schedule-free ones) which."""
+    switch = getattr(optimizer, "train" if training else "eval", None)
+    if callable(switch):
+        switch()
+
+
+@torch.no_grad()
+def _overwrite(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(values[name])
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

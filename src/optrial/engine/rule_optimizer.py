@@ -2,63 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from optrial.rules import Rule, apply_rule, initialise
+from optrial.rules import Rule, apply_all, evaluation_point, initialise_all
 
 __all__ = ["RuleOptimizer"]
 
 
 class RuleOptimizer(torch.optim.Optimizer):
-    """Apply a rule of `optrial.rules` to the `.grad` of parameters.
+    """Apply a rule of `optrial.rules` to the `.grad` of a model's parameters.
 
     Args:
-        parameters: the parameters, any shapes.
+        parameters: the parameters by name, any shapes.
         rule: the update rule.
-        hyperparameters: all of them, by name.
+        hyperparameters: all of them, by name; `param_groups[0]` holds them, and a scheduler may
+            change them there.
         weight_decay: coefficient, 0 for none.
         decay: "l2" or "decoupled".
     """
 
     def __init__(
         self,
-        parameters: Iterable[torch.Tensor],
+        parameters: Mapping[str, torch.Tensor],
         rule: Rule,
         hyperparameters: Mapping[str, Any],
         weight_decay: float = 0.0,
         decay: str = "l2",
     ) -> None:
-        super().__init__(parameters, dict(hyperparameters))
+        super().__init__(parameters.values(), dict(hyperparameters))
         self.rule = rule
         self.weight_decay = weight_decay
         self.decay = decay
         self.steps_taken = 0
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                start = initialise(rule, parameter.detach(), hyperparameters)
-                self.state[parameter] = start._asdict()
-        self._state_type = type(start)
+        self.parameters = dict(parameters)
+        start = initialise_all(rule, self._values(), hyperparameters)
+        self._types = {name: type(part) for name, part in start.items()}
+        self._keep(start)
+
+    def _values(self) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def _keep(self, state: Mapping[str, Any]) -> None:
+        """Put the rule's state where `torch.optim` has it; what the model shares, under "rule"."""
+        for name, part in state.items():
+            self.state[self._owner(name)] = part._asdict()
+
+    def _owner(self, name: str) -> Any:
+        """Under what `state` holds a part: the parameter, or "rule" for the whole model's."""
+        return self.parameters[name] if name in self.parameters else "rule"
+
+    def _state(self) -> dict[str, Any]:
+        return {name: kind(**self.state[self._owner(name)]) for name, kind in self._types.items()}
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        return {name: value for name, value in self.param_groups[0].items() if name != "params"}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step; a closure is not supported."""
+        """Take one step; every parameter needs a gradient."""
         del closure
         self.steps_taken += 1
-        for group in self.param_groups:
-            hyperparameters = {name: value for name, value in group.items() if name != "params"}
-            for parameter in group["params"]:
-                moved, state = apply_rule(
-                    self.rule,
-                    parameter,
-                    parameter.grad,
-                    self._state_type(**self.state[parameter]),
-                    self.steps_taken,
-                    hyperparameters,
-                    self.weight_decay,
-                    self.decay,
-                )
-                parameter.copy_(moved)
-                self.state[parameter] = state._asdict()
+        moved, state = apply_all(
+            self.rule,
+            self._values(),
+            {name: parameter.grad for name, parameter in self.parameters.items()},
+            self._state(),
+            self.steps_taken,
+            self._hyperparameters(),
+            self.weight_decay,
+            self.decay,
+        )
+        for name, parameter in self.parameters.items():
+            parameter.copy_(moved[name])
+        self._keep(state)
+
+    def evaluation_point(self) -> Mapping[str, torch.Tensor]:
+        """Return the parameters, by name, at which the model is to be evaluated."""
+        values = self._values()
+        return evaluation_point(self.rule, values, self._state(), self._hyperparameters())

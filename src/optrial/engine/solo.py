@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optrial.engine.hashing import chain_batches
 from optrial.engine.training import Floats, Steps
 
-__all__ = ["Batch", "Solo", "SoloEngine"]
+__all__ = ["Batch", "Measured", "Solo", "SoloEngine"]
 
 
 class Batch(NamedTuple):
@@ -23,20 +23,28 @@ class Batch(NamedTuple):
     targets: Any  # (batch,)
 
 
+class Measured(NamedTuple):
+    """Loss and metrics of one run, over a batch or a split."""
+
+    loss: float
+    metrics: Sequence[float]  # in the order of the run's metrics
+
+
 class SoloEngine(Protocol):
     """One model, its optimizer and its data."""
 
+    loss_limit: float  # above it the run has diverged
     threads: int | None  # how many threads train it; None leaves the process as it is
     facts: Mapping[str, Any]  # how it trains: device, implementation of the rule, ...
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
 
-    def step(self, batch: Batch, step: int) -> tuple[float, int]:
-        """Train on a batch; return its mean loss before the update and how many were right."""
+    def step(self, batch: Batch, step: int) -> Measured:
+        """Train on a batch; return its mean loss before the update and the sum of each metric."""
 
-    def evaluate(self, split: str) -> tuple[float, float]:
-        """Return mean loss and accuracy over a split, in evaluation mode, changing nothing."""
+    def evaluate(self, split: str) -> Measured:
+        """Return the means of loss and metrics over a split; changes nothing."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that a later `load` needs to go on as if never interrupted."""
@@ -46,6 +54,12 @@ class SoloEngine(Protocol):
 
     def parameters_sha256(self) -> str:
         """Return the hash of all parameters."""
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of parameters and buffers, by name, as they would be evaluated."""
+
+    def load_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `weights` returned, to evaluate; training cannot go on from it."""
 
 
 class Solo:
@@ -76,23 +90,25 @@ class Solo:
         self._step = first_step - 1
 
     def advance(self, steps: int) -> Steps:
-        """Take up to `steps` steps; stop after one whose loss is not finite."""
-        rows = []
+        """Take up to `steps` steps; stop after one at which the run diverges."""
+        measured, samples = [], []
         for _ in range(steps):
             batch = next(self._batches)
             self._step += 1
-            loss, correct = self.engine.step(batch, self._step)
-            rows.append((loss, correct, len(batch.targets)))
+            measured.append(self.engine.step(batch, self._step))
+            samples.append(len(batch.targets))
             self._batches_hash = chain_batches(self._batches_hash, self._step, batch.indices)
-            if not math.isfinite(loss):
+            loss = measured[-1].loss
+            if not math.isfinite(loss) or loss > self.engine.loss_limit:
                 break
-        losses, correct, samples = np.array(rows, np.float64).T
-        return Steps(losses[:, None], correct[:, None], samples)
+        losses = np.array([each.loss for each in measured], np.float64)
+        metrics = np.array([each.metrics for each in measured], np.float64)
+        return Steps(losses[:, None], metrics[:, None], np.array(samples, np.float64))
 
     def evaluate(self, split: str) -> tuple[Floats, Floats]:
-        """Return loss and accuracy over a split, each (1,)."""
-        loss, accuracy = self.engine.evaluate(split)
-        return np.array([loss]), np.array([accuracy])
+        """Return mean loss, (1,), and metrics, (1, metrics), over a split."""
+        loss, metrics = self.engine.evaluate(split)
+        return np.array([loss]), np.array([metrics], np.float64)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the engine's state and the hash of the batches so far."""
@@ -107,3 +123,13 @@ class Solo:
     def parameters_sha256(self) -> list[str]:
         """Return the hash of all parameters of the run."""
         return [self.engine.parameters_sha256()]
+
+    def weights(self, run: int) -> dict[str, NDArray[Any]]:
+        """Return a copy of parameters and buffers, by name, as they would be evaluated."""
+        del run
+        return self.engine.weights()
+
+    def load_weights(self, run: int, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `weights` returned, to evaluate."""
+        del run
+        self.engine.load_weights(weights)

@@ -1,42 +1,49 @@
 """The stacked engine: many runs as one program.
 
-Parameters of all runs lie in one array with two leading axes, seeds x settings. `torch.func` maps
-one run's loss and gradient over both; runs with one seed share their batch, which is gathered once.
-The rules of `optrial.rules` update slices of the settings, each with its own hyperparameters.
+Parameters of all runs lie in one array with two leading axes, seeds x settings; `stacked_model`
+maps one run's loss and gradient over both. Runs with one seed share their batch, which is gathered
+once. The rules of `optrial.rules` update slices of the settings, each with its own hyperparameters.
 Nothing waits for the device within a step: losses go to the host after many.
 """
 
 from __future__ import annotations
 
-import ctypes
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import count, groupby
-from types import FunctionType
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from optrial.data import Dataset
+from optrial.engine.captured import CapturedStep
+from optrial.engine.compiling import compiled_program, keep_freed_memory
 from optrial.engine.hashing import HASHED_BATCHES, arrays_sha256, chain_batches
+from optrial.engine.options import (
+    augmentation,
+    data_facts,
+    implementation_of,
+    rate_factors,
+    samples_at_once,
+)
 from optrial.engine.reference import TensorSplit
+from optrial.engine.stacked_model import StackedModel, Tensors
 from optrial.engine.training import Floats, Steps, batch_order
-from optrial.models import KeyedDropout, build_model, key_dropout, mask_key
-from optrial.plan import RunSpec
-from optrial.rules import Rule, apply_rule, compute_once, get_rule, initialise
+from optrial.keyed import mask_key
+from optrial.models import (
+    build_model,
+    build_objective,
+    key_dropout,
+    stackable_batch_norm,
+)
+from optrial.plan import RunSpec, rule_of
+from optrial.rules import Rule, apply_all, clip_all, evaluation_point, initialise_all
 
-__all__ = ["StackedEngine", "keep_freed_memory"]
-
-Tensors = dict[str, Tensor]
-
-_WIDE = 64  # inputs of a layer from which `_Linear` is the faster way round
-_EVALUATED_AT_ONCE = 2**15  # samples x runs; bounds the memory of activations, not the result
+__all__ = ["StackedEngine"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class _Group:
         columns: where the settings lie on the axis of settings.
         hyperparameters: each (1, settings), to broadcast over seeds.
         weight_decay: (1, settings), or 0.0 where no setting has any.
+        scheduled: whether any setting has a schedule.
     """
 
     rule: Rule
@@ -56,6 +64,31 @@ class _Group:
     columns: slice
     hyperparameters: Tensors
     weight_decay: Tensor | float
+    scheduled: bool
+
+    def values(self, factors: Tensor) -> Tensors:
+        """Return the hyperparameters of a step, given the factors (1, all settings) on lr."""
+        if not self.scheduled:
+            return self.hyperparameters
+        rate = self.hyperparameters["lr"] * factors[:, self.columns]
+        return self.hyperparameters | {"lr": rate}
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How gradients are treated before the rules see them.
+
+    Attributes:
+        clip_norm: (1, settings), infinite where a setting has none; None where no setting has one.
+        clip_value: likewise.
+        piled: the gradients so far, where they are not set to zero.
+        loss_limit: above it a run has diverged.
+    """
+
+    clip_norm: Tensor | None
+    clip_value: Tensor | None
+    piled: Tensors | None
+    loss_limit: float
 
 
 class StackedEngine:
@@ -65,7 +98,8 @@ class StackedEngine:
         specs: the runs, as `optrial.plan.arrange` orders them.
         dataset: what they train on.
         splits: the same on a device.
-        compiled: whether to compile the step, which takes some seconds and pays off later.
+        compiled: whether to compile the step, which takes some seconds and pays off later. On CUDA
+            the compiled step is also captured once and replayed from then on.
     """
 
     chunk = 20
@@ -82,31 +116,40 @@ class StackedEngine:
         self.splits = splits
         self.seeds = list(dict.fromkeys(spec.seed for spec in specs))
         self.shape = (len(self.seeds), len(specs) // len(self.seeds))
-        train = splits["train"]
+        self.settings = specs[: self.shape[1]]
+        first, train = specs[0], splits["train"]
         self.device, dtype = train.inputs.device, train.inputs.dtype
         models = [_build(spec, dataset).to(self.device, dtype) for spec in specs]
-        self._base, self._params, self._buffers = _stack(models, self.shape)
-        self._groups = _groups(specs[: self.shape[1]], self.device, dtype)
+        self._evaluated_at_once = samples_at_once(models[0], dataset.input_shape, len(specs))
+        objective = build_objective(first.loss, first.loss_arguments, first.metrics)
+        self._model = StackedModel(models, self.shape, objective, first.precision)
+        self._params = self._model.params
+        self._groups = _groups(self.settings, self.device, dtype)
         self._states = [
-            {
-                name: initialise(group.rule, value[:, group.columns], group.hyperparameters)
-                for name, value in self._params.items()
-            }
+            initialise_all(group.rule, _columns(self._params, group), group.hyperparameters, lead=2)
             for group in self._groups
         ]
+        self._options = _options(self.settings, self._params)
+        self._augment = augmentation(dataset, self.device)
         self._alive = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self._step = torch.zeros((), dtype=dtype, device=self.device)
-        self._gradients = _gradients(self._base, self._buffers)
-        self._compiled_gradients, self._update = self._gradients, _update
+        self._factors = torch.ones((1, self.shape[1]), dtype=dtype, device=self.device)
+        self._differentiate, self._update = self._model.differentiate, _update
         if compiled:
-            self._compiled_gradients = _compile(_gradients(self._base, self._buffers))
-            self._update = _compile(_update)
+            self._update = compiled_program(_update)
+            if not self._model.alone:  # one run by itself is plain PyTorch, best left to it
+                self._differentiate = compiled_program(self._model.differentiate)
+        self._captured = CapturedStep(self) if compiled and self.device.type == "cuda" else None
         self.threads: int | None = None
+        self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
             "engine": "stacked",
             "device": str(self.device),
             "compiled": compiled,
+            "captured": self._captured is not None,
             "keeps_freed_memory": keep_freed_memory(),
+            "float32_products": torch.get_float32_matmul_precision(),  # "highest" is without TF32
+            **data_facts(dataset),
         }
         self.run_facts: Sequence[Mapping[str, Any]] = self._pairing()
 
@@ -123,7 +166,7 @@ class StackedEngine:
             {
                 "initial_parameters_sha256": initial,
                 "first_batches_sha256": batches[spec.seed],
-                "implementation": f"optrial.rules.{spec.rule}",
+                "implementation": implementation_of(spec),
             }
             for spec, initial in zip(self.specs, self.parameters_sha256(), strict=True)
         ]
@@ -138,60 +181,91 @@ class StackedEngine:
         self._step.fill_(self._taken)
 
     def advance(self, steps: int) -> Steps:
-        """Take `steps` steps; a run whose loss is not finite is frozen from that step on."""
+        """Take `steps` steps; a run that diverges is frozen from that step on."""
         losses = torch.empty((steps, *self.shape), dtype=torch.float64, device=self.device)
-        correct = torch.empty_like(losses)
+        metrics = torch.empty((steps, *self.shape, len(self.specs[0].metrics))).to(losses)
         samples = np.empty(steps)
-        self._base.train()
+        factors = np.stack([rate_factors(s, self._taken + 1, steps) for s in self.settings], axis=1)
+        on_device = torch.from_numpy(factors).to(self._factors)
+        self._model.base.train()
         for index in range(steps):
             rows = np.stack([next(order) for order in self._batches])
             samples[index] = rows.shape[1]
-            losses[index], correct[index] = self._take_step(torch.from_numpy(rows))
+            self._factors.copy_(on_device[index : index + 1])
+            losses[index], metrics[index] = self._take_step(torch.from_numpy(rows))
         flat = (steps, len(self.specs))
-        return Steps(losses.view(flat).cpu().numpy(), correct.view(flat).cpu().numpy(), samples)
+        return Steps(
+            losses.view(flat).cpu().numpy(),
+            metrics.view(*flat, len(self.specs[0].metrics)).cpu().numpy(),
+            samples,
+        )
 
     def _take_step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Train every run on its seed's batch, rows (seeds, batch); return losses and counts."""
-        train = self.splits["train"]
+        """Train every run on its seed's batch, rows (seeds, batch); return losses and metrics."""
         rows = rows.to(self.device, non_blocking=True)
-        inputs, targets = train.inputs[rows], train.targets[rows]
         self._taken += 1
-        self._set_mask_keys()
+        self._model.set_mask_keys([mask_key(seed, self._taken) for seed in self.seeds])
+        inputs, targets = self.gather(rows)
         # A short last batch would compile everything a second time for one step an epoch.
-        full = rows.shape[1] == self.specs[0].batch_size
-        differentiate = self._compiled_gradients if full else self._gradients
-        gradients, (losses, correct) = differentiate(self._params, self._buffers, inputs, targets)
+        if rows.shape[1] != self.specs[0].batch_size:
+            return self.compute(inputs, targets, compiled=False)
+        return (self._captured or self.compute)(inputs, targets)
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of a step, each (seeds, batch, ...)."""
+        train = self.splits["train"]
+        return self._augment(train.inputs[rows], self.seeds, self._taken), train.targets[rows]
+
+    def compute(
+        self, inputs: Tensor, targets: Tensor, *, compiled: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Train every run on its batch by work of the device alone; return losses and metrics."""
+        differentiate = self._differentiate if compiled else self._model.differentiate
+        found = differentiate(self._params, self._model.buffers, inputs, targets)
         with torch.no_grad():
-            self._alive &= losses.isfinite()
+            for name, value in found.buffers.items():
+                self._model.buffers[name].copy_(value)
+            self._alive &= found.losses.isfinite() & (found.losses <= self._options.loss_limit)
             self._step += 1
             self._update(
-                self._groups, self._params, gradients, self._states, self._step, self._alive
+                self._groups,
+                self._options,
+                self._params,
+                found.gradients,
+                self._states,
+                self._step,
+                self._factors,
+                self._alive,
             )
-        return losses.detach(), correct
-
-    def _set_mask_keys(self) -> None:
-        keys = [name for name in self._buffers if name.endswith("key")]
-        if keys:
-            values = torch.tensor([mask_key(seed, self._taken) for seed in self.seeds])
-            for name in keys:
-                self._buffers[name].copy_(values)
+        return found.losses, found.metrics
 
     @torch.no_grad()
     def evaluate(self, split: str) -> tuple[Floats, Floats]:
-        """Return loss and accuracy over a split, each (runs,), in evaluation mode."""
-        data = self.splits[split]
-        self._base.eval()
-        forward = _over_runs(_loss_and_correct(self._base), self._buffers, data_of_seeds=False)
-        loss_sum = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
-        correct = torch.zeros_like(loss_sum)
-        for chunk in range(0, len(data), _EVALUATED_AT_ONCE // len(self.specs) + 1):
-            part = slice(chunk, chunk + _EVALUATED_AT_ONCE // len(self.specs) + 1)
-            inputs, targets = data.inputs[part], data.targets[part]
-            losses, right = forward(self._params, self._buffers, inputs, targets)
-            loss_sum += losses.double() * len(targets)
-            correct += right
-        means = [(total / len(data)).flatten().cpu().numpy() for total in (loss_sum, correct)]
-        return means[0], means[1]
+        """Return mean loss, (runs,), and metrics, (runs, metrics), in evaluation mode."""
+        data, params = self.splits[split], self._evaluated_params()
+        self._model.base.eval()
+        total = torch.zeros((*self.shape, 1 + len(self.specs[0].metrics)), device=self.device)
+        total = total.double()
+        for start in range(0, len(data), self._evaluated_at_once):
+            part = slice(start, start + self._evaluated_at_once)
+            losses, sums = self._model.evaluate(params, data.inputs[part], data.targets[part])
+            count = len(data.targets[part])
+            total += torch.cat([losses.double().unsqueeze(-1) * count, sums], dim=-1)
+        means = (total / len(data)).flatten(0, 1).cpu().numpy()
+        return means[:, 0], means[:, 1:]
+
+    def _evaluated_params(self) -> Tensors:
+        """Return the parameters at which each run's rule wants its model to be evaluated."""
+        elsewhere = any(group.rule.evaluates_elsewhere for group in self._groups)
+        if self._at_evaluation_point or not elsewhere:
+            return self._params
+        params = {name: value.clone() for name, value in self._params.items()}
+        for group, state in zip(self._groups, self._states, strict=True):
+            own = _columns(self._params, group)
+            point = evaluation_point(group.rule, own, state, group.hyperparameters, lead=2)
+            for name, value in point.items():
+                params[name][:, group.columns] = value
+        return params
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return parameters, the rules' state and which runs are alive."""
@@ -208,6 +282,10 @@ class StackedEngine:
         yield "alive", self._alive
         for name, value in self._params.items():
             yield f"model.{name}", value
+        for name, value in self._model.buffers.items():
+            yield f"buffer.{name}", value
+        for name, value in (self._options.piled or {}).items():
+            yield f"piled.{name}", value
         for index, states in enumerate(self._states):
             for name, state in states.items():
                 for key, value in state._asdict().items():
@@ -219,6 +297,27 @@ class StackedEngine:
         flat = [value.flatten(0, 1).cpu().numpy() for value in self._params.values()]
         return [arrays_sha256(value[run] for value in flat) for run in range(len(self.specs))]
 
+    @torch.no_grad()
+    def weights(self, run: int) -> dict[str, NDArray[Any]]:
+        """Return a copy of a run's parameters and buffers, by name, as it would be evaluated."""
+        seed, setting = divmod(run, self.shape[1])
+        persistent = self._model.base.state_dict()
+        values = self._evaluated_params() | self._model.buffers
+        return {
+            name: value[seed, setting].cpu().numpy().copy()
+            for name, value in values.items()
+            if name in persistent
+        }
+
+    @torch.no_grad()
+    def load_weights(self, run: int, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what `weights` returned, to evaluate; training cannot go on from it."""
+        seed, setting = divmod(run, self.shape[1])
+        values = self._params | self._model.buffers
+        for name, array in weights.items():
+            values[name][seed, setting] = torch.from_numpy(array).to(self.device)
+        self._at_evaluation_point = True
+
 
 def _build(spec: RunSpec, dataset: Dataset) -> nn.Module:
     model = build_model(
@@ -229,55 +328,22 @@ def _build(spec: RunSpec, dataset: Dataset) -> nn.Module:
         seed=spec.seed,
     )
     key_dropout(model)
+    stackable_batch_norm(model)
     return model
 
 
-def _stack(
-    models: Sequence[nn.Module], shape: tuple[int, int]
-) -> tuple[nn.Module, Tensors, Tensors]:
-    """Return a model without weights, and the weights and buffers of all, (seeds, settings, ...).
-
-    Mask keys are (seeds,): they depend on nothing else, so that runs with one seed draw once.
-    """
-    params, buffers = stack_module_state(list(models))
-    params = {name: value.detach().unflatten(0, shape) for name, value in params.items()}
-    buffers = {name: value.unflatten(0, shape) for name, value in buffers.items()}
-    buffers = {n: v[:, 0].clone() if n.endswith("key") else v for n, v in buffers.items()}
-    base = models[0].to("meta")
-    for module in base.modules():
-        if type(module) is nn.Linear and module.in_features >= _WIDE:
-            module.__class__ = _Linear
-    layers = zip(
-        *([m for m in x.modules() if isinstance(m, KeyedDropout)] for x in models), strict=True
-    )
-    for first, *others in layers:
-        first.active = first.active or any(layer.active for layer in others)
-    return base, params, buffers
-
-
-class _Linear(nn.Linear):
-    """x W^T + b as (W x^T)^T + b, which is the faster way round for a wide layer of a stack.
-
-    Where all settings share their input, as the first layer's do, W of all settings times x^T is
-    one large matrix product instead of many small ones; so is its gradient.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
-        """Map (batch, inputs) to (batch, outputs)."""
-        product = (self.weight @ input.mT).mT
-        return product if self.bias is None else product + self.bias
+def _row(values: Sequence[float], like: Tensor) -> Tensor:
+    """Put one value a setting onto the device of a tensor, (1, settings)."""
+    return torch.tensor([values], dtype=like.dtype, device=like.device)
 
 
 def _groups(settings: Sequence[RunSpec], device: torch.device, dtype: torch.dtype) -> list[_Group]:
     """Return the settings of a stack by rule and kind of weight decay."""
-    groups, first = [], 0
-    for (name, decay), members in groupby(settings, key=lambda spec: (spec.rule, spec.decay)):
+    groups, first, like = [], 0, torch.empty(0, dtype=dtype, device=device)
+    kinds = groupby(settings, key=lambda spec: (spec.optimizer_kind, spec.rule, spec.decay))
+    for (kind, name, decay), members in kinds:
         specs = list(members)
-        rule = get_rule(name)
-
-        def row(values: Sequence[float]) -> Tensor:
-            return torch.tensor([values], dtype=dtype, device=device)
-
+        rule = rule_of(kind, name)
         decays = [spec.weight_decay for spec in specs]
         groups.append(
             _Group(
@@ -285,71 +351,46 @@ def _groups(settings: Sequence[RunSpec], device: torch.device, dtype: torch.dtyp
                 decay=decay,
                 columns=slice(first, first + len(specs)),
                 hyperparameters={
-                    h.name: row([float(spec.hyperparameters[h.name]) for spec in specs])
+                    h.name: _row([float(spec.hyperparameters[h.name]) for spec in specs], like)
                     for h in rule.hyperparameters
                 },
-                weight_decay=row(decays) if any(decays) else 0.0,
+                weight_decay=_row(decays, like) if any(decays) else 0.0,
+                scheduled=any(spec.schedule is not None for spec in specs),
             )
         )
         first += len(specs)
     return groups
 
 
-def _loss_and_correct(base: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return one run's mean loss and number of right answers on a batch, as a pure function."""
+def _options(settings: Sequence[RunSpec], params: Tensors) -> _Options:
+    like = next(iter(params.values()))
 
-    def measure(
-        params: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        outputs = functional_call(base, (params, buffers), (inputs,))
-        loss = nn.functional.cross_entropy(outputs, targets)
-        return loss, (outputs.argmax(dim=1) == targets).sum()
+    def limits(values: Sequence[float | None]) -> Tensor | None:
+        given = [math.inf if value is None else value for value in values]
+        return _row(given, like) if any(map(math.isfinite, given)) else None
 
-    return measure
-
-
-def _gradients(base: nn.Module, buffers: Tensors) -> Callable[..., Any]:
-    """Return all runs' gradients, and their losses and numbers of right answers."""
-    return _over_runs(grad_and_value(_loss_and_correct(base), has_aux=True), buffers)
-
-
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function for the shapes of one stack.
-
-    The compiler keeps what it made by code object, and gives up on one that it has met in eight
-    shapes; so each stack compiles a code object of its own, which is forgotten with it.
-    """
-
-    def program(*arguments: Any) -> Any:
-        return function(*arguments)
-
-    own = FunctionType(
-        program.__code__.replace(co_name=f"program_{next(_numbers)}"),
-        program.__globals__,
-        closure=program.__closure__,
+    piles = not settings[0].zero_grad
+    return _Options(
+        clip_norm=limits([spec.clip_norm for spec in settings]),
+        clip_value=limits([spec.clip_value for spec in settings]),
+        piled={n: torch.zeros_like(v) for n, v in params.items()} if piles else None,
+        loss_limit=settings[0].loss_limit or math.inf,
     )
-    return torch.compile(own, dynamic=False)
 
 
-_numbers = count()
-
-
-def _over_runs(
-    function: Callable[..., Any], buffers: Tensors, *, data_of_seeds: bool = True
-) -> Callable[..., Any]:
-    """Map a function of (params, buffers, inputs, targets) over seeds and settings."""
-    own = {name: None if name.endswith("key") else 0 for name in buffers}
-    over_settings = vmap(function, in_dims=(0, own, None, None))
-    data = 0 if data_of_seeds else None
-    return vmap(over_settings, in_dims=(0, 0, data, data))
+def _columns(values: Tensors, group: _Group) -> Tensors:
+    """Return the settings of a group, as views."""
+    return {name: value[:, group.columns] for name, value in values.items()}
 
 
 def _update(
     groups: Sequence[_Group],
+    options: _Options,
     params: Tensors,
     gradients: Tensors,
     states: Sequence[dict[str, Any]],
     step: Tensor,
+    factors: Tensor,
     alive: Tensor,
 ) -> None:
     """Take one step of every group's rule, into the arrays that are there.
@@ -357,51 +398,29 @@ def _update(
     The rules stay pure; writing their results into place here spares the allocation of fresh
     arrays, most of the cost of a step. Runs that are not alive keep their parameters.
     """
+    if options.piled is not None:
+        gradients = {name: pile + gradients[name] for name, pile in options.piled.items()}
+    gradients = dict(clip_all(gradients, options.clip_norm, options.clip_value, lead=2))
+    if options.piled is not None:
+        for name, pile in options.piled.items():
+            pile.copy_(gradients[name])
     for group, state in zip(groups, states, strict=True):
-        for name, whole in params.items():
-            param = whole[:, group.columns]
-            moved, moved_state = apply_rule(
-                group.rule,
-                param,
-                gradients[name][:, group.columns],
-                state[name],
-                step,
-                group.hyperparameters,
-                group.weight_decay,
-                group.decay,
-            )
+        own = _columns(params, group)
+        moved, moved_state = apply_all(
+            group.rule,
+            own,
+            _columns(gradients, group),
+            state,
+            step,
+            group.values(factors),
+            group.weight_decay,
+            group.decay,
+            lead=2,
+        )
+        for name, param in own.items():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))
-            param.copy_(torch.where(kept, moved, param))
-            for before, after in zip(state[name], moved_state, strict=True):
-                if before is not None:
-                    before.copy_(after)
-
-
-@torch.library.custom_op("optrial::compute_once", mutates_args=())
-def _computed_once(coefficient: Tensor) -> Tensor:
-    """Copy a coefficient of each run; opaque to the compiler, which would otherwise compute it
-    again for every few elements of the parameter: two powers in Adam, half the time of its step.
-    """
-    return coefficient.clone()
-
-
-@_computed_once.register_fake
-def _(coefficient: Tensor) -> Tensor:
-    return torch.empty_like(coefficient)
-
-
-compute_once[Tensor] = _computed_once
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for the next step instead of returning them to the kernel.
-
-    By default every array over 128 KiB is mapped afresh and its pages are faulted in again at each
-    step, which can cost more than the arithmetic. Returns whether it was done: on glibc only.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
-    trim_threshold, mmap_threshold, large = -1, -3, 2**30
-    return bool(mallopt(mmap_threshold, large) and mallopt(trim_threshold, large))
+            param.copy_(torch.where(kept, moved[name], param))
+        for name, before in state.items():
+            for old, new in zip(before, moved_state[name], strict=True):
+                if old is not None:
+                    old.copy_(new)

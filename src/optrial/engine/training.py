@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from optrial.data import BatchOrder
 from optrial.engine.threads import limited_threads
+from optrial.models import is_loss, metric_label
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
 
@@ -30,7 +31,7 @@ class Steps(NamedTuple):
     """What a learner measured while it trained, one row a step."""
 
     losses: Floats  # (steps, runs), mean over each batch, before its update
-    correct: Floats  # (steps, runs), right answers in each batch
+    metrics: Floats  # (steps, runs, metrics), sum over each batch
     samples: Floats  # (steps,), samples in each batch
 
 
@@ -49,10 +50,13 @@ class Learner(Protocol):
         """Get ready to take `first_step` next."""
 
     def advance(self, steps: int) -> Steps:
-        """Take up to `steps` steps; fewer only if every run has lost a finite loss."""
+        """Take up to `steps` steps; fewer only if every run has diverged.
+
+        A run whose loss is not finite, or exceeds its limit, keeps its parameters from then on.
+        """
 
     def evaluate(self, split: str) -> tuple[Floats, Floats]:
-        """Return loss and accuracy over a split, each (runs,), in evaluation mode.
+        """Return mean loss, (runs,), and metrics, (runs, metrics), in evaluation mode.
 
         It changes nothing that training could notice.
         """
@@ -65,6 +69,12 @@ class Learner(Protocol):
 
     def parameters_sha256(self) -> list[str]:
         """Return the hash of all parameters of each run."""
+
+    def weights(self, run: int) -> dict[str, NDArray[Any]]:
+        """Return a copy of a run's parameters and buffers, by name, as it would be evaluated."""
+
+    def load_weights(self, run: int, weights: Arrays) -> None:
+        """Take up what `weights` returned, to evaluate; training cannot go on from it."""
 
 
 def batch_order(spec: RunSpec, size: int) -> BatchOrder:
@@ -107,9 +117,13 @@ class Training:
         self._last_steps = np.full(len(specs), -1)  # of diverged runs
         self._reported = np.zeros(len(specs), bool)  # whether its final status was handed out
         self._points: dict[str, list[tuple[NDArray[np.int64], Floats]]] = defaultdict(list)
-        # Sums over the epoch under way: loss x samples and right answers of each run, samples.
-        self._epoch = np.zeros((3, len(specs)))
+        self._labels = [metric_label(name) for name in specs[0].metrics]
+        # Sums over the epoch under way, of each run: samples, loss x samples, each metric.
+        self._epoch = np.zeros((2 + len(self._labels), len(specs)))
         self._seconds = np.zeros(2)
+        self._best_merits = np.full(len(specs), -np.inf)
+        self._best_steps = np.zeros(len(specs), np.int64)
+        self._best_weights: list[dict[str, NDArray[Any]]] = [{} for _ in specs]
 
     @property
     def ended(self) -> bool:
@@ -123,6 +137,11 @@ class Training:
         self._epoch = state.pop("training.epoch").copy()
         self._seconds = state.pop("training.seconds").copy()
         self._last_steps = state.pop("training.last_steps").copy()
+        self._best_merits = state.pop("training.best_merits").copy()
+        self._best_steps = state.pop("training.best_steps").copy()
+        for name in [name for name in state if name.startswith("best.")]:
+            _, run, parameter = name.split(".", 2)
+            self._best_weights[int(run)][parameter] = state.pop(name)
         for index in np.flatnonzero(self._last_steps >= 0).tolist():
             self.status[index] = Status.DIVERGED
             self._reported[index] = True  # with the commit of this checkpoint at the latest
@@ -135,6 +154,13 @@ class Training:
             "training.epoch": self._epoch.copy(),
             "training.seconds": self._seconds.copy(),
             "training.last_steps": self._last_steps.copy(),
+            "training.best_merits": self._best_merits.copy(),
+            "training.best_steps": self._best_steps.copy(),
+            **{
+                f"best.{run}.{name}": array
+                for run, weights in enumerate(self._best_weights)
+                for name, array in weights.items()
+            },
         }
 
     def segments(self) -> list[Segment]:
@@ -149,6 +175,8 @@ class Training:
         found = []
         for index in np.flatnonzero(~self._reported).tolist():
             facts = {**shared, **run_facts[index], "parameters_sha256": hashes[index]}
+            if self.specs[index].save is not None:
+                facts["saved_step"] = int(self._best_steps[index]) or self.step
             diverged = self.status[index] is Status.DIVERGED
             segment = Segment(
                 run_id=self.specs[index].run_id,
@@ -207,22 +235,31 @@ class Training:
         self._seconds[0] += time.perf_counter() - started
         losses = measured.losses
         numbers = self.step + 1 + np.arange(len(losses))
-        for run in np.flatnonzero(~np.isfinite(losses).all(axis=0)).tolist():
-            at = int(np.isfinite(losses[:, run]).argmin())
-            self._diverge(run, int(numbers[at]), f"train_loss is {losses[at, run]} at step {{}}")
+        limit = self.specs[0].loss_limit or np.inf
+        with np.errstate(invalid="ignore"):
+            alive = np.isfinite(losses) & (losses <= limit)
+        for run in np.flatnonzero(~alive.all(axis=0)).tolist():
+            at = int(alive[:, run].argmin())
+            above = f", above loss_limit {limit:g}" if np.isfinite(losses[at, run]) else ""
+            reason = f"train_loss is {losses[at, run]:.6g} at step {{}}{above}"
+            self._diverge(run, int(numbers[at]), reason)
             losses[at:, run] = np.nan
         self._record("train_loss", numbers, losses)
         self._sum_epochs(numbers, measured)
         self.step = int(numbers[-1])
 
     def _sum_epochs(self, numbers: NDArray[np.int64], measured: Steps) -> None:
-        for step, loss, correct, samples in zip(numbers, *measured, strict=True):
-            self._epoch += np.stack([loss * samples, correct, np.full_like(loss, samples)])
+        samples = np.broadcast_to(measured.samples[:, None], measured.losses.shape)
+        metrics = np.moveaxis(measured.metrics, 2, 0)
+        rows = np.stack([samples, measured.losses * samples, *metrics], axis=1)
+        for step, row in zip(numbers, rows, strict=True):
+            self._epoch += row
             if step % self.specs[0].steps_per_epoch == 0:
-                mean_loss, accuracy = self._epoch[:2] / self._epoch[2]
-                alive = np.isfinite(mean_loss)
-                self._record("train_loss_epoch", step, mean_loss)
-                self._record("train_accuracy_epoch", step, np.where(alive, accuracy, np.nan))
+                loss, *values = self._epoch[1:] / self._epoch[0]
+                self._record("train_loss_epoch", step, loss)
+                for label, value in zip(self._labels, values, strict=True):
+                    finite = np.where(np.isfinite(loss), value, np.nan)
+                    self._record(f"train_{label}_epoch", step, finite)
                 self._epoch[:] = 0
 
     def _evaluate(self) -> None:
@@ -230,14 +267,35 @@ class Training:
         started = time.perf_counter()
         values = {split: self.learner.evaluate(split) for split in self.specs[0].evaluate_on}
         self._seconds[1] += time.perf_counter() - started
-        for split, (losses, accuracies) in values.items():
+        for split, (losses, metrics) in values.items():
             for run in np.flatnonzero(~np.isfinite(losses)).tolist():
                 self._diverge(run, self.step, f"{split}_loss is {losses[run]} after step {{}}")
             dead = [status is Status.DIVERGED for status in self.status]
             # "train_loss" is each step's; the whole training split has a name of its own.
             prefix = "train_eval" if split == "train" else split
             self._record(f"{prefix}_loss", self.step, np.where(dead, np.nan, losses))
-            self._record(f"{prefix}_accuracy", self.step, np.where(dead, np.nan, accuracies))
+            for label, column in zip(self._labels, metrics.T, strict=True):
+                self._record(f"{prefix}_{label}", self.step, np.where(dead, np.nan, column))
+        if self.specs[0].save == "best":
+            self._keep_best(*values["validation"])
+
+    def _keep_best(self, losses: Floats, metrics: Floats) -> None:
+        """Keep the weights of the runs whose validation result is the best so far.
+
+        It is the first metric, which is to be large, or the loss where there is no metric.
+        """
+        merits = metrics[:, 0] if self._labels and not is_loss(self._labels[0]) else -losses
+        for run in np.flatnonzero(merits > self._best_merits).tolist():
+            if self.status[run] is not Status.DIVERGED:
+                self._best_merits[run] = merits[run]
+                self._best_steps[run] = self.step
+                self._best_weights[run] = self.learner.weights(run)
+
+    def weights(self, run: int) -> dict[str, NDArray[Any]] | None:
+        """Return the weights of a run that are to be saved, or None."""
+        if self.specs[0].save is None or self.status[run] is not Status.DONE:
+            return None
+        return self._best_weights[run] or self.learner.weights(run)
 
     def _record(self, metric: str, steps: int | NDArray[np.int64], values: Floats) -> None:
         self._points[metric].append((np.atleast_1d(steps), np.atleast_2d(values)))

@@ -1,20 +1,28 @@
 """Study -> run specs with content-hash ids; refuses every bad name and value at once."""
 
-from optrial.plan.check import check_study, validation_wanted
+from optrial.plan.check import check_study, targets_wanted, validation_wanted
 from optrial.plan.estimate import Estimate, estimate
-from optrial.plan.expand import Plan, make_plan
+from optrial.plan.expand import Phase, Plan, make_plan
+from optrial.plan.optimizers import rule_of
 from optrial.plan.spec import RunSpec
 from optrial.plan.stacks import arrange, pack, stack_id
+from optrial.plan.tuning import merit, most_waves, tuning_seeds
 
 __all__ = [
     "Estimate",
+    "Phase",
     "Plan",
     "RunSpec",
     "arrange",
     "check_study",
     "estimate",
     "make_plan",
+    "merit",
+    "most_waves",
     "pack",
+    "rule_of",
     "stack_id",
+    "targets_wanted",
+    "tuning_seeds",
     "validation_wanted",
 ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from optrial.config import Axis, Component, OptimizerEntry, StudyFile, parse_axis
-from optrial.data import check_dataset
+from optrial.code import call_problems, importable, is_code, load_code
+from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
+from optrial.data import Targets, check_dataset
 from optrial.errors import Problem, suggest
-from optrial.models import MODELS, check_model
-from optrial.rules import RULES, Rule
+from optrial.models import MODELS, check_loss, check_metric, check_model, metric_label
+from optrial.plan.optimizers import rule_of
+from optrial.plan.protocol import check_spaces, check_tuning
+from optrial.plan.space import model_axes
+from optrial.rules import Rule, check_schedule
 
-__all__ = ["check_study", "model_axes", "validation_wanted"]
+__all__ = ["check_study", "targets_wanted", "validation_wanted"]
 
 
 def check_study(study: StudyFile) -> list[Problem]:
@@ -20,9 +24,10 @@ def check_study(study: StudyFile) -> list[Problem]:
     dataset, model = study.problem.dataset, study.problem.model
     problems = [
         problem.under("problem.dataset")
-        for problem in check_dataset(dataset.name, dataset.arguments)
+        for problem in check_dataset(dataset.name, dataset.arguments, targets=targets_wanted(study))
     ]
     problems += [problem.under("problem.model") for problem in _model_problems(model)]
+    problems += _objective_problems(study.problem)
     labels: dict[str, int] = {}
     for index, entry in enumerate(study.optimizers):
         path = f"optimizers[{index}]"
@@ -31,39 +36,31 @@ def check_study(study: StudyFile) -> list[Problem]:
             taken = f"'{entry.label}' is already the name of optimizers[{labels[entry.label]}]"
             problems.append(Problem(f"{path}.name", f"{taken}; give each entry its own name."))
         labels.setdefault(entry.label, index)
-    return problems + list(_combination_problems(study))
+    problems += _combination_problems(study)
+    problems += check_tuning(study)
+    return problems or list(check_spaces(study))  # which have to be sound to be compared
 
 
-def model_axes(model: Component) -> dict[str, Axis]:
-    """Return the values each given argument of a model takes.
-
-    A list that is itself a valid value (``hidden: [100, 50]``) is one value; any other list is a
-    grid axis (``dropout: [0.0, 0.5]``, ``hidden: [[100], [50]]``).
-    """
-    axes = {}
-    for name, given in model.arguments.items():
-        is_range = isinstance(given, dict) and not {"log", "lin"}.isdisjoint(given)
-        if is_range:
-            axes[name] = parse_axis(given)
-        elif isinstance(given, list) and given and check_model(model.name, {name: given}):
-            axes[name] = Axis(tuple(given))
-        else:
-            axes[name] = Axis((given,))
-    return axes
+def targets_wanted(study: StudyFile) -> Targets:
+    """What the loss takes: labels alone, or values too."""
+    return "classes" if study.problem.loss.name == "cross_entropy" else "values"
 
 
 def validation_wanted(study: StudyFile) -> bool:
-    """Whether the study evaluates on a validation split, so that one must be carved."""
-    return "validation" in (study.evaluate.on or ())
+    """Whether the study needs a validation split, so that one must be carved."""
+    named = "validation" in (study.evaluate.on or ())
+    return named or study.save == "best" or study.tune is not None
 
 
 def _model_problems(model: Component) -> list[Problem]:
-    if model.name not in MODELS:
+    if model.name not in MODELS and not is_code(model.name):
         return check_model(model.name, {})
     try:
         axes = model_axes(model)
     except ValueError as error:
         return [Problem("", f"{error}.")]
+    if is_code(model.name):
+        return check_model(model.name, {name: axis.values[0] for name, axis in axes.items()})
     found = [
         problem
         for name, axis in axes.items()
@@ -73,11 +70,54 @@ def _model_problems(model: Component) -> list[Problem]:
     return list(dict.fromkeys(found))
 
 
+def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
+    for found in check_loss(problem.loss.name, problem.loss.arguments):
+        yield found.under("problem.loss")
+    labels = [metric_label(name) for name in problem.metrics or ()]
+    for index, name in enumerate(problem.metrics or ()):
+        if reason := check_metric(name):
+            yield Problem(f"problem.metrics[{index}]", reason)
+        elif labels.index(labels[index]) < index or labels[index] == "loss":
+            yield Problem(f"problem.metrics[{index}]", f"'{labels[index]}' is already taken.")
+
+
 def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
-    if entry.rule not in RULES:
-        yield Problem("rule", f"'{entry.rule}' is not a rule. {suggest(entry.rule, RULES)}")
+    if entry.kind == "torch":
+        yield from _class_problems(entry)
+    else:
+        yield from _rule_problems(entry)
+    for given in entry.schedule or ():
+        for problem in check_schedule(given):
+            yield problem.under("schedule")
+    for name, axis in (
+        ("norm", entry.clip and entry.clip.norm),
+        ("value", entry.clip and entry.clip.value),
+    ):
+        for value in axis.values if axis else ():
+            if not _is_number(value) or value <= 0:
+                yield Problem(f"clip.{name}", f"{value!r}: must be a finite number above 0.")
+
+
+def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
+    """What is wrong with a class of the user's and the arguments for it."""
+    if reason := importable(entry.code, "Class"):
+        yield Problem("torch", reason)
         return
-    rule = RULES[entry.rule]
+    if entry.decay is not None:
+        yield Problem("decay", "goes with a rule; a torch class has its own weight decay.")
+    given: dict[str, Any] = dict(entry.hyperparameters)
+    if entry.weight_decay is not None:
+        given["weight_decay"] = entry.weight_decay
+    yield from call_problems(load_code(entry.code), given, 1)
+
+
+def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
+    """What is wrong with a rule, its hyperparameters and its weight decay."""
+    try:
+        rule = rule_of(entry.kind, entry.code)
+    except ValueError as error:
+        yield Problem(entry.kind, str(error))
+        return
     known = {hyperparameter.name: hyperparameter for hyperparameter in rule.hyperparameters}
     for name, axis in entry.hyperparameters.items():
         if name not in known:
@@ -87,16 +127,19 @@ def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
             if reason := known[name].check(value):
                 yield Problem(name, reason)
     for value in entry.weight_decay.values if entry.weight_decay else ():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
+        if not _is_number(value) or value < 0:
             yield Problem("weight_decay", f"{value!r}: must be a finite number of 0 or more.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _unknown_hyperparameter(rule: Rule, name: str) -> str:
     names = [hyperparameter.name for hyperparameter in rule.hyperparameters]
     meant = [known.name for known in rule.hyperparameters if name in known.aliases]
     hint = f"optrial calls it {' and '.join(meant)}. " if meant else ""
-    keys = [*names, "weight_decay", "decay", "name"]
+    keys = [*names, "weight_decay", "decay", "schedule", "clip", "name"]
     return f"is not a hyperparameter of {rule.name}. {hint}{suggest(name, keys)}"
 
 
@@ -107,13 +150,27 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
             yield Problem("rng", f"'script' needs engine: reference, not {study.engine}.")
         if study.sampling == "with_replacement":
             yield Problem("sampling", "'with_replacement' needs rng: streams, not script.")
+        if "augment" in study.problem.dataset.arguments:
+            yield Problem("problem.dataset.augment", "needs rng: streams, not script.")
     if study.sampling == "with_replacement" and not study.shuffle:
         yield Problem("shuffle", "false needs sampling: epoch; drawing with replacement is random.")
+    if study.save == "best" and "validation" not in (study.evaluate.on or ("validation",)):
+        yield Problem("save", "'best' is best on validation: add validation to evaluate.on.")
+    if study.engine == "numpy":
+        yield from _beyond_numpy(study)
 
 
-def axes_of(entry: OptimizerEntry) -> Mapping[str, Axis]:
-    """Return every hyperparameter of an entry, and its weight decay, after defaults."""
-    rule = RULES[entry.rule]
-    given: dict[str, Any] = entry.hyperparameters
-    axes = {h.name: given.get(h.name, Axis((h.default,))) for h in rule.hyperparameters}
-    return axes | {"weight_decay": entry.weight_decay or Axis((rule.default_weight_decay,))}
+def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
+    """What the NumPy engine, written out for MLPs, cannot do."""
+    way_out = "use engine: reference or auto"
+    model = study.problem.model
+    if model.name not in ("mlp", "logistic") or model.arguments.get("batch_norm", False):
+        yield Problem("engine", f"numpy trains MLPs without batch norm only; {way_out}.")
+    if study.problem.loss.name not in ("cross_entropy", "mse"):
+        yield Problem("engine", f"numpy knows cross_entropy and mse only; {way_out}.")
+    if study.precision == "bfloat16":
+        yield Problem("precision", "bfloat16 is not a type of NumPy; use float32 or float64.")
+    for index, entry in enumerate(study.optimizers):
+        if entry.kind == "torch":
+            message = f"engine: numpy has no torch optimizers; {way_out}."
+            yield Problem(f"optimizers[{index}].torch", message)

@@ -14,8 +14,8 @@ import torch
 
 from optrial.data import Dataset
 from optrial.models import build_model
+from optrial.plan.optimizers import rule_of
 from optrial.plan.spec import RunSpec
-from optrial.rules import RULES
 
 __all__ = ["Estimate", "estimate"]
 
@@ -51,12 +51,14 @@ class Estimate:
         seconds: training, one run after the other.
         evaluation_seconds: evaluation.
         peak_bytes: data, and the parameters, gradients, state and activations of one stack.
+        run_bytes: the same without the data, of one run.
         parameters: number of trained parameters of the largest model.
     """
 
     seconds: float
     evaluation_seconds: float
     peak_bytes: int
+    run_bytes: int
     parameters: int
 
 
@@ -68,6 +70,7 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
         seconds=sum(cost.training for cost in costs),
         evaluation_seconds=sum(cost.evaluation for cost in costs),
         peak_bytes=values * max(map(_itemsize, runs)) + width * max(cost.bytes for cost in costs),
+        run_bytes=max(cost.bytes for cost in costs),
         parameters=max(cost.parameters for cost in costs),
     )
 
@@ -86,7 +89,8 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     shapes = _parameter_shapes(run.model, arguments, dataset.input_shape, dataset.classes)
     weights = sum(map(math.prod, shapes))
     units = sum(sum(shape) for shape in shapes if len(shape) > 1)  # inputs and outputs of layers
-    state = RULES[run.rule].state_size
+    # A class of the user's is taken to keep two averages, as Adam does.
+    state = 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)

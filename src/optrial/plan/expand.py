@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
-from optrial.config import Axis, OptimizerEntry, Span, StudyFile
-from optrial.data import Dataset, resolved_arguments
+from optrial.code import is_code, source_sha256
+from optrial.config import OptimizerEntry, Span, StudyFile
+from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
-from optrial.models import resolve_model
-from optrial.plan.check import axes_of, model_axes
+from optrial.models import check_input_shape, default_metrics, resolve_model
+from optrial.plan.optimizers import rule_of
+from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.spec import RunSpec
 from optrial.plan.stacks import pack
-from optrial.rules import RULES
+from optrial.plan.tuning import Score, Trial, choose, tuning_seeds, waves
+from optrial.rules import resolve_schedule
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Phase", "Plan", "make_plan"]
+
+Phase = Literal["tune", "report"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study expanded into runs.
+    """A study expanded into runs, as far as they can be known.
 
     Attributes:
         study: what was asked for.
-        runs: every run, by optimizer, then setting, then seed.
+        runs: every run, by optimizer, then setting, then seed; with `tune`, wave after wave, the
+            report last.
         settings: run id -> the values that vary, as every table shows them: ``lr=0.1``.
+        phases: run id -> "tune" or "report".
+        registered: everything that was fixed before the first run, as text.
+        why: why the last runs are there, in one line; empty without `tune`.
     """
 
     study: StudyFile
     runs: tuple[RunSpec, ...]
     settings: Mapping[str, str]
+    phases: Mapping[str, Phase]
+    registered: str
+    why: str = ""
 
     @cached_property
     def hash(self) -> str:
-        """Changes with any run that is added, changed or removed."""
-        return sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
+        """Changes with any run that is added, changed or removed; not with what tuning finds."""
+        return sha256(self.registered.encode()).hexdigest()[:12]
 
     @property
     def groups(self) -> tuple[tuple[RunSpec, ...], ...]:
@@ -47,8 +61,20 @@ class Plan:
         return tuple(pack(self.runs, len(self.runs)))
 
 
-def make_plan(study: StudyFile, dataset: Dataset) -> Plan:
+def make_plan(
+    study: StudyFile, dataset: Dataset, merits: Mapping[str, float | None] = MappingProxyType({})
+) -> Plan:
     """Expand every grid axis and seed of a checked study.
+
+    With `tune`, the plan goes as far as `merits` can decide: while a run of a wave has none, that
+    wave is the last; when every wave has, the chosen setting of each optimizer follows, with the
+    seeds of the report. The same merits always give the same plan.
+
+    Args:
+        study: the study.
+        dataset: what it trains on.
+        merits: run id -> how good the run is, to be large, or None if it failed; of every run that
+            ended.
 
     Raises:
         StudyError: a batch size beyond the training split, an evaluation on a split that the
@@ -56,19 +82,92 @@ def make_plan(study: StudyFile, dataset: Dataset) -> Plan:
     """
     if problems := list(_data_problems(study, dataset)):
         raise StudyError(problems, f"study '{study.name}'")
-    common = _common_fields(study, dataset)
-    runs: dict[str, RunSpec] = {}
-    settings: dict[str, str] = {}
-    for entry in study.optimizers:
-        for values, fields in _settings(study, entry, dataset):
-            for seed in study.seeds:
-                run = RunSpec(**common, **fields, optimizer=entry.label, seed=seed)
-                setting = " ".join(f"{name}={_short(value)}" for name, value in values.items())
-                if run.run_id in runs:
-                    same = f"'{settings[run.run_id]}' and '{setting}' are the same run; keep one."
-                    raise StudyError([Problem(entry.label, same)], f"study '{study.name}'")
-                runs[run.run_id], settings[run.run_id] = run, setting
-    return Plan(study, tuple(runs.values()), settings)
+    expansion = _Expansion(study, dataset, merits)
+    spaces = expansion.spaces
+    if study.tune is None:
+        grids = [Trial(name, point) for name, space in spaces.items() for point in space.grid()]
+        expansion.add(grids, study.seeds, "report")
+        return expansion.plan()
+    for wave in waves(study.tune, list(spaces.values()), expansion.score):
+        expansion.add(wave.trials, tuning_seeds(study), "tune")
+        if not merits.keys() >= expansion.runs.keys():
+            return expansion.plan(f"tuning: {wave.why}")
+    trials = list(expansion.tried)
+    chosen = [
+        choose(space, [t for t in trials if t.optimizer == name], expansion.score)
+        for name, space in spaces.items()
+    ]
+    expansion.add(chosen, study.seeds, "report")
+    settings = ", ".join(f"{trial.optimizer} {expansion.setting(trial)}" for trial in chosen)
+    return expansion.plan(f"report: {settings}")
+
+
+class _Expansion:
+    """The runs of a study, as they are added."""
+
+    def __init__(
+        self, study: StudyFile, dataset: Dataset, merits: Mapping[str, float | None]
+    ) -> None:
+        self.study = study
+        self.dataset = dataset
+        self.merits = merits
+        self.entries = {entry.label: entry for entry in study.optimizers}
+        self.spaces = {name: space_of(study, entry) for name, entry in self.entries.items()}
+        self.common = _common_fields(study, dataset)
+        self.runs: dict[str, RunSpec] = {}
+        self.settings: dict[str, str] = {}
+        self.phases: dict[str, Phase] = {}
+        self.tried: dict[Trial, list[str]] = {}
+        self.registered = ""
+
+    def add(self, trials: Iterable[Trial], seeds: Iterable[int], phase: Phase) -> None:
+        """Add the runs of some settings with some seeds."""
+        common = self.common
+        if phase == "tune":  # which neither sees the test split nor keeps any weights
+            seen = tuple(split for split in common["evaluate_on"] if split != "test")
+            common = common | {"evaluate_on": seen, "save": None}
+        for trial in trials:
+            fields = _fields(self.study, self.entries[trial.optimizer], self.dataset, trial.point)
+            setting = self.setting(trial)
+            for seed in seeds:
+                run = RunSpec(**common, **fields, optimizer=trial.optimizer, seed=seed)
+                if run.run_id in self.runs:
+                    taken = self.settings[run.run_id]
+                    same = f"'{taken}' and '{setting}' are the same run; keep one."
+                    problem = Problem(trial.optimizer, same)
+                    raise StudyError([problem], f"study '{self.study.name}'")
+                self.runs[run.run_id] = run
+                self.settings[run.run_id] = setting
+                self.phases[run.run_id] = phase
+                self.tried.setdefault(trial, []).append(run.run_id)
+        self.registered = self.registered or " ".join(self.runs) + self._protocol()
+
+    def _protocol(self) -> str:
+        """What else is fixed from the first wave on."""
+        if self.study.tune is None:
+            return ""
+        report = {name: self.common[name] for name in ("evaluate_on", "save")}
+        tune = self.study.tune.model_dump(mode="json")
+        return json.dumps(report | {"seeds": self.study.seeds, "tune": tune})
+
+    def setting(self, trial: Trial) -> str:
+        """The values that vary, as every table shows them, the learning rate first."""
+        axes = self.spaces[trial.optimizer].axes
+        names = [n for n, axis in axes.items() if len(axis.values) > 1 and n != "rule.lr"]
+        names = ["rule.lr", *names] if "rule.lr" in axes else names
+        shown = {name.rpartition(".")[2]: trial.point[name] for name in names}
+        return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
+
+    def score(self, trial: Trial) -> Score:
+        """How good the runs of a trial are."""
+        merits = [self.merits[run_id] for run_id in self.tried[trial]]
+        finite = [merit for merit in merits if merit is not None]
+        return Score(len(finite), math.fsum(finite) / len(finite) if finite else 0.0)
+
+    def plan(self, why: str = "") -> Plan:
+        """The plan of what was added."""
+        runs = tuple(self.runs.values())
+        return Plan(self.study, runs, self.settings, self.phases, self.registered, why)
 
 
 def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -81,6 +180,26 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         if split not in dataset.splits:
             has = ", ".join(dataset.splits)
             yield Problem("evaluate.on", f"'{split}': the dataset has only {has}.")
+    if study.tune and "validation" not in dataset.splits:
+        has = ", ".join(dataset.splits)
+        yield Problem("tune", f"chooses on the validation split; the dataset has only {has}.")
+    if dataset.regression and study.problem.loss.name == "cross_entropy":
+        yield Problem("problem.loss", "cross_entropy needs class labels; use mse for values.")
+    labels_only = [m for m in _metrics(study) if m.endswith("accuracy")]
+    if dataset.regression and labels_only:
+        yield Problem("problem.metrics", f"{labels_only[0]} needs class labels; use mse or mae.")
+    yield from _model_problems(study, dataset)
+
+
+def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """What is wrong with every grid point of the model for samples of this shape."""
+    axes = model_axes(study.problem.model)
+    found: dict[Problem, None] = {}
+    for values in itertools.product(*(axis.values for axis in axes.values())):
+        arguments = dict(zip(axes, values, strict=True))
+        kind = study.problem.model.name
+        found |= dict.fromkeys(check_input_shape(kind, arguments, dataset.input_shape))
+    return (problem.under("problem.model") for problem in found)
 
 
 def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
@@ -89,9 +208,12 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
     splits = tuple(split for split in dataset.splits if split != "train")
     return {
         "dataset": component.name,
-        "dataset_arguments": resolved_arguments(component.name, component.arguments),
+        "dataset_arguments": dataset.arguments,
         "dataset_sha256": dataset.sha256,
-        "loss": study.problem.loss,
+        "loss": study.problem.loss.name,
+        "loss_arguments": study.problem.loss.arguments,
+        "metrics": _metrics(study),
+        "loss_limit": study.loss_limit,
         "model": study.problem.model.name,
         "evaluate_on": study.evaluate.on or splits,
         "engine": study.engine,
@@ -101,46 +223,70 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "sampling": study.sampling,
         "shuffle": study.shuffle,
         "drop_last": study.drop_last,
+        "zero_grad": study.zero_grad,
+        "save": study.save,
     }
 
 
-def _settings(
-    study: StudyFile, entry: OptimizerEntry, dataset: Dataset
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield, for each setting of an optimizer, the values to show and the fields of its runs."""
-    rule = RULES[entry.rule]
-    model = model_axes(study.problem.model)
-    own = axes_of(entry)
-    axes = {"batch_size": study.batch_size} | _prefixed("model.", model) | _prefixed("rule.", own)
-    varying = {name for name, axis in axes.items() if len(axis.values) > 1} | {"rule.lr"}
-    for combination in itertools.product(*(axis.values for axis in axes.values())):
-        point = dict(zip(axes, combination, strict=True))
-        chosen = {name: point[f"rule.{name}"] for name in own}
-        weight_decay = float(chosen.pop("weight_decay"))
-        arguments = {name: point[f"model.{name}"] for name in model}
-        size = dataset.sizes["train"]
-        batch_size = size if point["batch_size"] == "full" else point["batch_size"]
-        rounded = math.floor if study.drop_last else math.ceil
-        steps_per_epoch = rounded(size / batch_size)
-        shown = sorted(varying, key=lambda name: (name != "rule.lr", list(axes).index(name)))
-        yield (
-            {name.rpartition(".")[2]: point[name] for name in shown},
-            {
-                "rule": rule.name,
-                "hyperparameters": {k: _number(v) for k, v in chosen.items()},
-                "weight_decay": weight_decay,
-                "decay": entry.decay or rule.default_decay,
-                "model_arguments": resolve_model(study.problem.model.name, arguments),
-                "batch_size": batch_size,
-                "steps_per_epoch": steps_per_epoch,
-                "steps": _steps(study.budget, steps_per_epoch),
-                "evaluate_every": _steps(study.evaluate.every, steps_per_epoch),
-            },
-        )
+def _metrics(study: StudyFile) -> tuple[str, ...]:
+    given = study.problem.metrics
+    return default_metrics(study.problem.loss.name) if given is None else given
 
 
-def _prefixed(prefix: str, axes: Mapping[str, Axis]) -> dict[str, Axis]:
-    return {prefix + name: axis for name, axis in axes.items()}
+def _fields(
+    study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point
+) -> dict[str, Any]:
+    """The fields that the runs of one setting share."""
+    size = dataset.sizes["train"]
+    batch_size = size if point["batch_size"] == "full" else point["batch_size"]
+    rounded = math.floor if study.drop_last else math.ceil
+    steps_per_epoch = rounded(size / batch_size)
+    steps = _steps(study.budget, steps_per_epoch)
+    schedule = point.get("schedule")
+    return {
+        **_optimizer_fields(entry, _under("rule.", point)),
+        "model_arguments": resolve_model(study.problem.model.name, _under("model.", point)),
+        "batch_size": batch_size,
+        "steps_per_epoch": steps_per_epoch,
+        "steps": steps,
+        "evaluate_every": _steps(study.evaluate.every, steps_per_epoch),
+        "schedule": schedule and resolve_schedule(schedule, steps, steps_per_epoch),
+        "clip_norm": point.get("clip_norm"),
+        "clip_value": point.get("clip_value"),
+        "code": _code(study, entry),
+    }
+
+
+def _under(prefix: str, point: Point) -> dict[str, Any]:
+    return {n.removeprefix(prefix): v for n, v in point.items() if n.startswith(prefix)}
+
+
+def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a run that say which optimizer it has, given one value a hyperparameter."""
+    if entry.kind == "torch":
+        return {
+            "optimizer_kind": "torch",
+            "rule": entry.code,
+            "hyperparameters": chosen,
+            "weight_decay": 0.0,
+            "decay": "l2",
+        }
+    rule = rule_of(entry.kind, entry.code)
+    weight_decay = float(chosen.pop("weight_decay"))
+    return {
+        "optimizer_kind": entry.kind,
+        "rule": entry.code,
+        "hyperparameters": {k: _number(v) for k, v in chosen.items()},
+        "weight_decay": weight_decay,
+        "decay": entry.decay or rule.default_decay,
+    }
+
+
+def _code(study: StudyFile, entry: OptimizerEntry) -> dict[str, str]:
+    """Name and hash of all code of the user's that a run uses; the dataset has a hash of its own."""
+    problem = study.problem
+    names = (entry.code, problem.model.name, problem.loss.name, *(problem.metrics or ()))
+    return {name: source_sha256(name) for name in names if is_code(name)}
 
 
 def _steps(span: Span, steps_per_epoch: int) -> int:
@@ -154,4 +300,7 @@ def _number(value: float | bool) -> float | bool:
 def _short(value: Any) -> str:
     """Six significant digits, fewer where they are zeros."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, dict):  # a schedule
+        own = [f"{name}:{_short(given)}" for name, given in value.items() if name != "kind"]
+        return ",".join([str(value.get("kind", "")), *own])
     return f"{value:.6g}" if is_number else str(value).replace(" ", "")

@@ -21,11 +21,17 @@ class RunSpec:
 
     Attributes:
         optimizer: name of the entry in the study.
-        rule: name of the update rule.
-        hyperparameters: every hyperparameter of the rule, by name.
+        optimizer_kind: "rule" of the catalogue, "torch" for a `torch.optim.Optimizer` class of the
+            user's, or "rule_factory" for a function of the user's that returns a rule.
+        rule: name of the update rule, or ``module:name`` of class or function.
+        hyperparameters: every hyperparameter of the rule, or argument of the class, by name.
         weight_decay: coefficient, 0 for none.
         decay: "l2" adds ``weight_decay * parameter`` to the gradient; "decoupled" shrinks the
             parameter by ``lr * weight_decay`` instead.
+        schedule: kind and arguments of the learning-rate schedule, durations in steps, or None.
+        clip_norm: largest norm of the gradient of all parameters together, or None.
+        clip_value: largest magnitude of a coordinate of the gradient, or None.
+        zero_grad: whether each step begins with a gradient of zero; else gradients pile up.
         seed: of initial weights, batch order and dropout masks.
         dataset: name of the dataset.
         dataset_arguments: its arguments after defaults.
@@ -33,6 +39,9 @@ class RunSpec:
         model: kind of the model.
         model_arguments: its arguments after defaults.
         loss: name of the loss.
+        loss_arguments: those that were given.
+        metrics: names of the metrics.
+        loss_limit: a run whose training loss exceeds it counts as diverged; None for no limit.
         batch_size: samples a step; the last batch of an epoch may be smaller.
         steps: number of training steps.
         steps_per_epoch: steps in one pass over the training split.
@@ -40,18 +49,25 @@ class RunSpec:
         evaluate_on: the splits that are evaluated.
         engine: which engine trains it; "auto" leaves the choice to the machine.
         compile: whether a stacked engine compiles its step: "auto", "always" or "never".
-        precision: "float32" or "float64".
+        precision: "float32", "bfloat16" (weights and updates in float32) or "float64".
         rng: "streams" (keyed by seed, shared by all engines) or "script" (one global generator).
         sampling: "epoch" or "with_replacement".
         shuffle: whether each epoch has an order of its own.
         drop_last: whether a last, smaller batch of an epoch is left out.
+        save: which weights are kept: "final", "best" or None.
+        code: sha256 of the source of everything of the user's own that it names.
     """
 
     optimizer: str
+    optimizer_kind: Literal["rule", "torch", "rule_factory"]
     rule: str
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, Any]
     weight_decay: float
     decay: str
+    schedule: Mapping[str, Any] | None
+    clip_norm: float | None
+    clip_value: float | None
+    zero_grad: bool
     seed: int
     dataset: str
     dataset_arguments: Mapping[str, Any]
@@ -59,6 +75,9 @@ class RunSpec:
     model: str
     model_arguments: Mapping[str, Any]
     loss: str
+    loss_arguments: Mapping[str, Any]
+    metrics: tuple[str, ...]
+    loss_limit: float | None
     batch_size: int
     steps: int
     steps_per_epoch: int
@@ -71,6 +90,8 @@ class RunSpec:
     sampling: Literal["epoch", "with_replacement"]
     shuffle: bool
     drop_last: bool
+    save: Literal["final", "best"] | None
+    code: Mapping[str, str]
 
     @cached_property
     def run_id(self) -> str:
@@ -81,7 +102,8 @@ class RunSpec:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> RunSpec:
         """Return the run whose `as_dict` this is, perhaps by way of JSON."""
-        return cls(**{**fields, "evaluate_on": tuple(fields["evaluate_on"])})
+        lists = {name: tuple(fields[name]) for name in ("evaluate_on", "metrics")}
+        return cls(**{**fields, **lists})
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as plain values."""

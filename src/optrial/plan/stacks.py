@@ -16,16 +16,19 @@ __all__ = ["arrange", "pack", "stack_id"]
 
 T = TypeVar("T")
 
-_OF_A_RUN = {"optimizer", "rule", "hyperparameters", "weight_decay", "decay", "seed"}
+_OF_A_RUN = {
+    *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
+    *("schedule", "clip_norm", "clip_value", "code"),
+}
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
 
 
 def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
     """Cut runs into stacks of at most `width`, each a grid of all its settings by all its seeds.
 
-    Runs of one stack share everything but rule, hyperparameters, weight decay, seed and what the
-    model's entry calls stackable. Runs with one seed see the same batches, so that a stack that is
-    a grid gathers each batch once.
+    Runs of one stack share everything but rule, hyperparameters, weight decay, schedule, clipping,
+    seed and what the model's entry calls stackable. A class of the user's is never stacked. Runs
+    with one seed see the same batches, so that a stack that is a grid gathers each batch once.
 
     Args:
         runs: in any order; the same runs always give the same stacks.
@@ -67,9 +70,10 @@ def _setting(run: RunSpec) -> str:
 
 def _shared(run: RunSpec) -> str:
     """What all runs of a stack have in common."""
-    stackable = MODELS[run.model].stackable
+    stackable = MODELS[run.model].stackable if run.model in MODELS else ()
     model = {name: v for name, v in run.model_arguments.items() if name not in stackable}
-    common = {name: v for name, v in run.as_dict().items() if name not in _OF_A_RUN}
+    own = _OF_A_RUN if run.optimizer_kind != "torch" else {"run_id"}
+    common = {name: v for name, v in run.as_dict().items() if name not in own}
     return json.dumps(common | {"model_arguments": model}, sort_keys=True)
 
 

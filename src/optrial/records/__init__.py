@@ -3,6 +3,7 @@
 from optrial.records.export import curve_rows, flat_rows, run_rows, write_csv, write_json
 from optrial.records.record import Curve, PlannedRun, Record, Segment, Status
 from optrial.records.store import Store
+from optrial.records.weights import WeightFiles
 
 __all__ = [
     "Curve",
@@ -11,6 +12,7 @@ __all__ = [
     "Segment",
     "Status",
     "Store",
+    "WeightFiles",
     "curve_rows",
     "flat_rows",
     "run_rows",

@@ -269,6 +269,19 @@ class Store:
                     "Continue a run from its checkpoint."
                 )
 
+    def restack(self, run_ids: Sequence[str], stack: str) -> None:
+        """Move runs of which nothing is stored yet into another stack, for want of memory.
+
+        Raises:
+            StoreError: something is stored of one of them; its stack is part of its numbers.
+        """
+        with self._writing() as connection:
+            stored = sql.select(outcomes.c.run_id).where(outcomes.c.run_id.in_(run_ids)).limit(1)
+            if begun := connection.scalar(stored):
+                raise StoreError(f"run {begun} has begun; its stack is part of its numbers.")
+            moved = all_runs.update().where(all_runs.c.run_id.in_(run_ids))
+            connection.execute(moved.values(stack=stack))
+
     def checkpoint(self, stack: str) -> dict[str, NDArray[Any]] | None:
         """Return the arrays from which the training of a stack continues; None if there are none.
 

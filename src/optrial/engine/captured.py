@@ -1,0 +1,67 @@
+"""Whole steps on CUDA, captured once and replayed: no launches one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["CapturedStep"]
+
+_WARM_UPS = 3  # steps before capture, in which compilers and libraries set themselves up
+
+
+class _Engine(Protocol):
+    def compute(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on a batch by work of the device alone, reading and writing fixed arrays."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that training changes."""
+
+    def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:
+        """Take up what `state` returned."""
+
+    @property
+    def _step(self) -> Tensor: ...
+
+
+class CapturedStep:
+    """Replays `engine.compute` as one CUDA graph.
+
+    All that a step reads besides its batch (parameters, state, rates, mask keys) lies in arrays
+    that stay where they are; the batch is copied into such arrays first.
+    """
+
+    def __init__(self, engine: _Engine) -> None:
+        self._engine = engine
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step; the tensors returned are overwritten by the next."""
+        if self._graph is None:
+            self._capture(inputs, targets)
+        self._inputs.copy_(inputs)
+        self._targets.copy_(targets)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._outputs
+
+    def _capture(self, inputs: Tensor, targets: Tensor) -> None:
+        """Record one step; what warming up changed is put back."""
+        before, step = self._engine.state(), self._engine._step.clone()
+        self._inputs, self._targets = inputs.clone(), targets.clone()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                self._engine.compute(self._inputs, self._targets)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._outputs = self._engine.compute(self._inputs, self._targets)
+        self._engine.load(before, 0)
+        self._engine._step.copy_(step)
+        self._graph = graph

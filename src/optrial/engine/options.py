@@ -1,0 +1,95 @@
+"""The options of a run that every engine reads the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from optrial.data import Dataset, augment
+from optrial.keyed import mask_key
+from optrial.models import activation_count
+from optrial.plan import RunSpec
+from optrial.rules import learning_rate_factors
+
+__all__ = [
+    "augmentation",
+    "data_facts",
+    "implementation_of",
+    "mixed_precision",
+    "rate_factors",
+    "samples_at_once",
+    "storage_dtype",
+]
+
+_EVALUATED_AT_ONCE = 2**26  # activations; bounds the memory of evaluation, not its result
+_MOST_SAMPLES = 2**15
+
+
+def storage_dtype(precision: str) -> torch.dtype:
+    """Return the type of weights, their updates and the data; bfloat16 is for products only."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which products are taken in bfloat16, where that is the precision."""
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def rate_factors(spec: RunSpec, first_step: int, count: int) -> NDArray[np.float64]:
+    """Return by what the schedule multiplies the learning rate of `count` steps, (count,)."""
+    steps = np.arange(first_step, first_step + count)
+    if spec.schedule is None:
+        return np.ones(count)
+    factors: NDArray[np.float64] = learning_rate_factors(spec.schedule, steps, spec.steps)
+    return factors
+
+
+def implementation_of(spec: RunSpec) -> str:
+    """Say for the records whose code updates the parameters."""
+    return spec.rule if ":" in spec.rule else f"optrial.rules.{spec.rule}"
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return what a later reader needs to build the model again."""
+    return {"input_shape": list(dataset.input_shape), "outputs": dataset.classes}
+
+
+def samples_at_once(model: nn.Module, input_shape: tuple[int, ...], runs: int) -> int:
+    """Return how many samples of how many runs are evaluated together."""
+    activations = activation_count(model, input_shape)
+    return max(1, min(_MOST_SAMPLES, _EVALUATED_AT_ONCE // activations) // runs)
+
+
+def augmentation(
+    dataset: Dataset, device: torch.device
+) -> Callable[[torch.Tensor, Sequence[int], int], torch.Tensor]:
+    """Return what varies the inputs of a training batch: (inputs, seeds, step) -> inputs.
+
+    Inputs are (batch, ...) for one seed or (seeds, batch, ...) for several.
+    """
+    options = dataset.augmentation
+    if options is None:
+        return lambda inputs, seeds, step: inputs  # noqa: ARG005
+    fill = torch.from_numpy(options.fill).to(device)
+    ndim = 1 + len(dataset.input_shape)  # of one run's batch
+
+    def vary(inputs: torch.Tensor, seeds: Sequence[int], step: int) -> torch.Tensor:
+        keys = [mask_key(seed, step) for seed in seeds]
+        varied: torch.Tensor = augment(
+            inputs,
+            torch.tensor(keys, device=inputs.device) if inputs.ndim > ndim else keys[0],
+            flip=options.flip,
+            crop=options.crop,
+            fill=fill.to(inputs.dtype),
+        )
+        return varied
+
+    return vary

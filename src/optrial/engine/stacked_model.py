@@ -1,0 +1,168 @@
+"""One module and the weights of many: forward and backward of a grid of runs as one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from optrial.engine.options import mixed_precision
+from optrial.models import KeyedDropout, Objective
+
+__all__ = ["Gradients", "StackedModel", "Tensors"]
+
+Tensors = dict[str, Tensor]
+
+_WIDE = 64  # inputs of a layer from which `_Linear` is the faster way round
+
+
+class Gradients(NamedTuple):
+    """What one batch gives, for every run.
+
+    Attributes:
+        gradients: by parameter, (seeds, settings, *shape).
+        losses: (seeds, settings).
+        metrics: sum of each over the batch, (seeds, settings, metrics).
+        buffers: those that training changed, such as the averages of batch norm.
+    """
+
+    gradients: Tensors
+    losses: Tensor
+    metrics: Tensor
+    buffers: Tensors
+
+
+class StackedModel:
+    """The weights of a grid of models, (seeds, settings, ...), and functions of all of them.
+
+    Args:
+        models: the runs' models, settings within seeds; they give up their weights.
+        shape: (seeds, settings).
+        objective: what they are trained for.
+        precision: of the products.
+
+    Attributes:
+        params: parameter name -> (seeds, settings, *shape).
+        buffers: buffer name -> (seeds, settings, *shape); mask keys are (seeds,), for they depend
+            on nothing else, so that runs with one seed draw once.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        shape: tuple[int, int],
+        objective: Objective,
+        precision: str,
+    ) -> None:
+        params, buffers = stack_module_state(list(models))
+        self.params: Tensors = {n: v.detach().unflatten(0, shape) for n, v in params.items()}
+        buffers = {name: value.unflatten(0, shape) for name, value in buffers.items()}
+        self.buffers: Tensors = {
+            name: value[:, 0].clone() if _is_key(name) else value for name, value in buffers.items()
+        }
+        self.device = next(iter(self.params.values())).device
+        self.alone = shape == (1, 1)
+        self.objective = objective
+        self.precision = precision
+        self.base = models[0].to("meta")
+        if not self.alone:
+            for module in self.base.modules():
+                if type(module) is nn.Linear and module.in_features >= _WIDE:
+                    module.__class__ = _Linear
+        layers = zip(
+            *([m for m in x.modules() if isinstance(m, KeyedDropout)] for x in models), strict=True
+        )
+        for first, *others in layers:
+            first.active = first.active or any(layer.active for layer in others)
+
+    def set_mask_keys(self, keys: Sequence[int]) -> None:
+        """Tell dropout which step comes next, by one key a seed."""
+        names = [name for name in self.buffers if _is_key(name)]
+        if names:
+            values = torch.tensor(keys)
+            for name in names:
+                self.buffers[name].copy_(values)
+
+    def differentiate(self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Gradients:
+        """Return the gradients of all runs on their seed's batch, x (seeds, batch, ...)."""
+        if self.alone:
+            return self._differentiate_alone(params, buffers, x, y)
+        one_run = grad_and_value(self._measure, has_aux=True)
+        gradients, (losses, (metrics, changed)) = self._over_runs(one_run, buffers, data_axis=0)(
+            params, buffers, x, y
+        )
+        return Gradients(gradients, losses.detach(), metrics, changed)
+
+    def _differentiate_alone(
+        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
+    ) -> Gradients:
+        """The same for a single run by plain automatic differentiation, which costs the least."""
+        own, own_buffers = _of_one_run(params, buffers)
+        leaves = {name: value.detach().requires_grad_() for name, value in own.items()}
+        with torch.enable_grad():
+            loss, (metrics, changed) = self._measure(leaves, own_buffers, x[0], y[0])
+            gradients = torch.autograd.grad(loss, list(leaves.values()))
+        return Gradients(
+            {name: g[None, None] for name, g in zip(leaves, gradients, strict=True)},
+            loss.detach()[None, None],
+            metrics[None, None],
+            {name: value[None, None] for name, value in changed.items()},
+        )
+
+    def evaluate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return losses (seeds, settings) and sums of metrics on data that all runs share."""
+        if self.alone:
+            loss, (metrics, _) = self._measure(*_of_one_run(params, self.buffers), x, y)
+            return loss[None, None], metrics[None, None]
+        forward = self._over_runs(self._measure, self.buffers, data_axis=None)
+        losses, (metrics, _) = forward(params, self.buffers, x, y)
+        return losses, metrics
+
+    def _measure(
+        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensors]]:
+        """One run's mean loss, sums of metrics, and the buffers that its layers replaced."""
+        # `functional_call` writes what layers assign to their buffers back into this mapping.
+        state = params | buffers
+        with mixed_precision(self.precision, self.device):
+            outputs = functional_call(self.base, state, (x,))
+        loss, metrics = self.objective.measure(outputs, y)
+        changed = {name: state[name] for name in buffers if state[name] is not buffers[name]}
+        return loss, (metrics, changed)
+
+    def _over_runs(
+        self, function: Callable[..., Any], buffers: Tensors, *, data_axis: int | None
+    ) -> Callable[..., Any]:
+        """Map a function of (params, buffers, x, y) over seeds and settings."""
+        own = {name: None if _is_key(name) else 0 for name in buffers}
+        over_settings = vmap(function, in_dims=(0, own, None, None))
+        return vmap(over_settings, in_dims=(0, 0, data_axis, data_axis))
+
+
+def _is_key(name: str) -> bool:
+    """Whether a buffer is the mask key of a dropout layer."""
+    return name.rpartition(".")[2] == "mask_key"
+
+
+def _of_one_run(params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
+    """Take the axes of seeds and settings away."""
+    own = {name: value[0] if _is_key(name) else value[0, 0] for name, value in buffers.items()}
+    return {name: value[0, 0] for name, value in params.items()}, own
+
+
+class _Linear(nn.Linear):
+    """x W^T + b as (W x^T)^T + b, which is the faster way round for a wide layer of a stack.
+
+    Where all settings share their input, as the first layer's do, W of all settings times x^T is
+    one large matrix product instead of many small ones; so is its gradient.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
+        """Map (batch, inputs) to (batch, outputs)."""
+        if input.ndim != 2:
+            return super().forward(input)
+        product = (self.weight @ input.mT).mT
+        return product if self.bias is None else product + self.bias.to(product.dtype)

@@ -1,0 +1,105 @@
+"""What is wrong with the tuning protocol of a study whose names and values are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from optrial.config import StudyFile, Tuning
+from optrial.errors import Problem, suggest
+from optrial.plan.samplers import tpe_is_here
+from optrial.plan.space import Space, space_of
+from optrial.plan.tuning import selection_metrics, trial_count
+
+__all__ = ["check_spaces", "check_tuning"]
+
+
+def check_tuning(study: StudyFile) -> Iterator[Problem]:
+    """Yield what is wrong with how a study chooses settings."""
+    if study.tune is None:
+        return
+    allowed, selected = selection_metrics(study), study.tune.select
+    if selected is not None and selected not in allowed:
+        reason = f"'{selected}' {_why_not(selected)} {suggest(selected, allowed)}"
+        yield Problem("tune.select", reason)
+    if "validation" not in (study.evaluate.on or ("validation",)):
+        yield Problem("evaluate.on", "tune chooses on the validation split: add validation.")
+    if study.tune.sampler == "tpe" and not tpe_is_here():
+        way_out = "pip install 'optrial[tune]', or use sampler: sobol"
+        yield Problem("tune.sampler", f"'tpe' needs Optuna, which is not installed: {way_out}.")
+
+
+def _why_not(selected: str) -> str:
+    if selected.startswith("test"):
+        return (
+            "is of the test split, which is for the report alone: a setting that was chosen by it "
+            "looks better there than it is."
+        )
+    if selected.startswith("train"):
+        return "is of the training split, where the setting that overfits most looks best."
+    return "is no validation metric of this study."
+
+
+def check_spaces(study: StudyFile) -> Iterator[Problem]:
+    """Yield why the axes of a study, each right by itself, cannot be tried as it says."""
+    spaces = [space_of(study, entry) for entry in study.optimizers]
+    if study.tune is None or study.tune.sampler == "grid":
+        yield from _open_axes(spaces)
+    if study.tune is not None and study.tune.sampler == "grid":
+        yield from _unequal_grids(study.tune, spaces)
+    elif study.tune is not None:
+        yield from _small_spaces(study.tune, spaces)
+
+
+def _open_axes(spaces: Sequence[Space]) -> Iterator[Problem]:
+    """Ranges without points, where no sampler chooses from them."""
+    way_out = "add points: n, or let a sampler choose with tune: {sampler: sobol}"
+    paths = {
+        _path(index, name): f"{{{axis.spacing}: {list(axis.values)}}}"
+        for index, space in enumerate(spaces)
+        for name, axis in space.axes.items()
+        if axis.open
+    }
+    for path, written in paths.items():
+        yield Problem(path, f"{written}: a grid needs to know how many values; {way_out}.")
+
+
+def _path(index: int, axis: str) -> str:
+    """Where the study file has an axis of the optimizer with this index."""
+    if axis == "batch_size":
+        return axis
+    unit, _, name = axis.rpartition(".")
+    if unit == "model":
+        return f"problem.model.{name}"
+    return f"optimizers[{index}].{name if unit else name.replace('clip_', 'clip.')}"
+
+
+def _unequal_grids(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]:
+    """Grids of which one would get more trials than another."""
+    sizes = {space.optimizer: int(space.size()) for space in spaces}
+    listed = ", ".join(f"{optimizer} {size}" for optimizer, size in sizes.items())
+    most = max(sizes.values())
+    if len(set(sizes.values())) > 1:
+        way_out = (
+            f"give each grid as many, or write ranges as {{log: [first, last]}} and choose from "
+            f"them with sampler: sobol, trials: {most}"
+        )
+        yield Problem("tune", f"equal trials for all, but the grids have {listed}; {way_out}.")
+    elif tuning.trials not in (None, most):
+        way_out = "leave it out, or use sampler: sobol"
+        yield Problem("tune.trials", f"{tuning.trials}: the grids have {most} each; {way_out}.")
+    stuck = [space.optimizer for space in spaces if not space.growth]
+    if tuning.extends and 0 < len(stuck) < len(spaces):
+        way_out = "give it two or more numbers of one of its hyperparameters, or set extend: false"
+        reason = f"{stuck[0]} has nothing to refine when the grid of another grows; {way_out}"
+        yield Problem("tune.extend", f"{reason}.")
+
+
+def _small_spaces(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]:
+    """Optimizers with fewer settings than trials."""
+    trials = trial_count(tuning, spaces)
+    for space in spaces:
+        size = space.size(sampled=True)
+        if size < trials:
+            has = f"{space.optimizer} has only {int(size)} setting{'s' if size > 1 else ''}"
+            way_out = "write a range such as lr: {log: [1.0e-4, 1.0]}, or ask for fewer trials"
+            yield Problem("tune.trials", f"{trials}: {has}; {way_out}.")

@@ -1,0 +1,172 @@
+"""The settings that an optimizer of a study may have: its axes, and how they go on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from optrial.code import is_code
+from optrial.config import Axis, Component, OptimizerEntry, StudyFile, parse_axis, rounded
+from optrial.models import check_model
+from optrial.plan.optimizers import rule_of
+
+__all__ = ["Growth", "Point", "Space", "axes_of", "model_axes", "space_of"]
+
+Point = Mapping[str, Any]
+"""One value for each axis of a space, by its name."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a numeric axis goes on beyond its ends and between its values.
+
+    Attributes:
+        log: by equal ratios, else by equal distances.
+        allows: whether the optimizer takes a value.
+    """
+
+    log: bool
+    allows: Callable[[float], bool]
+
+    def between(self, first: float, last: float, share: float) -> float:
+        """Return what lies that share of the way from `first` to `last`, or beyond them."""
+        if self.log and first > 0 and last > 0:
+            return rounded(first * (last / first) ** share)
+        return rounded(first + (last - first) * share)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may vary in the runs of one optimizer, besides the seed.
+
+    Attributes:
+        optimizer: name of the study's entry.
+        axes: by name: ``batch_size``, ``model.dropout``, ``rule.lr``, ``schedule``, ...
+        growth: of the axes of the optimizer itself that have several numbers.
+    """
+
+    optimizer: str
+    axes: Mapping[str, Axis]
+    growth: Mapping[str, Growth]
+
+    def size(self, sampled: bool = False) -> float:
+        """Return the number of settings; from a range, a sampler may draw any number of values."""
+        axes = self.axes.values()
+        return math.prod(math.inf if sampled and a.spacing else len(a.values) for a in axes)
+
+    def grid(self) -> Iterator[Point]:
+        """Yield every combination of the values of the axes, the last axis fastest."""
+        for values in itertools.product(*(axis.values for axis in self.axes.values())):
+            yield dict(zip(self.axes, values, strict=True))
+
+    def grown(self, best: Point) -> Space:
+        """Return the space with one value more wherever `best` lies at the end of an axis.
+
+        It continues the ratio or distance of the last two values, unless that is not allowed.
+        """
+        axes = dict(self.axes)
+        for name, growth in self.growth.items():
+            ordered = sorted(axes[name].values)
+            for end, neighbour in ((ordered[0], ordered[1]), (ordered[-1], ordered[-2])):
+                following = growth.between(neighbour, end, 2.0)
+                if best[name] == end and growth.allows(following):
+                    axes[name] = Axis((*axes[name].values, following))
+        return replace(self, axes=axes)
+
+    def refinements(self, best: Point) -> Iterator[Point]:
+        """Yield points ever finer between `best` and its neighbours, along one axis at a time."""
+        for share in _shares() if self.growth else ():
+            for name, growth in self.growth.items():
+                value, values = best[name], self.axes[name].values
+                below = [max(v for v in values if v < value)] if value > min(values) else []
+                above = [min(v for v in values if v > value)] if value < max(values) else []
+                for neighbour in below + above:
+                    yield {**best, name: growth.between(value, neighbour, share)}
+
+
+def _shares() -> Iterator[float]:
+    """Yield 1/2, 1/4, 3/4, 1/8, 5/8, ...: the van der Corput sequence."""
+    for number in itertools.count(1):
+        bits = f"{number:b}"
+        yield int(bits[::-1], 2) / 2 ** len(bits)
+
+
+def space_of(study: StudyFile, entry: OptimizerEntry) -> Space:
+    """Return everything that may vary in the runs of an entry of a checked study."""
+    own = _prefixed("rule.", axes_of(entry)) | _options(entry)
+    shared = {"batch_size": study.batch_size}
+    shared |= _prefixed("model.", model_axes(study.problem.model))
+    growth = {
+        name: _growth(entry, name, axis)
+        for name, axis in own.items()
+        if len(axis.values) > 1 and all(_grows(entry, value) for value in axis.values)
+    }
+    return Space(entry.label, shared | own, growth)
+
+
+def model_axes(model: Component) -> dict[str, Axis]:
+    """Return the values each given argument of a model takes.
+
+    A list that is itself a valid value (``hidden: [100, 50]``) is one value; any other list is a
+    grid axis (``dropout: [0.0, 0.5]``, ``hidden: [[100], [50]]``).
+    """
+    if is_code(model.name):  # what a list means to the user's code is not known: always an axis
+        return {name: parse_axis(given) for name, given in model.arguments.items()}
+    axes = {}
+    for name, given in model.arguments.items():
+        is_range = isinstance(given, dict) and not {"log", "lin"}.isdisjoint(given)
+        if is_range:
+            axes[name] = parse_axis(given)
+        elif isinstance(given, list) and given and check_model(model.name, {name: given}):
+            axes[name] = Axis(tuple(given))
+        else:
+            axes[name] = Axis((given,))
+    return axes
+
+
+def axes_of(entry: OptimizerEntry) -> Mapping[str, Axis]:
+    """Return every hyperparameter of an entry, and its weight decay, after defaults."""
+    given: dict[str, Any] = entry.hyperparameters
+    if entry.kind == "torch":
+        return given | ({"weight_decay": entry.weight_decay} if entry.weight_decay else {})
+    rule = rule_of(entry.kind, entry.code)
+    axes = {h.name: given.get(h.name, Axis((h.default,))) for h in rule.hyperparameters}
+    return axes | {"weight_decay": entry.weight_decay or Axis((rule.default_weight_decay,))}
+
+
+def _options(entry: OptimizerEntry) -> dict[str, Axis]:
+    """The axes of an optimizer besides its hyperparameters."""
+    axes = {}
+    if entry.schedule:
+        axes["schedule"] = Axis(entry.schedule)
+    if entry.clip and entry.clip.norm:
+        axes["clip_norm"] = entry.clip.norm
+    if entry.clip and entry.clip.value:
+        axes["clip_value"] = entry.clip.value
+    return axes
+
+
+def _prefixed(prefix: str, axes: Mapping[str, Axis]) -> dict[str, Axis]:
+    return {prefix + name: axis for name, axis in axes.items()}
+
+
+def _grows(entry: OptimizerEntry, value: Any) -> bool:
+    """Whether a value is a number among others; a class of the user's may count with integers."""
+    kinds = float if entry.kind == "torch" else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
+    """How an axis goes on: as it is written, and for a list as is usual for what it means."""
+    least, is_log = min(axis.values), axis.spacing != "lin"
+    if name.startswith("clip_") or (entry.kind == "torch" and least > 0):
+        return Growth(is_log, lambda value: value > 0)
+    if name == "rule.weight_decay" or entry.kind == "torch":  # nothing more is known of a class
+        return Growth(is_log, lambda value: value >= 0 or least < 0)
+    known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
+    hyperparameter = known[name.removeprefix("rule.")]
+    is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")
+    return Growth(is_log, lambda value: hyperparameter.check(value) is None)

@@ -1,0 +1,208 @@
+"""The tuning protocol: what each optimizer tries, wave after wave, and which setting is chosen.
+
+Everything here is a function of the study and of the scores so far, so that a study that was
+interrupted comes to the same decisions when it goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from optrial.config import StudyFile, Tuning
+from optrial.models import default_metrics, is_loss, metric_label
+from optrial.plan.samplers import drawn, new_points, suggested
+from optrial.plan.space import Point, Space
+
+__all__ = [
+    "Score",
+    "Trial",
+    "Wave",
+    "choose",
+    "merit",
+    "most_waves",
+    "selection_metrics",
+    "trial_count",
+    "tuning_seeds",
+    "waves",
+]
+
+_MOST_EXTENSIONS = 6
+"""How often grids grow at most: in steps of ten, a learning rate that was guessed a million times
+too small is found; and a metric that rises for ever ends the tuning all the same."""
+
+_DEFAULT_TRIALS = 16
+_TPE_WAVES = 4  # each is trained as stacks, so few and wide
+_FIRST_TUNING_SEED = 1_000_000  # far from what people write
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One setting that an optimizer tries, with every tuning seed."""
+
+    optimizer: str
+    point: Point
+
+
+class Score(NamedTuple):
+    """How good a trial is; the larger, the better: any failed run counts more than the mean.
+
+    Attributes:
+        done: how many of its runs were trained to their end.
+        mean: merit of these, 0 if there are none.
+    """
+
+    done: int
+    mean: float
+
+
+class Wave(NamedTuple):
+    """What is tried before anything is decided again.
+
+    Attributes:
+        trials: equally many of every optimizer.
+        why: in one line, for the user.
+    """
+
+    trials: list[Trial]
+    why: str
+
+
+Scores = Callable[[Trial], Score]
+
+
+def selection_metrics(study: StudyFile) -> list[str]:
+    """Return the metrics that may choose a setting; the first does unless the study says."""
+    given = study.problem.metrics
+    metrics = default_metrics(study.problem.loss.name) if given is None else given
+    labels = sorted(["loss", *map(metric_label, metrics)], key=lambda label: label != "accuracy")
+    return [f"validation_{label}" for label in labels]
+
+
+def merit(study: StudyFile, metrics: Mapping[str, float | None]) -> float | None:
+    """Return how good a run's final metrics are, to be large; None if it has none."""
+    selected = (study.tune and study.tune.select) or selection_metrics(study)[0]
+    value = metrics.get(selected)
+    return -value if value is not None and is_loss(selected) else value
+
+
+def tuning_seeds(study: StudyFile) -> tuple[int, ...]:
+    """Return the seeds of the trials: none of those that the report uses."""
+    count = study.tune.seeds if study.tune else 0
+    unused = (s for s in itertools.count(_FIRST_TUNING_SEED) if s not in study.seeds)
+    return tuple(itertools.islice(unused, count))
+
+
+def trial_count(tuning: Tuning, spaces: Sequence[Space]) -> int:
+    """Return how many settings each optimizer tries, before any grid grows."""
+    return int(spaces[0].size()) if tuning.sampler == "grid" else tuning.trials or _DEFAULT_TRIALS
+
+
+def most_waves(tuning: Tuning) -> int:
+    """Return how many waves there are at most."""
+    if tuning.sampler == "tpe":
+        return _TPE_WAVES
+    return 1 + _MOST_EXTENSIONS if tuning.extends else 1
+
+
+def waves(tuning: Tuning, spaces: Sequence[Space], score: Scores) -> Iterator[Wave]:
+    """Yield what is to be tried next, until that is decided.
+
+    Args:
+        tuning: the protocol.
+        spaces: one of each optimizer.
+        score: of a trial; asked about those of a wave when the next one is wanted.
+    """
+    searches = [_Search(space) for space in spaces]
+    proposals = _grid_waves if tuning.sampler == "grid" else _sampled_waves
+    return proposals(tuning, searches, score)
+
+
+def choose(space: Space, trials: Iterable[Trial], score: Scores) -> Trial:
+    """Return the best of the trials of one optimizer.
+
+    Of equal ones it is the one with the fewest values at an end of what was tried, then the first.
+    If no run of any was trained to its end, it is the one with the least values.
+    """
+    trials = list(trials)
+    values = {name: [trial.point[name] for trial in trials] for name in space.growth}
+    ends = {name: (min(tried), max(tried)) for name, tried in values.items()}
+
+    def goodness(trial: Trial) -> tuple[Score, int]:
+        return score(trial), -sum(trial.point[name] in ends[name] for name in ends)
+
+    best = max(trials, key=goodness)
+    if score(best).done == 0:  # they diverged, and smaller steps are safer
+        best = min(trials, key=lambda trial: [trial.point[name] for name in ends])
+    return best
+
+
+class _Search:
+    """What one optimizer may try and has tried."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.trials: list[Trial] = []
+
+    @property
+    def points(self) -> list[Point]:
+        return [trial.point for trial in self.trials]
+
+    def add(self, points: Iterable[Point], count: int | None = None) -> list[Trial]:
+        """Try the first `count` points that are new, or all."""
+        new = new_points(points, self.points, count)
+        trials = [Trial(self.space.optimizer, point) for point in new]
+        self.trials += trials
+        return trials
+
+
+def _grid_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> Iterator[Wave]:
+    """Try whole grids; where the best lies at the edge of one, let it grow and refine the others.
+
+    A grid grows by one value an axis, with all combinations. The others try as many settings more,
+    between their best and its neighbours, so that all budgets stay equal.
+    """
+    trials = [trial for search in searches for trial in search.add(search.space.grid())]
+    yield Wave(trials, f"{_counted(searches[0].trials)} of each optimizer: its grid")
+    for _ in range(_MOST_EXTENSIONS if tuning.extends else 0):
+        best = [choose(search.space, search.trials, score).point for search in searches]
+        extra, edges, trials = 0, [], []
+        for search, point in zip(searches, best, strict=True):
+            before, search.space = search.space, search.space.grown(point)
+            extra = max(extra, int(search.space.size() - before.size()))
+            names = [n for n, axis in search.space.axes.items() if axis != before.axes[n]]
+            edges += [f"{name.rpartition('.')[2]} of {before.optimizer}" for name in names]
+        if not edges:
+            return
+        for search, point in zip(searches, best, strict=True):
+            further = itertools.chain(search.space.grid(), search.space.refinements(point))
+            trials += search.add(further, extra)
+        more = _counted(searches[0].trials[-extra:])
+        yield Wave(trials, f"{more} more of each, as the best {', '.join(edges)} was at the edge")
+
+
+def _sampled_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> Iterator[Wave]:
+    """Draw settings: all at once, or for TPE in a few waves, each knowing those before."""
+    sampler: Literal["random", "sobol"] = "random" if tuning.sampler == "random" else "sobol"
+    total = tuning.trials or _DEFAULT_TRIALS
+    parts = min(most_waves(tuning), total)
+    for part in range(parts):
+        count = total * (part + 1) // parts - total * part // parts
+        trials = []
+        for search in searches:
+            if part == 0:
+                points = drawn(search.space, sampler, tuning.seed)
+            else:
+                scores = [score(trial) for trial in search.trials]
+                ranks = [sorted(set(scores)).index(each) for each in scores]
+                seed = (tuning.seed + part) % 2**32
+                points = suggested(search.space, search.points, ranks, count, seed)
+            trials += search.add(points, count)
+        more = f"{count} of " if parts > 1 else ""
+        yield Wave(trials, f"{more}{total} trials of each optimizer by {tuning.sampler}")
+
+
+def _counted(trials: Sequence[Trial]) -> str:
+    return f"{len(trials)} trial{'s' if len(trials) != 1 else ''}"

@@ -1,0 +1,115 @@
+"""Trained weights, back from their files: as modules, and evaluated once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from optrial.engine import Engines, limited_threads
+from optrial.errors import DataError, StoreError, suggest
+from optrial.models import build_model, metric_label
+from optrial.plan import RunSpec, arrange
+from optrial.records import Record, Status, Store, WeightFiles
+from optrial.study import Study
+
+__all__ = ["Evaluated", "evaluate_saved", "saved_model"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One metric of one run's saved weights.
+
+    Attributes:
+        record: the run.
+        metric: such as "test_accuracy".
+        value: as evaluated now.
+        recorded: as recorded at the step the weights are from, None where that was not evaluated.
+    """
+
+    record: Record
+    metric: str
+    value: float
+    recorded: float | None
+
+
+def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
+    """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
+
+    Raises:
+        StoreError: there is no such run, or no weights of it are saved.
+    """
+    records = {record.run_id: record for record in store.runs(everything=True)}
+    if run_id not in records:
+        raise StoreError(f"there is no run '{run_id}'. {suggest(run_id, records)}")
+    weights = WeightFiles(folder).read(run_id)
+    record = records[run_id]
+    spec = RunSpec.from_dict(record.spec)
+    model = build_model(
+        spec.model,
+        spec.model_arguments,
+        input_shape=tuple(record.facts["input_shape"]),
+        classes=record.facts["outputs"],
+        seed=spec.seed,
+    )
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    if spec.precision == "float64":
+        model = model.double()
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def evaluate_saved(
+    store: Store, folder: Path, split: str, *, data_dir: Path | None = None, device: str = "auto"
+) -> Iterator[Evaluated]:
+    """Evaluate the saved weights of every finished run of the plan on a split.
+
+    Each is evaluated in the stack it was trained in, so that the numbers are those recorded, to the
+    last bit, where the split was evaluated then.
+
+    Raises:
+        StoreError: no weights are saved.
+        DataError: the dataset has no such split.
+    """
+    files = WeightFiles(folder)
+    planned = [record for record in store.runs() if record.status is Status.DONE]
+    saved = {record.run_id for record in planned if files.path(record.run_id).exists()}
+    if not saved:
+        files.read(planned[0].run_id if planned else "")  # says what to do
+    dataset = Study.from_stored(store.study()).load_data(data_dir)
+    if split not in dataset.splits:
+        raise DataError(f"the dataset has no split '{split}'. {suggest(split, dataset.splits)}")
+    stacks: dict[str, list[Record]] = {}
+    for record in store.runs(everything=True):
+        stacks.setdefault(record.stack, []).append(record)
+    for stack in dict.fromkeys(record.stack for record in planned):
+        members = {record.run_id: record for record in stacks[stack]}
+        specs = arrange(RunSpec.from_dict(record.spec) for record in members.values())
+        engine, _ = stack.split("-")
+        learner = Engines(dataset, specs[0].precision, device).build(engine, specs)
+        for index, spec in enumerate(specs):
+            if spec.run_id in saved:
+                learner.load_weights(index, files.read(spec.run_id))
+        with limited_threads(learner.threads):
+            losses, metrics = learner.evaluate(split)
+        labels = ["loss", *map(metric_label, specs[0].metrics)]
+        prefix = "train_eval" if split == "train" else split
+        for index, spec in enumerate(specs):
+            if spec.run_id in saved:
+                values = [losses[index], *metrics[index]]
+                for label, value in zip(labels, values, strict=True):
+                    metric = f"{prefix}_{label}"
+                    recorded = _recorded(store, members[spec.run_id], metric)
+                    yield Evaluated(members[spec.run_id], metric, float(value), recorded)
+
+
+def _recorded(store: Store, record: Record, metric: str) -> float | None:
+    """Return what was recorded of a metric at the step from which the weights are."""
+    if metric not in record.metrics:
+        return None
+    curve = store.curve(record.run_id, metric)
+    at = (curve.steps == record.facts["saved_step"]).nonzero()[0]
+    return float(curve.values[at[0]]) if len(at) else None

@@ -1,0 +1,84 @@
+"""Saved weights come back: as modules, and to the recorded numbers exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import optrial
+from optrial.errors import StoreError
+from optrial.saved import evaluate_saved
+from optrial.study import Study
+from tests.small import small_keys
+
+OPTIMIZERS = [{"rule": "adam", "lr": [0.01, 0.1]}, {"rule": "schedule_free_sgd", "lr": 1.0}]
+
+
+def trained(folder: Path, **changes: Any) -> optrial.Results:
+    keys = {"seeds": 2, "optimizers": OPTIMIZERS, "save": "final", "compile": "never"} | changes
+    return Study(**small_keys(**keys)).run(folder)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference", "numpy"])
+@pytest.mark.parametrize("save", ["final", "best"])
+def test_evaluating_again_gives_the_recorded_value(engine: str, save: str, tmp_path: Path) -> None:
+    on = ["validation", "test"]
+    evaluate = {"every": {"steps": 7}, "on": on}
+    with trained(tmp_path, engine=engine, save=save, evaluate=evaluate) as results:
+        for split in on:
+            found = list(evaluate_saved(results.store, tmp_path, split))
+            assert len(found) == 12  # loss and accuracy of six runs
+            assert [each.value for each in found] == [each.recorded for each in found]
+        if save == "best":
+            for each in evaluate_saved(results.store, tmp_path, "validation"):
+                if each.metric == "validation_accuracy":
+                    curve = results.store.curve(each.record.run_id, each.metric)
+                    assert each.value == curve.values.max()
+
+
+def test_the_model_comes_back(tmp_path: Path) -> None:
+    with trained(tmp_path) as results:
+        record = results.records[0]
+        model = results.model(record.run_id)
+        test = Study(**small_keys()).load_data().splits["test"]
+        outputs = model(torch.from_numpy(test.inputs))
+        accuracy = (outputs.argmax(dim=1).numpy() == test.targets).mean()
+        assert accuracy == pytest.approx(record.metrics["test_accuracy"])
+        with pytest.raises(StoreError, match="there is no run"):
+            results.model("nonsense")
+
+
+def test_without_weights_it_says_what_to_do(tmp_path: Path) -> None:
+    keys = small_keys()
+    with Study(**keys).run(tmp_path) as results, pytest.raises(StoreError, match="save: final"):
+        results.model(results.records[0].run_id)
+
+
+def test_interrupting_does_not_lose_the_best_weights(tmp_path: Path) -> None:
+    """Two halves save what one whole saves."""
+    from optrial.engine import Training
+    from tests.small import learner_for, small_plan
+
+    evaluate = {"every": {"steps": 5}, "on": ["validation"]}
+    options = {"save": "best", "evaluate": evaluate, "optimizers": [{"rule": "adam", "lr": 0.3}]}
+    plan, dataset = small_plan(**options)
+
+    def weights(stop_at: int) -> dict[str, Any]:
+        training = Training(plan.runs, learner_for(plan.runs, dataset, "stacked"))
+        training.learner.chunk = 1
+        for _ in training.run(lambda step: step < stop_at):
+            pass
+        if not training.ended:
+            checkpoint = training.checkpoint()
+            training = Training(plan.runs, learner_for(plan.runs, dataset, "stacked"))
+            training.resume(checkpoint)
+            for _ in training.run():
+                pass
+        found = training.weights(0)
+        assert found
+        return {name: array.tolist() for name, array in found.items()}
+
+    assert weights(100) == weights(23)

@@ -1,0 +1,88 @@
+"""What users bring: models, losses, metrics, rules and optimizers, as their modules would have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from optrial.rules import RULES, Rule
+
+
+def small_network(input_shape: tuple[int, ...], classes: int, width: int = 8) -> nn.Module:
+    """A function that asks for what the data knows."""
+    return nn.Sequential(
+        nn.Linear(input_shape[0], width), nn.Tanh(), nn.Dropout(0.1), nn.Linear(width, classes)
+    )
+
+
+class Residual(nn.Module):
+    """A class of one's own, with layer norm and a skip connection."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, width)
+        self.norm = nn.LayerNorm(width)
+        self.middle = nn.Linear(width, width)
+        self.last = nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(x))
+        return self.last(hidden + torch.relu(self.middle(self.norm(hidden))))
+
+
+class Branching(Residual):
+    """Control flow that depends on the data, which no stack can follow."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = super().forward(x)
+        return outputs * 2 if outputs.sum().item() > 0 else outputs
+
+
+class Counting(Residual):
+    """A buffer that is changed in place while training and used in the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen += 1
+        return super().forward(x) / self.seen
+
+
+def not_a_module() -> str:
+    return "a string"
+
+
+def focal_loss(outputs: torch.Tensor, targets: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+    """Lin et al. 2017, equation 4."""
+    log_probability = outputs.log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return -((1 - log_probability.exp()) ** gamma * log_probability).mean()
+
+
+def error_rate(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """One value a sample."""
+    return (outputs.argmax(dim=-1) != targets).float()
+
+
+def half_adam() -> Rule:
+    """A rule of one's own; here simply a catalogued one under another name."""
+    return RULES["adam"]
+
+
+class SignSGD(torch.optim.Optimizer):
+    """An optimizer package in five lines."""
+
+    def __init__(self, params: Any, lr: float = 0.01, betas: tuple[float, float] = (0, 0)) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                memory = self.state[p].setdefault("memory", torch.zeros_like(p))
+                memory.mul_(0.9).add_(p.grad)
+                p.sub_(group["lr"] * memory.sign())
