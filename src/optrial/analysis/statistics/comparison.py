@@ -1,0 +1,341 @@
+"""Which optimizer is better on common seeds, and which cannot be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from optrial.analysis.statistics.groups import tie_groups
+from optrial.analysis.statistics.intervals import Interval, mean_intervals, median_interval
+from optrial.analysis.statistics.merit import Floats, merit, worst
+from optrial.analysis.statistics.paired import (
+    holm,
+    minimum_pairs,
+    probability_of_improvement,
+    sign_flip_p_values,
+)
+from optrial.analysis.statistics.power import detectable_effect, seeds_needed
+
+__all__ = [
+    "Comparison",
+    "Comparisons",
+    "Statistic",
+    "Values",
+    "Verdict",
+    "as_family",
+    "compare",
+    "compare_all",
+]
+
+Values = Mapping[int, float]
+"""One metric of one optimizer by seed; a value that is not finite marks a run that diverged."""
+
+
+class Verdict(StrEnum):
+    """What a comparison says of its first optimizer."""
+
+    BETTER = "better"
+    """Better than the second; the family's chance of any such error is at most alpha."""
+    WORSE = "worse"
+    """Worse than the second, likewise."""
+    TIED = "tied"
+    """The two cannot be told apart, although these seeds could have shown a difference."""
+    UNDECIDED_TOO_FEW = "undecided, too few seeds"
+    """So few common seeds that no result could have been significant."""
+
+
+class Statistic(StrEnum):
+    """What the sign-flip test was applied to."""
+
+    MEAN = "mean"
+    """The differences: the paired permutation test of their mean."""
+    SIGN = "sign"
+    """Their signs, because runs diverged: the sign test, with the median and its interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two optimizers on one metric over their common seeds.
+
+    Attributes:
+        first: name of an optimizer.
+        second: name of the other.
+        metric: name of the metric.
+        higher_is_better: of the metric.
+        differences: first minus second for every common seed, in the order of the seeds; infinite
+            where one of the two runs diverged, 0 where both did.
+        unpaired: number of seeds that only one of the two has; they are left out.
+        diverged: how many of the common seeds diverged, for each of the two.
+        difference: of first minus second, the mean, or the median if `statistic` is SIGN.
+        p_value: of this comparison alone, two-sided.
+        adjusted_p_value: after Holm's correction for the family.
+        comparisons: size of the family.
+        alpha: chance of any false finding in the family.
+    """
+
+    first: str
+    second: str
+    metric: str
+    higher_is_better: bool
+    differences: tuple[float, ...]
+    unpaired: int
+    diverged: tuple[int, int]
+    difference: Interval
+    p_value: float
+    adjusted_p_value: float
+    comparisons: int
+    alpha: float
+
+    @property
+    def pairs(self) -> int:
+        """Number of common seeds."""
+        return len(self.differences)
+
+    @property
+    def statistic(self) -> Statistic:
+        """What was tested: signs where any common seed diverged."""
+        return Statistic.SIGN if any(self.diverged) else Statistic.MEAN
+
+    @property
+    def improvements(self) -> Floats:
+        """(pairs,) how much better the first is for each seed."""
+        return np.array(self.differences) * (1 if self.higher_is_better else -1)
+
+    @property
+    def wins(self) -> int:
+        """Number of common seeds for which the first is better."""
+        return int((self.improvements > 0).sum())
+
+    @property
+    def losses(self) -> int:
+        """Number of common seeds for which the second is better."""
+        return int((self.improvements < 0).sum())
+
+    @property
+    def probability(self) -> float:
+        """P(first better than second) on a common seed, ties as half."""
+        return probability_of_improvement(self.improvements)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The outcome, at level `alpha` of the whole family."""
+        if self.adjusted_p_value <= self.alpha:
+            by_sign = self.wins > self.losses
+            by_mean = (self.difference.estimate > 0) == self.higher_is_better
+            ahead = by_mean if self.statistic == Statistic.MEAN else by_sign
+            return Verdict.BETTER if ahead else Verdict.WORSE
+        enough = self.pairs >= minimum_pairs(self.alpha, self.comparisons)
+        return Verdict.TIED if enough else Verdict.UNDECIDED_TOO_FEW
+
+    def swapped(self) -> Comparison:
+        """Return the same comparison with the two optimizers in the other order."""
+        difference = self.difference
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            differences=tuple(-value for value in self.differences),
+            diverged=self.diverged[::-1],
+            difference=replace(
+                difference,
+                estimate=-difference.estimate,
+                low=-difference.high,
+                high=-difference.low,
+            ),
+        )
+
+    def seeds_needed(self, effect: float, power: float = 0.8) -> int | None:
+        """Return about how many common seeds, in all, detect a difference; None if not known."""
+        if self.statistic == Statistic.SIGN or self.pairs < 2:
+            return None
+        return seeds_needed(
+            self.differences, effect, power=power, alpha=self.alpha, comparisons=self.comparisons
+        )
+
+    def detectable_effect(self, power: float = 0.8) -> float | None:
+        """Return the smallest difference these seeds can be expected to show; None if not known."""
+        if self.statistic == Statistic.SIGN or self.pairs < 2:
+            return None
+        return detectable_effect(
+            self.differences, power=power, alpha=self.alpha, comparisons=self.comparisons
+        )
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All pairs of optimizers on one metric, as one family.
+
+    Attributes:
+        order: optimizers, best mean first; those with runs that diverged come behind the others,
+            fewest first, unless they beat them nevertheless.
+        pairs: every two optimizers, in the order in which they were given.
+        groups: maximal groups that cannot be told apart from their best member; the first is that
+            of the best optimizer, and it may hold several or all of them.
+    """
+
+    order: tuple[str, ...]
+    pairs: tuple[Comparison, ...]
+    groups: tuple[tuple[str, ...], ...]
+
+
+def compare(
+    first: Values,
+    second: Values,
+    generator: np.random.Generator,
+    *,
+    metric: str,
+    higher_is_better: bool,
+    names: tuple[str, str] = ("first", "second"),
+    alpha: float = 0.05,
+    level: float = 0.95,
+) -> Comparison:
+    """Compare two optimizers, as a family of one; see `compare_all`."""
+    values = dict(zip(names, (first, second), strict=True))
+    return compare_all(
+        values,
+        generator,
+        metric=metric,
+        higher_is_better=higher_is_better,
+        alpha=alpha,
+        level=level,
+    ).pairs[0]
+
+
+def compare_all(
+    values: Mapping[str, Values],
+    generator: np.random.Generator,
+    *,
+    metric: str,
+    higher_is_better: bool,
+    alpha: float = 0.05,
+    level: float = 0.95,
+) -> Comparisons:
+    """Compare every two optimizers on their common seeds, with Holm's correction.
+
+    A run that diverged is worse than every run that did not, and as bad as another one that
+    diverged. It has no finite difference, so where a pair holds one the signs of the differences
+    are tested instead of their mean.
+
+    Args:
+        values: the metric by optimizer and seed; a value that is not finite marks a run that
+            diverged. A run that failed for another reason is left out, and counted as unpaired.
+        generator: draws bootstrap resamples, and sign vectors above `paired.EXACT_UP_TO` pairs.
+        metric: name of the metric.
+        higher_is_better: of the metric.
+        alpha: chance of any false finding among all pairs.
+        level: nominal coverage of each interval by itself.
+    """
+    named = list(combinations(values, 2))
+    pairings = [_pairing(values[one], values[other], higher_is_better) for one, other in named]
+    estimates = _estimates(pairings, generator, level)
+    pairs = as_family(
+        Comparison(
+            first=first,
+            second=second,
+            metric=metric,
+            higher_is_better=higher_is_better,
+            differences=tuple(pairing.differences.tolist()),
+            unpaired=pairing.unpaired,
+            diverged=pairing.diverged,
+            difference=difference,
+            p_value=p_value,
+            adjusted_p_value=p_value,
+            comparisons=1,
+            alpha=alpha,
+        )
+        for (first, second), pairing, (difference, p_value) in zip(
+            named, pairings, estimates, strict=True
+        )
+    )
+    beats = {(c.first, c.second) for c in pairs if c.verdict == Verdict.BETTER}
+    beats |= {(c.second, c.first) for c in pairs if c.verdict == Verdict.WORSE}
+    order = _order(values, beats, higher_is_better)
+    groups = tie_groups(order, lambda one, other: bool({(one, other), (other, one)} & beats))
+    return Comparisons(order, pairs, groups)
+
+
+def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
+    """Return comparisons, of one metric or of several, corrected together by Holm's method."""
+    family = tuple(comparisons)
+    return tuple(
+        replace(comparison, adjusted_p_value=float(p_value), comparisons=len(family))
+        for comparison, p_value in zip(family, holm([c.p_value for c in family]), strict=True)
+    )
+
+
+class _Pairing(NamedTuple):
+    """Two optimizers over their common seeds; see `Comparison` for the fields."""
+
+    differences: Floats
+    unpaired: int
+    diverged: tuple[int, int]
+
+
+def _pairing(first: Values, second: Values, higher_is_better: bool) -> _Pairing:
+    seeds = sorted(first.keys() & second.keys())
+    common = np.array([[runs[seed] for seed in seeds] for runs in (first, second)], np.float64)
+    finite = np.isfinite(common)
+    one, other = np.where(finite, common, worst(higher_is_better))
+    with np.errstate(invalid="ignore"):  # where both diverged, inf - inf is a tie
+        differences = np.where(finite.any(axis=0), one - other, 0.0)
+    lost = (~finite).sum(axis=1)
+    return _Pairing(differences, len(first.keys() ^ second.keys()), (int(lost[0]), int(lost[1])))
+
+
+def _estimates(
+    pairings: Sequence[_Pairing], generator: np.random.Generator, level: float
+) -> list[tuple[Interval, float]]:
+    """Estimate and test every pairing.
+
+    Those with equally many seeds share their resamples: drawing these is what takes the time.
+    """
+    found: dict[int, tuple[Interval, float]] = {}
+    for count in sorted({len(pairing.differences) for pairing in pairings}):
+        places = [i for i, pairing in enumerate(pairings) if len(pairing.differences) == count]
+        same = [pairings[i] for i in places]
+        found.update(zip(places, _equal_estimates(same, generator, level), strict=True))
+    return [found[i] for i in range(len(pairings))]
+
+
+def _equal_estimates(
+    pairings: Sequence[_Pairing], generator: np.random.Generator, level: float
+) -> list[tuple[Interval, float]]:
+    """Estimate and test pairings over the same number of seeds."""
+    rows = np.stack([pairing.differences for pairing in pairings])
+    if not rows.size:
+        return [(Interval(math.nan, math.nan, math.nan, level), 1.0)] * len(rows)
+    by_sign = np.array([any(pairing.diverged) for pairing in pairings])
+    tested = np.where(by_sign[:, None], np.sign(rows), rows)
+    p_values = sign_flip_p_values(tested, generator)
+    means = mean_intervals(tested, generator, level=level)
+    return [
+        (median_interval(row, level=level) if signs else mean, float(p_value))
+        for row, signs, mean, p_value in zip(rows, by_sign, means, p_values, strict=True)
+    ]
+
+
+def _order(
+    values: Mapping[str, Values], beats: Set[tuple[str, str]], higher_is_better: bool
+) -> tuple[str, ...]:
+    """Order by standing, but never a beaten optimizer before the one that beats it."""
+
+    def standing(name: str) -> tuple[float, float, float]:
+        merits = merit(list(values[name].values()), higher_is_better=higher_is_better)
+        merits = merits if len(merits) else np.array([-np.inf])
+        finished = np.isfinite(merits).mean()
+        return float(merits.mean()), float(finished), float(np.median(merits))
+
+    remaining, order = sorted(values, key=standing, reverse=True), []
+    while remaining:
+        unbeaten = (
+            name for name in remaining if not any((other, name) in beats for other in remaining)
+        )
+        order.append(next(unbeaten, remaining[0]))
+        remaining.remove(order[-1])
+    return tuple(order)

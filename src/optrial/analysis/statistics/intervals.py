@@ -1,0 +1,255 @@
+"""Intervals: what the seeds that were run say about those that were not.
+
+Bootstrap intervals are too short for few seeds. Share of nominal 95 % intervals for the mean that
+hold it, over 4,000 to 10,000 repeated studies (a binomial standard error of 0.3 points):
+
+    seeds                                     5     6     8    10    20
+    normal values       plain BCa            84    86    89    90    92
+                        BCa, widened         94    94    95    95    95
+    exponential values  BCa, widened         90    91    92    93    93
+    t values, 3 d.o.f.  BCa, widened         95    95    93    93    92
+
+`mean_interval` therefore widens the BCa interval about the mean. From ten seeds on it is nominal
+for values that are roughly normal; skew and heavy tails still cost two or three points. The
+percentile interval of the IQM holds 90 % at five seeds and 93 to 95 % from eight seeds on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from optrial.analysis.statistics.merit import Floats
+
+__all__ = [
+    "RESAMPLES",
+    "Interval",
+    "bca_limits",
+    "iqm",
+    "iqm_interval",
+    "mean_interval",
+    "mean_intervals",
+    "median_interval",
+    "percentile_limits",
+    "resample_weights",
+    "widening",
+]
+
+RESAMPLES = 5_000
+"""Bootstrap resamples: a 95 % limit then varies between generators by 1 % of the interval's width
+(its standard deviation)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the interval around it.
+
+    Attributes:
+        estimate: in the unit of the values.
+        low: lower limit; NaN where there are too few seeds for an interval.
+        high: upper limit, likewise.
+        level: nominal coverage, as 0.95.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there were enough seeds for limits."""
+        return not math.isnan(self.low)
+
+
+def mean_interval(
+    values: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return the mean and its widened BCa interval; see `mean_intervals`.
+
+    Args:
+        values: (n,) finite values, one a seed; a single one has no interval.
+        generator: draws the resamples.
+        level: nominal coverage.
+        resamples: number of bootstrap resamples.
+    """
+    sample = _sample(values)
+    if not np.isfinite(sample).all():
+        raise ValueError(f"a mean needs finite values, got {sample}: count the runs that diverged")
+    return mean_intervals(sample[None], generator, level=level, resamples=resamples)[0]
+
+
+def mean_intervals(
+    samples: Floats,
+    generator: np.random.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> list[Interval]:
+    """Return the mean and its widened BCa interval of each row; the rows share the resamples.
+
+    Each limit is moved away from the mean by `widening`. For normal values this gives the length of
+    Student's interval, while the asymmetry that BCa found in the sample is kept.
+
+    Args:
+        samples: (m, n) finite values, n seeds each.
+        generator: draws the resamples.
+        level: nominal coverage.
+        resamples: number of bootstrap resamples.
+    """
+    count = samples.shape[1]
+    means = samples.mean(axis=1)
+    low = high = np.full_like(means, np.nan)
+    if count > 1:
+        weights = resample_weights(count, resamples, generator)
+        factor = widening(count, level)
+        low, high = (means + factor * (x - means) for x in bca_limits(samples, weights, level))
+    return [
+        Interval(float(mean), float(below), float(above), level)
+        for mean, below, above in zip(means, low, high, strict=True)
+    ]
+
+
+def resample_weights(count: int, resamples: int, generator: np.random.Generator) -> Floats:
+    """Return (resamples, count) how often each bootstrap resample holds each value, over count."""
+    drawn = generator.integers(count, size=(resamples, count))
+    drawn += count * np.arange(resamples)[:, None]
+    # Three times as fast as the generator's own multinomial distribution.
+    counts = np.bincount(drawn.ravel(), minlength=drawn.size)
+    return counts.reshape(resamples, count) / count
+
+
+def bca_limits(samples: Floats, weights: Floats, level: float) -> tuple[Floats, Floats]:
+    """Return the bias-corrected and accelerated bootstrap limits of the mean of each row.
+
+    With z0 the normal quantile of the share of resampled means below the mean, and
+    a = sum d^3 / (6 (sum d^2)^1.5) over the deviations d from it, the limits are the quantiles
+    Phi(z0 + (z0 + z) / (1 - a (z0 + z))) of the resampled means, for z = -+Phi^-1((1 + level) / 2).
+
+    Args:
+        samples: (m, n) finite values.
+        weights: (resamples, n), how often each resample holds each value, divided by n.
+        level: nominal coverage.
+
+    Source: Efron & Tibshirani 1993, equations 14.9, 14.10, 14.14 and 14.15.
+    """
+    means = samples.mean(axis=1, keepdims=True)
+    deviations = samples - means
+    resampled = np.sort(deviations @ weights.T, axis=1)
+    # Accuracies have few distinct values: resampled means that equal the mean differ by rounding.
+    resampled[np.abs(resampled) <= 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)] = 0.0
+    below = (resampled < 0).mean(axis=1) + (resampled == 0).mean(axis=1) / 2
+    squares = (deviations**2).sum(axis=1)
+    skewness = (deviations**3).sum(axis=1) / np.where(squares > 0, squares, 1.0) ** 1.5 / 6
+    bias = special.ndtri(below)
+    z = special.ndtri((1 + level) / 2)
+    low, high = (
+        _quantiles(resampled, special.ndtr(bias + x / (1 - skewness * x)))
+        for x in (bias - z, bias + z)
+    )
+    return means[:, 0] + low, means[:, 0] + high
+
+
+def widening(count: int, level: float) -> float:
+    """Return sqrt(n / (n - 1)) t / z: how much too short a bootstrap interval of n values is.
+
+    The root undoes the bootstrap's variance with divisor n; the quotient of Student's and the
+    normal quantile allows for not knowing the standard deviation.
+
+    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, who moves the
+    percentiles by as much. Moving the limits instead serves five values too, whose resampled means
+    have no tail to read such a percentile from.
+    """
+    quantile = (1 + level) / 2
+    student = special.stdtrit(count - 1, quantile) / special.ndtri(quantile)
+    return float(np.sqrt(count / (count - 1)) * student)
+
+
+def iqm(samples: ArrayLike) -> Floats:
+    """Return the interquartile mean over the last axis: the lowest and highest quarter left out.
+
+    A quarter of n values is rounded down, as in `scipy.stats.trim_mean` and rliable.
+
+    Source: Agarwal et al. 2021.
+    """
+    samples = np.sort(np.asarray(samples, np.float64), axis=-1)
+    cut = samples.shape[-1] // 4
+    return np.asarray(samples[..., cut : samples.shape[-1] - cut].mean(axis=-1))
+
+
+def iqm_interval(
+    values: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return the interquartile mean and its percentile bootstrap interval, as rliable does.
+
+    Args:
+        values: (n,), one a seed; infinities of one sign stand for runs that diverged, and make
+            infinite what they reach. A single value has no interval.
+        generator: draws the resamples.
+        level: nominal coverage.
+        resamples: number of bootstrap resamples.
+    """
+    sample = _sample(values)
+    low = high = np.asarray(np.nan)
+    if len(sample) > 1:
+        drawn = generator.integers(len(sample), size=(resamples, len(sample)))
+        low, high = percentile_limits(iqm(sample[drawn]), level)
+    return Interval(float(iqm(sample)), float(low), float(high), level)
+
+
+def percentile_limits(resampled: Floats, level: float) -> tuple[Floats, Floats]:
+    """Return the percentile bootstrap limits over the first axis of resampled estimates.
+
+    They are order statistics, not interpolated: an infinity next to a limit cannot leak into it.
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0, method="inverted_cdf")
+    return low, high
+
+
+def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Return the median and the interval between order statistics that holds it.
+
+    The limits are the k-th lowest and k-th highest value, with the largest k for which
+    2 P(Binomial(n, 1/2) < k) <= 1 - level. The interval inverts the sign test: whatever the
+    distribution, it covers at least `level`. Fewer than 6 values have none at 95 %.
+
+    Args:
+        values: (n,), of which some may be infinite.
+        level: least coverage.
+    """
+    sample = np.sort(_sample(values))
+    with np.errstate(invalid="ignore"):  # the middle of -inf and inf is not known
+        middle = float(np.median(sample))
+    k = int(stats.binom.ppf((1 - level) / 2, len(sample), 0.5))
+    if k == 0:
+        return Interval(middle, math.nan, math.nan, level)
+    return Interval(middle, float(sample[k - 1]), float(sample[-k]), level)
+
+
+def _quantiles(rows: Floats, shares: Floats) -> Floats:
+    """Return the quantile of each sorted row at its own share, linear between order statistics."""
+    last = rows.shape[1] - 1
+    below = np.clip(np.floor(shares * last).astype(int), 0, last - 1)
+    index = np.arange(len(rows))
+    left, right = rows[index, below], rows[index, below + 1]
+    return np.asarray(left + (right - left) * (shares * last - below))
+
+
+def _sample(values: ArrayLike) -> Floats:
+    sample = np.asarray(values, np.float64)
+    if sample.ndim != 1 or not len(sample):
+        raise ValueError(f"expected a vector of at least one value, got shape {sample.shape}")
+    return sample

@@ -1,0 +1,141 @@
+"""Comparisons in words, with as many digits as their intervals support."""
+
+from __future__ import annotations
+
+import math
+
+from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
+from optrial.analysis.statistics.paired import minimum_pairs
+
+__all__ = ["best_sentence", "decimals_of", "sentence"]
+
+
+def sentence(comparison: Comparison, effect: float | None = None, power: float = 0.8) -> str:
+    """Say what a comparison found, in one sentence without a full stop.
+
+    Accuracies, which are fractions in the data, are shown in percentage points.
+
+    Args:
+        comparison: what to say.
+        effect: for a tie, the difference of interest in the unit of the metric: how many more
+            seeds would show it is said. Without it, the difference that these seeds can show.
+        power: chance of showing it.
+    """
+    match comparison.verdict:
+        case Verdict.BETTER | Verdict.WORSE:
+            return _difference_found(comparison)
+        case Verdict.TIED:
+            found = "cannot be told apart on"
+            outlook = _outlook(comparison, effect, power)
+        case Verdict.UNDECIDED_TOO_FEW:
+            found = "cannot be compared yet on"
+            fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
+            family = f" for {comparison.comparisons} comparisons" * (comparison.comparisons > 1)
+            outlook = f"; at least {fewest} seeds are needed{family}"
+    names = f"{comparison.first} and {comparison.second}"
+    return f"{names} {found} {comparison.metric} ({_evidence(comparison)}){outlook}"
+
+
+def best_sentence(comparisons: Comparisons) -> str:
+    """Say which optimizer is best, and which cannot be told apart from it.
+
+    A lone optimizer is named as the best of one.
+    """
+    (best, *ties), optimizers = comparisons.groups[0], len(comparisons.order)
+    metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
+    if not ties:
+        return f"{best} is the best of {optimizers}{metric}"
+    if len(ties) + 1 == optimizers:
+        return f"none of {optimizers} optimizers can be called the best{metric}"
+    listed = ", ".join(ties[:-1]) + " and " * (len(ties) > 1) + ties[-1]
+    return f"{best} leads{metric}, but {listed} cannot be told apart from it"
+
+
+def decimals_of(half_width: float) -> int:
+    """Return how many decimals an interval of this half-width supports, at least 0.
+
+    Two significant digits of the half-width if it starts with 1 or 2, else one: 0.5 +- 0.3, but
+    0.52 +- 0.12, so that rounding moves a limit by less than a sixth of the half-width.
+    """
+    if not (math.isfinite(half_width) and half_width > 0):
+        return 4
+    leading, exponent = f"{half_width:.2e}".split("e")
+    return max(0, (float(leading) < 3) - int(exponent))
+
+
+def _difference_found(comparison: Comparison) -> str:
+    if comparison.verdict == Verdict.WORSE:
+        comparison = comparison.swapped()
+    beats = f"{comparison.first} beats {comparison.second} on {comparison.metric}"
+    if comparison.statistic == Statistic.SIGN:
+        return f"{beats} ({_evidence(comparison)})"
+    larger = comparison if comparison.higher_is_better else comparison.swapped()
+    amount, interval = _difference(larger)
+    return f"{beats} by {amount} ({interval}, {_basis(comparison)})"
+
+
+def _evidence(comparison: Comparison) -> str:
+    """The numbers in brackets, for a result in which no difference is stated before them."""
+    if not comparison.pairs:
+        return "they have no seed in common"
+    if comparison.statistic == Statistic.SIGN:
+        won = f"better on {comparison.wins}, worse on {comparison.losses}"
+        one, other = comparison.diverged
+        lost = f"{one} of {comparison.first} and {other} of {comparison.second} diverged"
+        return f"{won}, {lost}, sign test, {_basis(comparison)}"
+    if not any(comparison.differences):
+        return f"equal on every seed, {_basis(comparison)}"
+    amount, interval = _difference(comparison)
+    return f"difference {amount}, {interval}, {_basis(comparison)}"
+
+
+def _difference(comparison: Comparison) -> tuple[str, str]:
+    """The difference with its unit, and its interval."""
+    scale, unit = (100, " points") if _is_accuracy(comparison.metric) else (1, "")
+    interval = comparison.difference
+    if not interval.known:
+        return f"{scale * interval.estimate:.3g}{unit}", "no interval"
+    digits = decimals_of(scale * (interval.high - interval.low) / 2)
+    shown, low, high = (
+        f"{scale * value:z.{digits}f}" for value in (interval.estimate, interval.low, interval.high)
+    )
+    return f"{shown}{unit}", f"{100 * interval.level:g} % interval {low} to {high}"
+
+
+def _basis(comparison: Comparison) -> str:
+    """Number of seeds, p-value, and the correction if there was one."""
+    p_value = comparison.adjusted_p_value
+    seeds = f"{comparison.pairs} paired seed{'s' * (comparison.pairs != 1)}"
+    unpaired = [f"{comparison.unpaired} without a partner"] * (comparison.unpaired > 0)
+    probability = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    correction = ["Holm"] * (comparison.comparisons > 1)
+    return ", ".join([seeds, *unpaired, probability, *correction])
+
+
+def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
+    """What more seeds would show, or what these would have shown; nothing where all are equal."""
+    if not any(comparison.differences):
+        return ""
+    scale, unit = (100, " points") if _is_accuracy(comparison.metric) else (1, "")
+    if effect is None:
+        detectable = comparison.detectable_effect(power)
+        if detectable is None:
+            return ""
+        shown = f"{scale * detectable:.2g}{unit}"
+        return f"; a difference of {shown} would have been found with {100 * power:g} % power"
+    needed, wanted = comparison.seeds_needed(effect, power), f"{scale * effect:.3g}{unit}"
+    if needed is None:
+        return ""
+    more = needed - comparison.pairs
+    if more <= 0:
+        return f"; these seeds suffice to detect {wanted}"
+    return f"; about {_rounded(more)} more seeds would be needed to detect {wanted}"
+
+
+def _rounded(count: int) -> int:
+    """Two significant digits: no estimate of a number of seeds supports more."""
+    return int(float(f"{count:.2g}"))
+
+
+def _is_accuracy(metric: str) -> bool:
+    return "accuracy" in metric

@@ -1,0 +1,337 @@
+"""Verdicts, tie groups and sentences."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from optrial.analysis.statistics import (
+    Comparison,
+    Comparisons,
+    Statistic,
+    Verdict,
+    as_family,
+    best_sentence,
+    compare,
+    compare_all,
+    sentence,
+    tie_groups,
+)
+from optrial.analysis.statistics.wording import decimals_of
+from tests.tolerance import SIMULATION_SIGMAS, STATISTIC_FLOAT64
+
+NAN = math.nan
+
+
+def by_seed(values: Sequence[float]) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def accuracy(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    return compare(
+        by_seed(first),
+        by_seed(second),
+        np.random.default_rng(0),
+        names=("adam", "sgd"),
+        metric="test_accuracy",
+        higher_is_better=True,
+    )
+
+
+def shifted(shifts: dict[str, float], seeds: int, noise: float = 0.001) -> dict[str, dict]:
+    """Accuracies that share what the seed does and differ by a shift and a little noise."""
+    generator = np.random.default_rng(seeds)
+    base = generator.normal(0.95, 0.01, size=seeds)
+    return {
+        name: by_seed((base + shift + generator.normal(0, noise, size=seeds)).tolist())
+        for name, shift in shifts.items()
+    }
+
+
+def compared(values: dict[str, dict], **options: object) -> Comparisons:
+    settings = {"metric": "test_accuracy", "higher_is_better": True, **options}
+    return compare_all(values, np.random.default_rng(0), **settings)
+
+
+BETTER = [0.951, 0.962, 0.943, 0.974, 0.955, 0.966, 0.957, 0.948]
+WORSE = [0.941, 0.953, 0.935, 0.964, 0.947, 0.956, 0.947, 0.940]
+
+
+def test_better_worse_and_the_direction_of_the_metric() -> None:
+    assert accuracy(BETTER, WORSE).verdict == Verdict.BETTER
+    assert accuracy(WORSE, BETTER).verdict == Verdict.WORSE
+    loss = compare(
+        by_seed(BETTER),
+        by_seed(WORSE),
+        np.random.default_rng(0),
+        metric="test_loss",
+        higher_is_better=False,
+    )
+    assert loss.verdict == Verdict.WORSE
+    assert (loss.wins, loss.losses, loss.probability) == (0, 8, 0)
+
+
+def test_numbers_are_those_of_the_paired_differences() -> None:
+    comparison = accuracy(BETTER, WORSE)
+    differences = np.subtract(BETTER, WORSE)
+    np.testing.assert_allclose(comparison.differences, differences, rtol=STATISTIC_FLOAT64)
+    assert comparison.difference.estimate == pytest.approx(differences.mean())
+    assert comparison.difference.low < differences.mean() < comparison.difference.high
+    assert comparison.p_value == 2 / 2**8
+    assert comparison.statistic == Statistic.MEAN
+
+
+def test_five_seeds_are_too_few_however_clear_they_look() -> None:
+    comparison = accuracy(BETTER[:5], WORSE[:5])
+    assert comparison.verdict == Verdict.UNDECIDED_TOO_FEW
+    assert comparison.difference.known
+    assert accuracy(BETTER[:6], WORSE[:6]).verdict == Verdict.BETTER
+
+
+def test_noise_is_tied() -> None:
+    generator = np.random.default_rng(3)
+    first, second = generator.normal(0.9, 0.01, size=(2, 10)).tolist()
+    assert accuracy(first, second).verdict == Verdict.TIED
+    assert accuracy(first, first).verdict == Verdict.TIED
+
+
+def test_only_common_seeds_are_paired() -> None:
+    first, second = by_seed(BETTER), {seed + 2: v for seed, v in enumerate(WORSE)}
+    comparison = compare(
+        first, second, np.random.default_rng(0), metric="test_accuracy", higher_is_better=True
+    )
+    assert (comparison.pairs, comparison.unpaired) == (6, 4)
+    assert comparison.differences[0] == BETTER[2] - WORSE[0]
+
+
+def test_no_common_seed_and_a_single_one_decide_nothing() -> None:
+    for second, pairs in (({9: 0.5}, 0), ({0: 0.5}, 1)):
+        comparison = compare(
+            {0: 0.9}, second, np.random.default_rng(0), metric="loss", higher_is_better=False
+        )
+        assert comparison.pairs == pairs
+        assert comparison.verdict == Verdict.UNDECIDED_TOO_FEW
+        assert not comparison.difference.known
+        assert comparison.seeds_needed(0.1) is None
+        assert comparison.detectable_effect() is None
+
+
+def test_a_run_that_diverged_is_worse_than_any_other() -> None:
+    lost = [*WORSE[:6], NAN, math.inf]
+    comparison = accuracy(BETTER, lost)
+    assert comparison.statistic == Statistic.SIGN
+    assert comparison.diverged == (0, 2)
+    assert comparison.differences[6:] == (math.inf, math.inf)
+    assert (comparison.wins, comparison.losses) == (8, 0)
+    assert comparison.p_value == stats.binomtest(8, 8).pvalue
+    assert comparison.verdict == Verdict.BETTER
+    assert comparison.difference.high == math.inf
+    assert math.isfinite(comparison.difference.estimate)
+
+
+def test_divergence_of_a_loss_has_the_other_sign() -> None:
+    comparison = compare(
+        by_seed([0.1, NAN]),
+        by_seed([0.2, 0.2]),
+        np.random.default_rng(0),
+        metric="test_loss",
+        higher_is_better=False,
+    )
+    assert comparison.differences[1] == math.inf
+    assert (comparison.wins, comparison.losses) == (1, 1)
+
+
+def test_two_runs_that_diverged_are_equal() -> None:
+    comparison = accuracy([*BETTER, NAN], [*WORSE, NAN])
+    assert comparison.differences[-1] == 0
+    assert comparison.probability == 8.5 / 9
+    assert comparison.p_value == stats.binomtest(8, 8).pvalue
+
+
+def test_swapping_changes_the_side_only() -> None:
+    comparison = accuracy([*BETTER, NAN], [*WORSE, 0.9])
+    swapped = comparison.swapped()
+    again = accuracy([*WORSE, 0.9], [*BETTER, NAN])
+    assert swapped.differences == again.differences
+    assert swapped.diverged == again.diverged
+    assert swapped.probability == again.probability
+    assert (swapped.difference.low, swapped.difference.high) == (
+        again.difference.low,
+        again.difference.high,
+    )
+    assert swapped.swapped() == comparison
+
+
+def test_all_pairs_are_one_family() -> None:
+    family = compared(shifted({"a": 0.01, "b": 0.0, "c": 0.0, "d": -0.01}, seeds=12))
+    assert len(family.pairs) == 6
+    expected = multipletests([c.p_value for c in family.pairs], method="holm")[1]
+    adjusted = [c.adjusted_p_value for c in family.pairs]
+    np.testing.assert_allclose(adjusted, expected, rtol=STATISTIC_FLOAT64)
+    assert {c.comparisons for c in family.pairs} == {6}
+
+
+def test_comparisons_of_several_metrics_can_be_one_family() -> None:
+    two = [accuracy(BETTER, WORSE), accuracy(WORSE, BETTER)]
+    claims = as_family(two * 2)
+    assert {c.adjusted_p_value for c in claims} == {4 * 2 / 2**8}
+    assert {c.verdict for c in claims} == {Verdict.BETTER, Verdict.WORSE}
+    assert {c.verdict for c in as_family(two * 4)} == {Verdict.UNDECIDED_TOO_FEW}
+    assert as_family([]) == ()
+
+
+def test_groups_start_with_those_that_cannot_be_told_from_the_best() -> None:
+    family = compared(shifted({"sgd": -0.02, "adam": 0.0, "nadam": 0.0, "lion": -0.01}, 12))
+    assert set(family.groups[0]) == {"adam", "nadam"}
+    assert family.groups[1:] == (("lion",), ("sgd",))
+    assert set(family.order[:2]) == {"adam", "nadam"}
+    assert family.order[2:] == ("lion", "sgd")
+
+
+def test_order_follows_the_direction_of_the_metric() -> None:
+    values = shifted({"low": -0.02, "high": 0.0}, 12)
+    assert compared(values).order == ("high", "low")
+    loss = compared(values, metric="test_loss", higher_is_better=False)
+    assert loss.order == ("low", "high")
+
+
+def test_an_optimizer_that_diverged_comes_last_unless_it_wins_nevertheless() -> None:
+    values = shifted({"safe": 0.0, "wild": 0.0, "lost": 0.0}, 20)
+    values["wild"][3] = values["lost"][3] = values["lost"][4] = NAN
+    assert compared(values).order == ("safe", "wild", "lost")
+    values = shifted({"safe": 0.0, "wild": 0.02}, 20)
+    values["wild"][3] = NAN
+    assert compared(values).order == ("wild", "safe")
+
+
+def test_ties_are_not_transitive() -> None:
+    far = {("a", "c"), ("a", "d"), ("b", "d")}
+    groups = tie_groups("abcd", lambda one, other: (one, other) in far)
+    assert groups == (("a", "b"), ("b", "c"), ("c", "d"))
+
+
+def test_identical_optimizers_are_seldom_told_apart() -> None:
+    generator, studies = np.random.default_rng(8), 400
+    draws = generator.normal(size=(studies, 3, 10)).tolist()
+    false = 0
+    for study in draws:
+        values = {name: by_seed(row) for name, row in zip("abc", study, strict=True)}
+        false += len(compared(values).groups[0]) < 3
+    bound = 0.05 + SIMULATION_SIGMAS * math.sqrt(0.05 * 0.95 / studies)
+    assert false / studies <= bound
+
+
+def test_a_thousand_runs_of_nine_optimizers_take_well_under_a_second() -> None:
+    values = shifted({f"optimizer {i}": i / 1000 for i in range(9)}, seeds=111)
+    start = time.process_time()
+    family = compared(values)
+    assert len([sentence(pair) for pair in family.pairs]) == 36
+    assert time.process_time() - start < 1
+
+
+def numbers_replaced(text: str) -> str:
+    return re.sub(r"-?\d+(\.\d+)?", "#", text)
+
+
+def test_sentence_of_a_difference_names_the_winner_first() -> None:
+    expected = (
+        r"adam beats sgd on test_accuracy by 0\.9\d* points \(95 % interval 0\.8\d* to 0\.9\d*, "
+        r"8 paired seeds, p = 0\.0078\)"
+    )
+    comparison = accuracy(BETTER, WORSE)
+    assert re.fullmatch(expected, sentence(comparison))
+    assert sentence(comparison.swapped()) == sentence(comparison)
+    assert sentence(accuracy(WORSE, BETTER)).startswith("sgd beats adam on test_accuracy by 0.9")
+
+
+def test_sentence_of_a_loss_is_in_its_own_unit_and_positive() -> None:
+    comparison = compare(
+        by_seed([0.10, 0.11, 0.12, 0.10, 0.13, 0.12]),
+        by_seed([0.20, 0.22, 0.25, 0.19, 0.24, 0.21]),
+        np.random.default_rng(0),
+        names=("adam", "sgd"),
+        metric="test_loss",
+        higher_is_better=False,
+    )
+    text = sentence(comparison)
+    assert text.startswith("adam beats sgd on test_loss by 0.10")
+    assert numbers_replaced(text) == (
+        "adam beats sgd on test_loss by # (# % interval # to #, # paired seeds, p = #)"
+    )
+
+
+def tie() -> Comparison:
+    noise = np.random.default_rng(5).normal(0, 0.002, size=(2, 12))
+    first, second = (0.97 + noise).tolist()
+    return accuracy(first, second)
+
+
+def test_sentence_of_a_tie_says_how_many_more_seeds_are_needed() -> None:
+    comparison = tie()
+    text = sentence(comparison, effect=0.001)
+    assert numbers_replaced(text) == (
+        "adam and sgd cannot be told apart on test_accuracy (difference # points, # % interval "
+        "# to #, # paired seeds, p = #); about # more seeds would be needed to detect # points"
+    )
+    needed = comparison.seeds_needed(0.001)
+    more = int(re.search(r"about (\d+) more", text)[1])
+    assert f"{more:.2g}" == f"{needed - 12:.2g}"
+    assert text.endswith("to detect 0.1 points")
+    assert sentence(comparison, effect=0.02).endswith("these seeds suffice to detect 2 points")
+
+
+def test_sentence_of_a_tie_else_says_what_these_seeds_could_show() -> None:
+    comparison = tie()
+    shown = f"{100 * comparison.detectable_effect():.2g} points"
+    ending = f"; a difference of {shown} would have been found with 80 % power"
+    assert sentence(comparison).endswith(ending)
+
+
+def test_sentence_of_too_few_seeds_says_how_many_are_enough() -> None:
+    assert sentence(accuracy(BETTER[:5], WORSE[:5])).endswith("; at least 6 seeds are needed")
+    family = as_family([accuracy(BETTER[:5], WORSE[:5])] * 3)
+    text = sentence(family[0])
+    assert text.endswith("p = 0.19, Holm); at least 7 seeds are needed for 3 comparisons")
+    single = sentence(accuracy(BETTER[:1], WORSE[:1]))
+    assert "(difference 1 points, no interval, 1 paired seed, p = 1)" in single
+
+
+def test_sentence_with_runs_that_diverged_counts_them() -> None:
+    assert sentence(accuracy([*WORSE[:6], NAN, NAN], BETTER)) == (
+        "sgd beats adam on test_accuracy (better on 8, worse on 0, 0 of sgd and 2 of adam "
+        "diverged, sign test, 8 paired seeds, p = 0.0078)"
+    )
+
+
+def test_sentence_of_equal_values_promises_nothing() -> None:
+    assert sentence(accuracy(BETTER, BETTER), effect=0.001) == (
+        "adam and sgd cannot be told apart on test_accuracy (equal on every seed, "
+        "8 paired seeds, p = 1)"
+    )
+
+
+def test_sentence_of_the_best() -> None:
+    family = compared(shifted({"sgd": -0.02, "adam": 0.0}, 12))
+    assert best_sentence(family) == "adam is the best of 2 on test_accuracy"
+    family = compared(shifted({"sgd": -0.02, "adam": 0.0, "nadam": 0.0}, 12))
+    first, second = family.order[:2]
+    assert best_sentence(family) == (
+        f"{first} leads on test_accuracy, but {second} cannot be told apart from it"
+    )
+    family = compared(shifted({"a": 0.0, "b": 0.0, "c": 0.0}, 12))
+    assert best_sentence(family) == "none of 3 optimizers can be called the best on test_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("half_width", "decimals"),
+    [(0.3, 1), (0.125, 2), (0.029, 3), (0.5, 1), (12.0, 0), (7.0, 0), (0.0004, 4), (NAN, 4)],
+)
+def test_digits_follow_the_interval(half_width: float, decimals: int) -> None:
+    assert decimals_of(half_width) == decimals
