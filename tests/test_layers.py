@@ -33,7 +33,10 @@ ALLOWED = {
     "report": {"analysis", "records", "errors"},
     "recipes": set(),
     "results": {"analysis", "records", "errors"},
-    "study": {"code", "config", "data", "plan", "sweep", "records", "results", "recipes", "errors"},
+    "study": {
+        *("analysis", "code", "config", "data", "models", "plan", "sweep", "records", "results"),
+        *("recipes", "errors"),
+    },
     "saved": {"data", "engine", "models", "plan", "records", "study", "errors"},
     "listings": {"config", "data", "models", "recipes", "rules"},
     "testing": {"rules", "errors"},

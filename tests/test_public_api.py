@@ -21,6 +21,7 @@ EXPECTED = {
     "Study",
     "StudyError",
     "__version__",
+    "compare",
     "load",
 }
 

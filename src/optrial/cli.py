@@ -21,7 +21,7 @@ from optrial.errors import DataError, OptrialError, Problem, StudyError, suggest
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optrial.plan import Plan
+    from optrial.plan import Outline, Plan
     from optrial.records import Record
     from optrial.study import Study
 
@@ -53,6 +53,21 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class AuditFormat(StrEnum):
+    """How an audit is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class PageFormat(StrEnum):
+    """How a page is printed."""
+
+    TEXT = "text"
+    HTML = "html"
+    MARKDOWN = "markdown"
 
 
 class Listing(StrEnum):
@@ -175,16 +190,21 @@ def run(
         )
     with results:
         _show(results, quiet)
-        records = results.records
+        records, reported = results.records, results.reported
+        if not quiet and all(record.status in ("done", "diverged") for record in reported):
+            from optrial.analysis.audit import summary_line
+
+            _note(f"{summary_line(results.audit())}: optrial audit {location}")
     statuses = Counter(str(record.status) for record in records)
     if not quiet:
-        _note_failures(records)
+        # That a trial diverges is a finding of tuning, and no failure.
+        _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
         _note(f"{len(records)} runs ({counted}) in {location}")
-    if watcher.interrupted:
+    if watcher.interrupted or not reported:
         _note(f"interrupted; to continue: optrial run {study} --out {location}")
         sys.exit(INTERRUPTED)
-    if statuses["diverged"] or statuses["error"]:
+    if statuses["error"] or any(record.status == "diverged" for record in reported):
         sys.exit(FAILED)
 
 
@@ -203,7 +223,7 @@ def plan(
     Trains none of it; to know the time, a few steps are tried and thrown away.
     """
     from optrial.engine import Engines
-    from optrial.plan import estimate
+    from optrial.plan import estimate, outline
     from optrial.report.progress import DownloadBar
 
     loaded = _load_study(study, engine, precision, seeds, settings)
@@ -219,6 +239,9 @@ def plan(
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
     imports = dict.fromkeys(name for run in made.runs for name in run.code)
     imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
+    tuning = outline(made.study)
+    if tuning:  # what is not planned yet will take as long a run
+        seconds *= (tuning.tuning_runs + tuning.report_runs) / len(made.runs)
     _print_plan(made)
     _print_pairs(
         {
@@ -232,6 +255,7 @@ def plan(
             "time": f"about {_duration(seconds)} on this machine",
             "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
             "plan": f"{made.hash}: {len(made.runs)} runs in {len(made.groups)} groups",
+            **_outlined(tuning),
         }
     )
     for note in dict.fromkeys(choice.note for choice in choices if choice.note):
@@ -280,6 +304,41 @@ def curves(
         write_csv(rows, sys.stdout)
     else:
         _print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+
+
+@app.command()
+def compare(
+    store: StoreArgument,
+    first: Annotated[str, typer.Argument(metavar="A", help="An optimizer of the study.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    metric: Annotated[str | None, typer.Option(help="By default the reported one.")] = None,
+) -> None:
+    """Say in a sentence what may be said of two optimizers, and how the study's claims fare."""
+    from optrial.analysis.statistics import sentence
+
+    with _load_results(store) as results:
+        typer.echo(sentence(results.compare(first, second, metric)))
+        for result in results.audit().claims:
+            typer.echo(f"{result.verdict}: {result.sentence}")
+
+
+@app.command()
+def audit(
+    store: StoreArgument,
+    format_: Annotated[AuditFormat, typer.Option("--format", help="How to print.")] = (
+        AuditFormat.TEXT
+    ),
+) -> None:
+    """Check whether a comparison supports what it is to show.
+
+    Exit status 0 if nothing was found, 1 for warnings, 2 for findings that block a claim.
+    """
+    from optrial.analysis.audit import as_json, report_text
+
+    with _load_results(store) as results:
+        report = results.audit()
+    typer.echo(as_json(report) if format_ is AuditFormat.JSON else report_text(report))
+    sys.exit(report.exit_status)
 
 
 @app.command()
@@ -346,22 +405,61 @@ def recipe(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise StudyError([Problem("--out", f"{error.strerror}.")], str(out)) from error
-    _note(f"wrote {out}; run it with: optrial run {out}")
+    _write(out, text)
+    _note(f"run it with: optrial run {out}")
 
 
 @app.command()
 def explain(
     rules: Annotated[list[str], typer.Argument(metavar="RULE...", help="One or more rules.")],
+    format_: Annotated[
+        PageFormat, typer.Option("--format", help="How to print.")
+    ] = PageFormat.TEXT,
+    out: Annotated[Path | None, typer.Option(help="Write it to this file instead.")] = None,
 ) -> None:
     """Explain update rules: equations, terms, hyperparameters, and how they differ."""
-    from optrial.rules import render_explanation
+    if format_ is PageFormat.TEXT:
+        from optrial.rules import render_explanation
 
-    typer.echo(render_explanation(rules))
+        text = render_explanation(rules)
+    else:
+        from optrial.explaining import explain_html, explain_markdown
+
+        text = (explain_html if format_ is PageFormat.HTML else explain_markdown)(rules)
+    if out is None:
+        typer.echo(text)
+        return
+    _write(out, text)
+
+
+@app.command()
+def landscape(
+    function: Annotated[str, typer.Argument(help="rosenbrock, beale, ...")] = "rosenbrock",
+    optimizers: Annotated[
+        str | None, typer.Option(help="sgd:lr=0.001,adam:lr=0.01 [default: a few, best rates].")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that each optimizer takes.")] = 200,
+    start: Annotated[str | None, typer.Option(help="x,y [default: the function's own].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw to FILE.html (animated), .png, .pdf or .svg.")
+    ] = None,
+) -> None:
+    """Show which paths optimizers take on a function of two variables."""
+    from optrial.landscape import (
+        DEFAULT_OPTIMIZERS,
+        check_format,
+        landscape_rows,
+        make_landscape,
+        write_landscape,
+    )
+
+    if out is not None:
+        check_format(out)
+    made = make_landscape(function, optimizers or DEFAULT_OPTIMIZERS, steps, start)
+    _print_table(*landscape_rows(made), made.title)
+    if out is not None:
+        write_landscape(made, out)
+        _note(f"wrote {out}")
 
 
 @data_app.command()
@@ -396,6 +494,16 @@ def path(name: str, data_dir: DataDir = None) -> None:
         typer.echo(file)
 
 
+def _write(out: Path, text: str) -> None:
+    """Write a new file; one that is there is never replaced."""
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StudyError([Problem("--out", f"{error.strerror}.")], str(out)) from error
+    _note(f"wrote {out}")
+
+
 def _load_study(
     source: str,
     engine: Engine | None,
@@ -420,12 +528,15 @@ def _load_results(location: str) -> Any:
 
 
 def _show(results: Any, quiet: bool) -> None:
-    from optrial.report import summary_note, summary_table
+    from optrial.analysis import funnel
+    from optrial.report import funnel_table, summary_note, summary_table
 
-    summaries = results.settings()
+    summaries, flows = results.settings(), funnel(results.records)
     _stdout().print(summary_table(results.study.get("name", ""), summaries))
+    if any(flow.phase == "tune" for flow in flows):
+        _stdout().print(funnel_table(flows))
     if not quiet:
-        _note(summary_note(summaries))
+        _note(summary_note(summaries, flows))
 
 
 def _note_failures(records: Sequence[Record]) -> None:
@@ -458,15 +569,27 @@ def _print_plan(made: Plan) -> None:
     _print_table(columns, rows, made.study.name)
 
 
+def _outlined(tuning: Outline | None) -> dict[str, str]:
+    """What a plan says of tuning; the runs that it lists are those of the first wave."""
+    if tuning is None:
+        return {}
+    more = f", then at most {tuning.waves - 1} waves more" if tuning.waves > 1 else ""
+    return {
+        "tuning": f"{tuning.trials} trials of each optimizer on {tuning.select}: "
+        f"{tuning.tuning_runs} runs{more}",
+        "report": f"{tuning.report_runs} runs of the chosen settings, with other seeds",
+    }
+
+
 def _print_runs(records: Sequence[Record]) -> None:
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    columns = ["run_id", "optimizer", "setting", "seed", "status", "step", *metrics, "reason"]
+    about_columns = ["run_id", "optimizer", "setting", "phase", "seed", "status", "step"]
+    columns = [*about_columns, *metrics, "reason"]
     rows = []
     for record in records:
         values = [record.metrics.get(metric) for metric in metrics]
         cells = [None if value is None else float(f"{value:.6g}") for value in values]
-        about = [record.run_id, record.optimizer, record.setting, record.seed, record.status]
-        rows.append([*about, record.step, *cells, record.reason])
+        rows.append([*(getattr(record, n) for n in about_columns), *cells, record.reason])
     _print_table(columns, rows)
 
 

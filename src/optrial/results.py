@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pandas as pd
 
-from optrial.analysis import SettingSummary, curves_frame, runs_frame, summarize
-from optrial.records import Record, Store
+from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame, summarize
+from optrial.analysis.audit import AuditReport, PlanVersion, audit
+from optrial.analysis.audit.context import Context
+from optrial.analysis.claims import higher_is_better
+from optrial.analysis.statistics import Comparison, compare
+from optrial.errors import StoreError, suggest
+from optrial.records import Curve, Record, Store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,8 +50,13 @@ class Results:
 
     @property
     def records(self) -> list[Record]:
-        """Every run of the current plan, in its order."""
+        """Every run of the current plan, in its order; the trials of a study that tunes too."""
         return self.store.runs()
+
+    @property
+    def reported(self) -> list[Record]:
+        """The runs that are results: no trials. Empty while a study still tunes."""
+        return [record for record in self.records if record.phase == "report"]
 
     def runs(self) -> pd.DataFrame:
         """Return one row a run; see `optrial.analysis.runs_frame`."""
@@ -60,8 +72,11 @@ class Results:
         return curves_frame(self.store, list(names or self.store.metrics()))
 
     def settings(self) -> list[SettingSummary]:
-        """Return what each optimizer did with each setting, over seeds."""
-        return summarize(self.records)
+        """Return what each optimizer did with each setting, over seeds.
+
+        Of a study that tunes, that is the setting chosen; while it still tunes, each trial.
+        """
+        return summarize(self.reported or self.records)
 
     def summary(self) -> pd.DataFrame:
         """Return one row a setting: number of runs, then mean and deviation of final metrics."""
@@ -78,6 +93,72 @@ class Results:
                 row |= {f"{metric}_mean": spread.mean, f"{metric}_std": spread.deviation}
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def funnel(self) -> pd.DataFrame:
+        """Return one row an optimizer and phase: runs planned, run and used, why not, what then.
+
+        The columns are those of `optrial.analysis.Flow`.
+        """
+        return pd.DataFrame([asdict(flow) for flow in funnel(self.records)])
+
+    def audit(self) -> AuditReport:
+        """Check whether the comparison supports what it is to show; see `optrial.analysis.audit`."""
+        context = self._context()
+        return audit(
+            context.study,
+            context.records,
+            self._read_curves,
+            np.random.default_rng(0),
+            former=context.former,
+            plans=context.plans,
+        )
+
+    def compare(self, first: str, second: str, metric: str | None = None) -> Comparison:
+        """Compare two optimizers by their chosen settings over the seeds that both have.
+
+        `optrial.analysis.statistics.sentence` puts the result into words.
+
+        Args:
+            first: name of an optimizer of the study.
+            second: another one.
+            metric: by default the one the study reports: on test where there is a test split.
+
+        Raises:
+            StoreError: there is no such optimizer or metric.
+        """
+        context = self._context()
+        metric = metric or context.report_metric
+        contenders = {each.optimizer: each for each in context.contenders}
+        for name in (first, second):
+            if name not in contenders:
+                raise StoreError(f"there is no optimizer '{name}'. {suggest(name, contenders)}")
+        recorded = {name for record in context.records for name in record.metrics}
+        if metric not in recorded:
+            raise StoreError(f"no '{metric}' is recorded. {suggest(metric, sorted(recorded))}")
+        return compare(
+            context.by_seed(contenders[first].reported, metric),
+            context.by_seed(contenders[second].reported, metric),
+            np.random.default_rng(0),
+            metric=metric,
+            higher_is_better=higher_is_better(metric),
+            names=(first, second),
+        )
+
+    def _context(self) -> Context:
+        records = self.records
+        planned = {record.run_id for record in records}
+        everything = self.store.runs(everything=True)
+        return Context(
+            self.study,
+            tuple(records),
+            self._read_curves,
+            np.random.default_rng(0),
+            tuple(record for record in everything if record.run_id not in planned),
+            tuple(PlanVersion(study, ended) for study, ended in self.store.plans()),
+        )
+
+    def _read_curves(self, metric: str) -> dict[str, Curve]:
+        return {run_id: curve for (run_id, _), curve in self.store.curves(metric).items()}
 
     def model(self, run_id: str) -> nn.Module:
         """Return the module of a run with its saved weights, on the CPU, in evaluation mode.

@@ -85,7 +85,7 @@ def evaluate_saved(
     stacks: dict[str, list[Record]] = {}
     for record in store.runs(everything=True):
         stacks.setdefault(record.stack, []).append(record)
-    for stack in dict.fromkeys(record.stack for record in planned):
+    for stack in dict.fromkeys(r.stack for r in planned if r.run_id in saved):
         members = {record.run_id: record for record in stacks[stack]}
         specs = arrange(RunSpec.from_dict(record.spec) for record in members.values())
         engine, _ = stack.split("-")

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from optrial.analysis.audit import waiver_problems
+from optrial.analysis.claims import parse_claims
 from optrial.code import register
-from optrial.config import override, parse_study, read_study
+from optrial.config import StudyFile, override, parse_study, read_study
 from optrial.data import Dataset, Progress, load_dataset
 from optrial.errors import Problem, StoreError, StudyError, suggest
+from optrial.models import default_metrics, metric_label
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES
 from optrial.records import Store, WeightFiles
@@ -69,6 +72,10 @@ class Study:
         parsed, problems = parse_study(keys)
         if parsed is not None:
             problems += check_study(parsed)
+            problems += parse_claims(parsed.claims, optimizer_labels(parsed), metric_names(parsed))[
+                1
+            ]
+            problems += waiver_problems(parsed.waive)
         if problems or parsed is None:
             raise StudyError(problems, source)
         self.config = parsed
@@ -217,6 +224,24 @@ def compare(
         **keys,
     )
     return study.run(out, watcher=watcher)
+
+
+def optimizer_labels(study: StudyFile) -> list[str]:
+    """What the optimizers of a study are called."""
+    return [entry.label for entry in study.optimizers]
+
+
+def metric_names(study: StudyFile) -> list[str]:
+    """The metrics that a study records."""
+    loss, given = study.problem.loss.name, study.problem.metrics
+    labels = list(map(metric_label, default_metrics(loss) if given is None else given))
+    splits = study.evaluate.on or ("validation", "test")
+    evaluated = ["train_eval" if split == "train" else split for split in splits]
+    return [
+        "train_loss",
+        *(f"train_{label}_epoch" for label in ["loss", *labels]),
+        *(f"{split}_{label}" for split in evaluated for label in ["loss", *labels]),
+    ]
 
 
 def _returning(arrays: Any) -> Callable[[], Any]:

@@ -8,18 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from optrial.data import Dataset
 from optrial.engine import Engines, Training, out_of_memory, provenance
 from optrial.errors import OptrialError
-from optrial.plan import Plan, RunSpec, arrange, pack, stack_id
+from optrial.plan import Plan, RunSpec, arrange, make_plan, merit, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFiles
 
 __all__ = ["Watcher", "sweep"]
 
 _FINAL = (Status.DONE, Status.DIVERGED)
+_ENDED = (*_FINAL, Status.ERROR)
 
 
 class Watcher(Protocol):
@@ -72,12 +73,15 @@ def sweep(
 ) -> Counter[Status]:
     """Train every run of `plan` that `store` does not hold yet.
 
+    Where the plan's study tunes, what is recorded decides what is tried next: wave follows wave
+    until each optimizer's setting is chosen and its runs for the report are trained too.
+
     A run that is done or diverged is left as it is. One that was interrupted or failed goes on
     from its checkpoint, to the same bits as if it had never stopped. SIGINT and SIGTERM end the
     sweep after the step under way, with a checkpoint; a second one ends it at once.
 
     Args:
-        plan: the runs.
+        plan: the runs; of a study that tunes, as many as are known.
         dataset: what they train on.
         store: where they are recorded; locked meanwhile.
         device: "auto", "cpu" or "cuda".
@@ -87,7 +91,7 @@ def sweep(
         weights: where trained weights go, if the plan's runs are to save any.
 
     Returns:
-        How many runs of the plan have each status now.
+        How many runs of the plan have each status now, those of all its waves.
 
     Raises:
         StoreBusyError: another process is training into `store`.
@@ -96,27 +100,25 @@ def sweep(
     watcher = watcher or Unwatched()
     with store.lock(), _stop_on_signal() as stopped:
         engines = Engines(dataset, plan.runs[0].precision, device)
-        planned = _planned(plan, store, engines, watcher)
-        store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
-        recorded = {record.run_id: record for record in store.runs()}
-        left = [record for record in recorded.values() if record.status not in _FINAL]
-        watcher.started(
-            runs=len(recorded),
-            steps=sum(record.steps for record in recorded.values()),
-            runs_left=len(left),
-            steps_left=sum(record.steps - record.step for record in left),
-        )
-        stacks: dict[str, list[Record]] = {}
-        for record in store.runs(everything=True):
-            stacks.setdefault(record.stack, []).append(record)
-        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, weights, recorded)
-        for stack in dict.fromkeys(record.stack for record in left):
-            if not stopped.is_set():
-                worker.train(stack, stacks[stack])
-        return Counter(record.status for record in store.runs())
+        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, weights)
+        plan = _continued(plan, dataset, store)
+        while True:
+            worker.train_plan(plan)
+            trained, plan = plan, _continued(plan, dataset, store)
+            if stopped.is_set() or plan.runs == trained.runs:
+                return Counter(record.status for record in store.runs())
 
 
-@dataclass(frozen=True)
+def _continued(plan: Plan, dataset: Dataset, store: Store) -> Plan:
+    """Return the plan as far as what is recorded decides it."""
+    if plan.study.tune is None:
+        return plan
+    ended = [record for record in store.runs(everything=True) if record.status in _ENDED]
+    merits = {record.run_id: merit(plan.study, record.metrics) for record in ended}
+    return make_plan(plan.study, dataset, merits)
+
+
+@dataclass
 class _Worker:
     """Trains one stack after the other, committing as it goes."""
 
@@ -126,7 +128,31 @@ class _Worker:
     stopped: threading.Event
     checkpoint_seconds: float
     weights: WeightFiles | None  # where those that are to be saved go
-    planned: Container[str]  # a stack may hold runs of an earlier plan too; they are not shown
+    planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
+    attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
+
+    def train_plan(self, plan: Plan) -> None:
+        """Make a plan the current one and train what is left of it, or until told to stop."""
+        planned = _planned(plan, self.store, self.engines, self.watcher)
+        self.store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
+        records = self.store.runs()
+        self.planned = {record.run_id for record in records}
+        left = [r for r in records if r.status not in _FINAL and r.run_id not in self.attempted]
+        self.attempted |= {record.run_id for record in left}
+        if plan.why and left:
+            self.watcher.noted(plan.why)
+        self.watcher.started(
+            runs=len(records),
+            steps=sum(record.steps for record in records),
+            runs_left=len(left),
+            steps_left=sum(record.steps - record.step for record in left),
+        )
+        stacks: dict[str, list[Record]] = {}
+        for record in self.store.runs(everything=True):
+            stacks.setdefault(record.stack, []).append(record)
+        for stack in dict.fromkeys(record.stack for record in left):
+            if not self.stopped.is_set():
+                self.train(stack, stacks[stack])
 
     def train(self, stack: str, records: Sequence[Record]) -> None:
         """Train the runs of a stack to their end, or until told to stop.
@@ -246,6 +272,7 @@ def _planned(plan: Plan, store: Store, engines: Engines, watcher: Watcher) -> li
             run_id=run.run_id,
             optimizer=run.optimizer,
             setting=plan.settings[run.run_id],
+            phase=plan.phases[run.run_id],
             rule=run.rule,
             hyperparameters=run.hyperparameters,
             seed=run.seed,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from optrial.errors import StudyError
+from optrial.keyed import mask_key
 from optrial.models import (
     ACTIVATIONS,
     INITIALIZATIONS,
@@ -16,7 +17,6 @@ from optrial.models import (
     drop_threshold,
     keep_mask,
     key_dropout,
-    mask_key,
     resolve_model,
     set_mask_key,
 )
@@ -38,6 +38,21 @@ def test_mlp_has_the_layers_asked_for() -> None:
     assert names == ["Flatten", "Dropout", *hidden, *hidden, "Linear"]
     assert shapes(model) == [(8, 16), (8,), (5, 8), (5,), (3, 5), (3,)]
     assert model(torch.zeros(7, 1, 4, 4)).shape == (7, 3)
+
+
+def test_batch_norm_comes_before_each_activation() -> None:
+    names = [type(layer).__name__ for layer in build(hidden=[8, 5], batch_norm=True).children()]
+    hidden = ["Linear", "BatchNorm1d", "ReLU", "Dropout"]
+    assert names == ["Flatten", "Dropout", *hidden, *hidden, "Linear"]
+
+
+def test_logistic_regression_is_one_linear_layer() -> None:
+    for bias in (True, False):
+        model = build_model("logistic", {"bias": bias}, input_shape=(2, 3), classes=4, seed=0)
+        assert shapes(model) == [(4, 6), (4,)][: 1 + bias]
+        x = torch.randn(5, 2, 3)
+        linear = model[-1]
+        assert torch.equal(model(x), nn.functional.linear(x.flatten(1), linear.weight, linear.bias))
 
 
 def test_mlp_without_bias_or_hidden_layer() -> None:
@@ -63,18 +78,43 @@ def test_building_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def initialized(kind: str, name: str) -> tuple[nn.Module, torch.Tensor, int, int]:
+    """Return a layer, a weight of it that is drawn as one, and how many inputs and outputs it has.
+
+    The recurrent weight is that of the last gate of a GRU.
+    """
+    options = {"initialization": {"name": name, "std": 0.03} if name == "normal" else name}
+
+    def layer(number: int, model: str, shape: tuple[int, ...], **own: object) -> nn.Module:
+        arguments = own | options
+        return build_model(model, arguments, input_shape=shape, classes=2, seed=0)[number]
+
+    match kind:
+        case "linear":
+            linear = layer(1, "mlp", (300,), hidden=[200])
+            return linear, linear.weight, 300, 200
+        case "convolution":
+            convolution = layer(0, "cnn", (30, 4, 4), widths=[50])
+            return convolution, convolution.weight, 30 * 9, 50 * 9
+        case "input of a gate":
+            gru = layer(1, "rnn", (4, 150), hidden=200, cell="gru")
+            return gru, gru.weight_hx[400:], 150, 200
+        case _:
+            gru = layer(1, "rnn", (4, 150), hidden=200, cell="gru")
+            return gru, gru.weight_hh[400:], 200, 200
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution", "input of a gate", "state of a gate"])
 @pytest.mark.parametrize("name", sorted(set(INITIALIZATIONS) - {"torch_default"}))
-def test_initialization_has_the_stated_spread(name: str) -> None:
-    n_in, n_out = 300, 200
-    initialization = {"name": name, "std": 0.03} if name == "normal" else name
-    arguments = {"hidden": [n_out], "initialization": initialization}
-    model = build_model("mlp", arguments, input_shape=(n_in,), classes=2, seed=0)
-    weight, bias = list(model.parameters())[:2]
+def test_initialization_has_the_stated_spread(name: str, kind: str) -> None:
+    layer, weight, n_in, n_out = initialized(kind, name)
+    glorot = 2 / (n_in + n_out)
     variance = {
-        "xavier_normal": 2 / (n_in + n_out),
-        "xavier_uniform": 2 / (n_in + n_out),
+        "xavier_normal": glorot,
+        "xavier_uniform": glorot,
         "kaiming_normal": 2 / n_in,
         "kaiming_uniform": 2 / n_in,
+        "kaiming_normal_fan_out": 2 / n_out if kind == "convolution" else glorot,
         "normal": 0.03**2,
         "fan_in_normal": 1 / n_in,
     }[name]
@@ -82,9 +122,27 @@ def test_initialization_has_the_stated_spread(name: str) -> None:
     error = SAMPLING_SIGMAS * math.sqrt(2 / weight.numel())
     assert weight.var().item() == pytest.approx(variance, rel=error)
     assert abs(weight.mean().item()) < SAMPLING_SIGMAS * math.sqrt(variance / weight.numel())
-    assert not bias.any()
+    assert not any(value.any() for key, value in layer.named_parameters() if "bias" in key)
     if name.endswith("uniform"):
         assert weight.abs().max().item() <= math.sqrt(3 * variance)
+
+
+def test_weights_are_drawn_in_order_of_registration_and_batch_norm_keeps_its_own() -> None:
+    arguments = {"widths": [3, 4], "initialization": "xavier_normal"}
+    model = build_model("cnn", arguments, input_shape=(2, 5, 5), classes=3, seed=7)
+    torch.manual_seed(7)
+    plain = nn.Sequential(
+        nn.Conv2d(2, 3, 3),
+        nn.BatchNorm2d(3),
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Linear(16, 3),
+    )
+    for layer in (plain[0], plain[2], plain[4]):
+        nn.init.xavier_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 @pytest.mark.parametrize(

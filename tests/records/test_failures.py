@@ -119,10 +119,18 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
 
 def test_a_store_of_a_newer_version(store: Store, location: str) -> None:
     with store._writing() as connection:
-        connection.execute(sql.text("update meta set value = '2' where key = 'version'"))
+        connection.execute(sql.text("update meta set value = '99' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 2; this optrial reads version 1. Upgrade: pip install" in message
+        assert "version 99; this optrial reads version 2. Upgrade: pip install" in message
+
+
+def test_a_store_of_an_older_version(store: Store, location: str) -> None:
+    with store._writing() as connection:
+        connection.execute(sql.text("update meta set value = '1' where key = 'version'"))
+    for create in (False, True):
+        message = complaint(location, create=create)
+        assert "version 1; this optrial reads version 2. Train into another folder" in message
 
 
 def test_a_full_disk(small_disk: Path) -> None:

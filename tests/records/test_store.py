@@ -69,6 +69,17 @@ def test_a_known_run_keeps_its_stack_and_results_in_a_new_plan(store: Store) -> 
     assert (b.stack, b.status) == ("second", Status.PLANNED)
 
 
+def test_what_a_run_is_called_and_for_is_up_to_the_plan(store: Store) -> None:
+    store.save_plan("one", {}, [planned("a", phase="tune"), planned("b")])
+    assert [(r.setting, r.phase) for r in store.runs()] == [
+        ("lr=0.1", "tune"),
+        ("lr=0.1", "report"),
+    ]
+    store.save_plan("two", {}, [planned("a", setting="lr=0.1 momentum=0.9")])
+    called = [(r.run_id, r.setting, r.phase) for r in store.runs(everything=True)]
+    assert called == [("a", "lr=0.1 momentum=0.9", "report"), ("b", "lr=0.1", "report")]
+
+
 def test_a_run_goes_on_over_commits_and_processes(store: Store, location: str) -> None:
     store.save_plan("one", {}, [planned("a")])
     part = {"loss": curve(1, [3.0, 2.0]), "accuracy": curve(2, [0.5])}

@@ -1,12 +1,15 @@
 """Records -> frames and summaries; pure functions, failures counted, never imputed."""
 
 from optrial.analysis.frames import curves_frame, runs_frame
+from optrial.analysis.funnel import Flow, funnel
 from optrial.analysis.summary import SettingSummary, Spread, selection_metric, summarize
 
 __all__ = [
+    "Flow",
     "SettingSummary",
     "Spread",
     "curves_frame",
+    "funnel",
     "runs_frame",
     "selection_metric",
     "summarize",

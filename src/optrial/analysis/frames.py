@@ -16,12 +16,13 @@ _CURVE_TYPES = {
     "run_id": "str",
     "optimizer": "str",
     "setting": "str",
+    "phase": "str",
     "seed": "int64",
     "step": "int64",
     "epoch": "float64",
     "value": "float64",
 }
-_COLUMNS = ["run_id", "optimizer", "setting", "rule", "seed", "status", "step", "reason"]
+_COLUMNS = ["run_id", "optimizer", "setting", "phase", "rule", "seed", "status", "step", "reason"]
 
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -45,7 +46,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
-    """Return one row a point: metric, run_id, optimizer, setting, seed, step, epoch, value.
+    """Return one row a point: metric, run_id, optimizer, setting, phase, seed, step, epoch, value.
 
     Raises:
         StoreError: a metric of which nothing is stored.
@@ -65,6 +66,7 @@ def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
                     "value": curve.values,
                 }
             )
-            about = {name: getattr(record, name) for name in ("optimizer", "setting", "seed")}
+            names = ("optimizer", "setting", "phase", "seed")
+            about = {name: getattr(record, name) for name in names}
             parts.append(points.assign(metric=metric, run_id=run_id, **about))
     return pd.concat(parts, ignore_index=True)[list(_CURVE_TYPES)].astype(_CURVE_TYPES)

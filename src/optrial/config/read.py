@@ -17,7 +17,7 @@ from optrial.errors import Problem, StudyError, problem_of, suggest
 
 __all__ = ["override", "parse_study", "read_study"]
 
-_RESERVED = {"claims", "probes", "trackers", "waive"}
+_RESERVED = {"probes", "trackers"}
 """Words of the study format that this version cannot honour yet: refused, never ignored."""
 
 _OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}

@@ -275,7 +275,8 @@ class StudyFile(_Frozen):
     arguments, every hyperparameter, `weight_decay`, `schedule` and `clip` may be grid axes
     (`optrial.config.axis`). `zero_grad: false` lets gradients pile up from step to step. A run
     whose loss passes `loss_limit` counts as diverged. With `tune`, all that varies is chosen for
-    each optimizer in trials, and `seeds` are those of the chosen settings. `save` keeps the weights
+    each optimizer in trials, and `seeds` are those of the chosen settings. `claims` is what the
+    study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps the weights
     of each run after its last step, or those with the best validation result.
     """
 
@@ -300,6 +301,8 @@ class StudyFile(_Frozen):
     ] = (0, 1, 2)
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
     tune: Tuning | None = None
+    claims: tuple[StrictStr, ...] = ()
+    waive: dict[str, Any] = {}
     engine: Literal["auto", "stacked", "reference", "numpy"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
     precision: Literal["float32", "bfloat16", "float64"] = "float32"

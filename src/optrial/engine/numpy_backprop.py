@@ -309,6 +309,14 @@ class NumpyEngine:
         """Return a copy of the parameters, by name, as they would be evaluated."""
         return {name: np.array(value) for name, value in self._evaluation_point().items()}
 
+    def modules(self) -> dict[str, bool]:
+        """Return nothing: there are no modes to forget, dropout needs the key of a step."""
+        return {}
+
+    def buffers(self) -> list[Array]:
+        """Return nothing: an MLP has none."""
+        return []
+
     def load_weights(self, weights: Mapping[str, Array]) -> None:
         """Take up what `weights` returned, to evaluate."""
         self.network.parameters = [weights[name] for name in self.names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,32 @@ def implementation_of(spec: RunSpec) -> str:
 
 
 def data_facts(dataset: Dataset) -> dict[str, Any]:
-    """Return what a later reader needs to build the model again."""
-    return {"input_shape": list(dataset.input_shape), "outputs": dataset.classes}
+    """Return what a later reader needs to judge the data and to build the model again."""
+    return {
+        "input_shape": list(dataset.input_shape),
+        "outputs": dataset.classes,
+        "split_sizes": dataset.sizes,
+        "split_overlap": _overlaps(dataset),
+        "scaling_fitted_on": ["train"],
+    }
+
+
+_known_overlaps: dict[str, dict[str, int]] = {}  # by the hash of a dataset
+
+
+def _overlaps(dataset: Dataset) -> dict[str, int]:
+    """Return for each pair of splits how many samples of the second are in the first too."""
+    if dataset.sha256 not in _known_overlaps:
+        rows = {
+            name: [inputs.tobytes() for inputs in split.inputs]
+            for name, split in dataset.splits.items()
+        }
+        seen = {name: set(map(hash, found)) for name, found in rows.items()}
+        _known_overlaps[dataset.sha256] = {
+            f"{first} and {second}": sum(hash(row) in seen[first] for row in rows[second])
+            for first, second in combinations(rows, 2)
+        }
+    return _known_overlaps[dataset.sha256]
 
 
 def samples_at_once(model: nn.Module, input_shape: tuple[int, ...], runs: int) -> int:

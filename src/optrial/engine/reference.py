@@ -273,6 +273,14 @@ class ReferenceEngine:
         with self._evaluating():
             return {name: _array(t) for name, t in self.model.state_dict().items()}
 
+    def modules(self) -> dict[str, bool]:
+        """Return whether each module is in training mode, by name."""
+        return {name: module.training for name, module in self.model.named_modules()}
+
+    def buffers(self) -> list[np.ndarray]:
+        """Return what evaluation might change: averages of batch norm, ..."""
+        return [_array(buffer) for buffer in self.model.buffers()]
+
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take up what `weights` returned, to evaluate."""
         self.model.load_state_dict({n: torch.from_numpy(array) for n, array in weights.items()})

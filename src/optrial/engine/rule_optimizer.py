@@ -40,6 +40,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.parameters = dict(parameters)
         start = initialise_all(rule, self._values(), hyperparameters)
         self._types = {name: type(part) for name, part in start.items()}
+        # Under what `state` holds a part: its parameter, or "rule" for what the model shares.
+        self._owners: dict[str, Any] = {n: self.parameters.get(n, "rule") for n in start}
         self._keep(start)
 
     def _values(self) -> dict[str, torch.Tensor]:
@@ -48,14 +50,10 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _keep(self, state: Mapping[str, Any]) -> None:
         """Put the rule's state where `torch.optim` has it; what the model shares, under "rule"."""
         for name, part in state.items():
-            self.state[self._owner(name)] = part._asdict()
-
-    def _owner(self, name: str) -> Any:
-        """Under what `state` holds a part: the parameter, or "rule" for the whole model's."""
-        return self.parameters[name] if name in self.parameters else "rule"
+            self.state[self._owners[name]] = part._asdict()
 
     def _state(self) -> dict[str, Any]:
-        return {name: kind(**self.state[self._owner(name)]) for name, kind in self._types.items()}
+        return {name: kind(**self.state[self._owners[name]]) for name, kind in self._types.items()}
 
     def _hyperparameters(self) -> dict[str, Any]:
         return {name: value for name, value in self.param_groups[0].items() if name != "params"}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.engine.hashing import chain_batches
+from optrial.engine.hashing import arrays_sha256, chain_batches
 from optrial.engine.training import Floats, Steps
 
 __all__ = ["Batch", "Measured", "Solo", "SoloEngine"]
@@ -57,6 +57,12 @@ class SoloEngine(Protocol):
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """Return a copy of parameters and buffers, by name, as they would be evaluated."""
+
+    def modules(self) -> Mapping[str, bool]:
+        """Return whether each module is in training mode, by name."""
+
+    def buffers(self) -> Iterable[NDArray[Any]]:
+        """Return what evaluation might change: averages of batch norm, ..."""
 
     def load_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take up what `weights` returned, to evaluate; training cannot go on from it."""
@@ -133,3 +139,11 @@ class Solo:
         """Take up what `weights` returned, to evaluate."""
         del run
         self.engine.load_weights(weights)
+
+    def modules(self) -> Mapping[str, bool]:
+        """Return whether each module is in training mode, by name."""
+        return self.engine.modules()
+
+    def buffers_sha256(self) -> str:
+        """Return the hash of what evaluation might change."""
+        return arrays_sha256(self.engine.buffers())

@@ -309,6 +309,14 @@ class StackedEngine:
             if name in persistent
         }
 
+    def modules(self) -> dict[str, bool]:
+        """Return whether each module is in training mode, by name; all runs share them."""
+        return {name: module.training for name, module in self._model.base.named_modules()}
+
+    def buffers_sha256(self) -> str:
+        """Return the hash of what evaluation might change."""
+        return arrays_sha256(value.cpu().numpy() for value in self._model.buffers.values())
+
     @torch.no_grad()
     def load_weights(self, run: int, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take up what `weights` returned, to evaluate; training cannot go on from it."""

@@ -6,6 +6,7 @@ the cadence of evaluation, divergence, interruption and checkpoints.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from optrial.data import BatchOrder
+from optrial.engine.hashing import arrays_sha256
 from optrial.engine.threads import limited_threads
+from optrial.keyed import mask_key
 from optrial.models import is_loss, metric_label
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
@@ -25,6 +28,8 @@ __all__ = ["Learner", "Steps", "Training", "always", "batch_order"]
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
+
+_HASHED_EPOCHS = 3  # whose first batches are hashed
 
 
 class Steps(NamedTuple):
@@ -73,8 +78,30 @@ class Learner(Protocol):
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
         """Return a copy of a run's parameters and buffers, by name, as it would be evaluated."""
 
+    def modules(self) -> Mapping[str, bool]:
+        """Return whether each module is in training mode, by name."""
+
+    def buffers_sha256(self) -> str:
+        """Return the hash of what evaluation might change: averages of batch norm, ..."""
+
     def load_weights(self, run: int, weights: Arrays) -> None:
         """Take up what `weights` returned, to evaluate; training cannot go on from it."""
+
+
+def _checks(
+    before: tuple[Mapping[str, bool], str, str], after: tuple[Mapping[str, bool], str, str]
+) -> dict[str, Any]:
+    """What an audit wants to know of an evaluation."""
+    (modes, buffers, generators), (modes_after, buffers_after, generators_after) = before, after
+    return {
+        "training": {"evaluation_modules": [name for name, on in modes.items() if not on]},
+        "evaluation": {
+            "training_modules": [name for name, on in modes_after.items() if on],
+            "buffers_sha256": [buffers, buffers_after],
+            "generators_sha256": [generators, generators_after],
+            "weighted_by": "samples",
+        },
+    }
 
 
 def batch_order(spec: RunSpec, size: int) -> BatchOrder:
@@ -122,6 +149,8 @@ class Training:
         self._epoch = np.zeros((2 + len(self._labels), len(specs)))
         self._seconds = np.zeros(2)
         self._best_merits = np.full(len(specs), -np.inf)
+        self._checks: dict[str, Any] = {}
+        self._batch_hashes: dict[int, list[str]] = {}
         self._best_steps = np.zeros(len(specs), np.int64)
         self._best_weights: list[dict[str, NDArray[Any]]] = [{} for _ in specs]
 
@@ -170,11 +199,13 @@ class Training:
             "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
             "stack_width": len(self.specs),
             "threads": self.learner.threads or torch.get_num_threads(),
+            **self._checks,
             **self.learner.facts,
         }
         found = []
         for index in np.flatnonzero(~self._reported).tolist():
             facts = {**shared, **run_facts[index], "parameters_sha256": hashes[index]}
+            facts |= self._draws(self.specs[index])
             if self.specs[index].save is not None:
                 facts["saved_step"] = int(self._best_steps[index]) or self.step
             diverged = self.status[index] is Status.DIVERGED
@@ -190,6 +221,20 @@ class Training:
             found.append(segment)
         self._points.clear()
         return found
+
+    def _draws(self, spec: RunSpec) -> dict[str, Any]:
+        """Hashes of what is drawn by seed: batches at the start of epochs, dropout masks."""
+        if spec.rng == "script":
+            return {}
+        if spec.seed not in self._batch_hashes:
+            order = batch_order(spec, self.learner.facts["split_sizes"]["train"])
+            epochs = range(min(_HASHED_EPOCHS, math.ceil(spec.steps / spec.steps_per_epoch)))
+            firsts = [order.indices(1 + epoch * spec.steps_per_epoch) for epoch in epochs]
+            self._batch_hashes[spec.seed] = [arrays_sha256([first])[:16] for first in firsts]
+        return {
+            "epoch_batches_sha256": self._batch_hashes[spec.seed],
+            "first_masks_sha256": arrays_sha256([np.array(mask_key(spec.seed, 1))])[:16],
+        }
 
     def _curves(self, run: int) -> dict[str, Curve]:
         """The recorded points of one run: those that are finite."""
@@ -265,7 +310,10 @@ class Training:
     def _evaluate(self) -> None:
         """Evaluate on every split asked for; find the runs whose loss is not finite."""
         started = time.perf_counter()
+        checked, before = bool(self._checks), self._modes_and_hashes()
         values = {split: self.learner.evaluate(split) for split in self.specs[0].evaluate_on}
+        if not checked:
+            self._checks = _checks(before, self._modes_and_hashes())
         self._seconds[1] += time.perf_counter() - started
         for split, (losses, metrics) in values.items():
             for run in np.flatnonzero(~np.isfinite(losses)).tolist():
@@ -278,6 +326,16 @@ class Training:
                 self._record(f"{prefix}_{label}", self.step, np.where(dead, np.nan, column))
         if self.specs[0].save == "best":
             self._keep_best(*values["validation"])
+
+    def _modes_and_hashes(self) -> tuple[Mapping[str, bool], str, str]:
+        """What evaluation must leave alone; looked at once, for it costs time."""
+        if self._checks:
+            return {}, "", ""
+        generators = [
+            torch.get_rng_state().numpy(),
+            np.asarray(np.random.get_state(legacy=False)["state"]["key"]),
+        ]
+        return self.learner.modules(), self.learner.buffers_sha256(), arrays_sha256(generators)
 
     def _keep_best(self, losses: Floats, metrics: Floats) -> None:
         """Keep the weights of the runs whose validation result is the best so far.

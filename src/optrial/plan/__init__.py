@@ -6,10 +6,11 @@ from optrial.plan.expand import Phase, Plan, make_plan
 from optrial.plan.optimizers import rule_of
 from optrial.plan.spec import RunSpec
 from optrial.plan.stacks import arrange, pack, stack_id
-from optrial.plan.tuning import merit, most_waves, tuning_seeds
+from optrial.plan.tuning import Outline, merit, outline, tuning_seeds
 
 __all__ = [
     "Estimate",
+    "Outline",
     "Phase",
     "Plan",
     "RunSpec",
@@ -18,7 +19,7 @@ __all__ = [
     "estimate",
     "make_plan",
     "merit",
-    "most_waves",
+    "outline",
     "pack",
     "rule_of",
     "stack_id",

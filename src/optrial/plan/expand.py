@@ -283,7 +283,7 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
 
 
 def _code(study: StudyFile, entry: OptimizerEntry) -> dict[str, str]:
-    """Name and hash of all code of the user's that a run uses; the dataset has a hash of its own."""
+    """Name and hash of all the user's code that a run uses; the dataset has a hash of its own."""
     problem = study.problem
     names = (entry.code, problem.model.name, problem.loss.name, *(problem.metrics or ()))
     return {name: source_sha256(name) for name in names if is_code(name)}

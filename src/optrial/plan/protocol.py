@@ -84,7 +84,8 @@ def _unequal_grids(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]
             f"them with sampler: sobol, trials: {most}"
         )
         yield Problem("tune", f"equal trials for all, but the grids have {listed}; {way_out}.")
-    elif tuning.trials not in (None, most):
+        return
+    if tuning.trials not in (None, most):
         way_out = "leave it out, or use sampler: sobol"
         yield Problem("tune.trials", f"{tuning.trials}: the grids have {most} each; {way_out}.")
     stuck = [space.optimizer for space in spaces if not space.growth]

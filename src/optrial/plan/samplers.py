@@ -101,7 +101,7 @@ def suggested(
     finally:
         optuna.logging.set_verbosity(verbosity)
     axes = {name: axis for name, axis in space.axes.items() if len(axis.values) > 1}
-    distributions = {
+    distributions: dict[str, Any] = {
         name: optuna.distributions.CategoricalDistribution(range(len(axis.values)))
         if axis.spacing is None
         else optuna.distributions.FloatDistribution(

@@ -24,18 +24,30 @@ class Growth:
     """How a numeric axis goes on beyond its ends and between its values.
 
     Attributes:
-        log: by equal ratios, else by equal distances.
+        axis: as it was written.
+        log: whether it goes on by equal ratios, else by equal distances.
         allows: whether the optimizer takes a value.
     """
 
+    axis: Axis
     log: bool
     allows: Callable[[float], bool]
 
     def between(self, first: float, last: float, share: float) -> float:
-        """Return what lies that share of the way from `first` to `last`, or beyond them."""
+        """Return what lies that share of the way from `first` to `last`; beyond it from 1 on."""
         if self.log and first > 0 and last > 0:
             return rounded(first * (last / first) ** share)
         return rounded(first + (last - first) * share)
+
+    def beyond(self, count: int, upwards: bool) -> float:
+        """Return the value that comes as number `count` behind an end.
+
+        A range is continued with the ratio or distance of its points, a list with that of the last
+        two. It is reckoned from what was written, so that roundings do not add up.
+        """
+        ordered = sorted(self.axis.values, reverse=not upwards)
+        steps = len(ordered) - 1 if self.axis.spacing else 1
+        return self.between(ordered[-1 - steps], ordered[-1], 1 + count / steps)
 
 
 @dataclass(frozen=True)
@@ -65,15 +77,19 @@ class Space:
     def grown(self, best: Point) -> Space:
         """Return the space with one value more wherever `best` lies at the end of an axis.
 
-        It continues the ratio or distance of the last two values, unless that is not allowed.
+        Nothing is added that the optimizer does not take.
         """
         axes = dict(self.axes)
         for name, growth in self.growth.items():
-            ordered = sorted(axes[name].values)
-            for end, neighbour in ((ordered[0], ordered[1]), (ordered[-1], ordered[-2])):
-                following = growth.between(neighbour, end, 2.0)
+            values, written = axes[name].values, growth.axis.values
+            above = sum(value > max(written) for value in values)
+            below = sum(value < min(written) for value in values)
+            for end, following in (
+                (min(values), growth.beyond(below + 1, upwards=False)),
+                (max(values), growth.beyond(above + 1, upwards=True)),
+            ):
                 if best[name] == end and growth.allows(following):
-                    axes[name] = Axis((*axes[name].values, following))
+                    axes[name] = replace(axes[name], values=(*values, following))
         return replace(self, axes=axes)
 
     def refinements(self, best: Point) -> Iterator[Point]:
@@ -163,10 +179,10 @@ def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
     """How an axis goes on: as it is written, and for a list as is usual for what it means."""
     least, is_log = min(axis.values), axis.spacing != "lin"
     if name.startswith("clip_") or (entry.kind == "torch" and least > 0):
-        return Growth(is_log, lambda value: value > 0)
+        return Growth(axis, is_log, lambda value: value > 0)
     if name == "rule.weight_decay" or entry.kind == "torch":  # nothing more is known of a class
-        return Growth(is_log, lambda value: value >= 0 or least < 0)
+        return Growth(axis, is_log, lambda value: value >= 0 or least < 0)
     known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
     hyperparameter = known[name.removeprefix("rule.")]
     is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")
-    return Growth(is_log, lambda value: hyperparameter.check(value) is None)
+    return Growth(axis, is_log, lambda value: hyperparameter.check(value) is None)

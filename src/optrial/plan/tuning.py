@@ -14,15 +14,16 @@ from typing import Literal, NamedTuple
 from optrial.config import StudyFile, Tuning
 from optrial.models import default_metrics, is_loss, metric_label
 from optrial.plan.samplers import drawn, new_points, suggested
-from optrial.plan.space import Point, Space
+from optrial.plan.space import Point, Space, space_of
 
 __all__ = [
+    "Outline",
     "Score",
     "Trial",
     "Wave",
     "choose",
     "merit",
-    "most_waves",
+    "outline",
     "selection_metrics",
     "trial_count",
     "tuning_seeds",
@@ -83,9 +84,13 @@ def selection_metrics(study: StudyFile) -> list[str]:
 
 def merit(study: StudyFile, metrics: Mapping[str, float | None]) -> float | None:
     """Return how good a run's final metrics are, to be large; None if it has none."""
-    selected = (study.tune and study.tune.select) or selection_metrics(study)[0]
+    selected = _selected(study)
     value = metrics.get(selected)
     return -value if value is not None and is_loss(selected) else value
+
+
+def _selected(study: StudyFile) -> str:
+    return (study.tune and study.tune.select) or selection_metrics(study)[0]
 
 
 def tuning_seeds(study: StudyFile) -> tuple[int, ...]:
@@ -100,8 +105,41 @@ def trial_count(tuning: Tuning, spaces: Sequence[Space]) -> int:
     return int(spaces[0].size()) if tuning.sampler == "grid" else tuning.trials or _DEFAULT_TRIALS
 
 
-def most_waves(tuning: Tuning) -> int:
-    """Return how many waves there are at most."""
+@dataclass(frozen=True)
+class Outline:
+    """How much a study tunes, as far as that is known before.
+
+    Attributes:
+        select: the metric that chooses.
+        trials: settings that each optimizer tries, before any grid grows.
+        tuning_runs: the runs of these.
+        report_runs: the runs of the chosen settings.
+        waves: how often at most something is tried before it is decided again.
+    """
+
+    select: str
+    trials: int
+    tuning_runs: int
+    report_runs: int
+    waves: int
+
+
+def outline(study: StudyFile) -> Outline | None:
+    """Return how much a checked study tunes, or None if it does not."""
+    if study.tune is None:
+        return None
+    optimizers = len(study.optimizers)
+    trials = trial_count(study.tune, [space_of(study, study.optimizers[0])])
+    return Outline(
+        select=_selected(study),
+        trials=trials,
+        tuning_runs=optimizers * trials * study.tune.seeds,
+        report_runs=optimizers * len(study.seeds),
+        waves=_most_waves(study.tune),
+    )
+
+
+def _most_waves(tuning: Tuning) -> int:
     if tuning.sampler == "tpe":
         return _TPE_WAVES
     return 1 + _MOST_EXTENSIONS if tuning.extends else 1
@@ -187,9 +225,9 @@ def _sampled_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -
     """Draw settings: all at once, or for TPE in a few waves, each knowing those before."""
     sampler: Literal["random", "sobol"] = "random" if tuning.sampler == "random" else "sobol"
     total = tuning.trials or _DEFAULT_TRIALS
-    parts = min(most_waves(tuning), total)
+    parts = min(_most_waves(tuning), total)
     for part in range(parts):
-        count = total * (part + 1) // parts - total * part // parts
+        count = (total + parts - 1 - part) // parts  # the first ones have what is left over
         trials = []
         for search in searches:
             if part == 0:

@@ -19,6 +19,7 @@ COLUMNS = (
     "run_id",
     "optimizer",
     "setting",
+    "phase",
     "rule",
     "hyperparameters",
     "seed",
@@ -58,8 +59,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
     """Yield one row a stored value of a metric, over the runs of the current plan in its order.
 
-    Columns: run_id, optimizer, setting, seed, step, epoch (step / steps per epoch) and value, which
-    may be infinite or NaN.
+    Columns: run_id, optimizer, setting, phase, seed, step, epoch (step / steps per epoch) and
+    value, which may be infinite or NaN.
 
     Raises:
         StoreError: if no curve of the metric is stored.
@@ -75,6 +76,7 @@ def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
                 "run_id": run_id,
                 "optimizer": record.optimizer,
                 "setting": record.setting,
+                "phase": record.phase,
                 "seed": record.seed,
                 "step": step,
                 "epoch": step / record.steps_per_epoch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,8 @@ class PlannedRun:
         run_id: content hash of `spec`.
         optimizer: name of the study's entry.
         setting: the values that vary, as in ``lr=0.1``.
+        phase: "tune" if the run helps to choose a setting, with a seed and splits of its own;
+            "report" if it is a result.
         rule: name of the update rule.
         hyperparameters: every hyperparameter of the optimizer, JSON-able.
         seed: seed of the run; runs of different optimizers with equal seeds are paired.
@@ -88,6 +90,7 @@ class PlannedRun:
     stack: str
     steps: int
     steps_per_epoch: int
+    phase: Literal["tune", "report"] = "report"
 
 
 @dataclass(frozen=True, kw_only=True)

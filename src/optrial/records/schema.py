@@ -4,7 +4,8 @@
                                    1--n curves         checkpoints (by stack)
 
 Everything is appended and nothing edited: the plan with the highest id is the current one, the
-outcome with the highest id is the run's record. Only checkpoints, and who writes, are replaced.
+outcome with the highest id is the run's record. The waves of a study that tunes are plans with one
+hash, each with all the runs of the one before. Only checkpoints, and who writes, are replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = [
     "runs",
 ]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a store written now could not be read by an older optrial."""
 
 metadata = sql.MetaData()
@@ -52,7 +53,6 @@ runs = sql.Table(
     sql.Column("id", sql.Integer, primary_key=True),
     sql.Column("run_id", sql.Text, unique=True, nullable=False),
     sql.Column("optimizer", sql.Text, nullable=False),
-    sql.Column("setting", sql.Text, nullable=False),
     sql.Column("rule", sql.Text, nullable=False),
     sql.Column("hyperparameters", StrictJSON, nullable=False),
     sql.Column("seed", sql.BigInteger, nullable=False),
@@ -68,6 +68,10 @@ plan_runs = sql.Table(
     sql.Column("plan_id", sql.ForeignKey(plans.c.id), primary_key=True),
     sql.Column("run_id", sql.ForeignKey(runs.c.run_id), primary_key=True),
     sql.Column("position", sql.Integer, nullable=False),
+    # What a run is called, and what it is for, depends on the plan that it is part of.
+    sql.Column("setting", sql.Text, nullable=False),
+    sql.Column("phase", sql.Text, nullable=False),
+    sql.Index("plans_by_run", "run_id", "plan_id"),
 )
 
 outcomes = sql.Table(

@@ -40,10 +40,17 @@ from optrial.records.schema import runs as all_runs
 __all__ = ["Store"]
 
 PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
+OF_A_PLAN = ("setting", "phase")
 OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
 IDS_PER_QUERY = 10_000  # below the number of parameters that either database takes
 
 CURRENT_PLAN = sql.select(sql.func.max(plans.c.id)).correlate(None).scalar_subquery()
+LATEST_PLAN = (
+    sql.select(sql.func.max(plan_runs.c.plan_id))
+    .where(plan_runs.c.run_id == all_runs.c.run_id)
+    .correlate(all_runs)
+    .scalar_subquery()
+)
 LATEST_OUTCOME = (
     sql.select(sql.func.max(outcomes.c.id))
     .where(outcomes.c.run_id == all_runs.c.run_id)
@@ -100,9 +107,15 @@ class Store:
                 )
             version = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "version"))
         if version != str(VERSION):
+            older = str(version).isdecimal() and int(str(version)) < VERSION
+            way_out = (
+                "Train into another folder, or install the optrial that wrote it."
+                if older
+                else "Upgrade: pip install --upgrade optrial"
+            )
             raise StoreError(
                 f"{self._database.shown} holds a store of version {version}; this optrial reads "
-                f"version {VERSION}. Upgrade: pip install --upgrade optrial"
+                f"version {VERSION}. {way_out}"
             )
 
     def close(self) -> None:
@@ -179,8 +192,9 @@ class Store:
             plan = plans.insert().values(hash=plan_hash, study=study).returning(plans.c.id)
             plan_id = connection.scalar(plan)
             positions = [
-                {"plan_id": plan_id, "run_id": run_id, "position": position}
-                for position, run_id in enumerate(run_ids)
+                {"plan_id": plan_id, "run_id": run.run_id, "position": position}
+                | {name: getattr(run, name) for name in OF_A_PLAN}
+                for position, run in enumerate(runs)
             ]
             _insert(connection, plan_runs, positions)
 
@@ -197,20 +211,34 @@ class Store:
                 connection.scalar(sql.select(plans.c.hash).where(plans.c.id == CURRENT_PLAN)) or ""
             )
 
+    def plans(self) -> list[tuple[dict[str, Any], int]]:
+        """Return every plan's study, oldest first, and how many runs had ended when it was saved."""
+        ended = (
+            sql.select(sql.func.count(sql.distinct(outcomes.c.run_id)))
+            .where(outcomes.c.saved_at <= plans.c.saved_at)
+            .where(outcomes.c.status.in_(["done", "diverged", "error"]))
+            .scalar_subquery()
+        )
+        with self._reading() as connection:
+            query = sql.select(plans.c.study, ended).order_by(plans.c.id)
+            return [(study, int(count)) for study, count in connection.execute(query)]
+
     def runs(self, *, everything: bool = False) -> list[Record]:
         """Return the runs of the current plan, in its order.
 
         Args:
-            everything: append the runs that only earlier plans had.
+            everything: append the runs that only earlier plans had, as the last of these has them.
         """
-        position = plan_runs.c.position
-        in_plan = sql.and_(
-            plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == CURRENT_PLAN
+        position = sql.case((plan_runs.c.plan_id == CURRENT_PLAN, plan_runs.c.position))
+        latest = sql.and_(
+            plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == LATEST_PLAN
         )
+        columns = [plan_runs.c[name] for name in OF_A_PLAN]
+        columns += [outcomes.c[name] for name in OUTCOME_COLUMNS]
         query = (
-            sql.select(all_runs, *(outcomes.c[name] for name in OUTCOME_COLUMNS))
+            sql.select(all_runs, *columns)
             .select_from(all_runs)
-            .outerjoin(plan_runs, in_plan)
+            .join(plan_runs, latest)
             .outerjoin(outcomes, outcomes.c.id == LATEST_OUTCOME)
             .order_by(position.is_(None), position, all_runs.c.id)
         )
@@ -341,7 +369,7 @@ class Store:
 
 
 def _columns(run: PlannedRun) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in PLAN_COLUMNS}
+    return {name: getattr(run, name) for name in PLAN_COLUMNS if name not in OF_A_PLAN}
 
 
 def _insert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:

@@ -71,6 +71,7 @@ class SweepBar:
 
     def preparing(self, text: str) -> None:
         """Say what goes on before training, until it starts."""
+        self._bar.stop()
         self._status = self._console.status(text)
         self._status.start()
 
@@ -79,12 +80,14 @@ class SweepBar:
         self._console.print(text, style="dim", markup=False, highlight=False)
 
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
-        """Begin the bar at what is recorded already."""
+        """Begin the bar at what is recorded already; each wave of a plan starts it anew."""
         if self._status:
             self._status.stop()
         self._left = runs_left
         self._runs = runs
         self._steps = steps - steps_left
+        for task_id in self._bar.task_ids:
+            self._bar.remove_task(task_id)
         if runs_left:
             self._bar.start()
         self._task = self._bar.add_task(

@@ -8,10 +8,18 @@ from collections.abc import Iterable, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from optrial.analysis import SettingSummary, Spread, selection_metric
+from optrial.analysis import Flow, SettingSummary, Spread, selection_metric
 from optrial.records import Status
 
-__all__ = ["plain_table", "summary_note", "summary_table"]
+__all__ = [
+    "funnel_table",
+    "plain_table",
+    "runs_text",
+    "shown_metrics",
+    "spread_text",
+    "summary_note",
+    "summary_table",
+]
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
@@ -29,7 +37,7 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 def summary_table(name: str, summaries: Sequence[SettingSummary]) -> Table:
     """Return one row a setting: runs, failures, and mean ± standard deviation of final metrics."""
     recorded = dict.fromkeys(metric for summary in summaries for metric in summary.metrics)
-    metrics = _shown_metrics(recorded)
+    metrics = shown_metrics(recorded)
     table = Table(title=escape(name), title_justify="left", header_style="bold")
     table.add_column("optimizer")
     table.add_column("setting")
@@ -40,11 +48,11 @@ def summary_table(name: str, summaries: Sequence[SettingSummary]) -> Table:
     for summary in summaries:
         if previous not in ("", summary.optimizer):
             table.add_section()
-        cells = [_cell(summary.metrics.get(metric)) for metric in metrics]
+        cells = [spread_text(summary.metrics.get(metric)) for metric in metrics]
         table.add_row(
             escape(summary.optimizer) if summary.optimizer != previous else "",
             escape(summary.setting) + (" *" if summary.best else ""),
-            _runs_cell(summary),
+            runs_text(summary),
             *cells,
             style="bold" if summary.best else None,
         )
@@ -52,27 +60,61 @@ def summary_table(name: str, summaries: Sequence[SettingSummary]) -> Table:
     return table
 
 
-def summary_note(summaries: Sequence[SettingSummary]) -> str:
+def funnel_table(flows: Sequence[Flow]) -> Table:
+    """Return one row an optimizer: how far its trials and its runs for the report came."""
+    columns = ["optimizer", "trials", "tuning runs", "chosen", "report runs", "at the edge"]
+    rows = []
+    for optimizer in dict.fromkeys(flow.optimizer for flow in flows):
+        own = {flow.phase: flow for flow in flows if flow.optimizer == optimizer}
+        tuning, reported = own.get("tune"), own.get("report")
+        rows.append(
+            [
+                optimizer,
+                tuning.settings if tuning else None,
+                _flow_cell(tuning),
+                reported.chosen if reported else None,
+                _flow_cell(reported),
+                ", ".join(reported.at_edge) if reported else None,
+            ]
+        )
+    return plain_table(columns, rows, "planned → run → used")
+
+
+def _flow_cell(flow: Flow | None) -> str | None:
+    if flow is None:
+        return None
+    failed = {"diverged": flow.diverged, "error": flow.error}
+    why = ", ".join(f"{count} {name}" for name, count in failed.items() if count)
+    return f"{flow.planned} → {flow.run} → {flow.used}" + (f" ({why})" if why else "")
+
+
+def summary_note(summaries: Sequence[SettingSummary], flows: Sequence[Flow] = ()) -> str:
     """Say how to read the summary table, and what it does not say."""
     recorded = {metric for summary in summaries for metric in summary.metrics}
     most = max((s.runs for s in summaries), default=0)
     spread = "mean ± standard deviation over seeds" if most > 1 else "one seed: no spread is known"
     lines = [f"Final values, {spread}. Differences are not tested here."]
-    if metric := selection_metric(recorded):
+    phases = {flow.phase for flow in flows}
+    if phases == {"tune", "report"}:
+        lines.append("* chosen by tuning, on the validation split and with other seeds than these.")
+    elif "tune" in phases:
+        lines.append("Tuning has not ended: these are its trials.")
+    elif metric := selection_metric(recorded):
         lines.append(f"* the optimizer's best setting by mean {metric}.")
     elif len({s.setting for s in summaries}) > 1:
         lines.append("No setting is marked best: the study evaluates on no validation split.")
     return " ".join(lines)
 
 
-def _shown_metrics(recorded: Iterable[str]) -> list[str]:
-    """The training loss, and the accuracy of every split that was evaluated."""
+def shown_metrics(recorded: Iterable[str]) -> list[str]:
+    """Return the training loss, and the accuracy of every split that was evaluated."""
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
     return training + [m for m in names if m.endswith("_accuracy")]
 
 
-def _cell(spread: Spread | None) -> str:
+def spread_text(spread: Spread | None) -> str:
+    """Return mean ± standard deviation; a dash where no run finished."""
     if spread is None:
         return "—"
     digits = ".4f" if 1e-3 <= abs(spread.mean) < 1e4 or spread.mean == 0 else ".3g"
@@ -80,7 +122,7 @@ def _cell(spread: Spread | None) -> str:
     return mean if math.isnan(spread.deviation) else f"{mean} ± {spread.deviation:{digits}}"
 
 
-def _runs_cell(summary: SettingSummary) -> str:
-    """The number of runs, and what happened to those that are not done."""
+def runs_text(summary: SettingSummary) -> str:
+    """Return the number of runs, and what happened to those that are not done."""
     others = [f"{n} {status}" for status, n in summary.statuses.items() if status != Status.DONE]
     return ", ".join([str(summary.runs), *others])

@@ -1,0 +1,72 @@
+"""Writes docs/audit.md from the catalogue of audit rules: python docs/make_audit.py"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from optrial.analysis.audit import AUDIT_RULES, SECTIONS, AuditRule, Severity
+
+INTRODUCTION = """\
+# Audit
+
+An audit checks from the records of a study whether its comparison supports what it is to show. It runs {count} rules; each finding names
+the runs concerned, the evidence, and the cheapest experiment that would clear it, with its cost.
+
+| severity | meaning | exit status |
+| --- | --- | --- |
+| E | blocks the claim | 2 |
+| W | must be disclosed beside the claim | 1 |
+| I | good to know | 0 |
+
+A rule that is broken on purpose is waived with a reason, which every report shows:
+
+    waive: {{A05: the published settings are what is compared}}
+
+A rule whose facts no run recorded is listed as not checked. A study without claims is audited too, by the rules that need none.
+
+## Claims
+
+What a study sets out to show is written down before it runs, and comes out supported, refuted or undecided:
+
+    claims:
+      - adam > sgd on test_accuracy
+      - adam > sgd on test_accuracy by 0.5 points
+      - adam is best on test_loss
+      - adam ~ "my optimizer" on test_loss within 5%
+
+`>` reads "is better than": higher, or lower where the metric is a loss. `points` are percentage points of an accuracy, for which `%` means the
+same; of another metric `5%` is that share of the second's mean. Every claim is decided by the exact paired permutation test over common seeds,
+with Holm's correction over all claims; `~` by two one-sided tests; "is best" is supported where it beats every rival, and refuted where one beats
+it. A run that diverged is worse than every run that did not.
+
+The sources are named to say where a rule comes from; its text and its limits are this project's.
+"""
+WORDS = {
+    Severity.ERROR: "blocks the claim",
+    Severity.WARNING: "must be disclosed",
+    Severity.ADVICE: "good to know",
+}
+
+
+def entry(rule: AuditRule) -> str:
+    """One rule: severity, why, source, example, how to fix, and the facts it needs."""
+    parts = rule.documentation
+    facts = f" Needs {', '.join(f'`{path}`' for path in rule.facts)}." if rule.facts else ""
+    lines = [f"{rule.severity}, {WORDS[rule.severity]}.{facts} {parts.pop('Why')}"]
+    lines += [f"- {name}: {text}" for name, text in parts.items()]
+    filled = [textwrap.fill(line, 140, break_long_words=False) for line in lines]
+    return f"### {rule.id} {rule.title}\n\n{filled[0]}\n\n" + "\n".join(filled[1:]) + "\n"
+
+
+def page() -> str:
+    """The whole page."""
+    text = INTRODUCTION.format(count=len(AUDIT_RULES))
+    for letter, name in SECTIONS.items():
+        rules = [entry(rule) for rule in AUDIT_RULES.values() if rule.id.startswith(letter)]
+        text += f"\n## {letter}. {name}\n\n" + "\n".join(rules)
+    return text
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("audit.md").write_text(page(), encoding="utf-8")

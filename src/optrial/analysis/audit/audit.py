@@ -1,0 +1,114 @@
+"""Checks every rule of the catalogue against the records of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optrial.analysis.audit.catalogue import AUDIT_RULES
+from optrial.analysis.audit.context import Context, CurveReader, PlanVersion, fact
+from optrial.analysis.audit.finding import Finding, Severity, group_runs
+from optrial.analysis.audit.report import AuditReport
+from optrial.analysis.audit.rule import AuditRule
+from optrial.errors import Problem, StudyError, suggest
+from optrial.records import Record, Status
+
+__all__ = ["audit", "waiver_problems"]
+
+ORDER = tuple(Severity)
+
+
+def audit(
+    study: Mapping[str, Any],
+    records: Sequence[Record],
+    curves: CurveReader,
+    generator: np.random.Generator,
+    *,
+    former: Sequence[Record] = (),
+    plans: Sequence[PlanVersion] = (),
+) -> AuditReport:
+    """Check whether a comparison supports what it is to show.
+
+    Args:
+        study: after defaults, as the store holds it; `claims` and `waive` are read too.
+        records: the runs of the current plan.
+        curves: metric -> run id -> curve; called once a metric, and only for those that rules need.
+        generator: draws bootstrap resamples.
+        former: runs that only earlier plans of the study had.
+        plans: every plan of the study, oldest first; none if they are not known.
+
+    Returns:
+        Findings by severity, the claims' verdicts, and the rules that could not be checked.
+
+    Raises:
+        StudyError: `waive` names a rule that does not exist, or gives no reason.
+    """
+    waived = study.get("waive") or {}
+    if problems := waiver_problems(waived):
+        raise StudyError(problems)
+    context = Context(study, tuple(records), curves, generator, tuple(former), tuple(plans))
+    concerned = [rule for rule in AUDIT_RULES.values() if rule.concerns(context)]
+    lacking = {rule.id: _lacking(rule, context) for rule in concerned}
+    unchecked = {rule: facts for rule, facts in lacking.items() if facts}
+    findings = [finding for rule in concerned for finding in _findings(rule, context, waived)]
+    findings.sort(key=lambda each: (bool(each.waived), ORDER.index(each.severity), each.rule))
+    return AuditReport(
+        tuple(findings),
+        context.results,
+        unchecked,
+        len(concerned) - len(unchecked),
+        _funnel(context),
+    )
+
+
+def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> Iterator[Finding]:
+    for seen in rule.check(context):
+        yield Finding(
+            rule.id,
+            seen.severity or rule.severity,
+            rule.title,
+            seen.evidence,
+            seen.numbers,
+            group_runs(seen.records),
+            seen.remedy,
+            str(waived.get(rule.id, "")),
+        )
+
+
+def _lacking(rule: AuditRule, context: Context) -> tuple[str, ...]:
+    """Return the facts of a rule that no run recorded."""
+    if not context.ended:
+        return ()
+    return tuple(
+        path for path in rule.facts if all(fact(record, path) is None for record in context.ended)
+    )
+
+
+def _funnel(context: Context) -> dict[str, int]:
+    statuses = [record.status for record in context.records]
+    counts = {
+        "planned": len(statuses),
+        "done": statuses.count(Status.DONE),
+        "diverged": statuses.count(Status.DIVERGED),
+        "failed": statuses.count(Status.ERROR),
+        "left out of the study": len(context.former),
+    }
+    always = ("planned", "done")
+    shown = {what: count for what, count in counts.items() if count or what in always}
+    return shown | {"reported": sum(len(c.reported) for c in context.contenders)}
+
+
+def waiver_problems(waive: object) -> list[Problem]:
+    """Return everything that is wrong with the `waive` of a study: ``{rule id: reason}``."""
+    if not isinstance(waive, Mapping):
+        return [Problem("waive", f"{waive!r}: must be a mapping of rules to reasons.")]
+    problems = []
+    for rule, reason in waive.items():
+        if rule not in AUDIT_RULES:
+            message = f"there is no such audit rule. {suggest(str(rule).upper(), AUDIT_RULES)}"
+            problems.append(Problem(f"waive.{rule}", message))
+        elif not isinstance(reason, str) or not reason.strip():
+            problems.append(Problem(f"waive.{rule}", f"{reason!r}: give the reason as a text."))
+    return problems

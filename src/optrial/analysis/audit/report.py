@@ -1,0 +1,172 @@
+"""The report of an audit, as text for a terminal and as plain values."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optrial.analysis.audit.finding import Finding, Remedy, Severity
+from optrial.analysis.claims import ClaimResult
+
+__all__ = ["AuditReport", "as_json", "report_text", "summary_line"]
+
+WIDTH = 88
+SHOWN = 6  # settings of a finding that are named one by one
+LABELS = {
+    Severity.ERROR: "blocks the claim",
+    Severity.WARNING: "must be disclosed",
+    Severity.ADVICE: "good to know",
+}
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        findings: by severity, then rule; waived ones last.
+        claims: what came of every claim of the study.
+        unchecked: rules that could not be checked, with the facts that no run recorded.
+        checked: how many rules were checked.
+        funnel: how many runs were planned, ended, diverged, failed, left out of the study, and are
+            reported.
+    """
+
+    findings: tuple[Finding, ...]
+    claims: tuple[ClaimResult, ...]
+    unchecked: Mapping[str, tuple[str, ...]]
+    checked: int
+    funnel: Mapping[str, int]
+
+    def count(self, severity: Severity) -> int:
+        """Return how many findings of a severity are not waived."""
+        return sum(f.severity is severity and not f.waived for f in self.findings)
+
+    @property
+    def exit_status(self) -> int:
+        """0 clean, 1 with warnings, 2 with findings that block the claim."""
+        if self.count(Severity.ERROR):
+            return 2
+        return 1 if self.count(Severity.WARNING) else 0
+
+
+def summary_line(report: AuditReport) -> str:
+    """Return one line for the end of a run, without a full stop."""
+    errors, warnings = (report.count(s) for s in (Severity.ERROR, Severity.WARNING))
+    waived = sum(bool(f.waived) for f in report.findings)
+    notes = [f"{waived} waived"] * bool(waived)
+    notes += [f"{len(report.unchecked)} rules not checked"] * bool(report.unchecked)
+    behind = f" ({', '.join(notes)})" if notes else ""
+    if not errors + warnings:
+        return f"audit: clean, {report.checked} rules checked{behind}"
+    worst = next(f for f in report.findings if not f.waived)
+    parts = [f"{errors} blocking"] * bool(errors)
+    parts += [f"{warnings} warning{'s' * (warnings != 1)}"] * bool(warnings)
+    return f"audit: {', '.join(parts)}{behind}; first {worst.rule}, {worst.title}"
+
+
+def report_text(report: AuditReport) -> str:
+    """Return the report in lines of at most 88 characters, except for commands to paste."""
+    return "\n".join(_lines(report)).rstrip() + "\n"
+
+
+def _lines(report: AuditReport) -> Iterator[str]:
+    yield _wrapped(summary_line(report) + ".")
+    yield _wrapped("Runs: " + ", ".join(f"{n} {what}" for what, n in report.funnel.items()) + ".")
+    for finding in report.findings:
+        yield ""
+        yield from _finding_lines(finding)
+    if report.claims:
+        yield "\nClaims"
+        for result in report.claims:
+            yield _wrapped(f"{result.sentence}.", "  ")
+    if report.unchecked:
+        listed = "; ".join(f"{rule} ({', '.join(f)})" for rule, f in report.unchecked.items())
+        yield "\nNot checked, because these facts are not recorded"
+        yield _wrapped(f"{listed}.", "  ")
+
+
+def _finding_lines(finding: Finding) -> Iterator[str]:
+    weight = "waived" if finding.waived else LABELS[finding.severity]
+    yield _wrapped(f"{finding.rule} {finding.title} ({weight})")
+    if finding.waived:
+        yield _wrapped(f"reason given: {finding.waived}", "    ")
+    yield _wrapped(f"{finding.evidence}.", "    ")
+    if finding.runs:
+        shown = [f"{name} ({len(ids)})" for name, ids in finding.runs.items()]
+        total = sum(map(len, finding.runs.values()))
+        few = ", ".join(shown) if len(shown) <= SHOWN else f"{total} of {len(shown)} settings"
+        yield _wrapped(f"runs: {few}", "    ")
+    if not finding.waived:
+        yield _wrapped(f"to clear: {finding.remedy.action}{_cost(finding.remedy)}", "    ")
+        if finding.remedy.settings:
+            yield " \\\n".join(f"      {argument}" for argument in finding.remedy.arguments)
+
+
+def _cost(remedy: Remedy) -> str:
+    if not remedy.runs:
+        return ""
+    runs = f"{remedy.runs} run{'s' * (remedy.runs != 1)}"
+    return f" ({runs})" if remedy.seconds is None else f" ({runs}, {_duration(remedy.seconds)})"
+
+
+def _duration(seconds: float) -> str:
+    """About how long, in one unit: seconds, minutes or hours."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, math.ceil(seconds))} s"
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def as_json(report: AuditReport) -> dict[str, Any]:
+    """Return the report as plain values that JSON can hold; what is not finite is None."""
+    plain: dict[str, Any] = _plain(
+        {
+            "exit_status": report.exit_status,
+            "summary": summary_line(report),
+            "funnel": dict(report.funnel),
+            "checked": report.checked,
+            "unchecked": report.unchecked,
+            "findings": [_finding_values(finding) for finding in report.findings],
+            "claims": [
+                {
+                    "claim": result.claim.text,
+                    "verdict": str(result.verdict),
+                    "sentence": result.sentence,
+                    "numbers": result.numbers,
+                }
+                for result in report.claims
+            ],
+        }
+    )
+    return plain
+
+
+def _finding_values(finding: Finding) -> dict[str, Any]:
+    remedy = {**asdict(finding.remedy), "arguments": finding.remedy.arguments}
+    return {**asdict(finding), "severity": str(finding.severity), "remedy": remedy}
+
+
+def _plain(value: Any) -> Any:
+    """Replace tuples by lists and numbers that are not finite by None, all the way down."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

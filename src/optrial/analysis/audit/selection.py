@@ -1,0 +1,313 @@
+"""B: whether what was chosen was chosen without looking at the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optrial.analysis.audit.context import ENDED, Context, fact, names
+from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.remedies import tune_apart
+from optrial.analysis.audit.rule import audit_rule
+from optrial.analysis.claims import higher_is_better
+from optrial.records import Record, Status
+
+__all__ = ["SELECTION_RULES"]
+
+FEW_SEEDS = 3
+PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling")
+
+
+@audit_rule("B01", Severity.ERROR, "the test set chose the settings")
+def chosen_on_test(context: Context) -> Iterator[Observation]:
+    """The best of several settings by test result is the one whose errors on the test set happened
+    to be few: its test result is too good, and more so for who tried more settings.
+
+    Source: standard practice; Dahl et al. 2023 (AlgoPerf); Deep Learning Tuning Playbook.
+    Example: 18 settings were tried and no validation split was evaluated.
+    Fix: `evaluate: {on: [validation, test]}`; optrial then chooses on validation.
+    """
+    chosen = [c for c in context.contenders if len(c.tried) > 1]
+    on_test = context.selects_on is None or context.selects_on.startswith("test")
+    if chosen and on_test and context.ended:
+        settings = sum(len(c.tried) for c in chosen)
+        how = (
+            f"by {context.selects_on}"
+            if context.selects_on
+            else "and no validation split was evaluated"
+        )
+        yield Observation(
+            f"{settings} settings of {names(c.optimizer for c in chosen)} were compared {how}",
+            {"settings": settings, "selects_on": context.selects_on},
+            [r for c in chosen for r in c.trials],
+            _validation_remedy(context),
+        )
+
+
+def _validation_remedy(context: Context) -> Remedy:
+    """The validation split has to be carved off, so that everything is trained anew."""
+    settings: dict[str, Any] = {"evaluate.on": ["validation", "test"]}
+    if str(context.selects_on).startswith("test"):
+        settings["tune.select"] = str(context.selects_on).replace("test", "validation")
+    action = "evaluate on a validation split, and choose on it"
+    return context.remedy(action, settings, len(context.records))
+
+
+@audit_rule("B02", Severity.ERROR, "the best test value over epochs was reported")
+def best_epoch_reported(context: Context) -> Iterator[Observation]:
+    """Taking the best evaluation on the test set lets it choose when to stop. The value at a step
+    that was fixed before, or chosen on validation, is what counts.
+
+    Source: modded-nanogpt, rules of the track; Schneider et al. 2019.
+    Example: test_accuracy of 5 runs is that of their best evaluation, not of the last.
+    Fix: report the last evaluation, or choose the step on validation, `save: best`.
+    """
+    best = _best_reported(context)
+    if best:
+        yield Observation(
+            f"the test values of {len(best)} of {len(context.ended)} runs are those of their best "
+            f"evaluation, not of the last: {names(r.optimizer for r in best)}",
+            {"runs": len(best)},
+            best,
+            context.remedy("report the value after the last step; nothing has to be trained"),
+        )
+
+
+def _best_reported(context: Context) -> list[Record]:
+    found = []
+    done = [record for record in context.records if record.status is Status.DONE]
+    for metric in sorted(name for name in context.recorded if name.startswith("test_")):
+        curves = context.curves(metric)
+        for record in done:
+            value, curve = record.metrics.get(metric), curves.get(record.run_id)
+            if value is None or curve is None or len(curve) < 2:
+                continue
+            best = curve.values.max() if higher_is_better(metric) else curve.values.min()
+            if value != curve.values[-1] and value == best:
+                found.append(record)
+    return list({record.run_id: record for record in found}.values())
+
+
+@audit_rule("B03", Severity.ADVICE, "optimizers were evaluated unequally often")
+def unequal_evaluations(context: Context) -> Iterator[Observation]:
+    """The best of more evaluations is better by chance. An error where the best of them was
+    reported, good to know otherwise.
+
+    Source: Dahl et al. 2023 (AlgoPerf, rules of evaluation).
+    Example: adam was evaluated 30 times, sgd 10 times.
+    Fix: evaluate all at the same steps.
+    """
+    for problem in context.problems:
+        counts = {c.optimizer: _evaluations(c.reported[0]) for c in problem.contenders}
+        if len(set(counts.values())) > 1:
+            blocking = bool(_best_reported(context))
+            yield Observation(
+                names(f"{name} was evaluated {count} times" for name, count in counts.items()),
+                {"evaluations": counts},
+                problem.reported,
+                context.remedy("evaluate all at the same steps", {}, len(problem.reported)),
+                Severity.ERROR if blocking else None,
+            )
+
+
+def _evaluations(record: Record) -> int:
+    every = record.spec.get("evaluate_every") or record.steps
+    return -(-record.steps // every)
+
+
+@audit_rule("B04", Severity.WARNING, "settings were chosen by another metric than is reported")
+def another_metric(context: Context) -> Iterator[Observation]:
+    """The setting with the best loss is often not that with the best accuracy: choosing by one and
+    reporting the other shows an optimizer below its best.
+
+    Source: Deep Learning Tuning Playbook.
+    Example: settings were chosen by validation_loss, the claims are on test_accuracy.
+    Fix: `tune: {select: validation_accuracy}`, or claim what was chosen.
+    """
+    chosen, reported = context.selects_on, context.report_metric
+    several = [c for c in context.contenders if len(c.tried) > 1]
+    same_kind = chosen and chosen.partition("_")[2] == reported.partition("_")[2]
+    wanted = f"validation_{reported.partition('_')[2]}"
+    if several and chosen and not same_kind and reported.startswith(("test", "validation")):
+        yield Observation(
+            f"settings were chosen by {chosen}, {reported} is reported",
+            {"chosen": chosen, "reported": reported},
+            [r for c in several for r in c.trials],
+            context.remedy(
+                f"choose by {wanted}",
+                {"tune.select": wanted} if context.study.get("tune") else {},
+                sum(len(c.reported) for c in several),
+            ),
+        )
+
+
+@audit_rule("B05", Severity.WARNING, "the seeds that chose are those that are reported")
+def seeds_reused(context: Context) -> Iterator[Observation]:
+    """The chosen setting is the one that these seeds favoured, so that their mean is too good (the
+    winner's curse), more so for who tried more settings. An error with fewer than three seeds.
+
+    Source: Bouthillier et al. 2021; Dahl et al. 2023 (AlgoPerf).
+    Example: adam chose among 9 settings with the 3 seeds that are also reported.
+    Fix: `tune: {seeds: 3}`: tuning then has seeds of its own, and the chosen setting is run anew.
+    """
+    reused = [
+        c
+        for c in context.contenders
+        if len(c.tried) > 1 and {r.seed for r in c.trials} & set(c.seeds)
+    ]
+    if reused:
+        fewest = min(len(c.seeds) for c in reused)
+        yield Observation(
+            f"{names(c.optimizer for c in reused)} chose among up to "
+            f"{max(len(c.tried) for c in reused)} settings with seeds that are reported too",
+            {"settings": {c.optimizer: len(c.tried) for c in reused}, "seeds": fewest},
+            [r for c in reused for r in c.reported],
+            tune_apart(context, reused, "tune with seeds that the report does not use"),
+            Severity.ERROR if fewest < FEW_SEEDS else None,
+        )
+
+
+@audit_rule("B06", Severity.ERROR, "planned seeds are missing")
+def seeds_missing(context: Context) -> Iterator[Observation]:
+    """A mean over the seeds that happen to be there is a mean over a choice, whoever made it.
+
+    Source: modded-nanogpt, rules of the track (no cherry-picking).
+    Example: 2 of 30 planned runs have no result; seed 4 was trained and then left out of the study.
+    Fix: run the study to its end, with every seed that was ever planned.
+    """
+    lost = [r for r in context.records if r.status not in ENDED]
+    if lost and context.ended:
+        states = {str(s): sum(r.status is s for r in lost) for s in Status if s not in ENDED}
+        shown = names(f"{count} {state}" for state, count in states.items() if count)
+        yield Observation(
+            f"{len(lost)} of {len(context.records)} planned runs have no result ({shown})",
+            {"missing": len(lost), "planned": len(context.records)},
+            lost,
+            context.remedy("run the study again: it trains what is missing", {}, len(lost)),
+        )
+    left_out = _left_out(context)
+    if left_out:
+        seeds = sorted({record.seed for record in left_out})
+        planned = sorted({*seeds, *(s for c in context.contenders for s in c.seeds)})
+        yield Observation(
+            f"seeds {names(map(str, seeds))} were trained and then left out of the study",
+            {"left_out": seeds},
+            left_out,
+            context.remedy("put every seed back that was planned", {"seeds": planned}),
+        )
+
+
+def _left_out(context: Context) -> list[Record]:
+    """Return ended runs of settings that are still planned, with seeds that no longer are."""
+    planned: dict[tuple[str, str], set[int]] = {}
+    for record in context.records:
+        planned.setdefault((record.optimizer, record.setting), set()).add(record.seed)
+    spec = {(r.optimizer, r.setting): {**r.spec, "seed": 0} for r in context.records}
+    return [
+        r
+        for r in context.former
+        if r.status is Status.DONE
+        and r.seed not in planned.get((r.optimizer, r.setting), {r.seed})
+        and spec[r.optimizer, r.setting] == {**r.spec, "seed": 0}
+    ]
+
+
+@audit_rule("B07", Severity.ERROR, "the test data leaked into training", facts=("split_overlap",))
+def leakage(context: Context) -> Iterator[Observation]:
+    """A sample in two splits, or inputs scaled with statistics of all data, lets training see what
+    it is to be tested on.
+
+    Source: standard practice; Kapoor & Narayanan 2023 (leakage and the reproducibility crisis).
+    Example: 12 samples of the test split are in the training split too.
+    Fix: remove what is twice, and fit the scaling on the training split.
+    """
+    for record in context.ended:
+        overlap = {k: n for k, n in (fact(record, "split_overlap") or {}).items() if n}
+        fitted = [s for s in fact(record, "scaling_fitted_on") or () if s != "train"]
+        if overlap or fitted:
+            said = [f"{count} samples are in both of {pair}" for pair, count in overlap.items()]
+            said += [f"inputs are scaled with statistics of {names(fitted)}"] * bool(fitted)
+            yield Observation(
+                "; ".join(said),
+                {"overlap": overlap, "scaling_fitted_on": fitted},
+                context.records,
+                context.remedy("split the data anew and train again", {}, len(context.records)),
+            )
+            return
+
+
+@audit_rule("B08", Severity.WARNING, "the protocol was changed after results were there")
+def protocol_changed(context: Context) -> Iterator[Observation]:
+    """Who changes budget, data or evaluation after seeing results can keep the change that suits.
+    Adding settings or seeds is not a change.
+
+    Source: pre-registration; Bouthillier et al. 2021.
+    Example: budget was changed after 12 runs had ended; optimizer lion was removed.
+    Fix: say so, with the results before the change; or run the final study in a new folder.
+    """
+    for before, after in zip(context.plans, context.plans[1:], strict=False):
+        changed = [key for key in PROTOCOL if before.study.get(key) != after.study.get(key)]
+        removed = [n for n in _optimizers(before.study) if n not in _optimizers(after.study)]
+        if after.ended and (changed or removed):
+            said = [f"{names(changed)} changed"] * bool(changed)
+            said += [f"optimizer {names(removed)} removed"] * bool(removed)
+            yield Observation(
+                f"{' and '.join(said)} after {after.ended} runs had ended",
+                {"changed": changed, "removed": removed, "ended": after.ended},
+                context.records,
+                context.remedy(
+                    "run the study as it is now into a new folder", {}, len(context.records)
+                ),
+            )
+
+
+def _optimizers(study: Mapping[str, Any]) -> list[str]:
+    return [str(e.get("name") or e.get("rule") or e) for e in study.get("optimizers") or ()]
+
+
+@audit_rule("B09", Severity.WARNING, "a claim was made after results were there")
+def late_claim(context: Context) -> Iterator[Observation]:
+    """A claim found in the data is always supported by it. It has to be made before, or tested with
+    new seeds.
+
+    Source: Dahl et al. 2023 (targets are set before); pre-registration.
+    Example: "adam > sgd on test_accuracy" was added after 30 runs had ended.
+    Fix: test the claim with as many new seeds, in a new folder.
+    """
+    late: dict[str, int] = {}
+    known: set[str] = set()
+    for plan in context.plans:
+        given = {str(claim) for claim in plan.study.get("claims") or ()}
+        late |= dict.fromkeys(sorted(given - known) if plan.ended else (), plan.ended)
+        known |= given
+    late = {
+        text: ended for text, ended in late.items() if text in (context.study.get("claims") or ())
+    }
+    if late:
+        seeds = max((len(c.seeds) for c in context.contenders), default=1)
+        used = max((seed for c in context.contenders for seed in c.seeds), default=0)
+        yield Observation(
+            names(
+                f'"{text}" was added after {ended} runs had ended' for text, ended in late.items()
+            ),
+            {"claims": late},
+            [r for c in context.contenders for r in c.reported],
+            context.remedy(
+                "test the claim with new seeds, in a new folder",
+                {"seeds": list(range(used + 1, used + 1 + seeds))},
+                sum(len(c.reported) for c in context.contenders),
+            ),
+        )
+
+
+SELECTION_RULES = (
+    chosen_on_test,
+    best_epoch_reported,
+    unequal_evaluations,
+    another_metric,
+    seeds_reused,
+    seeds_missing,
+    leakage,
+    protocol_changed,
+    late_claim,
+)

@@ -1,0 +1,335 @@
+"""A, first half: whether every optimizer was given the same chance by tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from optrial.analysis.audit.context import Contender, Context, hyperparameters, names
+from optrial.analysis.audit.families import SELF_SCALED, update_scale
+from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.remedies import equal_search
+from optrial.analysis.audit.rule import audit_rule
+
+__all__ = ["TUNING_BUDGET_RULES"]
+
+UNEQUAL = 1.1  # trials or steps whose ratio is above it are not equal
+WIDTHS = 2.0  # so many times wider, in decades, is another prior
+POINTS = 5  # trials a tuned hyperparameter, up to two of them
+
+
+@audit_rule("A02", Severity.ERROR, "optimizers were tuned with unequal budgets")
+def unequal_budget(context: Context) -> Iterator[Observation]:
+    """The best of more trials is better by chance alone, and a longer search finds more. Trials
+    and training steps are counted with those that failed.
+
+    Source: Sivaprasad et al. 2020; Dahl et al. 2023 (AlgoPerf).
+    Example: adam had 15 trials and sgd 3: its lead may be that of the larger search.
+    Fix: give every optimizer a grid of the same size, or `tune: {sampler: random, trials: N}`.
+    """
+    for problem in context.problems:
+        settings = {c.optimizer: len(c.tried) for c in problem.contenders}
+        steps = {c.optimizer: sum(r.steps for r in c.trials) for c in problem.contenders}
+        if max(settings.values()) == 1:
+            continue
+        worst = max(max(n.values()) / max(1, min(n.values())) for n in (settings, steps))
+        if worst > UNEQUAL:
+            most, least = max(settings, key=settings.__getitem__), min(steps, key=steps.get)  # type: ignore[arg-type]
+            yield Observation(
+                f"trials range from {settings[least]} ({least}, {steps[least]} steps) to "
+                f"{settings[most]} ({most}, {steps[most]} steps)",
+                {"trials": settings, "steps": steps},
+                [r for c in problem.contenders for r in c.trials],
+                _equal_trials(context, problem.contenders),
+            )
+
+
+def _equal_trials(context: Context, contenders: Sequence[Contender]) -> Remedy:
+    """Return the remedy of as many trials for each as the largest search has."""
+    most = max(len(c.tried) for c in contenders)
+    return equal_search(context, contenders, most, f"give each of them {most} trials")
+
+
+@audit_rule("A03", Severity.ERROR, "some optimizers were tuned while others kept their defaults")
+def tuned_against_default(context: Context) -> Iterator[Observation]:
+    """A default learning rate is a guess for other problems. Comparing it with a tuned one measures
+    the tuning. Rules that scale themselves, as adadelta and prodigy, may keep theirs.
+
+    Source: Schmidt et al. 2021; Wen et al. 2025.
+    Example: the learning rate of adam is the best of 5, that of sgd the default.
+    Fix: give the others a grid of the same size.
+    """
+    for problem in context.problems:
+        tuned = [c for c in problem.contenders if "lr" in c.tuned]
+        default = [
+            c
+            for c in problem.contenders
+            if "lr" not in context.entry(c.optimizer)[1]
+            and c.rule not in SELF_SCALED
+            and "lr" not in c.tuned
+        ]
+        if tuned and default and context.study.get("optimizers"):
+            yield Observation(
+                f"the learning rate of {names(c.optimizer for c in tuned)} is the best of "
+                f"{max(len(c.tuned['lr']) for c in tuned)}, that of "
+                f"{names(c.optimizer for c in default)} is the default",
+                {
+                    "tuned": {c.optimizer: c.tuned["lr"] for c in tuned},
+                    "default": [c.optimizer for c in default],
+                },
+                [r for c in default for r in c.reported],
+                _equal_trials(context, problem.contenders),
+            )
+
+
+@audit_rule("A04", Severity.ERROR, "optimizers of different scale share one learning rate")
+def one_rate_for_all(context: Context) -> Iterator[Observation]:
+    """SGD moves by learning rate times gradient, Adam by about the learning rate whatever the
+    gradient: the same number means another length of step. One rate for all favours the rule for
+    which it happens to be right.
+
+    Source: Wen et al. 2025 (blind transfer of hyperparameters); Choi et al. 2019.
+    Example: sgd and adam both have lr 0.001, and no other value was tried for either.
+    Fix: tune the learning rate of each optimizer on its own range.
+    """
+    for problem in context.problems:
+        scales = {c.optimizer: update_scale(c.rule) for c in problem.contenders}
+        rates = {hyperparameters(r).get("lr") for c in problem.contenders for r in c.trials}
+        if len(rates) == 1 and len(set(scales.values()) - {""}) > 1:
+            (rate,) = rates
+            yield Observation(
+                f"every optimizer has lr {rate}, though the steps of some are proportional to "
+                "the gradient and those of others are not",
+                {"lr": rate, "scales": scales},
+                problem.reported,
+                equal_search(
+                    context,
+                    problem.contenders,
+                    POINTS,
+                    "tune the learning rate of each optimizer on a range of its own",
+                ),
+            )
+
+
+@audit_rule("A05", Severity.WARNING, "too few trials for what was tuned")
+def few_trials(context: Context) -> Iterator[Observation]:
+    """With fewer than five values of one hyperparameter, or 25 settings of two or more, the best
+    trial may be far from the best setting, and by how far differs between optimizers.
+
+    Source: Godbole et al. 2023, Deep Learning Tuning Playbook; Sivaprasad et al. 2020.
+    Example: sgd has 3 trials for 1 tuned hyperparameter, 5 are needed.
+    Fix: use a finer or wider grid, or tune with `sampler: sobol`.
+    """
+    for problem in context.problems:
+        if all(not c.tuned for c in problem.contenders):
+            yield from _untuned(context, list(problem.contenders))
+            continue
+        few = {
+            c.optimizer: (len(c.tried), POINTS ** min(len(c.tuned), 2))
+            for c in problem.contenders
+            if c.tuned and len(c.tried) < POINTS ** min(len(c.tuned), 2)
+        }
+        if few:
+            chosen = [c for c in problem.contenders if c.optimizer in few]
+            shown = names(f"{name} has {had} of {needed}" for name, (had, needed) in few.items())
+            yield Observation(
+                f"trials that were run, of those needed: {shown}",
+                {"trials": {name: list(counts) for name, counts in few.items()}},
+                [r for c in chosen for r in c.trials],
+                equal_search(
+                    context,
+                    problem.contenders,
+                    max(needed for _, needed in few.values()),
+                    "search with more trials, of which each optimizer has as many",
+                ),
+            )
+
+
+def _untuned(context: Context, contenders: list[Contender]) -> Iterator[Observation]:
+    """Say that nothing was tuned, unless A04 says worse."""
+    rates = {hyperparameters(r).get("lr") for c in contenders for r in c.reported}
+    if len(contenders) > 1 and (len(rates) > 1 or rates == {None}):
+        yield Observation(
+            "one setting was tried for each optimizer, so that the comparison is of settings",
+            {"trials": {c.optimizer: [1, POINTS] for c in contenders}},
+            [r for c in contenders for r in c.reported],
+            equal_search(context, contenders, POINTS, "tune the learning rate of each optimizer"),
+        )
+
+
+@audit_rule("A07", Severity.WARNING, "search spaces that cannot be compared")
+def search_spaces(context: Context) -> Iterator[Observation]:
+    """A wider range of learning rates is harder to search, and equal distances instead of equal
+    ratios spend nearly all trials on the largest rates.
+
+    Source: Choi et al. 2019; Sivaprasad et al. 2020.
+    Example: the learning rates of adam span 4 decades and those of sgd 1.
+    Fix: give all optimizers ranges of equally many decades, `{log: [low, high], points: n}`.
+    """
+    for problem in context.problems:
+        spans = {c.optimizer: _rates(context, c) for c in problem.contenders if "lr" in c.tuned}
+        decades = {n: math.log10(r[-1] / r[0]) for n, r in spans.items() if r[0] > 0}
+        linear = [name for name, rates in spans.items() if _is_linear(rates)]
+        wide = decades and max(decades.values()) > WIDTHS * min(decades.values())
+        if wide or linear:
+            most = max(decades.values(), default=1.0)
+            moved = [
+                c
+                for c in problem.contenders
+                if c.optimizer in linear or WIDTHS * decades.get(c.optimizer, most) < most
+            ]
+            points = max(map(len, spans.values()))
+            settings = {
+                f"{context.entry(c.optimizer)[0]}.lr": {
+                    "log": _widened(spans[c.optimizer], most),
+                    "points": points,
+                }
+                for c in moved
+            }
+            if any(len(c.tuned) > 1 for c in problem.contenders):
+                settings = {}  # what else is tuned decides how many points each may have
+            said = names(f"{name} {width:.2g}" for name, width in decades.items())
+            spaced = f"; {names(linear)} in equal distances" if linear else ""
+            yield Observation(
+                f"decades of learning rates: {said}{spaced}",
+                {"decades": decades, "linear": linear},
+                [r for c in problem.contenders for r in c.trials],
+                context.remedy(
+                    f"give each {most:.2g} decades in equal ratios",
+                    settings,
+                    sum(len(c.trials) for c in moved),
+                ),
+            )
+
+
+def _rates(context: Context, contender: Contender) -> list[float]:
+    """Return the learning rates that were tried, and the ends of the range they are from."""
+    given = context.entry(contender.optimizer)[1].get("lr")
+    ends = given.get("log") or given.get("lin") if isinstance(given, Mapping) else None
+    return sorted({*contender.tuned["lr"], *map(float, ends or ())})
+
+
+def _is_linear(rates: list[float]) -> bool:
+    """Whether rates over more than half a decade lie at equal distances."""
+    gaps = [high - low for low, high in pairwise(rates)]
+    wide = rates[0] <= 0 or rates[-1] / rates[0] > math.sqrt(10)
+    return len(rates) > 3 and wide and max(gaps) - min(gaps) < 0.01 * max(gaps)
+
+
+def _widened(rates: list[float], decades: float) -> list[float]:
+    """Return ends around the middle of the rates, so many decades apart."""
+    low = rates[0] if rates[0] > 0 else rates[1]
+    middle = math.sqrt(low * rates[-1])
+    return [float(f"{middle * 10 ** (sign * decades / 2):.3g}") for sign in (-1, 1)]
+
+
+@audit_rule("A09", Severity.WARNING, "schedules differ between optimizers")
+def schedules_differ(context: Context) -> Iterator[Observation]:
+    """A learning-rate schedule is worth as much as many differences between optimizers: it has to
+    be the same for all, or tuned for each.
+
+    Source: Schmidt et al. 2021; Semenov et al. 2025.
+    Example: adam has cosine, sgd a constant learning rate.
+    Fix: give all the same schedule, or a list of schedules to each as a grid axis.
+    """
+    for problem in context.problems:
+        kinds = {
+            c.optimizer: {_schedule(r.spec.get("schedule")) for r in c.trials}
+            for c in problem.contenders
+        }
+        if len({frozenset(found) for found in kinds.values()}) > 1:
+            said = names(f"{name}: {' or '.join(sorted(k))}" for name, k in kinds.items())
+            every = sorted(set().union(*kinds.values()))
+            given = {
+                context.entry(c.optimizer)[0]: context.entry(c.optimizer)[1].get("schedule")
+                for c in problem.contenders
+            }
+            common = next((each for each in given.values() if each), "constant")
+            settings = {f"{path}.schedule": common for path, own in given.items() if not own}
+            changed = [c for c in problem.contenders if not c.spec("schedule")]
+            yield Observation(
+                said,
+                {"schedules": {name: sorted(found) for name, found in kinds.items()}},
+                problem.reported,
+                context.remedy(
+                    f"give all the same of {names(every)}",
+                    {path: value for path, value in settings.items() if path != ".schedule"},
+                    sum(len(c.trials) for c in changed),
+                ),
+            )
+
+
+def _schedule(given: Any) -> str:
+    return str(given.get("kind", "given")) if isinstance(given, Mapping) else "constant"
+
+
+@audit_rule("A10", Severity.WARNING, "two kinds of weight decay in one comparison")
+def decay_kinds(context: Context) -> Iterator[Observation]:
+    """The coefficient of l2 decay is added to the gradient, that of decoupled decay shrinks the
+    weights: the same number is another regulariser.
+
+    Source: Loshchilov & Hutter 2019 (AdamW); Semenov et al. 2025.
+    Example: sgd has l2 weight decay 0.01, adamw decoupled 0.01.
+    Fix: give all optimizers one kind, `decay: decoupled`, or tune the coefficient of each.
+    """
+    for problem in context.problems:
+        fixed = [c for c in problem.contenders if "weight_decay" not in c.tuned]
+        kinds = {
+            c.optimizer: (c.spec("decay"), c.spec("weight_decay"))
+            for c in fixed
+            if c.spec("weight_decay")
+        }
+        if len({kind for kind, _ in kinds.values()}) > 1:
+            said = names(f"{name} {kind} {value:g}" for name, (kind, value) in kinds.items())
+            coupled = [c for c in fixed if kinds.get(c.optimizer, ("",))[0] == "l2"]
+            paths = [context.entry(c.optimizer)[0] for c in coupled]
+            yield Observation(
+                said,
+                {"decay": {name: list(values) for name, values in kinds.items()}},
+                problem.reported,
+                context.remedy(
+                    "give all the same kind",
+                    {f"{path}.decay": "decoupled" for path in paths if path},
+                    sum(len(c.trials) for c in coupled),
+                ),
+            )
+
+
+@audit_rule("A13", Severity.WARNING, "settings were chosen on one seed")
+def tuned_on_one_seed(context: Context) -> Iterator[Observation]:
+    """The best trial of one seed is partly the luckiest. With several seeds a trial, less so.
+
+    Source: Schneider et al. 2019 (DeepOBS); Bouthillier et al. 2021.
+    Example: adam chose among 9 settings with 1 seed each.
+    Fix: set `tune.seeds` to 3.
+    """
+    lone = [
+        c
+        for c in context.contenders
+        if len(c.tried) > 1 and all(len(runs) == 1 for runs in c.tried.values())
+    ]
+    if lone:
+        trials = sum(len(c.tried) for c in lone)
+        yield Observation(
+            f"{names(c.optimizer for c in lone)} chose among {max(len(c.tried) for c in lone)} "
+            "settings with 1 seed each",
+            {"settings": {c.optimizer: len(c.tried) for c in lone}},
+            [r for c in lone for r in c.trials],
+            context.remedy("train 3 seeds a trial", {"tune.seeds": 3}, 2 * trials)
+            if context.study.get("tune")
+            else context.more_seeds(3, "train 3 seeds a trial"),
+        )
+
+
+TUNING_BUDGET_RULES = (
+    unequal_budget,
+    tuned_against_default,
+    one_rate_for_all,
+    few_trials,
+    search_spaces,
+    schedules_differ,
+    decay_kinds,
+    tuned_on_one_seed,
+)

@@ -1,0 +1,138 @@
+"""What the interactive charts of a study's page draw, as plain values for its script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from optrial.analysis.gather import ProblemView, StudyView
+from optrial.records import Record
+from optrial.report.drawing import MARKER_SIZE
+from optrial.report.style import LineStyle, marker_outline
+
+__all__ = ["chart_data"]
+
+Groups = Mapping[tuple[str, str], int]
+"""Number of each optimizer and setting."""
+
+
+def chart_data(view: StudyView, styles: Mapping[str, LineStyle], groups: Groups) -> dict[str, Any]:
+    """Return what the charts of a page draw, JSON-able; study.js reads it.
+
+    Args:
+        view: what is shown.
+        styles: of the optimizers, in their order.
+        groups: number of each optimizer and setting, by which the page filters its runs.
+    """
+    places = {name: index for index, name in enumerate(view.optimizers)}
+    return {
+        "optimizers": [
+            {
+                "name": name,
+                "colour": style.colour,
+                "dashes": style.dashes,
+                "marker": marker_outline(style.marker, MARKER_SIZE),
+            }
+            for name, style in styles.items()
+        ],
+        "problems": [_problem_data(view, problem, places, groups) for problem in view.problems],
+    }
+
+
+def _problem_data(
+    view: StudyView,
+    problem: ProblemView,
+    places: Mapping[str, int],
+    groups: Groups,
+) -> dict[str, Any]:
+    chosen = {(c.optimizer, c.setting) for c in problem.contenders}
+    members: dict[tuple[str, str], list[Record]] = {}
+    for record in problem.reported:
+        members.setdefault((record.optimizer, record.setting), []).append(record)
+    lines = {key: index for index, key in enumerate(members)}
+    return {
+        "lines": [
+            {
+                "optimizer": places[key[0]],
+                "setting": key[1],
+                "group": groups[key],
+                "chosen": key in chosen,
+                "perEpoch": own[0].steps_per_epoch,
+                "perStep": _seconds_per_step(own),
+            }
+            for key, own in members.items()
+        ],
+        "curves": {
+            metric: curves
+            for metric in view.metrics
+            if (curves := _curve_data(view, problem, metric, lines))
+        },
+        "rates": {
+            metric: rates
+            for metric in view.metrics
+            if (rates := _rate_data(problem, metric, places, groups))
+        },
+    }
+
+
+def _curve_data(
+    view: StudyView, problem: ProblemView, metric: str, lines: Groups
+) -> list[dict[str, Any]]:
+    seeds = {record.run_id: record.seed for record in problem.reported}
+    return [
+        {
+            "line": lines[key],
+            "window": band.window,
+            "steps": band.steps.tolist(),
+            "mean": _rounded(band.mean),
+            "low": _rounded(band.low),
+            "high": _rounded(band.high),
+            "seeds": [seeds[run] for run in band.runs],
+            "values": [_rounded(row) for row in band.values],
+        }
+        for key, band in problem.bands(view.read_curves(metric), view.points).items()
+    ]
+
+
+def _rate_data(
+    problem: ProblemView,
+    metric: str,
+    places: Mapping[str, int],
+    groups: Groups,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "optimizer": places[line.optimizer],
+            "rates": [point.rate for point in line.points],
+            "settings": [point.setting for point in line.points],
+            "groups": [groups[line.optimizer, point.setting] for point in line.points],
+            "mean": _rounded(point.interval.estimate for point in line.points),
+            "low": _rounded(point.interval.low for point in line.points),
+            "high": _rounded(point.interval.high for point in line.points),
+            "done": [point.done for point in line.points],
+            "runs": [point.runs for point in line.points],
+        }
+        for line in problem.sensitivity(metric)
+    ]
+
+
+def _seconds_per_step(records: Sequence[Record]) -> float | None:
+    """Return seconds of training per step; None where runs were trained together.
+
+    The seconds of a stack say nothing of one run in it.
+    """
+    found = [
+        seconds / record.step
+        for record in records
+        if (seconds := record.facts.get("seconds", {}).get("training"))
+        and record.facts.get("stack_width") == 1
+        and record.step
+    ]
+    return float(f"{median(found):.4g}") if found else None
+
+
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    """Four significant digits, more than a screen shows; null for what is not finite."""
+    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values]

@@ -1,0 +1,80 @@
+"""Rows of dots and intervals on one scale, as small drawings within the cells of a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optrial.report.drawing import Span, Tick, ticks
+
+__all__ = ["WIDTH", "Scale", "Strip"]
+
+WIDTH = 240.0
+MARGIN = 12.0
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row, in pixels.
+
+    Attributes:
+        at: where its dot is; None to draw none.
+        low: the left end of its line; None to draw none.
+        high: the right end.
+        cut_low: whether the line goes on to the left.
+        cut_high: whether it goes on to the right.
+        others: where its small dots are.
+    """
+
+    at: float | None
+    low: float | None
+    high: float | None
+    cut_low: bool = False
+    cut_high: bool = False
+    others: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What all rows of a table are drawn on.
+
+    Attributes:
+        span: from data to pixels.
+        ticks: of its axis.
+    """
+
+    span: Span
+    ticks: Sequence[Tick]
+
+    @classmethod
+    def of(cls, values: Iterable[float], include: float | None = None) -> Scale:
+        """Return a scale that holds all finite values, and `include` if it is given."""
+        found = [value for value in values if math.isfinite(value)]
+        found += [] if include is None else [include]
+        low, high = (min(found), max(found)) if found else (0.0, 1.0)
+        if low == high:
+            low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+        span = Span(low, high, MARGIN, WIDTH - MARGIN)
+        return cls(span, ticks(span, 6))
+
+    def at(self, value: float) -> float:
+        """Return the pixel of a value, within the frame."""
+        clipped = min(max(value, self.span.low), self.span.high)
+        return float(self.span.pixels(np.asarray(clipped)).round(1))
+
+    def strip(
+        self, estimate: float, low: float, high: float, others: Iterable[float] = ()
+    ) -> Strip:
+        """Return the row of an estimate and its interval; NaN is not drawn, infinity is cut."""
+        known = not (math.isnan(low) or math.isnan(high))
+        return Strip(
+            at=self.at(estimate) if math.isfinite(estimate) else None,
+            low=self.at(low) if known else None,
+            high=self.at(high) if known else None,
+            cut_low=known and math.isinf(low),
+            cut_high=known and math.isinf(high),
+            others=[self.at(value) for value in others if math.isfinite(value)],
+        )

@@ -1,0 +1,568 @@
+"""Each rule finds what it is for, and is silent about the same study without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from optrial.analysis.audit import AUDIT_RULES, PlanVersion, Severity, as_json
+from optrial.config import override, parse_study
+from optrial.plan import check_study
+from optrial.records import Curve, Record, Status
+from tests.analysis.audit.builders import (
+    BEST,
+    FACTS,
+    RATES,
+    STEPS,
+    Case,
+    accuracy,
+    by,
+    fixed,
+    grid,
+    noise,
+    record,
+    reported,
+    sound,
+    timed,
+)
+
+E, W, I = Severity.ERROR, Severity.WARNING, Severity.ADVICE  # noqa: E741
+
+
+adam, sgd = by("adam"), by("sgd")
+
+
+def reported_adam(run: Record) -> bool:
+    return run.optimizer == "adam" and reported(run)
+
+
+class Row(NamedTuple):
+    """A rule, its severity here, a study in which it is silent, and the change that spoils it."""
+
+    rule: str
+    severity: Severity
+    good: Callable[[], Case]
+    spoil: Callable[[Case], Case]
+    about: str = ""
+
+
+def rate_at_edge(case: Case) -> Case:
+    """adam is tuned over rates that end at what is best."""
+    kept = case.only(lambda r: r.optimizer != "adam" or r.hyperparameters["lr"] <= BEST["adam"])
+    lower = [record("adam", rate, 1000 + s, "tune") for rate in (1e-5, 3e-5) for s in range(3)]
+    return kept.adding(*lower)
+
+
+def momentum_grid(best: float) -> Callable[[Case], Case]:
+    """momentum is tuned over 0.5, 0.7 and 0.9 at its best rate."""
+
+    def spoil(case: Case) -> Case:
+        runs = [
+            replace(
+                record("momentum", BEST["momentum"], 1000 + seed, "tune"),
+                run_id=f"m{value}{seed}",
+                setting=f"momentum={value}",
+                hyperparameters={"lr": BEST["momentum"], "momentum": value},
+                metrics={"validation_accuracy": 0.9 - abs(value - best) / 10 + 0.001 * seed},
+            )
+            for value in (0.5, 0.7, 0.9)
+            for seed in range(3)
+        ]
+        others = case.only(lambda r: not (r.optimizer == "momentum" and r.phase == "tune"))
+        return others.adding(*runs).fields(
+            lambda r: r.optimizer == "momentum" and reported(r), setting=f"momentum={best}"
+        )
+
+    return spoil
+
+
+def fewer_trials(optimizer: str, keep: int) -> Callable[[Case], Case]:
+    rates = RATES[optimizer][1 : 1 + keep]
+    return lambda case: case.only(
+        lambda r: r.optimizer != optimizer or reported(r) or r.hyperparameters["lr"] in rates
+    )
+
+
+def default_rate(case: Case) -> Case:
+    """sgd is not tuned, and the study names no learning rate for it."""
+    entries = [
+        {k: v for k, v in entry.items() if not (entry["rule"] == "sgd" and k == "lr")}
+        for entry in case.study["optimizers"]
+    ]
+    only_best = case.only(lambda r: r.optimizer != "sgd" or r.hyperparameters["lr"] == BEST["sgd"])
+    return only_best.with_study(optimizers=entries)
+
+
+def values(optimizer: str, mean: float, spread: float = 0.001) -> Callable[[Case], Case]:
+    """Give the reported runs of an optimizer other test accuracies."""
+    return lambda case: case.metric(
+        "test_accuracy",
+        lambda r: mean + spread * noise(optimizer, r.seed, "given"),
+        lambda r: r.optimizer == optimizer and reported(r),
+    )
+
+
+def coarse(case: Case) -> Case:
+    """Only every second learning rate of sgd was tried."""
+    rates = RATES["sgd"][::2]
+    return case.only(
+        lambda r: r.optimizer != "sgd" or reported(r) or r.hyperparameters["lr"] in rates
+    )
+
+
+def decades_apart(case: Case) -> Case:
+    """The rates of adam lie ten times apart."""
+    moved = {rate: BEST["adam"] * 10.0 ** (i - 2) for i, rate in enumerate(RATES["adam"])}
+    return case.each(
+        lambda r: replace(r, hyperparameters={"lr": moved[r.hyperparameters["lr"]]}), adam
+    )
+
+
+def linear_rates(case: Case) -> Case:
+    """The rates of adam are spaced like those of a `lin` range."""
+    place = {rate: 0.0002 + 0.0004 * i for i, rate in enumerate(RATES["adam"])}
+    return case.each(
+        lambda r: replace(r, hyperparameters={"lr": place[r.hyperparameters["lr"]]}), by("adam")
+    )
+
+
+def crossing(case: Case) -> Case:
+    """sgd is good everywhere, adam is good with one rate only."""
+    flat = case.metric("validation_accuracy", lambda r: 0.90 + 0.001 * noise(r.run_id), by("sgd"))
+    return flat.metric(
+        "validation_accuracy",
+        lambda r: 0.99 if r.hyperparameters["lr"] == BEST["adam"] else 0.75,
+        by("adam"),
+    )
+
+
+def lucky(case: Case) -> Case:
+    """With new seeds adam is far below what its second-best rate had."""
+    return case.metric(
+        "validation_accuracy", lambda r: 0.90, lambda r: r.optimizer == "adam" and reported(r)
+    )
+
+
+def small_gap(case: Case) -> Case:
+    """adam leads sgd by 0.3 points, and its rates matter more; all of them were evaluated."""
+    known = case.metric(
+        "test_accuracy", lambda r: r.metrics["validation_accuracy"], lambda r: not reported(r)
+    )
+    shifted = known.metric(
+        "test_accuracy",
+        lambda r: accuracy("sgd", BEST["sgd"], r.seed, "test") + 0.003,
+        lambda r: r.optimizer == "adam" and reported(r),
+    )
+    return shifted.metric(
+        "test_accuracy",
+        lambda r: 0.90 if r.hyperparameters["lr"] == RATES["adam"][1] else 0.95,
+        lambda r: r.optimizer == "adam" and not reported(r),
+    )
+
+
+def just_ahead(case: Case) -> Case:
+    """adam leads sgd by five hundredths of a point with every seed."""
+    return case.metric(
+        "test_accuracy",
+        lambda r: accuracy("sgd", BEST["sgd"], r.seed, "test") + 5e-4 + 1e-5 * r.seed,
+        reported_adam,
+    )
+
+
+def test_only(case: Case) -> Case:
+    """No validation split was evaluated."""
+    metrics = ("test_accuracy", "test_loss")
+    return case.each(
+        lambda r: replace(r, metrics={name: r.metrics[name] for name in metrics})
+    ).with_study(evaluate={"on": ["test"]})
+
+
+test_only.__test__ = False  # type: ignore[attr-defined]
+
+
+def best_epoch(case: Case) -> Case:
+    """Curves fall after the value that was reported."""
+    drawn = {
+        r.run_id: Curve(
+            np.array([500, STEPS]),
+            np.array([r.metrics["test_accuracy"], r.metrics["test_accuracy"] - 0.01]),
+        )
+        for r in case.records
+        if reported(r)
+    }
+    return replace(case, drawn={"test_accuracy": drawn})
+
+
+def left_out(status: Status) -> Callable[[Case], Case]:
+    """Seed 9 of all optimizers was trained and then left out."""
+
+    def spoil(case: Case) -> Case:
+        gone = [r for r in case.records if reported(r) and r.seed == 9]
+        kept = case.only(lambda r: not (reported(r) and r.seed == 9))
+        return replace(kept, former=tuple(replace(r, status=status) for r in gone))
+
+    return spoil
+
+
+def plans(*versions: tuple[dict, int]) -> Callable[[Case], Case]:
+    """The study had these versions, each saved when so many runs had ended."""
+    return lambda case: replace(
+        case, plans=tuple(PlanVersion({**case.study, **keys}, ended) for keys, ended in versions)
+    )
+
+
+def improving(case: Case) -> Case:
+    drawn = {
+        r.run_id: Curve(np.arange(1, 11) * 100, 1 - 0.05 * np.arange(1, 11) + 1e-4 * r.seed)
+        for r in case.records
+    }
+    return replace(case, drawn={"validation_loss": drawn})
+
+
+def reversed_order(case: Case) -> Case:
+    """Half-way the order is the reverse of that at the end."""
+    drawn = {
+        r.run_id: Curve(
+            np.arange(1, 11) * 100,
+            np.where(
+                np.arange(10) < 7,
+                1 - np.full(10, r.metrics["test_accuracy"]),
+                np.full(10, r.metrics["test_accuracy"]),
+            ),
+        )
+        for r in case.records
+        if reported(r)
+    }
+    return replace(case, drawn={"test_accuracy": drawn})
+
+
+def two_problems(number: int) -> Callable[[Case], Case]:
+    def spoil(case: Case) -> Case:
+        again = [
+            replace(r, run_id=f"{r.run_id}-{k}", spec={**r.spec, "dataset": f"problem{k}"})
+            for r in case.records
+            for k in range(1, number)
+        ]
+        return case.adding(*again)
+
+    return spoil
+
+
+def piling(case: Case) -> Case:
+    steps = np.arange(1, 101) * 10
+    drawn = {r.run_id: Curve(steps, 0.01 * steps) for r in case.records if r.optimizer == "sgd"}
+    with_probe = case.metric("gradient_norm", lambda r: 1.0)
+    return replace(with_probe, drawn={"gradient_norm": drawn})
+
+
+def hidden(case: Case) -> Case:
+    runs = [record("adam", rate, s) for rate in (1e-6, 1e-5) for s in range(10)]
+    return replace(case, former=tuple(runs))
+
+
+def claiming(*claims: str) -> Callable[[Case], Case]:
+    return lambda case: case.with_study(claims=list(claims))
+
+
+def several(*changes: Callable[[Case], Case]) -> Callable[[Case], Case]:
+    def spoil(case: Case) -> Case:
+        for change in changes:
+            case = change(case)
+        return case
+
+    return spoil
+
+
+def seeds(*given: int) -> Callable[[Case], Case]:
+    return lambda case: case.only(lambda r: not reported(r) or r.seed in given)
+
+
+def rename(old: str, new: str) -> Callable[[Case], Case]:
+    def spoil(case: Case) -> Case:
+        entries = [
+            {**entry, "name": new if entry["rule"] == old else entry["name"]}
+            for entry in case.study["optimizers"]
+        ]
+        return case.with_study(optimizers=entries, claims=[]).fields(by(old), optimizer=new)
+
+    return spoil
+
+
+ROWS = [
+    Row("A01", E, sound, rate_at_edge, "the best rate is the largest"),
+    Row("A01", W, lambda: momentum_grid(0.7)(sound()), momentum_grid(0.9), "momentum"),
+    Row("A02", E, sound, fewer_trials("sgd", 4)),
+    Row("A03", E, sound, default_rate),
+    Row(
+        "A04",
+        E,
+        fixed,
+        lambda c: c.settings(lr=0.01).fields(setting="lr=0.01"),
+        "one shared learning rate",
+    ),
+    Row("A05", W, sound, coarse),
+    Row("A05", W, sound, lambda c: c.only(reported), "nothing was tuned"),
+    Row("A06", W, lambda: values("sgd", 0.90)(sound()), values("sgd", 0.95)),
+    Row(
+        "A06",
+        E,
+        lambda: claiming("sgd > momentum on test_accuracy")(sound()),
+        values("sgd", 0.95),
+        "claimed",
+    ),
+    Row("A07", W, sound, linear_rates, "equal distances"),
+    Row("A07", W, sound, fewer_trials("sgd", 2), "a narrower range"),
+    Row("A08", W, sound, decades_apart),
+    Row("A09", W, sound, lambda c: c.spec(adam, schedule={"kind": "cosine", "final": 0.0})),
+    Row(
+        "A10",
+        W,
+        lambda: sound().spec(adam, weight_decay=0.01, decay="decoupled"),
+        lambda c: c.spec(sgd, weight_decay=0.01, decay="l2"),
+    ),
+    Row("A11", W, sound, crossing),
+    Row("A12", E, sound, lucky),
+    Row("A13", W, sound, lambda c: c.only(lambda r: reported(r) or r.seed == 1000)),
+    Row("A15", W, sound, small_gap),
+    Row("B01", E, grid, test_only, "test set used for choosing"),
+    Row(
+        "B01",
+        E,
+        sound,
+        lambda c: c.with_study(tune={"select": "test_accuracy", "seeds": 3}).metric(
+            "test_accuracy", lambda r: r.metrics["validation_accuracy"]
+        ),
+        "tune.select names the test split",
+    ),
+    Row("B02", E, sound, best_epoch, "best test epoch reported"),
+    Row("B03", I, sound, lambda c: c.spec(adam, evaluate_every=10)),
+    Row(
+        "B03", E, lambda: best_epoch(sound()), lambda c: c.spec(adam, evaluate_every=10), "best-of"
+    ),
+    Row("B04", W, sound, lambda c: c.with_study(tune={"select": "validation_loss", "seeds": 3})),
+    Row("B05", W, sound, lambda c: grid()),
+    Row("B05", E, sound, lambda c: grid(seeds=2), "with two seeds"),
+    Row("B06", E, sound, lambda c: c.fields(reported_adam, status=Status.PLANNED)),
+    Row("B06", E, sound, left_out(Status.DONE), "a seed left out after training"),
+    Row("B07", E, sound, lambda c: c.facts(split_overlap={"train/test": 12})),
+    Row("B07", E, sound, lambda c: c.facts(scaling_fitted_on=["train", "test"]), "scaling"),
+    Row("B08", W, plans(({}, 0)), plans(({"budget": {"steps": 9}}, 0), ({}, 12)), "budget"),
+    Row("B09", W, plans(({}, 0), ({}, 9)), plans(({"claims": []}, 0), ({}, 12))),
+    Row("C01", E, sound, lambda c: c.fields(adam, steps=2000, step=2000), "unequal epochs"),
+    Row("C02", E, sound, lambda c: c.spec(schedule={"kind": "multistep", "at": [500, 1500]})),
+    Row("C03", E, sound, lambda c: c.fields(reported_adam, step=700)),
+    Row("C04", I, sound, improving),
+    Row("C05", E, sound, lambda c: c.spec(adam, batch_size=128)),
+    Row(
+        "C06",
+        E,
+        lambda: claiming("adam > sgd on steps_to_0.9")(
+            sound().metric("steps_to_0.9", lambda r: 100.0 + r.seed)
+        ),
+        lambda c: c.metric("steps_to_0.9", lambda r: None, lambda r: sgd(r) and r.seed % 2 == 0),
+    ),
+    Row("C07", I, sound, reversed_order),
+    Row(
+        "C08",
+        W,
+        lambda: sound().metric("train_loss_epoch", lambda r: 1 - r.metrics["validation_accuracy"]),
+        claiming("adam > sgd on train_loss_epoch"),
+    ),
+    Row("D01", E, sound, seeds(0), "one seed"),
+    Row("D02", W, sound, seeds(0, 1, 2), "three seeds"),
+    Row(
+        "D02",
+        W,
+        sound,
+        several(claiming("adam > sgd on test_accuracy by 1 points"), values("adam", 0.911, 0.02)),
+        "an amount that ten seeds cannot show",
+    ),
+    Row("D04", E, sound, values("adam", 0.90, 0.01), "undecided"),
+    Row("D04", E, sound, claiming("sgd > adam on test_accuracy"), "refuted"),
+    Row(
+        "D04",
+        E,
+        lambda: claiming("adam is best on test_accuracy")(sound()),
+        values("momentum", 0.96, 0.005),
+        "the best is not told apart from the second",
+    ),
+    Row("D05", I, sound, lambda c: c.only(lambda r: not (reported_adam(r) and r.seed < 2))),
+    Row("D07", W, sound, lambda c: c.facts(initial_parameters_sha256="same")),
+    Row("D08", W, sound, lambda c: c.facts(split_sizes={"train": 900, "test": 100})),
+    Row("D09", E, sound, left_out(Status.DIVERGED), "diverged runs dropped"),
+    Row(
+        "D09",
+        E,
+        sound,
+        lambda c: c.diverged(lambda r: reported_adam(r) and r.seed < 3),
+        "the leader by its finished runs",
+    ),
+    Row("D09", I, sound, lambda c: c.diverged(lambda r: sgd(r) and r.seed == 3), "not the leader"),
+    Row("D10", W, sound, two_problems(2)),
+    Row("D11", W, sound, two_problems(2)),
+    Row("D12", I, sound, just_ahead),
+    Row(
+        "D13",
+        W,
+        plans(({"seeds": [0, 1]}, 0), ({}, 9)),
+        plans(({"seeds": [0, 1]}, 0), ({"seeds": [0, 1, 2]}, 9), ({}, 12)),
+    ),
+    Row("D14", I, sound, lambda c: c.metric("test_accuracy", lambda r: 0.5, lambda r: r.seed == 3)),
+    Row(
+        "E01",
+        E,
+        sound,
+        lambda c: c.evaluation(training_modules=["dropout1"]),
+        "evaluation with dropout on",
+    ),
+    Row("E01", E, sound, lambda c: c.facts(training={"evaluation_modules": ["dropout1"]}), "train"),
+    Row("E02", E, sound, lambda c: c.evaluation(buffers_sha256=["before", "after"])),
+    Row("E03", E, sound, lambda c: c.evaluation(generators_sha256=["before", "after"])),
+    Row("E04", E, sound, rename("sgd", "Nesterov"), "sgd labelled Nesterov"),
+    Row(
+        "E04",
+        E,
+        lambda: rename("sgd", "RMSProp (plain)")(sound()).fields(
+            by("RMSProp (plain)"), rule="rmsprop"
+        ),
+        lambda c: c.fields(by("RMSProp (plain)"), optimizer="RMSProp (Nesterov)"),
+        "RMSProp labelled Nesterov",
+    ),
+    Row(
+        "E04",
+        E,
+        sound,
+        lambda c: c.facts(
+            adam, parity={"against": "torch.optim.Adam", "difference": 0.1, "tolerance": 1e-12}
+        ),
+        "steps differ from the reference",
+    ),
+    Row("E05", W, sound, lambda c: c.facts(adam, versions={"torch": "2.8.0", "python": "3.11.9"})),
+    Row("E06", E, sound, lambda c: c.facts(adam, initial_parameters_sha256="other")),
+    Row("E07", W, sound, lambda c: c.facts(adam, first_batches_sha256="other")),
+    Row("E08", W, sound, lambda c: c.facts(epoch_batches_sha256=["e1", "e1", "e1"])),
+    Row("E09", W, sound, lambda c: c.spec(adam, clip_norm=1.0)),
+    Row("E11", W, sound, lambda c: c.evaluation(weighted_by="batches")),
+    Row(
+        "E12",
+        I,
+        lambda: sound().metric("train_accuracy_epoch", lambda r: 0.99),
+        claiming("adam > sgd on train_accuracy_epoch"),
+    ),
+    Row("E13", E, sound, lambda c: c.facts(stack_certificate={"difference": 1, "tolerance": 0.1})),
+    Row("E14", E, sound, lambda c: c.facts(first_masks_sha256="same")),
+    Row("E15", E, sound, lambda c: c.facts(stack_neighbour={"difference": 1, "tolerance": 0.0})),
+    Row("E16", W, sound, lambda c: c.facts(adam, float32_products="high")),
+    Row("E17", I, sound, lambda c: c.facts(replicate_difference=0.001)),
+    Row(
+        "E18",
+        E,
+        sound,
+        lambda c: c.facts(sgd, parameters_sha256="w", initial_parameters_sha256="w"),
+    ),
+    Row("E18", E, sound, piling, "gradients pile up"),
+    Row("E18", E, sound, lambda c: c.spec(zero_grad=False), "zero_grad: false"),
+    Row("F01", W, timed, lambda c: c.facts(synchronised=False)),
+    Row("F02", E, timed, lambda c: c.facts(adam, threads=8)),
+    Row("F03", E, timed, lambda c: c.facts(stack_width=6), "timing from stacked runs"),
+    Row("F04", W, timed, lambda c: c.facts(adam, seconds={"training": 3.0})),
+    Row("G01", W, sound, hidden),
+    Row("G02", W, sound, lambda c: c.spec(adam, dataset_sha256="")),
+    Row("G02", I, sound, lambda c: c.facts(git_dirty=True).spec(code={"a:b": "0"}), "own code"),
+    Row("G04", E, sound, claiming("adam > sgd on test_f1"), "a metric that nobody recorded"),
+    Row("G04", E, sound, claiming("adam is the best"), "not a claim"),
+    Row("G06", W, sound, lambda c: c.spec(adam, batch_size=128)),
+]
+IDS = [f"{row.rule} {row.about}".strip() for row in ROWS]
+
+
+def good_of(row: Row) -> Case:
+    """Some bases are changes of the sound study, others make one."""
+    try:
+        return row.good()
+    except TypeError:
+        return row.good(sound())  # type: ignore[call-arg]
+
+
+def fired(case: Case, rule: str) -> list[Severity]:
+    return [finding.severity for finding in case.audit().findings if finding.rule == rule]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_rule_fires_on_what_it_is_for_alone(row: Row) -> None:
+    good = good_of(row)
+    assert row.severity not in fired(good, row.rule)
+    assert row.severity in fired(row.spoil(good), row.rule)
+
+
+def as_written(study: Mapping[str, Any]) -> dict[str, Any]:
+    """The study as its file says it, without what is left to defaults."""
+    keys = {name: value for name, value in study.items() if name not in ("claims", "waive")}
+    entries = [{k: v for k, v in e.items() if v is not None} for e in study["optimizers"]]
+    return {name: value for name, value in keys.items() if value is not None} | {
+        "optimizers": entries
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_remedy_is_a_valid_change_of_the_study(row: Row) -> None:
+    """Every ``--set`` can be pasted: the study reads, and its plan refuses nothing."""
+    case = row.spoil(good_of(row))
+    plain = as_written(case.study)
+    for finding in case.audit().findings:
+        given = [a for a in finding.remedy.assignments if not a.startswith("claims=")]
+        before, _ = parse_study(plain)
+        parsed, problems = parse_study(override(plain, given))
+        assert not problems, (finding.rule, problems)
+        assert parsed is not None
+        already = check_study(before) if before else []
+        wrong = [p for p in check_study(parsed) if p not in already]
+        assert not wrong, (finding.rule, given, wrong)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_finding_says_all_it_should(row: Row) -> None:
+    report = row.spoil(good_of(row)).audit()
+    json.dumps(as_json(report), allow_nan=False)
+    for finding in report.findings:
+        assert finding.evidence
+        assert not finding.evidence.endswith(".")
+        assert finding.remedy.action
+        assert finding.remedy.runs == 0 or (finding.remedy.seconds or 0) > 0
+        assert "nan" not in finding.evidence
+
+
+def test_every_rule_is_tested() -> None:
+    assert {row.rule for row in ROWS} == set(AUDIT_RULES)
+
+
+def test_facts_of_the_sound_study_cover_every_rule() -> None:
+    assert not sound().audit().unchecked
+    assert not timed().audit().unchecked
+    assert set(FACTS) >= {path.partition(".")[0] for path in ("evaluation", "parity")}
+
+
+@pytest.mark.parametrize("missing", sorted({f for r in AUDIT_RULES.values() for f in r.facts}))
+def test_a_rule_without_its_fact_is_listed_as_not_checked(missing: str) -> None:
+    """Silence is not a pass."""
+    name, _, part = missing.partition(".")
+
+    def without(facts: dict) -> dict:
+        inner = {k: v for k, v in facts[name].items() if k != part} if part else None
+        return {**facts, name: inner}
+
+    asking = {rule.id for rule in AUDIT_RULES.values() if missing in rule.facts}
+    bases = {rule: timed() if rule.startswith("F") else sound() for rule in asking}
+    for rule, base in bases.items():
+        report = base.each(lambda r: replace(r, facts=without(r.facts))).audit()
+        assert rule in report.unchecked
+        assert rule not in {finding.rule for finding in report.findings}
+
+
+def test_no_two_rules_say_the_same_of_the_sound_study() -> None:
+    assert [f.rule for f in sound().audit().findings] == []

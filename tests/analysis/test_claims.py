@@ -1,0 +1,260 @@
+"""Claims are read with one clear error, and decided as paired tests decide them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from optrial.analysis.claims import (
+    Amount,
+    ClaimKind,
+    ClaimVerdict,
+    claims_hash,
+    evaluate_claims,
+    higher_is_better,
+    parse_claim,
+    parse_claims,
+)
+from optrial.errors import StudyError
+from tests.tolerance import STATISTIC_FLOAT64
+
+NAMES = ["adam", "sgd", "sgd with momentum"]
+METRICS = ["test_accuracy", "test_loss"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "first", "second", "metric", "amount"),
+    [
+        ("adam > sgd on test_accuracy", ClaimKind.BETTER, "adam", "sgd", "test_accuracy", 0.0),
+        ("adam>sgd on test_loss", ClaimKind.BETTER, "adam", "sgd", "test_loss", 0.0),
+        (
+            'adam > "sgd with momentum" on test_accuracy by 0.5 points',
+            ClaimKind.BETTER,
+            "adam",
+            "sgd with momentum",
+            "test_accuracy",
+            0.005,
+        ),
+        (
+            "adam > sgd on test_accuracy by 0.5%",
+            ClaimKind.BETTER,
+            "adam",
+            "sgd",
+            "test_accuracy",
+            0.005,
+        ),
+        (
+            "adam > sgd on test_accuracy by 1 point",
+            ClaimKind.BETTER,
+            "adam",
+            "sgd",
+            "test_accuracy",
+            0.01,
+        ),
+        ("adam > sgd on test_loss by 1e-2", ClaimKind.BETTER, "adam", "sgd", "test_loss", 0.01),
+        ("  adam is best on test_loss ", ClaimKind.BEST, "adam", "", "test_loss", 0.0),
+        (
+            "'adam' ~ sgd on test_loss within .01",
+            ClaimKind.EQUIVALENT,
+            "adam",
+            "sgd",
+            "test_loss",
+            0.01,
+        ),
+    ],
+)
+def test_the_grammar(
+    text: str, kind: ClaimKind, first: str, second: str, metric: str, amount: float
+) -> None:
+    claim = parse_claim(text, NAMES, METRICS)
+    assert (claim.kind, claim.first, claim.second, claim.metric) == (kind, first, second, metric)
+    assert claim.amount.value == pytest.approx(amount)
+    assert not claim.amount.relative
+
+
+def test_a_share_of_a_loss_is_of_the_seconds_mean() -> None:
+    amount = parse_claim("adam ~ sgd on test_loss within 5%", NAMES, METRICS).amount
+    assert amount.relative
+    assert amount.of({0: 1.0, 1: 3.0, 2: np.nan}) == pytest.approx(0.1)
+    assert np.isnan(amount.of({0: np.nan}))
+    assert Amount(0.3).of({}) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "said"),
+    [
+        ("adm > sgd on test_accuracy", 1, "Did you mean 'adam'"),
+        ("adam > sgdd on test_accuracy", 8, "Did you mean 'sgd'"),
+        ("adam > sgd on test_acuracy", 15, "Did you mean 'test_accuracy'"),
+        ("adam >> sgd on test_loss", 7, "expected an optimizer's name"),
+        ("adam beats sgd on test_loss", 6, "expected '>' or '~' or 'is'"),
+        ("adam > sgd at test_loss", 12, "expected 'on'"),
+        ("adam > sgd on", 14, "expected the name of a metric"),
+        ("", 1, "expected the name of an optimizer"),
+        ("adam is worst on test_loss", 9, "expected 'best'"),
+        ("adam is best on test_loss by 3", 27, "expected the end"),
+        ("adam > sgd on test_loss by", 27, "expected an amount above 0"),
+        ("adam > sgd on test_loss by much", 28, "expected an amount above 0"),
+        ("adam > sgd on test_loss by -1", 28, "expected an amount above 0"),
+        ("adam > sgd on test_loss by 0", 28, "expected an amount above 0"),
+        ("adam > sgd on test_loss by 1 points", 28, "has no points"),
+        ("adam ~ sgd on test_loss", 24, "expected 'within'"),
+        ('adam > "sgd on test_loss', 8, "expected an optimizer's name"),
+        ("adam > adam on test_loss", 0, "with itself"),
+    ],
+)
+def test_one_clear_error(text: str, column: int, said: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        parse_claim(text, NAMES, METRICS)
+    message = str(caught.value)
+    assert said in message
+    assert len(caught.value.problems) == 1
+    assert not column or f"column {column}" in message
+
+
+def test_every_bad_claim_of_a_study_is_reported() -> None:
+    claims, problems = parse_claims(["adam ! sgd", "adam > sgd on test_loss", "x"], NAMES, METRICS)
+    assert [claim.text for claim in claims] == ["adam > sgd on test_loss"]
+    assert [problem.path for problem in problems] == ["claims[0]", "claims[2]"]
+
+
+@given(st.text(max_size=60))
+def test_nothing_but_a_study_error_comes_of_any_text(text: str) -> None:
+    try:
+        parse_claim(text, NAMES, METRICS)
+    except StudyError:
+        pass
+
+
+def test_the_hash_follows_the_claims_and_not_their_spaces() -> None:
+    one = claims_hash(["adam > sgd on test_loss"])
+    assert one == claims_hash(["adam  > sgd on test_loss "])
+    assert one != claims_hash(["sgd > adam on test_loss"])
+    assert len(one) == 12
+
+
+def test_which_metrics_are_to_be_large() -> None:
+    assert all(map(higher_is_better, ["test_accuracy", "train_accuracy_epoch", "top_5_accuracy"]))
+    assert not any(
+        map(
+            higher_is_better,
+            ["test_loss", "train_loss_epoch", "test_mse", "seconds", "steps_to_0.9"],
+        )
+    )
+
+
+def seeded(*differences: float, base: float = 0.9) -> tuple[dict[int, float], dict[int, float]]:
+    """Two optimizers whose paired differences are given."""
+    second = {seed: base + 0.01 * seed for seed in range(len(differences))}
+    return {seed: second[seed] + d for seed, d in enumerate(differences)}, second
+
+
+def decided(text: str, metric: str = "test_accuracy", **values: dict[int, float]) -> ClaimVerdict:
+    (result,) = evaluate_claims([parse_claim(text)], {metric: values}, np.random.default_rng(0))
+    assert str(result.verdict) in result.sentence
+    assert "nan" not in result.sentence
+    return result.verdict
+
+
+DIFFERENCES = [0.010, 0.012, 0.009, 0.011, 0.013, 0.008, 0.010, 0.011]
+
+
+def test_better_and_its_opposite() -> None:
+    a, b = seeded(*DIFFERENCES)
+    assert decided("a > b on test_accuracy", a=a, b=b) == "supported"
+    assert decided("b > a on test_accuracy", a=a, b=b) == "refuted"
+    assert decided("b > a on test_loss", metric="test_loss", a=a, b=b) == "supported"
+
+
+def test_better_by_an_amount() -> None:
+    a, b = seeded(*DIFFERENCES)
+    assert decided("a > b on test_accuracy by 0.5 points", a=a, b=b) == "supported"
+    assert decided("a > b on test_accuracy by 1 points", a=a, b=b) == "undecided"
+    assert decided("a > b on test_accuracy by 2 points", a=a, b=b) == "refuted"
+    assert decided("b > a on test_loss by 0.005", metric="test_loss", a=a, b=b) == "supported"
+
+
+def test_equivalent_within_a_margin() -> None:
+    a, b = seeded(0.001, -0.001, 0.002, -0.002, 0.0005, 0.0, -0.001, 0.001)
+    assert decided("a ~ b on test_accuracy within 0.5 points", a=a, b=b) == "supported"
+    assert decided("b ~ a on test_loss within 0.005", metric="test_loss", a=a, b=b) == "supported"
+    assert decided("a ~ b on test_accuracy within 0.0001", a=a, b=b) == "undecided"
+    far, near = seeded(*DIFFERENCES)
+    assert decided("a ~ b on test_accuracy within 0.1 points", a=far, b=near) == "refuted"
+    assert decided("b ~ a on test_accuracy within 0.1 points", a=far, b=near) == "refuted"
+
+
+def test_best_needs_to_beat_every_rival_and_one_rival_refutes_it() -> None:
+    a, b = seeded(*DIFFERENCES)
+    close = {seed: value - 0.0005 * (-1) ** seed for seed, value in a.items()}
+    assert decided("a is best on test_accuracy", a=a, b=b) == "supported"
+    assert decided("a is best on test_accuracy", a=a, b=b, c=close) == "undecided"
+    assert decided("b is best on test_accuracy", a=a, b=b, c=close) == "refuted"
+
+
+def test_identical_optimizers_are_undecided() -> None:
+    same, _ = seeded(*DIFFERENCES)
+    assert decided("a > b on test_accuracy", a=same, b=same) == "undecided"
+    assert decided("a is best on test_accuracy", a=same, b=same) == "undecided"
+    assert decided("a ~ b on test_accuracy within 0.1 points", a=same, b=same) == "supported"
+
+
+def test_too_few_seeds_decide_nothing() -> None:
+    a, b = seeded(0.3, 0.3, 0.3)
+    assert decided("a > b on test_accuracy", a=a, b=b) == "undecided"
+
+
+def test_a_run_that_diverged_is_the_worst() -> None:
+    a, b = seeded(*DIFFERENCES)
+    lost = {seed: np.nan if seed < 4 else value for seed, value in a.items()}
+    assert decided("a > b on test_accuracy", a=lost, b=b) == "undecided"
+    all_lost = dict.fromkeys(a, np.nan)
+    assert decided("b > a on test_accuracy", a=all_lost, b=b) == "supported"
+    assert decided("b > a on test_loss", metric="test_loss", a=all_lost, b=b) == "supported"
+    assert (
+        decided("b ~ a on test_loss within 5%", metric="test_loss", a=all_lost, b=b) == "undecided"
+    )
+
+
+def test_what_has_no_values_is_undecided() -> None:
+    assert decided("a > b on test_accuracy") == "undecided"
+    assert decided("a is best on test_accuracy", a={0: 1.0}) == "undecided"
+    assert decided("a ~ b on test_accuracy within 0.1", a={0: 1.0}, b={1: 1.0}) == "undecided"
+
+
+def test_all_claims_are_one_family() -> None:
+    """Six seeds reach p = 1/32: enough for one claim, not for two."""
+    a, b = seeded(*DIFFERENCES[:6])
+    text = "a > b on test_accuracy"
+    values = {"test_accuracy": {"a": a, "b": b}}
+    claims = [parse_claim(text), parse_claim("b ~ a on test_accuracy within 0.1 points")]
+    one = evaluate_claims(claims[:1], values, np.random.default_rng(0))
+    both = evaluate_claims(claims, values, np.random.default_rng(0))
+    assert [str(r.verdict) for r in one] == ["supported"]
+    assert [str(r.verdict) for r in both] == ["undecided", "undecided"]
+    assert both[0].adjusted_p_value == pytest.approx(2 / 32)
+
+
+@pytest.mark.parametrize("margin", [0.002, 0.004, 0.02])
+def test_equivalence_agrees_with_two_one_sided_tests_of_scipy(margin: float) -> None:
+    """`scipy.stats.permutation_test` flips the signs of paired samples, one-sided."""
+    differences = np.random.default_rng(3).normal(0.001, 0.003, size=9)
+    a, b = seeded(*differences)
+    (result,) = evaluate_claims(
+        [parse_claim(f"a ~ b on test_accuracy within {margin}")],
+        {"test_accuracy": {"a": a, "b": b}},
+        np.random.default_rng(0),
+    )
+    one_sided = [
+        stats.permutation_test(
+            (shifted,), np.mean, permutation_type="samples", alternative="greater"
+        ).pvalue
+        for shifted in (differences + margin, margin - differences)
+    ]
+    expected = min(max(one_sided), 1.0)
+    if expected < 0.5:
+        assert result.p_value == pytest.approx(expected, rel=STATISTIC_FLOAT64)
+    assert (result.verdict == "supported") == (expected <= 0.05)

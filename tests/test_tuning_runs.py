@@ -1,0 +1,323 @@
+"""Studies that tune, trained for real: what is stored, resumed, shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optrial.records import Record, Status
+from optrial.results import Results, load
+from optrial.study import Study
+from tests.conftest import Command
+from tests.small import small_keys
+from tests.test_sweep import VICTIM, Hook, contents
+
+TUNED = {
+    "problem": {"dataset": {"name": "moons", "n_samples": 500}, "model": "mlp"},
+    "budget": {"steps": 30},
+    "evaluate": {"every": {"steps": 10}},
+    "seeds": 2,
+    "engine": "stacked",
+    "optimizers": [{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 1e30]}],
+    "tune": {"select": "validation_loss", "seeds": 2},
+}
+
+
+def run(folder: Path, study: dict[str, Any] = TUNED, **options: Any) -> Results:
+    return Study(**small_keys(**study)).run(folder, checkpoint_seconds=0, **options)
+
+
+def phase(results: Results, name: str) -> list[Record]:
+    return [record for record in results.records if record.phase == name]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that tuned and reported, to look at."""
+    where = tmp_path_factory.mktemp("tuned")
+    run(where).store.close()
+    return where
+
+
+def test_trials_are_equal_and_their_seeds_apart(folder: Path) -> None:
+    with load(folder) as results:
+        trials, reported = phase(results, "tune"), phase(results, "report")
+    counts = {
+        name: len({r.setting for r in trials if r.optimizer == name}) for name in ("sgd", "adam")
+    }
+    assert counts["sgd"] == counts["adam"] > 2  # the grids have grown
+    assert len(trials) == 2 * 2 * counts["sgd"]
+    assert [(r.optimizer, r.seed) for r in reported] == [
+        (name, seed) for name in ("sgd", "adam") for seed in (0, 1)
+    ]
+    assert not {r.seed for r in trials} & {r.seed for r in reported}
+
+
+def test_the_report_has_the_setting_that_is_best_on_validation(folder: Path) -> None:
+    with load(folder) as results:
+        trials, reported = phase(results, "tune"), phase(results, "report")
+    for name in ("sgd", "adam"):
+        losses: dict[str, list[float]] = {}
+        for record in trials:
+            if record.optimizer == name:
+                loss = record.metrics["validation_loss"]
+                losses.setdefault(record.setting, []).append(np.inf if loss is None else loss)
+        best = min(losses, key=lambda setting: np.mean(losses[setting]))
+        assert {r.setting for r in reported if r.optimizer == name} == {best}
+    assert Status.DIVERGED in {record.status for record in trials}
+
+
+def test_the_test_split_chooses_nothing(tmp_path: Path) -> None:
+    """With labels of the test split turned round, the best there is the worst: nothing changes."""
+    chance = np.random.default_rng(0)
+    chosen, accuracies = [], []
+    inputs = chance.normal(size=(400, 2))
+    labels = (inputs.sum(axis=1) > 0).astype(int)
+    for number, turned in enumerate((labels, 1 - labels)):
+        file = tmp_path / f"{number}.npz"
+        np.savez(
+            file,
+            train_inputs=inputs[:200],
+            train_targets=labels[:200],
+            validation_inputs=inputs[200:300],
+            validation_targets=labels[200:300],
+            test_inputs=inputs[300:],
+            test_targets=turned[300:],
+        )
+        problem = {"dataset": str(file), "model": {"kind": "mlp", "hidden": []}}
+        grid = [{"rule": "sgd", "lr": [1e-6, 0.01, 1.0]}]
+        with run(
+            tmp_path / str(number), TUNED | {"problem": problem, "optimizers": grid}
+        ) as results:
+            trials = results.curves().query("phase == 'tune'")
+            assert not trials["metric"].str.startswith("test").any()
+            chosen.append(phase(results, "report")[0].setting)
+            accuracies.append(results.summary()["test_accuracy_mean"].item())
+    assert chosen[0] == chosen[1]
+    assert accuracies[0] > 0.9 > 0.1 > accuracies[1]
+
+
+def test_running_again_trains_nothing(folder: Path) -> None:
+    before = contents(folder)
+    with run(folder, watcher=Hook(1, lambda: pytest.fail("a step was taken"))):
+        assert contents(folder) == before
+
+
+def plan_rows(folder: Path) -> list[tuple[str, int]]:
+    """Hash and number of runs of every plan that was saved."""
+    import sqlalchemy as sql
+
+    query = (
+        "select hash, count(*) from plans join plan_runs on plan_id = plans.id group by plans.id"
+    )
+    with load(folder) as results, results.store._reading() as connection:
+        return [tuple(row) for row in connection.execute(sql.text(query))]
+
+
+def test_every_wave_is_a_plan_with_the_hash_of_the_first(folder: Path) -> None:
+    hashes, sizes = zip(*plan_rows(folder), strict=True)
+    assert len(set(hashes)) == 1
+    assert list(sizes) == sorted(set(sizes))
+    assert len(sizes) > 2
+    assert hashes[0] == Study(**small_keys(**TUNED)).plan().hash
+
+
+def test_more_seeds_keep_the_trials(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    with run(tmp_path, TUNED | {"seeds": 3}) as results:
+        assert len(phase(results, "report")) == 6
+    before, after = contents(folder), contents(tmp_path)
+    assert len(after) > len(before)
+    assert {key: after[key] for key in before} == before
+
+
+class CrashError(Exception):
+    """Stands for a process that ends where it is raised."""
+
+
+class CrashAt(Hook):
+    """Crashes when the sweep says something for the second time, or of the report."""
+
+    def __init__(self, method: str, words: str) -> None:
+        super().__init__(0, lambda: None)
+        self.method, self.words, self.heard = method, words, 0
+
+    def _hear(self, method: str, text: str) -> None:
+        self.heard += method == self.method and self.words in text
+        if self.heard == (1 if "report" in self.words else 2):
+            raise CrashError
+
+    def preparing(self, text: str) -> None:
+        self._hear("preparing", text)
+
+    def noted(self, text: str) -> None:
+        self._hear("noted", text)
+
+
+MOMENTS = {
+    "in the first wave": (50, None),
+    "in a later wave": (215, None),
+    "before a wave is planned": (0, ("preparing", "")),
+    "when a wave is planned": (0, ("noted", "tuning")),
+    "when the report is planned": (0, ("noted", "report:")),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_interrupted_within_and_between_waves(folder: Path, tmp_path: Path, moment: str) -> None:
+    steps, at = MOMENTS[moment]
+    if at:
+        with pytest.raises(CrashError):
+            run(tmp_path, watcher=CrashAt(*at))
+    else:
+        interrupt = Hook(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
+        run(tmp_path, watcher=interrupt).store.close()
+    assert statuses(tmp_path) != statuses(folder)
+    run(tmp_path).store.close()
+    assert contents(tmp_path) == contents(folder)
+    assert plan_rows(tmp_path) == plan_rows(folder)
+
+
+def statuses(folder: Path) -> list[Status]:
+    with load(folder) as results:
+        return [record.status for record in results.records]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """`kill -9`, again and again, then to the end: the same trials, choice and bits."""
+    study = TUNED | {"budget": {"steps": 120}}
+    run(tmp_path / "whole", study).store.close()
+    chance = random.Random(0)
+    killed, arguments = 0, [json.dumps(small_keys(**study)), str(tmp_path / "parts")]
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIM, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as victim:
+        assert victim.stdin is not None
+        assert victim.stdout is not None
+        for _ in range(7):
+            print("again", file=victim.stdin)
+            child = int(victim.stdout.readline())
+            time.sleep(chance.uniform(0, 0.4))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            killed += int(victim.stdout.readline()) == signal.SIGKILL
+        victim.stdin.close()
+    assert killed >= 3, "the study ended too early to be killed: make it longer"
+    run(tmp_path / "parts", study).store.close()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert plan_rows(tmp_path / "parts") == plan_rows(tmp_path / "whole")
+
+
+def test_a_trial_that_fails_is_tried_once_and_counts_as_worst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optrial.engine.reference import ReferenceEngine
+
+    step, failures = ReferenceEngine.step, []
+
+    def fragile(self: ReferenceEngine, batch: Any, number: int) -> tuple[float, int]:
+        if self.spec.hyperparameters["lr"] == 0.01 and number == 20:
+            failures.append(self.spec.run_id)
+            raise MemoryError("no room")
+        return step(self, batch, number)
+
+    monkeypatch.setattr(ReferenceEngine, "step", fragile)
+    study = TUNED | {
+        "engine": "reference",
+        "optimizers": [{"rule": "sgd", "lr": [0.01, 0.1, 0.001]}],
+    }
+    with run(tmp_path, study) as results:
+        (trials, report) = results.funnel().to_dict("records")
+    assert len(failures) == len(set(failures)) == trials["error"] == 2
+    assert trials["used"] == trials["planned"] - 2
+    assert report["chosen"] != "lr=0.01"
+    monkeypatch.undo()
+    with run(tmp_path, study) as results:  # tries them again, and decides anew
+        assert {record.status for record in results.records} == {Status.DONE}
+    run(tmp_path / "whole", study).store.close()
+    assert contents(tmp_path) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("sampler", ["random", "sobol", "tpe"])
+def test_samplers_train_as_many_trials_of_each(tmp_path: Path, sampler: str) -> None:
+    if sampler == "tpe":
+        pytest.importorskip("optuna", reason="Optuna is not installed")
+    lr = {"log": [1e-3, 1.0]}
+    optimizers = [{"rule": "sgd", "lr": lr}, {"rule": "adam", "lr": lr, "beta1": [0.5, 0.9]}]
+    tune = {"sampler": sampler, "trials": 5, "seeds": 1}
+    study = TUNED | {"optimizers": optimizers, "tune": tune, "engine": "auto"}
+    with run(tmp_path / "whole", study) as results:
+        flows = results.funnel().query("phase == 'tune'")
+        assert flows["settings"].tolist() == flows["run"].tolist() == [5, 5]
+    interrupt = Hook(150, lambda: os.kill(os.getpid(), signal.SIGINT))
+    run(tmp_path / "parts", study, watcher=interrupt).store.close()
+    run(tmp_path / "parts", study).store.close()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_tables_and_frames_tell_trials_from_results(folder: Path) -> None:
+    with load(folder) as results:
+        runs, curves, summary = results.runs(), results.curves("train_loss"), results.summary()
+        funnel = results.funnel()
+    assert set(runs["phase"]) == set(curves["phase"]) == {"tune", "report"}
+    assert summary["optimizer"].tolist() == ["sgd", "adam"]
+    assert summary["runs"].tolist() == [2, 2]
+    report = funnel.query("phase == 'report'")
+    assert report["chosen"].tolist() == summary["setting"].tolist()
+    assert report["planned"].tolist() == report["used"].tolist() == [2, 2]
+    trials = funnel.query("phase == 'tune'").set_index("optimizer")
+    assert trials.loc["adam", "run"] - trials.loc["adam", "used"] == trials.loc["adam", "diverged"]
+    assert trials.loc["adam", "diverged"] > 0
+
+
+def test_a_study_without_tuning_is_all_report(tmp_path: Path) -> None:
+    with run(tmp_path, {"seeds": 2}) as results:
+        assert set(results.runs()["phase"]) == {"report"}
+        (flow,) = results.funnel().to_dict("records")
+    assert (flow["planned"], flow["used"], flow["chosen"]) == (2, 2, "")
+
+
+def test_command_line(optrial: Command, tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(small_keys(**TUNED)), encoding="utf-8")
+    planned = optrial("plan", study).out
+    assert "2 trials of each optimizer on validation_loss: 8 runs" in planned
+    assert "at most 6 waves more" in planned
+    assert "4 runs of the chosen settings" in planned
+    answer = optrial("run", study)
+    assert answer.status == 0  # a trial that diverged is a finding
+    assert "tuning: 2 trials of each optimizer: its grid" in answer.err
+    assert "the best lr of sgd" in answer.err
+    assert "report: sgd lr=" in answer.err
+    assert "planned → run → used" in answer.out
+    assert "2 → 2 → 2" in answer.out
+    assert optrial("show", "small").out == answer.out
+    assert "phase" in optrial("runs", "small", "--format", "csv").out.splitlines()[0]
+
+
+def test_stopped_while_tuning(optrial: Command, tmp_path: Path) -> None:
+    """The trials so far are shown, and it is said that they are no results."""
+    interrupt = Hook(100, lambda: os.kill(os.getpid(), signal.SIGINT))
+    run(tmp_path / "out", watcher=interrupt).store.close()
+    answer = optrial("show", tmp_path / "out")
+    assert "lr=0.01" in answer.out
+    assert "Tuning has not ended" in answer.err
+    with load(tmp_path / "out") as results:
+        assert results.reported == []
