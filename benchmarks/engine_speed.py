@@ -1,238 +1,175 @@
-"""Time a run's training step: optrial's stacked engine against honest alternatives, side by side.
+"""Time a run's training step: optrial against honest alternatives, side by side.
 
-    scripts/bench [--workload W1 --workload W2 ...] [--repeats N] [--json FILE]
+    scripts/bench [--workload W1 ...] [--device cuda] [--precision bfloat16] [--json FILE]
+    scripts/bench --memory           peak memory of a stack against the planner's estimate
+    scripts/bench --workload W6      a whole study on MNIST through the command line
 
 For each workload, interleaved, medians of several repeats, compilation left out:
 
-    plain    an expert's loop: tensors in memory, index batches, fused Adam
-    script   a DataLoader over samples with a transform each, as published homework scripts have it
-    ours     one stack of the stacked engine, compiled, with runs of different learning rates
+    plain      an expert's loop: tensors in memory, index batches, fused Adam
+    script     a DataLoader over samples with a transform each, as published homework scripts have it
+    lightning  a LightningModule with everything optional off, where Lightning is installed
+    ours       a compiled stack of runs of different learning rates; for W5 what optrial chooses
 
-Printed are microseconds per run and step, how many times faster ours is, and how much of this
-machine's measured rate of matrix products each reaches.
+Printed are microseconds per run and step, how many times faster ours is than each, and how much of
+the measured rate of float32 matrix products each reaches. The others are always in float32.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import hardware
+import memory
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+import whole_study
+from contenders import Step, chosen, lightning, plain, script, stack, timed
+from workloads import WORKLOADS, Workload
 
-from optrial.data import Dataset as Arrays
-from optrial.data import Split
-from optrial.engine import StackedEngine, tensor_splits
-from optrial.plan import make_plan, pack
-from optrial.study import Study
+from optrial.data import Dataset
 
-Step = Callable[[int], None]  # takes so many steps
-
-SAMPLES = 10_000  # more would only cost memory: each step gathers a batch of them
-
-
-@dataclass(frozen=True)
-class Workload:
-    """An MLP, a batch size, and how many runs of it a study has."""
-
-    about: str
-    sizes: tuple[int, int, int]
-    batch_size: int
-    runs: int
-
-    @property
-    def flops(self) -> int:
-        """Operations of the matrix products of one run's step; inputs need no gradient."""
-        inputs, hidden, classes = self.sizes
-        return self.batch_size * (4 * inputs * hidden + 6 * hidden * classes)
-
-
-WORKLOADS = {
-    "W1": Workload("moons MLP 2-20-2", (2, 20, 2), 128, 256),
-    "W2": Workload("MNIST MLP 784-100-10", (784, 100, 10), 100, 32),
-    "W3": Workload("CIFAR-10 MLP 3072-1000-10", (3072, 1000, 10), 128, 10),
-}
-
-
-def data(workload: Workload) -> Arrays:
-    """Random samples of the workload's shape; speed does not depend on their values."""
-    generator = np.random.default_rng(0)
-    inputs = generator.normal(size=(SAMPLES, workload.sizes[0])).astype(np.float32)
-    targets = generator.integers(0, workload.sizes[2], SAMPLES)
-    split = Split(inputs, targets)
-    return Arrays("random", {"train": split, "test": split}, workload.sizes[2], "0" * 64)
-
-
-def model(workload: Workload) -> nn.Sequential:
-    """The workload's MLP as anybody would write it."""
-    inputs, hidden, classes = workload.sizes
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
-
-
-def plain(workload: Workload, arrays: Arrays) -> Step:
-    """Tensors in memory, one permutation an epoch, fused Adam."""
-    inputs, targets = (torch.from_numpy(a) for a in vars(arrays.splits["train"]).values())
-    network = model(workload)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    order = iter(torch.randperm(SAMPLES).split(workload.batch_size))
-
-    def take(steps: int) -> None:
-        nonlocal order
-        for _ in range(steps):
-            rows = next(order, None)
-            if rows is None or len(rows) < workload.batch_size:
-                order = iter(torch.randperm(SAMPLES).split(workload.batch_size))
-                rows = next(order)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(inputs[rows]), targets[rows]).backward()
-            optimizer.step()
-
-    return take
-
-
-class Transformed(Dataset[tuple[torch.Tensor, int]]):
-    """Samples with a transform each, as torchvision's data sets deliver them."""
-
-    def __init__(self, split: Split) -> None:
-        self.split = split
-
-    def __len__(self) -> int:
-        return len(self.split.targets)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        sample = torch.from_numpy(self.split.inputs[index])
-        return (sample - 0.5) / 0.5, int(self.split.targets[index])
-
-
-def script(workload: Workload, arrays: Arrays) -> Step:
-    """DataLoader, transform, Adam, and the loss printed: a `.item()` each step."""
-    loader = DataLoader(
-        Transformed(arrays.splits["train"]),
-        batch_size=workload.batch_size,
-        shuffle=True,
-        drop_last=True,
-    )
-    network = model(workload)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-
-    def endless() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while True:
-            yield from loader
-
-    batches = endless()
-
-    def take(steps: int) -> None:
-        for _ in range(steps):
-            inputs, targets = next(batches)
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(network(inputs), targets)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-
-    return take
-
-
-def ours(workload: Workload, arrays: Arrays, width: int) -> Step:
-    """One stack of `width` runs of Adam with different learning rates."""
-    study = Study(
-        problem={"dataset": "digits", "model": {"kind": "mlp", "hidden": [workload.sizes[1]]}},
-        batch_size=workload.batch_size,
-        budget={"steps": 10**9},
-        drop_last=True,
-        seeds=1,
-        engine="stacked",
-        optimizers=[{"rule": "adam", "lr": {"log": [1e-4, 1e-2], "points": workload.runs}}],
-    )
-    stack = pack(make_plan(study.config, arrays).runs, width)[0]
-    engine = StackedEngine(stack, arrays, tensor_splits(arrays, "float32", "cpu"), compiled=True)
-    engine.start(1)
-
-    def take(steps: int) -> None:
-        engine.advance(steps)
-
-    return take
+WIDTHS = (4, 8, 16, 32, 256)
+OTHERS = {"plain": plain, "script": script, "lightning": lightning}
 
 
 def seconds_per_step(step: Step, seconds: float = 0.5) -> float:
     """Time steps for about so long."""
-    started, steps, count = time.perf_counter(), 0, 1
-    while (elapsed := time.perf_counter() - started) < seconds:
-        step(count)
+    elapsed, steps, count = 0.0, 0, 1
+    while elapsed < seconds:
+        elapsed += step(count)
         steps += count
         count = min(2 * count, 64)
     return elapsed / steps
 
 
-def matrix_product_limit() -> float:
-    """Operations a second of float32 matrix products of 2048 x 2048 on this machine."""
-    matrix = torch.ones(2048, 2048)
+def matrix_product_limit(device: str) -> float:
+    """Operations a second of float32 matrix products: of 2048 x 2048, on CUDA of 8192 x 8192."""
+    size = 8192 if device == "cuda" else 2048
+    matrix = torch.ones(size, size, device=device)
 
     def multiply(count: int) -> None:
         for _ in range(count):
             matrix @ matrix
 
-    return 2 * 2048**3 / seconds_per_step(multiply)
+    return 2 * size**3 / seconds_per_step(timed(multiply, device))
 
 
-def measure(name: str, repeats: int, widths: list[int]) -> dict[str, float | int | str]:
-    """Time one workload; ours at the best of `widths`."""
-    workload, limits = WORKLOADS[name], []
-    arrays = data(workload)
-    contenders = {"plain": (plain(workload, arrays), 1), "script": (script(workload, arrays), 1)}
-    stacks = {width: ours(workload, arrays, width) for width in widths if width <= workload.runs}
-    for step in stacks.values():
-        step(3)  # compiles
-    width = min(stacks, key=lambda w: seconds_per_step(stacks[w]) / w)
-    contenders["ours"] = (stacks[width], width)
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Time one workload; of stacks, the best of the widths."""
+    workload, device = WORKLOADS[name], options.device
+    dataset = workload.data()
+    contenders: dict[str, tuple[Step, int]] = {}
+    for label, prepare in OTHERS.items():
+        if step := prepare(workload, dataset, device):
+            contenders[label] = (step, 1)
+    if workload.stacked:
+        step, width = best_stack(workload, dataset, options)
+        engine = "compiled"
+    else:
+        step, width, engine = chosen(workload, dataset, device, options.precision)
+        step(1)  # warms up, compiles
+    contenders["ours"] = (step, width)
     times: dict[str, list[float]] = {label: [] for label in contenders}
-    for _ in range(repeats):
-        limits.append(matrix_product_limit())
+    limits = []
+    for _ in range(options.repeats):
+        limits.append(matrix_product_limit(device))
         for label, (step, runs) in contenders.items():
             times[label].append(seconds_per_step(step) / runs)
-    limit = statistics.median(limits)
-    row: dict[str, float | int | str] = {"workload": name, "about": workload.about, "width": width}
+    row = {"workload": name, "about": workload.about, "engine": engine, "width": width}
+    return row | figures(workload, times, limits)
+
+
+def best_stack(
+    workload: Workload, dataset: Dataset, options: argparse.Namespace
+) -> tuple[Step, int]:
+    """Compile stacks of several widths; return the steps of the fastest, and its width."""
+    wanted = {min(width, workload.runs) for width in options.width or WIDTHS}
+    stacks = [
+        stack(workload, dataset, options.device, options.precision, width)
+        for width in sorted(wanted)
+    ]
+    for step, _ in stacks:
+        step(3)  # compiles
+    return min(stacks, key=lambda pair: seconds_per_step(pair[0]) / pair[1])
+
+
+def figures(
+    workload: Workload, times: dict[str, list[float]], limits: list[float]
+) -> dict[str, Any]:
+    """Return medians, and medians of the ratios of times taken next to each other."""
+    limit, flops = statistics.median(limits), workload.flops()
+    found: dict[str, Any] = {"runs": workload.runs, "limit_gflops": limit / 1e9}
     for label, values in times.items():
         median = statistics.median(values)
-        row[f"{label}_us"] = 1e6 * median
-        row[f"{label}_share_of_limit"] = workload.flops / median / limit
-    for label in ("plain", "script"):
-        pairs = zip(times[label], times["ours"], strict=True)
-        row[f"times_{label}"] = statistics.median(other / own for other, own in pairs)
-    return row | {"limit_gflops": limit / 1e9, "runs": workload.runs}
+        found[f"{label}_us"] = 1e6 * median
+        found[f"{label}_share_of_limit"] = flops / median / limit
+        pairs = zip(values, times["ours"], strict=True)
+        found[f"times_{label}"] = statistics.median(other / own for other, own in pairs)
+        if workload.steps:
+            found[f"{label}_minutes"] = median * workload.runs * workload.steps / 60
+    return found
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print what was found about one workload."""
+    together = f"{row['engine']}, {row['width']} at a time"
+    print(f"{row['workload']} {row['about']}; ours: {together}", flush=True)
+    limit = row["limit_gflops"]
+    for label in (*OTHERS, "ours"):
+        if f"{label}_us" not in row:
+            print(f"  {label:10} is not installed")
+            continue
+        share = 100 * row[f"{label}_share_of_limit"]
+        line = f"  {label:10}{row[f'{label}_us']:10.1f} us a run and step"
+        line += f"  {share:5.1f} % of {limit:.0f} GFLOP/s"
+        if label != "ours":
+            line += f"  ours is {row[f'times_{label}']:.1f} x as fast"
+        if f"{label}_minutes" in row:
+            steps = WORKLOADS[row["workload"]].steps
+            line += (
+                f"  ({row[f'{label}_minutes']:.0f} min for {row['runs']} runs of {steps:,} steps)"
+            )
+        print(line, flush=True)
 
 
 def main() -> None:
-    """Measure the workloads asked for, print a table, write JSON."""
+    """Measure what was asked for, print it, write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workload", action="append", choices=WORKLOADS)
+    parser.add_argument("--workload", action="append", choices=[*WORKLOADS, "W6"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--width", action="append", type=int, help="stack widths to try")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
+    parser.add_argument("--full", action="store_true", help="W6: train every run by plain loops")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.precision == "bfloat16" and not hardware.has_bfloat16_units(options.device):
+        print("This processor has no units for bfloat16: products in it are emulated, and slow.")
+    usual = [n for n, w in WORKLOADS.items() if options.device == "cuda" or not w.cuda_only]
+    names = options.workload or [n for n in usual if not options.memory or n != "W5"]
+    os.environ["OPTRIAL_CACHE"] = tempfile.mkdtemp()  # speeds measured earlier must not decide
     rows = []
-    for name in options.workload or WORKLOADS:
-        row = measure(name, options.repeats, options.width or [8, 16, 32, 256])
+    for name in names:
+        if options.memory:
+            row = memory.compare(name)
+            memory.show(row)
+        elif name == "W6":
+            row = whole_study.measure(options.full)
+            whole_study.show(row)
+        else:
+            row = measure(name, options)
+            show(row)
         rows.append(row)
-        print(f"{name} {row['about']}, stacks of {row['width']}", flush=True)
-        for label in ("plain", "script", "ours"):
-            share = 100 * float(row[f"{label}_share_of_limit"])
-            times = row.get(f"times_{label}")
-            ratio = f"  ours is {float(times):.1f} x as fast" if times else ""
-            print(f"  {label:7}{float(row[f'{label}_us']):9.1f} us a run and step", end="")
-            print(
-                f"  {share:5.1f} % of {float(row['limit_gflops']):.0f} GFLOP/s{ratio}", flush=True
-            )
     if options.json:
-        about = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        options.json.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
+        content = {"about": hardware.about(options.device), "rows": rows}
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

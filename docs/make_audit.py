@@ -10,8 +10,9 @@ from optrial.analysis.audit import AUDIT_RULES, SECTIONS, AuditRule, Severity
 INTRODUCTION = """\
 # Audit
 
-An audit checks from the records of a study whether its comparison supports what it is to show. It runs {count} rules; each finding names
-the runs concerned, the evidence, and the cheapest experiment that would clear it, with its cost.
+An audit checks from the records of a study whether its comparison supports what it is to show. It
+knows {count} rules; each finding names the runs concerned, the evidence, and the cheapest
+experiment that would clear it, with its cost.
 
 | severity | meaning | exit status |
 | --- | --- | --- |
@@ -23,11 +24,13 @@ A rule that is broken on purpose is waived with a reason, which every report sho
 
     waive: {{A05: the published settings are what is compared}}
 
-A rule whose facts no run recorded is listed as not checked. A study without claims is audited too, by the rules that need none.
+A rule whose facts no run recorded is listed as not checked. A study without claims is audited too,
+by the rules that need none.
 
 ## Claims
 
-What a study sets out to show is written down before it runs, and comes out supported, refuted or undecided:
+What a study sets out to show is written down before it runs, and comes out supported, refuted or
+undecided:
 
     claims:
       - adam > sgd on test_accuracy
@@ -35,12 +38,13 @@ What a study sets out to show is written down before it runs, and comes out supp
       - adam is best on test_loss
       - adam ~ "my optimizer" on test_loss within 5%
 
-`>` reads "is better than": higher, or lower where the metric is a loss. `points` are percentage points of an accuracy, for which `%` means the
-same; of another metric `5%` is that share of the second's mean. Every claim is decided by the exact paired permutation test over common seeds,
-with Holm's correction over all claims; `~` by two one-sided tests; "is best" is supported where it beats every rival, and refuted where one beats
-it. A run that diverged is worse than every run that did not.
+`>` reads "is better than": higher, or lower where the metric is a loss. `points` are percentage
+points of an accuracy, for which `%` means the same; of another metric `5%` is that share of the
+second's mean. Every claim is decided by the paired permutation test over common seeds, with Holm's
+correction over all claims; `~` by two one-sided tests; "is best" is supported where it beats every
+rival, and refuted where one beats it. A run that diverged is worse than every run that did not.
 
-The sources are named to say where a rule comes from; its text and its limits are this project's.
+The sources say where a rule comes from; its text and its limits are this project's.
 """
 WORDS = {
     Severity.ERROR: "blocks the claim",
@@ -55,7 +59,7 @@ def entry(rule: AuditRule) -> str:
     facts = f" Needs {', '.join(f'`{path}`' for path in rule.facts)}." if rule.facts else ""
     lines = [f"{rule.severity}, {WORDS[rule.severity]}.{facts} {parts.pop('Why')}"]
     lines += [f"- {name}: {text}" for name, text in parts.items()]
-    filled = [textwrap.fill(line, 140, break_long_words=False) for line in lines]
+    filled = [textwrap.fill(line, 100, break_long_words=False) for line in lines]
     return f"### {rule.id} {rule.title}\n\n{filled[0]}\n\n" + "\n".join(filled[1:]) + "\n"
 
 

@@ -69,7 +69,16 @@ def test_curves_as_csv_are_the_recorded_numbers(optrial: Command, study: Path) -
     optrial("run", study)
     text = optrial("curves", "small", "--metric", "test_accuracy", "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == ["run_id", "optimizer", "setting", "seed", "step", "epoch", "value"]
+    assert list(rows[0]) == [
+        "run_id",
+        "optimizer",
+        "setting",
+        "phase",
+        "seed",
+        "step",
+        "epoch",
+        "value",
+    ]
     assert [int(row["step"]) for row in rows[:4]] == [10, 20, 30, 40]
     assert [float(row["epoch"]) for row in rows[:4]] == [2.0, 4.0, 6.0, 8.0]
     finals = {

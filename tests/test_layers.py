@@ -32,7 +32,7 @@ ALLOWED = {
     "analysis": {"records", "errors"},
     "report": {"analysis", "records", "errors"},
     "recipes": set(),
-    "results": {"analysis", "records", "errors"},
+    "results": {"analysis", "records", "report", "errors"},
     "study": {
         *("analysis", "code", "config", "data", "models", "plan", "sweep", "records", "results"),
         *("recipes", "errors"),

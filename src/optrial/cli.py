@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -60,6 +61,31 @@ class AuditFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class ShowFormat(StrEnum):
+    """How a summary is printed."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+class CurveFormat(StrEnum):
+    """How curves are printed or written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class FigureFormat(StrEnum):
+    """What figures are written as."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
 
 
 class PageFormat(StrEnum):
@@ -110,6 +136,9 @@ class Precision(StrEnum):
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study file or a recipe.")]
 StoreArgument = Annotated[
     str, typer.Argument(metavar="DIR", help="A study's folder, its name, or a postgresql:// URL.")
+]
+ReportedMetric = Annotated[
+    str | None, typer.Option("--metric", help="What optimizers are compared on.")
 ]
 DataDir = Annotated[
     Path | None,
@@ -263,10 +292,54 @@ def plan(
 
 
 @app.command()
-def show(store: StoreArgument) -> None:
+def show(
+    store: StoreArgument,
+    format_: Annotated[ShowFormat, typer.Option("--format", help="How to print.")] = (
+        ShowFormat.TABLE
+    ),
+) -> None:
     """Print the summary table of a study."""
+    from optrial.report.texts import summary_latex, summary_markdown
+
     with _load_results(store) as results:
-        _show(results, quiet=False)
+        if format_ is ShowFormat.TABLE:
+            _show(results, quiet=False)
+            return
+        as_text = summary_latex if format_ is ShowFormat.LATEX else summary_markdown
+        typer.echo(as_text(results.study.get("name", ""), results.settings()), nl=False)
+
+
+@app.command()
+def report(
+    store: StoreArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.html [default: report.html in the study's folder].")
+    ] = None,
+    metric: ReportedMetric = None,
+) -> None:
+    """Write one self-contained HTML page: the answer first, then everything behind it."""
+    with _load_results(store) as results:
+        _note(f"wrote {results.report(out or _beside(results, 'report.html'), metric)}")
+
+
+@app.command()
+def figures(
+    store: StoreArgument,
+    format_: Annotated[FigureFormat, typer.Option("--format", help="What to write.")] = (
+        FigureFormat.PNG
+    ),
+    out: Annotated[
+        Path | None, typer.Option(help="FOLDER [default: figures in the study's folder].")
+    ] = None,
+    metric: ReportedMetric = None,
+) -> None:
+    """Draw the figures of a study for print, one column wide."""
+    with _load_results(store) as results:
+        written = results.figures(out or _beside(results, "figures"), format_.value, metric)
+    for file in written:
+        _note(f"wrote {file}")
+    if not written:
+        _note("nothing to draw yet: no run has ended")
 
 
 @app.command()
@@ -291,19 +364,31 @@ def runs(
 def curves(
     store: StoreArgument,
     metric: Annotated[str, typer.Option(help="Which metric: train_loss, test_accuracy, ...")],
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.CSV,
+    wide: Annotated[bool, typer.Option("--wide", help="One row a step, one column a run.")] = False,
+    format_: Annotated[CurveFormat, typer.Option("--format", help="How to print.")] = (
+        CurveFormat.CSV
+    ),
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
 ) -> None:
     """Print one row a recorded value of a metric: run, step, epoch, value."""
+    from optrial.analysis.wide import write_parquet
     from optrial.records import curve_rows, write_csv, write_json
 
+    if format_ is CurveFormat.PARQUET and out is None:
+        raise StudyError([Problem("--out", "is needed for parquet: --out FILE.parquet.")])
     with _load_results(store) as results:
-        rows = list(curve_rows(results.store, metric))
-    if format_ is Format.JSON:
-        write_json(rows, sys.stdout)
-    elif format_ is Format.CSV:
-        write_csv(rows, sys.stdout)
-    else:
-        _print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+        if format_ is CurveFormat.PARQUET and out is not None:
+            write_parquet(results.wide_curves(metric) if wide else results.curves(metric), out)
+            _note(f"wrote {out}")
+            return
+        rows = _wide_rows(results, metric) if wide else list(curve_rows(results.store, metric))
+    with _output(out) as stream:
+        if format_ is CurveFormat.JSON:
+            write_json(rows, stream)
+        elif format_ is CurveFormat.CSV:
+            write_csv(rows, stream)
+        else:
+            _print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
 
 @app.command()
@@ -494,14 +579,35 @@ def path(name: str, data_dir: DataDir = None) -> None:
         typer.echo(file)
 
 
-def _write(out: Path, text: str) -> None:
-    """Write a new file; one that is there is never replaced."""
+def _beside(results: Any, name: str) -> Path:
+    """Return a place in the study's folder; in the current one for a study on a server."""
+    return (results.folder if results.folder.is_dir() else Path()) / name
+
+
+def _wide_rows(results: Any, metric: str) -> list[dict[str, Any]]:
+    """Return the curves of a metric, one row a step; None where a run has no value."""
+    table = results.wide_curves(metric).astype(object)
+    return list(table.where(table.notna(), None).to_dict("records"))
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[TextIO]:
+    """Give standard output, or a new file; one that is there is never replaced."""
+    if out is None:
+        yield sys.stdout
+        return
     try:
         with out.open("x", encoding="utf-8") as file:
-            file.write(text)
+            yield file
     except OSError as error:
         raise StudyError([Problem("--out", f"{error.strerror}.")], str(out)) from error
     _note(f"wrote {out}")
+
+
+def _write(out: Path, text: str) -> None:
+    """Write a new file; one that is there is never replaced."""
+    with _output(out) as file:
+        file.write(text)
 
 
 def _load_study(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,8 @@ def is_code(name: object) -> bool:
 def register(found: Any) -> str:
     """Give an object of this process a name that `load_code` understands.
 
-    A function or class that any process can import keeps that name.
+    A function or class that any process can import keeps that name. Others are named by their
+    content, so that the same cell run again means the same runs.
     """
     module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
     if module != "__main__" and is_code(path := f"{module}:{name}"):
@@ -49,11 +51,7 @@ def register(found: Any) -> str:
             if load_code(path) is found:
                 return path
     label = re.sub(r"\W", "_", name or type(found).__name__)
-    key = f"{_NOTEBOOK}:{label}"
-    number = 1
-    while _registered.get(key, found) is not found:
-        number += 1
-        key = f"{_NOTEBOOK}:{label}_{number}"
+    key = f"{_NOTEBOOK}:{label}_{_fingerprint(found)[:8]}"
     _registered[key] = found
     return key
 
@@ -136,14 +134,28 @@ def source_sha256(name: str) -> str:
     It belongs to what determines a run: with another source the same name is another model.
     """
     found = load_code(name)
+    if name in _registered:
+        return _fingerprint(found)
     try:
-        if name in _registered:
-            text = inspect.getsource(found if hasattr(found, "__code__") else type(found)).encode()
-        else:
-            text = Path(inspect.getfile(inspect.unwrap(found))).read_bytes()
+        return sha256(Path(inspect.getfile(inspect.unwrap(found))).read_bytes()).hexdigest()
     except (OSError, TypeError):
         return ""
-    return sha256(text).hexdigest()
+
+
+def _fingerprint(found: Any) -> str:
+    """Return the hash of an object's text and of the values that it holds, but not of globals."""
+    try:
+        text = inspect.getsource(found)
+    except (OSError, TypeError):  # a class of a notebook: what its methods are compiled to
+        methods = [v.__code__ for v in vars(found).values() if hasattr(v, "__code__")]
+        text = repr([(code.co_code, code.co_consts, code.co_names) for code in methods])
+    cells = [cell.cell_contents for cell in getattr(found, "__closure__", None) or ()]
+    held = (cells, getattr(found, "__defaults__", None))
+    try:
+        state = pickle.dumps(held)
+    except Exception:  # noqa: BLE001  what cannot be pickled is told by its looks
+        state = repr(held).encode()
+    return sha256(text.encode() + state).hexdigest()
 
 
 @contextmanager

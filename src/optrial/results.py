@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -15,11 +16,24 @@ from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame, s
 from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.analysis.audit.context import Context
 from optrial.analysis.claims import higher_is_better
+from optrial.analysis.gather import StudyView, gather
 from optrial.analysis.statistics import Comparison, compare
+from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
 from optrial.records import Curve, Record, Store
+from optrial.report.figures import (
+    draw_curves,
+    draw_differences,
+    draw_sensitivity,
+    draw_timing,
+    plot,
+    study_figures,
+)
+from optrial.report.study_page import study_page
+from optrial.report.style import save_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch import nn
 
 __all__ = ["Results", "load"]
@@ -71,6 +85,14 @@ class Results:
         names = [metrics] if isinstance(metrics, str) else metrics
         return curves_frame(self.store, list(names or self.store.metrics()))
 
+    def wide_curves(self, metric: str) -> pd.DataFrame:
+        """Return one row a step and one column a run; see `optrial.analysis.wide.wide_curves`.
+
+        Raises:
+            StoreError: nothing is recorded of the metric.
+        """
+        return wide_curves(self.curves(metric))
+
     def settings(self) -> list[SettingSummary]:
         """Return what each optimizer did with each setting, over seeds.
 
@@ -102,7 +124,7 @@ class Results:
         return pd.DataFrame([asdict(flow) for flow in funnel(self.records)])
 
     def audit(self) -> AuditReport:
-        """Check whether the comparison supports what it is to show; see `optrial.analysis.audit`."""
+        """Check whether the comparison supports what it shows; see `optrial.analysis.audit`."""
         context = self._context()
         return audit(
             context.study,
@@ -144,6 +166,82 @@ class Results:
             names=(first, second),
         )
 
+    def view(self, metric: str | None = None) -> StudyView:
+        """Return everything that a report shows, read now.
+
+        Args:
+            metric: what optimizers are compared on; by default the one the study reports.
+
+        Raises:
+            StoreError: the metric is not recorded.
+        """
+        context = self._context()
+        recorded = {name for record in context.records for name in record.metrics}
+        if metric is not None and metric not in recorded:
+            raise StoreError(f"no '{metric}' is recorded. {suggest(metric, sorted(recorded))}")
+        metric = metric or context.report_metric
+        return gather(context.study, context.records, self._read_curves, metric)
+
+    def report(self, path: str | Path, metric: str | None = None) -> Path:
+        """Write one self-contained HTML page, over one that is there, and return its path.
+
+        Args:
+            path: of the file.
+            metric: see `view`.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        page = study_page(self.view(metric), self.audit())
+        with _writing(Path(path)):
+            Path(path).write_text(page, encoding="utf-8")
+        return Path(path)
+
+    def figures(
+        self, folder: str | Path, format_: str = "png", metric: str | None = None
+    ) -> list[Path]:
+        """Write every figure that there is data for, one column wide, and return their paths.
+
+        Args:
+            folder: is made if it is missing.
+            format_: "png", "pdf" or "svg".
+            metric: see `view`.
+
+        Raises:
+            StoreError: a file cannot be written.
+        """
+        written = []
+        with _writing(Path(folder)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for name, figure in study_figures(self.view(metric)):
+                written.append(Path(folder, f"{name}.{format_}"))
+                save_figure(figure, written[-1])
+        return written
+
+    def plot_curves(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
+        """Draw a metric by step, mean and interval of each optimizer, and return the axes.
+
+        Args:
+            metric: see `view`.
+            axes: what to draw on; by default a new figure.
+        """
+        view = self.view(metric)
+        return plot(draw_curves, view, view.problems[0], view.metric, axes=axes)
+
+    def plot_sensitivity(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
+        """Draw final values by learning rate and return the axes; see `plot_curves`."""
+        view = self.view(metric)
+        return plot(draw_sensitivity, view, view.problems[0], view.metric, axes=axes)
+
+    def plot_differences(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
+        """Draw paired differences with their intervals and return the axes; see `plot_curves`."""
+        return plot(draw_differences, self.view(metric).problems[0], axes=axes)
+
+    def plot_timing(self, axes: Axes | None = None) -> Axes:
+        """Draw seconds of training a run and return the axes; see `plot_curves`."""
+        view = self.view()
+        return plot(draw_timing, view, view.problems[0], axes=axes)
+
     def _context(self) -> Context:
         records = self.records
         planned = {record.run_id for record in records}
@@ -170,6 +268,16 @@ class Results:
         saved = import_module("optrial.saved")
         model: nn.Module = saved.saved_model(self.store, self.folder, run_id)
         return model
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file or folder into an error of one line."""
+    try:
+        yield
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        raise StoreError(f"'{path}' cannot be written: {problem}. Choose another place.") from error
 
 
 def load(location: str | Path) -> Results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -186,7 +187,12 @@ class _Worker:
                 for run, spec in enumerate(specs):
                     if self.weights and (weights := training.weights(run)):
                         self.weights.write(spec.run_id, weights)
-                checkpoint = None if training.ended else training.checkpoint()
+                try:
+                    checkpoint = None if training.ended else training.checkpoint()
+                except TypeError as error:  # an optimizer of the user's; it is committed at its end
+                    self.watcher.noted(f"{specs[0].rule} cannot be interrupted: {error}")
+                    committed_at = math.inf
+                    continue
                 segments = list(map(_with_provenance, training.segments()))
                 self.store.commit(segments, stack, checkpoint)
                 self._tell(segments, specs[0].steps)

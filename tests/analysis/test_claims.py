@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from optrial.analysis.claims import (
     Amount,
-    ClaimKind,
     ClaimVerdict,
     claims_hash,
     evaluate_claims,
@@ -26,61 +27,31 @@ METRICS = ["test_accuracy", "test_loss"]
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "first", "second", "metric", "amount"),
+    ("text", "kind", "second", "metric", "amount"),
     [
-        ("adam > sgd on test_accuracy", ClaimKind.BETTER, "adam", "sgd", "test_accuracy", 0.0),
-        ("adam>sgd on test_loss", ClaimKind.BETTER, "adam", "sgd", "test_loss", 0.0),
-        (
-            'adam > "sgd with momentum" on test_accuracy by 0.5 points',
-            ClaimKind.BETTER,
-            "adam",
-            "sgd with momentum",
-            "test_accuracy",
-            0.005,
-        ),
-        (
-            "adam > sgd on test_accuracy by 0.5%",
-            ClaimKind.BETTER,
-            "adam",
-            "sgd",
-            "test_accuracy",
-            0.005,
-        ),
-        (
-            "adam > sgd on test_accuracy by 1 point",
-            ClaimKind.BETTER,
-            "adam",
-            "sgd",
-            "test_accuracy",
-            0.01,
-        ),
-        ("adam > sgd on test_loss by 1e-2", ClaimKind.BETTER, "adam", "sgd", "test_loss", 0.01),
-        ("  adam is best on test_loss ", ClaimKind.BEST, "adam", "", "test_loss", 0.0),
-        (
-            "'adam' ~ sgd on test_loss within .01",
-            ClaimKind.EQUIVALENT,
-            "adam",
-            "sgd",
-            "test_loss",
-            0.01,
-        ),
+        ("adam > sgd on test_accuracy", ">", "sgd", "test_accuracy", 0.0),
+        ("adam>sgd on test_loss", ">", "sgd", "test_loss", 0.0),
+        ('adam > "sgd with momentum" on test_loss', ">", "sgd with momentum", "test_loss", 0.0),
+        ("adam > sgd on test_accuracy by 0.5 points", ">", "sgd", "test_accuracy", 0.005),
+        ("adam > sgd on test_accuracy by 0.5%", ">", "sgd", "test_accuracy", 0.005),
+        ("adam > sgd on test_accuracy by 1 point", ">", "sgd", "test_accuracy", 0.01),
+        ("adam > sgd on test_loss by 1e-2", ">", "sgd", "test_loss", 0.01),
+        ("  adam is best on test_loss ", "is best", "", "test_loss", 0.0),
+        ("'adam' ~ sgd on test_loss within .01", "~", "sgd", "test_loss", 0.01),
     ],
 )
-def test_the_grammar(
-    text: str, kind: ClaimKind, first: str, second: str, metric: str, amount: float
-) -> None:
+def test_the_grammar(text: str, kind: str, second: str, metric: str, amount: float) -> None:
     claim = parse_claim(text, NAMES, METRICS)
-    assert (claim.kind, claim.first, claim.second, claim.metric) == (kind, first, second, metric)
-    assert claim.amount.value == pytest.approx(amount)
-    assert not claim.amount.relative
+    assert (claim.kind, claim.first, claim.second, claim.metric) == (kind, "adam", second, metric)
+    assert claim.amount == Amount(amount)
 
 
 def test_a_share_of_a_loss_is_of_the_seconds_mean() -> None:
     amount = parse_claim("adam ~ sgd on test_loss within 5%", NAMES, METRICS).amount
     assert amount.relative
-    assert amount.of({0: 1.0, 1: 3.0, 2: np.nan}) == pytest.approx(0.1)
+    assert amount.of({0: 1.0, 1: 3.0, 2: np.nan}) == pytest.approx(0.1, rel=STATISTIC_FLOAT64)
     assert np.isnan(amount.of({0: np.nan}))
-    assert Amount(0.3).of({}) == pytest.approx(0.3)
+    assert Amount(0.5).of({}) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -121,12 +92,11 @@ def test_every_bad_claim_of_a_study_is_reported() -> None:
     assert [problem.path for problem in problems] == ["claims[0]", "claims[2]"]
 
 
-@given(st.text(max_size=60))
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40))
 def test_nothing_but_a_study_error_comes_of_any_text(text: str) -> None:
-    try:
+    with contextlib.suppress(StudyError):
         parse_claim(text, NAMES, METRICS)
-    except StudyError:
-        pass
 
 
 def test_the_hash_follows_the_claims_and_not_their_spaces() -> None:
@@ -137,13 +107,10 @@ def test_the_hash_follows_the_claims_and_not_their_spaces() -> None:
 
 
 def test_which_metrics_are_to_be_large() -> None:
-    assert all(map(higher_is_better, ["test_accuracy", "train_accuracy_epoch", "top_5_accuracy"]))
-    assert not any(
-        map(
-            higher_is_better,
-            ["test_loss", "train_loss_epoch", "test_mse", "seconds", "steps_to_0.9"],
-        )
-    )
+    large = ["test_accuracy", "train_accuracy_epoch", "top_5_accuracy"]
+    small = ["test_loss", "train_loss_epoch", "test_mse", "training_seconds", "steps_to_0.9"]
+    assert all(map(higher_is_better, large))
+    assert not any(map(higher_is_better, small))
 
 
 def seeded(*differences: float, base: float = 0.9) -> tuple[dict[int, float], dict[int, float]]:
@@ -214,9 +181,8 @@ def test_a_run_that_diverged_is_the_worst() -> None:
     all_lost = dict.fromkeys(a, np.nan)
     assert decided("b > a on test_accuracy", a=all_lost, b=b) == "supported"
     assert decided("b > a on test_loss", metric="test_loss", a=all_lost, b=b) == "supported"
-    assert (
-        decided("b ~ a on test_loss within 5%", metric="test_loss", a=all_lost, b=b) == "undecided"
-    )
+    within = "b ~ a on test_loss within 5%"
+    assert decided(within, metric="test_loss", a=all_lost, b=b) == "undecided"
 
 
 def test_what_has_no_values_is_undecided() -> None:
@@ -235,7 +201,7 @@ def test_all_claims_are_one_family() -> None:
     both = evaluate_claims(claims, values, np.random.default_rng(0))
     assert [str(r.verdict) for r in one] == ["supported"]
     assert [str(r.verdict) for r in both] == ["undecided", "undecided"]
-    assert both[0].adjusted_p_value == pytest.approx(2 / 32)
+    assert both[0].adjusted_p_value == pytest.approx(2 / 32, rel=STATISTIC_FLOAT64)
 
 
 @pytest.mark.parametrize("margin", [0.002, 0.004, 0.02])

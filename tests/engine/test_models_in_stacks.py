@@ -9,7 +9,7 @@ import pytest
 
 from optrial.engine import Training
 from optrial.plan import pack
-from tests.small import learner_for, small_plan, train, train_stack
+from tests.small import learner_for, small_plan, train_stack
 from tests.tolerance import TRAJECTORY_FLOAT64
 
 IMAGES = {"name": "digits", "augment": {"flip": True, "crop": 1}}
@@ -61,7 +61,9 @@ def test_each_run_equals_the_reference(name: str, zero_grad: bool) -> None:
             values = segment.curves[metric].values
             assert values == pytest.approx(curve.values, rel=TRAJECTORY_FLOAT64), (run, metric)
         own, others = training.weights(index), alone.weights(0)
-        assert own and others and set(own) == set(others)
+        assert own is not None
+        assert others is not None
+        assert set(own) == set(others)
         for parameter, value in others.items():  # running statistics among them
             np.testing.assert_allclose(own[parameter], value, rtol=1e-6, atol=TRAJECTORY_FLOAT64)
 

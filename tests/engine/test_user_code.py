@@ -134,7 +134,7 @@ def test_lbfgs_is_torch_s_own() -> None:
         ({"problem": problem("No")}, "problem.model.factory", "cannot be imported"),
         ({"optimizers": [{"torch": "torch.optim:Adam", "learning_rate": 1}]},
          "optimizers[0].learning_rate", "is not an argument of Adam"),
-        ({"optimizers": [{"torch": "no_such_module:X"}]}, "optimizers[0].torch", "cannot be imported"),
+        ({"optimizers": [{"torch": "no_such_module:X"}]}, "optimizers[0].torch", "be imported"),
         ({"optimizers": [{"rule_factory": f"{HERE}:not_a_module"}]}, "optimizers[0].rule_factory",
          "must return a Rule"),
         ({"optimizers": [{"lr": 0.1}]}, "optimizers[0]", "give one of rule, torch"),

@@ -64,15 +64,18 @@ def test_the_default_ends_at_one_pixel_of_a_32_by_32_image() -> None:
     assert layers_at_work(build(), (3, 32, 32))[-4] == ("MaxPool2d", (512, 1, 1))
 
 
-@pytest.mark.parametrize(("batch_norm", "bias"), [(True, True), (False, True), (True, False)])
-def test_the_number_of_parameters(batch_norm: bool, bias: bool) -> None:
+@pytest.mark.parametrize("bias", [None, True, False])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_number_of_parameters(batch_norm: bool, bias: bool | None) -> None:
     pairs = list(zip((3, *WIDTHS), WIDTHS, strict=False))
     weights = sum(9 * n_in * n_out for n_in, n_out in pairs) + 512 * 10
-    counted = weights + bias * (sum(WIDTHS) + 10) + batch_norm * 2 * sum(WIDTHS)
+    of_convolutions = not batch_norm if bias is None else bias  # batch norm takes them off again
+    biases = of_convolutions * sum(WIDTHS) + (bias is not False) * 10
+    counted = weights + biases + batch_norm * 2 * sum(WIDTHS)
     model = build(batch_norm=batch_norm, bias=bias)
     assert sum(parameter.numel() for parameter in model.parameters()) == counted
-    if batch_norm and bias:
-        assert counted == 9_231_114
+    if batch_norm:
+        assert counted == {None: 9_228_362, True: 9_231_114, False: 9_228_352}[bias]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,29 @@ def test_batch_norm_comes_before_each_activation() -> None:
     assert names == ["Flatten", "Dropout", *hidden, *hidden, "Linear"]
 
 
+@pytest.mark.parametrize(
+    ("batch_norm", "bias", "biased"),
+    [
+        (False, None, [True, True]),
+        (True, None, [False, True]),
+        (True, True, [True, True]),
+        (True, False, [False, False]),
+    ],
+)
+def test_layers_before_batch_norm_need_no_bias(
+    batch_norm: bool, bias: bool | None, biased: list[bool]
+) -> None:
+    given = {} if bias is None else {"bias": bias}
+    model = build(hidden=[8], batch_norm=batch_norm, **given)
+    layers = [layer for layer in model.children() if isinstance(layer, nn.Linear)]
+    assert [layer.bias is not None for layer in layers] == biased
+
+
+def test_the_record_of_a_plain_mlp_says_that_it_has_biases() -> None:
+    assert resolve_model("mlp", {})["bias"] is True
+    assert resolve_model("mlp", {"batch_norm": True})["bias"] is None
+
+
 def test_logistic_regression_is_one_linear_layer() -> None:
     for bias in (True, False):
         model = build_model("logistic", {"bias": bias}, input_shape=(2, 3), classes=4, seed=0)
@@ -128,7 +151,7 @@ def test_initialization_has_the_stated_spread(name: str, kind: str) -> None:
 
 
 def test_weights_are_drawn_in_order_of_registration_and_batch_norm_keeps_its_own() -> None:
-    arguments = {"widths": [3, 4], "initialization": "xavier_normal"}
+    arguments = {"widths": [3, 4], "bias": True, "initialization": "xavier_normal"}
     model = build_model("cnn", arguments, input_shape=(2, 5, 5), classes=3, seed=7)
     torch.manual_seed(7)
     plain = nn.Sequential(

@@ -37,6 +37,7 @@ CASES = [
     Case("mlp", {"hidden": [70], "batch_norm": True, "dropout": 0.3, "bias": False}, IMAGE),
     Case("mlp", {"hidden": [6], "dropout": 0.3, "input_dropout": 0.1}, (5,)),
     Case("cnn", SMALL, IMAGE),
+    Case("cnn", SMALL | {"bias": True}, IMAGE),
     Case("cnn", SMALL | {"batch_norm": False}, IMAGE),
     Case("cnn", SMALL | {"pool_after": [2], "dropout": 0.3, "bias": False}, (1, 5, 5)),
     Case("cnn", SMALL | {"pool_after": []}, (3, 4, 4)),

@@ -16,6 +16,7 @@ import numpy as np
 from optrial.analysis.bands import Band, make_band, seed_intervals
 from optrial.analysis.claims import higher_is_better
 from optrial.analysis.statistics import (
+    Comparison,
     Comparisons,
     Interval,
     RankComparison,
@@ -36,7 +37,6 @@ __all__ = [
     "Search",
     "StudyView",
     "gather",
-    "reported_metric",
 ]
 
 ReadCurves = Callable[[str], Mapping[str, Curve]]
@@ -174,6 +174,11 @@ class ProblemView:
         results = tuple(record for record in self.records if record.phase == "report")
         return results or self.records
 
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Names of the study's entries that it was trained with."""
+        return tuple(dict.fromkeys(record.optimizer for record in self.records))
+
     @cached_property
     def summaries(self) -> tuple[SettingSummary, ...]:
         """Every setting of the reported runs."""
@@ -183,13 +188,14 @@ class ProblemView:
     def contenders(self) -> tuple[Contender, ...]:
         """What stands for each optimizer: its best setting on the validation split.
 
-        Where nothing may choose, for the test split must not, all of its settings.
+        Of one that never finished, its first setting. Where nothing may choose, for the test split
+        must not, all of its settings.
         """
         found: list[Contender] = []
-        groups = _by_setting(self.reported)
-        for optimizer, settings in groups.items():
+        chooses = selection_metric(name for record in self.reported for name in record.metrics)
+        for optimizer, settings in _by_setting(self.reported).items():
             best = [s.setting for s in self.summaries if s.best and s.optimizer == optimizer]
-            chosen = best or list(settings)
+            chosen = best or (list(settings)[:1] if chooses else list(settings))
             for setting in chosen:
                 name = optimizer if len(chosen) == 1 else f"{optimizer} {setting}"
                 found.append(Contender(name, optimizer, setting, tuple(settings[setting])))
@@ -205,6 +211,8 @@ class ProblemView:
         count = len(self._values)
         if not self.metric or not count:
             return "No run has ended: nothing can be said yet."
+        if all(math.isnan(v) for values in self._values.values() for v in values.values()):
+            return "Every run that ended diverged: there is nothing to compare."
         if count == 1:
             return f"{next(iter(self._values))} is alone: there is nothing to compare it with."
         if count > MOST_CONTENDERS:
@@ -225,6 +233,18 @@ class ProblemView:
             metric=self.metric,
             higher_is_better=higher_is_better(self.metric),
         )
+
+    @cached_property
+    def pairs(self) -> tuple[Comparison, ...]:
+        """The comparisons, in each the optimizer that leads first; those of the best one first."""
+        if self.comparisons is None:
+            return ()
+        place = {name: index for index, name in enumerate(self.comparisons.order)}
+        pairs = (
+            pair if place[pair.first] < place[pair.second] else pair.swapped()
+            for pair in self.comparisons.pairs
+        )
+        return tuple(sorted(pairs, key=lambda pair: (place[pair.first], place[pair.second])))
 
     def sensitivity(self, metric: str) -> tuple[RateLine, ...]:
         """Return final values by learning rate, for each optimizer that was tried with several.
@@ -390,8 +410,8 @@ def gather(
     study: Mapping[str, Any],
     records: Iterable[Record],
     read_curves: ReadCurves,
+    metric: str,
     *,
-    metric: str | None = None,
     seed: int = 0,
 ) -> StudyView:
     """Return what is to be shown of a study, computed when it is asked for.
@@ -400,11 +420,10 @@ def gather(
         study: after defaults, as it is stored.
         records: the runs of the current plan.
         read_curves: metric -> run id -> curve.
-        metric: what optimizers are compared on; by default `reported_metric`.
+        metric: what optimizers are compared on; empty if nothing is recorded.
         seed: of the bootstrap resamples.
     """
     records = tuple(records)
-    metric = metric or reported_metric(name for record in records for name in record.metrics)
     groups: dict[str, list[Record]] = {}
     for record in records:
         arguments = record.spec.get("dataset_arguments") or {}
@@ -415,20 +434,6 @@ def gather(
     )
     nothing = (ProblemView("", (), metric, seed),)
     return StudyView(study, records, metric, problems or nothing, read_curves)
-
-
-def reported_metric(metrics: Iterable[str]) -> str:
-    """Return the metric that a reader looks at first; empty where there is none.
-
-    On the test split, else on validation, else in training; what is measured rather than the loss.
-    """
-    recorded = list(dict.fromkeys(metrics))
-
-    def place(metric: str) -> tuple[int, bool]:
-        split = next((i for i, s in enumerate(("test_", "validation_")) if metric.startswith(s)), 2)
-        return split, metric.removesuffix("_epoch").endswith("_loss") != (split == 2)
-
-    return min(recorded, key=place, default="")
 
 
 def _by_setting(records: Iterable[Record]) -> dict[str, dict[str, list[Record]]]:

@@ -1,10 +1,15 @@
-"""Curves side by side: one column a run."""
+"""Curves side by side, one column a run, and curves as Parquet."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import pandas as pd
 
-__all__ = ["wide_curves"]
+from optrial.errors import StoreError
+
+__all__ = ["wide_curves", "write_parquet"]
 
 
 def wide_curves(curves: pd.DataFrame) -> pd.DataFrame:
@@ -29,3 +34,20 @@ def wide_curves(curves: pd.DataFrame) -> pd.DataFrame:
     if shared:
         table.insert(1, "epoch", table["step"].map(curves.groupby("step")["epoch"].first()))
     return table
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as a Parquet file, over one that is there.
+
+    Raises:
+        StoreError: pyarrow is not installed, or the file cannot be written.
+    """
+    if find_spec("pyarrow") is None:
+        raise StoreError(
+            "Parquet needs pyarrow, which is not installed. Install it: pip install "
+            "'optrial[parquet]', or use --format csv"
+        )
+    try:
+        table.to_parquet(path, index=False)
+    except OSError as error:
+        raise StoreError(f"'{path}' cannot be written: {error}. Choose another file.") from error

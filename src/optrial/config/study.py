@@ -276,8 +276,8 @@ class StudyFile(_Frozen):
     (`optrial.config.axis`). `zero_grad: false` lets gradients pile up from step to step. A run
     whose loss passes `loss_limit` counts as diverged. With `tune`, all that varies is chosen for
     each optimizer in trials, and `seeds` are those of the chosen settings. `claims` is what the
-    study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps the weights
-    of each run after its last step, or those with the best validation result.
+    study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps
+    the weights of each run after its last step, or those with the best validation result.
     """
 
     @model_validator(mode="before")

@@ -27,7 +27,7 @@ from optrial.data.images import read_cifar10, read_mnist
 from optrial.data.objects import split_objects
 from optrial.data.palindromes import palindrome_notes, palindromes
 from optrial.data.splits import divided
-from optrial.data.synthetic import displacements, blobs, circles, diabetes, digits, moons
+from optrial.data.synthetic import blobs, circles, diabetes, digits, displacements, moons
 from optrial.data.user_files import call_function, read_csv, read_npz
 
 

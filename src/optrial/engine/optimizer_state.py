@@ -7,6 +7,7 @@ what it hides elsewhere is lost when a run is interrupted.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,13 +54,19 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _plain(value: Any, arrays: Arrays) -> Any:
+def _plain(value: Any, arrays: Arrays) -> Any:  # noqa: PLR0911  one a kind
     """Write a value as JSON can hold it; each tensor becomes the name of an array."""
     match value:
         case torch.Tensor():
-            name = f"tensor{len(arrays)}"
-            arrays[name] = value.detach().cpu().numpy().copy()
-            return {"tensor": name}
+            name, kept = f"tensor{len(arrays)}", value.detach().cpu()
+            if kept.dtype == torch.bfloat16:  # which NumPy does not have
+                kept = kept.view(torch.int16)
+            arrays[name] = kept.contiguous().numpy().copy()
+            return {"tensor": [name, str(value.dtype), list(value.stride())]}
+        case torch.dtype():
+            return {"dtype": str(value)}
+        case deque():
+            return {"deque": [[_plain(part, arrays) for part in value], value.maxlen]}
         case dict():
             return {"dict": [[_plain(k, arrays), _plain(v, arrays)] for k, v in value.items()]}
         case tuple():
@@ -71,13 +78,24 @@ def _plain(value: Any, arrays: Arrays) -> Any:
     raise TypeError(f"a state that holds {type(value).__name__} cannot be kept in a checkpoint")
 
 
-def _restored(value: Any, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Any:
+def _restored(  # noqa: PLR0911  one a kind
+    value: Any, arrays: Mapping[str, NDArray[Any]], device: torch.device
+) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
     match kind:
         case "tensor":
-            return torch.from_numpy(arrays[inner].copy()).to(device)
+            name, dtype, strides = inner
+            tensor = torch.from_numpy(arrays[name].copy())
+            if dtype == "torch.bfloat16":
+                tensor = tensor.view(torch.bfloat16)
+            laid_out = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=device)
+            return laid_out.copy_(tensor)
+        case "dtype":
+            return getattr(torch, inner.removeprefix("torch."))
+        case "deque":
+            return deque([_restored(part, arrays, device) for part in inner[0]], inner[1])
         case "dict":
             return {_restored(k, arrays, device): _restored(v, arrays, device) for k, v in inner}
         case "tuple":

@@ -38,7 +38,7 @@ from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Batch, Measured
 from optrial.engine.threads import threads_for
 from optrial.engine.training import batch_order
-from optrial.errors import EngineError
+from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, key_dropout, set_mask_key
 from optrial.plan import RunSpec, rule_of
 
@@ -162,6 +162,15 @@ class ReferenceEngine:
         """Train on one batch; see `SoloEngine`."""
         spec = self.spec
         set_mask_key(self.dropout, spec.seed, step)
+        if not self.script:
+            with torch.random.fork_rng(devices=[]):
+                # Draws of the user's own model or optimizer: by seed and step, like all others.
+                torch.manual_seed(mask_key(spec.seed, step))
+                return self._take_step(batch, step)
+        return self._take_step(batch, step)
+
+    def _take_step(self, batch: Batch, step: int) -> Measured:
+        spec = self.spec
         self.model.train()
         set_training_mode(self.optimizer, True)
         inputs = self.augment(batch.inputs, [spec.seed], step)
@@ -320,13 +329,7 @@ def _torch_optimizer(
     model: nn.Module,
 ) -> tuple[torch.optim.Optimizer, str]:
     text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    try:
-        return build(model.parameters(), **arguments), f"{name}({text})"
-    except Exception as error:
-        raise EngineError(
-            f"optimizer {name}({text}) cannot be built ({type(error).__name__}: {error}); change "
-            "its arguments"
-        ) from error
+    return build(model.parameters(), **arguments), f"{name}({text})"
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -6,7 +6,6 @@ the cadence of evaluation, divergence, interruption and checkpoints.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from optrial.data import BatchOrder
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.threads import limited_threads
-from optrial.keyed import mask_key
 from optrial.models import is_loss, metric_label
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
@@ -28,8 +26,6 @@ __all__ = ["Learner", "Steps", "Training", "always", "batch_order"]
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
-
-_HASHED_EPOCHS = 3  # whose first batches are hashed
 
 
 class Steps(NamedTuple):
@@ -99,7 +95,6 @@ def _checks(
             "training_modules": [name for name, on in modes_after.items() if on],
             "buffers_sha256": [buffers, buffers_after],
             "generators_sha256": [generators, generators_after],
-            "weighted_by": "samples",
         },
     }
 
@@ -150,7 +145,6 @@ class Training:
         self._seconds = np.zeros(2)
         self._best_merits = np.full(len(specs), -np.inf)
         self._checks: dict[str, Any] = {}
-        self._batch_hashes: dict[int, list[str]] = {}
         self._best_steps = np.zeros(len(specs), np.int64)
         self._best_weights: list[dict[str, NDArray[Any]]] = [{} for _ in specs]
 
@@ -205,7 +199,6 @@ class Training:
         found = []
         for index in np.flatnonzero(~self._reported).tolist():
             facts = {**shared, **run_facts[index], "parameters_sha256": hashes[index]}
-            facts |= self._draws(self.specs[index])
             if self.specs[index].save is not None:
                 facts["saved_step"] = int(self._best_steps[index]) or self.step
             diverged = self.status[index] is Status.DIVERGED
@@ -221,20 +214,6 @@ class Training:
             found.append(segment)
         self._points.clear()
         return found
-
-    def _draws(self, spec: RunSpec) -> dict[str, Any]:
-        """Hashes of what is drawn by seed: batches at the start of epochs, dropout masks."""
-        if spec.rng == "script":
-            return {}
-        if spec.seed not in self._batch_hashes:
-            order = batch_order(spec, self.learner.facts["split_sizes"]["train"])
-            epochs = range(min(_HASHED_EPOCHS, math.ceil(spec.steps / spec.steps_per_epoch)))
-            firsts = [order.indices(1 + epoch * spec.steps_per_epoch) for epoch in epochs]
-            self._batch_hashes[spec.seed] = [arrays_sha256([first])[:16] for first in firsts]
-        return {
-            "epoch_batches_sha256": self._batch_hashes[spec.seed],
-            "first_masks_sha256": arrays_sha256([np.array(mask_key(spec.seed, 1))])[:16],
-        }
 
     def _curves(self, run: int) -> dict[str, Curve]:
         """The recorded points of one run: those that are finite."""

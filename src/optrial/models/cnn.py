@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 from torch import nn
 
 from optrial.errors import Problem
-from optrial.models.arguments import Count, InitializationByName, Rate
+from optrial.models.arguments import Bias, Count, InitializationByName, Rate, has_bias
 from optrial.models.initialization import Initialization
 
 __all__ = ["CNNArguments", "check_cnn_input", "cnn"]
@@ -27,7 +27,8 @@ class CNNArguments(BaseModel):
             by default 1, 2, 4, 6 and 8 of 8, and the like of other depths: of 16, twice these.
         batch_norm: whether batch norm follows each convolution.
         dropout: probability with which an input of the last, linear layer is dropped.
-        bias: whether convolutions and linear layer have a bias; before batch norm it has no effect.
+        bias: whether the convolutions and the linear layer have a bias; by default all but those
+            before batch norm.
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
 
@@ -40,7 +41,7 @@ class CNNArguments(BaseModel):
     pool_after: tuple[Count, ...] | None = None
     batch_norm: StrictBool = True
     dropout: Rate = 0.0
-    bias: StrictBool = True
+    bias: Bias = None
     initialization: InitializationByName = Initialization()
 
     @field_validator("pool_after")
@@ -82,8 +83,9 @@ def cnn(arguments: CNNArguments, input_shape: tuple[int, ...], classes: int) -> 
     """
     channels, *size = input_shape
     layers: list[nn.Module] = []
+    bias = has_bias(arguments.bias, normalised=arguments.batch_norm)
     for number, width in enumerate(arguments.widths, start=1):
-        layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=arguments.bias))
+        layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=bias))
         if arguments.batch_norm:
             layers.append(nn.BatchNorm2d(width))
         layers.append(nn.ReLU())
@@ -91,5 +93,6 @@ def cnn(arguments: CNNArguments, input_shape: tuple[int, ...], classes: int) -> 
             layers.append(nn.MaxPool2d(3, stride=2, padding=1))
             size = [math.ceil(length / 2) for length in size]
         channels = width
-    linear = nn.Linear(channels * math.prod(size), classes, arguments.bias)
+    last_bias = has_bias(arguments.bias, normalised=False)
+    linear = nn.Linear(channels * math.prod(size), classes, last_bias)
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(arguments.dropout), linear)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import BaseModel, ConfigDict, StrictBool, model_validator
 from torch import nn
 
-from optrial.models.arguments import Count, InitializationByName, Rate
+from optrial.models.arguments import Bias, Count, InitializationByName, Rate, has_bias
 from optrial.models.initialization import Initialization
 
 __all__ = ["ACTIVATIONS", "MLPArguments", "mlp"]
@@ -33,7 +33,7 @@ class MLPArguments(BaseModel):
         activation: after each hidden layer.
         dropout: probability with which a hidden unit's output is dropped.
         input_dropout: probability with which an input is dropped.
-        bias: whether the linear layers have a bias; before batch norm it has no effect.
+        bias: whether the linear layers have a bias; by default all but those before batch norm.
         batch_norm: whether batch norm follows each hidden linear layer, before the activation.
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
@@ -46,9 +46,15 @@ class MLPArguments(BaseModel):
     ] = "relu"
     dropout: Rate = 0.0
     input_dropout: Rate = 0.0
-    bias: StrictBool = True
+    bias: Bias = None
     batch_norm: StrictBool = False
     initialization: InitializationByName = Initialization()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_bias(cls, given: Any) -> Any:
+        """Write out that all layers have a bias, where there is no batch norm."""
+        return {"bias": None if given.get("batch_norm") else True} | given
 
 
 def mlp(arguments: MLPArguments, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
@@ -62,10 +68,11 @@ def mlp(arguments: MLPArguments, input_shape: tuple[int, ...], classes: int) -> 
     layers.append(nn.Dropout(arguments.input_dropout))
     width = math.prod(input_shape)
     for units in arguments.hidden:
-        layers.append(nn.Linear(width, units, arguments.bias))
+        bias = has_bias(arguments.bias, normalised=arguments.batch_norm)
+        layers.append(nn.Linear(width, units, bias))
         if arguments.batch_norm:
             layers.append(nn.BatchNorm1d(units))
         layers += [ACTIVATIONS[arguments.activation](), nn.Dropout(arguments.dropout)]
         width = units
-    layers.append(nn.Linear(width, classes, arguments.bias))
+    layers.append(nn.Linear(width, classes, has_bias(arguments.bias, normalised=False)))
     return nn.Sequential(*layers)

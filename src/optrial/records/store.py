@@ -212,7 +212,7 @@ class Store:
             )
 
     def plans(self) -> list[tuple[dict[str, Any], int]]:
-        """Return every plan's study, oldest first, and how many runs had ended when it was saved."""
+        """Return every plan's study, oldest first, and how many runs had ended by then."""
         ended = (
             sql.select(sql.func.count(sql.distinct(outcomes.c.run_id)))
             .where(outcomes.c.saved_at <= plans.c.saved_at)

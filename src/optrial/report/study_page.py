@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from ruamel.yaml import YAML
 
 from optrial.analysis.audit import AuditReport, summary_line
@@ -18,7 +20,6 @@ from optrial.analysis.funnel import Flow, funnel
 from optrial.analysis.gather import Cost, ProblemView, Search, StudyView
 from optrial.analysis.statistics import (
     Comparison,
-    Comparisons,
     RankComparison,
     best_sentence,
     sentence,
@@ -105,8 +106,8 @@ def study_page(view: StudyView, audit: AuditReport | None = None) -> str:
             "view": problem,
             "id": f"p{index}",
             "differences": _differences(problem, groups),
-            "answer": _answer(problem.comparisons),
-            "said": _said(problem.comparisons),
+            "answer": _answer(problem),
+            "said": _said(problem.pairs),
             "costs": _strips_of_costs(problem.costs),
             "searches": _strips_of_searches(problem.searches),
             "note": summary_note(problem.summaries, funnel(problem.records)),
@@ -128,7 +129,7 @@ def study_page(view: StudyView, audit: AuditReport | None = None) -> str:
             if status in (Status.PLANNED, Status.INTERRUPTED)
         ),
         audit=audit,
-        audit_line=summary_line(audit) if audit else "",
+        audit_line=_capital(summary_line(audit)) if audit else "",
         severities=LABELS,
         problems=problems,
         ranks=_rank_diagram(view.ranks),
@@ -136,6 +137,7 @@ def study_page(view: StudyView, audit: AuditReport | None = None) -> str:
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,
         group=lambda optimizer, setting: groups[optimizer, setting],
+        groups_of=partial(_groups_of, view.records, groups),
         spread_text=spread_text,
         runs_text=runs_text,
         number=_number,
@@ -149,6 +151,10 @@ def study_page(view: StudyView, audit: AuditReport | None = None) -> str:
     )
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _tunes(view: StudyView) -> bool:
     return any(record.phase == "tune" for record in view.records)
 
@@ -157,6 +163,17 @@ def _number_groups(records: Iterable[Record]) -> dict[tuple[str, str], int]:
     """Number the settings, so that links can name them whatever they are called."""
     keys = dict.fromkeys((record.optimizer, record.setting) for record in records)
     return {key: number for number, key in enumerate(keys)}
+
+
+def _groups_of(
+    records: Iterable[Record],
+    groups: Mapping[tuple[str, str], int],
+    runs: Mapping[str, Sequence[str]],
+) -> str:
+    """The numbers of the settings of the runs that a finding is about."""
+    wanted = {run_id for ids in runs.values() for run_id in ids}
+    found = (groups[r.optimizer, r.setting] for r in records if r.run_id in wanted)
+    return " ".join(map(str, sorted(set(found))))
 
 
 def _names(values: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -186,31 +203,25 @@ def _about(view: StudyView) -> dict[str, str]:
     return {label: value for label, value in about.items() if value}
 
 
-def _answer(comparisons: Comparisons | None) -> str:
+def _answer(problem: ProblemView) -> str:
     """Which optimizer is best; names keep the case that they have."""
-    said = best_sentence(comparisons) if comparisons else ""
-    return said.replace("none of ", "None of ", 1) if said.startswith("none of ") else said
+    if problem.comparisons is None:
+        return problem.not_compared
+    contend = "settings" if len(problem.contenders) > len(problem.optimizers) else "optimizers"
+    count = len(problem.comparisons.order)
+    said = best_sentence(problem.comparisons)
+    return said.replace(f"none of {count} optimizers", f"None of {count} {contend}", 1) + "."
 
 
-def _said(comparisons: Comparisons | None) -> list[str]:
+def _said(pairs: Sequence[Comparison]) -> list[str]:
     """What was found of the leader and each other optimizer, three sentences at most."""
-    if comparisons is None:
-        return []
-    leader = comparisons.order[0]
-    return [sentence(pair) for pair in _ordered(comparisons) if pair.first == leader][:SAID]
-
-
-def _ordered(comparisons: Comparisons) -> list[Comparison]:
-    """All pairs with the better one first, those of the leader before the others."""
-    place = {name: index for index, name in enumerate(comparisons.order)}
-    pairs = [c if place[c.first] < place[c.second] else c.swapped() for c in comparisons.pairs]
-    return sorted(pairs, key=lambda c: (place[c.first], place[c.second]))
+    return [sentence(pair) for pair in pairs if pair.first == pairs[0].first][:SAID]
 
 
 def _differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> Differences | None:
     if problem.comparisons is None:
         return None
-    pairs = _ordered(problem.comparisons)
+    pairs = problem.pairs
     points = is_accuracy(problem.metric)
     factor = 100 if points else 1
     limits = [(factor * d.estimate, factor * d.low, factor * d.high) for d in map(_of, pairs)]
@@ -270,7 +281,7 @@ def _rank_diagram(ranks: RankComparison | None) -> RankDiagram | None:
 
 
 def _swatch(name: str, style: LineStyle) -> Track:
-    return track(name, "", [], style, "")
+    return track(name, "", np.empty(0), style, "")
 
 
 def _number(value: Any) -> str:

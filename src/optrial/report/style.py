@@ -6,10 +6,12 @@ Colours are told apart with any common colour-vision deficiency and stand out fr
 
 from __future__ import annotations
 
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -237,8 +239,11 @@ def save_figure(figure: Figure, file: Path) -> None:
 
 
 def literal(text: str) -> str:
-    """Return text as matplotlib shows it unchanged: without this, $...$ would be a formula."""
-    return text.replace("$", r"\$")
+    """Return text as matplotlib shows it unchanged: without this, $...$ would be a formula.
+
+    A character that its font lacks, such as an emoji, is shown by its name: [rocket].
+    """
+    return "".join(map(_drawn, text)).replace("$", r"\$")
 
 
 def marker_outline(marker: str, size: float) -> str:
@@ -250,6 +255,15 @@ def marker_outline(marker: str, size: float) -> str:
     corners = np.asarray(outline.to_polygons()[0])
     points = (f"{size * x:.2f},{-size * y:.2f}" for x, y in corners)
     return f"M{'L'.join(points)}Z"
+
+
+@cache
+def _drawn(character: str) -> str:
+    from matplotlib.font_manager import FontProperties, findfont, get_font  # heavy  # noqa: PLC0415
+
+    if character.isascii() or get_font(findfont(FontProperties())).get_char_index(ord(character)):
+        return character
+    return f"[{unicodedata.name(character, f'U+{ord(character):04X}').lower()}]"
 
 
 def _free_slot(start: int, taken: Set[int]) -> int:

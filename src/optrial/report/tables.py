@@ -107,10 +107,14 @@ def summary_note(summaries: Sequence[SettingSummary], flows: Sequence[Flow] = ()
 
 
 def shown_metrics(recorded: Iterable[str]) -> list[str]:
-    """Return the training loss, and the accuracy of every split that was evaluated."""
+    """Return the training loss, and the accuracy of every split that was evaluated.
+
+    Where there are no accuracies, as in regression, all that was evaluated.
+    """
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
-    return training + [m for m in names if m.endswith("_accuracy")]
+    accuracies = [m for m in names if m.endswith("_accuracy")]
+    return training + (accuracies or [m for m in names if m.startswith(("validation_", "test_"))])
 
 
 def spread_text(spread: Spread | None) -> str:

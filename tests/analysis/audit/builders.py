@@ -71,9 +71,9 @@ def accuracy(optimizer: str, rate: float, seed: int, split: str) -> float:
     return ACCURACY[optimizer] - 0.02 * off**2 + 0.002 * chance
 
 
-def record(optimizer: str, rate: float, seed: int, phase: str = "report", **changes: Any) -> Record:
+def record(named: str, rate: float, seed: int, phase: str = "report", **changes: Any) -> Record:
     """A run as the engine would have left it."""
-    validation = accuracy(optimizer, rate, seed, "validation")
+    validation = accuracy(named, rate, seed, "validation")
     metrics: dict[str, float | None] = {
         "validation_accuracy": validation,
         "validation_loss": 1 - validation,
@@ -81,21 +81,21 @@ def record(optimizer: str, rate: float, seed: int, phase: str = "report", **chan
         "test_loss": None,
     }
     if phase == "report":
-        metrics["test_accuracy"] = accuracy(optimizer, rate, seed, "test")
+        metrics["test_accuracy"] = accuracy(named, rate, seed, "test")
         metrics["test_loss"] = 1 - metrics["test_accuracy"]
     on = ["validation", "test"] if phase == "report" else ["validation"]
     own = {
         "initial_parameters_sha256": f"w{seed}",
-        "parameters_sha256": f"{optimizer}{rate}{seed}",
+        "parameters_sha256": f"{named}{rate}{seed}",
         "first_batches_sha256": f"o{seed}",
         "first_masks_sha256": f"m{seed}",
     }
     given: dict[str, Any] = {
-        "run_id": f"{optimizer}-{rate:g}-{phase}-{seed}",
-        "optimizer": optimizer,
+        "run_id": f"{named}-{rate:g}-{phase}-{seed}",
+        "optimizer": named,
         "setting": f"lr={rate:g}",
-        "rule": optimizer,
-        "hyperparameters": {"lr": rate} | ({"momentum": 0.9} if optimizer == "momentum" else {}),
+        "rule": named,
+        "hyperparameters": {"lr": rate} | ({"momentum": 0.9} if named == "momentum" else {}),
         "seed": seed,
         "phase": phase,
         "spec": {

@@ -12,7 +12,7 @@ from optrial.analysis.audit.context import Context, CurveReader, PlanVersion, fa
 from optrial.analysis.audit.finding import Finding, Severity, group_runs
 from optrial.analysis.audit.report import AuditReport
 from optrial.analysis.audit.rule import AuditRule
-from optrial.errors import Problem, StudyError, suggest
+from optrial.errors import Problem, StudyError
 from optrial.records import Record, Status
 
 __all__ = ["audit", "waiver_problems"]
@@ -107,7 +107,10 @@ def waiver_problems(waive: object) -> list[Problem]:
     problems = []
     for rule, reason in waive.items():
         if rule not in AUDIT_RULES:
-            message = f"there is no such audit rule. {suggest(str(rule).upper(), AUDIT_RULES)}"
+            near = str(rule).upper()
+            hint = f"Did you mean '{near}'? " if near in AUDIT_RULES else ""
+            known = f"{next(iter(AUDIT_RULES))} to {list(AUDIT_RULES)[-1]}"
+            message = f"there is no such audit rule. {hint}Rules are named {known}."
             problems.append(Problem(f"waive.{rule}", message))
         elif not isinstance(reason, str) or not reason.strip():
             problems.append(Problem(f"waive.{rule}", f"{reason!r}: give the reason as a text."))

@@ -9,6 +9,7 @@ from optrial.analysis.audit.budget import BUDGET_RULES
 from optrial.analysis.audit.implementation import IMPLEMENTATION_RULES
 from optrial.analysis.audit.replication import REPLICATION_RULES
 from optrial.analysis.audit.reporting import REPORTING_RULES
+from optrial.analysis.audit.reproduction import REPRODUCTION_RULES
 from optrial.analysis.audit.rule import AuditRule
 from optrial.analysis.audit.selection import SELECTION_RULES
 from optrial.analysis.audit.timing import TIMING_RULES
@@ -40,6 +41,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType(
                 *BUDGET_RULES,
                 *REPLICATION_RULES,
                 *IMPLEMENTATION_RULES,
+                *REPRODUCTION_RULES,
                 *TIMING_RULES,
                 *REPORTING_RULES,
             ),

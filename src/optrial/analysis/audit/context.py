@@ -25,7 +25,16 @@ from optrial.analysis.statistics import Values
 from optrial.analysis.summary import selection_metric
 from optrial.records import Curve, Record, Status
 
-__all__ = ["Contender", "Context", "CurveReader", "PlanVersion", "ProblemRuns", "fact", "names"]
+__all__ = [
+    "Contender",
+    "Context",
+    "CurveReader",
+    "PlanVersion",
+    "ProblemRuns",
+    "beyond_tolerance",
+    "fact",
+    "names",
+]
 
 CurveReader = Callable[[str], Mapping[str, Curve]]
 """Metric -> run id -> curve."""
@@ -129,6 +138,14 @@ def fact(record: Record, path: str) -> Any:
     return value
 
 
+def beyond_tolerance(record: Record, path: str) -> bool:
+    """Whether a certificate's difference exceeds its tolerance; NaN exceeds every one."""
+    difference, tolerance = fact(record, f"{path}.difference"), fact(record, f"{path}.tolerance")
+    if difference is None and fact(record, path) is None:
+        return False
+    return not (difference is not None and difference <= (tolerance or 0.0))
+
+
 def names(found: Iterable[str]) -> str:
     """Join different names for a sentence, shortened beyond four."""
     different = list(dict.fromkeys(found))
@@ -219,11 +236,11 @@ class Context:
         tuning = [record for record in records if _phase(record) == "tune"]
         reported = _by_setting(r for r in records if _phase(r) != "tune") or _by_setting(records)
         metric = self.selects_on or self.report_metric
-        chosen = max(reported, key=lambda setting: self._merit(reported[setting], metric))
+        chosen = max(reported, key=lambda setting: self.merit(reported[setting], metric))
         tried = _by_setting(tuning) or reported
         return Contender(optimizer, tried, chosen, reported[chosen])
 
-    def _merit(self, records: Sequence[Record], metric: str) -> tuple[int, float]:
+    def merit(self, records: Sequence[Record], metric: str) -> tuple[int, float]:
         """Return what settings are ordered by, as in every table: runs that are done, then mean."""
         values = self.finished(records, metric)
         return len(values), fmean(self.merits(values, metric)) if values else -math.inf
@@ -317,6 +334,14 @@ class Context:
         """Return a remedy with its cost; `like` are runs that take as long as its own."""
         seconds = self.seconds(runs, like or self.records) if runs else 0.0
         return Remedy(action, settings or {}, runs, seconds)
+
+    def rerun(self, action: str, records: Sequence[Record]) -> Remedy:
+        """Return the remedy of training these runs again."""
+        return self.remedy(action, {}, len(records), records)
+
+    def where(self, condition: Callable[[Record], Any]) -> list[Record]:
+        """Return the runs that ended and meet a condition."""
+        return [record for record in self.ended if condition(record)]
 
     def more_seeds(self, count: int, action: str) -> Remedy:
         """Return the remedy of reporting `count` seeds: new ones, the old ones kept."""

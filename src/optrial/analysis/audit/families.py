@@ -28,7 +28,7 @@ INCLUSIONS = (
     ("rmsprop_nesterov", "rmsprop", "momentum"),
 )
 """(general, special, hyperparameter): the general rule becomes the special one in the limit of the
-hyperparameter (Choi et al. 2019, section 3)."""
+hyperparameter (Choi et al. 2019)."""
 
 _IMPLIED = {
     "momentum": {"sgd"},

@@ -1,14 +1,12 @@
-"""E: whether the software did what its users believe it did."""
+"""E, first half: whether the software did what its users believe it did."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, beyond_tolerance, fact, names
 from optrial.analysis.audit.families import label_words, rule_words
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
@@ -17,38 +15,12 @@ from optrial.records import Record, Status
 __all__ = ["IMPLEMENTATION_RULES"]
 
 PILING = 0.98  # correlation of gradient norm and step above which gradients pile up
-REPORTED_HASHES = 10  # steps whose batches are hashed; a shorter run has another hash
-
-
-def _rerun(context: Context, action: str, records: Sequence[Record]) -> Remedy:
-    return context.remedy(action, {}, len(records), records)
-
-
-def _stacked(context: Context) -> bool:
-    return any((fact(record, "stack_width") or 1) > 1 for record in context.ended)
-
-
-def _has_dropout(context: Context) -> bool:
-    arguments = (record.spec.get("model_arguments") or {} for record in context.records)
-    return any(given.get("dropout") or given.get("input_dropout") for given in arguments)
-
-
-def _bad(context: Context, is_bad: Callable[[Record], Any]) -> list[Record]:
-    return [record for record in context.ended if is_bad(record)]
 
 
 def _changed(record: Record, path: str) -> bool:
     """Whether a [before, after] pair of hashes differs."""
     pair = fact(record, path)
     return bool(pair) and pair[0] != pair[1]
-
-
-def _beyond_tolerance(record: Record, path: str) -> bool:
-    """Whether a certificate's difference exceeds its tolerance; NaN exceeds every one."""
-    difference, tolerance = fact(record, f"{path}.difference"), fact(record, f"{path}.tolerance")
-    if difference is None and fact(record, path) is None:
-        return False
-    return not (difference is not None and difference <= (tolerance or 0.0))
 
 
 @audit_rule(
@@ -62,12 +34,11 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     too low, random, and dependent on the evaluation's batch size. The reverse, training in
     evaluation mode, switches the regulariser off.
 
-    Source: Lightning issues 18813 and 20216; AlgoPerf pull requests 783 and 798.
+    Source: Lightning #18813 and #20216; AlgoPerf #783 and #798.
     Example: dropout1 was in training mode during the evaluation of 6 runs.
     Fix: `model.eval()` before evaluation and `model.train()` after it.
     """
-    bad = _bad(
-        context,
+    bad = context.where(
         lambda r: (
             fact(r, "evaluation.training_modules")
             or fact(r, "training.evaluation_modules")
@@ -85,7 +56,7 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
             "runs",
             {"training_modules": modules, "evaluation_modules": asleep, "runs": len(bad)},
             bad,
-            _rerun(context, "switch modes around every evaluation and train again", bad),
+            context.rerun("switch modes around every evaluation and train again", bad),
         )
 
 
@@ -99,17 +70,17 @@ def evaluation_changes_buffers(context: Context) -> Iterator[Observation]:
     """Running averages of batch normalisation that are updated by an evaluation have seen the test
     data, and training goes on from another model for every choice of when to evaluate.
 
-    Source: AlgoPerf pull requests 783 and 798; Lightning issue 18813.
+    Source: AlgoPerf #783 and #798; Lightning #18813.
     Example: buffers of 4 runs differ before and after an evaluation.
     Fix: evaluate in evaluation mode, under `torch.no_grad()`.
     """
-    bad = _bad(context, lambda r: _changed(r, "evaluation.buffers_sha256"))
+    bad = context.where(lambda r: _changed(r, "evaluation.buffers_sha256"))
     if bad:
         yield Observation(
             f"buffers of {len(bad)} runs differ before and after an evaluation",
             {"runs": len(bad)},
             bad,
-            _rerun(context, "evaluate without updating buffers and train again", bad),
+            context.rerun("evaluate without updating buffers and train again", bad),
         )
 
 
@@ -123,12 +94,12 @@ def evaluation_uses_generator(context: Context) -> Iterator[Observation]:
     """If an evaluation draws from the generator that deals batches and masks, the trajectory
     depends on how often is evaluated, and runs with one seed are no longer paired.
 
-    Source: Lightning issue 16827.
+    Source: Lightning #16827.
     Example: the generators of 4 runs differ before and after an evaluation.
     Fix: give evaluation a generator of its own; `rng: streams` does. A study with `rng: script`
     imitates a script that has this flaw: it is to be waived there.
     """
-    bad = _bad(context, lambda r: _changed(r, "evaluation.generators_sha256"))
+    bad = context.where(lambda r: _changed(r, "evaluation.generators_sha256"))
     if bad:
         script = any(record.spec.get("rng") == "script" for record in bad)
         yield Observation(
@@ -150,7 +121,7 @@ def mislabelled(context: Context) -> Iterator[Observation]:
     the published ones, makes every conclusion about the wrong rule. Names of rules in a label are
     compared with the rule; where a replay against a reference is recorded, its difference too.
 
-    Source: Keras issue 17391; PyTorch issue 23796; optax issue 532.
+    Source: Keras #17391; PyTorch #23796; optax #532.
     Example: "RMSProp (Nesterov)" has the rule rmsprop, which has no Nesterov step.
     Fix: give the entry the rule that it is named after, or another name.
     """
@@ -171,7 +142,7 @@ def mislabelled(context: Context) -> Iterator[Observation]:
                 contender.trials,
                 _rename(context, contender.optimizer, contender.rule),
             )
-    bad = _bad(context, lambda r: _beyond_tolerance(r, "parity"))
+    bad = context.where(lambda r: beyond_tolerance(r, "parity"))
     if bad:
         yield Observation(
             f"steps of {names(r.rule for r in bad)} differ from those of "
@@ -179,7 +150,7 @@ def mislabelled(context: Context) -> Iterator[Observation]:
             f"{max(fact(r, 'parity.difference') or np.inf for r in bad):.2g}",
             {"differences": {r.rule: fact(r, "parity.difference") for r in bad}},
             bad,
-            _rerun(context, "correct the rule and train again", bad),
+            context.rerun("correct the rule and train again", bad),
         )
 
 
@@ -202,112 +173,6 @@ def _rename(context: Context, optimizer: str, rule: str) -> Remedy:
     )
 
 
-@audit_rule("E05", Severity.WARNING, "runs of one table come from different versions")
-def version_drift(context: Context) -> Iterator[Observation]:
-    """Defaults and rounding change between versions of a library: a difference between optimizers
-    may be one between versions.
-
-    Source: HeavyBall issue 5.
-    Example: torch 2.7.1 trained 12 runs and 2.8.0 trained 6.
-    Fix: train all with one version; `--restart` begins anew.
-    """
-    seen: dict[str, set[str]] = {}
-    for record in context.ended:
-        for package, version in (fact(record, "versions") or {}).items():
-            seen.setdefault(package, set()).add(str(version))
-    drifted = {package: sorted(found) for package, found in seen.items() if len(found) > 1}
-    if drifted:
-        newest = {package: found[-1] for package, found in drifted.items()}
-        old = [
-            r
-            for r in context.ended
-            if any((fact(r, "versions") or {}).get(p) != v for p, v in newest.items())
-        ]
-        yield Observation(
-            names(f"{package} {' and '.join(found)}" for package, found in drifted.items()),
-            {"versions": drifted},
-            old,
-            _rerun(context, "train all runs with one version", old),
-        )
-
-
-def _differing(
-    path: str, key: Callable[[Record], Any], records: Iterable[Record]
-) -> list[list[Record]]:
-    """Return the groups of runs that share a key but not the fact that should follow from it."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if fact(record, path):
-            groups.setdefault(json.dumps(key(record), default=str), []).append(record)
-    return [group for group in groups.values() if len({fact(r, path) for r in group}) > 1]
-
-
-def _start(record: Record) -> list[Any]:
-    """What the initial weights of a run follow from."""
-    parts = ("model", "model_arguments", "dataset", "rng", "precision")
-    return [record.seed, *(record.spec.get(name) for name in parts)]
-
-
-def _order(record: Record) -> list[Any]:
-    """What the order of a run's data follows from."""
-    parts = ("dataset_sha256", "batch_size", "rng", "sampling", "shuffle", "drop_last", "model")
-    arguments = record.spec.get("model_arguments") if record.spec.get("rng") == "script" else None
-    return [record.seed, arguments, *(record.spec.get(name) for name in parts)]
-
-
-@audit_rule(
-    "E06",
-    Severity.ERROR,
-    "initial weights differ for the same seed",
-    facts=("initial_parameters_sha256",),
-)
-def unequal_starts(context: Context) -> Iterator[Observation]:
-    """Pairing by seed takes the luck of the initial weights out of the comparison, but only if
-    equal seeds mean equal weights. Otherwise the paired tests are wrong.
-
-    Source: common random numbers; Bouthillier et al. 2021.
-    Example: with seed 0, sgd and adam start from different weights.
-    Fix: build the model under the run's seed, before anything else draws random numbers.
-    """
-    groups = _differing("initial_parameters_sha256", _start, context.ended)
-    if groups:
-        runs = [record for group in groups for record in group]
-        yield Observation(
-            f"with seed {groups[0][0].seed}, {names(r.optimizer for r in groups[0])} start from "
-            f"different weights ({len(groups)} groups of runs)",
-            {"groups": len(groups)},
-            runs,
-            _rerun(context, "train these runs again, with one version", runs),
-        )
-
-
-@audit_rule(
-    "E07",
-    Severity.WARNING,
-    "the order of the data differs for the same seed",
-    facts=("first_batches_sha256",),
-)
-def unequal_orders(context: Context) -> Iterator[Observation]:
-    """Runs of one seed that see other batches are paired in name only: their differences have more
-    noise than they need.
-
-    Source: common random numbers; Bouthillier et al. 2021.
-    Example: with seed 0, sgd and adam see different batches.
-    Fix: deal batches by a generator of their own, keyed by the seed.
-    """
-    long = [r for r in context.ended if r.step >= min(REPORTED_HASHES, r.steps)]
-    groups = _differing("first_batches_sha256", _order, long)
-    if groups:
-        runs = [record for group in groups for record in group]
-        yield Observation(
-            f"with seed {groups[0][0].seed}, {names(r.optimizer for r in groups[0])} see different "
-            f"batches ({len(groups)} groups of runs)",
-            {"groups": len(groups)},
-            runs,
-            _rerun(context, "train these runs again, with one version", runs),
-        )
-
-
 @audit_rule(
     "E08",
     Severity.WARNING,
@@ -322,8 +187,7 @@ def not_shuffled(context: Context) -> Iterator[Observation]:
     Example: successive epochs of 9 runs begin with the same batches.
     Fix: `shuffle: true`.
     """
-    bad = _bad(
-        context,
+    bad = context.where(
         lambda r: (
             r.steps_per_epoch > 1
             and (
@@ -387,17 +251,17 @@ def mean_of_means(context: Context) -> Iterator[Observation]:
     """The last batch of a split is often smaller; averaging the means of batches gives its samples
     more weight, and the result depends on the batch size of the evaluation.
 
-    Source: standard practice; an example is the PyTorch MNIST tutorial before its correction.
+    Source: standard practice.
     Example: evaluations of 9 runs weight batches, not samples.
     Fix: sum over samples and divide by their number.
     """
-    bad = _bad(context, lambda r: fact(r, "evaluation.weighted_by") == "batches")
+    bad = context.where(lambda r: fact(r, "evaluation.weighted_by") == "batches")
     if bad:
         yield Observation(
             f"evaluations of {len(bad)} runs weight batches, not samples",
             {"runs": len(bad)},
             bad,
-            _rerun(context, "weight by samples and evaluate again", bad),
+            context.rerun("weight by samples and evaluate again", bad),
         )
 
 
@@ -435,143 +299,6 @@ def _splits(context: Context) -> list[str]:
     return [split for record in context.records for split in record.spec.get("evaluate_on") or ()]
 
 
-@audit_rule(
-    "E13",
-    Severity.ERROR,
-    "a run in a stack is not the run by itself",
-    facts=("stack_certificate",),
-    concerns=_stacked,
-)
-def stack_differs(context: Context) -> Iterator[Observation]:
-    """Training many runs as one program must not change any of them. The certificate replays the
-    first steps of a run by itself and compares losses.
-
-    Source: Wang et al. 2021 (HFTA), equivalence tests.
-    Example: stacked runs differ from single ones by 0.003, the tolerance is 0.0001.
-    Fix: `engine: reference`.
-    """
-    yield from _certificate(context, "stack_certificate", "stacked runs differ from single ones")
-
-
-@audit_rule(
-    "E14",
-    Severity.ERROR,
-    "runs with different seeds share their dropout masks",
-    facts=("first_masks_sha256",),
-    concerns=_has_dropout,
-)
-def shared_masks(context: Context) -> Iterator[Observation]:
-    """Seeds stand for independent repetitions. If they share dropout noise their results move
-    together, and every interval is too short.
-
-    Source: torch.func documentation, `randomness="same"`.
-    Example: seeds 0 and 1 of adam drop the same units at step 1.
-    Fix: key masks by seed, step and layer.
-    """
-    by_mask: dict[str, list[Record]] = {}
-    for record in context.ended:
-        if mask := fact(record, "first_masks_sha256"):
-            by_mask.setdefault(f"{mask} {record.optimizer} {record.setting}", []).append(record)
-    shared = [group for group in by_mask.values() if len({r.seed for r in group}) > 1]
-    if shared:
-        runs = [record for group in shared for record in group]
-        seeds = sorted({record.seed for record in shared[0]})
-        yield Observation(
-            f"seeds {names(map(str, seeds))} of {shared[0][0].optimizer} drop the same units at "
-            f"step 1 ({len(runs)} runs)",
-            {"seeds": seeds, "runs": len(runs)},
-            runs,
-            context.remedy("train with the reference engine", {"engine": "reference"}, len(runs)),
-        )
-
-
-@audit_rule(
-    "E15",
-    Severity.ERROR,
-    "a diverged run changed its neighbours in the stack",
-    facts=("stack_neighbour",),
-    concerns=_stacked,
-)
-def neighbour_contaminates(context: Context) -> Iterator[Observation]:
-    """A norm, a loss scale or a batch statistic taken over all runs of a stack lets one run that
-    diverges spoil the others. The certificate lets a neighbour diverge and compares.
-
-    Source: Wang et al. 2021 (HFTA).
-    Example: runs change by 0.02 if their neighbour diverges.
-    Fix: `engine: reference`.
-    """
-    yield from _certificate(context, "stack_neighbour", "runs change if their neighbour diverges")
-
-
-def _certificate(context: Context, path: str, said: str) -> Iterator[Observation]:
-    bad = _bad(context, lambda r: _beyond_tolerance(r, path))
-    if bad:
-        worst = max(fact(r, f"{path}.difference") or np.inf for r in bad)
-        tolerance = fact(bad[0], f"{path}.tolerance") or 0.0
-        yield Observation(
-            f"{said} by {worst:.2g}, the tolerance is {tolerance:.2g}",
-            {"difference": worst, "tolerance": tolerance},
-            bad,
-            context.remedy(
-                "train with the reference engine", {"engine": "reference"}, len(bad), bad
-            ),
-        )
-
-
-@audit_rule("E16", Severity.WARNING, "precision or device differ between runs")
-def flags_differ(context: Context) -> Iterator[Observation]:
-    """Products in TF32 or bfloat16 have a thousandth of the precision of float32, and devices round
-    differently: small gaps between optimizers may be gaps between number formats.
-
-    Source: Dahl et al. 2023 (AlgoPerf, one environment); PyTorch notes on numerical accuracy.
-    Example: float32_products is highest for 12 runs and high for 6.
-    Fix: train all with one precision on one kind of device.
-    """
-    flags = ("float32_products", "deterministic_algorithms", "cudnn_benchmark")
-    seen: dict[str, set[str]] = {}
-    for record in context.ended:
-        found = {name: fact(record, name) for name in flags}
-        found["precision"] = record.spec.get("precision")
-        found["device"] = str(fact(record, "device") or "").partition(":")[0] or None
-        for name, value in found.items():
-            if value is not None:
-                seen.setdefault(name, set()).add(str(value))
-    mixed = {name: sorted(values) for name, values in seen.items() if len(values) > 1}
-    if mixed:
-        yield Observation(
-            names(f"{name} is {' and '.join(values)}" for name, values in mixed.items()),
-            {"flags": mixed},
-            context.ended,
-            _rerun(context, "train all in one environment", context.ended),
-        )
-
-
-@audit_rule(
-    "E17",
-    Severity.ADVICE,
-    "repeating a run gives other numbers",
-    facts=("replicate_difference",),
-)
-def not_deterministic(context: Context) -> Iterator[Observation]:
-    """Some operations add numbers in an order that changes from time to time. The drift is part of
-    the noise between runs, and worth knowing when a number cannot be reproduced.
-
-    Source: PyTorch notes on reproducibility.
-    Example: repeating a run changed its final loss by 0.0004.
-    Fix: train on the CPU, or with deterministic algorithms.
-    """
-    drift = {r.run_id: fact(r, "replicate_difference") for r in context.ended}
-    moved = [r for r in context.ended if drift[r.run_id]]
-    if moved:
-        most = max(abs(drift[r.run_id]) for r in moved)
-        yield Observation(
-            f"repeating a run changed its final loss by up to {most:.2g}",
-            {"drift": most},
-            moved,
-            context.remedy("say how large the drift is"),
-        )
-
-
 @audit_rule("E18", Severity.ERROR, "an optimizer did not train")
 def did_not_train(context: Context) -> Iterator[Observation]:
     """Parameters that never move, a learning rate of zero, or gradients that pile up from step to
@@ -581,8 +308,7 @@ def did_not_train(context: Context) -> Iterator[Observation]:
     Example: the parameters of 3 runs of sgd are those they started with.
     Fix: find the missing step; `zero_grad: true`.
     """
-    still = _bad(
-        context,
+    still = context.where(
         lambda r: (
             r.status is Status.DONE
             and r.step > 0
@@ -596,11 +322,10 @@ def did_not_train(context: Context) -> Iterator[Observation]:
             "they started with",
             {"runs": len(still)},
             still,
-            _rerun(context, "find out why no step was taken, and train again", still),
+            context.rerun("find out why no step was taken, and train again", still),
         )
     norms = context.curves("gradient_norm")
-    piled = _bad(
-        context,
+    piled = context.where(
         lambda r: (
             r.spec.get("zero_grad") is False
             or (
@@ -632,17 +357,9 @@ IMPLEMENTATION_RULES = (
     evaluation_changes_buffers,
     evaluation_uses_generator,
     mislabelled,
-    version_drift,
-    unequal_starts,
-    unequal_orders,
     not_shuffled,
     unequal_clipping,
     mean_of_means,
     running_average,
-    stack_differs,
-    shared_masks,
-    neighbour_contaminates,
-    flags_differ,
-    not_deterministic,
     did_not_train,
 )

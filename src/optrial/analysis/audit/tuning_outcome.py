@@ -52,7 +52,7 @@ def best_at_edge(context: Context) -> Iterator[Observation]:
     for learning rates, a warning for other hyperparameters and where only some resamples of the
     seeds have the edge best. Values beyond the best that diverged are no edge; nor is 0.
 
-    Source: Wilson et al. 2017, section 4.1; Choi et al. 2019; Deep Learning Tuning Playbook.
+    Source: Wilson et al. 2017; Choi et al. 2019; Deep Learning Tuning Playbook.
     Example: adam does best with lr 0.01, the largest of 0.0001, 0.001 and 0.01.
     Fix: extend the grid there, and those of the others by as much; `tune.extend` does it by itself.
     """
@@ -178,10 +178,17 @@ def _extension(context: Context, contenders: Sequence[Contender], edges: list[_E
 def _grown(contender: Contender, name: str, given: Any, below: int, above: int) -> Any:
     """Return the values of a hyperparameter with more at the ends; a range stays a range."""
     if isinstance(given, Mapping) and "points" not in given:
-        kind = "log" if "log" in given else "lin"
-        ends = _beyond(list(map(float, given[kind])), below, above)
-        return {kind: [ends[0], ends[-1]]}
+        return _wider(given, below > 1, above > 1)
     return _beyond(contender.tuned[name], below, above)
+
+
+def _wider(given: Mapping[str, Any], below: bool, above: bool) -> dict[str, list[float]]:
+    """Return a range with another decade, or another quarter of a linear one, at its edge."""
+    kind = "log" if "log" in given else "lin"
+    low, high = map(float, given[kind])
+    more = (high - low) / 4
+    lower, higher = (low / 10, high * 10) if kind == "log" else (low - more, high + more)
+    return {kind: [lower if below else low, higher if above else high]}
 
 
 def _beyond(values: list[float], below: int, above: int) -> list[float]:
@@ -364,7 +371,7 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         rerun = context.finished(contender.reported, metric)
         ordered = sorted(
             (setting for setting in contender.tried if setting != contender.chosen),
-            key=lambda setting: context._merit(contender.tried[setting], metric),
+            key=lambda setting: context.merit(contender.tried[setting], metric),
             reverse=True,
         )
         second = context.finished(contender.tried[ordered[0]], metric) if ordered else []

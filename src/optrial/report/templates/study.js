@@ -337,7 +337,8 @@ function setUp(area) {
 function curveCaption(problem, metric, options, series) {
   const curves = problem.curves[metric];
   const window = Math.max(...curves.map((curve) => curve.window));
-  const sentences = [`${metric}: mean over seeds${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
+  const seeds = Math.max(...curves.map((curve) => curve.seeds.length));
+  const sentences = [`${metric}: ${seeds > 1 ? "mean over seeds" : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
   if (window > 1) sentences.push(`Each point is the mean of ${window} recorded values.`);
   if (options.smoothing > 1) sentences.push(`Smoothed: lines and limits are means of the last ${options.smoothing} points.`);
   if (series.some((s) => s.lost)) sentences.push("×: a run ended there; no mean is drawn of those that went on.");

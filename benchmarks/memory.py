@@ -1,0 +1,66 @@
+"""Compare the memory that training a stack takes with what the planner expects.
+
+Each workload trains in a process of its own, not compiled, at the width of all its runs, at most
+`WIDEST`. Counted is the peak of its resident memory above that after the imports: the data, the
+weights, gradients, the rule's state, activations, and what the allocator keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import torch
+from workloads import WORKLOADS
+
+from optrial.engine import StackedEngine, tensor_splits
+from optrial.plan import estimate, pack
+
+WIDEST = 32
+STEPS = 5
+
+
+def compare(name: str) -> dict[str, Any]:
+    """Measure a workload in a fresh process; return bytes, expected bytes and their ratio."""
+    command = [sys.executable, __file__, name]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    ratio = measured["peak_bytes"] / measured["expected_bytes"]
+    return {"workload": name, "about": WORKLOADS[name].about, **measured, "ratio": ratio}
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print what was found about one workload."""
+    peak, expected = (row[key] / 2**20 for key in ("peak_bytes", "expected_bytes"))
+    print(
+        f"{row['workload']} {row['about']}, {row['width']} runs: peak {peak:.0f} MiB, "
+        f"expected {expected:.0f} MiB, ratio {row['ratio']:.2f}",
+        flush=True,
+    )
+
+
+def peak_memory() -> int:
+    """Return the most resident bytes this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def train(name: str) -> dict[str, int]:
+    """Train a stack for a few steps, in this process."""
+    torch.ones(8, 8) @ torch.ones(8, 8)  # sets up the libraries, which are not counted
+    before = peak_memory()
+    dataset = WORKLOADS[name].data()
+    runs = pack(WORKLOADS[name].specs(dataset), WIDEST)[0]
+    expected = estimate(runs, dataset, len(runs)).peak_bytes
+    engine = StackedEngine(runs, dataset, tensor_splits(dataset, "float32", "cpu"))
+    engine.start(1)
+    engine.advance(STEPS)
+    peak = peak_memory() - before
+    return {"width": len(runs), "peak_bytes": peak, "expected_bytes": expected}
+
+
+if __name__ == "__main__":
+    print(json.dumps(train(sys.argv[1])))

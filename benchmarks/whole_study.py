@@ -1,0 +1,155 @@
+"""Time a whole study through the command line against the sum of plain loops.
+
+Nine rules, five learning rates and three seeds on MNIST: 135 runs of 600 steps of an MLP
+784-100-10 with batches of 100, tested every 200 steps. `optrial run` starts with everything cold:
+no measured speeds, no compiled programs. A plain loop is an expert's: tensors in memory, the class
+of `torch.optim`, fused where it exists, tested as often. One run of each rule is trained before
+the study and one after, and the mean counts for fifteen; with `--full` all of them are trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import optrial
+from optrial.data import Dataset
+from optrial.rules import get_rule
+from optrial.study import Study
+
+RULES = (
+    *("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop"),
+    *("adam", "adamax", "nadam"),
+)
+RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+SEEDS, STEPS, TESTED_EVERY, BATCH_SIZE = 3, 600, 200, 100
+RUNS_OF_A_RULE = len(RATES) * SEEDS
+STUDY = {
+    "problem": {"dataset": "mnist", "model": {"kind": "mlp", "hidden": [100]}},
+    "batch_size": BATCH_SIZE,
+    "budget": {"steps": STEPS},
+    "evaluate": {"every": {"steps": TESTED_EVERY}, "on": ["test"]},
+    "seeds": SEEDS,
+    "optimizers": [{"rule": rule, "lr": RATES} for rule in RULES],
+}
+
+
+def measure(full: bool) -> dict[str, Any]:
+    """Time both ways; return seconds, and where ours went.
+
+    Raises:
+        SystemExit: OPTRIAL_DATA does not say where MNIST lies.
+    """
+    if "OPTRIAL_DATA" not in os.environ:
+        raise SystemExit("W6 needs MNIST: set OPTRIAL_DATA to the folder that holds it.")
+    dataset = Study(**STUDY).load_data()
+    count = RUNS_OF_A_RULE if full else 2
+    plain = [sum(plain_run(rule, dataset) for rule in RULES) for _ in range(count // 2)]
+    ours = study_by_command_line()
+    plain += [sum(plain_run(rule, dataset) for rule in RULES) for _ in range(count - count // 2)]
+    seconds = sum(plain) / count * RUNS_OF_A_RULE
+    return {
+        "workload": "W6",
+        "about": f"MNIST study, {len(RULES) * RUNS_OF_A_RULE} runs of {STEPS} steps, cold",
+        "plain_seconds": seconds,
+        "plain_runs_measured": count * len(RULES),
+        "times_plain": seconds / ours["wall_seconds"],
+        **ours,
+    }
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print both times, and what ours went into."""
+    measured = row["plain_runs_measured"]
+    whole = "all runs" if measured == len(RULES) * RUNS_OF_A_RULE else f"from {measured} runs"
+    print(f"{row['workload']} {row['about']}; ours: {', '.join(row['engines'])}")
+    print(f"  plain     {row['plain_seconds']:8.1f} s ({whole})")
+    print(f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast, of which")
+    for part in ("imports", "training", "evaluation", "rest"):
+        print(f"    {part:11}{row[f'{part}_seconds']:6.1f} s")
+    share = 100 * row["rest_seconds"] / row["wall_seconds"]
+    print(f"  {share:.1f} % went into choosing, planning, the store and progress", flush=True)
+
+
+def study_by_command_line() -> dict[str, Any]:
+    """Run the study in a process of its own; return its seconds, as a whole and by part."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cold = {"OPTRIAL_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "inductor"}
+        environment = os.environ | {key: str(path) for key, path in cold.items()}
+        (folder / "study.yaml").write_text(json.dumps(STUDY), encoding="utf-8")  # JSON is YAML
+        command = [sys.executable, "-m", "optrial", "run", "study.yaml", "--out", "results"]
+        wall = _seconds(command, folder, environment)
+        imports = _seconds([sys.executable, "-c", "import optrial.study"], folder, environment)
+        with optrial.load(folder / "results") as results:
+            facts = {record.stack: record.facts for record in results.records}
+    training, evaluation = (
+        sum(fact["seconds"][part] for fact in facts.values()) for part in ("training", "evaluation")
+    )
+    return {
+        "wall_seconds": wall,
+        "imports_seconds": imports,
+        "training_seconds": training,  # with the compiling
+        "evaluation_seconds": evaluation,
+        "rest_seconds": wall - imports - training - evaluation,
+        "stacks": len(facts),
+        "engines": sorted({stack.partition("-")[0] for stack in facts}),
+    }
+
+
+def _seconds(command: list[str], folder: Path, environment: dict[str, str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def plain_run(rule: str, dataset: Dataset) -> float:
+    """Train and test one run as an expert would write it; return its seconds."""
+    started = time.perf_counter()
+    train, test = (
+        tuple(map(torch.from_numpy, vars(dataset.splits[split]).values()))
+        for split in ("train", "test")
+    )
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
+    optimizer = _optimizer(rule, network)
+    rows_of_steps = torch.randperm(len(train[0])).split(BATCH_SIZE)[:STEPS]
+    losses = []
+    for step, rows in enumerate(rows_of_steps, start=1):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(train[0][rows]), train[1][rows])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+        if step % TESTED_EVERY == 0:
+            _test(network, *test)
+    assert len(losses) == STEPS
+    return time.perf_counter() - started
+
+
+@torch.no_grad()
+def _test(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+    """Return loss and accuracy on the test set."""
+    logits = network(inputs)
+    loss = nn.functional.cross_entropy(logits, targets).item()
+    return loss, (logits.argmax(dim=1) == targets).float().mean().item()
+
+
+def _optimizer(name: str, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the rule's class of `torch.optim`, fused where it can be."""
+    rule = get_rule(name)
+    assert rule.torch_optim is not None
+    optimizer = getattr(torch.optim, rule.torch_optim.class_name)
+    arguments = rule.torch_optim.arguments(rule.defaults | {"lr": 1e-3}, 0.0, rule.default_decay)
+    try:
+        return optimizer(network.parameters(), **arguments, fused=True)  # type: ignore[no-any-return]
+    except TypeError:  # it has no fused form
+        return optimizer(network.parameters(), **arguments)  # type: ignore[no-any-return]

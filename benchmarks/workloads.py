@@ -1,0 +1,146 @@
+"""What is trained in the benchmarks: models, shapes, batch sizes, and the data for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from optrial.data import Dataset, Split
+from optrial.plan import RunSpec, make_plan
+from optrial.study import Study
+
+SAMPLES = 10_000  # more would only cost memory: each step gathers a batch of them
+WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
+POOL_AFTER = (1, 2, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model, its batches, and how many runs of it a study has.
+
+    Attributes:
+        about: a few words.
+        module: builds the model as anybody would write it, for the plain contenders.
+        model: the same for a study: ``kind`` and arguments of the catalogue.
+        input_shape: of one sample.
+        classes: number of classes.
+        batch_size: samples a step.
+        runs: how many runs a study has, with different learning rates.
+        steps: of a whole run, to which times are extrapolated; None to leave that out.
+        stacked: whether ours is a compiled stack; else what optrial chooses by itself.
+        cuda_only: whether it is too large for a few CPU cores.
+    """
+
+    about: str
+    module: Callable[[], nn.Module]
+    model: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    classes: int
+    batch_size: int
+    runs: int
+    steps: int | None = None
+    stacked: bool = True
+    cuda_only: bool = field(default=False, kw_only=True)
+
+    def data(self) -> Dataset:
+        """Random samples; speed does not depend on their values."""
+        generator = np.random.default_rng(0)
+        inputs = generator.standard_normal((SAMPLES, *self.input_shape), np.float32)
+        targets = generator.integers(0, self.classes, SAMPLES)
+        split = Split(inputs, targets)
+        return Dataset("random", {"train": split, "test": split}, self.classes, "0" * 64)
+
+    def specs(self, dataset: Dataset, precision: str = "float32") -> tuple[RunSpec, ...]:
+        """Return the runs: Adam with different learning rates, one seed."""
+        study = Study(
+            problem={"dataset": "digits", "model": dict(self.model)},
+            batch_size=self.batch_size,
+            budget={"steps": 10**9},
+            drop_last=True,
+            seeds=1,
+            precision=precision,
+            optimizers=[{"rule": "adam", "lr": {"log": [1e-4, 1e-2], "points": self.runs}}],
+        )
+        return make_plan(study.config, dataset).runs
+
+    def flops(self) -> int:
+        """Count the operations of the products of one run's step, forward and backward."""
+        inputs = torch.zeros(self.batch_size, *self.input_shape)
+        targets = torch.zeros(self.batch_size, dtype=torch.int64)
+        network = self.module()
+        with FlopCounterMode(display=False) as counter:
+            nn.functional.cross_entropy(network(inputs), targets).backward()
+        return int(counter.get_total_flops())
+
+
+def mlp(*sizes: int) -> Callable[[], nn.Module]:
+    """Return what builds an MLP of one hidden layer."""
+    inputs, hidden, classes = sizes
+    return lambda: nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+class Recurrent(nn.Module):
+    """A vanilla RNN with a linear read-out of its last state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(1, 128, batch_first=True)
+        self.linear = nn.Linear(128, 10)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map (batch, time, 1) to (batch, 10)."""
+        outputs, _ = self.rnn(inputs)
+        logits: torch.Tensor = self.linear(outputs[:, -1])
+        return logits
+
+
+def vgg() -> nn.Module:
+    """Return a VGG-like network with batch norm for images 3 x 32 x 32."""
+    layers: list[nn.Module] = []
+    for number, (before, width) in enumerate(pairwise((3, *WIDTHS)), start=1):
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        if number in POOL_AFTER:
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTHS[-1], 10))
+
+
+def _mlp(
+    about: str, sizes: tuple[int, int, int], batch_size: int, runs: int, **more: Any
+) -> Workload:
+    inputs, hidden, classes = sizes
+    model = {"kind": "mlp", "hidden": [hidden]}
+    return Workload(about, mlp(*sizes), model, (inputs,), classes, batch_size, runs, **more)
+
+
+WORKLOADS: Mapping[str, Workload] = {
+    "W1": _mlp("moons MLP 2-20-2", (2, 20, 2), 128, 256),
+    "W2": _mlp("MNIST MLP 784-100-10", (784, 100, 10), 100, 32),
+    "W2x128": _mlp("W2 with 128 runs", (784, 100, 10), 100, 128, cuda_only=True),
+    "W3": _mlp("CIFAR-10 MLP 3072-1000-10", (3072, 1000, 10), 128, 10, steps=78_200),
+    "W4": Workload(
+        "palindromes of 9, RNN 1-128-10",
+        Recurrent,
+        {"kind": "rnn", "hidden": 128, "cell": "rnn"},
+        (9, 1),
+        10,
+        batch_size=128,
+        runs=16,
+    ),
+    "W5": Workload(
+        "CIFAR-10 VGG of 8 convolutions",
+        vgg,
+        {"kind": "cnn", "widths": list(WIDTHS), "pool_after": list(POOL_AFTER)},
+        (3, 32, 32),
+        10,
+        batch_size=32,
+        runs=4,
+        stacked=False,
+    ),
+}

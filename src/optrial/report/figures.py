@@ -1,0 +1,267 @@
+"""The figures of a study for print: curves, learning rates, differences, tuning, time and ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optrial.analysis.claims import higher_is_better, is_accuracy
+from optrial.analysis.gather import ProblemView, StudyView
+from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "draw_curves",
+    "draw_differences",
+    "draw_ranks",
+    "draw_sensitivity",
+    "draw_timing",
+    "draw_tuning",
+    "plot",
+    "study_figures",
+]
+
+MOST_ROWS = 40
+"""More rows do not fit a page; of more pairs those of the leader are drawn."""
+
+
+def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, Figure]]:
+    """Yield the name of each figure that the study has data for, fit for a file, and the figure."""
+    for problem in view.problems:
+        suffix = f"-{problem.name}" if len(view.problems) > 1 else ""
+        for metric in _curve_metrics(view):
+            if any(record.metrics.get(metric) is not None for record in problem.reported):
+                yield f"curves-{metric}{suffix}", _figure(draw_curves, view, problem, metric, theme)
+        metric = _rate_metric(view)
+        if problem.sensitivity(metric):
+            yield f"sensitivity{suffix}", _figure(draw_sensitivity, view, problem, metric, theme)
+        if problem.pairs:
+            rows = len(_shown_pairs(problem))
+            yield f"differences{suffix}", _figure(draw_differences, problem, theme, rows=rows)
+        if problem.searches:
+            rows = len(problem.searches)
+            yield f"tuning{suffix}", _figure(draw_tuning, view, problem, theme, rows=rows)
+        if problem.costs:
+            rows = len(problem.costs)
+            yield f"timing{suffix}", _figure(draw_timing, view, problem, theme, rows=rows)
+    if view.ranks:
+        yield "ranks", _figure(draw_ranks, view, theme, rows=len(view.ranks.order))
+
+
+def draw_curves(
+    axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
+) -> None:
+    """Draw the mean of each contender by step, with its interval; × where a run ended early."""
+    styles = line_styles(view.optimizers)
+    bands = problem.bands(view.read_curves(metric), view.points)
+    windows = set()
+    for contender in problem.contenders:
+        band = bands.get((contender.optimizer, contender.setting))
+        if band is None:
+            continue
+        windows.add(band.window)
+        style = styles[contender.optimizer].matplotlib(theme)
+        every = max(1, len(band.steps) // 7)
+        label = literal(f"{contender.optimizer} {contender.setting}".strip())
+        axes.plot(band.steps, band.mean, **style, markevery=every, label=label)
+        axes.fill_between(
+            band.steps, band.low, band.high, color=style["color"], alpha=0.16, linewidth=0
+        )
+        known = np.flatnonzero(np.isfinite(band.mean))
+        if len(known) and known[-1] < len(band.mean) - 1:
+            end = (band.steps[known[-1]], band.mean[known[-1]])
+            axes.plot(*end, marker="x", color=style["color"], linestyle="", markersize=6)
+    _metric_axis(axes, metric)
+    means = f", means of {max(windows)} steps" if windows and max(windows) > 1 else ""
+    axes.set_xlabel(f"step{means}")
+    _legend(axes)
+
+
+def draw_sensitivity(
+    axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
+) -> None:
+    """Draw final values by learning rate; hollow where some runs did not finish, × where none."""
+    styles = line_styles(view.optimizers)
+    for line in problem.sensitivity(metric):
+        style = styles[line.optimizer].matplotlib(theme)
+        rates = np.array([point.rate for point in line.points])
+        table = np.array(
+            [(p.interval.estimate, p.interval.low, p.interval.high) for p in line.points]
+        )
+        axes.plot(rates, table[:, 0], **style, label=literal(line.optimizer))
+        axes.vlines(rates, table[:, 1], table[:, 2], color=style["color"], linewidth=0.8)
+        some = np.array([0 < point.done < point.runs for point in line.points])
+        hollow = style | {"linestyle": "", "markerfacecolor": theme.background}
+        axes.plot(rates[some], table[some, 0], **hollow | {"markeredgecolor": style["color"]})
+        lost = rates[[point.done == 0 for point in line.points]]
+        edge = 0.0 if higher_is_better(metric) else 1.0
+        axes.plot(
+            lost,
+            np.full(len(lost), edge),
+            transform=axes.get_xaxis_transform(),
+            marker="x",
+            linestyle="",
+            color=style["color"],
+            clip_on=False,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    _metric_axis(axes, metric)
+    _legend(axes)
+
+
+def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> None:
+    """Draw the paired differences with their intervals; filled where the two are told apart."""
+    pairs = _shown_pairs(problem)
+    factor = 100 if is_accuracy(problem.metric) else 1
+    for row, pair in enumerate(pairs):
+        told_apart = pair.verdict in ("better", "worse")
+        interval = pair.difference
+        _interval(
+            axes,
+            row,
+            (factor * interval.estimate, factor * interval.low, factor * interval.high),
+            color=theme.text,
+            markerfacecolor=theme.text if told_apart else theme.background,
+            markeredgecolor=theme.text,
+            marker="o",
+        )
+    axes.axvline(0, color=theme.muted, linewidth=0.5, linestyle=(0, (3, 2)), zorder=0)
+    unit = "in points, " if factor == 100 else ""
+    better = "higher" if higher_is_better(problem.metric) else "lower"
+    axes.set_xlabel(f"difference of {literal(problem.metric)}\n({unit}{better} is better)")
+    _rows(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
+
+
+def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
+    """Draw every trial of each optimizer, and the setting that was chosen."""
+    styles = line_styles(view.optimizers)
+    for row, search in enumerate(problem.searches):
+        scores = {t.setting: t.metrics.get(search.metric) for t in search.trials}
+        means = [spread.mean for spread in scores.values() if spread]
+        style = styles[search.optimizer].matplotlib(theme) | {"linestyle": ""}
+        axes.plot(means, [row] * len(means), "o", mfc="none", mec=theme.muted, markersize=3)
+        if chosen := scores.get(search.chosen):
+            axes.plot([chosen.mean], [row], **style | {"markersize": 6})
+    axes.set_xlabel(literal(f"{problem.searches[0].metric} of each trial; filled: chosen"))
+    _rows(axes, [search.optimizer for search in problem.searches])
+
+
+def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
+    """Draw seconds of training a run: median and range over the runs of each contender."""
+    styles = line_styles(view.optimizers)
+    optimizers = {contender.name: contender.optimizer for contender in problem.contenders}
+    for row, cost in enumerate(problem.costs):
+        style = styles[optimizers[cost.name]].matplotlib(theme)
+        _interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
+    shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
+    axes.set_xlabel(f"seconds of training a run{shared}")
+    axes.set_xlim(left=0)
+    _rows(axes, [cost.name for cost in problem.costs])
+
+
+def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
+    """Draw average ranks over problems; a bar joins those that cannot be told apart.
+
+    Raises:
+        ValueError: the study has fewer than two problems or optimizers.
+    """
+    ranks = view.ranks
+    if ranks is None:
+        raise ValueError(f"ranks need two problems, and there are {len(view.problems)}")
+    styles = line_styles(view.optimizers)
+    averages = dict(zip(ranks.order, ranks.average_ranks, strict=True))
+    for row, (name, average) in enumerate(averages.items()):
+        style = styles[name] if name in styles else next(iter(styles.values()))
+        axes.plot([average], [row], **style.matplotlib(theme) | {"linestyle": ""})
+    for place, group in enumerate(group for group in ranks.groups if len(group) > 1):
+        at = -0.8 - 0.35 * place
+        axes.plot(
+            [averages[group[0]], averages[group[-1]]], [at, at], color=theme.text, linewidth=2
+        )
+    difference = f"critical difference {ranks.critical_difference:.2f}"
+    axes.set_xlabel(f"average rank over {ranks.problems} problems ({difference})")
+    _rows(axes, list(averages))
+
+
+def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -> Axes:
+    """Draw onto axes, or onto those of a new figure of pyplot, which a notebook shows."""
+    from matplotlib import pyplot  # heavy  # noqa: PLC0415
+
+    with figure_style():
+        axes = axes or pyplot.figure().add_subplot()
+        draw(axes, *arguments)
+    return axes
+
+
+def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure:
+    """Return a figure one column wide; the theme is the last argument."""
+    from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
+
+    theme = arguments[-1]
+    with figure_style(theme):
+        height = 0.75 + 0.19 * rows if rows else 2.9
+        figure = Figure(figsize=(WIDTHS["column"], height))
+        draw(figure.add_subplot(), *arguments)
+        figure.draw_without_rendering()  # settles the layout while the style holds
+    return figure
+
+
+def _curve_metrics(view: StudyView) -> list[str]:
+    """The training loss, and the metric that optimizers are compared on."""
+    training = [m for m in ("train_loss_epoch", "train_loss") if m in view.metrics][:1]
+    return list(dict.fromkeys([*training, view.metric]))
+
+
+def _rate_metric(view: StudyView) -> str:
+    """What settings are chosen by where it is recorded, else what optimizers are compared on."""
+    chosen = [search.metric for problem in view.problems for search in problem.searches]
+    return next((metric for metric in chosen if metric), view.metric)
+
+
+def _shown_pairs(problem: ProblemView) -> Sequence[Any]:
+    pairs = problem.pairs
+    return pairs if len(pairs) <= MOST_ROWS else [p for p in pairs if p.first == pairs[0].first]
+
+
+def _interval(axes: Axes, row: int, values: tuple[float, float, float], **style: Any) -> None:
+    """Draw a dot and a line in a row; what is not finite is left out."""
+    estimate, low, high = (value if math.isfinite(value) else math.nan for value in values)
+    axes.hlines(row, low, high, color=style["color"], linewidth=0.9)
+    axes.plot([estimate], [row], **style | {"linestyle": ""})
+
+
+def _metric_axis(axes: Axes, metric: str) -> None:
+    """Label the axis of a metric; a loss that is positive is logarithmic."""
+    values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
+    known = np.concatenate([own[np.isfinite(own)] for own in values] or [np.empty(0)])
+    if metric.removesuffix("_epoch").endswith("loss") and len(known) and known.min() > 0:
+        axes.set_yscale("log")
+        axes.set_ylim(known.min() / 1.5, known.max() * 1.5)
+    elif is_accuracy(metric):
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
+    axes.set_ylabel(literal(metric))
+    axes.grid(axis="y")
+
+
+def _rows(axes: Axes, names: Iterable[str]) -> None:
+    labels = [literal(name) for name in names]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6 if axes.get_ylim()[0] > -0.6 else axes.get_ylim()[0])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        columns = 2 if max(map(len, labels)) < 24 else 1
+        axes.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderpad=0
+        )

@@ -1,0 +1,98 @@
+"""The summary table as Markdown and LaTeX, to paste into a text."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from optrial.analysis import SettingSummary
+from optrial.report.tables import runs_text, shown_metrics, spread_text
+
+__all__ = ["latex_text", "markdown_text", "summary_latex", "summary_markdown"]
+
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "—": "---",
+        "±": r"\ensuremath{\pm}",
+        "\n": " ",
+    }
+)
+MARKDOWN = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|~$#"} | {"\n": " "})
+
+
+def summary_markdown(name: str, summaries: Sequence[SettingSummary]) -> str:
+    """Return the summary as a table of Markdown, as GitHub and pandoc read it."""
+    columns, rows = _cells(summaries)
+    lines = [
+        columns,
+        ["---", "---", *["---:"] * (len(columns) - 2)],
+        *([markdown_text(cell) for cell in row] for row in rows),
+    ]
+    lines[0] = [markdown_text(column) for column in columns]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{markdown_text(name)}**\n\n{table}\n"
+
+
+def summary_latex(name: str, summaries: Sequence[SettingSummary]) -> str:
+    """Return the summary as a table of LaTeX, which needs the package booktabs.
+
+    Text beyond ASCII stays as it is: engines that read UTF-8 print it, in a font that has it.
+    """
+    columns, rows = _cells(summaries)
+    lines = [
+        r"% \usepackage{booktabs}; for quotation marks in names also \usepackage[T1]{fontenc}",
+        r"\begin{table}",
+        rf"\caption{{{latex_text(name)}}}",
+        rf"\begin{{tabular}}{{ll{'r' * (len(columns) - 2)}}}",
+        r"\toprule",
+        _latex_row(columns),
+        r"\midrule",
+        *map(_latex_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Keep Markdown, and HTML within it, from reading a text as markup."""
+    return html.escape(text, quote=False).translate(MARKDOWN)
+
+
+def latex_text(text: str) -> str:
+    """Keep LaTeX from reading a text as commands."""
+    return text.translate(LATEX)
+
+
+def _cells(summaries: Sequence[SettingSummary]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the table, as in the terminal."""
+    metrics = shown_metrics(dict.fromkeys(name for s in summaries for name in s.metrics))
+    rows = [
+        [
+            summary.optimizer,
+            summary.setting + (" *" if summary.best else ""),
+            runs_text(summary),
+            *(spread_text(summary.metrics.get(metric)) for metric in metrics),
+        ]
+        for summary in summaries
+    ]
+    return ["optimizer", "setting", "runs", *metrics], rows
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(latex_text, cells)) + r" \\"

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from optrial import load
+from optrial.errors import StoreError
+from optrial.records import Record, Status
+from optrial.report.figures import draw_curves, draw_differences, draw_ranks, study_figures
+from optrial.report.style import DARK, LIGHT, THEMES, Theme, line_styles, save_figure
+from tests.report.studies import made_up_records, made_up_view, store_made_up
+
+NASTY = "$x_1$ & <b> % \\frac 🚀"
+
+
+def axes_of(figure: Figure) -> Axes:
+    (axes,) = figure.axes
+    return axes
+
+
+def figures_of(records: list[Record], theme: Theme = LIGHT) -> dict[str, Figure]:
+    return dict(study_figures(made_up_view(records), theme))
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_every_figure_is_one_column_wide_and_readable(theme: Theme) -> None:
+    trials = made_up_records(seeds=2, phase="tune", diverged=(0, 4, 5))
+    results = [replace(r, run_id=f"r{r.run_id}") for r in made_up_records(rates=(0.1,))]
+    figures = figures_of([*trials, *results], theme)
+    assert list(figures) == [
+        "curves-train_loss",
+        "curves-test_accuracy",
+        "sensitivity",
+        "differences",
+        "tuning",
+        "timing",
+    ]
+    for figure in figures.values():
+        assert figure.get_figwidth() == 3.4
+        texts = [t for t in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text()]
+        assert min(text.get_fontsize() for text in texts) >= 7
+
+
+def test_curves_are_means_in_the_style_of_their_optimizer() -> None:
+    records = made_up_records(rates=(0.1,), diverged=(4,))
+    view = made_up_view(records)
+    axes = Figure().add_subplot()
+    draw_curves(axes, view, view.problems[0], "test_accuracy")
+    styles = line_styles(view.optimizers)
+    sgd, adam, end = axes.lines
+    assert sgd.get_color() == LIGHT.lines[styles["sgd"].colour]
+    finals = [r.metrics["test_accuracy"] for r in records[:3]]
+    assert sgd.get_ydata()[-1] == np.mean(finals)
+    # One of adam's runs diverged at step 90: there its mean ends, with a cross.
+    known = np.isfinite(adam.get_ydata())
+    assert adam.get_xdata()[known][-1] == end.get_xdata()[0] == 60
+    assert end.get_marker() == "x"
+
+
+def test_differences_are_in_points_and_filled_where_told_apart() -> None:
+    (problem,) = made_up_view(made_up_records(["sgd", "adam", "lion"], (0.1,), 12)).problems
+    axes = Figure().add_subplot()
+    draw_differences(axes, problem)
+    dots = axes.lines[: len(problem.pairs)]
+    for dot, pair in zip(dots, problem.pairs, strict=True):
+        assert dot.get_xdata()[0] == 100 * pair.difference.estimate
+        told_apart = pair.verdict in ("better", "worse")
+        assert (dot.get_markerfacecolor() == LIGHT.text) == told_apart
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[0] == f"{problem.pairs[0].first} − {problem.pairs[0].second}"
+
+
+def test_ranks_need_problems() -> None:
+    view = made_up_view(made_up_records())
+    with pytest.raises(ValueError, match="two problems"):
+        draw_ranks(Figure().add_subplot(), view)
+    records = [r for d in "abcde" for r in made_up_records(rates=(0.1,), dataset=d)]
+    assert "ranks" in figures_of(records)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_names_come_out_as_text_and_nothing_warns(suffix: str, tmp_path: Path) -> None:
+    records = made_up_records([NASTY, "adam"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, figure in figures_of(records).items():
+            save_figure(figure, tmp_path / f"{name}.{suffix}")
+            assert (tmp_path / f"{name}.{suffix}").stat().st_size > 1000
+    labels = [t.get_text() for t in axes_of(figures_of(records)["timing"]).get_yticklabels()]
+    assert labels[0].replace(r"\$", "$") == NASTY.replace("🚀", "[rocket]")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [[], made_up_records(status=Status.PLANNED, metrics={}, facts={}, step=0)],
+    ids=["empty", "planned"],
+)
+def test_nothing_is_drawn_of_nothing(records: list[Record]) -> None:
+    assert figures_of(records) == {}
+
+
+def test_all_diverged_and_one_run_are_drawn_as_far_as_they_go() -> None:
+    assert figures_of(made_up_records(diverged=range(12))) == {}
+    one = figures_of(made_up_records(["adam"], (0.1,), 1), DARK)
+    assert list(one) == ["curves-train_loss", "curves-test_accuracy", "timing"]
+
+
+def test_results_plot_onto_axes_of_ones_own(tmp_path: Path) -> None:
+    store_made_up(tmp_path, made_up_records())
+    with load(tmp_path) as results:
+        axes = Figure().add_subplot()
+        assert results.plot_curves("test_accuracy", axes) is axes
+        assert len(axes.lines) == 2
+        assert len(results.plot_sensitivity(axes=Figure().add_subplot()).lines) >= 2
+        assert results.plot_differences(axes=Figure().add_subplot()).lines
+        assert results.plot_timing(Figure().add_subplot()).lines
+        with pytest.raises(StoreError, match=r"no 'accuracy' is recorded. .*Allowed"):
+            results.plot_curves("accuracy")
+
+
+def test_results_plot_onto_a_new_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    from matplotlib import pyplot
+
+    store_made_up(tmp_path, made_up_records())
+    with load(tmp_path) as results:
+        axes = results.plot_curves()
+    assert axes.get_ylabel() == "test_accuracy"
+    pyplot.close(axes.get_figure())

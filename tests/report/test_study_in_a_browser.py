@@ -1,0 +1,245 @@
+"""The page in a real browser: its script, its themes, its width, and that it fetches nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optrial.report.study_page import study_page
+from optrial.report.style import DARK, LIGHT
+from tests.report.studies import made_up_records, made_up_view
+
+webdriver: Any = pytest.importorskip(
+    "selenium.webdriver", reason="selenium is not installed: pip install selenium"
+)
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="no chromium with chromedriver on this machine"
+)
+
+NASTY = "mine </script><script>document.title='hacked'</script>"
+RECORDS = [
+    *made_up_records(["sgd", "adam"], (0.01, 0.1), 3, diverged=(4,)),
+    *(
+        replace(record, run_id=f"n{record.run_id}")
+        for record in made_up_records([NASTY], (0.01, 0.1), 3)
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.binary_location = BROWSER
+    logs = {"browser": "ALL", "performance": "ALL"}
+    options.set_capability("goog:loggingPrefs", logs)
+    browser = webdriver.Chrome(options, webdriver.ChromeService(executable_path=DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    file.write_text(study_page(made_up_view(RECORDS, {"name": NASTY})), encoding="utf-8")
+    return file.as_uri()
+
+
+@pytest.fixture
+def page(chrome: Any, address: str) -> Any:
+    """The page afresh, 1200 pixels wide; afterwards nothing was logged and nothing was fetched."""
+    for log in ("browser", "performance"):
+        chrome.get_log(log)
+    show(chrome, 1200, "light")
+    chrome.get(address)
+    yield chrome
+    assert chrome.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
+    requested = {
+        message["params"]["request"]["url"].partition("#")[0]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert requested <= {address}
+
+
+def show(chrome: Any, width: int, scheme: str) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
+
+
+def find(page: Any, selector: str) -> list[Any]:
+    return list(page.find_elements("css selector", selector))
+
+
+def choose(page: Any, selector: str, value: str) -> None:
+    page.execute_script(
+        "const [selector, value] = arguments, select = document.querySelector(selector);"
+        "select.value = value; select.dispatchEvent(new Event('change', {bubbles: true}))",
+        selector,
+        value,
+    )
+
+
+def click(page: Any, selector: str) -> None:
+    page.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+def shown_runs(page: Any) -> list[str]:
+    script = "return [...document.querySelectorAll('#runs-table tbody tr')].filter((r) => !r.hidden).map((r) => r.id)"  # noqa: E501
+    return list(page.execute_script(script))
+
+
+def column(page: Any, table: str, place: int) -> list[str]:
+    script = "return [...document.querySelectorAll(`${arguments[0]} tbody tr`)].map((r) => r.cells[arguments[1]].textContent.trim())"  # noqa: E501
+    return list(page.execute_script(script, table, place))
+
+
+def test_the_charts_are_drawn_and_names_run_nothing(page: Any) -> None:
+    assert page.title == f"{NASTY}: which optimizer?"
+    assert len(find(page, "figure[data-chart=curves] .plot svg")) == 2
+    assert len(find(page, "figure[data-chart=rates] .plot svg")) == 1
+    assert len(find(page, "figure[data-kind=evaluation] path.mean")) == 3
+    assert len(find(page, "figure[data-kind=evaluation] path.band")) == 3
+    assert all(svg.get_attribute("aria-label") for svg in find(page, ".plot svg"))
+
+
+def test_toggles_change_the_curves(page: Any) -> None:
+    means = "figure[data-kind=evaluation] path.mean"
+    before = find(page, means)[0].get_attribute("d")
+    choose(page, "[data-control=lines]", "all")
+    assert len(find(page, means)) == 6
+    choose(page, "[data-control=lines]", "chosen")
+    click(page, "[data-control=single]")
+    assert len(find(page, "figure[data-kind=evaluation] path.single")) == 9
+    click(page, "[data-control=single]")
+    click(page, "[data-optimizer='0']")
+    assert len(find(page, means)) == 2
+    click(page, "[data-optimizer='0']")
+    choose(page, "[data-control=by]", "epoch")
+    labels = [text.text for text in find(page, "figure[data-kind=evaluation] text")]
+    assert labels[-1] == "epoch"
+    assert "10" in labels
+    for change in ("[data-control=logX]", "figure[data-kind=evaluation] [data-control=logY]"):
+        click(page, change)
+        after = find(page, means)[0].get_attribute("d")
+        assert after != before
+        before = after
+    choose(page, "[data-control=smoothing]", "5")
+    assert find(page, means)[0].get_attribute("d") != before
+    assert "last 5 points" in find(page, "figure[data-kind=evaluation] [data-caption]")[0].text
+
+
+def test_seconds_are_off_for_runs_of_a_stack(page: Any) -> None:
+    (option,) = find(page, "[data-control=by] option[value=second]")
+    assert option.get_attribute("disabled")
+    assert "trained together" in find(page, "[data-note]")[0].text
+
+
+def test_the_keyboard_reads_points_and_leads_to_runs(page: Any) -> None:
+    svg = find(page, "figure[data-chart=rates] .plot svg")[0]
+    svg.send_keys("")
+    keys = webdriver.Keys
+    svg.send_keys(keys.ARROW_RIGHT)
+    tip = find(page, "figure[data-chart=rates] .tip")[0]
+    assert tip.text.startswith("sgd lr=0.01, 2 of 3 runs:")
+    svg.send_keys(keys.ARROW_RIGHT)
+    assert tip.text.startswith("sgd lr=0.1, 3 of 3 runs:")
+    svg.send_keys(keys.ARROW_DOWN)
+    assert tip.text.startswith("adam lr=0.1, 3 of 3 runs:")
+    svg.send_keys(keys.ENTER)
+    assert shown_runs(page) == [f"run-{r.run_id}" for r in RECORDS[9:12]]
+
+
+def test_tables_sort_by_their_heads(page: Any) -> None:
+    heads = column_heads(page)
+    place = heads.index("test_accuracy")
+    button = f"#runs-table th:nth-child({place + 1}) button"
+    click(page, button)
+    values = [float(text) for text in column(page, "#runs-table", place) if text]
+    assert values == sorted(values)
+    assert column(page, "#runs-table", place)[-1] == ""  # the run that diverged has none
+    click(page, button)
+    values = [float(text) for text in column(page, "#runs-table", place) if text]
+    assert values == sorted(values, reverse=True)
+    assert column(page, "#runs-table", place)[-1] == ""
+    head = find(page, f"#runs-table th:nth-child({place + 1})")[0]
+    assert head.get_attribute("aria-sort") == "descending"
+
+
+def column_heads(page: Any) -> list[str]:
+    script = "return [...document.querySelectorAll('#runs-table thead th')].map((h) => h.textContent.trim())"  # noqa: E501
+    return list(page.execute_script(script))
+
+
+def test_runs_are_filtered_by_words_status_and_links(page: Any) -> None:
+    assert len(shown_runs(page)) == len(RECORDS)
+    find(page, "#filter")[0].send_keys("adam lr=0.1")
+    assert shown_runs(page) == [f"run-{r.run_id}" for r in RECORDS[9:12]]
+    assert find(page, "#shown")[0].text == "3 of 18 runs"
+    click(page, "#clear")
+    choose(page, "#status", "diverged")
+    assert shown_runs(page) == [f"run-{RECORDS[4].run_id}"]
+    click(page, "#summary tbody tr a")
+    assert shown_runs(page) == [f"run-{r.run_id}" for r in RECORDS[:3]]
+    click(page, "#failures tbody a")
+    assert len(shown_runs(page)) == len(RECORDS)
+    assert page.execute_script("return location.hash") == f"#run-{RECORDS[4].run_id}"
+
+
+def background(page: Any) -> str:
+    rgb = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    return "#" + "".join(f"{int(part):02x}" for part in rgb[4:-1].split(","))
+
+
+def test_the_theme_is_the_readers_or_chosen(page: Any) -> None:
+    assert background(page) == LIGHT.background
+    show(page, 1200, "dark")
+    assert background(page) == DARK.background
+    click(page, "#theme")
+    assert background(page) == LIGHT.background
+    click(page, "#theme")
+    show(page, 1200, "light")
+    assert background(page) == DARK.background
+    assert find(page, "#theme")[0].text == "Theme: dark"
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert background(page) == LIGHT.background
+    page.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert background(page) == DARK.background
+
+
+@pytest.mark.parametrize("width", [390, 768, 1200])
+def test_the_page_fits_its_width(page: Any, address: str, width: int) -> None:
+    show(page, width, "light")
+    page.get(address)
+    assert page.execute_script("return document.documentElement.scrollWidth") == width
+    script = "return [...document.querySelectorAll('.plot .axis')].map((t) => parseFloat(getComputedStyle(t).fontSize) * t.closest('svg').clientWidth / t.closest('svg').viewBox.baseVal.width)"  # noqa: E501
+    assert min(page.execute_script(script)) >= 10
+
+
+def test_poor_studies_raise_no_errors(chrome: Any, tmp_path: Path) -> None:
+    studies = {
+        "empty": [],
+        "one": made_up_records(["adam"], (0.1,), 1),
+        "diverged": made_up_records(diverged=range(12)),
+    }
+    chrome.get_log("browser")
+    for name, records in studies.items():
+        (tmp_path / f"{name}.html").write_text(study_page(made_up_view(records)), encoding="utf-8")
+        chrome.get((tmp_path / f"{name}.html").as_uri())
+        assert find(chrome, "#shown")[0].text == f"{len(records)} of {len(records)} runs"
+        assert chrome.get_log("browser") == []

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from optrial import load
+from optrial.analysis.statistics import best_sentence, sentence
+from optrial.records import Record, Status
+from optrial.report.study_page import study_page
+from tests.report.pages import Element, parse_page
+from tests.report.studies import made_up_records, made_up_view, store_made_up
+
+NASTY = "</script><img src=x onerror=alert(1)> & $x^$ _a_ \"'🚀"
+SECTIONS = ["answer", "summary", "curves", "rates", "differences", "time", "failures", "runs"]
+SECTIONS += ["provenance"]
+
+
+def page_of(records: Sequence[Record]) -> Element:
+    return parse_page(study_page(made_up_view(records)))
+
+
+def section(page: Element, name: str) -> Element:
+    (found,) = page.all("section", id=name)
+    return found
+
+
+def cells(table: Element) -> list[list[str]]:
+    """The text of every cell of a table's body."""
+    rows = table.all("tbody")[0].all("tr")
+    return [[" ".join(cell.text.split()) for cell in row.children] for row in rows]
+
+
+def test_every_section_is_there_and_in_the_navigation() -> None:
+    page = page_of(made_up_records())
+    assert [each.attributes["id"] for each in page.all("section")] == SECTIONS
+    links = [link.attributes["href"][1:] for link in page.all("nav")[0].all("a")]
+    assert links == SECTIONS
+
+
+def test_the_answer_is_first_and_is_that_of_the_statistics() -> None:
+    view = made_up_view(made_up_records(seeds=12))
+    (problem,) = view.problems
+    assert problem.comparisons is not None
+    answer = section(parse_page(study_page(view)), "answer")
+    said = [p.text for p in answer.all("p")]
+    assert said[0] == f"{best_sentence(problem.comparisons)}."
+    assert said[1] == f"{sentence(problem.pairs[0])}."
+    assert "adam is the best of 2 on test_accuracy" in said[0]
+
+
+def test_numbers_are_those_of_the_summary_to_the_last_printed_digit(tmp_path: Path) -> None:
+    records = made_up_records(["sgd", "adam", "lion"], (0.001, 0.01, 0.1), 3, diverged=(4, 9, 10))
+    store_made_up(tmp_path, records)
+    with load(tmp_path) as results:
+        frame = results.summary()
+        results.report(tmp_path / "report.html")
+    page = parse_page((tmp_path / "report.html").read_text("utf-8"))
+    (table,) = section(page, "summary").all("table")
+    metrics = [head.text for head in table.all("th", scope="col")][3:]
+    assert metrics == ["train_loss", "validation_accuracy", "test_accuracy"]
+    shown = cells(table)
+    assert len(shown) == len(frame) == 9
+    for row, expected in zip(shown, frame.to_dict("records"), strict=True):
+        assert row[0] == expected["optimizer"]
+        assert row[1].removesuffix(" ★ best") == expected["setting"]
+        assert row[1].endswith("best") == expected["best"]
+        assert row[2].startswith(str(expected["runs"]))
+        for cell, metric in zip(row[3:], metrics, strict=True):
+            mean, deviation = expected[f"{metric}_mean"], expected[f"{metric}_std"]
+            assert cell == f"{mean:.4f} ± {deviation:.4f}"
+
+
+def test_every_run_is_listed_with_its_hyperparameters() -> None:
+    records = made_up_records(diverged=(2,))
+    (table,) = section(page_of(records), "runs").all("table")
+    heads = [head.text for head in table.all("th", scope="col")]
+    assert heads[-2:] == ["lr", "beta1"]
+    for row, record in zip(cells(table), records, strict=True):
+        shown = dict(zip(heads, row, strict=True))
+        assert shown["run"] == record.run_id
+        assert (shown["status"], shown["seed"]) == (str(record.status), str(record.seed))
+        assert float(shown["lr"]) == record.hyperparameters["lr"]
+        value = record.metrics["test_accuracy"]
+        assert shown["test_accuracy"] == ("" if value is None else f"{value:.6g}")
+
+
+def test_numbers_link_to_their_runs() -> None:
+    records = made_up_records(diverged=(2,))
+    page = page_of(records)
+    group = {
+        (r.optimizer, r.setting): page.all("tr", id=f"run-{r.run_id}")[0].attributes["data-group"]
+        for r in records
+    }
+    assert len(set(group.values())) == 4
+    links = section(page, "summary").all("a")
+    assert [link.attributes["data-groups"] for link in links] == list(group.values())
+    (pair,) = section(page, "differences").all("a")
+    assert set(pair.attributes["data-groups"].split()) == {group["sgd", "lr=0.1"], group["adam", "lr=0.1"]}  # fmt: skip  # noqa: E501
+    (lost,) = section(page, "failures").all("a")
+    assert lost.attributes["href"] == f"#run-{records[2].run_id}"
+
+
+def test_failures_are_told_with_step_and_reason() -> None:
+    records = made_up_records(diverged=range(60), seeds=20)
+    page = page_of(records)
+    (table,) = section(page, "failures").all("table")
+    rows = cells(table)
+    assert rows[0][3:] == ["0", "diverged", "90", "the loss is not finite"]
+    assert len(rows) == 50
+    assert "And 10 more" in section(page, "failures").text
+    assert "60 of 80 runs" in section(page, "answer").text
+
+
+def test_what_is_not_finished_is_said_first() -> None:
+    records = made_up_records()
+    records[0] = replace(records[0], status=Status.INTERRUPTED, metrics={})
+    assert "1 of 12 runs have not ended" in section(page_of(records), "answer").text
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        made_up_records(["adam"], (0.1,), 1),
+        made_up_records(diverged=range(12)),
+        made_up_records(status=Status.PLANNED, metrics={}, facts={}, step=0),
+        made_up_records(status=Status.ERROR, metrics={}, facts={}, step=0, reason="no memory"),
+    ],
+    ids=["empty", "one-run", "all-diverged", "planned", "errors"],
+)
+def test_poor_studies_render(records: list[Record]) -> None:
+    page = page_of(records)
+    assert [each.attributes["id"] for each in page.all("section")] == SECTIONS
+    assert "nan" not in re.findall(r"\w+", page.all("main")[0].text.split("{")[0].lower())
+
+
+def test_a_study_that_tunes_shows_the_funnel() -> None:
+    trials = made_up_records(seeds=2, phase="tune", diverged=(0,))
+    results = [replace(r, run_id=f"r{r.run_id}") for r in made_up_records(rates=(0.1,))]
+    page = page_of([*trials, *results])
+    funnel, trials_table = section(page, "tuning").all("table")
+    assert cells(funnel)[0] == ["sgd", "2", "4 → 4 → 3", "lr=0.1", "3 → 3 → 3", "lr"]
+    assert len(trials_table.all("circle", class_="other")) == 4
+    assert len(trials_table.all("circle", class_="dot")) == 2
+    heads = [head.text for head in section(page, "runs").all("th", scope="col")]
+    assert "phase" in heads
+
+
+def test_ranks_are_drawn_for_several_problems_and_else_explained() -> None:
+    assert "at least two problems" in section(page_of(made_up_records()), "differences").text
+    names = ["sgd", "adam", "lion"]
+    records = [r for d in "abcde" for r in made_up_records(names, (0.1,), dataset=d)]
+    page = page_of(records)
+    (diagram,) = [
+        svg
+        for svg in section(page, "differences").all("svg", role="img")
+        if svg.attributes["aria-label"].startswith("Average ranks")
+    ]
+    assert "lion 1.00; adam 2.00; sgd 3.00" in diagram.attributes["aria-label"]
+
+
+def test_names_are_text_everywhere() -> None:
+    records = made_up_records([NASTY, "adam"], (0.1,), diverged=(0,))
+    records = [replace(r, setting=f"{r.setting} {NASTY}", reason=NASTY) for r in records]
+    view = made_up_view(records, {"name": NASTY, "notes": NASTY})
+    page = parse_page(study_page(view))
+    assert page.all("h1")[0].text == NASTY
+    assert not page.all("img")
+    rows = cells(section(page, "summary").all("table")[0])
+    assert rows[0][0] == NASTY
+    assert NASTY in section(page, "failures").text
+    data = json.loads(page.all("script", type="application/json")[0].text)
+    assert data["optimizers"][0]["name"] == NASTY
+
+
+def test_charts_hold_what_the_curves_do() -> None:
+    records = made_up_records(diverged=(5,))
+    view = made_up_view(records)
+    data = json.loads(parse_page(study_page(view)).all("script", id="data")[0].text)
+    (problem,) = data["problems"]
+    assert [line["chosen"] for line in problem["lines"]] == [True, False, False, True]
+    assert set(problem["curves"]) == {"train_loss", "validation_accuracy", "test_accuracy"}
+    curve = problem["curves"]["test_accuracy"][0]
+    finals = [r.metrics["test_accuracy"] for r in records[:3]]
+    for values, final in zip(curve["values"], finals, strict=True):
+        assert values[-1] == float(f"{final:.4g}")
+    lost = problem["curves"]["test_accuracy"][1]
+    assert lost["mean"][-1] is None
+    assert lost["mean"][0] is not None
+    assert problem["lines"][0]["perStep"] is None  # four runs were trained together
+
+
+def test_seconds_are_shown_only_of_runs_trained_alone() -> None:
+    alone = {"stack_width": 1, "seconds": {"training": 8.0, "evaluation": 0.5}}
+    page = page_of(made_up_records(facts=alone))
+    data = json.loads(page.all("script", id="data")[0].text)
+    assert data["problems"][0]["lines"][0]["perStep"] == 8.0 / 200
+    assert "trained together" not in section(page, "time").text
+    assert "trained together" in section(page_of(made_up_records()), "time").text
+
+
+def test_the_study_file_is_shown_and_reads_back() -> None:
+    study = {
+        "name": NASTY,
+        "seeds": [0, 1],
+        "optimizers": [{"rule": "adam", "lr": 0.1, "name": None}],
+    }
+    page = parse_page(study_page(made_up_view(made_up_records(), study)))
+    text = section(page, "provenance").all("pre")[0].text
+    assert YAML(typ="safe").load(text) == {
+        "name": NASTY,
+        "seeds": [0, 1],
+        "optimizers": [{"rule": "adam", "lr": 0.1}],
+    }
+
+
+def test_tables_and_pictures_are_readable_without_eyes() -> None:
+    page = page_of(made_up_records(diverged=(1,)))
+    for table in page.all("table"):
+        heads = table.all("th")
+        assert heads
+        assert all(head.attributes.get("scope") in ("col", "row") for head in heads)
+    for svg in page.all("svg"):
+        assert "aria-label" in svg.attributes or svg.attributes.get("aria-hidden") == "true"
+    labelled = [
+        e for label in page.all("label") for e in (*label.all("select"), *label.all("input"))
+    ]
+    assert len(labelled) == len([*page.all("select"), *page.all("input")])
+    levels = [int(e.name[1]) for e in page.all() if re.fullmatch("h[1-6]", e.name)]
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+def test_two_hundred_runs_are_small_and_a_thousand_fast() -> None:
+    names = [f"optimizer {i}" for i in range(10)]
+    two_hundred = made_up_view(made_up_records(names, (0.001, 0.01, 0.1, 1.0), 5))
+    assert len(study_page(two_hundred)) < 6_000_000
+    thousand = made_up_view(made_up_records(names, (0.001, 0.003, 0.01, 0.1, 1.0), 20))
+    started = time.process_time()
+    assert len(study_page(thousand)) < 6_000_000
+    assert time.process_time() - started < 15
+
+
+def test_the_same_study_makes_the_same_page() -> None:
+    first, second = (study_page(made_up_view(made_up_records())) for _ in range(2))
+    assert first == second
