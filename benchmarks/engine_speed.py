@@ -7,7 +7,7 @@
 For each workload, interleaved, medians of several repeats, compilation left out:
 
     plain      an expert's loop: tensors in memory, index batches, fused Adam
-    script     a DataLoader over samples with a transform each, as published homework scripts have it
+    script     a DataLoader over samples with a transform each, as homework scripts have it
     lightning  a LightningModule with everything optional off, where Lightning is installed
     ours       a compiled stack of runs of different learning rates; for W5 what optrial chooses
 
