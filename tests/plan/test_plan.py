@@ -8,7 +8,7 @@ import pytest
 from optrial.errors import StudyError
 from optrial.plan import estimate
 from optrial.study import Study
-from tests.small import small_keys, small_plan, train
+from tests.small import MOONS, small_keys, small_plan, train
 from tests.tolerance import ESTIMATE_FACTOR
 
 
@@ -158,3 +158,12 @@ def test_time_estimate_has_the_right_size() -> None:
     measured = sum(train(run, dataset).facts["seconds"].values())
     ratio = estimate(plan.runs, dataset).seconds / measured
     assert 1 / ESTIMATE_FACTOR < ratio < ESTIMATE_FACTOR
+
+
+def test_a_last_batch_of_one_sample_is_refused_for_batch_norm() -> None:
+    """160 samples train; batches of 53 leave one over."""
+    model = {"kind": "mlp", "hidden": [4], "batch_norm": True}
+    keys = {"problem": {"dataset": dict(MOONS), "model": model}, "batch_size": 53}
+    with pytest.raises(StudyError, match="batch norm cannot normalise"):
+        small_plan(**keys)
+    small_plan(**keys, drop_last=True)

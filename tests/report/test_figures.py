@@ -80,8 +80,12 @@ def test_ranks_need_problems() -> None:
     view = made_up_view(made_up_records())
     with pytest.raises(ValueError, match="two problems"):
         draw_ranks(Figure().add_subplot(), view)
-    records = [r for d in "abcde" for r in made_up_records(rates=(0.1,), dataset=d)]
-    assert "ranks" in figures_of(records)
+    names = ["sgd", "adam", "lion"]
+    records = [r for d in "abcde" for r in made_up_records(names, (0.1,), dataset=d)]
+    axes = Figure().add_subplot()
+    draw_ranks(axes, made_up_view(records))
+    assert [label.get_text() for label in axes.get_yticklabels()] == names[::-1]
+    assert [line.get_xdata()[0] for line in axes.lines] == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

@@ -152,13 +152,12 @@ def test_seconds_are_off_for_runs_of_a_stack(page: Any) -> None:
 
 def test_the_keyboard_reads_points_and_leads_to_runs(page: Any) -> None:
     svg = find(page, "figure[data-chart=rates] .plot svg")[0]
-    svg.send_keys("")
     keys = webdriver.Keys
     svg.send_keys(keys.ARROW_RIGHT)
     tip = find(page, "figure[data-chart=rates] .tip")[0]
-    assert tip.text.startswith("sgd lr=0.01, 2 of 3 runs:")
+    assert tip.text.startswith("sgd lr=0.01, 3 of 3 runs:")
     svg.send_keys(keys.ARROW_RIGHT)
-    assert tip.text.startswith("sgd lr=0.1, 3 of 3 runs:")
+    assert tip.text.startswith("sgd lr=0.1, 2 of 3 runs:")
     svg.send_keys(keys.ARROW_DOWN)
     assert tip.text.startswith("adam lr=0.1, 3 of 3 runs:")
     svg.send_keys(keys.ENTER)
@@ -226,7 +225,7 @@ def test_the_theme_is_the_readers_or_chosen(page: Any) -> None:
 def test_the_page_fits_its_width(page: Any, address: str, width: int) -> None:
     show(page, width, "light")
     page.get(address)
-    assert page.execute_script("return document.documentElement.scrollWidth") == width
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
     script = "return [...document.querySelectorAll('.plot .axis')].map((t) => parseFloat(getComputedStyle(t).fontSize) * t.closest('svg').clientWidth / t.closest('svg').viewBox.baseVal.width)"  # noqa: E501
     assert min(page.execute_script(script)) >= 10
 

@@ -188,7 +188,24 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     labels_only = [m for m in _metrics(study) if m.endswith("accuracy")]
     if dataset.regression and labels_only:
         yield Problem("problem.metrics", f"{labels_only[0]} needs class labels; use mse or mae.")
+    normalised = _has_batch_norm(study)
+    for value in study.batch_size.values:
+        if normalised and value != "full" and size % value == 1 and not study.drop_last:
+            yield Problem(
+                "batch_size",
+                f"{value}: the last batch of an epoch has one of {size} samples, which batch norm "
+                "cannot normalise; use drop_last: true or another size.",
+            )
     yield from _model_problems(study, dataset)
+
+
+def _has_batch_norm(study: StudyFile) -> bool:
+    """Whether any grid point of a catalogued model has batch norm."""
+    model = study.problem.model
+    if is_code(model.name):
+        return False
+    given = model_axes(model).get("batch_norm")
+    return any(given.values) if given else bool(resolve_model(model.name, {}).get("batch_norm"))
 
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
