@@ -88,6 +88,11 @@ def test_nothing_illegal_is_tried() -> None:
     assert tried(found, "momentum", "rule.momentum") == [0.0, 0.3, 0.6]
 
 
+def test_nothing_beyond_the_largest_number_is_tried() -> None:
+    found, _ = tuned(study_of([{"rule": "sgd", "lr": [1.0, 1e200]}]), peak(sgd=1e300))
+    assert tried(found, "sgd") == [1.0, 1e200]
+
+
 def test_growing_can_be_switched_off_and_ends_all_the_same() -> None:
     entry = {"rule": "sgd", "lr": [0.1, 1.0]}
     found, _ = tuned(study_of([entry], extend=False), peak(sgd=1e9))

@@ -35,9 +35,12 @@ class Growth:
 
     def between(self, first: float, last: float, share: float) -> float:
         """Return what lies that share of the way from `first` to `last`; beyond it from 1 on."""
-        if self.log and first > 0 and last > 0:
+        if not (self.log and first > 0 and last > 0):
+            return rounded(first + (last - first) * share)
+        try:
             return rounded(first * (last / first) ** share)
-        return rounded(first + (last - first) * share)
+        except OverflowError:
+            return math.inf
 
     def beyond(self, count: int, upwards: bool) -> float:
         """Return the value that comes as number `count` behind an end.
@@ -179,9 +182,9 @@ def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
     """How an axis goes on: as it is written, and for a list as is usual for what it means."""
     least, is_log = min(axis.values), axis.spacing != "lin"
     if name.startswith("clip_") or (entry.kind == "torch" and least > 0):
-        return Growth(axis, is_log, lambda value: value > 0)
+        return Growth(axis, is_log, lambda value: 0 < value < math.inf)
     if name == "rule.weight_decay" or entry.kind == "torch":  # nothing more is known of a class
-        return Growth(axis, is_log, lambda value: value >= 0 or least < 0)
+        return Growth(axis, is_log, lambda value: math.isfinite(value) and value >= min(least, 0))
     known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
     hyperparameter = known[name.removeprefix("rule.")]
     is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")

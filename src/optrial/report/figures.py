@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ __all__ = [
     "study_figures",
 ]
 
+LABEL = 28
+"""Characters in a line of the label of a row: longer ones would leave no room for the plot."""
 MOST_ROWS = 40
 """More rows do not fit a page; of more pairs those of the leader are drawn."""
 
@@ -135,7 +138,9 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     axes.axvline(0, color=theme.muted, linewidth=0.5, linestyle=(0, (3, 2)), zorder=0)
     unit = "in points, " if factor == 100 else ""
     better = "higher" if higher_is_better(problem.metric) else "lower"
-    axes.set_xlabel(f"difference of {literal(problem.metric)}\n({unit}{better} is better)")
+    axes.set_xlabel(
+        f"difference of {literal(problem.metric)}\n({unit}{better} is better)", loc="right"
+    )
     _rows(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
 
 
@@ -149,7 +154,9 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         axes.plot(means, [row] * len(means), "o", mfc="none", mec=theme.muted, markersize=3)
         if chosen := scores.get(search.chosen):
             axes.plot([chosen.mean], [row], **style | {"markersize": 6})
-    axes.set_xlabel(literal(f"{problem.searches[0].metric} of each trial; filled: chosen"))
+    axes.set_xlabel(
+        f"{literal(problem.searches[0].metric)} of each trial\n(filled: chosen)", loc="right"
+    )
     _rows(axes, [search.optimizer for search in problem.searches])
 
 
@@ -161,7 +168,7 @@ def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         style = styles[optimizers[cost.name]].matplotlib(theme)
         _interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
     shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
-    axes.set_xlabel(f"seconds of training a run{shared}")
+    axes.set_xlabel(f"seconds of training a run{shared}", loc="right")
     axes.set_xlim(left=0)
     _rows(axes, [cost.name for cost in problem.costs])
 
@@ -186,7 +193,7 @@ def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
             [averages[group[0]], averages[group[-1]]], [at, at], color=theme.text, linewidth=2
         )
     difference = f"critical difference {ranks.critical_difference:.2f}"
-    axes.set_xlabel(f"average rank over {ranks.problems} problems ({difference})")
+    axes.set_xlabel(f"average rank over {ranks.problems} problems\n({difference})", loc="right")
     _rows(axes, list(averages))
 
 
@@ -201,14 +208,16 @@ def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -
 
 
 def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure:
-    """Return a figure one column wide; the theme is the last argument."""
+    """Return a figure one column wide, with room for `rows`; the theme is the last argument."""
     from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
 
     theme = arguments[-1]
     with figure_style(theme):
-        height = 0.75 + 0.19 * rows if rows else 2.9
-        figure = Figure(figsize=(WIDTHS["column"], height))
-        draw(figure.add_subplot(), *arguments)
+        figure = Figure(figsize=(WIDTHS["column"], 0.75 + 0.19 * rows if rows else 2.9))
+        axes = figure.add_subplot()
+        draw(axes, *arguments)
+        folded = sum(label.get_text().count("\n") for label in axes.get_yticklabels())
+        figure.set_figheight(figure.get_figheight() + 0.13 * folded)
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
 
@@ -251,7 +260,7 @@ def _metric_axis(axes: Axes, metric: str) -> None:
 
 
 def _rows(axes: Axes, names: Iterable[str]) -> None:
-    labels = [literal(name) for name in names]
+    labels = [literal(fill(name, LABEL)) for name in names]
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6 if axes.get_ylim()[0] > -0.6 else axes.get_ylim()[0])
     axes.tick_params(axis="y", length=0)

@@ -76,20 +76,21 @@ class Differences:
 
 
 @dataclass(frozen=True)
-class RankDiagram:
-    """A critical-difference diagram, in pixels.
+class RankTable:
+    """Average ranks over problems.
 
     Attributes:
         ranks: what it shows.
-        scale: of average ranks.
-        places: of the optimizers, in their order.
-        bars: from and to, of the groups that cannot be told apart.
+        p_value: of Friedman's test, in words.
+        scale: what the rows share.
+        rows: name, average rank and its strip: half a critical difference to either side, so that
+            two that cannot be told apart overlap.
     """
 
     ranks: RankComparison
+    p_value: str
     scale: Scale
-    places: Sequence[float]
-    bars: Sequence[tuple[float, float]]
+    rows: Sequence[tuple[str, float, Strip]]
 
 
 def study_page(view: StudyView, audit: AuditReport | None = None) -> str:
@@ -132,7 +133,7 @@ def study_page(view: StudyView, audit: AuditReport | None = None) -> str:
         audit_line=_capital(summary_line(audit)) if audit else "",
         severities=LABELS,
         problems=problems,
-        ranks=_rank_diagram(view.ranks),
+        ranks=_rank_table(view.ranks),
         flows=_flow_rows(flows),
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,
@@ -271,13 +272,19 @@ def _flow_rows(flows: Sequence[Flow]) -> list[dict[str, Any]]:
     ]
 
 
-def _rank_diagram(ranks: RankComparison | None) -> RankDiagram | None:
+def _rank_table(ranks: RankComparison | None) -> RankTable | None:
     if ranks is None:
         return None
-    scale = Scale.of([1.0, float(len(ranks.order))])
-    at = {name: scale.at(rank) for name, rank in zip(ranks.order, ranks.average_ranks, strict=True)}
-    bars = [(at[group[0]], at[group[-1]]) for group in ranks.groups if len(group) > 1]
-    return RankDiagram(ranks, scale, list(at.values()), bars)
+    half = ranks.critical_difference / 2
+    rows = list(zip(ranks.order, ranks.average_ranks, strict=True))
+    scale = Scale.of(rank + side for _, rank in rows for side in (-half, half))
+    p_value = ranks.friedman.f_p_value
+    return RankTable(
+        ranks,
+        "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}",
+        scale,
+        [(name, rank, scale.strip(rank, rank - half, rank + half)) for name, rank in rows],
+    )
 
 
 def _swatch(name: str, style: LineStyle) -> Track:

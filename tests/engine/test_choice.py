@@ -1,0 +1,102 @@
+"""How it is chosen what trains a study, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from optrial.engine import Engines, StackedEngine, build
+from optrial.engine.speeds import Speeds
+from optrial.plan import RunSpec
+from optrial.records import Status
+from optrial.study import Study
+from tests.small import small_keys, small_plan
+
+WIDE = {"engine": "stacked", "compile": "never", "seeds": 4}
+
+
+class Notes:
+    """A watcher that keeps what it is told to note."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def noted(self, text: str) -> None:
+        self.texts.append(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **named: None
+
+
+def test_speeds_are_kept_for_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
+    device = torch.device("cpu")
+    assert Speeds(device).measured({"a": 1}, lambda: [2.0, 3.0]) == [2.0, 3.0]
+    assert Speeds(device).measured({"a": 1}, lambda: [9.0]) == [2.0, 3.0]
+    assert Speeds(device).measured({"a": 2}, lambda: [9.0]) == [9.0]
+    (tmp_path / "speeds.json").write_text("no json", encoding="utf-8")
+    assert Speeds(device).measured({"a": 1}, lambda: [4.0]) == [4.0]
+
+
+def test_a_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
+    plan, dataset = small_plan(**WIDE)
+    engines = Engines(dataset, "float32", "cpu")
+    (first,) = engines.choose(plan.runs)
+    monkeypatch.setattr(Engines, "_measure", None)  # is not asked again
+    (second,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert (first.engine, first.width, first.seconds) == (
+        second.engine,
+        second.width,
+        second.seconds,
+    )
+
+
+def fits(most: int) -> type[StackedEngine]:
+    """A stacked engine on a machine whose memory holds so many runs at a time."""
+
+    class Limited(StackedEngine):
+        def __init__(self, specs: Sequence[RunSpec], *arguments: Any, **named: Any) -> None:
+            if len(specs) > most:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+            super().__init__(specs, *arguments, **named)
+
+    return Limited
+
+
+def test_a_stack_is_halved_when_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path / "cache"))
+    keys = small_keys(**WIDE, optimizers=[{"rule": "sgd", "lr": [0.1, 0.2]}])
+    with Study(**keys).run(tmp_path / "roomy") as roomy:
+        wanted = {r.run_id: r.facts["parameters_sha256"] for r in roomy.records}
+        widest = max(r.facts["stack_width"] for r in roomy.records)
+    monkeypatch.setattr(build, "StackedEngine", fits(3))
+    notes = Notes()
+    with Study(**keys).run(tmp_path / "tight", watcher=notes) as tight:
+        assert all(record.status is Status.DONE for record in tight.records)
+        widths = {record.facts["stack_width"] for record in tight.records}
+        stacks = {record.stack for record in tight.records}
+        found = {r.run_id: r.facts["parameters_sha256"] for r in tight.records}
+    assert widest > 3
+    assert max(widths) <= 3
+    assert len(stacks) * max(widths) >= len(wanted)
+    assert any("memory ran out" in text for text in notes.texts)
+    assert set(found) == set(wanted)
+
+
+def test_one_run_that_does_not_fit_is_an_error_and_no_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path / "cache"))
+    keys = small_keys(**WIDE)
+    Study(**keys).run(tmp_path / "first").store.close()  # the choice is kept from here on
+    monkeypatch.setattr(build, "StackedEngine", fits(0))
+    with Study(**keys).run(tmp_path / "second") as results:
+        assert {record.status for record in results.records} == {Status.ERROR}
+        assert all("allocate memory" in record.reason for record in results.records)
