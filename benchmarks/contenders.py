@@ -111,7 +111,7 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
     """A LightningModule with everything optional off; None where Lightning is not installed."""
     if importlib.util.find_spec("lightning") is None:
         return None
-    import lightning  # optional, and slow to import
+    import lightning
 
     class Module(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -130,7 +130,7 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
 
         seconds = 0.0
 
-        def on_train_start(self, trainer: Any, module: Any) -> None:
+        def on_train_start(self, *_: Any) -> None:
             synchronize(device)
             self.started = time.perf_counter()
 

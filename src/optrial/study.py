@@ -104,7 +104,7 @@ class Study:
         )
 
     def plan(self, dataset: Dataset | None = None) -> Plan:
-        """Expand the study into runs; trains nothing.
+        """Expand the study into runs; trains nothing. With `tune`, these are the first trials.
 
         Raises:
             StudyError: what only the data can tell, such as a batch larger than the training set.
@@ -124,6 +124,9 @@ class Study:
         checkpoint_seconds: float = 1.0,
     ) -> Results:
         """Train every run that `out` does not hold yet, and return the results.
+
+        With `tune`, wave after wave is trained until each optimizer's setting is chosen, then the
+        report.
 
         Args:
             out: a folder or a ``postgresql://`` URL; ``studies/<name>`` by default.
