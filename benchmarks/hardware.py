@@ -32,7 +32,7 @@ def about(device: str) -> dict[str, Any]:
 def has_bfloat16_units(device: str) -> bool:
     """Whether products in bfloat16 run in units of their own, not emulated."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return any(flag in BFLOAT16_FLAGS for flag in _processor()[1])
 
 

@@ -87,7 +87,8 @@ def study_by_command_line() -> dict[str, Any]:
         cold = {"OPTRIAL_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "inductor"}
         environment = os.environ | {key: str(path) for key, path in cold.items()}
         (folder / "study.yaml").write_text(json.dumps(STUDY), encoding="utf-8")  # JSON is YAML
-        command = [sys.executable, "-m", "optrial", "run", "study.yaml", "--out", "results"]
+        program = Path(sys.executable).with_name("optrial")
+        command = [str(program), "run", "study.yaml", "--out", "results"]
         wall = _seconds(command, folder, environment)
         imports = _seconds([sys.executable, "-c", "import optrial.study"], folder, environment)
         with optrial.load(folder / "results") as results:
@@ -149,6 +150,7 @@ def _optimizer(name: str, network: nn.Module) -> torch.optim.Optimizer:
     assert rule.torch_optim is not None
     optimizer = getattr(torch.optim, rule.torch_optim.class_name)
     arguments = rule.torch_optim.arguments(rule.defaults | {"lr": 1e-3}, 0.0, rule.default_decay)
+    assert arguments is not None
     try:
         return optimizer(network.parameters(), **arguments, fused=True)  # type: ignore[no-any-return]
     except TypeError:  # it has no fused form

@@ -40,6 +40,7 @@ app.add_typer(data_app, name="data")
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _FAILED_RUNS_SHOWN = 5
+_PAIRS_SHOWN = 4
 _ENGINES = {
     "reference": "reference engine",
     "stacked": "stacked engine",
@@ -224,6 +225,8 @@ def run(
             from optrial.analysis.audit import summary_line
 
             _note(f"{summary_line(results.audit())}: optrial audit {location}")
+            if "://" not in location:
+                _note(f"report: {results.report(Path(location) / 'report.html')}")
     statuses = Counter(str(record.status) for record in records)
     if not quiet:
         # That a trial diverges is a finding of tuning, and no failure.
@@ -287,7 +290,8 @@ def plan(
             **_outlined(tuning),
         }
     )
-    for note in dict.fromkeys(choice.note for choice in choices if choice.note):
+    notes = [*(choice.note for choice in choices), _seeds_note(made)]
+    for note in dict.fromkeys(filter(None, notes)):
         _note(note)
 
 
@@ -643,6 +647,36 @@ def _show(results: Any, quiet: bool) -> None:
         _stdout().print(funnel_table(flows))
     if not quiet:
         _note(summary_note(summaries, flows))
+        for line in _statements(results):
+            _note(line)
+
+
+def _statements(results: Any) -> list[str]:
+    """What may be said of the optimizers: which is best, and how it stands to the others."""
+    from optrial.analysis.statistics import best_sentence, sentence
+
+    lines = []
+    for problem in results.view().problems:
+        if problem.comparisons is None:
+            lines.append(problem.not_compared)
+            continue
+        lines.append(best_sentence(problem.comparisons))
+        lines += [f"  {sentence(pair)}" for pair in problem.pairs[:_PAIRS_SHOWN]]
+    return [line for line in lines if line]
+
+
+def _seeds_note(made: Plan) -> str:
+    """Say so where there are too few seeds for any difference to be told from chance."""
+    from optrial.analysis.statistics import minimum_pairs
+
+    optimizers, seeds = len(made.study.optimizers), len(made.study.seeds)
+    needed = minimum_pairs(comparisons=max(1, optimizers * (optimizers - 1) // 2))
+    if optimizers < 2 or seeds >= needed:
+        return ""
+    return (
+        f"{seeds} seeds cannot show a difference at 5 % between {optimizers} optimizers compared "
+        f"with each other: at least {needed} are needed (--seeds {needed}); stacked, they are cheap"
+    )
 
 
 def _note_failures(records: Sequence[Record]) -> None:

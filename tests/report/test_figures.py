@@ -85,7 +85,7 @@ def test_ranks_need_problems() -> None:
     axes = Figure().add_subplot()
     draw_ranks(axes, made_up_view(records))
     assert [label.get_text() for label in axes.get_yticklabels()] == names[::-1]
-    assert [line.get_xdata()[0] for line in axes.lines] == [1.0, 2.0, 3.0]
+    assert [line.get_xdata()[0] for line in axes.lines[:3]] == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

@@ -143,6 +143,7 @@ def bca_limits(samples: Floats, weights: Floats, level: float) -> tuple[Floats, 
     """
     means = samples.mean(axis=1, keepdims=True)
     deviations = samples - means
+    deviations[np.ptp(samples, axis=1) == 0] = 0.0  # their mean may have been rounded
     resampled = np.sort(deviations @ weights.T, axis=1)
     # Accuracies have few distinct values: resampled means that equal the mean differ by rounding.
     resampled[np.abs(resampled) <= 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)] = 0.0
