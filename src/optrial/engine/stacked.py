@@ -96,7 +96,7 @@ class StackedEngine:
         if compiled:
             self._update = compiled_program(update)
             if not self._model.alone:  # one run by itself is plain PyTorch, best left to it
-                self._differentiate = compiled_program(self._model.differentiate)
+                self._differentiate = compiled_program(self._model.differentiate_traced)
         self._captured = CapturedStep(self) if compiled and self.device.type == "cuda" else None
         self.threads: int | None = None
         self._at_evaluation_point = False

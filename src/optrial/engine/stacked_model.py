@@ -100,30 +100,43 @@ class StackedModel:
         return [list(keys) for keys in zip(*held, strict=True)] if held else [[]] * seeds
 
     def differentiate(self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Gradients:
-        """Return the gradients of all runs on their seed's batch, x (seeds, batch, ...)."""
-        if self.alone:
-            return self._differentiate_alone(params, buffers, x, y)
+        """Return the gradients of all runs on their seed's batch, x (seeds, batch, ...).
+
+        Runs share nothing, so that the gradient of the sum of their losses holds each one's own.
+        """
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        with torch.enable_grad():
+            losses, metrics, changed = self._measure_all(leaves, buffers, x, y)
+            gradients = torch.autograd.grad(
+                losses.sum(), list(leaves.values()), materialize_grads=True
+            )
+        return Gradients(
+            dict(zip(leaves, gradients, strict=True)),
+            losses.detach(),
+            metrics.detach(),
+            {name: value.detach() for name, value in changed.items()},
+        )
+
+    def differentiate_traced(
+        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
+    ) -> Gradients:
+        """The same in a form that the compiler can follow as one program; slower as it is."""
         one_run = grad_and_value(self._measure, has_aux=True)
         gradients, (losses, (metrics, changed)) = self.over_runs(one_run, buffers)(
             params, buffers, x, y
         )
         return Gradients(gradients, losses.detach(), metrics, changed)
 
-    def _differentiate_alone(
+    def _measure_all(
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
-    ) -> Gradients:
-        """The same for a single run by plain automatic differentiation, which costs the least."""
-        own, own_buffers = _of_one_run(params, buffers)
-        leaves = {name: value.detach().requires_grad_() for name, value in own.items()}
-        with torch.enable_grad():
-            loss, (metrics, changed) = self._measure(leaves, own_buffers, x[0], y[0])
-            gradients = torch.autograd.grad(loss, list(leaves.values()))
-        return Gradients(
-            {name: g[None, None] for name, g in zip(leaves, gradients, strict=True)},
-            loss.detach()[None, None],
-            metrics[None, None],
-            {name: value[None, None] for name, value in changed.items()},
-        )
+    ) -> tuple[Tensor, Tensor, Tensors]:
+        """Return losses, sums of metrics and changed buffers of all runs on their seed's batch."""
+        if self.alone:  # without the mapping, which costs time
+            loss, (metrics, changed) = self._measure(*_of_one_run(params, buffers), x[0], y[0])
+            changed = {name: value[None, None] for name, value in changed.items()}
+            return loss[None, None], metrics[None, None], changed
+        losses, (metrics, changed) = self.over_runs(self._measure, buffers)(params, buffers, x, y)
+        return losses, metrics, changed
 
     def evaluate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses (seeds, settings) and sums of metrics on data that all runs share."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, as_array, namespace, norm, zeros_like
+from optrial.rules.arrays import Array, as_array, average, namespace, norm, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, STEP, learning_rate
 from optrial.rules.rule import Hyperparameter, Rule, TorchOptim
 
@@ -72,10 +72,10 @@ def _renewed(state: AdafactorState, square: Array, kept: Any) -> tuple[Adafactor
     """Return the averages with a squared gradient taken in, and the size they give each one."""
     xp = namespace(square)
     if state.square is not None:
-        average = kept * state.square + (1 - kept) * square
-        return AdafactorState(None, None, average), average
-    row = kept * state.row + (1 - kept) * xp.mean(square, axis=-1, keepdims=True)
-    column = kept * state.column + (1 - kept) * xp.mean(square, axis=-2, keepdims=True)
+        variance = average(kept, state.square, square)
+        return AdafactorState(None, None, variance), variance
+    row = average(kept, state.row, xp.mean(square, axis=-1, keepdims=True))
+    column = average(kept, state.column, xp.mean(square, axis=-2, keepdims=True))
     tiny = as_array(xp.finfo(square.dtype).eps, square)
     overall = xp.maximum(xp.mean(row, axis=-2, keepdims=True), tiny)
     return AdafactorState(row, column, None), row * column / overall

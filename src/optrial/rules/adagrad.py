@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, namespace, zeros_like
+from optrial.rules.arrays import Array, average, namespace, zeros_like
 from optrial.rules.hyperparameters import (
     GRADIENT,
     PARAMETER,
@@ -76,9 +76,9 @@ def adadelta(
     parameter. eps is inside both roots; lr, as in torch.optim, is 1 in the paper.
     """
     sqrt = namespace(grad).sqrt
-    square = rho * state.square + (1 - rho) * grad * grad
+    square = average(rho, state.square, grad * grad)
     change = sqrt(state.change + eps) / sqrt(square + eps) * grad
-    return -lr * change, AdadeltaState(square, rho * state.change + (1 - rho) * change * change)
+    return -lr * change, AdadeltaState(square, average(rho, state.change, change * change))
 
 
 def _adagrad_keywords(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, in_float64, in_precision_of, namespace, zeros_like
+from optrial.rules.arrays import Array, average, in_float64, in_precision_of, namespace, zeros_like
 from optrial.rules.hyperparameters import (
     GRADIENT,
     PARAMETER,
@@ -54,11 +54,11 @@ def adam(
     Returns the change to add to the parameter. eps is added to the corrected root, as in
     torch.optim and optax; Keras adds it to the uncorrected one.
     """
-    mean = beta1 * state.mean + (1 - beta1) * grad
-    square = beta2 * state.square + (1 - beta2) * grad * grad
-    corrected_mean = mean / bias_correction(beta1, step, grad)
-    corrected_square = square / bias_correction(beta2, step, grad)
-    change = -lr * corrected_mean / (namespace(grad).sqrt(corrected_square) + eps)
+    mean = average(beta1, state.mean, grad)
+    square = average(beta2, state.square, grad * grad)
+    rate = lr / bias_correction(beta1, step, grad)
+    root = namespace(grad).sqrt(square / bias_correction(beta2, step, grad))
+    change = -rate * mean / (root + eps)
     return change, AdamState(mean, square)
 
 
@@ -93,12 +93,12 @@ def amsgrad(
     optax takes it of corrected ones.
     """
     xp = namespace(grad)
-    mean = beta1 * state.mean + (1 - beta1) * grad
-    square = beta2 * state.square + (1 - beta2) * grad * grad
+    mean = average(beta1, state.mean, grad)
+    square = average(beta2, state.square, grad * grad)
     largest = xp.maximum(state.largest, square)
-    corrected_mean = mean / bias_correction(beta1, step, grad)
-    corrected_largest = largest / bias_correction(beta2, step, grad)
-    change = -lr * corrected_mean / (xp.sqrt(corrected_largest) + eps)
+    rate = lr / bias_correction(beta1, step, grad)
+    root = xp.sqrt(largest / bias_correction(beta2, step, grad))
+    change = -rate * mean / (root + eps)
     return change, AmsgradState(mean, square, largest)
 
 

@@ -13,7 +13,7 @@ from optrial.rules.adam import (
     adam_start,
     bias_correction,
 )
-from optrial.rules.arrays import Array, in_float64, in_precision_of, namespace, zeros_like
+from optrial.rules.arrays import Array, average, in_float64, in_precision_of, namespace, zeros_like
 from optrial.rules.hyperparameters import epsilon, learning_rate
 from optrial.rules.rule import Hyperparameter, Rule, TorchOptim
 
@@ -47,7 +47,7 @@ def adamax(
     the change to add to the parameter. eps is inside the maximum, as in torch.optim.
     """
     xp = namespace(grad)
-    mean = beta1 * state.mean + (1 - beta1) * grad
+    mean = average(beta1, state.mean, grad)
     norm = xp.maximum(beta2 * state.norm, xp.abs(grad) + eps)
     return -lr * (mean / bias_correction(beta1, step, grad)) / norm, AdamaxState(mean, norm)
 
@@ -92,8 +92,8 @@ def nadam(
         beta1 * (1 - 0.5 * 0.96 ** (time * momentum_decay)) for time in (step, step + 1)
     )
     product = state.product * momentum
-    mean = beta1 * state.mean + (1 - beta1) * grad
-    square = beta2 * state.square + (1 - beta2) * grad * grad
+    mean = average(beta1, state.mean, grad)
+    square = average(beta2, state.square, grad * grad)
     ahead = (1 - momentum) / (1 - product) * grad
     ahead = ahead + next_momentum / (1 - product * next_momentum) * mean
     root = namespace(grad).sqrt(square / bias_correction(beta2, step, grad))
@@ -112,8 +112,8 @@ def radam(
     grad is (runs, *shape); step is t = 1, 2, ...; each hyperparameter broadcasts over it. Returns
     the change to add to the parameter. eps is added to the uncorrected root, as in torch.optim.
     """
-    mean = beta1 * state.mean + (1 - beta1) * grad
-    square = beta2 * state.square + (1 - beta2) * grad * grad
+    mean = average(beta1, state.mean, grad)
+    square = average(beta2, state.square, grad * grad)
     reliable, factor = rectification(beta2, step, grad)
     scale = factor / (namespace(grad).sqrt(square) + eps) + (1 - reliable)
     return -lr * (mean / bias_correction(beta1, step, grad)) * scale, AdamState(mean, square)

@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 __all__ = [
     "Array",
     "as_array",
+    "average",
     "broadcast",
     "compute_once",
     "in_float64",
@@ -51,6 +52,17 @@ def norm(array: Array, axes: Sequence[int]) -> Array:
     """Return the Euclidean norm over the axes of one run, which stay, with length 1."""
     xp = namespace(array)
     return xp.sqrt(xp.sum(array * array, axis=axes, keepdims=True))
+
+
+def average(decay: Any, before: Array, value: Array) -> Array:
+    """Return decay before + (1 - decay) value: the next exponential moving average.
+
+    Where the library can interpolate, that is one pass over the arrays and not three.
+    """
+    interpolate = getattr(namespace(before), "lerp", None)
+    if interpolate is None:
+        return decay * before + (1 - decay) * value
+    return interpolate(before, value, 1 - decay)
 
 
 def broadcast(value: Any, param: Array) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from optrial.rules.adam import ADAM, BETAS, AdamState, adam_start, bias_correction
-from optrial.rules.arrays import Array, namespace, norm, zeros_like
+from optrial.rules.arrays import Array, average, namespace, norm, zeros_like
 from optrial.rules.hyperparameters import PARAMETER, epsilon, learning_rate, momentum
 from optrial.rules.rule import Hyperparameter, Rule
 
@@ -74,8 +74,8 @@ def lamb(
     axes of one run; step is t = 1, 2, ...; each hyperparameter broadcasts over them. Returns the
     change to add to the parameter. The ratio |w| / |d| is 1 where w or d is 0.
     """
-    mean = beta1 * state.mean + (1 - beta1) * grad
-    square = beta2 * state.square + (1 - beta2) * grad * grad
+    mean = average(beta1, state.mean, grad)
+    square = average(beta2, state.square, grad * grad)
     root = namespace(grad).sqrt(square / bias_correction(beta2, step, grad))
     direction = mean / bias_correction(beta1, step, grad) / (root + eps) + weight_decay * param
     ratio = trust_ratio(norm(param, axes), norm(direction, axes))

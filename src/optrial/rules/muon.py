@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from optrial.rules.adam import AdamState, adam
-from optrial.rules.arrays import Array, as_array, namespace, norm, zeros_like
+from optrial.rules.arrays import Array, as_array, average, namespace, norm, zeros_like
 from optrial.rules.hyperparameters import PARAMETER, average_decay, learning_rate, momentum
 from optrial.rules.rule import Hyperparameter, Rule
 
@@ -59,7 +59,7 @@ def muon(
             grad, AdamState(*state), step, lr=lr * vector_lr, beta1=beta1, beta2=beta2, eps=eps
         )
         return change, MuonState(mean, square)
-    mean = momentum * state.mean + (1 - momentum) * grad
+    mean = average(momentum, state.mean, grad)
     ahead = (1 - momentum) * grad + momentum * mean
     flat = namespace(grad).reshape(ahead, (*grad.shape[: axes[0] + 1], -1))
     direction = namespace(grad).reshape(orthogonalise(flat, eps), grad.shape)

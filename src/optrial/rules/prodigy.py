@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from optrial.rules.adam import BETAS
-from optrial.rules.arrays import Array, namespace, zeros_like
+from optrial.rules.arrays import Array, average, namespace, zeros_like
 from optrial.rules.hyperparameters import epsilon
 from optrial.rules.rule import Hyperparameter, Rule, WholeModel
 
@@ -76,8 +76,8 @@ def prodigy(
     del d0, d_coef  # are in the estimate of the distance
     xp = namespace(grad)
     d = model.distance
-    mean = beta1 * state.mean + (1 - beta1) * d * grad
-    square = beta2 * state.square + (1 - beta2) * d * d * grad * grad
+    mean = average(beta1, state.mean, d * grad)
+    square = average(beta2, state.square, d * d * grad * grad)
     weighted = beta2**0.5 * state.weighted + lr * d * d * grad
     change = -lr * d * (mean / (xp.sqrt(square) + d * eps) + weight_decay * param)
     terms = ProdigyTerms(

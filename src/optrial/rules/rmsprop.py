@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, namespace, zeros_like
+from optrial.rules.arrays import Array, average, namespace, zeros_like
 from optrial.rules.hyperparameters import (
     GRADIENT,
     PARAMETER,
@@ -59,10 +59,10 @@ def rmsprop(
     outside the velocity, as in torch.optim; TensorFlow has eps inside.
     """
     xp = namespace(grad)
-    square = rho * state.square + (1 - rho) * grad * grad
+    square = average(rho, state.square, grad * grad)
     mean, variance = state.mean, square
     if mean is not None:
-        mean = rho * mean + (1 - rho) * grad
+        mean = average(rho, mean, grad)
         # Rounding can leave a variance just below 0, of which torch.optim takes the root: NaN.
         variance = xp.maximum(square - centered * mean * mean, zeros_like(square))
     velocity = grad / (xp.sqrt(variance) + eps)
@@ -103,7 +103,7 @@ def rmsprop_nesterov(
     theta + momentum u; each hyperparameter broadcasts over it. Returns the change to add to the
     parameter. The book prints no eps; ours is outside the root, and 0 gives the printed form.
     """
-    square = rho * state.square + (1 - rho) * grad * grad
+    square = average(rho, state.square, grad * grad)
     scaled = grad / (namespace(grad).sqrt(square) + eps)
     velocity = momentum * state.velocity - lr * scaled
     change = (1 + momentum) * velocity - momentum * state.velocity

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from optrial.rules.adam import bias_correction
-from optrial.rules.arrays import Array, namespace, zeros_like
+from optrial.rules.arrays import Array, average, namespace, zeros_like
 from optrial.rules.hyperparameters import STEP, average_decay, epsilon, learning_rate
 from optrial.rules.rule import Hyperparameter, Rule
 
@@ -89,7 +89,7 @@ def schedule_free_adamw(
     grad is (runs, *shape), taken at the parameter y; step is t = 1, 2, ...; each hyperparameter
     broadcasts over it. Returns the change to add to the parameter.
     """
-    square = beta2 * state.square + (1 - beta2) * grad * grad
+    square = average(beta2, state.square, grad * grad)
     root = namespace(grad).sqrt(square / bias_correction(beta2, step, grad))
     direction = grad / (root + eps) + weight_decay * param
     change, (fast, total) = _change(

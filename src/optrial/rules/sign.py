@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, namespace, zeros_like
+from optrial.rules.arrays import Array, average, namespace, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, average_decay, learning_rate
 from optrial.rules.rule import Rule
 
@@ -32,8 +32,8 @@ def lion(
     grad is (runs, *shape); each hyperparameter broadcasts over it. Returns the change to add to the
     parameter. Both lines use the old m; the sign of 0 is 0.
     """
-    direction = namespace(grad).sign(beta1 * state.mean + (1 - beta1) * grad)
-    return -lr * direction, LionState(beta2 * state.mean + (1 - beta2) * grad)
+    direction = namespace(grad).sign(average(beta1, state.mean, grad))
+    return -lr * direction, LionState(average(beta2, state.mean, grad))
 
 
 LION = Rule(
