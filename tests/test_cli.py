@@ -47,6 +47,12 @@ def test_run_trains_shows_and_says_where(optrial: Command, study: Path) -> None:
     assert Path("studies/small/study.db").exists()
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "optrial", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"optrial {package.__version__}\n"
+
+
 def test_quiet_prints_the_table_only(optrial: Command, study: Path) -> None:
     answer = optrial("run", study, "--quiet", "--out", "somewhere")
     assert answer.status == 0

@@ -56,6 +56,7 @@ ALLOWED = {
     "landscape": {"rules", "functions", "report", "errors"},
     "explaining": {"rules", "functions", "landscape", "report", "errors"},
     "cli": None,  # whatever it needs
+    "__main__": {"cli"},
 }
 WITHOUT_TORCH = ["config", "data", "records", "rules", "analysis", "report", "results", "cli"]
 
