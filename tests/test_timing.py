@@ -144,6 +144,18 @@ def test_a_diverging_run_is_timed_and_named() -> None:
     assert any("sgd diverged" in note for note in found.notes)
 
 
+def test_published_times_are_kept_with_what_each_setting_stands_for() -> None:
+    seconds = {"sgd batch_size=16": 40.0, "adam lr=0.1 batch_size=32": 25.0}
+    found = quick(
+        batch_size=[16, 32],
+        optimizers=[{"rule": "sgd"}, {"rule": "adam", "lr": [0.1, 0.01]}],
+        reported={"seconds": seconds, "test_accuracy": {"sgd batch_size=16": 0.9}},
+    )
+    assert found.reported_seconds == seconds
+    assert found.settings[3].stands_for == ("lr=0.1 batch_size=32", "lr=0.01 batch_size=32")
+    assert [found.named(name) for name in seconds] == [found.settings[0], found.settings[3]]
+
+
 def test_too_few_rounds_are_refused() -> None:
     plan, dataset = small_plan()
     with pytest.raises(EngineError, match="rounds: 2: must be 3 or more"):
@@ -201,6 +213,19 @@ def test_the_command_prints_csv_and_markdown(optrial: Command, study: Path) -> N
     assert [row["optimizer"] for row in rows] == ["sgd", "adam"]
     assert float(rows[0]["step_seconds_median"]) > 0
     assert optrial("timing", study, *BRIEF, "--format", "markdown").out.startswith("**small**\n\n|")
+
+
+def test_report_and_command_show_the_same_published_times(optrial: Command, study: Path) -> None:
+    keys = small_keys(optimizers=[{"rule": "sgd"}, {"rule": "adam"}])
+    study.write_text(json.dumps(keys | {"reported": {"seconds": {"sgd": 485, "adam": 549}}}))
+    assert optrial("run", study, "--quiet").status == 0
+    answer = optrial("timing", study, *BRIEF)
+    assert "Published and measured times" in answer.out
+    assert "Published times often hold evaluation" in answer.err
+    rows = answer.out.partition("measured / published")[2].splitlines()
+    (measured,) = (row.split("│")[3].strip() for row in rows if "1.13" in row)
+    assert optrial("report", "studies/small", "--out", "page.html").status == 0
+    assert measured in Path("page.html").read_text("utf-8")
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_timed(

@@ -110,16 +110,18 @@ def rnn_palindrome() -> Figure:
 
 
 def sgd_from_scratch() -> Figure:
-    """Training loss by step, our rules over PyTorch's."""
-    figure, axes = plt.subplots(figsize=(5.4, 3.0))
-    frame = curves("sgd-from-scratch", "train_loss")
+    """Loss and accuracy of each step's batch, our rules over PyTorch's."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
     pairs = {"sgd": ("torch_sgd", BLUE), "momentum": ("torch_momentum", ORANGE)}
-    for own, (theirs, colour) in pairs.items():
-        for name, style in ((theirs, {"lw": 3.5, "alpha": 0.35}), (own, {"lw": 0.9})):
-            steps, values = points(frame, optimizer=name, seed=0)[0]
-            axes.plot(steps[99:], smoothed(values, 100), color=colour, label=name, **style)
-    axes.set(xlabel="step", ylabel="training loss, mean of 100 steps", yscale="log")
-    axes.legend()
+    for axes, metric in ((left, "train_loss"), (right, "train_accuracy")):
+        frame = curves("sgd-from-scratch", metric)
+        for own, (theirs, colour) in pairs.items():
+            for name, style in ((theirs, {"lw": 3.5, "alpha": 0.35}), (own, {"lw": 0.9})):
+                steps, values = points(frame, optimizer=name, seed=0)[0]
+                axes.plot(steps[99:], smoothed(values, 100), color=colour, label=name, **style)
+    left.set(xlabel="step", ylabel="training loss, mean of 100 steps", yscale="log")
+    right.set(xlabel="step", ylabel="training accuracy, mean of 100 steps")
+    right.legend(loc="lower right")
     return figure
 
 

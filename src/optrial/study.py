@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class Study:
         parsed, problems = parse_study(keys)
         if parsed is not None:
             problems += check_study(parsed)
+            problems += _batch_metric_problems(parsed)
             names = optimizer_labels(parsed), metric_names(parsed)
             problems += parse_claims(parsed.claims, *names)[1]
             problems += reported_problems(parsed.reported, *names)
@@ -248,15 +249,28 @@ def optimizer_labels(study: StudyFile) -> list[str]:
 
 def metric_names(study: StudyFile) -> list[str]:
     """The metrics that a study records."""
-    loss, given = study.problem.loss.name, study.problem.metrics
-    labels = list(map(metric_label, default_metrics(loss) if given is None else given))
+    labels = _metric_labels(study)
     splits = study.evaluate.on or ("validation", "test")
     evaluated = ["train_eval" if split == "train" else split for split in splits]
     return [
         "train_loss",
+        *(f"train_{label}" for label in labels if study.evaluate.batch_metrics),
         *(f"train_{label}_epoch" for label in ["loss", *labels]),
         *(f"{split}_{label}" for split in evaluated for label in ["loss", *labels]),
     ]
+
+
+def _metric_labels(study: StudyFile) -> list[str]:
+    """What the metrics besides the loss are called."""
+    loss, given = study.problem.loss.name, study.problem.metrics
+    return list(map(metric_label, default_metrics(loss) if given is None else given))
+
+
+def _batch_metric_problems(study: StudyFile) -> Iterator[Problem]:
+    """Metrics of batches need a metric; a function that is descended usually has none."""
+    if study.evaluate.batch_metrics and not _metric_labels(study):
+        message = "the study has no metrics; leave it out: train_loss is recorded at every step."
+        yield Problem("evaluate.batch_metrics", message)
 
 
 def _returning(arrays: Any) -> Callable[[], Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from optrial.analysis.reported import SECONDS
 from optrial.analysis.timing import SettingTiming, StudyTiming
 from optrial.data import Dataset
 from optrial.engine import Engines, provenance
@@ -39,12 +40,14 @@ class _Contender:
             diverge.
         setting: see `SettingTiming`.
         engine: see `SettingTiming`.
+        stands_for: see `SettingTiming`.
         note: what is to be known about the choice of the engine; or "".
     """
 
     spec: RunSpec
     setting: str
     engine: str
+    stands_for: tuple[str, ...]
     note: str
 
 
@@ -108,6 +111,7 @@ def time_study(
         settings=tuple(_timing(*pair, peak) for pair, peak in zip(timed, peaks, strict=True)),
         notes=tuple(dict.fromkeys(filter(None, notes))),
         failures=tuple(dict.fromkeys(failures)),
+        reported_seconds=plan.study.reported.get(SECONDS, {}),
     )
 
 
@@ -133,13 +137,14 @@ def _contenders(plan: Plan, engines: Engines, told: Told) -> list[_Contender]:
         groups.setdefault(what, []).append(run)
     chosen = [min(runs, key=_learning_rate) for runs in groups.values()]
     found = []
-    for index, run in enumerate(chosen):
+    for index, (run, runs) in enumerate(zip(chosen, groups.values(), strict=True)):
         told("choosing how to train", index, len(chosen))
         (choice,) = engines.choose([run])
         own = [_traits(other) for other in chosen if other.optimizer == run.optimizer]
         varying = [name for name in own[0] if any(t.get(name) != own[0][name] for t in own)]
         setting = " ".join(f"{name}={_value(run, name)}" for name in varying)
-        found.append(_Contender(_bare(run), setting, choice.engine, choice.note))
+        stands_for = tuple(dict.fromkeys(plan.settings[other.run_id] for other in runs))
+        found.append(_Contender(_bare(run), setting, choice.engine, stands_for, choice.note))
     return found
 
 
@@ -237,6 +242,7 @@ def _timing(contender: _Contender, times: StepTimes, memory: int | None) -> Sett
         first_step_seconds=times.first_step,
         step_seconds=times.seconds,
         memory_bytes=memory,
+        stands_for=contender.stands_for,
     )
 
 

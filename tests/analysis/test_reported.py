@@ -82,14 +82,32 @@ def test_a_study_may_say_what_was_reported() -> None:
         ({"test_accuracy": {"sdg": 0.9}}, "Did you mean 'sgd'?"),
         ({"test_accuracy": {"sgd": "0.9"}}, "reported.test_accuracy.sgd"),
         ({"test_accuracy": 0.9}, "reported.test_accuracy"),
+        ({"test_accuracy": {"sgd": 10**400}}, "reported.test_accuracy.sgd"),
+        ({"secnds": {"sgd": 485}}, "Did you mean 'seconds'?"),
+        ({"seconds": {"sdg": 485}}, "reported.seconds: 'sdg' does not begin with an optimizer"),
+        ({"seconds": {"sgd": 0}}, "reported.seconds.sgd: 0: must be above 0"),
+        ({"seconds": {"sgd lr=0.1": -3.5}}, "reported.seconds.sgd lr=0.1: -3.5: must be above 0"),
+        ({"seconds": {"sgd": "8:05"}}, "'8:05': must be a finite number; of a time its seconds"),
+        ({"seconds": {"sgd": math.nan}}, "reported.seconds.sgd: nan: must be a finite number"),
+        ({"seconds": {"sgd": True}}, "reported.seconds.sgd: True: must be a finite number"),
+        ({"seconds": 485}, "reported.seconds: 485: must be a mapping"),
     ],
 )
 def test_reported_values_have_names_and_are_numbers(
     reported: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(StudyError) as caught:
-        Study(**small_keys(reported=reported))
-    assert reason in str(caught.value)
+        Study(**small_keys() | {"reported": reported})
+    (problem,) = caught.value.problems
+    assert reason in str(problem)
+
+
+def test_seconds_are_no_metric() -> None:
+    seconds = {"sgd": 485, "sgd lr=0.1": 490.5}
+    study = Study(**small_keys(reported={"test_accuracy": {"sgd": 0.9}, "seconds": seconds}))
+    assert study.config.reported["seconds"] == seconds
+    (value,) = reported_values(study.config.reported, [measured("sgd", "lr=0.1", VALUES)])
+    assert value.metric == "test_accuracy"
 
 
 def test_problems_name_what_is_allowed() -> None:

@@ -32,6 +32,7 @@ def test_defaults() -> None:
     assert study.batch_size.values == (128,)
     assert study.seeds == (0, 1, 2)
     assert study.evaluate.every.epochs == 1
+    assert study.evaluate.batch_metrics is False
     assert study.problem.model.name == "mlp"
     assert (study.engine, study.precision, study.rng) == ("auto", "float32", "streams")
 
@@ -125,6 +126,7 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
         ("problem", 3, "mapping"),
         ("name", "", "at least 1 character"),
         ("shuffle", "yes", "boolean"),
+        ("evaluate", {"batch_metrics": 1}, "boolean"),
         ("probes", [], "empty"),
     ],
 )

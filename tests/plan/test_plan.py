@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from optrial.errors import StudyError
-from optrial.plan import estimate
+from optrial.plan import RunSpec, estimate
 from optrial.study import Study
 from tests.small import MOONS, small_keys, small_plan, train
 from tests.tolerance import ESTIMATE_FACTOR
@@ -96,6 +96,7 @@ def test_ids_are_stable_across_versions_of_optrial() -> None:
         {"shuffle": False},
         {"drop_last": True},
         {"evaluate": {"every": {"steps": 11}}},
+        {"evaluate": {"every": {"steps": 10}, "batch_metrics": True}},
         {"optimizers": [{"rule": "sgd", "lr": 0.2}]},
         {"optimizers": [{"rule": "sgd", "lr": 0.1, "weight_decay": 0.1}]},
         {"optimizers": [{"rule": "sgd", "lr": 0.1, "name": "other"}]},
@@ -115,6 +116,36 @@ def test_ids_do_not_depend_on_how_a_study_is_written() -> None:
     short, _ = small_plan(budget={"epochs": 8}, seeds=[0, 1])
     long, _ = small_plan(shuffle=True, notes="about nothing", name="another")
     assert long.runs[0].run_id == short.runs[0].run_id
+
+
+def test_ids_leave_out_metrics_of_batches_that_nobody_asked_for() -> None:
+    plan, _ = small_plan()
+    silent, _ = small_plan(evaluate={"every": {"steps": 10}, "batch_metrics": False})
+    asked, _ = small_plan(evaluate={"every": {"steps": 10}, "batch_metrics": True})
+    assert plan.hash == silent.hash != asked.hash
+    (run,) = asked.runs
+    assert replace(run, batch_metrics=False) == plan.runs[0]
+    assert RunSpec.from_dict(run.as_dict()).run_id == run.run_id
+    stored = plan.runs[0].as_dict()
+    del stored["batch_metrics"]  # as an older version wrote it
+    assert RunSpec.from_dict(stored).run_id == plan.runs[0].run_id
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        {"function": "rosenbrock"},
+        {"dataset": "diabetes", "loss": "mse"},
+        {"dataset": "moons", "metrics": []},
+    ],
+)
+def test_metrics_of_batches_need_a_metric(problem: dict[str, Any]) -> None:
+    with pytest.raises(StudyError) as caught:
+        Study(**small_keys(problem=problem, evaluate={"batch_metrics": True}))
+    (found,) = caught.value.problems
+    assert found.path == "evaluate.batch_metrics"
+    assert "has no metrics" in found.message
+    Study(**small_keys(problem=problem))
 
 
 def test_validation_is_carved_only_where_it_is_wanted() -> None:

@@ -272,6 +272,15 @@ def test_trials_never_see_the_test_split() -> None:
     assert seen == {"tune": ("validation",), "report": ("validation", "test")}
 
 
+def test_only_the_report_records_metrics_of_batches() -> None:
+    keys = small_keys(optimizers=GROWING, tune={})
+    asked = Study(**keys | {"evaluate": keys["evaluate"] | {"batch_metrics": True}})
+    plans = played(asked, peak(sgd=0.1, adam=0.01))
+    seen = {plans[-1].phases[run.run_id]: run.batch_metrics for run in plans[-1].runs}
+    assert seen == {"tune": False, "report": True}
+    assert plans[0].hash == plans[-1].hash != Study(**keys).plan().hash
+
+
 def test_one_diverged_run_is_worse_than_any_mean() -> None:
     study = Study(**small_keys(optimizers=[{"rule": "sgd", "lr": [0.1, 0.2]}], tune={"seeds": 3}))
     dataset = study.load_data()

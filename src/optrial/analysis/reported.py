@@ -11,9 +11,12 @@ from scipy import special
 from optrial.analysis.summary import SettingSummary, Spread
 from optrial.errors import Problem, suggest
 
-__all__ = ["ReportedValue", "reported_problems", "reported_values"]
+__all__ = ["SECONDS", "ReportedValue", "reported_problems", "reported_values", "tells"]
 
-ReportedByMetric = Mapping[str, Mapping[str, float]]
+SECONDS = "seconds"
+"""The key of `reported` that holds times and is no metric; `optrial.analysis.timing` reads it."""
+
+Reported = Mapping[str, Mapping[str, float]]
 """Metric -> optimizer, followed by what tells its setting (`adam lr=0.01`) -> published value."""
 
 
@@ -56,49 +59,59 @@ class ReportedValue:
         return None if math.isnan(self.margin) else abs(self.difference) <= self.margin
 
 
-def reported_values(
-    reported: ReportedByMetric, settings: Iterable[SettingSummary]
-) -> list[ReportedValue]:
-    """Return every published value with what was measured, in the order of the study."""
+def reported_values(reported: Reported, settings: Iterable[SettingSummary]) -> list[ReportedValue]:
+    """Return every published value of a metric with what was measured, in the study's order."""
     summaries = list(settings)
     return [
         ReportedValue(metric, name, value, _measured(metric, name, summaries))
         for metric, values in reported.items()
+        if metric != SECONDS
         for name, value in values.items()
     ]
 
 
 def _measured(metric: str, name: str, summaries: Iterable[SettingSummary]) -> Spread | None:
     """Return the spread of the one setting that a name tells."""
-    found = [each for each in summaries if _tells(name, each)]
+    found = [each for each in summaries if tells(name, each.optimizer, each.setting)]
     return found[0].metrics.get(metric) if len(found) == 1 else None
 
 
-def _tells(name: str, summary: SettingSummary) -> bool:
-    """Whether a name is that of the optimizer, followed by nothing but values of the setting."""
-    optimizer, rest = summary.optimizer, name.removeprefix(summary.optimizer)
+def tells(name: str, optimizer: str, setting: str) -> bool:
+    """Whether a name is that of an optimizer, followed by nothing but values of a setting.
+
+    Args:
+        name: as a study writes it: ``adam``, ``adam batch_size=16``.
+        optimizer: name of the entry in the study.
+        setting: the values that vary: ``lr=0.001 batch_size=16``.
+    """
+    rest = name.removeprefix(optimizer)
     named = name == optimizer or name.startswith(f"{optimizer} ")
-    return named and set(rest.split()) <= set(summary.setting.split())
+    return named and set(rest.split()) <= set(setting.split())
 
 
 def reported_problems(
-    reported: ReportedByMetric, optimizers: Iterable[str], metrics: Iterable[str]
+    reported: Reported, optimizers: Iterable[str], metrics: Iterable[str]
 ) -> list[Problem]:
-    """Return what is wrong with the names of published values.
+    """Return what is wrong with published values: names that nothing has, times of no length.
 
     Args:
         reported: as the study gives it.
         optimizers: names of the study's entries.
         metrics: what it records.
     """
-    optimizers, metrics = list(optimizers), list(metrics)
+    optimizers, keys = list(optimizers), [*metrics, SECONDS]
     problems = []
     for metric, values in reported.items():
-        if metric not in metrics:
-            message = f"'{metric}' is not recorded. {suggest(metric, metrics)}"
+        if metric not in keys:
+            message = f"'{metric}' is not recorded. {suggest(metric, keys)}"
             problems.append(Problem("reported", message))
         for name in values:
             if not any(name == each or name.startswith(f"{each} ") for each in optimizers):
                 message = f"'{name}' does not begin with an optimizer of this study. "
                 problems.append(Problem(f"reported.{metric}", message + suggest(name, optimizers)))
+    for name, seconds in reported.get(SECONDS, {}).items():
+        if seconds <= 0:
+            message = f"{seconds:g}: must be above 0, the time of a run or of an epoch; "
+            message += "leave out a time that was not published."
+            problems.append(Problem(f"reported.{SECONDS}.{name}", message))
     return problems

@@ -1,22 +1,31 @@
 """Step times of optimizers that were measured alone: quartiles, ratios, and the file that has them.
 
 Seconds belong to the machine they were measured on; what can be compared between machines is the
-ratio of two optimizers at the same batch size and model, of which every round gives one.
+ratio of two optimizers at the same batch size and model, of which every round gives one. So can
+published times, which are of yet another machine: as ratios to the first of them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from optrial.analysis.reported import tells
 from optrial.errors import StoreError
 
-__all__ = ["Quartiles", "SettingTiming", "StudyTiming", "read_timing"]
+__all__ = [
+    "Quartiles",
+    "ReportedTime",
+    "SettingTiming",
+    "StudyTiming",
+    "read_timing",
+    "reported_times",
+]
 
 _FORMAT = 1
 """Raised when the same keys of the file come to mean something else."""
@@ -56,6 +65,7 @@ class SettingTiming:
         first_step_seconds: of the first step, which also allocates and, if compiled, compiles.
         step_seconds: of a step, one value a round: the mean over the steps of that turn.
         memory_bytes: at its peak, as `StudyTiming.memory` says; None where it was not measured.
+        stands_for: the settings whose steps take as long, as every other table writes them.
     """
 
     optimizer: str
@@ -68,6 +78,7 @@ class SettingTiming:
     first_step_seconds: float
     step_seconds: tuple[float, ...]
     memory_bytes: int | None = None
+    stands_for: tuple[str, ...] = ()
 
     @property
     def step(self) -> Quartiles:
@@ -95,6 +106,7 @@ class StudyTiming:
         settings: what was timed, by batch size and model, then in the order of the study.
         notes: what the reader should know.
         failures: what could not be timed, and why.
+        reported_seconds: published times of a run or of an epoch, by name of a setting.
     """
 
     study: str
@@ -107,6 +119,7 @@ class StudyTiming:
     settings: tuple[SettingTiming, ...]
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    reported_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def first(self) -> str:
@@ -131,6 +144,19 @@ class StudyTiming:
         fastest = min(peers, key=lambda each: _ratio(each, peers[0]).median)
         return _ratio(timing, fastest)
 
+    def named(self, name: str) -> SettingTiming | None:
+        """Return what was timed for the settings that a name tells; None if that is not one thing.
+
+        Args:
+            name: an optimizer, followed by what tells its setting: ``adam batch_size=16``.
+        """
+        found = [
+            each
+            for each in self.settings
+            if any(tells(name, each.optimizer, setting) for setting in each.stands_for)
+        ]
+        return found[0] if len(found) == 1 else None
+
     def shown_conditions(self, timing: SettingTiming) -> dict[str, Any]:
         """Return those of a setting's conditions that are not the same in all settings."""
         shown = {name: value for name, value in timing.conditions.items() if self._varies(name)}
@@ -148,7 +174,17 @@ class StudyTiming:
             }
             for timing in self.settings
         ]
-        return {"format": _FORMAT, **asdict(self), "first": self.first, "settings": settings}
+        times = [
+            {
+                "name": each.name,
+                "reported": each.reported,
+                "measured": each.measured and asdict(each.measured),
+                "measured_to_reported": each.quotient and asdict(each.quotient),
+            }
+            for each in reported_times(self.reported_seconds, self)
+        ]
+        own = {"format": _FORMAT, **asdict(self), "first": self.first}
+        return own | {"settings": settings, "reported_times": times}
 
     def as_json(self) -> str:
         """Return `as_dict` as text."""
@@ -164,7 +200,8 @@ class StudyTiming:
         if found["format"] != _FORMAT:
             raise ValueError(f"format {found['format']!r} is not {_FORMAT}")
         settings = tuple(
-            SettingTiming(**_own(SettingTiming, each, "step_seconds")) for each in found["settings"]
+            SettingTiming(**_own(SettingTiming, each, "step_seconds", "stands_for"))
+            for each in found["settings"]
         )
         own = _own(cls, found, "notes", "failures")
         return cls(**own | {"settings": settings})
@@ -174,6 +211,46 @@ class StudyTiming:
 
     def _varies(self, name: str) -> bool:
         return len({repr(each.conditions.get(name)) for each in self.settings}) > 1
+
+
+@dataclass(frozen=True)
+class ReportedTime:
+    """A published time and a measured one, each as a ratio to that of the first named setting.
+
+    Attributes:
+        name: of the setting, as the study writes it.
+        reported: the published ratio.
+        measured: that of whole runs, steps times the time of a step, over the rounds; None where
+            the name, or the first one, tells not one thing that was timed.
+        timing: what was timed for the name; None where that is not one thing.
+    """
+
+    name: str
+    reported: float
+    measured: Quartiles | None
+    timing: SettingTiming | None
+
+    @property
+    def quotient(self) -> Quartiles | None:
+        """The measured ratio divided by the published one."""
+        return self.measured and self.measured.times(1 / self.reported)
+
+
+def reported_times(seconds: Mapping[str, float], timing: StudyTiming | None) -> list[ReportedTime]:
+    """Return every published time with what was measured, in the order of the study.
+
+    Args:
+        seconds: of a run, or of an epoch, by name of a setting; above 0.
+        timing: None where nothing was timed.
+    """
+    timed = {name: timing.named(name) if timing else None for name in seconds}
+    first = next(iter(seconds), "")
+    return [
+        ReportedTime(
+            name, value / seconds[first], _run_ratio(timed[name], timed[first]), timed[name]
+        )
+        for name, value in seconds.items()
+    ]
 
 
 def read_timing(path: Path) -> StudyTiming:
@@ -196,7 +273,14 @@ def _ratio(timing: SettingTiming, base: SettingTiming) -> Quartiles:
     return Quartiles.of(own / other for own, other in pairs)
 
 
+def _run_ratio(timing: SettingTiming | None, base: SettingTiming | None) -> Quartiles | None:
+    """Compare whole runs, whose numbers of steps differ where their batch sizes do."""
+    if timing is None or base is None:
+        return None
+    return _ratio(timing, base).times(timing.steps / base.steps)
+
+
 def _own(kind: Any, found: Mapping[str, Any], *tuples: str) -> dict[str, Any]:
     """Return the fields of a dataclass among what was found, lists as tuples where so wanted."""
-    own = {name: found[name] for name in kind.__dataclass_fields__}
-    return own | {name: tuple(own[name]) for name in tuples}
+    own = {name: found[name] for name in kind.__dataclass_fields__ if name in found}
+    return own | {name: tuple(own[name]) for name in tuples if name in own}

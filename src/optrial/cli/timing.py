@@ -105,14 +105,18 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
 
 
 def _print(found: StudyTiming, format_: TableFormat, quiet: bool) -> None:
+    from optrial.analysis.timing import reported_times
     from optrial.records import write_csv
     from optrial.report.timing_table import (
+        reported_time_notes,
+        reported_time_rows,
         timing_markdown,
         timing_notes,
         timing_records,
         timing_rows,
     )
 
+    times = reported_times(found.reported_seconds, found)
     match format_:
         case TableFormat.JSON:
             typer.echo(found.as_json(), nl=False)
@@ -122,7 +126,11 @@ def _print(found: StudyTiming, format_: TableFormat, quiet: bool) -> None:
             typer.echo(timing_markdown(found), nl=False)
         case TableFormat.TABLE:
             print_table(*timing_rows(found), found.study)
+            if times:
+                print_table(*reported_time_rows(times), "Published and measured times")
     for line in found.failures if quiet else timing_notes(found):
+        note(line)
+    for line in reported_time_notes(times) if times and not quiet else ():
         note(line)
 
 

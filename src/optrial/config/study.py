@@ -5,6 +5,7 @@ What a name stands for (a rule, a dataset, a model) is resolved by `optrial.plan
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -133,13 +134,15 @@ SplitName = Literal["train", "validation", "test"]
 class Evaluation(_Frozen):
     """When the model is evaluated, and on which splits.
 
-    `on` is None for the default: every split but `train` that the dataset has.
+    `on` is None for the default: every split but `train` that the dataset has. `batch_metrics`
+    records the metrics of each step's batch too, as its loss always is.
     """
 
     every: Span = Span(epochs=1)
     on: Annotated[tuple[SplitName, ...], AfterValidator(_distinct), Field(min_length=1)] | None = (
         None
     )
+    batch_metrics: StrictBool = False
 
 
 class Probing(_Frozen):
@@ -295,9 +298,15 @@ def _each_once(given: tuple[Component, ...]) -> tuple[Component, ...]:
     return given
 
 
-Reported = dict[
-    StrictStr, dict[StrictStr, Annotated[float, Field(strict=True, allow_inf_nan=False)]]
-]
+def _published(given: Any) -> Any:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not abs(given) < math.inf:
+        raise ValueError("must be a finite number; of a time its seconds, 485 for 8:05")
+    return given
+
+
+Published = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_published)]
+Reported = dict[StrictStr, dict[StrictStr, Published]]
 
 Trackers = Annotated[
     tuple[Annotated[Component, _component("name")], ...],
@@ -319,7 +328,7 @@ class StudyFile(_Frozen):
     `probes` are diagnostics of training.
     `trackers` are services that runs are sent to while they train, by name and with arguments.
     `reported` is what a publication says came out: final values by metric, then by optimizer,
-    followed by the setting where it has several (`adam lr=0.01`).
+    followed by the setting where it has several (`adam lr=0.01`); its key `seconds` holds times.
     """
 
     @model_validator(mode="before")

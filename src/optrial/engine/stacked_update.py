@@ -125,10 +125,11 @@ def update(
     factors: Tensor,
     alive: Tensor,
 ) -> None:
-    """Take one step of every group's rule, into the arrays that are there.
+    """Take one step of every group's rule.
 
-    The rules stay pure; writing their results into place here spares the allocation of fresh
-    arrays, most of the cost of a step. Runs that are not alive keep their parameters.
+    The rules stay pure. Parameters are written into place, and compiled so is the state, which
+    spares fresh arrays, most of the cost of a step; uncompiled it is fresh already. Runs that are
+    not alive keep their parameters.
     """
     if treatment.piled is not None:
         gradients = {name: pile + gradients[name] for name, pile in treatment.piled.items()}
@@ -151,8 +152,14 @@ def update(
         )
         for name, param in own.items():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))
-            param.copy_(torch.where(kept, moved[name], param))
-        for name, before in state.items():
-            for old, new in zip(before, moved_state[name], strict=True):
-                if old is not None:
-                    old.copy_(new)
+            if torch.compiler.is_compiling():  # which cannot follow `out` into a view
+                param.copy_(torch.where(kept, moved[name], param))
+            else:
+                torch.where(kept, moved[name], param, out=param)
+        if torch.compiler.is_compiling():
+            for name, before in state.items():
+                for old, new in zip(before, moved_state[name], strict=True):
+                    if old is not None:
+                        old.copy_(new)
+        else:
+            state.update(moved_state)

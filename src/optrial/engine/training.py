@@ -289,10 +289,19 @@ class Training:
             self._diverge(run, int(numbers[at]), reason)
             losses[at:, run] = np.nan
         self._record("train_loss", numbers, losses)
+        if self.specs[0].batch_metrics:
+            self._record_metrics(numbers, measured)
         probes = {n: np.where(alive, v, np.nan) for n, v in measured.probes.items()}
         self._record_probes(numbers, probes)
         self._sum_epochs(numbers, measured, probes)
         self.step = int(numbers[-1])
+
+    def _record_metrics(self, numbers: NDArray[np.int64], measured: Steps) -> None:
+        """Record the mean of each metric over each batch, as far as its loss counts."""
+        means = measured.metrics / measured.samples[:, None, None]
+        means[~np.isfinite(measured.losses)] = np.nan
+        for label, values in zip(self._labels, np.moveaxis(means, 2, 0), strict=True):
+            self._record(f"train_{label}", numbers, values)
 
     def _record_probes(self, numbers: NDArray[np.int64], probes: Mapping[str, Floats]) -> None:
         """Record the probes of single steps at which any was measured."""

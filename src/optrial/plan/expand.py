@@ -125,7 +125,7 @@ class _Expansion:
         common = self.common
         if phase == "tune":  # which neither sees the test split nor keeps any weights
             seen = tuple(split for split in common["evaluate_on"] if split != "test")
-            common = common | {"evaluate_on": seen, "save": None}
+            common = common | {"evaluate_on": seen, "save": None, "batch_metrics": False}
         for trial in trials:
             fields = _fields(self.study, self.entries[trial.optimizer], self.dataset, trial.point)
             if phase == "tune":
@@ -149,6 +149,8 @@ class _Expansion:
         if self.study.tune is None:
             return ""
         report = {name: self.common[name] for name in ("evaluate_on", "save")}
+        if self.common["batch_metrics"]:  # which says nothing where it is false, as in ids
+            report["batch_metrics"] = True
         tune = self.study.tune.model_dump(mode="json")
         return json.dumps(report | {"seeds": self.study.seeds, "tune": tune})
 
@@ -235,6 +237,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "loss_limit": study.loss_limit,
         "model": study.problem.model.name,
         "evaluate_on": study.evaluate.on or splits,
+        "batch_metrics": study.evaluate.batch_metrics,
         "engine": study.engine,
         "compile": study.compile,
         "precision": study.precision,

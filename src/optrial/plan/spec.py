@@ -58,6 +58,7 @@ class RunSpec:
         code: sha256 of the source of everything of the user's own that it names.
         probes: what is measured besides (``measure``), every so many steps (``every``), and whether
             of each layer too (``per_layer``); or None.
+        batch_metrics: whether the metrics of each step's batch are recorded.
     """
 
     optimizer: str
@@ -95,13 +96,15 @@ class RunSpec:
     save: Literal["final", "best"] | None
     code: Mapping[str, str]
     probes: Mapping[str, Any] | None = None
+    batch_metrics: bool = False
 
     @cached_property
     def run_id(self) -> str:
         """Twelve hexadecimal digits that change with anything that could change a number."""
         content = {"format": _FORMAT} | self.as_dict()
-        if self.probes is None:
-            del content["probes"]  # so that runs keep the ids they had before there were any
+        for later in ("probes", "batch_metrics"):
+            if not content[later]:
+                del content[later]  # so that runs keep the ids they had before there were any
         text = json.dumps(content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -36,6 +36,8 @@ __all__ = [
 
 LABEL = 28
 """Characters in a line of the label of a row: longer ones would leave no room for the plot."""
+TWO_COLUMNS = 18
+"""Characters in the longest label of a legend that still has two columns."""
 BEYOND = 1.5
 """Factor by which a line is drawn beyond a learning rate where it ends open."""
 MOST_ROWS = 40
@@ -300,10 +302,16 @@ def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure
 
 
 def _curve_metrics(view: StudyView) -> list[str]:
-    """The training loss, the metric that optimizers are compared on, and every probe."""
+    """The training loss, the metric that optimizers are compared on, and every probe.
+
+    Where metrics of batches are recorded, they and the loss of batches too.
+    """
     training = [m for m in ("train_loss_epoch", "train_loss") if m in view.metrics][:1]
+    of_training = [m for m in view.metrics if m.startswith("train_")]
+    batches = [m for m in of_training if not (m.endswith("_epoch") or m.startswith("train_eval_"))]
+    asked = batches if len(batches) > 1 else []  # the loss alone is there always
     probes = [name for name in probes_of(view) if name in view.metrics]
-    return list(dict.fromkeys([*training, view.metric, *probes]))
+    return list(dict.fromkeys([*training, *asked, view.metric, *probes]))
 
 
 def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedValue]]:
@@ -350,7 +358,7 @@ def _rows(axes: Axes, names: Iterable[str]) -> None:
 def _legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        columns = 2 if max(map(len, labels)) < 24 else 1
+        columns = 2 if max(map(len, labels)) <= TWO_COLUMNS else 1
         axes.legend(
             handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderpad=0
         )

@@ -15,6 +15,7 @@ from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
 from optrial.analysis.funnel import funnel
 from optrial.analysis.gather import ProblemView, StudyView
+from optrial.analysis.reported import SECONDS
 from optrial.analysis.statistics import Comparison, best_sentence, sentence
 from optrial.analysis.timing import StudyTiming
 from optrial.metric_names import PROBES, higher_is_better, is_accuracy, probe_of
@@ -30,6 +31,7 @@ from optrial.report.study_rows import (
     rank_table,
     rate_rows,
     reported_tables,
+    reported_time_table,
     search_rows,
     timing_table,
 )
@@ -101,6 +103,7 @@ def study_page(
         probes={name: PROBES[name].about for name in probes_of(view)},
         metrics=[metric for metric in view.metrics if not probe_of(metric)],
         reported=any(problem["reported"] for problem in problems),
+        reported_times=reported_time_table(reported.get(SECONDS) or {}, timing),
         tolerance_text=tolerance_text,
         is_accuracy=is_accuracy,
         swatches={name: _swatch(name, style) for name, style in styles.items()},

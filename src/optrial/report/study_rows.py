@@ -12,21 +12,23 @@ from optrial.analysis.gather import Cost, ProblemView, Search
 from optrial.analysis.reported import ReportedValue, reported_values
 from optrial.analysis.statistics import Comparison, RankComparison, RateRange, sentence
 from optrial.analysis.summary import SettingSummary
-from optrial.analysis.timing import StudyTiming
+from optrial.analysis.timing import Quartiles, StudyTiming, reported_times
 from optrial.metric_names import is_accuracy
 from optrial.report.strips import Scale, Strip
-from optrial.report.timing_table import timing_rows
+from optrial.report.timing_table import reported_time_notes, reported_time_rows, timing_rows
 
 __all__ = [
     "Differences",
     "Pair",
     "RankTable",
+    "ReportedTimeTable",
     "cost_rows",
     "differences",
     "flow_rows",
     "rank_table",
     "rate_rows",
     "reported_tables",
+    "reported_time_table",
     "search_rows",
     "timing_table",
 ]
@@ -87,6 +89,23 @@ class RankTable:
     p_value: str
     scale: Scale
     rows: Sequence[tuple[str, float, Strip]]
+
+
+@dataclass(frozen=True)
+class ReportedTimeTable:
+    """Published and measured times, as ratios to those of the first named setting.
+
+    Attributes:
+        scale: what the rows share; 1 is on it.
+        columns: the first is that of the names.
+        rows: cells, and the strip: the measured ratio with its middle half, the published one.
+        notes: how to read it.
+    """
+
+    scale: Scale
+    columns: Sequence[str]
+    rows: Sequence[tuple[Sequence[object], Strip]]
+    notes: Sequence[str]
 
 
 def differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> Differences | None:
@@ -216,6 +235,32 @@ def _around(value: ReportedValue) -> tuple[float, float, float]:
     """The measured mean, and the prediction interval around it."""
     mean = value.reported + value.difference
     return mean, mean - value.margin, mean + value.margin
+
+
+def reported_time_table(
+    seconds: Mapping[str, float], timing: StudyTiming | None
+) -> ReportedTimeTable | None:
+    """Return published times beside measured ones; None where none were published.
+
+    Args:
+        seconds: published times by name of a setting.
+        timing: None where nothing was timed.
+    """
+    times = reported_times(seconds, timing)
+    if not times:
+        return None
+    unknown = Quartiles(math.nan, math.nan, math.nan)
+    measured = [each.measured or unknown for each in times]
+    published = [each.reported for each in times]
+    limits = [value for each in measured for value in (each.low, each.high)]
+    scale = Scale.of([*published, *limits], include=1.0)
+    strips = [
+        scale.strip(each.median, each.low, each.high, [ratio])
+        for each, ratio in zip(measured, published, strict=True)
+    ]
+    columns, rows = reported_time_rows(times)
+    notes = reported_time_notes(times) if timing else []
+    return ReportedTimeTable(scale, columns, list(zip(rows, strips, strict=True)), notes)
 
 
 def timing_table(

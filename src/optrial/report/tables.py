@@ -113,8 +113,9 @@ def shown_metrics(recorded: Iterable[str]) -> list[str]:
     """
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
-    accuracies = [m for m in names if m.endswith("_accuracy")]
-    return training + (accuracies or [m for m in names if m.startswith(("validation_", "test_"))])
+    evaluated = [m for m in names if m.startswith(("validation_", "test_", "train_eval_"))]
+    accuracies = [m for m in evaluated if m.endswith("_accuracy")]
+    return training + (accuracies or [m for m in evaluated if not m.startswith("train_")])
 
 
 def spread_text(spread: Spread | None) -> str:

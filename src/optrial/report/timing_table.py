@@ -1,15 +1,29 @@
-"""The table of `optrial timing`, for the terminal, Markdown and CSV."""
+"""The tables of `optrial timing`, for the terminal, Markdown and CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from optrial.analysis.timing import Quartiles, SettingTiming, StudyTiming
+from optrial.analysis.timing import (
+    Quartiles,
+    ReportedTime,
+    SettingTiming,
+    StudyTiming,
+    reported_times,
+)
 from optrial.report.texts import markdown_text
 
-__all__ = ["condition_text", "timing_markdown", "timing_notes", "timing_records", "timing_rows"]
+__all__ = [
+    "condition_text",
+    "reported_time_notes",
+    "reported_time_rows",
+    "timing_markdown",
+    "timing_notes",
+    "timing_records",
+    "timing_rows",
+]
 
 _ENGINES = {
     "reference": "reference engine",
@@ -74,23 +88,78 @@ def _implementation_notes(timing: StudyTiming) -> list[str]:
     ]
 
 
+def reported_time_rows(times: Sequence[ReportedTime]) -> tuple[list[str], list[list[object]]]:
+    """Return columns and rows: the published ratio of each named setting, and the measured one.
+
+    Only the published one where nothing is measured.
+    """
+    columns = [f"time × {times[0].name}", "published", "measured", "measured / published"]
+    rows: list[list[object]] = [
+        [
+            each.name,
+            f"{each.reported:.2f}",
+            each.measured and _spread(each.measured, ".2f"),
+            each.quotient and f"{each.quotient.median:.2f}",
+        ]
+        for each in times
+    ]
+    shown = len(columns) if any(each.measured for each in times) else 2
+    return columns[:shown], [row[:shown] for row in rows]
+
+
+def reported_time_notes(times: Sequence[ReportedTime]) -> list[str]:
+    """Say how to read the table of published and measured times, a line each."""
+    first = times[0].name
+    lines = [
+        f"time × {first}: how many times as long as {first}. Published: of a run or of an epoch. "
+        "Measured: steps × time of a step, round by round; in brackets the middle half.",
+        "Published times often hold evaluation and the loading of data too. What takes as long for "
+        "all brings ratios closer to 1.",
+    ]
+    timed = {id(each.timing): each.timing for each in times if each.timing}
+    for timing in timed.values():
+        names = [each.name for each in times if each.timing is timing]
+        if len(names) > 1:
+            lines.append(
+                f"{', '.join(names)}: timed as one, for what tells them apart does not change how "
+                "long a step takes."
+            )
+    if unknown := [each.name for each in times if not each.timing]:
+        lines.append(
+            f"{', '.join(unknown)}: the name fits nothing that was timed, or more than one thing; "
+            "to time the study as it is now: optrial timing STUDY."
+        )
+    return lines
+
+
 def timing_markdown(timing: StudyTiming) -> str:
-    """Return the table in Markdown, as GitHub and pandoc read it."""
-    columns, rows = timing_rows(timing)
-    texts = [["—" if cell is None else str(cell) for cell in row] for row in rows]
-    text_columns = {"optimizer", "setting"}
-    rule = ["---" if column in text_columns else "---:" for column in columns]
-    lines = [list(map(markdown_text, columns)), rule]
-    lines += [list(map(markdown_text, row)) for row in texts]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Return the tables in Markdown, as GitHub and pandoc read it."""
+    table = _markdown_table(*timing_rows(timing), {"optimizer", "setting"})
+    if times := reported_times(timing.reported_seconds, timing):
+        columns, rows = reported_time_rows(times)
+        table += f"\n\n{_markdown_table(columns, rows, set(columns[:1]))}"
     return f"**{markdown_text(timing.study)}**\n\n{table}\n"
 
 
+def _markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], text_columns: set[str]
+) -> str:
+    texts = [["—" if cell is None else str(cell) for cell in row] for row in rows]
+    rule = ["---" if column in text_columns else "---:" for column in columns]
+    lines = [list(map(markdown_text, columns)), rule]
+    lines += [list(map(markdown_text, row)) for row in texts]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def timing_records(timing: StudyTiming) -> Iterator[dict[str, Any]]:
-    """Yield one flat row a setting, numbers in full, seconds and bytes."""
+    """Yield one flat row a setting, numbers in full, seconds and bytes.
+
+    Where times were published, one for each name that a setting has there.
+    """
     names = dict.fromkeys(name for each in timing.settings for name in each.conditions)
+    times = reported_times(timing.reported_seconds, timing)
     for each in timing.settings:
-        yield {
+        row = {
             "optimizer": each.optimizer,
             "setting": each.setting,
             **{name: each.conditions.get(name) for name in names},
@@ -105,6 +174,17 @@ def timing_records(timing: StudyTiming) -> Iterator[dict[str, Any]]:
             "first_step_seconds": each.first_step_seconds,
             "memory_bytes": each.memory_bytes,
         }
+        own: list[ReportedTime | None] = [time for time in times if time.timing is each]
+        yield from (row | _reported_columns(time) for time in own or [None]) if times else [row]
+
+
+def _reported_columns(time: ReportedTime | None) -> dict[str, Any]:
+    return {
+        "reported_name": time.name if time else None,
+        "reported": time.reported if time else None,
+        **_columns("measured", time.measured if time else None),
+        **_columns("measured_to_reported", time.quotient if time else None),
+    }
 
 
 def condition_text(timing: StudyTiming, setting: SettingTiming) -> str:

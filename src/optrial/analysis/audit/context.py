@@ -129,13 +129,14 @@ class Context:
     def report_metric(self) -> str:
         """The metric that a reader looks at first: that of the first claim, else on the test split.
 
-        Empty where nothing is recorded.
+        Of training, one of as many samples as there is; empty where nothing is recorded.
         """
         timed = self.time_claims
         claimed = [c.metric for c in self.claims if c.metric in self.recorded and c not in timed]
         others = sorted(name for name in self.recorded if name.startswith(("test_", "validation_")))
         usual = [name for name in REPORTED_FIRST if name in self.recorded]
-        return next(iter([*claimed, *usual, *others, *sorted(self.recorded)]), "")
+        training = sorted(self.recorded, key=_by_share_of_training_split)
+        return next(iter([*claimed, *usual, *others, *training]), "")
 
     @cached_property
     def problems(self) -> tuple[ProblemRuns, ...]:
@@ -280,6 +281,11 @@ class Context:
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
         settings = len({(r.optimizer, r.setting) for r in reported})
         return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
+
+
+def _by_share_of_training_split(metric: str) -> tuple[bool, bool, str]:
+    """Sort evaluations on all of the training split first, then means over epochs, then batches."""
+    return (not metric.startswith("train_eval_"), not metric.endswith("_epoch"), metric)
 
 
 def _without_choice(result: ClaimResult, optimizers: Sequence[str]) -> ClaimResult:

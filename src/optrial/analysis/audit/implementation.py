@@ -167,34 +167,53 @@ def mean_of_means(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule("E12", Severity.ADVICE, "a claim is on a running average of training")
+@audit_rule("E12", Severity.WARNING, "a claim is on batches of training")
 def running_average(context: Context) -> Iterator[Observation]:
-    """`train_loss_epoch` and `train_accuracy_epoch` are means over an epoch in which the weights
-    changed and dropout was on. They are not comparable with evaluations of the final weights.
+    """`train_loss` and `train_accuracy` are of the last batch alone: a small sample, unless it is
+    all of the training split. `train_loss_epoch` and `train_accuracy_epoch`, which are advice only,
+    are means over an epoch in which the weights changed. Dropout was on in both: they are not
+    comparable with evaluations of the final weights.
 
     Source: Keras FAQ (why is my training loss much higher than my testing loss).
     Example: "adam > sgd on train_accuracy_epoch".
     Fix: evaluate on the training split, and claim on train_eval_accuracy.
     """
-    running = [claim for claim in context.claims if claim.metric.endswith("_epoch")]
+    running = {claim.text: claim for claim in context.claims if _of_batches(claim.metric)}
     if running:
         splits = list(dict.fromkeys([*_splits(context), "train"]))
         moved = [
-            str(text).replace("train_", "train_eval_").replace("_epoch", "")
-            if str(text) in {claim.text for claim in running}
+            text.replace(claim.metric, _evaluated(claim.metric))
+            if (claim := running.get(str(text)))
             else text
             for text in context.study.get("claims") or ()
         ]
+        of_a_part = any(
+            record.steps_per_epoch > 1
+            for claim in running.values()
+            if not claim.metric.endswith("_epoch")
+            for record in context.claimed_runs(claim)
+        )
         yield Observation(
-            names(f'"{claim.text}"' for claim in running),
-            {"claims": [claim.text for claim in running]},
-            [r for claim in running for r in context.claimed_runs(claim)],
+            names(f'"{text}"' for text in running),
+            {"claims": list(running)},
+            [r for claim in running.values() for r in context.claimed_runs(claim)],
             context.remedy(
                 "evaluate on the training split",
                 {"evaluate.on": splits, "claims": moved},
                 len(context.records),
             ),
+            Severity.WARNING if of_a_part else Severity.ADVICE,
         )
+
+
+def _of_batches(metric: str) -> bool:
+    """Whether a metric was measured on batches as they were trained on."""
+    return metric.startswith("train_") and not metric.startswith("train_eval_")
+
+
+def _evaluated(metric: str) -> str:
+    """The metric that is the same on the whole training split."""
+    return metric.removesuffix("_epoch").replace("train_", "train_eval_", 1)
 
 
 def _splits(context: Context) -> list[str]:
