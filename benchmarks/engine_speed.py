@@ -10,6 +10,7 @@ For each workload, interleaved, medians of several repeats, compilation left out
     script     a DataLoader over samples with a transform each, as homework scripts have it
     lightning  a LightningModule with everything optional off, where Lightning is installed
     ours       a compiled stack of runs of different learning rates; for W5 what optrial chooses
+    floor      no training: the products of ours and one fused Adam update alone, for MLPs
 
 Printed are microseconds per run and step, how many times faster ours is than each, and how much of
 the measured rate of float32 matrix products each reaches. The others are always in float32.
@@ -30,12 +31,14 @@ import memory
 import torch
 import whole_study
 from contenders import Step, chosen, lightning, plain, script, stack, timed
+from floor import floor
 from workloads import WORKLOADS, Workload
 
 from optrial.data import Dataset
 
 WIDTHS = (4, 8, 16, 32, 256)
 OTHERS = {"plain": plain, "script": script, "lightning": lightning}
+LABELS = (*OTHERS, "ours", "floor")
 
 
 def seconds_per_step(step: Step, seconds: float = 0.5) -> float:
@@ -75,6 +78,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         step, width, engine = chosen(workload, dataset, device, options.precision)
         step(1)  # warms up, compiles
     contenders["ours"] = (step, width)
+    if bare := floor(workload, width, device):
+        contenders["floor"] = (bare, width)
     times: dict[str, list[float]] = {label: [] for label in contenders}
     limits = []
     for _ in range(options.repeats):
@@ -121,14 +126,17 @@ def show(row: dict[str, Any]) -> None:
     together = f"{row['engine']}, {row['width']} at a time"
     print(f"{row['workload']} {row['about']}; ours: {together}", flush=True)
     limit = row["limit_gflops"]
-    for label in (*OTHERS, "ours"):
+    for label in LABELS:
         if f"{label}_us" not in row:
-            print(f"  {label:10} is not installed")
+            if label in OTHERS:
+                print(f"  {label:10} is not installed")
             continue
         share = 100 * row[f"{label}_share_of_limit"]
         line = f"  {label:10}{row[f'{label}_us']:10.1f} us a run and step"
         line += f"  {share:5.1f} % of {limit:.0f} GFLOP/s"
-        if label != "ours":
+        if label == "floor":
+            line += f"  ours takes {1 / row['times_floor']:.2f} times as long"
+        elif label != "ours":
             line += f"  ours is {row[f'times_{label}']:.1f} x as fast"
         if f"{label}_minutes" in row:
             steps = WORKLOADS[row["workload"]].steps

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from optrial.engine import Engines, limited_threads
+from optrial.engine import Engines, process_for
 from optrial.errors import DataError, StoreError, suggest
 from optrial.models import build_model, metric_label
 from optrial.plan import RunSpec, arrange
@@ -93,7 +93,7 @@ def evaluate_saved(
         for index, spec in enumerate(specs):
             if spec.run_id in saved:
                 learner.load_weights(index, files.read(spec.run_id))
-        with limited_threads(learner.threads):
+        with process_for(learner):
             losses, metrics = learner.evaluate(split)
         labels = ["loss", *map(metric_label, specs[0].metrics)]
         prefix = "train_eval" if split == "train" else split

@@ -48,8 +48,8 @@ def test_long_curves_become_means_of_windows() -> None:
     values = np.arange(1.0, 11.0).tolist()
     band = make_band(curves(values), generator(), points=4)
     assert band.window == 3
-    assert band.steps.tolist() == [3, 6, 9, 10]
-    assert band.mean.tolist() == [2.0, 5.0, 8.0, 10.0]
+    assert band.steps.tolist() == [1, 4, 7, 10]
+    assert band.mean.tolist() == [1.0, 3.0, 6.0, 9.0]
     assert np.isnan(band.low).all()
 
 

@@ -115,9 +115,12 @@ def _table(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Floats]:
 def _windows(
     steps: NDArray[np.int64], values: Floats, window: int
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Return the means over windows of columns, the last one perhaps shorter, and their ends."""
+    """Return the means over windows of columns, and their ends.
+
+    The first window may be shorter: a short one at the end would look like a jump.
+    """
     if window == 1:
         return steps, values
-    starts = np.arange(0, len(steps), window)
+    starts = np.unique([0, *range(len(steps) % window, len(steps), window)])
     widths = np.diff([*starts, len(steps)])
     return steps[starts + widths - 1], np.add.reduceat(values, starts, axis=1) / widths

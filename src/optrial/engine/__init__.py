@@ -3,12 +3,12 @@
 from optrial.engine.build import Choice, Engines, out_of_memory
 from optrial.engine.certificate import certificates
 from optrial.engine.numpy_backprop import NumpyEngine
+from optrial.engine.process import process_for
 from optrial.engine.provenance import provenance
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Solo
 from optrial.engine.stacked import StackedEngine
-from optrial.engine.threads import limited_threads
 from optrial.engine.training import Learner, Training
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "StackedEngine",
     "Training",
     "certificates",
-    "limited_threads",
     "out_of_memory",
+    "process_for",
     "provenance",
     "tensor_splits",
 ]

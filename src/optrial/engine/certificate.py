@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.engine.process import process_for
 from optrial.engine.stacked import StackedEngine
-from optrial.engine.threads import limited_threads
 from optrial.engine.training import FIRST_STEPS, Floats, Learner, Training
 from optrial.plan import RunSpec
 from optrial.records import Status
@@ -47,7 +47,7 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
         return {}
     done = [run for run, status in enumerate(training.status) if status is Status.DONE]
     found: Certificates = {training.specs[run].run_id: {} for run in done}
-    with limited_threads(training.learner.threads):
+    with process_for(training.learner):
         before = training.learner.state()
         once, twice = (_losses(training.learner, before) for _ in range(2))
         for run in done:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import shutil
 from collections.abc import Callable
-from functools import cache
 from itertools import count
 from types import FunctionType
 from typing import Any
@@ -16,7 +13,7 @@ from torch import Tensor
 
 from optrial.rules import compute_once
 
-__all__ = ["can_compile", "compiled_program", "keep_freed_memory"]
+__all__ = ["can_compile", "compiled_program"]
 
 _numbers = count()
 
@@ -55,17 +52,3 @@ def _computed_once(coefficient: Tensor) -> Tensor:
 
 
 compute_once[Tensor] = _computed_once
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for the next step instead of returning them to the kernel.
-
-    By default every array over 128 KiB is mapped afresh and its pages are faulted in again at each
-    step, which can cost more than the arithmetic. Returns whether it was done: on glibc only.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
-    trim_threshold, mmap_threshold, large = -1, -3, 2**30
-    return bool(mallopt(mmap_threshold, large) and mallopt(trim_threshold, large))

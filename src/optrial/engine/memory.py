@@ -21,7 +21,7 @@ import torch
 from optrial.data import Dataset
 from optrial.data.dataset import Split
 from optrial.engine.build import Engines
-from optrial.engine.threads import limited_threads
+from optrial.engine.process import process_for
 from optrial.models import resolve_model
 from optrial.plan import RunSpec
 from optrial.rules import RULES
@@ -114,7 +114,7 @@ def _train_something_small(engine: str, spec: RunSpec, device: str) -> None:
 
 def _train(engines: Engines, engine: str, spec: RunSpec) -> None:
     learner = engines.build(engine, [spec])
-    with limited_threads(learner.threads):
+    with process_for(learner):
         learner.start(1)
         learner.advance(MEMORY_STEPS)
 

@@ -18,8 +18,8 @@ from optrial.data import Dataset
 from optrial.engine.activations import ACTIVATIONS
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.options import augmentation, data_facts, implementation_of, rate_factors
+from optrial.engine.process import threads_for
 from optrial.engine.solo import Batch, Measured
-from optrial.engine.threads import threads_for
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, drop_threshold, keep_mask
@@ -212,6 +212,7 @@ class NumpyEngine:
             **data_facts(dataset),
             "implementation": implementation_of(spec),
             "decayed_share": float(spec.weight_decay > 0),
+            "flushes_denormals": False,  # the threads of NumPy's products cannot be told to
         }
 
     def _parameters(self) -> dict[str, Array]:

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from optrial.code import load_code
 from optrial.data import Dataset as Arrays
-from optrial.engine.compiling import keep_freed_memory
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.options import (
@@ -36,9 +35,9 @@ from optrial.engine.options import (
     storage_dtype,
 )
 from optrial.engine.probes import Prober, per_run
+from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
 from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Batch, Measured
-from optrial.engine.threads import threads_for
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, key_dropout, set_mask_key
@@ -117,6 +116,8 @@ class ReferenceEngine:
             "implementation": implementation,
             "decayed_share": _decayed_share(self.optimizer),
             "keeps_freed_memory": keep_freed_memory(),
+            # A script computes with all numbers, as slow as some of them may be.
+            "flushes_denormals": not self.script and can_flush_denormals(),
         }
         self.loss_limit = spec.loss_limit or math.inf
         # A script runs with PyTorch's own number of threads.

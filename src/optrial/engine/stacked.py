@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from optrial.data import Dataset
 from optrial.engine.captured import CapturedStep
-from optrial.engine.compiling import compiled_program, keep_freed_memory
+from optrial.engine.compiling import compiled_program
 from optrial.engine.hashing import StepHashes, arrays_sha256
 from optrial.engine.options import (
     augmentation,
@@ -28,6 +28,7 @@ from optrial.engine.options import (
     samples_at_once,
 )
 from optrial.engine.probes import Prober, series
+from optrial.engine.process import can_flush_denormals, keep_freed_memory
 from optrial.engine.reference import TensorSplit
 from optrial.engine.stacked_model import StackedModel, Tensors
 from optrial.engine.stacked_update import columns, groups_of, treatment_of, update
@@ -106,6 +107,7 @@ class StackedEngine:
             "compiled": compiled,
             "captured": self._captured is not None,
             "keeps_freed_memory": keep_freed_memory(),
+            "flushes_denormals": can_flush_denormals(),
             "float32_products": torch.get_float32_matmul_precision(),  # "highest" is without TF32
             **data_facts(dataset),
         }

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from optrial.engine.threads import limited_threads
+from optrial.engine.process import process_for
 from optrial.engine.training import Learner
 
 __all__ = ["StepTimes", "time_steps"]
@@ -144,7 +144,7 @@ class _Contender:
         """Take steps and return the seconds of one; a run that diverges begins anew afterwards."""
         assert self._learner is not None
         taken, diverged = 0, False
-        with limited_threads(self._learner.threads):
+        with process_for(self._learner):
             self._wait()
             started = self._clock()
             for _ in range(chunks):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from optrial.data import BatchOrder
 from optrial.engine.hashing import arrays_sha256
-from optrial.engine.threads import limited_threads
+from optrial.engine.process import process_for
 from optrial.metric_names import PROBES, higher_is_better
 from optrial.models import metric_label
 from optrial.plan import RunSpec
@@ -251,7 +251,7 @@ class Training:
             keep_going: called every few steps with the number taken; when it returns False the
                 training pauses there and ends, INTERRUPTED, ready for a checkpoint.
         """
-        with limited_threads(self.learner.threads):
+        with process_for(self.learner):
             yield from self._run(keep_going)
 
     def _run(self, keep_going: Callable[[int], bool]) -> Iterator[None]:

@@ -1,0 +1,72 @@
+"""What a step cannot be faster than: its matrix products and its update, and nothing else.
+
+A product that is as large as the hardware likes reaches the machine's limit; those of a step have
+their own shapes, and the update of Adam moves seven arrays of the parameters' size through memory
+whatever computes it. Both are timed bare, by PyTorch's own kernels, on arrays that are there.
+"""
+
+from __future__ import annotations
+
+import torch
+from contenders import Step, timed
+from torch import Tensor, nn
+from workloads import Workload
+
+__all__ = ["floor"]
+
+
+def floor(workload: Workload, runs: int, device: str) -> Step | None:
+    """Bare steps of `runs` MLPs at once; None for models with other layers."""
+    network = workload.module()
+    if not isinstance(network, nn.Sequential):
+        return None
+    if not all(isinstance(layer, nn.Linear | nn.ReLU) for layer in network):
+        return None
+    layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+    products = [
+        product
+        for number, layer in enumerate(layers)
+        for product in _products(layer, runs, workload.batch_size, device, first=number == 0)
+    ]
+    parameters = sum(value.numel() for value in network.parameters())
+    flat = torch.zeros(runs * parameters, device=device, requires_grad=True)
+    flat.grad = torch.zeros_like(flat)
+    optimizer = torch.optim.Adam([flat], fused=True)
+
+    @torch.no_grad()
+    def take(steps: int) -> None:
+        for _ in range(steps):
+            for left, right, out in products:
+                torch.matmul(left, right, out=out)
+            optimizer.step()
+
+    return timed(take, device)
+
+
+def _products(
+    layer: nn.Linear, runs: int, batch: int, device: str, *, first: bool
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The products of a layer, forward and backward: left, right, and where the result goes.
+
+    The first layer's input is the same for all runs, so that they are one large product; and
+    nobody needs its gradient.
+    """
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, device=device)
+
+    inputs, outputs = layer.in_features, layer.out_features
+    if first:
+        weights, x = zeros(runs * outputs, inputs), zeros(batch, inputs)
+        errors = zeros(runs * outputs, batch)
+        return [
+            (weights, x.mT, zeros(runs * outputs, batch)),
+            (errors, x, zeros(runs * outputs, inputs)),
+        ]
+    weights, hidden = zeros(runs, outputs, inputs), zeros(runs, batch, inputs)
+    errors = zeros(runs, batch, outputs)
+    return [
+        (hidden, weights.mT, zeros(runs, batch, outputs)),
+        (errors.mT, hidden, zeros(runs, outputs, inputs)),
+        (errors, weights, zeros(runs, batch, inputs)),
+    ]

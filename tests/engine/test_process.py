@@ -1,0 +1,73 @@
+"""Denormal numbers: none while runs are trained, in any thread, and the process as it was after."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from optrial.engine import Engines, process_for
+from optrial.engine.process import can_flush_denormals
+from tests.small import small_plan
+
+TINY = float(np.finfo(np.float32).tiny)
+
+needs_flushing = pytest.mark.skipif(
+    not can_flush_denormals(), reason="this processor cannot take denormal numbers for 0"
+)
+
+
+def denormals_left() -> list[bool]:
+    """Whether each eighth of a product of many denormal numbers still has any."""
+    bits = torch.full((4_000_000,), 100_000, dtype=torch.int32)
+    products = bits.view(torch.float32) * 0.5
+    return [bool((part.view(torch.int32) != 0).any()) for part in products.chunk(8)]
+
+
+@needs_flushing
+def test_no_thread_has_denormals_inside_and_every_thread_afterwards() -> None:
+    learner = SimpleNamespace(threads=None, facts={"flushes_denormals": True})
+    before = denormals_left()  # starts the threads, as a user's own code may have done
+    with process_for(learner):
+        inside = denormals_left()
+    assert before == [True] * 8
+    assert inside == [False] * 8
+    assert denormals_left() == before
+
+
+def test_a_learner_may_keep_denormals() -> None:
+    learner = SimpleNamespace(threads=1, facts={"flushes_denormals": False})
+    with process_for(learner):
+        assert denormals_left() == [True] * 8
+
+
+@needs_flushing
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+@pytest.mark.parametrize(
+    ("engine", "rng", "kept"),
+    [
+        ("stacked", "streams", False),
+        ("compiled", "streams", False),
+        ("reference", "streams", False),
+        ("reference", "script", True),
+    ],
+)
+def test_weights_that_decay_end_at_zero(engine: str, rng: str, kept: bool) -> None:
+    # Some pixels of the digits are always 0: their weights have no gradient, and each step halves
+    # them, to 1e-41 at the end.
+    plan, dataset = small_plan(
+        problem={"dataset": "digits", "model": {"kind": "mlp", "hidden": [8]}},
+        optimizers=[{"rule": "sgd", "lr": 1e-3, "weight_decay": 500.0}],
+        budget={"steps": 133},
+        rng=rng,
+        seeds=1,
+    )
+    learner = Engines(dataset, "float32", "cpu").build(engine, plan.runs)
+    with process_for(learner):
+        learner.start(1)
+        learner.advance(133)
+    sizes = np.abs(np.concatenate([array.ravel() for array in learner.weights(0).values()]))
+    assert bool(((sizes > 0) & (sizes < TINY)).any()) is kept
+    assert learner.facts["flushes_denormals"] is not kept
