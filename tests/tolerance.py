@@ -72,6 +72,16 @@ BATCH_NORM_BFLOAT16 = 0.02
 """Relative error of activations that batch norm puts out in bfloat16, whose spacing is 1/128: two
 roundings and their amplification."""
 
+RUNNING_STATISTICS = 1e-6
+"""Relative error of saved weights and running averages between engines: as their trajectories, and
+rounded to float32 when they are saved."""
+
+THREE_DIGITS = 1e-3
+"""Relative error of a value shown with four significant digits, or measured over float32 steps."""
+
+DRAWN_PIXEL = 0.1
+"""How far a point may be from where it belongs, in pixels or in cells of a contour's grid."""
+
 POWER_ITERATION = 1e-3
 """Largest eigenvalue after 30 power iterations against the exact one, where the gap is ordinary."""
 

@@ -14,6 +14,7 @@ from optrial.report.landscape import Landscape, draw_scene, landscape_figure, la
 from optrial.report.pages import embedded_json
 from optrial.report.style import DARK, LIGHT, THEMES, Theme
 from tests.report.pages import parse_page
+from tests.tolerance import DRAWN_PIXEL, THREE_DIGITS
 
 NASTY = "</script><img src=x onerror=alert(1)> & $x^$ _a_"
 
@@ -40,7 +41,7 @@ def test_the_page_holds_everything(landscape: Landscape) -> None:
     assert labels == [path.label for path in landscape.paths]
     cells = [cell.text for cell in page.all("td", class_="number")]
     assert cells[2] == f"left at step {landscape.paths[2].left_at}"
-    assert float(cells[0]) == pytest.approx(landscape.paths[0].values[-1], rel=1e-3)
+    assert float(cells[0]) == pytest.approx(landscape.paths[0].values[-1], rel=THREE_DIGITS)
 
 
 def test_the_player_knows_every_value_and_control(landscape: Landscape) -> None:
@@ -63,7 +64,9 @@ def test_points_are_drawn_where_they_are(landscape: Landscape) -> None:
     x, y = (float(n) for n in scene.tracks[0].points.split(" ")[0].split(","))
     assert (x, y) == scene.start
     share = (landscape.start[0] - -2) / 4
-    assert x == pytest.approx(scene.x.first + share * (scene.x.last - scene.x.first), abs=0.1)
+    assert x == pytest.approx(
+        scene.x.first + share * (scene.x.last - scene.x.first), abs=DRAWN_PIXEL
+    )
     # Up is up.
     assert scene.y.pixels(np.array(3.0)) < scene.y.pixels(np.array(-1.0))
 
@@ -121,7 +124,7 @@ def test_outline_is_the_region_above_a_level() -> None:
     points = [np.array([p.split(",") for p in ring.split(" ")], dtype=float) for ring in rings]
     (frame, hole) = sorted(points, key=lambda ring: -np.abs(ring).max())
     assert np.abs(frame).max() == 10
-    np.testing.assert_allclose(np.hypot(*hole.T), 5.0, atol=0.1)
+    np.testing.assert_allclose(np.hypot(*hole.T), 5.0, atol=DRAWN_PIXEL)
 
 
 def test_ticks_are_round_and_within() -> None:
