@@ -112,6 +112,11 @@ class ProblemView:
         """What stands for each optimizer in comparisons."""
         return self.runs.contenders
 
+    @property
+    def compared(self) -> str:
+        """What is compared: "optimizers", or "settings" where one has several that contend."""
+        return "settings" if len(self.contenders) > len(self.optimizers) else "optimizers"
+
     @cached_property
     def _values(self) -> dict[str, Values]:
         return {c.name: values for c in self.contenders if (values := c.values(self.metric))}

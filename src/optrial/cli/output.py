@@ -119,7 +119,7 @@ def _statements(results: Any) -> list[str]:
         if problem.comparisons is None:
             lines.append(problem.not_compared)
             continue
-        lines.append(best_sentence(problem.comparisons))
+        lines.append(best_sentence(problem.comparisons, problem.compared))
         lines += [f"  {sentence(pair)}" for pair in problem.pairs[:_PAIRS_SHOWN]]
     return [line for line in lines if line]
 

@@ -179,10 +179,8 @@ def _answer(problem: ProblemView) -> str:
     """Which optimizer is best; names keep the case that they have."""
     if problem.comparisons is None:
         return problem.not_compared
-    contend = "settings" if len(problem.contenders) > len(problem.optimizers) else "optimizers"
-    count = len(problem.comparisons.order)
-    said = best_sentence(problem.comparisons)
-    return said.replace(f"none of {count} optimizers", f"None of {count} {contend}", 1) + "."
+    said = best_sentence(problem.comparisons, problem.compared)
+    return said.replace("none of", "None of", 1) + "."
 
 
 def _said(pairs: Sequence[Comparison]) -> list[str]:

@@ -36,17 +36,17 @@ def sentence(comparison: Comparison, effect: float | None = None, power: float =
     return f"{names} {found} {comparison.metric} ({_evidence(comparison)}){outlook}"
 
 
-def best_sentence(comparisons: Comparisons) -> str:
+def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str:
     """Say which optimizer is best, and which cannot be told apart from it.
 
-    A lone optimizer is named as the best of one.
+    A lone optimizer is named as the best of one. `compared` says what they are, in the plural.
     """
-    (best, *ties), optimizers = comparisons.groups[0], len(comparisons.order)
+    (best, *ties), count = comparisons.groups[0], len(comparisons.order)
     metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
     if not ties:
-        return f"{best} is the best of {optimizers}{metric}"
-    if len(ties) + 1 == optimizers:
-        return f"none of {optimizers} optimizers can be called the best{metric}"
+        return f"{best} is the best of {count}{metric}"
+    if len(ties) + 1 == count:
+        return f"none of {count} {compared} can be called the best{metric}"
     listed = ", ".join(ties[:-1]) + " and " * (len(ties) > 1) + ties[-1]
     return f"{best} leads{metric}, but {listed} cannot be told apart from it"
 
