@@ -56,6 +56,28 @@ def test_a_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("steps", "engine", "width"),
+    [(100, "stacked", 4), (10_000, "compiled", 16), (1_000_000, "compiled", 4)],
+)
+def test_compiling_is_worth_wider_stacks(
+    monkeypatch: pytest.MonkeyPatch, steps: int, engine: str, width: int
+) -> None:
+    # Width 4 is a little faster than 16, but has to be compiled four times as often.
+    speeds = {4: 1.0e-3, 16: 1.02e-3}
+
+    def seconds(_: Engines, kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
+        share, compiling = (0.4, 12.0) if kind == "compiled" else (1.0, 0.0)
+        return (2e-3, 0.0) if kind == "reference" else (share * speeds[len(runs)], compiling)
+
+    monkeypatch.setattr(Engines, "_seconds", seconds)
+    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(build, "can_compile", lambda: True)
+    plan, dataset = small_plan(budget={"steps": steps}, seeds=64)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert (choice.engine, choice.width) == (engine, width)
+
+
 def fits(most: int) -> type[StackedEngine]:
     """A stacked engine on a machine whose memory holds so many runs at a time."""
 

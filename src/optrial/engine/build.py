@@ -128,9 +128,9 @@ class Engines:
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
         steps = sum(run.steps for run in runs)
-        eager, width = self._fastest_width(runs)
-        stacks = tuple(pack(runs, width))
-        choices = [Choice("stacked", stacks, eager * steps)]
+        eager = self._seconds_by_width(runs)
+        width = min(eager, key=eager.__getitem__)
+        choices = [Choice("stacked", tuple(pack(runs, width)), eager[width] * steps)]
         if runs[0].engine == "auto":
             seconds, _ = self._seconds("reference", runs[:1])
             choices.append(Choice("reference", tuple((run,) for run in runs), seconds * steps))
@@ -138,17 +138,23 @@ class Engines:
         wanted = runs[0].compile
         if wanted == "never":
             return fastest
-        price = self._compile_seconds(runs) * len(stacks)
-        guessed = Choice("compiled", stacks, eager * steps * _COMPILED_SHARE + price)
+        guessed = min((self._compiled(runs, *pair) for pair in eager.items()), key=_seconds_of)
         if wanted == "always":
             return guessed
-        promising = guessed.seconds + price < fastest.seconds
+        stacks = guessed.stacks
+        promising = guessed.seconds + self._compile_seconds(stacks[0]) < fastest.seconds
         if promising and can_compile():
             seconds, compiling = self._seconds("compiled", stacks[0])
             compiled = Choice("compiled", stacks, seconds * steps + compiling * len(stacks))
             return min(compiled, fastest, key=_seconds_of)
         note = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
         return replace(fastest, note=note) if promising else fastest
+
+    def _compiled(self, runs: Sequence[RunSpec], width: int, seconds: float) -> Choice:
+        """Guess how long compiled stacks take, each compiled by itself, from uncompiled steps."""
+        stacks = tuple(pack(runs, width))
+        training = _COMPILED_SHARE * seconds * sum(run.steps for run in runs)
+        return Choice("compiled", stacks, training + sum(map(self._compile_seconds, stacks)))
 
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
         """Guess what compiling a stack will take."""
@@ -171,11 +177,11 @@ class Engines:
             return ""
         return "in a stack its numbers differ from those of a run by itself"
 
-    def _fastest_width(self, runs: Sequence[RunSpec]) -> tuple[float, int]:
-        """Return the least seconds per run and step, and the width that takes them."""
+    def _seconds_by_width(self, runs: Sequence[RunSpec]) -> dict[int, float]:
+        """Return seconds per run and step of stacks of some widths, up to where they rise again."""
         largest_bytes = _SHARE_OF_MEMORY * self._memory()
         bytes_of_one = estimate(runs[:1], self.dataset).run_bytes
-        best = (math.inf, 1)
+        measured: dict[int, float] = {}
         for width in (*(w for w in _WIDTHS if w < len(runs)), min(len(runs), _WIDTHS[-1])):
             if width > 1 and width * bytes_of_one > largest_bytes:
                 break
@@ -185,10 +191,11 @@ class Engines:
                 if not out_of_memory(error):
                     raise
                 break
-            if seconds > 0.97 * best[0]:
+            rising = seconds > 0.97 * min(measured.values(), default=math.inf)
+            measured[width] = seconds
+            if rising:
                 break
-            best = (seconds, width)
-        return best if math.isfinite(best[0]) else (self._seconds("stacked", runs[:1])[0], 1)
+        return measured or {1: self._seconds("stacked", runs[:1])[0]}
 
     def _memory(self) -> int:
         """Return the bytes of memory of the device."""
