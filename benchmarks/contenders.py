@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -112,6 +113,8 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
     if importlib.util.find_spec("lightning") is None:
         return None
     import lightning
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
     class Module(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -149,7 +149,7 @@ def show(row: dict[str, Any]) -> None:
 def main() -> None:
     """Measure what was asked for, print it, write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workload", action="append", choices=[*WORKLOADS, "W6"])
+    parser.add_argument("--workload", action="extend", nargs="+", choices=[*WORKLOADS, "W6"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=5)

@@ -56,21 +56,54 @@ def mean_line(axes: Axes, runs: list[tuple[Values, Values]], label: str, **style
     axes.fill_between(steps, values.min(0), values.max(0), alpha=0.2, lw=0, color=style["color"])
 
 
+REPORTED_ACCURACIES = {
+    "with L2": (0.526, 0.4682, 0.1969, 0.4507, 0.3454),
+    "with dropout": (0.5156, 0.4878, 0.1, 0.4573, 0.4764),
+}
+
+
 def adaptive_methods() -> Figure:
-    """The first epochs of both halves of the published comparison, by step."""
-    figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.7), sharey=True)
+    """The first epochs of both halves of the published comparison, and what was published."""
+    figure, panels = plt.subplots(2, 2, figsize=(7.2, 5), sharey="row", sharex="col")
     names = ["adagrad", "rmsprop", "rmsprop_momentum", "adadelta", "adam"]
     studies = ("adaptive-methods-cifar10", "adaptive-methods-cifar10-dropout")
-    for axes, study, title in zip(panels, studies, ("with L2", "with dropout"), strict=True):
-        frame = curves(study, "train_loss")
-        for name, style in line_styles(names).items():
-            ((steps, values),) = points(frame, optimizer=name)
+    columns = zip(panels.T, studies, REPORTED_ACCURACIES.items(), strict=True)
+    for (above, below), study, (title, published) in columns:
+        losses, accuracies = curves(study, "train_loss"), curves(study, "test_accuracy")
+        for (name, style), reported in zip(line_styles(names).items(), published, strict=True):
             look = style.matplotlib(LIGHT) | {"marker": ""}
-            axes.plot(steps[19:], smoothed(values, 20), label=name, **look)
-        axes.axhline(np.log(10), color=LIGHT.muted, lw=0.8, ls=":")
-        axes.set(title=title, xlabel="step", ylim=(1.4, 3.2))
-    panels[0].set_ylabel("training loss, mean of 20 steps")
-    panels[1].legend(fontsize="small")
+            ((steps, values),) = points(losses, optimizer=name)
+            above.plot(steps[199:], smoothed(values, 200), label=name, **look)
+            ((steps, values),) = points(accuracies, optimizer=name)
+            below.plot(steps, values, **look)
+            below.plot(1.06 * steps[-1], reported, marker="x", color=look["color"], ls="")
+        above.axhline(np.log(10), color=LIGHT.muted, lw=0.8, ls=":")
+        above.set(title=title, ylim=(1, 3.2))
+        below.axhline(0.1, color=LIGHT.muted, lw=0.8, ls=":")
+        below.set(xlabel="step, 391 an epoch", ylim=(0.05, 0.6))
+    panels[0, 0].set_ylabel("training loss, mean of 200 steps")
+    panels[1, 0].set_ylabel("test accuracy (× published)")
+    panels[0, 1].legend(fontsize="small", loc="upper right")
+    return figure
+
+
+def cnn_cifar10() -> Figure:
+    """The first epoch of the network's comparison, and of the learning rates of adam."""
+    figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
+    frame = curves("cnn-cifar10", "train_loss")
+    for name, style in line_styles(["sgd", "adam", "rmsprop"]).items():
+        ((steps, values),) = points(frame, optimizer=name)
+        look = style.matplotlib(LIGHT) | {"marker": ""}
+        panels[0].plot(steps[4:], smoothed(values, 5), label=name, **look)
+    frame = curves("cnn-cifar10-rates", "train_loss")
+    for rate, colour in zip(("0.01", "0.001", "0.0001"), (ORANGE, BLUE, TEAL), strict=True):
+        ((steps, values),) = points(frame, setting=f"lr={rate}")
+        panels[1].plot(steps[4:], smoothed(values, 5), color=colour, label=f"adam, lr {rate}")
+    panels[0].set(title="learning rate 1e-4", ylabel="training loss, mean of 5 steps")
+    panels[1].set(title="cut at 0.4 and 0.6 of the epoch")
+    for axes in panels:
+        axes.set(xlabel="step, 98 an epoch")
+        axes.legend(fontsize="small")
     return figure
 
 
@@ -157,6 +190,7 @@ def fashion_mnist() -> Figure:
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "adaptive-methods-cifar10": adaptive_methods,
+    "cnn-cifar10": cnn_cifar10,
     "numpy-vs-torch": numpy_vs_torch,
     "rnn-palindrome": rnn_palindrome,
     "sgd-from-scratch": sgd_from_scratch,
