@@ -82,7 +82,7 @@ def adaptive_methods() -> Figure:
         below.axhline(0.1, color=LIGHT.muted, lw=0.8, ls=":")
         below.set(xlabel="step, 391 an epoch", ylim=(0.05, 0.6))
     panels[0, 0].set_ylabel("training loss, mean of 200 steps")
-    panels[1, 0].set_ylabel("test accuracy (× published)")
+    panels[1, 0].set_ylabel("test accuracy (×: published)")
     panels[0, 1].legend(fontsize="small", loc="upper right")
     return figure
 
@@ -100,9 +100,9 @@ def cnn_cifar10() -> Figure:
         ((steps, values),) = points(frame, setting=f"lr={rate}")
         panels[1].plot(steps[4:], smoothed(values, 5), color=colour, label=f"adam, lr {rate}")
     panels[0].set(title="learning rate 1e-4", ylabel="training loss, mean of 5 steps")
-    panels[1].set(title="cut at 0.4 and 0.6 of the epoch")
-    for axes in panels:
-        axes.set(xlabel="step, 98 an epoch")
+    panels[1].set(title="rates cut at 0.4 and 0.6 of the epoch")
+    for axes, steps_per_epoch in zip(panels, (98, 88), strict=True):
+        axes.set(xlabel=f"step, {steps_per_epoch} an epoch")
         axes.legend(fontsize="small")
     return figure
 
