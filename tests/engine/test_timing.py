@@ -37,7 +37,11 @@ class FakeLearner:
 
     chunk = 10
     threads = None
-    facts: Mapping[str, Any] = {"device": "cpu", "implementation": "made up"}
+    facts: Mapping[str, Any] = {
+        "device": "cpu",
+        "implementation": "made up",
+        "flushes_denormals": False,
+    }
     run_facts = ({},)
 
     def __init__(

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-__all__ = ["StepHashes", "arrays_sha256"]
+__all__ = ["StepHashes", "arrays_sha256", "module_sha256"]
 
 _BATCHES, _EPOCHS = 10, 3
 _NOTHING = bytes(32)
@@ -66,10 +67,15 @@ class StepHashes:
         self._chain, self._masks, *self._epochs = map(bytes, state.reshape(-1, len(_NOTHING)))
 
 
+def module_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 of all parameters of a module, in its order."""
+    return arrays_sha256(value.detach().cpu().numpy() for value in module.parameters())
+
+
 def arrays_sha256(arrays: Iterable[np.ndarray]) -> str:
     """Return the SHA-256 of the dtypes, shapes and bytes of arrays, in order."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from optrial.code import load_code
 from optrial.data import Dataset as Arrays
-from optrial.engine.hashing import arrays_sha256
+from optrial.engine.hashing import module_sha256
 from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.options import (
     augmentation,
@@ -340,7 +340,7 @@ class ReferenceEngine:
 
     def parameters_sha256(self) -> str:
         """Return the hash of all parameters, in the order of the model."""
-        return arrays_sha256(_array(parameter) for parameter in self.model.parameters())
+        return module_sha256(self.model)
 
 
 def _decayed_share(optimizer: torch.optim.Optimizer) -> float:

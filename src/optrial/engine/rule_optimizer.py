@@ -44,6 +44,21 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._owners: dict[str, Any] = {n: self.parameters.get(n, "rule") for n in start}
         self._keep(start)
 
+    # What PyTorch has for the next two imports its compiler, which takes longer than many a study.
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take note of parameters and their hyperparameters, with defaults for what is left out."""
+        group = self.defaults | param_group
+        self.param_groups.append(group | {"params": list(group["params"])})
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or set them to zero."""
+        for parameter in self.parameters.values():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.zero_()
+
     def _values(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
@@ -63,18 +78,18 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Take one step; every parameter needs a gradient."""
         del closure
         self.steps_taken += 1
-        moved, state = apply_all(
+        values = self._values()
+        _, state = apply_all(
             self.rule,
-            self._values(),
+            values,
             {name: parameter.grad for name, parameter in self.parameters.items()},
             self._state(),
             self.steps_taken,
             self._hyperparameters(),
             self.weight_decay,
             self.decay,
+            out=values,
         )
-        for name, parameter in self.parameters.items():
-            parameter.copy_(moved[name])
         self._keep(state)
 
     def evaluation_point(self) -> Mapping[str, torch.Tensor]:

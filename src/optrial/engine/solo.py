@@ -132,9 +132,10 @@ class Solo:
         self._hashes.load(own.pop("hashes"))
         self.engine.load(own, step)
 
-    def parameters_sha256(self) -> list[str]:
+    def parameters_sha256(self, run: int) -> str:
         """Return the hash of all parameters of the run."""
-        return [self.engine.parameters_sha256()]
+        del run
+        return self.engine.parameters_sha256()
 
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
         """Return a copy of parameters and buffers, by name, as they would be evaluated."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from optrial.data import Dataset
 from optrial.engine.captured import CapturedStep
 from optrial.engine.compiling import compiled_program
-from optrial.engine.hashing import StepHashes, arrays_sha256
+from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
 from optrial.engine.options import (
     augmentation,
     data_facts,
@@ -74,7 +74,13 @@ class StackedEngine:
         self.settings = specs[: self.shape[1]]
         first, train = specs[0], splits["train"]
         self.device, dtype = train.inputs.device, train.inputs.dtype
-        models = [_build(spec, dataset).to(self.device, dtype) for spec in specs]
+        starts = {_start(spec): spec for spec in specs}
+        built = {
+            start: _build(spec, dataset).to(self.device, dtype) for start, spec in starts.items()
+        }
+        hashes = {start: module_sha256(model) for start, model in built.items()}
+        self._initial = [hashes[_start(spec)] for spec in specs]
+        models = [built[_start(spec)] for spec in specs]
         self._evaluated_at_once = samples_at_once(models[0], dataset.input_shape, len(specs))
         objective = build_objective(first.loss, first.loss_arguments, first.metrics)
         self._model = StackedModel(models, self.shape, objective, first.precision)
@@ -111,7 +117,6 @@ class StackedEngine:
             "float32_products": torch.get_float32_matmul_precision(),  # "highest" is without TF32
             **data_facts(dataset),
         }
-        self._initial = self.parameters_sha256()
         self._hashes = [StepHashes(spec.steps_per_epoch) for spec in specs[:: self.shape[1]]]
 
     @property
@@ -272,10 +277,11 @@ class StackedEngine:
                     if value is not None:
                         yield f"optimizer.{index}.{name}.{key}", value
 
-    def parameters_sha256(self) -> list[str]:
-        """Return the hash of all parameters of each run."""
-        flat = [value.flatten(0, 1).cpu().numpy() for value in self._params.values()]
-        return [arrays_sha256(value[run] for value in flat) for run in range(len(self.specs))]
+    def parameters_sha256(self, run: int) -> str:
+        """Return the hash of all parameters of a run."""
+        seed, setting = divmod(run, self.shape[1])
+        values = (value[seed, setting] for value in self._params.values())
+        return arrays_sha256(value.cpu().numpy() for value in values)
 
     @torch.no_grad()
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
@@ -305,6 +311,11 @@ class StackedEngine:
         for name, array in weights.items():
             values[name][seed, setting] = torch.from_numpy(array).to(self.device)
         self._at_evaluation_point = True
+
+
+def _start(spec: RunSpec) -> tuple[int, str]:
+    """What tells apart the weights with which runs of one stack start."""
+    return spec.seed, repr(spec.model_arguments)
 
 
 def _build(spec: RunSpec, dataset: Dataset) -> nn.Module:

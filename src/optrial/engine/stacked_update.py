@@ -131,6 +131,9 @@ def update(
     spares fresh arrays, most of the cost of a step; uncompiled it is fresh already. Runs that are
     not alive keep their parameters.
     """
+    compiling = torch.compiler.is_compiling()
+    # Whether all are alive is asked where nobody has to wait for the answer.
+    everyone = not compiling and alive.device.type == "cpu" and bool(alive.all())
     if treatment.piled is not None:
         gradients = {name: pile + gradients[name] for name, pile in treatment.piled.items()}
     gradients = dict(clip_all(gradients, treatment.clip_norm, treatment.clip_value, lead=2))
@@ -149,14 +152,15 @@ def update(
             group.weight_decay,
             group.decay,
             lead=2,
+            out=own if everyone else None,
         )
-        for name, param in own.items():
+        for name, param in own.items() if not everyone else ():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))
-            if torch.compiler.is_compiling():  # which cannot follow `out` into a view
+            if compiling:  # which cannot follow `out` into a view
                 param.copy_(torch.where(kept, moved[name], param))
             else:
                 torch.where(kept, moved[name], param, out=param)
-        if torch.compiler.is_compiling():
+        if compiling:
             for name, before in state.items():
                 for old, new in zip(before, moved_state[name], strict=True):
                     if old is not None:

@@ -74,8 +74,8 @@ class Learner(Protocol):
     def load(self, state: Arrays, step: int) -> None:
         """Take up the state left after `step` steps."""
 
-    def parameters_sha256(self) -> list[str]:
-        """Return the hash of all parameters of each run."""
+    def parameters_sha256(self, run: int) -> str:
+        """Return the hash of all parameters of a run."""
 
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
         """Return a copy of a run's parameters and buffers, by name, as it would be evaluated."""
@@ -206,7 +206,7 @@ class Training:
 
     def segments(self) -> list[Segment]:
         """Return what each run gained since the last call; a run that ended is in it once more."""
-        hashes, run_facts = self.learner.parameters_sha256(), self.learner.run_facts
+        run_facts = self.learner.run_facts
         shared = {
             "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
             "stack_width": len(self.specs),
@@ -216,7 +216,9 @@ class Training:
         }
         found = []
         for index in np.flatnonzero(~self._reported).tolist():
-            facts = {**shared, **run_facts[index], "parameters_sha256": hashes[index]}
+            facts = {**shared, **run_facts[index]}
+            if self.status[index] is not Status.INTERRUPTED:
+                facts["parameters_sha256"] = self.learner.parameters_sha256(index)
             if self.specs[index].save is not None:
                 facts["saved_step"] = int(self._best_steps[index]) or self.step
             diverged = self.status[index] is Status.DIVERGED

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optrial.rules.arrays import Array, broadcast, zeros_like
+from optrial.rules.arrays import Array, broadcast, namespace, zeros_like
 from optrial.rules.rule import Rule
 
 __all__ = ["apply_all", "apply_rule", "evaluation_point", "initialise", "initialise_all"]
@@ -111,8 +111,9 @@ def apply_all(
     decay: str = "l2",
     *,
     lead: int = 0,
+    out: Mapping[str, Array] | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Take one step of any rule, for a whole model; nothing is changed in place.
+    """Take one step of any rule, for a whole model; nothing but `out` is changed in place.
 
     Args:
         rule: the update rule.
@@ -124,6 +125,8 @@ def apply_all(
         weight_decay: as in `apply_rule`.
         decay: as in `apply_rule`.
         lead: number of run axes.
+        out: by name the arrays to write the new parameters into, such as `params`; None for new
+            ones.
 
     Returns:
         The new parameters and the new state.
@@ -144,6 +147,7 @@ def apply_all(
             decay,
             lead,
             model,
+            out and out[name],
         )
         terms.append(of_param)
     if rule.model:
@@ -185,6 +189,7 @@ def _move(
     decay: str,
     lead: int,
     model: Any = None,
+    out: Array | None = None,
 ) -> tuple[Array, Any, Any]:
     """Return the new parameter, the new state and, for a rule that has any, terms of its sums."""
     values = _broadcast_all(hyperparameters, param)
@@ -203,7 +208,8 @@ def _move(
     needed = {name: available[name] for name in rule.needs}
     result = rule.update(grad, state, broadcast(step, param), **values, **needed)
     change, new_state, terms = result if rule.model else (*result, None)
-    return shrunk + change, new_state, terms
+    moved = shrunk + change if out is None else namespace(param).add(shrunk, change, out=out)
+    return moved, new_state, terms
 
 
 def _axes(param: Array, lead: int) -> Sequence[int]:
