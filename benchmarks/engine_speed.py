@@ -137,7 +137,7 @@ def show(row: dict[str, Any]) -> None:
         if label == "floor":
             line += f"  ours takes {1 / row['times_floor']:.2f} times as long"
         elif label != "ours":
-            line += f"  ours is {row[f'times_{label}']:.1f} x as fast"
+            line += f"  ours is {row[f'times_{label}']:.3g} x as fast"
         if f"{label}_minutes" in row:
             steps = WORKLOADS[row["workload"]].steps
             line += (

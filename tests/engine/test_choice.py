@@ -78,6 +78,23 @@ def test_compiling_is_worth_wider_stacks(
     assert (choice.engine, choice.width) == (engine, width)
 
 
+@pytest.mark.parametrize(("steps", "engine"), [(100, "reference"), (100_000, "compiled")])
+def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
+    monkeypatch: pytest.MonkeyPatch, steps: int, engine: str
+) -> None:
+    def seconds(_: Engines, kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
+        if kind == "compiled":
+            return (0.018, 12.0) if len(runs) == 1 else (0.015 * len(runs), 12.0)
+        return (0.02, 0.0) if kind == "reference" else (0.03, 0.0)
+
+    monkeypatch.setattr(Engines, "_seconds", seconds)
+    monkeypatch.setattr(build, "can_compile", lambda: True)
+    plan, dataset = small_plan(budget={"steps": steps}, engine="auto", compile="auto", seeds=4)
+    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert (choice.engine, choice.width) == (engine, 1)
+
+
 def fits(most: int) -> type[StackedEngine]:
     """A stacked engine on a machine whose memory holds so many runs at a time."""
 

@@ -33,7 +33,9 @@ _SHARE_OF_MEMORY = 0.25
 _COMPILE_SECONDS = (8.0, 1.3)
 """To compile a stack's gradient, and each rule's update of each parameter tensor, on two 2.5 GHz
 cores: for an MLP of one hidden layer 13 s with one rule, about 55 s with nine."""
-_COMPILED_SHARE = 0.4  # of the time of an eager step, measured on MLPs; before it is measured
+_COMPILED_SHARE = 0.5  # of the time of an eager step, measured on MLPs; before it is measured
+_COMPILED_ALONE = 0.9  # likewise of a run by itself, of which the update alone is compiled
+_NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
 _SAME_LOSS = 1e-3  # relative difference of float32 losses after a few steps that rounding explains
 
 
@@ -130,30 +132,31 @@ class Engines:
         steps = sum(run.steps for run in runs)
         eager = self._seconds_by_width(runs)
         width = min(eager, key=eager.__getitem__)
-        choices = [Choice("stacked", tuple(pack(runs, width)), eager[width] * steps)]
+        fastest = Choice("stacked", tuple(pack(runs, width)), eager[width] * steps)
+        guesses = [min((self._compiled(runs, *pair) for pair in eager.items()), key=_seconds_of)]
         if runs[0].engine == "auto":
             seconds, _ = self._seconds("reference", runs[:1])
-            choices.append(Choice("reference", tuple((run,) for run in runs), seconds * steps))
-        fastest = min(choices, key=lambda choice: choice.seconds)
+            alone = Choice("reference", tuple((run,) for run in runs), seconds * steps)
+            fastest = min(alone, fastest, key=_seconds_of)
+            guesses.append(self._compiled(runs, 1, seconds))
         wanted = runs[0].compile
-        if wanted == "never":
-            return fastest
-        guessed = min((self._compiled(runs, *pair) for pair in eager.items()), key=_seconds_of)
         if wanted == "always":
-            return guessed
-        stacks = guessed.stacks
-        promising = guessed.seconds + self._compile_seconds(stacks[0]) < fastest.seconds
-        if promising and can_compile():
-            seconds, compiling = self._seconds("compiled", stacks[0])
-            compiled = Choice("compiled", stacks, seconds * steps + compiling * len(stacks))
-            return min(compiled, fastest, key=_seconds_of)
-        note = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
-        return replace(fastest, note=note) if promising else fastest
+            return min(guesses, key=_seconds_of)
+        for guess in guesses if wanted == "auto" else ():
+            if guess.seconds + self._compile_seconds(guess.stacks[0]) >= fastest.seconds:
+                continue
+            if not can_compile():
+                return replace(fastest, note=_NO_COMPILER)
+            seconds, compiling = self._seconds("compiled", guess.stacks[0])
+            measured = replace(guess, seconds=seconds * steps + compiling * len(guess.stacks))
+            fastest = min(measured, fastest, key=_seconds_of)
+        return fastest
 
     def _compiled(self, runs: Sequence[RunSpec], width: int, seconds: float) -> Choice:
         """Guess how long compiled stacks take, each compiled by itself, from uncompiled steps."""
         stacks = tuple(pack(runs, width))
-        training = _COMPILED_SHARE * seconds * sum(run.steps for run in runs)
+        share = _COMPILED_ALONE if width == 1 else _COMPILED_SHARE
+        training = share * seconds * sum(run.steps for run in runs)
         return Choice("compiled", stacks, training + sum(map(self._compile_seconds, stacks)))
 
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:

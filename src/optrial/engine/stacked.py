@@ -99,6 +99,7 @@ class StackedEngine:
         self._alive = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self._step = torch.zeros((), dtype=dtype, device=self.device)
         self._factors = torch.ones((1, self.shape[1]), dtype=dtype, device=self.device)
+        self._compiled = compiled
         self._differentiate, self._update = self._model.differentiate, update
         if compiled:
             self._update = compiled_program(update)
@@ -200,14 +201,17 @@ class StackedEngine:
         self, inputs: Tensor, targets: Tensor, *, compiled: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Train every run on its batch by work of the device alone; return losses and metrics."""
-        differentiate = self._differentiate if compiled else self._model.differentiate
+        if compiled:
+            differentiate, move = self._differentiate, self._update
+        else:
+            differentiate, move = self._model.differentiate, update
         found = differentiate(self._params, self._model.buffers, inputs, targets)
         with torch.no_grad():
             for name, value in found.buffers.items():
                 self._model.buffers[name].copy_(value)
             self._alive &= found.losses.isfinite() & (found.losses <= self._treatment.loss_limit)
             self._step += 1
-            self._update(
+            move(
                 self._groups,
                 self._treatment,
                 self._params,
@@ -216,6 +220,7 @@ class StackedEngine:
                 self._step,
                 self._factors,
                 self._alive,
+                self._compiled,
             )
         return found.losses, found.metrics
 

@@ -124,16 +124,17 @@ def update(
     step: Tensor,
     factors: Tensor,
     alive: Tensor,
+    in_place: bool,
 ) -> None:
     """Take one step of every group's rule.
 
-    The rules stay pure. Parameters are written into place, and compiled so is the state, which
-    spares fresh arrays, most of the cost of a step; uncompiled it is fresh already. Runs that are
-    not alive keep their parameters.
+    The rules stay pure. Parameters are written into place, and so is the state if `in_place`: a
+    compiled program then makes no fresh arrays, which are most of the cost of a step, and finds the
+    same ones each time. Uncompiled the state is fresh already. Runs that are not alive keep their
+    parameters.
     """
-    compiling = torch.compiler.is_compiling()
     # Whether all are alive is asked where nobody has to wait for the answer.
-    everyone = not compiling and alive.device.type == "cpu" and bool(alive.all())
+    everyone = not in_place and alive.device.type == "cpu" and bool(alive.all())
     if treatment.piled is not None:
         gradients = {name: pile + gradients[name] for name, pile in treatment.piled.items()}
     gradients = dict(clip_all(gradients, treatment.clip_norm, treatment.clip_value, lead=2))
@@ -156,11 +157,11 @@ def update(
         )
         for name, param in own.items() if not everyone else ():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))
-            if compiling:  # which cannot follow `out` into a view
+            if in_place:  # a compiler cannot follow `out` into a view
                 param.copy_(torch.where(kept, moved[name], param))
             else:
                 torch.where(kept, moved[name], param, out=param)
-        if compiling:
+        if in_place:
             for name, before in state.items():
                 for old, new in zip(before, moved_state[name], strict=True):
                     if old is not None:
