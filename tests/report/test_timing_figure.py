@@ -95,3 +95,10 @@ def test_records_are_flat_and_in_full() -> None:
     assert rows[0]["batch_size"] == 32
     assert rows[0]["memory_bytes"] == 5_000_000
     assert all(row.keys() == rows[0].keys() for row in rows)
+
+
+def test_large_numbers_are_written_without_exponents() -> None:
+    columns, rows = timing_rows(made_up_timing(busy=(2000.0,) * 5, memory=1_884_000_000))
+    row = dict(zip(columns, rows[0], strict=True))
+    assert row["step (ms)"] == "2020 (2000–2040)"
+    assert (str(row["run (s)"]), str(row["memory (MB)"])) == ("6060", "1880")

@@ -32,6 +32,7 @@ _ENGINES = {
     "numpy": "NumPy engine",
 }
 _OURS = "optrial.rules."
+_LARGE = 1000  # from here on three digits would be written with an exponent
 
 
 def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
@@ -201,11 +202,17 @@ def _setting(timing: StudyTiming, each: SettingTiming) -> str:
 
 
 def _spread(values: Quartiles, digits: str) -> str:
-    return f"{values.median:{digits}} ({values.low:{digits}}–{values.high:{digits}})"
+    median, low, high = (
+        f"{_rounded(value)}" if value >= _LARGE else f"{value:{digits}}"
+        for value in (values.median, values.low, values.high)
+    )
+    return f"{median} ({low}–{high})"
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
+    """Round to three digits; what is large becomes an int, which is shown without decimals."""
+    rounded = float(f"{value:.3g}")
+    return int(rounded) if rounded >= _LARGE else rounded
 
 
 def _columns(name: str, values: Quartiles | None) -> dict[str, float | None]:
