@@ -74,10 +74,9 @@ def show(row: dict[str, Any]) -> None:
     print(f"{row['workload']} {row['about']}; ours: {', '.join(row['engines'])}")
     print(f"  plain     {row['plain_seconds']:8.1f} s ({whole})")
     print(f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast, of which")
-    for part in ("imports", "training", "evaluation", "rest"):
-        print(f"    {part:11}{row[f'{part}_seconds']:6.1f} s")
-    share = 100 * row["rest_seconds"] / row["wall_seconds"]
-    print(f"  {share:.1f} % went into choosing, planning, the store and progress", flush=True)
+    for part, seconds in row["parts"].items():
+        share = 100 * seconds / row["wall_seconds"]
+        print(f"    {part:11}{seconds:6.1f} s{share:6.1f} %", flush=True)
 
 
 def study_by_command_line() -> dict[str, Any]:
@@ -87,30 +86,20 @@ def study_by_command_line() -> dict[str, Any]:
         cold = {"OPTRIAL_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "inductor"}
         environment = os.environ | {key: str(path) for key, path in cold.items()}
         (folder / "study.yaml").write_text(json.dumps(STUDY), encoding="utf-8")  # JSON is YAML
-        program = Path(sys.executable).with_name("optrial")
-        command = [str(program), "run", "study.yaml", "--out", "results"]
-        wall = _seconds(command, folder, environment)
-        imports = _seconds([sys.executable, "-c", "import optrial.study"], folder, environment)
+        program = [sys.executable, str(Path(__file__).with_name("timed_parts.py")), "parts.json"]
+        command = [*program, "run", "study.yaml", "--out", "results"]
+        started = time.perf_counter()
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        wall = time.perf_counter() - started
+        parts: dict[str, float] = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
         with optrial.load(folder / "results") as results:
-            facts = {record.stack: record.facts for record in results.records}
-    training, evaluation = (
-        sum(fact["seconds"][part] for fact in facts.values()) for part in ("training", "evaluation")
-    )
+            stacks = {record.stack for record in results.records}
     return {
         "wall_seconds": wall,
-        "imports_seconds": imports,
-        "training_seconds": training,  # with the compiling
-        "evaluation_seconds": evaluation,
-        "rest_seconds": wall - imports - training - evaluation,
-        "stacks": len(facts),
-        "engines": sorted({stack.partition("-")[0] for stack in facts}),
+        "parts": parts | {"rest": wall - sum(parts.values())},
+        "stacks": len(stacks),
+        "engines": sorted({stack.partition("-")[0] for stack in stacks}),
     }
-
-
-def _seconds(command: list[str], folder: Path, environment: dict[str, str]) -> float:
-    started = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-    return time.perf_counter() - started
 
 
 def plain_run(rule: str, dataset: Dataset) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ __all__ = ["Choice", "Engines", "out_of_memory"]
 _WORTH_MEASURING = 5.0
 """Seconds of plain training below which measuring what is fastest would not pay."""
 _WIDTHS = (4, 16, 64, 256)
-_TIMED_SECONDS = 0.15
+_TIMED_SECONDS, _TIMED_STEPS = 0.15, 3  # at least
 _SHARE_OF_MEMORY = 0.25
 _COMPILE_SECONDS = (8.0, 1.3)
 """To compile a stack's gradient, and each rule's update of each parameter tensor, on two 2.5 GHz
@@ -226,11 +227,12 @@ class Engines:
         started = time.perf_counter()
         learner.advance(1)  # warms up, compiles
         first_step = time.perf_counter() - started
-        steps, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < _TIMED_SECONDS:
+        times: list[float] = []
+        while len(times) < _TIMED_STEPS or sum(times) < _TIMED_SECONDS:
+            started = time.perf_counter()
             learner.advance(1)
-            steps += 1
-        return [elapsed / steps / len(specs), first_step]
+            times.append(time.perf_counter() - started)
+        return [statistics.median(times) / len(specs), first_step]
 
 
 def _seconds_of(choice: Choice) -> float:
