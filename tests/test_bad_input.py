@@ -81,6 +81,10 @@ BAD: dict[str, tuple[Prepare, list[str]]] = {
         keys(optimizers=[{"rule": "sgd", "lr": "fast"}]),
         ["optimizers[0].lr", "'fast'", "number"],
     ),
+    "an optimizer that is only a name": (
+        keys(optimizers=["adam"]),
+        ["optimizers[0]", "'adam'", "{rule: adam}"],
+    ),
     "unknown rule": (
         keys(optimizers=[{"rule": "adamm"}]),
         ["optimizers[0].rule", "'adamm'", "Did you mean 'adam'?"],

@@ -208,6 +208,13 @@ class OptimizerEntry(BaseModel):
     schedule: Schedules | None = None
     clip: Annotated[Clip, BeforeValidator(_clip)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keys(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            raise ValueError(f"must be a mapping; write {{rule: {given}}}, with its learning rate")
+        return given
+
     @model_validator(mode="after")
     def _one_kind(self) -> OptimizerEntry:
         if sum(given is not None for given in (self.rule, self.torch, self.rule_factory)) != 1:
