@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 import optrial
@@ -138,7 +139,7 @@ def rnn_palindrome() -> Figure:
         axes.axhline(0.1, color=LIGHT.muted, lw=0.8, ls=":")
         axes.set(title=name, xlabel="step", ylim=(0, 1.03))
     panels[0].set_ylabel("test accuracy")
-    panels[1].legend(loc="lower right")
+    panels[1].legend(loc="center")
     return figure
 
 
@@ -183,7 +184,9 @@ def fashion_mnist() -> Figure:
         found = points(frame, optimizer="adam", setting=f"lr={rate}")
         epochs = [(np.arange(1.0, len(steps) + 1), values) for steps, values in found]
         mean_line(right, epochs, f"lr {rate}", color=colour, marker="o")
-    right.set(xlabel="epoch", ylabel="sum of squared gradients", yscale="log")
+    right.set(xlabel="epoch", ylabel="sum of squared gradients", yscale="log", xticks=range(1, 6))
+    right.set_yticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])
+    right.yaxis.set_minor_formatter(NullFormatter())
     right.legend()
     return figure
 
