@@ -29,7 +29,7 @@ __all__ = ["Choice", "Engines", "out_of_memory"]
 _WORTH_MEASURING = 5.0
 """Seconds of plain training below which measuring what is fastest would not pay."""
 _WIDTHS = (4, 16, 64, 256)
-_TIMED_SECONDS, _TIMED_STEPS = 0.15, 3  # at least
+_TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
 _SHARE_OF_MEMORY = 0.25
 _COMPILE_SECONDS = (8.0, 1.3)
 """To compile a stack's gradient, and each rule's update of each parameter tensor, on two 2.5 GHz
@@ -224,15 +224,19 @@ class Engines:
     def _measure(self, engine: str, specs: Sequence[RunSpec]) -> list[float]:
         learner = self.build(engine, specs)
         learner.start(1)
-        started = time.perf_counter()
-        learner.advance(1)  # warms up, compiles
-        first_step = time.perf_counter() - started
-        times: list[float] = []
-        while len(times) < _TIMED_STEPS or sum(times) < _TIMED_SECONDS:
+
+        def timed(steps: int) -> float:
             started = time.perf_counter()
-            learner.advance(1)
-            times.append(time.perf_counter() - started)
-        return [statistics.median(times) / len(specs), first_step]
+            taken = len(learner.advance(steps).losses)
+            return (time.perf_counter() - started) / taken
+
+        first_step = timed(1)  # warms up, compiles
+        at_once = int(_TIMED_SECONDS / _TIMED_TURNS / timed(1))
+        at_once = min(max(at_once, 1), learner.chunk)  # as it trains, if that is not too long
+        turns: list[float] = []
+        while len(turns) < _TIMED_TURNS or sum(turns) * at_once < _TIMED_SECONDS:
+            turns.append(timed(at_once))
+        return [statistics.median(turns) / len(specs), first_step]
 
 
 def _seconds_of(choice: Choice) -> float:

@@ -105,7 +105,9 @@ class StackedEngine:
             self._update = compiled_program(update)
             if not self._model.alone:  # one run by itself is plain PyTorch, best left to it
                 self._differentiate = compiled_program(self._model.differentiate_traced)
-        self._captured = CapturedStep(self) if compiled and self.device.type == "cuda" else None
+        self._captured: CapturedStep | None = None
+        if compiled and self.device.type == "cuda":
+            self._captured, self.chunk = CapturedStep(self), 100  # steps so short that waits count
         self.threads: int | None = None
         self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
@@ -146,38 +148,54 @@ class StackedEngine:
         """Take `steps` steps; a run that diverges is frozen from that step on."""
         losses = torch.empty((steps, *self.shape), dtype=torch.float64, device=self.device)
         metrics = torch.empty((steps, *self.shape, len(self.specs[0].metrics))).to(losses)
-        samples = np.empty(steps)
-        factors = np.stack([rate_factors(s, self._taken + 1, steps) for s in self.settings], axis=1)
+        batches = [np.stack([next(order) for order in self._batches]) for _ in range(steps)]
+        samples = [rows.shape[1] for rows in batches]
         probes: list[Tensors] = []
-        on_device = torch.from_numpy(factors).to(self._factors)
         self._model.base.train()
-        for index in range(steps):
-            rows = np.stack([next(order) for order in self._batches])
-            samples[index] = rows.shape[1]
-            if self._scheduled:
-                self._factors.copy_(on_device[index : index + 1])
+        for index, given in enumerate(self._on_device(batches)):
             probes.append({})
-            losses[index], metrics[index] = self._take_step(torch.from_numpy(rows), probes[-1])
+            losses[index], metrics[index] = self._take_step(*given, probes[-1])
             if self._hashes[0].wants(self._taken):
-                keys = self._model.mask_keys() if self._taken == 1 else [[]] * len(rows)
-                for hashes, own, key in zip(self._hashes, rows, keys, strict=True):
+                keys = self._model.mask_keys() if self._taken == 1 else [[]] * len(self.seeds)
+                for hashes, own, key in zip(self._hashes, batches[index], keys, strict=True):
                     hashes.add(self._taken, own, key)
         flat = (steps, len(self.specs))
         return Steps(
             losses.view(flat).cpu().numpy(),
             metrics.view(*flat, len(self.specs[0].metrics)).cpu().numpy(),
-            samples,
+            np.array(samples, np.float64),
             series(probes, len(self.specs)),
         )
 
-    def _take_step(self, rows: Tensor, probes: Tensors) -> tuple[Tensor, Tensor]:
-        """Train every run on its seed's batch, rows (seeds, batch); return losses and metrics.
+    def _on_device(
+        self, batches: Sequence[NDArray[Any]]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield rows (seeds, batch), mask keys (seeds,) and rate factors (1, settings) of steps.
+
+        All of them go to the device at once, for it is kept waiting by each array that does.
+        """
+        first, steps = self._taken + 1, len(batches)
+        keys = [[mask_key(seed, first + index) for seed in self.seeds] for index in range(steps)]
+        factors = np.stack([rate_factors(spec, first, steps) for spec in self.settings], axis=1)
+        rows = torch.from_numpy(np.concatenate(batches, axis=1)).to(self.device)
+        return zip(
+            torch.split(rows, [batch.shape[1] for batch in batches], dim=1),
+            torch.tensor(keys).to(self.device),
+            torch.from_numpy(factors).to(self._factors).unsqueeze(1),
+            strict=True,
+        )
+
+    def _take_step(
+        self, rows: Tensor, keys: Tensor, factors: Tensor, probes: Tensors
+    ) -> tuple[Tensor, Tensor]:
+        """Train every run on its seed's batch; return losses and metrics.
 
         What probes measure is added to `probes`.
         """
-        rows = rows.to(self.device, non_blocking=True)
         self._taken += 1
-        self._model.set_mask_keys([mask_key(seed, self._taken) for seed in self.seeds])
+        self._model.set_mask_keys(keys)
+        if self._scheduled:
+            self._factors.copy_(factors)
         inputs, targets = self.gather(rows)
         probed, params = self._prober.wants(self._taken), self._params
         if probed:

@@ -78,13 +78,11 @@ class StackedModel:
         for first, *others in layers:
             first.active = first.active or any(layer.active for layer in others)
 
-    def set_mask_keys(self, keys: Sequence[int]) -> None:
+    def set_mask_keys(self, keys: Tensor) -> None:
         """Tell dropout which step comes next, by one key a seed."""
-        names = [name for name in self.buffers if _is_key(name)]
-        if names:
-            values = torch.tensor(keys)
-            for name in names:
-                self.buffers[name].copy_(values)
+        for name, value in self.buffers.items():
+            if _is_key(name):
+                value.copy_(keys)
 
     def mask_keys(self) -> list[list[int]]:
         """Return the keys of the layers that drop out, by seed."""

@@ -1,0 +1,162 @@
+"""Steps that are captured once and replayed: what can be shown of them without a GPU, and with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from optrial.engine import (
+    Engines,
+    Learner,
+    StackedEngine,
+    Training,
+    captured,
+    stacked,
+    tensor_splits,
+)
+from optrial.engine.captured import CapturedStep
+from optrial.plan import RunSpec, pack
+from optrial.records import Segment, Status
+from tests.engine.test_stacked import MIXED_DROPOUT, by_id, largest_difference, mixed_plan
+from tests.small import MOONS, small_plan
+from tests.tolerance import TRAJECTORY_FLOAT64
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
+
+MIXED = {
+    "problem": {"dataset": dict(MOONS), "model": MIXED_DROPOUT},  # 160 points to train on
+    "seeds": 2,
+    "precision": "float64",
+    "batch_size": 60,
+    "optimizers": [
+        {"rule": "nadam", "schedule": {"kind": "cosine", "warmup": {"steps": 10}}},
+        {"rule": "rmsprop", "momentum": [0.0, 0.9], "weight_decay": 0.01, "clip": {"norm": 0.5}},
+        {"rule": "sgd", "lr": [0.1, 1e30]},
+    ],
+}
+
+
+class Graph:
+    """Stands in for a CUDA graph: replaying computes once more, from and into the same arrays."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+        self.step: CapturedStep
+
+    def replay(self) -> None:
+        self.replays += 1
+        step = self.step
+        found = step._engine.compute(step._inputs, step._targets)
+        for kept, new in zip(step._outputs, found, strict=True):
+            kept.copy_(new)
+
+
+@pytest.fixture
+def graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """The only graph; streams and compilation do nothing."""
+    graph = Graph()
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    cuda = SimpleNamespace(
+        CUDAGraph=lambda: graph,
+        Stream=lambda: stream,
+        current_stream=lambda: stream,
+        stream=lambda stream: nullcontext(),
+        graph=lambda graph: nullcontext(),
+    )
+    monkeypatch.setattr(captured, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(stacked, "compiled_program", lambda function: function)
+    return graph
+
+
+def mixed_engine(**changes: Any) -> StackedEngine:
+    """An engine that writes its state into place, as a compiled one does."""
+    plan, dataset = small_plan(**(MIXED | changes))
+    (stack,) = pack(plan.runs, len(plan.runs))
+    return StackedEngine(stack, dataset, tensor_splits(dataset, "float64", "cpu"), compiled=True)
+
+
+def trained(specs: Sequence[RunSpec], learner: Learner) -> dict[str, Segment]:
+    training = Training(specs, learner)
+    for _ in training.run():
+        pass
+    return by_id(specs, training.segments())
+
+
+def test_replayed_steps_are_the_steps_themselves(graph: Graph) -> None:
+    """Warming up leaves no trace, every batch arrives, and a short one is not replayed."""
+    learner = mixed_engine()
+    plain = trained(learner.specs, mixed_engine())
+    learner._captured = graph.step = CapturedStep(learner)
+    replayed = trained(learner.specs, learner)
+    assert graph.replays == 40 - 40 // 3, "each epoch has two batches of 60 and one of 40"
+    for run_id, segment in replayed.items():
+        expected = plain[run_id]
+        assert (segment.status, segment.step) == (expected.status, expected.step)
+        assert segment.curves.keys() == expected.curves.keys()
+        for metric, curve in segment.curves.items():
+            assert curve.values.tobytes() == expected.curves[metric].values.tobytes(), metric
+        if segment.status is Status.DONE:
+            assert segment.facts["parameters_sha256"] == expected.facts["parameters_sha256"]
+
+
+def test_all_that_a_captured_step_reads_stays_where_it_is(graph: Graph) -> None:
+    """A graph knows addresses: none may change by training, a short batch, or taking up a state."""
+    learner = mixed_engine()
+
+    def addresses() -> dict[str, int]:
+        own = dict(learner._tensors()) | {"step": learner._step, "factors": learner._factors}
+        return {name: tensor.data_ptr() for name, tensor in own.items()}
+
+    learner.start(1)
+    before = addresses()
+    learner.advance(5)
+    learner.load(learner.state(), 5)
+    learner.advance(5)
+    learner.evaluate("test")
+    assert addresses() == before
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Let PyTorch raise where the host would wait for the GPU."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@NEEDS_CUDA
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_stack_on_cuda_equals_the_stack_on_the_cpu(compiled: bool) -> None:
+    """Compiled steps are captured as well."""
+    plan, dataset = mixed_plan(seeds=2)
+    (stack,) = pack(plan.runs, len(plan.runs))
+    expected = trained(stack, Engines(dataset, "float64", "cpu").build("stacked", stack))
+    engine = "compiled" if compiled else "stacked"
+    learner = Engines(dataset, "float64", "cuda").build(engine, stack)
+    assert learner.facts["captured"] is compiled
+    for run_id, segment in trained(stack, learner).items():
+        assert largest_difference(expected[run_id], segment) <= TRAJECTORY_FLOAT64
+
+
+@NEEDS_CUDA
+@pytest.mark.parametrize("engine", ["stacked", "compiled"])
+def test_nothing_waits_for_the_gpu_within_a_step(engine: str) -> None:
+    plan, dataset = small_plan(**MIXED)
+    (stack,) = pack(plan.runs, len(plan.runs))
+    learner = Engines(dataset, "float64", "cuda").build(engine, stack)
+    assert isinstance(learner, StackedEngine)
+    learner.start(1)
+    learner.advance(3)
+    batches = [np.stack([next(order) for order in learner._batches]) for _ in range(3)]
+    steps = list(learner._on_device(batches))
+    with no_waiting():
+        for step in steps:
+            learner._take_step(*step, {})
