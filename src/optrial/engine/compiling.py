@@ -27,7 +27,8 @@ def compiled_program(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function for the shapes of one stack.
 
     The compiler keeps what it made by code object, and gives up on one that it has met in eight
-    shapes; so each stack compiles a code object of its own, which is forgotten with it.
+    shapes; so each stack compiles a code object of its own, which is forgotten with it. All but
+    tensors are the same objects at every call, so that only tensors are looked at before each.
     """
 
     def program(*arguments: Any) -> Any:
@@ -38,7 +39,8 @@ def compiled_program(function: Callable[..., Any]) -> Callable[..., Any]:
         program.__globals__,
         closure=program.__closure__,
     )
-    return torch.compile(own, dynamic=False)
+    looked_at = torch.compiler.keep_tensor_guards_unsafe
+    return torch.compile(own, dynamic=False, options={"guard_filter_fn": looked_at})
 
 
 def _computed_once(coefficient: Tensor) -> Tensor:

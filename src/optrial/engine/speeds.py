@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ __all__ = ["Speeds"]
 
 
 class Speeds:
-    """Seconds by what was timed, on this machine and with this version of PyTorch."""
+    """Seconds by what was timed, on this machine, by these versions of PyTorch and optrial."""
 
     def __init__(self, device: torch.device) -> None:
         folder = Path(os.environ.get("OPTRIAL_CACHE") or pooch.os_cache("optrial"))
@@ -33,6 +34,7 @@ class Speeds:
             "processor": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "optrial": version("optrial"),
             "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
         }
 
