@@ -16,7 +16,7 @@ __all__ = ["Gradients", "StackedModel", "Tensors"]
 
 Tensors = dict[str, Tensor]
 
-_WIDE = 64  # inputs of a layer from which `_Linear` is the faster way round
+_WIDE, _NARROW = 64, 16  # `_Linear` is faster from so many inputs on, or below so many outputs
 
 
 class Gradients(NamedTuple):
@@ -68,10 +68,10 @@ class StackedModel:
         self.objective = objective
         self.precision = precision
         self.base = models[0].to("meta")
-        if not self.alone:
-            for module in self.base.modules():
-                if type(module) is nn.Linear and module.in_features >= _WIDE:
-                    module.__class__ = _Linear
+        linear = [module for module in self.base.modules() if type(module) is nn.Linear]
+        for module in linear if not self.alone else ():
+            if module.in_features >= _WIDE or module.out_features < _NARROW:
+                module.__class__ = _Linear
         layers = zip(
             *([m for m in x.modules() if isinstance(m, KeyedDropout)] for x in models), strict=True
         )
@@ -187,10 +187,12 @@ def _of_one_run(params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
 
 
 class _Linear(nn.Linear):
-    """x W^T + b as (W x^T)^T + b, which is the faster way round for a wide layer of a stack.
+    """x W^T + b as (W x^T)^T + b, the faster way round for some layers of a stack.
 
-    Where all settings share their input, as the first layer's do, W of all settings times x^T is
-    one large matrix product instead of many small ones; so is its gradient.
+    Of a wide layer: where all settings share their input, as the first layer's do, W of all
+    settings times x^T is one large matrix product instead of many small ones; so is its gradient.
+    Of a narrow one, as the last often is: samples lie side by side, enough of them for the
+    processor's vectors, which the outputs of one sample do not fill.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
