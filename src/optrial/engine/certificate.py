@@ -6,12 +6,13 @@ training, and costs about a hundredth of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.engine.parity import parity, parity_is_cheap
 from optrial.engine.process import process_for
 from optrial.engine.stacked import StackedEngine
 from optrial.engine.training import FIRST_STEPS, Floats, Learner, Training
@@ -37,7 +38,8 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
     `replicate_difference` is by how much a loss changes when the same steps are taken again. Of a
     stack, `stack_neighbour` is by how much it changes where the run beside it is not finite, and
     `stack_certificate` by how much, relatively, the first losses of one run of each rule differ
-    from those of the run alone.
+    from those of the run alone. `parity` is by how much the rule's steps differ from those of its
+    counterpart in `torch.optim`.
 
     Args:
         training: its learner cannot go on afterwards.
@@ -63,7 +65,21 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
                 found[training.specs[run].run_id]["stack_certificate"] = fact
+    if parity_is_cheap(training.seconds):
+        for spec, fact in _parities([training.specs[run] for run in done]):
+            found[spec.run_id]["parity"] = fact
     return found
+
+
+def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+    """Compare each setting's rule once, for the runs of all its seeds."""
+    kept: dict[str, dict[str, Any] | None] = {}
+    for spec in specs:
+        setting = repr((spec.rule, spec.hyperparameters, spec.weight_decay, spec.decay))
+        if setting not in kept:
+            kept[setting] = parity(spec)
+        if fact := kept[setting]:
+            yield spec, fact
 
 
 def _losses(

@@ -121,6 +121,23 @@ def test_a_neighbour_that_spoils_a_stack_is_found(
 
 
 @pytest.mark.usefixtures("short_runs_certified")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+def test_a_rule_that_is_not_what_its_name_says_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optrial.engine.certificate.parity_is_cheap", lambda seconds: True)
+    records, report = trained(tmp_path / "right", engine="stacked")
+    against = {record.rule: record.facts["parity"]["against"] for record in records}
+    assert against == {"sgd": "torch.optim.SGD", "adam": "torch.optim.Adam"}
+    assert all(record.facts["parity"]["difference"] < 1e-12 for record in records)
+    assert "E04" not in told(report)
+    monkeypatch.setattr("optrial.rules.adam.bias_correction", lambda beta, step, grad: 1.0)
+    _, report = trained(tmp_path / "wrong", engine="stacked")
+    (finding,) = [finding for finding in report.findings if finding.rule == "E04"]
+    assert "adam differ from those of torch.optim.Adam" in finding.evidence
+
+
+@pytest.mark.usefixtures("short_runs_certified")
 def test_a_check_that_fails_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Any:
         raise MemoryError("no room")

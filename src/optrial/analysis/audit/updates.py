@@ -22,7 +22,8 @@ PILING = 0.98  # correlation of gradient norm and step above which gradients pil
 def mislabelled(context: Context) -> Iterator[Observation]:
     """A table is read by its labels: RMSProp labelled Nesterov, or an Adam whose steps differ from
     the published ones, makes every conclusion about the wrong rule. Names of rules in a label are
-    compared with the rule; where a replay against a reference is recorded, its difference too.
+    compared with the rule. After a training of two minutes, or a compiled one, each rule takes 20
+    steps beside the class of torch.optim that computes the same, and the difference is recorded.
 
     Source: Keras #17391; PyTorch #23796; optax #532.
     Example: "RMSProp (Nesterov)" has the rule rmsprop, which has no Nesterov step.

@@ -1,0 +1,79 @@
+"""Whether a rule takes the steps of its counterpart in `torch.optim`: both take some."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optrial.engine.rule_optimizer import RuleOptimizer
+from optrial.plan import RunSpec, rule_of
+
+__all__ = ["parity", "parity_is_cheap"]
+
+_STEPS, _SHAPE = 20, (4, 3)
+_TOLERANCE = 1e-9  # float64 rounding differs by less than 1e-14
+_LONG = 120.0  # seconds beside which the import of PyTorch's compiler, about 2, does not count
+
+
+def parity_is_cheap(seconds: float) -> bool:
+    """Whether comparing costs little beside so long a training: any class of `torch.optim` imports
+    PyTorch's compiler at its first step."""
+    return seconds >= _LONG or "torch._dynamo" in sys.modules
+
+
+def parity(spec: RunSpec) -> dict[str, Any] | None:
+    """Return how far a run's rule is from the class of `torch.optim` that computes the same.
+
+    Both take the same 20 random gradients in float64, at the run's own hyperparameters and weight
+    decay and a constant rate.
+
+    Returns:
+        `against`: the class; `difference`: the largest, relative to the largest
+        parameter; `tolerance`: what rounding explains. None where there is no such class.
+    """
+    if spec.optimizer_kind == "torch":
+        return None
+    rule = rule_of(spec.optimizer_kind, spec.rule)
+    counterpart, treated = rule.torch_optim, (spec.weight_decay, spec.decay)
+    if counterpart is None:
+        return None
+    arguments = counterpart.arguments(spec.hyperparameters, *treated)
+    if arguments is None:
+        return None
+    theirs = getattr(torch.optim, counterpart.class_name)
+    with _float64():
+        ours = _trained(lambda p: RuleOptimizer({"p": p}, rule, spec.hyperparameters, *treated))
+        expected = _trained(lambda p: theirs([p], **arguments))
+    difference = float((ours - expected).abs().max() / expected.abs().max())
+    return {
+        "against": f"torch.optim.{counterpart.class_name}",
+        "difference": difference if math.isfinite(difference) else sys.float_info.max,
+        "tolerance": _TOLERANCE,
+    }
+
+
+def _trained(make: Callable[[nn.Parameter], torch.optim.Optimizer]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    parameter = nn.Parameter(torch.randn(_SHAPE, generator=generator))
+    optimizer = make(parameter)
+    for _ in range(_STEPS):
+        parameter.grad = torch.randn(_SHAPE, generator=generator)
+        optimizer.step()
+    return parameter.detach()
+
+
+@contextmanager
+def _float64() -> Iterator[None]:
+    """Let `torch.optim` keep its own scalars in float64 too: NAdam's product of momenta."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
