@@ -102,17 +102,25 @@ class StackedModel:
 
         Runs share nothing, so that the gradient of the sum of their losses holds each one's own.
         """
+        measure = self.over_runs(self._measure, buffers)
+        if self.alone:  # without the axes of a stack and the mapping over them, which cost time
+            measure, x, y = self._measure, x[0], y[0]
+            params, buffers = _of_one_run(params, buffers)
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         with torch.enable_grad():
-            losses, metrics, changed = self._measure_all(leaves, buffers, x, y)
+            losses, (metrics, changed) = measure(leaves, buffers, x, y)
             gradients = torch.autograd.grad(
                 losses.sum(), list(leaves.values()), materialize_grads=True
             )
+
+        def found(value: Tensor) -> Tensor:
+            return value.detach()[None, None] if self.alone else value.detach()
+
         return Gradients(
-            dict(zip(leaves, gradients, strict=True)),
-            losses.detach(),
-            metrics.detach(),
-            {name: value.detach() for name, value in changed.items()},
+            dict(zip(leaves, map(found, gradients), strict=True)),
+            found(losses),
+            found(metrics),
+            {name: found(value) for name, value in changed.items()},
         )
 
     def differentiate_traced(
@@ -124,17 +132,6 @@ class StackedModel:
             params, buffers, x, y
         )
         return Gradients(gradients, losses.detach(), metrics, changed)
-
-    def _measure_all(
-        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, Tensor, Tensors]:
-        """Return losses, sums of metrics and changed buffers of all runs on their seed's batch."""
-        if self.alone:  # without the mapping, which costs time
-            loss, (metrics, changed) = self._measure(*_of_one_run(params, buffers), x[0], y[0])
-            changed = {name: value[None, None] for name, value in changed.items()}
-            return loss[None, None], metrics[None, None], changed
-        losses, (metrics, changed) = self.over_runs(self._measure, buffers)(params, buffers, x, y)
-        return losses, metrics, changed
 
     def evaluate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses (seeds, settings) and sums of metrics on data that all runs share."""
