@@ -66,11 +66,11 @@ def test_compiling_is_worth_wider_stacks(
     # Width 4 is a little faster than 16, but has to be compiled four times as often.
     speeds = {4: 1.0e-3, 16: 1.02e-3}
 
-    def seconds(_: Engines, kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
+    def seconds(kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
         share, compiling = (0.4, 12.0) if kind == "compiled" else (1.0, 0.0)
         return (2e-3, 0.0) if kind == "reference" else (share * speeds[len(runs)], compiling)
 
-    monkeypatch.setattr(Engines, "_seconds", seconds)
+    monkeypatch.setattr(Engines, "_seconds", lambda _, *pairs: [seconds(*pair) for pair in pairs])
     monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
     monkeypatch.setattr(build, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, seeds=64)
@@ -82,12 +82,12 @@ def test_compiling_is_worth_wider_stacks(
 def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
     monkeypatch: pytest.MonkeyPatch, steps: int, engine: str
 ) -> None:
-    def seconds(_: Engines, kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
+    def seconds(kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
         if kind == "compiled":
             return (0.018, 12.0) if len(runs) == 1 else (0.015 * len(runs), 12.0)
         return (0.02, 0.0) if kind == "reference" else (0.03, 0.0)
 
-    monkeypatch.setattr(Engines, "_seconds", seconds)
+    monkeypatch.setattr(Engines, "_seconds", lambda _, *pairs: [seconds(*pair) for pair in pairs])
     monkeypatch.setattr(build, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, engine="auto", compile="auto", seeds=4)
     monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)

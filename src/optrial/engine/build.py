@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.compiling import can_compile
 from optrial.engine.numpy_backprop import NumpyEngine
+from optrial.engine.process import process_for
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.solo import Solo
 from optrial.engine.speeds import Speeds
@@ -30,6 +31,8 @@ _WORTH_MEASURING = 5.0
 """Seconds of plain training below which measuring what is fastest would not pay."""
 _WIDTHS = (4, 16, 64, 256)
 _TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
+_COMPARED_TURNS = 7  # where two are told apart
+_CLOSE = 1.5  # a machine's pace may change by so much from one measurement to the next
 _SHARE_OF_MEMORY = 0.25
 _COMPILE_SECONDS = (8.0, 1.3)
 """To compile a stack's gradient, and each rule's update of each parameter tensor, on two 2.5 GHz
@@ -133,13 +136,18 @@ class Engines:
         steps = sum(run.steps for run in runs)
         eager = self._seconds_by_width(runs)
         width = min(eager, key=eager.__getitem__)
-        fastest = Choice("stacked", tuple(pack(runs, width)), eager[width] * steps)
+        stacks = tuple(pack(runs, width))
+        fastest = Choice("stacked", stacks, eager[width] * steps)
         guesses = [min((self._compiled(runs, *pair) for pair in eager.items()), key=_seconds_of)]
         if runs[0].engine == "auto":
-            seconds, _ = self._seconds("reference", runs[:1])
-            alone = Choice("reference", tuple((run,) for run in runs), seconds * steps)
-            fastest = min(alone, fastest, key=_seconds_of)
-            guesses.append(self._compiled(runs, 1, seconds))
+            pair = ("stacked", stacks[0]), ("reference", runs[:1])
+            ((alone, _),) = self._seconds(pair[1])
+            if 1 / _CLOSE < alone / eager[width] < _CLOSE:
+                (together, _), (alone, _) = self._seconds(*pair)
+                fastest = replace(fastest, seconds=together * steps)
+            reference = Choice("reference", tuple((run,) for run in runs), alone * steps)
+            fastest = min(reference, fastest, key=_seconds_of)
+            guesses.append(self._compiled(runs, 1, alone))
         wanted = runs[0].compile
         if wanted == "always":
             return min(guesses, key=_seconds_of)
@@ -148,9 +156,12 @@ class Engines:
                 continue
             if not can_compile():
                 return replace(fastest, note=_NO_COMPILER)
-            seconds, compiling = self._seconds("compiled", guess.stacks[0])
+            # In turns, for the pace may have changed in the minute that compiling takes.
+            (seconds, compiling), (rival, _) = self._seconds(
+                ("compiled", guess.stacks[0]), (fastest.engine, fastest.stacks[0])
+            )
             measured = replace(guess, seconds=seconds * steps + compiling * len(guess.stacks))
-            fastest = min(measured, fastest, key=_seconds_of)
+            fastest = min(measured, replace(fastest, seconds=rival * steps), key=_seconds_of)
         return fastest
 
     def _compiled(self, runs: Sequence[RunSpec], width: int, seconds: float) -> Choice:
@@ -190,7 +201,7 @@ class Engines:
             if width > 1 and width * bytes_of_one > largest_bytes:
                 break
             try:
-                seconds, _ = self._seconds("stacked", pack(runs, width)[0])
+                ((seconds, _),) = self._seconds(("stacked", pack(runs, width)[0]))
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -199,7 +210,7 @@ class Engines:
             measured[width] = seconds
             if rising:
                 break
-        return measured or {1: self._seconds("stacked", runs[:1])[0]}
+        return measured or {1: self._seconds(("stacked", runs[:1]))[0][0]}
 
     def _memory(self) -> int:
         """Return the bytes of memory of the device."""
@@ -207,36 +218,71 @@ class Engines:
             return torch.cuda.get_device_properties(self._place).total_memory
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    def _seconds(self, engine: str, specs: Sequence[RunSpec]) -> tuple[float, float]:
-        """Return seconds per run and step, and those of the first step, which may compile."""
-        kept = ("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code")
+    def _seconds(self, *candidates: tuple[str, Sequence[RunSpec]]) -> list[tuple[float, float]]:
+        """Return, for engines each with a stack, seconds per run and step, taken in turns, and
+        those of the first step, which may compile."""
+        what = [self._trained(engine, specs) for engine, specs in candidates]
+        kept = self._speeds.measured({"in turns": what}, lambda: self._measure(*candidates))
+        return list(zip(kept[::2], kept[1::2], strict=True))
+
+    def _trained(self, engine: str, specs: Sequence[RunSpec]) -> dict[str, Any]:
+        """Return all that the time of a step depends on."""
+        named = ("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code")
         first = specs[0].as_dict()
-        what = {name: first[name] for name in kept} | {
+        return {name: first[name] for name in named} | {
             "engine": engine,
             "inputs": self.dataset.input_shape,
             "outputs": self.dataset.classes,
             "seeds": len({spec.seed for spec in specs}),
             "rules": [spec.rule for spec in specs],
         }
-        each, first_step = self._speeds.measured(what, lambda: self._measure(engine, specs))
-        return each, first_step
 
-    def _measure(self, engine: str, specs: Sequence[RunSpec]) -> list[float]:
-        learner = self.build(engine, specs)
+    def _measure(self, *candidates: tuple[str, Sequence[RunSpec]]) -> list[float]:
+        """Return seconds per run and step, and those of the first step, of one after the other.
+
+        They are compared turn by turn, for a machine's pace may change from one to the next.
+        """
+        trials = [_Trial(self.build(engine, specs)) for engine, specs in candidates]
+        turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
+        while not all(trial.enough(turns) for trial in trials):
+            for trial in trials:
+                trial.take_turn()
+        found, pace = [], np.array(trials[0].turns)
+        for trial, (_, specs) in zip(trials, candidates, strict=True):
+            step = np.median(pace) * np.median(trial.turns / pace)
+            found += [float(step) / len(specs), trial.first_step]
+        return found
+
+
+class _Trial:
+    """Steps of a learner as it would train: as many at once, unless that is too long.
+
+    Attributes:
+        first_step: seconds of the first step.
+        turns: seconds of a step, one value a turn.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
         learner.start(1)
+        self.turns: list[float] = []
+        self.first_step = self._timed(1)
+        at_once = int(_TIMED_SECONDS / _TIMED_TURNS / self._timed(1))
+        self._at_once = min(max(at_once, 1), learner.chunk)
 
-        def timed(steps: int) -> float:
+    def enough(self, turns: int) -> bool:
+        """Whether it has had so many turns, and time enough."""
+        return len(self.turns) >= turns and sum(self.turns) * self._at_once >= _TIMED_SECONDS
+
+    def take_turn(self) -> None:
+        """Take steps and the time."""
+        self.turns.append(self._timed(self._at_once))
+
+    def _timed(self, steps: int) -> float:
+        with process_for(self._learner):
             started = time.perf_counter()
-            taken = len(learner.advance(steps).losses)
+            taken = len(self._learner.advance(steps).losses)
             return (time.perf_counter() - started) / taken
-
-        first_step = timed(1)  # warms up, compiles
-        at_once = int(_TIMED_SECONDS / _TIMED_TURNS / timed(1))
-        at_once = min(max(at_once, 1), learner.chunk)  # as it trains, if that is not too long
-        turns: list[float] = []
-        while len(turns) < _TIMED_TURNS or sum(turns) * at_once < _TIMED_SECONDS:
-            turns.append(timed(at_once))
-        return [statistics.median(turns) / len(specs), first_step]
 
 
 def _seconds_of(choice: Choice) -> float:
