@@ -133,7 +133,7 @@ def no_waiting() -> Iterator[None]:
 
 
 @NEEDS_CUDA
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stack_on_cuda_equals_the_stack_on_the_cpu(compiled: bool) -> None:
     """Compiled steps are captured as well."""
     plan, dataset = mixed_plan(seeds=2)
