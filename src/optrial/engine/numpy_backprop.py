@@ -229,7 +229,7 @@ class NumpyEngine:
         """Train on one batch; see `SoloEngine`."""
         spec = self.spec
         # What augmentation does to images is written for torch and NumPy alike; labels stay.
-        inputs = self.augment(torch.from_numpy(batch.inputs), [spec.seed], step).numpy()
+        inputs = self.augment(torch.from_numpy(batch.inputs), mask_key(spec.seed, step)).numpy()
         with np.errstate(all="ignore"):  # divergence is found in the loss and recorded
             outputs = self.network.forward(self._flat(inputs), mask_key(spec.seed, step))
             loss, gradient = self._loss(outputs, batch.targets)

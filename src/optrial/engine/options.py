@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import combinations
 from typing import Any
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optrial.data import Dataset, augment
-from optrial.keyed import mask_key
 from optrial.models import activation_count
 from optrial.plan import RunSpec
 from optrial.rules import learning_rate_factors
@@ -93,27 +92,21 @@ def samples_at_once(model: nn.Module, input_shape: tuple[int, ...], runs: int) -
     return max(1, min(_MOST_SAMPLES, _EVALUATED_AT_ONCE // activations) // runs)
 
 
-def augmentation(
-    dataset: Dataset, device: torch.device
-) -> Callable[[torch.Tensor, Sequence[int], int], torch.Tensor]:
-    """Return what varies the inputs of a training batch: (inputs, seeds, step) -> inputs.
+def augmentation(dataset: Dataset, device: torch.device) -> Callable[..., torch.Tensor]:
+    """Return what varies the inputs of a training batch: (inputs, key) -> inputs.
 
-    Inputs are (batch, ...) for one seed or (seeds, batch, ...) for several.
+    Inputs are (batch, ...) with the `mask_key` of seed and step, or (seeds, batch, ...) with an
+    int64 tensor of them, (seeds,).
     """
     options = dataset.augmentation
     if options is None:
-        return lambda inputs, seeds, step: inputs  # noqa: ARG005
+        return lambda inputs, key: inputs  # noqa: ARG005
     fill = torch.from_numpy(options.fill).to(device)
-    ndim = 1 + len(dataset.input_shape)  # of one run's batch
 
-    def vary(inputs: torch.Tensor, seeds: Sequence[int], step: int) -> torch.Tensor:
-        keys = [mask_key(seed, step) for seed in seeds]
+    def vary(inputs: torch.Tensor, key: int | torch.Tensor) -> torch.Tensor:
+        filled = fill.to(inputs.dtype)
         varied: torch.Tensor = augment(
-            inputs,
-            torch.tensor(keys, device=inputs.device) if inputs.ndim > ndim else keys[0],
-            flip=options.flip,
-            crop=options.crop,
-            fill=fill.to(inputs.dtype),
+            inputs, key, flip=options.flip, crop=options.crop, fill=filled
         )
         return varied
 

@@ -218,7 +218,9 @@ def _relu_probes(loss: Loss) -> Callable[..., dict[str, list[Tensor]]]:
         arriving = grad(of_added)([torch.zeros_like(inputs) for inputs in seen.inputs])
         return {
             "dead": [(inputs <= 0).all(0).sum().double() for inputs in seen.inputs],
-            "units": [torch.tensor(float(inputs[0].numel())) for inputs in seen.inputs],
+            "units": [
+                y.new_full((), inputs[0].numel(), dtype=torch.double) for inputs in seen.inputs
+            ],
             "squares": [gradient.double().square().sum() for gradient in arriving],
         }
 
@@ -238,7 +240,7 @@ def _noise_scale(loss: Loss) -> Callable[..., Tensor]:
         small = len(x) // pieces
         large = small * pieces
         if pieces < 2:
-            return torch.tensor(torch.nan)
+            return x.new_full((), torch.nan, dtype=torch.double)
         gradients = [
             _flat(grad(loss)(params, buffers, x[start : start + small], y[start : start + small]))
             for start in range(0, large, small)
@@ -257,7 +259,7 @@ def _hessian_eigenvalue(loss: Loss, start: Tensors) -> Callable[..., Tensor]:
 
     def measure(params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
         transposed: Any = vjp(lambda own: grad(loss)(own, buffers, x, y), dict(params))[1]
-        eigenvalue = torch.zeros(())
+        eigenvalue = x.new_zeros(())
         direction: Tensors = {n: start[n] + torch.zeros_like(value) for n, value in params.items()}
         for _ in range(_POWER_ITERATIONS):
             length = _flat(direction).square().sum().sqrt()

@@ -182,7 +182,7 @@ class ReferenceEngine:
             return self._take_step(batch, step)
         self.model.train()
         self._rng_at_step = torch.get_rng_state()
-        inputs = self.augment(batch.inputs, [self.spec.seed], step)
+        inputs = self.augment(batch.inputs, mask_key(self.spec.seed, step))
         params = {name: value.detach() for name, value in self.model.named_parameters()}
         buffers = dict(self.model.named_buffers())
         found = self._prober.before(step, params, buffers, inputs, batch.targets)
@@ -208,7 +208,7 @@ class ReferenceEngine:
         spec = self.spec
         self.model.train()
         set_training_mode(self.optimizer, True)
-        inputs = self.augment(batch.inputs, [spec.seed], step)
+        inputs = self.augment(batch.inputs, mask_key(spec.seed, step))
         self._set_learning_rate(step)
         measured: list[tuple[torch.Tensor, torch.Tensor]] = []
 

@@ -196,7 +196,7 @@ class StackedEngine:
         self._model.set_mask_keys(keys)
         if self._scheduled:
             self._factors.copy_(factors)
-        inputs, targets = self.gather(rows)
+        inputs, targets = self._gather(rows, keys)
         probed, params = self._prober.wants(self._taken), self._params
         if probed:
             buffers = self._model.buffers
@@ -210,10 +210,10 @@ class StackedEngine:
             probes |= self._prober.after(self._taken, params)
         return found
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _gather(self, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, each (seeds, batch, ...)."""
         train = self.splits["train"]
-        return self._augment(train.inputs[rows], self.seeds, self._taken), train.targets[rows]
+        return self._augment(train.inputs[rows], keys), train.targets[rows]
 
     def compute(
         self, inputs: Tensor, targets: Tensor, *, compiled: bool = True
