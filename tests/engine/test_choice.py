@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,6 +94,62 @@ def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
     monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (choice.engine, choice.width) == (engine, 1)
+
+
+class Machine:
+    """Steps of known cost on a machine that is slower by a half in every other spell of steps."""
+
+    def __init__(self, spell: int) -> None:
+        self.seconds, self.steps, self.spell = 0.0, 0, spell
+
+    def learner(self, cost: float) -> Any:
+        def advance(steps: int) -> Any:
+            for _ in range(steps):
+                self.seconds += cost * (1.5 if self.steps // self.spell % 2 else 1.0)
+                self.steps += 1
+            return SimpleNamespace(losses=[0.0] * steps)
+
+        return SimpleNamespace(
+            start=lambda step: None,
+            advance=advance,
+            chunk=20,
+            threads=None,
+            facts={"flushes_denormals": False},
+        )
+
+
+@pytest.mark.parametrize("spell", [3, 5, 7, 8, 9, 10, 11, 12, 30])
+@pytest.mark.parametrize(("stack", "engine"), [(0.9, "stacked"), (1.1, "reference")])
+def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(
+    stack: float, engine: str, spell: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine(spell)
+
+    def learner(_: Engines, kind: str, runs: Sequence[RunSpec]) -> Any:
+        return machine.learner(len(runs) * (1.0 if kind == "reference" else stack))
+
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(Engines, "build", learner)
+    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(build.time, "perf_counter", lambda: machine.seconds)
+    plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert choice.engine == engine
+
+
+def test_what_memory_cannot_hold_side_by_side_is_chosen_by_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def seconds(_: Engines, *candidates: tuple[str, Sequence[RunSpec]]) -> list[Any]:
+        if len(candidates) > 1:
+            raise MemoryError
+        return [(0.02 if candidates[0][0] == "reference" else 0.021, 0.0)]
+
+    monkeypatch.setattr(Engines, "_seconds", seconds)
+    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
+    plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert choice.engine == "reference"
 
 
 def fits(most: int) -> type[StackedEngine]:

@@ -59,7 +59,6 @@ def test_same_200_steps(name: str, values: dict[str, Any], decay: tuple[float, s
     assert relative_error(start().values(), theirs) > 1e3 * RULE_FLOAT64, "nothing was trained"
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="came with torch 2.9")
 @pytest.mark.parametrize("values", tried("muon"))
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_muon_is_muon_on_matrices_and_adamw_on_vectors(

@@ -133,42 +133,55 @@ class Engines:
         return self._fastest(runs)
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
-        steps = sum(run.steps for run in runs)
-        eager = self._seconds_by_width(runs)
-        width = min(eager, key=eager.__getitem__)
-        stacks = tuple(pack(runs, width))
-        fastest = Choice("stacked", stacks, eager[width] * steps)
-        guesses = [min((self._compiled(runs, *pair) for pair in eager.items()), key=_seconds_of)]
+        steps = _steps_of(runs)
+        by_width = self._seconds_by_width(runs)
+        width = min(by_width, key=by_width.__getitem__)
+        eager = [Choice("stacked", tuple(pack(runs, width)), by_width[width] * steps)]
+        guesses = [min((self._compiled(runs, *pair) for pair in by_width.items()), key=_seconds_of)]
         if runs[0].engine == "auto":
-            pair = ("stacked", stacks[0]), ("reference", runs[:1])
-            ((alone, _),) = self._seconds(pair[1])
-            if 1 / _CLOSE < alone / eager[width] < _CLOSE:
-                (together, _), (alone, _) = self._seconds(*pair)
-                fastest = replace(fastest, seconds=together * steps)
-            reference = Choice("reference", tuple((run,) for run in runs), alone * steps)
-            fastest = min(reference, fastest, key=_seconds_of)
-            guesses.append(self._compiled(runs, 1, alone))
-        wanted = runs[0].compile
-        if wanted == "always":
+            ((alone, _),) = self._seconds(("reference", runs[:1]))
+            eager.append(Choice("reference", tuple((run,) for run in runs), alone * steps))
+            if 1 / _CLOSE < alone / by_width[width] < _CLOSE:
+                eager = self._in_turns(eager)
+            guesses.append(self._compiled(runs, 1, eager[-1].seconds / steps))
+        fastest = min(eager, key=_seconds_of)
+        if runs[0].compile == "always":
             return min(guesses, key=_seconds_of)
-        for guess in guesses if wanted == "auto" else ():
-            if guess.seconds + self._compile_seconds(guess.stacks[0]) >= fastest.seconds:
-                continue
-            if not can_compile():
-                return replace(fastest, note=_NO_COMPILER)
-            # In turns, for the pace may have changed in the minute that compiling takes.
-            (seconds, compiling), (rival, _) = self._seconds(
-                ("compiled", guess.stacks[0]), (fastest.engine, fastest.stacks[0])
-            )
-            measured = replace(guess, seconds=seconds * steps + compiling * len(guess.stacks))
-            fastest = min(measured, replace(fastest, seconds=rival * steps), key=_seconds_of)
-        return fastest
+        tried = [
+            guess
+            for guess in guesses
+            if runs[0].compile == "auto"
+            and guess.seconds + self._compile_seconds(guess.stacks[0]) < fastest.seconds
+        ]
+        if not tried:
+            return fastest
+        if not can_compile():
+            return replace(fastest, note=_NO_COMPILER)
+        return min(self._in_turns([fastest, *tried]), key=_seconds_of)
+
+    def _in_turns(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Time choices side by side, for a machine's pace may change from one to the next.
+
+        Where memory does not hold all of them, what is known of each has to do.
+        """
+        try:
+            timed = self._seconds(*((choice.engine, choice.stacks[0]) for choice in choices))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return list(choices)
+        found = []
+        for choice, (seconds, first_step) in zip(choices, timed, strict=True):
+            training = seconds * sum(map(_steps_of, choice.stacks))
+            compiling = first_step * len(choice.stacks) if choice.engine == "compiled" else 0.0
+            found.append(replace(choice, seconds=training + compiling))
+        return found
 
     def _compiled(self, runs: Sequence[RunSpec], width: int, seconds: float) -> Choice:
         """Guess how long compiled stacks take, each compiled by itself, from uncompiled steps."""
         stacks = tuple(pack(runs, width))
         share = _COMPILED_ALONE if width == 1 else _COMPILED_SHARE
-        training = share * seconds * sum(run.steps for run in runs)
+        training = share * seconds * _steps_of(runs)
         return Choice("compiled", stacks, training + sum(map(self._compile_seconds, stacks)))
 
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
@@ -219,8 +232,8 @@ class Engines:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def _seconds(self, *candidates: tuple[str, Sequence[RunSpec]]) -> list[tuple[float, float]]:
-        """Return, for engines each with a stack, seconds per run and step, taken in turns, and
-        those of the first step, which may compile."""
+        """Return, for each engine with a stack, seconds per run and step, and those of the first
+        step, which may compile; kept for the machine."""
         what = [self._trained(engine, specs) for engine, specs in candidates]
         kept = self._speeds.measured({"in turns": what}, lambda: self._measure(*candidates))
         return list(zip(kept[::2], kept[1::2], strict=True))
@@ -238,9 +251,9 @@ class Engines:
         }
 
     def _measure(self, *candidates: tuple[str, Sequence[RunSpec]]) -> list[float]:
-        """Return seconds per run and step, and those of the first step, of one after the other.
+        """Time steps in turns; return the two numbers of `_seconds` of one after the other.
 
-        They are compared turn by turn, for a machine's pace may change from one to the next.
+        All are compared with the first turn by turn, and its own time is the median of its turns.
         """
         trials = [_Trial(self.build(engine, specs)) for engine, specs in candidates]
         turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
@@ -283,6 +296,10 @@ class _Trial:
             started = time.perf_counter()
             taken = len(self._learner.advance(steps).losses)
             return (time.perf_counter() - started) / taken
+
+
+def _steps_of(stack: Sequence[RunSpec]) -> int:
+    return sum(run.steps for run in stack)
 
 
 def _seconds_of(choice: Choice) -> float:

@@ -180,7 +180,7 @@ class StackedEngine:
         rows = torch.from_numpy(np.concatenate(batches, axis=1)).to(self.device)
         return zip(
             torch.split(rows, [batch.shape[1] for batch in batches], dim=1),
-            torch.tensor(keys).to(self.device),
+            torch.tensor(keys, device=self.device),
             torch.from_numpy(factors).to(self._factors).unsqueeze(1),
             strict=True,
         )

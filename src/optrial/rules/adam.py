@@ -179,7 +179,6 @@ ADAM = Rule(
         ),
     ),
     torch_optim=TorchOptim(
-        # The second needs torch 2.7; adamw is the same and needs no such argument.
         "Adam",
         adam_keywords,
         {"l2": {}, "decoupled": {"decoupled_weight_decay": True}},
