@@ -145,6 +145,7 @@ def plan(
     if tuning:  # what is not planned yet will take as long a run
         seconds *= (tuning.tuning_runs + tuning.report_runs) / len(made.runs)
     _print_plan(made)
+    runs, groups = len(made.runs), len(made.groups)
     print_pairs(
         {
             "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
@@ -156,7 +157,8 @@ def plan(
             "parameters": f"{cost.parameters:,} in the largest model",
             "time": f"about {duration(seconds)} on this machine",
             "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
-            "plan": f"{made.hash}: {len(made.runs)} runs in {len(made.groups)} groups",
+            "plan": f"{made.hash}: {runs} run{'s' * (runs != 1)} in "
+            f"{groups} group{'s' * (groups != 1)}",
             **_outlined(tuning),
         }
     )
