@@ -70,8 +70,11 @@ class StackedModel:
         self.base = models[0].to("meta")
         linear = [module for module in self.base.modules() if type(module) is nn.Linear]
         for module in linear if not self.alone else ():
-            if module.in_features >= _WIDE or module.out_features < _NARROW:
+            wide = module.in_features >= _WIDE
+            if wide or module.out_features < _NARROW:
                 module.__class__ = _Linear
+                assert isinstance(module, _Linear)
+                module.joins_settings = self.device.type != "cpu" or (wide and shape[0] > 1)
         layers = zip(
             *([m for m in x.modules() if isinstance(m, KeyedDropout)] for x in models), strict=True
         )
@@ -186,15 +189,24 @@ def _of_one_run(params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
 class _Linear(nn.Linear):
     """x W^T + b as (W x^T)^T + b, the faster way round for some layers of a stack.
 
-    Of a wide layer: where all settings share their input, as the first layer's do, W of all
-    settings times x^T is one large matrix product instead of many small ones; so is its gradient.
-    Of a narrow one, as the last often is: samples lie side by side, enough of them for the
-    processor's vectors, which the outputs of one sample do not fill.
+    Of a narrow layer, as the last often is: samples lie side by side, enough of them for the
+    processor's vectors, which the outputs of one sample do not fill. Of a wide layer: the first's
+    input is the same for all settings of a seed, and is laid out once for all of them. A product
+    of each run's own W is the fastest then, on a CPU, but wants one x^T a run where there are
+    several seeds; all settings of a seed are one product instead, as they are on a GPU.
+
+    Attributes:
+        joins_settings: whether W of all settings times their common x^T is one product.
     """
+
+    joins_settings: bool
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
         """Map (batch, inputs) to (batch, outputs)."""
         if input.ndim != 2:
             return super().forward(input)
-        product = (self.weight @ input.mT).mT
+        if self.joins_settings:
+            product = (self.weight @ input.mT).mT
+        else:  # `vmap` joins what `@` multiplies, and leaves `bmm` alone
+            product = torch.bmm(self.weight[None], input.mT.contiguous()[None])[0].mT
         return product if self.bias is None else product + self.bias.to(product.dtype)
