@@ -35,8 +35,9 @@ _SAME_LOSS = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 0.1}
 def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Certificates:
     """Return what a training that has ended shows of itself; nothing where that would cost much.
 
-    `replicate_difference` is by how much a loss changes when the same steps are taken again. Of a
-    stack, `stack_neighbour` is by how much it changes where the run beside it is not finite, and
+    `replicate_difference` is by how much a loss changes when the same steps are taken again,
+    `evaluation_difference` the same of evaluating the same weights again. Of a stack,
+    `stack_neighbour` is by how much it changes where the run beside it is not finite, and
     `stack_certificate` by how much, relatively, the first losses of one run of each rule differ
     from those of the run alone. `parity` is by how much the rule's steps differ from those of its
     counterpart in `torch.optim`.
@@ -65,6 +66,10 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
                 found[training.specs[run].run_id]["stack_certificate"] = fact
+    if done and training.evaluation_is_cheap:
+        difference = _evaluated_twice(training, training.specs[done[0]], alone)
+        for facts in found.values():
+            facts["evaluation_difference"] = difference
     if parity_is_cheap(training.seconds):
         for spec, fact in _parities([training.specs[run] for run in done]):
             found[spec.run_id]["parity"] = fact
@@ -80,6 +85,15 @@ def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, dict[str, Any
             kept[setting] = parity(spec)
         if fact := kept[setting]:
             yield spec, fact
+
+
+def _evaluated_twice(
+    training: Training, spec: RunSpec, alone: Callable[[RunSpec], Learner]
+) -> float:
+    """Evaluate one model twice: all of a training are the same but for their weights."""
+    learner = training.learner if len(training.specs) == 1 else alone(spec)
+    once, twice = (learner.evaluate(spec.evaluate_on[0])[0] for _ in range(2))
+    return _difference(once, twice)
 
 
 def _losses(

@@ -165,6 +165,13 @@ class Training:
         return float(self._seconds[0])
 
     @property
+    def evaluation_is_cheap(self) -> bool:
+        """Whether evaluating one run on one split twice takes less than a hundredth of training."""
+        one_run = self._seconds[1] / len(self.specs)
+        splits = self.step // self.specs[0].evaluate_every * len(self.specs[0].evaluate_on)
+        return splits > 0 and 200 * one_run / splits < self.seconds
+
+    @property
     def ended(self) -> bool:
         """Whether no run is left to train."""
         return Status.INTERRUPTED not in self.status
@@ -209,6 +216,8 @@ class Training:
         run_facts = self.learner.run_facts
         shared = {
             "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
+            "synchronised": True,  # losses are on the host when `advance` returns
+            "warm_up_steps": 0,  # the first steps are among those timed
             "stack_width": len(self.specs),
             "threads": self.learner.threads or torch.get_num_threads(),
             **self._checks,

@@ -40,7 +40,6 @@ FACTS: Mapping[str, Any] = {
     "implementation": "optrial.rules",
     "evaluation": {
         "training_modules": [],
-        "repeat_difference": 0.0,
         "buffers_sha256": ["b", "b"],
         "generators_sha256": ["g", "g"],
         "weighted_by": "samples",
@@ -54,6 +53,7 @@ FACTS: Mapping[str, Any] = {
     "stack_certificate": {"steps": 20, "difference": 0.0, "tolerance": 1e-4},
     "stack_neighbour": {"difference": 0.0, "tolerance": 0.0},
     "replicate_difference": 0.0,
+    "evaluation_difference": 0.0,
     "decayed_share": 1.0,
     "synchronised": True,
     "warm_up_steps": 10,

@@ -37,6 +37,7 @@ def short_runs_certified(monkeypatch: pytest.MonkeyPatch) -> None:
     where = "optrial.engine.certificate."
     monkeypatch.setattr(f"{where}_LEAST_STEPS", 1)
     monkeypatch.setattr(f"{where}_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("optrial.engine.Training.evaluation_is_cheap", True)
 
 
 @pytest.mark.parametrize("engine", ["numpy", "reference", "stacked"])
@@ -82,11 +83,23 @@ def test_a_training_certifies_itself(tmp_path: Path, engine: str) -> None:
     records, report = trained(tmp_path, engine=engine)
     assert [r.metrics for r in records] == [r.metrics for r in before]
     assert [r.facts["replicate_difference"] for r in records] == [0.0] * 4
+    assert [r.facts["evaluation_difference"] for r in records] == [0.0] * 4
     assert not {"E13", "E15", "E17"} & told(report)
     if engine == "stacked":
         alone = [r for r in records if "stack_certificate" in r.facts]
         assert {r.rule for r in alone} == {"sgd", "adam"}
         assert sum("stack_neighbour" in r.facts for r in records) == 3
+
+
+@pytest.mark.usefixtures("short_runs_certified")
+def test_an_evaluation_that_is_random_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.MODEL", "tests.user_code:AlwaysDropping")
+    records, report = trained(tmp_path)
+    assert all(record.facts["evaluation_difference"] > 0 for record in records)
+    (finding,) = [finding for finding in report.findings if finding.rule == "E01"]
+    assert "two evaluations of the same weights differ" in finding.evidence
 
 
 @pytest.mark.usefixtures("short_runs_certified")

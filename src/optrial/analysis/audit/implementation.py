@@ -37,7 +37,7 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
         lambda r: (
             fact(r, "evaluation.training_modules")
             or fact(r, "training.evaluation_modules")
-            or fact(r, "evaluation.repeat_difference")
+            or fact(r, "evaluation_difference")
         ),
     )
     if bad:
