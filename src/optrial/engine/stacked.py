@@ -227,13 +227,12 @@ class StackedEngine:
         with torch.no_grad():
             for name, value in found.buffers.items():
                 self._model.buffers[name].copy_(value)
-            self._alive &= found.losses.isfinite() & (found.losses <= self._treatment.loss_limit)
-            self._step += 1
             move(
                 self._groups,
                 self._treatment,
                 self._params,
                 found.gradients,
+                found.losses,
                 self._states,
                 self._step,
                 self._factors,

@@ -120,6 +120,7 @@ def update(
     treatment: Treatment,
     params: Tensors,
     gradients: Tensors,
+    losses: Tensor,
     states: Sequence[dict[str, Any]],
     step: Tensor,
     factors: Tensor,
@@ -130,9 +131,12 @@ def update(
 
     The rules stay pure. Parameters are written into place, and so is the state if `in_place`: a
     compiled program then makes no fresh arrays, which are most of the cost of a step, and finds the
-    same ones each time. Uncompiled the state is fresh already. Runs that are not alive keep their
-    parameters.
+    same ones each time. Uncompiled the state is fresh already. `step` and `alive` are written into
+    place too: runs whose losses, (seeds, settings), are not finite or above the limit are no longer
+    alive, and keep their parameters.
     """
+    step += 1
+    alive &= losses.isfinite() & (losses <= treatment.loss_limit)
     # Whether all are alive is asked where nobody has to wait for the answer.
     everyone = not in_place and alive.device.type == "cpu" and bool(alive.all())
     if treatment.piled is not None:
