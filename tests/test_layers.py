@@ -27,7 +27,7 @@ ALLOWED = {
     "models": {"code", "functions", "keyed", "errors"},
     "rules": {"errors"},
     "plan": {"code", "functions", "metric_names", "config", "data", "models", "rules", "errors"},
-    "records": {"errors"},
+    "records": {"metric_names", "errors"},
     "engine": {
         "metric_names",
         "plan",
@@ -47,7 +47,7 @@ ALLOWED = {
     "results": {"analysis", "metric_names", "records", "report", "errors"},
     "study": {
         *("analysis", "code", "config", "data", "models", "plan", "sweep", "records", "results"),
-        *("recipes", "timing", "trackers", "errors"),
+        *("recipes", "timing", "trackers", "metric_names", "errors"),
     },
     "timing": {"analysis", "data", "engine", "plan", "errors"},
     "saved": {"data", "engine", "models", "plan", "records", "study", "errors"},

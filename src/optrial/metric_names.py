@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["PROBES", "Probe", "higher_is_better", "is_accuracy", "probe_of"]
+__all__ = ["PROBES", "TRAINING_SECONDS", "Probe", "higher_is_better", "is_accuracy", "probe_of"]
+
+TRAINING_SECONDS = "training_seconds"
+"""How long a run was trained: no curve, but what every run that is done can be asked for."""
 
 _LOWER_IS_BETTER = {
     *("loss", "error", "mse", "rmse", "mae", "perplexity"),

@@ -20,7 +20,7 @@ from optrial.analysis.statistics import Comparison, compare
 from optrial.analysis.timing import read_timing
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import TRAINING_SECONDS, higher_is_better
 from optrial.records import Curve, Record, Store
 from optrial.report.figures import (
     draw_curves,
@@ -177,6 +177,7 @@ class Results:
         """
         context = self._context()
         recorded = {name for record in context.records for name in record.metrics}
+        recorded.add(TRAINING_SECONDS)
         if metric is not None and metric not in recorded:
             raise StoreError(f"no '{metric}' is recorded. {suggest(metric, sorted(recorded))}")
         metric = metric or context.report_metric

@@ -16,6 +16,7 @@ from optrial.code import register
 from optrial.config import StudyFile, override, parse_study, read_study
 from optrial.data import Dataset, Progress, load_dataset
 from optrial.errors import Problem, StoreError, StudyError, suggest
+from optrial.metric_names import TRAINING_SECONDS
 from optrial.models import default_metrics, metric_label
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
@@ -77,9 +78,9 @@ class Study:
         if parsed is not None:
             problems += check_study(parsed)
             problems += _batch_metric_problems(parsed)
-            names = optimizer_labels(parsed), metric_names(parsed)
-            problems += parse_claims(parsed.claims, *names)[1]
-            problems += reported_problems(parsed.reported, *names)
+            labels, metrics = optimizer_labels(parsed), metric_names(parsed)
+            problems += parse_claims(parsed.claims, labels, [*metrics, TRAINING_SECONDS])[1]
+            problems += reported_problems(parsed.reported, labels, metrics)
             problems += waiver_problems(parsed.waive)
             problems += check_trackers(parsed.trackers)
         if problems or parsed is None:

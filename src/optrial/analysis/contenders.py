@@ -241,7 +241,7 @@ def merit(records: Iterable[Record], metric: str) -> tuple[int, float]:
 
 def finished(records: Iterable[Record], metric: str) -> list[float]:
     """Return the final values of the runs that have one."""
-    return [value for r in records if (value := r.metrics.get(metric)) is not None]
+    return [value for r in records if (value := r.final(metric)) is not None]
 
 
 def hyperparameters(record: Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def final_values(records: Iterable[Record], metric: str) -> dict[int, float]:
     """Return the final values of runs by seed, NaN for one that diverged; others are left out."""
     values: dict[int, float] = {}
     for record in records:
-        value = record.metrics.get(metric)
+        value = record.final(metric)
         if record.status is Status.DIVERGED:
             values[record.seed] = math.nan
         elif value is not None:

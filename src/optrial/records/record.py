@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.metric_names import TRAINING_SECONDS
+
 __all__ = ["Curve", "PlannedRun", "Record", "Segment", "Status"]
 
 
@@ -133,3 +135,15 @@ class Record(PlannedRun):
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+    def final(self, metric: str) -> float | None:
+        """Return the final value of a metric, None where there is none.
+
+        ``training_seconds`` is the time of training alone, of a run of a stack its equal share.
+        """
+        seconds = self.facts.get("seconds")
+        if metric == TRAINING_SECONDS and metric not in self.metrics:
+            if self.status is not Status.DONE or not seconds:
+                return None
+            return float(seconds["training"]) / int(self.facts.get("stack_width") or 1)
+        return self.metrics.get(metric)

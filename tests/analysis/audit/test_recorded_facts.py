@@ -40,6 +40,20 @@ def short_runs_certified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optrial.engine.Training.evaluation_is_cheap", True)
 
 
+@pytest.mark.parametrize(("engine", "width"), [("reference", 1), ("stacked", 4)])
+def test_a_claim_about_speed_rests_on_recorded_times(
+    tmp_path: Path, engine: str, width: int
+) -> None:
+    records, report = trained(tmp_path, engine=engine, claims=["sgd > adam on training_seconds"])
+    taken = [record.final("training_seconds") for record in records]
+    assert taken == [record.facts["seconds"]["training"] / width for record in records]
+    assert records[0].final("train_loss") == records[0].metrics["train_loss"]
+    (claim,) = report.claims
+    assert "training_seconds" in claim.sentence
+    expected = {"F01"} if engine == "reference" else {"F01", "F03"}
+    assert {rule for rule in told(report) if rule.startswith("F")} == expected
+
+
 @pytest.mark.parametrize("engine", ["numpy", "reference", "stacked"])
 def test_batches_and_masks_of_the_first_steps(tmp_path: Path, engine: str) -> None:
     records, report = trained(tmp_path, engine=engine)
