@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from optrial.analysis.contenders import Contender
+from optrial.analysis.contenders import Contender, finished
+from optrial.metric_names import TRAINING_SECONDS
 from optrial.records import Status
 
 __all__ = ["Cost", "cost_of"]
@@ -48,17 +49,15 @@ def cost_of(contender: Contender) -> Cost | None:
     if not done:
         return None
     widths = [int(record.facts.get("stack_width") or 1) for record in done]
-    shares = [
-        (record.facts["seconds"]["training"] / width, record.facts["seconds"]["evaluation"] / width)
-        for record, width in zip(done, widths, strict=True)
-    ]
+    training = finished(done, TRAINING_SECONDS)
+    evaluation = [r.facts["seconds"]["evaluation"] / w for r, w in zip(done, widths, strict=True)]
     steps = [max(1, record.step) for record in done]
     trained_by = (f"{r.facts.get('engine', '?')}, {r.facts.get('device', '?')}" for r in done)
     return Cost(
         name=contender.name,
-        seconds=tuple(training for training, _ in shares),
-        evaluation=median(evaluation for _, evaluation in shares),
-        step_milliseconds=median(1e3 * t / n for (t, _), n in zip(shares, steps, strict=True)),
+        seconds=tuple(training),
+        evaluation=median(evaluation),
+        step_milliseconds=median(1e3 * t / n for t, n in zip(training, steps, strict=True)),
         widths=tuple(sorted(set(widths))),
         trained_by=tuple(dict.fromkeys(trained_by)),
     )

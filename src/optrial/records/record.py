@@ -141,9 +141,9 @@ class Record(PlannedRun):
 
         ``training_seconds`` is the time of training alone, of a run of a stack its equal share.
         """
+        if metric != TRAINING_SECONDS:
+            return self.metrics.get(metric)
         seconds = self.facts.get("seconds")
-        if metric == TRAINING_SECONDS and metric not in self.metrics:
-            if self.status is not Status.DONE or not seconds:
-                return None
-            return float(seconds["training"]) / int(self.facts.get("stack_width") or 1)
-        return self.metrics.get(metric)
+        if self.status is not Status.DONE or not seconds:
+            return None
+        return float(seconds["training"]) / int(self.facts.get("stack_width") or 1)

@@ -56,9 +56,10 @@ def unclean_timing(context: Context) -> Iterator[Observation]:
     if bad:
         unsynchronised = sum(fact(r, "synchronised") is False for r in bad)
         cold = sum(fact(r, "warm_up_steps") == 0 for r in bad)
+        said = [f"{unsynchronised} without waiting for the device"] * bool(unsynchronised)
+        said += [f"{cold} with their first steps"] * bool(cold)
         yield Observation(
-            f"of {len(bad)} timed runs, {unsynchronised} did not wait for the device and {cold} "
-            "count their first steps",
+            f"of {len(bad)} runs that were timed, {' and '.join(said)}",
             {"unsynchronised": unsynchronised, "without_warm_up": cold},
             bad,
             _one_by_one(context, bad),
