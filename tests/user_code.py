@@ -60,6 +60,50 @@ class Counting(Residual):
         return super().forward(x) / self.seen
 
 
+class Tied(Residual):
+    """One weight in two layers."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__(width)
+        self.again = nn.Linear(width, width)
+        self.again.weight = self.middle.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(self.again(torch.tanh(self.first(x))))
+        return self.last(hidden + torch.tanh(self.middle(hidden)))
+
+
+class PartlyTrained(Tied):
+    """Besides, a layer that is frozen, and one that no output depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.requires_grad_(False)
+        self.spare = nn.Linear(3, 4)
+
+
+class Attending(nn.Module):
+    """A transformer's layer over the coordinates of a point."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(1, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.last = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.layer(self.first(x.unsqueeze(-1))).mean(1))
+
+
+def lazy(classes: int) -> nn.Module:
+    """Layers that learn their sizes from data."""
+    return nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(classes))
+
+
+def all_frozen() -> nn.Module:
+    return Residual().requires_grad_(False)
+
+
 def not_a_module() -> str:
     return "a string"
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from optrial.data import Dataset
 from optrial.engine import Engines, Training
+from optrial.engine.training import batch_order
 from optrial.errors import StudyError
-from optrial.plan import pack
+from optrial.models import build_model
+from optrial.plan import RunSpec, pack
 from optrial.records import Status
 from optrial.study import Study
 from tests.small import MOONS, learner_for, small_keys, small_plan, train, train_stack
@@ -40,6 +45,58 @@ def test_own_models_stack(model: str) -> None:
             assert curve.values == pytest.approx(wanted, rel=TRAJECTORY_FLOAT64), metric
         error, accuracy = (stacked.curves[f"test_{m}"].values for m in ("error_rate", "accuracy"))
         assert error + accuracy == pytest.approx(1, rel=TRAJECTORY_FLOAT64)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+@pytest.mark.parametrize(
+    "engine", ["reference", "stacked", pytest.param("compiled", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("model", ["PartlyTrained", "Attending", "lazy"])
+def test_a_loop_written_out_trains_the_same_weights(model: str, engine: str) -> None:
+    """What has no gradient stays as it is, decay and all; what is tied is one parameter."""
+    plan, dataset = small_plan(
+        problem=problem(model),
+        precision="float64",
+        budget={"steps": 20},
+        probes={"measure": ["gradient_norm"], "every": {"steps": 1}},
+        optimizers=[{"rule": "sgd", "lr": [0.1, 0.2, 0.3], "weight_decay": 0.1, "clip": 0.5}],
+    )
+    stack = plan.runs if engine != "reference" else plan.runs[:1]
+    learner = learner_for(stack, dataset, engine)
+    training = Training(stack, learner)
+    for _ in training.run():
+        pass
+    for index, (run, segment) in enumerate(zip(stack, training.segments(), strict=True)):
+        wanted, norms = trained_by_torch(run, dataset)
+        assert segment.curves["gradient_norm"].values == pytest.approx(
+            norms, rel=TRAJECTORY_FLOAT64
+        )
+        found = learner.weights(index)
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64, abs=1e-12), name
+
+
+def trained_by_torch(run: RunSpec, dataset: Dataset) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Train with `torch.optim.SGD`; return the weights, and the norms of some gradients."""
+    model = build_model(
+        run.model,
+        run.model_arguments,
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        seed=run.seed,
+    ).double()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=run.hyperparameters["lr"], weight_decay=run.weight_decay
+    )
+    split, norms = dataset.splits["train"], []
+    inputs, targets = torch.from_numpy(split.inputs).double(), torch.from_numpy(split.targets)
+    for rows in islice(batch_order(run, len(targets)).batches(1), run.steps):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(inputs[rows]), targets[rows]).backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)))
+        optimizer.step()
+    return {name: value.numpy() for name, value in model.state_dict().items()}, norms
 
 
 @pytest.mark.parametrize(("model", "engine"), [("Residual", "stacked"), ("Branching", "reference")])
@@ -100,8 +157,6 @@ def test_any_optimizer_resumes_to_the_bit(optimizer: str) -> None:
 
 def test_lbfgs_is_torch_s_own() -> None:
     """The same loop written out: a closure, one batch a step."""
-    import torch
-
     plan, dataset = small_plan(
         optimizers=[{"torch": "torch.optim:LBFGS", "lr": 0.1}],
         batch_size="full",
@@ -152,9 +207,16 @@ def test_wrong_code_is_one_clear_error(changes: dict[str, Any], path: str, says:
     assert says in found.message
 
 
-def test_a_factory_that_returns_something_else() -> None:
-    plan, dataset = small_plan(problem=problem("not_a_module"))
-    with pytest.raises(StudyError, match=r"must return a torch\.nn\.Module"):
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("not_a_module", r"must return a torch\.nn\.Module"),
+        ("all_frozen", "without parameters to train; set requires_grad"),
+    ],
+)
+def test_a_factory_that_returns_something_else(model: str, says: str) -> None:
+    plan, dataset = small_plan(problem=problem(model))
+    with pytest.raises(StudyError, match=says):
         train(plan.runs[0], dataset)
 
 

@@ -40,7 +40,13 @@ from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Batch, Measured
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
-from optrial.models import build_model, build_objective, key_dropout, set_mask_key
+from optrial.models import (
+    build_model,
+    build_objective,
+    key_dropout,
+    set_mask_key,
+    trained_parameters,
+)
 from optrial.plan import RunSpec, rule_of
 
 __all__ = ["ReferenceEngine", "TensorSplit", "tensor_splits"]
@@ -124,8 +130,8 @@ class ReferenceEngine:
         self.threads = None if self.script else threads_for(spec, dataset)
         self._rng_at_epoch = self._rng_at_step = torch.get_rng_state()
         self._rng_resumed: torch.Tensor | None = None
-        params = dict(self.model.named_parameters())
-        self._prober = Prober(spec.probes, self._loss, params, per_run, lead=0)
+        trained = trained_parameters(self.model)
+        self._prober = Prober(spec.probes, self._loss, trained, per_run, lead=0)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield batches from an ordinary `DataLoader`; see `SoloEngine`."""
@@ -183,7 +189,7 @@ class ReferenceEngine:
         self.model.train()
         self._rng_at_step = torch.get_rng_state()
         inputs = self.augment(batch.inputs, mask_key(self.spec.seed, step))
-        params = {name: value.detach() for name, value in self.model.named_parameters()}
+        params = {name: value.detach() for name, value in trained_parameters(self.model).items()}
         buffers = dict(self.model.named_buffers())
         found = self._prober.before(step, params, buffers, inputs, batch.targets)
         measured = self._take_step(batch, step)
@@ -274,7 +280,7 @@ class ReferenceEngine:
         moved = isinstance(ours, RuleOptimizer) and ours.rule.evaluates_elsewhere
         if isinstance(ours, RuleOptimizer) and moved and not self._at_evaluation_point:
             point = ours.evaluation_point()
-            trained = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+            trained = {name: value.detach().clone() for name, value in ours.parameters.items()}
             _overwrite(self.model, point)
         try:
             yield
@@ -365,7 +371,7 @@ def _build_optimizer(spec: RunSpec, model: nn.Module) -> tuple[torch.optim.Optim
                 getattr(torch.optim, name), f"torch.optim.{name}", arguments, model
             )
     ours = RuleOptimizer(
-        dict(model.named_parameters()),
+        trained_parameters(model),
         rule,
         spec.hyperparameters,
         spec.weight_decay,
@@ -381,7 +387,7 @@ def _torch_optimizer(
     model: nn.Module,
 ) -> tuple[torch.optim.Optimizer, str]:
     text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return build(model.parameters(), **arguments), f"{name}({text})"
+    return build(list(trained_parameters(model).values()), **arguments), f"{name}({text})"
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
@@ -400,8 +406,8 @@ def set_training_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:
 
 @torch.no_grad()
 def _overwrite(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
+    for name, value in values.items():
+        model.get_parameter(name).copy_(value)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

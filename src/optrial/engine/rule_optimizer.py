@@ -75,14 +75,15 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step; every parameter needs a gradient."""
+        """Take one step; a parameter without a gradient stays as it is, as in `torch.optim`."""
         del closure
         self.steps_taken += 1
-        values = self._values()
+        gradients = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
+        values = {name: self.parameters[name].detach() for name in gradients}
         _, state = apply_all(
             self.rule,
             values,
-            {name: parameter.grad for name, parameter in self.parameters.items()},
+            gradients,
             self._state(),
             self.steps_taken,
             self._hyperparameters(),

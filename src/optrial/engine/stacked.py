@@ -37,6 +37,7 @@ from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
     build_objective,
+    freeze_unused,
     key_dropout,
     stackable_batch_norm,
 )
@@ -152,13 +153,14 @@ class StackedEngine:
         samples = [rows.shape[1] for rows in batches]
         probes: list[Tensors] = []
         self._model.base.train()
-        for index, given in enumerate(self._on_device(batches)):
-            probes.append({})
-            losses[index], metrics[index] = self._take_step(*given, probes[-1])
-            if self._hashes[0].wants(self._taken):
-                keys = self._model.mask_keys() if self._taken == 1 else [[]] * len(self.seeds)
-                for hashes, own, key in zip(self._hashes, batches[index], keys, strict=True):
-                    hashes.add(self._taken, own, key)
+        with self._model.mapping():
+            for index, given in enumerate(self._on_device(batches)):
+                probes.append({})
+                losses[index], metrics[index] = self._take_step(*given, probes[-1])
+                if self._hashes[0].wants(self._taken):
+                    keys = self._model.mask_keys() if self._taken == 1 else [[]] * len(self.seeds)
+                    for hashes, own, key in zip(self._hashes, batches[index], keys, strict=True):
+                        hashes.add(self._taken, own, key)
         flat = (steps, len(self.specs))
         return Steps(
             losses.view(flat).cpu().numpy(),
@@ -248,11 +250,12 @@ class StackedEngine:
         self._model.base.eval()
         total = torch.zeros((*self.shape, 1 + len(self.specs[0].metrics)), device=self.device)
         total = total.double()
-        for start in range(0, len(data), self._evaluated_at_once):
-            part = slice(start, start + self._evaluated_at_once)
-            losses, sums = self._model.evaluate(params, data.inputs[part], data.targets[part])
-            count = len(data.targets[part])
-            total += torch.cat([losses.double().unsqueeze(-1) * count, sums], dim=-1)
+        with self._model.mapping():
+            for start in range(0, len(data), self._evaluated_at_once):
+                part = slice(start, start + self._evaluated_at_once)
+                inputs, targets = data.inputs[part], data.targets[part]
+                losses, sums = self._model.evaluate(params, inputs, targets)
+                total += torch.cat([losses.double().unsqueeze(-1) * len(targets), sums], dim=-1)
         means = (total / len(data)).flatten(0, 1).cpu().numpy()
         return means[:, 0], means[:, 1:]
 
@@ -301,21 +304,15 @@ class StackedEngine:
 
     def parameters_sha256(self, run: int) -> str:
         """Return the hash of all parameters of a run."""
-        seed, setting = divmod(run, self.shape[1])
-        values = (value[seed, setting] for value in self._params.values())
-        return arrays_sha256(value.cpu().numpy() for value in values)
+        weights = self._model.weights(run, self._params)
+        names = (name for name, _ in self._model.base.named_parameters())
+        return arrays_sha256(weights[name].cpu().numpy() for name in names)
 
     @torch.no_grad()
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
         """Return a copy of a run's parameters and buffers, by name, as it would be evaluated."""
-        seed, setting = divmod(run, self.shape[1])
-        persistent = self._model.base.state_dict()
-        values = self._evaluated_params() | self._model.buffers
-        return {
-            name: value[seed, setting].cpu().numpy().copy()
-            for name, value in values.items()
-            if name in persistent
-        }
+        weights = self._model.weights(run, self._evaluated_params())
+        return {name: value.cpu().numpy().copy() for name, value in weights.items()}
 
     def modules(self) -> dict[str, bool]:
         """Return whether each module is in training mode, by name; all runs share them."""
@@ -328,10 +325,8 @@ class StackedEngine:
     @torch.no_grad()
     def load_weights(self, run: int, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take up what `weights` returned, to evaluate; training cannot go on from it."""
-        seed, setting = divmod(run, self.shape[1])
-        values = self._params | self._model.buffers
-        for name, array in weights.items():
-            values[name][seed, setting] = torch.from_numpy(array).to(self.device)
+        for name, own in self._model.weights(run, self._params).items():
+            own.copy_(torch.from_numpy(weights[name]))
         self._at_evaluation_point = True
 
 
@@ -350,4 +345,5 @@ def _build(spec: RunSpec, dataset: Dataset) -> nn.Module:
     )
     key_dropout(model)
     stackable_batch_norm(model)
+    freeze_unused(model, dataset.input_shape)
     return model

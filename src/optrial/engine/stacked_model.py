@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optrial.engine.options import mixed_precision
-from optrial.models import KeyedDropout, Objective
+from optrial.models import KeyedDropout, Objective, trained_parameters
 
 __all__ = ["Gradients", "StackedModel", "Tensors"]
 
@@ -39,15 +43,18 @@ class StackedModel:
     """The weights of a grid of models, (seeds, settings, ...), and functions of all of them.
 
     Args:
-        models: the runs' models, settings within seeds; they give up their weights.
+        models: the runs' models, settings within seeds; they give up their weights. Those that
+            start alike may be one object.
         shape: (seeds, settings).
         objective: what they are trained for.
         precision: of the products.
 
     Attributes:
-        params: parameter name -> (seeds, settings, *shape).
-        buffers: buffer name -> (seeds, settings, *shape); mask keys are (seeds,), for they depend
-            on nothing else, so that runs with one seed draw once.
+        params: name of a trained parameter -> (seeds, settings, *shape).
+        buffers: name of a buffer or of a parameter that is not trained -> the same.
+        shared: names of the buffers that are the same for all settings, (seeds, *shape): mask keys,
+            so that runs with one seed draw once, and weights that nobody trains, so that what they
+            make of a batch before the first trained layer is computed once.
     """
 
     def __init__(
@@ -57,17 +64,27 @@ class StackedModel:
         objective: Objective,
         precision: str,
     ) -> None:
-        params, buffers = stack_module_state(list(models))
-        self.params: Tensors = {n: v.detach().unflatten(0, shape) for n, v in params.items()}
-        buffers = {name: value.unflatten(0, shape) for name, value in buffers.items()}
-        self.buffers: Tensors = {
-            name: value[:, 0].clone() if _is_key(name) else value for name, value in buffers.items()
-        }
+        trained = trained_parameters(models[0])
+        untrained = {name for name, _ in models[0].named_parameters()} - trained.keys()
+        start_alike = all(model is models[i - i % shape[1]] for i, model in enumerate(models))
+        self.shared = frozenset(name for name, _ in models[0].named_buffers() if _is_key(name))
+        if start_alike:
+            self.shared |= untrained
+        tensors = [dict(_tensors_of(model)) for model in models]
+
+        def stacked(name: str) -> Tensor:
+            each = [own[name].detach() for own in tensors]
+            if name in self.shared:
+                return torch.stack(each[:: shape[1]])
+            return torch.stack(each).view(*shape, *each[0].shape)
+
+        self.params: Tensors = {name: stacked(name) for name in trained}
+        self.buffers: Tensors = {n: stacked(n) for n in tensors[0] if n not in trained}
         self.device = next(iter(self.params.values())).device
         self.alone = shape == (1, 1)
         self.objective = objective
         self.precision = precision
-        self.base = models[0].to("meta")
+        self.base = _without_weights(models[0])
         linear = [module for module in self.base.modules() if type(module) is nn.Linear]
         for module in linear if not self.alone else ():
             wide = module.in_features >= _WIDE
@@ -108,7 +125,7 @@ class StackedModel:
         measure = self.over_runs(self._measure, buffers)
         if self.alone:  # without the axes of a stack and the mapping over them, which cost time
             measure, x, y = self._measure, x[0], y[0]
-            params, buffers = _of_one_run(params, buffers)
+            params, buffers = self._of_one_run(params, buffers)
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         with torch.enable_grad():
             losses, (metrics, changed) = measure(leaves, buffers, x, y)
@@ -139,7 +156,7 @@ class StackedModel:
     def evaluate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses (seeds, settings) and sums of metrics on data that all runs share."""
         if self.alone:
-            loss, (metrics, _) = self._measure(*_of_one_run(params, self.buffers), x, y)
+            loss, (metrics, _) = self._measure(*self._of_one_run(params, self.buffers), x, y)
             return loss[None, None], metrics[None, None]
         forward = self.over_runs(self._measure, self.buffers, data_axis=None)
         losses, (metrics, _) = forward(params, self.buffers, x, y)
@@ -163,6 +180,24 @@ class StackedModel:
         changed = {name: state[name] for name in buffers if state[name] is not buffers[name]}
         return loss, (metrics, changed)
 
+    @contextmanager
+    def mapping(self) -> Iterator[None]:
+        """Compute attention as products, for PyTorch's fused kernels take one run at a time.
+
+        What else it can only take so it says in warnings that nobody can act upon.
+        """
+        if self.alone:
+            yield
+            return
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+
     def over_runs(
         self, function: Callable[..., Any], buffers: Mapping[str, Tensor], data_axis: int | None = 0
     ) -> Callable[..., Any]:
@@ -170,9 +205,27 @@ class StackedModel:
 
         `data_axis` is 0 for a batch a seed, None for data that all runs share.
         """
-        own = {name: None if _is_key(name) else 0 for name in buffers}
+        own = {name: None if name in self.shared else 0 for name in buffers}
         over_settings = vmap(function, in_dims=(0, own, None, None))
         return vmap(over_settings, in_dims=(0, 0, data_axis, data_axis))
+
+    def weights(self, run: int, params: Tensors) -> Tensors:
+        """Return a run's part of `params` and of the buffers that a model is saved with, as views.
+
+        Tied ones come under each of their names, as PyTorch saves them.
+        """
+        place = divmod(run, next(iter(params.values())).shape[1])
+        first = {id(value): name for name, value in _tensors_of(self.base)}
+        held, found = self.buffers | params, {}
+        for name, value in self.base.state_dict(keep_vars=True).items():
+            own = first[id(value)]
+            found[name] = held[own][place[:1] if own in self.shared else place]
+        return found
+
+    def _of_one_run(self, params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
+        """Take the axes of seeds and settings away."""
+        own = {n: value[0] if n in self.shared else value[0, 0] for n, value in buffers.items()}
+        return {name: value[0, 0] for name, value in params.items()}, own
 
 
 def _is_key(name: str) -> bool:
@@ -180,10 +233,25 @@ def _is_key(name: str) -> bool:
     return name.rpartition(".")[2] == "mask_key"
 
 
-def _of_one_run(params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
-    """Take the axes of seeds and settings away."""
-    own = {name: value[0] if _is_key(name) else value[0, 0] for name, value in buffers.items()}
-    return {name: value[0, 0] for name, value in params.items()}, own
+def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield parameters and buffers by name, what is tied once."""
+    return chain(module.named_parameters(), module.named_buffers())
+
+
+def _without_weights(module: nn.Module) -> nn.Module:
+    """Move a module to the meta device; what is tied stays so, which `nn.Module.to` forgets."""
+    places = [
+        (held, name, value)
+        for owner in module.modules()
+        for held in (owner._parameters, owner._buffers)
+        for name, value in held.items()
+        if value is not None
+    ]
+    module.to("meta")
+    moved: dict[int, Any] = {}
+    for held, name, value in places:
+        held[name] = moved.setdefault(id(value), held[name])
+    return module
 
 
 class _Linear(nn.Linear):

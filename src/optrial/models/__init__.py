@@ -29,6 +29,7 @@ from optrial.models.objective import (
     metric_label,
 )
 from optrial.models.sizes import SampleCost, activation_count, sample_cost
+from optrial.models.trained import freeze_unused, trained_parameters
 
 __all__ = [
     "ACTIVATIONS",
@@ -51,6 +52,7 @@ __all__ = [
     "check_model",
     "default_metrics",
     "drop_threshold",
+    "freeze_unused",
     "keep_mask",
     "key_dropout",
     "metric_label",
@@ -58,4 +60,5 @@ __all__ = [
     "sample_cost",
     "set_mask_key",
     "stackable_batch_norm",
+    "trained_parameters",
 ]

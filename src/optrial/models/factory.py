@@ -6,10 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
 from optrial.errors import Problem, StudyError
+from optrial.models.trained import trained_parameters
 
 __all__ = ["build_from_factory", "check_factory"]
 
@@ -29,21 +32,35 @@ def check_factory(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
 def build_from_factory(
     name: str, arguments: Mapping[str, Any], input_shape: tuple[int, ...], classes: int
 ) -> nn.Module:
-    """Call a factory.
+    """Call a factory; lazy layers of what it returns take their sizes from a sample of zeros.
 
     Raises:
-        StudyError: it raised, or returned something other than a module.
+        StudyError: it raised, or returned something other than a module with parameters to train.
     """
     function = load_code(name)
     try:
         model = function(**arguments, **_from_data(function, input_shape, classes))
+        if isinstance(model, nn.Module):
+            _give_lazy_layers_sizes(model, input_shape)
     except Exception as error:
-        reason = f"'{name}' raised {type(error).__name__}: {error}."
-        raise StudyError([Problem("factory", reason)], "the model") from error
+        raise _wrong(f"'{name}' raised {type(error).__name__}: {error}.") from error
     if not isinstance(model, nn.Module):
-        reason = f"'{name}' returned {type(model).__name__}; it must return a torch.nn.Module."
-        raise StudyError([Problem("factory", reason)], "the model")
+        returned = type(model).__name__
+        raise _wrong(f"'{name}' returned {returned}; it must return a torch.nn.Module.")
+    if not trained_parameters(model):
+        way_out = "set requires_grad for at least one."
+        raise _wrong(f"'{name}' returned a module without parameters to train; {way_out}")
     return model.train()
+
+
+def _give_lazy_layers_sizes(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        with torch.no_grad():
+            model.eval()(torch.zeros((1, *input_shape)))
+
+
+def _wrong(reason: str) -> StudyError:
+    return StudyError([Problem("factory", reason)], "the model")
 
 
 def _from_data(function: Any, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:

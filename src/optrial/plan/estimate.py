@@ -14,7 +14,7 @@ import torch
 
 from optrial.data import Dataset
 from optrial.metric_names import PROBES
-from optrial.models import SampleCost, build_model, sample_cost
+from optrial.models import SampleCost, build_model, sample_cost, trained_parameters
 from optrial.plan.optimizers import rule_of
 from optrial.plan.spec import RunSpec
 
@@ -82,7 +82,7 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
 
 def step_operations(run: RunSpec, dataset: Dataset) -> int:
     """Return the operations of the products of one training step of a run."""
-    _, sample = _sizes_of(run, dataset)
+    *_, sample = _sizes_of(run, dataset)
     return 3 * sample.operations * run.batch_size  # forward once, backward twice as much
 
 
@@ -97,7 +97,7 @@ class _Cost(NamedTuple):
 
 
 def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
-    shapes, sample = _sizes_of(run, dataset)
+    shapes, untrained, sample = _sizes_of(run, dataset)
     weights = sum(map(math.prod, shapes))
     # A class of the user's is taken to keep two averages, as Adam does.
     state = 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
@@ -118,7 +118,8 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     return _Cost(
         training=run.steps * step,
         evaluation=evaluations * sample.operations * evaluated / rate,
-        bytes=(held * weights + _ACTIVATIONS * sample.saved * run.batch_size) * itemsize,
+        bytes=(held * weights + untrained + _ACTIVATIONS * sample.saved * run.batch_size)
+        * itemsize,
         parameters=weights,
         tensors=len(shapes),
     )
@@ -136,24 +137,32 @@ def _itemsize(run: RunSpec) -> int:
     return 8 if run.precision == "float64" else 4
 
 
-def _sizes_of(run: RunSpec, dataset: Dataset) -> tuple[list[tuple[int, ...]], SampleCost]:
+class _Sizes(NamedTuple):
+    """Shapes of a model's trained parameters, number of others, and what a sample costs."""
+
+    trained: Sequence[tuple[int, ...]]
+    untrained: int
+    sample: SampleCost
+
+
+def _sizes_of(run: RunSpec, dataset: Dataset) -> _Sizes:
     arguments = json.dumps(run.model_arguments)
     return _sizes(run.model, arguments, dataset.input_shape, dataset.classes)
 
 
 @cache
-def _sizes(
-    kind: str, arguments: str, input_shape: tuple[int, ...], classes: int
-) -> tuple[list[tuple[int, ...]], SampleCost]:
-    """Build a model; return the shapes of its parameters and what a sample costs it.
+def _sizes(kind: str, arguments: str, input_shape: tuple[int, ...], classes: int) -> _Sizes:
+    """Build a model and measure it.
 
     `arguments` is JSON, so that the many runs of one model build it once.
     """
     model = build_model(
         kind, json.loads(arguments), input_shape=input_shape, classes=classes, seed=0
     )
-    cost = sample_cost(model, input_shape)
-    return [tuple(parameter.shape) for parameter in model.parameters()], cost
+    trained = [tuple(parameter.shape) for parameter in trained_parameters(model).values()]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    untrained = parameters - sum(map(math.prod, trained))
+    return _Sizes(trained, untrained, sample_cost(model, input_shape))
 
 
 @cache
