@@ -95,6 +95,18 @@ class Attending(nn.Module):
         return self.last(self.layer(self.first(x.unsqueeze(-1))).mean(1))
 
 
+class Reading(nn.Module):
+    """A recurrent layer of `torch.nn`, which reads the coordinates of a point."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.GRU(1, 6, num_layers=2, batch_first=True)
+        self.last = nn.Linear(6, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.layer(x.unsqueeze(-1))[0][:, -1])
+
+
 def lazy(classes: int) -> nn.Module:
     """Layers that learn their sizes from data."""
     return nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(classes))

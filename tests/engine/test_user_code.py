@@ -51,7 +51,7 @@ def test_own_models_stack(model: str) -> None:
 @pytest.mark.parametrize(
     "engine", ["reference", "stacked", pytest.param("compiled", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("model", ["PartlyTrained", "Attending", "lazy"])
+@pytest.mark.parametrize("model", ["PartlyTrained", "Attending", "Reading", "lazy"])
 def test_a_loop_written_out_trains_the_same_weights(model: str, engine: str) -> None:
     """What has no gradient stays as it is, decay and all; what is tied is one parameter."""
     plan, dataset = small_plan(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from optrial.models import stackable_batch_norm
+from optrial.models import make_stackable
 from tests.models.stacks import (
     Tensors,
     gradients_alone,
@@ -48,7 +48,7 @@ def test_it_equals_torch_nn_over_training_and_evaluation(
     layer, shape = LAYERS[kind]
     theirs = layer(3, **options).double()
     ours = copy.deepcopy(theirs)
-    assert stackable_batch_norm(ours) == 1
+    assert make_stackable(ours) == 1
     for step in range(20):
         for model in (theirs, ours):
             model.zero_grad()
@@ -74,7 +74,7 @@ def test_it_equals_torch_nn_over_training_and_evaluation(
 
 def test_it_assigns_new_buffers_and_writes_into_none() -> None:
     layer = nn.BatchNorm1d(3)
-    stackable_batch_norm(layer)
+    make_stackable(layer)
     before = dict(layer.named_buffers())
     kept = {name: buffer.clone() for name, buffer in before.items()}
     layer(torch.randn(5, 3))
@@ -94,15 +94,15 @@ def test_it_finds_every_layer_and_leaves_others_alone() -> None:
         {"deep": nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm3d(2))), "own": Own(2)}
     )
     model["shared"] = model["deep"][0]
-    assert stackable_batch_norm(model) == 2
+    assert make_stackable(model) == 2
     assert type(model["own"]) is Own
     assert isinstance(model["deep"][0], nn.BatchNorm1d)
-    assert stackable_batch_norm(model) == 0
+    assert make_stackable(model) == 0
 
 
 def test_inputs_of_the_wrong_dimension_are_refused_as_in_torch_nn() -> None:
     layer = nn.BatchNorm2d(3)
-    stackable_batch_norm(layer)
+    make_stackable(layer)
     with pytest.raises(ValueError, match="expected 4D input"):
         layer(torch.zeros(5, 3))
 
@@ -110,7 +110,7 @@ def test_inputs_of_the_wrong_dimension_are_refused_as_in_torch_nn() -> None:
 @pytest.mark.parametrize("whole", [False, True], ids=["activations", "activations and layer"])
 def test_statistics_of_bfloat16_activations_are_not_rounded(whole: bool) -> None:
     layer = nn.BatchNorm1d(1)
-    stackable_batch_norm(layer)
+    make_stackable(layer)
     x = (1 + torch.arange(2.0**12) / 2**12).unsqueeze(1)  # a sum in bfloat16 would stop growing
     rounded = x.to(torch.bfloat16)
     if whole:
@@ -148,7 +148,7 @@ def check_a_stack(compiled: bool, momentum: float | None = 0.1) -> None:
     alone = [network(seed, momentum) for seed in range(4)]
     models = copy.deepcopy(alone)
     for model in models:
-        stackable_batch_norm(model)
+        make_stackable(model)
     params, buffers = stacked(models, SHAPE)
     base = models[0].to("meta")
     differentiate = gradients_of_all(base)
@@ -210,7 +210,7 @@ def test_bfloat16_activations_can_be_stacked() -> None:
     alone = [network(seed).float() for seed in range(4)]
     models = copy.deepcopy(alone)
     for model in models:
-        stackable_batch_norm(model)
+        make_stackable(model)
     params, buffers = stacked(models, SHAPE)
     base = models[0].to("meta")
     x = seeded(0, 2, 6, 2, 5, 5).float()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from optrial.models import MODELS, build_model, key_dropout, set_mask_key, stackable_batch_norm
+from optrial.models import MODELS, build_model, key_dropout, make_stackable, set_mask_key
 from tests.models.stacks import (
     gradients_alone,
     gradients_of_all,
@@ -65,7 +65,7 @@ def check(case: Case, backend: str | None = None) -> None:
     alone = [build(case, seed) for seed in range(4)]
     models = copy.deepcopy(alone)
     for model in models:
-        stackable_batch_norm(model)
+        make_stackable(model)
     params, buffers = stacked(models, (2, 2))
     differentiate = gradients_of_all(models[0].to("meta"))
     if backend:

@@ -39,7 +39,7 @@ from optrial.models import (
     build_objective,
     freeze_unused,
     key_dropout,
-    stackable_batch_norm,
+    make_stackable,
 )
 from optrial.plan import RunSpec
 from optrial.rules import evaluation_point, initialise_all
@@ -344,6 +344,6 @@ def _build(spec: RunSpec, dataset: Dataset) -> nn.Module:
         seed=spec.seed,
     )
     key_dropout(model)
-    stackable_batch_norm(model)
+    make_stackable(model)
     freeze_unused(model, dataset.input_shape)
     return model

@@ -1,6 +1,5 @@
 """Model name -> `torch.nn.Module`; initialisation schemes; dropout that is keyed by the step."""
 
-from optrial.models.batch_norm import stackable_batch_norm
 from optrial.models.catalogue import (
     MODELS,
     ModelEntry,
@@ -29,6 +28,7 @@ from optrial.models.objective import (
     metric_label,
 )
 from optrial.models.sizes import SampleCost, activation_count, sample_cost
+from optrial.models.stackable import make_stackable
 from optrial.models.trained import freeze_unused, trained_parameters
 
 __all__ = [
@@ -55,10 +55,10 @@ __all__ = [
     "freeze_unused",
     "keep_mask",
     "key_dropout",
+    "make_stackable",
     "metric_label",
     "resolve_model",
     "sample_cost",
     "set_mask_key",
-    "stackable_batch_norm",
     "trained_parameters",
 ]

@@ -15,7 +15,6 @@ __all__ = [
     "StackableBatchNorm1d",
     "StackableBatchNorm2d",
     "StackableBatchNorm3d",
-    "stackable_batch_norm",
 ]
 
 
@@ -73,21 +72,3 @@ class StackableBatchNorm2d(_StackableBatchNorm, nn.BatchNorm2d):
 
 class StackableBatchNorm3d(_StackableBatchNorm, nn.BatchNorm3d):
     """`nn.BatchNorm3d` that can be stacked."""
-
-
-_STACKABLE: dict[type[nn.Module], type[_StackableBatchNorm]] = {
-    nn.BatchNorm1d: StackableBatchNorm1d,
-    nn.BatchNorm2d: StackableBatchNorm2d,
-    nn.BatchNorm3d: StackableBatchNorm3d,
-}
-
-
-def stackable_batch_norm(model: nn.Module) -> int:
-    """Turn every batch norm of `torch.nn` in `model` into one that can be stacked.
-
-    Parameters, buffers and their names stay. Returns how many there are.
-    """
-    layers = [module for module in model.modules() if type(module) in _STACKABLE]
-    for layer in layers:
-        layer.__class__ = _STACKABLE[type(layer)]
-    return len(layers)

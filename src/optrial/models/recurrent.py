@@ -7,12 +7,22 @@ for all time steps, and a loop over time does the rest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CELLS", "GRU", "LSTM", "Recurrent", "VanillaRNN"]
+__all__ = [
+    "CELLS",
+    "GRU",
+    "LSTM",
+    "Recurrent",
+    "VanillaRNN",
+    "gru_step",
+    "lstm_step",
+    "rnn_step",
+]
 
 
 class Recurrent(nn.Module):
@@ -58,12 +68,43 @@ def _drawn(hidden: int, *shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
 
 
+def rnn_step(
+    contribution: Tensor,
+    weight_hh: Tensor,
+    hidden: Tensor,
+    activation: Callable[[Tensor], Tensor] = torch.tanh,
+) -> tuple[Tensor]:
+    """Take one time step of a vanilla RNN; return h_t, (batch, hidden)."""
+    return (activation(torch.addmm(contribution, hidden, weight_hh.T)),)
+
+
+def gru_step(
+    contribution: Tensor, weight_hh: Tensor, bias_hn: Tensor, hidden: Tensor
+) -> tuple[Tensor]:
+    """Take one time step of a `GRU`; return h_t, (batch, hidden)."""
+    sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
+    from_input, new_input = torch.split(contribution, sizes, dim=-1)
+    from_state, new_state = torch.split(hidden @ weight_hh.T, sizes, dim=-1)
+    r, z = (from_input + from_state).sigmoid().chunk(2, dim=-1)
+    new = (new_input + r * (new_state + bias_hn)).tanh()
+    return (new + z * (hidden - new),)
+
+
+def lstm_step(
+    contribution: Tensor, weight_hh: Tensor, hidden: Tensor, cell: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Take one time step of an `LSTM`; return h_t and c_t, each (batch, hidden)."""
+    i, f, g, o = torch.addmm(contribution, hidden, weight_hh.T).chunk(4, dim=-1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return o.sigmoid() * cell.tanh(), cell
+
+
 class VanillaRNN(Recurrent):
     """h_t = tanh(W_hx x_t + W_hh h_{t-1} + b_h): Elman 1990."""
 
     def step(self, contribution: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Take one time step; see `Recurrent.step`."""
-        return (torch.addmm(contribution, state[0], self.weight_hh.T).tanh(),)
+        return rnn_step(contribution, self.weight_hh, state[0])
 
 
 class GRU(Recurrent):
@@ -84,13 +125,7 @@ class GRU(Recurrent):
 
     def step(self, contribution: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Take one time step; see `Recurrent.step`."""
-        (hidden,) = state
-        sizes = [2 * self.hidden, self.hidden]
-        from_input, new_input = torch.split(contribution, sizes, dim=-1)
-        from_state, new_state = torch.split(hidden @ self.weight_hh.T, sizes, dim=-1)
-        r, z = (from_input + from_state).sigmoid().chunk(2, dim=-1)
-        new = (new_input + r * (new_state + self.bias_hn)).tanh()
-        return (new + z * (hidden - new),)
+        return gru_step(contribution, self.weight_hh, self.bias_hn, *state)
 
 
 class LSTM(Recurrent):
@@ -104,10 +139,7 @@ class LSTM(Recurrent):
 
     def step(self, contribution: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Take one time step; see `Recurrent.step`."""
-        hidden, cell = state
-        i, f, g, o = torch.addmm(contribution, hidden, self.weight_hh.T).chunk(4, dim=-1)
-        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-        return o.sigmoid() * cell.tanh(), cell
+        return lstm_step(contribution, self.weight_hh, *state)
 
 
 CELLS: dict[str, type[Recurrent]] = {"rnn": VanillaRNN, "gru": GRU, "lstm": LSTM}

@@ -1,0 +1,97 @@
+"""`nn.RNN`, `nn.GRU` and `nn.LSTM` that can be stacked: in matrix products, from their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from optrial.models.recurrent import gru_step, lstm_step, rnn_step
+
+__all__ = ["StackableGRU", "StackableLSTM", "StackableRNN"]
+
+States = tuple[Tensor, ...]
+
+
+class _StackableRecurrent(nn.RNNBase):
+    """Layers over one another, in one direction or both, as `torch.nn` has them.
+
+    What is not covered is left to `torch.nn`: dropout between layers while training, projections,
+    samples without a batch and packed sequences.
+    """
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  torch's name
+        """Map (time, batch, features), or (batch, time, features), to outputs and last states."""
+        drops = self.training and self.dropout > 0
+        if not isinstance(input, Tensor) or input.ndim != 3 or drops or self.proj_size:
+            return super().forward(input, hx)
+        sequence = input.transpose(0, 1) if self.batch_first else input
+        last: list[States] = []
+        for _ in range(self.num_layers):
+            outputs = []
+            for backwards in range(1 + self.bidirectional):
+                own = sequence.flip(0) if backwards else sequence
+                output, state = self._read(own, len(last), hx)
+                outputs.append(output.flip(0) if backwards else output)
+                last.append(state)
+            sequence = torch.cat(outputs, dim=-1)
+        states = tuple(torch.stack(each) for each in zip(*last, strict=True))
+        return (
+            sequence.transpose(0, 1) if self.batch_first else sequence,
+            states if len(states) > 1 else states[0],
+        )
+
+    def _read(self, sequence: Tensor, number: int, hx: Any) -> tuple[Tensor, States]:
+        """Read (time, batch, features) by one set of weights; return outputs and the last state."""
+        weights: list[Tensor] = [*self.all_weights[number]]
+        weight_ih, weight_hh, *biases = weights
+        bias_ih, bias_hh = biases or [weight_hh.new_zeros(len(weight_hh))] * 2
+        contributions = sequence @ weight_ih.T + (bias_ih + self._added(bias_hh))
+        if hx is None:
+            zeros = contributions.new_zeros(sequence.shape[1], self.hidden_size)
+            state: States = (zeros,) * (2 if self.mode == "LSTM" else 1)
+        else:
+            state = tuple(each[number] for each in (hx if isinstance(hx, tuple) else (hx,)))
+        outputs = []
+        for contribution in contributions.unbind():
+            state = self._step(contribution, weight_hh, bias_hh, state)
+            outputs.append(state[0])
+        return torch.stack(outputs), state
+
+    def _added(self, bias_hh: Tensor) -> Tensor:
+        """The part of the second bias that is only ever added to the first."""
+        return bias_hh
+
+    def _step(
+        self, contribution: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: States
+    ) -> States:
+        raise NotImplementedError
+
+
+class StackableRNN(_StackableRecurrent, nn.RNN):
+    """`nn.RNN` that can be stacked."""
+
+    def _step(self, contribution: Tensor, weight_hh: Tensor, _: Tensor, state: States) -> States:
+        activation = torch.tanh if self.nonlinearity == "tanh" else torch.relu
+        return rnn_step(contribution, weight_hh, state[0], activation)
+
+
+class StackableGRU(_StackableRecurrent, nn.GRU):
+    """`nn.GRU` that can be stacked."""
+
+    def _added(self, bias_hh: Tensor) -> Tensor:
+        return functional.pad(bias_hh[: -self.hidden_size], (0, self.hidden_size))
+
+    def _step(
+        self, contribution: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: States
+    ) -> States:
+        return gru_step(contribution, weight_hh, bias_hh[-self.hidden_size :], *state)
+
+
+class StackableLSTM(_StackableRecurrent, nn.LSTM):
+    """`nn.LSTM` that can be stacked."""
+
+    def _step(self, contribution: Tensor, weight_hh: Tensor, _: Tensor, state: States) -> States:
+        return lstm_step(contribution, weight_hh, *state)
