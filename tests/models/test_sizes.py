@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from optrial.models import build_model, sample_cost
@@ -29,6 +30,35 @@ def test_operations_are_those_that_pytorch_counts(
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(2, *shape))
     assert 2 * sample_cost(model, shape).operations == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.LSTM(3, 5, num_layers=2, bidirectional=True),
+        nn.GRU(3, 5, batch_first=True),
+        nn.RNN(3, 5, bias=False),
+        nn.TransformerEncoderLayer(3, 1, 8, dropout=0.0),
+        nn.TransformerDecoderLayer(3, 1, 8, dropout=0.0, batch_first=True),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_so_are_those_of_recurrent_layers_and_attention(model: nn.Module) -> None:
+    whole = _TakesOne(model) if isinstance(model, nn.TransformerDecoderLayer) else model
+    counted = 2 * sample_cost(whole, (4, 3)).operations
+    # It knows neither the LSTM of oneDNN, which takes float32 only, nor a CPU's fused attention.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        whole.double()(torch.zeros(2, 4, 3, dtype=torch.float64))
+    assert counted == counter.get_total_flops()
+
+
+class _TakesOne(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x, x[:, :2])
 
 
 def test_saved_numbers_are_those_of_the_hidden_units() -> None:

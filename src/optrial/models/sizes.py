@@ -82,7 +82,7 @@ def sample_cost(model: nn.Module, input_shape: tuple[int, ...]) -> SampleCost:
 
 
 class _Products(TorchFunctionMode):
-    """Counts the operations of matrix products and convolutions.
+    """Counts the operations of matrix products, convolutions, recurrent layers and attention.
 
     PyTorch's own counter would import its compiler first, which takes seconds.
     """
@@ -98,11 +98,27 @@ class _Products(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "")
-        if name in ("linear", "matmul", "__matmul__", "mm", "bmm", "mv"):
-            self.operations += 2 * result.numel() * args[0].shape[-1]
-        elif name in ("addmm", "baddbmm"):
-            self.operations += 2 * result.numel() * args[1].shape[-1]
-        elif name in ("conv1d", "conv2d", "conv3d"):
-            self.operations += 2 * result.numel() * args[1][0].numel()
+        self.operations += 2 * _multiplications(getattr(func, "__name__", ""), args, result)
         return result
+
+
+def _multiplications(name: str, args: Sequence[Any], result: Any) -> int:  # noqa: PLR0911  one a kind
+    """Return the multiplications of a function of PyTorch, those of products alone."""
+    match name:
+        case "linear" | "matmul" | "__matmul__" | "mm" | "bmm" | "mv":
+            return int(result.numel() * args[0].shape[-1])
+        case "addmm" | "baddbmm":
+            return int(result.numel() * args[1].shape[-1])
+        case "conv1d" | "conv2d" | "conv3d":
+            return int(result.numel() * args[1][0].numel())
+        case "rnn_tanh" | "rnn_relu" | "gru" | "lstm":
+            (weights,) = (value for value in args if isinstance(value, list))
+            each = sum(weight.numel() for weight in weights if weight.ndim == 2)
+            return int(args[0].numel() // args[0].shape[-1] * each)
+        case "scaled_dot_product_attention":
+            return int((args[0].numel() + result.numel()) * args[1].shape[-2])
+        case "multi_head_attention_forward":
+            query, key, value, width, *_ = args
+            projected = sum(each.numel() for each in (query, key, value, result[0]))
+            return int(projected * width + 2 * query.numel() * len(key))
+    return 0
