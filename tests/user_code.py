@@ -120,6 +120,24 @@ def not_a_module() -> str:
     return "a string"
 
 
+def wide() -> nn.Module:
+    return nn.Linear(4, 3)
+
+
+def of_one_class(input_shape: tuple[int, ...], flat: bool = False) -> nn.Module:
+    return nn.Sequential(nn.Linear(*input_shape, 1), *([nn.Flatten(0)] if flat else []))
+
+
+class Pair(Residual):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+def of_three(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A metric that takes three classes for granted."""
+    return outputs[:, 2] * targets
+
+
 def focal_loss(outputs: torch.Tensor, targets: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
     """Lin et al. 2017, equation 4."""
     log_probability = outputs.log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)

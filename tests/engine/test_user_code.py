@@ -208,16 +208,33 @@ def test_wrong_code_is_one_clear_error(changes: dict[str, Any], path: str, says:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("changes", "path", "says"),
     [
-        ("not_a_module", r"must return a torch\.nn\.Module"),
-        ("all_frozen", "without parameters to train; set requires_grad"),
+        ({"model": "not_a_module"}, "model.factory", "must return a torch.nn.Module"),
+        ({"model": "all_frozen"}, "model.factory", "without parameters to train; set"),
+        ({"model": "wide"}, "model.factory", "4x3) on inputs of shape (32, 2), float32."),
+        ({"model": "of_one_class"}, "model.factory", "shape (32, 1); 2 classes need (32, 2)."),
+        ({"model": "Pair"}, "model.factory", "returned tuple; it must return one tensor."),
+        ({"model": "of_one_class", "dataset": "diabetes", "loss": "mse", "flat": True},
+         "model.factory", "returned outputs of shape (32,); they must be (32, 1)."),
+        ({"model": "Residual", "loss": f"{HERE}:error_rate"}, "loss",
+         "the mean over the batch, one number."),
+        ({"model": "Residual", "metrics": ["accuracy", f"{HERE}:of_three"]}, "metrics[1]",
+         "of_three' raised IndexError"),
     ],
-)
-def test_a_factory_that_returns_something_else(model: str, says: str) -> None:
-    plan, dataset = small_plan(problem=problem(model))
-    with pytest.raises(StudyError, match=says):
-        train(plan.runs[0], dataset)
+)  # fmt: skip
+def test_code_that_does_not_go_with_the_data_is_said_once(
+    changes: dict[str, Any], path: str, says: str
+) -> None:
+    keys = dict(changes)
+    model = {"factory": f"{HERE}:{keys.pop('model')}"}
+    if keys.pop("flat", False):
+        model["args"] = {"flat": True}
+    with pytest.raises(StudyError) as caught:
+        small_plan(problem={"dataset": MOONS, **keys, "model": model}, evaluate={})
+    (found,) = caught.value.problems
+    assert found.path == f"problem.{path}"
+    assert says in found.message
 
 
 def test_the_source_of_own_code_is_part_of_a_run() -> None:

@@ -30,6 +30,7 @@ from optrial.models.objective import (
 from optrial.models.sizes import SampleCost, activation_count, sample_cost
 from optrial.models.stackable import make_stackable
 from optrial.models.trained import freeze_unused, trained_parameters
+from optrial.models.trial import try_code
 
 __all__ = [
     "ACTIVATIONS",
@@ -61,4 +62,5 @@ __all__ = [
     "sample_cost",
     "set_mask_key",
     "trained_parameters",
+    "try_code",
 ]

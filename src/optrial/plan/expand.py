@@ -12,11 +12,13 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
+
 from optrial.code import is_code, source_sha256
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
-from optrial.models import check_input_shape, default_metrics, resolve_model
+from optrial.models import check_input_shape, default_metrics, resolve_model, try_code
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.spec import RunSpec
@@ -27,6 +29,8 @@ from optrial.rules import resolve_schedule
 __all__ = ["Phase", "Plan", "make_plan"]
 
 Phase = Literal["tune", "report"]
+
+_TRIED_SAMPLES = 32  # on which code of the user's is tried
 
 
 @dataclass(frozen=True)
@@ -214,13 +218,32 @@ def _has_batch_norm(study: StudyFile) -> bool:
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     """What is wrong with every grid point of the model for samples of this shape."""
-    axes = model_axes(study.problem.model)
+    axes, problem = model_axes(study.problem.model), study.problem
+    kind, loss = problem.model.name, (problem.loss.name, problem.loss.arguments)
+    metrics = _metrics(study)
+    own_code = any(map(is_code, (kind, loss[0], *metrics)))
     found: dict[Problem, None] = {}
     for values in itertools.product(*(axis.values for axis in axes.values())):
         arguments = dict(zip(axes, values, strict=True))
-        kind = study.problem.model.name
-        found |= dict.fromkeys(check_input_shape(kind, arguments, dataset.input_shape))
-    return (problem.under("problem.model") for problem in found)
+        wrong = check_input_shape(kind, arguments, dataset.input_shape)
+        found |= dict.fromkeys(each.under("model") for each in wrong)
+        if own_code and not wrong:
+            batch = _tried_batch(dataset, study.precision)
+            tried = try_code((kind, arguments), loss, metrics, batch, dataset.classes)
+            found |= dict.fromkeys(tried)
+    return (each.under("problem") for each in found)
+
+
+def _tried_batch(dataset: Dataset, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return some training samples as a model gets them, the largest label among them."""
+    split = dataset.splits["train"]
+    rows = np.arange(min(_TRIED_SAMPLES, len(split.targets)))
+    inputs, targets = split.inputs, split.targets
+    if not dataset.regression:
+        rows[-1] = targets.argmax()
+    dtype = np.float64 if precision == "float64" else np.float32
+    labels = targets[rows].astype(dtype) if dataset.regression else targets[rows]
+    return inputs[rows].astype(dtype), labels
 
 
 def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
