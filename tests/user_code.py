@@ -128,6 +128,18 @@ def of_one_class(input_shape: tuple[int, ...], flat: bool = False) -> nn.Module:
     return nn.Sequential(nn.Linear(*input_shape, 1), *([nn.Flatten(0)] if flat else []))
 
 
+class DropsTwice(Residual):
+    """One dropout layer in two places, where it has to draw twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.drop(torch.relu(self.first(x)))
+        return self.last(hidden + self.drop(torch.relu(self.middle(self.norm(hidden)))))
+
+
 class Pair(Residual):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x, x

@@ -27,8 +27,17 @@ def problem(model: str, **more: Any) -> dict[str, Any]:
     return {"dataset": MOONS, "model": {"factory": f"{HERE}:{model}"}} | more
 
 
-@pytest.mark.parametrize("model", ["small_network", "Residual"])
-def test_own_models_stack(model: str) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        ("small_network", "stacked"),
+        ("Residual", "stacked"),
+        ("DropsTwice", "stacked"),
+        pytest.param("DropsTwice", "compiled", marks=pytest.mark.slow),
+    ],
+)
+def test_own_models_stack(model: str, engine: str) -> None:
     plan, dataset = small_plan(
         problem=problem(
             model, loss=f"{HERE}:focal_loss", metrics=[f"{HERE}:error_rate", "accuracy"]
@@ -38,7 +47,7 @@ def test_own_models_stack(model: str) -> None:
         optimizers=[{"rule": "adam", "lr": [0.01, 0.1]}, {"rule_factory": f"{HERE}:half_adam"}],
     )
     (stack,) = pack(plan.runs, len(plan.runs))
-    for run, stacked in zip(stack, train_stack(stack, dataset, "stacked"), strict=True):
+    for run, stacked in zip(stack, train_stack(stack, dataset, engine), strict=True):
         alone = train(run, dataset, "reference")
         for metric, curve in stacked.curves.items():
             wanted = alone.curves[metric].values

@@ -237,6 +237,41 @@ def test_keyed_dropout_replaces_every_dropout_and_numbers_it() -> None:
     assert torch.equal(model(inputs)[0], model(inputs)[1])
 
 
+def test_a_layer_in_two_places_draws_twice_the_same_in_each_pass() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.drop(x), self.drop(x)])
+
+    model = Twice()
+    set_mask_key(key_dropout(model), 0, 1)
+    first, second = model(torch.ones(40, 50)) > 0
+    once = nn.Sequential(nn.Dropout(0.5))
+    set_mask_key(key_dropout(once), 0, 1)
+    assert torch.equal(first, once(torch.ones(40, 50)) > 0)
+    both = (first & second).double().mean().item()
+    assert both == pytest.approx(0.25, abs=SAMPLING_SIGMAS * 0.43 / math.sqrt(2000))
+    assert torch.equal(model(torch.ones(40, 50)) > 0, torch.stack([first, second]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [(nn.Dropout1d, (7,)), (nn.Dropout2d, (3, 5)), (nn.Dropout3d, (2, 3, 4))]
+)
+def test_whole_channels_are_dropped(kind: type[nn.Module], size: tuple[int, ...]) -> None:
+    model = nn.Sequential(kind(0.4), nn.Dropout(0.4))
+    first, second = key_dropout(model)
+    set_mask_key([first], 0, 1)
+    output = first(torch.ones(60, 50, *size)).flatten(2)
+    assert torch.equal(output, output[..., :1].expand_as(output))
+    kept = (output[..., 0] > 0).double()
+    assert kept.mean().item() == pytest.approx(0.6, abs=SAMPLING_SIGMAS * 0.49 / math.sqrt(3000))
+    assert output.max().item() == pytest.approx(1 / 0.6)
+    assert (first.layer, second.layer, second.channelwise) == (0, 1, False)
+
+
 def test_keyed_dropout_keeps_the_expectation() -> None:
     model = nn.Sequential(nn.Dropout(0.4))
     set_mask_key(key_dropout(model), 0, 1)

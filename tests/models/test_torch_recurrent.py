@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from optrial.models import make_stackable
+from optrial.keyed import mask_key
+from optrial.models import drop_threshold, keep_mask, key_dropout, make_stackable, set_mask_key
 from tests.models.stacks import relative_error, seeded, stacked
 from tests.tolerance import GRADIENT_FLOAT64
 
@@ -83,6 +84,26 @@ def test_runs_side_by_side_are_the_runs_alone(kind: type[nn.RNNBase]) -> None:
     )
     for mine, layer in zip(found, alone, strict=True):
         assert relative_error(mine, layer(x)[0]) <= GRADIENT_FLOAT64
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_dropout_between_layers_is_keyed(kind: type[nn.RNNBase]) -> None:
+    """Layer after layer by torch.nn, with masks by seed and step between them."""
+    torch.manual_seed(0)
+    both = kind(FEATURES, HIDDEN, num_layers=3, dropout=0.4).double()
+    singles = [kind(both.input_size if not n else HIDDEN, HIDDEN).double() for n in range(3)]
+    for number, single in enumerate(singles):
+        for mine, other in zip(single.parameters(), both.all_weights[number], strict=True):
+            mine.data = other.data.clone()
+    set_mask_key(key_dropout(both), seed=1, step=2)
+    x = wanted = seeded(1, TIME, BATCH, FEATURES)
+    for number, single in enumerate(singles):
+        if number:
+            positions = torch.arange(wanted.numel()).view(wanted.shape)
+            kept = keep_mask(mask_key(1, 2), number - 1, positions, drop_threshold(0.4))
+            wanted = wanted * kept / 0.6
+        wanted = single(wanted)[0]
+    assert relative_error(both(x)[0], wanted) <= GRADIENT_FLOAT64
 
 
 def test_what_is_not_covered_is_torch_nn() -> None:

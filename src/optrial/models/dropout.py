@@ -10,10 +10,15 @@ import torch
 from torch import nn
 
 from optrial.keyed import draw32, mask_key
+from optrial.models.torch_attention import StackableMultiheadAttention
+from optrial.models.torch_recurrent import STACKABLE_RECURRENT
 
 __all__ = ["KeyedDropout", "drop_threshold", "keep_mask", "key_dropout", "set_mask_key"]
 
 Array = Any  # a NumPy array or a torch tensor
+
+_MOST_LAYERS = 4096  # of dropout in one model
+_CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 def drop_threshold(rate: float) -> int:
@@ -26,7 +31,8 @@ def keep_mask(key: Array, layer: int, positions: Array, threshold: Array) -> Arr
 
     Args:
         key: `mask_key` of the run and step, an integer or an int64 array that broadcasts.
-        layer: number of the dropout layer in its model, from 0.
+        layer: number of the dropout layer in its model, from 0; in a further call of the layer
+            within one forward pass, a number that no other has.
         positions: int64, the flat index of each activation in its batch.
         threshold: `drop_threshold` of the rate, an integer or an int64 array that broadcasts. Equal
             keys with different rates share their uniform draws: what the lower rate drops, the
@@ -38,10 +44,16 @@ def keep_mask(key: Array, layer: int, positions: Array, threshold: Array) -> Arr
 class KeyedDropout(nn.Module):
     """Inverted dropout with the mask of `keep_mask`: kept activations are divided by 1 - rate.
 
+    Args:
+        rate: with which activations are dropped, in [0, 1).
+        layer: number of the dropout layer in its model, from 0.
+        channelwise: drop whole channels, (batch, channels, ...), as `nn.Dropout2d` does.
+
     Attributes:
         mask_key: int64, `mask_key` of the step to come.
         threshold: int64, `drop_threshold` of the rate.
         scale: what kept activations are multiplied by.
+        calls: how often the layer was called in the forward pass under way; each draws anew.
         active: False where the rate is 0, so that nothing need be computed.
     """
 
@@ -49,9 +61,11 @@ class KeyedDropout(nn.Module):
     threshold: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, rate: float, layer: int) -> None:
+    def __init__(self, rate: float, layer: int, *, channelwise: bool = False) -> None:
         super().__init__()
         self.layer = layer
+        self.channelwise = channelwise
+        self.calls = 0
         self.active = rate > 0
         threshold = torch.tensor(drop_threshold(rate))
         scale = torch.tensor(1 / (1 - rate), dtype=torch.float64)
@@ -64,25 +78,49 @@ class KeyedDropout(nn.Module):
         if not (self.training and self.active):
             return activations
         shape = activations.shape
+        if self.channelwise:
+            shape = shape[:2] + (1,) * (activations.ndim - 2)
         positions = torch.arange(math.prod(shape), device=activations.device).view(shape)
-        keep = keep_mask(self.mask_key, self.layer, positions, self.threshold)
+        stream = self.layer + self.calls * _MOST_LAYERS
+        self.calls += 1
+        keep = keep_mask(self.mask_key, stream, positions, self.threshold)
         kept: torch.Tensor = activations * keep * self.scale
         return kept
 
 
 def key_dropout(model: nn.Module) -> list[KeyedDropout]:
-    """Replace every `nn.Dropout` in `model` by a `KeyedDropout`; return these, in order."""
-    places = [
-        (parent, name)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if type(child) is nn.Dropout
-    ]
-    layers = []
-    for number, (parent, name) in enumerate(places):
-        layers.append(KeyedDropout(getattr(parent, name).p, number))
-        setattr(parent, name, layers[-1])
+    """Replace everything in `model` that drops out by what draws keyed masks; return the layers.
+
+    That is `nn.Dropout`, `nn.Dropout1d`, `2d` and `3d`, then the dropout of attention weights and
+    that between recurrent layers.
+    """
+    layers: list[KeyedDropout] = []
+
+    def keyed(rate: float, *, channelwise: bool = False) -> KeyedDropout:
+        layers.append(KeyedDropout(rate, len(layers), channelwise=channelwise))
+        return layers[-1]
+
+    modules = list(model.modules())
+    places = [(parent, *child) for parent in modules for child in parent.named_children()]
+    for parent, name, child in places:
+        if isinstance(child, (nn.Dropout, *_CHANNELWISE)):
+            setattr(parent, name, keyed(child.p, channelwise=type(child) is not nn.Dropout))
+    for module in modules:
+        if type(module) is nn.MultiheadAttention and module.dropout:
+            module.__class__ = StackableMultiheadAttention
+            module.weight_dropout = keyed(module.dropout)
+        elif isinstance(module, nn.RNNBase) and module.dropout and module.num_layers > 1:
+            rates = [module.dropout] * (module.num_layers - 1)
+            module.__class__ = STACKABLE_RECURRENT[type(module)]
+            module.between = nn.ModuleList(map(keyed, rates))
+    if layers:
+        model.register_forward_pre_hook(lambda *_: _start_over(layers))
     return layers
+
+
+def _start_over(layers: Iterable[KeyedDropout]) -> None:
+    for layer in layers:
+        layer.calls = 0
 
 
 def set_mask_key(layers: Iterable[KeyedDropout], seed: int, step: int) -> None:

@@ -9,7 +9,7 @@ from optrial.models.batch_norm import (
     StackableBatchNorm2d,
     StackableBatchNorm3d,
 )
-from optrial.models.torch_recurrent import StackableGRU, StackableLSTM, StackableRNN
+from optrial.models.torch_recurrent import STACKABLE_RECURRENT
 
 __all__ = ["make_stackable"]
 
@@ -17,9 +17,7 @@ _STACKABLE: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: StackableBatchNorm1d,
     nn.BatchNorm2d: StackableBatchNorm2d,
     nn.BatchNorm3d: StackableBatchNorm3d,
-    nn.RNN: StackableRNN,
-    nn.GRU: StackableGRU,
-    nn.LSTM: StackableLSTM,
+    **STACKABLE_RECURRENT,
 }
 
 

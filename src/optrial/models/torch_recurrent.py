@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from optrial.models.recurrent import gru_step, lstm_step, rnn_step
 
-__all__ = ["StackableGRU", "StackableLSTM", "StackableRNN"]
+__all__ = ["STACKABLE_RECURRENT"]
 
 States = tuple[Tensor, ...]
 
@@ -18,18 +19,25 @@ States = tuple[Tensor, ...]
 class _StackableRecurrent(nn.RNNBase):
     """Layers over one another, in one direction or both, as `torch.nn` has them.
 
-    What is not covered is left to `torch.nn`: dropout between layers while training, projections,
-    samples without a batch and packed sequences.
+    What is not covered is left to `torch.nn`: projections, samples without a batch and packed
+    sequences, and dropout while training where there is no `between`.
+
+    Attributes:
+        between: dropout layers, one after each layer but the last, if there is any dropout.
     """
+
+    between: nn.ModuleList
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  torch's name
         """Map (time, batch, features), or (batch, time, features), to outputs and last states."""
-        drops = self.training and self.dropout > 0
+        drops = self.training and self.dropout > 0 and not hasattr(self, "between")
         if not isinstance(input, Tensor) or input.ndim != 3 or drops or self.proj_size:
             return super().forward(input, hx)
         sequence = input.transpose(0, 1) if self.batch_first else input
         last: list[States] = []
-        for _ in range(self.num_layers):
+        for layer in range(self.num_layers):
+            if layer and hasattr(self, "between"):
+                sequence = self.between[layer - 1](sequence)
             outputs = []
             for backwards in range(1 + self.bidirectional):
                 own = sequence.flip(0) if backwards else sequence
@@ -95,3 +103,10 @@ class StackableLSTM(_StackableRecurrent, nn.LSTM):
 
     def _step(self, contribution: Tensor, weight_hh: Tensor, _: Tensor, state: States) -> States:
         return lstm_step(contribution, weight_hh, *state)
+
+
+STACKABLE_RECURRENT: Mapping[type[nn.Module], type[nn.RNNBase]] = {
+    nn.RNN: StackableRNN,
+    nn.GRU: StackableGRU,
+    nn.LSTM: StackableLSTM,
+}
