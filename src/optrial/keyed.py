@@ -43,4 +43,8 @@ def draw32(key: Array, stream: int, positions: Array) -> Array:
         positions: int64, one a draw.
     """
     stream_key = hash32(key + stream * _ODD & _LOW_32_BITS)
+    if hasattr(stream_key, "as_strided"):
+        # An identity that torch.compile cannot look through: it would compute this once a position,
+        # and take three times as long to compile.
+        stream_key = stream_key.as_strided(stream_key.shape, stream_key.stride())
     return hash32(hash32(positions ^ stream_key) + key & _LOW_32_BITS)

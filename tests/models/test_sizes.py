@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from optrial.models import build_model, sample_cost
+from optrial.models import build_model, call_count, make_stackable, sample_cost
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ class _TakesOne(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.model(x, x[:, :2])
+
+
+def test_kernels_are_counted_through_layers_that_are_written_out() -> None:
+    mlp = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert call_count(mlp, (3,)) == 3
+    fused, written_out = nn.LSTM(3, 5), nn.LSTM(3, 5)
+    make_stackable(written_out)
+    short, long = (call_count(written_out, (time, 3)) for time in (4, 8))
+    assert call_count(fused, (4, 3)) < short < long
+    assert call_count(nn.TransformerEncoderLayer(4, 1, 8), (5, 4)) > 25
+    assert call_count(mlp, (4,)) == 0
 
 
 def test_saved_numbers_are_those_of_the_hidden_units() -> None:

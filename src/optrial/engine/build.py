@@ -20,9 +20,10 @@ from optrial.engine.process import process_for
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.solo import Solo
 from optrial.engine.speeds import Speeds
-from optrial.engine.stacked import StackedEngine
+from optrial.engine.stacked import StackedEngine, stackable_model
 from optrial.engine.training import Learner
 from optrial.errors import EngineError
+from optrial.models import call_count
 from optrial.plan import RunSpec, estimate, pack
 
 __all__ = ["Choice", "Engines", "out_of_memory"]
@@ -34,9 +35,10 @@ _TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
 _COMPARED_TURNS = 7  # where two are told apart
 _CLOSE = 1.5  # a machine's pace may change by so much from one measurement to the next
 _SHARE_OF_MEMORY = 0.25
-_COMPILE_SECONDS = (8.0, 1.3)
-"""To compile a stack's gradient, and each rule's update of each parameter tensor, on two 2.5 GHz
-cores: for an MLP of one hidden layer 13 s with one rule, about 55 s with nine."""
+_COMPILE_SECONDS = (6.0, 0.4, 1.3)
+"""To compile, on two 2.5 GHz cores: at all, each kernel that a stack's forward pass calls, and each
+rule's update of each parameter tensor. It is 13 s for an MLP of one hidden layer with one rule,
+about 55 s with nine, 90 s for a transformer of two layers."""
 _COMPILED_SHARE = 0.5  # of the time of an eager step, measured on MLPs; before it is measured
 _COMPILED_ALONE = 0.9  # likewise of a run by itself, of which the update alone is compiled
 _NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
@@ -88,6 +90,7 @@ class Engines:
         self._place = torch.device("cuda" if available and device != "cpu" else "cpu")
         self._splits = tensor_splits(dataset, precision, str(self._place))
         self._speeds = Speeds(self._place)
+        self._known_kernels: dict[tuple[str, str], int] = {}
 
     def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
         """Return a fresh learner of the runs of one stack, for an engine as `Choice` names it."""
@@ -186,9 +189,19 @@ class Engines:
 
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
         """Guess what compiling a stack will take."""
-        gradient, update = _COMPILE_SECONDS
+        anything, kernel, update = _COMPILE_SECONDS
         rules = {(run.rule, run.decay) for run in runs}
-        return gradient + update * len(rules) * estimate(runs[:1], self.dataset).tensors
+        updates = len(rules) * estimate(runs[:1], self.dataset).tensors
+        gradient = self._kernels(runs[0]) if len(runs) > 1 else 0  # that of one run is not compiled
+        return anything + kernel * gradient + update * updates
+
+    def _kernels(self, run: RunSpec) -> int:
+        """Return how many kernels the forward pass of a run in a stack calls."""
+        model = run.model, repr(run.model_arguments)
+        if model not in self._known_kernels:
+            built = stackable_model(run, self.dataset)
+            self._known_kernels[model] = call_count(built, self.dataset.input_shape)
+        return self._known_kernels[model]
 
     def _why_not_stacked(self, runs: Sequence[RunSpec]) -> str:
         """Try code of the user's in a stack of two; return why it cannot be stacked, or ""."""

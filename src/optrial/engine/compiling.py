@@ -40,6 +40,8 @@ def compiled_program(function: Callable[..., Any]) -> Callable[..., Any]:
         closure=program.__closure__,
     )
     looked_at = torch.compiler.keep_tensor_guards_unsafe
+    # It is wary of the fused kernels of recurrent layers, which a stack has turned into products.
+    torch._dynamo.config.allow_rnn = True
     return torch.compile(own, dynamic=False, options={"guard_filter_fn": looked_at})
 
 

@@ -44,7 +44,7 @@ from optrial.models import (
 from optrial.plan import RunSpec
 from optrial.rules import evaluation_point, initialise_all
 
-__all__ = ["StackedEngine"]
+__all__ = ["StackedEngine", "stackable_model"]
 
 
 class StackedEngine:
@@ -77,7 +77,8 @@ class StackedEngine:
         self.device, dtype = train.inputs.device, train.inputs.dtype
         starts = {_start(spec): spec for spec in specs}
         built = {
-            start: _build(spec, dataset).to(self.device, dtype) for start, spec in starts.items()
+            start: stackable_model(spec, dataset).to(self.device, dtype)
+            for start, spec in starts.items()
         }
         hashes = {start: module_sha256(model) for start, model in built.items()}
         self._initial = [hashes[_start(spec)] for spec in specs]
@@ -335,7 +336,8 @@ def _start(spec: RunSpec) -> tuple[int, str]:
     return spec.seed, repr(spec.model_arguments)
 
 
-def _build(spec: RunSpec, dataset: Dataset) -> nn.Module:
+def stackable_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
+    """Build a run's model, its layers as a stack can have them."""
     model = build_model(
         spec.model,
         spec.model_arguments,

@@ -27,7 +27,7 @@ from optrial.models.objective import (
     default_metrics,
     metric_label,
 )
-from optrial.models.sizes import SampleCost, activation_count, sample_cost
+from optrial.models.sizes import SampleCost, activation_count, call_count, sample_cost
 from optrial.models.stackable import make_stackable
 from optrial.models.trained import freeze_unused, trained_parameters
 from optrial.models.trial import try_code
@@ -47,6 +47,7 @@ __all__ = [
     "activation_count",
     "build_model",
     "build_objective",
+    "call_count",
     "check_input_shape",
     "check_loss",
     "check_metric",

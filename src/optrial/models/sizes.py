@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SampleCost", "activation_count", "sample_cost"]
+__all__ = ["SampleCost", "activation_count", "call_count", "sample_cost"]
 
 
 @torch.no_grad()
@@ -69,26 +69,42 @@ def sample_cost(model: nn.Module, input_shape: tuple[int, ...]) -> SampleCost:
             saved[tensor.data_ptr()] = tensor
         return tensor
 
-    counter = _Products()
+    products = _Counter(_multiplications)
     keep = torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor)
     try:
-        with torch.random.fork_rng(devices=[]), keep, counter:
+        with torch.random.fork_rng(devices=[]), keep, products:
             model.train()(inputs)
     except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
         return SampleCost(0, 2 * sum(parameter.numel() for parameter in model.parameters()))
     return SampleCost(
-        sum(tensor.numel() for tensor in saved.values()) // 2, counter.operations // 2
+        sum(tensor.numel() for tensor in saved.values()) // 2,
+        products.total,  # of two samples; with each multiplication goes an addition
     )
 
 
-class _Products(TorchFunctionMode):
-    """Counts the operations of matrix products, convolutions, recurrent layers and attention.
+def call_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return about how many kernels a training forward pass calls; 0 if it will not take zeros.
 
-    PyTorch's own counter would import its compiler first, which takes seconds.
+    It grows with what there is to compile. The model's buffers may change.
+    """
+    inputs, counter = torch.zeros((2, *input_shape)), _Counter(_kernels)
+    try:
+        with torch.random.fork_rng(devices=[]), counter:
+            model.train()(inputs)
+    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
+        return 0
+    return counter.total
+
+
+class _Counter(TorchFunctionMode):
+    """Adds up what the functions of a forward pass are worth, by name, arguments and result.
+
+    PyTorch's own counter of operations would import its compiler first, which takes seconds.
     """
 
-    def __init__(self) -> None:
-        self.operations = 0
+    def __init__(self, worth: Callable[[str, Sequence[Any], Any], int]) -> None:
+        self.worth = worth
+        self.total = 0
 
     def __torch_function__(
         self,
@@ -98,12 +114,21 @@ class _Products(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.operations += 2 * _multiplications(getattr(func, "__name__", ""), args, result)
+        self.total += self.worth(getattr(func, "__name__", ""), args, result)
         return result
 
 
+def _kernels(name: str, args: Sequence[Any], result: Any) -> int:
+    """Return 1 for what makes tensors, and more for what makes them in many steps."""
+    del args
+    made = result[0] if isinstance(result, tuple) and result else result
+    if not isinstance(made, Tensor) or name == "__get__":
+        return 0
+    return {"multi_head_attention_forward": 25, "scaled_dot_product_attention": 10}.get(name, 1)
+
+
 def _multiplications(name: str, args: Sequence[Any], result: Any) -> int:  # noqa: PLR0911  one a kind
-    """Return the multiplications of a function of PyTorch, those of products alone."""
+    """Return the multiplications of products, convolutions, recurrent layers and attention."""
     match name:
         case "linear" | "matmul" | "__matmul__" | "mm" | "bmm" | "mv":
             return int(result.numel() * args[0].shape[-1])
