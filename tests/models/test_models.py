@@ -237,6 +237,18 @@ def test_keyed_dropout_replaces_every_dropout_and_numbers_it() -> None:
     assert torch.equal(model(inputs)[0], model(inputs)[1])
 
 
+def test_what_a_user_derives_from_a_layer_stays_what_it_is() -> None:
+    class Own(nn.Dropout):
+        pass
+
+    class Reader(nn.LSTM):
+        pass
+
+    model = nn.ModuleList([Own(0.5), Reader(2, 3, num_layers=2, dropout=0.5)])
+    assert key_dropout(model) == []
+    assert [type(layer) for layer in model] == [Own, Reader]
+
+
 def test_a_layer_in_two_places_draws_twice_the_same_in_each_pass() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -218,8 +218,8 @@ class StackedModel:
         first = {id(value): name for name, value in _tensors_of(self.base)}
         held, found = self.buffers | params, {}
         for name, value in self.base.state_dict(keep_vars=True).items():
-            own = first[id(value)]
-            found[name] = held[own][place[:1] if own in self.shared else place]
+            if own := first.get(id(value)):  # else it is what a module adds of its own
+                found[name] = held[own][place[:1] if own in self.shared else place]
         return found
 
     def _of_one_run(self, params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:

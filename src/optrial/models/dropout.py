@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,12 @@ __all__ = ["KeyedDropout", "drop_threshold", "keep_mask", "key_dropout", "set_ma
 Array = Any  # a NumPy array or a torch tensor
 
 _MOST_LAYERS = 4096  # of dropout in one model
-_CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_CHANNELWISE: Mapping[type[nn.Module], bool] = {
+    nn.Dropout: False,
+    nn.Dropout1d: True,
+    nn.Dropout2d: True,
+    nn.Dropout3d: True,
+}
 
 
 def drop_threshold(rate: float) -> int:
@@ -101,18 +106,21 @@ def key_dropout(model: nn.Module) -> list[KeyedDropout]:
         return layers[-1]
 
     modules = list(model.modules())
-    places = [(parent, *child) for parent in modules for child in parent.named_children()]
+    places: list[tuple[nn.Module, str, Any]] = [
+        (parent, *child) for parent in modules for child in parent.named_children()
+    ]
     for parent, name, child in places:
-        if isinstance(child, (nn.Dropout, *_CHANNELWISE)):
-            setattr(parent, name, keyed(child.p, channelwise=type(child) is not nn.Dropout))
+        if type(child) in _CHANNELWISE:
+            setattr(parent, name, keyed(child.p, channelwise=_CHANNELWISE[type(child)]))
     for module in modules:
         if type(module) is nn.MultiheadAttention and module.dropout:
             module.__class__ = StackableMultiheadAttention
             module.weight_dropout = keyed(module.dropout)
-        elif isinstance(module, nn.RNNBase) and module.dropout and module.num_layers > 1:
+        elif isinstance(module, nn.RNNBase) and type(module) in STACKABLE_RECURRENT:
             rates = [module.dropout] * (module.num_layers - 1)
-            module.__class__ = STACKABLE_RECURRENT[type(module)]
-            module.between = nn.ModuleList(map(keyed, rates))
+            if any(rates):
+                module.__class__ = STACKABLE_RECURRENT[type(module)]
+                module.between = nn.ModuleList(map(keyed, rates))
     if layers:
         model.register_forward_pre_hook(lambda *_: _start_over(layers))
     return layers
