@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.captured import CapturedStep
 from optrial.engine.compiling import compiled_program
@@ -154,7 +155,7 @@ class StackedEngine:
         samples = [rows.shape[1] for rows in batches]
         probes: list[Tensors] = []
         self._model.base.train()
-        with self._model.mapping():
+        with self._model.without_fused_attention():
             for index, given in enumerate(self._on_device(batches)):
                 probes.append({})
                 losses[index], metrics[index] = self._take_step(*given, probes[-1])
@@ -251,7 +252,7 @@ class StackedEngine:
         self._model.base.eval()
         total = torch.zeros((*self.shape, 1 + len(self.specs[0].metrics)), device=self.device)
         total = total.double()
-        with self._model.mapping():
+        with self._model.without_fused_attention():
             for start in range(0, len(data), self._evaluated_at_once):
                 part = slice(start, start + self._evaluated_at_once)
                 inputs, targets = data.inputs[part], data.targets[part]
@@ -347,5 +348,6 @@ def stackable_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
     )
     key_dropout(model)
     make_stackable(model)
-    freeze_unused(model, dataset.input_shape)
+    if is_code(spec.model):  # the catalogue's models use all that they have
+        freeze_unused(model, dataset.input_shape)
     return model

@@ -181,7 +181,7 @@ class StackedModel:
         return loss, (metrics, changed)
 
     @contextmanager
-    def mapping(self) -> Iterator[None]:
+    def without_fused_attention(self) -> Iterator[None]:
         """Compute attention as products, for PyTorch's fused kernels take one run at a time.
 
         What else it can only take so it says in warnings that nobody can act upon.

@@ -127,7 +127,9 @@ def _kernels(name: str, args: Sequence[Any], result: Any) -> int:
     return {"multi_head_attention_forward": 25, "scaled_dot_product_attention": 10}.get(name, 1)
 
 
-def _multiplications(name: str, args: Sequence[Any], result: Any) -> int:  # noqa: PLR0911  one a kind
+def _multiplications(  # noqa: PLR0911  one a kind
+    name: str, args: Sequence[Any], result: Any
+) -> int:
     """Return the multiplications of products, convolutions, recurrent layers and attention."""
     match name:
         case "linear" | "matmul" | "__matmul__" | "mm" | "bmm" | "mv":

@@ -82,7 +82,8 @@ def make_plan(
 
     Raises:
         StudyError: a batch size beyond the training split, an evaluation on a split that the
-            dataset does not have, or two settings that are the same run.
+            dataset does not have, code of the user's that does not take the data, or two settings
+            that are the same run.
     """
     if problems := list(_data_problems(study, dataset)):
         raise StudyError(problems, f"study '{study.name}'")
@@ -222,13 +223,13 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     kind, loss = problem.model.name, (problem.loss.name, problem.loss.arguments)
     metrics = _metrics(study)
     own_code = any(map(is_code, (kind, loss[0], *metrics)))
+    batch = _tried_batch(dataset, study.precision)
     found: dict[Problem, None] = {}
     for values in itertools.product(*(axis.values for axis in axes.values())):
         arguments = dict(zip(axes, values, strict=True))
         wrong = check_input_shape(kind, arguments, dataset.input_shape)
         found |= dict.fromkeys(each.under("model") for each in wrong)
         if own_code and not wrong:
-            batch = _tried_batch(dataset, study.precision)
             tried = try_code((kind, arguments), loss, metrics, batch, dataset.classes)
             found |= dict.fromkeys(tried)
     return (each.under("problem") for each in found)
