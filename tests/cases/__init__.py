@@ -1,0 +1,1 @@
+"""Situations of real users: each folder holds the inputs of one, each test what is right."""
