@@ -1,11 +1,114 @@
-"""What the name of a metric says: whether large is good, how people read it, what a probe is."""
+"""What the name of a metric says: its direction, how people read it, which probe recorded it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["PROBES", "TRAINING_SECONDS", "Probe", "higher_is_better", "is_accuracy", "probe_of"]
+__all__ = [
+    "METRICS",
+    "PROBES",
+    "TRAINING_SECONDS",
+    "Direction",
+    "Metric",
+    "Probe",
+    "catalogued",
+    "default_metrics",
+    "higher_is_better",
+    "is_accuracy",
+    "label_of",
+    "metric_label",
+    "probe_of",
+]
+
+Direction = Literal["lower", "higher"]
+"""Which values of a metric are better."""
+
+
+class Metric(NamedTuple):
+    """A metric of the catalogue; `optrial.models.metrics` computes it.
+
+    Attributes:
+        about: what it is, in a line.
+        better: which values are better.
+        targets: what it is computed from: class labels or values to predict; "any" for both.
+        whole_split: whether it needs all outputs of a split at once; otherwise it is a mean over
+            samples, which batches add up to.
+    """
+
+    about: str
+    better: Direction
+    targets: Literal["labels", "values", "any"]
+    whole_split: bool = True
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("fraction of samples whose class is predicted", "higher", "labels", False),
+    "balanced_accuracy": Metric("mean of the recalls of all classes", "higher", "labels"),
+    "f1": Metric("harmonic mean of precision and recall, of class 1 of two", "higher", "labels"),
+    "f1_macro": Metric("mean of the F1 scores of all classes", "higher", "labels"),
+    "f1_micro": Metric("F1 score of all decisions together", "higher", "labels"),
+    "f1_weighted": Metric("mean of the F1 scores, weighted by class size", "higher", "labels"),
+    "precision": Metric("precision of class 1 of two", "higher", "labels"),
+    "precision_macro": Metric("mean of the precisions of all classes", "higher", "labels"),
+    "recall": Metric("recall of class 1 of two", "higher", "labels"),
+    "recall_macro": Metric("mean of the recalls of all classes", "higher", "labels"),
+    "roc_auc": Metric(
+        "area under the ROC curve; of several classes the mean, each against the rest",
+        "higher",
+        "labels",
+    ),
+    "average_precision": Metric(
+        "area under the precision-recall curve; of several classes the mean, each against the rest",
+        "higher",
+        "labels",
+    ),
+    "matthews": Metric("Matthews correlation coefficient", "higher", "labels"),
+    "cohen_kappa": Metric("Cohen's kappa", "higher", "labels"),
+    "log_loss": Metric("mean cross entropy of the predicted probabilities", "lower", "labels"),
+    "brier": Metric("mean squared error of the predicted probabilities", "lower", "labels"),
+    "mse": Metric("mean squared error", "lower", "any", False),
+    "mae": Metric("mean absolute error", "lower", "any", False),
+    "rmse": Metric("root of the mean squared error", "lower", "values"),
+    "r2": Metric("coefficient of determination", "higher", "values"),
+    "explained_variance": Metric("explained variance", "higher", "values"),
+    "mape": Metric("mean absolute error relative to the target", "lower", "values"),
+    "msle": Metric("mean squared error of log(1 + value)", "lower", "values"),
+    "rmsle": Metric("root of the mean squared error of log(1 + value)", "lower", "values"),
+    "median_absolute_error": Metric("median of the absolute errors", "lower", "values"),
+    "max_error": Metric("largest absolute error", "lower", "values"),
+}
+"""Besides these, ``top_5_accuracy`` and the like for any number, and ``module:function``."""
+
+_TOP = re.compile(r"top_([1-9]\d*)_accuracy")
+_SPLIT = re.compile(r"(train_eval|train|validation|test)_")
+
+
+def default_metrics(loss: str) -> tuple[str, ...]:
+    """Return the metrics that go with a loss where a study names none."""
+    return ("accuracy",) if loss == "cross_entropy" else ()
+
+
+def metric_label(name: str) -> str:
+    """Return the name of a metric in curves and tables: of ``module:function`` the function's."""
+    return name.rpartition(":")[2].rpartition(".")[2]
+
+
+def label_of(metric: str) -> str:
+    """Return the label of a recorded metric: ``f1`` of ``test_f1`` and of ``train_f1_epoch``."""
+    split = _SPLIT.match(metric)
+    label = metric[split.end() :] if split else metric
+    return label.removesuffix("_epoch") if split and split[1] == "train" else label
+
+
+def catalogued(label: str) -> Metric | None:
+    """Return the catalogue's metric of a name, ``top_5_accuracy`` included, or None."""
+    if top := _TOP.fullmatch(label):
+        about = f"fraction of samples whose class is among the {top[1]} largest outputs"
+        return Metric(about, "higher", "labels", False)
+    return METRICS.get(label)
+
 
 TRAINING_SECONDS = "training_seconds"
 """How long a run was trained: no curve, but what every run that is done can be asked for."""

@@ -11,7 +11,8 @@ from torch import nn
 
 from optrial.engine import Engines, process_for
 from optrial.errors import DataError, StoreError, suggest
-from optrial.models import build_model, metric_label
+from optrial.metric_names import metric_label
+from optrial.models import build_model
 from optrial.plan import RunSpec, arrange
 from optrial.records import Record, Status, Store, WeightFiles
 from optrial.study import Study

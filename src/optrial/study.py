@@ -17,7 +17,6 @@ from optrial.config import StudyFile, override, parse_study, read_study
 from optrial.data import Dataset, Progress, load_dataset
 from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.metric_names import TRAINING_SECONDS
-from optrial.models import default_metrics, metric_label
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles
@@ -263,8 +262,7 @@ def metric_names(study: StudyFile) -> list[str]:
 
 def _metric_labels(study: StudyFile) -> list[str]:
     """What the metrics besides the loss are called."""
-    loss, given = study.problem.loss.name, study.problem.metrics
-    return list(map(metric_label, default_metrics(loss) if given is None else given))
+    return [entry.label for entry in study.problem.judges]
 
 
 def _batch_metric_problems(study: StudyFile) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from optrial.config.read import override, parse_study, read_study
 from optrial.config.study import (
     Component,
     Evaluation,
+    MetricEntry,
     OptimizerEntry,
     Probing,
     ProblemEntry,
@@ -17,6 +18,7 @@ __all__ = [
     "Axis",
     "Component",
     "Evaluation",
+    "MetricEntry",
     "OptimizerEntry",
     "Probing",
     "ProblemEntry",

@@ -23,10 +23,12 @@ from pydantic import (
 )
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
+from optrial.metric_names import Direction, catalogued, default_metrics, metric_label
 
 __all__ = [
     "Component",
     "Evaluation",
+    "MetricEntry",
     "OptimizerEntry",
     "Probing",
     "ProblemEntry",
@@ -79,6 +81,41 @@ def _model(given: Any) -> Any:
     return _as_component("kind", given)
 
 
+class MetricEntry(_Frozen):
+    """A metric that judges a model.
+
+    Attributes:
+        name: of the catalogue, or ``module:function``.
+        better: which values of a function of the user's are better; None where that is unknown.
+        whole_split: whether a function of the user's takes all outputs of a split at once.
+    """
+
+    name: StrictStr
+    better: Direction | None = None
+    whole_split: StrictBool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, entry: Any) -> Any:
+        return {"name": entry} if isinstance(entry, str) else entry
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is a function of the user's."""
+        return ":" in self.name
+
+    @property
+    def label(self) -> str:
+        """Its name in curves and tables."""
+        return metric_label(self.name)
+
+    @property
+    def direction(self) -> Direction | None:
+        """Which values are better: as the catalogue says, or as declared; None where unknown."""
+        metric = None if self.is_code else catalogued(self.name)
+        return metric.better if metric else self.better
+
+
 class ProblemEntry(_Frozen):
     """What is to be learnt: dataset, model, loss, and the metrics that judge it.
 
@@ -106,7 +143,14 @@ class ProblemEntry(_Frozen):
     dataset: Annotated[Component, _component("name")]
     model: Annotated[Component, BeforeValidator(_model)] = Component(name="mlp")
     loss: Annotated[Component, _component("name")] = Component(name="cross_entropy")
-    metrics: tuple[StrictStr, ...] | None = None
+    metrics: tuple[MetricEntry, ...] | None = None
+
+    @property
+    def judges(self) -> tuple[MetricEntry, ...]:
+        """The metrics, or the default ones of the loss."""
+        if self.metrics is not None:
+            return self.metrics
+        return tuple(MetricEntry(name=name) for name in default_metrics(self.loss.name))
 
 
 class Span(_Frozen):

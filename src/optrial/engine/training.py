@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from optrial.data import BatchOrder
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
-from optrial.metric_names import PROBES, higher_is_better
-from optrial.models import metric_label
+from optrial.metric_names import PROBES, higher_is_better, metric_label
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
 

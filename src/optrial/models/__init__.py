@@ -24,8 +24,6 @@ from optrial.models.objective import (
     build_objective,
     check_loss,
     check_metric,
-    default_metrics,
-    metric_label,
 )
 from optrial.models.sizes import SampleCost, activation_count, call_count, sample_cost
 from optrial.models.stackable import make_stackable
@@ -52,13 +50,11 @@ __all__ = [
     "check_loss",
     "check_metric",
     "check_model",
-    "default_metrics",
     "drop_threshold",
     "freeze_unused",
     "keep_mask",
     "key_dropout",
     "make_stackable",
-    "metric_label",
     "resolve_model",
     "sample_cost",
     "set_mask_key",

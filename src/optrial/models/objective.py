@@ -22,8 +22,6 @@ __all__ = [
     "build_objective",
     "check_loss",
     "check_metric",
-    "default_metrics",
-    "metric_label",
 ]
 
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
@@ -109,16 +107,6 @@ METRICS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": absolute_error,
 }
 """Besides these, ``top_5_accuracy`` and the like for any number, and ``module:function``."""
-
-
-def default_metrics(loss: str) -> tuple[str, ...]:
-    """Return the metrics that go with a loss where a study names none."""
-    return ("accuracy",) if loss == "cross_entropy" else ()
-
-
-def metric_label(name: str) -> str:
-    """Return what a metric is called in curves and tables."""
-    return name.rpartition(":")[2].rpartition(".")[2]
 
 
 def check_loss(name: str, arguments: Mapping[str, Any]) -> list[Problem]:

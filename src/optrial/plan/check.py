@@ -12,7 +12,7 @@ from optrial.data import Targets, check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
 from optrial.metric_names import PROBES
-from optrial.models import MODELS, check_loss, check_metric, check_model, metric_label
+from optrial.models import MODELS, check_loss, check_metric, check_model
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
@@ -97,12 +97,19 @@ def _noise_problems(problem: ProblemEntry) -> Iterator[Problem]:
 def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
     for found in check_loss(problem.loss.name, problem.loss.arguments):
         yield found.under("problem.loss")
-    labels = [metric_label(name) for name in problem.metrics or ()]
-    for index, name in enumerate(problem.metrics or ()):
-        if reason := check_metric(name):
-            yield Problem(f"problem.metrics[{index}]", reason)
-        elif labels.index(labels[index]) < index or labels[index] == "loss":
-            yield Problem(f"problem.metrics[{index}]", f"'{labels[index]}' is already taken.")
+    taken = {"loss"}
+    for index, entry in enumerate(problem.metrics or ()):
+        path = f"problem.metrics[{index}]"
+        if reason := check_metric(entry.name):
+            yield Problem(path, reason)
+            continue
+        if entry.label in taken:
+            yield Problem(path, f"'{entry.label}' is already taken.")
+        taken.add(entry.label)
+        if entry.better and not entry.is_code:
+            yield Problem(
+                f"{path}.better", f"{entry.name} is better {entry.direction} anyway; leave it out."
+            )
 
 
 def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from optrial.code import is_code, source_sha256
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
-from optrial.models import check_input_shape, default_metrics, resolve_model, try_code
+from optrial.models import check_input_shape, resolve_model, try_code
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.spec import RunSpec
@@ -275,8 +275,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
 
 
 def _metrics(study: StudyFile) -> tuple[str, ...]:
-    given = study.problem.metrics
-    return default_metrics(study.problem.loss.name) if given is None else given
+    return tuple(entry.name for entry in study.problem.judges)
 
 
 def _fields(
@@ -337,7 +336,7 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
 def _code(study: StudyFile, entry: OptimizerEntry) -> dict[str, str]:
     """Name and hash of all the user's code that a run uses; the dataset has a hash of its own."""
     problem = study.problem
-    names = (entry.code, problem.model.name, problem.loss.name, *(problem.metrics or ()))
+    names = (entry.code, problem.model.name, problem.loss.name, *_metrics(study))
     return {name: source_sha256(name) for name in names if is_code(name)}
 
 

@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 from optrial.config import StudyFile, Tuning
 from optrial.metric_names import higher_is_better
-from optrial.models import default_metrics, metric_label
 from optrial.plan.samplers import drawn, new_points, suggested
 from optrial.plan.space import Point, Space, space_of
 
@@ -77,9 +76,8 @@ Scores = Callable[[Trial], Score]
 
 def selection_metrics(study: StudyFile) -> list[str]:
     """Return the metrics that may choose a setting; the first does unless the study says."""
-    given = study.problem.metrics
-    metrics = default_metrics(study.problem.loss.name) if given is None else given
-    labels = sorted(["loss", *map(metric_label, metrics)], key=lambda label: label != "accuracy")
+    judges = [entry.label for entry in study.problem.judges]
+    labels = sorted(["loss", *judges], key=lambda label: label != "accuracy")
     return [f"validation_{label}" for label in labels]
 
 
