@@ -7,9 +7,10 @@ integer hashing. The same source runs on NumPy arrays and torch tensors.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
-__all__ = ["draw32", "hash32", "mask_key"]
+__all__ = ["draw32", "evaluation_key", "hash32", "mask_key"]
 
 Array = Any  # a NumPy array or a torch tensor
 
@@ -31,6 +32,11 @@ def hash32(values: Array) -> Array:
 def mask_key(seed: int, step: int) -> int:
     """Return the 32-bit key of all draws of one training step of one run."""
     return int(hash32(hash32(seed + _ODD & _LOW_32_BITS) + step & _LOW_32_BITS))
+
+
+def evaluation_key(seed: int, step: int, split: str) -> int:
+    """Return the 32-bit key of all draws of the evaluation of one run on a split after a step."""
+    return int(hash32(mask_key(seed, step) ^ zlib.crc32(split.encode())))
 
 
 def draw32(key: Array, stream: int, positions: Array) -> Array:

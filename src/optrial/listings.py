@@ -8,8 +8,8 @@ from typing import Any
 
 from optrial.config import read_study
 from optrial.data import DATASETS
-from optrial.metric_names import PROBES
-from optrial.models import LOSSES, METRICS, MODELS
+from optrial.metric_names import METRICS, PROBES, catalogued
+from optrial.models import LOSSES, MODELS
 from optrial.recipes import RECIPES, with_recipe
 from optrial.rules import RULES, SCHEDULES
 
@@ -75,12 +75,16 @@ def _schedules() -> Table:
 
 
 def _losses() -> Table:
-    return _functions("loss", LOSSES)
+    return ["loss", "what it is"], [[name, _first_line(loss)] for name, loss in LOSSES.items()]
 
 
 def _metrics() -> Table:
-    columns, rows = _functions("metric", METRICS)
-    return columns, [*rows, ["top_5_accuracy", "likewise for any number of largest outputs"]]
+    top = catalogued("top_5_accuracy")
+    assert top
+    return ["metric", "what it is", "better"], [
+        *([name, metric.about, metric.better] for name, metric in METRICS.items()),
+        ["top_5_accuracy", f"{top.about}; likewise for other numbers", top.better],
+    ]
 
 
 def _probes() -> Table:
@@ -88,10 +92,6 @@ def _probes() -> Table:
         [name, probe.about, f"{probe.gradients:g}" + (" at every step" if probe.summed else "")]
         for name, probe in PROBES.items()
     ]
-
-
-def _functions(kind: str, found: Mapping[str, Any]) -> Table:
-    return [kind, "what it is"], [[name, _first_line(each)] for name, each in found.items()]
 
 
 def _first_line(documented: object) -> str:

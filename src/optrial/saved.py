@@ -94,17 +94,23 @@ def evaluate_saved(
         for index, spec in enumerate(specs):
             if spec.run_id in saved:
                 learner.load_weights(index, files.read(spec.run_id))
+        own = [index for index, spec in enumerate(specs) if spec.run_id in saved]
+        steps = {index: _draws_step(specs[index], members[specs[index].run_id]) for index in own}
         with process_for(learner):
-            losses, metrics = learner.evaluate(split)
+            evaluations = {step: learner.evaluate(split, step) for step in set(steps.values())}
         labels = ["loss", *map(metric_label, specs[0].metrics)]
         prefix = "train_eval" if split == "train" else split
-        for index, spec in enumerate(specs):
-            if spec.run_id in saved:
-                values = [losses[index], *metrics[index]]
-                for label, value in zip(labels, values, strict=True):
-                    metric = f"{prefix}_{label}"
-                    recorded = _recorded(store, members[spec.run_id], metric)
-                    yield Evaluated(members[spec.run_id], metric, float(value), recorded)
+        for index in own:
+            record, evaluation = members[specs[index].run_id], evaluations[steps[index]]
+            values = [evaluation.losses[index], *evaluation.metrics[index]]
+            for label, value in zip(labels, values, strict=True):
+                metric = f"{prefix}_{label}"
+                yield Evaluated(record, metric, float(value), _recorded(store, record, metric))
+
+
+def _draws_step(spec: RunSpec, record: Record) -> int:
+    """Return the step whose draws an evaluation repeats; any will do where nothing is drawn."""
+    return int(record.facts["saved_step"]) if spec.code else 0
 
 
 def _recorded(store: Store, record: Record, metric: str) -> float | None:

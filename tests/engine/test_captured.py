@@ -123,7 +123,7 @@ def test_all_that_a_captured_step_reads_stays_where_it_is(graph: Graph) -> None:
     learner.advance(5)
     learner.load(learner.state(), 5)
     learner.advance(5)
-    learner.evaluate("test")
+    learner.evaluate("test", 1)
     assert addresses() == before
 
 

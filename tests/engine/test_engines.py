@@ -136,8 +136,8 @@ def test_evaluation_uses_the_whole_network() -> None:
     """Evaluating twice in a row gives the same numbers, and they are those of eval mode."""
     plan, dataset = small_plan(problem={"dataset": "moons", "model": WITH_DROPOUT})
     learner = learner_for(plan.runs[:1], dataset).engine
-    first = learner.evaluate("test")
-    assert first == learner.evaluate("test")
+    first = learner.evaluate("test", 1)
+    assert first == learner.evaluate("test", 1)
     learner.model.eval()
     test = dataset.splits["test"]
     with torch.no_grad():

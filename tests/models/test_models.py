@@ -234,7 +234,8 @@ def test_keyed_dropout_replaces_every_dropout_and_numbers_it() -> None:
     set_mask_key(layers, seed=0, step=2)
     assert not torch.equal(first, model(inputs))
     model.eval()
-    assert torch.equal(model(inputs)[0], model(inputs)[1])
+    rows = model(inputs)
+    torch.testing.assert_close(rows[0], rows[1])  # rows of one product may round differently
 
 
 def test_what_a_user_derives_from_a_layer_stays_what_it_is() -> None:

@@ -323,7 +323,7 @@ def _losses(learner: Learner) -> np.ndarray:
     """Train a few steps and evaluate; return every loss, (losses, runs)."""
     learner.start(1)
     steps = learner.advance(3).losses
-    return np.vstack([steps, learner.evaluate("train")[0]])
+    return np.vstack([steps, learner.evaluate("train", 3).losses])
 
 
 def out_of_memory(error: BaseException) -> bool:

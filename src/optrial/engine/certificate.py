@@ -92,7 +92,7 @@ def _evaluated_twice(
 ) -> float:
     """Evaluate one model twice: all of a training are the same but for their weights."""
     learner = training.learner if len(training.specs) == 1 else alone(spec)
-    once, twice = (learner.evaluate(spec.evaluate_on[0])[0] for _ in range(2))
+    once, twice = (learner.evaluate(spec.evaluate_on[0], training.step).losses for _ in range(2))
     return _difference(once, twice)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +17,15 @@ from torch import nn
 
 from optrial.data import Dataset
 from optrial.engine.activations import ACTIVATIONS
+from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256
-from optrial.engine.options import augmentation, data_facts, implementation_of, rate_factors
+from optrial.engine.options import (
+    augmentation,
+    data_facts,
+    evaluation_draws,
+    implementation_of,
+    rate_factors,
+)
 from optrial.engine.process import threads_for
 from optrial.engine.solo import Batch, Measured
 from optrial.engine.training import batch_order
@@ -199,7 +207,9 @@ class NumpyEngine:
         )
         self.network = Network(twin, spec.precision)
         self.names = [name for name, _ in twin.named_parameters()]
-        self.objective = build_objective(spec.loss, spec.loss_arguments, spec.metrics)
+        self.objective = build_objective(
+            spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
+        )
         self.augment = augmentation(dataset, torch.device("cpu"))
         self.loss_limit = spec.loss_limit or math.inf
         self.threads = threads_for(spec, dataset)
@@ -263,25 +273,24 @@ class NumpyEngine:
 
     def _metrics(self, outputs: Array, targets: Array) -> list[float]:
         """Return the sum of each metric over a batch, by the functions of the other engines."""
-        _, sums = self.objective.measure(torch.from_numpy(outputs), torch.from_numpy(targets))
-        found: list[float] = sums.tolist()
-        return found
+        tensors = torch.from_numpy(outputs), torch.from_numpy(targets)
+        return [float(metric(*tensors)) for metric in self.objective.metrics]
 
-    def evaluate(self, split: str) -> Measured:
-        """Return the means of loss and metrics over a whole split; see `SoloEngine`."""
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        """Evaluate a whole split; see `SoloEngine`."""
         data, trained = self.dataset.splits[split], self.network.parameters
-        total = np.zeros(1 + len(self.spec.metrics))
+        totals = SplitTotals(self.objective, torch.from_numpy(data.targets), runs=1)
         self.network.parameters = list(self._evaluation_point().values())
-        for start in range(0, len(data.targets), _EVALUATION_BATCH):
-            chunk = slice(start, start + _EVALUATION_BATCH)
-            targets = data.targets[chunk]
+        for batch in Extent(_EVALUATION_BATCH, 1).batches(len(data.targets)):
+            targets = data.targets[batch]
             with np.errstate(all="ignore"):
-                outputs = self.network.forward(self._flat(data.inputs[chunk]))
-                loss, _ = self._loss(outputs, targets)
-                total += [loss * len(targets), *self._metrics(outputs, targets)]
+                outputs = self.network.forward(self._flat(data.inputs[batch]))
+                loss = self._loss(outputs, targets)[0] * len(targets)
+                sums = self._metrics(outputs, targets)
+            row = torch.tensor([loss, *sums], dtype=torch.float64)[None]
+            totals.add(row[:, 0], row[:, 1:], torch.from_numpy(outputs)[None], batch)
         self.network.parameters = trained
-        loss, *metrics = (total / len(data.targets)).tolist()
-        return Measured(loss, metrics)
+        return totals.result([partial(evaluation_draws, self.spec, step, split)])
 
     def _evaluation_point(self) -> Mapping[str, Array]:
         if self._at_evaluation_point:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,21 +14,34 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optrial.data import Dataset, augment
-from optrial.models import activation_count
+from optrial.engine.evaluation import Extent
+from optrial.keyed import evaluation_key
+from optrial.models import Objective, activation_count, output_count
 from optrial.plan import RunSpec
 from optrial.rules import learning_rate_factors
 
 __all__ = [
     "augmentation",
     "data_facts",
+    "evaluation_draws",
+    "evaluation_extent",
     "implementation_of",
     "mixed_precision",
     "rate_factors",
-    "samples_at_once",
+    "seeded_draws",
     "storage_dtype",
 ]
 
+
+class Split(Protocol):
+    """Inputs, (samples, ...), and targets of a split."""
+
+    inputs: Any
+    targets: Any
+
+
 _EVALUATED_AT_ONCE = 2**26  # activations; bounds the memory of evaluation, not its result
+_KEPT_OUTPUTS = 2**26  # numbers that runs put out for a whole split; likewise
 _MOST_SAMPLES = 2**15
 
 
@@ -86,10 +100,53 @@ def _overlaps(dataset: Dataset) -> dict[str, int]:
     return _known_overlaps[dataset.sha256]
 
 
-def samples_at_once(model: nn.Module, input_shape: tuple[int, ...], runs: int) -> int:
-    """Return how many samples of how many runs are evaluated together."""
-    activations = activation_count(model, input_shape)
-    return max(1, min(_MOST_SAMPLES, _EVALUATED_AT_ONCE // activations) // runs)
+def evaluation_extent(
+    model: nn.Module, spec: RunSpec, objective: Objective, split: Split, runs: int
+) -> Extent:
+    """Return how much of a split is evaluated together.
+
+    Args:
+        model: of the runs.
+        spec: of one of them.
+        objective: what is computed.
+        split: the data.
+        runs: how many runs there are.
+    """
+    size, shape = len(split.targets), tuple(split.inputs.shape[1:])
+    activations = activation_count(model, shape)
+    most = _EVALUATED_AT_ONCE // activations
+    samples = max(1, min(_MOST_SAMPLES, most) // runs)
+    if "model" in spec.whole_split:  # the outputs of a sample depend on those beside it
+        samples, runs = size, max(1, min(runs, most // size))
+    if objective.needs_outputs:
+        outputs = size * output_count(model, shape)
+        runs = max(1, min(runs, _KEPT_OUTPUTS // outputs))
+    return Extent(samples, runs)
+
+
+@contextmanager
+def seeded_draws(key: int) -> Iterator[None]:
+    """Seed the global generators of PyTorch, NumPy and Python, and put them back afterwards."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key)
+        np.random.seed(key)
+        random.seed(key)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+def evaluation_draws(spec: RunSpec, step: int, split: str) -> AbstractContextManager[None]:
+    """Return the context in which code of the user's draws while a run is evaluated.
+
+    A script has one generator for everything, and catalogued models draw nothing.
+    """
+    if spec.rng == "script" or not spec.code:
+        return nullcontext()
+    return seeded_draws(evaluation_key(spec.seed, step, split))
 
 
 def augmentation(dataset: Dataset, device: torch.device) -> Callable[..., torch.Tensor]:

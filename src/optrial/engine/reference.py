@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -23,15 +24,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from optrial.code import load_code
 from optrial.data import Dataset as Arrays
+from optrial.engine.evaluation import Evaluation, SplitTotals
 from optrial.engine.hashing import module_sha256
 from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.options import (
     augmentation,
     data_facts,
+    evaluation_draws,
+    evaluation_extent,
     implementation_of,
     mixed_precision,
     rate_factors,
-    samples_at_once,
+    seeded_draws,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, per_run
@@ -108,12 +112,13 @@ class ReferenceEngine:
             seed=None if self.script else spec.seed,
         ).to(first.device, first.dtype)
         self.dropout = [] if self.script else key_dropout(self.model)
-        self.objective = build_objective(spec.loss, spec.loss_arguments, spec.metrics)
+        self.objective = build_objective(
+            spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
+        )
         self.augment = augmentation(dataset, first.device)
         self.optimizer, implementation = _build_optimizer(spec, self.model)
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
         self._needs_closure = needs_closure(self.optimizer)
-        self._evaluation_batch = samples_at_once(self.model, dataset.input_shape, 1)
         self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
             "engine": "reference",
@@ -177,9 +182,8 @@ class ReferenceEngine:
         set_mask_key(self.dropout, spec.seed, step)
         if self.script or not spec.code:
             return self._probed_step(batch, step)
-        with torch.random.fork_rng(devices=[]):
-            # Draws of the user's own model or optimizer: by seed and step, like all others.
-            torch.manual_seed(mask_key(spec.seed, step))
+        # Draws of the user's own model or optimizer: by seed and step, like all others.
+        with seeded_draws(mask_key(spec.seed, step)):
             return self._probed_step(batch, step)
 
     def _probed_step(self, batch: Batch, step: int) -> Measured:
@@ -251,24 +255,30 @@ class ReferenceEngine:
             group["lr"] = rate * float(rate_factors(self.spec, step, 1)[0])
 
     @torch.no_grad()
-    def evaluate(self, split: str) -> Measured:
-        """Return the means of loss and metrics over a whole split; see `SoloEngine`."""
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        """Evaluate a whole split; see `SoloEngine`."""
         data = self.splits[split]
-        loader = DataLoader(
-            data,
-            batch_size=self.spec.batch_size if self.script else self._evaluation_batch,
-            collate_fn=_as_fetched,
-            generator=None if self.script else torch.Generator(),
-        )
-        total = np.zeros(1 + len(self.spec.metrics))
-        with self._evaluating():
-            for batch in loader:
+        totals = SplitTotals(self.objective, data.targets, runs=1)
+        draws = partial(evaluation_draws, self.spec, step, split)
+        with draws(), self._evaluating():
+            for place, batch in self._evaluation_batches(data):
                 with mixed_precision(self.spec.precision, batch.inputs.device):
                     outputs = self.model(batch.inputs)
-                loss, sums = self.objective.measure(outputs, batch.targets)
-                total += [loss.item() * len(batch.targets), *sums.tolist()]
-        loss, *metrics = (total / len(data)).tolist()
-        return Measured(loss, metrics)
+                loss, sums = self.objective.measure_part(outputs, batch.targets)
+                totals.add(loss[None], sums[None], outputs[None], place)
+        return totals.result([draws])
+
+    def _evaluation_batches(self, data: TensorSplit) -> Iterator[tuple[slice, Batch]]:
+        """Yield the batches of a split with their places; a script's come from a `DataLoader`."""
+        if not self.script:
+            extent = evaluation_extent(self.model, self.spec, self.objective, data, 1)
+            for place in extent.batches(len(data)):
+                yield place, Batch(place, data.inputs[place], data.targets[place])
+            return
+        start = 0
+        for batch in DataLoader(data, batch_size=self.spec.batch_size, collate_fn=_as_fetched):
+            yield slice(start, start + len(batch.targets)), batch
+            start += len(batch.targets)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

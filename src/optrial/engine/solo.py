@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import StepHashes, arrays_sha256
 from optrial.engine.probes import series
-from optrial.engine.training import Floats, Steps
+from optrial.engine.training import Steps
 from optrial.plan import RunSpec
 
 __all__ = ["Batch", "Measured", "Solo", "SoloEngine"]
@@ -27,10 +28,10 @@ class Batch(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Loss and metrics of one run, over a batch or a split."""
+    """Loss of one run on a batch, and the sums of its metrics that are means over samples."""
 
     loss: float
-    metrics: Sequence[float]  # in the order of the run's metrics
+    metrics: Sequence[float]
     probes: Mapping[str, Tensor] = {}  # what was measured besides, by name
 
 
@@ -51,8 +52,8 @@ class SoloEngine(Protocol):
     def mask_keys(self) -> Sequence[int]:
         """Return the keys that its dropout layers had in the last step; none without dropout."""
 
-    def evaluate(self, split: str) -> Measured:
-        """Return the means of loss and metrics over a split; changes nothing."""
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        """Evaluate a split after so many steps, in evaluation mode; changes nothing."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that a later `load` needs to go on as if never interrupted."""
@@ -117,10 +118,9 @@ class Solo:
         probes = series([each.probes for each in measured], runs=1)
         return Steps(losses[:, None], metrics[:, None], np.array(samples, np.float64), probes)
 
-    def evaluate(self, split: str) -> tuple[Floats, Floats]:
-        """Return mean loss, (1,), and metrics, (1, metrics), over a split."""
-        measured = self.engine.evaluate(split)
-        return np.array([measured.loss]), np.array([measured.metrics], np.float64)
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        """Evaluate a split after so many steps."""
+        return self.engine.evaluate(split, step)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the engine's state and the hashes of the steps so far."""

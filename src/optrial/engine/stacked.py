@@ -9,6 +9,7 @@ Nothing waits for the device within a step: losses go to the host after many.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,22 @@ from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.captured import CapturedStep
 from optrial.engine.compiling import compiled_program
+from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
 from optrial.engine.options import (
     augmentation,
     data_facts,
+    evaluation_draws,
+    evaluation_extent,
     implementation_of,
     rate_factors,
-    samples_at_once,
 )
 from optrial.engine.probes import Prober, series
 from optrial.engine.process import can_flush_denormals, keep_freed_memory
 from optrial.engine.reference import TensorSplit
 from optrial.engine.stacked_model import StackedModel, Tensors
 from optrial.engine.stacked_update import columns, groups_of, treatment_of, update
-from optrial.engine.training import Floats, Steps, batch_order
+from optrial.engine.training import Steps, batch_order
 from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
@@ -84,8 +87,13 @@ class StackedEngine:
         hashes = {start: module_sha256(model) for start, model in built.items()}
         self._initial = [hashes[_start(spec)] for spec in specs]
         models = [built[_start(spec)] for spec in specs]
-        self._evaluated_at_once = samples_at_once(models[0], dataset.input_shape, len(specs))
-        objective = build_objective(first.loss, first.loss_arguments, first.metrics)
+        objective = build_objective(
+            first.loss, first.loss_arguments, first.metrics, first.whole_split
+        )
+        self._extents = {
+            name: evaluation_extent(models[0], first, objective, split, len(specs))
+            for name, split in splits.items()
+        }
         self._model = StackedModel(models, self.shape, objective, first.precision)
         self._params = self._model.params
         self._groups = groups_of(self.settings, self._params)
@@ -150,7 +158,8 @@ class StackedEngine:
     def advance(self, steps: int) -> Steps:
         """Take `steps` steps; a run that diverges is frozen from that step on."""
         losses = torch.empty((steps, *self.shape), dtype=torch.float64, device=self.device)
-        metrics = torch.empty((steps, *self.shape, len(self.specs[0].metrics))).to(losses)
+        count = len(self._model.objective.metrics)
+        metrics = torch.empty((steps, *self.shape, count)).to(losses)
         batches = [np.stack([next(order) for order in self._batches]) for _ in range(steps)]
         samples = [rows.shape[1] for rows in batches]
         probes: list[Tensors] = []
@@ -166,7 +175,7 @@ class StackedEngine:
         flat = (steps, len(self.specs))
         return Steps(
             losses.view(flat).cpu().numpy(),
-            metrics.view(*flat, len(self.specs[0].metrics)).cpu().numpy(),
+            metrics.view(*flat, count).cpu().numpy(),
             np.array(samples, np.float64),
             series(probes, len(self.specs)),
         )
@@ -246,20 +255,24 @@ class StackedEngine:
         return found.losses, found.metrics
 
     @torch.no_grad()
-    def evaluate(self, split: str) -> tuple[Floats, Floats]:
-        """Return mean loss, (runs,), and metrics, (runs, metrics), in evaluation mode."""
-        data, params = self.splits[split], self._evaluated_params()
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        """Evaluate every run on a split after so many steps, in evaluation mode."""
+        data, extent, params = self.splits[split], self._extents[split], self._evaluated_params()
+        places = np.arange(len(self.specs)).reshape(self.shape)
+        parts = []
         self._model.base.eval()
-        total = torch.zeros((*self.shape, 1 + len(self.specs[0].metrics)), device=self.device)
-        total = total.double()
         with self._model.without_fused_attention():
-            for start in range(0, len(data), self._evaluated_at_once):
-                part = slice(start, start + self._evaluated_at_once)
-                inputs, targets = data.inputs[part], data.targets[part]
-                losses, sums = self._model.evaluate(params, inputs, targets)
-                total += torch.cat([losses.double().unsqueeze(-1) * len(targets), sums], dim=-1)
-        means = (total / len(data)).flatten(0, 1).cpu().numpy()
-        return means[:, 0], means[:, 1:]
+            for block in extent.blocks(self.shape):
+                runs = places[block].ravel()
+                totals = SplitTotals(self._model.objective, data.targets, len(runs))
+                for batch in extent.batches(len(data)):
+                    losses, sums, outputs = self._model.evaluate(
+                        params, data.inputs[batch], data.targets[batch], block
+                    )
+                    totals.add(*(v.flatten(0, 1) for v in (losses, sums, outputs)), batch)
+                draws = [partial(evaluation_draws, self.specs[run], step, split) for run in runs]
+                parts.append((runs, totals.result(draws)))
+        return joined(parts, len(self.specs))
 
     def _evaluated_params(self) -> Tensors:
         """Return the parameters at which each run's rule wants its model to be evaluated."""

@@ -153,14 +153,29 @@ class StackedModel:
         )
         return Gradients(gradients, losses.detach(), metrics, changed)
 
-    def evaluate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses (seeds, settings) and sums of metrics on data that all runs share."""
+    def evaluate(
+        self, params: Tensors, x: Tensor, y: Tensor, block: tuple[slice, slice]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate a block of the grid on a batch that all runs share.
+
+        Returns:
+            what the batch adds to the losses of the split, (seeds, settings), and to the metrics
+            that are means, (seeds, settings, metrics); and the outputs where they are needed,
+            (seeds, settings, batch, ...).
+        """
         if self.alone:
-            loss, (metrics, _) = self._measure(*self._of_one_run(params, self.buffers), x, y)
-            return loss[None, None], metrics[None, None]
-        forward = self.over_runs(self._measure, self.buffers, data_axis=None)
-        losses, (metrics, _) = forward(params, self.buffers, x, y)
-        return losses, metrics
+            loss, sums, outputs = self._measure_part(*self._of_one_run(params, self.buffers), x, y)
+            return loss[None, None], sums[None, None], outputs[None, None]
+        rows, columns = block
+        buffers = {
+            name: value[rows] if name in self.shared else value[rows, columns]
+            for name, value in self.buffers.items()
+        }
+        params = {name: value[rows, columns] for name, value in params.items()}
+        losses, sums, outputs = self.over_runs(self._measure_part, buffers, data_axis=None)(
+            params, buffers, x, y
+        )
+        return losses, sums, outputs
 
     def loss(
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor
@@ -179,6 +194,15 @@ class StackedModel:
         loss, metrics = self.objective.measure(outputs, y)
         changed = {name: state[name] for name in buffers if state[name] is not buffers[name]}
         return loss, (metrics, changed)
+
+    def _measure_part(
+        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a batch adds to one run's evaluation, and its outputs where needed."""
+        with mixed_precision(self.precision, self.device):
+            outputs = functional_call(self.base, params | buffers, (x,))
+        losses, sums = self.objective.measure_part(outputs, y)
+        return losses, sums, outputs if self.objective.needs_outputs else outputs.new_zeros(0)
 
     @contextmanager
     def without_fused_attention(self) -> Iterator[None]:

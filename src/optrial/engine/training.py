@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from optrial.data import BatchOrder
+from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
 from optrial.metric_names import PROBES, higher_is_better, metric_label
+from optrial.models import needs_whole_split
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
 
@@ -28,6 +30,10 @@ Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 
 
+_ANOTHER_STEP = 0
+"""After which nothing is evaluated: the key of other draws."""
+_HUGE = float(np.finfo(np.float64).max)  # infinity is no JSON
+
 FIRST_STEPS = 2
 """Whose losses are kept beside the curves: the second one shows the first update."""
 
@@ -36,9 +42,18 @@ class Steps(NamedTuple):
     """What a learner measured while it trained, one row a step."""
 
     losses: Floats  # (steps, runs), mean over each batch, before its update
-    metrics: Floats  # (steps, runs, metrics), sum over each batch
+    metrics: Floats  # (steps, runs, metrics), sums over each batch of those that are means
     samples: Floats  # (steps,), samples in each batch
     probes: Mapping[str, Floats] = {}  # (steps, runs) each, NaN where it was not measured
+
+
+class _Points(NamedTuple):
+    """Points of the curves of one metric: steps, (n,), and for each run, (n, runs), values and
+    whether they were measured."""
+
+    steps: NDArray[np.int64]
+    values: Floats
+    measured: NDArray[np.bool_]
 
 
 class Learner(Protocol):
@@ -61,10 +76,11 @@ class Learner(Protocol):
         A run whose loss is not finite, or exceeds its limit, keeps its parameters from then on.
         """
 
-    def evaluate(self, split: str) -> tuple[Floats, Floats]:
-        """Return mean loss, (runs,), and metrics, (runs, metrics), in evaluation mode.
+    def evaluate(self, split: str, step: int) -> Evaluation:
+        """Evaluate every run on a whole split after so many steps, in evaluation mode.
 
-        It changes nothing that training could notice.
+        It changes nothing that training could notice. Code of the user's draws by seed, step and
+        split, so that the same weights give the same values again.
         """
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -145,16 +161,24 @@ class Training:
         self._reasons = [""] * len(specs)
         self._last_steps = np.full(len(specs), -1)  # of diverged runs
         self._reported = np.zeros(len(specs), bool)  # whether its final status was handed out
-        self._points: dict[str, list[tuple[NDArray[np.int64], Floats]]] = defaultdict(list)
+        self._points: dict[str, list[_Points]] = defaultdict(list)
         self._labels = [metric_label(name) for name in specs[0].metrics]
+        # Those of batches; others mean something on a whole split alone.
+        self._mean_labels = [
+            metric_label(name)
+            for name in specs[0].metrics
+            if not needs_whole_split(name, specs[0].whole_split)
+        ]
         asked = specs[0].probes["measure"] if specs[0].probes else ()
         self._summed = [name for name in asked if PROBES[name].summed]
         # Sums over the epoch under way, of each run: samples, loss x samples, metrics, probes.
-        self._epoch = np.zeros((2 + len(self._labels) + len(self._summed), len(specs)))
+        self._epoch = np.zeros((2 + len(self._mean_labels) + len(self._summed), len(specs)))
         self.first_losses = np.empty((0, len(specs)))
         self._seconds = np.zeros(2)
         self._best_merits = np.full(len(specs), -np.inf)
         self._checks: dict[str, Any] = {}
+        self._evaluation_differences: Floats | None = None
+        self._not_finite: list[dict[str, str]] = [{} for _ in specs]  # of the last evaluation
         self._best_steps = np.zeros(len(specs), np.int64)
         self._best_weights: list[dict[str, NDArray[Any]]] = [{} for _ in specs]
 
@@ -225,6 +249,10 @@ class Training:
         found = []
         for index in np.flatnonzero(~self._reported).tolist():
             facts = {**shared, **run_facts[index]}
+            if self._evaluation_differences is not None:
+                facts["evaluation_difference"] = float(self._evaluation_differences[index])
+            if self._not_finite[index]:
+                facts["not_finite"] = dict(self._not_finite[index])
             if self.status[index] is not Status.INTERRUPTED:
                 facts["parameters_sha256"] = self.learner.parameters_sha256(index)
             if self.specs[index].save is not None:
@@ -244,14 +272,14 @@ class Training:
         return found
 
     def _curves(self, run: int) -> dict[str, Curve]:
-        """The recorded points of one run: those that are finite."""
+        """The recorded points of one run."""
         curves = {}
         for metric, parts in self._points.items():
-            steps = np.concatenate([steps for steps, _ in parts])
-            values = np.concatenate([values[:, run] for _, values in parts])
-            finite = np.isfinite(values)
-            if finite.any():
-                curves[metric] = Curve(steps[finite], values[finite])
+            steps = np.concatenate([part.steps for part in parts])
+            values = np.concatenate([part.values[:, run] for part in parts])
+            measured = np.concatenate([part.measured[:, run] for part in parts])
+            if measured.any():
+                curves[metric] = Curve(steps[measured], values[measured])
         return curves
 
     def run(self, keep_going: Callable[[int], bool] = always) -> Iterator[None]:
@@ -310,7 +338,7 @@ class Training:
         """Record the mean of each metric over each batch, as far as its loss counts."""
         means = measured.metrics / measured.samples[:, None, None]
         means[~np.isfinite(measured.losses)] = np.nan
-        for label, values in zip(self._labels, np.moveaxis(means, 2, 0), strict=True):
+        for label, values in zip(self._mean_labels, np.moveaxis(means, 2, 0), strict=True):
             self._record(f"train_{label}", numbers, values)
 
     def _record_probes(self, numbers: NDArray[np.int64], probes: Mapping[str, Floats]) -> None:
@@ -330,12 +358,12 @@ class Training:
         for step, row in zip(numbers, rows, strict=True):
             self._epoch += row
             if step % self.specs[0].steps_per_epoch == 0:
-                sums = self._epoch[2 + len(self._labels) :]
+                sums = self._epoch[2 + len(self._mean_labels) :]
                 for name, total in zip(self._summed, sums, strict=True):
                     self._record(name, step, total.copy())
-                loss, *values = self._epoch[1 : 2 + len(self._labels)] / self._epoch[0]
+                loss, *values = self._epoch[1 : 2 + len(self._mean_labels)] / self._epoch[0]
                 self._record("train_loss_epoch", step, loss)
-                for label, value in zip(self._labels, values, strict=True):
+                for label, value in zip(self._mean_labels, values, strict=True):
                     finite = np.where(np.isfinite(loss), value, np.nan)
                     self._record(f"train_{label}_epoch", step, finite)
                 self._epoch[:] = 0
@@ -343,22 +371,50 @@ class Training:
     def _evaluate(self) -> None:
         """Evaluate on every split asked for; find the runs whose loss is not finite."""
         started = time.perf_counter()
-        checked, before = bool(self._checks), self._modes_and_hashes()
-        values = {split: self.learner.evaluate(split) for split in self.specs[0].evaluate_on}
-        if not checked:
+        first, before = not self._checks, self._modes_and_hashes()
+        evaluations = {
+            split: self.learner.evaluate(split, self.step) for split in self.specs[0].evaluate_on
+        }
+        if first:
             self._checks = _checks(before, self._modes_and_hashes())
+            self._evaluation_differences = self._evaluated_again(evaluations)
         self._seconds[1] += time.perf_counter() - started
-        for split, (losses, metrics) in values.items():
-            for run in np.flatnonzero(~np.isfinite(losses)).tolist():
-                self._diverge(run, self.step, f"{split}_loss is {losses[run]} after step {{}}")
-            dead = [status is Status.DIVERGED for status in self.status]
-            # "train_loss" is each step's; the whole training split has a name of its own.
-            prefix = "train_eval" if split == "train" else split
-            self._record(f"{prefix}_loss", self.step, np.where(dead, np.nan, losses))
-            for label, column in zip(self._labels, metrics.T, strict=True):
-                self._record(f"{prefix}_{label}", self.step, np.where(dead, np.nan, column))
+        self._not_finite = [{} for _ in self.specs]
+        for split, evaluation in evaluations.items():
+            self._record_evaluation(split, evaluation)
         if self.specs[0].save == "best":
-            self._keep_best(*values["validation"])
+            self._keep_best(evaluations["validation"].losses, evaluations["validation"].metrics)
+
+    def _record_evaluation(self, split: str, evaluation: Evaluation) -> None:
+        """Record the values of the runs whose loss on a split is finite, whatever they are."""
+        # "train_loss" is each step's; the whole training split has a name of its own.
+        prefix = "train_eval" if split == "train" else split
+        for run in np.flatnonzero(~np.isfinite(evaluation.losses)).tolist():
+            self._diverge(
+                run, self.step, f"{split}_loss is {evaluation.losses[run]} after step {{}}"
+            )
+        alive = np.array([status is not Status.DIVERGED for status in self.status])
+        self._record(f"{prefix}_loss", self.step, evaluation.losses, alive)
+        for label, column in zip(self._labels, evaluation.metrics.T, strict=True):
+            self._record(f"{prefix}_{label}", self.step, column, alive)
+        for (run, place), reason in evaluation.reasons.items():
+            if alive[run]:
+                self._not_finite[run][f"{prefix}_{self._labels[place]}"] = reason
+
+    def _evaluated_again(self, evaluations: Mapping[str, Evaluation]) -> Floats | None:
+        """Return by how much values change, per run, where code of the user's may draw anew.
+
+        A script's only generator must not be drawn from once more.
+        """
+        spec = self.specs[0]
+        if not spec.code or spec.rng == "script":
+            return None
+        split, once = next(iter(evaluations.items()))
+        again = self.learner.evaluate(split, _ANOTHER_STEP)
+        before = np.column_stack([once.losses, once.metrics])
+        after = np.column_stack([again.losses, again.metrics])
+        changes = np.where(np.isnan(before) & np.isnan(after), 0.0, np.abs(before - after))
+        return np.nan_to_num(changes, nan=_HUGE, posinf=_HUGE).max(axis=1)
 
     def _modes_and_hashes(self) -> tuple[Mapping[str, bool], str, str]:
         """What evaluation must leave alone; looked at once, for it costs time."""
@@ -388,8 +444,17 @@ class Training:
             return None
         return self._best_weights[run] or self.learner.weights(run)
 
-    def _record(self, metric: str, steps: int | NDArray[np.int64], values: Floats) -> None:
-        self._points[metric].append((np.atleast_1d(steps), np.atleast_2d(values)))
+    def _record(
+        self,
+        metric: str,
+        steps: int | NDArray[np.int64],
+        values: Floats,
+        measured: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add points of all runs; by default those that are not finite were not measured."""
+        rows = np.atleast_2d(values)
+        known = np.isfinite(rows) if measured is None else np.atleast_2d(measured)
+        self._points[metric].append(_Points(np.atleast_1d(steps), rows, known))
 
     def _diverge(self, run: int, step: int, reason: str) -> None:
         if self.status[run] is not Status.DIVERGED:

@@ -16,16 +16,16 @@ from optrial.models.dropout import (
     set_mask_key,
 )
 from optrial.models.initialization import INITIALIZATIONS, Initialization
+from optrial.models.metrics import check_metric, needs_whole_split
 from optrial.models.mlp import ACTIVATIONS, MLPArguments
-from optrial.models.objective import (
-    LOSSES,
-    METRICS,
-    Objective,
-    build_objective,
-    check_loss,
-    check_metric,
+from optrial.models.objective import LOSSES, Objective, build_objective, check_loss, widened
+from optrial.models.sizes import (
+    SampleCost,
+    activation_count,
+    call_count,
+    output_count,
+    sample_cost,
 )
-from optrial.models.sizes import SampleCost, activation_count, call_count, sample_cost
 from optrial.models.stackable import make_stackable
 from optrial.models.trained import freeze_unused, trained_parameters
 from optrial.models.trial import try_code
@@ -34,7 +34,6 @@ __all__ = [
     "ACTIVATIONS",
     "INITIALIZATIONS",
     "LOSSES",
-    "METRICS",
     "MODELS",
     "Initialization",
     "KeyedDropout",
@@ -55,9 +54,12 @@ __all__ = [
     "keep_mask",
     "key_dropout",
     "make_stackable",
+    "needs_whole_split",
+    "output_count",
     "resolve_model",
     "sample_cost",
     "set_mask_key",
     "trained_parameters",
     "try_code",
+    "widened",
 ]

@@ -1,10 +1,9 @@
-"""What a model is trained for and judged by: losses and metrics, by name."""
+"""What a model is trained for and judged by: a loss by name, with metrics."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,42 +13,72 @@ from torch.nn import functional
 
 from optrial.code import call_problems, importable, is_code, load_code
 from optrial.errors import Problem, suggest
+from optrial.models.metrics import (
+    Score,
+    as_values,
+    batch_metric,
+    needs_whole_split,
+    split_metric,
+)
 
 __all__ = [
     "LOSSES",
-    "METRICS",
     "Objective",
     "build_objective",
     "check_loss",
-    "check_metric",
+    "widened",
 ]
-
-_TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss and metrics, as functions of one batch's outputs and targets.
+    """A loss and metrics, as functions of outputs and targets.
 
     Attributes:
-        loss: (outputs, targets) -> mean over the batch, ().
-        metrics: each (outputs, targets) -> sum over the batch, ().
+        loss: of a batch: (outputs, targets) -> mean over the batch, ().
+        metrics: those that are means over samples, of a batch: (outputs, targets) -> sum over the
+            batch, ().
+        split_metrics: those that need all outputs of a split, by their place among all metrics.
+        loss_of_split: whether the loss is no mean over samples, such as one weighted by class; then
+            that of a split is computed from all its outputs.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
     metrics: Sequence[Callable[[Tensor, Tensor], Tensor]]
+    split_metrics: Mapping[int, Callable[[Tensor, Tensor], Score]] = field(default_factory=dict)
+    loss_of_split: bool = False
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether anything is computed from all outputs of a split at once."""
+        return self.loss_of_split or bool(self.split_metrics)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss, (), and the sum of each metric, (metrics,), float64.
+        """Return the mean loss of a batch, (), and the sum of each of `metrics`, float64.
 
         Outputs of lower precision are first brought to float32.
         """
-        if outputs.dtype in (torch.bfloat16, torch.float16):
-            outputs = outputs.float()
+        outputs = widened(outputs)
         loss = self.loss(outputs, targets)
         detached = outputs.detach()
         sums = [metric(detached, targets).double() for metric in self.metrics]
         return loss, torch.stack(sums) if sums else loss.new_zeros(0, dtype=torch.float64)
+
+    def measure_part(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a part of a split adds to its loss, (), and to `metrics`, float64.
+
+        A loss that needs the whole split adds 0.
+        """
+        outputs = widened(outputs)
+        count = outputs.new_tensor(len(targets), dtype=torch.float64)
+        loss = 0 * count if self.loss_of_split else self.loss(outputs, targets).double() * count
+        sums = [metric(outputs, targets).double() for metric in self.metrics]
+        return loss, torch.stack(sums) if sums else loss.new_zeros(0)
+
+
+def widened(outputs: Tensor) -> Tensor:
+    """Bring outputs of lower precision to float32."""
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -62,7 +91,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean squared error over batch and outputs; labels count as one-hot vectors."""
-    return _squared_errors(outputs, targets).mean()
+    return ((outputs - as_values(outputs, targets)) ** 2).mean()
 
 
 def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -76,37 +105,6 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "mse": mse,
     "mean_output": mean_output,
 }
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """How many samples have the largest output at their label."""
-    # `max` gives the first of equals, as `argmax` does, ten times as fast where a stack's outputs
-    # are not contiguous.
-    return (outputs.max(dim=-1).indices == targets).sum()
-
-
-def top_k(outputs: Tensor, targets: Tensor, k: int) -> Tensor:
-    """How many samples have their label among the k largest outputs."""
-    own = outputs.gather(-1, targets.unsqueeze(-1))
-    return ((outputs > own).sum(dim=-1) < k).sum()
-
-
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Sum over samples of the squared error, a mean over the outputs."""
-    return _squared_errors(outputs, targets).mean(dim=-1).sum()
-
-
-def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Sum over samples of the absolute error, a mean over the outputs."""
-    return (outputs - _as_values(outputs, targets)).abs().mean(dim=-1).sum()
-
-
-METRICS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "accuracy": accuracy,
-    "mse": squared_error,
-    "mae": absolute_error,
-}
-"""Besides these, ``top_5_accuracy`` and the like for any number, and ``module:function``."""
 
 
 def check_loss(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
@@ -123,46 +121,25 @@ def check_loss(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def check_metric(name: str) -> str | None:
-    """Return what is wrong with the name of a metric, or None."""
-    if is_code(name):
-        return importable(name)
-    if name in METRICS or _TOP.fullmatch(name):
-        return None
-    return f"'{name}' is not a metric. {suggest(name, [*METRICS, 'top_5_accuracy'])}"
+def build_objective(
+    loss: str,
+    arguments: Mapping[str, Any],
+    metrics: Sequence[str],
+    whole_split: Collection[str] = (),
+) -> Objective:
+    """Return a loss and metrics by name, as `check_loss` and `check_metric` allow them.
 
-
-def build_objective(loss: str, arguments: Mapping[str, Any], metrics: Sequence[str]) -> Objective:
-    """Return a loss and metrics by name, as `check_loss` and `check_metric` allow them."""
+    Args:
+        loss: its name.
+        arguments: of the loss.
+        metrics: their names.
+        whole_split: the user's functions that are no means over samples: names of metrics, "loss".
+    """
     function = load_code(loss) if is_code(loss) else LOSSES[loss]
-    return Objective(partial(function, **arguments), [_metric(name) for name in metrics])
-
-
-def _metric(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    if is_code(name):
-        return _summed(load_code(name))
-    if match := _TOP.fullmatch(name):
-        return partial(top_k, k=int(match[1]))
-    return METRICS[name]
-
-
-def _summed(metric: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Turn a user's metric, one value a sample or a mean over the batch, into a sum."""
-
-    def total(outputs: Tensor, targets: Tensor) -> Tensor:
-        value = torch.as_tensor(metric(outputs, targets))
-        return value.sum() if value.ndim else value * len(targets)
-
-    return total
-
-
-def _squared_errors(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - _as_values(outputs, targets)) ** 2
-
-
-def _as_values(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Turn labels (batch,) into one-hot vectors in the precision of the outputs."""
-    if targets.is_floating_point():
-        return targets.to(outputs.dtype)
-    classes = torch.arange(outputs.shape[-1], device=outputs.device)
-    return (targets.unsqueeze(-1) == classes).to(outputs.dtype)
+    whole = [name for name in metrics if needs_whole_split(name, whole_split)]
+    return Objective(
+        partial(function, **arguments),
+        [batch_metric(name) for name in metrics if name not in whole],
+        {metrics.index(name): split_metric(name) for name in whole},
+        loss_of_split="loss" in whole_split,
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SampleCost", "activation_count", "call_count", "sample_cost"]
+__all__ = ["SampleCost", "activation_count", "call_count", "output_count", "sample_cost"]
 
 
 @torch.no_grad()
@@ -19,8 +19,6 @@ def activation_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     It is measured with one sample of zeros; a model that will not take them counts as its inputs.
     """
     counted = torch.Size(input_shape).numel()
-    parameter = next(model.parameters(), torch.zeros(()))
-    inputs = torch.zeros((1, *input_shape), device=parameter.device, dtype=parameter.dtype)
     leaves = [module for module in model.modules() if not list(module.children())]
 
     def count(_module: nn.Module, _inputs: object, outputs: object) -> None:
@@ -29,17 +27,39 @@ def activation_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
             counted += outputs.numel()
 
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
-    was_training = model.training
-    model.eval()
     try:
-        model(inputs)
-    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
-        pass
+        _evaluated_zeros(model, input_shape)
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return counted
+
+
+def output_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return how many numbers a model puts out for one sample, at least 1.
+
+    It is measured with one sample of zeros; a model that will not take them counts as 1.
+    """
+    outputs = _evaluated_zeros(model, input_shape)
+    return max(1, outputs.numel()) if isinstance(outputs, Tensor) else 1
+
+
+@torch.no_grad()
+def _evaluated_zeros(model: nn.Module, input_shape: tuple[int, ...]) -> object:
+    """Return what a model makes of one sample of zeros in evaluation mode; None if it raises."""
+    parameter = next(model.parameters(), torch.zeros(()))
+    dtype = parameter.dtype if parameter.is_floating_point() else None
+    inputs = torch.zeros((1, *input_shape), device=parameter.device, dtype=dtype)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            outputs: object = model(inputs)
+    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
+        outputs = None
+    finally:
+        model.train(was_training)
+    return outputs
 
 
 class SampleCost(NamedTuple):

@@ -59,6 +59,9 @@ class RunSpec:
         probes: what is measured besides (``measure``), every so many steps (``every``), and whether
             of each layer too (``per_layer``); or None.
         batch_metrics: whether the metrics of each step's batch are recorded.
+        whole_split: code of the user's that is evaluated on a whole split at once, because it is no
+            mean over samples: names of metrics, "loss", and "model" where the outputs of a sample
+            depend on those beside it.
     """
 
     optimizer: str
@@ -97,12 +100,13 @@ class RunSpec:
     code: Mapping[str, str]
     probes: Mapping[str, Any] | None = None
     batch_metrics: bool = False
+    whole_split: tuple[str, ...] = ()
 
     @cached_property
     def run_id(self) -> str:
         """Twelve hexadecimal digits that change with anything that could change a number."""
         content = {"format": _FORMAT} | self.as_dict()
-        for later in ("probes", "batch_metrics"):
+        for later in ("probes", "batch_metrics", "whole_split"):
             if not content[later]:
                 del content[later]  # so that runs keep the ids they had before there were any
         text = json.dumps(content, sort_keys=True, allow_nan=False)
@@ -116,7 +120,7 @@ class RunSpec:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> RunSpec:
         """Return the run whose `as_dict` this is, perhaps by way of JSON."""
-        lists = {name: tuple(fields[name]) for name in ("evaluate_on", "metrics")}
+        lists = {name: tuple(fields[name]) for name in ("evaluate_on", "metrics", "whole_split")}
         return cls(**{**fields, **lists})
 
     def as_dict(self) -> dict[str, Any]:
