@@ -88,3 +88,7 @@ POWER_ITERATION = 1e-3
 RESIDENT_MEMORY = 0.5
 """How far a peak of resident memory may be from the arrays that have to be there, in arrays of the
 parameters' size: allocators reuse some pages and keep others."""
+
+SPLIT_METRIC = {"float32": 1e-6, "float64": 1e-12}
+"""Absolute and relative error of a metric of a split against scikit-learn on float64 outputs of the
+same weights, by the precision of the outputs."""
