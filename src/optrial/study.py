@@ -166,6 +166,8 @@ class Study:
         for note in dataset.notes:
             watcher.noted(note)
         plan = self.plan(dataset)
+        for note in plan.notes:
+            watcher.noted(note)
         if restart:
             _set_aside(Path(location))
         store = Store.open(location, create=True)

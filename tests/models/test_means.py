@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -112,12 +113,12 @@ def code(monkeypatch: pytest.MonkeyPatch) -> str:
     return "users_functions:"
 
 
-def batch(kind: str, samples: int = 40) -> tuple[Tensor, Tensor]:
+def batch(kind: str, samples: int = 40) -> tuple[np.ndarray, np.ndarray]:
     generator = torch.Generator().manual_seed(3)
     inputs = torch.randn(samples, 3, generator=generator)
     values = torch.randn(samples, 2, generator=generator)
     labels = torch.arange(samples) % 2
-    return inputs, values if kind == "values" else labels
+    return inputs.numpy(), (values if kind == "values" else labels).numpy()
 
 
 @pytest.mark.parametrize("function", [accuracy_per_sample, error_rate_as_float, focal])

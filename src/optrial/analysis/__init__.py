@@ -3,7 +3,7 @@
 from optrial.analysis.contenders import selection_metric
 from optrial.analysis.frames import curves_frame, runs_frame
 from optrial.analysis.funnel import Flow, funnel
-from optrial.analysis.summary import SettingSummary, Spread, summarize
+from optrial.analysis.summary import SettingSummary, Spread, missing_values, summarize
 
 __all__ = [
     "Flow",
@@ -11,6 +11,7 @@ __all__ = [
     "Spread",
     "curves_frame",
     "funnel",
+    "missing_values",
     "runs_frame",
     "selection_metric",
     "summarize",

@@ -11,7 +11,7 @@ import numpy as np
 from optrial.analysis.contenders import best_setting, by_setting, selection_metric
 from optrial.records import Record, Status
 
-__all__ = ["SettingSummary", "Spread", "summarize"]
+__all__ = ["SettingSummary", "Spread", "missing_values", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,22 @@ def _summaries(
             metrics=_spreads(records),
             best=setting == best,
         )
+
+
+def missing_values(records: Sequence[Record]) -> list[str]:
+    """Say which metrics have no value in some runs that are done, and why.
+
+    Means over seeds leave these runs out.
+    """
+    runs: dict[tuple[str, str, str], list[str]] = {}
+    for record in records:
+        for metric, reason in record.not_finite.items():
+            runs.setdefault((metric, record.optimizer, record.setting), []).append(reason)
+    return [
+        f"{metric} has no value in {len(reasons)} run{'s' * (len(reasons) > 1)} of "
+        f"{' '.join(filter(None, (optimizer, setting)))}: {reasons[0]}"
+        for (metric, optimizer, setting), reasons in runs.items()
+    ]
 
 
 def _spreads(records: Sequence[Record]) -> dict[str, Spread]:

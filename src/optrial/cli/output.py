@@ -97,7 +97,7 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
 
 def show_summary(results: Any, quiet: bool) -> None:
     """Print the summary table and, unless quiet, what may be said of the optimizers."""
-    from optrial.analysis import funnel
+    from optrial.analysis import funnel, missing_values
     from optrial.report import funnel_table, summary_note, summary_table
 
     summaries, flows = results.settings(), funnel(results.records)
@@ -106,6 +106,8 @@ def show_summary(results: Any, quiet: bool) -> None:
         stdout().print(funnel_table(flows))
     if not quiet:
         note(summary_note(summaries, flows))
+        for line in missing_values(results.reported):
+            note(line)
         for line in _statements(results):
             note(line)
 

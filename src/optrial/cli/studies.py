@@ -103,7 +103,7 @@ def run(
 
 
 def _note_failures(records: Sequence[Record]) -> None:
-    failed = [record for record in records if record.reason]
+    failed = [record for record in records if record.reason and record.status != "done"]
     for record in failed[:_FAILED_RUNS_SHOWN]:
         label = f"{record.optimizer} {record.setting} seed={record.seed}"
         note(f"{record.status}: {label}: {record.reason}")
@@ -162,7 +162,7 @@ def plan(
             **_outlined(tuning),
         }
     )
-    notes = [*(choice.note for choice in choices), _seeds_note(made)]
+    notes = [*made.notes, *(choice.note for choice in choices), _seeds_note(made)]
     for line in dict.fromkeys(filter(None, notes)):
         note(line)
 

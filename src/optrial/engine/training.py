@@ -252,7 +252,7 @@ class Training:
             if self._evaluation_differences is not None:
                 facts["evaluation_difference"] = float(self._evaluation_differences[index])
             if self._not_finite[index]:
-                facts["not_finite"] = dict(self._not_finite[index])
+                facts["not_finite"] = self._not_finite[index]
             if self.status[index] is not Status.INTERRUPTED:
                 facts["parameters_sha256"] = self.learner.parameters_sha256(index)
             if self.specs[index].save is not None:
@@ -263,13 +263,19 @@ class Training:
                 step=int(self._last_steps[index]) if diverged else self.step,
                 curves=self._curves(index),
                 status=self.status[index],
-                reason=self._reasons[index],
+                reason=self._reason(index),
                 facts=facts,
             )
             self._reported[index] = self.status[index] is not Status.INTERRUPTED
             found.append(segment)
         self._points.clear()
         return found
+
+    def _reason(self, run: int) -> str:
+        """Say why a run diverged, or why metrics of one that is done have no value."""
+        if self.status[run] is not Status.DONE:
+            return self._reasons[run]
+        return "; ".join(f"{metric}: {why}" for metric, why in self._not_finite[run].items())
 
     def _curves(self, run: int) -> dict[str, Curve]:
         """The recorded points of one run."""

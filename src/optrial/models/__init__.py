@@ -16,6 +16,7 @@ from optrial.models.dropout import (
     set_mask_key,
 )
 from optrial.models.initialization import INITIALIZATIONS, Initialization
+from optrial.models.means import needing_whole_split
 from optrial.models.metrics import check_metric, needs_whole_split
 from optrial.models.mlp import ACTIVATIONS, MLPArguments
 from optrial.models.objective import LOSSES, Objective, build_objective, check_loss, widened
@@ -54,6 +55,7 @@ __all__ = [
     "keep_mask",
     "key_dropout",
     "make_stackable",
+    "needing_whole_split",
     "needs_whole_split",
     "output_count",
     "resolve_model",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optrial.code import is_code, load_code
@@ -25,7 +26,7 @@ def needing_whole_split(
     model: tuple[str, Mapping[str, Any]],
     loss: tuple[str, Mapping[str, Any]],
     metrics: Sequence[str],
-    batch: tuple[Tensor, Tensor],
+    batch: tuple[NDArray[Any], NDArray[Any]],
     classes: int,
 ) -> list[str]:
     """Return the parts of a problem that cannot be evaluated batch by batch.
@@ -38,10 +39,11 @@ def needing_whole_split(
         model: its name and arguments.
         loss: likewise.
         metrics: names.
-        batch: inputs and targets of some samples, of each class where there are classes.
+        batch: inputs, in the type that models are trained in, and targets of some samples, of each
+            class where there are classes.
         classes: number of classes, or of values to predict.
     """
-    inputs, targets = batch
+    inputs, targets = map(torch.from_numpy, batch)
     own = [name for name in metrics if is_code(name)]
     if not (own or is_code(model[0]) or is_code(loss[0])):
         return []

@@ -19,6 +19,7 @@ from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
 from optrial.models import check_input_shape, resolve_model, try_code
+from optrial.plan.evaluation import metric_problems, whole_split, whole_split_notes
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.spec import RunSpec
@@ -45,6 +46,7 @@ class Plan:
         phases: run id -> "tune" or "report".
         registered: everything that was fixed before the first run, as text.
         why: why the last runs are there, in one line; empty without `tune`.
+        notes: what the user should know about code of their own, each in one line.
     """
 
     study: StudyFile
@@ -53,6 +55,7 @@ class Plan:
     phases: Mapping[str, Phase]
     registered: str
     why: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -176,7 +179,8 @@ class _Expansion:
     def plan(self, why: str = "") -> Plan:
         """The plan of what was added."""
         runs = tuple(self.runs.values())
-        return Plan(self.study, runs, self.settings, self.phases, self.registered, why)
+        notes = tuple(whole_split_notes(self.study, self.common["whole_split"]))
+        return Plan(self.study, runs, self.settings, self.phases, self.registered, why, notes)
 
 
 def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -194,9 +198,7 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         yield Problem("tune", f"chooses on the validation split; the dataset has only {has}.")
     if dataset.regression and study.problem.loss.name == "cross_entropy":
         yield Problem("problem.loss", "cross_entropy needs class labels; use mse for values.")
-    labels_only = [m for m in _metrics(study) if m.endswith("accuracy")]
-    if dataset.regression and labels_only:
-        yield Problem("problem.metrics", f"{labels_only[0]} needs class labels; use mse or mae.")
+    yield from metric_problems(study, dataset)
     normalised = _has_batch_norm(study)
     for value in study.batch_size.values:
         if normalised and value != "full" and size % value == 1 and not study.drop_last:
@@ -262,6 +264,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "model": study.problem.model.name,
         "evaluate_on": study.evaluate.on or splits,
         "batch_metrics": study.evaluate.batch_metrics,
+        "whole_split": whole_split(study, dataset),
         "engine": study.engine,
         "compile": study.compile,
         "precision": study.precision,

@@ -104,7 +104,7 @@ class Segment:
         step: training steps taken so far.
         curves: the new part of every curve, by metric.
         status: interrupted while the run is under way; done, diverged or error when it ended.
-        reason: why it diverged or failed, one line.
+        reason: why it diverged or failed, or why a metric has no value, in one line.
         facts: JSON-able provenance and timings of the whole run so far (hashes, seconds, engine,
             versions); they replace those of the commit before.
     """
@@ -124,7 +124,7 @@ class Record(PlannedRun):
     Attributes:
         status: how far it has come.
         step: training steps taken so far.
-        reason: why it diverged or failed, else empty.
+        reason: why it diverged or failed, or why a metric has no value; else empty.
         facts: provenance and timings, as given by the engine.
         metrics: final value of every metric; None for every metric of a run that is not done, and
             for a value that is not finite.
@@ -135,6 +135,11 @@ class Record(PlannedRun):
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def not_finite(self) -> Mapping[str, str]:
+        """Why metrics of a run that is done have no value, by metric."""
+        return self.facts.get("not_finite") or {} if self.status is Status.DONE else {}
 
     def final(self, metric: str) -> float | None:
         """Return the final value of a metric, None where there is none.

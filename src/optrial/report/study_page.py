@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+from optrial.analysis import missing_values
 from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
 from optrial.analysis.funnel import funnel
@@ -69,6 +70,7 @@ def study_page(
             "costs": cost_rows(problem.costs),
             "searches": search_rows(problem.searches),
             "note": summary_note(problem.summaries, funnel(problem.records)),
+            "missing": missing_values(problem.reported),
             "metrics": shown_metrics(
                 dict.fromkeys(name for s in problem.summaries for name in s.metrics)
             ),

@@ -29,12 +29,14 @@ def _changed(record: Record, path: str) -> bool:
 def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     """With dropout on, or batch statistics of the test batch, the result is that of another model:
     too low, random, and dependent on the evaluation's batch size. The reverse, training in
-    evaluation mode, switches the regulariser off. Where it costs little the same weights are
-    evaluated twice, which also finds dropout that was called as a function and knows no mode.
+    evaluation mode, switches the regulariser off. With code of the user's, the same weights are
+    evaluated twice with different draws, which also finds dropout that was called as a function and
+    knows no mode.
 
     Source: Lightning #20177 and #20216 (modes that nobody switches back).
     Example: dropout1 was in training mode during the evaluation of 6 runs.
-    Fix: `model.eval()` before evaluation and `model.train()` after it.
+    Fix: `model.eval()` before evaluation and `model.train()` after it; as a function,
+    `dropout(x, p, training=self.training)`.
     """
     bad = context.where(
         lambda r: (
