@@ -147,7 +147,7 @@ def test_value_is_that_of_all_outputs(
     for batch, kept in extents if width < 64 else extents[1:2]:
         monkeypatch.setattr(options, "_MOST_SAMPLES", batch * width)
         monkeypatch.setattr("optrial.engine.numpy_backprop._EVALUATION_BATCH", batch)
-        monkeypatch.setattr(options, "_KEPT_OUTPUTS", kept)
+        monkeypatch.setattr(options, "KEPT_OUTPUTS", kept)
         fresh = learner_for(runs, dataset, engine)
         for run in range(width):
             fresh.load_weights(run, weights[run])

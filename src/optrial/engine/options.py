@@ -17,7 +17,7 @@ from optrial.data import Dataset, augment
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count
-from optrial.plan import RunSpec
+from optrial.plan import KEPT_OUTPUTS, RunSpec
 from optrial.rules import learning_rate_factors
 
 __all__ = [
@@ -41,7 +41,6 @@ class Split(Protocol):
 
 
 _EVALUATED_AT_ONCE = 2**26  # activations; bounds the memory of evaluation, not its result
-_KEPT_OUTPUTS = 2**26  # numbers that runs put out for a whole split; likewise
 _MOST_SAMPLES = 2**15
 
 
@@ -120,7 +119,7 @@ def evaluation_extent(
         samples, runs = size, max(1, min(runs, most // size))
     if objective.needs_outputs:
         outputs = size * output_count(model, shape)
-        runs = max(1, min(runs, _KEPT_OUTPUTS // outputs))
+        runs = max(1, min(runs, KEPT_OUTPUTS // outputs))
     return Extent(samples, runs)
 
 

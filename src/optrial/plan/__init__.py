@@ -2,6 +2,7 @@
 
 from optrial.plan.check import check_study, targets_wanted, validation_wanted
 from optrial.plan.estimate import Estimate, estimate, step_operations
+from optrial.plan.evaluation import KEPT_OUTPUTS
 from optrial.plan.expand import Phase, Plan, make_plan
 from optrial.plan.optimizers import rule_of
 from optrial.plan.spec import RunSpec
@@ -9,6 +10,7 @@ from optrial.plan.stacks import arrange, pack, stack_id
 from optrial.plan.tuning import Outline, merit, outline, tuning_seeds
 
 __all__ = [
+    "KEPT_OUTPUTS",
     "Estimate",
     "Outline",
     "Phase",

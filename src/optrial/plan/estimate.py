@@ -15,6 +15,7 @@ import torch
 from optrial.data import Dataset
 from optrial.metric_names import PROBES
 from optrial.models import SampleCost, build_model, sample_cost, trained_parameters
+from optrial.plan.evaluation import KEPT_OUTPUTS, kept_outputs
 from optrial.plan.optimizers import rule_of
 from optrial.plan.spec import RunSpec
 
@@ -73,11 +74,19 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
     return Estimate(
         seconds=sum(cost.training for cost in costs),
         evaluation_seconds=sum(cost.evaluation for cost in costs),
-        peak_bytes=values * max(map(_itemsize, runs)) + width * max(cost.bytes for cost in costs),
+        peak_bytes=values * max(map(_itemsize, runs))
+        + width * max(cost.bytes for cost in costs)
+        + max(_kept_bytes(run, dataset, width) for run in runs),
         run_bytes=max(cost.bytes for cost in costs),
         parameters=max(cost.parameters for cost in costs),
         tensors=max(cost.tensors for cost in costs),
     )
+
+
+def _kept_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
+    """Return the bytes of the outputs of a split that are kept at once to evaluate a stack."""
+    kept = kept_outputs(dataset, run.evaluate_on, run.metrics, run.whole_split)
+    return max(kept, min(width * kept, KEPT_OUTPUTS)) * _itemsize(run)
 
 
 def step_operations(run: RunSpec, dataset: Dataset) -> int:

@@ -4,7 +4,8 @@ means over samples."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,22 @@ from optrial.config import StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
 from optrial.metric_names import catalogued
-from optrial.models import needing_whole_split
+from optrial.models import needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
 
-__all__ = ["metric_problems", "whole_split", "whole_split_notes"]
+__all__ = [
+    "KEPT_OUTPUTS",
+    "kept_outputs",
+    "memory_problems",
+    "metric_problems",
+    "whole_split",
+    "whole_split_notes",
+]
 
+KEPT_OUTPUTS = 2**26
+"""Numbers that runs of a stack put out for a whole split and that are kept at once, unless one run
+alone puts out more."""
+_SHARE_OF_MEMORY = 0.5
 _TRIED_SAMPLES = 60
 _KINDS = {
     "labels": ("class labels", "mse, mae or r2"),
@@ -60,7 +72,6 @@ def whole_split_notes(study: StudyFile, names: tuple[str, ...]) -> Iterator[str]
 
 def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     """Return what keeps metrics of the catalogue from having a value on this dataset."""
-    splits = study.evaluate.on or tuple(name for name in dataset.splits if name != "train")
     for index, entry in enumerate(study.problem.metrics or ()):
         path = f"problem.metrics[{index}]"
         metric = None if entry.is_code else catalogued(entry.name)
@@ -71,11 +82,56 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             yield Problem(path, f"{entry.name} needs {wanted}; use {use}.")
             continue
         defined = _DEFINED.get(entry.name)
-        for split in splits if defined else ():
-            if split in dataset.splits and (
-                reason := defined(dataset, dataset.splits[split].targets)
-            ):
+        for split in _evaluated(study, dataset) if defined else ():
+            if reason := defined(dataset, dataset.splits[split].targets):
                 yield Problem(path, f"{entry.name} has no value on the {split} split: {reason}.")
+
+
+def kept_outputs(
+    dataset: Dataset, splits: Iterable[str], metrics: Iterable[str], names: Collection[str]
+) -> int:
+    """Return how many outputs of one run are kept at once to evaluate it; 0 for means alone.
+
+    Args:
+        dataset: what it is evaluated on.
+        splits: the names of these splits.
+        metrics: the names of its metrics.
+        names: see `whole_split`.
+    """
+    if "loss" not in names and not any(needs_whole_split(name, names) for name in metrics):
+        return 0
+    targets = [dataset.splits[split].targets for split in splits]
+    per_target = 1 if dataset.regression else dataset.classes
+    return max((target.size * per_target for target in targets), default=0)
+
+
+def memory_problems(
+    study: StudyFile, dataset: Dataset, names: Collection[str]
+) -> Iterator[Problem]:
+    """Return why the outputs of a split do not fit into memory, if they do not.
+
+    Args:
+        study: the study.
+        dataset: what it evaluates on.
+        names: see `whole_split`.
+    """
+    metrics = [entry.name for entry in study.problem.judges]
+    kept = kept_outputs(dataset, _evaluated(study, dataset), metrics, names)
+    needed = kept * (8 if study.precision == "float64" else 4)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > _SHARE_OF_MEMORY * memory:
+        yield Problem(
+            "problem.metrics",
+            f"the outputs of a whole split take {needed / 1e9:.1f} GB of the {memory / 1e9:.1f} GB "
+            "of memory here, and a metric or the loss needs them all; use means over samples, such "
+            "as accuracy, or evaluate on fewer samples.",
+        )
+
+
+def _evaluated(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
+    """Return the splits that are evaluated, as far as the dataset has them."""
+    splits = study.evaluate.on or tuple(name for name in dataset.splits if name != "train")
+    return tuple(split for split in splits if split in dataset.splits)
 
 
 def _every_class(dataset: Dataset, targets: Targets) -> str:

@@ -19,7 +19,12 @@ from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
 from optrial.models import check_input_shape, resolve_model, try_code
-from optrial.plan.evaluation import metric_problems, whole_split, whole_split_notes
+from optrial.plan.evaluation import (
+    memory_problems,
+    metric_problems,
+    whole_split,
+    whole_split_notes,
+)
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.spec import RunSpec
@@ -91,6 +96,8 @@ def make_plan(
     if problems := list(_data_problems(study, dataset)):
         raise StudyError(problems, f"study '{study.name}'")
     expansion = _Expansion(study, dataset, merits)
+    if problems := list(memory_problems(study, dataset, expansion.common["whole_split"])):
+        raise StudyError(problems, f"study '{study.name}'")
     spaces = expansion.spaces
     if study.tune is None:
         grids = [Trial(name, point) for name, space in spaces.items() for point in space.grid()]

@@ -1,0 +1,82 @@
+"""Metrics that cannot have a value on a dataset are refused before any run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optrial import Study, StudyError
+from optrial.plan import estimate, make_plan
+from tests.small import small_keys
+
+
+def data(kind: str) -> Any:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(30, 2)).astype(np.float32)
+    labels = np.arange(30) % 3
+    values = generator.normal(size=(30, 1)).astype(np.float32)
+    targets = {
+        "classes": labels,
+        "values": values,
+        "one class in test": np.where(np.arange(30) < 20, labels, 1),
+        "zeros": np.where(np.arange(30) % 4 == 0, 0, values[:, 0])[:, None].astype(np.float32),
+        "constant": np.ones((30, 1), np.float32) * 0.5,
+    }[kind]
+    return {"train": (inputs[:20], targets[:20]), "test": (inputs[20:], targets[20:])}
+
+
+def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr(f"{__name__}.current", lambda: data(kind), raising=False)
+    loss = "cross_entropy" if "class" in kind else "mse"
+    dataset = {"name": f"{__name__}:current"}
+    problem = {"dataset": dataset, "model": "logistic", "loss": loss, "metrics": [metric]}
+    return Study(**small_keys(problem=problem, batch_size=10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "said"),
+    [
+        ("classes", "f1", "f1 has no value on the test split: it is for two classes"),
+        ("one class in test", "roc_auc", "no sample of class 0, 2"),
+        ("one class in test", "average_precision", "no sample of class 0, 2"),
+        ("classes", "r2", "r2 needs values to predict; use accuracy"),
+        ("values", "f1_macro", "f1_macro needs class labels; use mse"),
+        ("zeros", "mape", "targets are 0, by which it divides"),
+        ("values", "rmsle", r"log\(1 \+ target\) needs more than -1"),
+        ("constant", "r2", "its targets are all equal"),
+    ],
+)
+def test_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, kind: str, metric: str, said: str
+) -> None:
+    with pytest.raises(StudyError, match=said) as error:
+        study(kind, metric, monkeypatch).plan()
+    assert "problem.metrics[0]" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("classes", "roc_auc"), ("values", "r2"), ("constant", "rmse")]
+)
+def test_planned_where_it_has_a_value(
+    monkeypatch: pytest.MonkeyPatch, kind: str, metric: str
+) -> None:
+    assert study(kind, metric, monkeypatch).plan().runs
+
+
+def test_outputs_of_a_split_that_exceed_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = study("classes", "f1_macro", monkeypatch)
+    monkeypatch.setattr("optrial.plan.evaluation._SHARE_OF_MEMORY", 1e-12)
+    with pytest.raises(StudyError, match="GB of memory here, and a metric"):
+        own.plan()
+    assert study("classes", "accuracy", monkeypatch).plan().runs
+
+
+def test_estimate_counts_the_outputs_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = study("classes", "f1_macro", monkeypatch)
+    plain = study("classes", "accuracy", monkeypatch)
+    dataset = plain.load_data()
+    more = estimate(make_plan(planned.config, dataset).runs, dataset, width=5).peak_bytes
+    less = estimate(make_plan(plain.config, dataset).runs, dataset, width=5).peak_bytes
+    assert more - less == 5 * 10 * 3 * 4  # runs, samples, classes, bytes
