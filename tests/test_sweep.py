@@ -163,6 +163,20 @@ def test_one_signal_stops_cleanly_and_running_again_continues(tmp_path: Path) ->
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def test_a_signal_interrupts_at_once_while_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optrial.engine import Engines
+
+    def choose(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on choosing")
+
+    monkeypatch.setattr(Engines, "choose", choose)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+
+
 def test_a_failing_run_is_a_status_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

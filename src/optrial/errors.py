@@ -31,6 +31,7 @@ __all__ = [
     "key_path",
     "problem_of",
     "problems_of",
+    "reason_of",
     "suggest",
 ]
 
@@ -88,6 +89,13 @@ class StoreBusyError(StoreError):
 
 class EngineError(OptrialError):
     """This machine or engine cannot train what the study asks for."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the record of a run says of the error that ended it."""
+    if isinstance(error, StudyError):
+        return "; ".join(map(str, error.problems))
+    return f"{type(error).__name__}: {error}"
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:

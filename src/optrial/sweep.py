@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from optrial.data import Dataset
 from optrial.engine import Engines, Training, certificates, out_of_memory, provenance
-from optrial.errors import OptrialError
+from optrial.errors import EngineError, StoreError, reason_of
 from optrial.plan import Plan, RunSpec, arrange, make_plan, merit, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFiles
 
@@ -34,7 +34,7 @@ class Watcher(Protocol):
         """Learn how much the whole plan is, and how much of it is left to train."""
 
     def stepped(self, count: int) -> None:
-        """So many more training steps were taken, over all runs."""
+        """So many more training steps were taken, over all runs; negative if they start again."""
 
     def ended(self, status: Status, steps_left: int) -> None:
         """A run ended, perhaps before its time, with `steps_left` of its steps untrained."""
@@ -79,7 +79,9 @@ def sweep(
 
     A run that is done or diverged is left as it is. One that was interrupted or failed goes on
     from its checkpoint, to the same bits as if it had never stopped. SIGINT and SIGTERM end the
-    sweep after the step under way, with a checkpoint; a second one ends it at once.
+    sweep, with a checkpoint, after a tenth of a second's worth of steps at most, or after the step
+    or evaluation under way where that takes longer. A second one ends it at once, as does the first
+    while nothing is trained yet.
 
     Args:
         plan: the runs; of a study that tunes, as many as are known.
@@ -126,11 +128,12 @@ class _Worker:
     engines: Engines
     store: Store
     watcher: Watcher
-    stopped: threading.Event
+    stopped: _Stop
     checkpoint_seconds: float
     weights: WeightFiles | None  # where those that are to be saved go
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
+    counted: int = 0  # steps of the stack under way that the watcher was told of
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
@@ -151,26 +154,31 @@ class _Worker:
         stacks: dict[str, list[Record]] = {}
         for record in self.store.runs(everything=True):
             stacks.setdefault(record.stack, []).append(record)
+        self.stopped.at_once = False
         for stack in dict.fromkeys(record.stack for record in left):
             if not self.stopped.is_set():
                 self.train(stack, stacks[stack])
+        self.stopped.at_once = True
 
     def train(self, stack: str, records: Sequence[Record]) -> None:
         """Train the runs of a stack to their end, or until told to stop.
 
-        Where memory runs out before anything was committed, the stack is halved, in the store too.
+        If a run fails or memory runs out, the runs are trained again in halves of the stack, and so
+        on: a run that fails alone is recorded as failed, and the others have the results of a stack
+        that they can be trained in.
         """
-        checkpoint = self.store.checkpoint(stack)
+        failure, memory_ran_out, self.counted = "", False, 0
         try:
-            self._train(stack, records, checkpoint)
-        except OptrialError:
+            self._train(stack, records, self.store.checkpoint(stack))
+        except (StoreError, EngineError):
             raise
         except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
-            untouched = checkpoint is None and self.store.checkpoint(stack) is None
-            if out_of_memory(error) and len(records) > 1 and untouched:
-                self._halve(stack, records)
-            else:
-                self._fail(stack, records, f"{type(error).__name__}: {error}")
+            failure, memory_ran_out = reason_of(error), out_of_memory(error)
+        # The error, and with it the memory that its traceback holds, is gone here.
+        if failure and len(records) > 1:
+            self._halve(stack, failure, memory_ran_out=memory_ran_out)
+        elif failure:
+            self._fail(stack, records[0], failure)
 
     def _train(
         self, stack: str, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
@@ -214,40 +222,47 @@ class _Worker:
             for segment in segments
         ]
 
-    def _halve(self, stack: str, records: Sequence[Record]) -> None:
-        """Train a stack that did not fit into memory as two, and so on."""
-        engine, _ = stack.split("-")
-        by_id = {record.run_id: record for record in records}
-        specs = [RunSpec.from_dict(record.spec) for record in records]
-        halves = pack(specs, (len(specs) + 1) // 2)
-        self.watcher.noted(f"memory ran out with {len(specs)} runs at a time; going on with fewer")
-        for half in halves:
-            name = f"{engine}-{stack_id(half)}"
-            self.store.restack([spec.run_id for spec in half], name)
-            if not self.stopped.is_set():
-                self.train(name, [replace(by_id[spec.run_id], stack=name) for spec in half])
+    def _halve(self, stack: str, failure: str, *, memory_ran_out: bool) -> None:
+        """Train what has not ended of a stack that failed as two stacks, and so on.
 
-    def _fail(self, stack: str, records: Sequence[Record], reason: str) -> None:
-        """Record that the runs of a stack cannot be trained further; they keep what they have."""
-        ids = {record.run_id for record in records}
-        latest = [r for r in self.store.runs(everything=True) if r.run_id in ids]
-        failed = [
-            replace(_with_provenance(_as_segment(r)), status=Status.ERROR, reason=reason)
-            for r in latest
-            if r.status not in _FINAL
-        ]
-        self.store.commit(failed, stack, self.store.checkpoint(stack))
-        self._tell(failed, records[0].steps)
+        They start from the first step, so that their numbers are those of the stack they are stored
+        with, whenever the error came. Unless memory ran out, they are not compiled: to compile each
+        of them would take longer than it saves.
+        """
+        engine, _ = stack.split("-")
+        records = {r.run_id: r for r in self.store.runs(everything=True) if r.stack == stack}
+        left = [record for record in records.values() if record.status not in _FINAL]
+        specs = [RunSpec.from_dict(record.spec) for record in left]
+        note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
+        if not memory_ran_out:
+            engine = "stacked"
+            note = f"one of {len(records)} runs failed ({failure.splitlines()[0]}); going on apart"
+        self.watcher.noted(note)
+        self.watcher.stepped(-self.counted * len(left))
+        halves = pack(specs, (len(specs) + 1) // 2)
+        names = {f"{engine}-{stack_id(half)}": [spec.run_id for spec in half] for half in halves}
+        self.store.restack(names)
+        for name, run_ids in names.items():
+            if not self.stopped.is_set():
+                self.train(name, [replace(records[run_id], stack=name) for run_id in run_ids])
+
+    def _fail(self, stack: str, record: Record, reason: str) -> None:
+        """Record that a run cannot be trained further; it keeps what it has."""
+        (latest,) = (r for r in self.store.runs(everything=True) if r.run_id == record.run_id)
+        if latest.status in _FINAL:
+            return
+        failed = replace(_with_provenance(_as_segment(latest)), status=Status.ERROR, reason=reason)
+        self.store.commit([failed], stack, self.store.checkpoint(stack))
+        self._tell([failed], record.steps)
 
     def _count(self, training: Training) -> Callable[[int], bool]:
         """Return what tells the watcher of steps taken, and says whether to go on."""
-        counted = training.step
+        self.counted = training.step
 
         def keep_going(step: int) -> bool:
-            nonlocal counted
             runs = sum(status not in _FINAL for status in training.status)
-            self.watcher.stepped((step - counted) * runs)
-            counted = step
+            self.watcher.stepped((step - self.counted) * runs)
+            self.counted = step
             return not self.stopped.is_set()
 
         return keep_going
@@ -307,10 +322,20 @@ def _planned(plan: Plan, store: Store, engines: Engines, watcher: Watcher) -> li
     ]
 
 
+class _Stop(threading.Event):
+    """Set when a signal asks to stop.
+
+    Attributes:
+        at_once: whether a signal interrupts what is under way, because nothing would be lost.
+    """
+
+    at_once = True
+
+
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def _stop_on_signal() -> Iterator[_Stop]:
     """Turn the first SIGINT or SIGTERM into an event; outside the main thread, change nothing."""
-    stopped = threading.Event()
+    stopped = _Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
@@ -324,6 +349,8 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         del number, frame
         stopped.set()
         restore()
+        if stopped.at_once:
+            raise KeyboardInterrupt
 
     for number in previous:
         signal.signal(number, stop)

@@ -22,7 +22,7 @@ from optrial.engine.solo import Solo
 from optrial.engine.speeds import Speeds
 from optrial.engine.stacked import StackedEngine, stackable_model
 from optrial.engine.training import Learner
-from optrial.errors import EngineError
+from optrial.errors import EngineError, reason_of
 from optrial.models import call_count
 from optrial.plan import RunSpec, estimate, pack
 
@@ -131,9 +131,15 @@ class Engines:
             return reference
         if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
             return reference
-        if reason := self._why_not_stacked(runs):
-            return replace(reference, note=f"trained one by one: {reason}")
-        return self._fastest(runs)
+        try:
+            reason = self._why_not_stacked(runs)
+            if not reason:
+                return self._fastest(runs)
+        except EngineError:
+            raise
+        except Exception as error:  # noqa: BLE001  it fails in training too, and is recorded there
+            reason = reason_of(error).splitlines()[0]
+        return replace(reference, note=f"trained one by one: {reason}")
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
         steps = _steps_of(runs)
@@ -212,7 +218,7 @@ class Engines:
         try:
             together = _losses(self.build("stacked", pair))
         except Exception as error:  # noqa: BLE001  whatever it is, the reference engine goes on
-            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            return reason_of(error).splitlines()[0]
         apart = np.hstack([_losses(self.build("reference", [run])) for run in pair])
         if np.allclose(together, apart, rtol=_SAME_LOSS, equal_nan=True):
             return ""

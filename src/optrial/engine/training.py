@@ -37,6 +37,9 @@ _HUGE = float(np.finfo(np.float64).max)  # infinity is no JSON
 FIRST_STEPS = 2
 """Whose losses are kept beside the curves: the second one shows the first update."""
 
+_STOP_SECONDS = 0.1
+"""How long steps may take between two looks at whether to stop, unless a single one takes longer."""
+
 
 class Steps(NamedTuple):
     """What a learner measured while it trained, one row a step."""
@@ -175,6 +178,7 @@ class Training:
         self._epoch = np.zeros((2 + len(self._mean_labels) + len(self._summed), len(specs)))
         self.first_losses = np.empty((0, len(specs)))
         self._seconds = np.zeros(2)
+        self._step_seconds = np.inf  # of the last steps taken; unknown before the first
         self._best_merits = np.full(len(specs), -np.inf)
         self._checks: dict[str, Any] = {}
         self._evaluation_differences: Floats | None = None
@@ -292,8 +296,10 @@ class Training:
         """Train; pause after each evaluation and at the end.
 
         Args:
-            keep_going: called every few steps with the number taken; when it returns False the
-                training pauses there and ends, INTERRUPTED, ready for a checkpoint.
+            keep_going: called with the number of steps taken, after about a tenth of a second's
+                worth of steps, after each step that takes longer, and after each evaluation. When
+                it returns False, the training pauses there and ends, INTERRUPTED, ready for a
+                checkpoint.
         """
         with process_for(self.learner):
             yield from self._run(keep_going)
@@ -303,7 +309,7 @@ class Training:
         self.learner.start(self.step + 1)
         while not self.ended and self.step < total:
             until = min(total, (self.step // every + 1) * every)
-            self._train(min(until - self.step, self.learner.chunk))
+            self._train(min(until - self.step, self._steps_at_once()))
             if self.step == until and not self.ended:
                 self._evaluate()
                 if self.step < total and not self.ended:
@@ -314,12 +320,21 @@ class Training:
         self.status = [Status.DONE if s is Status.INTERRUPTED else s for s in self.status]
         yield
 
+    def _steps_at_once(self) -> int:
+        """Return how many steps to take before the next look at whether to stop.
+
+        The numbers do not depend on it: a learner takes the same steps however they are divided.
+        """
+        return max(1, int(min(self.learner.chunk, _STOP_SECONDS / self._step_seconds)))
+
     def _train(self, steps: int) -> None:
         """Take steps and record them; find the runs whose loss stopped being finite."""
         started = time.perf_counter()
         measured = self.learner.advance(steps)
-        self._seconds[0] += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
         losses = measured.losses
+        self._seconds[0] += elapsed
+        self._step_seconds = max(elapsed / len(losses), 1e-9)
         missing = FIRST_STEPS - len(self.first_losses)
         self.first_losses = np.vstack([self.first_losses, losses[:missing]])
         numbers = self.step + 1 + np.arange(len(losses))

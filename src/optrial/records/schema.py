@@ -5,7 +5,8 @@
 
 Everything is appended and nothing edited: the plan with the highest id is the current one, the
 outcome with the highest id is the run's record. The waves of a study that tunes are plans with one
-hash, each with all the runs of the one before. Only checkpoints, and who writes, are replaced.
+hash, each with all the runs of the one before. Only checkpoints, and who writes, are replaced; and
+what is stored of runs that have not ended is dropped when they move to another stack.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ __all__ = ["Store"]
 
 PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
 OF_A_PLAN = ("setting", "phase")
+FINAL = (Status.DONE, Status.DIVERGED)
 OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
 IDS_PER_QUERY = 10_000  # below the number of parameters that either database takes
 
@@ -297,18 +298,32 @@ class Store:
                     "Continue a run from its checkpoint."
                 )
 
-    def restack(self, run_ids: Sequence[str], stack: str) -> None:
-        """Move runs of which nothing is stored yet into another stack, for want of memory.
+    def restack(self, stacks: Mapping[str, Sequence[str]]) -> None:
+        """Move runs into other stacks, in which they are trained from their first step.
+
+        A stack is part of the numbers of its runs. What is stored of the runs is therefore dropped,
+        and the checkpoints of the stacks they leave, all in one transaction.
+
+        Args:
+            stacks: run ids by the name of their new stack; together, all runs of the old stacks
+                that have not ended.
 
         Raises:
-            StoreError: something is stored of one of them; its stack is part of its numbers.
+            StoreError: a run is done or has diverged; its numbers are final.
         """
+        moved = [run_id for run_ids in stacks.values() for run_id in run_ids]
+        ended = {run.run_id for run in self.runs(everything=True) if run.status in FINAL}
+        if final := sorted(ended.intersection(moved)):
+            raise StoreError(f"run {final[0]} has ended; its stack is part of its numbers.")
         with self._writing() as connection:
-            stored = sql.select(outcomes.c.run_id).where(outcomes.c.run_id.in_(run_ids)).limit(1)
-            if begun := connection.scalar(stored):
-                raise StoreError(f"run {begun} has begun; its stack is part of its numbers.")
-            moved = all_runs.update().where(all_runs.c.run_id.in_(run_ids))
-            connection.execute(moved.values(stack=stack))
+            left = sql.select(all_runs.c.stack).where(all_runs.c.run_id.in_(moved)).distinct()
+            left_stacks = connection.scalars(left).all()
+            connection.execute(checkpoints.delete().where(checkpoints.c.stack.in_(left_stacks)))
+            connection.execute(curves.delete().where(curves.c.run_id.in_(moved)))
+            connection.execute(outcomes.delete().where(outcomes.c.run_id.in_(moved)))
+            for stack, run_ids in stacks.items():
+                of_stack = all_runs.update().where(all_runs.c.run_id.in_(run_ids))
+                connection.execute(of_stack.values(stack=stack))
 
     def checkpoint(self, stack: str) -> dict[str, NDArray[Any]] | None:
         """Return the arrays from which the training of a stack continues; None if there are none.

@@ -1,0 +1,168 @@
+"""One run that fails costs the others neither their results nor their stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optrial.engine import Engines, Training
+from optrial.engine.build import Choice
+from optrial.plan import RunSpec, arrange, pack
+from optrial.records import Status
+from optrial.results import Results
+from optrial.study import Study
+from tests.small import small_keys
+
+MODULE = "fragile_models"
+CODE = '''
+import torch
+from torch import nn
+
+
+class Wide(nn.Module):
+    """Raises in its fifth training step if it is 13 wide."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 2))
+        self.width, self.calls = width, 0
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.width == 13 and self.calls > 4:
+            raise ValueError("thirteen")
+        return self.layers(x)
+
+
+class Unlucky(nn.Module):
+    """Raises where it is built under seed 3."""
+
+    def __init__(self):
+        super().__init__()
+        if torch.initial_seed() == 3:
+            raise ValueError("three")
+        self.layers = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    def forward(self, x):
+        return self.layers(x)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / f"{MODULE}.py").write_text(CODE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop(MODULE, None)
+
+
+@pytest.fixture
+def stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in stacks as wide as can be, whatever this machine is fastest with."""
+
+    def choose(self: Engines, runs: Sequence[RunSpec]) -> list[Choice]:
+        return [Choice("stacked", (group,), 0.0) for group in pack(runs, len(runs))]
+
+    monkeypatch.setattr(Engines, "choose", choose)
+
+
+def keys(factory: str, arguments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    model = {"factory": f"{MODULE}:{factory}", "args": arguments or {}}
+    problem = small_keys()["problem"] | {"model": model}
+    return small_keys(problem=problem, engine="stacked", compile="never", **changes)
+
+
+def alone(results: Results, stack: str) -> dict[str, str]:
+    """The hashes of the weights that a stack gives when it is trained by itself."""
+    records = [r for r in results.records if r.stack == stack]
+    specs = arrange(RunSpec.from_dict(record.spec) for record in records)
+    dataset = Study.from_stored(results.study).load_data()
+    engine, _ = stack.split("-")
+    training = Training(specs, Engines(dataset, specs[0].precision, "cpu").build(engine, specs))
+    for _ in training.run():
+        pass
+    return {s.run_id: s.facts["parameters_sha256"] for s in training.segments()}
+
+
+@pytest.mark.parametrize("engine", ["auto", "stacked", "reference"])
+def test_a_model_that_fails_for_one_width_fails_for_no_other(engine: str) -> None:
+    """Also where it is tried or timed before it is trained."""
+    study = Study(**keys("Wide", {"width": [12, 13, 14]}, seeds=4) | {"engine": engine})
+    with study.run("out", checkpoint_seconds=0) as results:
+        for record in results.records:
+            failing = record.spec["model_arguments"]["width"] == 13
+            wanted = (Status.ERROR, "ValueError: thirteen") if failing else (Status.DONE, "")
+            assert (record.status, record.reason) == wanted
+
+
+@pytest.mark.usefixtures("stacks")
+def test_a_stack_of_failing_runs_leaves_other_stacks_alone() -> None:
+    study = Study(**keys("Wide", {"width": [12, 13, 14]}, seeds=4))
+    with study.run("out", checkpoint_seconds=0) as results:
+        records = results.records
+        for record in records:
+            if record.spec["model_arguments"]["width"] == 13:
+                assert (record.status, record.reason) == (Status.ERROR, "ValueError: thirteen")
+                assert record.facts.get("stack_width", 1) == 1
+            else:
+                assert (record.status, record.facts["stack_width"]) == (Status.DONE, 4)
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("checkpoint_seconds", [0, 60])
+def test_healthy_runs_have_the_results_of_the_stack_they_are_stored_with(
+    monkeypatch: pytest.MonkeyPatch, checkpoint_seconds: float
+) -> None:
+    """Also where some steps of the stack that failed were stored already."""
+    from optrial.engine.stacked import StackedEngine
+
+    advance = StackedEngine.advance
+
+    def fragile(self: StackedEngine, steps: int) -> Any:
+        if 3 in self.seeds and self._taken >= 25:
+            raise ValueError("three")
+        return advance(self, steps)
+
+    monkeypatch.setattr(StackedEngine, "advance", fragile)
+    study = Study(**keys("Wide", seeds=8))
+    with study.run("out", checkpoint_seconds=checkpoint_seconds) as results:
+        records = results.records
+        failed = [record for record in records if record.status is not Status.DONE]
+        assert [(r.seed, r.status, r.reason) for r in failed] == [
+            (3, Status.ERROR, "ValueError: three")
+        ]
+        healthy = [record for record in records if record.status is Status.DONE]
+        assert [r.facts["stack_width"] for r in healthy] == [2, 2, 1, 4, 4, 4, 4]
+        for stack in {record.stack for record in healthy}:
+            members = [record for record in healthy if record.stack == stack]
+            assert alone(results, stack) == {
+                r.run_id: r.facts["parameters_sha256"] for r in members
+            }
+            for record in members:
+                assert len(results.store.curve(record.run_id, "train_loss")) == 40
+
+
+@pytest.mark.usefixtures("stacks")
+def test_a_run_whose_model_cannot_be_built_is_the_only_one_that_fails() -> None:
+    study = Study(**keys("Unlucky", seeds=5))
+    with study.run("out") as results:
+        statuses = {record.seed: str(record.status) for record in results.records}
+        reasons = {record.reason for record in results.records}
+    assert statuses == {0: "done", 1: "done", 2: "done", 3: "error", 4: "done"}
+    assert reasons == {"", "factory: 'fragile_models:Unlucky' raised ValueError: three."}
+
+
+@pytest.mark.usefixtures("stacks")
+def test_a_failed_run_is_tried_again_alone_and_the_others_are_left_alone() -> None:
+    study = Study(**keys("Unlucky", seeds=5))
+    with study.run("out") as results:
+        before = {r.run_id: (r.stack, r.facts.get("parameters_sha256")) for r in results.records}
+        (failed,) = (r for r in results.records if r.status is Status.ERROR)
+    with study.run("out") as results:
+        after = {r.run_id: (r.stack, r.facts.get("parameters_sha256")) for r in results.records}
+        assert [r.run_id for r in results.records if r.stack == failed.stack] == [failed.run_id]
+    assert after == before
