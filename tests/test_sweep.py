@@ -223,17 +223,6 @@ def test_a_second_writer_is_told_so(tmp_path: Path) -> None:
         first.join()
 
 
-def test_restart_keeps_the_old_database_under_another_name(tmp_path: Path) -> None:
-    run(tmp_path).store.close()
-    before = contents(tmp_path)
-    run(tmp_path, restart=True).store.close()
-    (kept,) = tmp_path.glob("study-*.db")
-    old = tmp_path / "old"
-    old.mkdir()
-    kept.rename(old / "study.db")
-    assert contents(old) == before == contents(tmp_path)
-
-
 def test_restart_refuses_a_server() -> None:
     with pytest.raises(StoreError, match="another database"):
         Study(**small_keys()).run("postgresql://user@127.0.0.1:1/nowhere", restart=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.metric_names import TRAINING_SECONDS
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
-from optrial.records import Store, WeightFiles
+from optrial.records import Store, WeightFiles, set_aside
 from optrial.results import Results
 from optrial.sweep import Unwatched, Watcher, sweep
 from optrial.timing import time_study
@@ -142,7 +141,7 @@ class Study:
         Args:
             out: a folder or a ``postgresql://`` URL; ``studies/<name>`` by default.
             device: "auto", "cpu" or "cuda".
-            restart: begin anew; the database that is there is kept under another name.
+            restart: begin anew; what a study left in the folder is kept in a new folder there.
             data_dir: where downloaded data lies; ``OPTRIAL_DATA`` or the user cache by default.
             progress: is told of downloads.
             watcher: is told of training.
@@ -168,8 +167,8 @@ class Study:
         plan = self.plan(dataset)
         for note in plan.notes:
             watcher.noted(note)
-        if restart:
-            _set_aside(Path(location))
+        if restart and (backup := set_aside(Path(location))):
+            watcher.noted(f"what was in {location} is kept in {backup}")
         store = Store.open(location, create=True)
         try:
             with tracking.of(store, watcher.noted):
@@ -296,16 +295,3 @@ def _optimizer_entry(given: Any) -> Any:
 
 
 _CODE_KEYS = ("torch", "rule_factory")
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename the database of a study folder, so that the study begins anew.
-
-    Raises:
-        StoreBusyError: another process is training into it.
-    """
-    with Store.open(folder, create=True) as store, store.lock():
-        pass  # nobody trains into it
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    for file in folder.glob("study.db*"):  # SQLite may have left a journal beside it
-        file.rename(folder / file.name.replace("study.db", f"study-{stamp}.db"))

@@ -67,4 +67,4 @@ def test_nothing_is_sent_again_and_a_study_begun_anew_is(tmp_path: Path) -> None
     assert journal.read_text("utf-8") == first
     study().run(tmp_path, restart=True).store.close()
     assert journal.read_text("utf-8").splitlines()[0] == first.splitlines()[0]
-    assert len(list(tmp_path.glob("study-*.db-trackers"))) == 1
+    assert len(list(tmp_path.glob("backup-*/study.db-trackers"))) == 1

@@ -61,7 +61,7 @@ def run(
     data_dir: DataDir = None,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Begin anew; what is there is kept under another name."),
+        typer.Option("--restart", help="Begin anew; what is there is moved to a folder backup-..."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
 ) -> None:

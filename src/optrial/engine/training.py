@@ -38,7 +38,7 @@ FIRST_STEPS = 2
 """Whose losses are kept beside the curves: the second one shows the first update."""
 
 _STOP_SECONDS = 0.1
-"""How long steps may take between two looks at whether to stop, unless a single one takes longer."""
+"""Of steps between two looks at whether to stop, unless a single one takes longer."""
 
 
 class Steps(NamedTuple):

@@ -1,5 +1,6 @@
 """Records of runs: what they hold, where they are stored, and how they are exported."""
 
+from optrial.records.backup import set_aside
 from optrial.records.export import curve_rows, flat_rows, run_rows, write_csv, write_json
 from optrial.records.record import Curve, PlannedRun, Record, Segment, Status
 from optrial.records.store import Store
@@ -16,6 +17,7 @@ __all__ = [
     "curve_rows",
     "flat_rows",
     "run_rows",
+    "set_aside",
     "write_csv",
     "write_json",
 ]

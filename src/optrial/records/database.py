@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from optrial.errors import StoreError
 
-__all__ = ["Database", "find_database"]
+__all__ = ["Database", "file_lock", "find_database"]
 
 LOCK_SPACE = 0x6F70_7472  # "optr": keeps optrial's advisory locks apart from other programs'
 
@@ -38,11 +38,15 @@ EXPLANATIONS = [
     ("disk i/o error", "the disk could not be read or written (full, failing or gone)", CONTINUE),
     ("readonly", "you may not write there", "Ask for permission or choose another folder."),
     ("database is locked", "another program holds it", "Close that and run again to continue."),
-    ("not a database", "study.db is not a database", "Move it away or choose another folder."),
+    (
+        "not a database",
+        "study.db is not a database",
+        "Begin anew with --restart, which keeps it, or choose another folder.",
+    ),
     (
         "image is malformed",
         "study.db is damaged",
-        "Restore a copy, or move it away to start again.",
+        "Restore a copy, or begin anew with --restart, which keeps it.",
     ),
     ("unable to open", "study.db cannot be opened", "Check the permissions of the folder."),
     ("connection refused", "no server answers there", "Check host and port, and start the server."),
@@ -124,7 +128,7 @@ def _folder(folder: Path, *, create: bool) -> Database:
         raise StoreError(
             f"'{folder}' cannot be a study folder: {error.strerror}. Choose another folder."
         ) from error
-    return Database(str(folder), _sqlite(file, create), partial(_file_lock, folder / "study.lock"))
+    return Database(str(folder), _sqlite(file, create), partial(file_lock, folder / "study.lock"))
 
 
 def _sqlite(file: Path, create: bool) -> sql.Engine:
@@ -154,7 +158,8 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
 
 
 @contextmanager
-def _file_lock(file: Path) -> Iterator[bool]:
+def file_lock(file: Path) -> Iterator[bool]:
+    """Hold a lock on a file, unless another holds it; tell whether it is held."""
     lock = FileLock(file)
     with suppress(Timeout):
         lock.acquire(blocking=False)

@@ -110,7 +110,8 @@ class Store:
         if version != str(VERSION):
             older = str(version).isdecimal() and int(str(version)) < VERSION
             way_out = (
-                "Train into another folder, or install the optrial that wrote it."
+                "Begin anew with --restart, which keeps it, train into another folder, or install "
+                "the optrial that wrote it."
                 if older
                 else "Upgrade: pip install --upgrade optrial"
             )
