@@ -145,7 +145,7 @@ def test_refuses(key: str, value: object, message: str) -> None:
         ("optimizers[0].lr=1e-3", ("optimizers", 0, "lr"), 0.001),
         ("optimizers.sgd.lr={log: [1, 2], points: 2}", ("optimizers", 0, "lr", "points"), 2),
         ("problem.dataset.noise=0.1", ("problem", "dataset", "name"), "digits"),
-        ("problem.model.hidden=[5]", ("problem", "model"), {"hidden": [5]}),
+        ("problem.model.hidden=[5]", ("problem", "model"), {"kind": "mlp", "hidden": [5]}),
         ("evaluate.on=[test]", ("evaluate", "on"), ["test"]),
     ],
 )

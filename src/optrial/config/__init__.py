@@ -1,7 +1,8 @@
 """What a user may say: YAML in, validated immutable values out."""
 
 from optrial.config.axis import Axis, parse_axis, rounded
-from optrial.config.read import override, parse_study, read_study
+from optrial.config.overrides import override
+from optrial.config.read import parse_study, read_study
 from optrial.config.study import (
     Component,
     Evaluation,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
@@ -13,11 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from optrial.config.study import StudyFile
-from optrial.errors import Problem, StudyError, problem_of, suggest
+from optrial.errors import Problem, StudyError, problem_of
 
-__all__ = ["override", "parse_study", "read_study"]
-
-_OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
+__all__ = ["parse_study", "parse_yaml", "read_study"]
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -33,7 +30,7 @@ def read_study(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
         raise StudyError([Problem("", f"cannot be read: {reason}.")], str(path)) from error
-    raw = _parse_yaml(text, str(path))
+    raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         kind = "empty" if raw is None else f"a {type(raw).__name__}"
         problem = Problem("", f"must be a mapping of keys to values; it is {kind}.")
@@ -41,7 +38,12 @@ def read_study(path: Path) -> dict[str, Any]:
     return {"name": path.stem} | raw
 
 
-def _parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str) -> Any:
+    """Return what YAML says, as plain values.
+
+    Raises:
+        StudyError: it is not YAML; `source` is where it is from.
+    """
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -50,73 +52,6 @@ def _parse_yaml(text: str, source: str) -> Any:
         raise StudyError([Problem(place, f"not valid YAML: {error.problem}.")], source) from error
     except YAMLError as error:
         raise StudyError([Problem("", f"not valid YAML: {error}.")], source) from error
-
-
-def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """Return `raw` with every ``key.path=value`` of `settings` applied; values are YAML.
-
-    A part of the path may be an index or the name of an optimizer: ``optimizers.adam.lr=0.01`` or
-    ``optimizers[2].lr=0.01``. Setting ``steps`` removes ``epochs`` beside it, and the reverse.
-
-    Raises:
-        StudyError: a setting without ``=``, or a path that leads nowhere.
-    """
-    changed = deepcopy(dict(raw))
-    problems = []
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        parts = re.findall(r"[^.\[\]]+", path)
-        if not equals or not parts:
-            problems.append(Problem(f"--set {setting}", "must be written key.path=value."))
-            continue
-        try:
-            _assign(changed, parts, _parse_yaml(text, f"--set {setting}"))
-        except LookupError as error:
-            problems.append(Problem(f"--set {setting}", str(error.args[0])))
-    if problems:
-        raise StudyError(problems, "the command line")
-    return changed
-
-
-def _assign(node: Any, parts: list[str], value: Any) -> None:
-    """Put `value` into the nested `node` at the path `parts`."""
-    *parents, last = parts
-    for part in parents:
-        node = _child(node, part)
-    key = _key(node, last)
-    node[key] = value
-    if isinstance(node, dict):
-        node.pop(_OTHER_UNIT.get(last), None)
-
-
-def _child(node: Any, part: str) -> Any:
-    """Step into `part`, making a mapping of it where there is none yet."""
-    key = _key(node, part)
-    if isinstance(node, dict) and not isinstance(node.get(key), dict | list):
-        short = {"dataset": "name", "model": "kind"}.get(part)  # `dataset: moons` is a short form
-        node[key] = {short: node[key]} if short and key in node else {}
-    return node[key]
-
-
-def _key(node: Any, part: str) -> Any:
-    """The key or index that `part` stands for in `node`."""
-    if isinstance(node, dict):
-        return part
-    if not isinstance(node, list):
-        raise LookupError(f"'{part}' leads nowhere: {node!r} is a single value.")
-    if part.isdigit() and int(part) < len(node):
-        return int(part)
-    names = [_label(entry) for entry in node if isinstance(entry, dict)]
-    if part in names:
-        return names.index(part)
-    raise LookupError(f"'{part}' is not in the list. {suggest(part, map(str, names))}")
-
-
-def _label(entry: Mapping[str, Any]) -> Any:
-    """What an entry of `optimizers` is called."""
-    keys = ("name", "rule", "torch", "rule_factory")
-    named = next((entry[key] for key in keys if entry.get(key)), "")  # a store has them all
-    return str(named).rpartition(":")[2]
 
 
 def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:

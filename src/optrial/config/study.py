@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
+from optrial.config.short_forms import ShortForm, each_named, keyed, one_or_several
 from optrial.metric_names import Direction, catalogued, default_metrics, metric_label
 
 __all__ = [
@@ -52,9 +53,7 @@ class Component(_Frozen):
 
 
 def _as_component(key: str, given: Any) -> Any:
-    """Read ``name`` or ``{key: name, argument: value, ...}``."""
-    if isinstance(given, str):
-        return Component(name=given)
+    """Read ``{key: name, argument: value, ...}``, the long form of a name."""
     if isinstance(given, dict) and set(given) == {"name", "arguments"}:  # as a store holds it
         return Component(**given)
     if isinstance(given, dict) and isinstance(given.get(key), str):
@@ -65,12 +64,13 @@ def _as_component(key: str, given: Any) -> Any:
     raise ValueError(f"must be a name or a mapping with the key '{key}'")
 
 
-def _component(key: str) -> BeforeValidator:
-    return BeforeValidator(partial(_as_component, key))
+NamedComponent = Annotated[
+    Component, BeforeValidator(partial(_as_component, "name")), keyed("name")
+]
 
 
 def _model(given: Any) -> Any:
-    """Accept a name, ``{kind: name, ...}`` or ``{factory: module:function, args: {...}}``."""
+    """Read ``{kind: name, ...}`` or ``{factory: module:function, args: {...}}``."""
     if isinstance(given, dict) and "factory" in given:
         if extra := set(given) - {"factory", "args"}:
             raise ValueError(f"{sorted(extra)[0]!r} does not go with factory; use args: {{...}}")
@@ -93,11 +93,6 @@ class MetricEntry(_Frozen):
     name: StrictStr
     better: Direction | None = None
     whole_split: StrictBool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, entry: Any) -> Any:
-        return {"name": entry} if isinstance(entry, str) else entry
 
     @property
     def is_code(self) -> bool:
@@ -140,10 +135,12 @@ class ProblemEntry(_Frozen):
             "metrics": given.get("metrics"),
         }
 
-    dataset: Annotated[Component, _component("name")]
-    model: Annotated[Component, BeforeValidator(_model)] = Component(name="mlp")
-    loss: Annotated[Component, _component("name")] = Component(name="cross_entropy")
-    metrics: tuple[MetricEntry, ...] | None = None
+    dataset: NamedComponent
+    model: Annotated[Component, BeforeValidator(_model), keyed("kind")] = Field(
+        default="mlp", validate_default=True
+    )
+    loss: NamedComponent = Field(default="cross_entropy", validate_default=True)
+    metrics: tuple[Annotated[MetricEntry, keyed("name")], ...] | None = None
 
     @property
     def judges(self) -> tuple[MetricEntry, ...]:
@@ -199,17 +196,15 @@ class Probing(_Frozen):
     every: Span | None = None
     per_layer: StrictBool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _names_alone(cls, given: Any) -> Any:
-        """A list of names is the usual case."""
-        return {"measure": given} if isinstance(given, list | tuple) else given
+
+def _names_of_probes(value: Any) -> Any:
+    return {"measure": value} if isinstance(value, list | tuple) else value
 
 
 def _schedules(given: Any) -> tuple[Any, ...]:
-    """Read one schedule or a list of them: names or mappings, unchecked."""
+    """Read one schedule or a list of them: mappings, unchecked."""
     schedules = tuple(given) if isinstance(given, list | tuple) else (given,)
-    if not schedules or not all(isinstance(each, str | dict) for each in schedules):
+    if not schedules or not all(isinstance(each, dict) for each in schedules):
         raise ValueError("must be a name or {kind: name, ...}, or a list of these")
     return schedules
 
@@ -218,7 +213,12 @@ def _one_or_all(given: tuple[Any, ...]) -> Any:
     return list(given) if len(given) > 1 else given[0]
 
 
-Schedules = Annotated[tuple[Any, ...], PlainValidator(_schedules), PlainSerializer(_one_or_all)]
+Schedules = Annotated[
+    tuple[Any, ...],
+    PlainValidator(_schedules),
+    PlainSerializer(_one_or_all),
+    one_or_several("kind"),
+]
 
 
 class Clip(_Frozen):
@@ -250,7 +250,7 @@ class OptimizerEntry(BaseModel):
     weight_decay: AxisField | None = None
     decay: Literal["l2", "decoupled"] | None = None
     schedule: Schedules | None = None
-    clip: Annotated[Clip, BeforeValidator(_clip)] | None = None
+    clip: Annotated[Clip, ShortForm(_clip)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -293,7 +293,7 @@ def _seeds(given: Any) -> Any:
         return given
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ValueError("must be a count of 1 or more, or a list of seeds")
-    return tuple(range(given))
+    return list(range(given))
 
 
 def _batch_sizes(given: Any) -> Axis:
@@ -340,10 +340,6 @@ class Tuning(_Frozen):
         return self.sampler == "grid" and self.extend is not False
 
 
-def _listed(given: Any) -> Any:
-    return [given] if isinstance(given, str | dict) else given
-
-
 def _each_once(given: tuple[Component, ...]) -> tuple[Component, ...]:
     _distinct(tuple(entry.name for entry in given))
     return given
@@ -359,11 +355,7 @@ def _published(given: Any) -> Any:
 Published = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_published)]
 Reported = dict[StrictStr, dict[StrictStr, Published]]
 
-Trackers = Annotated[
-    tuple[Annotated[Component, _component("name")], ...],
-    BeforeValidator(_listed),
-    AfterValidator(_each_once),
-]
+Trackers = Annotated[tuple[NamedComponent, ...], AfterValidator(_each_once), each_named("name")]
 
 
 class StudyFile(_Frozen):
@@ -399,7 +391,7 @@ class StudyFile(_Frozen):
     budget: Span
     evaluate: Evaluation = Evaluation()
     seeds: Annotated[
-        tuple[Seed, ...], BeforeValidator(_seeds), AfterValidator(_distinct), Field(min_length=1)
+        tuple[Seed, ...], AfterValidator(_distinct), Field(min_length=1), ShortForm(_seeds)
     ] = (0, 1, 2)
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
     tune: Tuning | None = None
@@ -415,7 +407,7 @@ class StudyFile(_Frozen):
     zero_grad: StrictBool = True
     loss_limit: Annotated[float, Field(gt=0)] | None = None
     save: Literal["final", "best"] | None = None
-    probes: Probing | None = None
+    probes: Annotated[Probing, ShortForm(_names_of_probes)] | None = None
     trackers: Trackers = ()
     reported: Reported = {}
     notes: StrictStr = ""

@@ -1,0 +1,195 @@
+"""Changes to a study from the command line: ``--set key.path=value``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+
+from optrial.config.read import parse_yaml
+from optrial.config.short_forms import ShortForm
+from optrial.config.study import Span, StudyFile
+from optrial.errors import Problem, StudyError, key_path, suggest
+
+__all__ = ["override"]
+
+_OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
+
+
+def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return `raw` with every ``key.path=value`` of `settings` applied; values are YAML.
+
+    A part of the path may be an index or the name of an optimizer: ``optimizers.adam.lr=0.01`` or
+    ``optimizers[2].lr=0.01``. A value in a short form is expanded before a part of it is set:
+    ``clip.value=0.5`` on ``clip: 1.0`` gives ``clip: {norm: 1.0, value: 0.5}``. Setting ``steps``
+    removes ``epochs`` beside it, and the reverse.
+
+    Raises:
+        StudyError: a setting without ``=``, or a path that leads nowhere.
+    """
+    changed = deepcopy(dict(raw))
+    problems = []
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        parts = re.findall(r"[^.\[\]]+", path)
+        if not equals or not parts:
+            problems.append(Problem(f"--set {setting}", "must be written key.path=value."))
+            continue
+        try:
+            _assign(changed, parts, parse_yaml(text, f"--set {setting}"))
+        except LookupError as error:
+            problems.append(Problem(f"--set {setting}", str(error.args[0])))
+    if problems:
+        raise StudyError(problems, "the command line")
+    return changed
+
+
+def _assign(raw: dict[str, Any], parts: list[str], value: Any) -> None:
+    """Put `value` into the nested `raw` at the path `parts`."""
+    place = _Place(raw, StudyFile, ())
+    for part, below in pairwise(parts):
+        place = place.entered(part, below)
+    key = place.key(parts[-1])
+    place.node[key] = value
+    if place.is_duration:
+        place.node.pop(_OTHER_UNIT.get(parts[-1]), None)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A mapping or list within a study.
+
+    Attributes:
+        node: the mapping or list.
+        annotation: of the field of `StudyFile` that it is the value of; None below such fields.
+        path: the keys and indices that lead to it.
+    """
+
+    node: Any
+    annotation: Any
+    path: tuple[str | int, ...]
+
+    @property
+    def is_duration(self) -> bool:
+        """Whether it holds either steps or epochs."""
+        return _plain(self.annotation) is Span or "schedule" in self.path
+
+    def entered(self, part: str, below: str) -> _Place:
+        """Return the place at `part`, its short form expanded, or a new mapping if it is not set.
+
+        Raises:
+            LookupError: there is nothing that could hold the key or index `below`.
+        """
+        key = self.key(part)
+        path = (*self.path, key)
+        annotation = _inside(self.annotation, part)
+        value = self.node[key] if isinstance(self.node, list) else self.node.get(key)
+        if value is None:
+            value = _default(self.annotation, part)
+        value = _long_form(annotation, value, below)
+        shown = key_path(path)
+        if value is None and below.isdigit():
+            raise LookupError(f"{shown} is not set; set all of it: --set '{shown}=[...]'.")
+        if value is None:
+            value = {}
+        if not isinstance(value, dict | list):
+            raise LookupError(
+                f"'{below}' leads nowhere, because {shown} is the single value {value!r}; set all "
+                f"of it: --set '{shown}=...'."
+            )
+        self.node[key] = value
+        return _Place(value, annotation, path)
+
+    def key(self, part: str) -> str | int:
+        """Return the key or index that `part` stands for.
+
+        Raises:
+            LookupError: a list has no such index, and no entry of that name.
+        """
+        if isinstance(self.node, dict):
+            return part
+        if part.isdigit() and int(part) < len(self.node):
+            return int(part)
+        names = [_label(entry) for entry in self.node]
+        if part in names:
+            return names.index(part)
+        shown = key_path(self.path)
+        allowed = [*filter(None, names), *map(str, range(len(names)))]
+        raise LookupError(f"'{part}' is not in the list {shown}. {suggest(part, allowed)}")
+
+
+def _label(entry: Any) -> str:
+    """The name of an optimizer, tracker or metric in its list; "" for other entries."""
+    keys = ("name", "rule", "torch", "rule_factory")
+    if isinstance(entry, Mapping):
+        entry = next((entry[key] for key in keys if entry.get(key)), "")
+    return entry.rpartition(":")[2] if isinstance(entry, str) else ""
+
+
+def _long_form(annotation: Any, value: Any, below: str) -> Any:
+    """Expand a value whose part `below` is to be set, as far as its field has a long form."""
+    for form in _short_forms(annotation):
+        try:
+            expanded = form.expand(value)
+        except ValueError:  # validation reports it
+            return value
+        # A list or mapping may be a short form of the other; it stays where it has the part.
+        if isinstance(value, list) and below.isdigit() and not isinstance(expanded, list):
+            continue
+        if isinstance(value, dict) and isinstance(expanded, list) and not _names(expanded, below):
+            continue
+        value = expanded
+    return value
+
+
+def _names(entries: list[Any], part: str) -> bool:
+    """Whether `part` is an index of a list or the name of an entry."""
+    return part.isdigit() or part in map(_label, entries)
+
+
+def _short_forms(annotation: Any) -> list[ShortForm]:
+    if get_origin(annotation) is Annotated:
+        forms = [part for part in annotation.__metadata__ if isinstance(part, ShortForm)]
+        return [*forms, *_short_forms(annotation.__origin__)]
+    return [form for kind in _alternatives(annotation) for form in _short_forms(kind)]
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types of a union besides None; nothing for any other annotation."""
+    arguments = get_args(annotation)
+    return [kind for kind in arguments if kind is not NoneType] if NoneType in arguments else []
+
+
+def _plain(annotation: Any) -> Any:
+    """Return an annotation without its metadata and without None."""
+    if get_origin(annotation) is Annotated:
+        return _plain(annotation.__origin__)
+    return _plain(kinds[0]) if (kinds := _alternatives(annotation)) else annotation
+
+
+def _inside(annotation: Any, part: str) -> Any:
+    """Return the annotation of a field, or of the entries of a list; None if it is unknown."""
+    plain = _plain(annotation)
+    if get_origin(plain) is tuple:
+        return get_args(plain)[0]
+    if isinstance(plain, type) and issubclass(plain, BaseModel) and part in plain.model_fields:
+        return get_type_hints(plain, include_extras=True)[part]
+    return None
+
+
+def _default(annotation: Any, part: str) -> Any:
+    """Return the default of a field as a study file could say it, or None."""
+    plain = _plain(annotation)
+    if not (isinstance(plain, type) and issubclass(plain, BaseModel)):
+        return None
+    field = plain.model_fields.get(part)
+    value = field.default if field and not field.is_required() else None
+    if isinstance(value, tuple) and value:
+        return list(value)
+    return value if isinstance(value, str) else None

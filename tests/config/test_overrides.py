@@ -1,0 +1,201 @@
+"""`--set` changes the part it names and nothing else, whatever form the value is written in."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from pydantic import BaseModel
+
+from optrial.config import StudyFile, override, parse_study
+from optrial.errors import StudyError
+
+ENTRY: dict[str, Any] = {"rule": "adam", "lr": 0.1}
+STUDY: dict[str, Any] = {
+    "problem": {"dataset": "moons"},
+    "budget": {"steps": 10},
+    "optimizers": [ENTRY],
+}
+
+
+def entry(**keys: Any) -> dict[str, Any]:
+    return STUDY | {"optimizers": [ENTRY | keys]}
+
+
+def problem(**keys: Any) -> dict[str, Any]:
+    return STUDY | {"problem": STUDY["problem"] | keys}
+
+
+SHORT_FORMS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "clip": (
+        entry(clip=1.0),
+        "optimizers.adam.clip.value=0.5",
+        entry(clip={"norm": 1.0, "value": 0.5}),
+    ),
+    "clip axis": (
+        entry(clip=[1.0, 10.0]),
+        "optimizers[0].clip.value=0.5",
+        entry(clip={"norm": [1.0, 10.0], "value": 0.5}),
+    ),
+    "one value of a clip axis": (
+        entry(clip=[1.0, 10.0]),
+        "optimizers[0].clip[1]=5.0",
+        entry(clip=[1.0, 5.0]),
+    ),
+    "schedule": (
+        entry(schedule="cosine"),
+        "optimizers.adam.schedule.final=0.1",
+        entry(schedule={"kind": "cosine", "final": 0.1}),
+    ),
+    "schedule in a list": (
+        entry(schedule=["constant", "cosine"]),
+        "optimizers.adam.schedule[1].final=0.1",
+        entry(schedule=["constant", {"kind": "cosine", "final": 0.1}]),
+    ),
+    "loss": (
+        problem(loss="cross_entropy"),
+        "problem.loss.label_smoothing=0.1",
+        problem(loss={"name": "cross_entropy", "label_smoothing": 0.1}),
+    ),
+    "default loss": (
+        STUDY,
+        "problem.loss.label_smoothing=0.1",
+        problem(loss={"name": "cross_entropy", "label_smoothing": 0.1}),
+    ),
+    "dataset": (
+        STUDY,
+        "problem.dataset.noise=0.2",
+        problem(dataset={"name": "moons", "noise": 0.2}),
+    ),
+    "model": (
+        problem(model="mlp"),
+        "problem.model.hidden=[5]",
+        problem(model={"kind": "mlp", "hidden": [5]}),
+    ),
+    "default model": (
+        STUDY,
+        "problem.model.hidden=[5]",
+        problem(model={"kind": "mlp", "hidden": [5]}),
+    ),
+    "own model": (
+        problem(model={"factory": "a:b"}),
+        "problem.model.args.width=5",
+        problem(model={"factory": "a:b", "args": {"width": 5}}),
+    ),
+    "metric": (
+        problem(metrics=["accuracy", "a:spread"]),
+        "problem.metrics.spread.better=lower",
+        problem(metrics=["accuracy", {"name": "a:spread", "better": "lower"}]),
+    ),
+    "probes": (
+        STUDY | {"probes": ["gradient_norm"]},
+        "probes.every.steps=5",
+        STUDY | {"probes": {"measure": ["gradient_norm"], "every": {"steps": 5}}},
+    ),
+    "one probe": (
+        STUDY | {"probes": ["gradient_norm", "weight_norm"]},
+        "probes[0]=gradient_cosine",
+        STUDY | {"probes": ["gradient_cosine", "weight_norm"]},
+    ),
+    "seeds": (STUDY | {"seeds": 3}, "seeds[1]=7", STUDY | {"seeds": [0, 7, 2]}),
+    "default seeds": (STUDY, "seeds[1]=7", STUDY | {"seeds": [0, 7, 2]}),
+    "tracker": (
+        STUDY | {"trackers": "wandb"},
+        "trackers.wandb.mode=offline",
+        STUDY | {"trackers": [{"name": "wandb", "mode": "offline"}]},
+    ),
+    "tracker in a list": (
+        STUDY | {"trackers": ["tensorboard", "wandb"]},
+        "trackers[1].mode=offline",
+        STUDY | {"trackers": ["tensorboard", {"name": "wandb", "mode": "offline"}]},
+    ),
+    "one tracker as a mapping": (
+        STUDY | {"trackers": {"name": "wandb"}},
+        "trackers.mode=offline",
+        STUDY | {"trackers": {"name": "wandb", "mode": "offline"}},
+    ),
+    "tune": (STUDY, "tune.seeds=2", STUDY | {"tune": {"seeds": 2}}),
+    "tune that is null": (STUDY | {"tune": None}, "tune.seeds=2", STUDY | {"tune": {"seeds": 2}}),
+    "range": (
+        entry(lr={"log": [0.1, 1.0], "points": 2}),
+        "optimizers.adam.lr.points=5",
+        entry(lr={"log": [0.1, 1.0], "points": 5}),
+    ),
+    "list": (entry(lr=[0.1, 1.0]), "optimizers.adam.lr[1]=2.0", entry(lr=[0.1, 2.0])),
+}
+
+
+@pytest.mark.parametrize("case", SHORT_FORMS)
+def test_a_short_form_keeps_what_it_says(case: str) -> None:
+    study, setting, wanted = SHORT_FORMS[case]
+    changed, problems = parse_study(override(study, [setting]))
+    expected, _ = parse_study(wanted)
+    assert not problems
+    assert changed is not None
+    assert changed == expected
+
+
+def test_these_are_all_fields_with_short_forms() -> None:
+    """A field with a new short form needs a case above."""
+    fields = _with_short_forms(StudyFile)
+    assert fields == {
+        *("dataset", "model", "loss", "metrics", "seeds", "schedule", "clip", "probes", "trackers")
+    }
+
+
+def _with_short_forms(kind: Any) -> set[str]:
+    """The fields that have a short form, of a model and of the models within it."""
+    found: set[str] = set()
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name in kind.model_fields:
+            hint = get_type_hints(kind, include_extras=True)[name]
+            found |= _with_short_forms(hint) | ({name} if "ShortForm(" in repr(hint) else set())
+        return found - {"problem", "optimizers"}
+    return found.union(*map(_with_short_forms, get_args(kind)))
+
+
+@pytest.mark.parametrize(
+    ("study", "setting", "messages"),
+    [
+        (STUDY, "optimizers.adam.lr.log=[0.1, 1]", ["optimizers[0].lr", "0.1", "lr=..."]),
+        (entry(lr=[0.1, 1.0]), "optimizers.adam.lr.log=[0.1, 1]", ["'log' is not in the list"]),
+        (STUDY, "budget.steps.more=1", ["budget.steps", "10", "single value"]),
+        (STUDY, "optimizers[1].lr=1", ["'1' is not in the list optimizers", "adam, 0"]),
+        (STUDY, "optimizers[1]={rule: sgd}", ["'1' is not in the list optimizers"]),
+        (STUDY, "claims[0]=adam > sgd", ["claims is not set", "claims=[...]"]),
+        (
+            entry(schedule={"kind": "cosine", "warmup": 0.1}),
+            "optimizers.adam.schedule.warmup.epochs=1",
+            ["optimizers[0].schedule.warmup", "0.1", "warmup=..."],
+        ),
+        (
+            problem(model={"kind": "mlp", "initialization": "normal"}),
+            "problem.model.initialization.std=0.1",
+            ["problem.model.initialization", "'normal'", "initialization=..."],
+        ),
+        (STUDY | {"optimizers": ["adam"]}, "optimizers.adam.lr=1", ["optimizers[0]", "'adam'"]),
+        (STUDY | {"engine": "auto"}, "engine.device=cpu", ["engine", "'auto'"]),
+    ],
+)
+def test_what_has_no_parts_is_set_as_a_whole(
+    study: dict[str, Any], setting: str, messages: list[str]
+) -> None:
+    with pytest.raises(StudyError) as error:
+        override(study, [setting])
+    for message in messages:
+        assert message in str(error.value)
+    assert str(error.value).count("--set " + setting) == 1
+
+
+def test_units_replace_each_other_only_in_durations() -> None:
+    spans = STUDY | {"evaluate": {"every": {"steps": 5}}}
+    changed = override(spans, ["budget.epochs=2", "evaluate.every.epochs=1"])
+    assert (changed["budget"], changed["evaluate"]) == ({"epochs": 2}, {"every": {"epochs": 1}})
+    stepped = {"kind": "step", "every": {"epochs": 2}}
+    (changed_entry,) = override(
+        entry(schedule=stepped), ["optimizers.adam.schedule.every.steps=5"]
+    )["optimizers"]
+    assert changed_entry["schedule"] == {"kind": "step", "every": {"steps": 5}}
+    arguments = {"factory": "a:b", "args": {"steps": 3, "epochs": 4}}
+    changed = override(problem(model=arguments), ["problem.model.args.steps=5"])
+    assert changed["problem"]["model"]["args"] == {"steps": 5, "epochs": 4}
