@@ -139,7 +139,7 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
             message = f"{given!r} is not one of the choices. {suggest(given, choices)}"
         case "model_type" | "dict_type":
             message = f"{given!r}: must be a mapping of keys to values."
-        case "too_short":
+        case "too_short" | "string_too_short":
             message = "must not be empty."
         case _:
             reason = entry["msg"].removeprefix("Value error, ").rstrip(".")

@@ -84,7 +84,7 @@ class Results:
             StoreError: a metric of which nothing is recorded.
         """
         names = [metrics] if isinstance(metrics, str) else metrics
-        return curves_frame(self.store, list(names or self.store.metrics()))
+        return curves_frame(self.store, self.store.metrics() if names is None else names)
 
     def wide_curves(self, metric: str) -> pd.DataFrame:
         """Return one row a step and one column a run; see `optrial.analysis.wide.wide_curves`.

@@ -92,6 +92,16 @@ class Study:
         slug = re.sub(r"[^\w.-]+", "-", self.config.name).strip("-.")
         return Path("studies", slug or "study")
 
+    def location(self, out: str | Path | None = None) -> str:
+        """Return where results go: `out`, or the default folder if it is None.
+
+        Raises:
+            StoreError: `out` is an empty text, as of a shell variable that is not set.
+        """
+        if out is not None and not str(out):
+            raise StoreError("out: '' is no folder; leave it out for the default, or name one.")
+        return str(self.default_folder if out is None else out)
+
     def load_data(self, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
         """Load the dataset, downloading it if it is published and not here yet.
 
@@ -115,7 +125,7 @@ class Study:
             StudyError: what only the data can tell, such as a batch larger than the training set.
             DataError: the data cannot be loaded.
         """
-        return make_plan(self.config, dataset or self.load_data())
+        return make_plan(self.config, self.load_data() if dataset is None else dataset)
 
     def timing(self, *, device: str = "auto", rounds: int = 15, memory: bool = True) -> StudyTiming:
         """Time a step of each optimizer alone, taken in turns; see `optrial.timing.time_study`."""
@@ -151,7 +161,7 @@ class Study:
             StudyError, DataError: bad input, before any training.
             StoreError: `out` cannot be written, or another process is writing to it.
         """
-        location = str(out or self.default_folder)
+        location = self.location(out)
         if restart and "://" in location:
             raise StoreError("--restart needs a folder; on a server, use another database.")
         weights = None
@@ -160,7 +170,7 @@ class Study:
                 raise StoreError("save: needs a folder for the weights; use --out FOLDER.")
             weights = WeightFiles(Path(location))
         tracking = Tracking(self.config.trackers, self.config.name, location)
-        watcher = watcher or Unwatched()
+        watcher = Unwatched() if watcher is None else watcher
         dataset = self.load_data(data_dir, progress)
         for note in dataset.notes:
             watcher.noted(note)
@@ -214,8 +224,8 @@ def compare(
             ``(inputs, targets)``, or a `torch.utils.data.Dataset`.
         optimizers: names of rules, entries as in a study file, or `torch.optim.Optimizer` classes;
             in an entry, ``torch`` and ``rule_factory`` may be the object itself.
-        epochs: length of training; 5 if no `steps` are given.
-        steps: length of training.
+        epochs: length of training; 5 if neither this nor `steps` is given.
+        steps: length of training, in place of `epochs`.
         out: where the results are kept: ``studies/<name>`` by default.
         watcher: is told of training.
         keys: any further key of a study file: `seeds`, `batch_size`, ...
@@ -223,24 +233,38 @@ def compare(
     Raises:
         StudyError, DataError: bad input, before any training.
     """
+    if problems := list(_argument_problems(optimizers, keys)):
+        raise StudyError(problems, "the comparison")
     if not isinstance(data, str) and not (isinstance(data, Mapping) and "name" in data):
         data = register(_returning(data))
-    loss = keys.pop("loss", "cross_entropy")
-    metrics = keys.pop("metrics", None)
-    budget = {"steps": steps} if steps else {"epochs": epochs or 5}
+    loss, metrics = keys.pop("loss", "cross_entropy"), keys.pop("metrics", None)
+    lengths = {"steps": steps, "epochs": epochs}
     problem = {
         "dataset": data,
         "model": {"factory": register(model)} if callable(model) else model,
         "loss": register(loss) if callable(loss) else loss,
-        "metrics": metrics and [register(m) if callable(m) else m for m in metrics],
+        "metrics": _registered(metrics) if isinstance(metrics, list | tuple) else metrics,
     }
     study = Study(
         problem=problem,
-        budget=budget,
+        budget={unit: n for unit, n in lengths.items() if n is not None} or {"epochs": 5},
         optimizers=[_optimizer_entry(given) for given in optimizers],
         **keys,
     )
     return study.run(out, watcher=watcher)
+
+
+def _argument_problems(optimizers: Any, keys: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with the arguments of `compare`, besides what a study checks."""
+    if isinstance(optimizers, str | Mapping) or callable(optimizers):
+        yield Problem("optimizers", f"{optimizers!r}: must be a list of optimizers.")
+    stand_ins = {"problem": "model, data, loss and metrics", "budget": "steps or epochs"}
+    for key in stand_ins.keys() & keys.keys():
+        yield Problem(key, f"is given as {stand_ins[key]} here; or use optrial.Study(...).")
+
+
+def _registered(metrics: Iterable[Any]) -> list[Any]:
+    return [register(metric) if callable(metric) else metric for metric in metrics]
 
 
 def optimizer_labels(study: StudyFile) -> list[str]:

@@ -100,7 +100,7 @@ def sweep(
         StoreBusyError: another process is training into `store`.
         EngineError: the engine or device cannot train this plan.
     """
-    watcher = watcher or Unwatched()
+    watcher = Unwatched() if watcher is None else watcher
     with store.lock(), _stop_on_signal() as stopped:
         engines = Engines(dataset, plan.runs[0].precision, device)
         worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, weights)

@@ -124,7 +124,7 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
         ("batch_size", 1.5, "whole number"),
         ("optimizers", [], "empty"),
         ("problem", 3, "mapping"),
-        ("name", "", "at least 1 character"),
+        ("name", "", "must not be empty"),
         ("shuffle", "yes", "boolean"),
         ("evaluate", {"batch_metrics": 1}, "boolean"),
         ("probes", [], "empty"),

@@ -82,7 +82,8 @@ def landscape(
 
     if out is not None:
         check_format(out)
-    made = make_landscape(function, optimizers or DEFAULT_OPTIMIZERS, steps, start)
+    chosen = DEFAULT_OPTIMIZERS if optimizers is None else optimizers
+    made = make_landscape(function, chosen, steps, start)
     print_table(*landscape_rows(made), made.title)
     if out is not None:
         write_landscape(made, out)

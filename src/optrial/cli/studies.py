@@ -67,7 +67,7 @@ def run(
 ) -> None:
     """Train every run of a study that is not recorded yet, then show the summary."""
     loaded = load_study(study, engine, precision, seeds, settings)
-    location = out or str(loaded.default_folder)
+    location = loaded.location(out)
     from optrial.report.progress import DownloadBar, SweepBar
 
     console = stderr(quiet)

@@ -74,7 +74,7 @@ def _model(given: Any) -> Any:
     if isinstance(given, dict) and "factory" in given:
         if extra := set(given) - {"factory", "args"}:
             raise ValueError(f"{sorted(extra)[0]!r} does not go with factory; use args: {{...}}")
-        arguments = given.get("args") or {}
+        arguments = given.get("args", {})
         if not isinstance(given["factory"], str) or not isinstance(arguments, dict):
             raise ValueError("is written {factory: module:function, args: {name: value}}")
         return Component(name=given["factory"], arguments=arguments)
@@ -226,6 +226,12 @@ class Clip(_Frozen):
 
     norm: AxisField | None = None
     value: AxisField | None = None
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Clip:
+        if self.norm is None and self.value is None:
+            raise ValueError("give a number, or {norm: number}, {value: number} or both")
+        return self
 
 
 def _clip(given: Any) -> Any:
