@@ -187,7 +187,7 @@ class StudyTiming:
         return own | {"settings": settings, "reported_times": times}
 
     def as_json(self) -> str:
-        """Return `as_dict` as text."""
+        """Return `as_dict` as text of a file in UTF-8."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod

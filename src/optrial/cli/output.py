@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -25,6 +25,7 @@ __all__ = [
     "output",
     "print_pairs",
     "print_table",
+    "prints_apart",
     "show_summary",
     "stderr",
     "stdout",
@@ -73,6 +74,13 @@ def output(out: Path | None) -> Iterator[TextIO]:
     except OSError as error:
         raise StudyError([Problem("--out", f"{error.strerror}.")], str(out)) from error
     note(f"wrote {out}")
+
+
+@contextmanager
+def prints_apart() -> Iterator[None]:
+    """Send what code of the user's prints to standard error; standard output is for results."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def write(out: Path, text: str) -> None:

@@ -22,7 +22,14 @@ from optrial.cli.options import (
     StoreArgument,
     load_results,
 )
-from optrial.cli.output import FAILED, note, output, print_table, show_summary
+from optrial.cli.output import (
+    FAILED,
+    note,
+    output,
+    print_table,
+    prints_apart,
+    show_summary,
+)
 from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
@@ -128,7 +135,13 @@ def curves(
             write_parquet(results.wide_curves(metric) if wide else results.curves(metric), out)
             note(f"wrote {out}")
             return
-        rows = _wide_rows(results, metric) if wide else list(curve_rows(results.store, metric))
+        if _is_still_to_come(results, metric):
+            rows: list[dict[str, Any]] = []
+            note(f"nothing is recorded of {metric} yet")
+        elif wide:
+            rows = _wide_rows(results, metric)
+        else:
+            rows = list(curve_rows(results.store, metric))
     with output(out) as stream:
         if format_ is CurveFormat.JSON:
             write_json(rows, stream)
@@ -136,6 +149,19 @@ def curves(
             write_csv(rows, stream)
         else:
             print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+
+
+def _is_still_to_come(results: Any, metric: str) -> bool:
+    """Whether a study records a metric, but no run has come to it yet."""
+    left = any(record.status in ("planned", "interrupted") for record in results.records)
+    if not left or metric in results.store.metrics():
+        return False
+    from optrial.config import parse_study
+    from optrial.study import metric_names
+
+    study, _ = parse_study(results.study)
+    probes = study.probes.measure if study is not None and study.probes else ()
+    return study is not None and metric in (*metric_names(study), *probes)
 
 
 def _wide_rows(results: Any, metric: str) -> list[dict[str, Any]]:
@@ -170,10 +196,14 @@ def audit(
     Exit status 0 if nothing was found, 1 for warnings, 2 for findings that block a claim.
     """
     from optrial.analysis.audit import as_json, report_text
+    from optrial.records import write_json
 
     with load_results(store) as results:
         report = results.audit()
-    typer.echo(as_json(report) if format_ is AuditFormat.JSON else report_text(report))
+    if format_ is AuditFormat.JSON:
+        write_json(as_json(report), sys.stdout)
+    else:
+        typer.echo(report_text(report))
     sys.exit(report.exit_status)
 
 
@@ -191,7 +221,7 @@ def evaluate(
     from optrial.records import write_csv, write_json
     from optrial.saved import evaluate_saved
 
-    with load_results(store) as results:
+    with load_results(store) as results, prints_apart():
         found = list(
             evaluate_saved(results.store, results.folder, split, data_dir=data_dir, device=device)
         )

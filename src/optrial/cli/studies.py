@@ -28,6 +28,7 @@ from optrial.cli.output import (
     note,
     print_pairs,
     print_table,
+    prints_apart,
     show_summary,
     stderr,
 )
@@ -66,12 +67,12 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
 ) -> None:
     """Train every run of a study that is not recorded yet, then show the summary."""
-    loaded = load_study(study, engine, precision, seeds, settings)
-    location = loaded.location(out)
     from optrial.report.progress import DownloadBar, SweepBar
 
     console = stderr(quiet)
-    with SweepBar(console) as watcher:
+    with prints_apart(), SweepBar(console) as watcher:
+        loaded = load_study(study, engine, precision, seeds, settings)
+        location = loaded.location(out)
         results = loaded.run(
             location,
             device=device,
@@ -128,12 +129,13 @@ def plan(
     from optrial.plan import estimate, outline
     from optrial.report.progress import DownloadBar
 
-    loaded = load_study(study, engine, precision, seeds, settings)
-    dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet=False)))
-    made = loaded.plan(dataset)
-    first = made.runs[0]
-    with stderr(quiet=False).status("trying a few steps"):
-        choices = Engines(dataset, first.precision, device).choose(made.runs)
+    with prints_apart():
+        loaded = load_study(study, engine, precision, seeds, settings)
+        dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet=False)))
+        made = loaded.plan(dataset)
+        first = made.runs[0]
+        with stderr(quiet=False).status("trying a few steps"):
+            choices = Engines(dataset, first.precision, device).choose(made.runs)
     width = max(choice.width for choice in choices)
     cost = estimate(made.runs, dataset, width)
     engines = dict.fromkeys(_ENGINES[choice.engine] for choice in choices)

@@ -21,7 +21,7 @@ from optrial.cli.options import (
     TableFormat,
     load_study,
 )
-from optrial.cli.output import FAILED, note, print_table, stderr, write
+from optrial.cli.output import FAILED, note, print_table, prints_apart, stderr, write
 from optrial.errors import Problem, StudyError, suggest
 
 if TYPE_CHECKING:
@@ -55,14 +55,17 @@ def timing(
     status 1 if an optimizer could not be timed.
     """
     _check_files(out, figure)
-    loaded = load_study(study, engine, precision, None, settings)
     from optrial.report.progress import DownloadBar
     from optrial.timing import time_study, write_timing
 
-    dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)))
-    plan = loaded.plan(dataset)
-    with _bar(quiet) as told:
-        found = time_study(plan, dataset, device=device, rounds=rounds, memory=memory, told=told)
+    with prints_apart():
+        loaded = load_study(study, engine, precision, None, settings)
+        dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)))
+        plan = loaded.plan(dataset)
+        with _bar(quiet) as told:
+            found = time_study(
+                plan, dataset, device=device, rounds=rounds, memory=memory, told=told
+            )
     _print(found, format_, quiet)
     written = []
     if loaded.default_folder.is_dir():
@@ -106,7 +109,7 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
 
 def _print(found: StudyTiming, format_: TableFormat, quiet: bool) -> None:
     from optrial.analysis.timing import reported_times
-    from optrial.records import write_csv
+    from optrial.records import write_csv, write_json
     from optrial.report.timing_table import (
         reported_time_notes,
         reported_time_rows,
@@ -119,7 +122,7 @@ def _print(found: StudyTiming, format_: TableFormat, quiet: bool) -> None:
     times = reported_times(found.reported_seconds, found)
     match format_:
         case TableFormat.JSON:
-            typer.echo(found.as_json(), nl=False)
+            write_json(found.as_dict(), sys.stdout)
         case TableFormat.CSV:
             write_csv(timing_records(found), sys.stdout)
         case TableFormat.MARKDOWN:

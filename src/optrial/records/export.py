@@ -84,10 +84,18 @@ def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def write_json(rows: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
-    """Write rows as one JSON array; what is not finite is written as null."""
-    json.dump(strict(list(rows)), stream, indent=2, allow_nan=False, ensure_ascii=False)
-    stream.write("\n")
+def write_json(value: Any, stream: TextIO) -> None:
+    """Write plain values, such as a list of rows, as strict JSON.
+
+    Numbers that are not finite are written as null. Characters that the stream's encoding does not
+    have are escaped.
+    """
+    text = json.dumps(strict(value), indent=2, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(strict(value), indent=2, allow_nan=False)
+    stream.write(text + "\n")
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
