@@ -65,7 +65,7 @@ def commands_with_json(app: typer.Typer = cli.app, group: str = "") -> set[str]:
         for hint in get_type_hints(command.callback, include_extras=True).values():
             # Typer keeps the first name of an annotated option where its default would be.
             names = [getattr(part, "default", None) for part in get_args(hint)]
-            if "--format" in names and "json" in get_args(hint)[0]:
+            if "--format" in names and "json" in list(get_args(hint)[0]):
                 found.add(f"{group} {command.name}".strip())
     for added in app.registered_groups:
         assert added.typer_instance is not None
