@@ -111,7 +111,7 @@ def test_running_what_is_proposed_clears_the_finding(case: Case, tmp_path: Path)
     assert found(report, case.rule), report_text(report)
     changes = proposed(report, case.rule)
     changed = Study.from_file(file, changes)
-    assert Study.from_stored(override(stored, changes)).plan().hash == changed.plan().hash
+    assert Study(**override(stored, changes)).plan().hash == changed.plan().hash
     again = repaired(changed, tmp_path / "out")
     assert not found(again, case.rule), report_text(again)
 

@@ -14,7 +14,7 @@ from optrial.engine.build import Choice
 from optrial.plan import RunSpec, arrange, pack
 from optrial.records import Status
 from optrial.results import Results
-from optrial.study import Study
+from optrial.study import Study, dataset_of, stored_study
 from tests.small import small_keys
 
 MODULE = "fragile_models"
@@ -80,7 +80,7 @@ def alone(results: Results, stack: str) -> dict[str, str]:
     """The hashes of the weights that a stack gives when it is trained by itself."""
     records = [r for r in results.records if r.stack == stack]
     specs = arrange(RunSpec.from_dict(record.spec) for record in records)
-    dataset = Study.from_stored(results.study).load_data()
+    dataset = dataset_of(stored_study(results.study))
     engine, _ = stack.split("-")
     training = Training(specs, Engines(dataset, specs[0].precision, "cpu").build(engine, specs))
     for _ in training.run():

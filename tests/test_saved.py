@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,29 @@ def test_the_model_comes_back(tmp_path: Path) -> None:
         assert accuracy == pytest.approx(record.metrics["test_accuracy"])
         with pytest.raises(StoreError, match="there is no run"):
             results.model("nonsense")
+
+
+def test_evaluating_needs_nothing_that_only_training_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The weights of a study tuned by Optuna and followed by trackers, where neither is here."""
+    pytest.importorskip("optuna", reason="Optuna is not installed")
+    lr = {"log": [1e-3, 1.0]}
+    with trained(
+        tmp_path,
+        tune={"sampler": "tpe", "trials": 2, "seeds": 1},
+        optimizers=[{"rule": "sgd", "lr": lr}],
+        evaluate={"on": ["validation", "test"]},
+    ) as results:
+        recorded = {r.run_id: r.metrics["test_loss"] for r in results.reported}
+        monkeypatch.setitem(sys.modules, "optuna", None)
+        monkeypatch.setattr("optrial.plan.protocol.tpe_is_here", lambda: False)
+        monkeypatch.setattr("optrial.study.make_plan", None)
+        monkeypatch.setattr("optrial.study.check_study", None)
+        found = evaluate_saved(results.store, tmp_path, "test")
+        evaluated = {e.record.run_id: e.value for e in found if e.metric == "test_loss"}
+        results.model(next(iter(recorded)))
+    assert evaluated == recorded
 
 
 def test_without_weights_it_says_what_to_do(tmp_path: Path) -> None:

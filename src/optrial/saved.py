@@ -15,7 +15,7 @@ from optrial.metric_names import metric_label
 from optrial.models import build_model
 from optrial.plan import RunSpec, arrange
 from optrial.records import Record, Status, Store, WeightFiles
-from optrial.study import Study
+from optrial.study import dataset_of, stored_study
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
 
@@ -80,7 +80,7 @@ def evaluate_saved(
     saved = {record.run_id for record in planned if files.path(record.run_id).exists()}
     if not saved:
         files.read(planned[0].run_id if planned else "")  # says what to do
-    dataset = Study.from_stored(store.study()).load_data(data_dir)
+    dataset = dataset_of(stored_study(store.study()), data_dir)
     if split not in dataset.splits:
         raise DataError(f"the dataset has no split '{split}'. {suggest(split, dataset.splits)}")
     stacks: dict[str, list[Record]] = {}

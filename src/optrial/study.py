@@ -66,11 +66,6 @@ class Study:
         study._prepare(keys, source)
         return study
 
-    @classmethod
-    def from_stored(cls, study: Mapping[str, Any]) -> Study:
-        """Return the study that a store holds, after defaults."""
-        return cls._from_keys(study, "the stored study")
-
     def _prepare(self, keys: Mapping[str, Any], source: str) -> None:
         parsed, problems = parse_study(keys)
         if parsed is not None:
@@ -108,15 +103,7 @@ class Study:
         Raises:
             DataError: it is missing, damaged or malformed.
         """
-        dataset = self.config.problem.dataset
-        return load_dataset(
-            dataset.name,
-            dataset.arguments,
-            data_dir=data_dir,
-            progress=progress,
-            validation=validation_wanted(self.config),
-            targets=targets_wanted(self.config),
-        )
+        return dataset_of(self.config, data_dir, progress)
 
     def plan(self, dataset: Dataset | None = None) -> Plan:
         """Expand the study into runs; trains nothing. With `tune`, these are the first trials.
@@ -265,6 +252,35 @@ def _argument_problems(optimizers: Any, keys: Mapping[str, Any]) -> Iterator[Pro
 
 def _registered(metrics: Iterable[Any]) -> list[Any]:
     return [register(metric) if callable(metric) else metric for metric in metrics]
+
+
+def stored_study(keys: Mapping[str, Any]) -> StudyFile:
+    """Return the study that a store holds.
+
+    What it needs to be trained, such as a tracker's library or a sampler's, need not be here.
+
+    Raises:
+        StudyError: this optrial cannot read it.
+    """
+    study, problems = parse_study(keys)
+    if study is None or problems:
+        raise StudyError(problems, "the stored study")
+    return study
+
+
+def dataset_of(
+    study: StudyFile, data_dir: Path | None = None, progress: Progress | None = None
+) -> Dataset:
+    """Load the dataset of a study; see `Study.load_data`."""
+    dataset = study.problem.dataset
+    return load_dataset(
+        dataset.name,
+        dataset.arguments,
+        data_dir=data_dir,
+        progress=progress,
+        validation=validation_wanted(study),
+        targets=targets_wanted(study),
+    )
 
 
 def optimizer_labels(study: StudyFile) -> list[str]:

@@ -49,7 +49,7 @@ def test_problems_are_named_with_a_way_out(trackers: Any, said: str) -> None:
 def test_one_tracker_needs_no_list_and_a_store_holds_it_again() -> None:
     config = study("tensorboard").config
     assert config.trackers == (Component(name="tensorboard"),)
-    again = optrial.Study.from_stored(config.model_dump(mode="json"))
+    again = optrial.Study(**config.model_dump(mode="json"))
     assert again.config.trackers == config.trackers
 
 

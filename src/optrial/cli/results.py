@@ -156,12 +156,10 @@ def _is_still_to_come(results: Any, metric: str) -> bool:
     left = any(record.status in ("planned", "interrupted") for record in results.records)
     if not left or metric in results.store.metrics():
         return False
-    from optrial.config import parse_study
-    from optrial.study import metric_names
+    from optrial.study import metric_names, stored_study
 
-    study, _ = parse_study(results.study)
-    probes = study.probes.measure if study is not None and study.probes else ()
-    return study is not None and metric in (*metric_names(study), *probes)
+    study = stored_study(results.study)
+    return metric in (*metric_names(study), *(study.probes.measure if study.probes else ()))
 
 
 def _wide_rows(results: Any, metric: str) -> list[dict[str, Any]]:
