@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,67 @@ def test_a_tracker_that_fails_is_dropped_with_one_note(
     assert len(notes) == 1
     assert len(spies["one"].steps("train_loss", "r1")) == POINTS + 1
     assert len(spies["one"].steps("train_loss", "r0")) == (0 if fails == "log" else POINTS + 1)
+
+
+JOURNALS: dict[str, tuple[Callable[[bytes], bytes], int]] = {
+    "torn in its last line": (lambda journal: journal[:-20], 1),
+    "torn within a character": (lambda journal: journal + '["ö'.encode()[:-1], 1),
+    "without its last end of line": (lambda journal: journal[:-1], 0),
+    "damaged in its first line": (lambda journal: b"\x00\xff" + journal, 1),
+    "of other lines": (lambda journal: journal + b'{}\nnull\n["one"]\n', 3),
+    "empty": (lambda journal: b"", 0),
+}
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_a_damaged_journal_stops_no_tracker(
+    journal: str, spies: dict[str, Spy], tmp_path: Path
+) -> None:
+    damage, lines = JOURNALS[journal]
+    file = tmp_path / "study.db-trackers"
+    notes: list[str] = []
+    with plan(tmp_path, [planned("r0"), planned("r1")]) as store:
+        with tracking(tmp_path, "one").of(store, no_notes):
+            advance(store, "r0", 0, 500)
+        file.write_bytes(damage(file.read_bytes()))
+        for _ in range(2):  # the second time there is nothing to mend
+            with tracking(tmp_path, "one").of(store, notes.append):
+                pass
+        with tracking(tmp_path, "one").of(store, notes.append):
+            advance(store, "r0", 500, STEPS, Status.DONE)
+            advance(store, "r1", 0, STEPS, Status.DONE)
+    assert len(notes) == (lines > 0)
+    assert all("study.db-trackers" in note for note in notes)
+    assert set(spies["one"].steps("train_loss")) == {1, *range(5, STEPS + 1, 5)}
+    assert len(spies["one"].steps("train_loss", "r1")) == POINTS + 1
+    assert spies["one"].ended[-2:] == [("r0", Status.DONE), ("r1", Status.DONE)]
+
+
+def test_a_journal_that_cannot_be_read_is_told(spies: dict[str, Spy], tmp_path: Path) -> None:
+    notes: list[str] = []
+    with plan(tmp_path, [planned("r0")]) as store:
+        (tmp_path / "study.db-trackers").mkdir()
+        with tracking(tmp_path, "one", "two").of(store, notes.append):
+            advance(store, "r0", 0, STEPS, Status.DONE)
+    (note,) = notes
+    assert note.startswith("one, two is told nothing more, and training goes on: IsADirectory")
+    assert spies["one"].rows == spies["two"].rows == []
+
+
+def test_a_tracker_that_exits_is_told(
+    spies: dict[str, Spy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(run: Record, rows: Rows) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(spies["one"], "log", leave)
+    notes: list[str] = []
+    with (
+        plan(tmp_path, [planned("r0")]) as store,
+        tracking(tmp_path, "one").of(store, notes.append),
+    ):
+        advance(store, "r0", 0, STEPS, Status.DONE)
+    assert notes == ["one is told nothing more, and training goes on: SystemExit: 3"]
 
 
 def test_a_tracker_that_cannot_be_made_is_dropped(

@@ -77,8 +77,18 @@ class Tracking:
         follower.join()
 
     def _follow(self, store: Store, noted: Callable[[str], None], left: threading.Event) -> None:
+        """Send until left, and say so if that ends before."""
+        try:
+            self._go_round(store, noted, left)
+        except BaseException as error:  # noqa: BLE001  a thread would end without a word
+            noted(_stopped(", ".join(entry.name for entry in self._entries), error))
+
+    def _go_round(self, store: Store, noted: Callable[[str], None], left: threading.Event) -> None:
         """Go round until left, and once more."""
         journal = Journal(self._folder)
+        if lines := journal.damaged:
+            removed = "a damaged line was" if lines == 1 else f"{lines} damaged lines were"
+            noted(f"{removed} removed from study.db-trackers; what was not noted is sent again")
         services = [_Service(entry, self._study, self._folder, journal) for entry in self._entries]
         last, pause = False, 0.0
         while not last:
@@ -87,6 +97,12 @@ class Tracking:
             services = [service for service in services if service.kept(store, last, noted)]
             computed = time.thread_time() - started
             pause = max(PERIOD, min(LONGEST_REST, REST * computed))
+
+
+def _stopped(names: str, error: BaseException) -> str:
+    """What a user is told of trackers that failed."""
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{names} is told nothing more, and training goes on: {said}"
 
 
 class _Service:
@@ -106,9 +122,8 @@ class _Service:
             self._send(self._tracker, store)
             for run in list(self._open.values()) if last else ():
                 self._tracker.end(run)
-        except Exception as error:  # noqa: BLE001  whatever fails here must not stop a run
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
-            noted(f"{self._entry.name} is told nothing more, and training goes on: {said}")
+        except BaseException as error:  # noqa: BLE001  also if a library exits: say so
+            noted(_stopped(self._entry.name, error))
             return False
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,16 +29,33 @@ class Mark(NamedTuple):
 class Journal:
     """Marks of every run and place, kept beside the database; lines are only ever appended.
 
-    Its name begins like the database's, with which it is set aside when a study begins anew.
+    Its name begins like the database's, with which it is set aside when a study begins anew. A line
+    that cannot be read, such as one that was being written when a process was killed, is removed.
+
+    Attributes:
+        damaged: how many lines were removed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "study.db-trackers"
         self._marks: dict[tuple[str, str], Mark] = {}
+        self.damaged = 0
         if self._file.exists():
-            for line in self._file.read_text("utf-8").splitlines():
+            self._read(self._file.read_bytes())
+
+    def _read(self, content: bytes) -> None:
+        kept = b""
+        for line in content.splitlines():
+            try:
                 place, run_id, *mark = json.loads(line)
                 self._marks[place, run_id] = Mark(*mark)
+                kept += line + b"\n"
+            except (ValueError, TypeError):
+                self.damaged += 1
+        if kept != content:
+            partial = self._file.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(kept)
+            partial.replace(self._file)
 
     def mark(self, place: str, run: Record) -> Mark:
         """Return how far a run was sent to a place."""
