@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from optrial.cli import catalogue, results, studies, timing
+from optrial.cli import catalogue, results, speeds, studies, timing
 from optrial.cli.output import INTERRUPTED, fail, note
 from optrial.errors import OptrialError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     epilog="Start with:  optrial run quickstart",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Fetch, verify or locate published datasets.")
+speeds_app = typer.Typer(no_args_is_help=True, help="Show or clear speeds measured here.")
 for group, commands in {
     app: (
         *(studies.run, studies.plan),
@@ -35,10 +36,12 @@ for group, commands in {
         *(catalogue.list_, catalogue.recipe, catalogue.explain, catalogue.landscape),
     ),
     data_app: (catalogue.fetch, catalogue.verify, catalogue.path),
+    speeds_app: (speeds.show, speeds.clear),
 }.items():
     for command in commands:
         group.command(command.__name__.rstrip("_"))(command)
 app.add_typer(data_app, name="data")
+app.add_typer(speeds_app, name="speeds")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from optrial.engine.provenance import provenance
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Solo
+from optrial.engine.speeds import clear_speeds, kept_speeds, speeds_file
 from optrial.engine.stacked import StackedEngine
 from optrial.engine.training import Learner, Training
 
@@ -22,8 +23,11 @@ __all__ = [
     "StackedEngine",
     "Training",
     "certificates",
+    "clear_speeds",
+    "kept_speeds",
     "out_of_memory",
     "process_for",
     "provenance",
+    "speeds_file",
     "tensor_splits",
 ]

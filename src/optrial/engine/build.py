@@ -19,7 +19,7 @@ from optrial.engine.numpy_backprop import NumpyEngine
 from optrial.engine.process import process_for
 from optrial.engine.reference import ReferenceEngine, tensor_splits
 from optrial.engine.solo import Solo
-from optrial.engine.speeds import Speeds
+from optrial.engine.speeds import Measured, Speeds
 from optrial.engine.stacked import StackedEngine, stackable_model
 from optrial.engine.training import Learner
 from optrial.errors import EngineError, reason_of
@@ -253,8 +253,8 @@ class Engines:
     def _seconds(self, *candidates: tuple[str, Sequence[RunSpec]]) -> list[tuple[float, float]]:
         """Return, for each engine with a stack, seconds per run and step, and those of the first
         step, which may compile; kept for the machine."""
-        what = [self._trained(engine, specs) for engine, specs in candidates]
-        kept = self._speeds.measured({"in turns": what}, lambda: self._measure(*candidates))
+        trained = [self._trained(engine, specs) for engine, specs in candidates]
+        kept = self._speeds.measured(trained, lambda: self._measure(*candidates))
         return list(zip(kept[::2], kept[1::2], strict=True))
 
     def _trained(self, engine: str, specs: Sequence[RunSpec]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ class Engines:
             "rules": [spec.rule for spec in specs],
         }
 
-    def _measure(self, *candidates: tuple[str, Sequence[RunSpec]]) -> list[float]:
+    def _measure(self, *candidates: tuple[str, Sequence[RunSpec]]) -> Measured:
         """Time steps in turns; return the two numbers of `_seconds` of one after the other.
 
         All are compared with the first turn by turn, and its own time is the median of its turns.
@@ -283,7 +283,8 @@ class Engines:
         for trial, (_, specs) in zip(trials, candidates, strict=True):
             step = np.median(pace) * np.median(trial.turns / pace)
             found += [float(step) / len(specs), trial.first_step]
-        return found
+        on_cuda = self._place.type == "cuda"  # whose waits for the device say nothing
+        return Measured(found, 1.0 if on_cuda else min(trial.cpu_share for trial in trials))
 
 
 class _Trial:
@@ -291,13 +292,15 @@ class _Trial:
 
     Attributes:
         first_step: seconds of the first step.
-        turns: seconds of a step, one value a turn.
+        turns: seconds of a step, one value per turn.
+        cpu_share: CPU time by wall time over all turns.
     """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         learner.start(1)
         self.turns: list[float] = []
+        self._wall = self._cpu = 0.0
         self.first_step = self._timed(1)
         at_once = int(_TIMED_SECONDS / _TIMED_TURNS / self._timed(1))
         self._at_once = min(max(at_once, 1), learner.chunk)
@@ -308,7 +311,14 @@ class _Trial:
 
     def take_turn(self) -> None:
         """Take steps and the time."""
+        started = time.perf_counter(), time.thread_time()
         self.turns.append(self._timed(self._at_once))
+        self._wall += time.perf_counter() - started[0]
+        self._cpu += time.thread_time() - started[1]
+
+    @property
+    def cpu_share(self) -> float:
+        return self._cpu / self._wall if self._wall > 0 else 1.0
 
     def _timed(self, steps: int) -> float:
         with process_for(self._learner):

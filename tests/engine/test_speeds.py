@@ -1,0 +1,175 @@
+"""Measured speeds are kept while they hold, and for no longer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from optrial.engine import Engines, build, clear_speeds, kept_speeds, speeds, speeds_file
+from optrial.engine.speeds import LIFETIME, Measured, Speeds
+from tests.conftest import Command
+from tests.small import small_plan
+
+A = {"engine": "stacked", "model": "mlp", "batch_size": 32, "rules": ["sgd", "adam"]}
+B = A | {"model": "cnn"}
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path / "cache"))
+
+
+def measured(candidate: dict[str, Any], seconds: list[float], cpu_share: float = 1.0) -> Any:
+    """Ask for a speed in a session of its own; `seconds` is what a measurement would give."""
+    return Speeds(torch.device("cpu")).measured([candidate], lambda: Measured(seconds, cpu_share))
+
+
+def entries() -> dict[str, Any]:
+    return json.loads(speeds_file().read_text(encoding="utf-8"))
+
+
+def change(**fields: Any) -> None:
+    content = {key: entry | fields for key, entry in entries().items()}
+    speeds_file().write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_speeds_are_kept_for_the_machine() -> None:
+    assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
+    assert measured(A, [9.0, 9.0]) == [2.0, 3.0]
+    assert measured(B, [9.0, 9.0]) == [9.0, 9.0]
+    assert len(list(kept_speeds())) == 2
+
+
+def test_what_is_kept_says_when_where_and_how_it_was_taken() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    measured(A, [2.0, 3.0], 0.98765)
+    (speed,) = kept_speeds()
+    assert before <= speed.taken <= datetime.now(UTC)
+    assert (speed.cpu_share, speed.candidates) == (0.988, [A])
+    assert speed.machine["torch"] == torch.__version__
+    assert {"processor", "host", "optrial", "threads", "device"} < set(speed.machine)
+
+
+def test_what_was_measured_on_a_busy_machine_is_used_but_not_kept() -> None:
+    busy = speeds.LEAST_CPU_SHARE - 0.01
+    session = Speeds(torch.device("cpu"))
+    assert session.measured([A], lambda: Measured([5.0, 5.0], busy)) == [5.0, 5.0]
+    assert session.measured([A], lambda: Measured([6.0, 6.0], busy)) == [5.0, 5.0]
+    assert list(kept_speeds()) == []
+    assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
+
+
+def test_speeds_expire() -> None:
+    measured(A, [2.0, 3.0])
+    young = datetime.now(UTC) - LIFETIME + timedelta(hours=1)
+    change(taken=young.isoformat())
+    assert measured(A, [9.0, 9.0]) == [2.0, 3.0]
+    change(taken=(young - timedelta(hours=2)).isoformat())
+    assert list(kept_speeds()) == []
+    assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+    change(taken=(datetime.now(UTC) + timedelta(days=2)).isoformat())  # the clock was wrong
+    assert measured(A, [5.0, 5.0]) == [5.0, 5.0]
+    measured(B, [1.0, 1.0])
+    assert len(entries()) == 2
+
+
+@pytest.mark.parametrize("what", ["torch", "optrial", "processor"])
+def test_another_version_or_processor_is_another_speed(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(A, [2.0, 3.0])
+    match what:
+        case "torch":
+            monkeypatch.setattr(torch, "__version__", "99.0")
+        case "optrial":
+            monkeypatch.setattr(speeds, "version", lambda name: "99.0")
+        case _:
+            monkeypatch.setattr("platform.processor", lambda: "another")
+    assert measured(A, [9.0, 9.0]) == [9.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["no json", "", "[1, 2]", "null", '{"a": [1.0, 2.0]}', '{"a": null}', '{"a": {"seconds": 1}}'],
+)
+def test_a_damaged_file_is_ignored_and_written_again(content: str) -> None:
+    measured(A, [2.0, 3.0])
+    speeds_file().write_text(content, encoding="utf-8")
+    assert list(kept_speeds()) == []
+    assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+    assert [entry["seconds"] for entry in entries().values()] == [[4.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seconds": [2.0]},
+        {"seconds": [float("nan"), 3.0]},
+        {"seconds": [-1.0, 3.0]},
+        {"seconds": "fast"},
+        {"taken": "yesterday"},
+        {"taken": "2026-01-01T00:00:00"},
+        {"candidates": 3},
+        {"machine": None},
+    ],
+)
+def test_a_damaged_entry_is_measured_again(fields: dict[str, Any]) -> None:
+    measured(A, [2.0, 3.0])
+    change(**fields)
+    assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+    assert measured(A, [9.0, 9.0]) == [4.0, 4.0]
+
+
+def test_bytes_that_are_no_text_are_ignored() -> None:
+    measured(A, [2.0, 3.0])
+    speeds_file().write_bytes(b"\xff\xfe\x00")
+    assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+
+
+def test_a_cache_that_cannot_be_written_costs_the_measurement_only(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
+    assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+
+
+@pytest.mark.parametrize(("cpu", "kept"), [(1.0, True), (0.5, False)])
+def test_wall_and_cpu_time_decide_what_is_kept(
+    cpu: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose clocks are made up: each look at the time is a millisecond later."""
+    clock = iter(range(10**9))
+    now = {"wall": 0.0}
+
+    def wall() -> float:
+        now["wall"] = next(clock) * 1e-3
+        return now["wall"]
+
+    monkeypatch.setattr(build.time, "perf_counter", wall)
+    monkeypatch.setattr(build.time, "thread_time", lambda: now["wall"] * cpu)
+    plan, dataset = small_plan(engine="stacked", compile="never", seeds=2)
+    Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert bool(list(kept_speeds())) == kept
+
+
+def test_the_commands_show_and_clear(optrial: Command) -> None:
+    answer = optrial("speeds", "show")
+    assert (answer.status, answer.out) == (0, "")
+    measured(A, [0.002, 3.0])
+    answer = optrial("speeds", "show")
+    for text in ("stacked", "mlp", "32", "2.0", torch.__version__):
+        assert text in answer.out
+    assert str(speeds_file()) in answer.err
+    (row,) = json.loads(optrial("speeds", "show", "--format", "json").out)
+    assert (row["engine"], row["runs"], row["ms_per_run_and_step"]) == ("stacked", 2, 2.0)
+    assert optrial("speeds", "show", "--format", "csv").out.startswith("taken,engine,")
+    answer = optrial("speeds", "clear")
+    assert (answer.status, answer.out) == (0, "")
+    assert f"1 removed from {speeds_file()}" in answer.err
+    assert not speeds_file().exists()
+    assert "0 removed" in optrial("speeds", "clear").err
+    assert clear_speeds() == 0
