@@ -179,7 +179,11 @@ class Linear(Schedule):
 
 
 class OneCycle(Schedule):
-    """Up from a share of lr to lr, then down to almost nothing; as OneCycleLR of two phases."""
+    """Up from a share of lr to lr, then down; as OneCycleLR with cycle_momentum=False.
+
+    The momentum stays as it is. OneCycleLR changes it by default, against lr: from 0.95 to 0.85 and
+    back, or beta1 of Adam.
+    """
 
     pct_start: float = Field(default=0.3, gt=0, lt=1, description="share of the steps that rise")
     div_factor: float = Field(default=25.0, ge=1, description="lr divided by where it starts")
