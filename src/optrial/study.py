@@ -88,7 +88,7 @@ class Study:
         return Path("studies", slug or "study")
 
     def location(self, out: str | Path | None = None) -> str:
-        """Return where results go: `out`, or the default folder if it is None.
+        """Return the place of the results: `out`, or the default folder if it is None.
 
         Raises:
             StoreError: `out` is an empty text, as of a shell variable that is not set.
@@ -138,7 +138,7 @@ class Study:
         Args:
             out: a folder or a ``postgresql://`` URL; ``studies/<name>`` by default.
             device: "auto", "cpu" or "cuda".
-            restart: begin anew; what a study left in the folder is kept in a new folder there.
+            restart: start over; the files of the former study are kept in a new folder there.
             data_dir: where downloaded data lies; ``OPTRIAL_DATA`` or the user cache by default.
             progress: is told of downloads.
             watcher: is told of training.
@@ -165,7 +165,7 @@ class Study:
         for note in plan.notes:
             watcher.noted(note)
         if restart and (backup := set_aside(Path(location))):
-            watcher.noted(f"what was in {location} is kept in {backup}")
+            watcher.noted(f"the former study is kept in {backup}")
         store = Store.open(location, create=True)
         try:
             with tracking.of(store, watcher.noted):
@@ -242,7 +242,7 @@ def compare(
 
 
 def _argument_problems(optimizers: Any, keys: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with the arguments of `compare`, besides what a study checks."""
+    """Yield problems with the arguments of `compare` that a study does not check."""
     if isinstance(optimizers, str | Mapping) or callable(optimizers):
         yield Problem("optimizers", f"{optimizers!r}: must be a list of optimizers.")
     stand_ins = {"problem": "model, data, loss and metrics", "budget": "steps or epochs"}
@@ -257,7 +257,7 @@ def _registered(metrics: Iterable[Any]) -> list[Any]:
 def stored_study(keys: Mapping[str, Any]) -> StudyFile:
     """Return the study that a store holds.
 
-    What it needs to be trained, such as a tracker's library or a sampler's, need not be here.
+    Libraries needed only for training, such as a sampler's or a tracker's, need not be installed.
 
     Raises:
         StudyError: this optrial cannot read it.

@@ -163,11 +163,11 @@ class _Worker:
     def train(self, stack: str, records: Sequence[Record]) -> None:
         """Train the runs of a stack to their end, or until told to stop.
 
-        If a run fails or memory runs out, the runs are trained again in halves of the stack, and so
-        on: a run that fails alone is recorded as failed, and the others have the results of a stack
-        that they can be trained in.
+        If a run fails or memory runs out, the stack is halved and both halves are trained from the
+        start, until a failing run is alone and recorded as failed.
         """
-        failure, memory_ran_out, self.counted = "", False, 0
+        failure: str | None = None
+        memory_ran_out, self.counted = False, 0
         try:
             self._train(stack, records, self.store.checkpoint(stack))
         except (StoreError, EngineError):
@@ -175,9 +175,9 @@ class _Worker:
         except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
             failure, memory_ran_out = reason_of(error), out_of_memory(error)
         # The error, and with it the memory that its traceback holds, is gone here.
-        if failure and len(records) > 1:
+        if failure is not None and len(records) > 1:
             self._halve(stack, failure, memory_ran_out=memory_ran_out)
-        elif failure:
+        elif failure is not None:
             self._fail(stack, records[0], failure)
 
     def _train(
@@ -223,11 +223,11 @@ class _Worker:
         ]
 
     def _halve(self, stack: str, failure: str, *, memory_ran_out: bool) -> None:
-        """Train what has not ended of a stack that failed as two stacks, and so on.
+        """Train the unfinished runs of a failed stack as two stacks.
 
-        They start from the first step, so that their numbers are those of the stack they are stored
-        with, whenever the error came. Unless memory ran out, they are not compiled: to compile each
-        of them would take longer than it saves.
+        Both start from the first step: the numbers of a run are those of the stack it is stored
+        with, whenever the error occurred. They are compiled only after running out of memory;
+        otherwise compiling every half would take longer than it saves.
         """
         engine, _ = stack.split("-")
         records = {r.run_id: r for r in self.store.runs(everything=True) if r.stack == stack}
@@ -236,7 +236,8 @@ class _Worker:
         note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
         if not memory_ran_out:
             engine = "stacked"
-            note = f"one of {len(records)} runs failed ({failure.splitlines()[0]}); going on apart"
+            reason = failure.partition("\n")[0]
+            note = f"one of {len(records)} runs failed ({reason}); training them in halves"
         self.watcher.noted(note)
         self.watcher.stepped(-self.counted * len(left))
         halves = pack(specs, (len(specs) + 1) // 2)

@@ -78,7 +78,7 @@ def output(out: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def prints_apart() -> Iterator[None]:
-    """Send what code of the user's prints to standard error; standard output is for results."""
+    """Redirect the output of user code to standard error; standard output is for results."""
     with redirect_stdout(sys.stderr):
         yield
 

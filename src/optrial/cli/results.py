@@ -152,7 +152,7 @@ def curves(
 
 
 def _is_still_to_come(results: Any, metric: str) -> bool:
-    """Whether a study records a metric, but no run has come to it yet."""
+    """Whether the study records a metric that no run has reached yet."""
     left = any(record.status in ("planned", "interrupted") for record in results.records)
     if not left or metric in results.store.metrics():
         return False

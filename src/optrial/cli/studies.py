@@ -62,7 +62,7 @@ def run(
     data_dir: DataDir = None,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Begin anew; what is there is moved to a folder backup-..."),
+        typer.Option("--restart", help="Start over; move what is there to a folder backup-..."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
 ) -> None:

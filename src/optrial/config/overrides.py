@@ -77,11 +77,11 @@ class _Place:
 
     @property
     def is_duration(self) -> bool:
-        """Whether it holds either steps or epochs."""
+        """Whether `steps` and `epochs` exclude each other here."""
         return _plain(self.annotation) is Span or "schedule" in self.path
 
     def entered(self, part: str, below: str) -> _Place:
-        """Return the place at `part`, its short form expanded, or a new mapping if it is not set.
+        """Return the place at `part`, with its short form expanded; create it if it is not set.
 
         Raises:
             LookupError: there is nothing that could hold the key or index `below`.
@@ -89,7 +89,7 @@ class _Place:
         key = self.key(part)
         path = (*self.path, key)
         annotation = _inside(self.annotation, part)
-        value = self.node[key] if isinstance(self.node, list) else self.node.get(key)
+        value = self.node.get(key) if isinstance(self.node, dict) else self.node[key]
         if value is None:
             value = _default(self.annotation, part)
         value = _long_form(annotation, value, below)
@@ -149,7 +149,7 @@ def _long_form(annotation: Any, value: Any, below: str) -> Any:
 
 
 def _names(entries: list[Any], part: str) -> bool:
-    """Whether `part` is an index of a list or the name of an entry."""
+    """Whether a list may have an entry `part`, by index or name."""
     return part.isdigit() or part in map(_label, entries)
 
 

@@ -1,7 +1,7 @@
-"""Short forms of values: `dataset: moons` stands for ``dataset: {name: moons}``.
+"""Short forms of values: ``dataset: moons`` stands for ``dataset: {name: moons}``.
 
-A field of the study carries its short forms in its annotation. Validation expands them, and so does
-``--set`` before it sets a part of a value.
+The annotation of a field holds its short form. Validation expands it, and so does ``--set`` before
+it sets a part of the value.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["ShortForm", "each_named", "keyed", "one_or_several"]
 
 @dataclass(frozen=True)
 class ShortForm:
-    """Annotation of a field: `expand` turns a short form into the long one.
+    """Annotation of a field that may be written in a short form.
 
-    `expand` takes and returns plain values, returns everything else unchanged, and may raise
-    ValueError for a value that is in no form.
+    `expand` returns the long form of a plain value and leaves any other value unchanged. It may
+    raise ValueError for a value in neither form.
     """
 
     expand: Callable[[Any], Any]
@@ -30,22 +30,22 @@ class ShortForm:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Expand before anything else is checked."""
+        """Expand before all other validation."""
         return core_schema.no_info_before_validator_function(self.expand, handler(source))
 
 
 def keyed(key: str) -> ShortForm:
-    """Return the form ``{key: name}`` of a name."""
+    """Short form of ``{key: name}``: the name alone."""
     return ShortForm(partial(_keyed, key))
 
 
 def each_named(key: str) -> ShortForm:
-    """Return the form ``[{key: name}, ...]`` of a list in which some entries are names."""
+    """Short form of ``[{key: name}, ...]``: one entry without its list, and names alone."""
     return ShortForm(partial(_each_keyed, key))
 
 
 def one_or_several(key: str) -> ShortForm:
-    """Return the form ``{key: name}`` of a name, alone or in a list."""
+    """Short form of ``{key: name}``, or of a list of these: the names alone."""
     return ShortForm(partial(_one_or_each_keyed, key))
 
 

@@ -138,7 +138,7 @@ class Engines:
         except EngineError:
             raise
         except Exception as error:  # noqa: BLE001  it fails in training too, and is recorded there
-            reason = reason_of(error).splitlines()[0]
+            reason = reason_of(error).partition("\n")[0]
         return replace(reference, note=f"trained one by one: {reason}")
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
@@ -218,7 +218,7 @@ class Engines:
         try:
             together = _losses(self.build("stacked", pair))
         except Exception as error:  # noqa: BLE001  whatever it is, the reference engine goes on
-            return reason_of(error).splitlines()[0]
+            return reason_of(error).partition("\n")[0]
         apart = np.hstack([_losses(self.build("reference", [run])) for run in pair])
         if np.allclose(together, apart, rtol=_SAME_LOSS, equal_nan=True):
             return ""
@@ -283,7 +283,7 @@ class Engines:
         for trial, (_, specs) in zip(trials, candidates, strict=True):
             step = np.median(pace) * np.median(trial.turns / pace)
             found += [float(step) / len(specs), trial.first_step]
-        on_cuda = self._place.type == "cuda"  # whose waits for the device say nothing
+        on_cuda = self._place.type == "cuda"  # waiting for the device is no sign of a busy machine
         return Measured(found, 1.0 if on_cuda else min(trial.cpu_share for trial in trials))
 
 

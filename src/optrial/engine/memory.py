@@ -68,7 +68,7 @@ def _cuda_memory(dataset: Dataset, device: str, engine: str, spec: RunSpec) -> i
 
 def _prepare(dataset: Dataset, device: str) -> None:
     """Keep the data, and load what every run needs, so that its own process begins with it."""
-    sys.stdout = sys.stderr  # code of the user's may print, and standard output is for results
+    sys.stdout = sys.stderr  # user code may print, and standard output is for results
     _shared.update(dataset=dataset, device=device)
     import_module("torch._dynamo")  # PyTorch does so when it first builds an optimizer
 

@@ -1,9 +1,9 @@
-"""Measured speeds, kept for the machine, so that the same question is timed once.
+"""Cache of measured speeds, so that the same steps are timed once per machine.
 
-They lie in the user's cache folder, or in OPTRIAL_CACHE. A speed is measured again after thirty
-days, on another processor and with another version of PyTorch or optrial. One that was taken while
-other programs used the processor is not kept. A file that cannot be read or written only means that
-speeds are measured again.
+The cache is a file in OPTRIAL_CACHE or the user's cache folder. Speeds expire after thirty days and
+are measured again on another processor or with another version of PyTorch or optrial. A speed that
+was measured while other programs used the processor is not kept. If the file cannot be read or
+written, speeds are measured again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LEAST_CPU_SHARE = 0.8
 
 
 class Measured(NamedTuple):
-    """What was measured of some candidates.
+    """Times of some candidates.
 
     Attributes:
-        seconds: of each candidate seconds per run and step, then those of the first step.
-        cpu_share: CPU time by wall time of the thread that took the steps, near 1 on a machine that
-            does nothing else; 1 where another device does the work.
+        seconds: for each candidate, seconds per run and step, then seconds of the first step.
+        cpu_share: CPU time divided by wall time of the thread that takes the steps: near 1 on an
+            idle machine, less on a busy one. It is 1 if another device does the work.
     """
 
     seconds: list[float]
@@ -47,14 +47,14 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Speed:
-    """Speeds as they are kept: of candidates that were timed in turns.
+    """An entry of the cache: candidates that were timed side by side.
 
     Attributes:
-        candidates: what was timed: engine, model, batch size, ...
+        candidates: engine, model, batch size and so on of each.
         seconds: see `Measured`.
         cpu_share: see `Measured`.
-        taken: when.
-        machine: where, and with which versions.
+        taken: time of the measurement.
+        machine: processor, device and versions.
     """
 
     candidates: list[dict[str, Any]]
@@ -65,7 +65,7 @@ class Speed:
 
     @classmethod
     def from_json(cls, entry: Any) -> Self | None:
-        """Return what is kept under a key, or None if it is damaged or has expired."""
+        """Read an entry; return None if it is damaged or has expired."""
         try:
             seconds = [float(value) for value in entry["seconds"]]
             candidates = [dict(each) for each in entry["candidates"]]
@@ -80,7 +80,7 @@ class Speed:
         return cls(candidates, seconds, share, taken, machine)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
+        """Return the entry as `from_json` reads it."""
         return {
             "candidates": self.candidates,
             "seconds": self.seconds,
@@ -91,7 +91,7 @@ class Speed:
 
 
 class Speeds:
-    """Seconds by what was timed, on this machine, by these versions of PyTorch and optrial."""
+    """The cache, as far as it applies to this machine and these versions of PyTorch and optrial."""
 
     def __init__(self, device: torch.device) -> None:
         on_cuda = device.type == "cuda"
@@ -103,18 +103,18 @@ class Speeds:
             "optrial": version("optrial"),
             "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
         }
-        self._measured: dict[str, list[float]] = {}  # in this session, on a busy machine too
+        self._measured: dict[str, list[float]] = {}  # in this session, also on a busy machine
 
     def measured(
         self, candidates: Sequence[Mapping[str, Any]], measure: Callable[[], Measured]
     ) -> list[float]:
-        """Return the seconds of candidates that were timed in turns, measured now unless kept.
+        """Return the cached seconds of candidates, measuring them on a miss.
 
         Args:
-            candidates: all that the time of a step depends on, JSON-able.
-            measure: takes the times; see `Measured`.
+            candidates: everything that the time of a step depends on, JSON-able.
+            measure: times the candidates side by side.
         """
-        # As JSON has them, so that what is kept and what is asked for are written alike.
+        # As they come back from the file: lists for tuples.
         plain = json.loads(json.dumps(list(candidates), sort_keys=True, default=str))
         text = json.dumps([self._machine, plain], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -135,18 +135,18 @@ class Speeds:
 
 
 def speeds_file() -> Path:
-    """Return the file in which speeds are kept."""
+    """Return the path of the cache."""
     folder = Path(os.environ.get("OPTRIAL_CACHE") or pooch.os_cache("optrial"))
     return folder.expanduser() / "speeds.json"
 
 
 def kept_speeds() -> Iterator[Speed]:
-    """Yield the speeds that are kept, oldest first; those that have expired are left out."""
+    """Yield the valid entries of the cache, oldest first."""
     yield from sorted(_read().values(), key=lambda speed: speed.taken)
 
 
 def clear_speeds() -> int:
-    """Forget every speed, so that all are measured again; return how many were kept.
+    """Remove the cache and return how many valid entries it had.
 
     Raises:
         OSError: the file cannot be removed.
@@ -157,7 +157,7 @@ def clear_speeds() -> int:
 
 
 def _read() -> dict[str, Speed]:
-    """Return the speeds by key; what is damaged or has expired is left out."""
+    """Return the valid entries by key."""
     try:
         content = json.loads(speeds_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Beginning a study anew: what is in its folder is kept in another one."""
+"""Backups of study folders, made when a study starts over."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ OF_A_STUDY = (
     *("study.db*", "weights", "timing.json", "report.html", "figures"),
     *("tensorboard", "mlflow.db*", "mlflow", "wandb"),
 )
-"""What a study leaves in its folder, which may hold files of the user's too; the lock stays."""
+"""Files and folders of a study; the lock, and whatever else is in the folder, stay."""
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move everything a study left in a folder to a new ``backup-DATE-TIME`` within it.
+    """Move a study's files to a new folder ``backup-DATE-TIME`` within its folder.
 
-    The database need not be readable: it may be damaged, or of another version.
+    The database may be damaged or of another version.
 
     Returns:
-        The new folder, which holds the former study as a study's folder does; None if there was
-        nothing to move.
+        The new folder, which can be opened like any study's; None if there was nothing to move.
 
     Raises:
         StoreBusyError: another process is training into the folder.
@@ -49,7 +48,7 @@ def set_aside(folder: Path) -> Path | None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StoreError(
-            f"'{folder}' cannot be begun anew: {reason}. Choose another folder with --out."
+            f"'{folder}' cannot be started over: {reason}. Choose another folder with --out."
         ) from error
     return backup
 
@@ -59,7 +58,7 @@ def _left_in(folder: Path) -> list[Path]:
 
 
 def _empty_journal(file: Path) -> None:
-    """Bring what a crash left in the write-ahead log into the database, where it can be read."""
+    """Copy what a crash left in the write-ahead log into the database, if it can be read."""
     if file.exists():
         with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -41,12 +41,12 @@ EXPLANATIONS = [
     (
         "not a database",
         "study.db is not a database",
-        "Begin anew with --restart, which keeps it, or choose another folder.",
+        "Start over with --restart, which keeps it, or choose another folder.",
     ),
     (
         "image is malformed",
         "study.db is damaged",
-        "Restore a copy, or begin anew with --restart, which keeps it.",
+        "Restore a copy, or start over with --restart, which keeps it.",
     ),
     ("unable to open", "study.db cannot be opened", "Check the permissions of the folder."),
     ("connection refused", "no server answers there", "Check host and port, and start the server."),
@@ -159,7 +159,7 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
 
 @contextmanager
 def file_lock(file: Path) -> Iterator[bool]:
-    """Hold a lock on a file, unless another holds it; tell whether it is held."""
+    """Try to lock a file; yield whether this process holds the lock now."""
     lock = FileLock(file)
     with suppress(Timeout):
         lock.acquire(blocking=False)

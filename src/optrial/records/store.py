@@ -110,7 +110,7 @@ class Store:
         if version != str(VERSION):
             older = str(version).isdecimal() and int(str(version)) < VERSION
             way_out = (
-                "Train into another folder, begin anew with --restart, which keeps it, or install "
+                "Train into another folder, start over with --restart, which keeps it, or install "
                 "the optrial that wrote it."
                 if older
                 else "Upgrade: pip install --upgrade optrial"

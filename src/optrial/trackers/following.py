@@ -77,7 +77,7 @@ class Tracking:
         follower.join()
 
     def _follow(self, store: Store, noted: Callable[[str], None], left: threading.Event) -> None:
-        """Send until left, and say so if that ends before."""
+        """Send what is recorded until `left` is set; report why if it stops before."""
         try:
             self._go_round(store, noted, left)
         except BaseException as error:  # noqa: BLE001  a thread would end without a word
@@ -100,7 +100,7 @@ class Tracking:
 
 
 def _stopped(names: str, error: BaseException) -> str:
-    """What a user is told of trackers that failed."""
+    """Message about trackers that failed."""
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"{names} is told nothing more, and training goes on: {said}"
 

@@ -29,8 +29,8 @@ class Mark(NamedTuple):
 class Journal:
     """Marks of every run and place, kept beside the database; lines are only ever appended.
 
-    Its name begins like the database's, with which it is set aside when a study begins anew. A line
-    that cannot be read, such as one that was being written when a process was killed, is removed.
+    Its name begins like the database's, with which it is set aside when a study begins anew. Lines
+    that cannot be read are removed, such as one that was being written when a process was killed.
 
     Attributes:
         damaged: how many lines were removed.
