@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from optrial.engine import Engines, Training
+from optrial.engine import Engines, StackedEngine, Training
 from optrial.engine.build import Choice
 from optrial.plan import RunSpec, arrange, pack
 from optrial.records import Status
-from optrial.results import Results
+from optrial.results import Results, load
 from optrial.study import Study, dataset_of, stored_study
 from tests.small import small_keys
+from tests.test_sweep import Hook
 
 MODULE = "fragile_models"
 CODE = '''
@@ -112,14 +115,15 @@ def test_a_stack_of_failing_runs_leaves_other_stacks_alone() -> None:
                 assert (record.status, record.facts["stack_width"]) == (Status.DONE, 4)
 
 
-@pytest.mark.usefixtures("stacks")
-@pytest.mark.parametrize("checkpoint_seconds", [0, 60])
-def test_healthy_runs_have_the_results_of_the_stack_they_are_stored_with(
-    monkeypatch: pytest.MonkeyPatch, checkpoint_seconds: float
-) -> None:
-    """Also where some steps of the stack that failed were stored already."""
-    from optrial.engine.stacked import StackedEngine
+class HookOfAllSteps(Hook):
+    """Counts steps that are taken again too."""
 
+    def stepped(self, count: int) -> None:
+        super().stepped(max(count, 0))
+
+
+def fail_with_seed_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make stacks raise at step 26 if they hold a run with seed 3."""
     advance = StackedEngine.advance
 
     def fragile(self: StackedEngine, steps: int) -> Any:
@@ -128,6 +132,36 @@ def test_healthy_runs_have_the_results_of_the_stack_they_are_stored_with(
         return advance(self, steps)
 
     monkeypatch.setattr(StackedEngine, "advance", fragile)
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("steps", [100, 230, 400])
+def test_an_interruption_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, steps: int, tmp_path: Path
+) -> None:
+    """In the stack that fails, in the halves, and in the halves of these."""
+    fail_with_seed_3(monkeypatch)
+    study, found = Study(**keys("Wide", seeds=8)), []
+    study.run(tmp_path / "whole").store.close()
+    interrupt = HookOfAllSteps(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
+    study.run(tmp_path / "parts", watcher=interrupt, checkpoint_seconds=0).store.close()
+    with load(tmp_path / "parts") as results:
+        assert {Status.PLANNED, Status.INTERRUPTED} & {r.status for r in results.records}
+    study.run(tmp_path / "parts", checkpoint_seconds=0).store.close()
+    for folder in ("whole", "parts"):
+        with load(tmp_path / folder) as results:
+            records = {r.run_id: (r.stack, r.status, r.metrics) for r in results.records}
+            found.append(records)
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("checkpoint_seconds", [0, 60])
+def test_healthy_runs_have_the_results_of_the_stack_they_are_stored_with(
+    monkeypatch: pytest.MonkeyPatch, checkpoint_seconds: float
+) -> None:
+    """Also where some steps of the stack that failed were stored already."""
+    fail_with_seed_3(monkeypatch)
     study = Study(**keys("Wide", seeds=8))
     with study.run("out", checkpoint_seconds=checkpoint_seconds) as results:
         records = results.records

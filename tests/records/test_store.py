@@ -253,3 +253,33 @@ def test_any_values_survive_the_database(store: Store, bits: np.ndarray, data) -
     back = store.curve(run_id, "loss")
     assert same_bits(back.steps, whole.steps)
     assert same_bits(back.values, whole.values)
+
+
+def test_runs_that_move_to_another_stack_start_again(store: Store) -> None:
+    runs = [planned(name, stack="wide") for name in "abc"] + [planned("d", stack="other")]
+    store.save_plan("plan", {}, runs)
+    ended = segment("c", 2, Status.DIVERGED, curves={"loss": curve(1, [2.0, 1e9])})
+    going = [segment(name, 2, curves={"loss": curve(1, [2.0, 1.0])}) for name in "ab"]
+    store.commit([*going, ended], "wide", {"x": np.zeros(1)})
+    store.commit([segment("d", 1, curves={"loss": curve(1, [2.0])})], "other", {"x": np.ones(1)})
+    store.restack({"one": ["a"], "two": ["b"]})
+    a, b, c, d = store.runs()
+    assert [(r.stack, r.status, r.step) for r in (a, b)] == [
+        ("one", Status.PLANNED, 0),
+        ("two", Status.PLANNED, 0),
+    ]
+    assert (c.stack, c.status, d.stack, d.step) == ("wide", Status.DIVERGED, "other", 1)
+    assert {run_id for run_id, _ in store.curves()} == {"c", "d"}
+    assert store.checkpoint("wide") is None
+    assert store.checkpoint("other") is not None
+    store.commit([segment("a", 1, curves={"loss": curve(1, [2.0])})], "one", {})
+
+
+@pytest.mark.parametrize("status", [Status.DONE, Status.DIVERGED])
+def test_a_run_that_ended_stays_in_its_stack(store: Store, status: Status) -> None:
+    store.save_plan("plan", {}, [planned("a", stack="wide"), planned("b", stack="wide")])
+    store.commit([segment("a", 1, status)], "wide", {"x": np.zeros(1)})
+    with pytest.raises(StoreError, match="run a has ended"):
+        store.restack({"one": ["a"], "two": ["b"]})
+    assert [run.stack for run in store.runs()] == ["wide", "wide"]
+    assert store.checkpoint("wide") is not None
