@@ -119,7 +119,7 @@ def test_the_claims_of_the_corrected_one_can_be_decided() -> None:
             name: {seed: (name == "rmsprop") + noise.normal(0, 0.1) for seed in study.seeds[:count]}
             for name in names
         }
-        found = evaluate_claims(claims, {"test_accuracy": values}, np.random.default_rng(0))
+        found = evaluate_claims(claims, {"test_accuracy": values})
         verdicts[count] = [result.verdict for result in found]
     assert verdicts[5] == [ClaimVerdict.UNDECIDED] * 2
     assert verdicts[len(study.seeds)] == [ClaimVerdict.REFUTED, ClaimVerdict.SUPPORTED]

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pandas as pd
 
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame, summarize
@@ -133,7 +132,6 @@ class Results:
             context.study,
             context.records,
             self._read_curves,
-            np.random.default_rng(0),
             former=context.former,
             plans=context.plans,
         )
@@ -160,7 +158,6 @@ class Results:
         return compare(
             contenders[first].values(metric),
             contenders[second].values(metric),
-            np.random.default_rng(0),
             metric=metric,
             higher_is_better=higher_is_better(metric),
             names=(first, second),
@@ -255,7 +252,6 @@ class Results:
             self.study,
             tuple(records),
             self._read_curves,
-            np.random.default_rng(0),
             tuple(record for record in everything if record.run_id not in planned),
             tuple(PlanVersion(study, ended) for study, ended in self.store.plans()),
         )

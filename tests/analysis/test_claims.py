@@ -121,7 +121,7 @@ def seeded(*differences: float, base: float = 0.9) -> tuple[dict[int, float], di
 
 
 def decided(text: str, metric: str = "test_accuracy", **values: dict[int, float]) -> ClaimVerdict:
-    (result,) = evaluate_claims([parse_claim(text)], {metric: values}, np.random.default_rng(0))
+    (result,) = evaluate_claims([parse_claim(text)], {metric: values})
     assert str(result.verdict) in result.sentence
     assert "nan" not in result.sentence
     return result.verdict
@@ -140,12 +140,10 @@ def test_better_and_its_opposite() -> None:
 def test_a_claim_has_the_interval_that_the_pair_has_among_all_pairs() -> None:
     generator = np.random.default_rng(3)
     values = {name: dict(enumerate(generator.normal(0.9, 0.05, 10))) for name in "abc"}
-    family = compare_all(
-        values, np.random.default_rng(0), metric="test_accuracy", higher_is_better=True
-    )
+    family = compare_all(values, metric="test_accuracy", higher_is_better=True)
     known = {(pair.first, pair.second): pair.difference for pair in family.pairs}
     claims = [parse_claim(f"a > {rival} on test_accuracy") for rival in "bc"]
-    for result in evaluate_claims(claims, {"test_accuracy": values}, np.random.default_rng(0)):
+    for result in evaluate_claims(claims, {"test_accuracy": values}):
         (pair,) = result.comparisons
         expected = known[pair.first, pair.second]
         assert pair.difference.low == pytest.approx(expected.low, rel=STATISTIC_FLOAT64)
@@ -194,11 +192,33 @@ def test_a_run_that_diverged_is_the_worst() -> None:
     a, b = seeded(*DIFFERENCES)
     lost = {seed: np.nan if seed < 4 else value for seed, value in a.items()}
     assert decided("a > b on test_accuracy", a=lost, b=b) == "undecided"
-    all_lost = dict.fromkeys(a, np.nan)
-    assert decided("b > a on test_accuracy", a=all_lost, b=b) == "supported"
-    assert decided("b > a on test_loss", metric="test_loss", a=all_lost, b=b) == "supported"
-    within = "b ~ a on test_loss within 5%"
-    assert decided(within, metric="test_loss", a=all_lost, b=b) == "undecided"
+
+
+@pytest.mark.parametrize("metric", ["test_accuracy", "test_loss"])
+@pytest.mark.parametrize(
+    "text", ["b > a", "b > a by 0.01", "b ~ a within 5%", "b is best", "a > b", "a is best"]
+)
+@pytest.mark.parametrize("seeds", [6, 30])
+def test_divergence_alone_decides_no_claim(text: str, metric: str, seeds: int) -> None:
+    b = {seed: 0.9 + 0.001 * seed for seed in range(seeds)}
+    claim, _, amount = text.partition(" within" if "within" in text else " by")
+    amount = text[len(claim) :]
+    values = {"a": dict.fromkeys(b, np.nan), "b": b}
+    (result,) = evaluate_claims([parse_claim(f"{claim} on {metric}{amount}")], {metric: values})
+    assert str(result.verdict) == "undecided"
+    assert result.p_value == 1
+    assert "runs diverged" in result.sentence or "every run of a diverged" in result.sentence
+
+
+def test_a_claim_is_supported_beside_a_rival_that_diverged_only_where_no_rival_is_unknown() -> None:
+    a, b = seeded(*DIFFERENCES)
+    values = {"test_accuracy": {"a": a, "b": b, "c": dict.fromkeys(a, np.nan)}}
+    best, better = evaluate_claims(
+        [parse_claim("a is best on test_accuracy"), parse_claim("a > b on test_accuracy")], values
+    )
+    assert str(best.verdict) == "undecided"
+    assert "ahead of b; not compared, as runs diverged, with c" in best.sentence
+    assert str(better.verdict) == "supported"
 
 
 def test_what_has_no_values_is_undecided() -> None:
@@ -213,8 +233,8 @@ def test_all_claims_are_one_family() -> None:
     text = "a > b on test_accuracy"
     values = {"test_accuracy": {"a": a, "b": b}}
     claims = [parse_claim(text), parse_claim("b ~ a on test_accuracy within 0.1 points")]
-    one = evaluate_claims(claims[:1], values, np.random.default_rng(0))
-    both = evaluate_claims(claims, values, np.random.default_rng(0))
+    one = evaluate_claims(claims[:1], values)
+    both = evaluate_claims(claims, values)
     assert [str(r.verdict) for r in one] == ["supported"]
     assert [str(r.verdict) for r in both] == ["undecided", "undecided"]
     assert both[0].adjusted_p_value == pytest.approx(2 / 32, rel=STATISTIC_FLOAT64)
@@ -228,7 +248,6 @@ def test_equivalence_agrees_with_two_one_sided_tests_of_scipy(margin: float) -> 
     (result,) = evaluate_claims(
         [parse_claim(f"a ~ b on test_accuracy within {margin}")],
         {"test_accuracy": {"a": a, "b": b}},
-        np.random.default_rng(0),
     )
     one_sided = [
         stats.permutation_test(

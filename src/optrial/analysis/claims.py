@@ -16,14 +16,21 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from optrial.analysis.statistics import Comparison, Statistic, Values, compare, holm, sentence
+from optrial.analysis.statistics import (
+    Comparison,
+    Statistic,
+    Values,
+    Verdict,
+    compare,
+    holm,
+    sentence,
+)
 from optrial.analysis.statistics.wording import decimals_of
 from optrial.errors import Problem, StudyError, suggest
 from optrial.metric_names import higher_is_better, is_accuracy
@@ -271,9 +278,9 @@ class _Evidence(NamedTuple):
 def evaluate_claims(
     claims: Sequence[Claim],
     values: Mapping[str, Mapping[str, Values]],
-    generator: np.random.Generator,
     *,
     alpha: float = 0.05,
+    seed: int = 0,
 ) -> list[ClaimResult]:
     """Decide every claim by paired sign-flip tests, with Holm's correction over all claims.
 
@@ -286,17 +293,15 @@ def evaluate_claims(
         claims: what to decide.
         values: metric -> optimizer -> seed -> value; one that is not finite marks a run that
             diverged, which is worse than every other.
-        generator: draws bootstrap resamples.
         alpha: chance of any false decision among all claims.
+        seed: of the resamples; see `compare_all`.
     """
     deciders = {
         ClaimKind.BETTER: _better,
         ClaimKind.BEST: _best,
         ClaimKind.EQUIVALENT: _equivalent,
     }
-    evidence = [
-        deciders[claim.kind](claim, values.get(claim.metric, {}), generator) for claim in claims
-    ]
+    evidence = [deciders[claim.kind](claim, values.get(claim.metric, {}), seed) for claim in claims]
     adjusted = holm([min(found.support, found.refutation) for found in evidence])
     return [
         _result(claim, found, float(p_value), len(claims), alpha)
@@ -326,24 +331,21 @@ def _compared(
     claim: Claim,
     names: tuple[str, str],
     values: Mapping[str, Values],
-    generator: np.random.Generator,
+    seed: int,
     ahead_by: float = 0.0,
 ) -> Comparison:
-    """Compare two optimizers after taking `ahead_by` off the improvement of the first.
-
-    Every comparison draws the same resamples, so that one made twice has one interval.
-    """
+    """Compare two optimizers after taking `ahead_by` off the improvement of the first."""
     first, second = (values.get(name, {}) for name in names)
     better_up = higher_is_better(claim.metric)
     shift = ahead_by if better_up else -ahead_by
-    moved = {seed: value + shift for seed, value in second.items()}
+    moved = {paired: value + shift for paired, value in second.items()}
     return compare(
         first,
         moved,
-        deepcopy(generator),
         metric=claim.metric,
         higher_is_better=better_up,
         names=names,
+        seed=seed,
     )
 
 
@@ -358,21 +360,19 @@ def _directions(comparison: Comparison) -> tuple[float, float]:
     )
 
 
-def _better(
-    claim: Claim, values: Mapping[str, Values], generator: np.random.Generator
-) -> _Evidence:
+def _better(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
     names = (claim.first, claim.second)
-    plain = _compared(claim, names, values, generator)
+    plain = _compared(claim, names, values, seed)
     least = claim.amount.of(values.get(claim.second, {}))
     if math.isnan(least):
         return _Evidence(1.0, 1.0, (plain,))
-    tested = _compared(claim, names, values, generator, least) if least else plain
+    tested = _compared(claim, names, values, seed, least) if least else plain
     return _Evidence(*_directions(tested), (plain,))
 
 
-def _best(claim: Claim, values: Mapping[str, Values], generator: np.random.Generator) -> _Evidence:
+def _best(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
     pairs = tuple(
-        _compared(claim, (claim.first, rival), values, generator)
+        _compared(claim, (claim.first, rival), values, seed)
         for rival in values
         if rival != claim.first
     )
@@ -382,17 +382,15 @@ def _best(claim: Claim, values: Mapping[str, Values], generator: np.random.Gener
     return _Evidence(max(ahead), min(1.0, len(pairs) * min(behind)), pairs)
 
 
-def _equivalent(
-    claim: Claim, values: Mapping[str, Values], generator: np.random.Generator
-) -> _Evidence:
+def _equivalent(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
     names = (claim.first, claim.second)
-    plain = _compared(claim, names, values, generator)
+    plain = _compared(claim, names, values, seed)
     margin = claim.amount.of(values.get(claim.second, {}))
     if math.isnan(margin) or not plain.pairs:
         return _Evidence(1.0, 1.0, (plain,))
     inside, outside = [], []
     for order in (names, names[::-1]):  # neither is behind the other by more than the margin
-        within, beyond = _directions(_compared(claim, order, values, generator, -margin))
+        within, beyond = _directions(_compared(claim, order, values, seed, -margin))
         inside.append(within / 2 if within < 1 else 1.0)  # one-sided: the test is symmetric
         outside.append(beyond)
     return _Evidence(max(inside), min(outside), (plain,))
@@ -414,8 +412,16 @@ def _difference(pair: Comparison) -> str:
     """The difference of a pair, its interval and the number of seeds."""
     if not pair.pairs:
         return f"{pair.first} and {pair.second} have no seed in common"
+    if pair.verdict == Verdict.UNDECIDED_DIVERGED:
+        return sentence(pair)
     if pair.statistic == Statistic.SIGN:
-        return f"{pair.first} won {pair.wins} and lost {pair.losses} of {pair.pairs} paired seeds"
+        lost = " and ".join(
+            f"{count} of {name}"
+            for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
+            if count
+        )
+        won = f"{pair.first} won {pair.wins} and lost {pair.losses} of {pair.pairs} paired seeds"
+        return f"{won}, on which {lost} diverged and count as lost"
     scale, unit = (100, " points") if is_accuracy(pair.metric) else (1, "")
     limits = [scale * pair.difference.low, scale * pair.difference.high]
     digits = decimals_of((limits[1] - limits[0]) / 2)
@@ -430,17 +436,30 @@ def _difference(pair: Comparison) -> str:
     return f"{between} is {estimate} ({interval}, {seeds})"
 
 
+_STANDINGS = ("ahead of", "behind", "not told apart from", "not compared, as runs diverged, with")
+
+
 def _standing(claim: Claim, found: _Evidence, adjusted: float) -> str:
     """Say whom an optimizer beats, who beats it, and who cannot be told apart from it."""
-    groups: dict[str, list[str]] = {"ahead of": [], "behind": [], "not told apart from": []}
+    groups: dict[str, list[str]] = {kind: [] for kind in _STANDINGS}
     for pair in found.comparisons:
         ahead, behind = _directions(pair)
         kind = "ahead of" if ahead <= pair.alpha else "behind" if behind <= pair.alpha else ""
-        groups[kind or "not told apart from"].append(pair.second)
+        undecided = "not told apart from"
+        if pair.verdict == Verdict.UNDECIDED_DIVERGED:
+            undecided = "not compared, as runs diverged, with"
+        groups[kind or undecided].append(pair.second)
     parts = [f"{kind} {', '.join(names)}" for kind, names in groups.items() if names]
     fewest = min(pair.pairs for pair in found.comparisons)
     seeds = f"{fewest} paired seed{'s' * (fewest != 1)}"
-    return f"{claim.first} is {'; '.join(parts)} on {claim.metric} ({seeds}, p = {adjusted:.2g})"
+    lost = {
+        name: f"; {count} of {pair.pairs} runs of {name} diverged"
+        for pair in found.comparisons
+        for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
+        if count
+    }
+    standing = f"{claim.first} is {'; '.join(parts)} on {claim.metric}"
+    return f"{standing} ({seeds}, p = {adjusted:.2g}){''.join(lost.values())}"
 
 
 def _finite(value: float) -> float | None:

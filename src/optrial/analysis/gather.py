@@ -145,9 +145,9 @@ class ProblemView:
             return None
         return compare_all(
             self._values,
-            np.random.default_rng(self.seed),
             metric=self.metric,
             higher_is_better=higher_is_better(self.metric),
+            seed=self.seed,
         )
 
     @cached_property

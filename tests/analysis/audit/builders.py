@@ -164,7 +164,6 @@ class Case:
             self.study,
             self.records,
             self.curves,
-            np.random.default_rng(0),
             former=self.former,
             plans=self.plans,
         )

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from optrial.analysis.audit import (
@@ -180,7 +179,7 @@ def test_trained_runs_are_audited(tmp_path: Path) -> None:
         def curves(metric: str) -> Mapping[str, Curve]:
             return {run: curve for (run, _), curve in results.store.curves(metric).items()}
 
-        report = audit(results.study, results.records, curves, np.random.default_rng(0))
+        report = audit(results.study, results.records, curves)
     assert {"A05", "D01"} <= {finding.rule for finding in report.findings}
     assert not {"E06", "E07"} & {finding.rule for finding in report.findings}
     assert not {"E06", "E07", "D07"} & set(report.unchecked)
@@ -207,7 +206,7 @@ def test_a_model_that_is_evaluated_with_dropout_on_is_found(
 
 def test_tables_and_audit_speak_of_the_same_settings() -> None:
     for case in (sound(), grid(), fixed(), rules.test_only(grid())):
-        context = Context(case.study, case.records, case.curves, np.random.default_rng(0))
+        context = Context(case.study, case.records, case.curves)
         (view,) = gather(case.study, case.records, case.curves, "test_accuracy").problems
         assert view.contenders == context.contenders
 

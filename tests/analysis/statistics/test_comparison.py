@@ -38,7 +38,6 @@ def accuracy(first: Sequence[float], second: Sequence[float]) -> Comparison:
     return compare(
         by_seed(first),
         by_seed(second),
-        np.random.default_rng(0),
         names=("adam", "sgd"),
         metric="test_accuracy",
         higher_is_better=True,
@@ -57,7 +56,7 @@ def shifted(shifts: dict[str, float], seeds: int, noise: float = 0.001) -> dict[
 
 def compared(values: dict[str, dict], **options: object) -> Comparisons:
     settings = {"metric": "test_accuracy", "higher_is_better": True, **options}
-    return compare_all(values, np.random.default_rng(0), **settings)
+    return compare_all(values, **settings)
 
 
 BETTER = [0.951, 0.962, 0.943, 0.974, 0.955, 0.966, 0.957, 0.948]
@@ -70,7 +69,6 @@ def test_better_worse_and_the_direction_of_the_metric() -> None:
     loss = compare(
         by_seed(BETTER),
         by_seed(WORSE),
-        np.random.default_rng(0),
         metric="test_loss",
         higher_is_better=False,
     )
@@ -104,18 +102,14 @@ def test_noise_is_tied() -> None:
 
 def test_only_common_seeds_are_paired() -> None:
     first, second = by_seed(BETTER), {seed + 2: v for seed, v in enumerate(WORSE)}
-    comparison = compare(
-        first, second, np.random.default_rng(0), metric="test_accuracy", higher_is_better=True
-    )
+    comparison = compare(first, second, metric="test_accuracy", higher_is_better=True)
     assert (comparison.pairs, comparison.unpaired) == (6, 4)
     assert comparison.differences[0] == BETTER[2] - WORSE[0]
 
 
 def test_no_common_seed_and_a_single_one_decide_nothing() -> None:
     for second, pairs in (({9: 0.5}, 0), ({0: 0.5}, 1)):
-        comparison = compare(
-            {0: 0.9}, second, np.random.default_rng(0), metric="loss", higher_is_better=False
-        )
+        comparison = compare({0: 0.9}, second, metric="loss", higher_is_better=False)
         assert comparison.pairs == pairs
         assert comparison.verdict == Verdict.UNDECIDED_TOO_FEW
         assert not comparison.difference.known
@@ -130,7 +124,8 @@ def test_a_run_that_diverged_is_worse_than_any_other() -> None:
     assert comparison.diverged == (0, 2)
     assert comparison.differences[6:] == (math.inf, math.inf)
     assert (comparison.wins, comparison.losses) == (8, 0)
-    assert comparison.p_value == stats.binomtest(8, 8).pvalue
+    assert (comparison.finished, comparison.finished_wins, comparison.finished_losses) == (6, 6, 0)
+    assert comparison.p_value == stats.binomtest(6, 6).pvalue
     assert comparison.verdict == Verdict.BETTER
     assert comparison.difference.high == math.inf
     assert math.isfinite(comparison.difference.estimate)
@@ -140,7 +135,6 @@ def test_divergence_of_a_loss_has_the_other_sign() -> None:
     comparison = compare(
         by_seed([0.1, NAN]),
         by_seed([0.2, 0.2]),
-        np.random.default_rng(0),
         metric="test_loss",
         higher_is_better=False,
     )
@@ -153,6 +147,96 @@ def test_two_runs_that_diverged_are_equal() -> None:
     assert comparison.differences[-1] == 0
     assert comparison.probability == 8.5 / 9
     assert comparison.p_value == stats.binomtest(8, 8).pvalue
+
+
+@pytest.mark.parametrize("seeds", [1, 6, 30])
+@pytest.mark.parametrize("higher", [True, False])
+def test_no_optimizer_is_better_because_the_other_one_diverged(seeds: int, higher: bool) -> None:
+    lost, fine = [NAN] * seeds, [0.9 + 0.001 * seed for seed in range(seeds)]
+    family = compared({"adam": by_seed(fine), "sgd": by_seed(lost)}, higher_is_better=higher)
+    (pair,) = family.pairs
+    assert (pair.p_value, pair.verdict) == (1, Verdict.UNDECIDED_DIVERGED)
+    assert sentence(pair) == (
+        "every run of sgd diverged: nothing is said about sgd and adam on test_accuracy"
+    )
+    assert best_sentence(family) == (
+        "adam is not called the best on test_accuracy, for no other one finished; "
+        "every run of sgd diverged"
+    )
+    assert family.order == ("adam", "sgd")
+    assert family.groups == (("adam",),)
+
+
+def test_nothing_is_said_where_both_diverged() -> None:
+    family = compared({name: by_seed([NAN] * 8) for name in ("adam", "sgd")})
+    assert family.pairs[0].verdict == Verdict.UNDECIDED_DIVERGED
+    assert sentence(family.pairs[0]) == (
+        "every run of adam and sgd diverged: nothing is said about them on test_accuracy"
+    )
+    assert best_sentence(family) == (
+        "every run diverged: nothing is said about any of the optimizers on test_accuracy"
+    )
+
+
+def test_seeds_on_which_both_finished_must_say_the_same() -> None:
+    """The leader of all seeds must lead where both finished: p is the larger of two sign tests."""
+    seeds = 20
+    for lost in range(seeds + 1):
+        comparison = accuracy([0.9] * seeds, [NAN] * lost + [0.8] * (seeds - lost))
+        finished = stats.binomtest(seeds - lost, seeds - lost).pvalue if lost < seeds else 1
+        assert comparison.p_value == pytest.approx(finished, rel=STATISTIC_FLOAT64)
+        assert (comparison.verdict == Verdict.BETTER) == (seeds - lost >= 6)
+    # Where both finished the other one is ahead: no test is on the side of either.
+    split = accuracy([0.9] * 20, [NAN] * 13 + [0.95] * 7)
+    assert (split.p_value, split.verdict) == (1, Verdict.TIED)
+    assert "better on 0, worse on 7 of 7 seeds on which both finished" in sentence(split)
+
+
+def test_failures_of_the_leader_count_against_it() -> None:
+    """Better on the 12 seeds that finished, but 8 did not."""
+    comparison = accuracy([0.95] * 12 + [NAN] * 8, [0.9] * 20)
+    assert comparison.p_value == pytest.approx(stats.binomtest(12, 20).pvalue)
+    assert comparison.verdict == Verdict.TIED
+
+
+def test_too_few_seeds_on_which_both_finished() -> None:
+    comparison = accuracy([0.9] * 6, [NAN] + [0.8] * 5)
+    assert comparison.verdict == Verdict.UNDECIDED_DIVERGED
+    assert sentence(comparison) == (
+        "adam and sgd cannot be compared on test_accuracy (better on 5, worse on 0 of 5 seeds on "
+        "which both finished, 1 of 6 runs of sgd diverged, sign test, 6 paired seeds, p = 0.062); "
+        "at least 6 seeds are needed on which both finish"
+    )
+
+
+def test_the_best_of_those_that_finished_names_those_that_did_not() -> None:
+    values = shifted({"sgd": -0.02, "adam": 0.0, "lion": 0.0}, 12)
+    values["lion"] = dict.fromkeys(values["lion"], NAN)
+    assert best_sentence(compared(values)) == (
+        "adam is the best of the 2 with runs that finished on test_accuracy; "
+        "every run of lion diverged"
+    )
+    values["sgd"][0] = NAN
+    assert best_sentence(compared(values)).endswith(
+        "; every run of lion diverged; 1 of 12 runs of sgd diverged"
+    )
+
+
+@pytest.mark.parametrize("seeds", [12, 30])
+def test_a_pair_has_one_p_value_and_interval_whatever_it_is_compared_beside(seeds: int) -> None:
+    values = shifted({"a": 0.001, "b": 0.0, "c": 0.0005}, seeds, noise=0.003)
+    values["d"] = {seed: value for seed, value in values["c"].items() if seed > 3}
+    family = {(pair.first, pair.second): pair for pair in compared(values).pairs}
+    for (first, second), pair in family.items():
+        alone = compare(
+            values[second],
+            values[first],
+            names=(second, first),
+            metric="test_accuracy",
+            higher_is_better=True,
+        )
+        assert alone.p_value == pair.p_value
+        assert alone.difference.low == pytest.approx(-pair.difference.high, rel=STATISTIC_FLOAT64)
 
 
 def test_swapping_changes_the_side_only() -> None:
@@ -255,7 +339,6 @@ def test_sentence_of_a_loss_is_in_its_own_unit_and_positive() -> None:
     comparison = compare(
         by_seed([0.10, 0.11, 0.12, 0.10, 0.13, 0.12]),
         by_seed([0.20, 0.22, 0.25, 0.19, 0.24, 0.21]),
-        np.random.default_rng(0),
         names=("adam", "sgd"),
         metric="test_loss",
         higher_is_better=False,
@@ -305,8 +388,8 @@ def test_sentence_of_too_few_seeds_says_how_many_are_enough() -> None:
 
 def test_sentence_with_runs_that_diverged_counts_them() -> None:
     assert sentence(accuracy([*WORSE[:6], NAN, NAN], BETTER)) == (
-        "sgd beats adam on test_accuracy (better on 8, worse on 0, 0 of sgd and 2 of adam "
-        "diverged, sign test, 8 paired seeds, p = 0.0078)"
+        "sgd beats adam on test_accuracy (better on 6, worse on 0 of 6 seeds on which both "
+        "finished, 2 of 8 runs of adam diverged, sign test, 8 paired seeds, p = 0.031)"
     )
 
 

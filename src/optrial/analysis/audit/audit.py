@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from optrial.analysis.audit.catalogue import AUDIT_RULES
 from optrial.analysis.audit.context import Context, CurveReader, PlanVersion, fact
 from optrial.analysis.audit.finding import Finding, Severity, group_runs
@@ -24,10 +22,10 @@ def audit(
     study: Mapping[str, Any],
     records: Sequence[Record],
     curves: CurveReader,
-    generator: np.random.Generator,
     *,
     former: Sequence[Record] = (),
     plans: Sequence[PlanVersion] = (),
+    seed: int = 0,
 ) -> AuditReport:
     """Check whether a comparison supports what it is to show.
 
@@ -35,9 +33,9 @@ def audit(
         study: after defaults, as the store holds it; `claims` and `waive` are read too.
         records: the runs of the current plan.
         curves: metric -> run id -> curve; called once a metric, and only for those that rules need.
-        generator: draws bootstrap resamples.
         former: runs that only earlier plans of the study had.
         plans: every plan of the study, oldest first; none if they are not known.
+        seed: of the bootstrap resamples.
 
     Returns:
         Findings by severity, the claims' verdicts, and the rules that could not be checked.
@@ -48,7 +46,7 @@ def audit(
     waived = study.get("waive") or {}
     if problems := waiver_problems(waived):
         raise StudyError(problems)
-    context = Context(study, tuple(records), curves, generator, tuple(former), tuple(plans))
+    context = Context(study, tuple(records), curves, tuple(former), tuple(plans), seed)
     concerned = [rule for rule in AUDIT_RULES.values() if rule.concerns(context)]
     lacking = {rule.id: _lacking(rule, context) for rule in concerned}
     unchecked = {rule: facts for rule, facts in lacking.items() if facts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -86,17 +87,17 @@ class Context:
         study: after defaults, as it is stored.
         records: the runs of the current plan.
         read_curves: metric -> run id -> curve.
-        generator: draws bootstrap resamples.
         former: runs that only earlier plans of the study had.
         plans: every plan of the study, oldest first.
+        seed: of the bootstrap resamples.
     """
 
     study: Mapping[str, Any]
     records: tuple[Record, ...]
     read_curves: CurveReader
-    generator: np.random.Generator
     former: tuple[Record, ...] = ()
     plans: tuple[PlanVersion, ...] = ()
+    seed: int = 0
     _read: dict[str, Mapping[str, Curve]] = field(default_factory=dict)
 
     def curves(self, metric: str) -> Mapping[str, Curve]:
@@ -104,6 +105,14 @@ class Context:
         if metric not in self._read:
             self._read[metric] = self.read_curves(metric) if metric in self.recorded else {}
         return self._read[metric]
+
+    def generator(self, *purpose: str) -> np.random.Generator:
+        """Return a generator for one purpose, whatever else was drawn before.
+
+        Args:
+            purpose: the id of a rule, and the names of what it resamples.
+        """
+        return np.random.default_rng([self.seed, zlib.crc32("\0".join(purpose).encode())])
 
     @cached_property
     def recorded(self) -> frozenset[str]:
@@ -188,7 +197,7 @@ class Context:
                 for metric in {claim.metric for claim in self.claims}
             }
             several = [o.name for o in problem.optimizers if o.chosen is None]
-            for result in evaluate_claims(self.claims, values, self.generator):
+            for result in evaluate_claims(self.claims, values, seed=self.seed):
                 unsaid = [name for name in result.claim.optimizers if name in several]
                 found.append((problem, _without_choice(result, unsaid) if unsaid else result))
         return tuple(found)

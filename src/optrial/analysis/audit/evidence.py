@@ -12,7 +12,13 @@ from optrial.analysis.audit.remedies import new_seeds
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import ProblemRuns, finished
-from optrial.analysis.statistics import compare_all, mcnemar_bound, mean_interval, minimum_pairs
+from optrial.analysis.statistics import (
+    Verdict,
+    compare_all,
+    mcnemar_bound,
+    mean_interval,
+    minimum_pairs,
+)
 from optrial.metric_names import higher_is_better, is_accuracy
 
 __all__ = ["EVIDENCE_RULES"]
@@ -58,9 +64,16 @@ def _best_group(context: Context, problem: ProblemRuns, metric: str) -> tuple[st
     if len(values) < 2:
         return tuple(values)
     family = compare_all(
-        values, context.generator, metric=metric, higher_is_better=higher_is_better(metric)
+        values, metric=metric, higher_is_better=higher_is_better(metric), seed=context.seed
     )
-    return family.groups[0]
+    undecided = {
+        name
+        for pair in family.pairs
+        if pair.verdict is Verdict.UNDECIDED_DIVERGED
+        for name in (pair.first, pair.second)
+    }
+    best = next(iter(family.groups), ())
+    return tuple(name for name in best if name == best[0] or name not in undecided)
 
 
 def _decide(context: Context, result: ClaimResult) -> Remedy:
@@ -235,7 +248,7 @@ def tied(context: Context) -> Iterator[Observation]:
         runs = [c for c in problem.contenders if c.name in best]
         values = finished(runs[0].records, metric) if runs else []
         if len(best) > 1 and values:
-            interval = mean_interval(values, context.generator)
+            interval = mean_interval(values, context.generator("D15", problem.name))
             scale, unit = (100, " points") if is_accuracy(metric) else (1, "")
             half = scale * (interval.high - interval.low) / 2
             known = f", which is known to {half:.2g}{unit}" if interval.known else ""

@@ -89,7 +89,8 @@ def _edges(context: Context, optimizer: OptimizerRuns) -> Iterator[_Edge]:
         table = np.array([[each[seed] for seed in seeds] for each in merits])
         if not np.isfinite(table.mean(axis=1)).any():
             continue
-        drawn = context.generator.integers(len(seeds), size=(RESAMPLES, len(seeds)))
+        generator = context.generator("A01", optimizer.name, name)
+        drawn = generator.integers(len(seeds), size=(RESAMPLES, len(seeds)))
         means = np.concatenate([table.mean(axis=1)[:, None], table[:, drawn].mean(axis=2)], axis=1)
         low, high = _at_ends(context, optimizer, name, values, means)
         upwards = bool(high.mean() > low.mean())

@@ -51,9 +51,9 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
             pair = compare(
                 one.chosen.values(metric),
                 other.chosen.values(metric),
-                context.generator,
                 metric=metric,
                 higher_is_better=higher_is_better(metric),
+                seed=context.seed,
             )
             if pair.verdict.value != "worse":
                 continue
@@ -138,7 +138,7 @@ def budget_decides(context: Context) -> Iterator[Observation]:
         curves = {
             o.name: best_of_k(
                 [_mean(runs, metric) for runs in o.tried.values()],
-                context.generator,
+                context.generator("A11", problem.name, o.name),
                 higher_is_better=higher_is_better(metric),
                 resamples=RESAMPLES,
             )
@@ -202,8 +202,10 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         if min(len(second), len(rerun)) < FEW or not first:
             continue
         again, before = (
-            mean_interval([sign * value for value in values], context.generator)
-            for values in (rerun, second)
+            mean_interval(
+                [sign * value for value in values], context.generator("A12", optimizer.name, which)
+            )
+            for which, values in (("rerun", rerun), ("second", second))
         )
         if again.high < before.low:
             yield Observation(

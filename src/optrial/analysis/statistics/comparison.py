@@ -48,6 +48,8 @@ class Verdict(StrEnum):
     """The two cannot be told apart, although these seeds could have shown a difference."""
     UNDECIDED_TOO_FEW = "undecided, too few seeds"
     """So few common seeds that no result could have been significant."""
+    UNDECIDED_DIVERGED = "undecided, runs diverged"
+    """So many runs diverged that those which finished decide nothing."""
 
 
 class Statistic(StrEnum):
@@ -56,7 +58,7 @@ class Statistic(StrEnum):
     MEAN = "mean"
     """The differences: the paired permutation test of their mean."""
     SIGN = "sign"
-    """Their signs, because runs diverged: the sign test, with the median and its interval."""
+    """Their signs, because runs diverged: two sign tests, with the median and its interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,28 @@ class Comparison:
         return int((self.improvements < 0).sum())
 
     @property
+    def finished(self) -> int:
+        """Number of common seeds on which both finished."""
+        one_only = int(np.isinf(self.differences).sum())
+        return self.pairs - one_only - (sum(self.diverged) - one_only) // 2
+
+    @property
+    def finished_wins(self) -> int:
+        """Number of common seeds on which both finished and the first is better."""
+        return int((np.isfinite(self.improvements) & (self.improvements > 0)).sum())
+
+    @property
+    def finished_losses(self) -> int:
+        """Number of common seeds on which both finished and the second is better."""
+        return int((np.isfinite(self.improvements) & (self.improvements < 0)).sum())
+
+    @property
+    def all_diverged(self) -> tuple[str, ...]:
+        """Those of the two of which every run on a common seed diverged."""
+        sides = zip((self.first, self.second), self.diverged, strict=True)
+        return tuple(name for name, count in sides if self.pairs and count == self.pairs)
+
+    @property
     def probability(self) -> float:
         """P(first better than second) on a common seed, ties as half."""
         return probability_of_improvement(self.improvements)
@@ -130,8 +154,10 @@ class Comparison:
             by_mean = (self.difference.estimate > 0) == self.higher_is_better
             ahead = by_mean if self.statistic == Statistic.MEAN else by_sign
             return Verdict.BETTER if ahead else Verdict.WORSE
-        enough = self.pairs >= minimum_pairs(self.alpha, self.comparisons)
-        return Verdict.TIED if enough else Verdict.UNDECIDED_TOO_FEW
+        fewest = minimum_pairs(self.alpha, self.comparisons)
+        if self.all_diverged or self.finished < fewest <= self.pairs:
+            return Verdict.UNDECIDED_DIVERGED
+        return Verdict.TIED if self.pairs >= fewest else Verdict.UNDECIDED_TOO_FEW
 
     def swapped(self) -> Comparison:
         """Return the same comparison with the two optimizers in the other order."""
@@ -176,64 +202,78 @@ class Comparisons:
             fewest first, unless they beat them nevertheless.
         pairs: every two optimizers, in the order in which they were given.
         groups: maximal groups that cannot be told apart from their best member; the first is that
-            of the best optimizer, and it may hold several or all of them.
+            of the best optimizer, and it may hold several or all of them. An optimizer of which
+            every run diverged is in none.
+        diverged: for each optimizer with runs that diverged, how many of how many, in that order.
     """
 
     order: tuple[str, ...]
     pairs: tuple[Comparison, ...]
     groups: tuple[tuple[str, ...], ...]
+    diverged: Mapping[str, tuple[int, int]]
+
+    @property
+    def all_diverged(self) -> tuple[str, ...]:
+        """The optimizers of which every run diverged."""
+        return tuple(name for name, (lost, runs) in self.diverged.items() if lost == runs)
 
 
 def compare(
     first: Values,
     second: Values,
-    generator: np.random.Generator,
     *,
     metric: str,
     higher_is_better: bool,
     names: tuple[str, str] = ("first", "second"),
     alpha: float = 0.05,
     level: float = 0.95,
+    seed: int = 0,
 ) -> Comparison:
     """Compare two optimizers, as a family of one; see `compare_all`."""
     values = dict(zip(names, (first, second), strict=True))
     return compare_all(
         values,
-        generator,
         metric=metric,
         higher_is_better=higher_is_better,
         alpha=alpha,
         level=level,
+        seed=seed,
     ).pairs[0]
 
 
 def compare_all(
     values: Mapping[str, Values],
-    generator: np.random.Generator,
     *,
     metric: str,
     higher_is_better: bool,
     alpha: float = 0.05,
     level: float = 0.95,
+    seed: int = 0,
 ) -> Comparisons:
     """Compare every two optimizers on their common seeds, with Holm's correction.
 
     A run that diverged is worse than every run that did not, and as bad as another one that
     diverged. It has no finite difference, so where a pair holds one the signs of the differences
-    are tested instead of their mean.
+    are tested instead of their mean, twice: over all common seeds, and over those on which both
+    finished. An optimizer is better only where both tests say so (an intersection-union test:
+    p is the larger of the two, 1 where they point in opposite directions). Thus no optimizer is
+    better because the other one diverged, and none is better because its own failures are ignored.
+
+    Random numbers depend on `seed` and the number of common seeds alone, so that two optimizers
+    have the same p-value and interval by themselves, in any family and in any order.
 
     Args:
         values: the metric by optimizer and seed; a value that is not finite marks a run that
             diverged. A run that failed for another reason is left out, and counted as unpaired.
-        generator: draws bootstrap resamples, and sign vectors above `paired.EXACT_UP_TO` pairs.
         metric: name of the metric.
         higher_is_better: of the metric.
         alpha: chance of any false finding among all pairs.
         level: nominal coverage of each interval by itself.
+        seed: of the bootstrap resamples, and of the sign vectors above `paired.EXACT_UP_TO` pairs.
     """
     named = list(combinations(values, 2))
     pairings = [_pairing(values[one], values[other], higher_is_better) for one, other in named]
-    estimates = _estimates(pairings, generator, level)
+    estimates = _estimates(pairings, seed, level)
     pairs = as_family(
         Comparison(
             first=first,
@@ -256,8 +296,20 @@ def compare_all(
     beats = {(c.first, c.second) for c in pairs if c.verdict == Verdict.BETTER}
     beats |= {(c.second, c.first) for c in pairs if c.verdict == Verdict.WORSE}
     order = _order(values, beats, higher_is_better)
-    groups = tie_groups(order, lambda one, other: bool({(one, other), (other, one)} & beats))
-    return Comparisons(order, pairs, groups)
+    diverged = {name: count for name in order if (count := _diverged(values[name]))[0]}
+    finishing = [name for name in order if _finishes(values[name])]
+    groups = tie_groups(finishing, lambda one, other: bool({(one, other), (other, one)} & beats))
+    return Comparisons(order, pairs, groups, diverged)
+
+
+def _finishes(values: Values) -> bool:
+    """Whether any run has a value."""
+    return any(map(math.isfinite, values.values()))
+
+
+def _diverged(values: Values) -> tuple[int, int]:
+    """Return how many of how many runs diverged."""
+    return sum(not math.isfinite(value) for value in values.values()), len(values)
 
 
 def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
@@ -289,7 +341,7 @@ def _pairing(first: Values, second: Values, higher_is_better: bool) -> _Pairing:
 
 
 def _estimates(
-    pairings: Sequence[_Pairing], generator: np.random.Generator, level: float
+    pairings: Sequence[_Pairing], seed: int, level: float
 ) -> list[tuple[Interval, float]]:
     """Estimate and test every pairing.
 
@@ -299,6 +351,7 @@ def _estimates(
     for count in sorted({len(pairing.differences) for pairing in pairings}):
         places = [i for i, pairing in enumerate(pairings) if len(pairing.differences) == count]
         same = [pairings[i] for i in places]
+        generator = np.random.default_rng([seed, count])
         found.update(zip(places, _equal_estimates(same, generator, level), strict=True))
     return [found[i] for i in range(len(pairings))]
 
@@ -312,7 +365,11 @@ def _equal_estimates(
         return [(Interval(math.nan, math.nan, math.nan, level), 1.0)] * len(rows)
     by_sign = np.array([any(pairing.diverged) for pairing in pairings])
     tested = np.where(by_sign[:, None], np.sign(rows), rows)
-    p_values = sign_flip_p_values(tested, generator)
+    finished = np.where(np.isfinite(rows), tested, 0.0)  # a difference of 0 changes no sign test
+    p_values = sign_flip_p_values(np.concatenate([tested, finished[by_sign]]), generator)
+    p_values, of_finished = np.split(p_values, [len(rows)])
+    agree = (tested.sum(axis=1) * finished.sum(axis=1) > 0)[by_sign]
+    p_values[by_sign] = np.where(agree, np.maximum(p_values[by_sign], of_finished), 1.0)
     means = mean_intervals(tested, generator, level=level)
     return [
         (median_interval(row, level=level) if signs else mean, float(p_value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
 from optrial.analysis.statistics.paired import minimum_pairs
@@ -27,6 +28,8 @@ def sentence(comparison: Comparison, effect: float | None = None, power: float =
         case Verdict.TIED:
             found = "cannot be told apart on"
             outlook = _outlook(comparison, effect, power)
+        case Verdict.UNDECIDED_DIVERGED:
+            return _diverged(comparison)
         case Verdict.UNDECIDED_TOO_FEW:
             found = "cannot be compared yet on"
             fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
@@ -41,14 +44,37 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
 
     A lone optimizer is named as the best of one. `compared` says what they are, in the plural.
     """
-    (best, *ties), count = comparisons.groups[0], len(comparisons.order)
     metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
+    if not comparisons.groups:
+        return f"every run diverged: nothing is said about any of the {compared}{metric}"
+    behind = "".join(f"; {each}" for each in _diverged_runs(comparisons))
+    (best, *ties), lost = comparisons.groups[0], len(comparisons.all_diverged)
+    count = len(comparisons.order) - lost
+    if lost and count == 1:
+        return f"{best} is not called the best{metric}, for no other one finished{behind}"
     if not ties:
-        return f"{best} is the best of {count}{metric}"
+        which = f"the {count} with runs that finished" if lost else f"{count}"
+        return f"{best} is the best of {which}{metric}{behind}"
     if len(ties) + 1 == count:
-        return f"none of {count} {compared} can be called the best{metric}"
-    listed = ", ".join(ties[:-1]) + " and " * (len(ties) > 1) + ties[-1]
-    return f"{best} leads{metric}, but {listed} cannot be told apart from it"
+        which = f" {compared} with runs that finished" if lost else f" {compared}"
+        return f"none of {count}{which} can be called the best{metric}{behind}"
+    return f"{best} leads{metric}, but {_listed(ties)} cannot be told apart from it{behind}"
+
+
+def _diverged_runs(comparisons: Comparisons) -> list[str]:
+    """Name the optimizers of which runs diverged, those of which all did first."""
+    everything = comparisons.all_diverged
+    said = [f"every run of {_listed(everything)} diverged"] if everything else []
+    return said + [
+        f"{lost} of {runs} runs of {name} diverged"
+        for name, (lost, runs) in comparisons.diverged.items()
+        if name not in everything
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return ", ".join(others) + " and " * bool(others) + last
 
 
 def decimals_of(half_width: float) -> int:
@@ -79,14 +105,40 @@ def _evidence(comparison: Comparison) -> str:
     if not comparison.pairs:
         return "they have no seed in common"
     if comparison.statistic == Statistic.SIGN:
-        won = f"better on {comparison.wins}, worse on {comparison.losses}"
-        one, other = comparison.diverged
-        lost = f"{one} of {comparison.first} and {other} of {comparison.second} diverged"
-        return f"{won}, {lost}, sign test, {_basis(comparison)}"
+        won = f"better on {comparison.finished_wins}, worse on {comparison.finished_losses}"
+        finished = f"{won} of {comparison.finished} seeds on which both finished"
+        return f"{finished}, {_lost(comparison)}, sign test, {_basis(comparison)}"
     if not any(comparison.differences):
         return f"equal on every seed, {_basis(comparison)}"
     amount, interval = _difference(comparison)
     return f"difference {amount}, {interval}, {_basis(comparison)}"
+
+
+def _diverged(comparison: Comparison) -> str:
+    """Say that runs which diverged leave too little to compare."""
+    first, second = comparison.first, comparison.second
+    match comparison.all_diverged:
+        case ():
+            fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
+            names = f"{first} and {second} cannot be compared on {comparison.metric}"
+            wanted = f"at least {fewest} seeds are needed on which both finish"
+            return f"{names} ({_evidence(comparison)}); {wanted}"
+        case (lost,):
+            other = first if lost == second else second
+            return (
+                f"every run of {lost} diverged: nothing is said about {lost} and {other} on "
+                f"{comparison.metric}"
+            )
+        case _:
+            both = f"every run of {first} and {second} diverged"
+            return f"{both}: nothing is said about them on {comparison.metric}"
+
+
+def _lost(comparison: Comparison) -> str:
+    """How many runs of which optimizer diverged."""
+    sides = zip((comparison.first, comparison.second), comparison.diverged, strict=True)
+    lost = [f"{n} of {comparison.pairs} runs of {name}" for name, n in sides if n]
+    return f"{' and '.join(lost)} diverged"
 
 
 def _difference(comparison: Comparison) -> tuple[str, str]:
