@@ -41,6 +41,11 @@ class Case(NamedTuple):
 SEVERAL = [{"rule": "sgd", "lr": WIDE}, {"rule": "adam", "lr": WIDE}]
 NEAR = [{"rule": "sgd", "lr": [0.03, 0.1, 0.3]}, {"rule": "adam", "lr": [0.001, 0.003, 0.01]}]
 APART = [{"rule": "sgd", "lr": 0.001}, {"rule": "adam", "lr": 0.03}]
+DIVERGING = [{"rule": "sgd", "lr": 10.0}, {"rule": "adam", "lr": 0.01}]
+CLAIMS = ["adam > sgd on test_loss"]
+HUGE = {"name": "diabetes", "standardize_targets": False, "mean": 0.0, "std": 0.0001}
+RAW = {"name": "diabetes", "standardize_targets": False}
+PRICES = {"dataset": RAW, "model": {"kind": "mlp", "hidden": [16]}, "loss": "mse"}
 CASES = [
     Case("A01", {"optimizers": NEAR}, "a plain grid"),
     Case("A01", {"optimizers": NEAR, "tune": {"seeds": 2, "extend": False}}, "tuned"),
@@ -60,6 +65,13 @@ CASES = [
     ),
     Case("B01", {"evaluate": {"every": {"steps": 20}, "on": ["test"]}, "optimizers": SEVERAL}),
     Case("D01", {"seeds": 1, "optimizers": APART}),
+    Case("E19", {"problem": PRICES, "optimizers": SEVERAL}, "targets"),
+    Case("E19", {"problem": PRICES | {"dataset": HUGE}, "optimizers": SEVERAL}, "features too"),
+    Case(
+        "D04",
+        {"problem": PRICES | {"dataset": "diabetes"}, "claims": CLAIMS, "optimizers": DIVERGING},
+        "one diverged",
+    ),
     Case(
         "D04",
         {"seeds": 3, "optimizers": APART, "claims": ["adam > sgd on test_loss"]},

@@ -334,7 +334,14 @@ def _mean(values: Values) -> float:
     return fmean(values.values()) if values else math.nan
 
 
-_OF_ONE_RUN = ("seconds", "parameters_sha256", "initial_parameters", "first_batches", "warnings")
+_OF_ONE_RUN = (
+    "seconds",
+    "warm_up_seconds",
+    "parameters_sha256",
+    "initial_parameters",
+    "first_batches",
+    "warnings",
+)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -54,8 +54,9 @@ class Component(_Frozen):
 
 def _as_component(key: str, given: Any) -> Any:
     """Read ``{key: name, argument: value, ...}``, the long form of a name."""
-    if isinstance(given, dict) and set(given) == {"name", "arguments"}:  # as a store holds it
-        return Component(**given)
+    if isinstance(given, dict) and {"name", "arguments"} <= set(given):  # as a store holds it
+        changed = {name: v for name, v in given.items() if name not in ("name", "arguments")}
+        return Component(name=given["name"], arguments={**given["arguments"], **changed})
     if isinstance(given, dict) and isinstance(given.get(key), str):
         arguments = {name: value for name, value in given.items() if name != key}
         return Component(name=given[key], arguments=arguments)

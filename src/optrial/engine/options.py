@@ -21,6 +21,7 @@ from optrial.plan import KEPT_OUTPUTS, RunSpec
 from optrial.rules import learning_rate_factors
 
 __all__ = [
+    "arithmetic_facts",
     "augmentation",
     "data_facts",
     "evaluation_draws",
@@ -42,6 +43,7 @@ class Split(Protocol):
 
 _EVALUATED_AT_ONCE = 2**26  # activations; bounds the memory of evaluation, not its result
 _MOST_SAMPLES = 2**15
+_SCALE_FROM = 2**22  # values; about 20 ms
 
 
 def storage_dtype(precision: str) -> torch.dtype:
@@ -70,6 +72,15 @@ def implementation_of(spec: RunSpec) -> str:
     return spec.rule if ":" in spec.rule else f"optrial.rules.{spec.rule}"
 
 
+def arithmetic_facts() -> dict[str, Any]:
+    """Return the switches of PyTorch that change the rounding of a training."""
+    return {
+        "float32_products": torch.get_float32_matmul_precision(),  # "highest" is without TF32
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+    }
+
+
 def data_facts(dataset: Dataset) -> dict[str, Any]:
     """Return what a later reader needs to judge the data and to build the model again."""
     return {
@@ -77,7 +88,7 @@ def data_facts(dataset: Dataset) -> dict[str, Any]:
         "outputs": dataset.classes,
         "split_sizes": dataset.sizes,
         "split_overlap": _overlaps(dataset),
-        "scaling_fitted_on": ["train"],
+        "scale": _scales(dataset),
     }
 
 
@@ -97,6 +108,39 @@ def _overlaps(dataset: Dataset) -> dict[str, int]:
             for first, second in combinations(rows, 2)
         }
     return _known_overlaps[dataset.sha256]
+
+
+_known_scales: dict[str, dict[str, Any]] = {}  # by the hash of a dataset
+
+
+def _scales(dataset: Dataset) -> dict[str, Any]:
+    """Return the scale of the training split's inputs and targets, as a model is given them.
+
+    `mean` is the largest absolute mean of any feature, channel or output, `std` the largest
+    standard deviation, `whole` whether all values are whole numbers. None where they are no
+    floating-point numbers: labels have no scale.
+    """
+    if dataset.sha256 not in _known_scales:
+        train = dataset.splits["train"]
+        _known_scales[dataset.sha256] = {
+            "inputs": _scale(train.inputs),
+            "targets": _scale(train.targets),
+        }
+    return _known_scales[dataset.sha256]
+
+
+def _scale(values: NDArray[Any]) -> dict[str, Any] | None:
+    if values.dtype.kind != "f":
+        return None
+    # Enough samples to tell the order of magnitude, however large the dataset is.
+    every = -(-values.size // _SCALE_FROM)
+    sample = values[::every].astype(np.float64)
+    axes = tuple(axis for axis in range(sample.ndim) if axis != 1 or sample.ndim not in (2, 4))
+    return {
+        "mean": float(np.abs(sample.mean(axes)).max()),
+        "std": float(sample.std(axes).max()),
+        "whole": bool((sample % 1 == 0).all()),
+    }
 
 
 def evaluation_extent(

@@ -28,6 +28,7 @@ from optrial.engine.evaluation import Evaluation, SplitTotals
 from optrial.engine.hashing import module_sha256
 from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.options import (
+    arithmetic_facts,
     augmentation,
     data_facts,
     evaluation_draws,
@@ -122,6 +123,7 @@ class ReferenceEngine:
         self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
             "engine": "reference",
+            **arithmetic_facts(),
             **data_facts(dataset),
             "device": str(first.device),
             "implementation": implementation,

@@ -24,6 +24,7 @@ from optrial.engine.compiling import compiled_program
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
 from optrial.engine.options import (
+    arithmetic_facts,
     augmentation,
     data_facts,
     evaluation_draws,
@@ -128,7 +129,7 @@ class StackedEngine:
             "captured": self._captured is not None,
             "keeps_freed_memory": keep_freed_memory(),
             "flushes_denormals": can_flush_denormals(),
-            "float32_products": torch.get_float32_matmul_precision(),  # "highest" is without TF32
+            **arithmetic_facts(),
             **data_facts(dataset),
         }
         self._hashes = [StepHashes(spec.steps_per_epoch) for spec in specs[:: self.shape[1]]]

@@ -119,7 +119,6 @@ def _checks(
             "training_modules": [name for name, on in modes_after.items() if on],
             "buffers_sha256": [buffers, buffers_after],
             "generators_sha256": [generators, generators_after],
-            "weighted_by": "samples",  # as `Learner.evaluate` promises
         },
     }
 
@@ -179,6 +178,8 @@ class Training:
         self.first_losses = np.empty((0, len(specs)))
         self._seconds = np.zeros(2)
         self._step_seconds = np.inf  # of the last steps taken; unknown before the first
+        self._warm_up = np.zeros(2)  # seconds and steps of the first chunk of each process
+        self._is_warm = False
         self._best_merits = np.full(len(specs), -np.inf)
         self._checks: dict[str, Any] = {}
         self._evaluation_differences: Floats | None = None
@@ -190,6 +191,17 @@ class Training:
     def seconds(self) -> float:
         """Seconds of training so far, without evaluation."""
         return float(self._seconds[0])
+
+    def _warm_up_seconds(self) -> float | None:
+        """Return how many of the training's seconds the first steps took beyond the usual ones.
+
+        None while no later steps have shown what is usual.
+        """
+        seconds, steps = self._warm_up
+        later = self.step - steps
+        return (
+            max(0.0, float(seconds - steps * (self.seconds - seconds) / later)) if later else None
+        )
 
     @property
     def evaluation_is_cheap(self) -> bool:
@@ -209,6 +221,7 @@ class Training:
         self.step = int(state.pop("training.step"))
         self._epoch = state.pop("training.epoch").copy()
         self._seconds = state.pop("training.seconds").copy()
+        self._warm_up = state.pop("training.warm_up").copy()
         self.first_losses = state.pop("training.first_losses").copy()
         self._last_steps = state.pop("training.last_steps").copy()
         self._best_merits = state.pop("training.best_merits").copy()
@@ -227,6 +240,7 @@ class Training:
             "training.step": np.array(self.step),
             "training.epoch": self._epoch.copy(),
             "training.seconds": self._seconds.copy(),
+            "training.warm_up": self._warm_up.copy(),
             "training.first_losses": self.first_losses,
             "training.last_steps": self._last_steps.copy(),
             "training.best_merits": self._best_merits.copy(),
@@ -243,8 +257,7 @@ class Training:
         run_facts = self.learner.run_facts
         shared = {
             "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
-            "synchronised": True,  # losses are on the host when `advance` returns
-            "warm_up_steps": 0,  # the first steps are among those timed
+            "warm_up_seconds": self._warm_up_seconds(),
             "stack_width": len(self.specs),
             "threads": self.learner.threads or torch.get_num_threads(),
             **self._checks,
@@ -331,7 +344,10 @@ class Training:
         """Take steps and record them; find the runs whose loss stopped being finite."""
         started = time.perf_counter()
         measured = self.learner.advance(steps)
-        elapsed = time.perf_counter() - started
+        elapsed = time.perf_counter() - started  # losses are on the host: no work is under way
+        if not self._is_warm:
+            self._warm_up += elapsed, len(measured.losses)
+            self._is_warm = True
         losses = measured.losses
         self._seconds[0] += elapsed
         self._step_seconds = max(elapsed / len(losses), 1e-9)

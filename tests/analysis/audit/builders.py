@@ -42,12 +42,11 @@ FACTS: Mapping[str, Any] = {
         "training_modules": [],
         "buffers_sha256": ["b", "b"],
         "generators_sha256": ["g", "g"],
-        "weighted_by": "samples",
     },
     "training": {"evaluation_modules": []},
     "split_sizes": {"train": 50_000, "validation": 5_000, "test": 10_000},
     "split_overlap": {"train/test": 0, "train/validation": 0},
-    "scaling_fitted_on": ["train"],
+    "scale": {"inputs": {"mean": 0.1, "std": 1.0, "whole": False}, "targets": None},
     "epoch_batches_sha256": ["e1", "e2", "e3"],
     "parity": {"against": "torch.optim", "difference": 0.0, "tolerance": 1e-12},
     "stack_certificate": {"steps": 20, "difference": 0.0, "tolerance": 1e-4},
@@ -55,8 +54,7 @@ FACTS: Mapping[str, Any] = {
     "replicate_difference": 0.0,
     "evaluation_difference": 0.0,
     "decayed_share": 1.0,
-    "synchronised": True,
-    "warm_up_steps": 10,
+    "warm_up_seconds": 0.1,
 }
 
 
@@ -118,6 +116,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
             "shuffle": True,
             "precision": "float32",
             "rng": "streams",
+            "loss": "cross_entropy",
             "code": {},
         },
         "stack": "s",

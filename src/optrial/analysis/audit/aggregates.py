@@ -10,7 +10,8 @@ import numpy as np
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
-from optrial.analysis.contenders import Contender, finished
+from optrial.analysis.audit.scale import scaling_remedy
+from optrial.analysis.contenders import Contender, ProblemRuns, finished
 from optrial.metric_names import higher_is_better
 from optrial.records import Status
 
@@ -48,7 +49,8 @@ def no_interval(context: Context) -> Iterator[Observation]:
 def diverged_dropped(context: Context) -> Iterator[Observation]:
     """A mean over the runs that finished rewards an optimizer for failing on hard seeds. A run that
     diverged counts as the worst. An error where leaving such runs out changes the order of
-    optimizers, or where they were left out of the study; advice where it changes nothing.
+    optimizers, or where they were left out of the study; a warning where every run of an optimizer
+    diverged, so that nothing can be said about it; else advice.
 
     Source: Dahl et al. 2023 (AlgoPerf: an unreached target counts as infinite time).
     Example: adam leads by its mean over 7 runs, but 3 more diverged; counting them, sgd leads.
@@ -73,13 +75,11 @@ def diverged_dropped(context: Context) -> Iterator[Observation]:
             context.remedy("put their seeds back", {"seeds": sorted(seeds)}),
         )
     for problem in context.problems:
-        yield from _order_by_finished(context, problem.contenders)
+        yield from _order_by_finished(context, problem)
 
 
-def _order_by_finished(
-    context: Context, contenders: tuple[Contender, ...]
-) -> Iterator[Observation]:
-    metric = context.report_metric
+def _order_by_finished(context: Context, problem: ProblemRuns) -> Iterator[Observation]:
+    metric, contenders = context.report_metric, problem.contenders
     lost = {c.name: c.count(Status.DIVERGED) for c in contenders}
     failing = [c for c in contenders if lost[c.name]]
     if not failing:
@@ -92,12 +92,13 @@ def _order_by_finished(
     misled = len(contenders) > 1 and lost.get(by_mean, 0) > min(lost.values())
     counts = names(f"{lost[c.name]} of {len(c.records)} of {c.name}" for c in failing)
     told = f"; {by_mean} leads by the mean over the runs that finished only" if misled else ""
+    hopeless = any(lost[c.name] == len(c.records) for c in failing)
     yield Observation(
         f"runs that diverged: {counts}{told}",
         {"diverged": lost, "leads_by_finished": by_mean},
         [r for c in failing for r in c.records if r.status is Status.DIVERGED],
-        _calmer(context, failing),
-        Severity.ERROR if misled else Severity.ADVICE,
+        scaling_remedy(context, problem.records) or _calmer(context, failing),
+        Severity.ERROR if misled else Severity.WARNING if hopeless else Severity.ADVICE,
     )
 
 

@@ -13,7 +13,6 @@ from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind
-from optrial.analysis.contenders import Contender
 from optrial.analysis.statistics import rank_stability
 from optrial.metric_names import higher_is_better
 from optrial.records import Curve, Record, Status
@@ -83,38 +82,10 @@ def before_schedule_end(context: Context) -> Iterator[Observation]:
 
 
 def _schedule_end(record: Record) -> int:
-    """Return the last step at which the schedule is to change the learning rate."""
+    """Return a step up to which the schedule is to change the learning rate in leaps, or 0."""
     schedule = record.spec.get("schedule") or {}
-    times = [schedule.get("warmup"), schedule.get("total_steps"), *(schedule.get("at") or ())]
+    times = [schedule.get("every"), *(schedule.get("at") or ())]
     return max((int(each) for each in times if isinstance(each, int | float)), default=0)
-
-
-@audit_rule("C03", Severity.ERROR, "training was stopped early by different rules")
-def early_stopping(context: Context) -> Iterator[Observation]:
-    """Early stopping chooses a step for each run. It has to be the same rule for all, and to look
-    at the validation split.
-
-    Source: Dahl et al. 2023 (AlgoPerf).
-    Example: runs of adam are done after 700 of 1000 steps, those of sgd after all of them.
-    Fix: train all to the end, and keep the weights of the best step with `save: best`.
-    """
-    for problem in context.problems:
-        how = {c.name: _stopping(c) for c in problem.contenders}
-        if len({rule for rule, _ in how.values()}) > 1:
-            said = names(f"{n} {share:.0%} of its steps" for n, (_, share) in how.items())
-            yield Observation(
-                f"runs that are done took: {said}",
-                {"share_of_steps": {name: share for name, (_, share) in how.items()}},
-                problem.compared,
-                context.remedy("train all to the end", {}, len(problem.compared)),
-            )
-
-
-def _stopping(contender: Contender) -> tuple[str, float]:
-    """Return the stopping rule of a contender, and the smallest share of steps of a run done."""
-    done = [r for r in contender.records if r.status is Status.DONE]
-    share = min((r.step / r.steps for r in done), default=1.0)
-    return f"{contender.spec('early_stopping')} {share < 1}", share
 
 
 @audit_rule("C04", Severity.ADVICE, "still improving when training ended")
@@ -182,33 +153,6 @@ def batch_sizes_differ(context: Context) -> Iterator[Observation]:
                     {"batch_size": common},
                     sum(len(o.trials) * len(missing[o.name]) for o in problem.optimizers),
                 ),
-            )
-
-
-@audit_rule("C06", Severity.ERROR, "a time to target was averaged over the runs that reached it")
-def censored_mean(context: Context) -> Iterator[Observation]:
-    """Runs that never reach the target are the slowest: leaving them out makes an optimizer that
-    often fails look fast. The median with censoring (Kaplan-Meier) keeps them.
-
-    Source: Dahl et al. 2023 (AlgoPerf); Kaplan & Meier 1958.
-    Example: 4 of 10 runs of sgd never reached the target of steps_to_0.9_test_accuracy.
-    Fix: claim on the final value, or use the median with censoring.
-    """
-    for claim in context.claims:
-        if "_to_" not in claim.metric:
-            continue
-        reported = context.claimed_runs(claim)
-        missed = [
-            r for r in reported if r.status is Status.DONE and r.metrics.get(claim.metric) is None
-        ]
-        if missed:
-            by = {n: sum(r.optimizer == n for r in missed) for n in {r.optimizer for r in missed}}
-            yield Observation(
-                f'{len(missed)} of {len(reported)} runs behind "{claim.text}" never reached the '
-                f"target: {names(f'{count} of {name}' for name, count in sorted(by.items()))}",
-                {"missed": by, "runs": len(reported)},
-                missed,
-                context.remedy("compare medians with censoring; nothing has to be trained"),
             )
 
 
@@ -281,10 +225,8 @@ def training_only(context: Context) -> Iterator[Observation]:
 BUDGET_RULES = (
     unequal_length,
     before_schedule_end,
-    early_stopping,
     still_improving,
     batch_sizes_differ,
-    censored_mean,
     order_changed,
     training_only,
 )

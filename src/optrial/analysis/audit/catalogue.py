@@ -13,6 +13,7 @@ from optrial.analysis.audit.replication import REPLICATION_RULES
 from optrial.analysis.audit.reporting import REPORTING_RULES
 from optrial.analysis.audit.reproduction import REPRODUCTION_RULES
 from optrial.analysis.audit.rule import AuditRule
+from optrial.analysis.audit.scale import SCALE_RULES
 from optrial.analysis.audit.selection import SELECTION_RULES
 from optrial.analysis.audit.timing import TIMING_RULES
 from optrial.analysis.audit.tuning_budget import TUNING_BUDGET_RULES
@@ -50,6 +51,7 @@ AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType(
                 *IMPLEMENTATION_RULES,
                 *UPDATE_RULES,
                 *REPRODUCTION_RULES,
+                *SCALE_RULES,
                 *TIMING_RULES,
                 *REPORTING_RULES,
             ),

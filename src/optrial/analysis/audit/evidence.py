@@ -10,6 +10,7 @@ from optrial.analysis.audit.context import Context, fact, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import new_seeds
 from optrial.analysis.audit.rule import audit_rule
+from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import ProblemRuns, finished
 from optrial.analysis.statistics import (
@@ -46,7 +47,7 @@ def unsupported_claim(context: Context) -> Iterator[Observation]:
             result.sentence + _ties(context, problem, result),
             {"verdict": str(result.verdict), **result.numbers},
             context.claimed_runs(result.claim),
-            _decide(context, result),
+            _decide(context, problem, result),
         )
 
 
@@ -76,11 +77,23 @@ def _best_group(context: Context, problem: ProblemRuns, metric: str) -> tuple[st
     return tuple(name for name in best if name == best[0] or name not in undecided)
 
 
-def _decide(context: Context, result: ClaimResult) -> Remedy:
+def _decide(context: Context, problem: ProblemRuns, result: ClaimResult) -> Remedy:
     """More seeds for an undecided claim, as many as its own differences ask for."""
     without = [text for text in context.study.get("claims") or () if text != result.claim.text]
     if result.verdict is ClaimVerdict.REFUTED:
         return context.remedy("remove the claim: the opposite is true", {"claims": without})
+    lost = {
+        name
+        for pair in result.comparisons
+        if pair.verdict is Verdict.UNDECIDED_DIVERGED
+        for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
+        if count
+    }
+    if lost:
+        return scaling_remedy(context, problem.records) or context.remedy(
+            f"give {names(sorted(lost))} a setting with which runs finish, or remove the claim",
+            {"claims": without},
+        )
     gaps = [
         needed
         for pair in result.comparisons

@@ -6,7 +6,15 @@ import re
 
 from optrial.analysis.contenders import OptimizerRuns
 
-__all__ = ["INCLUSIONS", "SELF_SCALED", "label_words", "rule_words", "update_scale"]
+__all__ = [
+    "INCLUSIONS",
+    "SELF_SCALED",
+    "label_words",
+    "rule_words",
+    "sensible_rates",
+    "update_scale",
+    "within_sensible",
+]
 
 _BY_GRADIENT = frozenset({"sgd", "momentum", "nesterov", "schedule_free_sgd"})
 _BY_COORDINATE = frozenset(
@@ -60,6 +68,24 @@ def update_scale(rule: str) -> str:
     if name in SELF_SCALED:
         return "the parameters"
     return "the learning rate alone" if name in _BY_COORDINATE else ""
+
+
+def sensible_rates(rule: str) -> tuple[float, float]:
+    """Return the ends of the learning rates that are worth trying with data on a unit scale.
+
+    A rule whose step is the learning rate itself moves each weight by more than its usual size
+    with a rate above 1.
+    """
+    return 1e-8, 1.0 if update_scale(rule) == "the learning rate alone" else 100.0
+
+
+def within_sensible(low: float, high: float, rule: str) -> tuple[float, float]:
+    """Return a range of learning rates moved into what is sensible, and as wide if it can be."""
+    least, most = sensible_rates(rule)
+    down = min(1.0, most / high)
+    low, high = low * down, high * down
+    up = max(1.0, least / low)
+    return low * up, min(most, high * up)
 
 
 def label_words(label: str) -> set[str]:

@@ -148,30 +148,6 @@ def not_shuffled(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule(
-    "E11",
-    Severity.WARNING,
-    "a mean of batch means was reported",
-    facts=("evaluation.weighted_by",),
-)
-def mean_of_means(context: Context) -> Iterator[Observation]:
-    """The last batch of a split is often smaller; averaging the means of batches gives its samples
-    more weight, and the result depends on the batch size of the evaluation.
-
-    Source: standard practice.
-    Example: evaluations of 9 runs weight batches, not samples.
-    Fix: sum over samples and divide by their number.
-    """
-    bad = context.where(lambda r: fact(r, "evaluation.weighted_by") == "batches")
-    if bad:
-        yield Observation(
-            f"evaluations of {len(bad)} runs weight batches, not samples",
-            {"runs": len(bad)},
-            bad,
-            context.rerun("weight by samples and evaluate again", bad),
-        )
-
-
 @audit_rule("E12", Severity.WARNING, "a claim is on batches of training")
 def running_average(context: Context) -> Iterator[Observation]:
     """`train_loss` and `train_accuracy` are of the last batch alone: a small sample, unless it is
@@ -230,6 +206,5 @@ IMPLEMENTATION_RULES = (
     evaluation_changes_buffers,
     evaluation_uses_generator,
     not_shuffled,
-    mean_of_means,
     running_average,
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optrial.analysis.audit.context import Context
-from optrial.analysis.audit.families import update_scale
+from optrial.analysis.audit.families import update_scale, within_sensible
 from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 
@@ -87,7 +87,8 @@ def _rate_range(optimizer: OptimizerRuns) -> list[float]:
         return []
     low, high = math.log10(ends[0]), math.log10(ends[1])
     missing = max(0.0, 3 - (high - low)) / 2
-    return [float(f"{10**end:.3g}") for end in (low - missing, high + missing)]
+    wide = within_sensible(10 ** (low - missing), 10 ** (high + missing), optimizer.rule)
+    return [float(f"{end:.3g}") for end in wide]
 
 
 def tune_apart(context: Context, optimizers: Sequence[OptimizerRuns], action: str) -> Remedy:

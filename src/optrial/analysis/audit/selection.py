@@ -9,7 +9,6 @@ from optrial.analysis.audit.context import ENDED, Context, fact, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
-from optrial.metric_names import higher_is_better
 from optrial.records import Record, Status
 
 __all__ = ["SELECTION_RULES"]
@@ -44,45 +43,10 @@ def chosen_on_test(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule("B02", Severity.ERROR, "the best test value over epochs was reported")
-def best_epoch_reported(context: Context) -> Iterator[Observation]:
-    """Taking the best evaluation on the test set lets it choose when to stop. The value at a step
-    that was fixed before, or chosen on validation, is what counts.
-
-    Source: standard practice: the test split is for the report alone.
-    Example: test_accuracy of 5 runs is that of their best evaluation, not of the last.
-    Fix: report the last evaluation, or choose the step on validation, `save: best`.
-    """
-    best = _best_reported(context)
-    if best:
-        yield Observation(
-            f"the test values of {len(best)} of {len(context.ended)} runs are those of their best "
-            f"evaluation, not of the last: {names(r.optimizer for r in best)}",
-            {"runs": len(best)},
-            best,
-            context.remedy("report the value after the last step; nothing has to be trained"),
-        )
-
-
-def _best_reported(context: Context) -> list[Record]:
-    found = []
-    done = [record for record in context.records if record.status is Status.DONE]
-    for metric in sorted(name for name in context.recorded if name.startswith("test_")):
-        curves = context.curves(metric)
-        for record in done:
-            value, curve = record.metrics.get(metric), curves.get(record.run_id)
-            if value is None or curve is None or len(curve) < 2:
-                continue
-            best = curve.values.max() if higher_is_better(metric) else curve.values.min()
-            if value != curve.values[-1] and value == best:
-                found.append(record)
-    return list({record.run_id: record for record in found}.values())
-
-
 @audit_rule("B03", Severity.ADVICE, "optimizers were evaluated unequally often")
 def unequal_evaluations(context: Context) -> Iterator[Observation]:
-    """The best of more evaluations is better by chance. An error where the best of them was
-    reported, good to know otherwise.
+    """A curve with more evaluations shows more peaks and dips, and who looks for the best point of
+    it finds a better one by chance. What is compared is the value after the last step.
 
     Source: Dahl et al. 2023 (AlgoPerf, rules of evaluation).
     Example: adam was evaluated 30 times, sgd 10 times.
@@ -91,13 +55,11 @@ def unequal_evaluations(context: Context) -> Iterator[Observation]:
     for problem in context.problems:
         counts = {c.name: _evaluations(c.records[0]) for c in problem.contenders}
         if len(set(counts.values())) > 1:
-            blocking = bool(_best_reported(context))
             yield Observation(
                 names(f"{name} was evaluated {count} times" for name, count in counts.items()),
                 {"evaluations": counts},
                 problem.compared,
                 context.remedy("evaluate all at the same steps", {}, len(problem.compared)),
-                Severity.ERROR if blocking else None,
             )
 
 
@@ -203,22 +165,19 @@ def _left_out(context: Context) -> list[Record]:
 
 @audit_rule("B07", Severity.ERROR, "the test data leaked into training", facts=("split_overlap",))
 def leakage(context: Context) -> Iterator[Observation]:
-    """A sample in two splits, or inputs scaled with statistics of all data, lets training see what
-    it is to be tested on.
+    """A sample that is in two splits lets training see what it is to be tested on.
 
     Source: standard practice; Kapoor & Narayanan 2023 (leakage and the reproducibility crisis).
     Example: 12 samples of the test split are in the training split too.
-    Fix: remove what is twice, and fit the scaling on the training split.
+    Fix: remove what is twice.
     """
     for record in context.ended:
         overlap = {k: n for k, n in (fact(record, "split_overlap") or {}).items() if n}
-        fitted = [s for s in fact(record, "scaling_fitted_on") or () if s != "train"]
-        if overlap or fitted:
+        if overlap:
             said = [f"{count} samples are in both of {pair}" for pair, count in overlap.items()]
-            said += [f"inputs are scaled with statistics of {names(fitted)}"] * bool(fitted)
             yield Observation(
                 "; ".join(said),
-                {"overlap": overlap, "scaling_fitted_on": fitted},
+                {"overlap": overlap},
                 context.records,
                 context.remedy("split the data anew and train again", {}, len(context.records)),
             )
@@ -277,7 +236,6 @@ def late_claim(context: Context) -> Iterator[Observation]:
 
 SELECTION_RULES = (
     chosen_on_test,
-    best_epoch_reported,
     unequal_evaluations,
     another_metric,
     seeds_reused,

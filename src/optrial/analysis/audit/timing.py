@@ -12,6 +12,7 @@ from optrial.records import Record
 
 __all__ = ["TIMING_RULES"]
 
+WARM_UP = 0.05  # share of the seconds of training
 ALONE = "measure each optimizer alone: optrial timing STUDY"
 
 
@@ -37,30 +38,30 @@ def _one_by_one(context: Context, records: list[Record]) -> Remedy:
     "F01",
     Severity.WARNING,
     "times include what is not the optimizer's",
-    facts=("synchronised", "warm_up_steps"),
+    facts=("warm_up_seconds",),
     concerns=_claims_time,
 )
 def unclean_timing(context: Context) -> Iterator[Observation]:
-    """A GPU works on while the clock is read, and the first steps compile and allocate. Without
-    waiting for the device, and without steps that are not counted, a time says little.
+    """The first steps compile, allocate and fill caches, which says nothing of an optimizer and
+    weighs the more the shorter a training is. Recorded is by how much the first steps took longer
+    than as many later ones.
 
     Source: PyTorch documentation of torch.compile and torch.utils.benchmark; AlgoPerf.
-    Example: times of 6 runs were taken without waiting for the device.
-    Fix: wait for the device at both ends, leave out the first steps, report the median.
+    Example: 22 % of the seconds of 6 runs are the warm-up of their first steps.
+    Fix: `optrial timing STUDY`, which leaves out the first steps and reports the median.
     """
-    bad = [
-        r
+    shares = {
+        r.run_id: (fact(r, "warm_up_seconds") or 0.0) / trained
         for r in _timed(context)
-        if fact(r, "synchronised") is False or fact(r, "warm_up_steps") == 0
-    ]
+        if (trained := fact(r, "seconds.training"))
+    }
+    bad = [r for r in _timed(context) if shares.get(r.run_id, 0.0) > WARM_UP]
     if bad:
-        unsynchronised = sum(fact(r, "synchronised") is False for r in bad)
-        cold = sum(fact(r, "warm_up_steps") == 0 for r in bad)
-        said = [f"{unsynchronised} without waiting for the device"] * bool(unsynchronised)
-        said += [f"{cold} with their first steps"] * bool(cold)
+        most = max(shares.values())
         yield Observation(
-            f"of {len(bad)} runs that were timed, {' and '.join(said)}",
-            {"unsynchronised": unsynchronised, "without_warm_up": cold},
+            f"up to {most:.0%} of the seconds of {len(bad)} runs are the warm-up of their first "
+            "steps",
+            {"share": most, "runs": len(bad)},
             bad,
             _one_by_one(context, bad),
         )
@@ -82,7 +83,7 @@ def different_machines(context: Context) -> Iterator[Observation]:
     """
     seen: dict[str, set[Any]] = {}
     for record in _timed(context):
-        for name in ("device", "threads", "host", "machine", "concurrent_runs"):
+        for name in ("device", "threads", "host", "machine"):
             if (value := fact(record, name)) is not None:
                 seen.setdefault(name, set()).add(value)
     mixed = {name: sorted(map(str, values)) for name, values in seen.items() if len(values) > 1}
@@ -121,32 +122,4 @@ def stacked_times(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule(
-    "F04",
-    Severity.WARNING,
-    "times cover different parts of the work",
-    facts=("seconds",),
-    concerns=_claims_time,
-)
-def different_scopes(context: Context) -> Iterator[Observation]:
-    """Evaluation, compilation and loading have to be in all times or in none.
-
-    Source: Dahl et al. 2023 (AlgoPerf, what the timer covers).
-    Example: the seconds of adam cover training and evaluation, those of sgd training only.
-    Fix: time all with the same software.
-    """
-    scopes: dict[str, set[str]] = {}
-    for record in _timed(context):
-        if parts := fact(record, "seconds"):
-            scopes.setdefault(", ".join(sorted(parts)), set()).add(record.optimizer)
-    if len(scopes) > 1:
-        yield Observation(
-            "seconds cover "
-            + names(f"{parts} ({', '.join(sorted(who))})" for parts, who in scopes.items()),
-            {"scopes": {parts: sorted(who) for parts, who in scopes.items()}},
-            _timed(context),
-            _one_by_one(context, _timed(context)),
-        )
-
-
-TIMING_RULES = (unclean_timing, different_machines, stacked_times, different_scopes)
+TIMING_RULES = (unclean_timing, different_machines, stacked_times)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from optrial.analysis.audit.context import Context, names
-from optrial.analysis.audit.families import SELF_SCALED, update_scale
+from optrial.analysis.audit.families import SELF_SCALED, update_scale, within_sensible
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import equal_search
 from optrial.analysis.audit.rule import audit_rule
@@ -190,7 +190,7 @@ def search_spaces(context: Context) -> Iterator[Observation]:
             points = max(map(len, spans.values()))
             settings = {
                 f"{context.entry(o.name)[0]}.lr": {
-                    "log": _widened(spans[o.name], most),
+                    "log": _widened(spans[o.name], most, o.rule),
                     "points": points,
                 }
                 for o in moved
@@ -225,11 +225,12 @@ def _is_linear(rates: list[float]) -> bool:
     return len(rates) > 3 and wide and max(gaps) - min(gaps) < 0.01 * max(gaps)
 
 
-def _widened(rates: list[float], decades: float) -> list[float]:
+def _widened(rates: list[float], decades: float, rule: str) -> list[float]:
     """Return ends around the middle of the rates, so many decades apart."""
     low = rates[0] if rates[0] > 0 else rates[1]
     middle = math.sqrt(low * rates[-1])
-    return [float(f"{middle * 10 ** (sign * decades / 2):.3g}") for sign in (-1, 1)]
+    ends = within_sensible(middle * 10 ** (-decades / 2), middle * 10 ** (decades / 2), rule)
+    return [float(f"{end:.3g}") for end in ends]
 
 
 @audit_rule("A09", Severity.WARNING, "schedules differ between optimizers")

@@ -11,18 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optrial.analysis.audit.context import Context, names
+from optrial.analysis.audit.families import sensible_rates
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
-from optrial.analysis.contenders import OptimizerRuns, hyperparameters
+from optrial.analysis.audit.scale import scaling_remedy
+from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, hyperparameters
 from optrial.analysis.values import final_values
 from optrial.metric_names import higher_is_better
+from optrial.records import Status
 
 __all__ = ["TUNING_EDGE_RULES"]
 
 POSSIBLE_EDGE = 0.2  # chance that the edge is best above which it is said
 NEAR_BOUND = 0.05  # share of a continuous range that counts as its edge
-LEAST_RATIO = 1.5  # by which a grid goes on
+LEAST_RATIO, LARGEST_RATIO = 1.5, 10.0  # by which a grid goes on
 ALIKE = 1.5  # ratios by which 1, 3, 10, 30 may differ
 RESAMPLES = 200
 
@@ -57,7 +60,7 @@ def best_at_edge(context: Context) -> Iterator[Observation]:
                     "; ".join(map(_said, edges)),
                     {"edges": [e._asdict() | {"optimizer": e.optimizer.name} for e in edges]},
                     [r for e in edges for r in e.optimizer.with_value(e.name, e.best)],
-                    _extension(context, problem.optimizers, edges),
+                    _extension(context, problem, edges),
                     severity,
                 )
 
@@ -141,71 +144,118 @@ def _seed_merits(
     return best
 
 
-def _extension(context: Context, optimizers: Sequence[OptimizerRuns], edges: list[_Edge]) -> Remedy:
-    """Two points beyond each edge, and as many for the others: one on either side."""
-    extended = names(f"{edge.name} of {edge.optimizer.name}" for edge in edges)
-    action = f"try two more values beyond the best {extended}, and as many for the others"
+def _extension(context: Context, problem: ProblemRuns, edges: list[_Edge]) -> Remedy:
+    """Two points beyond each edge, and as many for the others: one on either side.
+
+    Not where the data is on another scale, which moves the best rates, nor beyond rates that are
+    sensible.
+    """
+    if scaling := scaling_remedy(context, problem.records):
+        return scaling
+    optimizers = problem.optimizers
     at_edge = {edge.optimizer.name: edge for edge in edges}
-    runs = sum(
-        2 * len(o.trials) // len(o.tuned[name])
-        for o in optimizers
-        if (name := at_edge[o.name].name if o.name in at_edge else "lr") in o.tuned
-    )
-    settings: dict[str, Any] = {}
+    tuned = {o.name: at_edge[o.name].name if o.name in at_edge else "lr" for o in optimizers}
+    settings, runs = {}, 0
     for optimizer in optimizers:
-        edge = at_edge.get(optimizer.name)
-        name = edge.name if edge else "lr"
+        name = tuned[optimizer.name]
         path, entry = context.entry(optimizer.name)
         if path and name in optimizer.tuned:
-            below, above = (1, 1) if not edge else (0, 2) if edge.upwards else (2, 0)
-            settings[f"{path}.{name}"] = _grown(optimizer, name, entry.get(name), below, above)
+            below, above = _sides(optimizer, at_edge.get(optimizer.name))
+            grown = _grown(optimizer, name, entry.get(name), below, above)
+            if grown is None:
+                return _at_the_end_of_the_sensible(context, edges)
+            settings[f"{path}.{name}"] = grown
+            runs += 2 * len(optimizer.trials) // len(optimizer.tuned[name])
     settings = balanced(context, optimizers, settings)
     tune = context.study.get("tune") or {}
     grids = tune.get("sampler", "grid") == "grid" and all(o.tuned for o in optimizers)
     if tune.get("extend") is False and grids:
         settings["tune.extend"] = True  # should two be too few
+    extended = names(f"{edge.name} of {edge.optimizer.name}" for edge in edges)
+    action = f"try two more values beyond the best {extended}, and as many for the others"
     return context.remedy(action, settings, runs)
 
 
+def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
+    """Return how many values to add below and above those tried: none beyond what diverged."""
+    if edge:
+        return (0, 2) if edge.upwards else (2, 0)
+    rates = optimizer.tuned.get("lr", [])
+    highest = optimizer.with_value("lr", rates[-1]) if rates else []
+    diverges = any(record.status is Status.DIVERGED for record in highest)
+    full = bool(rates) and rates[-1] * LEAST_RATIO > sensible_rates(optimizer.rule)[1]
+    return (2, 0) if diverges or full else (1, 1)
+
+
+def _at_the_end_of_the_sensible(context: Context, edges: list[_Edge]) -> Remedy:
+    found = names(f"{edge.name} {edge.best:g} of {edge.optimizer.name}" for edge in edges)
+    return context.remedy(
+        f"look at the scale of the data, the loss and the initial weights: {found} is at the end "
+        "of what is sensible"
+    )
+
+
 def _grown(optimizer: OptimizerRuns, name: str, given: Any, below: int, above: int) -> Any:
-    """Return the values of a hyperparameter with more at the ends; a range stays a range."""
+    """Return the values of a hyperparameter with more at the ends; a range stays a range.
+
+    None for a learning rate that has no room left.
+    """
+    bounds = sensible_rates(optimizer.rule) if name == "lr" else (0.0, math.inf)
     if isinstance(given, Mapping) and "points" not in given:
-        return _wider(given, below > 1, above > 1)
-    return _beyond(optimizer.tuned[name], below, above)
+        return _wider(given, below > 1, above > 1, bounds)
+    return _beyond(optimizer.tuned[name], below, above, bounds)
 
 
-def _wider(given: Mapping[str, Any], below: bool, above: bool) -> dict[str, list[float]]:
+def _wider(
+    given: Mapping[str, Any], below: bool, above: bool, bounds: tuple[float, float]
+) -> dict[str, list[float]] | None:
     """Return a range with another decade, or another quarter of a linear one, at its edge."""
     kind = "log" if "log" in given else "lin"
     low, high = map(float, given[kind])
     more = (high - low) / 4
     lower, higher = (low / 10, high * 10) if kind == "log" else (low - more, high + more)
-    return {kind: [lower if below else low, higher if above else high]}
+    if kind == "log":
+        lower, higher = max(lower, bounds[0]), min(higher, bounds[1])
+    wider = [lower if below else low, higher if above else high]
+    return None if (below and lower >= low) or (above and higher <= high) else {kind: wider}
 
 
-def _beyond(values: list[float], below: int, above: int) -> list[float]:
-    """Return values with more of them at the ends, at like ratios, below 1 where all are."""
+def _beyond(
+    values: list[float], below: int, above: int, bounds: tuple[float, float] = (0.0, math.inf)
+) -> list[float] | None:
+    """Return values with more of them at the ends, at like ratios, below 1 where all are.
+
+    None where they would leave the bounds.
+    """
     positive = [value for value in values if value > 0]
-    shares = 0.5 <= positive[-1] < 1 and len(positive) > 1 and positive[0] > 0.1
+    shares = 0.5 <= positive[-1] < 1 and len(positive) > 1 and positive[0] > 0.1 and not bounds[0]
     grown = [1 - value for value in positive] if shares else positive
     for _ in range(above):
-        grown = [*grown, _following(grown)]
+        grown = [*grown, _following(grown, (bounds[1] / positive[-1]) ** (1 / above))]
     for _ in range(below):
-        grown = [_following(grown[::-1]), *grown]
+        most = (positive[0] / bounds[0]) ** (1 / below) if bounds[0] else math.inf
+        grown = [_following(grown[::-1], most), *grown]
+    if not shares and not bounds[0] <= grown[0] <= grown[-1] <= bounds[1] * (1 + 1e-9):
+        return None
     short = [float(f"{value:.3g}") for value in grown]
     if shares:
         short = [round(1 - value, 9) for value in short if value < 1]
     return [value for value in values if value <= 0] + short
 
 
-def _following(values: Sequence[float]) -> float:
-    """Return what comes next: after 1, 3, 10 it is 30, after 1, 10 it is 100."""
+def _following(values: Sequence[float], most: float = math.inf) -> float:
+    """Return what comes next: after 1, 3, 10 it is 30, after 1, 10 it is 100, by at most `most`.
+
+    A ratio below `LEAST_RATIO` is of no use; one above 10 skips too much.
+    """
     if len(values) < 2:
-        return 10 * values[-1]
+        return LARGEST_RATIO * values[-1]
     *before, ratio = (b / a for a, b in pairwise(values))
     if before and max(before[-1] / ratio, ratio / before[-1]) < ALIKE:
         ratio = before[-1]
-    return values[-1] * (max(LEAST_RATIO, ratio) if ratio > 1 else min(1 / LEAST_RATIO, ratio))
+    most = max(LEAST_RATIO, min(LARGEST_RATIO, most))
+    size = min(most, max(LEAST_RATIO, ratio if ratio > 1 else 1 / ratio))
+    return values[-1] * (size if ratio > 1 else 1 / size)
 
 
 TUNING_EDGE_RULES = (best_at_edge,)

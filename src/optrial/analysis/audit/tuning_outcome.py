@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,10 @@ from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, merit
-from optrial.analysis.statistics import BestOfK, best_of_k, compare, mean_interval, rank_stability
+from optrial.analysis.statistics import BestOfK, best_of_k, compare, mean_interval
 from optrial.analysis.values import final_values
 from optrial.metric_names import higher_is_better, is_accuracy
-from optrial.records import Record, Status
+from optrial.records import Record
 
 __all__ = ["TUNING_OUTCOME_RULES"]
 
@@ -222,53 +222,6 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
             )
 
 
-@audit_rule("A14", Severity.WARNING, "trials were stopped by an order that did not last")
-def stopped_too_soon(context: Context) -> Iterator[Observation]:
-    """Stopping trials that are behind early on saves time, and favours settings that start fast.
-    The trials that were trained to their end show whether the order at that point was the final
-    one. Only runs of other software, or of an optimizer that stops by itself, can have this.
-
-    Source: Wen et al. 2025 (the order of optimizers changes during training).
-    Example: trials of sgd were stopped at 30 % of their steps; the order of the 9 others at that
-    point and at their end has Kendall's tau 0.21.
-    Fix: train every trial to its end, or stop later.
-    """
-    metric = context.selects_on
-    for optimizer in context.optimizers if metric else ():
-        stopped = [r for r in optimizer.trials if r.status is Status.DONE and r.step < r.steps]
-        if metric is None or not stopped:
-            continue
-        share = median(record.step / record.steps for record in stopped)
-        tau = _order_kept(context, optimizer, metric, share)
-        if tau < SETTLED:
-            yield Observation(
-                f"{len(stopped)} trials of {optimizer.name} were stopped at {share:.0%} of their "
-                f"steps; the order of the others there and at the end has Kendall's tau {tau:.2f}",
-                {"stopped": len(stopped), "share": share, "tau": tau},
-                stopped,
-                context.rerun("train these trials to their end", stopped),
-            )
-
-
-def _order_kept(context: Context, optimizer: OptimizerRuns, metric: str, share: float) -> float:
-    """Return Kendall's tau between whole trials at a share of their steps and at their end."""
-    curves = context.curves(metric)
-    whole = [
-        curves[record.run_id]
-        for record in optimizer.trials
-        if record.step == record.steps and record.run_id in curves
-    ]
-    if len(whole) < POINTS_FOR_CURVE or len({tuple(curve.steps) for curve in whole}) > 1:
-        return math.nan
-    (tau,) = rank_stability(
-        whole[0].steps,
-        [curve.values for curve in whole],
-        higher_is_better=higher_is_better(metric),
-        shares=(share,),
-    )
-    return tau
-
-
 @audit_rule("A15", Severity.WARNING, "a claimed gap is smaller than the effect of the next setting")
 def gap_below_tuning_noise(context: Context) -> Iterator[Observation]:
     """Where one step along the grid changes an optimizer by more than the gap between two of them,
@@ -327,6 +280,5 @@ TUNING_OUTCOME_RULES = (
     coarse_grid,
     budget_decides,
     lucky_trial,
-    stopped_too_soon,
     gap_below_tuning_noise,
 )

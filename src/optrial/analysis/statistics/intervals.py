@@ -145,11 +145,14 @@ def bca_limits(samples: Floats, weights: Floats, level: float) -> tuple[Floats, 
     deviations = samples - means
     deviations[np.ptp(samples, axis=1) == 0] = 0.0  # their mean may have been rounded
     resampled = np.sort(deviations @ weights.T, axis=1)
+    size = np.abs(deviations).max(axis=1, keepdims=True)
     # Accuracies have few distinct values: resampled means that equal the mean differ by rounding.
-    resampled[np.abs(resampled) <= 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)] = 0.0
+    resampled[np.abs(resampled) <= 1e-12 * size] = 0.0
     below = (resampled < 0).mean(axis=1) + (resampled == 0).mean(axis=1) / 2
-    squares = (deviations**2).sum(axis=1)
-    skewness = (deviations**3).sum(axis=1) / np.where(squares > 0, squares, 1.0) ** 1.5 / 6
+    # Their unit does not matter to the skewness; cubes of losses that diverge are beyond float64.
+    unit = deviations / np.where(size > 0, size, 1.0)
+    squares = (unit**2).sum(axis=1)
+    skewness = (unit**3).sum(axis=1) / np.where(squares > 0, squares, 1.0) ** 1.5 / 6
     bias = special.ndtri(below)
     z = special.ndtri((1 + level) / 2)
     low, high = (

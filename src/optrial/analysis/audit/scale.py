@@ -1,0 +1,103 @@
+"""E, the data: whether inputs and targets have the scale that optimizers expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from optrial.analysis.audit.context import Context, fact
+from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.rule import audit_rule
+from optrial.records import Record, Status
+
+__all__ = ["SCALE_RULES", "scaling_remedy"]
+
+LARGE = 100.0  # mean or standard deviation
+SMALL = 0.01  # standard deviation of targets
+NOT_OF_VALUES = ("cross_entropy", "mean_output")  # losses for which the targets' scale is nothing
+
+
+@audit_rule("E19", Severity.WARNING, "the data is not on a unit scale", facts=("scale",))
+def unscaled_data(context: Context) -> Iterator[Observation]:
+    """Gradients grow with the scale of targets and features. With targets around 100,000 the usual
+    learning rates of SGD diverge, and Adam, whose steps do not grow, takes thousands of steps to
+    get there: what is compared is how well a range of rates happens to fit the unit of measurement.
+    An error where runs diverged. Targets are judged under losses of optrial, for another loss may
+    expect their scale, unless runs diverged.
+
+    Source: LeCun et al. 1998 (Efficient BackProp, normalizing the inputs); Bishop 1995, chapter 8.
+    Example: the targets have mean 184000 and standard deviation 43000 under mse.
+    Fix: `standardize_targets: true` and `scale: standardize` in the dataset.
+    """
+    for problem in context.problems:
+        unscaled = _unscaled(problem.records)
+        if unscaled:
+            diverged = [r for r in problem.records if r.status is Status.DIVERGED]
+            lost = f"; {len(diverged)} of {len(problem.records)} runs diverged" if diverged else ""
+            loss = problem.records[0].spec.get("loss")
+            yield Observation(
+                " and ".join(
+                    f"the {part} have mean {scale['mean']:.3g} and standard deviation "
+                    f"{scale['std']:.3g}" + f" under {loss}" * (part == "targets")
+                    for part, scale in unscaled.items()
+                )
+                + lost,
+                {"scale": unscaled, "diverged": len(diverged)},
+                problem.records,
+                _remedy(context, problem.records, unscaled),
+                Severity.ERROR if diverged else None,
+            )
+
+
+def scaling_remedy(context: Context, records: Sequence[Record]) -> Remedy | None:
+    """Return the remedy of scaling the data of these runs; None where its scale is usual."""
+    unscaled = _unscaled(records)
+    return _remedy(context, records, unscaled) if unscaled else None
+
+
+def _unscaled(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """Return the scales of features and targets of one problem that are not near 1."""
+    scale = next((found for r in records if (found := fact(r, "scale"))), {})
+    inputs, targets = scale.get("inputs"), scale.get("targets")
+    spec, unscaled = records[0].spec, {}
+    tokens = inputs and inputs["whole"] and ":" in str(spec.get("model"))
+    if inputs and not tokens and max(inputs["mean"], inputs["std"]) > LARGE:
+        unscaled["features"] = inputs
+    if targets and _judges_values(records) and _is_unscaled(targets):
+        unscaled["targets"] = targets
+    return unscaled
+
+
+def _is_unscaled(scale: dict[str, float]) -> bool:
+    return max(scale["mean"], scale["std"]) > LARGE or 0 < scale["std"] < SMALL
+
+
+def _judges_values(records: Sequence[Record]) -> bool:
+    """Whether the scale of targets matters to the loss, as far as is known."""
+    loss = str(records[0].spec.get("loss") or "")
+    if ":" in loss:
+        return any(record.status is Status.DIVERGED for record in records)
+    return loss not in NOT_OF_VALUES
+
+
+def _remedy(
+    context: Context, records: Sequence[Record], unscaled: dict[str, dict[str, float]]
+) -> Remedy:
+    settings: dict[str, Any] = {}
+    if "targets" in unscaled:
+        settings["problem.dataset.standardize_targets"] = True
+    if "features" in unscaled:
+        arguments = records[0].spec.get("dataset_arguments") or {}
+        given = {key: None for key in ("mean", "std") if arguments.get(key) is not None}
+        settings |= {f"problem.dataset.{key}": None for key in given}
+        settings["problem.dataset.scale"] = "standardize"
+    unit = "; losses and metrics are then in standard deviations of the targets"
+    return context.remedy(
+        f"standardize the {' and the '.join(unscaled)}{unit * ('targets' in unscaled)}",
+        settings,
+        len(records),
+        records,
+    )
+
+
+SCALE_RULES = (unscaled_data,)

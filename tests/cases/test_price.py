@@ -1,0 +1,125 @@
+"""House prices around 180,000 under mse, not standardized: SGD diverges, Adam does not arrive."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from optrial.analysis.audit import Finding, Severity, report_text
+from optrial.analysis.statistics import best_sentence, sentence
+from optrial.records import Status
+from optrial.results import Results
+from optrial.study import Study
+from tests.cases.conftest import Case
+from tests.pages import run_command
+from tests.tolerance import FINAL_LOSS_FLOAT32, STATISTIC_FLOAT64
+
+SETTINGS = ["engine=numpy", "budget.epochs=5"]
+MOST_SENSIBLE = {"sgd": 100.0, "adam": 1.0}
+
+
+def trained(folder: Path, *settings: str) -> Results:
+    study = Study.from_file(folder / "h.yaml", [*SETTINGS, *settings])
+    return study.run(folder / "out", device="cpu")
+
+
+def finding(results: Results, rule: str) -> Finding | None:
+    return next((f for f in results.audit().findings if f.rule == rule), None)
+
+
+def rates_in(finding: Finding) -> dict[str, list[float]]:
+    """The learning rates that a remedy proposes, by optimizer."""
+    proposed = {}
+    for path, given in finding.remedy.settings.items():
+        if path.endswith(".lr"):
+            values = next(iter(given.values())) if isinstance(given, dict) else given
+            proposed[path.split(".")[1]] = list(np.atleast_1d(values))
+    return proposed
+
+
+@pytest.fixture
+def prices(case: Case) -> Path:
+    return case("price")
+
+
+def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> None:
+    with trained(prices) as results:
+        found, report = finding(results, "E19"), report_text(results.audit())
+        train = Study.from_file(prices / "h.yaml").load_data().splits["train"]
+        scale = results.records[0].facts["scale"]["targets"]
+    assert found is not None
+    assert found.severity is Severity.ERROR
+    targets = np.asarray(train.targets, np.float64)
+    assert scale["mean"] == pytest.approx(targets.mean(), rel=STATISTIC_FLOAT64)
+    assert scale["std"] == pytest.approx(targets.std(), rel=STATISTIC_FLOAT64)
+    assert f"the targets have mean {targets.mean():.3g}" in found.evidence
+    assert "12 of 24 runs diverged" in found.evidence
+    block = next(b for b in report.split("\n\n") if b.startswith("E19 "))
+    changes = [word for word in shlex.split(block[block.index("--set") :]) if word != "--set"]
+    with trained(prices, *changes) as results:
+        assert finding(results, "E19") is None
+        assert {record.status for record in results.records if "0.001" in record.setting} == {
+            Status.DONE
+        }
+
+
+def test_no_remedy_proposes_an_absurd_rate(prices: Path) -> None:
+    with trained(prices) as results:
+        findings = results.audit().findings
+    proposed = [rates_in(each) for each in findings]
+    assert any(proposed)
+    for rates in proposed:
+        for optimizer, values in rates.items():
+            assert max(values) <= max(MOST_SENSIBLE[optimizer], 1.0)
+    edge = next(each for each in findings if each.rule == "A01")
+    assert "problem.dataset.standardize_targets" in edge.remedy.settings
+    assert not rates_in(edge)
+
+
+def test_nothing_is_best_where_the_other_side_diverged(
+    prices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claims = ["adam > sgd on test_loss", "adam is best on test_mae", "sgd > adam on test_loss"]
+    with trained(prices, f"claims={json.dumps(claims)}") as results:
+        pair = results.compare("adam", "sgd")
+        (problem,) = results.view().problems
+        report = results.audit()
+        page = results.report(prices / "report.html").read_text()
+        best = best_sentence(problem.comparisons)
+    said = "every run of sgd diverged: nothing is said about sgd and adam on test_loss"
+    assert (pair.p_value, sentence(pair)) == (1, said)
+    assert {str(claim.verdict) for claim in report.claims} == {"undecided"}
+    assert best.startswith("adam is not called the best on test_loss")
+    capsys.readouterr()
+    for command in (["show"], ["compare", "adam", "sgd"], ["audit"]):
+        run_command([command[0], str(prices / "out"), *command[1:]])
+    printed = capsys.readouterr()
+    for text in (page, printed.out + printed.err, report_text(report)):
+        assert "is the best" not in text
+        assert "beats" not in text
+        assert "every run of sgd diverged" in text
+
+
+def test_values_are_those_of_the_saved_weights_on_the_scale_of_the_remedy(prices: Path) -> None:
+    settings = ["problem.dataset.standardize_targets=true", "seeds=1", "save=final"]
+    study = Study.from_file(prices / "h.yaml", [*SETTINGS, *settings])
+    test = study.load_data().splits["test"]
+    with trained(prices, *settings) as results:
+        done = [record for record in results.records if record.status is Status.DONE]
+        for record in done:
+            model = results.model(record.run_id).double()
+            with torch.no_grad():
+                outputs = model(torch.from_numpy(test.inputs).double()).numpy()
+            errors = outputs - test.targets.astype(np.float64)
+            assert record.metrics["test_loss"] == pytest.approx(
+                (errors**2).mean(), rel=FINAL_LOSS_FLOAT32
+            )
+            assert record.metrics["test_mae"] == pytest.approx(
+                np.abs(errors).mean(), rel=FINAL_LOSS_FLOAT32
+            )
+        assert done
