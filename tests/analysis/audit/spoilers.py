@@ -1,0 +1,81 @@
+"""Code of a user's that is wrong in one way each, for studies in which an audit finds something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = [
+    "better_by_little_accuracy",
+    "decaying_matrices",
+    "duplicates",
+    "restart_counting",
+    "resting",
+    "single_outlier",
+    "tired",
+    "with_batch_norm",
+]
+
+Parameters = Iterable[torch.nn.Parameter]
+
+_built = count()
+
+
+def restart_counting() -> None:
+    """Begin to count the optimizers that are built."""
+    global _built  # noqa: PLW0603
+    _built = count()
+
+
+def _moving(params: Parameters, lr: float, moves: Callable[[int], bool]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=lr if moves(next(_built)) else 0.0)
+
+
+def resting(params: Parameters, lr: float = 0.5) -> torch.optim.Optimizer:
+    """An optimizer that never takes a step."""
+    return _moving(params, lr, lambda number: False)
+
+
+def tired(params: Parameters, lr: float = 0.5, rests_after: int = 6) -> torch.optim.Optimizer:
+    """An optimizer that takes no step in runs after the first ones."""
+    return _moving(params, lr, lambda number: number < rests_after)
+
+
+def single_outlier(params: Parameters, lr: float = 0.5) -> torch.optim.Optimizer:
+    """An optimizer that takes no step in the fourth run."""
+    return _moving(params, lr, lambda number: number != 3)
+
+
+def decaying_matrices(params: Parameters, lr: float = 0.1) -> torch.optim.Optimizer:
+    """SGD that leaves biases out of the weight decay."""
+    params = list(params)
+    groups = [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=lr)
+
+
+def with_batch_norm(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A network with running averages."""
+    return nn.Sequential(
+        nn.Linear(input_shape[0], 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, classes)
+    )
+
+
+def duplicates() -> dict[str, Any]:
+    """Data of which the test split is in the training split too."""
+    inputs = np.random.default_rng(0).normal(size=(60, 2))
+    labels = (inputs[:, 0] > 0).astype(int)
+    return {"train": (inputs, labels), "test": (inputs[:20], labels[:20])}
+
+
+def better_by_little_accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A metric that hardly varies."""
+    probability = outputs.softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return 0.9 + 1e-3 * probability
