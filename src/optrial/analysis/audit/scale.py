@@ -57,7 +57,8 @@ def scaling_remedy(context: Context, records: Sequence[Record]) -> Remedy | None
 
 def _unscaled(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """Return the scales of features and targets of one problem that are not near 1."""
-    scale = next((found for r in records if (found := fact(r, "scale"))), {})
+    recorded = (fact(record, "scale") for record in records)
+    scale: dict[str, Any] = next(filter(None, recorded), {})
     inputs, targets = scale.get("inputs"), scale.get("targets")
     spec, unscaled = records[0].spec, {}
     tokens = inputs and inputs["whole"] and ":" in str(spec.get("model"))

@@ -27,7 +27,7 @@ POSSIBLE_EDGE = 0.2  # chance that the edge is best above which it is said
 NEAR_BOUND = 0.05  # share of a continuous range that counts as its edge
 LEAST_RATIO, LARGEST_RATIO = 1.5, 10.0  # by which a grid goes on
 ALIKE = 1.5  # ratios by which 1, 3, 10, 30 may differ
-RESAMPLES = 200
+RESAMPLES = 2_000
 
 
 class _Edge(NamedTuple):
