@@ -21,12 +21,16 @@ ALLOWED = {
     "code": {"errors"},
     "keyed": set(),
     "metric_names": set(),
+    "target_kinds": set(),
     "functions": {"errors"},
     "config": {"metric_names", "errors"},
-    "data": {"code", "keyed", "errors"},
+    "data": {"code", "keyed", "target_kinds", "errors"},
     "models": {"code", "functions", "keyed", "metric_names", "errors"},
     "rules": {"errors"},
-    "plan": {"code", "functions", "metric_names", "config", "data", "models", "rules", "errors"},
+    "plan": {
+        *("code", "functions", "metric_names", "target_kinds", "config", "data", "models", "rules"),
+        "errors",
+    },
     "records": {"metric_names", "errors"},
     "engine": {
         "metric_names",

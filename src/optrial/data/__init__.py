@@ -11,7 +11,7 @@ A dataset is a name of the catalogue, a path to ``.npz`` or ``.csv``, or ``modul
 from optrial.data.augmentation import Augmentation, augment
 from optrial.data.batches import BatchOrder
 from optrial.data.catalogue import DATASETS, DatasetEntry
-from optrial.data.dataset import Dataset, Split, Targets
+from optrial.data.dataset import Dataset, Split
 from optrial.data.download import FileStatus, Progress, data_directory
 from optrial.data.loading import (
     check_dataset,
@@ -32,7 +32,6 @@ __all__ = [
     "FileStatus",
     "Progress",
     "Split",
-    "Targets",
     "augment",
     "check_dataset",
     "data_directory",

@@ -6,19 +6,19 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.augmentation import Augmentation
 from optrial.errors import DataError
+from optrial.target_kinds import TargetKind, Targets
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 """Inputs and targets of one split, as the source holds them."""
 
-Targets: TypeAlias = Literal["classes", "values"]
-"""What a loss takes: labels alone; or values, where the targets are floating-point numbers."""
+_MOST_CLASSES = 2**31
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,8 +29,8 @@ class Split:
 
     Attributes:
         inputs: float32, C-contiguous, shape (n, *input_shape).
-        targets: class labels 0, 1, ..., int64, shape (n,); or values to predict, float32,
-            shape (n, outputs).
+        targets: class labels 0, 1, ..., int64, shape (n,) or (n, positions...); or numbers,
+            float32, shape (n, ...). See `optrial.target_kinds.TargetKind`.
     """
 
     inputs: NDArray[np.float32]
@@ -44,12 +44,15 @@ class Dataset:
     Attributes:
         name: catalogue name, path or ``module:function``, as the study gives it.
         splits: ``train``, and where there is one ``validation`` and ``test``.
-        classes: number of classes: the largest label of the source's training split, plus one; for
-            regression the number of outputs.
+        classes: number of outputs that a model needs per sample or, where every position has a
+            label, per position: the number of classes, which is the largest label of the source's
+            training split plus one; 1 for labels of a single logit; the number of values of a
+            sample otherwise.
         sha256: of all arrays as training gets them: names, types, shapes and bytes.
         arguments: of the dataset, with their defaults filled in, as JSON has them.
         augmentation: how training batches are varied, and no others; None if they are not.
         notes: what a reader of the results should know about the data, a sentence each.
+        kind: what the targets are.
     """
 
     name: str
@@ -59,11 +62,12 @@ class Dataset:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     augmentation: Augmentation | None = None
     notes: tuple[str, ...] = ()
+    kind: TargetKind = "labels"
 
     @property
     def regression(self) -> bool:
-        """Whether the targets are values to predict, not class labels."""
-        return self.splits["train"].targets.dtype.kind == "f"
+        """Whether the targets are values to predict, not labels of any kind."""
+        return self.kind == "values"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -95,31 +99,71 @@ def checked(
     Args:
         name: of the dataset, for the error.
         raw: split -> (inputs, targets); anything that `numpy.asarray` takes, CPU tensors included.
-        targets: with "values", floating-point training targets are values to predict and come back
-            as (n, outputs); all others are class labels, (n,).
+        targets: what the loss takes.
+
+    Returns:
+        split -> (inputs, targets), the targets in the shape and type of their `target_kind`; values
+        keep their own type until they are scaled.
 
     Raises:
         DataError: with everything that is wrong: inputs that are not finite numbers, targets that
-            are not class labels or finite values, lengths, shapes or labels that do not match.
+            the loss does not take, lengths, shapes or labels that do not match.
     """
     splits = {
         split: (as_array(name, split, x), as_array(name, split, y)) for split, (x, y) in raw.items()
     }
-    regression = targets == "values" and splits["train"][1].dtype.kind == "f"
-    target_problems = _value_problems if regression else _label_problems
+    kind = target_kind(splits["train"][1], targets)
     problems = [
         f"{split} {problem}"
         for split, (x, y) in splits.items()
-        for problem in (*_input_problems(x), *_length_problems(x, y), *target_problems(y))
+        for problem in (
+            *_input_problems(x),
+            *_length_problems(x, y),
+            *_target_problems(y, kind, targets),
+        )
     ]
-    if regression and not problems:
-        splits = {split: (x, y.reshape(len(y), -1)) for split, (x, y) in splits.items()}
+    if not problems:
+        splits = {split: (x, _as_kind(y, kind)) for split, (x, y) in splits.items()}
         problems = list(_shape_problems(splits))
-    elif not problems:
-        problems = [*_shape_problems(splits), *_class_problems(splits)]
+    if not problems and kind in ("labels", "positions"):
+        problems = list(_class_problems(splits, kind, targets))
     if problems:
         raise DataError(f"dataset '{name}' cannot be used: " + "\n  ".join(problems))
     return splits
+
+
+def target_kind(targets: NDArray[Any], wanted: Targets) -> TargetKind:
+    """Return what the training targets are for a loss; of checked targets it is the same again."""
+    several = targets.ndim > 1
+    match wanted:
+        case "classes":
+            return "positions" if several else "labels"
+        case "binary":
+            if targets.dtype.kind == "f" and not np.isin(targets, (0, 1)).all():
+                return "values"
+            return "multilabel" if several else "labels"
+        case "values":
+            return "values" if several or targets.dtype.kind == "f" else "labels"
+        case "any":
+            if targets.dtype.kind == "f":
+                return "values"
+            return "positions" if several else "labels"
+
+
+def outputs_needed(targets: NDArray[Any], kind: TargetKind, wanted: Targets) -> int:
+    """Return how many outputs a model needs for checked training targets; see `Dataset.classes`."""
+    if kind in ("labels", "positions"):
+        return 1 if wanted == "binary" else max(0, int(targets.max())) + 1
+    return int(np.prod(targets.shape[1:]))
+
+
+def _as_kind(targets: NDArray[Any], kind: TargetKind) -> NDArray[Any]:
+    """Return checked targets in the shape and type of their kind."""
+    if kind in ("labels", "positions"):
+        return targets.astype(np.int64, copy=False)
+    if targets.ndim == 1:
+        targets = targets.reshape(-1, 1)
+    return targets if targets.dtype.kind == "f" else targets.astype(np.float32)
 
 
 def as_array(name: str, split: str, values: Any) -> NDArray[Any]:
@@ -142,7 +186,7 @@ def _input_problems(inputs: NDArray[Any]) -> Iterator[str]:
         yield f"inputs are of type {inputs.dtype}; they must be real numbers"
     elif inputs.ndim < 2 or 0 in inputs.shape:
         yield f"inputs have shape {inputs.shape}; they must be (n, features...), with n from 1"
-    elif bad := _not_finite(inputs):
+    elif bad := _not_finite(inputs) or _not_exact(inputs):
         yield f"inputs hold {bad}"
 
 
@@ -151,32 +195,68 @@ def _length_problems(inputs: NDArray[Any], targets: NDArray[Any]) -> Iterator[st
         yield f"has {len(inputs)} inputs and {len(targets)} targets; each input needs one target"
 
 
-def _label_problems(targets: NDArray[Any]) -> Iterator[str]:
-    wanted = (
-        "they must be class labels 0, 1, ...; numbers to predict need a loss for them, such as mse"
-    )
-    if targets.ndim != 1:
-        yield (
-            f"targets have shape {targets.shape}; they must be one class label a sample, shape "
-            "(n,): ravel a column, take the argmax of one-hot rows; numbers to predict need a loss "
-            "for them, such as mse"
-        )
-    elif targets.dtype.kind not in "biuf":
-        yield f"targets are of type {targets.dtype}; {wanted}"
-    else:
-        with np.errstate(invalid="ignore"):  # the remainder of an infinite label
-            bad = ~((targets % 1 == 0) & (targets >= 0))
-        if bad.any():
-            yield f"targets hold {_count(bad, targets)}; {wanted}"
-
-
-def _value_problems(targets: NDArray[Any]) -> Iterator[str]:
+def _target_problems(
+    targets: NDArray[Any], kind: TargetKind, wanted: Targets
+) -> Iterator[str]:
+    """Say what keeps the targets of a split from being of a kind."""
     if targets.dtype.kind not in "biuf":
-        yield f"targets are of type {targets.dtype}; they must be real numbers"
-    elif targets.ndim not in (1, 2) or 0 in targets.shape[1:]:
-        yield f"targets have shape {targets.shape}; they must be (n,) or (n, outputs)"
-    elif bad := _not_finite(targets):
-        yield f"targets hold {bad}"
+        needed = "real numbers" if kind == "values" else "class labels 0, 1, ..."
+        yield f"targets are of type {targets.dtype}; they must be {needed}{_OR_VALUES[kind]}"
+    elif targets.ndim == 0 or 0 in targets.shape[1:]:
+        yield f"targets have shape {targets.shape}; they must be (n,) or (n, ...)"
+    elif wanted == "binary":
+        yield from _binary_problems(targets)
+    elif kind == "values":
+        if bad := _not_finite(targets):
+            yield f"targets hold {bad}"
+    elif kind == "labels" or wanted == "classes":
+        yield from _label_problems(targets, kind)
+
+
+_OR_VALUES: Mapping[TargetKind, str] = {
+    "labels": "; numbers to predict need a loss for them, such as mse",
+    "positions": "; numbers to predict need a loss for them, such as mse",
+    "multilabel": "",
+    "values": "",
+}
+
+
+def _binary_problems(targets: NDArray[Any]) -> Iterator[str]:
+    """Say which targets are no probabilities, for a loss that takes 0 and 1."""
+    bad = ~((targets >= 0) & (targets <= 1))  # true for NaN
+    if bad.any():
+        yield (
+            f"targets hold {_count(bad, targets)}; bce takes 0 and 1, or probabilities between "
+            "them: use cross_entropy for more than two classes"
+        )
+
+
+def _label_problems(targets: NDArray[Any], kind: TargetKind) -> Iterator[str]:
+    """Say what is wrong with labels, one per sample or one per position."""
+    if kind == "positions" and (reason := _no_positions(targets)):
+        yield f"targets have shape {targets.shape}; {reason}"
+        return
+    with np.errstate(invalid="ignore"):  # the remainder of an infinite label
+        bad = ~((targets % 1 == 0) & (targets >= 0) & (targets < _MOST_CLASSES))
+    if bad.any():
+        yield (
+            f"targets hold {_count(bad, targets)}; they must be class labels 0, 1, ..."
+            + _OR_VALUES[kind]
+        )
+
+
+def _no_positions(targets: NDArray[Any]) -> str:
+    """Say why targets of several dimensions are no labels per position, or return ""."""
+    if targets.shape[1:] == (1,):
+        return "one class label a sample has shape (n,): ravel the column"
+    if targets.dtype.kind == "f":
+        return (
+            "floating-point numbers are no labels: give integers, one per position, take the "
+            "argmax of one-hot rows, or use a loss for numbers to predict, such as mse"
+        )
+    if targets.ndim == 2 and targets.max() <= 1 and (targets.sum(axis=1) == 1).all():
+        return "these are one-hot rows: take the argmax of one-hot rows, shape (n,)"
+    return ""
 
 
 def _not_finite(values: NDArray[Any]) -> str | None:
@@ -186,6 +266,19 @@ def _not_finite(values: NDArray[Any]) -> str | None:
     # The comparison is false for NaN.
     bad = ~(np.abs(values) <= np.finfo(np.float32).max)
     return f"{_count(bad, values)}; each must be finite as float32" if bad.any() else None
+
+
+def _not_exact(values: NDArray[Any]) -> str | None:
+    """Say which whole numbers float32 would round, such as large token numbers."""
+    if values.dtype.kind not in "iu" or int(values.max()) <= 2**24 and int(values.min()) >= -(2**24):
+        return None
+    bad = values.astype(np.float32).astype(np.float64) != values.astype(np.float64)
+    if not bad.any():
+        return None
+    return (
+        f"{_count(bad, values)}; inputs are kept as float32, which is exact for whole numbers up "
+        "to 2^24 only: number tokens from 0, or give measurements as floating-point numbers"
+    )
 
 
 def _shape_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
@@ -200,10 +293,15 @@ def _shape_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
                 )
 
 
-def _class_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
+def _class_problems(
+    splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets
+) -> Iterator[str]:
+    """Say which labels the training split does not define."""
+    if kind == "positions" and wanted == "any":
+        return  # what they mean is known to the user's loss alone
     targets = splits["train"][1]
-    largest = int(targets.max())
-    if largest >= len(targets):
+    largest = 1 if wanted == "binary" else int(targets.max())
+    if kind == "labels" and largest >= len(targets):
         yield (
             f"train targets go up to {largest} with {len(targets)} samples, so that some classes "
             "have none; number the classes 0, 1, ... without gaps, or, if they are numbers to "

@@ -20,7 +20,15 @@ from optrial.data.arguments import (
 )
 from optrial.data.augmentation import Augmentation
 from optrial.data.catalogue import CSV, DATASETS, FUNCTION, NPZ, OBJECTS, DatasetEntry, Request
-from optrial.data.dataset import Dataset, Pair, Split, Targets, checked, fingerprint
+from optrial.data.dataset import (
+    Dataset,
+    Pair,
+    Split,
+    checked,
+    fingerprint,
+    outputs_needed,
+    target_kind,
+)
 from optrial.data.download import (
     FileStatus,
     Progress,
@@ -33,6 +41,7 @@ from optrial.data.download import (
 from optrial.data.scaling import scaled
 from optrial.data.splits import with_validation
 from optrial.errors import DataError, Problem, problem_of, suggest
+from optrial.target_kinds import Targets
 
 _FILES = {".npz": NPZ, ".csv": CSV}
 _OWN = "a path to .npz or .csv, or module:function"
@@ -74,8 +83,7 @@ def resolved_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
     Raises:
         DataError: what `check_dataset` finds, whatever the loss takes.
     """
-    # With values nothing is refused that classes allow.
-    return _as_json(_whole(name, _resolve(name, arguments, "values")).arguments)
+    return _as_json(_whole(name, _resolve(name, arguments, "any")).arguments)
 
 
 def load_dataset(
@@ -96,8 +104,7 @@ def load_dataset(
         progress: hears of downloads.
         validation: the study evaluates on validation: hold out a tenth of the training split,
             unless the arguments say otherwise or the source has a validation split.
-        targets: what the loss takes. "classes": labels 0, 1, ... alone. "values": floating-point
-            targets stay what they are, float32, shape (n, outputs); whole ones are labels still.
+        targets: what the loss takes; it decides what kind of targets the dataset has.
 
     Raises:
         DataError: the name or an argument is wrong, or the data is missing, damaged or malformed.
@@ -141,7 +148,8 @@ def _load(found: _Resolved, request: Request, validation: bool, targets: Targets
     entry, arguments, name = found.entry, found.arguments, request.name
     pairs = checked(name, entry.load(request), targets)
     of_train = pairs["train"][1]
-    classes = of_train.shape[1] if of_train.ndim == 2 else int(of_train.max()) + 1
+    kind = target_kind(of_train, targets)
+    classes = outputs_needed(of_train, kind, targets)
     pairs = with_validation(name, pairs, arguments, validation)
     if problems := _augment_problems(pairs["train"][0].shape[1:], arguments):
         raise _unusable(name, problems)
@@ -154,6 +162,7 @@ def _load(found: _Resolved, request: Request, validation: bool, targets: Targets
         arguments=_as_json(arguments),
         augmentation=augmentation,
         notes=entry.notes(arguments),
+        kind=kind,
     )
 
 
@@ -250,8 +259,8 @@ def _check(
     problems += _wrong_lengths(entry, parsed)
     if entry.input_shape:
         problems += _augment_problems(entry.input_shape, parsed)
-    if targets == "classes":
-        problems += _value_problems(entry, parsed)
+    if targets in ("classes", "binary"):
+        problems += _value_problems(entry, parsed, targets)
     return problems or _Resolved(entry, parsed)
 
 
@@ -303,7 +312,9 @@ def _augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Prob
     return []
 
 
-def _value_problems(entry: DatasetEntry, arguments: Arguments) -> list[Problem]:
+def _value_problems(
+    entry: DatasetEntry, arguments: Arguments, targets: Targets
+) -> list[Problem]:
     """Say where values to predict are asked for, though the loss takes class labels."""
     way_out = "use a loss for values, such as mse"
     if entry.values:
@@ -313,6 +324,8 @@ def _value_problems(entry: DatasetEntry, arguments: Arguments) -> list[Problem]:
         problems.append(
             Problem("standardize_targets", f"class labels are not scaled; remove it, or {way_out}.")
         )
+    if targets == "binary":  # several columns of 0 and 1 are several labels
+        return problems
     if isinstance(arguments, CsvArguments) and not isinstance(arguments.target, str):
         listed = f"{list(arguments.target)!r}: a list of columns holds values to predict"
         problems.append(Problem("target", f"{listed}; name one column of classes, or {way_out}."))

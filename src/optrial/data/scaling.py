@@ -51,8 +51,8 @@ def scaled(
 
 
 def _targets(targets: NDArray[Any]) -> NDArray[Any]:
-    """Copy class labels (n,) or values (n, outputs) in the type of a `Split`."""
-    return np.array(targets, np.int64 if targets.ndim == 1 else np.float32, order="C")
+    """Copy labels or numbers in the type of a `Split`."""
+    return np.array(targets, np.float32 if targets.dtype.kind == "f" else np.int64, order="C")
 
 
 _Map = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from optrial.code import call_problems, importable, is_code, load_code
 from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
-from optrial.data import Targets, check_dataset
+from optrial.data import check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
 from optrial.metric_names import PROBES
@@ -17,6 +17,7 @@ from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule
+from optrial.target_kinds import Targets, targets_of
 
 __all__ = ["check_study", "targets_wanted", "validation_wanted"]
 
@@ -57,8 +58,8 @@ def _probe_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def targets_wanted(study: StudyFile) -> Targets:
-    """What the loss takes: labels alone, or values too."""
-    return "classes" if study.problem.loss.name == "cross_entropy" else "values"
+    """Return which targets the loss takes."""
+    return targets_of(study.problem.loss.name)
 
 
 def validation_wanted(study: StudyFile) -> bool:

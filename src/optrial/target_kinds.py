@@ -1,0 +1,46 @@
+"""Kinds of targets: what a dataset holds to be predicted, and which of them a loss takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+__all__ = ["TargetKind", "Targets", "targets_of"]
+
+TargetKind = Literal["labels", "positions", "multilabel", "values"]
+"""What the targets of a dataset are.
+
+labels
+    One class per sample: int64, (n,).
+positions
+    One class per position of a sample, such as the next token or the class of a pixel: int64,
+    (n, ...).
+multilabel
+    Independent yes-or-no answers: 0 or 1, float32, (n, ...).
+values
+    Numbers: float32, (n, ...); (n,) becomes (n, 1).
+"""
+
+Targets = Literal["classes", "binary", "values", "any"]
+"""Which targets a loss takes.
+
+classes
+    Labels, or labels per position.
+binary
+    0/1 labels of a single logit, 0/1 arrays, or probabilities.
+values
+    Numbers of any shape; labels (n,) count as one-hot vectors.
+any
+    Whatever the targets are: whole numbers stay labels, other numbers are values.
+"""
+
+_TARGETS: Mapping[str, Targets] = {
+    "cross_entropy": "classes",
+    "bce": "binary",
+    "mse": "values",
+}
+
+
+def targets_of(loss: str) -> Targets:
+    """Return which targets a loss takes; code of the user's own takes any."""
+    return _TARGETS.get(loss, "any")
