@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from optrial.engine import Engines, process_for
+from optrial.engine import Engines, process_for, storage_dtype
 from optrial.errors import DataError, StoreError, suggest
 from optrial.metric_names import metric_label
-from optrial.models import build_model
+from optrial.models import build_model, place_model
 from optrial.plan import RunSpec, arrange
 from optrial.records import Record, Status, Store, WeightFiles
 from optrial.study import dataset_of, stored_study
@@ -57,8 +57,7 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
         seed=spec.seed,
     )
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    if spec.precision == "float64":
-        model = model.double()
+    place_model(model, "cpu", storage_dtype(spec.precision))
     model.load_state_dict(tensors)
     return model.eval()
 

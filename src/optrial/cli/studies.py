@@ -143,6 +143,7 @@ def plan(
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
     imports = dict.fromkeys(name for run in made.runs for name in run.code)
     imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
+    has_classes = dataset.kind in ("labels", "positions") and dataset.classes > 1
     tuning = outline(made.study)
     if tuning:  # what is not planned yet will take as long a run
         seconds *= (tuning.tuning_runs + tuning.report_runs) / len(made.runs)
@@ -151,7 +152,7 @@ def plan(
     print_pairs(
         {
             "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
-            f"{dataset.classes} {'outputs' if dataset.regression else 'classes'}",
+            f"{dataset.classes} {'classes' if has_classes else 'outputs'}",
             "imports": ", ".join(imports) or "no code of the study's own",
             "training": f"{' and '.join(engines)}, up to {width} runs at a time; "
             f"{first.precision}, rng {first.rng}",

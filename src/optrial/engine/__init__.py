@@ -3,6 +3,7 @@
 from optrial.engine.build import Choice, Engines, out_of_memory
 from optrial.engine.certificate import certificates
 from optrial.engine.numpy_backprop import NumpyEngine
+from optrial.engine.options import storage_dtype
 from optrial.engine.process import process_for
 from optrial.engine.provenance import provenance
 from optrial.engine.reference import ReferenceEngine, tensor_splits
@@ -29,5 +30,6 @@ __all__ = [
     "process_for",
     "provenance",
     "speeds_file",
+    "storage_dtype",
     "tensor_splits",
 ]

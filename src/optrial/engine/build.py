@@ -23,7 +23,7 @@ from optrial.engine.speeds import Measured, Speeds
 from optrial.engine.stacked import StackedEngine, stackable_model
 from optrial.engine.training import Learner
 from optrial.errors import EngineError, reason_of
-from optrial.models import call_count
+from optrial.models import call_count, foreign_types
 from optrial.plan import RunSpec, estimate, pack
 
 __all__ = ["Choice", "Engines", "out_of_memory"]
@@ -214,6 +214,9 @@ class Engines:
         first = runs[0]
         if not any(map(is_code, (first.model, first.loss, *first.metrics, *first.code))):
             return ""
+        own_types = foreign_types(stackable_model(first, self.dataset), torch.float32)
+        if own_types:  # hyperparameters of a stack are arrays, in one precision for all parameters
+            return f"its parameters are {' and '.join(map(str, own_types))}"
         pair = pack(runs, 2)[0]
         try:
             together = _losses(self.build("stacked", pair))

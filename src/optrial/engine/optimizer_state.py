@@ -58,7 +58,7 @@ def _plain(value: Any, arrays: Arrays) -> Any:  # noqa: PLR0911  one a kind
     """Write a value as JSON can hold it; each tensor becomes the name of an array."""
     match value:
         case torch.Tensor():
-            name, kept = f"tensor{len(arrays)}", value.detach().cpu()
+            name, kept = f"tensor{len(arrays)}", value.detach().cpu().resolve_conj()
             if kept.dtype == torch.bfloat16:  # which NumPy does not have
                 kept = kept.view(torch.int16)
             arrays[name] = kept.contiguous().numpy().copy()

@@ -156,13 +156,13 @@ def evaluation_extent(
         runs: how many runs there are.
     """
     size, shape = len(split.targets), tuple(split.inputs.shape[1:])
-    activations = activation_count(model, shape)
+    activations = activation_count(model, shape, split.inputs.dtype)
     most = _EVALUATED_AT_ONCE // activations
     samples = max(1, min(_MOST_SAMPLES, most) // runs)
     if "model" in spec.whole_split:  # the outputs of a sample depend on those beside it
         samples, runs = size, max(1, min(runs, most // size))
     if objective.needs_outputs:
-        outputs = size * output_count(model, shape)
+        outputs = size * output_count(model, shape, split.inputs.dtype)
         runs = max(1, min(runs, KEPT_OUTPUTS // outputs))
     return Extent(samples, runs)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -46,9 +46,12 @@ from optrial.engine.solo import Batch, Measured
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import (
+    as_complex,
+    as_real,
     build_model,
     build_objective,
     key_dropout,
+    place_model,
     set_mask_key,
     trained_parameters,
 )
@@ -105,13 +108,14 @@ class ReferenceEngine:
         first = splits["train"].inputs
         if self.script:
             torch.manual_seed(spec.seed)
-        self.model = build_model(
+        built = build_model(
             spec.model,
             spec.model_arguments,
             input_shape=dataset.input_shape,
             classes=dataset.classes,
             seed=None if self.script else spec.seed,
-        ).to(first.device, first.dtype)
+        )
+        self.model = place_model(built, first.device, first.dtype)
         self.dropout = [] if self.script else key_dropout(self.model)
         self.objective = build_objective(
             spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
@@ -138,7 +142,8 @@ class ReferenceEngine:
         self._rng_at_epoch = self._rng_at_step = torch.get_rng_state()
         self._rng_resumed: torch.Tensor | None = None
         trained = trained_parameters(self.model)
-        self._prober = Prober(spec.probes, self._loss, trained, per_run, lead=0)
+        self._complex = frozenset(n for n, value in trained.items() if value.is_complex())
+        self._prober = Prober(spec.probes, self._loss, self._real_parameters(), per_run, lead=0)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield batches from an ordinary `DataLoader`; see `SoloEngine`."""
@@ -195,11 +200,16 @@ class ReferenceEngine:
         self.model.train()
         self._rng_at_step = torch.get_rng_state()
         inputs = self.augment(batch.inputs, mask_key(self.spec.seed, step))
-        params = {name: value.detach() for name, value in trained_parameters(self.model).items()}
+        params = self._real_parameters()
         buffers = dict(self.model.named_buffers())
         found = self._prober.before(step, params, buffers, inputs, batch.targets)
         measured = self._take_step(batch, step)
         return measured._replace(probes=found | self._prober.after(step, params))
+
+    def _real_parameters(self) -> dict[str, torch.Tensor]:
+        """Return views of the trained parameters, complex ones as real and imaginary parts."""
+        trained = trained_parameters(self.model)
+        return {name: as_real(value.detach()) for name, value in trained.items()}
 
     def _loss(
         self,
@@ -213,7 +223,8 @@ class ReferenceEngine:
             torch.set_rng_state(self._rng_at_step)
             # Batch norm writes its averages in place: into copies made here, as transforms want.
             own = {name: value.clone() for name, value in buffers.items()}
-            outputs = torch.func.functional_call(self.model, {**params, **own}, (inputs,))
+            state = as_complex(params, self._complex) | own
+            outputs = torch.func.functional_call(self.model, state, (inputs,))
         return self.objective.measure(outputs, targets)[0]
 
     def _take_step(self, batch: Batch, step: int) -> Measured:
@@ -234,7 +245,7 @@ class ReferenceEngine:
             if spec.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
             if spec.clip_value is not None:
-                nn.utils.clip_grad_value_(self.model.parameters(), spec.clip_value)
+                _clip_values(self.model.parameters(), spec.clip_value)
             measured.append((loss.detach(), sums))
             return loss
 
@@ -292,7 +303,7 @@ class ReferenceEngine:
         moved = isinstance(ours, RuleOptimizer) and ours.rule.evaluates_elsewhere
         if isinstance(ours, RuleOptimizer) and moved and not self._at_evaluation_point:
             point = ours.evaluation_point()
-            trained = {name: value.detach().clone() for name, value in ours.parameters.items()}
+            trained = {name: value.clone() for name, value in self._real_parameters().items()}
             _overwrite(self.model, point)
         try:
             yield
@@ -419,9 +430,16 @@ def set_training_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:
 @torch.no_grad()
 def _overwrite(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
     for name, value in values.items():
-        model.get_parameter(name).copy_(value)
+        as_real(model.get_parameter(name)).copy_(value)
+
+
+def _clip_values(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Clip gradients as `clip_grad_value_`, complex ones by real and imaginary part."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            as_real(parameter.grad).clamp_(-limit, limit)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     """Copy a tensor to a NumPy array."""
-    return tensor.detach().cpu().numpy().copy()
+    return tensor.detach().cpu().resolve_conj().numpy().copy()

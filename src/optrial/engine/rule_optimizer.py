@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from optrial.models import as_real
 from optrial.rules import Rule, apply_all, evaluation_point, initialise_all
 
 __all__ = ["RuleOptimizer"]
@@ -14,6 +15,8 @@ __all__ = ["RuleOptimizer"]
 
 class RuleOptimizer(torch.optim.Optimizer):
     """Apply a rule of `optrial.rules` to the `.grad` of a model's parameters.
+
+    A complex parameter is updated as its real and imaginary parts, (..., 2).
 
     Args:
         parameters: the parameters by name, any shapes.
@@ -60,7 +63,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 parameter.grad.zero_()
 
     def _values(self) -> dict[str, torch.Tensor]:
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+        return {name: as_real(value.detach()) for name, value in self.parameters.items()}
 
     def _keep(self, state: Mapping[str, Any]) -> None:
         """Put the rule's state where `torch.optim` has it; what the model shares, under "rule"."""
@@ -78,8 +81,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Take one step; a parameter without a gradient stays as it is, as in `torch.optim`."""
         del closure
         self.steps_taken += 1
-        gradients = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}
-        values = {name: self.parameters[name].detach() for name in gradients}
+        gradients = {n: as_real(p.grad) for n, p in self.parameters.items() if p.grad is not None}
+        values = {name: as_real(self.parameters[name].detach()) for name in gradients}
         _, state = apply_all(
             self.rule,
             values,
@@ -94,6 +97,6 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._keep(state)
 
     def evaluation_point(self) -> Mapping[str, torch.Tensor]:
-        """Return the parameters, by name, at which the model is to be evaluated."""
+        """Return the parameters, by name, at which to evaluate the model; complex ones as parts."""
         values = self._values()
         return evaluation_point(self.rule, values, self._state(), self._hyperparameters())

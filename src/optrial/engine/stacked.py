@@ -45,6 +45,7 @@ from optrial.models import (
     freeze_unused,
     key_dropout,
     make_stackable,
+    place_model,
 )
 from optrial.plan import RunSpec
 from optrial.rules import evaluation_point, initialise_all
@@ -82,7 +83,7 @@ class StackedEngine:
         self.device, dtype = train.inputs.device, train.inputs.dtype
         starts = {_start(spec): spec for spec in specs}
         built = {
-            start: stackable_model(spec, dataset).to(self.device, dtype)
+            start: place_model(stackable_model(spec, dataset), self.device, dtype)
             for start, spec in starts.items()
         }
         hashes = {start: module_sha256(model) for start, model in built.items()}

@@ -14,7 +14,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optrial.engine.options import mixed_precision
-from optrial.models import KeyedDropout, Objective, trained_parameters
+from optrial.models import KeyedDropout, Objective, as_complex, as_real, trained_parameters
 
 __all__ = ["Gradients", "StackedModel", "Tensors"]
 
@@ -50,7 +50,8 @@ class StackedModel:
         precision: of the products.
 
     Attributes:
-        params: name of a trained parameter -> (seeds, settings, *shape).
+        params: name of a trained parameter -> (seeds, settings, *shape); of a complex one its real
+            and imaginary parts, (seeds, settings, *shape, 2).
         buffers: name of a buffer or of a parameter that is not trained -> the same.
         shared: names of the buffers that are the same for all settings, (seeds, *shape): mask keys,
             so that runs with one seed draw once, and weights that nobody trains, so that what they
@@ -78,7 +79,8 @@ class StackedModel:
                 return torch.stack(each[:: shape[1]])
             return torch.stack(each).view(*shape, *each[0].shape)
 
-        self.params: Tensors = {name: stacked(name) for name in trained}
+        self._complex = frozenset(name for name, value in trained.items() if value.is_complex())
+        self.params: Tensors = {name: as_real(stacked(name)) for name in trained}
         self.buffers: Tensors = {n: stacked(n) for n in tensors[0] if n not in trained}
         self.device = next(iter(self.params.values())).device
         self.alone = shape == (1, 1)
@@ -188,7 +190,7 @@ class StackedModel:
     ) -> tuple[Tensor, tuple[Tensor, Tensors]]:
         """One run's mean loss, sums of metrics, and the buffers that its layers replaced."""
         # `functional_call` writes what layers assign to their buffers back into this mapping.
-        state = params | buffers
+        state = as_complex(params, self._complex) | buffers
         with mixed_precision(self.precision, self.device):
             outputs = functional_call(self.base, state, (x,))
         loss, metrics = self.objective.measure(outputs, y)
@@ -240,7 +242,7 @@ class StackedModel:
         """
         place = divmod(run, next(iter(params.values())).shape[1])
         first = {id(value): name for name, value in _tensors_of(self.base)}
-        held, found = self.buffers | params, {}
+        held, found = self.buffers | as_complex(params, self._complex), {}
         for name, value in self.base.state_dict(keep_vars=True).items():
             if own := first.get(id(value)):  # else it is what a module adds of its own
                 found[name] = held[own][place[:1] if own in self.shared else place]

@@ -20,6 +20,7 @@ from optrial.models.means import needing_whole_split
 from optrial.models.metrics import check_metric, needs_whole_split
 from optrial.models.mlp import ACTIVATIONS, MLPArguments
 from optrial.models.objective import LOSSES, Objective, build_objective, check_loss, widened
+from optrial.models.precision import as_complex, as_real, foreign_types, place_model
 from optrial.models.sizes import (
     SampleCost,
     activation_count,
@@ -29,7 +30,7 @@ from optrial.models.sizes import (
 )
 from optrial.models.stackable import make_stackable
 from optrial.models.trained import freeze_unused, trained_parameters
-from optrial.models.trial import try_code
+from optrial.models.trial import try_batch, try_code
 
 __all__ = [
     "ACTIVATIONS",
@@ -43,6 +44,8 @@ __all__ = [
     "Objective",
     "SampleCost",
     "activation_count",
+    "as_complex",
+    "as_real",
     "build_model",
     "build_objective",
     "call_count",
@@ -51,6 +54,7 @@ __all__ = [
     "check_metric",
     "check_model",
     "drop_threshold",
+    "foreign_types",
     "freeze_unused",
     "keep_mask",
     "key_dropout",
@@ -58,10 +62,12 @@ __all__ = [
     "needing_whole_split",
     "needs_whole_split",
     "output_count",
+    "place_model",
     "resolve_model",
     "sample_cost",
     "set_mask_key",
     "trained_parameters",
+    "try_batch",
     "try_code",
     "widened",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "Objective",
     "build_objective",
     "check_loss",
+    "class_axes",
     "widened",
 ]
 
@@ -81,16 +82,52 @@ def widened(outputs: Tensor) -> Tensor:
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_axis: int | None = None
+) -> Tensor:
     """Mean cross entropy of (batch, classes) logits with labels (batch,).
 
-    Label smoothing mixes each label with the uniform distribution: Szegedy et al. 2016, section 7.
+    Labels per position, (batch, positions...), take logits (batch, positions..., classes), or
+    (batch, classes, positions...) as in PyTorch; the mean is over batch and positions. Label
+    smoothing mixes each label with the uniform distribution: Szegedy et al. 2016, section 7.
+
+    Args:
+        outputs: logits.
+        targets: labels.
+        label_smoothing: share of the uniform distribution.
+        class_axis: axis of the classes, -1 or 1; by default told by the shapes.
     """
-    return functional.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+    axis = class_axis or (class_axes(outputs.shape, targets.shape) or (1,))[0]
+    return functional.cross_entropy(
+        outputs.movedim(axis, 1), targets, label_smoothing=label_smoothing
+    )
+
+
+def class_axes(outputs: Sequence[int], targets: Sequence[int]) -> list[int]:
+    """Return the axes of logits of a shape on which the classes of labels may lie.
+
+    Args:
+        outputs: shape of logits, (batch, positions..., classes) or (batch, classes, positions...).
+        targets: shape of labels, (batch, positions...).
+    """
+    outputs, targets = tuple(outputs), tuple(targets)
+    axes = [-1, 1] if len(targets) > 1 else [1]
+    left = {-1: outputs[:-1], 1: (*outputs[:1], *outputs[2:])}
+    return [axis for axis in axes if len(outputs) > 1 and left[axis] == targets]
+
+
+def bce(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy of logits with 0 and 1, or probabilities, over batch and outputs.
+
+    A single logit, (batch,) or (batch, 1), takes labels (batch,); several take targets of their own
+    shape.
+    """
+    wanted = targets.to(outputs.dtype)
+    return functional.binary_cross_entropy_with_logits(outputs, wanted.reshape(outputs.shape))
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error over batch and outputs; labels count as one-hot vectors."""
+    """Mean squared error over batch and outputs; labels (batch,) count as one-hot vectors."""
     return ((outputs - as_values(outputs, targets)) ** 2).mean()
 
 
@@ -102,6 +139,7 @@ def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
+    "bce": bce,
     "mse": mse,
     "mean_output": mean_output,
 }
@@ -118,6 +156,9 @@ def check_loss(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
     share = arguments.get("label_smoothing", 0.0)
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share < 1:
         problems.append(Problem("label_smoothing", f"{share!r}: must be a number, 0 ≤ it < 1."))
+    axis = arguments.get("class_axis")
+    if axis not in (None, -1, 1) or isinstance(axis, bool):
+        problems.append(Problem("class_axis", f"{axis!r}: must be -1 or 1."))
     return problems
 
 
@@ -137,9 +178,18 @@ def build_objective(
     """
     function = load_code(loss) if is_code(loss) else LOSSES[loss]
     whole = [name for name in metrics if needs_whole_split(name, whole_split)]
+    axis = None if is_code(loss) else arguments.get("class_axis")
     return Objective(
         partial(function, **arguments),
-        [batch_metric(name) for name in metrics if name not in whole],
+        [_batch_metric(name, axis) for name in metrics if name not in whole],
         {metrics.index(name): split_metric(name) for name in whole},
         loss_of_split="loss" in whole_split,
     )
+
+
+def _batch_metric(name: str, class_axis: int | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a metric; one of the catalogue gets the classes last where the loss says their axis."""
+    metric = batch_metric(name)
+    if class_axis is None or is_code(name):
+        return metric
+    return lambda outputs, targets: metric(outputs.movedim(class_axis, -1), targets)

@@ -13,10 +13,13 @@ __all__ = ["SampleCost", "activation_count", "call_count", "output_count", "samp
 
 
 @torch.no_grad()
-def activation_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+def activation_count(
+    model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> int:
     """Return how many numbers a model's layers put out for one sample, its inputs included.
 
-    It is measured with one sample of zeros; a model that will not take them counts as its inputs.
+    It is measured with one sample of zeros of a type; a model that will not take them counts as its
+    inputs.
     """
     counted = torch.Size(input_shape).numel()
     leaves = [module for module in model.modules() if not list(module.children())]
@@ -28,27 +31,30 @@ def activation_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
-        _evaluated_zeros(model, input_shape)
+        _evaluated_zeros(model, input_shape, dtype)
     finally:
         for hook in hooks:
             hook.remove()
     return counted
 
 
-def output_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+def output_count(
+    model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> int:
     """Return how many numbers a model puts out for one sample, at least 1.
 
-    It is measured with one sample of zeros; a model that will not take them counts as 1.
+    It is measured with one sample of zeros of a type; a model that will not take them counts as 1.
     """
-    outputs = _evaluated_zeros(model, input_shape)
+    outputs = _evaluated_zeros(model, input_shape, dtype)
     return max(1, outputs.numel()) if isinstance(outputs, Tensor) else 1
 
 
 @torch.no_grad()
-def _evaluated_zeros(model: nn.Module, input_shape: tuple[int, ...]) -> object:
+def _evaluated_zeros(
+    model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype
+) -> object:
     """Return what a model makes of one sample of zeros in evaluation mode; None if it raises."""
     parameter = next(model.parameters(), torch.zeros(()))
-    dtype = parameter.dtype if parameter.is_floating_point() else None
     inputs = torch.zeros((1, *input_shape), device=parameter.device, dtype=dtype)
     was_training = model.training
     model.eval()

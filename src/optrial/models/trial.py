@@ -1,102 +1,270 @@
-"""One batch through code of the user's before any run, so that what is wrong is said once."""
+"""One batch through models, losses and metrics before any run, to report problems once and early."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from optrial.code import is_code
+from optrial.code import is_code, load_code
 from optrial.errors import Problem, StudyError
+from optrial.models.broadcasting import BroadcastError, refuse_broadcasting
 from optrial.models.catalogue import build_model
-from optrial.models.objective import build_objective
+from optrial.models.objective import build_objective, class_axes
+from optrial.models.precision import foreign_types, place_model
 
-__all__ = ["try_code"]
+__all__ = ["try_batch", "try_code"]
+
+Named: TypeAlias = tuple[str, Mapping[str, Any]]
+"""A name and arguments."""
+
+Batch: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Inputs, (batch, *input_shape), in the type that models are trained in, and targets."""
+
+_UNSTORABLE = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)  # unknown to NumPy
+_ONE_SAMPLE = "Expected more than 1 value per channel"
+_WAY_OUT = (
+    "a model returns one tensor: return one of them or join them, or compute the loss in the model "
+    "and use loss: mean_output"
+)
 
 
 def try_code(
-    model: tuple[str, Mapping[str, Any]],
-    loss: tuple[str, Mapping[str, Any]],
-    metrics: Sequence[str],
-    batch: tuple[np.ndarray, np.ndarray],
-    classes: int,
+    model: Named, loss: Named, metrics: Sequence[str], batch: Batch, classes: int
 ) -> list[Problem]:
-    """Return what keeps a model, a loss and metrics, any of them the user's, from being trained.
-
-    Where there is a GPU, a model that will not run on the CPU is tried there.
+    """Return what keeps a model, a loss and metrics from being trained on a dataset.
 
     Args:
         model: its name and arguments.
         loss: likewise.
         metrics: names.
-        batch: inputs, (batch, *input_shape), in the type that models are trained in, and targets.
-        classes: number of classes, or of values to predict.
+        batch: some samples; their number should be no other dimension's.
+        classes: number of outputs that the data needs; see `optrial.data.Dataset`.
     """
-    problems: list[Problem] = []
+    return _on_any_device(
+        lambda device: list(_problems(model, loss, metrics, _tensors(batch, device), classes))
+    )
+
+
+def try_batch(model: Named, loss: Named, batch: Batch, classes: int) -> str:
+    """Say why a model that `try_code` finds nothing wrong with cannot train on a smaller batch."""
+    (reason, *_) = _on_any_device(
+        lambda device: _why_not(model, loss, _tensors(batch, device), classes)
+    ) or [""]
+    return reason
+
+
+_Found = TypeVar("_Found")
+
+
+def _on_any_device(attempt: Callable[[str], list[_Found]]) -> list[_Found]:
+    """Return what is wrong on the CPU and, where there is one, on a GPU; nothing if one will do."""
+    wrong: list[_Found] = []
     for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
-        inputs, targets = (torch.from_numpy(array).to(device) for array in batch)
         with torch.random.fork_rng(devices=[]):
-            problems = _try_on(model, loss, metrics, inputs, targets, classes)
-        if not problems:
+            wrong = attempt(device)
+        if not wrong:
             break
-    return problems
+    return wrong
 
 
-def _try_on(
-    model: tuple[str, Mapping[str, Any]],
-    loss: tuple[str, Mapping[str, Any]],
-    metrics: Sequence[str],
-    inputs: Tensor,
-    targets: Tensor,
-    classes: int,
-) -> list[Problem]:
-    kind, arguments = model
-    shape = tuple(inputs.shape)
+def _tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+    inputs, targets = (torch.from_numpy(array).to(device) for array in batch)
+    return inputs, targets
+
+
+def _why_not(
+    model: Named, loss: Named, batch: tuple[Tensor, Tensor], classes: int
+) -> list[str]:
+    """Return the end of a sentence about the batch, if it cannot be trained on."""
+    inputs, targets = batch
+    built = _built(model, inputs, classes)
     try:
-        built = build_model(kind, arguments, input_shape=shape[1:], classes=classes, seed=0)
-    except StudyError as error:
-        return [problem.under("model") for problem in error.problems]
-    try:
-        outputs = built.to(inputs)(inputs)
+        outputs = built(inputs)
+        if reason := _wrong_outputs(outputs, targets, loss, classes):
+            return [f"for which '{model[0]}' returns {reason}"]
+        build_objective(*loss, []).loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001  whatever the user's code raises
-        given = f"on inputs of shape {shape}, {str(inputs.dtype).removeprefix('torch.')}"
-        return [Problem("model.factory", f"'{kind}' raised {_said(error)} {given}.")]
-    if reason := _wrong_outputs(outputs, targets, loss[0], classes):
-        return [Problem("model.factory", f"'{kind}' returned {reason}.")]
-    objective = build_objective(*loss, metrics)
-    problems = []
+        if _ONE_SAMPLE in str(error):
+            return ["which batch norm cannot normalise"]
+        return [f"on which '{model[0]}' raised {_named(error)}"]
+    return []
+
+
+def _built(model: Named, inputs: Tensor, classes: int) -> nn.Module:
+    kind, arguments = model
+    shape = tuple(inputs.shape[1:])
+    built = build_model(kind, arguments, input_shape=shape, classes=classes, seed=0)
+    return place_model(built, inputs.device, inputs.dtype)
+
+
+def _problems(
+    model: Named,
+    loss: Named,
+    metrics: Sequence[str],
+    batch: tuple[Tensor, Tensor],
+    classes: int,
+) -> Iterator[Problem]:
+    inputs, targets = batch
+    place = "model.factory" if is_code(model[0]) else "model"
     try:
-        objective.loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001
-        of_loss = is_code(loss[0])
-        path, name = ("loss", loss[0]) if of_loss else ("model.factory", kind)
-        wanted = "; a loss returns the mean over the batch, one number" if of_loss else ""
-        problems.append(Problem(path, f"'{name}' raised {_said(error)}{wanted}."))
-    for index, (name, metric) in enumerate(zip(metrics, objective.metrics, strict=True)):
+        built = _built(model, inputs, classes)
+    except StudyError as error:
+        yield from (problem.under("model") for problem in error.problems)
+        return
+    if reason := _unstorable(built):
+        yield Problem(place, f"'{model[0]}' has {reason}.")
+        return
+    outputs = None
+    for training in (False, True):
         try:
-            metric(outputs.detach(), targets)
+            outputs = built.train(training)(inputs)
+        except Exception as error:  # noqa: BLE001  whatever the user's code raises
+            given = f"on inputs of shape {tuple(inputs.shape)}, {_short(inputs.dtype)}"
+            hint = _type_hint(built, inputs.dtype)
+            yield Problem(place, f"'{model[0]}' raised {_named(error)} {given}{hint}.")
+            return
+        if reason := _wrong_outputs(outputs, targets, loss, classes):
+            mode = "" if training else " in evaluation mode"
+            yield Problem(place, f"'{model[0]}' returned {reason}{mode}.")
+            return
+    assert isinstance(outputs, Tensor)
+    yield from _loss_problems(model[0], loss, outputs, targets)
+    yield from _metric_problems(loss, metrics, outputs.detach(), targets)
+
+
+def _loss_problems(
+    model: str, loss: Named, outputs: Tensor, targets: Tensor
+) -> Iterator[Problem]:
+    place = "model.factory" if is_code(model) else "model"
+    path, name = ("loss", loss[0]) if is_code(loss[0]) else (place, model)
+    wanted = "; a loss returns the mean over the batch, one number" if path == "loss" else ""
+    try:
+        with refuse_broadcasting(outputs, targets):
+            value = build_objective(*loss, []).loss(outputs, targets)
+        if isinstance(value, Tensor):
+            value.backward()  # type: ignore[no-untyped-call]
+        else:
+            yield Problem(path, f"'{name}' returned {_described(value)}{wanted}, as a tensor.")
+    except BroadcastError as error:
+        yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
+    except Exception as error:  # noqa: BLE001
+        yield Problem(path, f"'{name}' raised {_named(error)}{wanted}.")
+
+
+def _metric_problems(
+    loss: Named, metrics: Sequence[str], outputs: Tensor, targets: Tensor
+) -> Iterator[Problem]:
+    catalogued = build_objective(*loss, metrics).metrics
+    for index, name in enumerate(metrics):
+        path = f"metrics[{index}]"
+        function = load_code(name) if is_code(name) else catalogued[index]
+        try:
+            with refuse_broadcasting(outputs, targets):
+                value = torch.as_tensor(function(outputs, targets))
+        except BroadcastError as error:
+            yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
         except Exception as error:  # noqa: BLE001
-            problems.append(Problem(f"metrics[{index}]", f"'{name}' raised {_said(error)}."))
-    return problems
+            yield Problem(path, f"'{name}' raised {_named(error)}.")
+        else:
+            if value.is_complex() or value.numel() not in (1, len(targets)):
+                yield Problem(
+                    path,
+                    f"'{name}' returned {_described(value)} for {len(targets)} samples; a metric "
+                    "returns one real number a sample, or their mean.",
+                )
 
 
-def _wrong_outputs(outputs: Any, targets: Tensor, loss: str, classes: int) -> str:
-    """Say what is wrong with a model's outputs for a loss of the catalogue; or ""."""
-    if not isinstance(outputs, Tensor):
-        return f"{type(outputs).__name__}; it must return one tensor"
-    found, samples = tuple(outputs.shape), len(targets)
-    if is_code(loss) or loss == "mean_output":
-        return ""
-    if targets.is_floating_point():
-        wanted = tuple(targets.shape)
-        return f"outputs of shape {found}; they must be {wanted}" if found != wanted else ""
-    if len(found) != 2 or found[0] != samples or found[1] < classes:
-        return f"outputs of shape {found}; {classes} classes need ({samples}, {classes})"
+def _unstorable(model: nn.Module) -> str:
+    """Say which numbers of a model no checkpoint could hold; or ""."""
+    for name, value in chain(model.named_parameters(), model.named_buffers()):
+        if value.dtype in _UNSTORABLE:
+            return (
+                f"'{name}' in {_short(value.dtype)}, which cannot be stored; build it in float32, "
+                "and use precision: bfloat16 for faster products"
+            )
     return ""
 
 
-def _said(error: Exception) -> str:
+def _type_hint(model: nn.Module, dtype: torch.dtype) -> str:
+    """Say what to do where a model's own types may be why it does not take the inputs."""
+    types = foreign_types(model, dtype)
+    if not types:
+        return ""
+    return (
+        f"; its parameters are {' and '.join(map(_short, types))}: leave them in float32, which "
+        "'precision' changes for all of a study, or convert within forward"
+    )
+
+
+def _wrong_outputs(outputs: Any, targets: Tensor, loss: Named, classes: int) -> str:
+    """Say what is wrong with a model's outputs for a loss of the catalogue; or ""."""
+    if not isinstance(outputs, Tensor):
+        return f"{_described(outputs)}; {_WAY_OUT}"
+    if is_code(loss[0]) or loss[0] == "mean_output":
+        return ""
+    if outputs.is_complex():
+        way_out = "take .abs() or .real, or torch.view_as_real"
+        return f"{_short(outputs.dtype)} outputs; {loss[0]} takes real numbers: {way_out}"
+    shape, wanted = tuple(outputs.shape), tuple(targets.shape)
+    if loss[0] == "bce" and targets.numel() == len(targets):
+        single = (wanted[:1], (*wanted[:1], 1))
+        allowed = " or ".join(map(str, single))
+        return "" if shape in single else f"outputs of shape {shape}; one logit needs {allowed}"
+    if targets.is_floating_point():
+        return f"outputs of shape {shape}; they must be {wanted}" if shape != wanted else ""
+    if targets.ndim > 1:
+        return _wrong_logits(shape, wanted, classes, loss[1].get("class_axis"))
+    if len(shape) != 2 or shape[0] != wanted[0] or shape[1] < classes:
+        return f"outputs of shape {shape}; {classes} classes need ({wanted[0]}, {classes})"
+    return ""
+
+
+def _wrong_logits(
+    shape: tuple[int, ...], labels: tuple[int, ...], classes: int, class_axis: int | None
+) -> str:
+    """Say what is wrong with the shape of logits of labels per position; or ""."""
+    axes = [axis for axis in class_axes(shape, labels) if class_axis in (None, axis)]
+    batch, *positions = labels
+    layouts = {-1: (batch, *positions, classes), 1: (batch, classes, *positions)}
+    needed = " or ".join(str(layouts[a]) for a in (-1, 1) if class_axis in (None, a))
+    if not axes or shape[axes[0]] < classes:
+        return (
+            f"outputs of shape {shape}; {classes} classes at each position of labels of shape "
+            f"{labels} need {needed}"
+        )
+    if len(axes) > 1:
+        return (
+            f"outputs of shape {shape} for labels of shape {labels}, in which the classes may lie "
+            "on axis 1 or on the last one; say which: loss: {name: cross_entropy, class_axis: -1}"
+        )
+    return ""
+
+
+def _described(value: Any) -> str:
+    """Say what came instead of a tensor or a number of the right shape."""
+    match value:
+        case Tensor():
+            return f"values of shape {tuple(value.shape)}, {_short(value.dtype)}"
+        case Mapping():
+            return f"a {type(value).__name__} with the keys {', '.join(map(repr, value))}"
+        case tuple() | list():
+            parts = ", ".join(map(_described, value))
+            return f"a {type(value).__name__} of {len(value)} ({parts})"
+    return f"{value!r}" if value is None else f"a {type(value).__name__}"
+
+
+def _shapes(outputs: Tensor, targets: Tensor) -> str:
+    return f" (outputs {tuple(outputs.shape)}, targets {tuple(targets.shape)})"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0].rstrip('.')}"

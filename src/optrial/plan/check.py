@@ -200,6 +200,8 @@ def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
         yield Problem("engine", f"numpy trains MLPs without batch norm only; {way_out}.")
     if study.problem.loss.name not in ("cross_entropy", "mse"):
         yield Problem("engine", f"numpy knows cross_entropy and mse only; {way_out}.")
+    if "class_axis" in study.problem.loss.arguments:
+        yield Problem("engine", f"numpy has no labels per position; {way_out}.")
     if study.precision == "bfloat16":
         yield Problem("precision", "bfloat16 is not a type of NumPy; use float32 or float64.")
     for index, entry in enumerate(study.optimizers):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from optrial.code import is_code, source_sha256
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
-from optrial.models import check_input_shape, resolve_model, try_code
+from optrial.models import check_input_shape, resolve_model, try_batch, try_code
 from optrial.plan.evaluation import (
     memory_problems,
     metric_problems,
@@ -206,24 +206,7 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     if dataset.regression and study.problem.loss.name == "cross_entropy":
         yield Problem("problem.loss", "cross_entropy needs class labels; use mse for values.")
     yield from metric_problems(study, dataset)
-    normalised = _has_batch_norm(study)
-    for value in study.batch_size.values:
-        if normalised and value != "full" and size % value == 1 and not study.drop_last:
-            yield Problem(
-                "batch_size",
-                f"{value}: the last batch of an epoch has one of {size} samples, which batch norm "
-                "cannot normalise; use drop_last: true or another size.",
-            )
     yield from _model_problems(study, dataset)
-
-
-def _has_batch_norm(study: StudyFile) -> bool:
-    """Whether any grid point of a catalogued model has batch norm."""
-    model = study.problem.model
-    if is_code(model.name):
-        return False
-    given = model_axes(model).get("batch_norm")
-    return any(given.values) if given else bool(resolve_model(model.name, {}).get("batch_norm"))
 
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -232,28 +215,72 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     kind, loss = problem.model.name, (problem.loss.name, problem.loss.arguments)
     metrics = _metrics(study)
     own_code = any(map(is_code, (kind, loss[0], *metrics)))
+    # Models of the catalogue are known to return one output per class or value, and no more.
+    tried = own_code or dataset.kind == "positions" or dataset.splits["train"].targets.ndim > 2
     batch = _tried_batch(dataset, study.precision)
+    sizes = [small for small in _small_batches(study, dataset) if own_code or small.samples == 1]
     found: dict[Problem, None] = {}
     for values in itertools.product(*(axis.values for axis in axes.values())):
-        arguments = dict(zip(axes, values, strict=True))
-        wrong = check_input_shape(kind, arguments, dataset.input_shape)
-        found |= dict.fromkeys(each.under("model") for each in wrong)
-        if own_code and not wrong:
-            tried = try_code((kind, arguments), loss, metrics, batch, dataset.classes)
-            found |= dict.fromkeys(tried)
-    return (each.under("problem") for each in found)
+        model = (kind, dict(zip(axes, values, strict=True)))
+        wrong = [each.under("model") for each in check_input_shape(*model, dataset.input_shape)]
+        if tried and not wrong:
+            wrong = try_code(model, loss, metrics, batch, dataset.classes)
+        found |= dict.fromkeys(each.under("problem") for each in wrong)
+        for small in sizes if not wrong else ():
+            inputs, targets = (array[: small.samples] for array in batch)
+            if reason := try_batch(model, loss, (inputs, targets), dataset.classes):
+                found[small.problem(reason, dataset.sizes["train"])] = None
+    yield from found
+
+
+class _SmallBatch(NamedTuple):
+    """A batch that has fewer samples than `try_code` gets."""
+
+    batch_size: int
+    samples: int
+
+    def problem(self, reason: str, size: int) -> Problem:
+        """Return why a training split of a size cannot be cut into such batches."""
+        count = "one" if self.samples == 1 else str(self.samples)
+        if self.samples == self.batch_size:
+            text = f"a batch has {count} of {size} samples, {reason}; use a larger one."
+        else:
+            text = (
+                f"the last batch of an epoch has {count} of {size} samples, {reason}; use "
+                "drop_last: true or another size."
+            )
+        return Problem("batch_size", f"{self.batch_size}: {text}")
+
+
+def _small_batches(study: StudyFile, dataset: Dataset) -> Iterator[_SmallBatch]:
+    """Yield the batches, full ones and last ones, that are smaller than the one tried."""
+    size, tried = dataset.sizes["train"], _tried_samples(dataset)
+    cut = study.sampling == "epoch" and not study.drop_last
+    for value in study.batch_size.values:
+        if value != "full" and value <= size:
+            for samples in (value, size % value if cut else 0):
+                if 0 < samples < tried:
+                    yield _SmallBatch(value, samples)
+
+
+def _tried_samples(dataset: Dataset) -> int:
+    """Return on how many samples code is tried: no other dimension of the data is as long."""
+    train = dataset.splits["train"]
+    taken = {*train.inputs.shape[1:], *train.targets.shape[1:], dataset.classes}
+    free = (n for n in range(_TRIED_SAMPLES, 1, -1) if n not in taken)
+    return min(next(free, _TRIED_SAMPLES), len(train.targets))
 
 
 def _tried_batch(dataset: Dataset, precision: str) -> tuple[np.ndarray, np.ndarray]:
     """Return some training samples as a model gets them, the largest label among them."""
     split = dataset.splits["train"]
-    rows = np.arange(min(_TRIED_SAMPLES, len(split.targets)))
+    rows = np.arange(_tried_samples(dataset))
     inputs, targets = split.inputs, split.targets
-    if not dataset.regression:
-        rows[-1] = targets.argmax()
+    if targets.dtype.kind == "i":
+        rows[-1] = targets.reshape(len(targets), -1).max(axis=1).argmax()
     dtype = np.float64 if precision == "float64" else np.float32
-    labels = targets[rows].astype(dtype) if dataset.regression else targets[rows]
-    return inputs[rows].astype(dtype), labels
+    labels = targets[rows]
+    return inputs[rows].astype(dtype), labels if labels.dtype.kind == "i" else labels.astype(dtype)
 
 
 def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:

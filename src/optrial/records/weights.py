@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from optrial.errors import StoreError
 
 __all__ = ["WeightFiles"]
+
+
+_PAIRS = "complex"
+"""Key of a file's metadata: names of the complex arrays, kept as pairs of numbers, (..., 2)."""
 
 
 class WeightFiles:
@@ -35,7 +41,10 @@ class WeightFiles:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = self.path(run_id).with_suffix(f".{os.getpid()}")
-            save_file(dict(weights), partial)
+            arrays, pairs = dict(weights), [n for n, a in weights.items() if a.dtype.kind == "c"]
+            for name in pairs:  # not every complex type is one of safetensors
+                arrays[name] = np.stack([arrays[name].real, arrays[name].imag], axis=-1)
+            save_file(arrays, partial, {_PAIRS: json.dumps(pairs)} if pairs else None)
             partial.replace(self.path(run_id))
         except OSError as error:
             raise StoreError(f"{self.path(run_id)} cannot be written ({error}).") from error
@@ -53,6 +62,12 @@ class WeightFiles:
                 "and run it again."
             )
         try:
-            return load_file(path)
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                pairs = json.loads((file.metadata() or {}).get(_PAIRS, "[]"))
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{path} cannot be read ({error}).") from error
+        for name in pairs:
+            kind = np.result_type(arrays[name].dtype, np.complex64)
+            arrays[name] = np.ascontiguousarray(arrays[name]).view(kind)[..., 0]
+        return arrays
