@@ -137,9 +137,9 @@ def test_resolved_arguments_are_json_and_resolve_to_themselves(name: str) -> Non
     assert resolved["scale"] == ("unit" if images else SCALES.get(name, "none"))
 
 
-def test_what_a_loss_takes_is_one_of_two() -> None:
+def test_targets_that_no_loss_takes_are_refused() -> None:
     (problem,) = check_dataset("moons", {}, targets="value")  # type: ignore[arg-type]
-    assert problem.message == "'value'. Did you mean 'values'? Allowed: classes, values."
+    assert problem.message == "'value'. Did you mean 'values'? Allowed: classes, binary, values, any."
 
 
 def test_resolved_arguments_keep_what_was_given() -> None:

@@ -72,7 +72,6 @@ WRONG[[3, 7]] = np.nan, np.inf
         ({"train": (X, WRONG)}, "train targets hold 2 bad of 20 values, the first nan at sample 3; "
          "each must be finite as float32"),
         ({"train": (X, Y * 1e39)}, "float32"),
-        ({"train": (X, Y.reshape(20, 1, 1))}, r"\(20, 1, 1\); they must be \(n,\) or \(n, outputs"),
         ({"train": (X, np.empty((20, 0)))}, r"\(20, 0\); they must be"),
         ({"train": (X, Y[:-1])}, "train has 20 inputs and 19 targets"),
         ({"train": (X, Y), "test": (X, np.stack([Y, Y], 1))}, r"test targets have shape \(2,\) a "

@@ -223,7 +223,7 @@ def test_wrong_code_is_one_clear_error(changes: dict[str, Any], path: str, says:
         ({"model": "all_frozen"}, "model.factory", "without parameters to train; set"),
         ({"model": "wide"}, "model.factory", "4x3) on inputs of shape (32, 2), float32."),
         ({"model": "of_one_class"}, "model.factory", "shape (32, 1); 2 classes need (32, 2)."),
-        ({"model": "Pair"}, "model.factory", "returned tuple; it must return one tensor."),
+        ({"model": "Pair"}, "model.factory", "and use loss: mean_output."),
         ({"model": "of_one_class", "dataset": "diabetes", "loss": "mse", "flat": True},
          "model.factory", "returned outputs of shape (32,); they must be (32, 1)."),
         ({"model": "Residual", "loss": f"{HERE}:error_rate"}, "loss",

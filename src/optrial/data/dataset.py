@@ -248,7 +248,7 @@ def _label_problems(targets: NDArray[Any], kind: TargetKind) -> Iterator[str]:
 def _no_positions(targets: NDArray[Any]) -> str:
     """Say why targets of several dimensions are no labels per position, or return ""."""
     if targets.shape[1:] == (1,):
-        return "one class label a sample has shape (n,): ravel the column"
+        return f"one class label a sample has shape (n,): ravel the column{_OR_VALUES['labels']}"
     if targets.dtype.kind == "f":
         return (
             "floating-point numbers are no labels: give integers, one per position, take the "

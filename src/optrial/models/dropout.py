@@ -27,7 +27,7 @@ _CHANNELWISE: Mapping[type[nn.Module], bool] = {
 
 
 def drop_threshold(rate: float) -> int:
-    """Return the 32-bit draw below which an activation is dropped at a rate in [0, 1)."""
+    """Return the 32-bit draw below which an activation is dropped at a rate in [0, 1]."""
     return round(rate * 2**32)
 
 
@@ -50,9 +50,10 @@ class KeyedDropout(nn.Module):
     """Inverted dropout with the mask of `keep_mask`: kept activations are divided by 1 - rate.
 
     Args:
-        rate: with which activations are dropped, in [0, 1).
+        rate: with which activations are dropped, in [0, 1]; at 1 all of them are, as in PyTorch.
         layer: number of the dropout layer in its model, from 0.
         channelwise: drop whole channels, (batch, channels, ...), as `nn.Dropout2d` does.
+        inplace: write the result into the activations, as `nn.Dropout(inplace=True)` does.
 
     Attributes:
         mask_key: int64, `mask_key` of the step to come.
@@ -66,14 +67,17 @@ class KeyedDropout(nn.Module):
     threshold: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, rate: float, layer: int, *, channelwise: bool = False) -> None:
+    def __init__(
+        self, rate: float, layer: int, *, channelwise: bool = False, inplace: bool = False
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.channelwise = channelwise
+        self.inplace = inplace
         self.calls = 0
         self.active = rate > 0
         threshold = torch.tensor(drop_threshold(rate))
-        scale = torch.tensor(1 / (1 - rate), dtype=torch.float64)
+        scale = torch.tensor(1 / (1 - rate) if rate < 1 else 0.0, dtype=torch.float64)
         self.register_buffer("mask_key", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("threshold", threshold, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
@@ -89,20 +93,22 @@ class KeyedDropout(nn.Module):
         stream = self.layer + self.calls * _MOST_LAYERS
         self.calls += 1
         keep = keep_mask(self.mask_key, stream, positions, self.threshold)
+        if self.inplace:
+            return activations.mul_(keep).mul_(self.scale)
         kept: torch.Tensor = activations * keep * self.scale
         return kept
 
 
 def key_dropout(model: nn.Module) -> list[KeyedDropout]:
-    """Replace everything in `model` that drops out by what draws keyed masks; return the layers.
+    """Replace every dropout layer of a model with one that draws keyed masks; return the layers.
 
-    That is `nn.Dropout`, `nn.Dropout1d`, `2d` and `3d`, then the dropout of attention weights and
+    These are `nn.Dropout`, `nn.Dropout1d`, `2d` and `3d`, then the dropout of attention weights and
     that between recurrent layers.
     """
     layers: list[KeyedDropout] = []
 
-    def keyed(rate: float, *, channelwise: bool = False) -> KeyedDropout:
-        layers.append(KeyedDropout(rate, len(layers), channelwise=channelwise))
+    def keyed(rate: float, *, channelwise: bool = False, inplace: bool = False) -> KeyedDropout:
+        layers.append(KeyedDropout(rate, len(layers), channelwise=channelwise, inplace=inplace))
         return layers[-1]
 
     modules = list(model.modules())
@@ -111,7 +117,8 @@ def key_dropout(model: nn.Module) -> list[KeyedDropout]:
     ]
     for parent, name, child in places:
         if type(child) in _CHANNELWISE:
-            setattr(parent, name, keyed(child.p, channelwise=_CHANNELWISE[type(child)]))
+            channelwise = _CHANNELWISE[type(child)]
+            setattr(parent, name, keyed(child.p, channelwise=channelwise, inplace=child.inplace))
     for module in modules:
         if type(module) is nn.MultiheadAttention and module.dropout:
             module.__class__ = StackableMultiheadAttention

@@ -119,22 +119,20 @@ def _problems(
     if reason := _unstorable(built):
         yield Problem(place, f"'{model[0]}' has {reason}.")
         return
-    outputs = None
-    for training in (False, True):
+    outputs = {}
+    for mode, training in (("", True), (" in evaluation mode", False)):
         try:
-            outputs = built.train(training)(inputs)
+            outputs[training] = built.train(training)(inputs)
         except Exception as error:  # noqa: BLE001  whatever the user's code raises
             given = f"on inputs of shape {tuple(inputs.shape)}, {_short(inputs.dtype)}"
             hint = _type_hint(built, inputs.dtype)
-            yield Problem(place, f"'{model[0]}' raised {_named(error)} {given}{hint}.")
+            yield Problem(place, f"'{model[0]}'{mode} raised {_named(error)} {given}{hint}.")
             return
-        if reason := _wrong_outputs(outputs, targets, loss, classes):
-            mode = "" if training else " in evaluation mode"
-            yield Problem(place, f"'{model[0]}' returned {reason}{mode}.")
+        if reason := _wrong_outputs(outputs[training], targets, loss, classes):
+            yield Problem(place, f"'{model[0]}'{mode} returned {reason}.")
             return
-    assert isinstance(outputs, Tensor)
-    yield from _loss_problems(model[0], loss, outputs, targets)
-    yield from _metric_problems(loss, metrics, outputs.detach(), targets)
+    yield from _loss_problems(model[0], loss, outputs[True], targets)
+    yield from _metric_problems(loss, metrics, outputs[True].detach(), targets)
 
 
 def _loss_problems(
