@@ -93,7 +93,7 @@ def test_the_loss_of_the_case_is_that_of_bce(case: Case) -> None:
 @pytest.mark.parametrize(
     ("model", "dataset", "shape", "needed"),
     [
-        ({"factory": "wide:Two"}, "data", "(32, 2)", "one logit needs (32,) or (32, 1)"),
+        ({"factory": "wide:Two"}, "data", "(32, 2)", "they must be (32,) or (32, 1)"),
         ({"factory": "b:OneLogit"}, "multi", "(32, 1)", "they must be (32, 3)"),
         ({"factory": "b:Flat"}, "multi", "(32,)", "they must be (32, 3)"),
     ],
@@ -208,4 +208,6 @@ def test_losses_of_pairs_and_of_one_shape_are_taken(case: Case, loss: str) -> No
     (case("bce") / "own.py").write_text(LOSSES)
     data = {"name": "b:data", "dtype": "float32"}
     made = study(data, loss={"name": f"own:{loss}"}, precision="float32")
-    assert np.isfinite(train(made.plan().runs[0], made.load_data()).curves["test_loss"].values).all()
+    assert np.isfinite(
+        train(made.plan().runs[0], made.load_data()).curves["test_loss"].values
+    ).all()

@@ -178,7 +178,9 @@ def test_saved_weights_are_complex(case: Case, precision: str) -> None:
         assert evaluated.value == evaluated.recorded
 
 
-@pytest.mark.parametrize(("precision", "engine"), [("float32", "reference"), ("float64", "stacked")])
+@pytest.mark.parametrize(
+    ("precision", "engine"), [("float32", "reference"), ("float64", "stacked")]
+)
 def test_nothing_is_dropped_with_a_warning(case: Case, precision: str, engine: str) -> None:
     case("complex")
     with warnings.catch_warnings():

@@ -85,7 +85,7 @@ def test_targets_that_a_loss_does_not_take_are_refused(targets: Any, loss: str, 
 
 def test_labels_of_other_splits_are_those_of_train() -> None:
     raw = {"train": (X, TOKENS % 5), "test": (X, TOKENS)}
-    with pytest.raises(DataError, match="the first 5 at sample 1, position .1,.*from 0 to 4"):
+    with pytest.raises(DataError, match=r"the first 5 at sample 1, position \(1,\).*0 to 4"):
         dataset_from(raw, targets="classes")
 
 

@@ -195,9 +195,7 @@ def _length_problems(inputs: NDArray[Any], targets: NDArray[Any]) -> Iterator[st
         yield f"has {len(inputs)} inputs and {len(targets)} targets; each input needs one target"
 
 
-def _target_problems(
-    targets: NDArray[Any], kind: TargetKind, wanted: Targets
-) -> Iterator[str]:
+def _target_problems(targets: NDArray[Any], kind: TargetKind, wanted: Targets) -> Iterator[str]:
     """Say what keeps the targets of a split from being of a kind."""
     if targets.dtype.kind not in "biuf":
         needed = "real numbers" if kind == "values" else "class labels 0, 1, ..."
@@ -270,7 +268,9 @@ def _not_finite(values: NDArray[Any]) -> str | None:
 
 def _not_exact(values: NDArray[Any]) -> str | None:
     """Say which whole numbers float32 would round, such as large token numbers."""
-    if values.dtype.kind not in "iu" or int(values.max()) <= 2**24 and int(values.min()) >= -(2**24):
+    if values.dtype.kind not in "iu":
+        return None
+    if max(int(values.max()), -int(values.min())) <= 2**24:
         return None
     bad = values.astype(np.float32).astype(np.float64) != values.astype(np.float64)
     if not bad.any():
@@ -293,9 +293,7 @@ def _shape_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
                 )
 
 
-def _class_problems(
-    splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets
-) -> Iterator[str]:
+def _class_problems(splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets) -> Iterator[str]:
     """Say which labels the training split does not define."""
     if kind == "positions" and wanted == "any":
         return  # what they mean is known to the user's loss alone

@@ -312,9 +312,7 @@ def _augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Prob
     return []
 
 
-def _value_problems(
-    entry: DatasetEntry, arguments: Arguments, targets: Targets
-) -> list[Problem]:
+def _value_problems(entry: DatasetEntry, arguments: Arguments, targets: Targets) -> list[Problem]:
     """Say where values to predict are asked for, though the loss takes class labels."""
     way_out = "use a loss for values, such as mse"
     if entry.values:

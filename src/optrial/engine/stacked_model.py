@@ -191,8 +191,7 @@ class StackedModel:
         """One run's mean loss, sums of metrics, and the buffers that its layers replaced."""
         # `functional_call` writes what layers assign to their buffers back into this mapping.
         state = as_complex(params, self._complex) | buffers
-        with mixed_precision(self.precision, self.device):
-            outputs = functional_call(self.base, state, (x,))
+        outputs = self._outputs(state, x)
         loss, metrics = self.objective.measure(outputs, y)
         changed = {name: state[name] for name in buffers if state[name] is not buffers[name]}
         return loss, (metrics, changed)
@@ -201,10 +200,15 @@ class StackedModel:
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what a batch adds to one run's evaluation, and its outputs where needed."""
-        with mixed_precision(self.precision, self.device):
-            outputs = functional_call(self.base, params | buffers, (x,))
+        outputs = self._outputs(as_complex(params, self._complex) | buffers, x)
         losses, sums = self.objective.measure_part(outputs, y)
         return losses, sums, outputs if self.objective.needs_outputs else outputs.new_zeros(0)
+
+    def _outputs(self, state: Tensors, x: Tensor) -> Tensor:
+        """Return one run's outputs, its parameters and buffers being `state`."""
+        with mixed_precision(self.precision, self.device):
+            outputs: Tensor = functional_call(self.base, state, (x,))
+        return outputs
 
     @contextmanager
     def without_fused_attention(self) -> Iterator[None]:

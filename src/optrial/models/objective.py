@@ -188,7 +188,7 @@ def build_objective(
 
 
 def _batch_metric(name: str, class_axis: int | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a metric; one of the catalogue gets the classes last where the loss says their axis."""
+    """Return a metric; a catalogued one gets the classes last where the loss says their axis."""
     metric = batch_metric(name)
     if class_axis is None or is_code(name):
         return metric

@@ -50,9 +50,7 @@ def output_count(
 
 
 @torch.no_grad()
-def _evaluated_zeros(
-    model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype
-) -> object:
+def _evaluated_zeros(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype) -> object:
     """Return what a model makes of one sample of zeros in evaluation mode; None if it raises."""
     parameter = next(model.parameters(), torch.zeros(()))
     inputs = torch.zeros((1, *input_shape), device=parameter.device, dtype=dtype)

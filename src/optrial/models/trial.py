@@ -1,4 +1,4 @@
-"""One batch through models, losses and metrics before any run, to report problems once and early."""
+"""One batch through models, losses and metrics, to report problems once and before any run."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def _tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
-def _why_not(
-    model: Named, loss: Named, batch: tuple[Tensor, Tensor], classes: int
-) -> list[str]:
+def _why_not(model: Named, loss: Named, batch: tuple[Tensor, Tensor], classes: int) -> list[str]:
     """Return the end of a sentence about the batch, if it cannot be trained on."""
     inputs, targets = batch
     built = _built(model, inputs, classes)
@@ -135,9 +133,7 @@ def _problems(
     yield from _metric_problems(loss, metrics, outputs[True].detach(), targets)
 
 
-def _loss_problems(
-    model: str, loss: Named, outputs: Tensor, targets: Tensor
-) -> Iterator[Problem]:
+def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) -> Iterator[Problem]:
     place = "model.factory" if is_code(model) else "model"
     path, name = ("loss", loss[0]) if is_code(loss[0]) else (place, model)
     wanted = "; a loss returns the mean over the batch, one number" if path == "loss" else ""
@@ -157,13 +153,11 @@ def _loss_problems(
 def _metric_problems(
     loss: Named, metrics: Sequence[str], outputs: Tensor, targets: Tensor
 ) -> Iterator[Problem]:
-    catalogued = build_objective(*loss, metrics).metrics
     for index, name in enumerate(metrics):
         path = f"metrics[{index}]"
-        function = load_code(name) if is_code(name) else catalogued[index]
         try:
             with refuse_broadcasting(outputs, targets):
-                value = torch.as_tensor(function(outputs, targets))
+                value = _metric_value(name, loss, outputs, targets)
         except BroadcastError as error:
             yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
         except Exception as error:  # noqa: BLE001
@@ -175,6 +169,17 @@ def _metric_problems(
                     f"'{name}' returned {_described(value)} for {len(targets)} samples; a metric "
                     "returns one real number a sample, or their mean.",
                 )
+
+
+def _metric_value(name: str, loss: Named, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return what a metric returns for a batch."""
+    if is_code(name):
+        return torch.as_tensor(load_code(name)(outputs, targets))
+    objective = build_objective(*loss, [name])
+    for metric in objective.metrics:
+        return metric(outputs, targets)
+    (whole,) = objective.split_metrics.values()
+    return torch.tensor(whole(outputs, targets).value)
 
 
 def _unstorable(model: nn.Module) -> str:
@@ -210,16 +215,18 @@ def _wrong_outputs(outputs: Any, targets: Tensor, loss: Named, classes: int) -> 
         return f"{_short(outputs.dtype)} outputs; {loss[0]} takes real numbers: {way_out}"
     shape, wanted = tuple(outputs.shape), tuple(targets.shape)
     if loss[0] == "bce" and targets.numel() == len(targets):
-        single = (wanted[:1], (*wanted[:1], 1))
-        allowed = " or ".join(map(str, single))
-        return "" if shape in single else f"outputs of shape {shape}; one logit needs {allowed}"
-    if targets.is_floating_point():
-        return f"outputs of shape {shape}; they must be {wanted}" if shape != wanted else ""
-    if targets.ndim > 1:
+        needed = [wanted[:1], (*wanted[:1], 1)]
+    elif targets.is_floating_point():
+        needed = [wanted]
+    elif targets.ndim > 1:
         return _wrong_logits(shape, wanted, classes, loss[1].get("class_axis"))
-    if len(shape) != 2 or shape[0] != wanted[0] or shape[1] < classes:
-        return f"outputs of shape {shape}; {classes} classes need ({wanted[0]}, {classes})"
-    return ""
+    else:
+        enough = len(shape) == 2 and shape[0] == wanted[0] and shape[1] >= classes
+        needed = [shape if enough else (*wanted, classes)]
+    if shape in needed:
+        return ""
+    what = f"{classes} classes need" if wanted == needed[0][:-1] else "they must be"
+    return f"outputs of shape {shape}; {what} {' or '.join(map(str, needed))}"
 
 
 def _wrong_logits(
