@@ -56,6 +56,7 @@ class _Watch(TorchDispatchMode):
     def __init__(self, outputs: Tensor, targets: Tensor) -> None:
         super().__init__()
         self.batch = len(targets)
+        self.one_output = outputs.ndim == 0
         self._sources: dict[int, frozenset[str]] = {}
         self._kept: list[Tensor] = []  # so that no address is used again
         self._note(outputs, frozenset({"outputs"}))
@@ -88,20 +89,29 @@ class _Watch(TorchDispatchMode):
 
     def _check(self, one: Tensor, other: Tensor) -> None:
         low, high = sorted((one, other), key=lambda value: value.ndim)
-        if low.ndim in (0, high.ndim) or not low.shape[0] == high.shape[0] == self.batch > 1:
-            return
-        # The batch of one lies along an axis of length 1 of the other.
-        crossing = high.shape[high.ndim - low.ndim] == 1
         sources = self._sources_of(low), self._sources_of(high)
-        same = low.data_ptr() == high.data_ptr() and low.numel() == high.numel()
-        if crossing and all(sources) and not same and sources != (_TARGETS, _TARGETS):
-            shapes = [tuple(value.shape) for value in (one, other)]
-            made = tuple(torch.broadcast_shapes(*shapes))
+        if not all(sources) or sources == (_TARGETS, _TARGETS):
+            return
+        shapes = f"tensors of shapes {tuple(one.shape)} and {tuple(other.shape)}"
+        if self._crosses(low, high):
+            made = tuple(torch.broadcast_shapes(one.shape, other.shape))
             raise BroadcastError(
-                f"combines tensors of shapes {shapes[0]} and {shapes[1]}, which broadcast to "
-                f"{made}, every sample with every other; bring both to one shape, or, if pairs of "
-                "samples are meant, give both all dimensions: a[:, None] and b[None, :]"
+                f"combines {shapes}, which broadcast to {made}, every sample with every other; "
+                "bring both to one shape, or, if pairs of samples are meant, give both all "
+                "dimensions: a[:, None] and b[None, :]"
             )
+        if self.one_output and low.ndim == 0 < high.ndim and sources[0] != sources[1]:
+            raise BroadcastError(
+                f"combines {shapes}, one number with every sample; let the model return one output "
+                "per sample, or use loss: mean_output if it computes its own loss"
+            )
+
+    def _crosses(self, low: Tensor, high: Tensor) -> bool:
+        """Say whether the batch of one lies along an axis of length 1 of the other."""
+        if low.ndim in (0, high.ndim) or not low.shape[0] == high.shape[0] == self.batch > 1:
+            return False
+        same = low.data_ptr() == high.data_ptr() and low.numel() == high.numel()
+        return high.shape[high.ndim - low.ndim] == 1 and not same
 
 
 _TARGETS = frozenset({"targets"})

@@ -32,7 +32,7 @@ def check_factory(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
 def build_from_factory(
     name: str, arguments: Mapping[str, Any], input_shape: tuple[int, ...], classes: int
 ) -> nn.Module:
-    """Call a factory; lazy layers of what it returns take their sizes from a sample of zeros.
+    """Call a factory; lazy layers of what it returns take their sizes from two samples of zeros.
 
     Raises:
         StudyError: it raised, or returned something other than a module with parameters to train.
@@ -56,7 +56,8 @@ def build_from_factory(
 def _give_lazy_layers_sizes(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         with torch.no_grad():
-            model.eval()(torch.zeros((1, *input_shape)))
+            # Not one, on which batch norm without running statistics would fail.
+            model.eval()(torch.zeros((2, *input_shape)))
 
 
 def _wrong(reason: str) -> StudyError:
