@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from optrial.data import Dataset
 from optrial.engine import Training
 from optrial.engine.training import batch_order
+from optrial.keyed import mask_key
 from optrial.models import build_model
 from optrial.plan import RunSpec
 from tests.small import learner_for
@@ -40,9 +41,12 @@ def by_torch(run: RunSpec, dataset: Dataset, loss: Loss, optimizer: Any) -> tupl
     model.load_state_dict(started(run, dataset))
     made, losses = optimizer(model.parameters()), []
     inputs, targets = split_of(dataset, "train")
-    for rows in islice(batch_order(run, len(targets)).batches(1), run.steps):
+    batches = islice(batch_order(run, len(targets)).batches(1), run.steps)
+    for step, rows in enumerate(batches, start=1):
         made.zero_grad()
-        value = loss(model.train()(inputs[rows]), targets[rows])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mask_key(run.seed, step))  # for layers that draw
+            value = loss(model.train()(inputs[rows]), targets[rows])
         value.backward()
         made.step()
         losses.append(value.item())

@@ -100,10 +100,9 @@ class Several(nn.Module):
     def forward(self, x):
         y = self.layer(x.flatten(1))
         mean, loss = y.reshape(x.shape), (y - x.flatten(1)).square().mean()
-        return {
-            "dict": {"logits": y, "loss": loss}, "pair": (mean, y), "list": [mean],
-            "nothing": None, "number": 0.5, "loss": loss, "evaluation": mean if self.training else (mean, y),
-        }[self.what]
+        several = {"dict": {"logits": y, "loss": loss}, "pair": (mean, y), "list": [mean]}
+        one = {"nothing": None, "number": 0.5, "loss": loss}
+        return (several | one | {"evaluation": mean if self.training else (mean, y)})[self.what]
 
 
 class MeanLoss(nn.Module):
