@@ -202,7 +202,7 @@ def test_fewer_classes_than_labels_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("value", [0, 2, True, "last"])
 def test_class_axis_is_checked(case: Case, value: Any) -> None:
     case("lm")
-    with pytest.raises(StudyError, match="problem.loss.class_axis: .*: must be -1 or 1"):
+    with pytest.raises(StudyError, match=r"problem\.loss\.class_axis: .*: must be -1 or 1"):
         study(loss={"name": "cross_entropy", "class_axis": value})
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -50,11 +51,11 @@ def refuse_broadcasting(outputs: Tensor, targets: Tensor) -> Iterator[None]:
             ) from None
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Knows which tensors derive from outputs and targets, by the memory that holds them."""
 
     def __init__(self, outputs: Tensor, targets: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.batch = len(targets)
         self.one_output = outputs.ndim == 0
         self._sources: dict[int, frozenset[str]] = {}
@@ -94,7 +95,7 @@ class _Watch(TorchDispatchMode):
             return
         shapes = f"tensors of shapes {tuple(one.shape)} and {tuple(other.shape)}"
         if self._crosses(low, high):
-            made = tuple(torch.broadcast_shapes(one.shape, other.shape))
+            made = np.broadcast_shapes(one.shape, other.shape)
             raise BroadcastError(
                 f"combines {shapes}, which broadcast to {made}, every sample with every other; "
                 "bring both to one shape, or, if pairs of samples are meant, give both all "

@@ -33,7 +33,8 @@ def place_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype
         own = value.resolve_conj().resolve_neg()
         return own.to(device, types.get(own.dtype, own.dtype))
 
-    return model._apply(move)
+    placed: nn.Module = model._apply(move)  # type: ignore[no-untyped-call]
+    return placed
 
 
 def foreign_types(model: nn.Module, dtype: torch.dtype) -> list[torch.dtype]:
