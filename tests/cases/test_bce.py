@@ -114,6 +114,37 @@ def messages(made: Study) -> list[str]:
 
 
 BOTH = ("(32,)", "(32, 1)")
+METRICS = """
+import numpy as np, torch
+from sklearn.metrics import mean_absolute_error
+
+
+def arrays(outputs, targets): return outputs.cpu().numpy(), targets.detach().numpy()
+
+
+def absolute(outputs, targets):
+    o, t = arrays(outputs, targets)
+    return np.abs(o[:, 0] - t).mean()
+def right(outputs, targets):
+    o, t = arrays(outputs, targets)
+    return ((o.ravel() > 0) == (t > 0.5)).mean()
+def relative(outputs, targets):
+    o, t = arrays(outputs, targets)
+    difference = np.exp(o.squeeze())
+    return (difference / (1 + t)).mean()
+
+
+def of_sklearn(outputs, targets):
+    o, t = arrays(outputs, targets)
+    return float(mean_absolute_error(t.ravel(), o[:, 0]))
+def of_numpy(outputs, targets):
+    o, t = arrays(outputs, targets)
+    error = o[:, 0]
+    error = np.abs(error - t[:, 0])
+    error += 0
+    return float(np.mean(error, axis=0))
+def of_torch(outputs, targets): return (outputs - targets).abs().mean()
+"""
 
 
 @pytest.mark.parametrize("metric", ["huber_bad", "mae_bad"])
@@ -211,3 +242,39 @@ def test_losses_of_pairs_and_of_one_shape_are_taken(case: Case, loss: str) -> No
     assert np.isfinite(
         train(made.plan().runs[0], made.load_data()).curves["test_loss"].values
     ).all()
+
+
+@pytest.mark.parametrize("metric", ["absolute", "right", "relative"])
+def test_arrays_that_broadcast_are_refused(case: Case, metric: str) -> None:
+    (case("bce") / "arrays.py").write_text(METRICS)
+    (message,) = messages(_with_metrics(f"arrays:{metric}"))
+    assert message.startswith(f"problem.metrics[0]: 'arrays:{metric}' combines")
+    assert all(shape in message for shape in BOTH)
+
+
+def _with_metrics(*metrics: str) -> Study:
+    problem = {
+        "dataset": {"name": "b:data", "dtype": "float32"},
+        "model": {"factory": "b:OneLogit"},
+        "loss": "mse",
+        "metrics": list(metrics),
+    }
+    return Study(
+        name="arrays",
+        problem=problem,
+        batch_size=50,
+        budget={"epochs": 1},
+        seeds=1,
+        optimizers=[{"rule": "sgd", "lr": 0.1}],
+    )
+
+
+def test_metrics_by_arrays_are_those_of_torch(case: Case) -> None:
+    (case("bce") / "arrays.py").write_text(METRICS)
+    names = ["of_sklearn", "of_numpy", "of_torch"]
+    made = _with_metrics(*(f"arrays:{name}" for name in names), "mae")
+    dataset = made.load_data()
+    curves = train(made.plan(dataset).runs[0], dataset).curves
+    for name in names:
+        wanted = curves["test_mae"].values
+        assert curves[f"test_{name}"].values == pytest.approx(wanted, rel=FINAL_LOSS_FLOAT32)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -37,7 +40,8 @@ def refuse_broadcasting(outputs: Tensor, targets: Tensor) -> Iterator[None]:
     Raises:
         BroadcastError: with both shapes.
     """
-    with warnings.catch_warnings(), _Watch(outputs, targets):
+    watch = _Watch(outputs, targets)
+    with warnings.catch_warnings(), watch, _WatchNumPy(watch):
         warnings.filterwarnings("error", _WARNING, UserWarning)
         try:
             yield
@@ -49,6 +53,14 @@ def refuse_broadcasting(outputs: Tensor, targets: Tensor) -> Iterator[None]:
                 f"compares outputs of shape {shapes[1]} with targets of shape {shapes[0]}; bring "
                 "both to one shape"
             ) from None
+
+
+class _Seen(NamedTuple):
+    """A tensor or array as far as broadcasting goes."""
+
+    shape: tuple[int, ...]
+    address: int
+    sources: frozenset[str]
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -72,14 +84,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if torch.Tag.pointwise in func.tags:
-            for one, other in itertools.combinations(tensors, 2):
-                self._check(one, other)
+            for one, other in itertools.combinations(map(self.seen, tensors), 2):
+                self.check(one, other)
         result = func(*args, **(kwargs or {}))
         sources = frozenset[str]().union(*map(self._sources_of, tensors))
         for made in tree_leaves(result):
             if isinstance(made, Tensor) and sources:
                 self._note(made, sources | self._sources_of(made))
         return result
+
+    def seen(self, value: Tensor) -> _Seen:
+        """Return what decides whether a tensor may be combined with another."""
+        return _Seen(tuple(value.shape), value.data_ptr(), self._sources_of(value))
 
     def _note(self, value: Tensor, sources: frozenset[str]) -> None:
         self._kept.append(value)
@@ -88,12 +104,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _sources_of(self, value: Tensor) -> frozenset[str]:
         return self._sources.get(_address(value), frozenset())
 
-    def _check(self, one: Tensor, other: Tensor) -> None:
-        low, high = sorted((one, other), key=lambda value: value.ndim)
-        sources = self._sources_of(low), self._sources_of(high)
+    def check(self, one: _Seen, other: _Seen) -> None:
+        """Refuse two operands of an elementwise operation that compare unlike samples."""
+        low, high = sorted((one, other), key=lambda value: len(value.shape))
+        sources = low.sources, high.sources
         if not all(sources) or sources == (_TARGETS, _TARGETS):
             return
-        shapes = f"tensors of shapes {tuple(one.shape)} and {tuple(other.shape)}"
+        shapes = f"tensors of shapes {one.shape} and {other.shape}"
         if self._crosses(low, high):
             made = np.broadcast_shapes(one.shape, other.shape)
             raise BroadcastError(
@@ -101,18 +118,19 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "bring both to one shape, or, if pairs of samples are meant, give both all "
                 "dimensions: a[:, None] and b[None, :]"
             )
-        if self.one_output and low.ndim == 0 < high.ndim and sources[0] != sources[1]:
+        if self.one_output and not low.shape and high.shape and sources[0] != sources[1]:
             raise BroadcastError(
                 f"combines {shapes}, one number with every sample; let the model return one output "
                 "per sample, or use loss: mean_output if it computes its own loss"
             )
 
-    def _crosses(self, low: Tensor, high: Tensor) -> bool:
+    def _crosses(self, low: _Seen, high: _Seen) -> bool:
         """Say whether the batch of one lies along an axis of length 1 of the other."""
-        if low.ndim in (0, high.ndim) or not low.shape[0] == high.shape[0] == self.batch > 1:
+        further = len(high.shape) - len(low.shape)
+        if not (further and low.shape and low.shape[0] == high.shape[0] == self.batch > 1):
             return False
-        same = low.data_ptr() == high.data_ptr() and low.numel() == high.numel()
-        return high.shape[high.ndim - low.ndim] == 1 and not same
+        same = low.address == high.address and math.prod(low.shape) == math.prod(high.shape)
+        return high.shape[further] == 1 and not same
 
 
 _TARGETS = frozenset({"targets"})
@@ -120,3 +138,57 @@ _TARGETS = frozenset({"targets"})
 
 def _address(value: Tensor) -> int:
     return value.untyped_storage().data_ptr()
+
+
+class _WatchNumPy(TorchFunctionMode):
+    """Goes on watching where a tensor becomes an array."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is not Tensor.numpy:
+            return result
+        return _Array.of(result, self.watch, self.watch.seen(args[0]).sources)
+
+
+class _Array(np.ndarray[Any, Any]):
+    """An array that knows whether it derives from outputs or targets."""
+
+    watch: _Watch
+    sources: frozenset[str]
+
+    @classmethod
+    def of(cls, values: NDArray[Any], watch: _Watch, sources: frozenset[str]) -> _Array:
+        """View an array as one that is watched."""
+        array = values.view(cls)
+        array.watch, array.sources = watch, sources
+        return array
+
+    def __array_finalize__(self, source: Any) -> None:
+        if isinstance(source, _Array) and hasattr(source, "watch"):
+            self.watch, self.sources = source.watch, source.sources
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        watched = [value for value in inputs if isinstance(value, _Array)]
+        seen = [_Seen(value.shape, value.ctypes.data, value.sources) for value in watched]
+        if method == "__call__":
+            for one, other in itertools.combinations(seen, 2):
+                self.watch.check(one, other)
+        kwargs |= {"out": tuple(map(_plain, kwargs["out"]))} if "out" in kwargs else {}
+        result = getattr(ufunc, method)(*map(_plain, inputs), **kwargs)
+        sources = frozenset[str]().union(*(value.sources for value in seen))
+        plain = isinstance(result, np.ndarray)
+        return _Array.of(result, self.watch, sources) if plain else result
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, _Array) else value

@@ -13,6 +13,7 @@ from optrial.code import is_code, load_code
 from optrial.models.catalogue import build_model
 from optrial.models.metrics import own_value
 from optrial.models.objective import build_objective, widened
+from optrial.models.precision import place_model
 
 __all__ = ["needing_whole_split"]
 
@@ -51,7 +52,7 @@ def needing_whole_split(
         torch.manual_seed(0)
         shape = tuple(inputs.shape[1:])
         built = build_model(*model, input_shape=shape, classes=classes, seed=0)
-        built = built.to(inputs.device, inputs.dtype).eval()
+        built = place_model(built, inputs.device, inputs.dtype).eval()
         outputs = widened(built(inputs))
         needing = [] if not is_code(model[0]) or _acts_by_sample(built, inputs) else ["model"]
         drawn = list(_drawn(outputs, targets))
