@@ -212,9 +212,9 @@ class StackedModel:
 
     @contextmanager
     def without_fused_attention(self) -> Iterator[None]:
-        """Compute attention as products, for PyTorch's fused kernels take one run at a time.
+        """Compute attention as products, because PyTorch's fused kernels take one run at a time.
 
-        What else it can only take so it says in warnings that nobody can act upon.
+        Warnings of other kernels that do, or that are not compiled, are of no use to users.
         """
         if self.alone:
             yield
@@ -224,6 +224,7 @@ class StackedModel:
         try:
             with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")
+                warnings.filterwarnings("ignore", "Torchinductor does not support code generation")
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)

@@ -7,6 +7,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from optrial.models.precision import as_real
+
 __all__ = ["freeze_unused", "trained_parameters"]
 
 
@@ -16,17 +18,18 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Let no parameter ask for a gradient on which the outputs do not depend.
+    """Freeze parameters that do not affect the outputs.
 
-    They never get one, so that `torch.optim` leaves them as they are, weight decay and all. Where
-    gradients are computed for all parameters at once they would be zeros, which decay acts upon.
-    It is found with two samples of zeros on a copy; a model that will not take them stays as it is.
+    `torch.optim` leaves them as they are, because they have no gradient. Where the gradients of all
+    parameters are computed at once, theirs would be zeros, and weight decay would shrink them. They
+    are identified with two samples of zeros on a copy; a model that fails on these is left as it
+    is.
     """
     try:
         with torch.random.fork_rng(devices=[]):
             copy = deepcopy(model)
             named = trained_parameters(copy)
-            outputs = copy.train()(torch.zeros((2, *input_shape)))
+            outputs = as_real(copy.train()(torch.zeros((2, *input_shape))))
             found = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
     except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
         return
