@@ -278,3 +278,27 @@ def test_metrics_by_arrays_are_those_of_torch(case: Case) -> None:
     for name in names:
         wanted = curves["test_mae"].values
         assert curves[f"test_{name}"].values == pytest.approx(wanted, rel=FINAL_LOSS_FLOAT32)
+
+
+@pytest.mark.parametrize("metric", ["mse", "mae"])
+def test_one_logit_has_no_squared_error_with_labels(case: Case, metric: str) -> None:
+    case("bce")
+    (message,) = messages(study(metrics=[metric]))
+    assert message == (
+        f"problem.metrics[0]: {metric} does not go with the labels of one logit; use f1."
+    )
+
+
+@pytest.mark.parametrize("model", ["OneLogit", "Flat"])
+def test_the_accuracy_of_one_logit_has_its_threshold_at_0(case: Case, model: str) -> None:
+    case("bce")
+    made = study(model=model, metrics=["accuracy"])
+    dataset = made.load_data()
+    run = made.plan(dataset).runs[0]
+    trained, _ = by_torch(run, dataset, flat, lambda p: torch.optim.Adam(p, lr=0.01))
+    inputs, targets = split_of(dataset, "test")
+    with torch.no_grad():
+        wanted = ((trained(inputs).flatten() > 0) == (targets > 0)).double().mean().item()
+    _, curves = by_optrial(run, dataset, "reference")
+    assert curves["test_accuracy"][-1] == pytest.approx(wanted)
+    assert wanted > 0.7

@@ -81,6 +81,9 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             wanted, use = _KINDS[metric.targets]
             yield Problem(path, f"{entry.name} needs {wanted}; use {use}.")
             continue
+        if entry.name in ("mse", "mae") and (dataset.kind, dataset.classes) == ("labels", 1):
+            yield Problem(path, f"{entry.name} does not go with the labels of one logit; use f1.")
+            continue
         defined = _DEFINED.get(entry.name)
         for split in _evaluated(study, dataset) if defined else ():
             if reason := defined(dataset, dataset.splits[split].targets):
