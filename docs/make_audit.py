@@ -38,9 +38,10 @@ undecided:
       - adam is best on test_loss
       - adam ~ "my optimizer" on test_loss within 5%
 
-`>` reads "is better than": higher, or lower where the metric is a loss. `points` are percentage
-points of an accuracy, for which `%` means the same; of another metric `5%` is that share of the
-second's mean. Every claim is decided by the paired permutation test over common seeds, with Holm's
+`>` reads "is better than": lower for a loss, and what the catalogue or the study
+[declares](study-file.md#losses-and-metrics) for a metric; only `~` needs no direction. `points` are
+percentage points of an accuracy, for which `%` means the same; of another metric `5%` is that share
+of the second's mean. Every claim is decided by the paired permutation test over common seeds, with Holm's
 correction over all claims; `~` by two one-sided tests; "is best" is supported where it beats every
 rival, and refuted where one beats it. A run that diverged is worse than every run that did not,
 but no claim is supported by divergence alone: the seeds on which both finished must say the same.

@@ -1,24 +1,128 @@
-"""What is good when it is large."""
+"""Directions of metrics are those of the catalogue and those that a study declares."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from optrial.metric_names import higher_is_better, is_accuracy
+from optrial.config import StudyFile
+from optrial.metric_names import (
+    METRICS,
+    PROBES,
+    TRAINING_SECONDS,
+    Direction,
+    Directions,
+    Selection,
+    catalogued,
+)
 
-LOWER = ["train_loss", "train_loss_epoch", "test_mse", "test_mae", "test_error_rate", "steps_to_90"]
-HIGHER = [
-    "test_accuracy",
-    "train_accuracy_epoch",
-    "test_top_5_accuracy",
-    "test_f1",
-    "test_lossless",
-]
+CATALOGUE = Directions()
+RECORDED = ["test_{}", "validation_{}", "train_eval_{}", "train_{}", "train_{}_epoch"]
+MISLEADING = ["lossless", "error_free", "accuracy", "my_accuracy", "rmse", "f1", "loss_ratio"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("written", RECORDED)
+def test_a_metric_of_the_catalogue_has_its_direction_on_every_split(
+    name: str, written: str
+) -> None:
+    assert CATALOGUE.better(written.format(name)) == METRICS[name].better
+    assert CATALOGUE.percent(written.format(name)) == METRICS[name].percent
+
+
+def test_losses_and_times_are_better_when_lower() -> None:
+    for metric in ("train_loss", "train_loss_epoch", "test_loss", TRAINING_SECONDS):
+        assert CATALOGUE.better(metric) == "lower"
+        assert not CATALOGUE.percent(metric)
+    assert CATALOGUE.better("test_top_5_accuracy") == "higher"
+    assert CATALOGUE.percent("test_top_5_accuracy")
+
+
+@pytest.mark.parametrize("metric", [*PROBES, "gradient_norm/layer", "test_unheard_of", "seconds"])
+def test_what_nothing_declares_has_no_direction(metric: str) -> None:
+    assert CATALOGUE.better(metric) is None
+
+
+@pytest.mark.parametrize("label", MISLEADING)
+@pytest.mark.parametrize("better", ["lower", "higher", None])
+@pytest.mark.parametrize("written", RECORDED)
+def test_the_name_of_a_metric_of_the_users_tells_nothing(
+    label: str, better: Direction | None, written: str
+) -> None:
+    metrics = [{"name": f"m:{label}", "better": better}]
+    study = {"problem": {"metrics": metrics}}
+    assert Directions.of(study).better(written.format(label)) == better
+    assert not Directions.of(study).percent(written.format(label))
+
+
+def test_a_batch_metric_of_the_users_is_no_evaluation_of_the_training_split() -> None:
+    directions = Directions({"eval_accuracy": None})
+    assert directions.better("train_eval_accuracy") is None
+    assert not directions.percent("train_eval_accuracy")
+
+
+def test_only_accuracies_of_the_catalogue_are_shown_in_percent() -> None:
+    shown = {name for name, metric in METRICS.items() if metric.percent}
+    assert shown == {"accuracy", "balanced_accuracy"}
+    top = catalogued("top_3_accuracy")
+    assert top is not None
+    assert top.percent
+
+
+def study(metrics: list[Any] | None, **tune: Any) -> StudyFile:
+    keys: dict[str, Any] = {
+        "problem": {"dataset": "digits", "metrics": metrics},
+        "budget": {"steps": 1},
+        "optimizers": [{"rule": "sgd"}],
+    }
+    return StudyFile(**keys, **({"tune": tune} if tune else {}))
+
+
+MINE: dict[str, Any] = {"name": "m:mine", "better": "lower"}
 
 
 @pytest.mark.parametrize(
-    ("metric", "higher"), [(m, False) for m in LOWER] + [(m, True) for m in HIGHER]
+    ("metrics", "tune", "selection"),
+    [
+        (None, {}, ("validation_accuracy", "higher")),
+        (["f1", "accuracy"], {}, ("validation_accuracy", "higher")),
+        (["f1"], {}, ("validation_loss", "lower")),
+        ([MINE], {}, ("validation_loss", "lower")),
+        (["m:accuracy"], {}, ("validation_loss", "lower")),
+        ([{"name": "m:accuracy", "better": "lower"}], {}, ("validation_loss", "lower")),
+        ([MINE, "accuracy"], {"select": "validation_mine"}, ("validation_mine", "lower")),
+        (["accuracy"], {"select": "validation_loss"}, ("validation_loss", "lower")),
+        (["m:mine"], {"select": "validation_mine"}, None),
+    ],
 )
-def test_direction_is_told_by_the_words_of_a_name(metric: str, higher: bool) -> None:
-    assert higher_is_better(metric) is higher
-    assert is_accuracy(metric) is ("accuracy" in metric)
+def test_one_metric_selects_in_the_study_and_in_the_store(
+    metrics: list[Any] | None, tune: dict[str, Any], selection: tuple[str, Direction] | None
+) -> None:
+    given = study(metrics, **tune)
+    stored = given.model_dump(mode="json")
+    assert given.directions == Directions.of(stored)
+    assert given.selection == Directions.of(stored).selection(given.validation_metrics) == selection
+
+
+def test_nothing_selects_without_a_validation_split() -> None:
+    assert CATALOGUE.selection(["test_accuracy", "test_loss", "train_loss"]) is None
+
+
+@given(st.floats())
+def test_a_value_that_is_not_finite_has_no_merit(value: float) -> None:
+    for better, sign in (("higher", 1), ("lower", -1)):
+        merit = Selection("validation_loss", better).merit(value)  # type: ignore[arg-type]
+        assert merit == (sign * value if math.isfinite(value) else None)
+    assert Selection("validation_loss", "lower").merit(None) is None
+
+
+def test_a_direction_can_be_declared_later_but_not_reversed() -> None:
+    own = Directions({"mine": None})
+    assert own.declaring("test_mine", "lower").better("validation_mine") == "lower"
+    assert own.declaring("test_loss", "lower") == own
+    with pytest.raises(ValueError, match="test_loss is better when lower, not when higher"):
+        own.declaring("test_loss", "higher")

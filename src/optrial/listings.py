@@ -79,12 +79,12 @@ def _losses() -> Table:
 
 
 def _metrics() -> Table:
-    top = catalogued("top_5_accuracy")
-    assert top
-    return ["metric", "what it is", "better"], [
-        *([name, metric.about, metric.better] for name, metric in METRICS.items()),
-        ["top_5_accuracy", f"{top.about}; likewise for other numbers", top.better],
+    entries = {**METRICS, "top_5_accuracy": catalogued("top_5_accuracy")}
+    rows: list[list[object]] = [
+        [name, entry.about, entry.better, entry.targets] for name, entry in entries.items() if entry
     ]
+    own = ["module:function", "your own: {name: module:function, better: lower}", "yours", "any"]
+    return ["metric", "what it is", "better", "computed from"], [*rows, list(own)]
 
 
 def _probes() -> Table:

@@ -1,25 +1,32 @@
-"""What the name of a metric says: its direction, how people read it, which probe recorded it."""
+"""The catalogue of metrics and probes, and the directions of the metrics of a study.
+
+A direction is never read from a name: `METRICS` holds those of the catalogue, and a study declares
+those of user functions.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 __all__ = [
     "METRICS",
     "PROBES",
     "TRAINING_SECONDS",
     "Direction",
+    "Directions",
     "Metric",
     "Probe",
+    "Selection",
     "catalogued",
     "default_metrics",
-    "higher_is_better",
-    "is_accuracy",
     "label_of",
     "metric_label",
     "probe_of",
+    "undeclared",
 ]
 
 Direction = Literal["lower", "higher"]
@@ -35,17 +42,23 @@ class Metric(NamedTuple):
         targets: what it is computed from: class labels or values to predict; "any" for both.
         whole_split: whether it needs all outputs of a split at once; otherwise it is a mean over
             samples, which batches add up to.
+        percent: whether it is a fraction that is shown in percent.
     """
 
     about: str
     better: Direction
     targets: Literal["labels", "values", "any"]
     whole_split: bool = True
+    percent: bool = False
 
 
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric("fraction of samples whose class is predicted", "higher", "labels", False),
-    "balanced_accuracy": Metric("mean of the recalls of all classes", "higher", "labels"),
+    "accuracy": Metric(
+        "fraction of samples whose class is predicted", "higher", "labels", False, percent=True
+    ),
+    "balanced_accuracy": Metric(
+        "mean of the recalls of all classes", "higher", "labels", percent=True
+    ),
     "f1": Metric("harmonic mean of precision and recall, of class 1 of two", "higher", "labels"),
     "f1_macro": Metric("mean of the F1 scores of all classes", "higher", "labels"),
     "f1_micro": Metric("F1 score of all decisions together", "higher", "labels"),
@@ -106,27 +119,115 @@ def catalogued(label: str) -> Metric | None:
     """Return the catalogue's metric of a name, ``top_5_accuracy`` included, or None."""
     if top := _TOP.fullmatch(label):
         about = f"fraction of samples whose class is among the {top[1]} largest outputs"
-        return Metric(about, "higher", "labels", False)
+        return Metric(about, "higher", "labels", False, percent=True)
     return METRICS.get(label)
 
 
 TRAINING_SECONDS = "training_seconds"
 """How long a run was trained: no curve, but what every run that is done can be asked for."""
 
-_LOWER_IS_BETTER = {
-    *("loss", "error", "mse", "rmse", "mae", "perplexity"),
-    *("seconds", "time", "to"),  # as in steps_to_target
-}
+
+class Selection(NamedTuple):
+    """The metric that selects: settings in tuning, and the weights that `save: best` keeps.
+
+    Attributes:
+        metric: name of the metric, on the validation split.
+        better: which values of it are better.
+    """
+
+    metric: str
+    better: Direction
+
+    def merit(self, value: float | None) -> float | None:
+        """Return a merit, larger is better; None for a value that is missing or not finite."""
+        if value is None or not math.isfinite(value):
+            return None
+        return value if self.better == "higher" else -value
 
 
-def higher_is_better(metric: str) -> bool:
-    """Whether a metric is better when it is larger: no word of its name is a cost."""
-    return _LOWER_IS_BETTER.isdisjoint(metric.split("_"))
+@dataclass(frozen=True)
+class Directions:
+    """Directions of the metrics of a study, and the metric that selects.
+
+    Attributes:
+        own: label -> declared direction of each metric that is a user function; None where the
+            study declares none.
+        select: the metric named by ``tune.select``; None for the default.
+    """
+
+    own: Mapping[str, Direction | None] = field(default_factory=dict)
+    select: str | None = None
+
+    @classmethod
+    def of(cls, study: Mapping[str, Any]) -> Directions:
+        """Return the directions of a study as a store holds it."""
+        given = (study.get("problem") or {}).get("metrics") or ()
+        entries: list[Mapping[str, Any]] = [
+            {"name": entry} if isinstance(entry, str) else entry for entry in given
+        ]
+        own: dict[str, Direction | None] = {
+            metric_label(entry["name"]): entry.get("better")
+            for entry in entries
+            if ":" in entry["name"]
+        }
+        return cls(own, (study.get("tune") or {}).get("select"))
+
+    def label(self, metric: str) -> str:
+        """Return the label of a recorded metric; labels of user functions take precedence."""
+        return next((own for own in self.own if metric in _recorded_as(own)), label_of(metric))
+
+    def better(self, metric: str) -> Direction | None:
+        """Return the direction of a recorded metric; None where nothing declares one."""
+        label = self.label(metric)
+        if label in self.own:
+            return self.own[label]
+        if metric == TRAINING_SECONDS or label == "loss":
+            return "lower"
+        entry = catalogued(label)
+        return entry.better if entry else None
+
+    def percent(self, metric: str) -> bool:
+        """Whether a metric is an accuracy of the catalogue, a fraction shown in percent."""
+        label = self.label(metric)
+        entry = None if label in self.own else catalogued(label)
+        return entry is not None and entry.percent
+
+    def selection(self, recorded: Iterable[str]) -> Selection | None:
+        """Return the metric that selects, or None without one on the validation split.
+
+        The metric is `select`, else the catalogue's accuracy, else the loss.
+
+        Args:
+            recorded: names of the metrics of the study.
+        """
+        known = set(recorded)
+        usual = ("validation_accuracy", "validation_loss")
+        default = (m for m in usual if m in known and self.label(m) not in self.own)
+        metric = self.select or next(default, None)
+        better = self.better(metric) if metric else None
+        return Selection(metric, better) if metric and better else None
+
+    def declaring(self, metric: str, better: Direction) -> Directions:
+        """Return a copy that also declares the direction of one metric.
+
+        Raises:
+            ValueError: the metric is known to have the other direction.
+        """
+        known = self.better(metric)
+        if known not in (None, better):
+            raise ValueError(f"{metric} is better when {known}, not when {better}")
+        return self if known else replace(self, own={**self.own, self.label(metric): better})
 
 
-def is_accuracy(metric: str) -> bool:
-    """Whether a metric is a fraction that people read in percent."""
-    return "accuracy" in metric.split("_")
+def undeclared(metric: str) -> str:
+    """Return the start of an error about a metric without a direction; the way out follows."""
+    return f"nothing declares whether lower or higher values of {metric} are better"
+
+
+def _recorded_as(label: str) -> set[str]:
+    """Return every name under which a metric can be recorded."""
+    splits = ("train", "train_eval", "validation", "test")
+    return {f"train_{label}_epoch", *(f"{split}_{label}" for split in splits)}
 
 
 class Probe(NamedTuple):

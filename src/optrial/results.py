@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ from optrial.analysis.statistics import Comparison, compare
 from optrial.analysis.timing import read_timing
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
-from optrial.metric_names import TRAINING_SECONDS, higher_is_better
+from optrial.metric_names import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
 from optrial.records import Curve, Record, Store
 from optrial.report.figures import (
     draw_curves,
@@ -63,6 +63,16 @@ class Results:
         return self.store.study()
 
     @property
+    def directions(self) -> Directions:
+        """Directions of the metrics: those of the catalogue, and those that the study declares."""
+        return Directions.of(self.study)
+
+    @property
+    def selection(self) -> Selection | None:
+        """The metric that selects settings; None where nothing may."""
+        return self.directions.selection(name for r in self.records for name in r.metrics)
+
+    @property
     def records(self) -> list[Record]:
         """Every run of the current plan, in its order; the trials of a study that tunes too."""
         return self.store.runs()
@@ -98,9 +108,7 @@ class Results:
 
         Of a study that tunes, that is the setting chosen; while it still tunes, each trial.
         """
-        return summarize(
-            self.reported or self.records, (self.study.get("tune") or {}).get("select")
-        )
+        return summarize(self.reported or self.records, self.selection)
 
     def summary(self) -> pd.DataFrame:
         """Return one row a setting: number of runs, then mean and deviation of final metrics."""
@@ -136,7 +144,13 @@ class Results:
             plans=context.plans,
         )
 
-    def compare(self, first: str, second: str, metric: str | None = None) -> Comparison:
+    def compare(
+        self,
+        first: str,
+        second: str,
+        metric: str | None = None,
+        better: Direction | None = None,
+    ) -> Comparison:
         """Compare two optimizers by their chosen settings over the seeds that both have.
 
         `optrial.analysis.statistics.sentence` puts the result into words.
@@ -146,11 +160,14 @@ class Results:
                 its settings, with the setting: ``adam lr=0.01``.
             second: another one.
             metric: by default the one the study reports: on test where there is a test split.
+            better: "lower" or "higher", for a metric whose direction the study does not declare.
 
         Raises:
-            StoreError: there is no such optimizer or metric.
+            StoreError: there is no such optimizer or metric, or nothing declares which values of
+                the metric are better.
         """
-        (problem, *_), metric = (view := self.view(metric)).problems, view.metric
+        view = self._ordered_view(metric, better)
+        (problem, *_), metric = view.problems, view.metric
         contenders = {each.name: each for each in problem.contenders}
         for name in (first, second):
             if name not in contenders:
@@ -159,18 +176,20 @@ class Results:
             contenders[first].values(metric),
             contenders[second].values(metric),
             metric=metric,
-            higher_is_better=higher_is_better(metric),
+            higher_is_better=view.directions.better(metric) == "higher",
+            percent=view.directions.percent(metric),
             names=(first, second),
         )
 
-    def view(self, metric: str | None = None) -> StudyView:
+    def view(self, metric: str | None = None, better: Direction | None = None) -> StudyView:
         """Return everything that a report shows, read now.
 
         Args:
             metric: what optimizers are compared on; by default the one the study reports.
+            better: "lower" or "higher", for a metric whose direction the study does not declare.
 
         Raises:
-            StoreError: the metric is not recorded.
+            StoreError: the metric is not recorded, or better the other way.
         """
         context = self._context()
         recorded = {name for record in context.records for name in record.metrics}
@@ -178,9 +197,29 @@ class Results:
         if metric is not None and metric not in recorded:
             raise StoreError(f"no '{metric}' is recorded. {suggest(metric, sorted(recorded))}")
         metric = metric or context.report_metric
-        return gather(context.study, context.records, self._read_curves, metric)
+        directions = _declared(context.directions, metric, better)
+        return gather(
+            context.study, context.records, self._read_curves, metric, directions=directions
+        )
 
-    def report(self, path: str | Path, metric: str | None = None) -> Path:
+    def _ordered_view(self, metric: str | None, better: Direction | None) -> StudyView:
+        """Return the view on a metric of known direction.
+
+        Raises:
+            StoreError: as `view`, or nothing declares which values of the metric are better.
+        """
+        view = self.view(metric, better)
+        if view.metric and view.directions.better(view.metric) is None:
+            way_out = (
+                "say it here (--better lower or --better higher; better=... in Python), or declare "
+                "it in the study: metrics: [{name: module:function, better: lower}]"
+            )
+            raise StoreError(f"{undeclared(view.metric)}: {way_out}.")
+        return view
+
+    def report(
+        self, path: str | Path, metric: str | None = None, better: Direction | None = None
+    ) -> Path:
         """Write one self-contained HTML page, over one that is there, and return its path.
 
         It shows what `optrial timing` measured too, if that lies in the study's folder.
@@ -188,19 +227,24 @@ class Results:
         Args:
             path: of the file.
             metric: see `view`.
+            better: see `view`.
 
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` is another file.
         """
         timed = self.folder / "timing.json"
         timing = read_timing(timed) if timed.exists() else None
-        page = study_page(self.view(metric), self.audit(), timing)
+        page = study_page(self.view(metric, better), self.audit(), timing)
         with _writing(Path(path)):
             Path(path).write_text(page, encoding="utf-8")
         return Path(path)
 
     def figures(
-        self, folder: str | Path, format_: str = "png", metric: str | None = None
+        self,
+        folder: str | Path,
+        format_: str = "png",
+        metric: str | None = None,
+        better: Direction | None = None,
     ) -> list[Path]:
         """Write every figure that there is data for, one column wide, and return their paths.
 
@@ -208,14 +252,16 @@ class Results:
             folder: is made if it is missing.
             format_: "png", "pdf" or "svg".
             metric: see `view`.
+            better: see `view`.
 
         Raises:
-            StoreError: a file cannot be written.
+            StoreError: a file cannot be written, or nothing declares which values of the metric are
+                better.
         """
-        written = []
+        view, written = self._ordered_view(metric, better), []
         with _writing(Path(folder)):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            for name, figure in study_figures(self.view(metric)):
+            for name, figure in study_figures(view):
                 written.append(Path(folder, f"{name}.{format_}"))
                 save_figure(figure, written[-1])
         return written
@@ -235,9 +281,15 @@ class Results:
         view = self.view(metric)
         return plot(draw_sensitivity, view, view.problems[0], view.metric, axes=axes)
 
-    def plot_differences(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
-        """Draw paired differences with their intervals and return the axes; see `plot_curves`."""
-        return plot(draw_differences, self.view(metric).problems[0], axes=axes)
+    def plot_differences(
+        self,
+        metric: str | None = None,
+        axes: Axes | None = None,
+        better: Direction | None = None,
+    ) -> Axes:
+        """Draw paired differences with their intervals and return the axes; see `compare`."""
+        view = self._ordered_view(metric, better)
+        return plot(draw_differences, view.problems[0], axes=axes)
 
     def plot_timing(self, axes: Axes | None = None) -> Axes:
         """Draw seconds of training a run and return the axes; see `plot_curves`."""
@@ -269,6 +321,22 @@ class Results:
         saved = import_module("optrial.saved")
         model: nn.Module = saved.saved_model(self.store, self.folder, run_id)
         return model
+
+
+def _declared(directions: Directions, metric: str, better: Direction | None) -> Directions:
+    """Return the directions with the one that a call declares.
+
+    Raises:
+        StoreError: it is no direction, or not that of the metric.
+    """
+    if better is None:
+        return directions
+    if better not in get_args(Direction):
+        raise StoreError(f"better is 'lower' or 'higher', not {better!r}.")
+    try:
+        return directions.declaring(metric, better)
+    except ValueError as error:
+        raise StoreError(f"{error}; leave better out.") from error
 
 
 @contextmanager

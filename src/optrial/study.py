@@ -45,6 +45,9 @@ class Study:
     """
 
     def __init__(self, **keys: Any) -> None:
+        problem = keys.get("problem")
+        if isinstance(problem, Mapping) and problem.get("metrics"):
+            keys["problem"] = {**problem, "metrics": _metric_entries(problem["metrics"])}
         self._prepare(keys, f"study '{keys.get('name', 'study')}'")
 
     @classmethod
@@ -72,7 +75,8 @@ class Study:
             problems += check_study(parsed)
             problems += _batch_metric_problems(parsed)
             labels, metrics = optimizer_labels(parsed), metric_names(parsed)
-            problems += parse_claims(parsed.claims, labels, [*metrics, TRAINING_SECONDS])[1]
+            claimable = [*metrics, TRAINING_SECONDS]
+            problems += parse_claims(parsed.claims, labels, claimable, parsed.directions)[1]
             problems += reported_problems(parsed.reported, labels, metrics)
             problems += waiver_problems(parsed.waive)
             problems += check_trackers(parsed.trackers)
@@ -215,7 +219,9 @@ def compare(
         steps: length of training, in place of `epochs`.
         out: where the results are kept: ``studies/<name>`` by default.
         watcher: is told of training.
-        keys: any further key of a study file: `seeds`, `batch_size`, ...
+        keys: any further key of a study file: `seeds`, `batch_size`, ...; besides, `loss` and
+            `metrics`, which stand under `problem` there. A metric is a name, a function, or
+            ``{"name": function, "better": "lower"}``.
 
     Raises:
         StudyError, DataError: bad input, before any training.
@@ -230,7 +236,7 @@ def compare(
         "dataset": data,
         "model": {"factory": register(model)} if callable(model) else model,
         "loss": register(loss) if callable(loss) else loss,
-        "metrics": _registered(metrics) if isinstance(metrics, list | tuple) else metrics,
+        "metrics": metrics,
     }
     study = Study(
         problem=problem,
@@ -248,10 +254,6 @@ def _argument_problems(optimizers: Any, keys: Mapping[str, Any]) -> Iterator[Pro
     stand_ins = {"problem": "model, data, loss and metrics", "budget": "steps or epochs"}
     for key in stand_ins.keys() & keys.keys():
         yield Problem(key, f"is given as {stand_ins[key]} here; or use optrial.Study(...).")
-
-
-def _registered(metrics: Iterable[Any]) -> list[Any]:
-    return [register(metric) if callable(metric) else metric for metric in metrics]
 
 
 def stored_study(keys: Mapping[str, Any]) -> StudyFile:
@@ -281,6 +283,22 @@ def dataset_of(
         validation=validation_wanted(study),
         targets=targets_wanted(study),
     )
+
+
+def _metric_entries(given: Any) -> Any:
+    """Give functions among the metrics of a study, alone or as ``name``, names that it can keep."""
+    if not isinstance(given, list | tuple):
+        return given
+    return [
+        {**entry, "name": _named(entry["name"])}
+        if isinstance(entry, Mapping) and "name" in entry
+        else _named(entry)
+        for entry in given
+    ]
+
+
+def _named(given: Any) -> Any:
+    return register(given) if callable(given) else given
 
 
 def optimizer_labels(study: StudyFile) -> list[str]:

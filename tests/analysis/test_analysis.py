@@ -6,9 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from optrial.analysis import runs_frame, selection_metric, summarize
+from optrial.analysis import runs_frame, summarize
+from optrial.metric_names import Directions, Selection
 from optrial.records import Record, Status
 from tests.tolerance import GRADIENT_FLOAT64
+
+ACCURACY = Selection("validation_accuracy", "higher")
 
 
 def record(
@@ -64,22 +67,29 @@ def test_failures_are_counted_and_never_averaged() -> None:
 def test_the_best_setting_is_chosen_on_validation() -> None:
     records = runs("low", {0: 0.5, 1: 0.6}, "validation_accuracy")
     records += runs("high", {0: 0.8, 1: 0.9}, "validation_accuracy")
-    assert [s.setting for s in summarize(records) if s.best] == ["high"]
+    assert [s.setting for s in summarize(records, ACCURACY) if s.best] == ["high"]
 
 
 def test_a_lower_validation_loss_is_better() -> None:
     records = runs("low", {0: 0.5}, "validation_loss") + runs("high", {0: 0.8}, "validation_loss")
-    assert [s.setting for s in summarize(records) if s.best] == ["low"]
+    loss = Selection("validation_loss", "lower")
+    assert [s.setting for s in summarize(records, loss) if s.best] == ["low"]
 
 
 def test_a_setting_with_a_diverged_run_is_not_the_best() -> None:
     records = runs("safe", {0: 0.5, 1: 0.6}, "validation_accuracy")
     records += runs("risky", {0: 0.9, 1: None}, "validation_accuracy")
-    assert [s.setting for s in summarize(records) if s.best] == ["safe"]
+    assert [s.setting for s in summarize(records, ACCURACY) if s.best] == ["safe"]
+
+
+def test_a_setting_with_a_run_without_a_value_is_not_the_best() -> None:
+    records = runs("safe", {0: 0.5, 1: 0.6}, "validation_accuracy")
+    records += [record("a", "risky", s, validation_accuracy=v) for s, v in ((0, 0.9), (1, None))]
+    assert [s.setting for s in summarize(records, ACCURACY) if s.best] == ["safe"]
 
 
 def test_the_test_split_chooses_nothing() -> None:
-    assert selection_metric(["test_accuracy", "train_loss"]) is None
+    assert Directions().selection(["test_accuracy", "train_loss"]) is None
     records = runs("low", {0: 0.5}, "test_accuracy") + runs("high", {0: 0.8}, "test_accuracy")
     assert not any(summary.best for summary in summarize(records))
 

@@ -20,7 +20,7 @@ from optrial.analysis.claims import (
 )
 from optrial.analysis.statistics import compare_all
 from optrial.errors import StudyError
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import Directions
 from tests.tolerance import STATISTIC_FLOAT64
 
 NAMES = ["adam", "sgd", "sgd with momentum"]
@@ -107,11 +107,40 @@ def test_the_hash_follows_the_claims_and_not_their_spaces() -> None:
     assert len(one) == 12
 
 
-def test_which_metrics_are_to_be_large() -> None:
-    large = ["test_accuracy", "train_accuracy_epoch", "top_5_accuracy"]
-    small = ["test_loss", "train_loss_epoch", "test_mse", "training_seconds", "steps_to_0.9"]
-    assert all(map(higher_is_better, large))
-    assert not any(map(higher_is_better, small))
+OWN = Directions({"rmse": None, "my_accuracy": "higher", "cost": "lower"})
+
+
+@pytest.mark.parametrize("text", ["adam > sgd on test_rmse", "adam is best on test_rmse"])
+def test_a_claim_needs_the_direction_of_its_metric(text: str) -> None:
+    _, (problem,) = parse_claims([text], NAMES, ["test_rmse"], OWN)
+    assert problem.path == "claims[0]"
+    assert "nothing declares whether lower or higher values of test_rmse" in problem.message
+    assert "better: lower" in problem.message
+
+
+def test_equivalence_needs_no_direction() -> None:
+    (claim,), problems = parse_claims(["adam ~ sgd on test_rmse within 0.1"], directions=OWN)
+    assert (claim.better, problems) == (None, [])
+    a, b = seeded(0.001, -0.001, 0.002, -0.002, 0.0005, 0.0, -0.001, 0.001)
+    values = {"test_rmse": {"adam": a, "sgd": b}}
+    (result,) = evaluate_claims([claim], values)
+    assert result.verdict == "supported"
+
+
+def test_only_accuracies_of_the_catalogue_have_points() -> None:
+    text = "adam > sgd on test_my_accuracy by 0.5 points"
+    _, (problem,) = parse_claims([text], NAMES, directions=OWN)
+    assert "has no points" in problem.message
+    assert parse_claim("adam > sgd on test_my_accuracy by 0.5%", directions=OWN).amount.relative
+
+
+def test_a_claim_counts_the_runs_without_a_value() -> None:
+    a, b = seeded(*DIFFERENCES, 0.01)
+    values = {"test_accuracy": {"a": {**a, 3: None, 5: None}, "b": b}}
+    for text in ("a > b on test_accuracy", "a is best on test_accuracy"):
+        (result,) = evaluate_claims([parse_claim(text)], values)
+        assert result.sentence.count("2 of 9 runs of a have no value of test_accuracy") == 1
+        assert result.comparisons[0].pairs == 7
 
 
 def seeded(*differences: float, base: float = 0.9) -> tuple[dict[int, float], dict[int, float]]:

@@ -303,6 +303,20 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tune": {"select": "train_loss"}},
         ["tune.select", "overfits", "validation_loss"],
     ),
+    "a metric of unknown direction": (
+        {
+            "problem": {
+                "dataset": "digits",
+                "metrics": ["accuracy", "tests.user_code:error_rate"],
+            },
+            "tune": {"select": "validation_error_rate"},
+        },
+        [
+            "tune.select",
+            "nothing declares whether lower or higher values of validation_error_rate",
+            "metrics: [{name: tests.user_code:error_rate, better: lower}], or higher",
+        ],
+    ),
     "unknown metric": ({"tune": {"select": "validation_f1"}}, ["no validation metric"]),
     "no validation split": (
         {"tune": {}, "evaluate": {"on": ["test"]}},

@@ -6,8 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from optrial.analysis import SettingSummary, Spread
+from optrial.metric_names import Directions
 from optrial.records import Status
 from optrial.report import plain_table, summary_note, summary_table
+from optrial.report.tables import shown_metrics
+
+CATALOGUE = Directions()
 
 
 def text(table: Table) -> str:
@@ -32,7 +36,9 @@ def summary(optimizer: str, *, best: bool = False, diverged: int = 0) -> Setting
 
 
 def test_summary_shows_means_deviations_and_failures() -> None:
-    shown = text(summary_table("study", [summary("adam", best=True), summary("sgd", diverged=1)]))
+    shown = text(
+        summary_table("study", [summary("adam", best=True), summary("sgd", diverged=1)], CATALOGUE)
+    )
     assert "1.2346 ± 0.0012" in shown
     assert "0.9800 │" in shown
     assert "3, 1 diverged" in shown
@@ -41,7 +47,7 @@ def test_summary_shows_means_deviations_and_failures() -> None:
 
 
 def test_markup_in_names_is_text() -> None:
-    assert "[red]" in text(summary_table("[bold]", [summary("[red]x[/red]")]))
+    assert "[red]" in text(summary_table("[bold]", [summary("[red]x[/red]")], CATALOGUE))
     assert "[red]" in text(plain_table(["[bold]"], [["[red]"]]))
 
 
@@ -50,10 +56,21 @@ def test_missing_numbers_are_dashes() -> None:
 
 
 def test_note_says_what_the_table_does_not() -> None:
-    assert "not tested" in summary_note([summary("adam")])
-    assert "validation_accuracy" in summary_note([summary("adam", best=True)])
+    select = "validation_accuracy"
+    assert "not tested" in summary_note([summary("adam")], [], select)
+    assert f"by mean {select}" in summary_note([summary("adam", best=True)], [], select)
+
+
+def test_an_accuracy_of_the_users_hides_no_metric() -> None:
+    recorded = ["train_loss", "test_loss", "test_my_accuracy", "test_accuracy"]
+    own = Directions({"my_accuracy": None, "accuracy": None})
+    assert shown_metrics(recorded, own) == recorded
+    assert shown_metrics(recorded, Directions({"my_accuracy": None})) == [
+        "train_loss",
+        "test_accuracy",
+    ]
 
 
 def test_an_empty_study_renders() -> None:
-    assert "study" in text(summary_table("study", []))
-    assert summary_note([])
+    assert "study" in text(summary_table("study", [], CATALOGUE))
+    assert summary_note([], [], None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from optrial.analysis import SettingSummary, Spread
+from optrial.metric_names import Directions
 from optrial.records import Status
 from optrial.report.texts import latex_text, markdown_text, summary_latex, summary_markdown
 
@@ -25,7 +26,7 @@ def summaries() -> list[SettingSummary]:
 
 
 def test_markdown_holds_the_numbers_of_the_terminal() -> None:
-    lines = summary_markdown("study", summaries()).splitlines()
+    lines = summary_markdown("study", summaries(), Directions()).splitlines()
     assert lines[2] == r"| optimizer | setting | runs | train\_loss | test\_accuracy |"
     assert lines[3] == "| --- | --- | ---: | ---: | ---: |"
     assert lines[4].endswith("| lr=0.1 \\* | 3, 1 diverged | 0.5000 ± 0.1000 | 0.9877 ± 0.0123 |")
@@ -42,7 +43,7 @@ def test_markdown_reads_names_as_text() -> None:
 
 
 def test_every_row_of_markdown_has_as_many_cells() -> None:
-    lines = summary_markdown(NASTY, summaries()).splitlines()[2:]
+    lines = summary_markdown(NASTY, summaries(), Directions()).splitlines()[2:]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
 
 
@@ -58,7 +59,7 @@ def test_latex_escapes_every_special_character() -> None:
 
 
 def test_every_row_of_latex_has_as_many_cells() -> None:
-    text = summary_latex(NASTY, summaries())
+    text = summary_latex(NASTY, summaries(), Directions())
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {4}
     assert text.count("begin{") == text.count("end{") == 2
@@ -68,7 +69,8 @@ def test_every_row_of_latex_has_as_many_cells() -> None:
 @pytest.mark.skipif(shutil.which("lualatex") is None, reason="no lualatex on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
     head = "\\documentclass{article}\\usepackage{booktabs}\\usepackage[T1]{fontenc}"
-    body = f"{head}\\begin{{document}}{summary_latex(NASTY, summaries())}\\end{{document}}"
+    table = summary_latex(NASTY, summaries(), Directions())
+    body = f"{head}\\begin{{document}}{table}\\end{{document}}"
     (tmp_path / "table.tex").write_text(body, encoding="utf-8")
     command = ["lualatex", "-interaction=batchmode", "-halt-on-error", "table.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)

@@ -1,6 +1,5 @@
 """Records -> frames and summaries; pure functions, failures counted, never imputed."""
 
-from optrial.analysis.contenders import selection_metric
 from optrial.analysis.frames import curves_frame, runs_frame
 from optrial.analysis.funnel import Flow, funnel
 from optrial.analysis.summary import SettingSummary, Spread, missing_values, summarize
@@ -13,6 +12,5 @@ __all__ = [
     "funnel",
     "missing_values",
     "runs_frame",
-    "selection_metric",
     "summarize",
 ]

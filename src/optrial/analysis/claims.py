@@ -1,6 +1,6 @@
 """Claims: what a study sets out to show, fixed before the runs, and what the runs say of it.
 
-    A > B on METRIC               A is better than B: higher, or lower where the metric is a loss
+    A > B on METRIC               A is better than B: lower for a loss, as declared for a metric
     A > B on METRIC by AMOUNT     better by more than that
     A is best on METRIC           better than every other optimizer of the study
     A ~ B on METRIC within AMOUNT they differ by less than that
@@ -29,11 +29,13 @@ from optrial.analysis.statistics import (
     Verdict,
     compare,
     holm,
+    known_values,
     sentence,
+    without_value,
 )
 from optrial.analysis.statistics.wording import decimals_of
 from optrial.errors import Problem, StudyError, suggest
-from optrial.metric_names import higher_is_better, is_accuracy
+from optrial.metric_names import Direction, Directions, undeclared
 
 __all__ = [
     "Amount",
@@ -67,7 +69,7 @@ class Amount:
         """Return the difference in the unit of the metric; NaN if no value is finite."""
         if not self.relative:
             return self.value
-        finite = [value for value in values.values() if math.isfinite(value)]
+        finite = [value for value in known_values(values).values() if math.isfinite(value)]
         return self.value * abs(math.fsum(finite) / len(finite)) if finite else math.nan
 
 
@@ -82,6 +84,8 @@ class Claim:
         second: name of the other one; empty for "is best".
         metric: name of the metric.
         amount: the least difference of ``by``, the margin of ``within``; 0 if none is given.
+        better: which values of the metric are better; None only for "~", which needs no direction.
+        percent: whether the metric is a fraction, shown in percentage points.
     """
 
     text: str
@@ -90,6 +94,8 @@ class Claim:
     second: str
     metric: str
     amount: Amount = Amount(0.0)
+    better: Direction | None = None
+    percent: bool = False
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -149,8 +155,8 @@ class _Reader:
             raise _ClaimError(f"column {token.column}: {is_not}. {suggest(token.text, known)}")
         return token.text
 
-    def amount(self, metric: str) -> Amount:
-        """Take everything that is left, which must be an amount."""
+    def amount(self, metric: str, percent: bool) -> Amount:
+        """Take everything that is left, which must be an amount; a `percent` metric has points."""
         column = self.tokens[0].column if self.tokens else len(self.text.rstrip()) + 1
         given = " ".join(token.text for token in self.tokens)
         self.tokens = []
@@ -159,43 +165,58 @@ class _Reader:
             accepted = "an amount above 0, as 0.01, 0.5 points or 0.5%"
             raise _ClaimError(f"column {column}: '{given}', expected {accepted}.")
         value, unit = float(found[1]), (found[2] or "").lower()
-        if unit.startswith("point") and not is_accuracy(metric):
+        if unit.startswith("point") and not percent:
             way_out = "write a number in its unit, or a share, as 5%"
             raise _ClaimError(f"column {column}: '{metric}' has no points; {way_out}.")
-        return Amount(value / 100 if unit else value, unit == "%" and not is_accuracy(metric))
+        return Amount(value / 100 if unit else value, unit == "%" and not percent)
 
 
-def parse_claim(text: str, optimizers: Sequence[str] = (), metrics: Sequence[str] = ()) -> Claim:
+CATALOGUE = Directions()
+"""The directions of a study without metrics of the user's."""
+
+
+def parse_claim(
+    text: str,
+    optimizers: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    directions: Directions = CATALOGUE,
+) -> Claim:
     """Read one claim.
 
     Args:
         text: as in the module's description.
         optimizers: the names that exist; none allows every name.
         metrics: likewise.
+        directions: of the metrics.
 
     Raises:
         StudyError: with the one thing that is wrong, its column and what is allowed there.
     """
     try:
-        return _claim(str(text), optimizers, metrics)
+        return _claim(str(text), optimizers, metrics, directions)
     except _ClaimError as error:
         raise StudyError([Problem(f'claim "{text}"', str(error))]) from error
 
 
 def parse_claims(
-    texts: Sequence[str], optimizers: Sequence[str] = (), metrics: Sequence[str] = ()
+    texts: Sequence[str],
+    optimizers: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    directions: Directions = CATALOGUE,
 ) -> tuple[list[Claim], list[Problem]]:
     """Read the claims of a study; return those that are valid and one problem for each other."""
     claims, problems = [], []
     for index, text in enumerate(texts):
         try:
-            claims.append(_claim(str(text), optimizers, metrics))
+            claims.append(_claim(str(text), optimizers, metrics, directions))
         except _ClaimError as error:
             problems.append(Problem(f"claims[{index}]", f'"{text}": {error}'))
     return claims, problems
 
 
-def _claim(text: str, optimizers: Sequence[str], metrics: Sequence[str]) -> Claim:
+def _claim(
+    text: str, optimizers: Sequence[str], metrics: Sequence[str], directions: Directions
+) -> Claim:
     reader, second, amount = _Reader(text), "", Amount(0.0)
     first = reader.name("an optimizer", optimizers)
     relation = reader.word(">", "~", "is")
@@ -207,17 +228,21 @@ def _claim(text: str, optimizers: Sequence[str], metrics: Sequence[str]) -> Clai
             raise _ClaimError(f"compares '{first}' with itself; name two optimizers.")
     reader.word("on")
     metric = reader.name("a metric", metrics)
+    better, percent = directions.better(metric), directions.percent(metric)
     if relation == "~":
         reader.word("within")
-        amount = reader.amount(metric)
+        amount = reader.amount(metric, percent)
     elif reader.tokens and relation == ">":
         reader.word("by")
-        amount = reader.amount(metric)
+        amount = reader.amount(metric, percent)
     if reader.tokens:
         extra = reader.tokens[0]
         raise _ClaimError(f"column {extra.column}: '{extra.text}', expected the end.")
     kind = ClaimKind.BEST if relation == "is" else ClaimKind(relation)
-    return Claim(text, kind, first, second, metric, amount)
+    if better is None and kind is not ClaimKind.EQUIVALENT:
+        way_out = "declare it under problem.metrics: {name: module:function, better: lower}"
+        raise _ClaimError(f"{undeclared(metric)}; {way_out}, or higher.")
+    return Claim(text, kind, first, second, metric, amount, better, percent)
 
 
 def claims_hash(claims: Iterable[str]) -> str:
@@ -292,7 +317,7 @@ def evaluate_claims(
     Args:
         claims: what to decide.
         values: metric -> optimizer -> seed -> value; one that is not finite marks a run that
-            diverged, which is worse than every other.
+            diverged, which is worse than every other, None a run without a value.
         alpha: chance of any false decision among all claims.
         seed: of the resamples; see `compare_all`.
     """
@@ -317,6 +342,8 @@ def _result(
         supported = found.support <= found.refutation
         verdict = ClaimVerdict.SUPPORTED if supported else ClaimVerdict.REFUTED
     said = _said(claim, found, adjusted, family)
+    missing = dict.fromkeys(note for pair in found.comparisons for note in without_value(pair))
+    said = "; ".join([said, *(note for note in missing if note not in said)])
     return ClaimResult(
         claim,
         verdict,
@@ -336,14 +363,15 @@ def _compared(
 ) -> Comparison:
     """Compare two optimizers after taking `ahead_by` off the improvement of the first."""
     first, second = (values.get(name, {}) for name in names)
-    better_up = higher_is_better(claim.metric)
+    better_up = claim.better != "lower"  # "~" is the same either way
     shift = ahead_by if better_up else -ahead_by
-    moved = {paired: value + shift for paired, value in second.items()}
+    moved = {s: None if value is None else value + shift for s, value in second.items()}
     return compare(
         first,
         moved,
         metric=claim.metric,
         higher_is_better=better_up,
+        percent=claim.percent,
         names=names,
         seed=seed,
     )
@@ -422,7 +450,7 @@ def _difference(pair: Comparison) -> str:
         )
         won = f"{pair.first} won {pair.wins} and lost {pair.losses} of {pair.pairs} paired seeds"
         return f"{won}, on which {lost} diverged and count as lost"
-    scale, unit = (100, " points") if is_accuracy(pair.metric) else (1, "")
+    scale, unit = (100, " points") if pair.percent else (1, "")
     limits = [scale * pair.difference.low, scale * pair.difference.high]
     digits = decimals_of((limits[1] - limits[0]) / 2)
     interval = "no interval"

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from optrial.analysis.values import final_values
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import Selection
 from optrial.records import Record, Status
 
 __all__ = [
@@ -27,8 +27,6 @@ __all__ = [
     "hyperparameters",
     "merit",
     "problems_of",
-    "selection_metric",
-    "selects_on",
 ]
 
 Settings = Mapping[str, tuple[Record, ...]]
@@ -51,7 +49,7 @@ class Contender:
     setting: str
     records: tuple[Record, ...]
 
-    def values(self, metric: str) -> dict[int, float]:
+    def values(self, metric: str) -> dict[int, float | None]:
         """Return final values by seed; see `final_values`."""
         return final_values(self.records, metric)
 
@@ -164,39 +162,41 @@ class ProblemRuns:
         return [record for optimizer in self.optimizers for record in optimizer.trials]
 
 
-def problems_of(records: Iterable[Record], select: str | None) -> tuple[ProblemRuns, ...]:
+def problems_of(records: Iterable[Record], selection: Selection | None) -> tuple[ProblemRuns, ...]:
     """Group runs by problem and optimizer, in the order of the plan.
 
     Args:
         records: the runs of a plan.
-        select: the metric that chooses a setting; None where nothing may, for the test split must
-            not.
+        selection: the metric that selects settings; None where nothing may, because the test split
+            must not.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
         arguments = record.spec.get("dataset_arguments") or {}
         groups.setdefault(f"{record.spec.get('dataset')} {arguments}", []).append(record)
-    return tuple(_problem(group, select) for group in groups.values())
+    return tuple(_problem(group, selection) for group in groups.values())
 
 
-def _problem(records: Sequence[Record], select: str | None) -> ProblemRuns:
+def _problem(records: Sequence[Record], selection: Selection | None) -> ProblemRuns:
     optimizers: dict[str, list[Record]] = {}
     for record in records:
         optimizers.setdefault(record.optimizer, []).append(record)
     return ProblemRuns(
         str(records[0].spec.get("dataset", "")),
         tuple(records),
-        tuple(_optimizer_runs(name, own, select) for name, own in optimizers.items()),
+        tuple(_optimizer_runs(name, own, selection) for name, own in optimizers.items()),
     )
 
 
-def _optimizer_runs(name: str, records: Sequence[Record], select: str | None) -> OptimizerRuns:
-    """Say what contends: the best setting; of an optimizer that never finished, its first."""
+def _optimizer_runs(
+    name: str, records: Sequence[Record], selection: Selection | None
+) -> OptimizerRuns:
+    """Return what contends: the best setting, or the first of an optimizer that never finished."""
     everything = by_setting(records)
     reported = by_setting(r for r in records if r.phase == "report") or everything
     contending = list(reported)
-    if select is not None:
-        best = best_setting(reported, select)
+    if selection is not None:
+        best = best_setting(reported, selection)
         contending = contending[:1] if best is None else [best]
     contenders = tuple(
         Contender(name if len(contending) == 1 else f"{name} {each}", name, each, reported[each])
@@ -214,29 +214,18 @@ def by_setting(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
     return {setting: tuple(group) for setting, group in groups.items()}
 
 
-def selection_metric(metrics: Iterable[str]) -> str | None:
-    """Return the metric that may choose a setting: on the validation split, never on the test."""
-    recorded = set(metrics)
-    return next((m for m in ("validation_accuracy", "validation_loss") if m in recorded), None)
-
-
-def selects_on(study: Mapping[str, Any], records: Iterable[Record]) -> str | None:
-    """Return the metric that chooses the settings of a study; None where nothing may choose."""
-    given = (study.get("tune") or {}).get("select")
-    return given or selection_metric(name for record in records for name in record.metrics)
-
-
-def best_setting(settings: Mapping[str, Sequence[Record]], metric: str) -> str | None:
-    """Return the setting with the most runs that are done, then the best mean; None if none is."""
-    merits = {setting: merit(records, metric) for setting, records in settings.items()}
+def best_setting(settings: Mapping[str, Sequence[Record]], selection: Selection) -> str | None:
+    """Return the setting with the most runs that have a value, then the best mean; None if none."""
+    merits = {setting: merit(records, selection) for setting, records in settings.items()}
     best = max(merits, key=merits.__getitem__, default=None)
     return best if best is not None and merits[best][0] else None
 
 
-def merit(records: Iterable[Record], metric: str) -> tuple[int, float]:
-    """Return what settings are ordered by: runs that are done, then their mean, to be large."""
-    values, sign = finished(records, metric), 1 if higher_is_better(metric) else -1
-    return len(values), sign * fmean(values) if values else -math.inf
+def merit(records: Iterable[Record], selection: Selection) -> tuple[int, float]:
+    """Return how settings are ordered: by runs with a finite value, then by their mean merit."""
+    finals = (selection.merit(record.final(selection.metric)) for record in records)
+    merits = [value for value in finals if value is not None]
+    return len(merits), fmean(merits) if merits else -math.inf
 
 
 def finished(records: Iterable[Record], metric: str) -> list[float]:

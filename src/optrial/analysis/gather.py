@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optrial.analysis.bands import Band, make_band, points_shown
-from optrial.analysis.contenders import Contender, ProblemRuns, problems_of, selects_on
+from optrial.analysis.contenders import Contender, ProblemRuns, problems_of
 from optrial.analysis.costs import Cost, cost_of
 from optrial.analysis.rates import RateLine, RatePoint, rate_line
 from optrial.analysis.statistics import (
@@ -24,9 +24,10 @@ from optrial.analysis.statistics import (
     Values,
     compare_all,
     compare_ranks,
+    known_values,
 )
 from optrial.analysis.summary import SettingSummary, summarize
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import Directions, Selection, undeclared
 from optrial.records import Curve, Record, Status
 
 __all__ = [
@@ -72,14 +73,21 @@ class ProblemView:
     Attributes:
         runs: all of them, those that tuned included, and what contends.
         metric: what optimizers are compared on; empty where nothing is recorded.
-        select: what chooses settings; None where nothing may.
+        selection: the metric that selects settings; None where nothing may.
+        directions: directions of the metrics.
         seed: of the bootstrap resamples: the same records give the same numbers.
     """
 
     runs: ProblemRuns
     metric: str
-    select: str | None
+    selection: Selection | None
+    directions: Directions
     seed: int
+
+    @property
+    def select(self) -> str | None:
+        """Name of the metric that selects."""
+        return self.selection.metric if self.selection else None
 
     @property
     def name(self) -> str:
@@ -105,7 +113,7 @@ class ProblemView:
     @cached_property
     def summaries(self) -> tuple[SettingSummary, ...]:
         """Every setting of the reported runs."""
-        return tuple(summarize(self.reported, self.select))
+        return tuple(summarize(self.reported, self.selection))
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
@@ -127,8 +135,11 @@ class ProblemView:
         count = len(self._values)
         if not self.metric or not count:
             return "No run has ended: nothing can be said yet."
-        if all(math.isnan(v) for values in self._values.values() for v in values.values()):
-            return "Every run that ended diverged: there is nothing to compare."
+        if reason := self._nothing_finite:
+            return f"{reason}: there is nothing to compare."
+        if self.directions.better(self.metric) is None:
+            way_out = "declare it under problem.metrics of the study, with better: lower or higher"
+            return f"No order is shown: {undeclared(self.metric)}; {way_out}."
         if count == 1:
             return f"{next(iter(self._values))} is alone: there is nothing to compare it with."
         if count > MOST_CONTENDERS:
@@ -138,6 +149,16 @@ class ProblemView:
             )
         return ""
 
+    @property
+    def _nothing_finite(self) -> str:
+        """Why no run that ended has a finite value of the metric; empty where one has."""
+        ended = [value for values in self._values.values() for value in values.values()]
+        if any(value is not None and math.isfinite(value) for value in ended):
+            return ""
+        if None in ended:
+            return f"No run that ended has a value of {self.metric}"
+        return "Every run that ended diverged"
+
     @cached_property
     def comparisons(self) -> Comparisons | None:
         """All pairs of contenders on the metric; None where there is nothing to be compared."""
@@ -146,7 +167,8 @@ class ProblemView:
         return compare_all(
             self._values,
             metric=self.metric,
-            higher_is_better=higher_is_better(self.metric),
+            higher_is_better=self.directions.better(self.metric) == "higher",
+            percent=self.directions.percent(self.metric),
             seed=self.seed,
         )
 
@@ -167,17 +189,18 @@ class ProblemView:
 
         Those of the tuning phase where there is one.
         """
+        better = self.directions.better(metric)
         return tuple(
             line
             for optimizer in self.runs.optimizers
-            if (line := rate_line(optimizer.name, optimizer.tried, metric, self.seed))
+            if (line := rate_line(optimizer.name, optimizer.tried, metric, better, self.seed))
         )
 
     @cached_property
     def searches(self) -> tuple[Search, ...]:
         """How each optimizer was tuned; nothing where the study has no tuning phase."""
         tuned = [record for record in self.records if record.phase == "tune"]
-        trials = summarize(tuned, self.select)
+        trials = summarize(tuned, self.selection)
         return tuple(
             Search(
                 optimizer.name,
@@ -222,6 +245,7 @@ class StudyView:
         study: after defaults, as it is stored.
         records: the runs of the current plan.
         metric: what optimizers are compared on; empty where nothing is recorded.
+        directions: directions of the metrics.
         problems: the runs by problem.
         read_curves: metric -> run id -> curve.
     """
@@ -229,6 +253,7 @@ class StudyView:
     study: Mapping[str, Any]
     records: tuple[Record, ...]
     metric: str
+    directions: Directions
     problems: tuple[ProblemView, ...]
     read_curves: ReadCurves
 
@@ -266,18 +291,22 @@ class StudyView:
 
     @cached_property
     def ranks(self) -> RankComparison | None:
-        """The optimizers over all problems; None for fewer than two problems or optimizers."""
+        """The optimizers over all problems; None for fewer than two problems or optimizers.
+
+        None as well where nothing declares which values of the metric are better.
+        """
         by_problem = [
             {c.name: _mean(c.values(self.metric)) for c in problem.contenders}
             for problem in self.problems
         ]
         common = [n for n in by_problem[0] if all(n in each for each in by_problem)]
-        if len(by_problem) < 2 or len(common) < 2:
+        better = self.directions.better(self.metric)
+        if len(by_problem) < 2 or len(common) < 2 or better is None:
             return None
         return compare_ranks(
             [[each[name] for name in common] for each in by_problem],
             common,
-            higher_is_better=higher_is_better(self.metric),
+            higher_is_better=better == "higher",
         )
 
     @cached_property
@@ -311,6 +340,7 @@ def gather(
     read_curves: ReadCurves,
     metric: str,
     *,
+    directions: Directions | None = None,
     seed: int = 0,
 ) -> StudyView:
     """Return what is to be shown of a study, computed when it is asked for.
@@ -320,18 +350,21 @@ def gather(
         records: the runs of the current plan.
         read_curves: metric -> run id -> curve.
         metric: what optimizers are compared on; empty if nothing is recorded.
+        directions: directions of the metrics; by default as the study declares.
         seed: of the bootstrap resamples.
     """
     records = tuple(records)
-    select = selects_on(study, records)
-    problems = problems_of(records, select) or (ProblemRuns("", (), ()),)
-    views = tuple(ProblemView(problem, metric, select, seed) for problem in problems)
-    return StudyView(study, records, metric, views, read_curves)
+    directions = directions or Directions.of(study)
+    selection = directions.selection(name for record in records for name in record.metrics)
+    problems = problems_of(records, selection) or (ProblemRuns("", (), ()),)
+    views = tuple(ProblemView(each, metric, selection, directions, seed) for each in problems)
+    return StudyView(study, records, metric, directions, views, read_curves)
 
 
 def _mean(values: Values) -> float:
-    """Return the mean over seeds; NaN, which ranks last, if any run diverged."""
-    return fmean(values.values()) if values else math.nan
+    """Return the mean over seeds; NaN, which ranks last, if any run has no finite value."""
+    known = known_values(values)
+    return fmean(known.values()) if known and len(known) == len(values) else math.nan
 
 
 _OF_ONE_RUN = (

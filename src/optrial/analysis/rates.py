@@ -11,7 +11,7 @@ import numpy as np
 from optrial.analysis.bands import seed_intervals
 from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import Interval
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import Direction
 from optrial.records import Record
 
 __all__ = ["RateLine", "RatePoint", "rate_line"]
@@ -45,22 +45,30 @@ class RateLine:
 
 
 def rate_line(
-    optimizer: str, settings: Mapping[str, Sequence[Record]], metric: str, seed: int
+    optimizer: str,
+    settings: Mapping[str, Sequence[Record]],
+    metric: str,
+    better: Direction | None,
+    seed: int,
 ) -> RateLine | None:
     """Return final values by learning rate; None for fewer than two rates, or none that ended well.
 
-    Where other values vary too, each rate shows the setting with the best mean.
+    Where other values vary too, each rate shows the setting with the best mean; without a direction
+    there is none, and no line.
 
     Args:
         optimizer: its name.
         settings: its runs by setting.
         metric: what is shown.
+        better: which values of the metric are better; None where unknown.
         seed: of the bootstrap resamples.
     """
     rates: dict[float, list[RatePoint]] = {}
     for point in _points(settings, metric, seed):
         rates.setdefault(point.rate, []).append(point)
-    points = tuple(_best(rates[rate], metric) for rate in sorted(rates))
+    if better is None and any(len(points) > 1 for points in rates.values()):
+        return None
+    points = tuple(_best(rates[rate], better) for rate in sorted(rates))
     if len(points) < 2 or not any(point.done for point in points):
         return None
     return RateLine(optimizer, points)
@@ -79,9 +87,9 @@ def _points(
             yield RatePoint(float(rate), setting, interval, len(values), len(records))
 
 
-def _best(points: Sequence[RatePoint], metric: str) -> RatePoint:
+def _best(points: Sequence[RatePoint], better: Direction | None) -> RatePoint:
     """Return the best of several settings with one learning rate; those with failures are last."""
-    sign = 1 if higher_is_better(metric) else -1
+    sign = -1 if better == "lower" else 1
 
     def merit(point: RatePoint) -> tuple[float, float]:
         estimate = sign * point.interval.estimate

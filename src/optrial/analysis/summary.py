@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optrial.analysis.contenders import best_setting, by_setting, selection_metric
+from optrial.analysis.contenders import best_setting, by_setting
+from optrial.metric_names import Selection
 from optrial.records import Record, Status
 
 __all__ = ["SettingSummary", "Spread", "missing_values", "summarize"]
@@ -38,7 +39,7 @@ class SettingSummary:
         setting: the values that vary.
         statuses: how many runs have each status; absent ones are 0.
         metrics: final values over seeds, by metric; a metric that no run finished is left out.
-        best: whether this is the optimizer's best setting by what chooses.
+        best: whether this is the optimizer's best setting by the metric that selects.
     """
 
     optimizer: str
@@ -53,7 +54,9 @@ class SettingSummary:
         return sum(self.statuses.values())
 
 
-def summarize(records: Sequence[Record], select: str | None = None) -> list[SettingSummary]:
+def summarize(
+    records: Sequence[Record], selection: Selection | None = None
+) -> list[SettingSummary]:
     """Summarise runs by optimizer and setting, in the order of the plan.
 
     Runs that did not finish are counted, never imputed; a setting with fewer finished runs is
@@ -61,23 +64,22 @@ def summarize(records: Sequence[Record], select: str | None = None) -> list[Sett
 
     Args:
         records: the runs of one problem.
-        select: the metric that chooses the best setting; by default `selection_metric`.
+        selection: the metric that selects the best setting; None marks none as best.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.optimizer, []).append(record)
-    chooses = select or selection_metric(name for record in records for name in record.metrics)
     return [
         summary
         for optimizer, group in groups.items()
-        for summary in _summaries(optimizer, by_setting(group), chooses)
+        for summary in _summaries(optimizer, by_setting(group), selection)
     ]
 
 
 def _summaries(
-    optimizer: str, settings: Mapping[str, Sequence[Record]], chooses: str | None
+    optimizer: str, settings: Mapping[str, Sequence[Record]], selection: Selection | None
 ) -> Iterator[SettingSummary]:
-    best = best_setting(settings, chooses) if chooses else None
+    best = best_setting(settings, selection) if selection else None
     for setting, records in settings.items():
         yield SettingSummary(
             optimizer=optimizer,

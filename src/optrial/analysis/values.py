@@ -10,13 +10,13 @@ from optrial.records import Record, Status
 __all__ = ["final_values"]
 
 
-def final_values(records: Iterable[Record], metric: str) -> dict[int, float]:
-    """Return the final values of runs by seed, NaN for one that diverged; others are left out."""
-    values: dict[int, float] = {}
-    for record in records:
-        value = record.final(metric)
-        if record.status is Status.DIVERGED:
-            values[record.seed] = math.nan
-        elif value is not None:
-            values[record.seed] = value
-    return values
+def final_values(records: Iterable[Record], metric: str) -> dict[int, float | None]:
+    """Return the final values of the runs that ended, by seed.
+
+    NaN for a run that diverged, None for one that is done without a finite value of the metric.
+    """
+    return {
+        record.seed: math.nan if record.status is Status.DIVERGED else record.final(metric)
+        for record in records
+        if record.status in (Status.DONE, Status.DIVERGED)
+    }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuditFormat",
+    "BetterOption",
     "CurveFormat",
     "DataDir",
     "Device",
@@ -106,6 +107,13 @@ class Listing(StrEnum):
     PROBES = "probes"
 
 
+class Better(StrEnum):
+    """Which values of a metric are better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+
+
 class Engine(StrEnum):
     """Engines by name."""
 
@@ -137,6 +145,10 @@ StoreArgument = Annotated[
 ]
 ReportedMetric = Annotated[
     str | None, typer.Option("--metric", help="What optimizers are compared on.")
+]
+BetterOption = Annotated[
+    Better | None,
+    typer.Option(help="Which values of a metric are better, where the study does not declare it."),
 ]
 DataDir = Annotated[
     Path | None,

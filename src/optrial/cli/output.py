@@ -109,11 +109,13 @@ def show_summary(results: Any, quiet: bool) -> None:
     from optrial.report import funnel_table, summary_note, summary_table
 
     summaries, flows = results.settings(), funnel(results.records)
-    stdout().print(summary_table(results.study.get("name", ""), summaries))
+    directions, selection = results.directions, results.selection
+    stdout().print(summary_table(results.study.get("name", ""), summaries, directions))
     if any(flow.phase == "tune" for flow in flows):
         stdout().print(funnel_table(flows))
     if not quiet:
-        note(summary_note(summaries, flows))
+        select = selection.metric if selection else None
+        note(summary_note(summaries, flows, select))
         for line in missing_values(results.reported):
             note(line)
         for line in _statements(results):

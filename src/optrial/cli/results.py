@@ -11,6 +11,7 @@ import typer
 
 from optrial.cli.options import (
     AuditFormat,
+    BetterOption,
     CurveFormat,
     DataDir,
     Device,
@@ -52,7 +53,8 @@ def show(
             show_summary(results, quiet=False)
             return
         as_text = summary_latex if format_ is ShowFormat.LATEX else summary_markdown
-        typer.echo(as_text(results.study.get("name", ""), results.settings()), nl=False)
+        name, settings = results.study.get("name", ""), results.settings()
+        typer.echo(as_text(name, settings, results.directions), nl=False)
 
 
 def report(
@@ -61,10 +63,12 @@ def report(
         Path | None, typer.Option(help="FILE.html \\[default: report.html in the study's folder].")
     ] = None,
     metric: ReportedMetric = None,
+    better: BetterOption = None,
 ) -> None:
     """Write one self-contained HTML page: the answer first, then everything behind it."""
     with load_results(store) as results:
-        note(f"wrote {results.report(out or _beside(results, 'report.html'), metric)}")
+        file = out or _beside(results, "report.html")
+        note(f"wrote {results.report(file, metric, better)}")
 
 
 def figures(
@@ -76,10 +80,12 @@ def figures(
         Path | None, typer.Option(help="FOLDER \\[default: figures in the study's folder].")
     ] = None,
     metric: ReportedMetric = None,
+    better: BetterOption = None,
 ) -> None:
     """Draw the figures of a study for print, one column wide."""
     with load_results(store) as results:
-        written = results.figures(out or _beside(results, "figures"), format_.value, metric)
+        folder = out or _beside(results, "figures")
+        written = results.figures(folder, format_.value, metric, better)
     for file in written:
         note(f"wrote {file}")
     if not written:
@@ -173,12 +179,13 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An optimizer of the study.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     metric: Annotated[str | None, typer.Option(help="By default the reported one.")] = None,
+    better: BetterOption = None,
 ) -> None:
     """Say in a sentence what may be said of two optimizers, and how the study's claims fare."""
     from optrial.analysis.statistics import sentence
 
     with load_results(store) as results:
-        typer.echo(sentence(results.compare(first, second, metric)))
+        typer.echo(sentence(results.compare(first, second, metric, better)))
         for result in results.audit().claims:
             typer.echo(f"{result.verdict}: {result.sentence}")
 

@@ -24,7 +24,14 @@ from pydantic import (
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
 from optrial.config.short_forms import ShortForm, each_named, keyed, one_or_several
-from optrial.metric_names import Direction, catalogued, default_metrics, metric_label
+from optrial.metric_names import (
+    Direction,
+    Directions,
+    Selection,
+    catalogued,
+    default_metrics,
+    metric_label,
+)
 
 __all__ = [
     "Component",
@@ -319,7 +326,7 @@ class Tuning(_Frozen):
     """How each optimizer's setting is chosen before it is run with the study's seeds.
 
     Attributes:
-        select: the metric that chooses, on the validation split, at the end of training; None for
+        select: the metric that selects, on the validation split, at the end of training; None for
             accuracy where the study has it, else the loss.
         seeds: how many runs a trial has, with seeds that the report does not use.
         sampler: "grid" tries every setting; "random", "sobol" and "tpe" draw `trials` of them.
@@ -418,3 +425,21 @@ class StudyFile(_Frozen):
     trackers: Trackers = ()
     reported: Reported = {}
     notes: StrictStr = ""
+
+    @property
+    def directions(self) -> Directions:
+        """Which values of its metrics are better."""
+        own = {entry.label: entry.better for entry in self.problem.judges if entry.is_code}
+        return Directions(own, self.tune.select if self.tune else None)
+
+    @property
+    def validation_metrics(self) -> list[str]:
+        """The metrics that may select, the usual ones first."""
+        judges = [entry.label for entry in self.problem.judges]
+        labels = sorted(["loss", *judges], key=lambda label: label != "accuracy")
+        return [f"validation_{label}" for label in labels]
+
+    @property
+    def selection(self) -> Selection | None:
+        """The metric that selects; None where `tune.select` names one of unknown direction."""
+        return self.directions.selection(self.validation_metrics)

@@ -19,7 +19,7 @@ from optrial.data import BatchOrder
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
-from optrial.metric_names import PROBES, higher_is_better, metric_label
+from optrial.metric_names import PROBES, Selection, label_of, metric_label
 from optrial.models import needs_whole_split
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
@@ -464,14 +464,15 @@ class Training:
         return self.learner.modules(), self.learner.buffers_sha256(), arrays_sha256(generators)
 
     def _keep_best(self, losses: Floats, metrics: Floats) -> None:
-        """Keep the weights of the runs whose validation result is the best so far.
-
-        It is the first metric, where that is to be large, else the loss.
-        """
-        merits = metrics[:, 0] if self._labels and higher_is_better(self._labels[0]) else -losses
-        for run in np.flatnonzero(merits > self._best_merits).tolist():
-            if self.status[run] is not Status.DIVERGED:
-                self._best_merits[run] = merits[run]
+        """Keep the weights of the runs whose value of the selecting metric is the best so far."""
+        selection = Selection(**(self.specs[0].select or {}))
+        label = label_of(selection.metric)
+        values = losses if label == "loss" else metrics[:, self._labels.index(label)]
+        for run, value in enumerate(values.tolist()):
+            merit = selection.merit(value)
+            better = merit is not None and merit > self._best_merits[run]
+            if better and self.status[run] is not Status.DIVERGED:
+                self._best_merits[run] = merit
                 self._best_steps[run] = self.step
                 self._best_weights[run] = self.learner.weights(run)
 

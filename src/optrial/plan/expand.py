@@ -140,7 +140,8 @@ class _Expansion:
         common = self.common
         if phase == "tune":  # which neither sees the test split nor keeps any weights
             seen = tuple(split for split in common["evaluate_on"] if split != "test")
-            common = common | {"evaluate_on": seen, "save": None, "batch_metrics": False}
+            unused = {"save": None, "select": None, "batch_metrics": False}
+            common = common | {"evaluate_on": seen, **unused}
         for trial in trials:
             fields = _fields(self.study, self.entries[trial.optimizer], self.dataset, trial.point)
             if phase == "tune":
@@ -163,7 +164,7 @@ class _Expansion:
         """What else is fixed from the first wave on."""
         if self.study.tune is None:
             return ""
-        report = {name: self.common[name] for name in ("evaluate_on", "save")}
+        report = {name: self.common[name] for name in ("evaluate_on", "save", "select")}
         if self.common["batch_metrics"]:  # which says nothing where it is false, as in ids
             report["batch_metrics"] = True
         tune = self.study.tune.model_dump(mode="json")
@@ -308,6 +309,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "drop_last": study.drop_last,
         "zero_grad": study.zero_grad,
         "save": study.save,
+        "select": study.selection._asdict() if study.save == "best" and study.selection else None,
     }
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from optrial.config import StudyFile, Tuning
 from optrial.errors import Problem, suggest
+from optrial.metric_names import undeclared
 from optrial.plan.samplers import tpe_is_here
 from optrial.plan.space import Space, space_of
-from optrial.plan.tuning import selection_metrics, trial_count
+from optrial.plan.tuning import trial_count
 
 __all__ = ["check_spaces", "check_tuning"]
 
@@ -17,15 +18,23 @@ def check_tuning(study: StudyFile) -> Iterator[Problem]:
     """Yield what is wrong with how a study chooses settings."""
     if study.tune is None:
         return
-    allowed, selected = selection_metrics(study), study.tune.select
+    allowed, selected = study.validation_metrics, study.tune.select
     if selected is not None and selected not in allowed:
         reason = f"'{selected}' {_why_not(selected)} {suggest(selected, allowed)}"
         yield Problem("tune.select", reason)
+    elif study.selection is None:
+        yield Problem("tune.select", f"{undeclared(str(selected))}; {_declared(study, selected)}.")
     if "validation" not in (study.evaluate.on or ("validation",)):
         yield Problem("evaluate.on", "tune chooses on the validation split: add validation.")
     if study.tune.sampler == "tpe" and not tpe_is_here():
         way_out = "pip install 'optrial[tune]', or use sampler: sobol"
         yield Problem("tune.sampler", f"'tpe' needs Optuna, which is not installed: {way_out}.")
+
+
+def _declared(study: StudyFile, metric: str | None) -> str:
+    """Return what to write in the study file to declare the direction of a metric."""
+    names = {f"validation_{entry.label}": entry.name for entry in study.problem.judges}
+    return f"write metrics: [{{name: {names.get(str(metric))}, better: lower}}], or higher"
 
 
 def _why_not(selected: str) -> str:

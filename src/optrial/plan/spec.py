@@ -62,6 +62,8 @@ class RunSpec:
         whole_split: code of the user's that is evaluated on a whole split at once, because it is no
             mean over samples: names of metrics, "loss", and "model" where the outputs of a sample
             depend on those beside it.
+        select: with ``save: best``, the metric that selects the weights and its direction, the
+            fields of `optrial.metric_names.Selection`; else None.
     """
 
     optimizer: str
@@ -101,12 +103,13 @@ class RunSpec:
     probes: Mapping[str, Any] | None = None
     batch_metrics: bool = False
     whole_split: tuple[str, ...] = ()
+    select: Mapping[str, Any] | None = None
 
     @cached_property
     def run_id(self) -> str:
         """Twelve hexadecimal digits that change with anything that could change a number."""
         content = {"format": _FORMAT} | self.as_dict()
-        for later in ("probes", "batch_metrics", "whole_split"):
+        for later in ("probes", "batch_metrics", "whole_split", "select"):
             if not content[later]:
                 del content[later]  # so that runs keep the ids they had before there were any
         text = json.dumps(content, sort_keys=True, allow_nan=False)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from optrial.config import StudyFile, Tuning
-from optrial.metric_names import higher_is_better
 from optrial.plan.samplers import drawn, new_points, suggested
 from optrial.plan.space import Point, Space, space_of
 
@@ -24,7 +23,6 @@ __all__ = [
     "choose",
     "merit",
     "outline",
-    "selection_metrics",
     "trial_count",
     "tuning_seeds",
     "waves",
@@ -74,22 +72,13 @@ class Wave(NamedTuple):
 Scores = Callable[[Trial], Score]
 
 
-def selection_metrics(study: StudyFile) -> list[str]:
-    """Return the metrics that may choose a setting; the first does unless the study says."""
-    judges = [entry.label for entry in study.problem.judges]
-    labels = sorted(["loss", *judges], key=lambda label: label != "accuracy")
-    return [f"validation_{label}" for label in labels]
-
-
 def merit(study: StudyFile, metrics: Mapping[str, float | None]) -> float | None:
-    """Return how good a run's final metrics are, to be large; None if it has none."""
-    selected = _selected(study)
-    value = metrics.get(selected)
-    return value if value is None or higher_is_better(selected) else -value
+    """Return the merit of a run's final metrics, larger is better.
 
-
-def _selected(study: StudyFile) -> str:
-    return (study.tune and study.tune.select) or selection_metrics(study)[0]
+    None for a run that failed, or whose value of the selecting metric is not finite.
+    """
+    selection = study.selection
+    return selection.merit(metrics.get(selection.metric)) if selection else None
 
 
 def tuning_seeds(study: StudyFile) -> tuple[int, ...]:
@@ -109,7 +98,7 @@ class Outline:
     """How much a study tunes, as far as that is known before.
 
     Attributes:
-        select: the metric that chooses.
+        select: the metric that selects.
         trials: settings that each optimizer tries, before any grid grows.
         tuning_runs: the runs of these.
         report_runs: the runs of the chosen settings.
@@ -125,12 +114,12 @@ class Outline:
 
 def outline(study: StudyFile) -> Outline | None:
     """Return how much a checked study tunes, or None if it does not."""
-    if study.tune is None:
+    if study.tune is None or study.selection is None:
         return None
     optimizers = len(study.optimizers)
     trials = trial_count(study.tune, [space_of(study, study.optimizers[0])])
     return Outline(
-        select=_selected(study),
+        select=study.selection.metric,
         trials=trials,
         tuning_runs=optimizers * trials * study.tune.seeds,
         report_runs=optimizers * len(study.seeds),

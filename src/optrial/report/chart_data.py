@@ -40,6 +40,8 @@ def chart_data(view: StudyView, styles: Mapping[str, LineStyle], groups: Groups)
             for name, style in styles.items()
         ],
         "probes": probes_of(view),
+        "better": {name: view.directions.better(name) for name in view.metrics},
+        "percent": [name for name in view.metrics if view.directions.percent(name)],
         "problems": [_problem_data(view, problem, places, groups) for problem in view.problems],
     }
 

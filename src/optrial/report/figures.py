@@ -11,7 +11,7 @@ import numpy as np
 
 from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import ReportedValue, reported_values
-from optrial.metric_names import higher_is_better, is_accuracy
+from optrial.metric_names import Directions
 from optrial.report.chart_data import probes_of
 from optrial.report.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
@@ -104,7 +104,7 @@ def draw_curves(
         if len(known) and known[-1] < len(band.mean) - 1:
             end = (band.steps[known[-1]], band.mean[known[-1]])
             axes.plot(*end, marker="x", color=style["color"], linestyle="", markersize=6)
-    _metric_axis(axes, metric)
+    _metric_axis(axes, metric, view.directions)
     means = f", means of {max(windows)} steps" if windows and max(windows) > 1 else ""
     axes.set_xlabel(f"step{means}")
     _legend(axes)
@@ -127,7 +127,7 @@ def draw_sensitivity(
         hollow = style | {"linestyle": "", "markerfacecolor": theme.background}
         axes.plot(rates[some], table[some, 0], **hollow | {"markeredgecolor": style["color"]})
         lost = rates[[point.done == 0 for point in line.points]]
-        edge = 0.0 if higher_is_better(metric) else 1.0
+        edge = 1.0 if view.directions.better(metric) == "lower" else 0.0
         if len(lost):  # a line without points is laid out as if it were in the figure's corner
             axes.plot(
                 lost,
@@ -140,14 +140,14 @@ def draw_sensitivity(
             )
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
-    _metric_axis(axes, metric)
+    _metric_axis(axes, metric, view.directions)
     _legend(axes)
 
 
 def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw the paired differences with their intervals; filled where the two are told apart."""
     pairs = _shown_pairs(problem)
-    factor = 100 if is_accuracy(problem.metric) else 1
+    factor = 100 if problem.directions.percent(problem.metric) else 1
     for row, pair in enumerate(pairs):
         told_apart = pair.verdict in ("better", "worse")
         interval = pair.difference
@@ -162,7 +162,7 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
         )
     axes.axvline(0, color=theme.muted, linewidth=0.5, linestyle=(0, (3, 2)), zorder=0)
     unit = "in points, " if factor == 100 else ""
-    better = "higher" if higher_is_better(problem.metric) else "lower"
+    better = problem.directions.better(problem.metric)
     axes.set_xlabel(
         f"difference of {literal(problem.metric)}\n({unit}{better} is better)", loc="right"
     )
@@ -194,7 +194,7 @@ def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         axes.plot(best.trials, best.expected, **style, markevery=every, label=literal(optimizer))
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("trials")
-    _metric_axis(axes, problem.select or "")
+    _metric_axis(axes, problem.select or "", view.directions)
     axes.set_ylabel(f"expected best {literal(problem.select or '')}")
     _legend(axes)
 
@@ -223,7 +223,9 @@ def draw_rate_ranges(
                     "linewidth": 0.9,
                 }
                 axes.plot([end, beyond * end], [row, row], color=style["color"], **shape)
-    within = f"within {tolerance_text(metric)} of the best {literal(metric)}"
+    within = (
+        f"within {tolerance_text(view.directions.percent(metric))} of the best {literal(metric)}"
+    )
     axes.set_xlabel(f"learning rate\n({within})", loc="right")
     _rows(axes, ranges)
 
@@ -334,14 +336,14 @@ def _interval(axes: Axes, row: int, values: tuple[float, float, float], **style:
     axes.plot([estimate], [row], **style | {"linestyle": ""})
 
 
-def _metric_axis(axes: Axes, metric: str) -> None:
+def _metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
     """Label the axis of a metric; a loss that is positive is logarithmic."""
     values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
     known = np.concatenate([own[np.isfinite(own)] for own in values] or [np.empty(0)])
-    if metric.removesuffix("_epoch").endswith("loss") and len(known) and known.min() > 0:
+    if directions.label(metric) == "loss" and len(known) and known.min() > 0:
         axes.set_yscale("log")
         axes.set_ylim(known.min() / 1.5, known.max() * 1.5)
-    elif is_accuracy(metric):
+    elif directions.percent(metric):
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
     axes.set_ylabel(literal(metric))
     axes.grid(axis="y")

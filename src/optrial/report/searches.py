@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optrial.analysis.contenders import OptimizerRuns, finished
 from optrial.analysis.gather import ProblemView, RateLine
 from optrial.analysis.statistics import BestOfK, RateRange, best_of_k, learning_rate_range
-from optrial.metric_names import higher_is_better, is_accuracy
+from optrial.metric_names import Direction
 from optrial.records import Record, Status
 
 __all__ = ["best_of_trials", "rate_ranges", "tolerance", "tolerance_text", "tried_rates"]
@@ -33,13 +33,16 @@ def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
     A trial's value is its mean over seeds on what chooses settings; it has none if a run failed.
     """
     found = {}
-    for optimizer in problem.runs.optimizers if problem.select else ():
-        values = _trial_values(optimizer, problem.select or "")
+    selection = problem.selection
+    if selection is None:
+        return {}
+    for optimizer in problem.runs.optimizers:
+        values = _trial_values(optimizer, selection.metric)
         if len(values) > 1 and np.isfinite(values).any():
             found[optimizer.name] = best_of_k(
                 values,
                 np.random.default_rng(problem.seed),
-                higher_is_better=higher_is_better(problem.select or ""),
+                higher_is_better=selection.better == "higher",
             )
     return found
 
@@ -57,8 +60,12 @@ def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:
 def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
     """Return how far the learning rate of each optimizer may be off: see `tolerance`.
 
-    Of each rate the runs are those of the setting that `ProblemView.sensitivity` shows.
+    Of each rate the runs are those of the setting that `ProblemView.sensitivity` shows. Empty where
+    nothing declares which values of the metric are better.
     """
+    better = problem.directions.better(metric)
+    if better is None:
+        return {}
     tried = {optimizer.name: optimizer.tried for optimizer in problem.runs.optimizers}
     found = {}
     for line in problem.sensitivity(metric):
@@ -68,8 +75,8 @@ def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
                 [point.rate for point in line.points],
                 values,
                 np.random.default_rng(problem.seed),
-                tolerance=tolerance(metric, values),
-                higher_is_better=higher_is_better(metric),
+                tolerance=tolerance(values, better, percent=problem.directions.percent(metric)),
+                higher_is_better=better == "higher",
             )
     return found
 
@@ -90,20 +97,21 @@ def tried_rates(problem: ProblemView, metric: str) -> list[float]:
     return [point.rate for line in problem.sensitivity(metric) for point in line.points]
 
 
-def tolerance(metric: str, values: Floats) -> float:
+def tolerance(values: Floats, better: Direction, *, percent: bool) -> float:
     """Return by how much a mean may be worse than the best: a point of accuracy, or a tenth.
 
     Args:
-        metric: its name.
         values: (rates, seeds); NaN where a run failed.
+        better: which values of the metric are better.
+        percent: whether the metric is a fraction, shown in percentage points.
     """
-    if is_accuracy(metric):
+    if percent:
         return POINTS
     means = values.mean(axis=1)
     known: list[float] = means[np.isfinite(means)].tolist() or [0.0]
-    return SHARE * abs(max(known) if higher_is_better(metric) else min(known))
+    return SHARE * abs(max(known) if better == "higher" else min(known))
 
 
-def tolerance_text(metric: str) -> str:
-    """Say what `tolerance` allows."""
-    return f"{100 * POINTS:g} point" if is_accuracy(metric) else f"{100 * SHARE:g} %"
+def tolerance_text(percent: bool) -> str:
+    """Return what `tolerance` allows, for a metric shown in percentage points or another."""
+    return f"{100 * POINTS:g} point" if percent else f"{100 * SHARE:g} %"

@@ -17,9 +17,9 @@ from optrial.analysis.audit.report import LABELS
 from optrial.analysis.funnel import funnel
 from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import SECONDS
-from optrial.analysis.statistics import Comparison, best_sentence, sentence
+from optrial.analysis.statistics import Comparison, best_sentence, sentence, without_value
 from optrial.analysis.timing import StudyTiming
-from optrial.metric_names import PROBES, higher_is_better, is_accuracy, probe_of
+from optrial.metric_names import PROBES, probe_of
 from optrial.records import Record, Status
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.drawing import Track, track
@@ -69,10 +69,11 @@ def study_page(
             "said": _said(problem.pairs),
             "costs": cost_rows(problem.costs),
             "searches": search_rows(problem.searches),
-            "note": summary_note(problem.summaries, funnel(problem.records)),
+            "note": summary_note(problem.summaries, funnel(problem.records), problem.select),
             "missing": missing_values(problem.reported),
             "metrics": shown_metrics(
-                dict.fromkeys(name for s in problem.summaries for name in s.metrics)
+                dict.fromkeys(name for s in problem.summaries for name in s.metrics),
+                view.directions,
             ),
             "has_rates": any(problem.sensitivity(metric) for metric in view.metrics),
             "ranges": _ranges(problem, problem.select or view.metric),
@@ -107,7 +108,6 @@ def study_page(
         reported=any(problem["reported"] for problem in problems),
         reported_times=reported_time_table(reported.get(SECONDS) or {}, timing),
         tolerance_text=tolerance_text,
-        is_accuracy=is_accuracy,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,
         group=lambda optimizer, setting: groups[optimizer, setting],
@@ -115,7 +115,6 @@ def study_page(
         spread_text=spread_text,
         runs_text=runs_text,
         number=_number,
-        higher_is_better=higher_is_better,
         failures=view.failures[:SHOWN_FAILURES],
         hyperparameters=_names(record.hyperparameters for record in view.records),
         phases=_tunes(view),
@@ -182,7 +181,8 @@ def _answer(problem: ProblemView) -> str:
     if problem.comparisons is None:
         return problem.not_compared
     said = best_sentence(problem.comparisons, problem.compared)
-    return said.replace("none of", "None of", 1) + "."
+    missing = dict.fromkeys(n for pair in problem.comparisons.pairs for n in without_value(pair))
+    return ". ".join([said.replace("none of", "None of", 1), *missing]) + "."
 
 
 def _said(pairs: Sequence[Comparison]) -> list[str]:

@@ -13,7 +13,6 @@ from optrial.analysis.reported import ReportedValue, reported_values
 from optrial.analysis.statistics import Comparison, RankComparison, RateRange, sentence
 from optrial.analysis.summary import SettingSummary
 from optrial.analysis.timing import Quartiles, StudyTiming, reported_times
-from optrial.metric_names import is_accuracy
 from optrial.report.strips import Scale, Strip
 from optrial.report.timing_table import reported_time_notes, reported_time_rows, timing_rows
 
@@ -118,7 +117,7 @@ def differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> 
     if problem.comparisons is None:
         return None
     pairs = problem.pairs
-    points = is_accuracy(problem.metric)
+    points = problem.directions.percent(problem.metric)
     factor = 100 if points else 1
     limits = [(factor * d.estimate, factor * d.low, factor * d.high) for d in map(_of, pairs)]
     scale = Scale.of((value for row in limits for value in row), include=0.0)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from optrial.analysis import Flow, SettingSummary, Spread, selection_metric
+from optrial.analysis import Flow, SettingSummary, Spread
+from optrial.metric_names import Directions
 from optrial.records import Status
 
 __all__ = [
@@ -34,10 +35,10 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     return table
 
 
-def summary_table(name: str, summaries: Sequence[SettingSummary]) -> Table:
+def summary_table(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> Table:
     """Return one row a setting: runs, failures, and mean ± standard deviation of final metrics."""
     recorded = dict.fromkeys(metric for summary in summaries for metric in summary.metrics)
-    metrics = shown_metrics(recorded)
+    metrics = shown_metrics(recorded, directions)
     table = Table(title=escape(name), title_justify="left", header_style="bold")
     table.add_column("optimizer")
     table.add_column("setting")
@@ -88,9 +89,18 @@ def _flow_cell(flow: Flow | None) -> str | None:
     return f"{flow.planned} → {flow.run} → {flow.used}" + (f" ({why})" if why else "")
 
 
-def summary_note(summaries: Sequence[SettingSummary], flows: Sequence[Flow] = ()) -> str:
-    """Say how to read the summary table, and what it does not say."""
-    recorded = {metric for summary in summaries for metric in summary.metrics}
+def summary_note(
+    summaries: Sequence[SettingSummary],
+    flows: Sequence[Flow],
+    select: str | None,
+) -> str:
+    """Explain how to read the summary table, and what it does not say.
+
+    Args:
+        summaries: its rows.
+        flows: how far the runs of each optimizer came.
+        select: the metric that selects settings; None where nothing may.
+    """
     most = max((s.runs for s in summaries), default=0)
     spread = "mean ± standard deviation over seeds" if most > 1 else "one seed: no spread is known"
     lines = [f"Final values, {spread}. Differences are not tested here."]
@@ -99,22 +109,22 @@ def summary_note(summaries: Sequence[SettingSummary], flows: Sequence[Flow] = ()
         lines.append("* chosen by tuning, on the validation split and with other seeds than these.")
     elif "tune" in phases:
         lines.append("Tuning has not ended: these are its trials.")
-    elif metric := selection_metric(recorded):
-        lines.append(f"* the optimizer's best setting by mean {metric}.")
+    elif select and any(summary.best for summary in summaries):
+        lines.append(f"* the optimizer's best setting by mean {select}.")
     elif len({s.setting for s in summaries}) > 1:
         lines.append("No setting is marked best: the study evaluates on no validation split.")
     return " ".join(lines)
 
 
-def shown_metrics(recorded: Iterable[str]) -> list[str]:
+def shown_metrics(recorded: Iterable[str], directions: Directions) -> list[str]:
     """Return the training loss, and the accuracy of every split that was evaluated.
 
-    Where there are no accuracies, as in regression, all that was evaluated.
+    Where there are no accuracies of the catalogue, as in regression, all that was evaluated.
     """
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
     evaluated = [m for m in names if m.startswith(("validation_", "test_", "train_eval_"))]
-    accuracies = [m for m in evaluated if m.endswith("_accuracy")]
+    accuracies = [m for m in evaluated if directions.percent(m)]
     return training + (accuracies or [m for m in evaluated if not m.startswith("train_")])
 
 

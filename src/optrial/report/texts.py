@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 
 from optrial.analysis import SettingSummary
+from optrial.metric_names import Directions
 from optrial.report.tables import runs_text, shown_metrics, spread_text
 
 __all__ = ["latex_text", "markdown_text", "summary_latex", "summary_markdown"]
@@ -34,9 +35,9 @@ LATEX = str.maketrans(
 MARKDOWN = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|~$#"} | {"\n": " "})
 
 
-def summary_markdown(name: str, summaries: Sequence[SettingSummary]) -> str:
+def summary_markdown(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> str:
     """Return the summary as a table of Markdown, as GitHub and pandoc read it."""
-    columns, rows = _cells(summaries)
+    columns, rows = _cells(summaries, directions)
     lines = [
         columns,
         ["---", "---", *["---:"] * (len(columns) - 2)],
@@ -47,12 +48,12 @@ def summary_markdown(name: str, summaries: Sequence[SettingSummary]) -> str:
     return f"**{markdown_text(name)}**\n\n{table}\n"
 
 
-def summary_latex(name: str, summaries: Sequence[SettingSummary]) -> str:
+def summary_latex(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> str:
     """Return the summary as a table of LaTeX, which needs the package booktabs.
 
     Text beyond ASCII stays as it is: engines that read UTF-8 print it, in a font that has it.
     """
-    columns, rows = _cells(summaries)
+    columns, rows = _cells(summaries, directions)
     lines = [
         r"% \usepackage{booktabs}; for quotation marks in names also \usepackage[T1]{fontenc}",
         r"\begin{table}",
@@ -79,9 +80,13 @@ def latex_text(text: str) -> str:
     return text.translate(LATEX)
 
 
-def _cells(summaries: Sequence[SettingSummary]) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    summaries: Sequence[SettingSummary], directions: Directions
+) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of the table, as in the terminal."""
-    metrics = shown_metrics(dict.fromkeys(name for s in summaries for name in s.metrics))
+    metrics = shown_metrics(
+        dict.fromkeys(name for s in summaries for name in s.metrics), directions
+    )
     rows = [
         [
             summary.optimizer,

@@ -41,6 +41,7 @@ def accuracy(first: Sequence[float], second: Sequence[float]) -> Comparison:
         names=("adam", "sgd"),
         metric="test_accuracy",
         higher_is_better=True,
+        percent=True,
     )
 
 
@@ -55,7 +56,7 @@ def shifted(shifts: dict[str, float], seeds: int, noise: float = 0.001) -> dict[
 
 
 def compared(values: dict[str, dict], **options: object) -> Comparisons:
-    settings = {"metric": "test_accuracy", "higher_is_better": True, **options}
+    settings = {"metric": "test_accuracy", "higher_is_better": True, "percent": True, **options}
     return compare_all(values, **settings)
 
 
@@ -129,6 +130,22 @@ def test_a_run_that_diverged_is_worse_than_any_other() -> None:
     assert comparison.verdict == Verdict.BETTER
     assert comparison.difference.high == math.inf
     assert math.isfinite(comparison.difference.estimate)
+
+
+def test_runs_without_a_value_are_left_out_and_counted() -> None:
+    first: dict[int, float | None] = {**by_seed(BETTER), 2: None}
+    comparison = compare(first, by_seed(WORSE), metric="test_auc", higher_is_better=True)
+    assert comparison.without_value == ((1, 8), (0, 8))
+    assert comparison.swapped().without_value == ((0, 8), (1, 8))
+    assert (comparison.pairs, comparison.unpaired, comparison.diverged) == (7, 1, (0, 0))
+    assert "1 of 8 runs of first have no value of test_auc" in sentence(comparison)
+    nothing = compare(
+        dict.fromkeys(range(8), None),
+        by_seed(WORSE),
+        metric="test_auc",
+        higher_is_better=True,
+    )
+    assert "8 of 8 runs of first have no value of test_auc" in sentence(nothing)
 
 
 def test_divergence_of_a_loss_has_the_other_sign() -> None:

@@ -12,7 +12,7 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.contenders import Contender, ProblemRuns, finished
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import Direction
 from optrial.records import Status
 
 __all__ = ["AGGREGATE_RULES"]
@@ -84,11 +84,7 @@ def _order_by_finished(context: Context, problem: ProblemRuns) -> Iterator[Obser
     failing = [c for c in contenders if lost[c.name]]
     if not failing:
         return
-    sign = 1 if higher_is_better(metric) else -1
-    means = {
-        c.name: sign * fmean(values) for c in contenders if (values := finished(c.records, metric))
-    }
-    by_mean = max(means, key=means.__getitem__, default="")
+    by_mean = _leader(contenders, metric, context.directions.better(metric))
     misled = len(contenders) > 1 and lost.get(by_mean, 0) > min(lost.values())
     counts = names(f"{lost[c.name]} of {len(c.records)} of {c.name}" for c in failing)
     told = f"; {by_mean} leads by the mean over the runs that finished only" if misled else ""
@@ -100,6 +96,13 @@ def _order_by_finished(context: Context, problem: ProblemRuns) -> Iterator[Obser
         scaling_remedy(context, problem.records) or _calmer(context, failing),
         Severity.ERROR if misled else Severity.WARNING if hopeless else Severity.ADVICE,
     )
+
+
+def _leader(contenders: tuple[Contender, ...], metric: str, better: Direction | None) -> str:
+    """Return the contender with the best mean over the runs that finished; "" without any."""
+    means = {c.name: fmean(values) for c in contenders if (values := finished(c.records, metric))}
+    best = {"higher": max, "lower": min}.get(better or "")
+    return best(means, key=means.__getitem__, default="") if best else ""
 
 
 def _calmer(context: Context, contenders: list[Contender]) -> Remedy:

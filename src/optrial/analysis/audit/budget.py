@@ -14,7 +14,6 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind
 from optrial.analysis.statistics import rank_stability
-from optrial.metric_names import higher_is_better
 from optrial.records import Curve, Record, Status
 
 __all__ = ["BUDGET_RULES"]
@@ -165,7 +164,8 @@ def order_changed(context: Context) -> Iterator[Observation]:
     Fix: name the length in the claim, or show the whole curves.
     """
     metric = context.report_metric
-    curves = context.curves(metric) if metric else {}
+    better = context.directions.better(metric)
+    curves = context.curves(metric) if better else {}
     for problem in context.problems:
         means = [_mean_curve([curves.get(r.run_id) for r in c.records]) for c in problem.contenders]
         known = [each for each in means if each is not None]
@@ -174,7 +174,7 @@ def order_changed(context: Context) -> Iterator[Observation]:
         half, late = rank_stability(
             known[0].steps,
             [each.values for each in known],
-            higher_is_better=higher_is_better(metric),
+            higher_is_better=better == "higher",
             shares=(0.5, 0.75),
         )
         if half < SETTLED:

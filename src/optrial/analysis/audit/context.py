@@ -20,9 +20,9 @@ from optrial.analysis.contenders import (
     OptimizerRuns,
     ProblemRuns,
     problems_of,
-    selects_on,
 )
 from optrial.analysis.statistics import Values
+from optrial.metric_names import TRAINING_SECONDS, Directions, Selection
 from optrial.records import Curve, Record, Status
 
 __all__ = [
@@ -40,7 +40,6 @@ CurveReader = Callable[[str], Mapping[str, Curve]]
 
 ENDED = (Status.DONE, Status.DIVERGED)
 REPORTED_FIRST = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
-TIME = re.compile(r"(^|_)(seconds|time)(_|$)")
 
 
 @dataclass(frozen=True)
@@ -130,27 +129,46 @@ class Context:
         return any(record.phase == "tune" for record in self.records)
 
     @cached_property
+    def directions(self) -> Directions:
+        """Directions of the metrics of the study."""
+        return Directions.of(self.study)
+
+    @cached_property
+    def selection(self) -> Selection | None:
+        """The metric that selects settings; None where only the test split could."""
+        return self.directions.selection(self.recorded)
+
+    @property
     def selects_on(self) -> str | None:
-        """The metric by which a setting is chosen; None where only the test split could choose."""
-        return selects_on(self.study, self.records)
+        """Name of the metric that selects settings."""
+        return self.selection.metric if self.selection else None
+
+    @cached_property
+    def ranked_by(self) -> Selection | None:
+        """The metric that orders the trials of an optimizer: the selecting or the reported one."""
+        better = self.directions.better(self.report_metric)
+        return self.selection or (Selection(self.report_metric, better) if better else None)
 
     @cached_property
     def report_metric(self) -> str:
         """The metric that a reader looks at first: that of the first claim, else on the test split.
 
-        Of training, one of as many samples as there is; empty where nothing is recorded.
+        One of known direction where there is any. Of training, one of as many samples as there is;
+        empty where nothing is recorded.
         """
-        timed = self.time_claims
+        timed, own = self.time_claims, self.directions.own
         claimed = [c.metric for c in self.claims if c.metric in self.recorded and c not in timed]
         others = sorted(name for name in self.recorded if name.startswith(("test_", "validation_")))
-        usual = [name for name in REPORTED_FIRST if name in self.recorded]
+        usual = [n for n in REPORTED_FIRST if n in others and self.directions.label(n) not in own]
         training = sorted(self.recorded, key=_by_share_of_training_split)
-        return next(iter([*claimed, *usual, *others, *training]), "")
+        candidates = [*claimed, *usual, *others, *training]
+        ordered = (name for name in candidates if self.directions.better(name))
+        return next(ordered, next(iter(candidates), ""))
 
     @cached_property
     def problems(self) -> tuple[ProblemRuns, ...]:
         """The runs by problem and optimizer, with what contends for each."""
-        return problems_of(self.records, self.selects_on)
+        return problems_of(self.records, self.selection)
 
     @cached_property
     def optimizers(self) -> tuple[OptimizerRuns, ...]:
@@ -170,7 +188,8 @@ class Context:
     @cached_property
     def _parsed(self) -> tuple[list[Claim], list[Any]]:
         texts = list(self.study.get("claims") or ())
-        return parse_claims(texts, list(dict.fromkeys(r.optimizer for r in self.records)))
+        optimizers = list(dict.fromkeys(r.optimizer for r in self.records))
+        return parse_claims(texts, optimizers, directions=self.directions)
 
     @property
     def claims(self) -> list[Claim]:
@@ -228,7 +247,7 @@ class Context:
     @cached_property
     def time_claims(self) -> list[Claim]:
         """The claims about speed."""
-        return [claim for claim in self.claims if TIME.search(claim.metric)]
+        return [claim for claim in self.claims if claim.metric == TRAINING_SECONDS]
 
     def claimed(self, claim: Claim) -> list[Contender]:
         """Return the contenders that a claim is about: for "is best", all."""

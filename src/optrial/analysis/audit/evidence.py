@@ -20,7 +20,6 @@ from optrial.analysis.statistics import (
     mean_interval,
     minimum_pairs,
 )
-from optrial.metric_names import higher_is_better, is_accuracy
 
 __all__ = ["EVIDENCE_RULES"]
 
@@ -62,10 +61,13 @@ def _ties(context: Context, problem: ProblemRuns, result: ClaimResult) -> str:
 def _best_group(context: Context, problem: ProblemRuns, metric: str) -> tuple[str, ...]:
     """Return the best of a problem and who cannot be told apart from it."""
     values = {c.name: found for c in problem.contenders if (found := c.values(metric))}
+    better = context.directions.better(metric)
+    if better is None:
+        return ()
     if len(values) < 2:
         return tuple(values)
     family = compare_all(
-        values, metric=metric, higher_is_better=higher_is_better(metric), seed=context.seed
+        values, metric=metric, higher_is_better=better == "higher", seed=context.seed
     )
     undecided = {
         name
@@ -228,7 +230,7 @@ def no_practical_size(context: Context) -> Iterator[Observation]:
         if (
             result.verdict is ClaimVerdict.SUPPORTED
             and result.claim.kind is ClaimKind.BETTER
-            and is_accuracy(result.claim.metric)
+            and result.claim.percent
             and low is not None
             and high is not None
             and max(abs(low), abs(high)) < PRACTICAL
@@ -262,7 +264,7 @@ def tied(context: Context) -> Iterator[Observation]:
         values = finished(runs[0].records, metric) if runs else []
         if len(best) > 1 and values:
             interval = mean_interval(values, context.generator("D15", problem.name))
-            scale, unit = (100, " points") if is_accuracy(metric) else (1, "")
+            scale, unit = (100, " points") if context.directions.percent(metric) else (1, "")
             half = scale * (interval.high - interval.low) / 2
             known = f", which is known to {half:.2g}{unit}" if interval.known else ""
             yield Observation(

@@ -12,7 +12,7 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
 from optrial.analysis.contenders import finished
-from optrial.metric_names import TRAINING_SECONDS, is_accuracy
+from optrial.metric_names import TRAINING_SECONDS
 from optrial.records import Record
 
 __all__ = ["REPORTING_RULES"]
@@ -152,7 +152,7 @@ def truncated_axis(context: Context) -> Iterator[Observation]:
     Fix: say what the axis shows, or draw differences with their intervals.
     """
     metric = context.report_metric
-    for problem in context.problems if is_accuracy(metric) else ():
+    for problem in context.problems if context.directions.percent(metric) else ():
         found = [finished(c.records, metric) for c in problem.contenders]
         means = [fmean(values) for values in found if values]
         if len(means) > 1 and max(means) - min(means) < SMALL_PART:

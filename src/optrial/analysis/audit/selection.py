@@ -9,6 +9,7 @@ from optrial.analysis.audit.context import ENDED, Context, fact, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
+from optrial.metric_names import Directions
 from optrial.records import Record, Status
 
 __all__ = ["SELECTION_RULES"]
@@ -194,7 +195,7 @@ def protocol_changed(context: Context) -> Iterator[Observation]:
     Fix: say so, with the results before the change; or run the final study in a new folder.
     """
     for before, after in zip(context.plans, context.plans[1:], strict=False):
-        changed = [key for key in PROTOCOL if before.study.get(key) != after.study.get(key)]
+        changed = [key for key in PROTOCOL if _differ(before.study, after.study, key)]
         removed = [n for n in _optimizers(before.study) if n not in _optimizers(after.study)]
         if after.ended and (changed or removed):
             said = [f"{names(changed)} changed"] * bool(changed)
@@ -207,6 +208,26 @@ def protocol_changed(context: Context) -> Iterator[Observation]:
                     "run the study as it is now into a new folder", {}, len(context.records)
                 ),
             )
+
+
+def _differ(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> bool:
+    """Whether a key was changed; declaring the direction of a metric changes no number."""
+    one, other = before.get(key), after.get(key)
+    if key == "problem" and one and other:
+        directions = Directions.of(before).own
+        kept = {label: better for label, better in directions.items() if better}
+        if kept.items() <= Directions.of(after).own.items():
+            one, other = _undirected(one), _undirected(other)
+    return bool(one != other)
+
+
+def _undirected(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a problem without the declared directions of its metrics."""
+    metrics = [
+        {**entry, "better": None} if isinstance(entry, Mapping) else entry
+        for entry in problem.get("metrics") or ()
+    ]
+    return {**problem, "metrics": metrics}
 
 
 def _optimizers(study: Mapping[str, Any]) -> list[str]:

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optrial.analysis.audit.context import Context, names
+from optrial.analysis.audit.context import ENDED, Context, names
 from optrial.analysis.audit.families import sensible_rates
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, hyperparameters
-from optrial.analysis.values import final_values
-from optrial.metric_names import higher_is_better
+from optrial.metric_names import Selection
 from optrial.records import Status
 
 __all__ = ["TUNING_EDGE_RULES"]
@@ -81,11 +80,13 @@ def _said(edge: _Edge) -> str:
 
 
 def _edges(context: Context, optimizer: OptimizerRuns) -> Iterator[_Edge]:
-    metric = context.selects_on or context.report_metric
+    selection = context.ranked_by
+    if selection is None:
+        return
     for name, values in optimizer.tuned.items():
         if len(values) < 3 and name != "lr":
             continue  # two values are a choice, not a range
-        merits = [_seed_merits(optimizer, name, value, metric) for value in values]
+        merits = [_seed_merits(optimizer, name, value, selection) for value in values]
         seeds = sorted(set.intersection(*(set(each) for each in merits)))
         if not seeds:
             continue
@@ -129,16 +130,17 @@ def _at_ends(
 
 
 def _seed_merits(
-    optimizer: OptimizerRuns, name: str, value: float, metric: str
+    optimizer: OptimizerRuns, name: str, value: float, selection: Selection
 ) -> dict[int, float]:
-    """Return merit by seed of the best setting that has this value; -inf where it diverged."""
+    """Return merit by seed of the best setting that has this value; -inf where it has none."""
     best: dict[int, float] = {}
     for runs in optimizer.tried.values():
         if hyperparameters(runs[0]).get(name) != value:
             continue
-        sign = 1 if higher_is_better(metric) else -1
-        by_seed = final_values(runs, metric)
-        found = {s: sign * v if math.isfinite(v) else -math.inf for s, v in by_seed.items()}
+        merits = {
+            r.seed: selection.merit(r.final(selection.metric)) for r in runs if r.status in ENDED
+        }
+        found = {s: -math.inf if merit is None else merit for s, merit in merits.items()}
         if found and (not best or fmean(found.values()) > fmean(best.values())):
             best = found
     return best

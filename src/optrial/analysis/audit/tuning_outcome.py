@@ -17,9 +17,8 @@ from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, merit
-from optrial.analysis.statistics import BestOfK, best_of_k, compare, mean_interval
+from optrial.analysis.statistics import BestOfK, best_of_k, compare, known_values, mean_interval
 from optrial.analysis.values import final_values
-from optrial.metric_names import higher_is_better, is_accuracy
 from optrial.records import Record
 
 __all__ = ["TUNING_OUTCOME_RULES"]
@@ -42,7 +41,8 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
     Fix: tune the hyperparameter that makes the one from the other too.
     """
     metric = context.report_metric
-    for problem in context.problems:
+    better = context.directions.better(metric)
+    for problem in context.problems if better else ():
         by_rule = {o.rule: o for o in problem.optimizers}
         for general, special, name in INCLUSIONS:
             one, other = by_rule.get(general), by_rule.get(special)
@@ -52,7 +52,7 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
                 one.chosen.values(metric),
                 other.chosen.values(metric),
                 metric=metric,
-                higher_is_better=higher_is_better(metric),
+                higher_is_better=better == "higher",
                 seed=context.seed,
             )
             if pair.verdict.value != "worse":
@@ -133,13 +133,16 @@ def budget_decides(context: Context) -> Iterator[Observation]:
     Example: adam is ahead for 2 trials and sgd for 9.
     Fix: report the whole curve of best-of-k, or tune with more trials.
     """
-    metric = context.selects_on or context.report_metric
+    selection = context.ranked_by
+    if selection is None:
+        return
+    metric, higher = selection.metric, selection.better == "higher"
     for problem in context.problems:
         curves = {
             o.name: best_of_k(
                 [_mean(runs, metric) for runs in o.tried.values()],
                 context.generator("A11", problem.name, o.name),
-                higher_is_better=higher_is_better(metric),
+                higher_is_better=higher,
                 resamples=RESAMPLES,
             )
             for o in problem.optimizers
@@ -149,7 +152,7 @@ def budget_decides(context: Context) -> Iterator[Observation]:
             (first, second, early, k)
             for first, one in curves.items()
             for second, other in curves.items()
-            for early, k in _overtaken(one, other, higher_is_better(metric))
+            for early, k in _overtaken(one, other, higher)
         ]
         if crossed:
             said = names(f"{a} leads {b} for {k} trials, not for {n}" for a, b, k, n in crossed)
@@ -173,9 +176,10 @@ def _overtaken(one: BestOfK, other: BestOfK, higher: bool) -> Iterator[tuple[int
 
 
 def _mean(runs: tuple[Record, ...], metric: str) -> float:
-    """Return the mean over seeds of one trial; NaN where any of its runs diverged."""
-    values = list(final_values(runs, metric).values())
-    return fmean(values) if values else math.nan
+    """Return the mean over seeds of one trial; NaN where any of its runs has no finite value."""
+    values = final_values(runs, metric)
+    known = known_values(values)
+    return fmean(known.values()) if known and len(known) == len(values) else math.nan
 
 
 @audit_rule("A12", Severity.ERROR, "the chosen trial was a lucky one")
@@ -187,15 +191,15 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
     Example: adam's best trial had 0.971 in tuning and 0.962 with new seeds; the second had 0.968.
     Fix: tune with more seeds a trial.
     """
-    metric = context.selects_on
-    if not (context.has_tuning and metric):
+    selection = context.selection
+    if not context.has_tuning or selection is None:
         return
-    sign = 1 if higher_is_better(metric) else -1
+    metric, sign = selection.metric, (1 if selection.better == "higher" else -1)
     for optimizer in context.optimizers:
         tried = dict(optimizer.tried)
         chosen = optimizer.contenders[0].setting
         first = finished(tried.pop(chosen, ()), metric)
-        rivals = {merit(runs, metric): setting for setting, runs in tried.items()}
+        rivals = {merit(runs, selection): setting for setting, runs in tried.items()}
         runner_up = rivals[max(rivals)] if rivals else ""
         second = finished(tried.get(runner_up, ()), metric)
         rerun = finished(optimizer.reported, metric)
@@ -238,7 +242,7 @@ def gap_below_tuning_noise(context: Context) -> Iterator[Observation]:
             continue
         spread = max(_neighbour_spread(context, result, name) for name in result.claim.optimizers)
         if abs(gap) < spread:
-            scale, unit = (100, " points") if is_accuracy(result.claim.metric) else (1, "")
+            scale, unit = (100, " points") if result.claim.percent else (1, "")
             optimizers = context.claimed_optimizers(result.claim)
             yield Observation(
                 f'"{result.claim.text}" rests on a gap of {scale * abs(gap):.2g}{unit}, while the '

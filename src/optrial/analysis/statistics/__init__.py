@@ -9,6 +9,7 @@ from optrial.analysis.statistics.comparison import (
     as_family,
     compare,
     compare_all,
+    known_values,
 )
 from optrial.analysis.statistics.finite_test_set import accuracy_standard_error, mcnemar_bound
 from optrial.analysis.statistics.groups import tie_groups
@@ -51,7 +52,7 @@ from optrial.analysis.statistics.tuning import (
     crossings,
     learning_rate_range,
 )
-from optrial.analysis.statistics.wording import best_sentence, sentence
+from optrial.analysis.statistics.wording import best_sentence, sentence, without_value
 
 __all__ = [
     "BestOfK",
@@ -84,6 +85,7 @@ __all__ = [
     "iqm",
     "iqm_interval",
     "kaplan_meier",
+    "known_values",
     "learning_rate_range",
     "mcnemar_bound",
     "mean_interval",
@@ -101,4 +103,5 @@ __all__ = [
     "sign_flip_power",
     "summarize_sample",
     "tie_groups",
+    "without_value",
 ]

@@ -31,10 +31,19 @@ __all__ = [
     "as_family",
     "compare",
     "compare_all",
+    "known_values",
 ]
 
-Values = Mapping[int, float]
-"""One metric of one optimizer by seed; a value that is not finite marks a run that diverged."""
+Values = Mapping[int, float | None]
+"""One metric of one optimizer by seed; a value that is not finite marks a run that diverged.
+
+None marks a run that is done but has no finite value of the metric: it cannot be compared.
+"""
+
+
+def known_values(values: Values) -> dict[int, float]:
+    """Return the values without those of the runs that have none."""
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 class Verdict(StrEnum):
@@ -70,9 +79,12 @@ class Comparison:
         second: name of the other.
         metric: name of the metric.
         higher_is_better: of the metric.
+        percent: whether the metric is a fraction, shown in percentage points.
         differences: first minus second for every common seed, in the order of the seeds; infinite
             where one of the two runs diverged, 0 where both did.
         unpaired: number of seeds that only one of the two has; they are left out.
+        without_value: how many runs of each of the two are done without a value of the metric, and
+            out of how many; they are left out.
         diverged: how many of the common seeds diverged, for each of the two.
         difference: of first minus second, the mean, or the median if `statistic` is SIGN.
         p_value: of this comparison alone, two-sided.
@@ -85,8 +97,10 @@ class Comparison:
     second: str
     metric: str
     higher_is_better: bool
+    percent: bool = False
     differences: tuple[float, ...]
     unpaired: int
+    without_value: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     diverged: tuple[int, int]
     difference: Interval
     p_value: float
@@ -168,6 +182,7 @@ class Comparison:
             second=self.first,
             differences=tuple(-value for value in self.differences),
             diverged=self.diverged[::-1],
+            without_value=self.without_value[::-1],
             difference=replace(
                 difference,
                 estimate=-difference.estimate,
@@ -202,8 +217,8 @@ class Comparisons:
             fewest first, unless they beat them nevertheless.
         pairs: every two optimizers, in the order in which they were given.
         groups: maximal groups that cannot be told apart from their best member; the first is that
-            of the best optimizer, and it may hold several or all of them. An optimizer of which
-            every run diverged is in none.
+            of the best optimizer, and it may hold several or all of them. An optimizer without a
+            run that has a finite value is in none.
         diverged: for each optimizer with runs that diverged, how many of how many, in that order.
     """
 
@@ -224,6 +239,7 @@ def compare(
     *,
     metric: str,
     higher_is_better: bool,
+    percent: bool = False,
     names: tuple[str, str] = ("first", "second"),
     alpha: float = 0.05,
     level: float = 0.95,
@@ -235,6 +251,7 @@ def compare(
         values,
         metric=metric,
         higher_is_better=higher_is_better,
+        percent=percent,
         alpha=alpha,
         level=level,
         seed=seed,
@@ -246,6 +263,7 @@ def compare_all(
     *,
     metric: str,
     higher_is_better: bool,
+    percent: bool = False,
     alpha: float = 0.05,
     level: float = 0.95,
     seed: int = 0,
@@ -264,15 +282,19 @@ def compare_all(
 
     Args:
         values: the metric by optimizer and seed; a value that is not finite marks a run that
-            diverged. A run that failed for another reason is left out, and counted as unpaired.
+            diverged, None one that is done without a value. The latter is left out and counted; a
+            run that failed for another reason is not in the mapping, and counted as unpaired.
         metric: name of the metric.
         higher_is_better: of the metric.
+        percent: whether the metric is a fraction, shown in percentage points.
         alpha: chance of any false finding among all pairs.
         level: nominal coverage of each interval by itself.
         seed: of the bootstrap resamples, and of the sign vectors above `paired.EXACT_UP_TO` pairs.
     """
     named = list(combinations(values, 2))
-    pairings = [_pairing(values[one], values[other], higher_is_better) for one, other in named]
+    known = {name: known_values(own) for name, own in values.items()}
+    without = {name: (len(own) - len(known[name]), len(own)) for name, own in values.items()}
+    pairings = [_pairing(known[one], known[other], higher_is_better) for one, other in named]
     estimates = _estimates(pairings, seed, level)
     pairs = as_family(
         Comparison(
@@ -280,8 +302,10 @@ def compare_all(
             second=second,
             metric=metric,
             higher_is_better=higher_is_better,
+            percent=percent,
             differences=tuple(pairing.differences.tolist()),
             unpaired=pairing.unpaired,
+            without_value=(without[first], without[second]),
             diverged=pairing.diverged,
             difference=difference,
             p_value=p_value,
@@ -295,21 +319,22 @@ def compare_all(
     )
     beats = {(c.first, c.second) for c in pairs if c.verdict == Verdict.BETTER}
     beats |= {(c.second, c.first) for c in pairs if c.verdict == Verdict.WORSE}
-    order = _order(values, beats, higher_is_better)
+    order = _order(known, beats, higher_is_better)
     diverged = {name: count for name in order if (count := _diverged(values[name]))[0]}
-    finishing = [name for name in order if _finishes(values[name])]
+    finishing = [name for name in order if _finishes(known[name])]
     groups = tie_groups(finishing, lambda one, other: bool({(one, other), (other, one)} & beats))
     return Comparisons(order, pairs, groups, diverged)
 
 
-def _finishes(values: Values) -> bool:
-    """Whether any run has a value."""
+def _finishes(values: Mapping[int, float]) -> bool:
+    """Whether any run has a finite value."""
     return any(map(math.isfinite, values.values()))
 
 
 def _diverged(values: Values) -> tuple[int, int]:
     """Return how many of how many runs diverged."""
-    return sum(not math.isfinite(value) for value in values.values()), len(values)
+    lost = [value for value in known_values(values).values() if not math.isfinite(value)]
+    return len(lost), len(values)
 
 
 def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
@@ -329,7 +354,9 @@ class _Pairing(NamedTuple):
     diverged: tuple[int, int]
 
 
-def _pairing(first: Values, second: Values, higher_is_better: bool) -> _Pairing:
+def _pairing(
+    first: Mapping[int, float], second: Mapping[int, float], higher_is_better: bool
+) -> _Pairing:
     seeds = sorted(first.keys() & second.keys())
     common = np.array([[runs[seed] for seed in seeds] for runs in (first, second)], np.float64)
     finite = np.isfinite(common)
@@ -378,7 +405,7 @@ def _equal_estimates(
 
 
 def _order(
-    values: Mapping[str, Values], beats: Set[tuple[str, str]], higher_is_better: bool
+    values: Mapping[str, Mapping[int, float]], beats: Set[tuple[str, str]], higher_is_better: bool
 ) -> tuple[str, ...]:
     """Order by standing, but never a beaten optimizer before the one that beats it."""
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
 from optrial.analysis.statistics.paired import minimum_pairs
 
-__all__ = ["best_sentence", "decimals_of", "sentence"]
+__all__ = ["best_sentence", "decimals_of", "sentence", "without_value"]
 
 
 def sentence(comparison: Comparison, effect: float | None = None, power: float = 0.8) -> str:
     """Say what a comparison found, in one sentence without a full stop.
 
-    Accuracies, which are fractions in the data, are shown in percentage points.
+    Fractions such as accuracies (`Comparison.percent`) are shown in percentage points.
 
     Args:
         comparison: what to say.
@@ -48,8 +48,8 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
     if not comparisons.groups:
         return f"every run diverged: nothing is said about any of the {compared}{metric}"
     behind = "".join(f"; {each}" for each in _diverged_runs(comparisons))
-    (best, *ties), lost = comparisons.groups[0], len(comparisons.all_diverged)
-    count = len(comparisons.order) - lost
+    (best, *ties), count = comparisons.groups[0], len({n for g in comparisons.groups for n in g})
+    lost = len(comparisons.order) - count
     if lost and count == 1:
         return f"{best} is not called the best{metric}, for no other one finished{behind}"
     if not ties:
@@ -103,7 +103,7 @@ def _difference_found(comparison: Comparison) -> str:
 def _evidence(comparison: Comparison) -> str:
     """The numbers in brackets, for a result in which no difference is stated before them."""
     if not comparison.pairs:
-        return "they have no seed in common"
+        return ", ".join(["they have no seed in common", *without_value(comparison)])
     if comparison.statistic == Statistic.SIGN:
         won = f"better on {comparison.finished_wins}, worse on {comparison.finished_losses}"
         finished = f"{won} of {comparison.finished} seeds on which both finished"
@@ -143,7 +143,7 @@ def _lost(comparison: Comparison) -> str:
 
 def _difference(comparison: Comparison) -> tuple[str, str]:
     """The difference with its unit, and its interval."""
-    scale, unit = (100, " points") if _is_accuracy(comparison.metric) else (1, "")
+    scale, unit = (100, " points") if comparison.percent else (1, "")
     interval = comparison.difference
     if not interval.known:
         return f"{scale * interval.estimate:.3g}{unit}", "no interval"
@@ -159,16 +159,27 @@ def _basis(comparison: Comparison) -> str:
     p_value = comparison.adjusted_p_value
     seeds = f"{comparison.pairs} paired seed{'s' * (comparison.pairs != 1)}"
     unpaired = [f"{comparison.unpaired} without a partner"] * (comparison.unpaired > 0)
+    unpaired += without_value(comparison)
     probability = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     correction = ["Holm"] * (comparison.comparisons > 1)
     return ", ".join([seeds, *unpaired, probability, *correction])
+
+
+def without_value(comparison: Comparison) -> list[str]:
+    """Name the optimizers with runs that are done without a finite value of the metric."""
+    names = (comparison.first, comparison.second)
+    return [
+        f"{count} of {total} runs of {name} have no value of {comparison.metric}"
+        for name, (count, total) in zip(names, comparison.without_value, strict=True)
+        if count
+    ]
 
 
 def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
     """What more seeds would show, or what these would have shown; nothing where all are equal."""
     if not any(comparison.differences):
         return ""
-    scale, unit = (100, " points") if _is_accuracy(comparison.metric) else (1, "")
+    scale, unit = (100, " points") if comparison.percent else (1, "")
     if effect is None:
         detectable = comparison.detectable_effect(power)
         if detectable is None:
@@ -187,7 +198,3 @@ def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
 def _rounded(count: int) -> int:
     """Two significant digits: no estimate of a number of seeds supports more."""
     return int(float(f"{count:.2g}"))
-
-
-def _is_accuracy(metric: str) -> bool:
-    return "accuracy" in metric

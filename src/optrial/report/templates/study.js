@@ -286,7 +286,7 @@ function trialSeries(problem, metric) {
   }));
 }
 
-const isLoss = (metric) => /loss|error|mse|mae|perplexity/.test(metric);
+const lowerIsBetter = (metric) => data.better[metric] === "lower";
 
 const probe = (metric) => data.probes.find((name) => metric === name || metric.startsWith(`${name}/`));
 
@@ -300,11 +300,11 @@ function offered(figure, problem) {
   return kind === "training" ? prefer(others, [/^train_loss_epoch$/, /^train_/]) : prefer(others, [/^test_(?!loss)/, /^test/, /^validation_(?!loss)/, /^validation/]);
 }
 
-// Whether a metric begins on a logarithmic axis: a loss, or what spans more than a power of ten.
+// Whether a metric begins on a logarithmic axis: a cost, or a probe that spans more than a power of ten.
 function suitsLog(metric, values) {
   const known = values.filter(finite);
   if (!known.length || Math.min(...known) <= 0) return false;
-  return isLoss(metric) || (probe(metric) !== undefined && !metric.includes("fraction") && Math.max(...known) > 10 * Math.min(...known));
+  return lowerIsBetter(metric) || (probe(metric) !== undefined && !metric.includes("fraction") && Math.max(...known) > 10 * Math.min(...known));
 }
 
 function prefer(names, patterns) {
@@ -328,7 +328,7 @@ function setUp(area) {
       const logX = kind === "rates" || Boolean(control("logX")?.checked);
       const what = { rates: "final values by learning rate", trials: "expected of the best of so many trials" }[kind] ?? `by ${options.by}`;
       draw(figure.querySelector(".plot"), {
-        kind, series, xLabel, logX, logY: control("logY", figure).checked, higher: !isLoss(metric), share: metric.includes("accuracy"),
+        kind, series, xLabel, logX, logY: control("logY", figure).checked, higher: !lowerIsBetter(metric), share: data.percent.includes(metric),
         title: `${metric || "no metric"} ${what}, ${series.length} lines. Arrow keys move over the points; Enter shows the runs. The tables below hold the final values.`,
       });
       const caption = figure.querySelector("[data-caption]");
