@@ -24,8 +24,8 @@ STEPS = 84  # six epochs of 14 batches
 @pytest.mark.parametrize(
     ("factory", "said"),
     [
-        ("ts:Dict", "'ts:Dict' returned dict; it must return one tensor"),
-        ("ts:Aux", "'ts:Aux' returned tuple; it must return one tensor"),
+        ("ts:Dict", "'ts:Dict' returned a dict with the keys 'logits'; a model returns one tensor"),
+        ("ts:Aux", "'ts:Aux' returned a tuple of 2 ("),
         ("ts:Two", "missing 1 required positional argument: 'extra'"),
     ],
 )
