@@ -130,12 +130,16 @@ BAD: dict[str, tuple[Prepare, list[str]]] = {
     "script on numpy": (keys(rng="script", engine="numpy"), ["rng", "engine: reference"]),
     "truncated archive": (truncated_archive, ["mnist", "damaged", "optrial data fetch mnist"]),
     "NaN in data": (npz(train_inputs=NAN), ["train", "nan", "sample 3"]),
-    "labels out of range": (npz(test_targets=np.array([0, 1, 5, 0])), ["test", "5", "0 to 1"]),
+    "labels out of range": (
+        npz(test_targets=np.array([0, 1, 5, 0])),
+        ["test targets hold 1 samples of the classes 5"],
+    ),
     "labels that are no classes": (npz(train_targets=np.linspace(0, 1, 8)), ["train targets"]),
     "lengths that differ": (npz(train_targets=np.zeros(7, int)), ["8 inputs and 7 targets"]),
     "pickled array": (npz(train_inputs=np.array([{}] * 8)), ["mine.npz"]),
     "csv without its target": (csv("a,b\n1,2\n"), ["y", "a, b"]),
-    "csv with text": (csv("a,y\nx,0\n1,1\n" * 4), ["'a'", "x"]),
+    "csv with text": (csv("a,y\n" + "x,0\n" + "1,1\n2,0\n" * 8), ["'a'", "'x'", "drop: [a]"]),
+    "csv with its header twice": (csv("a,y\nx,0\n1,1\n" * 4), ["'a, y'", "row 4"]),
 }
 
 

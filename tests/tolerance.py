@@ -22,6 +22,10 @@ STATISTICS_FLOAT32 = 2e-6
 """Absolute error of inputs standardised in float32 (values of order 1, at most about 10) against
 float64."""
 
+METRIC_FLOAT32 = 1e-5
+"""Relative error of a metric of float32 outputs against the same metric in NumPy, whose inputs were
+standardised by another library."""
+
 REPORTED_ACCURACY = 0.005
 """How far a replayed test accuracy may be from a published one, which another version of PyTorch
 computed: 0.005 is twice the standard error of the difference at 96 % of 10,000 test images."""

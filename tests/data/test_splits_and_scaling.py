@@ -14,7 +14,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from optrial.data import Dataset, load_dataset
 from optrial.data.arguments import Arguments, ImageArguments
 from optrial.data.scaling import scaled
-from optrial.data.splits import with_validation
+from optrial.data.splits import carved, held_out
 from optrial.errors import DataError
 from tests.tolerance import STATISTICS_FLOAT32
 
@@ -22,6 +22,12 @@ RANDOM = np.random.default_rng(0)
 VECTORS = RANDOM.normal([3, -100, 0.01], [1, 50, 0.001], (300, 3))
 IMAGES = RANDOM.normal(5, 2, (3000, 2, 4, 3)) * np.array([1.0, 10.0]).reshape(2, 1, 1)
 LABELS = np.arange(300) % 4
+
+
+def with_validation(
+    name: str, raw: dict[str, Any], arguments: Arguments, wanted: bool
+) -> dict[str, Any]:
+    return carved(raw, held_out(name, raw, None, arguments, wanted))
 
 
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 2**40), st.sampled_from([1, 2]))
@@ -47,16 +53,18 @@ def test_validation_is_disjoint_complete_and_of_the_right_size(
         assert np.array_equal(inputs[:, 0], targets)
 
 
-def held_out(**arguments: Any) -> tuple[int, ...]:
+def validation_rows(**arguments: Any) -> tuple[int, ...]:
     raw = {"train": (VECTORS, np.arange(300))}
     divided = with_validation("mine", raw, Arguments(**arguments), wanted=True)
     return tuple(divided["validation"][1].tolist())
 
 
 def test_validation_depends_on_its_seed_alone() -> None:
-    assert held_out() == held_out(split_seed=0)
-    assert len({held_out(split_seed=seed) for seed in range(20)}) == 20
-    assert set(held_out(validation_fraction=0.1)) < set(held_out(validation_fraction=0.2))
+    assert validation_rows() == validation_rows(split_seed=0)
+    assert len({validation_rows(split_seed=seed) for seed in range(20)}) == 20
+    assert set(validation_rows(validation_fraction=0.1)) < set(
+        validation_rows(validation_fraction=0.2)
+    )
 
 
 def test_validation_is_a_tenth_where_it_is_wanted() -> None:
@@ -135,7 +143,8 @@ def test_mean_and_std_per_feature_and_channel() -> None:
         mean = [float(number) for number in range(values.shape[1])]
         given = scale(values, Arguments(mean=mean, std=[2.0]))
         shift = np.float32(mean).reshape(-1, *axes)
-        assert np.array_equal(given, (np.float32(values) - shift) / np.float32(2))
+        exact = values if values is VECTORS else np.float32(values)
+        assert np.array_equal(given, np.float32((exact - shift) / np.float32(2)))
     with pytest.raises(DataError, match="mean has 2 numbers; give one, or 3"):
         scale(VECTORS, Arguments(mean=[1, 2], std=1))
 
@@ -171,7 +180,7 @@ def test_statistics_are_of_the_training_split_after_validation_is_held_out(
     near, far = (with_outliers(tmp_path, split, scaling) for split in ("none", "test"))
     for split in ("train", "validation"):
         assert np.array_equal(near.splits[split].inputs, far.splits[split].inputs)
-    held = list(held_out())
+    held = list(validation_rows())
     moved = VECTORS.copy()
     moved[held] *= 1000
     path = tmp_path / "moved.npz"

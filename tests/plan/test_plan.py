@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from optrial.config import parse_study
 from optrial.errors import StudyError
-from optrial.plan import RunSpec, estimate
+from optrial.plan import RunSpec, estimate, targets_wanted
 from optrial.study import Study
 from tests.small import MOONS, small_keys, small_plan, train
 from tests.tolerance import ESTIMATE_FACTOR
@@ -146,6 +147,21 @@ def test_metrics_of_batches_need_a_metric(problem: dict[str, Any]) -> None:
     assert found.path == "evaluate.batch_metrics"
     assert "has no metrics" in found.message
     Study(**small_keys(problem=problem))
+
+
+@pytest.mark.parametrize(
+    ("problem", "wanted"),
+    [
+        ({}, "classes"),
+        ({"loss": "mse"}, "values"),
+        ({"loss": "torch.nn.functional:huber_loss"}, "any"),
+        ({"loss": "torch.nn.functional:multi_margin_loss", "metrics": ["accuracy"]}, "classes"),
+    ],
+)
+def test_loss_and_metrics_tell_what_targets_are(problem: dict[str, Any], wanted: str) -> None:
+    study, _ = parse_study(small_keys(problem={"dataset": "moons", **problem}))
+    assert study is not None
+    assert targets_wanted(study) == wanted
 
 
 def test_validation_is_carved_only_where_it_is_wanted() -> None:

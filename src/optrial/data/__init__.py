@@ -1,11 +1,12 @@
 """Dataset name -> arrays: same name and seed, same bits.
 
-    name, arguments -> catalogue -> source (download, files, scikit-learn) -> checked
-                    -> validation held out -> scaled -> Dataset
+    name, arguments -> catalogue -> source (download, files, scikit-learn)
+                    -> test and validation chosen -> labels numbered, columns encoded
+                    -> checked -> scaled -> Dataset
 
-A dataset is a name of the catalogue, a path to ``.npz`` or ``.csv``, or ``module:function``; or
-`dataset_from` takes objects of the program itself. Training batches of images may be varied by
-`augment`. Nothing is ever unpickled, and nothing is printed.
+A dataset is a name of the catalogue, a path to a file or folder, or ``module:function``; or
+`dataset_from` takes objects of the program itself. Every statistic is of training samples alone.
+Training batches of images may be varied by `augment`. Nothing is unpickled, nothing is printed.
 """
 
 from optrial.data.augmentation import Augmentation, augment
@@ -22,16 +23,21 @@ from optrial.data.loading import (
     resolved_arguments,
     verify,
 )
+from optrial.data.summary import ClassCount, Column, Summary, ValueScale
 
 __all__ = [
     "DATASETS",
     "Augmentation",
     "BatchOrder",
+    "ClassCount",
+    "Column",
     "Dataset",
     "DatasetEntry",
     "FileStatus",
     "Progress",
     "Split",
+    "Summary",
+    "ValueScale",
     "augment",
     "check_dataset",
     "data_directory",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -62,9 +63,30 @@ _Spread = Annotated[
     NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], _Lax, Field(min_length=1)],
     _described("a number from 0, or a list of them, one a cluster"),
 ]
+# YAML reads a column named 2015 as a number.
+_Column = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 _Columns = Annotated[
-    str | Annotated[tuple[str, ...], _Lax, Field(min_length=1)],
+    _Column | Annotated[tuple[_Column, ...], _Lax, Field(min_length=1)],
     _described("the name of a column, or a list of names"),
+]
+_ColumnList = Annotated[
+    tuple[_Column, ...],
+    _Lax,
+    BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
+    Field(min_length=1),
+    _described("a list of names of columns"),
+]
+_MissingValues = Annotated[
+    tuple[str | float, ...],
+    _Lax,
+    BeforeValidator(lambda v: [v] if isinstance(v, str | int | float) else v),
+    Field(min_length=1),
+    _described("a text or number, or a list of them"),
+]
+_Size = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    _Lax,
+    _described("two whole numbers above 0, height and width in pixels"),
 ]
 _Box = Annotated[
     tuple[float, float],
@@ -90,8 +112,8 @@ class Arguments(BaseModel):
         None,
         description="unit: 0..1 (by the pixel range of the image datasets, else by the training "
         "split's minimum and maximum); standardize: mean 0 and variance 1 on the training split, "
-        "per feature of vectors and per channel of images; none. Default: unit for the image "
-        "datasets, standardize for diabetes, none for all others",
+        "per feature of vectors and per channel of images; none. Default: unit for images of "
+        "whole numbers 0 to 255, standardize for tables and diabetes, none for all others",
     )
     mean: _Mean | None = Field(
         None,
@@ -275,7 +297,36 @@ class BlobsArguments(SplitArguments):
         return box
 
 
-class ArrayArguments(AugmentableArguments, ValueArguments):
+class GroupedSplit(BaseModel):
+    """Splits that keep all rows with the same value of a column together."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    grouped: _Column = Field(description="the column; it is not a feature unless features names it")
+
+
+ArraySplit: TypeAlias = Literal["random", "stratified", "chronological"]
+_TableSplit = Annotated[
+    ArraySplit | GroupedSplit,
+    _described("random, stratified, chronological or {grouped: COLUMN}"),
+]
+_SPLIT = (
+    "how test and validation samples are chosen: random; stratified, with the same proportions of "
+    "classes in every split; chronological, the last ones"
+)
+
+
+class TargetArguments(ValueArguments):
+    """Arguments of a dataset whose targets may be class labels or numbers to predict."""
+
+    targets: Literal["labels", "values"] | None = Field(
+        None,
+        description="labels: targets are classes; values: numbers to predict. By default, what "
+        "the loss takes: labels for cross_entropy, values for mse",
+    )
+
+
+class ArrayArguments(AugmentableArguments, TargetArguments):
     """Arguments of arrays with or without splits: an ``.npz`` file, or objects of a program."""
 
     test_fraction: _Fraction | None = Field(
@@ -284,23 +335,120 @@ class ArrayArguments(AugmentableArguments, ValueArguments):
         "(default 0.2)",
     )
     random_state: _RandomState = Field(0, description="seed of the test split")
-
-
-class CsvArguments(SplitArguments, ValueArguments):
-    """Arguments of a ``.csv`` file."""
-
-    target: _Columns = Field(
-        description="name of the column that holds the class or the number to predict; or a list "
-        "of columns of numbers to predict, be they whole or not"
+    split: ArraySplit = Field("random", description=_SPLIT)
+    layout: Literal["nchw", "nhwc", "nhw"] | None = Field(
+        None,
+        description="order of the axes of images: n samples, c channels, h rows, w columns; by "
+        "default it is told from the shape: 1, 3 or 4 channels",
     )
 
 
-class FunctionArguments(AugmentableArguments, ValueArguments):
+class ImageFolderArguments(AugmentableArguments):
+    """Arguments of a folder that holds one folder of images per class."""
+
+    default_scale = "unit"
+
+    size: _Size | None = Field(
+        None, description="height and width to resize to; needed where the images differ in size"
+    )
+    color: Literal["rgb", "grayscale"] | None = Field(
+        None, description="channels to convert to; by default grayscale if all images are"
+    )
+    test_fraction: _Fraction | None = Field(
+        None,
+        description="part of the images that is the test split, where there is no folder test "
+        "(default 0.2)",
+    )
+    random_state: _RandomState = Field(0, description="seed of the test split")
+    split: ArraySplit = Field("random", description=_SPLIT)
+
+
+class TableArguments(SplitArguments, TargetArguments):
+    """Arguments of a table: a text file or a Parquet file."""
+
+    default_scale = "standardize"
+
+    target: _Columns = Field(
+        description="name of the column that holds the class or the number to predict; or a list "
+        "of columns of numbers to predict"
+    )
+    features: _ColumnList | None = Field(
+        None,
+        description="columns to use; by default all others, except those that number or name rows",
+    )
+    drop: _ColumnList | None = Field(None, description="columns to leave out")
+    index: _Column | None = Field(None, description="column that names the rows; it is left out")
+    split: _TableSplit = Field(
+        "random", description=f"{_SPLIT}; {{grouped: COLUMN}} keeps rows of equal value together"
+    )
+    impute: Literal["median", "mean", "most_frequent"] = Field(
+        "median",
+        description="what replaces missing numbers, computed from training rows; missing text is "
+        "a category of its own, or with most_frequent the commonest one",
+    )
+    add_indicator: bool = Field(
+        True, description="add a column of 0 and 1 for each imputed one: whether it was missing"
+    )
+    max_categories: Annotated[int, Field(ge=2)] = Field(
+        100, description="most columns that a text column becomes; the rarest categories share one"
+    )
+
+
+class TextTableArguments(TableArguments):
+    """Arguments of a table in a text file, such as ``.csv``, in the words of `pandas.read_csv`."""
+
+    separator: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="between two fields; \\s+ for any number of spaces; sniffed by default"
+    )
+    decimal: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="decimal point; a comma is recognised by default"
+    )
+    thousands: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="separator of thousands; recognised by default"
+    )
+    na_values: _MissingValues | None = Field(
+        None, description="what else stands for a missing value, besides what pandas knows"
+    )
+    keep_default_na: bool = Field(
+        True, description="whether texts such as NA, None and null are missing values"
+    )
+    encoding: str | None = Field(
+        None, description="of the text: utf-8 by default, or utf-16 if the file says so"
+    )
+    header: bool | None = Field(
+        None,
+        description="whether the first row names the columns; true if it does not look like data",
+    )
+    names: _ColumnList | None = Field(
+        None, description="names of the columns, for a file without them; 1, 2, ... by default"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError("is not an encoding; try utf-8, latin-1, cp1252 or utf-16") from None
+        return value
+
+    @field_validator("separator")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        value = {"\\t": "\t", "tab": "\t", "comma": ",", " ": r"\s+"}.get(value or "", value)
+        if value is not None and len(value) != 1 and value != r"\s+":
+            raise ValueError(r"must be one character, such as ';', or \s+ for spaces")
+        return value
+
+
+class FunctionArguments(AugmentableArguments, TargetArguments):
     """Arguments of a dataset function: those of every dataset, and the function's own."""
 
     model_config = ConfigDict(extra="allow")
 
     __pydantic_extra__: dict[str, JsonValue]
+
+    split: ArraySplit = Field("random", description=_SPLIT)
 
     @property
     def own(self) -> dict[str, JsonValue]:

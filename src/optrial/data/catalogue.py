@@ -12,33 +12,43 @@ from optrial.data.arguments import (
     ArrayArguments,
     BlobsArguments,
     CirclesArguments,
-    CsvArguments,
     DiabetesArguments,
     DigitsArguments,
     DisplacementArguments,
     FunctionArguments,
     ImageArguments,
+    ImageFolderArguments,
     MoonsArguments,
     PalindromeArguments,
+    TableArguments,
+    TextTableArguments,
 )
-from optrial.data.dataset import Pair
+from optrial.data.arrays import read_npz, with_channels
 from optrial.data.download import Archive, Published
+from optrial.data.image_folders import read_image_folder
 from optrial.data.images import read_cifar10, read_mnist
 from optrial.data.objects import split_objects
 from optrial.data.palindromes import palindrome_notes, palindromes
-from optrial.data.splits import divided
+from optrial.data.source import Source
 from optrial.data.synthetic import blobs, circles, diabetes, digits, displacements, moons
-from optrial.data.user_files import call_function, read_csv, read_npz
+from optrial.data.tables import read_parquet, read_table
+from optrial.data.user_functions import call_function
+from optrial.target_kinds import Targets
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a source may read: name and arguments, the folder of its files, or the objects."""
+    """What a source may read: name and arguments, the folder of its files, or the objects.
+
+    Attributes:
+        targets: what the loss takes.
+    """
 
     name: str
     arguments: Any
     folder: Path = Path()
     raw: Any = None
+    targets: Targets = "classes"
 
     @property
     def path(self) -> Path:
@@ -56,7 +66,7 @@ class DatasetEntry:
         source: citation, or where it comes from.
         licence: as far as its authors state one.
         arguments: the model of its arguments.
-        load: returns split -> (inputs, targets), as the source holds them.
+        load: reads or draws the samples.
         sizes: samples of each split, where that is fixed.
         input_shape: shape of one sample, where that is fixed.
         pixel_maximum: pixels go from 0 to this, for images.
@@ -70,7 +80,7 @@ class DatasetEntry:
     source: str
     licence: str
     arguments: type[Arguments]
-    load: Callable[[Request], Mapping[str, Pair]]
+    load: Callable[[Request], Source]
     sizes: Mapping[str, int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
     pixel_maximum: int | None = None
@@ -155,7 +165,7 @@ _ENTRIES = (
         source="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
         licence="CC BY 4.0",
         arguments=DigitsArguments,
-        load=lambda request: digits(request.arguments),
+        load=lambda request: Source(digits(request.arguments)),
         input_shape=(1, 8, 8),
         pixel_maximum=16,
     ),
@@ -165,7 +175,7 @@ _ENTRIES = (
         source="drawn by NumPy",
         licence="none needed",
         arguments=DisplacementArguments,
-        load=lambda request: displacements(request.arguments),
+        load=lambda request: Source(displacements(request.arguments)),
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -174,7 +184,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=MoonsArguments,
-        load=lambda request: moons(request.arguments),
+        load=lambda request: Source(moons(request.arguments)),
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -183,7 +193,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=CirclesArguments,
-        load=lambda request: circles(request.arguments),
+        load=lambda request: Source(circles(request.arguments)),
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -192,7 +202,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=BlobsArguments,
-        load=lambda request: blobs(request.arguments),
+        load=lambda request: Source(blobs(request.arguments)),
     ),
     DatasetEntry(
         name="palindrome",
@@ -200,7 +210,7 @@ _ENTRIES = (
         source="Deep Learning course of the University of Amsterdam, 2019, assignment 2",
         licence="none needed",
         arguments=PalindromeArguments,
-        load=lambda request: palindromes(request.arguments),
+        load=lambda request: Source(palindromes(request.arguments)),
         notes=palindrome_notes,
     ),
     DatasetEntry(
@@ -209,7 +219,7 @@ _ENTRIES = (
         source="Efron, Hastie, Johnstone & Tibshirani 2004, Least angle regression",
         licence="none stated; ships with scikit-learn",
         arguments=DiabetesArguments,
-        load=lambda request: diabetes(request.arguments),
+        load=lambda request: Source(diabetes(request.arguments)),
         input_shape=(10,),
         values=True,
     ),
@@ -220,7 +230,7 @@ _ENTRIES = (
         "recognition",
         licence="usually given as CC BY-SA 3.0",
         arguments=ImageArguments,
-        load=lambda request: read_mnist(request.folder),
+        load=lambda request: Source(read_mnist(request.folder)),
         sizes={"train": 60_000, "test": 10_000},
         input_shape=(1, 28, 28),
         pixel_maximum=255,
@@ -232,7 +242,7 @@ _ENTRIES = (
         source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747",
         licence="MIT",
         arguments=ImageArguments,
-        load=lambda request: read_mnist(request.folder),
+        load=lambda request: Source(read_mnist(request.folder)),
         sizes={"train": 60_000, "test": 10_000},
         input_shape=(1, 28, 28),
         pixel_maximum=255,
@@ -244,7 +254,7 @@ _ENTRIES = (
         source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
         licence="none stated; the author asks for the citation",
         arguments=ImageArguments,
-        load=lambda request: read_cifar10(request.folder),
+        load=lambda request: Source(read_cifar10(request.folder)),
         sizes={"train": 50_000, "test": 10_000},
         input_shape=(3, 32, 32),
         pixel_maximum=255,
@@ -257,19 +267,38 @@ DATASETS: Mapping[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
 
 NPZ = DatasetEntry(
     name="path to .npz",
-    summary="arrays train_inputs, train_targets, ...; x_train, y_train, ...; or inputs, targets",
+    summary="arrays named train_inputs, train_targets; x_train, y_train; train_images, "
+    "train_labels; inputs, targets; or X, y",
     source="the user's file",
     licence="the user's",
     arguments=ArrayArguments,
-    load=lambda request: read_npz(request.path, request.arguments),
+    load=lambda request: with_channels(
+        str(request.path), read_npz(request.path), request.arguments.layout
+    ),
 )
-CSV = DatasetEntry(
+TEXT_TABLE = DatasetEntry(
     name="path to .csv",
-    summary="a table with a header: a column of classes, or values, named by target, and numbers",
+    summary="a table, one column of which, named by target, is to be predicted",
     source="the user's file",
     licence="the user's",
-    arguments=CsvArguments,
-    load=lambda request: read_csv(request.path, request.arguments),
+    arguments=TextTableArguments,
+    load=lambda request: read_table(request.path, request.arguments, request.targets),
+)
+PARQUET = DatasetEntry(
+    name="path to .parquet",
+    summary="a table, one column of which, named by target, is to be predicted",
+    source="the user's file",
+    licence="the user's",
+    arguments=TableArguments,
+    load=lambda request: read_parquet(request.path, request.arguments, request.targets),
+)
+IMAGE_FOLDER = DatasetEntry(
+    name="path to a folder",
+    summary="images in one folder per class, or in train/CLASS and test/CLASS",
+    source="the user's files",
+    licence="the user's",
+    arguments=ImageFolderArguments,
+    load=lambda request: read_image_folder(request.path, request.arguments),
 )
 FUNCTION = DatasetEntry(
     name="module:function",
@@ -278,7 +307,9 @@ FUNCTION = DatasetEntry(
     source="the user's code",
     licence="the user's",
     arguments=FunctionArguments,
-    load=lambda request: call_function(request.name, request.arguments),
+    load=lambda request: with_channels(
+        f"dataset '{request.name}'", call_function(request.name, request.arguments), None
+    ),
 )
 OBJECTS = DatasetEntry(
     name="objects",
@@ -286,7 +317,9 @@ OBJECTS = DatasetEntry(
     source="the user's program",
     licence="the user's",
     arguments=ArrayArguments,
-    load=lambda request: divided(
-        f"dataset '{request.name}'", split_objects(request.name, request.raw), request.arguments
+    load=lambda request: with_channels(
+        f"dataset '{request.name}'",
+        Source(split_objects(request.name, request.raw)),
+        request.arguments.layout,
     ),
 )

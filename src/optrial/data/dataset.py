@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.augmentation import Augmentation
+from optrial.data.summary import Summary
 from optrial.errors import DataError
 from optrial.target_kinds import TargetKind, Targets
 
@@ -53,6 +54,7 @@ class Dataset:
         augmentation: how training batches are varied, and no others; None if they are not.
         notes: what a reader of the results should know about the data, a sentence each.
         kind: what the targets are.
+        summary: what it was made from.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Dataset:
     augmentation: Augmentation | None = None
     notes: tuple[str, ...] = ()
     kind: TargetKind = "labels"
+    summary: Summary = field(default_factory=Summary)
 
     @property
     def regression(self) -> bool:
@@ -143,7 +146,7 @@ def target_kind(targets: NDArray[Any], wanted: Targets) -> TargetKind:
                 return "values"
             return "multilabel" if several else "labels"
         case "values":
-            return "values" if several or targets.dtype.kind == "f" else "labels"
+            return "values"
         case "any":
             if targets.dtype.kind == "f":
                 return "values"
@@ -163,7 +166,7 @@ def _as_kind(targets: NDArray[Any], kind: TargetKind) -> NDArray[Any]:
         return targets.astype(np.int64, copy=False)
     if targets.ndim == 1:
         targets = targets.reshape(-1, 1)
-    return targets if targets.dtype.kind == "f" else targets.astype(np.float32)
+    return targets if targets.dtype.kind == "f" else targets.astype(np.float64)
 
 
 def as_array(name: str, split: str, values: Any) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from optrial.code import is_code
@@ -15,11 +16,22 @@ from optrial.data.arguments import (
     Arguments,
     AugmentableArguments,
     AugmentArguments,
-    CsvArguments,
+    TableArguments,
+    TargetArguments,
     ValueArguments,
 )
 from optrial.data.augmentation import Augmentation
-from optrial.data.catalogue import CSV, DATASETS, FUNCTION, NPZ, OBJECTS, DatasetEntry, Request
+from optrial.data.catalogue import (
+    DATASETS,
+    FUNCTION,
+    IMAGE_FOLDER,
+    NPZ,
+    OBJECTS,
+    PARQUET,
+    TEXT_TABLE,
+    DatasetEntry,
+    Request,
+)
 from optrial.data.dataset import (
     Dataset,
     Pair,
@@ -38,13 +50,21 @@ from optrial.data.download import (
     file_statuses,
     require_files,
 )
+from optrial.data.labels import Numbered, number_labels
 from optrial.data.scaling import scaled
-from optrial.data.splits import with_validation
+from optrial.data.source import Encoded, Rows, Source
+from optrial.data.splits import carved, divided, held_out, rule_of
+from optrial.data.summary import summarized
+from optrial.data.text_files import COMPRESSED
 from optrial.errors import DataError, Problem, problem_of, suggest
 from optrial.target_kinds import Targets
 
-_FILES = {".npz": NPZ, ".csv": CSV}
-_OWN = "a path to .npz or .csv, or module:function"
+_FILES = {
+    ".npz": NPZ,
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt", ".data", ".dat"), TEXT_TABLE),
+    **dict.fromkeys((".parquet", ".pq"), PARQUET),
+}
+_OWN = "a path to .csv, .tsv, .parquet or .npz or to a folder of images, or module:function"
 
 
 @dataclass(frozen=True)
@@ -61,8 +81,8 @@ def check_dataset(
     """Return everything wrong with a dataset that can be known without loading it.
 
     Args:
-        name: catalogue name, path to ``.npz`` or ``.csv`` (a relative one is in the current
-            folder), or ``module:function``.
+        name: catalogue name, path to a file or folder (a relative one is in the current folder),
+            or ``module:function``.
         arguments: of the dataset, without its name.
         targets: what the loss takes; see `load_dataset`.
 
@@ -98,13 +118,14 @@ def load_dataset(
     """Load, check, divide and scale a dataset; the same arguments give the same bits.
 
     Args:
-        name: catalogue name, path to ``.npz`` or ``.csv``, or ``module:function``.
+        name: catalogue name, path to a file or folder, or ``module:function``.
         arguments: of the dataset, without its name.
         data_dir: folder of the published datasets; see `data_directory`.
         progress: hears of downloads.
         validation: the study evaluates on validation: hold out a tenth of the training split,
             unless the arguments say otherwise or the source has a validation split.
-        targets: what the loss takes; it decides what kind of targets the dataset has.
+        targets: what the loss takes; it decides what kind of targets the dataset has, unless it is
+            a dataset of the catalogue or the arguments say so.
 
     Raises:
         DataError: the name or an argument is wrong, or the data is missing, damaged or malformed.
@@ -114,7 +135,9 @@ def load_dataset(
     folder = Path()
     if found.entry.published:
         folder = require_files(found.entry.published, data_directory(data_dir), progress)
-    return _load(found, Request(name, found.arguments, folder), validation, targets)
+    wanted = _wanted(found, targets)
+    request = Request(name, found.arguments, folder, targets=wanted)
+    return _load(found, request, validation)
 
 
 def dataset_from(
@@ -141,38 +164,92 @@ def dataset_from(
         DataError: an argument is wrong, or the objects have another form or malformed content.
     """
     found = _whole(name, _check(OBJECTS, name, arguments or {}, targets))
-    return _load(found, Request(name, found.arguments, raw=raw), validation, targets)
+    request = Request(name, found.arguments, raw=raw, targets=_wanted(found, targets))
+    return _load(found, request, validation)
 
 
-def _load(found: _Resolved, request: Request, validation: bool, targets: Targets) -> Dataset:
-    entry, arguments, name = found.entry, found.arguments, request.name
-    pairs = checked(name, entry.load(request), targets)
+def _wanted(resolved: _Resolved, targets: Targets) -> Targets:
+    """Return what targets are taken for: as the arguments say, else as the loss takes them."""
+    entry, arguments = resolved.entry, resolved.arguments
+    asked = arguments.targets if isinstance(arguments, TargetArguments) else None
+    if entry.values or asked == "values":
+        return "values"
+    has_labels = entry.name in DATASETS or entry is IMAGE_FOLDER or asked == "labels"
+    return "classes" if has_labels and targets != "binary" else targets
+
+
+def _load(resolved: _Resolved, request: Request, validation: bool) -> Dataset:
+    """Read, divide, encode, check and scale, in this order."""
+    entry, arguments, name = resolved.entry, resolved.arguments, request.name
+    source = entry.load(request)
+    place = f"dataset '{name}'" if entry in (FUNCTION, OBJECTS) else str(request.path)
+    if rule_of(arguments) == "stratified" and _has_values(source, request.targets):
+        raise DataError(f"{place}: split: stratified needs classes; use random or chronological")
+    splits, groups = divided(place, source, arguments)
+    numbered = Numbered(splits)
+    if entry.name not in DATASETS and not _has_values(source, request.targets):
+        insisted = getattr(arguments, "targets", None) == "labels"
+        numbered = number_labels(place, splits, insisted, binary=request.targets == "binary")
+    chosen = held_out(name, numbered.splits, groups, arguments, validation)
+    encoded = _encoded(source, numbered.splits, chosen)
+    raw = {split: (encoded.inputs[split], y) for split, (_, y) in numbered.splits.items()}
+    pairs = checked(name, raw, request.targets)
     of_train = pairs["train"][1]
-    kind = target_kind(of_train, targets)
-    classes = outputs_needed(of_train, kind, targets)
-    pairs = with_validation(name, pairs, arguments, validation)
+    kind = target_kind(of_train, request.targets)
+    classes = outputs_needed(of_train, kind, request.targets)
+    pairs = carved(pairs, chosen)
     if problems := _augment_problems(pairs["train"][0].shape[1:], arguments):
         raise _unusable(name, problems)
-    splits, augmentation = _scaled(name, pairs, arguments, entry.pixel_maximum)
+    pixels = source.pixel_maximum or entry.pixel_maximum
+    if pixels and arguments.scale is None and arguments.mean is None:
+        arguments = arguments.model_copy(update={"scale": "unit"})
+    scaled_splits, augmentation = _scaled(name, pairs, arguments, pixels, encoded.numbers)
     return Dataset(
         name=name,
-        splits=splits,
+        splits=scaled_splits,
         classes=classes,
-        sha256=fingerprint(splits),
+        sha256=fingerprint(scaled_splits),
         arguments=_as_json(arguments),
         augmentation=augmentation,
-        notes=entry.notes(arguments),
+        notes=(*entry.notes(arguments), *source.notes, *encoded.notes, *numbered.notes),
         kind=kind,
+        summary=summarized(
+            {split: targets for split, (_, targets) in pairs.items()},
+            encoded.columns,
+            numbered.names,
+            source.value_names,
+        ),
     )
 
 
+def _has_values(source: Source, targets: Targets) -> bool:
+    """Whether the targets are numbers to predict."""
+    dtype = np.asarray(next(iter(source.splits.values()))[1]).dtype
+    return targets == "values" or (targets == "any" and dtype.kind == "f")
+
+
+def _encoded(
+    source: Source, splits: Mapping[str, Rows], chosen: NDArray[np.bool_] | None
+) -> Encoded:
+    """Return arrays of inputs; data frames are encoded by what remains for training."""
+    inputs = {split: x for split, (x, _) in splits.items()}
+    if source.encoder is None:
+        return Encoded(inputs, None, ())
+    train = inputs["train"]
+    return source.encoder(inputs, train if chosen is None else train[~chosen])
+
+
 def _scaled(
-    name: str, pairs: Mapping[str, Pair], arguments: Arguments, pixel_maximum: int | None
+    name: str,
+    pairs: Mapping[str, Pair],
+    arguments: Arguments,
+    pixel_maximum: int | None,
+    numbers: int | None,
 ) -> tuple[dict[str, Split], Augmentation | None]:
     """Scale all splits, and a black pixel with them, to be the padding of augmented images."""
     options = arguments.augment if isinstance(arguments, AugmentableArguments) else None
     if options is None or not (options.flip or options.crop):
-        return scaled(name, pairs, arguments, pixel_maximum), None
+        return scaled(name, pairs, arguments, pixel_maximum, numbers), None
     inputs, targets = pairs["train"]
     black = np.zeros((1, inputs.shape[1], 1, 1), inputs.dtype)
     splits = scaled(name, {**pairs, "black": (black, targets[:1])}, arguments, pixel_maximum)
@@ -259,8 +336,7 @@ def _check(
     problems += _wrong_lengths(entry, parsed)
     if entry.input_shape:
         problems += _augment_problems(entry.input_shape, parsed)
-    if targets in ("classes", "binary"):
-        problems += _value_problems(entry, parsed, targets)
+    problems += _target_problems(entry, parsed, targets)
     return problems or _Resolved(entry, parsed)
 
 
@@ -268,16 +344,23 @@ def _entry(name: object) -> DatasetEntry | Problem:
     """Tell by the name alone which dataset or kind of dataset is meant."""
     if not isinstance(name, str):
         return Problem("name", f"{name!r} is not text. {suggest(name, DATASETS)} Or {_OWN}.")
-    if name in DATASETS:
-        return DATASETS[name]
-    suffix = Path(name).suffix.lower()
-    if suffix in _FILES:
-        return _FILES[suffix]
+    if entry := DATASETS.get(name) or _file_entry(Path(name)):
+        return entry
     if is_code(name):
         return FUNCTION
     if ":" in name:
         return Problem("name", f"'{name}' must be module:function, such as my_package.data:load.")
     return Problem("name", f"'{name}' is not a dataset. {suggest(name, DATASETS)} Or {_OWN}.")
+
+
+def _file_entry(path: Path) -> DatasetEntry | None:
+    """Tell by the ending of a path, or by a folder that is there, how it is read."""
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    entry = _FILES.get(plain.suffix.lower())
+    if entry is None or (plain != path and entry is not TEXT_TABLE):
+        is_folder = path.name and path.expanduser().is_dir()
+        return IMAGE_FOLDER if is_folder else None
+    return entry
 
 
 def _missing_file(entry: DatasetEntry, name: str) -> list[Problem]:
@@ -312,19 +395,24 @@ def _augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Prob
     return []
 
 
-def _value_problems(entry: DatasetEntry, arguments: Arguments, targets: Targets) -> list[Problem]:
-    """Say where values to predict are asked for, though the loss takes class labels."""
+def _target_problems(entry: DatasetEntry, arguments: Arguments, targets: Targets) -> list[Problem]:
+    """Say where values to predict are asked for and the loss takes class labels, or the reverse."""
     way_out = "use a loss for values, such as mse"
-    if entry.values:
+    wanted = _wanted(_Resolved(entry, arguments), targets)
+    if entry.values and targets in ("classes", "binary"):
         return [Problem("name", f"'{entry.name}' has values to predict, no classes; {way_out}.")]
+    if wanted == "values" and targets in ("classes", "binary"):
+        return [Problem("targets", f"'values': the loss takes class labels; {way_out}.")]
+    if wanted not in ("classes", "binary"):
+        return []
     problems = []
     if isinstance(arguments, ValueArguments) and arguments.standardize_targets:
         problems.append(
             Problem("standardize_targets", f"class labels are not scaled; remove it, or {way_out}.")
         )
-    if targets == "binary":  # several columns of 0 and 1 are several labels
+    if wanted == "binary" or not isinstance(arguments, TableArguments):
         return problems
-    if isinstance(arguments, CsvArguments) and not isinstance(arguments.target, str):
+    if not isinstance(arguments.target, str):
         listed = f"{list(arguments.target)!r}: a list of columns holds values to predict"
         problems.append(Problem("target", f"{listed}; name one column of classes, or {way_out}."))
     return problems

@@ -17,7 +17,7 @@ from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule
-from optrial.target_kinds import Targets, targets_of
+from optrial.target_kinds import Targets
 
 __all__ = ["check_study", "targets_wanted", "validation_wanted"]
 
@@ -58,8 +58,10 @@ def _probe_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def targets_wanted(study: StudyFile) -> Targets:
-    """Return which targets the loss takes."""
-    return targets_of(study.problem.loss.name)
+    """Return what the loss takes; a loss of the user's own may take labels or values."""
+    known: dict[str, Targets] = {"cross_entropy": "classes", "mse": "values"}
+    accuracies = any(metric.name.endswith("accuracy") for metric in study.problem.metrics or ())
+    return known.get(study.problem.loss.name, "classes" if accuracies else "any")
 
 
 def validation_wanted(study: StudyFile) -> bool:

@@ -1,0 +1,134 @@
+"""Class labels as people write them -> 0, 1, ...: text, other numbers, columns, one-hot rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.data.source import Rows
+from optrial.errors import DataError
+
+__all__ = ["Numbered", "number_labels"]
+
+_SHOWN = 6
+_FEW = 10  # so many classes are plausible, however few samples there are
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Splits whose labels are 0, 1, ... where they could be brought there.
+
+    Attributes:
+        splits: inputs as they were, and targets.
+        names: of the labels; none where the targets were 0, 1, ... or are no labels at all.
+        notes: on what was changed.
+    """
+
+    splits: Mapping[str, Rows]
+    names: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+def number_labels(
+    place: str, splits: Mapping[str, Rows], insisted: bool, binary: bool = False
+) -> Numbered:
+    """Number the classes of the training split in sorted order.
+
+    A column (n, 1) becomes (n,), one-hot rows the place of their 1. Targets that are no labels come
+    back as they are, to be refused by `optrial.data.dataset.checked`.
+
+    Args:
+        place: where the samples are from, to begin the error.
+        splits: with arrays of targets, validation not yet held out.
+        insisted: take numbers for labels even where nearly all of them differ.
+        binary: rows of 0 and 1 are several labels, and labels other than two classes stay.
+
+    Raises:
+        DataError: another split has a class that no training sample has, or there are nearly as
+            many classes as samples.
+    """
+    if any(len(inputs) != len(labels) for inputs, labels in splits.values()):
+        return Numbered(splits)
+    arrays = {split: np.asarray(labels) for split, (_, labels) in splits.items()}
+    targets, notes = _flat(arrays, one_hot=not binary)
+    texts = all(_is_text(labels) for labels in targets.values())
+    if texts:
+        targets = {split: labels.astype(str) for split, labels in targets.items()}
+    numbered = {split: (inputs, targets[split]) for split, (inputs, _) in splits.items()}
+    if not texts and not all(map(_is_whole, targets.values())):
+        return Numbered(numbered, notes=notes)
+    classes = np.unique(targets["train"])
+    if binary and not texts and (len(classes) != 2 or np.array_equal(classes, (0, 1))):
+        return Numbered(numbered)
+    _check_classes(place, classes, targets, insisted)
+    if not texts and np.array_equal(classes, np.arange(len(classes))):
+        return Numbered(numbered, notes=notes)
+    coded = {split: np.searchsorted(classes, labels) for split, labels in targets.items()}
+    numbered = {split: (inputs, coded[split]) for split, (inputs, _) in splits.items()}
+    names = tuple(str(value) if texts else str(int(value)) for value in classes)
+    if not texts:
+        notes = [*notes, f"labels {_listed(names)} are numbered 0 to {len(names) - 1}"]
+    return Numbered(numbered, names, notes)
+
+
+def _flat(
+    targets: Mapping[str, NDArray[Any]], one_hot: bool
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return labels of shape (n,) for columns (n, 1) and, if asked for, one-hot rows."""
+    if all(labels.ndim == 2 and labels.shape[1] == 1 for labels in targets.values()):
+        return {split: labels[:, 0] for split, labels in targets.items()}, []
+    if one_hot and all(map(_is_one_hot, targets.values())):
+        flat = {split: labels.argmax(axis=1) for split, labels in targets.items()}
+        return flat, [f"one-hot targets are taken as {targets['train'].shape[1]} classes"]
+    return dict(targets), []
+
+
+def _is_one_hot(labels: NDArray[Any]) -> bool:
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
+        return False
+    ones = labels == 1
+    return bool((ones | (labels == 0)).all() and (ones.sum(axis=1) == 1).all())
+
+
+def _is_text(labels: NDArray[Any]) -> bool:
+    if labels.ndim != 1:
+        return False
+    of_objects = labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels)
+    return labels.dtype.kind in "UST" or of_objects
+
+
+def _is_whole(labels: NDArray[Any]) -> bool:
+    if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not len(labels):
+        return False
+    with np.errstate(invalid="ignore"):  # the remainder of an infinite label
+        return bool((labels % 1 == 0).all())
+
+
+def _check_classes(
+    place: str, classes: NDArray[Any], targets: Mapping[str, NDArray[Any]], insisted: bool
+) -> None:
+    samples = len(targets["train"])
+    if not insisted and len(classes) > max(_FEW, samples / 2):
+        raise DataError(
+            f"{place}: train targets hold {len(classes):,} different labels in {samples:,} "
+            "samples; numbers to predict need a loss for them, such as mse; if they are classes, "
+            "give targets: labels"
+        )
+    for split, labels in targets.items():
+        unseen = labels[~np.isin(labels, classes)]
+        if len(unseen):
+            shown = _listed([str(label) for label in np.unique(unseen)])
+            raise DataError(
+                f"{place}: {split} targets hold {len(unseen)} samples of the classes {shown}, "
+                "which train lacks; leave them out, or add training samples of these classes "
+                "(split: stratified keeps a share of each class in every split)"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = names if len(names) <= _SHOWN else [*names[: _SHOWN - 2], "...", names[-1]]
+    return ", ".join(shown)
