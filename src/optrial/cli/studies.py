@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from optrial.cli.data_summary import data_notes, print_data
 from optrial.cli.options import (
     DataDir,
     Device,
@@ -34,6 +35,7 @@ from optrial.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from optrial.data import Dataset
     from optrial.plan import Outline, Plan
     from optrial.records import Record
 
@@ -143,16 +145,16 @@ def plan(
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
     imports = dict.fromkeys(name for run in made.runs for name in run.code)
     imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
-    has_classes = dataset.kind in ("labels", "positions") and dataset.classes > 1
     tuning = outline(made.study)
     if tuning:  # what is not planned yet will take as long a run
         seconds *= (tuning.tuning_runs + tuning.report_runs) / len(made.runs)
     _print_plan(made)
+    print_data(dataset)
     runs, groups = len(made.runs), len(made.groups)
     print_pairs(
         {
             "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
-            f"{dataset.classes} {'classes' if has_classes else 'outputs'}",
+            f"{dataset.classes} {_outputs_word(dataset)}",
             "imports": ", ".join(imports) or "no code of the study's own",
             "training": f"{' and '.join(engines)}, up to {width} runs at a time; "
             f"{first.precision}, rng {first.rng}",
@@ -165,9 +167,16 @@ def plan(
             **_outlined(tuning),
         }
     )
-    notes = [*made.notes, *(choice.note for choice in choices), _seeds_note(made)]
+    engine_notes = (choice.note for choice in choices)
+    notes = [*data_notes(dataset), *made.notes, *engine_notes, _seeds_note(made)]
     for line in dict.fromkeys(filter(None, notes)):
         note(line)
+
+
+def _outputs_word(dataset: Dataset) -> str:
+    labelled = dataset.kind in ("labels", "positions")
+    words = ("class", "classes") if labelled else ("output", "outputs")
+    return words[dataset.classes > 1]
 
 
 def _print_plan(made: Plan) -> None:

@@ -1,0 +1,101 @@
+"""Tables of a dataset for `optrial plan`: columns, classes and the scale of values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optrial.cli.output import print_table
+
+if TYPE_CHECKING:
+    from optrial.data import ClassCount, Column, Dataset, ValueScale
+
+__all__ = ["data_notes", "print_data"]
+
+_COLUMNS_SHOWN = 24  # of a wider table, columns of the same kind and use share a line
+_CLASSES_SHOWN = 20
+_NAMES_SHOWN = 3
+_LARGE = 30  # standard deviations beyond which, up or down, the usual learning rates do not train
+
+
+def print_data(dataset: Dataset) -> None:
+    """Print a table of the columns, where there are some, and one of classes or values.
+
+    Datasets of the catalogue are what their name says, and need no tables.
+    """
+    from optrial.data import DATASETS
+
+    if dataset.name in DATASETS:
+        return
+    summary, name = dataset.summary, Path(dataset.name).name
+    if summary.columns:
+        title = f"{name}: {len(summary.columns)} columns{_scaling(dataset.arguments)}"
+        print_table(["column", "type", "use", "details"], _column_rows(summary.columns), title)
+    if summary.classes:
+        splits = list(dataset.splits)
+        print_table(["class", *splits], _class_rows(summary.classes, splits), f"{name}: samples")
+    elif summary.values:
+        title = f"{name}: train{_standardized(dataset)}"
+        columns = ["target", "mean", "std", "minimum", "maximum"]
+        print_table(columns, list(_value_rows(summary.values)), title)
+
+
+def data_notes(dataset: Dataset) -> Iterator[str]:
+    """Yield what was recognised, dropped and filled in, and whether values are on a usual scale."""
+    yield from dataset.notes
+    if dataset.arguments.get("standardize_targets", True):
+        return
+    for value in dataset.summary.values:
+        if value.std > _LARGE or 0 < value.std < 1 / _LARGE:
+            yield (
+                f"'{value.name}' has a standard deviation of {value.std:,.4g}; "
+                "standardize_targets: true brings it to 1, for which the usual learning rates are"
+            )
+
+
+def _scaling(arguments: Mapping[str, object]) -> str:
+    words = {"standardize": "; numbers are standardized", "unit": "; numbers are scaled to 0..1"}
+    return words.get(str(arguments.get("scale")), "")
+
+
+def _standardized(dataset: Dataset) -> str:
+    return " before standardizing" if dataset.arguments.get("standardize_targets") else ""
+
+
+def _column_rows(columns: Sequence[Column]) -> list[list[str]]:
+    """Return a row per column, or per kind of column in a wide table, in the order of the file."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for column in columns:
+        own = () if len(columns) > _COLUMNS_SHOWN else (column.name,)
+        alike.setdefault((column.kind, column.use, column.detail, *own), []).append(column.name)
+    return [[_listed(names), *kind_use_detail[:3]] for kind_use_detail, names in alike.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _NAMES_SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[: _NAMES_SHOWN - 1])}, ... {names[-1]} ({len(names)})"
+
+
+def _class_rows(classes: Sequence[ClassCount], splits: Sequence[str]) -> list[list[object]]:
+    rows: list[list[object]] = [
+        [_class_name(one), *(one.counts[split] for split in splits)]
+        for one in classes[:_CLASSES_SHOWN]
+    ]
+    rest = classes[_CLASSES_SHOWN:]
+    if rest:
+        counts = (sum(one.counts[split] for one in rest) for split in splits)
+        rows.append([f"{len(rest)} more", *counts])
+    return rows
+
+
+def _class_name(one: ClassCount) -> str:
+    label = str(one.label)
+    return label if one.name == label else f"{label}: {one.name}"
+
+
+def _value_rows(values: Sequence[ValueScale]) -> Iterator[list[str]]:
+    for value in values:
+        numbers = (value.mean, value.std, value.minimum, value.maximum)
+        yield [value.name, *(f"{number:,.5g}" for number in numbers)]
