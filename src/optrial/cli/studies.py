@@ -174,7 +174,7 @@ def plan(
 
 
 def _outputs_word(dataset: Dataset) -> str:
-    labelled = dataset.kind in ("labels", "positions")
+    labelled = dataset.kind in ("labels", "positions") and dataset.classes > 1
     words = ("class", "classes") if labelled else ("output", "outputs")
     return words[dataset.classes > 1]
 
