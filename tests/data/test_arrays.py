@@ -275,6 +275,13 @@ def test_other_labels_are_numbered_in_order(labels: Any, names: list[str]) -> No
     ]
 
 
+def test_numbers_stay_what_they_are_for_a_loss_of_the_users() -> None:
+    labels = np.array([1, 4, 7])[Y]
+    loaded = dataset_from({"train": (X, labels)}, targets="any")
+    assert np.array_equal(loaded.splits["train"].targets, labels)
+    assert loaded.classes == 8
+
+
 def test_class_without_training_samples_is_refused() -> None:
     raw = {"train": (X, Y), "test": (X, Y + 1)}
     with pytest.raises(DataError, match="test targets hold 6 samples of the classes 3, which"):

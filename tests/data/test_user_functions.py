@@ -113,3 +113,9 @@ def test_keys_of_every_dataset_are_not_passed_on(module: Callable[[str], str]) -
     with pytest.raises(DataError, match="has a parameter 'split', which is a key of every dataset"):
         load_dataset(f"{name}:load", {"split": "chronological"})
     assert load_dataset(f"{name}:load", {}).sizes == {"train": 16, "test": 4}
+
+
+def test_a_number_is_no_sample(module: Callable[[str], str]) -> None:
+    name = module("def load(): return {'train': (1, 2)}")
+    with pytest.raises(DataError, match="1 training samples, too few"):
+        load_dataset(f"{name}:load", {}, validation=True)

@@ -156,6 +156,7 @@ def test_metrics_of_batches_need_a_metric(problem: dict[str, Any]) -> None:
         ({"loss": "mse"}, "values"),
         ({"loss": "torch.nn.functional:huber_loss"}, "any"),
         ({"loss": "torch.nn.functional:multi_margin_loss", "metrics": ["accuracy"]}, "classes"),
+        ({"loss": "torch.nn.functional:huber_loss", "metrics": ["r2"]}, "values"),
     ],
 )
 def test_loss_and_metrics_tell_what_targets_are(problem: dict[str, Any], wanted: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["data_notes", "print_data"]
 
 _COLUMNS_SHOWN = 24  # of a wider table, columns of the same kind and use share a line
-_CLASSES_SHOWN = 20
+_ROWS_SHOWN = 20
 _NAMES_SHOWN = 3
 _LARGE = 30  # standard deviations beyond which, up or down, the usual learning rates do not train
 
@@ -46,7 +46,7 @@ def data_notes(dataset: Dataset) -> Iterator[str]:
     yield from dataset.notes
     if dataset.arguments.get("standardize_targets", True):
         return
-    for value in dataset.summary.values:
+    for value in dataset.summary.values[:_ROWS_SHOWN]:
         if value.std > _LARGE or 0 < value.std < 1 / _LARGE:
             yield (
                 f"'{value.name}' has a standard deviation of {value.std:,.4g}; "
@@ -81,9 +81,9 @@ def _listed(names: Sequence[str]) -> str:
 def _class_rows(classes: Sequence[ClassCount], splits: Sequence[str]) -> list[list[object]]:
     rows: list[list[object]] = [
         [_class_name(one), *(one.counts[split] for split in splits)]
-        for one in classes[:_CLASSES_SHOWN]
+        for one in classes[:_ROWS_SHOWN]
     ]
-    rest = classes[_CLASSES_SHOWN:]
+    rest = classes[_ROWS_SHOWN:]
     if rest:
         counts = (sum(one.counts[split] for one in rest) for split in splits)
         rows.append([f"{len(rest)} more", *counts])
@@ -96,6 +96,8 @@ def _class_name(one: ClassCount) -> str:
 
 
 def _value_rows(values: Sequence[ValueScale]) -> Iterator[list[str]]:
-    for value in values:
+    for value in values[:_ROWS_SHOWN]:
         numbers = (value.mean, value.std, value.minimum, value.maximum)
         yield [value.name, *(f"{number:,.5g}" for number in numbers)]
+    if len(values) > _ROWS_SHOWN:
+        yield [f"{len(values) - _ROWS_SHOWN} more", *[""] * 4]

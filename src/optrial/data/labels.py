@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from optrial.data.source import Rows
 from optrial.errors import DataError
+from optrial.target_kinds import Targets
 
 __all__ = ["Numbered", "number_labels"]
 
 _SHOWN = 6
+_LARGEST = 2**53  # beyond it, float64 does not hold every whole number
 _FEW = 10  # so many classes are plausible, however few samples there are
 
 
@@ -34,7 +36,7 @@ class Numbered:
 
 
 def number_labels(
-    place: str, splits: Mapping[str, Rows], insisted: bool, binary: bool = False
+    place: str, splits: Mapping[str, Rows], wanted: Targets, insisted: bool
 ) -> Numbered:
     """Number the classes of the training split in sorted order.
 
@@ -44,25 +46,29 @@ def number_labels(
     Args:
         place: where the samples are from, to begin the error.
         splits: with arrays of targets, validation not yet held out.
+        wanted: targets that the loss takes. For "binary", rows of 0 and 1 are several labels, and
+            labels other than two classes stay. For "any", numbers stay, because the user's loss
+            knows what they mean.
         insisted: take numbers for labels even where nearly all of them differ.
-        binary: rows of 0 and 1 are several labels, and labels other than two classes stay.
 
     Raises:
         DataError: another split has a class that no training sample has, or there are nearly as
             many classes as samples.
     """
-    if any(len(inputs) != len(labels) for inputs, labels in splits.values()):
+    if any(np.shape(x)[:1] != np.shape(y)[:1] or not np.ndim(y) for x, y in splits.values()):
         return Numbered(splits)
     arrays = {split: np.asarray(labels) for split, (_, labels) in splits.items()}
-    targets, notes = _flat(arrays, one_hot=not binary)
+    targets, notes = _flat(arrays, classes=wanted == "classes")
     texts = all(_is_text(labels) for labels in targets.values())
+    if wanted == "any" and not texts:
+        return Numbered(splits)
     if texts:
         targets = {split: labels.astype(str) for split, labels in targets.items()}
     numbered = {split: (inputs, targets[split]) for split, (inputs, _) in splits.items()}
     if not texts and not all(map(_is_whole, targets.values())):
         return Numbered(numbered, notes=notes)
     classes = np.unique(targets["train"])
-    if binary and not texts and (len(classes) != 2 or np.array_equal(classes, (0, 1))):
+    if wanted == "binary" and not texts and (len(classes) != 2 or np.array_equal(classes, (0, 1))):
         return Numbered(numbered)
     _check_classes(place, classes, targets, insisted)
     if not texts and np.array_equal(classes, np.arange(len(classes))):
@@ -76,12 +82,14 @@ def number_labels(
 
 
 def _flat(
-    targets: Mapping[str, NDArray[Any]], one_hot: bool
+    targets: Mapping[str, NDArray[Any]], classes: bool
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return labels of shape (n,) for columns (n, 1) and, if asked for, one-hot rows."""
+    """Return labels of classes, shape (n,), for columns (n, 1) and one-hot rows."""
+    if not classes:
+        return dict(targets), []
     if all(labels.ndim == 2 and labels.shape[1] == 1 for labels in targets.values()):
         return {split: labels[:, 0] for split, labels in targets.items()}, []
-    if one_hot and all(map(_is_one_hot, targets.values())):
+    if all(map(_is_one_hot, targets.values())):
         flat = {split: labels.argmax(axis=1) for split, labels in targets.items()}
         return flat, [f"one-hot targets are taken as {targets['train'].shape[1]} classes"]
     return dict(targets), []
@@ -105,7 +113,7 @@ def _is_whole(labels: NDArray[Any]) -> bool:
     if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not len(labels):
         return False
     with np.errstate(invalid="ignore"):  # the remainder of an infinite label
-        return bool((labels % 1 == 0).all())
+        return bool(((labels % 1 == 0) & (abs(labels.astype(float)) < _LARGEST)).all())
 
 
 def _check_classes(

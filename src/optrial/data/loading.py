@@ -189,7 +189,7 @@ def _load(resolved: _Resolved, request: Request, validation: bool) -> Dataset:
     numbered = Numbered(splits)
     if entry.name not in DATASETS and not _has_values(source, request.targets):
         insisted = getattr(arguments, "targets", None) == "labels"
-        numbered = number_labels(place, splits, insisted, binary=request.targets == "binary")
+        numbered = number_labels(place, splits, request.targets, insisted)
     chosen = held_out(name, numbered.splits, groups, arguments, validation)
     encoded = _encoded(source, numbered.splits, chosen)
     raw = {split: (encoded.inputs[split], y) for split, (_, y) in numbered.splits.items()}

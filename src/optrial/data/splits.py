@@ -172,7 +172,7 @@ def held_out(
         return None
     targets = splits["train"][1]
     share, rule = fraction or DEFAULT_VALIDATION_FRACTION, rule_of(arguments)
-    samples = len(targets)
+    samples, *_ = np.shape(targets) or (1,)
     chosen = np.zeros(samples, bool)
     if rule == "random":
         chosen = _drawn(samples, share, arguments.split_seed)

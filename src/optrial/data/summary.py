@@ -81,7 +81,7 @@ def summarized(
     train = targets["train"]
     if train.dtype.kind == "f":
         return Summary(tuple(columns), values=_scales(train, value_names))
-    if train.ndim > 1:
+    if train.ndim > 1 or any(labels.min() < 0 for labels in targets.values()):
         return Summary(tuple(columns))
     whole = {split: labels.astype(np.int64) for split, labels in targets.items()}
     size = max(len(class_names), 1 + max(int(labels.max()) for labels in whole.values()))

@@ -11,13 +11,13 @@ from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
 from optrial.data import check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
-from optrial.metric_names import PROBES
+from optrial.metric_names import PROBES, catalogued
 from optrial.models import MODELS, check_loss, check_metric, check_model
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule
-from optrial.target_kinds import Targets
+from optrial.target_kinds import Targets, targets_of
 
 __all__ = ["check_study", "targets_wanted", "validation_wanted"]
 
@@ -58,10 +58,13 @@ def _probe_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def targets_wanted(study: StudyFile) -> Targets:
-    """Return what the loss takes; a loss of the user's own may take labels or values."""
-    known: dict[str, Targets] = {"cross_entropy": "classes", "mse": "values"}
-    accuracies = any(metric.name.endswith("accuracy") for metric in study.problem.metrics or ())
-    return known.get(study.problem.loss.name, "classes" if accuracies else "any")
+    """Return which targets the loss takes; for a loss of the user's own, metrics may tell."""
+    of_loss = targets_of(study.problem.loss.name)
+    metrics = [catalogued(entry.name) for entry in study.problem.metrics or ()]
+    taken = {metric.targets for metric in metrics if metric}
+    if of_loss != "any" or not taken & {"labels", "values"}:
+        return of_loss
+    return "classes" if "labels" in taken else "values"
 
 
 def validation_wanted(study: StudyFile) -> bool:
