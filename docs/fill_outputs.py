@@ -15,7 +15,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-from tests.pages import LINES, Reader, read_blocks
+from tests.pages import LINES, Reader, lay_out_tables, read_blocks
 
 WIDTH = 96
 EMPTY = re.compile(r"^```text\n```$", re.MULTILINE)
@@ -52,6 +52,7 @@ if __name__ == "__main__":
         file = Path(name).resolve()
         with tempfile.TemporaryDirectory() as folder:
             sys.path.insert(0, folder)
+            lay_out_tables(Path(folder))
             os.chdir(folder)
             text = fill(file.read_text(encoding="utf-8"))
             os.chdir(file.parent)

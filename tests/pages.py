@@ -6,6 +6,7 @@ import io
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -27,6 +28,10 @@ EXIT_STATUS = re.compile(r"# exit status (\d)$")
 LINES = re.compile(r"[━─┏┳┓┡╇┩├┼┤└┴┘┃│]+")
 """What tables are drawn with; how wide they are depends on their numbers."""
 NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?")
+
+
+TABLES = Path(__file__).parent / "tables"
+"""The real tables that pages and tests read."""
 
 
 class Block(NamedTuple):
@@ -72,6 +77,12 @@ def read_blocks(page: str) -> list[Block]:
         blocks.append(Block(found["language"], found["text"], line, found["reason"], follows))
         end = found.end()
     return blocks
+
+
+def lay_out_tables(folder: Path) -> None:
+    """Copy the real tables to a folder, where a page or a study reads them by name."""
+    for table in TABLES.glob("*.csv*"):
+        shutil.copy(table, folder)
 
 
 class Reader:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optrial.config import StudyFile
-from tests.pages import Block, Reader, printed_pattern, read_blocks, words
+from tests.pages import Block, Reader, lay_out_tables, printed_pattern, read_blocks, words
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -52,8 +52,9 @@ def name(page: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with the study of the README, from which code can be imported."""
+    """The current folder, with the README's study and real tables; code is imported from it."""
     (tmp_path / "study.yaml").write_text(readme_study().text, encoding="utf-8")
+    lay_out_tables(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

@@ -30,6 +30,11 @@ REPORTED_ACCURACY = 0.005
 """How far a replayed test accuracy may be from a published one, which another version of PyTorch
 computed: 0.005 is twice the standard error of the difference at 96 % of 10,000 test images."""
 
+LIKE_SCIKIT_LEARN = 0.02
+"""How far a mean test accuracy or R^2 over three seeds may be from that of a scikit-learn network
+of the same size, which starts from other weights: at least three standard errors of the difference
+on the tables of the tests."""
+
 RULE_FLOAT32_STEP = 2e-6
 """Relative error of one float32 change of a parameter against the same in float64: a dozen
 roundings."""
