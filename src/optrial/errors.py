@@ -91,11 +91,25 @@ class EngineError(OptrialError):
     """This machine or engine cannot train what the study asks for."""
 
 
+class CheckpointError(OptrialError):
+    """A run holds state that a checkpoint cannot store, or not restore exactly."""
+
+
 def reason_of(error: Exception) -> str:
-    """Return what the record of a run says of the error that ended it."""
+    """Return what the record of a run says of the error that ended it, in one line."""
     if isinstance(error, StudyError):
         return "; ".join(map(str, error.problems))
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, CheckpointError):
+        return f"the optimizer does not fit its checkpoint: {error}; use --restart"
+    return one_line(error)
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return the type of an error and the first line of its message, cut to `limit` characters."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    message = next(filter(None, lines), "")
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:

@@ -13,8 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from optrial.data import Dataset
-from optrial.engine import Engines, Training, certificates, out_of_memory, provenance
-from optrial.errors import EngineError, StoreError, reason_of
+from optrial.engine import (
+    Engines,
+    Resumption,
+    Training,
+    certificates,
+    out_of_memory,
+    provenance,
+)
+from optrial.errors import CheckpointError, EngineError, StoreError, one_line, reason_of
 from optrial.plan import Plan, RunSpec, arrange, make_plan, merit, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFiles
 
@@ -134,6 +141,11 @@ class _Worker:
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
     counted: int = 0  # steps of the stack under way that the watcher was told of
+    resumption: Resumption = field(init=False)
+    unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
+
+    def __post_init__(self) -> None:
+        self.resumption = Resumption(lambda spec: self.engines.build("reference", [spec]))
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
@@ -196,9 +208,9 @@ class _Worker:
                     if self.weights and (weights := training.weights(run)):
                         self.weights.write(spec.run_id, weights)
                 try:
-                    checkpoint = None if training.ended else training.checkpoint()
-                except TypeError as error:  # an optimizer of the user's; it is committed at its end
-                    self.watcher.noted(f"{specs[0].rule} cannot be interrupted: {error}")
+                    checkpoint = None if training.ended else self._checkpoint(training)
+                except CheckpointError as error:  # no more is committed before its end
+                    self._note_unresumable(specs[0], str(error))
                     committed_at = math.inf
                     continue
                 segments = list(map(_with_provenance, training.segments()))
@@ -208,14 +220,26 @@ class _Worker:
                 self._tell(segments, specs[0].steps)
                 committed_at = time.monotonic()
 
+    def _checkpoint(self, training: Training) -> Mapping[str, Any]:
+        """Return a checkpoint that is known to go on as if the training had never stopped."""
+        checkpoint = training.checkpoint()
+        self.resumption.check(training, checkpoint)
+        return checkpoint
+
+    def _note_unresumable(self, spec: RunSpec, reason: str) -> None:
+        note = f"{spec.optimizer} cannot be resumed: {reason}; a run that is stopped begins again"
+        if note not in self.unresumable:
+            self.watcher.noted(note)
+        self.unresumable.add(note)
+
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
         """Add what the training shows of itself, where that can be had."""
         try:
             found = certificates(training, lambda spec: self.engines.build("reference", [spec]))
+        except CheckpointError:  # which is noted already
+            return segments
         except Exception as error:  # noqa: BLE001  a check must not cost the runs
-            self.watcher.noted(
-                f"the training could not be checked: {type(error).__name__}: {error}"
-            )
+            self.watcher.noted(f"the training could not be checked: {one_line(error)}")
             return segments
         return [
             replace(segment, facts={**segment.facts, **found.get(segment.run_id, {})})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from optrial.engine.memory import memory_meter
@@ -19,10 +21,10 @@ def test_adam_takes_the_memory_of_its_two_averages_more_than_sgd() -> None:
         optimizers=[
             {"name": "sgd", "torch": "torch.optim:SGD", "lr": 0.01, "foreach": False},
             {"name": "adam", "torch": "torch.optim:Adam", "lr": 0.001, "foreach": False},
-            {"name": "wrong", "torch": "tests.engine.test_memory:refuses"},
         ],
     )
-    sgd, adam, wrong = plan.runs
+    sgd, adam = plan.runs
+    wrong = replace(sgd, rule="tests.engine.test_memory:refuses", hyperparameters={})
     with memory_meter(dataset, "cpu") as measure:
         small, large = measure("reference", sgd), measure("reference", adam)
         with pytest.raises(RuntimeError, match="refuses"):

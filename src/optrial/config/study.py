@@ -251,6 +251,8 @@ class OptimizerEntry(BaseModel):
 
     Exactly one of `rule` (a name of the catalogue), `torch` (``module:Class`` of a
     `torch.optim.Optimizer`) and `rule_factory` (``module:function`` that returns a rule) is given.
+    `closure` passes `step` a function that computes the loss and its gradients again;
+    `create_graph` lets those gradients be differentiated. Both go with `torch`.
     Every further key is a hyperparameter.
     """
 
@@ -265,6 +267,8 @@ class OptimizerEntry(BaseModel):
     decay: Literal["l2", "decoupled"] | None = None
     schedule: Schedules | None = None
     clip: Annotated[Clip, ShortForm(_clip)] | None = None
+    closure: StrictBool = False
+    create_graph: StrictBool = False
 
     @model_validator(mode="before")
     @classmethod

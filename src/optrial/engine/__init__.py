@@ -7,6 +7,7 @@ from optrial.engine.options import storage_dtype
 from optrial.engine.process import process_for
 from optrial.engine.provenance import provenance
 from optrial.engine.reference import ReferenceEngine, tensor_splits
+from optrial.engine.resumption import Resumption
 from optrial.engine.rule_optimizer import RuleOptimizer
 from optrial.engine.solo import Solo
 from optrial.engine.speeds import clear_speeds, kept_speeds, speeds_file
@@ -19,6 +20,7 @@ __all__ = [
     "Learner",
     "NumpyEngine",
     "ReferenceEngine",
+    "Resumption",
     "RuleOptimizer",
     "Solo",
     "StackedEngine",

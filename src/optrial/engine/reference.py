@@ -8,11 +8,10 @@ any script, draws from the global generator too.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -22,7 +21,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from optrial.code import load_code
 from optrial.data import Dataset as Arrays
 from optrial.engine.evaluation import Evaluation, SplitTotals
 from optrial.engine.hashing import module_sha256
@@ -48,11 +46,17 @@ from optrial.keyed import mask_key
 from optrial.models import (
     as_complex,
     as_real,
+    backward,
     build_model,
     build_objective,
+    build_optimizer,
+    clip_gradients,
+    forget_gradients,
     key_dropout,
+    needs_closure,
     place_model,
     set_mask_key,
+    step_optimizer,
     trained_parameters,
 )
 from optrial.plan import RunSpec, rule_of
@@ -123,7 +127,7 @@ class ReferenceEngine:
         self.augment = augmentation(dataset, first.device)
         self.optimizer, implementation = _build_optimizer(spec, self.model)
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
-        self._needs_closure = needs_closure(self.optimizer)
+        self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
             "engine": "reference",
@@ -234,26 +238,26 @@ class ReferenceEngine:
         inputs = self.augment(batch.inputs, mask_key(spec.seed, step))
         self._set_learning_rate(step)
         measured: list[tuple[torch.Tensor, torch.Tensor]] = []
+        drawn = _Draws(inputs.device) if self._takes_closure and not self.script else None
 
         def differentiate() -> torch.Tensor:
             if spec.zero_grad:
-                self.optimizer.zero_grad()
-            with mixed_precision(spec.precision, inputs.device):
+                forget_gradients(self.optimizer, self.model)
+            again = drawn.repeated() if drawn and measured else nullcontext()
+            with again, mixed_precision(spec.precision, inputs.device):
                 outputs = self.model(inputs)
             loss, sums = self.objective.measure(outputs, batch.targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if spec.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), spec.clip_norm)
-            if spec.clip_value is not None:
-                _clip_values(self.model.parameters(), spec.clip_value)
+            backward(loss, create_graph=spec.create_graph)
+            if spec.optimizer_kind != "torch":
+                _make_dense(self.model)
+            clip_gradients(self.model, spec.clip_norm, spec.clip_value)
             measured.append((loss.detach(), sums))
             return loss
 
-        if self._needs_closure:
-            self.optimizer.step(differentiate)  # type: ignore[arg-type]  # PyTorch's stub is narrow
-        else:
-            differentiate()
-            self.optimizer.step()
+        trained = trained_parameters(self.model).values()
+        step_optimizer(self.optimizer, differentiate, trained, closure=self._takes_closure)
+        if spec.create_graph:  # whose graph refers to the parameters, and they to it
+            forget_gradients(self.optimizer, self.model)
         loss, sums = measured[0]
         return Measured(loss.item(), sums.tolist())
 
@@ -314,7 +318,7 @@ class ReferenceEngine:
     def state(self) -> dict[str, np.ndarray]:
         """Return parameters, buffers, optimizer state and, for a script, generator states."""
         arrays = {f"model.{name}": _array(t) for name, t in self.model.state_dict().items()}
-        kept = optimizer_arrays(self.optimizer)
+        kept = optimizer_arrays(self.optimizer, self.model)
         arrays |= {f"optimizer.{name}": array for name, array in kept.items()}
         if not self.spec.zero_grad:
             for name, parameter in self.model.named_parameters():
@@ -337,7 +341,7 @@ class ReferenceEngine:
         self.model.load_state_dict(
             {name: torch.from_numpy(array) for name, array in parts["model"].items()}
         )
-        load_optimizer(self.optimizer, parts["optimizer"])
+        load_optimizer(self.optimizer, self.model, parts["optimizer"])
         named = dict(self.model.named_parameters())
         for name, array in parts["gradient"].items():
             named[name].grad = torch.from_numpy(array.copy()).to(device)
@@ -383,16 +387,17 @@ def _decayed_share(optimizer: torch.optim.Optimizer) -> float:
 
 def _build_optimizer(spec: RunSpec, model: nn.Module) -> tuple[torch.optim.Optimizer, str]:
     """Return the optimizer and a line for the records that says what it is."""
+    parameters = list(trained_parameters(model).values())
     if spec.optimizer_kind == "torch":
-        return _torch_optimizer(load_code(spec.rule), spec.rule, spec.hyperparameters, model)
+        built = build_optimizer(spec.rule, spec.hyperparameters, parameters)
+        return built, _shown(spec.rule, spec.hyperparameters)
     rule = rule_of(spec.optimizer_kind, spec.rule)
     if spec.rng == "script" and rule.torch_optim:
         arguments = rule.torch_optim.arguments(spec.hyperparameters, spec.weight_decay, spec.decay)
         if arguments is not None:
             name = rule.torch_optim.class_name
-            return _torch_optimizer(
-                getattr(torch.optim, name), f"torch.optim.{name}", arguments, model
-            )
+            built = getattr(torch.optim, name)(parameters, **arguments)
+            return built, _shown(f"torch.optim.{name}", arguments)
     ours = RuleOptimizer(
         trained_parameters(model),
         rule,
@@ -403,21 +408,34 @@ def _build_optimizer(spec: RunSpec, model: nn.Module) -> tuple[torch.optim.Optim
     return ours, implementation_of(spec)
 
 
-def _torch_optimizer(
-    build: Callable[..., torch.optim.Optimizer],
-    name: str,
-    arguments: Mapping[str, Any],
-    model: nn.Module,
-) -> tuple[torch.optim.Optimizer, str]:
+def _shown(name: str, arguments: Mapping[str, Any]) -> str:
     text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return build(list(trained_parameters(model).values()), **arguments), f"{name}({text})"
+    return f"{name}({text})"
 
 
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `optimizer.step` must be given a function that computes the loss, as LBFGS."""
-    # Wrappers that PyTorch puts around `step` keep the signature of what they wrap.
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return closure is not None and closure.default is closure.empty
+def _make_dense(model: nn.Module) -> None:
+    """Turn sparse gradients, of `nn.Embedding(sparse=True)`, into the dense ones of rules."""
+    for parameter in model.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
+
+
+class _Draws:
+    """The generators of a device as a step finds them, so that all its passes draw the same."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = [device] if device.type == "cuda" else []
+        self._state = torch.get_rng_state()
+        self._cuda_states = [torch.cuda.get_rng_state(device) for device in self._cuda]
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Draw from the start of the step; then go on as if nothing had been drawn."""
+        with torch.random.fork_rng(devices=self._cuda):
+            torch.set_rng_state(self._state)
+            for device, state in zip(self._cuda, self._cuda_states, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield
 
 
 def set_training_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:
@@ -431,13 +449,6 @@ def set_training_mode(optimizer: torch.optim.Optimizer, training: bool) -> None:
 def _overwrite(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
     for name, value in values.items():
         as_real(model.get_parameter(name)).copy_(value)
-
-
-def _clip_values(parameters: Iterable[nn.Parameter], limit: float) -> None:
-    """Clip gradients as `clip_grad_value_`, complex ones by real and imaginary part."""
-    for parameter in parameters:
-        if parameter.grad is not None:
-            as_real(parameter.grad).clamp_(-limit, limit)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
-from optrial.errors import Problem, StudyError
+from optrial.errors import Problem, StudyError, one_line
 from optrial.models.trained import trained_parameters
 
 __all__ = ["build_from_factory", "check_factory"]
@@ -43,7 +43,7 @@ def build_from_factory(
         if isinstance(model, nn.Module):
             _give_lazy_layers_sizes(model, input_shape)
     except Exception as error:
-        raise _wrong(f"'{name}' raised {type(error).__name__}: {error}.") from error
+        raise _wrong(f"'{name}' raised {one_line(error).rstrip('.')}.") from error
     if not isinstance(model, nn.Module):
         returned = type(model).__name__
         raise _wrong(f"'{name}' returned {returned}; it must return a torch.nn.Module.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from optrial.code import is_code, load_code
-from optrial.errors import Problem, StudyError
+from optrial.errors import Problem, StudyError, one_line
 from optrial.models.broadcasting import BroadcastError, refuse_broadcasting
 from optrial.models.catalogue import build_model
 from optrial.models.objective import build_objective, class_axes
@@ -272,4 +272,4 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0].rstrip('.')}"
+    return one_line(error).rstrip(".")

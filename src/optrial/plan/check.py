@@ -150,6 +150,9 @@ def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
 
 def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
     """What is wrong with a rule, its hyperparameters and its weight decay."""
+    for name in ("closure", "create_graph"):
+        if getattr(entry, name):
+            yield Problem(name, "goes with torch; a rule computes its step from the gradient.")
     try:
         rule = rule_of(entry.kind, entry.code)
     except ValueError as error:
@@ -191,6 +194,10 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
             yield Problem("problem.dataset.augment", "needs rng: streams, not script.")
     if study.sampling == "with_replacement" and not study.shuffle:
         yield Problem("shuffle", "false needs sampling: epoch; drawing with replacement is random.")
+    for index, entry in enumerate(study.optimizers):
+        if entry.create_graph and not study.zero_grad:
+            message = "true needs zero_grad: true; gradients that pile up keep every step's graph."
+            yield Problem(f"optimizers[{index}].create_graph", message)
     if study.save == "best" and "validation" not in (study.evaluate.on or ("validation",)):
         yield Problem("save", "'best' is best on validation: add validation to evaluate.on.")
     if study.engine == "numpy":

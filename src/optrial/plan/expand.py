@@ -29,6 +29,7 @@ from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.spec import RunSpec
 from optrial.plan.stacks import pack
+from optrial.plan.trial import try_optimizers
 from optrial.plan.tuning import Score, Trial, choose, tuning_seeds, waves
 from optrial.rules import resolve_schedule
 
@@ -95,7 +96,13 @@ def make_plan(
     """
     if problems := list(_data_problems(study, dataset)):
         raise StudyError(problems, f"study '{study.name}'")
-    expansion = _Expansion(study, dataset, merits)
+    notes: list[str] = []
+    if not merits:  # else they were tried when the first runs were planned
+        batch = _tried_batch(dataset, study.precision)
+        problems, notes = try_optimizers(study, batch, dataset.classes)
+    if problems:
+        raise StudyError(problems, f"study '{study.name}'")
+    expansion = _Expansion(study, dataset, merits, notes)
     if problems := list(memory_problems(study, dataset, expansion.common["whole_split"])):
         raise StudyError(problems, f"study '{study.name}'")
     spaces = expansion.spaces
@@ -121,8 +128,13 @@ class _Expansion:
     """The runs of a study, as they are added."""
 
     def __init__(
-        self, study: StudyFile, dataset: Dataset, merits: Mapping[str, float | None]
+        self,
+        study: StudyFile,
+        dataset: Dataset,
+        merits: Mapping[str, float | None],
+        notes: Iterable[str] = (),
     ) -> None:
+        self.notes = tuple(notes)
         self.study = study
         self.dataset = dataset
         self.merits = merits
@@ -187,7 +199,7 @@ class _Expansion:
     def plan(self, why: str = "") -> Plan:
         """The plan of what was added."""
         runs = tuple(self.runs.values())
-        notes = tuple(whole_split_notes(self.study, self.common["whole_split"]))
+        notes = (*whole_split_notes(self.study, self.common["whole_split"]), *self.notes)
         return Plan(self.study, runs, self.settings, self.phases, self.registered, why, notes)
 
 
@@ -360,6 +372,8 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
             "hyperparameters": chosen,
             "weight_decay": 0.0,
             "decay": "l2",
+            "closure": entry.closure,
+            "create_graph": entry.create_graph,
         }
     rule = rule_of(entry.kind, entry.code)
     weight_decay = float(chosen.pop("weight_decay"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from optrial.code import load_code
-from optrial.errors import suggest
+from optrial.errors import one_line, suggest
 from optrial.rules import RULES, Rule
 
 __all__ = ["rule_of"]
@@ -30,7 +30,7 @@ def rule_of(kind: str, name: str) -> Rule:
         made = load_code(name)
         rule = made if isinstance(made, Rule) else made()
     except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"'{name}' gives no rule ({type(error).__name__}: {error}).") from error
+        raise ValueError(f"'{name}' gives no rule ({one_line(error)}).") from error
     if not isinstance(rule, Rule):
         raise ValueError(f"'{name}' returned {type(rule).__name__}; it must return a Rule.")
     return rule

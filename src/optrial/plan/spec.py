@@ -64,6 +64,8 @@ class RunSpec:
             depend on those beside it.
         select: with ``save: best``, the metric that selects the weights and its direction, the
             fields of `optrial.metric_names.Selection`; else None.
+        closure: whether the optimizer's `step` is passed a closure, even if it does not require it.
+        create_graph: whether gradients are computed so that they can be differentiated again.
     """
 
     optimizer: str
@@ -104,12 +106,15 @@ class RunSpec:
     batch_metrics: bool = False
     whole_split: tuple[str, ...] = ()
     select: Mapping[str, Any] | None = None
+    closure: bool = False
+    create_graph: bool = False
 
     @cached_property
     def run_id(self) -> str:
         """Twelve hexadecimal digits that change with anything that could change a number."""
         content = {"format": _FORMAT} | self.as_dict()
-        for later in ("probes", "batch_metrics", "whole_split", "select"):
+        recent = ("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph")
+        for later in recent:
             if not content[later]:
                 del content[later]  # so that runs keep the ids they had before there were any
         text = json.dumps(content, sort_keys=True, allow_nan=False)

@@ -1,0 +1,132 @@
+"""Trials of user-defined optimizers and rules on a few samples, before any run."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optrial.config import Axis, OptimizerEntry, StudyFile
+from optrial.errors import Problem, one_line
+from optrial.models import TriedOptimizer, TriedProblem, gradients_of, try_optimizer
+from optrial.plan.optimizers import rule_of
+from optrial.plan.space import axes_of, model_axes
+from optrial.rules import apply_all, initialise_all
+
+__all__ = ["try_optimizers"]
+
+_SAMPLES = 8
+_MOST_SETTINGS = 64  # of one entry
+_SECONDS = 10.0  # after which only one setting of each further entry is tried
+_STEPS = 2
+
+Batch = tuple[np.ndarray, np.ndarray]
+Setting = Mapping[str, Any]
+
+
+def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[Problem], list[str]]:
+    """Take two steps with each user-defined optimizer; return problems and notes.
+
+    Each combination of its arguments is tried with the first model, or, where these are many, each
+    value of each argument; its first setting is also tried with each further model. An entry is
+    left at its first problem.
+
+    Args:
+        study: a checked study, whose models take the data.
+        batch: samples as a model gets them, and targets.
+        classes: number of classes, or of values to predict.
+    """
+    samples = (batch[0][-_SAMPLES:], batch[1][-_SAMPLES:])
+    model, loss = study.problem.model, study.problem.loss
+    tried = [
+        TriedProblem((model.name, arguments), (loss.name, loss.arguments), samples, classes)
+        for arguments in _settings(model_axes(model))
+    ]
+    problems: list[Problem] = []
+    notes: dict[str, None] = {}
+    deadline = time.monotonic() + _SECONDS
+    for index, entry in enumerate(study.optimizers):
+        if entry.kind == "rule":
+            continue
+        for found, said in _trials(entry, tried):
+            problems += [problem.under(f"optimizers[{index}]") for problem in found]
+            notes |= dict.fromkeys(said)
+            if found or time.monotonic() > deadline:
+                break
+    return problems, list(notes)
+
+
+def _trials(
+    entry: OptimizerEntry, problems: Sequence[TriedProblem]
+) -> Iterator[tuple[list[Problem], list[str]]]:
+    first, *others = problems
+    settings = _settings({**axes_of(entry), **_clip_axes(entry)})
+    pairs = [(settings[0], first), *((settings[0], other) for other in others)]
+    for setting, problem in [*pairs, *((setting, first) for setting in settings[1:])]:
+        if entry.kind == "torch":
+            yield try_optimizer(_optimizer(entry, setting), problem)
+        else:
+            yield _try_rule(entry, setting, problem), []
+
+
+def _settings(axes: Mapping[str, Axis]) -> list[Setting]:
+    """Return every combination of values; of many, the first with one value changed at a time."""
+    values = [axis.values for axis in axes.values()]
+    combinations = itertools.islice(itertools.product(*values), _MOST_SETTINGS + 1)
+    settings: list[Setting] = [dict(zip(axes, each, strict=True)) for each in combinations]
+    if len(settings) <= _MOST_SETTINGS:
+        return settings
+    changed = ({**settings[0], name: v} for name, axis in axes.items() for v in axis.values[1:])
+    return [settings[0], *itertools.islice(changed, _MOST_SETTINGS - 1)]
+
+
+def _clip_axes(entry: OptimizerEntry) -> dict[str, Axis]:
+    if entry.clip is None:
+        return {}
+    named = {"clip.norm": entry.clip.norm, "clip.value": entry.clip.value}
+    return {name: axis for name, axis in named.items() if axis is not None}
+
+
+def _optimizer(entry: OptimizerEntry, setting: Setting) -> TriedOptimizer:
+    return TriedOptimizer(
+        name=entry.code,
+        arguments={name: v for name, v in setting.items() if not name.startswith("clip.")},
+        closure=entry.closure,
+        create_graph=entry.create_graph,
+        clip_norm=setting.get("clip.norm"),
+        clip_value=setting.get("clip.value"),
+        scheduled=bool(entry.schedule),
+    )
+
+
+def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TriedProblem) -> list[Problem]:
+    """Take two steps with a user-defined rule, with the same gradients in both."""
+    rule = rule_of(entry.kind, entry.code)
+    given = {
+        name: value if isinstance(value, bool) else float(value)
+        for name, value in setting.items()
+        if not name.startswith("clip.")
+    }
+    weight_decay = given.pop("weight_decay")
+    tried = gradients_of(problem)
+    params: Mapping[str, Any] = {name: pair[0] for name, pair in tried.items()}
+    grads = {name: pair[1] for name, pair in tried.items()}
+    decay, step = entry.decay or rule.default_decay, 0
+    try:
+        state = initialise_all(rule, params, given)
+        for step in range(1, _STEPS + 1):
+            moved, state = apply_all(rule, params, grads, state, step, given, weight_decay, decay)
+            for name, value in moved.items():
+                if tuple(value.shape) != tuple(params[name].shape):
+                    shapes = f"{tuple(value.shape)}, not {tuple(params[name].shape)}"
+                    reason = f"'{entry.code}' gave {name} the shape {shapes}; a change has its own."
+                    return [Problem("rule_factory", reason)]
+            params = moved
+    except Exception as error:  # noqa: BLE001  whatever the user's code raises
+        where = f"in step {step}" if step else "in init"
+        reason = f"'{entry.code}' failed {where}: {one_line(error).rstrip('.')}."
+        return [Problem("rule_factory", reason)]
+    return []
