@@ -18,7 +18,8 @@ PACKAGE = Path(optrial.__file__).parent
 ALLOWED = {
     "__init__": {"errors", "results", "study"},  # only for type checkers; at run time, lazily
     "errors": set(),
-    "code": {"errors"},
+    "identity": set(),
+    "code": {"identity", "errors"},
     "keyed": set(),
     "metric_names": set(),
     "target_kinds": set(),
@@ -54,7 +55,17 @@ ALLOWED = {
         *("recipes", "timing", "trackers", "metric_names", "errors"),
     },
     "timing": {"analysis", "data", "engine", "plan", "errors"},
-    "saved": {"data", "engine", "metric_names", "models", "plan", "records", "study", "errors"},
+    "saved": {
+        "code",
+        "data",
+        "engine",
+        "metric_names",
+        "models",
+        "plan",
+        "records",
+        "study",
+        "errors",
+    },
     "listings": {"config", "data", "metric_names", "models", "recipes", "rules"},
     "testing": {"rules", "errors"},
     "landscape": {"rules", "functions", "report", "errors"},

@@ -1,32 +1,34 @@
-"""Code of the user's own that a study names: ``module:function`` -> object.
+"""User code that a study names: ``module:function`` -> object.
 
-Objects of a notebook get such a name too, with `register`, for as long as the process lives.
+`register` gives such a name to an object of a notebook, for as long as the process lives.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from optrial.errors import Problem, suggest
+from optrial.identity import Unidentifiable, fingerprint
 
 __all__ = [
+    "Unidentifiable",
     "call_problems",
+    "code_sha256",
+    "identity_problem",
     "importable",
     "importable_from_here",
     "is_code",
     "load_code",
     "register",
-    "source_sha256",
+    "unidentifiable",
 ]
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -39,21 +41,32 @@ def is_code(name: object) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
-def register(found: Any) -> str:
+def register(thing: Any) -> str:
     """Give an object of this process a name that `load_code` understands.
 
-    A function or class that any process can import keeps that name. Others are named by their
+    A function or class that any process can import keeps its name. Others are named by their
     content, so that the same cell run again means the same runs.
+
+    Raises:
+        Unidentifiable: the object holds state that cannot be read.
     """
-    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if module != "__main__" and is_code(path := f"{module}:{name}"):
         with suppress(ImportError):
-            if load_code(path) is found:
+            if load_code(path) is thing:
                 return path
-    label = re.sub(r"\W", "_", name or type(found).__name__)
-    key = f"{_NOTEBOOK}:{label}_{_fingerprint(found)[:8]}"
-    _registered[key] = found
+    with importable_from_here():
+        key = f"{_NOTEBOOK}:{_label(thing)}_{fingerprint(thing)[:12]}"
+    _registered[key] = thing
     return key
+
+
+def _label(thing: Any) -> str:
+    """Return a readable beginning for the name of an object."""
+    if isinstance(thing, partial):
+        return _label(thing.func)
+    name = getattr(thing, "__name__", None) or type(thing).__name__
+    return re.sub(r"\W", "", str(name)) or "object"
 
 
 def load_code(name: str) -> Any:
@@ -127,35 +140,37 @@ def call_problems(
     return problems + [Problem(name, f"{label} needs it; give it a value.") for name in missing]
 
 
-@cache
-def source_sha256(name: str) -> str:
-    """Return the hash of the file, or else the text, that defines an object; "" if unknown.
+def code_sha256(name: str) -> str:
+    """Return the hash of an object as it is loaded now, with all user code that it uses.
 
-    It belongs to what determines a run: with another source the same name is another model.
+    It is part of a run's id, because the same name may stand for different code.
+
+    Raises:
+        Unidentifiable: the object holds state that cannot be read.
     """
-    found = load_code(name)
-    if name in _registered:
-        return _fingerprint(found)
-    try:
-        return sha256(Path(inspect.getfile(inspect.unwrap(found))).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""
+    thing = load_code(name)
+    home = None if name in _registered else sys.modules.get(name.partition(":")[0])
+    with importable_from_here():
+        return fingerprint(thing, home)
 
 
-def _fingerprint(found: Any) -> str:
-    """Return the hash of an object's text and of the values that it holds, but not of globals."""
+def identity_problem(name: str) -> str | None:
+    """Return why runs cannot be told apart by an object that a study names; or None."""
     try:
-        text = inspect.getsource(found)
-    except (OSError, TypeError):  # a class of a notebook: what its methods are compiled to
-        methods = [v.__code__ for v in vars(found).values() if hasattr(v, "__code__")]
-        text = repr([(code.co_code, code.co_consts, code.co_names) for code in methods])
-    cells = [cell.cell_contents for cell in getattr(found, "__closure__", None) or ()]
-    held = (cells, getattr(found, "__defaults__", None))
-    try:
-        state = pickle.dumps(held)
-    except Exception:  # noqa: BLE001  what cannot be pickled is told by its looks
-        state = repr(held).encode()
-    return sha256(text.encode() + state).hexdigest()
+        code_sha256(name)
+    except Unidentifiable as error:
+        return f"'{name}' {unidentifiable(error)}"
+    except ImportError:
+        return None  # `importable` says so
+    return None
+
+
+def unidentifiable(error: Unidentifiable) -> str:
+    """Say what about an object cannot be identified, and the way out."""
+    return (
+        f"cannot be told from others like it: {error}; create that inside the function that uses "
+        "it, or define the object in a module and name it: module:name."
+    )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from optrial.code import Unidentifiable, code_sha256
 from optrial.engine import Engines, process_for, storage_dtype
 from optrial.errors import DataError, StoreError, suggest
 from optrial.metric_names import metric_label
@@ -41,7 +42,7 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
     """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
 
     Raises:
-        StoreError: there is no such run, or no weights of it are saved.
+        StoreError: there is no such run, no weights of it are saved, or its code has changed.
     """
     records = {record.run_id: record for record in store.runs(everything=True)}
     if run_id not in records:
@@ -49,6 +50,7 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
     weights = WeightFiles(folder).read(run_id)
     record = records[run_id]
     spec = RunSpec.from_dict(record.spec)
+    _check_code(record, spec)
     model = build_model(
         spec.model,
         spec.model_arguments,
@@ -71,7 +73,7 @@ def evaluate_saved(
     last bit, where the split was evaluated then.
 
     Raises:
-        StoreError: no weights are saved.
+        StoreError: no weights are saved, or the code of a run has changed.
         DataError: the dataset has no such split.
     """
     files = WeightFiles(folder)
@@ -88,6 +90,8 @@ def evaluate_saved(
     for stack in dict.fromkeys(r.stack for r in planned if r.run_id in saved):
         members = {record.run_id: record for record in stacks[stack]}
         specs = arrange(RunSpec.from_dict(record.spec) for record in members.values())
+        for spec in specs:
+            _check_code(members[spec.run_id], spec)
         engine, _ = stack.split("-")
         learner = Engines(dataset, specs[0].precision, device).build(engine, specs)
         for index, spec in enumerate(specs):
@@ -105,6 +109,25 @@ def evaluate_saved(
             for label, value in zip(labels, values, strict=True):
                 metric = f"{prefix}_{label}"
                 yield Evaluated(record, metric, float(value), _recorded(store, record, metric))
+
+
+def _check_code(record: Record, spec: RunSpec) -> None:
+    """Refuse weights whose model, loss or metrics are no longer what the run used.
+
+    Raises:
+        StoreError: the code has changed or cannot be imported.
+    """
+    for name in {spec.model, spec.loss, *spec.metrics} & spec.code.keys():
+        try:
+            changed = code_sha256(name) != spec.code[name]
+        except (ImportError, Unidentifiable) as error:
+            raise StoreError(f"run {record.run_id} cannot be evaluated: {error}.") from error
+        if changed:
+            python = record.facts.get("versions", {}).get("python", "another version")
+            raise StoreError(
+                f"'{name}' is not the code that run {record.run_id} used, with Python {python}; "
+                "restore it, or train again."
+            )
 
 
 def _draws_step(spec: RunSpec, record: Record) -> int:

@@ -11,9 +11,9 @@ from optrial.analysis.audit import waiver_problems
 from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
 from optrial.analysis.timing import StudyTiming
-from optrial.code import register
+from optrial.code import Unidentifiable, register, unidentifiable
 from optrial.config import StudyFile, override, parse_study, read_study
-from optrial.data import Dataset, Progress, load_dataset
+from optrial.data import Dataset, Progress, load_dataset, split_objects
 from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.metric_names import TRAINING_SECONDS
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
@@ -229,19 +229,22 @@ def compare(
     if problems := list(_argument_problems(optimizers, keys)):
         raise StudyError(problems, "the comparison")
     if not isinstance(data, str) and not (isinstance(data, Mapping) and "name" in data):
-        data = register(_returning(data))
+        splits = split_objects("data", data)  # read once: the arrays count, not what holds them
+        data = register(_returning(splits.get("all", splits)))
     loss, metrics = keys.pop("loss", "cross_entropy"), keys.pop("metrics", None)
+    if isinstance(metrics, list | tuple):
+        metrics = [_with_names(f"metrics[{i}]", metric) for i, metric in enumerate(metrics)]
     lengths = {"steps": steps, "epochs": epochs}
     problem = {
         "dataset": data,
-        "model": {"factory": register(model)} if callable(model) else model,
-        "loss": register(loss) if callable(loss) else loss,
+        "model": _with_names("model", {"factory": model} if callable(model) else model),
+        "loss": _with_names("loss", loss),
         "metrics": metrics,
     }
     study = Study(
         problem=problem,
         budget={unit: n for unit, n in lengths.items() if n is not None} or {"epochs": 5},
-        optimizers=[_optimizer_entry(given) for given in optimizers],
+        optimizers=[_optimizer_entry(f"optimizers[{i}]", o) for i, o in enumerate(optimizers)],
         **keys,
     )
     return study.run(out, watcher=watcher)
@@ -332,7 +335,7 @@ def _batch_metric_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def _returning(arrays: Any) -> Callable[[], Any]:
-    """Return a function that gives what it was given, as a study names a dataset."""
+    """Return a function that returns arrays, as a study names a dataset."""
 
     def data() -> Any:
         return arrays
@@ -340,16 +343,36 @@ def _returning(arrays: Any) -> Callable[[], Any]:
     return data
 
 
-def _optimizer_entry(given: Any) -> Any:
+def _named(path: str, thing: Any) -> str:
+    """Return a name for an object that `compare` takes.
+
+    Raises:
+        StudyError: it cannot be told from others like it.
+    """
+    try:
+        return register(thing)
+    except Unidentifiable as error:
+        name = getattr(thing, "__name__", None) or type(thing).__name__
+        problem = Problem(path, f"{name} {unidentifiable(error)}")
+        raise StudyError([problem], "the comparison") from error
+
+
+def _with_names(path: str, entry: Any) -> Any:
+    """Replace the user's own objects in an entry of a study by names."""
+    if isinstance(entry, Mapping):
+        code = {key: entry[key] for key in _CODE_KEYS if not isinstance(entry.get(key, ""), str)}
+        named = {key: thing for key, thing in code.items() if callable(thing) or key != "name"}
+        return {**entry, **{key: _named(f"{path}.{key}", thing) for key, thing in named.items()}}
+    return _named(path, entry) if callable(entry) else entry
+
+
+_CODE_KEYS = ("factory", "name", "torch", "rule_factory")
+
+
+def _optimizer_entry(path: str, entry: Any) -> Any:
     """Turn what `compare` takes as an optimizer into an entry of a study file."""
-    if isinstance(given, str):
-        return {"rule": given}
-    if isinstance(given, Mapping):
-        objects = {k: register(v) for k, v in given.items() if k in _CODE_KEYS and callable(v)}
-        return {**given, **objects}
-    return (
-        {"torch": register(given)} if isinstance(given, type) else {"rule_factory": register(given)}
-    )
-
-
-_CODE_KEYS = ("torch", "rule_factory")
+    if isinstance(entry, str):
+        return {"rule": entry}
+    if isinstance(entry, Mapping):
+        return _with_names(path, entry)
+    return {"torch" if isinstance(entry, type) else "rule_factory": _named(path, entry)}

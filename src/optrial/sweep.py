@@ -125,7 +125,7 @@ def _continued(plan: Plan, dataset: Dataset, store: Store) -> Plan:
         return plan
     ended = [record for record in store.runs(everything=True) if record.status in _ENDED]
     merits = {record.run_id: merit(plan.study, record.metrics) for record in ended}
-    return make_plan(plan.study, dataset, merits)
+    return make_plan(plan.study, dataset, merits, plan.code)
 
 
 @dataclass

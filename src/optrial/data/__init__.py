@@ -23,6 +23,7 @@ from optrial.data.loading import (
     resolved_arguments,
     verify,
 )
+from optrial.data.objects import split_objects
 from optrial.data.summary import ClassCount, Column, Summary, ValueScale
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "files",
     "load_dataset",
     "resolved_arguments",
+    "split_objects",
     "verify",
 ]

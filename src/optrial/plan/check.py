@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from optrial.code import call_problems, importable, is_code, load_code
+from optrial.code import call_problems, identity_problem, importable, is_code, load_code
 from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
 from optrial.data import check_dataset
 from optrial.errors import Problem, suggest
@@ -40,10 +40,23 @@ def check_study(study: StudyFile) -> list[Problem]:
             taken = f"'{entry.label}' is already the name of optimizers[{labels[entry.label]}]"
             problems.append(Problem(f"{path}.name", f"{taken}; give each entry its own name."))
         labels.setdefault(entry.label, index)
+    problems += _identity_problems(study)
     problems += _probe_problems(study)
     problems += _combination_problems(study)
     problems += check_tuning(study)
     return problems or list(check_spaces(study))  # which have to be sound to be compared
+
+
+def _identity_problems(study: StudyFile) -> Iterator[Problem]:
+    """Code that cannot be identified would give different runs one id."""
+    names = {"problem.model.factory": study.problem.model.name}
+    names["problem.loss.name"] = study.problem.loss.name
+    names |= {f"problem.metrics[{i}]": m.name for i, m in enumerate(study.problem.metrics or ())}
+    classes = [(i, e.code) for i, e in enumerate(study.optimizers) if e.kind == "torch"]
+    names |= {f"optimizers[{index}].torch": name for index, name in classes}
+    for path, name in names.items():
+        if is_code(name) and (reason := identity_problem(name)):
+            yield Problem(path, reason)
 
 
 def _probe_problems(study: StudyFile) -> Iterator[Problem]:

@@ -155,16 +155,24 @@ class _Sizes(NamedTuple):
 
 
 def _sizes_of(run: RunSpec, dataset: Dataset) -> _Sizes:
-    arguments = json.dumps(run.model_arguments)
-    return _sizes(run.model, arguments, dataset.input_shape, dataset.classes)
+    arguments, code = json.dumps(run.model_arguments), run.code.get(run.model, "")
+    return _sizes(run.model, code, arguments, dataset.input_shape, dataset.classes)
 
 
 @cache
-def _sizes(kind: str, arguments: str, input_shape: tuple[int, ...], classes: int) -> _Sizes:
-    """Build a model and measure it.
+def _sizes(
+    kind: str, code: str, arguments: str, input_shape: tuple[int, ...], classes: int
+) -> _Sizes:
+    """Build a model and measure it, once for the many runs of one model.
 
-    `arguments` is JSON, so that the many runs of one model build it once.
+    Args:
+        kind: of the model.
+        code: hash of the model's code, "" for one of the catalogue.
+        arguments: of the model, as JSON.
+        input_shape: of a sample.
+        classes: number of classes or outputs.
     """
+    del code  # part of the key
     model = build_model(
         kind, json.loads(arguments), input_shape=input_shape, classes=classes, seed=0
     )

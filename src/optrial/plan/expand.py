@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from optrial.code import is_code, source_sha256
+from optrial.code import code_sha256, is_code
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
@@ -51,6 +51,7 @@ class Plan:
         settings: run id -> the values that vary, as every table shows them: ``lr=0.1``.
         phases: run id -> "tune" or "report".
         registered: everything that was fixed before the first run, as text.
+        code: name -> hash of all code of the user's, as it was when the study was first expanded.
         why: why the last runs are there, in one line; empty without `tune`.
         notes: what the user should know about code of their own, each in one line.
     """
@@ -60,6 +61,7 @@ class Plan:
     settings: Mapping[str, str]
     phases: Mapping[str, Phase]
     registered: str
+    code: Mapping[str, str]
     why: str = ""
     notes: tuple[str, ...] = ()
 
@@ -75,7 +77,10 @@ class Plan:
 
 
 def make_plan(
-    study: StudyFile, dataset: Dataset, merits: Mapping[str, float | None] = MappingProxyType({})
+    study: StudyFile,
+    dataset: Dataset,
+    merits: Mapping[str, float | None] = MappingProxyType({}),
+    code: Mapping[str, str] | None = None,
 ) -> Plan:
     """Expand every grid axis and seed of a checked study.
 
@@ -88,12 +93,15 @@ def make_plan(
         dataset: what it trains on.
         merits: run id -> how good the run is, to be large, or None if it failed; of every run that
             ended.
+        code: that of the plan which this one continues: what training changes in the state of the
+            user's code makes no other runs.
 
     Raises:
         StudyError: a batch size beyond the training split, an evaluation on a split that the
             dataset does not have, code of the user's that does not take the data, or two settings
             that are the same run.
     """
+    code = _code(study) if code is None else code  # before any of it is tried
     if problems := list(_data_problems(study, dataset)):
         raise StudyError(problems, f"study '{study.name}'")
     notes: list[str] = []
@@ -102,7 +110,7 @@ def make_plan(
         problems, notes = try_optimizers(study, batch, dataset.classes)
     if problems:
         raise StudyError(problems, f"study '{study.name}'")
-    expansion = _Expansion(study, dataset, merits, notes)
+    expansion = _Expansion(study, dataset, merits, code, notes)
     if problems := list(memory_problems(study, dataset, expansion.common["whole_split"])):
         raise StudyError(problems, f"study '{study.name}'")
     spaces = expansion.spaces
@@ -132,12 +140,14 @@ class _Expansion:
         study: StudyFile,
         dataset: Dataset,
         merits: Mapping[str, float | None],
+        code: Mapping[str, str],
         notes: Iterable[str] = (),
     ) -> None:
         self.notes = tuple(notes)
         self.study = study
         self.dataset = dataset
         self.merits = merits
+        self.code = code
         self.entries = {entry.label: entry for entry in study.optimizers}
         self.spaces = {name: space_of(study, entry) for name, entry in self.entries.items()}
         self.common = _common_fields(study, dataset)
@@ -158,6 +168,7 @@ class _Expansion:
             fields = _fields(self.study, self.entries[trial.optimizer], self.dataset, trial.point)
             if phase == "tune":
                 fields["probes"] = None
+            fields["code"] = self._code(self.entries[trial.optimizer])
             setting = self.setting(trial)
             for seed in seeds:
                 run = RunSpec(**common, **fields, optimizer=trial.optimizer, seed=seed)
@@ -171,6 +182,11 @@ class _Expansion:
                 self.phases[run.run_id] = phase
                 self.tried.setdefault(trial, []).append(run.run_id)
         self.registered = self.registered or " ".join(self.runs) + self._protocol()
+
+    def _code(self, entry: OptimizerEntry) -> dict[str, str]:
+        """Name and hash of all the user's code that the runs of an optimizer use."""
+        others = {other.code for other in self.entries.values()} - {entry.code}
+        return {name: sha256 for name, sha256 in self.code.items() if name not in others}
 
     def _protocol(self) -> str:
         """What else is fixed from the first wave on."""
@@ -200,7 +216,8 @@ class _Expansion:
         """The plan of what was added."""
         runs = tuple(self.runs.values())
         notes = (*whole_split_notes(self.study, self.common["whole_split"]), *self.notes)
-        return Plan(self.study, runs, self.settings, self.phases, self.registered, why, notes)
+        fixed = self.registered, self.code
+        return Plan(self.study, runs, self.settings, self.phases, *fixed, why, notes)
 
 
 def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -349,7 +366,6 @@ def _fields(
         "schedule": schedule and resolve_schedule(schedule, steps, steps_per_epoch),
         "clip_norm": point.get("clip_norm"),
         "clip_value": point.get("clip_value"),
-        "code": _code(study, entry),
         "probes": study.probes and _probes(study.probes, study.evaluate, steps_per_epoch),
     }
 
@@ -386,11 +402,12 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
     }
 
 
-def _code(study: StudyFile, entry: OptimizerEntry) -> dict[str, str]:
-    """Name and hash of all the user's code that a run uses; the dataset has a hash of its own."""
+def _code(study: StudyFile) -> dict[str, str]:
+    """Name and hash of all the user's code of a study; the dataset has a hash of its own."""
     problem = study.problem
-    names = (entry.code, problem.model.name, problem.loss.name, *_metrics(study))
-    return {name: source_sha256(name) for name in names if is_code(name)}
+    own = [entry.code for entry in study.optimizers]
+    names = (*own, problem.model.name, problem.loss.name, *_metrics(study))
+    return {name: code_sha256(name) for name in dict.fromkeys(names) if is_code(name)}
 
 
 def _steps(span: Span, steps_per_epoch: int) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
-from optrial.code import load_code
+from optrial.code import Unidentifiable, code_sha256, load_code, unidentifiable
 from optrial.errors import one_line, suggest
 from optrial.rules import RULES, Rule
 
 __all__ = ["rule_of"]
 
 
-@cache
 def rule_of(kind: str, name: str) -> Rule:
     """Return a rule of the catalogue, or the one that a function of the user's returns.
 
@@ -27,10 +27,19 @@ def rule_of(kind: str, name: str) -> Rule:
             raise ValueError(f"'{name}' is not a rule. {suggest(name, RULES)}")
         return RULES[name]
     try:
-        made = load_code(name)
-        rule = made if isinstance(made, Rule) else made()
+        rule = _made(name, code_sha256(name))
+    except Unidentifiable as error:
+        raise ValueError(f"'{name}' {unidentifiable(error)}") from error
     except Exception as error:  # the user's code may raise anything
         raise ValueError(f"'{name}' gives no rule ({one_line(error)}).") from error
     if not isinstance(rule, Rule):
         raise ValueError(f"'{name}' returned {type(rule).__name__}; it must return a Rule.")
     return rule
+
+
+@cache
+def _made(name: str, sha256: str) -> Any:
+    """Return what a name leads to, or what that returns; the same for as long as it is the same."""
+    del sha256
+    made = load_code(name)
+    return made if isinstance(made, Rule) else made()

@@ -55,7 +55,7 @@ class RunSpec:
         shuffle: whether each epoch has an order of its own.
         drop_last: whether a last, smaller batch of an epoch is left out.
         save: which weights are kept: "final", "best" or None.
-        code: sha256 of the source of everything of the user's own that it names.
+        code: name of each object of the user's -> hash of its code and all that it uses.
         probes: what is measured besides (``measure``), every so many steps (``every``), and whether
             of each layer too (``per_layer``); or None.
         batch_metrics: whether the metrics of each step's batch are recorded.
