@@ -16,6 +16,7 @@ from optrial.config import StudyFile, override, parse_study, read_study
 from optrial.data import Dataset, Progress, load_dataset, split_objects
 from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.metric_names import TRAINING_SECONDS
+from optrial.models import needs_whole_split
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside
@@ -47,7 +48,8 @@ class Study:
     def __init__(self, **keys: Any) -> None:
         problem = keys.get("problem")
         if isinstance(problem, Mapping) and problem.get("metrics"):
-            keys["problem"] = {**problem, "metrics": _metric_entries(problem["metrics"])}
+            metrics = _with_names_each("problem.metrics", problem["metrics"])
+            keys["problem"] = {**problem, "metrics": metrics}
         self._prepare(keys, f"study '{keys.get('name', 'study')}'")
 
     @classmethod
@@ -232,14 +234,12 @@ def compare(
         splits = split_objects("data", data)  # read once: the arrays count, not what holds them
         data = register(_returning(splits.get("all", splits)))
     loss, metrics = keys.pop("loss", "cross_entropy"), keys.pop("metrics", None)
-    if isinstance(metrics, list | tuple):
-        metrics = [_with_names(f"metrics[{i}]", metric) for i, metric in enumerate(metrics)]
     lengths = {"steps": steps, "epochs": epochs}
     problem = {
         "dataset": data,
         "model": _with_names("model", {"factory": model} if callable(model) else model),
         "loss": _with_names("loss", loss),
-        "metrics": metrics,
+        "metrics": _with_names_each("metrics", metrics),
     }
     study = Study(
         problem=problem,
@@ -288,22 +288,6 @@ def dataset_of(
     )
 
 
-def _metric_entries(given: Any) -> Any:
-    """Give functions among the metrics of a study, alone or as ``name``, names that it can keep."""
-    if not isinstance(given, list | tuple):
-        return given
-    return [
-        {**entry, "name": _named(entry["name"])}
-        if isinstance(entry, Mapping) and "name" in entry
-        else _named(entry)
-        for entry in given
-    ]
-
-
-def _named(given: Any) -> Any:
-    return register(given) if callable(given) else given
-
-
 def optimizer_labels(study: StudyFile) -> list[str]:
     """What the optimizers of a study are called."""
     return [entry.label for entry in study.optimizers]
@@ -311,27 +295,35 @@ def optimizer_labels(study: StudyFile) -> list[str]:
 
 def metric_names(study: StudyFile) -> list[str]:
     """The metrics that a study records."""
-    labels = _metric_labels(study)
+    labels = [entry.label for entry in study.problem.judges]
+    means = _mean_labels(study)
     splits = study.evaluate.on or ("validation", "test")
     evaluated = ["train_eval" if split == "train" else split for split in splits]
     return [
         "train_loss",
-        *(f"train_{label}" for label in labels if study.evaluate.batch_metrics),
-        *(f"train_{label}_epoch" for label in ["loss", *labels]),
+        *(f"train_{label}" for label in means if study.evaluate.batch_metrics),
+        *(f"train_{label}_epoch" for label in ["loss", *means]),
         *(f"{split}_{label}" for split in evaluated for label in ["loss", *labels]),
     ]
 
 
-def _metric_labels(study: StudyFile) -> list[str]:
-    """What the metrics besides the loss are called."""
-    return [entry.label for entry in study.problem.judges]
+def _mean_labels(study: StudyFile) -> list[str]:
+    """Return the names of the metrics that have values of batches, as means over samples have."""
+    return [
+        entry.label
+        for entry in study.problem.judges
+        if not needs_whole_split(entry.name, [entry.name] * entry.whole_split)
+    ]
 
 
 def _batch_metric_problems(study: StudyFile) -> Iterator[Problem]:
     """Metrics of batches need a metric; a function that is descended usually has none."""
-    if study.evaluate.batch_metrics and not _metric_labels(study):
-        message = "the study has no metrics; leave it out: train_loss is recorded at every step."
-        yield Problem("evaluate.batch_metrics", message)
+    if study.evaluate.batch_metrics and not _mean_labels(study):
+        yield Problem(
+            "evaluate.batch_metrics",
+            "the study has no metrics that are means over samples; leave it out: train_loss is "
+            "recorded at every step.",
+        )
 
 
 def _returning(arrays: Any) -> Callable[[], Any]:
@@ -364,6 +356,13 @@ def _with_names(path: str, entry: Any) -> Any:
         named = {key: thing for key, thing in code.items() if callable(thing) or key != "name"}
         return {**entry, **{key: _named(f"{path}.{key}", thing) for key, thing in named.items()}}
     return _named(path, entry) if callable(entry) else entry
+
+
+def _with_names_each(path: str, entries: Any) -> Any:
+    """Replace the user's own objects in a list of entries by names."""
+    if not isinstance(entries, list | tuple):
+        return entries
+    return [_with_names(f"{path}[{index}]", entry) for index, entry in enumerate(entries)]
 
 
 _CODE_KEYS = ("factory", "name", "torch", "rule_factory")

@@ -99,7 +99,8 @@ class SplitTotals:
             draws: per run, returns the context in which functions of the user's may draw.
         """
         means = (self._sums / len(self._targets)).cpu().numpy()
-        losses, reasons = means[:, 0].copy(), {}
+        losses = means[:, 0].copy()
+        reasons: dict[tuple[int, int], str] = {}
         split_metrics = self._objective.split_metrics
         count = means.shape[1] - 1 + len(split_metrics)
         metrics = np.empty((len(means), count))
@@ -123,7 +124,7 @@ def joined(parts: Sequence[tuple[NDArray[np.int64], Evaluation]], runs: int) -> 
     """
     count = parts[0][1].metrics.shape[1]
     losses, metrics = np.empty(runs), np.empty((runs, count))
-    reasons = {}
+    reasons: dict[tuple[int, int], str] = {}
     for places, part in parts:
         losses[places], metrics[places] = part.losses, part.metrics
         reasons |= {

@@ -271,8 +271,10 @@ class StackedEngine:
                     losses, sums, outputs = self._model.evaluate(
                         params, data.inputs[batch], data.targets[batch], block
                     )
-                    totals.add(*(v.flatten(0, 1) for v in (losses, sums, outputs)), batch)
-                draws = [partial(evaluation_draws, self.specs[run], step, split) for run in runs]
+                    losses, sums = losses.flatten(0, 1), sums.flatten(0, 1)
+                    totals.add(losses, sums, outputs.flatten(0, 1), batch)
+                specs = [self.specs[run] for run in runs.tolist()]
+                draws = [partial(evaluation_draws, spec, step, split) for spec in specs]
                 parts.append((runs, totals.result(draws)))
         return joined(parts, len(self.specs))
 

@@ -451,7 +451,8 @@ class Training:
         before = np.column_stack([once.losses, once.metrics])
         after = np.column_stack([again.losses, again.metrics])
         changes = np.where(np.isnan(before) & np.isnan(after), 0.0, np.abs(before - after))
-        return np.nan_to_num(changes, nan=_HUGE, posinf=_HUGE).max(axis=1)
+        largest: Floats = np.nan_to_num(changes, nan=_HUGE, posinf=_HUGE).max(axis=1)
+        return largest
 
     def _modes_and_hashes(self) -> tuple[Mapping[str, bool], str, str]:
         """What evaluation must leave alone; looked at once, for it costs time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,11 @@ from scipy.special import expit, softmax
 __all__ = ["guarded", "split_metrics"]
 
 Array = NDArray[np.float64]
-SplitMetric = Callable[[Array, NDArray[np.generic]], float]
+Targets = NDArray[np.number[Any]]
+SplitMetric = Callable[[Array, Targets], float]
 
 
-def guarded(metric: SplitMetric, outputs: Array, targets: NDArray[np.generic]) -> tuple[float, str]:
+def guarded(metric: SplitMetric, outputs: Array, targets: Targets) -> tuple[float, str]:
     """Return the value of a metric and, where it is not finite, the reason in one line."""
     reason = ""
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
@@ -34,7 +36,7 @@ def guarded(metric: SplitMetric, outputs: Array, targets: NDArray[np.generic]) -
     return value, reason.partition("\n")[0]
 
 
-def _labelled(metric: Callable[..., float], outputs: Array, targets: NDArray[np.generic]) -> float:
+def _labelled(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
     """Compare predicted with true labels."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:  # one decision per output, single or multi-label
@@ -42,7 +44,7 @@ def _labelled(metric: Callable[..., float], outputs: Array, targets: NDArray[np.
     return metric(targets, outputs.argmax(axis=1))
 
 
-def _scored(metric: Callable[..., float], outputs: Array, targets: NDArray[np.generic]) -> float:
+def _scored(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
     """Compare true labels with scores that order the samples."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:
@@ -52,28 +54,28 @@ def _scored(metric: Callable[..., float], outputs: Array, targets: NDArray[np.ge
     return metric(targets, softmax(outputs, axis=1))
 
 
-def _probable(metric: Callable[..., float], outputs: Array, targets: NDArray[np.generic]) -> float:
+def _probable(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
     """Compare true labels with predicted probabilities of all classes."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:
         positive = expit(outputs).ravel()
-        outputs, targets = np.stack([1 - positive, positive], axis=1), targets.ravel() > 0
+        outputs, targets = np.stack([1 - positive, positive], axis=1), 1 * (targets.ravel() > 0)
     else:
         outputs = softmax(outputs, axis=1)
     return metric(targets, outputs, labels=np.arange(outputs.shape[1]))
 
 
-def _valued(metric: Callable[..., float], outputs: Array, targets: NDArray[np.generic]) -> float:
+def _valued(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
     """Compare predicted with true values, (samples, outputs)."""
     return metric(targets.reshape(len(targets), -1), outputs.reshape(len(outputs), -1))
 
 
-def _largest(metric: Callable[..., float], outputs: Array, targets: NDArray[np.generic]) -> float:
+def _largest(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
     """Compare predicted with true values, of whatever output."""
     return metric(targets.ravel(), outputs.ravel())
 
 
-def _rows(outputs: Array, targets: NDArray[np.generic]) -> tuple[Array, NDArray[np.generic]]:
+def _rows(outputs: Array, targets: Targets) -> tuple[Array, Targets]:
     """Return logits (samples, classes) with labels (samples,), or both of one shape.
 
     The positions of a sequence count as samples.

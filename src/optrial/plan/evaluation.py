@@ -84,8 +84,13 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         if entry.name in ("mse", "mae") and (dataset.kind, dataset.classes) == ("labels", 1):
             yield Problem(path, f"{entry.name} does not go with the labels of one logit; use f1.")
             continue
-        defined = _DEFINED.get(entry.name)
-        for split in _evaluated(study, dataset) if defined else ():
+        if dataset.kind == "multilabel" and entry.name in _ONE_LABEL:
+            yield Problem(
+                path, f"{entry.name} needs one label per sample; use {_ONE_LABEL[entry.name]}."
+            )
+            continue
+        defined = _DEFINED.get(entry.name, _always)
+        for split in _evaluated(study, dataset):
             if reason := defined(dataset, dataset.splits[split].targets):
                 yield Problem(path, f"{entry.name} has no value on the {split} split: {reason}.")
 
@@ -133,14 +138,22 @@ def memory_problems(
 
 def _evaluated(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     """Return the splits that are evaluated, as far as the dataset has them."""
-    splits = study.evaluate.on or tuple(name for name in dataset.splits if name != "train")
+    splits = study.evaluate.on or [name for name in dataset.splits if name != "train"]
     return tuple(split for split in splits if split in dataset.splits)
+
+
+def _always(dataset: Dataset, targets: Targets) -> str:
+    """Return no reason: most metrics have a value on all targets that they take."""
+    del dataset, targets
+    return ""
 
 
 def _every_class(dataset: Dataset, targets: Targets) -> str:
     """A curve of each class needs samples that belong to it and samples that do not."""
-    if dataset.regression:
-        return ""
+    if dataset.kind == "multilabel":
+        positive = np.asarray(targets).reshape(len(targets), -1).mean(axis=0)
+        constant = np.flatnonzero((positive == 0) | (positive == 1)).tolist()
+        return f"label {constant[0]} is the same in all samples; use log_loss" if constant else ""
     missing = sorted({*range(max(2, dataset.classes))} - {*np.unique(targets).astype(int).tolist()})
     if not missing:
         return ""
@@ -150,7 +163,7 @@ def _every_class(dataset: Dataset, targets: Targets) -> str:
 
 def _two_classes(dataset: Dataset, targets: Targets) -> str:
     del targets
-    if dataset.regression or dataset.classes <= 2:
+    if dataset.classes <= 2:
         return ""
     return f"it is for two classes, and there are {dataset.classes}; use its _macro form"
 
@@ -174,6 +187,10 @@ def _varied(dataset: Dataset, targets: Targets) -> str:
     return "its targets are all equal; use mse or mae" if constant else ""
 
 
+_ONE_LABEL = {
+    **dict.fromkeys(("f1", "precision", "recall"), "its _macro form"),
+    **dict.fromkeys(("balanced_accuracy", "matthews", "cohen_kappa"), "f1_macro"),
+}
 _DEFINED: Mapping[str, Callable[[Dataset, Targets], str]] = {
     **dict.fromkeys(("roc_auc", "average_precision"), _every_class),
     **dict.fromkeys(("f1", "precision", "recall"), _two_classes),
