@@ -499,3 +499,25 @@ def test_a_nested_structure_is_read_or_refused() -> None:
     source = f"{functions}\ndef f2000(): return 1\nthing = f0"
     changed = source.replace("return 1", "return 2", -1)
     assert fingerprint(made_by(source)) != fingerprint(made_by(changed))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def step(self, closure=None): return super().step()",
+        "marker = 1  # the step is inherited",
+    ],
+)
+@pytest.mark.parametrize("base", ["torch.optim.SGD", "Middle"])
+def test_building_an_optimizer_leaves_a_fingerprint_as_it_is(body: str, base: str) -> None:
+    """PyTorch wraps the `step` of a class when it first builds an instance."""
+    scope: dict[str, Any] = {"torch": torch}
+    exec("class Middle(torch.optim.Optimizer):\n    def step(self): return 0", scope)
+    exec(f"class Mine({base}):\n    {body}", scope)
+    before = fingerprint(scope["Mine"])
+    scope["Mine"]([torch.zeros(1, requires_grad=True)], **_arguments(base))
+    assert fingerprint(scope["Mine"]) == before
+
+
+def _arguments(base: str) -> dict[str, Any]:
+    return {"lr": 0.1} if base == "torch.optim.SGD" else {"defaults": {}}

@@ -35,6 +35,7 @@ __all__ = [
     "module_of",
     "resolve",
     "text_attribute",
+    "without_hooks",
 ]
 
 _ENVIRONMENT = {"optrial", "torch", "numpy"}
@@ -111,6 +112,17 @@ def is_patch(method: FunctionType) -> bool:
     scope = method.__globals__
     module = sys.modules.get(str(scope.get("__name__")))
     return module is not None and vars(module) is scope and not is_library(module)
+
+
+def without_hooks(value: Any) -> Any:
+    """Return the `step` of an optimizer as its class defines it.
+
+    PyTorch replaces the `step` of a class with a wrapper when it first builds an instance.
+    """
+    hook = "Optimizer.profile_hook_step.<locals>.wrapper"
+    while isinstance(value, FunctionType) and value.__code__.co_qualname == hook:
+        value = vars(value)["__wrapped__"]
+    return value
 
 
 def is_own(value: Any) -> bool:

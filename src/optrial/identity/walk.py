@@ -37,6 +37,7 @@ from optrial.identity.libraries import (
     module_of,
     resolve,
     text_attribute,
+    without_hooks,
 )
 from optrial.identity.texts import NotImportedText, text_sha256
 
@@ -149,6 +150,7 @@ class _Walk:
     # Values
 
     def _value(self, thing: Any) -> None:
+        thing = without_hooks(thing)
         kind = type(thing)
         if kind in _ATOMS:
             self._write(kind.__name__, hex(thing) if kind is int else repr(thing))
@@ -363,6 +365,9 @@ class _Walk:
         self._value(type(kind))
         self._items("bases", kind.__bases__)
         for name, attribute in sorted(vars(kind).items()):
+            hooked = without_hooks(attribute) is not attribute
+            if hooked and without_hooks(attribute) is without_hooks(_inherited(kind, name)):
+                continue
             if name not in _WITHOUT_MEANING and not name.startswith("__pydantic_"):
                 self._write(name)
                 self._named(f".{name}", self._value, attribute)
@@ -550,6 +555,11 @@ def _equal(one: Any, other: Any) -> bool:
     """Whether two bound methods are equal; other objects are not compared, as arrays would be."""
     bound = types.BuiltinFunctionType | types.MethodType
     return isinstance(one, bound) and isinstance(other, bound) and bool(one == other)
+
+
+def _inherited(kind: type, name: str) -> Any:
+    """Return an attribute as the bases of a class have it, or None."""
+    return next((vars(base)[name] for base in kind.__mro__[1:] if name in vars(base)), None)
 
 
 def _label(node: Any) -> str:
