@@ -42,5 +42,5 @@ _TARGETS: Mapping[str, Targets] = {
 
 
 def targets_of(loss: str) -> Targets:
-    """Return which targets a loss takes; code of the user's own takes any."""
+    """Return which targets a loss takes; user code takes any."""
     return _TARGETS.get(loss, "any")

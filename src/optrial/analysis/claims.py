@@ -172,7 +172,7 @@ class _Reader:
 
 
 CATALOGUE = Directions()
-"""The directions of a study without metrics of the user's."""
+"""Directions of a study without user-defined metrics."""
 
 
 def parse_claim(

@@ -151,7 +151,7 @@ class ProblemView:
 
     @property
     def _nothing_finite(self) -> str:
-        """Why no run that ended has a finite value of the metric; empty where one has."""
+        """Why no finished run has a finite value of the metric; empty if one has."""
         ended = [value for values in self._values.values() for value in values.values()]
         if any(value is not None and math.isfinite(value) for value in ended):
             return ""

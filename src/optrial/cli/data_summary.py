@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["data_notes", "print_data"]
 
-_COLUMNS_SHOWN = 24  # of a wider table, columns of the same kind and use share a line
+_COLUMNS_SHOWN = 24  # in a wider table, columns of the same kind and use share a row
 _ROWS_SHOWN = 20
 _NAMES_SHOWN = 3
 _LARGE = 30  # standard deviations beyond which, up or down, the usual learning rates do not train
@@ -22,7 +22,7 @@ _LARGE = 30  # standard deviations beyond which, up or down, the usual learning 
 def print_data(dataset: Dataset) -> None:
     """Print a table of the columns, where there are some, and one of classes or values.
 
-    Datasets of the catalogue are what their name says, and need no tables.
+    Datasets of the catalogue are well known and need no tables.
     """
     from optrial.data import DATASETS
 

@@ -94,8 +94,8 @@ class MetricEntry(_Frozen):
 
     Attributes:
         name: of the catalogue, or ``module:function``.
-        better: which values of a function of the user's are better; None where that is unknown.
-        whole_split: whether a function of the user's takes all outputs of a split at once.
+        better: which values of a user-defined metric are better; None if unknown.
+        whole_split: whether a user-defined metric takes all outputs of a split at once.
     """
 
     name: StrictStr
@@ -104,17 +104,17 @@ class MetricEntry(_Frozen):
 
     @property
     def is_code(self) -> bool:
-        """Whether it is a function of the user's."""
+        """Whether the metric is user-defined."""
         return ":" in self.name
 
     @property
     def label(self) -> str:
-        """Its name in curves and tables."""
+        """Name of the metric in curves and tables."""
         return metric_label(self.name)
 
     @property
     def direction(self) -> Direction | None:
-        """Which values are better: as the catalogue says, or as declared; None where unknown."""
+        """Direction of the catalogue, or the declared one; None if unknown."""
         metric = None if self.is_code else catalogued(self.name)
         return metric.better if metric else self.better
 
@@ -212,7 +212,7 @@ def _names_of_probes(value: Any) -> Any:
 def _schedules(given: Any) -> tuple[Any, ...]:
     """Read one schedule or a list of them: mappings, unchecked."""
     schedules = tuple(given) if isinstance(given, list | tuple) else (given,)
-    if not schedules or not all(isinstance(each, dict) for each in schedules):
+    if not schedules or not all(isinstance(item, dict) for item in schedules):
         raise ValueError("must be a name or {kind: name, ...}, or a list of these")
     return schedules
 
@@ -247,7 +247,7 @@ def _clip(given: Any) -> Any:
 
 
 class OptimizerEntry(BaseModel):
-    """A rule, or an optimizer class of the user's, with all that belongs to it.
+    """A rule or a user-defined optimizer, with its settings.
 
     Exactly one of `rule` (a name of the catalogue), `torch` (``module:Class`` of a
     `torch.optim.Optimizer`) and `rule_factory` (``module:function`` that returns a rule) is given.
@@ -432,7 +432,7 @@ class StudyFile(_Frozen):
 
     @property
     def directions(self) -> Directions:
-        """Which values of its metrics are better."""
+        """Directions of the metrics."""
         own = {entry.label: entry.better for entry in self.problem.judges if entry.is_code}
         return Directions(own, self.tune.select if self.tune else None)
 

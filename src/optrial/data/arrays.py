@@ -172,7 +172,7 @@ def with_channels(place: str, source: Source, layout: Layout) -> Source:
 
 
 def _told(place: str, inputs: NDArray[Any]) -> Layout:
-    """Tell the layout of images by their shape; None for what is no image."""
+    """Return the layout of images by their shape; None for other arrays."""
     if inputs.ndim == 3:
         return "nhw" if inputs.dtype == np.uint8 else None
     if inputs.ndim != 4:

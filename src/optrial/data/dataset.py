@@ -136,7 +136,7 @@ def checked(
 
 
 def target_kind(targets: NDArray[Any], wanted: Targets) -> TargetKind:
-    """Return what the training targets are for a loss; of checked targets it is the same again."""
+    """Return the kind of training targets for a loss; checked targets keep theirs."""
     several = targets.ndim > 1
     match wanted:
         case "classes":
@@ -199,7 +199,7 @@ def _length_problems(inputs: NDArray[Any], targets: NDArray[Any]) -> Iterator[st
 
 
 def _target_problems(targets: NDArray[Any], kind: TargetKind, wanted: Targets) -> Iterator[str]:
-    """Say what keeps the targets of a split from being of a kind."""
+    """Say why the targets of a split are not of a kind."""
     if targets.dtype.kind not in "biuf":
         needed = "real numbers" if kind == "values" else "class labels 0, 1, ..."
         yield f"targets are of type {targets.dtype}; they must be {needed}{_OR_VALUES[kind]}"
@@ -223,7 +223,7 @@ _OR_VALUES: Mapping[TargetKind, str] = {
 
 
 def _binary_problems(targets: NDArray[Any]) -> Iterator[str]:
-    """Say which targets are no probabilities, for a loss that takes 0 and 1."""
+    """Say which targets are not probabilities, for a loss that takes 0 and 1."""
     bad = ~((targets >= 0) & (targets <= 1))  # true for NaN
     if bad.any():
         yield (
@@ -247,7 +247,7 @@ def _label_problems(targets: NDArray[Any], kind: TargetKind) -> Iterator[str]:
 
 
 def _no_positions(targets: NDArray[Any]) -> str:
-    """Say why targets of several dimensions are no labels per position, or return ""."""
+    """Say why targets of several dimensions are not labels per position; "" if they are."""
     if targets.shape[1:] == (1,):
         return f"one class label a sample has shape (n,): ravel the column{_OR_VALUES['labels']}"
     if targets.dtype.kind == "f":
@@ -299,7 +299,7 @@ def _shape_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
 def _class_problems(splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets) -> Iterator[str]:
     """Say which labels the training split does not define."""
     if kind == "positions" and wanted == "any":
-        return  # what they mean is known to the user's loss alone
+        return  # only the user's loss knows their meaning
     targets = splits["train"][1]
     largest = 1 if wanted == "binary" else int(targets.max())
     if kind == "labels" and largest >= len(targets):

@@ -26,8 +26,8 @@ class TableEncoder:
     """Imputes missing values and encodes text, both learnt from training rows.
 
     The features are the numbers, then booleans as 0 and 1, then one 0/1 feature per category of
-    each text column, then the indicators of missing values. A category that no training row has is
-    none of them.
+    each text column, then the indicators of missing values. A category that no training row has
+    sets none of its column's features.
 
     Attributes:
         roles: of the columns.
@@ -130,7 +130,7 @@ class TableEncoder:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    """Write names and counts, as far as fits a line or two."""
+    """List names and counts, the first few in full."""
     shown = [f"{name} ({count:,})" for name, count in counts.items()][:_COLUMNS_SHOWN]
     more = len(counts) - len(shown)
     return ", ".join([*shown, *([f"and {more} more columns"] if more else [])])

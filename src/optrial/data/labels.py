@@ -40,8 +40,8 @@ def number_labels(
 ) -> Numbered:
     """Number the classes of the training split in sorted order.
 
-    A column (n, 1) becomes (n,), one-hot rows the place of their 1. Targets that are no labels come
-    back as they are, to be refused by `optrial.data.dataset.checked`.
+    A column (n, 1) becomes (n,); one-hot rows become the index of their 1. Targets that are not
+    labels are returned unchanged, and `optrial.data.dataset.checked` refuses them.
 
     Args:
         place: where the samples are from, to begin the error.

@@ -169,7 +169,7 @@ def dataset_from(
 
 
 def _wanted(resolved: _Resolved, targets: Targets) -> Targets:
-    """Return what targets are taken for: as the arguments say, else as the loss takes them."""
+    """Return the targets to make: those of the arguments, else those that the loss takes."""
     entry, arguments = resolved.entry, resolved.arguments
     asked = arguments.targets if isinstance(arguments, TargetArguments) else None
     if entry.values or asked == "values":
@@ -354,7 +354,7 @@ def _entry(name: object) -> DatasetEntry | Problem:
 
 
 def _file_entry(path: Path) -> DatasetEntry | None:
-    """Tell by the ending of a path, or by a folder that is there, how it is read."""
+    """Return the entry that reads a path, by its ending or because it is a folder."""
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     entry = _FILES.get(plain.suffix.lower())
     if entry is None or (plain != path and entry is not TEXT_TABLE):

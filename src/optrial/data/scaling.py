@@ -24,8 +24,8 @@ def scaled(
 ) -> dict[str, Split]:
     """Return float32 inputs, scaled as the arguments say, and int64 labels or float32 values.
 
-    Every statistic is of the training split. Vectors, shape (n, features), have one a feature;
-    images, (n, channels, height, width), one a channel; all other shapes one in all. A feature
+    Every statistic is of the training split: one per feature of vectors, (n, features), one per
+    channel of images, (n, channels, height, width), and a single one for other shapes. A feature
     that never varies is shifted to 0 and not divided.
 
     Args:

@@ -46,7 +46,7 @@ class Source:
     """Samples of a file, a function or the catalogue.
 
     Attributes:
-        splits: ``all`` samples; or ``train`` and where there are such ``validation`` and ``test``.
+        splits: ``all`` samples; or ``train``, and maybe ``validation`` and ``test``.
         groups: one value per sample of ``all``; samples with the same value stay together.
         encoder: for inputs that are data frames.
         pixel_maximum: inputs are pixels from 0 to this.

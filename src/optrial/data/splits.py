@@ -48,7 +48,7 @@ def with_test(
 
 
 def rule_of(arguments: Arguments) -> Rule:
-    """Return how the arguments ask for samples to be chosen."""
+    """Return the rule by which the arguments choose samples."""
     own = (ArrayArguments, FunctionArguments, ImageFolderArguments, TableArguments)
     split = arguments.split if isinstance(arguments, own) else "random"
     return "grouped" if isinstance(split, GroupedSplit) else split

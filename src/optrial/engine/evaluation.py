@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class Evaluation(NamedTuple):
-    """What some runs reach on a split.
+    """Loss and metrics of some runs on a split.
 
     Attributes:
         losses: (runs,), mean over the split.
@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How much of a split is evaluated together; it bounds memory and decides no value.
+    """Sizes of what is evaluated at once: they bound memory and change no value.
 
     Attributes:
         samples: per batch.

@@ -294,7 +294,7 @@ class GraphReader:
             value.add(read) if kind == "set" else value.append(read)
 
     def _change(self, value: Any, kind: str, inner: Any) -> None:
-        """Give an object that is there already the state that was written."""
+        """Restore the state of an object that exists already."""
         if kind == "object":
             name, names, trees = inner
             _same(value, _name(value), name)
@@ -355,7 +355,7 @@ class GraphReader:
 
 
 def _known(model: nn.Module) -> Iterator[tuple[Any, Tree]]:
-    """Yield the parts of a model, each with what stands for it."""
+    """Yield the parts of a model, each with the tree that stands for it."""
     for name, tensor in _tensors(model):
         yield tensor, {"known": ["tensor", name]}
     for name, module in model.named_modules():
@@ -373,7 +373,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _memory(tensor: Tensor) -> int:
-    """Return what two tensors have in common if they share memory."""
+    """Return a number that is equal for tensors that share memory."""
     return int(tensor.untyped_storage()._cdata)
 
 
@@ -436,7 +436,7 @@ def _cell_contents(cell: types.CellType) -> list[Any]:
 
 
 def _name(value: Any) -> str:
-    """Return what a class, function or module is called, or the class of an object."""
+    """Return the name of a class, function or module, or of an object's class."""
     if isinstance(value, types.ModuleType):
         return value.__name__
     functions = type | types.FunctionType | types.BuiltinFunctionType

@@ -183,7 +183,7 @@ def seeded_draws(key: int) -> Iterator[None]:
 
 
 def evaluation_draws(spec: RunSpec, step: int, split: str) -> AbstractContextManager[None]:
-    """Return the context in which code of the user's draws while a run is evaluated.
+    """Return the context in which user code draws while a run is evaluated.
 
     A script has one generator for everything, and catalogued models draw nothing.
     """

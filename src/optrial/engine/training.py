@@ -31,14 +31,14 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 _ANOTHER_STEP = 0
-"""After which nothing is evaluated: the key of other draws."""
+"""Step after which nothing is evaluated, so that its draws are different ones."""
 _HUGE = float(np.finfo(np.float64).max)  # infinity is no JSON
 
 FIRST_STEPS = 2
 """Whose losses are kept beside the curves: the second one shows the first update."""
 
 _STOP_SECONDS = 0.1
-"""Of steps between two looks at whether to stop, unless a single one takes longer."""
+"""Training time between two checks whether to stop, unless a single step takes longer."""
 
 
 class Steps(NamedTuple):
@@ -82,8 +82,8 @@ class Learner(Protocol):
     def evaluate(self, split: str, step: int) -> Evaluation:
         """Evaluate every run on a whole split after so many steps, in evaluation mode.
 
-        It changes nothing that training could notice. Code of the user's draws by seed, step and
-        split, so that the same weights give the same values again.
+        It changes nothing that training depends on. User code draws by seed, step and split, so
+        that the same weights give the same values again.
         """
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -334,7 +334,7 @@ class Training:
         yield
 
     def _steps_at_once(self) -> int:
-        """Return how many steps to take before the next look at whether to stop.
+        """Return how many steps to take before checking again whether to stop.
 
         The numbers do not depend on it: a learner takes the same steps however they are divided.
         """
@@ -439,9 +439,9 @@ class Training:
                 self._not_finite[run][f"{prefix}_{self._labels[place]}"] = reason
 
     def _evaluated_again(self, evaluations: Mapping[str, Evaluation]) -> Floats | None:
-        """Return by how much values change, per run, where code of the user's may draw anew.
+        """Return how much values change with other draws, per run; None without user code.
 
-        A script's only generator must not be drawn from once more.
+        None with `rng: script` too, where a draw would advance the only generator.
         """
         spec = self.specs[0]
         if not spec.code or spec.rng == "script":
@@ -455,7 +455,7 @@ class Training:
         return largest
 
     def _modes_and_hashes(self) -> tuple[Mapping[str, bool], str, str]:
-        """What evaluation must leave alone; looked at once, for it costs time."""
+        """Return what evaluation must not change; read once, because it costs time."""
         if self._checks:
             return {}, "", ""
         generators = [

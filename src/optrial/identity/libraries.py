@@ -145,10 +145,10 @@ def is_library_class(kind: type) -> bool:
 
 def resolve(module: str | None, qualname: str | None) -> Any:
     """Return the object that a loaded module has under a name, or None."""
-    found: Any = sys.modules.get(module or "")
+    value: Any = sys.modules.get(module or "")
     for part in (qualname or "").split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def text_attribute(thing: Any, name: str) -> str | None:

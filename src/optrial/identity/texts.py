@@ -61,6 +61,6 @@ def _imported(module: ModuleType, text: bytes) -> Iterator[ModuleType]:
         except ImportError:
             continue
         for part in (name, name.partition(".")[0], *(f"{name}.{n}" for n in statement.names)):
-            found = sys.modules.get(part)
-            if found is not None and has_text(found):
-                yield found
+            loaded = sys.modules.get(part)
+            if loaded is not None and has_text(loaded):
+                yield loaded

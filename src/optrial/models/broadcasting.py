@@ -141,7 +141,7 @@ def _address(value: Tensor) -> int:
 
 
 class _WatchNumPy(TorchFunctionMode):
-    """Goes on watching where a tensor becomes an array."""
+    """Continues to watch when a tensor becomes an array."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()

@@ -129,7 +129,7 @@ def as_values(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _count(right: Tensor) -> Tensor:
-    """Count what is right of each sample, (batch,), or the share of its positions."""
+    """Count the samples that are right, (batch,); of positions, add up the share of each sample."""
     return right.sum() if right.ndim == 1 else _per_sample(right.double()).sum()
 
 

@@ -85,12 +85,12 @@ def try_optimizer(optimizer: TriedOptimizer, problem: TriedProblem) -> Tried:
     A loss that is not finite is no problem here: divergence is a status of a run. Where there is a
     GPU, what fails on the CPU is tried there.
     """
-    found = Tried([], [])
+    outcome = Tried([], [])
     for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
-        found = _try_on(optimizer, problem, device)
-        if not found.problems:
+        outcome = _try_on(optimizer, problem, device)
+        if not outcome.problems:
             break
-    return found
+    return outcome
 
 
 def gradients_of(problem: TriedProblem) -> dict[str, tuple[Tensor, Tensor]]:

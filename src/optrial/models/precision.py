@@ -39,8 +39,8 @@ def place_model(model: nn.Module, device: torch.device | str, dtype: torch.dtype
 
 def foreign_types(model: nn.Module, dtype: torch.dtype) -> list[torch.dtype]:
     """Return the types of trained parameters that are neither `dtype` nor its complex twin."""
-    found = {p.dtype for p in model.parameters() if p.requires_grad}
-    return sorted(found - {dtype, dtype.to_complex()}, key=str)
+    types = {p.dtype for p in model.parameters() if p.requires_grad}
+    return sorted(types - {dtype, dtype.to_complex()}, key=str)
 
 
 def as_real(value: Tensor) -> Tensor:
@@ -49,5 +49,5 @@ def as_real(value: Tensor) -> Tensor:
 
 
 def as_complex(values: Mapping[str, Tensor], names: frozenset[str]) -> dict[str, Tensor]:
-    """View the named ones of real tensors, (..., 2), as complex ones."""
+    """View the named tensors, real and (..., 2), as complex ones."""
     return {n: torch.view_as_complex(v) if n in names else v for n, v in values.items()}

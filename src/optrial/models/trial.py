@@ -51,7 +51,7 @@ def try_code(
 
 
 def try_batch(model: Named, loss: Named, batch: Batch, classes: int) -> str:
-    """Say why a model that `try_code` finds nothing wrong with cannot train on a smaller batch."""
+    """Say why a model that passed `try_code` cannot train on a smaller batch."""
     (reason, *_) = _on_any_device(
         lambda device: _why_not(model, loss, _tensors(batch, device), classes)
     ) or [""]
@@ -225,8 +225,8 @@ def _wrong_outputs(outputs: Any, targets: Tensor, loss: Named, classes: int) -> 
         needed = [shape if enough else (*wanted, classes)]
     if shape in needed:
         return ""
-    what = f"{classes} classes need" if wanted == needed[0][:-1] else "they must be"
-    return f"outputs of shape {shape}; {what} {' or '.join(map(str, needed))}"
+    rule = f"{classes} classes need" if wanted == needed[0][:-1] else "they must be"
+    return f"outputs of shape {shape}; {rule} {' or '.join(map(str, needed))}"
 
 
 def _wrong_logits(

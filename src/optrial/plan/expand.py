@@ -93,8 +93,8 @@ def make_plan(
         dataset: what it trains on.
         merits: run id -> how good the run is, to be large, or None if it failed; of every run that
             ended.
-        code: that of the plan which this one continues: what training changes in the state of the
-            user's code makes no other runs.
+        code: that of the plan which this one continues: changes that training makes to the state of
+        user code make no other runs.
 
     Raises:
         StudyError: a batch size beyond the training split, an evaluation on a split that the

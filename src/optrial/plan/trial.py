@@ -51,10 +51,10 @@ def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[P
     for index, entry in enumerate(study.optimizers):
         if entry.kind == "rule":
             continue
-        for found, said in _trials(entry, tried):
-            problems += [problem.under(f"optimizers[{index}]") for problem in found]
+        for failures, said in _trials(entry, tried):
+            problems += [problem.under(f"optimizers[{index}]") for problem in failures]
             notes |= dict.fromkeys(said)
-            if found or time.monotonic() > deadline:
+            if failures or time.monotonic() > deadline:
                 break
     return problems, list(notes)
 

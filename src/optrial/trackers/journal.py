@@ -29,7 +29,7 @@ class Mark(NamedTuple):
 class Journal:
     """Marks of every run and place, kept beside the database; lines are only ever appended.
 
-    Its name begins like the database's, with which it is set aside when a study begins anew. Lines
+    Its name begins like the database's, and it is set aside with it when a study starts over. Lines
     that cannot be read are removed, such as one that was being written when a process was killed.
 
     Attributes:

@@ -58,7 +58,7 @@ class Verdict(StrEnum):
     UNDECIDED_TOO_FEW = "undecided, too few seeds"
     """So few common seeds that no result could have been significant."""
     UNDECIDED_DIVERGED = "undecided, runs diverged"
-    """So many runs diverged that those which finished decide nothing."""
+    """Too many runs diverged for the others to decide."""
 
 
 class Statistic(StrEnum):
@@ -151,7 +151,7 @@ class Comparison:
 
     @property
     def all_diverged(self) -> tuple[str, ...]:
-        """Those of the two of which every run on a common seed diverged."""
+        """Optimizers of the pair whose runs on common seeds all diverged."""
         sides = zip((self.first, self.second), self.diverged, strict=True)
         return tuple(name for name, count in sides if self.pairs and count == self.pairs)
 
@@ -229,7 +229,7 @@ class Comparisons:
 
     @property
     def all_diverged(self) -> tuple[str, ...]:
-        """The optimizers of which every run diverged."""
+        """Optimizers whose runs all diverged."""
         return tuple(name for name, (lost, runs) in self.diverged.items() if lost == runs)
 
 
@@ -332,7 +332,7 @@ def _finishes(values: Mapping[int, float]) -> bool:
 
 
 def _diverged(values: Values) -> tuple[int, int]:
-    """Return how many of how many runs diverged."""
+    """Return how many runs diverged, and how many there are."""
     lost = [value for value in known_values(values).values() if not math.isfinite(value)]
     return len(lost), len(values)
 
