@@ -138,13 +138,13 @@ PAIRS: dict[str, tuple[str, str]] = {
         "class thing(torch.optim.Optimizer):\n  @torch.no_grad()\n  def step(self): return 1",
         "class thing(torch.optim.Optimizer):\n  @torch.no_grad()\n  def step(self): return 2",
     ),
-    "a method under a decorator of one's own": (
+    "a method under a user decorator": (
         "def d(f):\n  @functools.wraps(f)\n  def w(*a): return f(*a)\n  return w\n"
         "class thing:\n  @d\n  def step(self): return 1",
         "def d(f):\n  @functools.wraps(f)\n  def w(*a): return f(*a)\n  return w\n"
         "class thing:\n  @d\n  def step(self): return 2",
     ),
-    "a decorator of one's own": (
+    "a user decorator": (
         "def d(f):\n  @functools.wraps(f)\n  def w(*a): return f(*a)\n  return w\n@d\ndef thing(): return 1",
         "def d(f):\n  @functools.wraps(f)\n  def w(*a): return -f(*a)\n  return w\n@d\ndef thing(): return 1",
     ),

@@ -1,4 +1,4 @@
-"""`--restart` begins a study anew and keeps everything that was in its folder."""
+"""`--restart` starts a study over and keeps everything that was in its folder."""
 
 from __future__ import annotations
 

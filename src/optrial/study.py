@@ -100,7 +100,7 @@ class Study:
             StoreError: `out` is an empty text, as of a shell variable that is not set.
         """
         if out is not None and not str(out):
-            raise StoreError("out: '' is no folder; leave it out for the default, or name one.")
+            raise StoreError("out: '' is not a folder; leave it out for the default, or name one.")
         return str(self.default_folder if out is None else out)
 
     def load_data(self, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:

@@ -66,7 +66,7 @@ def started(run: RunSpec, dataset: Dataset) -> dict[str, Tensor]:
 
 
 class default_float64:  # noqa: N801  a context manager
-    """Build new tensors in float64, buffers of one's own included."""
+    """Build new tensors in float64, buffers included."""
 
     def __enter__(self) -> None:
         self.before = torch.get_default_dtype()

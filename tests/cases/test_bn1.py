@@ -24,7 +24,7 @@ from torch import nn
 
 
 class OfOneNorm(nn.Module):
-    """A layer of one's own choice between two others."""
+    """A chosen layer between two others."""
 
     def __init__(self, norm, channels=6, positions=1):
         super().__init__()

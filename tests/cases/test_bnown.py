@@ -1,4 +1,4 @@
-"""Batch norm in a model of one's own: refused as in a catalogued one, right where it is trained."""
+"""Batch norm in a user-defined model: refused as in a catalogued one, right where it is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameter groups made by a function of one's own train as in a plain PyTorch loop."""
+"""Parameter groups made by a user function train as in a plain PyTorch loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interrupted trainings of optimizers of the user's own, through the store."""
+"""Interrupted trainings of user-defined optimizers, through the store."""
 
 from __future__ import annotations
 

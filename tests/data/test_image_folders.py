@@ -92,7 +92,7 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     (Path(folder) / "a" / "notes.txt").write_text("none")
     (Path(folder) / "a" / ".DS_Store").write_text("none")
     notes = load_dataset(folder, {}).notes
-    assert "1 files are no images and not read: a/notes.txt" in notes
+    assert "1 files are not images and were not read: a/notes.txt" in notes
 
 
 def test_bad_images_are_named(tmp_path: Path) -> None:

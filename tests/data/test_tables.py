@@ -164,7 +164,7 @@ def test_compressed_files(name: str, compress: Callable[[bytes], bytes], tmp_pat
     ("content", "message"),
     [
         ("größe,y\n1,0\n".encode("latin-1"), "is not text in utf-8 .* encoding: latin-1, cp1252"),
-        ("x,y\n1,0\n".encode("utf-16-le"), "holds the character NUL .* encoding: utf-16"),
+        ("x,y\n1,0\n".encode("utf-16-le"), "holds the character NUL,.* encoding: utf-16"),
         (b"", "is empty"),
         (b"\n \n", "is empty"),
     ],
@@ -550,7 +550,7 @@ def test_targets(target: list[Any], wanted: Any, regression: bool, tmp_path: Pat
     ("target", "arguments", "message"),
     [
         (["a", "b", "c"], {"wanted": "values"}, "text such as 'a'.*cross_entropy, or targets: lab"),
-        ([0.5, 1, 2], {}, "holds 0.5 in data row 1, which is no class; .* such as mse"),
+        ([0.5, 1, 2], {}, "holds 0.5 in data row 1, which is not a class; .* such as mse"),
         ([1, 2, 3], {"wanted": "any"}, "give targets: labels or targets: values"),
         ([1, None, 3], {}, "'y' has 13 missing values, in data rows 2, 5, 8, 11, 14, ...; fill"),
         ([f"${value},500" for value in range(100, 140)], {"wanted": "values"}, "written as text"),

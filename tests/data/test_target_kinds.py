@@ -67,7 +67,7 @@ def test_targets_of_every_kind(
     ("targets", "loss", "says"),
     [
         (np.eye(N, dtype=int), "cross_entropy", "12 different labels in 12 samples"),
-        (TOKENS / 7, "cross_entropy", "floating-point numbers are no labels: give integers"),
+        (TOKENS / 7, "cross_entropy", "floating-point numbers are not labels: give integers"),
         (TOKENS - 1, "cross_entropy", r"the first -1 at sample 0, position \(0,\)"),
         (LABELS, "bce", "the first 2 at sample 2; bce takes 0 and 1"),
         (TOKENS, "bce", "use cross_entropy for more than two classes"),

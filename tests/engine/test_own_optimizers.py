@@ -1,4 +1,4 @@
-"""Optimizers of the user's own: resumed to the bit or not at all; closures; trials in a plan."""
+"""User-defined optimizers: resumed to the bit or not at all; closures; trials in a plan."""
 
 from __future__ import annotations
 

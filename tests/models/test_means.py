@@ -1,4 +1,4 @@
-"""Functions of the user's that are no means over samples are recognised."""
+"""User functions that are not means over samples are recognised."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def with_channels(place: str, source: Source, layout: Layout) -> Source:
 
     Args:
         place: where the arrays are from, to begin the error.
-        source: arrays of inputs; those that are no images come back as they are.
+        source: arrays of inputs; others than images are returned unchanged.
         layout: order of the axes, where the user names it.
 
     Raises:

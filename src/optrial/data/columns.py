@@ -68,7 +68,7 @@ def kind_of(column: pd.Series[Any]) -> str:
 
 
 def _kind_of_type(dtype: Any) -> str:
-    """Return the kind of a column by its type; "" for text and objects."""
+    """Return the kind that the type of a column tells; nothing for text and objects."""
     from pandas.api import types  # noqa: PLC0415  (half a second to import)
 
     if types.is_bool_dtype(dtype):
@@ -181,7 +181,7 @@ def _asked_to_drop(name: str, arguments: TableArguments) -> str:
 
 
 def _useless(table: pd.DataFrame, name: str, kind: str, forced: bool) -> str:
-    """Say why a column cannot help to predict: an index, for example, or no values."""
+    """Say why a column tells nothing about its row, or nothing that other rows share."""
     column = table[name]
     if kind == "empty":
         return "all values are missing"
@@ -216,7 +216,7 @@ def _numbers_rows(name: str, column: pd.Series[Any]) -> str:
 
 
 def _problem(name: str, column: pd.Series[Any], kind: str) -> str:
-    """Say why a column cannot be used as a feature."""
+    """Say what is in the way of using a column as a feature."""
     if kind == "date":
         return (
             f"column '{name}' holds dates such as {str(column.dropna().iloc[0])!r}; derive numbers "

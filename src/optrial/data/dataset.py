@@ -252,7 +252,7 @@ def _no_positions(targets: NDArray[Any]) -> str:
         return f"one class label a sample has shape (n,): ravel the column{_OR_VALUES['labels']}"
     if targets.dtype.kind == "f":
         return (
-            "floating-point numbers are no labels: give integers, one per position, take the "
+            "floating-point numbers are not labels: give integers, one per position, take the "
             "argmax of one-hot rows, or use a loss for numbers to predict, such as mse"
         )
     if targets.ndim == 2 and targets.max() <= 1 and (targets.sum(axis=1) == 1).all():

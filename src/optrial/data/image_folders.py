@@ -58,7 +58,7 @@ def read_image_folder(folder: Path, arguments: ImageFolderArguments) -> Source:
     notes = [f"images are read as {'grayscale' if grayscale else 'RGB'}"]
     if ignored:
         shown = ", ".join(str(file.relative_to(folder)) for file in ignored[:_FILES_SHOWN])
-        notes.append(f"{len(ignored)} files are no images and not read: {shown}")
+        notes.append(f"{len(ignored)} files are not images and were not read: {shown}")
     return Source(
         {split: (np.stack(images), labels) for split, (images, labels) in splits.items()},
         pixel_maximum=255,

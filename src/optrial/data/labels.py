@@ -26,7 +26,7 @@ class Numbered:
 
     Attributes:
         splits: inputs as they were, and targets.
-        names: of the labels; none where the targets were 0, 1, ... or are no labels at all.
+        names: of the labels; none where the targets were 0, 1, ... or are not labels.
         notes: on what was changed.
     """
 

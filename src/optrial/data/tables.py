@@ -135,8 +135,8 @@ def _target(path: Path, column: pd.Series[Any], wanted: Targets) -> NDArray[Any]
         if wanted == "classes":
             raise DataError(
                 f"{path}: target '{name}' holds {numbers[~whole][0]:g} in data row "
-                f"{int((~whole).argmax()) + 1}, which is no class; numbers to predict need a loss "
-                "for them, such as mse"
+                f"{int((~whole).argmax()) + 1}, which is not a class; numbers to predict need a "
+                "loss for them, such as mse"
             )
         return numbers
     if wanted == "any":

@@ -122,7 +122,7 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> str:
         ) from error
     if "\0" in text:
         raise DataError(
-            f"{path} holds the character NUL and is no text table; if it is text, name its "
+            f"{path} holds the character NUL, so it is not a text table; if it is text, name its "
             "encoding, such as encoding: utf-16"
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -216,7 +216,7 @@ def _check_first_row(
     if first in sample and not any(map(_is_number, first)):
         raise DataError(
             f"{path} repeats its header {shown} in row {sample.index(first) + 2}; remove the row, "
-            "or give header: false if the first row is no header"
+            "or give header: false if the first row is not a header"
         )
     if asked and _looks_like_data(first, sample):
         raise DataError(

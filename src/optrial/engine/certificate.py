@@ -66,7 +66,7 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
                 found[training.specs[run].run_id]["stack_certificate"] = fact
-    # Where code of the user's may draw, the first evaluation was repeated at once.
+    # Where user code may draw, the first evaluation was repeated at once.
     if done and training.evaluation_is_cheap and not training.specs[done[0]].code:
         difference = _evaluated_twice(training, training.specs[done[0]], alone)
         for facts in found.values():

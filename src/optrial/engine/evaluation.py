@@ -96,7 +96,7 @@ class SplitTotals:
         """Return the evaluation.
 
         Args:
-            draws: per run, returns the context in which functions of the user's may draw.
+            draws: per run, returns the context in which user functions may draw.
         """
         means = (self._sums / len(self._targets)).cpu().numpy()
         losses = means[:, 0].copy()

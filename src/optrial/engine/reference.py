@@ -193,7 +193,7 @@ class ReferenceEngine:
         set_mask_key(self.dropout, spec.seed, step)
         if self.script or not spec.code:
             return self._probed_step(batch, step)
-        # Draws of the user's own model or optimizer: by seed and step, like all others.
+        # User code draws by seed and step, like everything else.
         with seeded_draws(mask_key(spec.seed, step)):
             return self._probed_step(batch, step)
 

@@ -1,4 +1,4 @@
-"""Tests whether user code is a mean over samples, so that batches of a split add up to it."""
+"""Whether code of the user's is a mean over samples, which batches of a split add up to."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def needing_whole_split(
 def _acts_by_sample(model: nn.Module, inputs: Tensor) -> bool:
     """Return whether parts of a batch have the outputs that they have within it.
 
-    A model that draws is assumed to, because its draws differ in any case.
+    A model that draws is taken to: its draws differ in any case.
     """
     before = torch.get_rng_state()
     whole = model(inputs)

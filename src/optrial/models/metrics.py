@@ -49,7 +49,7 @@ def needs_whole_split(name: str, whole_split: Collection[str]) -> bool:
 
     Args:
         name: of the metric.
-        whole_split: the user's own functions that are no means over samples.
+        whole_split: user functions that are not means over samples.
     """
     metric = None if is_code(name) else catalogued(name)
     return metric.whole_split if metric else name in whole_split

@@ -40,8 +40,8 @@ class Objective:
         metrics: those that are means over samples, of a batch: (outputs, targets) -> sum over the
             batch, ().
         split_metrics: those that need all outputs of a split, by their place among all metrics.
-        loss_of_split: whether the loss is no mean over samples, such as one weighted by class; then
-            that of a split is computed from all its outputs.
+        loss_of_split: whether the loss is not a mean over samples, such as one weighted by class;
+            then that of a split is computed from all its outputs.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -174,7 +174,7 @@ def build_objective(
         loss: its name.
         arguments: of the loss.
         metrics: their names.
-        whole_split: the user's functions that are no means over samples: names of metrics, "loss".
+        whole_split: user functions that are not means over samples: names of metrics, "loss".
     """
     function = load_code(loss) if is_code(loss) else LOSSES[loss]
     whole = [name for name in metrics if needs_whole_split(name, whole_split)]

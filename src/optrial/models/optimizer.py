@@ -29,7 +29,7 @@ def build_optimizer(
     """Call the class or function ``module:name`` with parameters and arguments.
 
     Raises:
-        TypeError: what it returned is no optimizer.
+        TypeError: what it returned is not an optimizer.
     """
     built = load_code(name)(list(parameters), **arguments)
     if isinstance(built, list | tuple):

@@ -62,7 +62,7 @@ _Found = TypeVar("_Found")
 
 
 def _on_any_device(attempt: Callable[[str], list[_Found]]) -> list[_Found]:
-    """Return what is wrong on the CPU and, where there is one, on a GPU; nothing if one will do."""
+    """Return what is wrong on the CPU and on a GPU, if there is one; nothing if either works."""
     wrong: list[_Found] = []
     for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
         with torch.random.fork_rng(devices=[]):

@@ -71,7 +71,7 @@ def _probe_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def targets_wanted(study: StudyFile) -> Targets:
-    """Return which targets the loss takes; for a loss of the user's own, metrics may tell."""
+    """Return which targets the loss takes; for a user-defined loss, metrics may tell."""
     of_loss = targets_of(study.problem.loss.name)
     metrics = [catalogued(entry.name) for entry in study.problem.metrics or ()]
     taken = {metric.targets for metric in metrics if metric}

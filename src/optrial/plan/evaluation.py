@@ -1,4 +1,5 @@
-"""Checks before evaluation: do metrics fit the targets, and what is no mean over samples?"""
+"""What evaluation needs to know of a problem: metrics that fit its targets, functions that are no
+means over samples."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ __all__ = [
 ]
 
 KEPT_OUTPUTS = 2**26
-"""Most outputs of a whole split that are kept at once for the runs of a stack, unless one run alone
-has more."""
+"""Numbers that runs of a stack put out for a whole split and that are kept at once, unless one run
+alone puts out more."""
 _SHARE_OF_MEMORY = 0.5
 _TRIED_SAMPLES = 60
 _KINDS = {
@@ -39,7 +40,7 @@ Targets = NDArray[np.generic]
 
 
 def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
-    """Return the user code that is evaluated on a whole split at once.
+    """Return the code of the user's that is evaluated on a whole split at once.
 
     These are names of metrics, declared or recognised, "loss" and "model"; see `RunSpec`.
     """
@@ -56,7 +57,7 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
 
 
 def whole_split_notes(study: StudyFile, names: tuple[str, ...]) -> Iterator[str]:
-    """Yield a note on each part that needs a whole split and was not declared so."""
+    """Say in a line each what is evaluated on a whole split without being asked."""
     declared = {entry.name for entry in study.problem.judges if entry.whole_split}
     for name in names:
         if name == "model":
@@ -70,7 +71,7 @@ def whole_split_notes(study: StudyFile, names: tuple[str, ...]) -> Iterator[str]
 
 
 def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
-    """Yield metrics of the catalogue that have no value on this dataset, with the reason."""
+    """Return what keeps metrics of the catalogue from having a value on this dataset."""
     for index, entry in enumerate(study.problem.metrics or ()):
         path = f"problem.metrics[{index}]"
         metric = None if entry.is_code else catalogued(entry.name)

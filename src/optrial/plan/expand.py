@@ -51,7 +51,7 @@ class Plan:
         settings: run id -> the values that vary, as every table shows them: ``lr=0.1``.
         phases: run id -> "tune" or "report".
         registered: everything that was fixed before the first run, as text.
-        code: name -> hash of all code of the user's, as it was when the study was first expanded.
+        code: name -> hash of all user code, as it was when the study was first expanded.
         why: why the last runs are there, in one line; empty without `tune`.
         notes: what the user should know about code of their own, each in one line.
     """
@@ -184,7 +184,7 @@ class _Expansion:
         self.registered = self.registered or " ".join(self.runs) + self._protocol()
 
     def _code(self, entry: OptimizerEntry) -> dict[str, str]:
-        """Name and hash of all the user's code that the runs of an optimizer use."""
+        """Name and hash of all user code that the runs of an optimizer use."""
         others = {other.code for other in self.entries.values()} - {entry.code}
         return {name: sha256 for name, sha256 in self.code.items() if name not in others}
 
@@ -403,7 +403,7 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
 
 
 def _code(study: StudyFile) -> dict[str, str]:
-    """Name and hash of all the user's code of a study; the dataset has a hash of its own."""
+    """Name and hash of all user code of a study; the dataset has a hash of its own."""
     problem = study.problem
     own = [entry.code for entry in study.optimizers]
     names = (*own, problem.model.name, problem.loss.name, *_metrics(study))

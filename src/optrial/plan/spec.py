@@ -55,12 +55,12 @@ class RunSpec:
         shuffle: whether each epoch has an order of its own.
         drop_last: whether a last, smaller batch of an epoch is left out.
         save: which weights are kept: "final", "best" or None.
-        code: name of each object of the user's -> hash of its code and all that it uses.
+        code: name of each user object -> hash of its code and all that it uses.
         probes: what is measured besides (``measure``), every so many steps (``every``), and whether
             of each layer too (``per_layer``); or None.
         batch_metrics: whether the metrics of each step's batch are recorded.
-        whole_split: code of the user's that is evaluated on a whole split at once, because it is no
-            mean over samples: names of metrics, "loss", and "model" where the outputs of a sample
+        whole_split: user code that is evaluated on a whole split at once, because it is not a mean
+            over samples: names of metrics, "loss", and "model" where the outputs of a sample
             depend on those beside it.
         select: with ``save: best``, the metric that selects the weights and its direction, the
             fields of `optrial.metric_names.Selection`; else None.

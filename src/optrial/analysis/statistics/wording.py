@@ -47,7 +47,7 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
     metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
     if not comparisons.groups:
         return f"every run diverged: nothing is said about any of the {compared}{metric}"
-    behind = "".join(f"; {text}" for text in _diverged_runs(comparisons))
+    behind = "".join(f"; {each}" for each in _diverged_runs(comparisons))
     (best, *ties), count = comparisons.groups[0], len({n for g in comparisons.groups for n in g})
     lost = len(comparisons.order) - count
     if lost and count == 1:
@@ -62,7 +62,7 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
 
 
 def _diverged_runs(comparisons: Comparisons) -> list[str]:
-    """Name the optimizers with runs that diverged, first those whose runs all did."""
+    """Name the optimizers of which runs diverged, those of which all did first."""
     everything = comparisons.all_diverged
     said = [f"every run of {_listed(everything)} diverged"] if everything else []
     return said + [
@@ -135,7 +135,7 @@ def _diverged(comparison: Comparison) -> str:
 
 
 def _lost(comparison: Comparison) -> str:
-    """Say how many runs of each optimizer diverged."""
+    """How many runs of which optimizer diverged."""
     sides = zip((comparison.first, comparison.second), comparison.diverged, strict=True)
     lost = [f"{n} of {comparison.pairs} runs of {name}" for name, n in sides if n]
     return f"{' and '.join(lost)} diverged"
