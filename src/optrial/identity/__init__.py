@@ -1,5 +1,6 @@
 """Content hashes of Python objects, so that a run id stands for the code that was run."""
 
-from optrial.identity.walk import Unidentifiable, fingerprint
+from optrial.identity.errors import Unidentifiable
+from optrial.identity.walk import fingerprint
 
 __all__ = ["Unidentifiable", "fingerprint"]

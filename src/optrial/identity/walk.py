@@ -14,7 +14,7 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from importlib.util import resolve_name
 from types import CodeType, FunctionType, ModuleType
@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from optrial.identity.arrays import Contents, array_contents, reduced, slots
 from optrial.identity.bytecode import Import, global_names, imported, imports
+from optrial.identity.errors import Unidentifiable
 from optrial.identity.libraries import (
     has_text,
     home_of,
@@ -41,13 +43,11 @@ from optrial.identity.libraries import (
 )
 from optrial.identity.texts import NotImportedText, text_sha256
 
-__all__ = ["Unidentifiable", "fingerprint"]
+__all__ = ["fingerprint"]
 
 _MISSING = object()
 _COMPILED = "_torchdynamo_orig_callable"
 """Attribute of a function that `torch.compile` returns."""
-_COMPILING = ("_dynamo", "_is_torch_compile", "_compiled_call_impl")
-"""How attributes begin that compiling leaves in tensors and modules."""
 _ATOMS = (
     *(type(None), bool, int, float, complex, str, bytes, bytearray),
     *(range, slice, type(...), type(NotImplemented)),
@@ -63,24 +63,6 @@ _WITHOUT_MEANING = {
     *("_autograd_function_id", "_backward_cls"),  # of torch.autograd.Function: numbered by process
 }
 """Class attributes without effect on behaviour, or that differ between processes."""
-
-
-class Unidentifiable(ValueError):  # noqa: N818  names a property of an object
-    """An object holds state that cannot be read, so it cannot be told from others like it.
-
-    Attributes:
-        kind: type of that object.
-        path: how it is reached, outermost name first.
-    """
-
-    def __init__(self, kind: str, reason: str = "") -> None:
-        self.kind = kind
-        self.path: list[str] = []
-        self.reason = reason or "what it holds cannot be read"
-
-    def __str__(self) -> str:
-        path = " > ".join(self.path)
-        return f"{path + ' is ' if path else ''}a {self.kind}, and {self.reason}"
 
 
 def fingerprint(thing: Any, home: ModuleType | None = None) -> str:
@@ -187,21 +169,18 @@ class _Walk:
                 write(self, thing)
                 return
         kind = type(thing)
-        torch = sys.modules.get("torch")
         if kind in (list, dict, types.MappingProxyType):
             self._items(kind.__name__, thing.items() if isinstance(thing, Mapping) else thing)
-        elif isinstance(thing, np.ndarray | np.generic):
-            self._array(thing)
-        elif torch and isinstance(thing, torch.Tensor):
-            self._tensor(thing, torch)
-        elif torch and isinstance(thing, torch.dtype | torch.layout | torch.memory_format):
-            self._write(repr(thing))
-        elif torch and isinstance(thing, torch.Generator):
-            self._write("generator", str(thing.device), thing.get_state().numpy().tobytes())
-        elif torch and isinstance(thing, torch.nn.Module):
-            self._module_of_torch(thing)
+        elif contents := array_contents(thing):
+            self._contents(contents)
         else:
             self._instance(thing)
+
+    def _contents(self, contents: Contents) -> None:
+        self._write(*contents.data)
+        for item in contents.objects:
+            self._value(item)
+        self._mapping("attributes", contents.attributes)
 
     def _items(self, kind: str, items: Iterable[Any]) -> None:
         items = list(items)
@@ -237,8 +216,8 @@ class _Walk:
         ]
         for module, name in candidates if names[1] else ():
             library = sys.modules.get(module or "")
-            found = resolve(module, name)
-            same = found is thing or (owner is not None and _equal(found, thing))
+            global_ = resolve(module, name)
+            same = global_ is thing or (owner is not None and _equal(global_, thing))
             if isinstance(thing, FunctionType) and is_patch(thing):
                 same = False  # `functools.wraps` has given it the name of what it replaces
             if library is not None and same and is_library(library):
@@ -389,12 +368,12 @@ class _Walk:
         self._value(kind)
         if not is_library_class(kind):
             self._mapping("attributes", getattr(thing, "__dict__", {}))
-            self._mapping("slots", dict(_slots(thing)))
-        reduced = self._reduced(thing)
-        if isinstance(reduced, str):
-            self._global_object(thing, reduced)
+            self._mapping("slots", dict(slots(thing)))
+        parts = reduced(thing)
+        if isinstance(parts, str):
+            self._global_object(thing, parts)
             return
-        make, arguments, state, *contents = (*reduced, None, None, None)[:5]
+        make, arguments, state, *contents = (*parts, None, None, None)[:5]
         self._items("made", (make, arguments, *(c and list(c) for c in contents)))
         if is_library_class(kind) or not _reduces_by_default(kind):
             self._state(state)
@@ -413,51 +392,6 @@ class _Walk:
             self._mapping("state", state)
         else:
             self._value(state)
-
-    def _reduced(self, thing: Any) -> Any:
-        try:
-            return thing.__reduce_ex__(4)
-        except Exception as error:
-            raise Unidentifiable(type(thing).__name__) from error
-
-    def _module_of_torch(self, module: Any) -> None:
-        """Write a `torch.nn.Module`; hooks count in order, because their keys differ by process."""
-        if isinstance(module, sys.modules["torch"].jit.ScriptModule):
-            raise Unidentifiable(type(module).__name__)
-        if type(module).__name__ == "OptimizedModule" and is_library_class(type(module)):
-            self._items("compiled", (module._orig_mod,))
-            return
-        self._write("nn.Module")
-        self._value(type(module))
-        state = {
-            name: tuple(value.values()) if "hooks" in name and isinstance(value, dict) else value
-            for name, value in vars(module).items()
-            if not name.startswith(_COMPILING)
-        }
-        self._mapping("attributes", state)
-        self._mapping("slots", dict(_slots(module)))
-
-    # Arrays
-
-    def _array(self, array: Any) -> None:
-        array = np.asarray(array) if isinstance(array, np.generic) else array
-        self._write("array", repr(array.dtype), str(array.shape))
-        self._value(type(array))
-        if type(array) is not np.ndarray:
-            self._items("made", self._reduced(array)[1:])
-        elif array.dtype.hasobject:
-            self._value(array.tolist())
-        else:
-            self._write(array.tobytes())
-
-    def _tensor(self, tensor: Any, torch: Any) -> None:
-        self._value(type(tensor))
-        self._write(str(tensor.dtype), str(tuple(tensor.shape)), str(tensor.requires_grad))
-        self._write(str(tensor.layout))
-        attributes = getattr(tensor, "__dict__", {}).items()
-        self._mapping("attributes", {k: v for k, v in attributes if not k.startswith(_COMPILING)})
-        if not (tensor.is_meta or torch.nn.parameter.is_lazy(tensor)):
-            self._write(_bytes(tensor, torch))
 
     # Descriptors and other objects of Python itself
 
@@ -539,18 +473,6 @@ _WRITERS: tuple[tuple[Any, _Writer], ...] = (
 )
 
 
-def _bytes(tensor: Any, torch: Any) -> bytes:
-    """Return the values of a tensor on any device, of any type and layout."""
-    try:
-        values = tensor.detach()
-        values = (values.to_dense() if values.layout != torch.strided else values).cpu()
-        values = values.resolve_conj().resolve_neg().contiguous()
-        content: bytes = values.reshape(-1).view(torch.uint8).numpy().tobytes()
-    except (RuntimeError, TypeError) as error:
-        raise Unidentifiable(type(tensor).__name__) from error
-    return content
-
-
 def _equal(one: Any, other: Any) -> bool:
     """Whether two bound methods are equal; other objects are not compared, as arrays would be."""
     bound = types.BuiltinFunctionType | types.MethodType
@@ -589,11 +511,3 @@ def _text_of(module: ModuleType) -> str:
 def _reduces_by_default(kind: type) -> bool:
     names = ("__reduce_ex__", "__reduce__", "__getstate__")
     return all(getattr(kind, name) is getattr(object, name) for name in names)
-
-
-def _slots(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the slots that are set, with their values."""
-    for kind in type(thing).__mro__:
-        for name, slot in vars(kind).items() if "__slots__" in vars(kind) else ():
-            if isinstance(slot, types.MemberDescriptorType) and hasattr(thing, name):
-                yield f"{kind.__name__}.{name}", getattr(thing, name)

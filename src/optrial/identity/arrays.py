@@ -1,0 +1,116 @@
+"""Contents of NumPy arrays and of PyTorch's tensors, models and generators."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optrial.identity.errors import Unidentifiable
+from optrial.identity.libraries import is_library_class
+
+__all__ = ["Contents", "array_contents", "reduced", "slots"]
+
+_COMPILING = ("_dynamo", "_is_torch_compile", "_compiled_call_impl")
+"""How attributes begin that compiling leaves in tensors and modules."""
+
+
+class Contents(NamedTuple):
+    """Parts that identify an object.
+
+    Attributes:
+        data: text and bytes.
+        objects: other objects that it holds, without a name.
+        attributes: other objects that it holds, by name.
+    """
+
+    data: tuple[str | bytes, ...]
+    objects: tuple[Any, ...] = ()
+    attributes: Mapping[str, Any] = types.MappingProxyType({})
+
+
+def array_contents(thing: Any) -> Contents | None:
+    """Return the contents of an object of NumPy or PyTorch; None for any other object.
+
+    Raises:
+        Unidentifiable: its values cannot be read.
+    """
+    if isinstance(thing, np.ndarray | np.generic):
+        return _array(thing)
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if isinstance(thing, torch.Tensor):
+        return _tensor(thing, torch)
+    if isinstance(thing, torch.nn.Module):
+        return _module(thing, torch)
+    if isinstance(thing, torch.Generator):
+        return Contents(("generator", str(thing.device), thing.get_state().numpy().tobytes()))
+    is_constant = isinstance(thing, torch.dtype | torch.layout | torch.memory_format)
+    return Contents((repr(thing),)) if is_constant else None
+
+
+def reduced(thing: Any) -> Any:
+    """Return what pickle would keep of an object."""
+    try:
+        return thing.__reduce_ex__(4)
+    except Exception as error:
+        raise Unidentifiable(type(thing).__name__) from error
+
+
+def slots(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the slots that are set, with their values."""
+    for kind in type(thing).__mro__:
+        for name, slot in vars(kind).items() if "__slots__" in vars(kind) else ():
+            if isinstance(slot, types.MemberDescriptorType) and hasattr(thing, name):
+                yield f"{kind.__name__}.{name}", getattr(thing, name)
+
+
+def _array(array: Any) -> Contents:
+    array = np.asarray(array) if isinstance(array, np.generic) else array
+    data = "array", repr(array.dtype), str(array.shape)
+    if type(array) is not np.ndarray:
+        return Contents(data, (type(array), list(reduced(array)[1:])))
+    if array.dtype.hasobject:
+        return Contents(data, (type(array), array.tolist()))
+    return Contents((*data, array.tobytes()), (type(array),))
+
+
+def _tensor(tensor: Any, torch: Any) -> Contents:
+    has_values = not (tensor.is_meta or torch.nn.parameter.is_lazy(tensor))
+    facts = tensor.dtype, tuple(tensor.shape), tensor.requires_grad, tensor.layout
+    attributes = getattr(tensor, "__dict__", {}).items()
+    return Contents(
+        (*map(str, facts), *((_bytes(tensor, torch),) if has_values else ())),
+        (type(tensor),),
+        {name: value for name, value in attributes if not name.startswith(_COMPILING)},
+    )
+
+
+def _bytes(tensor: Any, torch: Any) -> bytes:
+    """Return the values of a tensor on any device, of any type and layout."""
+    try:
+        values = tensor.detach()
+        values = (values.to_dense() if values.layout != torch.strided else values).cpu()
+        values = values.resolve_conj().resolve_neg().contiguous()
+        content: bytes = values.reshape(-1).view(torch.uint8).numpy().tobytes()
+    except (RuntimeError, TypeError) as error:
+        raise Unidentifiable(type(tensor).__name__) from error
+    return content
+
+
+def _module(module: Any, torch: Any) -> Contents:
+    """Return the contents of a `torch.nn.Module`; keys of hooks differ between processes."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise Unidentifiable(type(module).__name__)
+    if type(module).__name__ == "OptimizedModule" and is_library_class(type(module)):
+        return Contents(("compiled",), (module._orig_mod,))
+    attributes = {
+        name: tuple(value.values()) if "hooks" in name and isinstance(value, dict) else value
+        for name, value in vars(module).items()
+        if not name.startswith(_COMPILING)
+    }
+    return Contents(("nn.Module",), (type(module),), {**attributes, **dict(slots(module))})

@@ -1,0 +1,24 @@
+"""Error for objects that a content hash cannot cover."""
+
+from __future__ import annotations
+
+__all__ = ["Unidentifiable"]
+
+
+class Unidentifiable(ValueError):  # noqa: N818  names a property of an object
+    """An object holds state that cannot be read, so it cannot be told from others like it.
+
+    Attributes:
+        kind: type of that object.
+        path: how it is reached, outermost name first.
+        reason: why its state cannot be read.
+    """
+
+    def __init__(self, kind: str, reason: str = "") -> None:
+        self.kind = kind
+        self.path: list[str] = []
+        self.reason = reason or "what it holds cannot be read"
+
+    def __str__(self) -> str:
+        path = " > ".join(self.path)
+        return f"{path + ' is ' if path else ''}a {self.kind}, and {self.reason}"
