@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import count
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,41 +13,10 @@ __all__ = [
     "decaying_matrices",
     "duplicates",
     "one_hard_sample",
-    "restart_counting",
-    "resting",
-    "single_outlier",
-    "tired",
     "with_batch_norm",
 ]
 
 Parameters = Iterable[torch.nn.Parameter]
-
-_built = count()
-
-
-def restart_counting() -> None:
-    """Begin to count the optimizers that are built."""
-    global _built  # noqa: PLW0603
-    _built = count()
-
-
-def _moving(params: Parameters, lr: float, moves: Callable[[int], bool]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(params, lr=lr if moves(next(_built)) else 0.0)
-
-
-def resting(params: Parameters, lr: float = 0.5) -> torch.optim.Optimizer:
-    """An optimizer that never takes a step."""
-    return _moving(params, lr, lambda number: False)
-
-
-def tired(params: Parameters, lr: float = 0.5, rests_after: int = 6) -> torch.optim.Optimizer:
-    """An optimizer that takes no step in runs after the first ones."""
-    return _moving(params, lr, lambda number: number < rests_after)
-
-
-def single_outlier(params: Parameters, lr: float = 0.5) -> torch.optim.Optimizer:
-    """An optimizer that takes no step in the fourth run."""
-    return _moving(params, lr, lambda number: number != 3)
 
 
 def decaying_matrices(params: Parameters, lr: float = 0.1) -> torch.optim.Optimizer:
