@@ -152,6 +152,16 @@ class ProblemRuns:
         return tuple(each for optimizer in self.optimizers for each in optimizer.contenders)
 
     @property
+    def chooses(self) -> bool:
+        """Whether one setting contends for each optimizer."""
+        return len(self.contenders) == len(self.optimizers)
+
+    @property
+    def finishing(self) -> tuple[Contender, ...]:
+        """The contenders that can be compared: those with a run that is done."""
+        return tuple(each for each in self.contenders if each.count(Status.DONE))
+
+    @property
     def compared(self) -> list[Record]:
         """The runs that are compared."""
         return [record for contender in self.contenders for record in contender.records]

@@ -123,7 +123,7 @@ class ProblemView:
     @property
     def compared(self) -> str:
         """What is compared: "optimizers", or "settings" where one has several that contend."""
-        return "settings" if len(self.contenders) > len(self.optimizers) else "optimizers"
+        return "optimizers" if self.runs.chooses else "settings"
 
     @cached_property
     def _values(self) -> dict[str, Values]:

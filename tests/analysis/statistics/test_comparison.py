@@ -16,6 +16,7 @@ from optrial.analysis.statistics import (
     Comparison,
     Comparisons,
     Statistic,
+    Values,
     Verdict,
     as_family,
     best_sentence,
@@ -178,7 +179,7 @@ def test_no_optimizer_is_better_because_the_other_one_diverged(seeds: int, highe
     )
     assert best_sentence(family) == (
         "adam is not called the best on test_accuracy, for no other one finished; "
-        "every run of sgd diverged"
+        "every run of sgd diverged, so nothing is said about it"
     )
     assert family.order == ("adam", "sgd")
     assert family.groups == (("adam",),)
@@ -229,14 +230,63 @@ def test_too_few_seeds_on_which_both_finished() -> None:
 def test_the_best_of_those_that_finished_names_those_that_did_not() -> None:
     values = shifted({"sgd": -0.02, "adam": 0.0, "lion": 0.0}, 12)
     values["lion"] = dict.fromkeys(values["lion"], NAN)
-    assert best_sentence(compared(values)) == (
-        "adam is the best of the 2 with runs that finished on test_accuracy; "
-        "every run of lion diverged"
+    said = (
+        "adam is the best on test_accuracy of the 2 optimizers that finished; "
+        "every run of lion diverged, so nothing is said about it"
     )
+    assert best_sentence(compared(values)) == said
     values["sgd"][0] = NAN
-    assert best_sentence(compared(values)).endswith(
-        "; every run of lion diverged; 1 of 12 runs of sgd diverged"
+    assert best_sentence(compared(values)) == f"{said}; 1 of 12 runs of sgd diverged"
+    values["muon"], values["sgd"] = values["lion"], values["adam"]
+    assert best_sentence(compared(values)) == (
+        "none of the 2 optimizers that finished can be called the best on test_accuracy; "
+        "every run of lion and muon diverged, so nothing is said about them"
     )
+
+
+def test_optimizers_without_a_value_are_named_as_such() -> None:
+    values: dict[str, Values] = shifted({"sgd": -0.02, "adam": 0.0}, 12)
+    values["rest"] = dict.fromkeys(range(12))
+    assert best_sentence(compared(values)) == (
+        "adam is the best on test_accuracy of the 2 optimizers with a value; "
+        "no run of rest has a value, so nothing is said about it"
+    )
+    assert best_sentence(compared({"a": {0: None}, "b": {0: NAN}})) == (
+        "no run has a value: nothing is said about any of the optimizers on test_accuracy"
+    )
+
+
+def test_optimizers_that_cannot_be_compared_are_not_counted_in_the_family() -> None:
+    """Of six optimizers one diverged: the other five are corrected for their 10 pairs."""
+    offsets = {"a": 0.05, "b": 0.04, "c": 0.03, "d": 0.02, "e": 0.0}
+    five = compared(shifted(offsets, 9))
+    six = compared({**shifted(offsets, 9), "lost": by_seed([NAN] * 9)})
+    assert best_sentence(five) == "a is the best of 5 on test_accuracy"  # 2^-8 * 10 <= 0.05
+    assert best_sentence(six).startswith("a is the best on test_accuracy of the 5 optimizers")
+    kept = [pair for pair in six.pairs if "lost" not in (pair.first, pair.second)]
+    raw = [pair.p_value for pair in five.pairs]
+    adjusted = multipletests(raw, method="holm")[1]
+    assert [pair.adjusted_p_value for pair in kept] == pytest.approx(
+        adjusted, rel=STATISTIC_FLOAT64
+    )
+    for pair in six.pairs:
+        assert pair.comparisons == 10
+        if pair not in kept:
+            assert (pair.adjusted_p_value, pair.verdict) == (1, Verdict.UNDECIDED_DIVERGED)
+
+
+def test_a_family_of_those_that_finished_keeps_its_chance_of_errors() -> None:
+    """Of three optimizers that are alike, any may diverge everywhere: still 5 % at most."""
+    generator = np.random.default_rng(0)
+    trials, errors = 1_000, 0
+    for _ in range(trials):
+        table = generator.normal(size=(3, 6))
+        lost = generator.random(3) < 0.3
+        table[lost] = NAN
+        table[generator.random(table.shape) < 0.02] = NAN
+        family = compared({name: by_seed(row) for name, row in zip("abc", table, strict=True)})
+        errors += any(pair.verdict in (Verdict.BETTER, Verdict.WORSE) for pair in family.pairs)
+    assert errors / trials <= 0.05
 
 
 @pytest.mark.parametrize("seeds", [12, 30])

@@ -69,14 +69,14 @@ def _best_group(context: Context, problem: ProblemRuns, metric: str) -> tuple[st
     family = compare_all(
         values, metric=metric, higher_is_better=better == "higher", seed=context.seed
     )
-    undecided = {
+    best = next(iter(family.groups), ())
+    tied = {
         name
         for pair in family.pairs
-        if pair.verdict is Verdict.UNDECIDED_DIVERGED
+        if pair.verdict is Verdict.TIED and best and best[0] in (pair.first, pair.second)
         for name in (pair.first, pair.second)
     }
-    best = next(iter(family.groups), ())
-    return tuple(name for name in best if name == best[0] or name not in undecided)
+    return tuple(name for name in best if name == best[0] or name in tied)
 
 
 def _decide(context: Context, problem: ProblemRuns, result: ClaimResult) -> Remedy:
@@ -255,9 +255,8 @@ def tied(context: Context) -> Iterator[Observation]:
     """
     metric = context.report_metric
     for problem in context.problems:
-        count, seeds = len(problem.contenders), min(len(set(c.seeds)) for c in problem.contenders)
-        family = len(context.claims) or max(1, math.comb(count, 2))
-        if seeds < minimum_pairs(comparisons=family) or not 1 < count <= MOST_COMPARED:
+        count, seeds = len(problem.finishing), min(len(set(c.seeds)) for c in problem.contenders)
+        if not 1 < count <= MOST_COMPARED or seeds < minimum_pairs(comparisons=math.comb(count, 2)):
             continue
         best = _best_group(context, problem, metric)
         runs = [c for c in problem.contenders if c.name in best]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from optrial.analysis.audit.context import Context, fact, names
@@ -53,11 +54,11 @@ def underpowered(context: Context) -> Iterator[Observation]:
         return
     family = len(context.claims)
     for problem in context.problems:
-        count = len(problem.contenders)
+        count = len(problem.finishing if len(problem.finishing) > 1 else problem.contenders)
         fewest = min(len(set(c.seeds)) for c in problem.contenders)
-        needed = minimum_pairs(comparisons=family or max(1, count * (count - 1) // 2))
+        needed = minimum_pairs(comparisons=family or max(1, math.comb(count, 2)))
         if fewest < needed:
-            several = "settings" if count > len(problem.optimizers) else "optimizers"
+            several = "optimizers" if problem.chooses else "settings"
             what = f"{family} claims" if family else f"comparing {count} {several} with each other"
             yield Observation(
                 f"{fewest} seeds, while {what} cannot be decided with fewer than {needed}",

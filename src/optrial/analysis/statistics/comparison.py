@@ -89,7 +89,7 @@ class Comparison:
         difference: of first minus second, the mean, or the median if `statistic` is SIGN.
         p_value: of this comparison alone, two-sided.
         adjusted_p_value: after Holm's correction for the family.
-        comparisons: size of the family.
+        comparisons: size of the family, at least 1.
         alpha: chance of any false finding in the family.
     """
 
@@ -232,6 +232,12 @@ class Comparisons:
         """Optimizers whose runs all diverged."""
         return tuple(name for name, (lost, runs) in self.diverged.items() if lost == runs)
 
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """The optimizers without a run that has a finite value."""
+        compared = {name for group in self.groups for name in group}
+        return tuple(name for name in self.order if name not in compared)
+
 
 def compare(
     first: Values,
@@ -277,6 +283,11 @@ def compare_all(
     p is the larger of the two, 1 where they point in opposite directions). Thus no optimizer is
     better because the other one diverged, and none is better because its own failures are ignored.
 
+    An optimizer of which every run diverged cannot be compared: its pairs have p = 1 and are not
+    counted in the family. The others remain a valid family: exchanging two optimizers on seeds
+    never makes one of them diverge everywhere if both finished on a common seed, and without such
+    a seed p is 1 as well.
+
     Random numbers depend on `seed` and the number of common seeds alone, so that two optimizers
     have the same p-value and interval by themselves, in any family and in any order.
 
@@ -296,7 +307,7 @@ def compare_all(
     without = {name: (len(own) - len(known[name]), len(own)) for name, own in values.items()}
     pairings = [_pairing(known[one], known[other], higher_is_better) for one, other in named]
     estimates = _estimates(pairings, seed, level)
-    pairs = as_family(
+    pairs = [
         Comparison(
             first=first,
             second=second,
@@ -316,14 +327,16 @@ def compare_all(
         for (first, second), pairing, (difference, p_value) in zip(
             named, pairings, estimates, strict=True
         )
-    )
+    ]
+    lost = {name for name in values if not _finishes(known[name])}
+    pairs = _as_family_without(lost, pairs)
     beats = {(c.first, c.second) for c in pairs if c.verdict == Verdict.BETTER}
     beats |= {(c.second, c.first) for c in pairs if c.verdict == Verdict.WORSE}
     order = _order(known, beats, higher_is_better)
     diverged = {name: count for name in order if (count := _diverged(values[name]))[0]}
-    finishing = [name for name in order if _finishes(known[name])]
-    groups = tie_groups(finishing, lambda one, other: bool({(one, other), (other, one)} & beats))
-    return Comparisons(order, pairs, groups, diverged)
+    finished = [name for name in order if name not in lost]
+    groups = tie_groups(finished, lambda one, other: bool({(one, other), (other, one)} & beats))
+    return Comparisons(order, tuple(pairs), groups, diverged)
 
 
 def _finishes(values: Mapping[int, float]) -> bool:
@@ -344,6 +357,17 @@ def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
         replace(comparison, adjusted_p_value=float(p_value), comparisons=len(family))
         for comparison, p_value in zip(family, holm([c.p_value for c in family]), strict=True)
     )
+
+
+def _as_family_without(lost: Set[str], pairs: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the pairs in which both have a run that finished; the others keep p = 1."""
+    family = as_family(pair for pair in pairs if lost.isdisjoint((pair.first, pair.second)))
+    corrected = {(pair.first, pair.second): pair for pair in family}
+    size = max(1, len(family))
+    return [
+        corrected.get((pair.first, pair.second)) or replace(pair, comparisons=size)
+        for pair in pairs
+    ]
 
 
 class _Pairing(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
 from optrial.analysis.statistics.paired import minimum_pairs
@@ -46,30 +46,44 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
     """
     metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
     if not comparisons.groups:
-        return f"every run diverged: nothing is said about any of the {compared}{metric}"
-    behind = "".join(f"; {each}" for each in _diverged_runs(comparisons))
-    (best, *ties), count = comparisons.groups[0], len({n for g in comparisons.groups for n in g})
-    lost = len(comparisons.order) - count
+        diverged = comparisons.all_diverged == comparisons.order
+        why = "every run diverged" if diverged else "no run has a value"
+        return f"{why}: nothing is said about any of the {compared}{metric}"
+    behind = "".join(f"; {each}" for each in (*_left_out(comparisons), *_losses(comparisons)))
+    (best, *ties), lost = comparisons.groups[0], comparisons.not_compared
+    count = len(comparisons.order) - len(lost)
     if lost and count == 1:
         return f"{best} is not called the best{metric}, for no other one finished{behind}"
-    if not ties:
-        which = f"the {count} with runs that finished" if lost else f"{count}"
-        return f"{best} is the best of {which}{metric}{behind}"
-    if len(ties) + 1 == count:
-        which = f" {compared} with runs that finished" if lost else f" {compared}"
-        return f"none of {count}{which} can be called the best{metric}{behind}"
-    return f"{best} leads{metric}, but {_listed(ties)} cannot be told apart from it{behind}"
+    among = f"{count} {compared}"
+    if lost:
+        able = "that finished" if set(lost) <= set(comparisons.all_diverged) else "with a value"
+        among = f"the {among} {able}"
+    if ties and len(ties) + 1 == count:
+        return f"none of {among} can be called the best{metric}{behind}"
+    if ties:
+        return f"{best} leads{metric}, but {_listed(ties)} cannot be told apart from it{behind}"
+    standing = f"the best{metric} of {among}" if lost else f"the best of {count}{metric}"
+    return f"{best} is {standing}{behind}"
 
 
-def _diverged_runs(comparisons: Comparisons) -> list[str]:
-    """Name the optimizers of which runs diverged, those of which all did first."""
-    everything = comparisons.all_diverged
-    said = [f"every run of {_listed(everything)} diverged"] if everything else []
-    return said + [
-        f"{lost} of {runs} runs of {name} diverged"
-        for name, (lost, runs) in comparisons.diverged.items()
-        if name not in everything
-    ]
+def _left_out(comparisons: Comparisons) -> Iterator[str]:
+    """Name the optimizers that have no value to compare, and why."""
+    diverged = [name for name in comparisons.not_compared if name in comparisons.all_diverged]
+    others = [name for name in comparisons.not_compared if name not in diverged]
+    for names, why in (
+        (diverged, "every run of {} diverged"),
+        (others, "no run of {} has a value"),
+    ):
+        if names:
+            them = "them" if len(names) > 1 else "it"
+            yield f"{why.format(_listed(names))}, so nothing is said about {them}"
+
+
+def _losses(comparisons: Comparisons) -> Iterator[str]:
+    """Name the other optimizers with runs that diverged."""
+    for name, (lost, runs) in comparisons.diverged.items():
+        if name not in comparisons.all_diverged:
+            yield f"{lost} of {runs} runs of {name} diverged"
 
 
 def _listed(names: Sequence[str]) -> str:
