@@ -21,6 +21,7 @@ ALLOWED = {
     "identity": set(),
     "code": {"identity", "errors"},
     "keyed": set(),
+    "learning_rates": set(),
     "metric_names": set(),
     "target_kinds": set(),
     "functions": {"errors"},
@@ -29,8 +30,8 @@ ALLOWED = {
     "models": {"code", "functions", "keyed", "metric_names", "errors"},
     "rules": {"errors"},
     "plan": {
-        *("code", "functions", "metric_names", "target_kinds", "config", "data", "models", "rules"),
-        "errors",
+        *("code", "functions", "learning_rates", "metric_names", "target_kinds", "config", "data"),
+        *("models", "rules", "errors"),
     },
     "records": {"metric_names", "errors"},
     "engine": {
@@ -46,7 +47,7 @@ ALLOWED = {
     },
     "trackers": {"config", "records", "errors"},
     "sweep": {"plan", "engine", "records", "errors", "data"},
-    "analysis": {"metric_names", "records", "errors"},
+    "analysis": {"learning_rates", "metric_names", "records", "errors"},
     "report": {"analysis", "metric_names", "records", "errors"},
     "recipes": {"config", "errors"},
     "results": {"analysis", "metric_names", "records", "report", "errors"},

@@ -89,16 +89,46 @@ def test_nothing_illegal_is_tried() -> None:
 
 
 def test_nothing_beyond_the_largest_number_is_tried() -> None:
-    found, _ = tuned(study_of([{"rule": "sgd", "lr": [1.0, 1e200]}]), peak(sgd=1e300))
-    assert tried(found, "sgd") == [1.0, 1e200]
+    entry = {"rule": "sgd", "weight_decay": [1.0, 1e200]}
+    found, _ = tuned(study_of([entry]), lambda _, point: point["rule.weight_decay"])
+    assert tried(found, "sgd", "rule.weight_decay") == [1.0, 1e200]
 
 
 def test_growing_can_be_switched_off_and_ends_all_the_same() -> None:
-    entry = {"rule": "sgd", "lr": [0.1, 1.0]}
-    found, _ = tuned(study_of([entry], extend=False), peak(sgd=1e9))
+    entry = {"rule": "sgd", "weight_decay": [0.1, 1.0]}
+    larger: Merit = lambda _, point: point["rule.weight_decay"]  # noqa: E731
+    found, _ = tuned(study_of([entry], extend=False), larger)
     assert len(found) == 1
-    found, _ = tuned(study_of([entry]), peak(sgd=1e99))
+    found, _ = tuned(study_of([entry]), larger)
     assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("entry", "last"),
+    [
+        ({"rule": "sgd", "lr": [0.1, 1.0]}, [10, 100]),
+        ({"rule": "adam", "lr": [0.003, 0.03, 0.3]}, [1]),
+        ({"rule": "adam", "lr": [0.1, 10.0]}, []),
+        ({"rule": "sgd", "lr": {"lin": [1.0, 81.0], "points": 3}}, []),
+        ({"torch": "torch.optim:Adam", "lr": [0.1, 0.2]}, [0.4, 0.8, 1.0]),
+        ({"torch": "torch.optim:SGD", "lr": [10.0, 50.0]}, [100.0]),
+    ],
+)
+def test_no_rate_beyond_the_sensible_is_tried(entry: Mapping[str, Any], last: list[float]) -> None:
+    """Wherever the best seems to be, as where targets are not on a unit scale."""
+    name = entry.get("rule") or entry["torch"].partition(":")[2]
+    found, _ = tuned(study_of([entry]), lambda _, point: point["rule.lr"])
+    written = len(found[0])
+    assert tried(found, name)[written:] == pytest.approx(last, rel=PRINTED_DIGITS)
+
+
+def test_no_rate_below_the_sensible_is_tried() -> None:
+    smaller: Merit = lambda _, point: -point["rule.lr"]  # noqa: E731
+    found, _ = tuned(study_of([{"rule": "sgd", "lr": [1e-5, 1e-6]}]), smaller)
+    assert tried(found, "sgd")[2:] == pytest.approx([1e-7, 1e-8], rel=PRINTED_DIGITS)
+    linear = {"rule": "sgd", "lr": {"lin": [0.1, 0.5], "points": 5}}
+    found, _ = tuned(study_of([linear]), smaller)
+    assert len(tried(found, "sgd")) == 5
 
 
 def test_of_equals_the_one_inside_is_chosen_and_nothing_grows() -> None:
@@ -116,7 +146,7 @@ def test_where_all_diverged_smaller_values_are_tried() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    optima=st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=3),
+    optima=st.lists(st.floats(1e-6, 50.0), min_size=1, max_size=3),
     points=st.integers(2, 4),
     pairs=st.booleans(),
 )
@@ -139,7 +169,7 @@ def test_budgets_are_equal_and_the_choice_lies_inside(
         own = set(zip(lrs, tried(found, name, "rule.momentum"), strict=True))
         assert len(own) == len(lrs)
         inside = min(lrs) < chosen[name].point["rule.lr"] < max(lrs)
-        assert inside or len(found) == 7
+        assert inside or len(found) == 7 or max(lrs) == 100
 
 
 @given(st.sets(st.integers(999_998, 1_000_010), min_size=1), st.integers(1, 5))

@@ -10,6 +10,7 @@ from typing import Any
 
 from optrial.code import is_code
 from optrial.config import Axis, Component, OptimizerEntry, StudyFile, parse_axis, rounded
+from optrial.learning_rates import sensible_rates
 from optrial.models import check_model
 from optrial.plan.optimizers import rule_of
 
@@ -26,12 +27,19 @@ class Growth:
     Attributes:
         axis: as it was written.
         log: whether it goes on by equal ratios, else by equal distances.
-        allows: whether the optimizer takes a value.
+        takes: whether the optimizer takes a value.
+        sensible: smallest and largest value that is worth trying.
     """
 
     axis: Axis
     log: bool
-    allows: Callable[[float], bool]
+    takes: Callable[[float], bool]
+    sensible: tuple[float, float] = (-math.inf, math.inf)
+
+    def allows(self, value: float) -> bool:
+        """Whether a value may be tried."""
+        low, high = self.sensible
+        return low <= value <= high and self.takes(value)
 
     def between(self, first: float, last: float, share: float) -> float:
         """Return what lies that share of the way from `first` to `last`; beyond it from 1 on."""
@@ -46,11 +54,17 @@ class Growth:
         """Return the value that comes as number `count` behind an end.
 
         A range is continued with the ratio or distance of its points, a list with that of the last
-        two. It is reckoned from what was written, so that roundings do not add up.
+        two. It is computed from what was written, so that roundings do not add up. Equal ratios end
+        at the sensible values.
         """
         ordered = sorted(self.axis.values, reverse=not upwards)
         steps = len(ordered) - 1 if self.axis.spacing else 1
-        return self.between(ordered[-1 - steps], ordered[-1], 1 + count / steps)
+        end = ordered[-1]
+        following = self.between(ordered[-1 - steps], end, 1 + count / steps)
+        if not self.log:
+            return following
+        low, high = self.sensible
+        return min(following, max(high, end)) if upwards else max(following, min(low, end))
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,8 @@ class Space:
     def grown(self, best: Point) -> Space:
         """Return the space with one value more wherever `best` lies at the end of an axis.
 
-        Nothing is added that the optimizer does not take.
+        Nothing is added that the optimizer does not take, nor a learning rate beyond those that are
+        sensible.
         """
         axes = dict(self.axes)
         for name, growth in self.growth.items():
@@ -91,7 +106,7 @@ class Space:
                 (min(values), growth.beyond(below + 1, upwards=False)),
                 (max(values), growth.beyond(above + 1, upwards=True)),
             ):
-                if best[name] == end and growth.allows(following):
+                if best[name] == end and following not in values and growth.allows(following):
                     axes[name] = replace(axes[name], values=(*values, following))
         return replace(self, axes=axes)
 
@@ -180,12 +195,16 @@ def _grows(entry: OptimizerEntry, value: Any) -> bool:
 
 def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
     """How an axis goes on: as it is written, and for a list as is usual for what it means."""
+    sensible = sensible_rates(entry.code) if name == "rule.lr" else (-math.inf, math.inf)
     least, is_log = min(axis.values), axis.spacing != "lin"
+    takes: Callable[[float], bool]
     if name.startswith("clip_") or (entry.kind == "torch" and least > 0):
-        return Growth(axis, is_log, lambda value: 0 < value < math.inf)
-    if name == "rule.weight_decay" or entry.kind == "torch":  # nothing more is known of a class
-        return Growth(axis, is_log, lambda value: math.isfinite(value) and value >= min(least, 0))
-    known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
-    hyperparameter = known[name.removeprefix("rule.")]
-    is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")
-    return Growth(axis, is_log, lambda value: hyperparameter.check(value) is None)
+        takes = lambda value: 0 < value < math.inf  # noqa: E731
+    elif name == "rule.weight_decay" or entry.kind == "torch":  # nothing more is known of a class
+        takes = lambda value: math.isfinite(value) and value >= min(least, 0)  # noqa: E731
+    else:
+        known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
+        hyperparameter = known[name.removeprefix("rule.")]
+        is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")
+        takes = lambda value: hyperparameter.check(value) is None  # noqa: E731
+    return Growth(axis, is_log, takes, sensible)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optrial.analysis.audit.context import Context
-from optrial.analysis.audit.families import update_scale, within_sensible
 from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
+from optrial.learning_rates import update_scale, within_sensible
 
 __all__ = [
     "balanced",

@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from optrial.analysis.audit.context import Context, names
-from optrial.analysis.audit.families import SELF_SCALED, update_scale, within_sensible
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import equal_search
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
+from optrial.learning_rates import SELF_SCALED, update_scale, within_sensible
 
 __all__ = ["TUNING_BUDGET_RULES"]
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optrial.analysis.audit.context import ENDED, Context, names
-from optrial.analysis.audit.families import sensible_rates
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, hyperparameters
+from optrial.learning_rates import sensible_rates
 from optrial.metric_names import Selection
 from optrial.records import Status
 
