@@ -54,6 +54,7 @@ def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> Non
         scale = results.records[0].facts["scale"]["targets"]
     assert found is not None
     assert found.severity is Severity.ERROR
+    assert "; first E19, the data" in report  # before what follows from it
     targets = np.asarray(train.targets, np.float64)
     assert scale["mean"] == pytest.approx(targets.mean(), rel=STATISTIC_FLOAT64)
     assert scale["std"] == pytest.approx(targets.std(), rel=STATISTIC_FLOAT64)

@@ -38,7 +38,8 @@ def audit(
         seed: of the bootstrap resamples.
 
     Returns:
-        Findings by severity, the claims' verdicts, and the rules that could not be checked.
+        Findings by severity, those that may cause others first; the claims' verdicts, and the rules
+        that could not be checked.
 
     Raises:
         StudyError: `waive` names a rule that does not exist, or gives no reason.
@@ -51,7 +52,7 @@ def audit(
     lacking = {rule.id: _lacking(rule, context) for rule in concerned}
     unchecked = {rule: facts for rule, facts in lacking.items() if facts}
     findings = [finding for rule in concerned for finding in _findings(rule, context, waived)]
-    findings.sort(key=lambda each: (bool(each.waived), ORDER.index(each.severity), each.rule))
+    findings.sort(key=_place)
     return AuditReport(
         tuple(findings),
         context.results,
@@ -73,6 +74,12 @@ def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> I
             seen.remedy,
             str(waived.get(rule.id, "")),
         )
+
+
+def _place(finding: Finding) -> tuple[bool, int, bool, str]:
+    """Return the key by which findings are sorted."""
+    root = AUDIT_RULES[finding.rule].root
+    return bool(finding.waived), ORDER.index(finding.severity), not root, finding.rule
 
 
 def _lacking(rule: AuditRule, context: Context) -> tuple[str, ...]:

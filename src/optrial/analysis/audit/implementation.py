@@ -25,6 +25,7 @@ def _changed(record: Record, path: str) -> bool:
     Severity.ERROR,
     "the model was evaluated in training mode",
     facts=("evaluation.training_modules",),
+    root=True,
 )
 def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     """With dropout on, or batch statistics of the test batch, the result is that of another model:
@@ -65,6 +66,7 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     Severity.ERROR,
     "evaluation changed the model",
     facts=("evaluation.buffers_sha256",),
+    root=True,
 )
 def evaluation_changes_buffers(context: Context) -> Iterator[Observation]:
     """Running averages of batch normalisation that are updated by an evaluation have seen the test

@@ -27,7 +27,7 @@ class AuditReport:
     """What an audit found.
 
     Attributes:
-        findings: by severity, then rule; waived ones last.
+        findings: by severity, those that may cause others first, then rule; waived ones last.
         claims: what came of every claim of the study.
         unchecked: rules that could not be checked, with the facts that no run recorded.
         checked: how many rules were checked.

@@ -33,6 +33,7 @@ class AuditRule:
         facts: dotted names of the facts it reads. Where no run recorded one of them the rule is
             listed as not checked, so that silence is never mistaken for a pass.
         concerns: whether the rule means anything for a study.
+        root: whether what it finds may cause other findings, so that it is shown before them.
     """
 
     id: str
@@ -41,6 +42,7 @@ class AuditRule:
     check: Check
     facts: tuple[str, ...] = ()
     concerns: Callable[[Context], bool] = _always
+    root: bool = False
 
     @property
     def documentation(self) -> dict[str, str]:
@@ -59,6 +61,7 @@ def audit_rule(
     *,
     facts: tuple[str, ...] = (),
     concerns: Callable[[Context], bool] = _always,
+    root: bool = False,
 ) -> Callable[[Check], AuditRule]:
     """Make an `AuditRule` of the check that it decorates."""
-    return lambda check: AuditRule(rule, severity, title, check, facts, concerns)
+    return lambda check: AuditRule(rule, severity, title, check, facts, concerns, root)

@@ -17,7 +17,7 @@ SMALL = 0.01  # standard deviation of targets
 NOT_OF_VALUES = ("cross_entropy", "mean_output")  # losses for which the targets' scale is nothing
 
 
-@audit_rule("E19", Severity.WARNING, "the data is not on a unit scale", facts=("scale",))
+@audit_rule("E19", Severity.WARNING, "the data is not on a unit scale", facts=("scale",), root=True)
 def unscaled_data(context: Context) -> Iterator[Observation]:
     """Gradients grow with the scale of targets and features. With targets around 100,000 the usual
     learning rates of SGD diverge, and Adam, whose steps do not grow, takes thousands of steps to

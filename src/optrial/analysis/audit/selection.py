@@ -164,7 +164,9 @@ def _left_out(context: Context) -> list[Record]:
     ]
 
 
-@audit_rule("B07", Severity.ERROR, "the test data leaked into training", facts=("split_overlap",))
+@audit_rule(
+    "B07", Severity.ERROR, "the test data leaked into training", facts=("split_overlap",), root=True
+)
 def leakage(context: Context) -> Iterator[Observation]:
     """A sample that is in two splits lets training see what it is to be tested on.
 

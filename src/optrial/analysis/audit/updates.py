@@ -146,7 +146,7 @@ def decayed_parameters_differ(context: Context) -> Iterator[Observation]:
             )
 
 
-@audit_rule("E18", Severity.ERROR, "an optimizer did not train")
+@audit_rule("E18", Severity.ERROR, "an optimizer did not train", root=True)
 def did_not_train(context: Context) -> Iterator[Observation]:
     """Parameters that never move, a learning rate of zero, or gradients that pile up from step to
     step because nobody set them to zero: such runs measure a mistake.
