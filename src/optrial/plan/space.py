@@ -59,7 +59,7 @@ class Growth:
         """
         ordered = sorted(self.axis.values, reverse=not upwards)
         steps = len(ordered) - 1 if self.axis.spacing else 1
-        end = ordered[-1]
+        end: float = ordered[-1]
         following = self.between(ordered[-1 - steps], end, 1 + count / steps)
         if not self.log:
             return following
