@@ -61,7 +61,8 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     place_model(model, "cpu", storage_dtype(spec.precision))
     model.load_state_dict(tensors)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def evaluate_saved(

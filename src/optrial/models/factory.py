@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
@@ -34,6 +34,8 @@ def build_from_factory(
 ) -> nn.Module:
     """Call a factory; lazy layers of what it returns take their sizes from two samples of zeros.
 
+    Its inputs are copied for each forward pass.
+
     Raises:
         StudyError: it raised, or returned something other than a module with parameters to train.
     """
@@ -50,14 +52,22 @@ def build_from_factory(
     if not trained_parameters(model):
         way_out = "set requires_grad for at least one."
         raise _wrong(f"'{name}' returned a module without parameters to train; {way_out}")
-    return model.train()
+    model.train()
+    model.register_forward_pre_hook(_copied)
+    return model
+
+
+def _copied(_model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy the inputs of a forward pass, so that a model may change its own in place."""
+    return tuple(each.clone() if isinstance(each, Tensor) else each for each in inputs)
 
 
 def _give_lazy_layers_sizes(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         with torch.no_grad():
+            model.eval()
             # Not one, on which batch norm without running statistics would fail.
-            model.eval()(torch.zeros((2, *input_shape)))
+            model(torch.zeros((2, *input_shape)))
 
 
 def _wrong(reason: str) -> StudyError:

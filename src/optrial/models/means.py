@@ -52,7 +52,9 @@ def needing_whole_split(
         torch.manual_seed(0)
         shape = tuple(inputs.shape[1:])
         built = build_model(*model, input_shape=shape, classes=classes, seed=0)
-        built = place_model(built, inputs.device, inputs.dtype).eval()
+        built = place_model(built, inputs.device, inputs.dtype)
+        built(inputs)  # in training mode, for some models must have seen a batch to be evaluated
+        built.eval()
         outputs = widened(built(inputs))
         needing = [] if not is_code(model[0]) or _acts_by_sample(built, inputs) else ["model"]
         drawn = list(_drawn(outputs, targets))

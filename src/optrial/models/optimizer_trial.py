@@ -226,7 +226,8 @@ def _differentiated(
     kind, arguments = problem.model
     shape = tuple(inputs.shape[1:])
     model = build_model(kind, arguments, input_shape=shape, classes=problem.classes, seed=0)
-    model = place_model(model, inputs.device, inputs.dtype).train()
+    model = place_model(model, inputs.device, inputs.dtype)
+    model.train()
     objective = build_objective(*problem.loss, ())
 
     def differentiate() -> Tensor:

@@ -97,7 +97,8 @@ def sample_cost(model: nn.Module, input_shape: tuple[int, ...]) -> SampleCost:
     keep = torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor)
     try:
         with torch.random.fork_rng(devices=[]), keep, products:
-            model.train()(inputs)
+            model.train()
+            model(inputs)
     except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
         return SampleCost(0, 2 * sum(parameter.numel() for parameter in model.parameters()))
     return SampleCost(
@@ -114,7 +115,8 @@ def call_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     inputs, counter = torch.zeros((2, *input_shape)), _Counter(_kernels)
     try:
         with torch.random.fork_rng(devices=[]), counter:
-            model.train()(inputs)
+            model.train()
+            model(inputs)
     except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
         return 0
     return counter.total

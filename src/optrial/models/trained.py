@@ -29,7 +29,8 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
         with torch.random.fork_rng(devices=[]):
             copy = deepcopy(model)
             named = trained_parameters(copy)
-            outputs = as_real(copy.train()(torch.zeros((2, *input_shape))))
+            copy.train()
+            outputs = as_real(copy(torch.zeros((2, *input_shape))))
             found = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
     except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
         return

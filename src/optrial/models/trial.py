@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
@@ -117,20 +118,27 @@ def _problems(
     if reason := _unstorable(built):
         yield Problem(place, f"'{model[0]}' has {reason}.")
         return
-    outputs = {}
-    for mode, training in (("", True), (" in evaluation mode", False)):
+    parameters = dict(built.named_parameters())
+    for training in (True, False):  # the loss first: a model may change what its gradient needs
+        built.train(training)
+        mode = "" if training else " in evaluation mode"
         try:
-            outputs[training] = built.train(training)(inputs)
+            outputs = built(inputs)
         except Exception as error:  # noqa: BLE001  whatever the user's code raises
             given = f"on inputs of shape {tuple(inputs.shape)}, {_short(inputs.dtype)}"
             hint = _type_hint(built, inputs.dtype)
             yield Problem(place, f"'{model[0]}'{mode} raised {_named(error)} {given}{hint}.")
             return
-        if reason := _wrong_outputs(outputs[training], targets, loss, classes):
+        if reason := _wrong_outputs(outputs, targets, loss, classes):
             yield Problem(place, f"'{model[0]}'{mode} returned {reason}.")
             return
-    yield from _loss_problems(model[0], loss, outputs[True], targets)
-    yield from _metric_problems(loss, metrics, outputs[True].detach(), targets)
+        if not training:
+            return
+        if reason := _made_in_forward(built, parameters):
+            yield Problem(place, f"'{model[0]}' {reason}.")
+            return
+        yield from _loss_problems(model[0], loss, outputs, targets)
+        yield from _metric_problems(loss, metrics, outputs.detach(), targets)
 
 
 def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) -> Iterator[Problem]:
@@ -138,7 +146,7 @@ def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) ->
     path, name = ("loss", loss[0]) if is_code(loss[0]) else (place, model)
     wanted = "; a loss returns the mean over the batch, one number" if path == "loss" else ""
     try:
-        with refuse_broadcasting(outputs, targets):
+        with refuse_broadcasting(outputs, targets), _refuse_changes(outputs, targets):
             value = build_objective(*loss, []).loss(outputs, targets)
         if isinstance(value, Tensor):
             value.backward()  # type: ignore[no-untyped-call]
@@ -146,8 +154,29 @@ def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) ->
             yield Problem(path, f"'{name}' returned {_described(value)}{wanted}, as a tensor.")
     except BroadcastError as error:
         yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
+    except _ChangedError as error:
+        yield Problem(path, f"'{name}' {error}.")
     except Exception as error:  # noqa: BLE001
         yield Problem(path, f"'{name}' raised {_named(error)}{wanted}.")
+
+
+class _ChangedError(Exception):
+    """A loss or metric wrote into what it was given."""
+
+
+@contextmanager
+def _refuse_changes(outputs: Tensor, targets: Tensor) -> Iterator[None]:
+    """Raise where outputs or targets, which others read too, are changed in place.
+
+    Raises:
+        _ChangedError: with which of them it is.
+    """
+    given = {"outputs": outputs.detach(), "targets": targets}
+    before = {name: value.clone() for name, value in given.items()}
+    yield
+    for name, value in given.items():
+        if not torch.equal(value.nan_to_num(), before[name].nan_to_num()):
+            raise _ChangedError(f"changes {name} in place; write to a copy: {name}.clone()")
 
 
 def _metric_problems(
@@ -156,10 +185,12 @@ def _metric_problems(
     for index, name in enumerate(metrics):
         path = f"metrics[{index}]"
         try:
-            with refuse_broadcasting(outputs, targets):
+            with refuse_broadcasting(outputs, targets), _refuse_changes(outputs, targets):
                 value = _metric_value(name, loss, outputs, targets)
         except BroadcastError as error:
             yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
+        except _ChangedError as error:
+            yield Problem(path, f"'{name}' {error}.")
         except Exception as error:  # noqa: BLE001
             yield Problem(path, f"'{name}' raised {_named(error)}.")
         else:
@@ -191,6 +222,18 @@ def _unstorable(model: nn.Module) -> str:
                 "and use precision: bfloat16 for faster products"
             )
     return ""
+
+
+def _made_in_forward(model: nn.Module, before: Mapping[str, nn.Parameter]) -> str:
+    """Say which parameters a forward pass added or replaced, so that none trains them; or ""."""
+    new = [name for name, value in model.named_parameters() if value is not before.get(name)]
+    if not new:
+        return ""
+    shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+    return (
+        f"makes parameters in its forward pass ({shown}), which no optimizer would train; make "
+        "them in __init__, where lazy layers such as nn.LazyLinear take sizes from the data"
+    )
 
 
 def _type_hint(model: nn.Module, dtype: torch.dtype) -> str:
