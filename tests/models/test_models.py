@@ -282,7 +282,7 @@ def test_whole_channels_are_dropped(kind: type[nn.Module], size: tuple[int, ...]
     kept = (output[..., 0] > 0).double()
     assert kept.mean().item() == pytest.approx(0.6, abs=SAMPLING_SIGMAS * 0.49 / math.sqrt(3000))
     assert output.max().item() == pytest.approx(1 / 0.6)
-    assert (first.layer, second.layer, second.channelwise) == (0, 1, False)
+    assert (first.layer, second.layer, second.spatial_dims) == (0, 1, None)
 
 
 def test_keyed_dropout_keeps_the_expectation() -> None:

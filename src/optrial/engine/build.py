@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from optrial.code import is_code
 from optrial.data import Dataset
@@ -42,6 +43,7 @@ about 55 s with nine, 90 s for a transformer of two layers."""
 _COMPILED_SHARE = 0.5  # of the time of an eager step, measured on MLPs; before it is measured
 _COMPILED_ALONE = 0.9  # likewise of a run by itself, of which the update alone is compiled
 _NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
+_SAME_GRADIENT = {"float32": 1e-3, "float64": 1e-6, "bfloat16": 0.1}  # relative
 _SAME_LOSS = 1e-3  # relative difference of float32 losses after a few steps that rounding explains
 
 
@@ -214,18 +216,29 @@ class Engines:
         first = runs[0]
         if not any(map(is_code, (first.model, first.loss, *first.metrics, *first.code))):
             return ""
-        own_types = foreign_types(stackable_model(first, self.dataset), torch.float32)
+        model = stackable_model(first, self.dataset)
+        own_types = foreign_types(model, torch.float32)
         if own_types:  # hyperparameters of a stack are arrays, in one precision for all parameters
             return f"its parameters are {' and '.join(map(str, own_types))}"
         pair = pack(runs, 2)[0]
+        tried = _descending(runs)
         try:
             together = _losses(self.build("stacked", pair))
+            together_moved = _changes(self.build("stacked", tried), len(tried))
         except Exception as error:  # noqa: BLE001  whatever it is, the reference engine goes on
             return reason_of(error).partition("\n")[0]
         apart = np.hstack([_losses(self.build("reference", [run])) for run in pair])
-        if np.allclose(together, apart, rtol=_SAME_LOSS, equal_nan=True):
-            return ""
-        return "in a stack its numbers differ from those of a run by itself"
+        if not np.allclose(together, apart, rtol=_SAME_LOSS, equal_nan=True):
+            return "in a stack its numbers differ from those of a run by itself"
+        parameters = {name for name, _ in model.named_parameters()}
+        for run, (_, moved) in zip(tried, together_moved, strict=True):
+            ((weights, wanted),) = _changes(self.build("reference", [run]), 1)
+            own = parameters & wanted.keys()
+            scale = _norm(wanted[name] for name in own) + 1e-3 * _norm(weights[name] for name in own)
+            difference = _norm(moved[name] - wanted[name] for name in own)
+            if difference > _SAME_GRADIENT[first.precision] * scale:
+                return "in a stack its gradients differ from those of a run by itself"
+        return ""
 
     def _seconds_by_width(self, runs: Sequence[RunSpec]) -> dict[int, float]:
         """Return seconds per run and step of stacks of some widths, up to where they rise again."""
@@ -336,6 +349,45 @@ def _steps_of(stack: Sequence[RunSpec]) -> int:
 
 def _seconds_of(choice: Choice) -> float:
     return choice.seconds
+
+
+def _descending(runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+    """Return gradient descent at two rates for up to two seeds: a step's change is the gradient.
+
+    A small rate, or a rule that divides by the gradient's size, would hide a wrong gradient.
+    """
+    seeds = list(dict.fromkeys(run.seed for run in runs))[:2]
+    plain: dict[str, Any] = {
+        **{"optimizer": "sgd", "optimizer_kind": "rule", "rule": "sgd", "weight_decay": 0.0},
+        **{"schedule": None, "clip_norm": None, "clip_value": None, "loss_limit": None},
+    }
+    grid = (
+        replace(runs[0], seed=seed, hyperparameters={"lr": rate}, **plain)
+        for seed in seeds
+        for rate in (0.5, 1.0)
+    )
+    return pack(grid, 4)[0]
+
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def _changes(learner: Learner, runs: int) -> list[tuple[Arrays, Arrays]]:
+    """Take one step; return the numbers of each run's model before it, and their changes."""
+    before = [learner.weights(run) for run in range(runs)]
+    learner.start(1)
+    learner.advance(1)
+    after = [learner.weights(run) for run in range(runs)]
+    return [
+        (old, {name: new[name] - old[name] for name in old if old[name].dtype.kind in "fc"})
+        for old, new in zip(before, after, strict=True)
+    ]
+
+
+def _norm(arrays: Iterable[NDArray[Any]]) -> float:
+    """Return the length of arrays as one vector; what is not finite counts as nothing."""
+    finite = (np.nan_to_num(array, posinf=0.0, neginf=0.0) for array in arrays)
+    return math.sqrt(sum(float((np.abs(array) ** 2).sum()) for array in finite))
 
 
 def _losses(learner: Learner) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from torch import nn
 from optrial.data import Dataset, augment
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
-from optrial.models import Objective, activation_count, output_count
+from optrial.models import Objective, activation_count, output_count, seeded_draws
 from optrial.plan import KEPT_OUTPUTS, RunSpec
 from optrial.rules import learning_rate_factors
 
@@ -29,7 +28,6 @@ __all__ = [
     "implementation_of",
     "mixed_precision",
     "rate_factors",
-    "seeded_draws",
     "storage_dtype",
 ]
 
@@ -165,21 +163,6 @@ def evaluation_extent(
         outputs = size * output_count(model, shape, split.inputs.dtype)
         runs = max(1, min(runs, KEPT_OUTPUTS // outputs))
     return Extent(samples, runs)
-
-
-@contextmanager
-def seeded_draws(key: int) -> Iterator[None]:
-    """Seed the global generators of PyTorch, NumPy and Python, and put them back afterwards."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key)
-        np.random.seed(key)
-        random.seed(key)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
 
 
 def evaluation_draws(spec: RunSpec, step: int, split: str) -> AbstractContextManager[None]:

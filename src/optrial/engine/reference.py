@@ -9,6 +9,7 @@ any script, draws from the global generator too.
 from __future__ import annotations
 
 import math
+import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -34,7 +35,6 @@ from optrial.engine.options import (
     implementation_of,
     mixed_precision,
     rate_factors,
-    seeded_draws,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, per_run
@@ -55,6 +55,7 @@ from optrial.models import (
     key_dropout,
     needs_closure,
     place_model,
+    seeded_draws,
     set_mask_key,
     step_optimizer,
     trained_parameters,
@@ -112,6 +113,8 @@ class ReferenceEngine:
         first = splits["train"].inputs
         if self.script:
             torch.manual_seed(spec.seed)
+            np.random.seed(spec.seed % 2**32)
+            random.seed(spec.seed)
         built = build_model(
             spec.model,
             spec.model_arguments,

@@ -8,6 +8,7 @@ from optrial.models.catalogue import (
     check_model,
     resolve_model,
 )
+from optrial.models.draws import seeded_draws
 from optrial.models.dropout import (
     KeyedDropout,
     drop_threshold,
@@ -89,6 +90,7 @@ __all__ = [
     "place_model",
     "resolve_model",
     "sample_cost",
+    "seeded_draws",
     "set_mask_key",
     "step_optimizer",
     "trained_parameters",

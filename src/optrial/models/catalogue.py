@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from optrial.code import is_code
 from optrial.errors import Problem, StudyError, problems_of, suggest
 from optrial.models.cnn import CNNArguments, check_cnn_input, cnn
+from optrial.models.draws import seeded_draws
 from optrial.models.factory import build_from_factory, check_factory
 from optrial.models.functions import FunctionArguments, function_model
 from optrial.models.initialization import Initialization, initialize
@@ -146,17 +147,15 @@ def build_model(
         arguments: its arguments; those left out take their defaults.
         input_shape: shape of one sample.
         classes: number of outputs.
-        seed: draws the weights under ``torch.manual_seed(seed)`` and puts the global generator
-            back as it was; None draws from the global generator as it stands.
+        seed: draws the weights, by `seeded_draws`; None draws them from the global generators as
+            they stand.
 
     Raises:
         StudyError: for what `check_input_shape` finds.
     """
     if problems := check_input_shape(kind, arguments, input_shape):
         raise StudyError(problems, f"model '{kind}'")
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with nullcontext() if seed is None else seeded_draws(seed):
         if is_code(kind):
             return build_from_factory(kind, arguments, input_shape, classes)
         entry = MODELS[kind]

@@ -7,9 +7,12 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from optrial.errors import one_line
 from optrial.models.precision import as_real
 
 __all__ = ["freeze_unused", "trained_parameters"]
+
+_SAMPLES = 3
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -22,18 +25,32 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
 
     `torch.optim` leaves them as they are, because they have no gradient. Where the gradients of all
     parameters are computed at once, theirs would be zeros, and weight decay would shrink them. They
-    are identified with two samples of zeros on a copy; a model that fails on these is left as it
-    is.
+    are identified with a few samples of zeros, on copies of parameters and buffers.
+
+    Raises:
+        ValueError: the model does not take such samples, so that nothing is known.
     """
+    named = {name: value.detach().clone() for name, value in trained_parameters(model).items()}
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    leaves = {name: value.requires_grad_() for name, value in named.items()}
     try:
         with torch.random.fork_rng(devices=[]):
-            copy = deepcopy(model)
-            named = trained_parameters(copy)
-            copy.train()
-            outputs = as_real(copy(torch.zeros((2, *input_shape))))
-            found = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
-    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
-        return
-    for name, gradient in zip(named, found, strict=True):
+            spare = _copied(model)
+            spare.train()
+            inputs = torch.zeros((_SAMPLES, *input_shape))
+            outputs = as_real(torch.func.functional_call(spare, leaves | buffers, (inputs,)))
+            found = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
+    except Exception as error:  # noqa: BLE001  whatever the user's model raises
+        reason = one_line(error)
+        raise ValueError(f"on zeros, to see which parameters it uses, it raised {reason}") from error
+    for name, gradient in zip(leaves, found, strict=True):
         if gradient is None:
             model.get_parameter(name).requires_grad_(False)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Copy a model, or return it where a layer holds what cannot be copied, as weight norm does."""
+    try:
+        return deepcopy(model)
+    except RuntimeError:
+        return model

@@ -15,6 +15,7 @@ from optrial.code import is_code, load_code
 from optrial.errors import Problem, StudyError, one_line
 from optrial.models.broadcasting import BroadcastError, refuse_broadcasting
 from optrial.models.catalogue import build_model
+from optrial.models.dropout import key_dropout
 from optrial.models.objective import build_objective, class_axes
 from optrial.models.precision import foreign_types, place_model
 
@@ -35,7 +36,13 @@ _WAY_OUT = (
 
 
 def try_code(
-    model: Named, loss: Named, metrics: Sequence[str], batch: Batch, classes: int
+    model: Named,
+    loss: Named,
+    metrics: Sequence[str],
+    batch: Batch,
+    classes: int,
+    *,
+    keyed: bool = True,
 ) -> list[Problem]:
     """Return what keeps a model, a loss and metrics from being trained on a dataset.
 
@@ -45,9 +52,12 @@ def try_code(
         metrics: names.
         batch: some samples; their number should be no other dimension's.
         classes: number of outputs that the data needs; see `optrial.data.Dataset`.
+        keyed: whether runs draw keyed dropout masks, as all but those of `rng: script` do.
     """
     return _on_any_device(
-        lambda device: list(_problems(model, loss, metrics, _tensors(batch, device), classes))
+        lambda device: list(
+            _problems(model, loss, metrics, _tensors(batch, device), classes, keyed=keyed)
+        )
     )
 
 
@@ -107,6 +117,8 @@ def _problems(
     metrics: Sequence[str],
     batch: tuple[Tensor, Tensor],
     classes: int,
+    *,
+    keyed: bool,
 ) -> Iterator[Problem]:
     inputs, targets = batch
     place = "model.factory" if is_code(model[0]) else "model"
@@ -115,6 +127,8 @@ def _problems(
     except StudyError as error:
         yield from (problem.under("model") for problem in error.problems)
         return
+    if keyed:
+        key_dropout(built)
     if reason := _unstorable(built):
         yield Problem(place, f"'{model[0]}' has {reason}.")
         return

@@ -254,7 +254,8 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         model = (kind, dict(zip(axes, values, strict=True)))
         wrong = [each.under("model") for each in check_input_shape(*model, dataset.input_shape)]
         if tried and not wrong:
-            wrong = try_code(model, loss, metrics, batch, dataset.classes)
+            keyed = study.rng != "script"
+            wrong = try_code(model, loss, metrics, batch, dataset.classes, keyed=keyed)
         found |= dict.fromkeys(each.under("problem") for each in wrong)
         for small in sizes if not wrong else ():
             inputs, targets = (array[: small.samples] for array in batch)
