@@ -145,7 +145,9 @@ class _Worker:
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
 
     def __post_init__(self) -> None:
-        self.resumption = Resumption(lambda spec: self.engines.build("reference", [spec]))
+        self.resumption = Resumption(
+            lambda specs: self.engines.build("reference" if len(specs) == 1 else "stacked", specs)
+        )
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""

@@ -36,7 +36,7 @@ def interrupted(name: str, stop: int = STOP, **changes: Any) -> tuple[Training, 
 
 def checked(training: Training, dataset: Any) -> dict[str, Any]:
     checkpoint = training.checkpoint()
-    Resumption(lambda spec: learner_for([spec], dataset)).check(training, checkpoint)
+    Resumption(lambda specs: learner_for(specs, dataset)).check(training, checkpoint)
     return checkpoint
 
 
@@ -82,7 +82,7 @@ def test_a_check_does_not_disturb_the_training() -> None:
     first, dataset = interrupted(f"{HERE}:Noisy", rng="script")
     whole = train(first.specs[0], dataset)
     other, _ = interrupted(f"{HERE}:Noisy", 1, rng="script")
-    resumption = Resumption(lambda spec: learner_for([spec], dataset))
+    resumption = Resumption(lambda specs: learner_for(specs, dataset))
     other = Training(first.specs, learner_for(first.specs, dataset))
     for _ in other.run():
         if not other.ended:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from optrial.data import Dataset as Arrays
-from optrial.engine.evaluation import Evaluation, SplitTotals
+from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import module_sha256
 from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.options import (
@@ -132,6 +132,7 @@ class ReferenceEngine:
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
         self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
+        self._extents: dict[int, Extent] = {}  # by split: they are measured once
         self.facts: Mapping[str, Any] = {
             "engine": "reference",
             **arithmetic_facts(),
@@ -291,7 +292,10 @@ class ReferenceEngine:
     def _evaluation_batches(self, data: TensorSplit) -> Iterator[tuple[slice, Batch]]:
         """Yield the batches of a split with their places; a script's come from a `DataLoader`."""
         if not self.script:
-            extent = evaluation_extent(self.model, self.spec, self.objective, data, 1)
+            extent = self._extents.get(id(data)) or evaluation_extent(
+                self.model, self.spec, self.objective, data, 1
+            )
+            self._extents[id(data)] = extent
             for place in extent.batches(len(data)):
                 yield place, Batch(place, data.inputs[place], data.targets[place])
             return
@@ -320,7 +324,7 @@ class ReferenceEngine:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return parameters, buffers, optimizer state and, for a script, generator states."""
-        arrays = {f"model.{name}": _array(t) for name, t in self.model.state_dict().items()}
+        arrays = {f"model.{name}": _array(t) for name, t in self._numbers().items()}
         kept = optimizer_arrays(self.optimizer, self.model)
         arrays |= {f"optimizer.{name}": array for name, array in kept.items()}
         if not self.spec.zero_grad:
@@ -341,9 +345,7 @@ class ReferenceEngine:
         for name, array in state.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = array
-        self.model.load_state_dict(
-            {name: torch.from_numpy(array) for name, array in parts["model"].items()}
-        )
+        self._load_numbers(parts["model"], device)
         load_optimizer(self.optimizer, self.model, parts["optimizer"])
         named = dict(self.model.named_parameters())
         for name, array in parts["gradient"].items():
@@ -355,6 +357,21 @@ class ReferenceEngine:
         if self.script:
             self._rng_resumed = torch.from_numpy(state["rng.now"])
             self._rng_at_epoch = torch.from_numpy(state["rng.epoch"])
+
+    def _numbers(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers, also those that a model is not saved with."""
+        return dict(chain(self.model.named_parameters(), self.model.named_buffers()))
+
+    @torch.no_grad()
+    def _load_numbers(self, arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
+        """Take up what `_numbers` returned; a forward pass may have made buffers or resized them."""
+        known = self._numbers()
+        for name, array in arrays.items():
+            value, (owner, _, own) = torch.from_numpy(array.copy()), name.rpartition(".")
+            if name in known and known[name].shape == value.shape:
+                known[name].copy_(value)
+            else:
+                setattr(self.model.get_submodule(owner), own, value.to(device))
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of parameters and buffers, by name, as they would be evaluated."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from optrial.engine.reference import ReferenceEngine
 from optrial.engine.solo import Solo
 from optrial.engine.training import Learner, Training
 from optrial.errors import CheckpointError, OptrialError, one_line
-from optrial.plan import RunSpec
+from optrial.plan import RunSpec, pack
 
 __all__ = ["Resumption"]
 
@@ -33,10 +33,10 @@ class Resumption:
     """Checks the checkpoints of runs.
 
     Args:
-        build: returns a fresh learner of a run.
+        build: returns a fresh learner of some runs: of one, by itself, or of a stack.
     """
 
-    def __init__(self, build: Callable[[RunSpec], Learner]) -> None:
+    def __init__(self, build: Callable[[Sequence[RunSpec]], Learner]) -> None:
         self._build = build
         self._tried: dict[str, str] = {}  # by setting: why its runs cannot go on, or ""
         self._forms: set[tuple[str, str]] = set()  # of checkpoints that were restored exactly
@@ -51,23 +51,24 @@ class Resumption:
             CheckpointError: it would not go on the same; the message says why.
         """
         learner, spec = training.learner, training.specs[0]
-        if not isinstance(learner, Solo) or not isinstance(learner.engine, ReferenceEngine):
-            return
-        if not spec.code:
+        alone = isinstance(learner, Solo)
+        if not spec.code or (alone and not isinstance(learner.engine, ReferenceEngine)):
             return
         form = (spec.without_seed, _form(checkpoint))
         if form in self._forms:
             return
         with _undisturbed():
-            self._check_restored(spec, checkpoint)
+            if alone:  # a stack has no state but arrays that it names
+                self._check_restored(spec, checkpoint)
             if spec.without_seed not in self._tried:
-                self._tried[spec.without_seed] = self._why_steps_differ(spec)
+                some = pack(training.specs, 2)[0]
+                self._tried[spec.without_seed] = self._why_steps_differ(some)
         if reason := self._tried[spec.without_seed]:
             raise CheckpointError(reason)
         self._forms.add(form)
 
     def _check_restored(self, spec: RunSpec, checkpoint: Arrays) -> None:
-        fresh = Training([spec], self._build(spec))
+        fresh = Training([spec], self._build([spec]))
         try:
             fresh.resume(checkpoint)
             again = fresh.checkpoint()
@@ -78,21 +79,21 @@ class Resumption:
         if not _equal(_without_generators(checkpoint), _without_generators(again)):
             raise CheckpointError("its state is not the same once it is restored")
 
-    def _why_steps_differ(self, spec: RunSpec) -> str:
+    def _why_steps_differ(self, specs: Sequence[RunSpec]) -> str:
         """Take steps with and without a checkpoint between them; return why they differ, or ""."""
-        whole, checkpoint = self._end_of(spec, None)
-        resumed, _ = self._end_of(spec, checkpoint)
+        whole, checkpoint = self._end_of(specs, None)
+        resumed, _ = self._end_of(specs, checkpoint)
         if _equal(whole, resumed):
             return ""
-        if not _equal(whole, self._end_of(spec, None)[0]):
+        if not _equal(whole, self._end_of(specs, None)[0]):
             return ""  # it never takes the same steps twice, so that nothing can be told
         return "it does not take the same steps after it is restored"
 
     def _end_of(
-        self, spec: RunSpec, checkpoint: Arrays | None
+        self, specs: Sequence[RunSpec], checkpoint: Arrays | None
     ) -> tuple[dict[str, NDArray[Any]], Arrays]:
         """Return losses and weights after some steps, and the checkpoint on the way."""
-        learner = self._build(spec)
+        learner = self._build(specs)
         if checkpoint is None:
             learner.start(1)
             learner.advance(_BEFORE)

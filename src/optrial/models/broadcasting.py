@@ -83,7 +83,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if torch.Tag.pointwise in func.tags:
+        if func is torch.ops.aten.expand.default:
+            self.check_expanded(self.seen(args[0]), args[1])
+        if torch.Tag.pointwise in func.tags or func is torch.ops.aten.dist.default:
             for one, other in itertools.combinations(map(self.seen, tensors), 2):
                 self.check(one, other)
         result = func(*args, **(kwargs or {}))
@@ -122,6 +124,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise BroadcastError(
                 f"combines {shapes}, one number with every sample; let the model return one output "
                 "per sample, or use loss: mean_output if it computes its own loss"
+            )
+
+    def check_expanded(self, value: _Seen, shape: Sequence[int]) -> None:
+        """Refuse (batch,) as (batch, batch), as `torch.broadcast_tensors` returns it."""
+        if value.sources and value.shape == (self.batch,) and tuple(shape) == (self.batch,) * 2:
+            raise BroadcastError(
+                f"broadcasts a tensor of shape {value.shape} to {tuple(shape)}, every sample with "
+                "every other; bring outputs and targets to one shape"
             )
 
     def _crosses(self, low: _Seen, high: _Seen) -> bool:

@@ -53,7 +53,8 @@ def build_from_factory(
         way_out = "set requires_grad for at least one."
         raise _wrong(f"'{name}' returned a module without parameters to train; {way_out}")
     model.train()
-    model.register_forward_pre_hook(_copied)
+    if not isinstance(model, torch.jit.ScriptModule):  # which takes no hooks
+        model.register_forward_pre_hook(_copied)
     return model
 
 

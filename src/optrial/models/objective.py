@@ -149,6 +149,7 @@ def check_loss(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
     """Return everything that is wrong with a loss."""
     if is_code(name):
         reason = importable(name)
+        reason = reason or _why_no_function(name)
         return [Problem("name", reason)] if reason else call_problems(load_code(name), arguments, 2)
     if name not in LOSSES:
         return [Problem("", f"'{name}' is not a loss. {suggest(name, LOSSES)} Or module:function.")]
@@ -160,6 +161,15 @@ def check_loss(name: str, arguments: Mapping[str, Any]) -> list[Problem]:
     if axis not in (None, -1, 1) or isinstance(axis, bool):
         problems.append(Problem("class_axis", f"{axis!r}: must be -1 or 1."))
     return problems
+
+
+def _why_no_function(name: str) -> str:
+    if not isinstance(load_code(name), type):
+        return ""
+    return (
+        f"'{name}' is a class; name a function of (outputs, targets), such as "
+        "torch.nn.functional:cross_entropy, or an instance of the class."
+    )
 
 
 def build_objective(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from optrial.models.trained import spare_copy
+
 __all__ = ["SampleCost", "activation_count", "call_count", "output_count", "sample_cost"]
 
 
@@ -21,8 +23,12 @@ def activation_count(
     It is measured with one sample of zeros of a type; a model that will not take them counts as its
     inputs.
     """
-    counted = torch.Size(input_shape).numel()
-    leaves = [module for module in model.modules() if not list(module.children())]
+    counted, model = torch.Size(input_shape).numel(), spare_copy(model)
+    leaves = [
+        module
+        for module in model.modules()
+        if not (list(module.children()) or isinstance(module, torch.jit.ScriptModule))
+    ]
 
     def count(_module: nn.Module, _inputs: object, outputs: object) -> None:
         nonlocal counted
@@ -45,7 +51,7 @@ def output_count(
 
     It is measured with one sample of zeros of a type; a model that will not take them counts as 1.
     """
-    outputs = _evaluated_zeros(model, input_shape, dtype)
+    outputs = _evaluated_zeros(spare_copy(model), input_shape, dtype)
     return max(1, outputs.numel()) if isinstance(outputs, Tensor) else 1
 
 

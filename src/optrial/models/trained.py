@@ -10,7 +10,7 @@ from torch import nn
 from optrial.errors import one_line
 from optrial.models.precision import as_real
 
-__all__ = ["freeze_unused", "trained_parameters"]
+__all__ = ["freeze_unused", "spare_copy", "trained_parameters"]
 
 _SAMPLES = 3
 
@@ -35,21 +35,26 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     leaves = {name: value.requires_grad_() for name, value in named.items()}
     try:
         with torch.random.fork_rng(devices=[]):
-            spare = _copied(model)
+            spare = spare_copy(model)
             spare.train()
             inputs = torch.zeros((_SAMPLES, *input_shape))
             outputs = as_real(torch.func.functional_call(spare, leaves | buffers, (inputs,)))
             found = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
     except Exception as error:  # noqa: BLE001  whatever the user's model raises
         reason = one_line(error)
-        raise ValueError(f"on zeros, to see which parameters it uses, it raised {reason}") from error
+        raise ValueError(
+            f"on zeros, to see which parameters it uses, it raised {reason}"
+        ) from error
     for name, gradient in zip(leaves, found, strict=True):
         if gradient is None:
             model.get_parameter(name).requires_grad_(False)
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """Copy a model, or return it where a layer holds what cannot be copied, as weight norm does."""
+def spare_copy(model: nn.Module) -> nn.Module:
+    """Copy a model to try something on it; one that cannot be copied is returned itself.
+
+    Such is one with `nn.utils.weight_norm`, which holds a result of other parameters.
+    """
     try:
         return deepcopy(model)
     except RuntimeError:

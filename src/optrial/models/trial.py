@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optrial.code import is_code, load_code
+from optrial.code import Unidentifiable, code_sha256, is_code, load_code
 from optrial.errors import Problem, StudyError, one_line
 from optrial.models.broadcasting import BroadcastError, refuse_broadcasting
 from optrial.models.catalogue import build_model
 from optrial.models.dropout import key_dropout
 from optrial.models.objective import build_objective, class_axes
 from optrial.models.precision import foreign_types, place_model
+from optrial.models.trained import trained_parameters
 
 __all__ = ["try_batch", "try_code"]
 
@@ -29,6 +30,10 @@ Batch: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 _UNSTORABLE = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)  # unknown to NumPy
 _ONE_SAMPLE = "Expected more than 1 value per channel"
+_REMEMBERS = (
+    "changes what it holds when it is called, so that its values would depend on the runs before; "
+    "compute them from outputs and targets alone"
+)
 _WAY_OUT = (
     "a model returns one tensor: return one of them or join them, or compute the loss in the model "
     "and use loss: mean_output"
@@ -56,7 +61,10 @@ def try_code(
     """
     return _on_any_device(
         lambda device: list(
-            _problems(model, loss, metrics, _tensors(batch, device), classes, keyed=keyed)
+            chain(
+                _impure_losses(loss[0]),
+                _problems(model, loss, metrics, _tensors(batch, device), classes, keyed=keyed),
+            )
         )
     )
 
@@ -151,8 +159,13 @@ def _problems(
         if reason := _made_in_forward(built, parameters):
             yield Problem(place, f"'{model[0]}' {reason}.")
             return
+        functions = [("loss", loss[0]), *((f"metrics[{i}]", n) for i, n in enumerate(metrics))]
+        before = {name: _fingerprint(name) for _, name in functions if is_code(name)}
         yield from _loss_problems(model[0], loss, outputs, targets)
-        yield from _metric_problems(loss, metrics, outputs.detach(), targets)
+        yield from _metric_problems(loss, metrics, outputs.detach(), targets, classes)
+        for path, name in functions:
+            if is_code(name) and _fingerprint(name) != before[name]:
+                yield Problem(path, f"'{name}' {_REMEMBERS}.")
 
 
 def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) -> Iterator[Problem]:
@@ -162,10 +175,12 @@ def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) ->
     try:
         with refuse_broadcasting(outputs, targets), _refuse_changes(outputs, targets):
             value = build_objective(*loss, []).loss(outputs, targets)
-        if isinstance(value, Tensor):
-            value.backward()  # type: ignore[no-untyped-call]
-        else:
+        if not isinstance(value, Tensor):
             yield Problem(path, f"'{name}' returned {_described(value)}{wanted}, as a tensor.")
+        elif value.ndim:
+            yield Problem(path, f"'{name}' returned {_described(value)}{wanted}.")
+        else:
+            value.backward()  # type: ignore[no-untyped-call]
     except BroadcastError as error:
         yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
     except _ChangedError as error:
@@ -194,10 +209,15 @@ def _refuse_changes(outputs: Tensor, targets: Tensor) -> Iterator[None]:
 
 
 def _metric_problems(
-    loss: Named, metrics: Sequence[str], outputs: Tensor, targets: Tensor
+    loss: Named, metrics: Sequence[str], outputs: Tensor, targets: Tensor, classes: int
 ) -> Iterator[Problem]:
+    own_outputs = is_code(loss[0]) or loss[0] == "mean_output"
     for index, name in enumerate(metrics):
         path = f"metrics[{index}]"
+        if own_outputs and not is_code(name) and (reason := _unfit(outputs, targets, classes)):
+            own = "leave it out, or write a metric of these outputs"
+            yield Problem(path, f"'{name}' does not fit {reason}; {own}.")
+            continue
         try:
             with refuse_broadcasting(outputs, targets), _refuse_changes(outputs, targets):
                 value = _metric_value(name, loss, outputs, targets)
@@ -214,6 +234,31 @@ def _metric_problems(
                     f"'{name}' returned {_described(value)} for {len(targets)} samples; a metric "
                     "returns one real number a sample, or their mean.",
                 )
+
+
+def _unfit(outputs: Tensor, targets: Tensor, classes: int) -> str:
+    """Say why metrics of the catalogue cannot be computed from outputs for the user's loss."""
+    if not targets.is_floating_point():
+        one = classes <= 2 and outputs.numel() == len(targets) == targets.numel()
+        return "" if one else _wrong_outputs(outputs, targets, ("cross_entropy", {}), classes)
+    return "" if outputs.shape == targets.shape else f"values{_shapes(outputs, targets)}"
+
+
+def _impure_losses(name: str) -> Iterator[Problem]:
+    """Yield a problem where a loss has parameters of its own, which no optimizer would train."""
+    function = load_code(name) if is_code(name) else None
+    if isinstance(function, nn.Module) and trained_parameters(function):
+        first = next(iter(trained_parameters(function)))
+        reason = f"has parameters ('{first}'), which no optimizer trains; move them to the model"
+        yield Problem("loss", f"'{name}' {reason}, and return the loss there: loss: mean_output.")
+
+
+def _fingerprint(name: str) -> str:
+    """Return the hash of what a function of the user's is and holds; "" if it has none."""
+    try:
+        return code_sha256(name)
+    except Unidentifiable:
+        return ""
 
 
 def _metric_value(name: str, loss: Named, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -235,6 +280,9 @@ def _unstorable(model: nn.Module) -> str:
                 f"'{name}' in {_short(value.dtype)}, which cannot be stored; build it in float32, "
                 "and use precision: bfloat16 for faster products"
             )
+    own = [name for name in model.state_dict() if name.endswith("_extra_state")]
+    if own:
+        return f"extra state '{own[0]}', which is not stored; register it as a buffer"
     return ""
 
 
@@ -265,6 +313,11 @@ def _wrong_outputs(outputs: Any, targets: Tensor, loss: Named, classes: int) -> 
     """Say what is wrong with a model's outputs for a loss of the catalogue; or ""."""
     if not isinstance(outputs, Tensor):
         return f"{_described(outputs)}; {_WAY_OUT}"
+    if is_code(loss[0]) and outputs.ndim and len(outputs) != len(targets):
+        return (
+            f"outputs of shape {tuple(outputs.shape)} for {len(targets)} samples; their first "
+            "dimension must be the batch: transpose or reshape them within the loss"
+        )
     if is_code(loss[0]) or loss[0] == "mean_output":
         return ""
     if outputs.is_complex():
