@@ -415,6 +415,9 @@ class TextTableArguments(TableArguments):
     encoding: str | None = Field(
         None, description="of the text: utf-8 by default, or utf-16 if the file says so"
     )
+    comment: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="lines that begin with it are skipped"
+    )
     header: bool | None = Field(
         None,
         description="whether the first row names the columns; true if it does not look like data",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optrial.data.arguments import GroupedSplit, TableArguments
 from optrial.data.summary import Column
-from optrial.data.text_files import PLAIN_NUMBER
+from optrial.data.text_files import MISSING_WORDS, PLAIN_NUMBER, may_be_number
 from optrial.errors import DataError, suggest
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _DATE = re.compile(
 _DECORATED = re.compile(
     r"\(?[-+]?\s*([$€£¥]|[A-Z]{3}\s)?\s*[-+]?\d[\d.,'\s]*(%|[$€£¥]|\s?[A-Za-z]{1,4}[²³]?)?\)?"
 )
+_SIGNS = re.compile(r"[%$€£¥]")
 _IDENTIFIER = re.compile(r"(.*[_\s])?(?i:id|index|idx|uid)|.*[a-z](Id|ID)")
 
 
@@ -55,6 +58,18 @@ class Roles:
     def features(self) -> list[str]:
         """Names of all features: numbers, then booleans, then texts."""
         return [*self.numbers, *self.booleans, *self.texts]
+
+    def without(self, names: Sequence[str], reason: str) -> Roles:
+        """Return the same roles without some features."""
+        kept: dict[str, tuple[str, ...]] = {}
+        dropped = dict(self.dropped)
+        for kind in ("number", "boolean", "text"):
+            features: tuple[str, ...] = getattr(self, f"{kind}s")
+            kept[f"{kind}s"] = tuple(name for name in features if name not in names)
+            gone = set(features) & set(names)
+            dropped |= {name: Column(name, kind, "dropped", reason) for name in gone}
+        notes = [f"column '{name}' is dropped: {reason}" for name in names]
+        return replace(self, **kept, dropped=dropped, notes=(*self.notes, *notes))
 
 
 def kind_of(column: pd.Series[Any]) -> str:
@@ -85,9 +100,13 @@ def _kind_of_cells(filled: pd.Series[Any]) -> str:
     except TypeError:  # lists, for example
         return "object"
     if all(isinstance(cell, str) for cell in different):
-        return "date" if all(map(_DATE.fullmatch, different)) else "text"
+        words = [cell for cell in different if cell.casefold() not in MISSING_WORDS]
+        dates = sum(bool(_DATE.fullmatch(cell)) for cell in words)
+        return "date" if dates > _MOST * len(words) else "text"
     if all(isinstance(cell, bool) for cell in different):
         return "boolean"
+    if all(isinstance(cell, numbers.Real | Decimal) for cell in different):
+        return "number"  # too large for int64, or of decimal type
     return "date" if hasattr(different[0], "isoformat") else "object"
 
 
@@ -118,7 +137,7 @@ def assign_roles(
             dropped[name] = Column(name, kind, "dropped", reason)
             keep = "" if kind == "empty" else "; name it in features to use it"
             unasked += [] if asked else [f"column '{name}' is dropped: {reason}{keep}"]
-        elif problem := _problem(name, table[name], kind):
+        elif problem := _problem(name, table[name], kind, arguments):
             problems.append(problem)
     if problems:
         raise DataError(f"{place} cannot be used: " + "\n  ".join(problems))
@@ -215,11 +234,13 @@ def _numbers_rows(name: str, column: pd.Series[Any]) -> str:
     return ""
 
 
-def _problem(name: str, column: pd.Series[Any], kind: str) -> str:
+def _problem(name: str, column: pd.Series[Any], kind: str, arguments: TableArguments) -> str:
     """Say what is in the way of using a column as a feature."""
     if kind == "date":
+        cells = column.dropna().astype(str)
+        example = next(filter(_DATE.fullmatch, cells), cells.iloc[0])
         return (
-            f"column '{name}' holds dates such as {str(column.dropna().iloc[0])!r}; derive numbers "
+            f"column '{name}' holds dates such as {example!r}; derive numbers "
             f"from them, or leave it out by drop: [{name}]; split: chronological keeps the order "
             "of the rows"
         )
@@ -230,11 +251,19 @@ def _problem(name: str, column: pd.Series[Any], kind: str) -> str:
             f"or leave it out by drop: [{name}]"
         )
     if kind == "number":
-        values = column.to_numpy(np.float64, na_value=0)
+        values = column.astype("float64").to_numpy(na_value=0)
         if (infinite := ~np.isfinite(values)).any():
             return (
                 f"column '{name}' holds {values[infinite][0]} in data row "
                 f"{int(infinite.argmax()) + 1}; correct it, or leave it out by drop: [{name}]"
+            )
+        with np.errstate(over="ignore"):
+            inexact = (values % 1 == 0) & (values.astype(np.float32) != values)
+        if arguments.scale == "none" and inexact.any():
+            return (
+                f"column '{name}' holds whole numbers such as {values[inexact][0]:.0f}, which "
+                "float32 does not hold exactly; use scale: standardize, or leave it out by "
+                f"drop: [{name}]"
             )
     return problem_with_text(name, column) if kind == "text" else ""
 
@@ -255,7 +284,15 @@ def problem_with_text(name: str, column: pd.Series[Any]) -> str:
             f"{shown} (data row {row}); correct them, name what is missing, as in na_values: "
             f"[{odd[0]!r}], {way_out}"
         )
-    if len(cells) > _FEW and all(map(_DECORATED.fullmatch, cells)):
+    marked = next((cell for cell in cells if "." in cell or "," in cell), None)
+    if marked is not None and all(map(may_be_number, cells)):
+        return (
+            f"column '{name}' holds numbers such as {marked!r}, whose marks for decimals or "
+            "thousands are not those of all numbers of the table; write all numbers alike, "
+            f"{way_out}"
+        )
+    signed = all(map(_SIGNS.search, cells))
+    if (signed or len(cells) > _FEW) and all(map(_DECORATED.fullmatch, cells)):
         return (
             f"column '{name}' holds numbers written as text, such as {cells[0]!r}; write them as "
             f"plain numbers, without signs, units or spaces, {way_out}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,9 +43,15 @@ class TableEncoder:
 
     def __call__(self, frames: Mapping[str, pd.DataFrame], fitted_on: pd.DataFrame) -> Encoded:
         """Encode the frame of each split with statistics of the frame `fitted_on`."""
-        fitted = self._transformer(fitted_on).fit(self._prepared(fitted_on))
+        empty = [name for name in self.roles.features if fitted_on[name].isna().all()]
+        if empty:
+            roles = self.roles.without(empty, "all values are missing in the training rows")
+            return replace(self, roles=roles)(frames, fitted_on)
+        categories = {name: sorted(fitted_on[name].dropna().unique()) for name in self.roles.texts}
+        prepared = self._prepared(fitted_on, categories)
+        fitted = self._transformer(fitted_on).fit(prepared)
         inputs = {
-            split: np.asarray(fitted.transform(self._prepared(frame)), np.float64)
+            split: np.asarray(fitted.transform(self._prepared(frame, categories)), np.float64)
             for split, frame in frames.items()
         }
         counts = {
@@ -57,12 +63,26 @@ class TableEncoder:
         notes = [*self.roles.notes, *self._missing_note(counts)]
         return Encoded(inputs, len(self.roles.numbers), columns, notes)
 
-    def _prepared(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return numbers and booleans as float64, and text as objects, with NaN for missing."""
-        roles = self.roles
-        numbers = frame[[*roles.numbers, *roles.booleans]].astype("float64")
-        texts = frame[[*roles.texts]].astype(object)
-        return numbers.join(texts.where(texts.notna(), np.nan))
+    def _prepared(
+        self, frame: pd.DataFrame, categories: Mapping[str, Sequence[str]]
+    ) -> pd.DataFrame:
+        """Return all columns as float64, NaN for missing.
+
+        A text becomes its place among the categories, or -1: scikit-learn takes several times as
+        long for texts.
+        """
+        import pandas as pd  # noqa: PLC0415  (half a second to import)
+
+        numbers = frame[[*self.roles.numbers, *self.roles.booleans]].astype("float64")
+        places = {
+            name: np.where(
+                frame[name].isna(),
+                np.nan,
+                pd.Index(known, dtype=object).get_indexer(frame[name].astype(object)),
+            )
+            for name, known in categories.items()
+        }
+        return numbers.join(pd.DataFrame(places, frame.index))
 
     def _transformer(self, train: pd.DataFrame) -> Any:
         from sklearn.compose import ColumnTransformer  # noqa: PLC0415  (two seconds to import)
@@ -121,10 +141,16 @@ class TableEncoder:
     def _missing_note(self, counts: Mapping[str, int]) -> Iterator[str]:
         strategy = self.arguments.impute.replace("_", " ")
         kept = [] if strategy == "most frequent" else self.roles.texts
-        filled = {name: count for name, count in counts.items() if count and name not in kept}
-        own = {name: count for name, count in counts.items() if count and name in kept}
+        some = {name: count for name, count in counts.items() if count}
+        own = {name: count for name, count in some.items() if name in kept}
+        booleans = {name: count for name, count in some.items() if name in self.roles.booleans}
+        if strategy == "most frequent":
+            booleans = {}
+        filled = {name: n for name, n in some.items() if name not in {**own, **booleans}}
         if filled:
             yield f"missing values become the {strategy} of the training rows: {_listed(filled)}"
+        if booleans:
+            yield f"missing booleans become the most frequent one: {_listed(booleans)}"
         if own:
             yield f"missing text is a category of its own: {_listed(own)}"
 
@@ -139,7 +165,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _categories(encoder: Any, place: int) -> str:
     """Say how many categories a text column has, and how many of them share a feature."""
     one_hot = encoder[-1] if hasattr(encoder, "steps") else encoder
-    named = [category for category in one_hot.categories_[place] if isinstance(category, str)]
+    named = np.isfinite(one_hot.categories_[place]).sum()
     rare = one_hot.infrequent_categories_[place]
-    text = f"one-hot, {len(named):,} categories"
+    text = f"one-hot, {named:,} categories"
     return text if rare is None else f"{text}, the {len(rare):,} rarest as one"

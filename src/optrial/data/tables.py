@@ -69,7 +69,7 @@ def _source(
     roles = assign_roles(str(path), table, names, arguments)
     if table.empty:
         raise DataError(f"{path} has 0 rows below its header; it must have some")
-    _check_targets(path, table[names])
+    _check_targets(path, table[names], isinstance(arguments, TextTableArguments))
     if several:
         targets: NDArray[Any] = np.stack([_values(path, table[name]) for name in names], axis=1)
     else:
@@ -88,7 +88,7 @@ def _source(
     )
 
 
-def _check_targets(path: Path, targets: pd.DataFrame) -> None:
+def _check_targets(path: Path, targets: pd.DataFrame, written: bool) -> None:
     """Refuse targets that are missing, and dates."""
     problems = []
     for name, column in targets.items():
@@ -96,9 +96,11 @@ def _check_targets(path: Path, targets: pd.DataFrame) -> None:
         if len(rows):
             shown = ", ".join(f"{row:,}" for row in rows[:_ROWS_SHOWN])
             more = ", ..." if len(rows) > _ROWS_SHOWN else ""
+            word = "; keep_default_na: false makes classes of words such as None and NA"
+            classes = word if written and kind_of(column) == "text" else ""
             problems.append(
                 f"target '{name}' has {len(rows):,} missing values, in data rows {shown}{more}; "
-                "fill them in, or remove these rows"
+                f"fill them in, or remove these rows{classes}"
             )
         elif (kind := kind_of(column)) in ("date", "object"):
             problems.append(f"target '{name}' holds {kind}s; it must hold numbers or classes")

@@ -28,12 +28,13 @@ from optrial.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COMPRESSED", "PLAIN_NUMBER", "read_text_table"]
+__all__ = ["COMPRESSED", "MISSING_WORDS", "PLAIN_NUMBER", "may_be_number", "read_text_table"]
 
-COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
-    ".xz": lzma.decompress,
+COMPRESSED = (".gz", ".bz2", ".xz")
+_DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\x00": lzma.decompress,
 }
 PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -41,18 +42,22 @@ _NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 _SPACES = r"\s+"
 _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_ROWS = 200
+_COLUMNS_SHOWN = 20
+_COMMENT_MARKS = ("#", "%")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_MISSING_WORDS = {
+MISSING_WORDS = {
     *("?", "-", "--", "---", ".", "..", "*", "#"),
-    *("na", "n/a", "n.a.", "nan", "null", "none", "nil", "missing", "unknown"),
+    *("\\n", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "missing", "unknown"),
 }
+_SURELY_MISSING = {"?", "\\N"}  # UCI and SQL write them, also among texts
 _COMMA_DECIMAL = re.compile(r"[-+]?(\d+,\d*|,\d+)([eE][-+]?\d+)?")
 _COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _SURE_COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3}(,\d{3})+(\.\d*)?|,\d{3}\.\d*)")
+_SPACED_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}( \d{3})+([.,]\d*)?")
 _POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")
 _SURE_POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}((\.\d{3})+,\d*|(\.\d{3}){2,})")
 
@@ -77,13 +82,15 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
     """
     notes: list[str] = []
     text = _decoded(path, _decompressed(path), arguments.encoding)
+    if arguments.comment is not None:
+        text = re.sub(rf"^[ \t]*{re.escape(arguments.comment)}.*\n?", "", text, flags=re.MULTILINE)
     if not text.strip():
         raise DataError(f"{path} is empty; it must hold a table")
     if named := _NAMED_SEPARATOR.match(text):  # Excel writes it
         text = text[named.end() :]
     separator = arguments.separator or (named and named[1]) or _sniffed(path, text, notes)
     names, header = _header(path, text, separator, arguments)
-    _check_rows(path, text, separator, len(names))
+    _check_rows(path, text, separator, len(names), header)
 
     def parse(form: _Form) -> pd.DataFrame:
         return _parsed(path, text, separator, names, header, arguments, form)
@@ -95,13 +102,17 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
         if better == form:
             break
         form, table = better, parse(better)
+    if form.decimal is form.thousands is None:
+        _check_points(path, text, separator)
     return table, [*notes, *_form_notes(arguments, form)]
 
 
 def _decompressed(path: Path) -> bytes:
+    """Return the content of a file, whatever its suffix says of its compression."""
     try:
         content = path.read_bytes()
-        return COMPRESSED.get(path.suffix.lower(), bytes)(content)
+        marked = (unpack for mark, unpack in _DECOMPRESS.items() if content.startswith(mark))
+        return next(marked, bytes)(content)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, MemoryError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); write it again, or name another file"
@@ -157,17 +168,41 @@ def _sniffed(path: Path, text: str, notes: list[str]) -> str:
     widths = {separator: _widths(text, separator) for separator in (*_SEPARATORS, _SPACES)}
     even = [s for s, counts in widths.items() if len(counts) == 1 and max(counts) > 1]
     chosen = [separator for separator in even if separator != _SPACES] or even
+    if _SPACES in even and chosen != even:
+        chosen = _without_numbers_inside(text, chosen)
     if len(chosen) > 1:
         raise DataError(
             f"{path} can be divided by {' and by '.join(map(repr, chosen))}; name its separator, "
             f"such as separator: {chosen[0]!r}"
         )
     if not chosen:  # uneven rows, to be reported, or a single column
-        first = {s: len(next(_rows(text, s), ())) for s in _SEPARATORS if widths[s]}
+        tried = _SEPARATORS if len(widths[_SPACES]) != 2 else (*_SEPARATORS, _SPACES)
+        first = {s: len(next(_rows(text, s), ())) for s in tried if widths[s]}
         chosen = [max(first, key=lambda s: first[s], default=",")]
     if chosen[0] != ",":
         notes.append(f"fields are separated by {_shown(chosen[0])}")
     return chosen[0]
+
+
+def _without_numbers_inside(text: str, separators: Sequence[str]) -> list[str]:
+    """Return the separators that leave no fields of several numbers, or else spaces.
+
+    Numbers with a space between thousands look like several numbers, so that both remain.
+    """
+    chosen = []
+    for separator in separators:
+        sample = _sampled(text, separator)
+        rows = sample[1:] or sample  # the first may be names
+        columns = [[cell.split() for cell in column] for column in zip(*rows, strict=True)]
+        several = [
+            [" ".join(parts) for parts in column]
+            for column in columns
+            if all(len(parts) > 1 and _is_numeric(parts) for parts in column)
+        ]
+        grouped = all(_SPACED_GROUPS.fullmatch(cell) for column in several for cell in column)
+        chosen += [separator] if grouped else []
+        chosen += [_SPACES] if several else []
+    return list(dict.fromkeys(chosen))
 
 
 def _shown(separator: str) -> str:
@@ -191,6 +226,9 @@ def _header(
         _check_first_row(path, first, sample, asked=header is None)
     if header is None:
         header = named is None
+    longer = header and sample and all(len(row) == len(first) + 1 for row in sample)
+    if longer and (named is not None or not any(row[-1] for row in sample)):
+        first = [*first, ""]  # the end of each row, or a column that names does name
     if named is not None and len(named) != len(first):
         raise DataError(f"{path} has {len(first)} columns; names has {len(named)}: name them all")
     if named is not None:
@@ -245,7 +283,7 @@ def _looks_like_data(first: Sequence[str], sample: Sequence[Sequence[str]]) -> b
 
 
 def _is_numeric(column: Sequence[str]) -> bool:
-    filled = [cell for cell in column if cell and cell.casefold() not in _MISSING_WORDS]
+    filled = [cell for cell in column if cell and cell.casefold() not in MISSING_WORDS]
     return bool(filled) and all(map(_is_number, filled))
 
 
@@ -253,23 +291,27 @@ def _is_number(cell: str) -> bool:
     return bool(PLAIN_NUMBER.fullmatch(cell) or _COMMA_DECIMAL.fullmatch(cell))
 
 
-def _check_rows(path: Path, text: str, separator: str, width: int) -> None:
+def _check_rows(path: Path, text: str, separator: str, width: int, header: bool) -> None:
     """Refuse rows that are longer or shorter than the first, which pandas would fill or cut."""
     try:
-        uneven = [
-            (number, len(row))
-            for number, row in enumerate(_rows(text, separator), 1)
-            if len(row) != width
-        ]
+        widths = list(map(len, _rows(text, separator)))
     except csv.Error as error:
         raise DataError(f"{path} cannot be read as a table ({error}); correct it") from error
-    if uneven:
-        number, fields = uneven[0]
-        raise DataError(
-            f"{path} cannot be read: {len(uneven)} rows do not have the {width} fields of the "
-            f"first, such as row {number} with {fields}; correct them, or name another separator "
-            f"than {_shown(separator)}"
+    uneven = [n for n, fields in enumerate(widths, 1) if fields != width and (n > 1 or not header)]
+    if not uneven:
+        return
+    way_out = f"correct them, or name another separator than {_shown(separator)}"
+    if len(uneven) == len(widths) - 1 and set(widths[1:]) == {width + 1}:
+        way_out = (
+            "if they begin with row names, as R writes them, name all columns: "
+            "names: [row, ...] with header: true"
         )
+    elif text[0] in _COMMENT_MARKS:
+        way_out += f"; lines of comments are skipped by comment: {text[0]!r}"
+    raise DataError(
+        f"{path} cannot be read: {len(uneven):,} rows do not have the {width} fields of the first, "
+        f"such as row {uneven[0]} with {widths[uneven[0] - 1]}; {way_out}"
+    )
 
 
 def _parsed(
@@ -326,18 +368,19 @@ def _better_form(path: Path, table: pd.DataFrame, form: _Form) -> _Form:
     missing, written = dict(form.missing), dict[str, list[str]]()
     for name in table.select_dtypes(["object", "string"]):
         cells = [str(cell) for cell in table[name].dropna().unique()]
-        words = frozenset(cell for cell in cells if cell.casefold() in _MISSING_WORDS)
+        words = frozenset(cell for cell in cells if cell.casefold() in MISSING_WORDS)
         rest = [cell for cell in cells if cell not in words]
-        if rest and all(map(_maybe_number, rest)):
+        if rest and all(map(may_be_number, rest)):
             written[str(name)] = rest
             missing |= {str(name): words} if words else {}
-        elif "?" in words:
-            missing[str(name)] = frozenset("?")
+        elif sure := words & _SURELY_MISSING:
+            missing[str(name)] = sure
     marks = _marks(path, written, form)
     return replace(form, **marks, missing=missing) if marks or missing else form
 
 
-def _maybe_number(cell: str) -> bool:
+def may_be_number(cell: str) -> bool:
+    """Whether a text is a number, with whatever marks for decimals and thousands."""
     return any(
         pattern.fullmatch(cell)
         for pattern in (PLAIN_NUMBER, _COMMA_DECIMAL, _COMMA_GROUPS, _POINT_GROUPS)
@@ -349,7 +392,8 @@ def _marks(path: Path, written: Mapping[str, Sequence[str]], form: _Form) -> dic
     cells = [cell for column in written.values() for cell in column]
     marks: dict[str, str] = {}
     if form.decimal == ",":
-        if form.thousands is None and any(map(_POINT_GROUPS.fullmatch, cells)):
+        pointed = [cell for cell in cells if "." in cell]
+        if form.thousands is None and pointed and all(map(_POINT_GROUPS.fullmatch, pointed)):
             marks["thousands"] = "."
         return marks
     commas = {name: next((c for c in column if "," in c), "") for name, column in written.items()}
@@ -371,6 +415,32 @@ def _marks(path: Path, written: Mapping[str, Sequence[str]], form: _Form) -> dic
     )
 
 
+def _check_points(path: Path, text: str, separator: str) -> None:
+    """Refuse points that may all separate thousands, in files as decimal commas come in.
+
+    Such files have semicolons or tabs between fields. With tabs, numbers of three decimals are
+    common, so that a column must hold smaller numbers without a point, too.
+    """
+    if separator not in (";", "\t"):
+        return
+    pointed: dict[int, str] = {}
+    plain: set[int] = set()
+    for row in _rows(text, separator):
+        for place, cell in enumerate(map(str.strip, row)):
+            if "." in cell and PLAIN_NUMBER.fullmatch(cell):
+                if not _POINT_GROUPS.fullmatch(cell):
+                    return
+                pointed.setdefault(place, cell)
+            elif cell.isdecimal():
+                plain.add(place)
+    open_ = [place for place in pointed if separator == ";" or place in plain]
+    if open_:
+        raise DataError(
+            f"{path}: column {open_[0] + 1} holds {pointed[open_[0]]!r}, in which the point may be "
+            "a decimal point or separate thousands; give decimal: '.' or thousands: '.'"
+        )
+
+
 def _form_notes(arguments: TextTableArguments, form: _Form) -> Iterator[str]:
     if form.decimal != arguments.decimal:
         yield f"numbers have the decimal mark {form.decimal!r}"
@@ -381,4 +451,6 @@ def _form_notes(arguments: TextTableArguments, form: _Form) -> Iterator[str]:
         for word in words:
             columns.setdefault(word, []).append(name)
     for word, names in columns.items():
-        yield f"{word!r} in {', '.join(names)} is a missing value"
+        more = f" and {len(names) - _COLUMNS_SHOWN:,} more columns"
+        listed = ", ".join(names[:_COLUMNS_SHOWN]) + (more if len(names) > _COLUMNS_SHOWN else "")
+        yield f"{word!r} in {listed} is a missing value"
