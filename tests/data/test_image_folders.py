@@ -52,13 +52,25 @@ def test_folders_of_splits(words: tuple[str, ...], tmp_path: Path) -> None:
     for split in words:
         folder = saved(tmp_path, COLORS, split)
     loaded = load_dataset(folder, {})
-    assert loaded.sizes == {"train": 12, "validation": 12, "test": 12}
+    assert list(loaded.sizes.items()) == [("train", 12), ("validation", 12), ("test", 12)]
+    assert "12 of 12 test samples have the same inputs as train samples; drop_dup" in str(
+        loaded.notes
+    )
     assert np.array_equal(loaded.splits["test"].targets, LABELS)
     with pytest.raises(DataError, match="has splits of its own, so test_fraction"):
         load_dataset(folder, {"test_fraction": 0.5})
     (Path(folder) / "other").mkdir()
     with pytest.raises(DataError, match="it must hold train, test and validation, or one folder"):
         load_dataset(folder, {})
+
+
+def test_folders_are_classes_whatever_their_number(tmp_path: Path) -> None:
+    for number, image in enumerate(COLORS):
+        (tmp_path / f"{number:02}").mkdir()
+        for copy in range(2):
+            Image.fromarray(image).save(tmp_path / f"{number:02}" / f"{copy}.png")
+    loaded = load_dataset(str(tmp_path), {"split": "stratified", "test_fraction": 0.5})
+    assert [one.name for one in loaded.summary.classes] == [f"{n:02}" for n in range(12)]
 
 
 def test_sizes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset as TorchDataset
@@ -202,3 +203,39 @@ def test_functions_return_the_same_forms(
         assert_holds(loaded, {"train": (train, of_train), "test": (test, of_test)})
     else:
         assert_holds(loaded, DIVIDED)
+
+
+FRAME = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40.0)[::-1]})
+LABELS = np.arange(40) % 2
+
+
+@pytest.mark.parametrize("columns", [["b", "a"], ["a", "c"]])
+def test_data_frames_of_other_columns_are_refused(columns: list[str]) -> None:
+    test = FRAME.rename(columns={"b": "c"}) if "c" in columns else FRAME
+    with pytest.raises(DataError, match=r"test has the columns .*, train .'a', 'b'.; give both"):
+        dataset_from({"train": (FRAME, LABELS), "test": (test[columns], LABELS)})
+
+
+def test_what_is_no_plain_array_is_refused_with_a_hint() -> None:
+    with pytest.raises(DataError, match=r"a sparse csr_matrix; .* toarray\(\)"):
+        dataset_from((scipy.sparse.csr_matrix(np.eye(40)), LABELS))
+    with pytest.raises(DataError, match=r"must be real numbers: encode .* \.csv or \.parquet"):
+        dataset_from((FRAME.assign(b="text"), LABELS))
+
+
+def test_bytes_beside_other_numbers_are_refused() -> None:
+    images = np.zeros((40, 8, 8, 3), np.uint8)
+    with pytest.raises(DataError, match=r"test inputs are of type float32, .* same type and scale"):
+        dataset_from({"train": (images, LABELS), "test": ((images / 255).astype("f4"), LABELS)})
+
+
+def test_a_single_class_is_noted() -> None:
+    assert dataset_from((FRAME, np.full(40, 7))).notes == (
+        "all training samples are of the class 7: nothing to learn",
+        "labels 7 are numbered 0 to 0",
+    )
+
+
+def test_one_hot_rows_of_other_widths_are_refused() -> None:
+    with pytest.raises(DataError, match="take the argmax of one-hot rows"):
+        dataset_from({"train": (FRAME, np.eye(3)[LABELS]), "test": (FRAME, np.eye(2)[LABELS])})

@@ -49,7 +49,7 @@ def data_notes(dataset: Dataset) -> Iterator[str]:
     for value in dataset.summary.values[:_ROWS_SHOWN]:
         if value.std > _LARGE or 0 < value.std < 1 / _LARGE:
             yield (
-                f"'{value.name}' has a standard deviation of {value.std:,.4g}; "
+                f"'{value.name}' has a standard deviation of {_readable(value.std)}; "
                 "standardize_targets: true brings it to 1, for which the usual learning rates are"
             )
 
@@ -95,9 +95,16 @@ def _class_name(one: ClassCount) -> str:
     return label if one.name == label else f"{label}: {one.name}"
 
 
+def _readable(number: float) -> str:
+    """Write a number with five digits, and all digits before the point, up to 15."""
+    if 1e5 <= abs(number) < 1e15:
+        return f"{number:,.0f}"
+    return f"{number:,.5g}"
+
+
 def _value_rows(values: Sequence[ValueScale]) -> Iterator[list[str]]:
     for value in values[:_ROWS_SHOWN]:
         numbers = (value.mean, value.std, value.minimum, value.maximum)
-        yield [value.name, *(f"{number:,.5g}" for number in numbers)]
+        yield [value.name, *map(_readable, numbers)]
     if len(values) > _ROWS_SHOWN:
         yield [f"{len(values) - _ROWS_SHOWN} more", *[""] * 4]

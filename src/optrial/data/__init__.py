@@ -24,6 +24,7 @@ from optrial.data.loading import (
     verify,
 )
 from optrial.data.objects import split_objects
+from optrial.data.repeats import shared_samples
 from optrial.data.summary import ClassCount, Column, Summary, ValueScale
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "files",
     "load_dataset",
     "resolved_arguments",
+    "shared_samples",
     "split_objects",
     "verify",
 ]

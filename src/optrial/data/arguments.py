@@ -115,6 +115,11 @@ class Arguments(BaseModel):
         "per feature of vectors and per channel of images; none. Default: unit for images of "
         "whole numbers 0 to 255, standardize for tables and diabetes, none for all others",
     )
+    drop_duplicates: bool = Field(
+        False,
+        description="leave out samples whose inputs repeat those of an earlier sample, before a "
+        "test split is chosen, and samples of validation and test that an earlier split has",
+    )
     mean: _Mean | None = Field(
         None,
         description="subtracted, before dividing by std; one number, or one a channel or feature; "

@@ -167,6 +167,13 @@ def with_channels(place: str, source: Source, layout: Layout) -> Source:
         axes_read = "height x width" if chosen == "nhw" else "height x width x channels"
         notes.append(f"inputs of {shape} are read as images, {axes_read}")
     pixels = first.dtype == np.uint8
+    types = {split: np.asarray(inputs).dtype for split, (inputs, _) in splits.items()}
+    other = next((split for split, dtype in types.items() if dtype != np.uint8), None)
+    if other is not None and np.dtype(np.uint8) in types.values():
+        raise DataError(
+            f"{place}: {other} inputs are of type {types[other]}, those of another split are "
+            "bytes, which are pixels from 0 to 255; give all splits the same type and scale"
+        )
     maximum = _PIXEL_MAXIMUM if pixels else source.pixel_maximum
     return replace(source, splits=splits, pixel_maximum=maximum, notes=notes)
 

@@ -175,6 +175,11 @@ def as_array(name: str, split: str, values: Any) -> NDArray[Any]:
     Raises:
         DataError: NumPy cannot read them.
     """
+    if hasattr(values, "toarray"):
+        raise DataError(
+            f"dataset '{name}': what {split} holds is a sparse {type(values).__name__}; give a "
+            "dense array, as its method toarray() returns"
+        )
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with gradient
@@ -186,7 +191,11 @@ def as_array(name: str, split: str, values: Any) -> NDArray[Any]:
 
 def _input_problems(inputs: NDArray[Any]) -> Iterator[str]:
     if inputs.dtype.kind not in "biuf":
-        yield f"inputs are of type {inputs.dtype}; they must be real numbers"
+        mixed = ": encode a data frame first, or name it as a .csv or .parquet file"
+        yield (
+            f"inputs are of type {inputs.dtype}; they must be real numbers"
+            + mixed * (inputs.dtype.kind == "O")
+        )
     elif inputs.ndim < 2 or 0 in inputs.shape:
         yield f"inputs have shape {inputs.shape}; they must be (n, features...), with n from 1"
     elif bad := _not_finite(inputs) or _not_exact(inputs):

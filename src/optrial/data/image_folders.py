@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.arguments import ImageFolderArguments
+from optrial.data.dataset import SPLITS
 from optrial.data.source import Rows, Source
 from optrial.errors import DataError
 
@@ -88,7 +89,8 @@ def _split_folders(folder: Path) -> dict[str, Path]:
             f"{folder} holds the folders {listed}; it must hold train, test and validation, or "
             "one folder per class"
         )
-    return {_SPLIT_FOLDERS[path.name.lower()]: path for path in known}
+    of_split = {_SPLIT_FOLDERS[path.name.lower()]: path for path in known}
+    return {split: of_split[split] for split in SPLITS if split in of_split}
 
 
 def _files(folder: Path, ignored: list[Path]) -> Iterator[tuple[Path, str]]:

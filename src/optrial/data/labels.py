@@ -71,6 +71,8 @@ def number_labels(
     if wanted == "binary" and not texts and (len(classes) != 2 or np.array_equal(classes, (0, 1))):
         return Numbered(numbered)
     _check_classes(place, classes, targets, insisted)
+    if len(classes) == 1 and wanted == "classes":
+        notes = [*notes, f"all training samples are of the class {classes[0]}: nothing to learn"]
     if not texts and np.array_equal(classes, np.arange(len(classes))):
         return Numbered(numbered, notes=notes)
     coded = {split: np.searchsorted(classes, labels) for split, labels in targets.items()}
@@ -89,7 +91,8 @@ def _flat(
         return dict(targets), []
     if all(labels.ndim == 2 and labels.shape[1] == 1 for labels in targets.values()):
         return {split: labels[:, 0] for split, labels in targets.items()}, []
-    if all(map(_is_one_hot, targets.values())):
+    widths = {labels.shape[1:] for labels in targets.values()}
+    if len(widths) == 1 and all(map(_is_one_hot, targets.values())):
         flat = {split: labels.argmax(axis=1) for split, labels in targets.items()}
         return flat, [f"one-hot targets are taken as {targets['train'].shape[1]} classes"]
     return dict(targets), []

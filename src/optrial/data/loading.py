@@ -51,6 +51,7 @@ from optrial.data.download import (
     require_files,
 )
 from optrial.data.labels import Numbered, number_labels
+from optrial.data.repeats import distinct, shared_notes, without_shared
 from optrial.data.scaling import scaled
 from optrial.data.source import Encoded, Rows, Source
 from optrial.data.splits import carved, divided, held_out, rule_of
@@ -182,13 +183,15 @@ def _load(resolved: _Resolved, request: Request, validation: bool) -> Dataset:
     """Read, divide, encode, check and scale, in this order."""
     entry, arguments, name = resolved.entry, resolved.arguments, request.name
     source = entry.load(request)
+    if arguments.drop_duplicates:
+        source = distinct(source)
     place = f"dataset '{name}'" if entry in (FUNCTION, OBJECTS) else str(request.path)
     if rule_of(arguments) == "stratified" and _has_values(source, request.targets):
         raise DataError(f"{place}: split: stratified needs classes; use random or chronological")
     splits, groups = divided(place, source, arguments)
     numbered = Numbered(splits)
     if entry.name not in DATASETS and not _has_values(source, request.targets):
-        insisted = getattr(arguments, "targets", None) == "labels"
+        insisted = entry is IMAGE_FOLDER or getattr(arguments, "targets", None) == "labels"
         numbered = number_labels(place, splits, request.targets, insisted)
     chosen = held_out(name, numbered.splits, groups, arguments, validation)
     encoded = _encoded(source, numbered.splits, chosen)
@@ -204,6 +207,11 @@ def _load(resolved: _Resolved, request: Request, validation: bool) -> Dataset:
     if pixels and arguments.scale is None and arguments.mean is None:
         arguments = arguments.model_copy(update={"scale": "unit"})
     scaled_splits, augmentation = _scaled(name, pairs, arguments, pixels, encoded.numbers)
+    repeats: list[str] = []
+    if arguments.drop_duplicates:
+        scaled_splits, pairs, repeats = without_shared(place, scaled_splits, pairs)
+    elif entry.name not in DATASETS:
+        repeats = list(shared_notes(scaled_splits))
     return Dataset(
         name=name,
         splits=scaled_splits,
@@ -211,7 +219,7 @@ def _load(resolved: _Resolved, request: Request, validation: bool) -> Dataset:
         sha256=fingerprint(scaled_splits),
         arguments=_as_json(arguments),
         augmentation=augmentation,
-        notes=(*entry.notes(arguments), *source.notes, *encoded.notes, *numbered.notes),
+        notes=(*entry.notes(arguments), *source.notes, *encoded.notes, *numbered.notes, *repeats),
         kind=kind,
         summary=summarized(
             {split: targets for split, (_, targets) in pairs.items()},

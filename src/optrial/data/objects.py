@@ -50,9 +50,26 @@ def split_objects(name: str, raw: Any) -> dict[str, Pair]:
     if not parts or odd:
         found = f"no pair for {', '.join(odd)}" if odd else found
         raise DataError(f"dataset '{name}' gives {found}; it must give {_FORMS}")
+    _check_columns(name, parts)
     return {
         split: _pair(name, "it" if split == "all" else split, part) for split, part in parts.items()
     }
+
+
+def _check_columns(name: str, parts: Mapping[str, Any]) -> None:
+    """Refuse data frames whose columns differ, in names or in order, from those of train."""
+    columns = {
+        split: [list(getattr(side, "columns", ())) for side in part]
+        for split, part in parts.items()
+        if _is_pair(part)
+    }
+    for split, sides in columns.items():
+        for of_train, of_split in zip(columns.get("train", sides), sides, strict=True):
+            if of_train and of_split and of_train != of_split:
+                raise DataError(
+                    f"dataset '{name}': {split} has the columns {of_split}, train {of_train}; "
+                    "give both the same columns in the same order"
+                )
 
 
 def _in_order(raw: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from optrial.data import Dataset, augment
+from optrial.data import Dataset, augment, shared_samples
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
@@ -96,14 +95,9 @@ _known_overlaps: dict[str, dict[str, int]] = {}  # by the hash of a dataset
 def _overlaps(dataset: Dataset) -> dict[str, int]:
     """Return for each pair of splits how many samples of the second are in the first too."""
     if dataset.sha256 not in _known_overlaps:
-        rows = {
-            name: [inputs.tobytes() for inputs in split.inputs]
-            for name, split in dataset.splits.items()
-        }
-        seen = {name: set(map(hash, found)) for name, found in rows.items()}
         _known_overlaps[dataset.sha256] = {
-            f"{first} and {second}": sum(hash(row) in seen[first] for row in rows[second])
-            for first, second in combinations(rows, 2)
+            f"{first} and {second}": int(shared.sum())
+            for (first, second), shared in shared_samples(dataset.splits).items()
         }
     return _known_overlaps[dataset.sha256]
 

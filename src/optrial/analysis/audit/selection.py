@@ -168,11 +168,11 @@ def _left_out(context: Context) -> list[Record]:
     "B07", Severity.ERROR, "the test data leaked into training", facts=("split_overlap",), root=True
 )
 def leakage(context: Context) -> Iterator[Observation]:
-    """A sample that is in two splits lets training see what it is to be tested on.
+    """A sample whose inputs are in two splits lets training see what it is to be tested on.
 
     Source: standard practice; Kapoor & Narayanan 2023 (leakage and the reproducibility crisis).
     Example: 12 samples of the test split are in the training split too.
-    Fix: remove what is twice.
+    Fix: drop_duplicates: true of the dataset leaves out what is twice.
     """
     for record in context.ended:
         overlap = {k: n for k, n in (fact(record, "split_overlap") or {}).items() if n}
@@ -182,7 +182,12 @@ def leakage(context: Context) -> Iterator[Observation]:
                 "; ".join(said),
                 {"overlap": overlap},
                 context.records,
-                context.remedy("split the data anew and train again", {}, len(context.records)),
+                context.remedy(
+                    "leave out the repeated samples, by drop_duplicates: true of the dataset, "
+                    "and train again",
+                    {"problem.dataset.drop_duplicates": True},
+                    len(context.records),
+                ),
             )
             return
 
