@@ -24,7 +24,7 @@ from torch import nn
 from optrial.identity import Unidentifiable, fingerprint
 
 PRELUDE = """
-import abc, collections, contextlib, dataclasses, enum, functools, logging, random, typing
+import abc, collections, contextlib, dataclasses, enum, functools, logging, random, re, typing
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -239,6 +239,10 @@ PAIRS: dict[str, tuple[str, str]] = {
         "thing = nn.ReLU()\nthing.register_forward_hook(lambda *a: 1)",
         "thing = nn.ReLU()\nthing.register_forward_hook(lambda *a: 2)",
     ),
+    "a handle of a hook": (
+        "m = nn.ReLU()\nm.handle = m.register_forward_hook(lambda *a: 1)\ndef thing(): return m",
+        "m = nn.ReLU()\nm.handle = m.register_forward_hook(lambda *a: 2)\ndef thing(): return m",
+    ),
     "a frozen weight": (
         "thing = torch.nn.Parameter(torch.ones(2))",
         "thing = torch.nn.Parameter(torch.ones(2), requires_grad=False)",
@@ -274,6 +278,28 @@ PAIRS: dict[str, tuple[str, str]] = {
     "an array of objects": (
         "thing = np.array([1, None, 'a'], dtype=object)",
         "thing = np.array([1, None, 'b'], dtype=object)",
+    ),
+    "a regular expression": ("thing = re.compile('a')", "thing = re.compile('a', re.IGNORECASE)"),
+    "a ufunc of another package": (
+        "from scipy.special import expit as f\ndef thing(x): return f(x)",
+        "from scipy.special import logit as f\ndef thing(x): return f(x)",
+    ),
+    "limits of a type": (
+        "thing = torch.finfo(torch.float32)",
+        "thing = torch.finfo(torch.float64)",
+    ),
+    "an attribute of an array": (
+        "class A(np.ndarray): pass\nthing = np.ones(2).view(A)\nthing.w = 1",
+        "class A(np.ndarray): pass\nthing = np.ones(2).view(A)\nthing.w = 2",
+    ),
+    "a layer without sizes": ("thing = nn.LazyLinear(2)", "thing = nn.LazyLinear(2, bias=False)"),
+    "a context manager's option": (
+        "mixed = torch.autocast('cpu')\ndef thing(): return mixed",
+        "mixed = torch.autocast('cpu', enabled=False)\ndef thing(): return mixed",
+    ),
+    "a value in place of a cached property": (
+        "class C:\n  w = functools.cached_property(lambda self: 1)\nthing = C()\nthing.w = 2",
+        "class C:\n  w = functools.cached_property(lambda self: 1)\nthing = C()\nthing.w = 3",
     ),
     "a name that is not there yet": (
         "def thing(): return later",
@@ -411,6 +437,41 @@ def test_a_patch_of_a_library_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(nn.Linear, "forward", lambda self, x: x)
         assert fingerprint(made_by(source)) != before
     assert fingerprint(made_by(source)) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "use"),
+    [
+        (
+            "class C:\n  @functools.cached_property\n  def w(self): return [1]\nthing = C()",
+            lambda thing: thing.w,
+        ),
+        (
+            "class C(nn.Module):\n  @functools.cached_property\n  def w(self): return torch.ones(2)\n"
+            "thing = C()",
+            lambda thing: thing.w,
+        ),
+        (
+            "class thing(nn.Module):\n  @torch.autocast('cpu')\n  def forward(self, x): return x",
+            lambda thing: thing()(1),
+        ),
+        *(
+            (f"mode = {mode}\ndef thing():\n  with mode: return 1", lambda thing: thing())
+            for mode in (
+                *("torch.autocast('cpu')", "torch.no_grad()", "torch.enable_grad()"),
+                *("torch.inference_mode()", "torch.profiler.record_function('f')"),
+            )
+        ),
+        ("class thing(enum.Flag):\n  A = 1\n  B = 2", lambda thing: thing.A | thing.B),
+        ("thing = nn.ReLU()\nthing.weight = nn.Parameter(torch.ones(2))",
+         lambda thing: thing.weight.sum().backward()),
+    ],
+)  # fmt: skip
+def test_use_leaves_nothing_behind_in_a_fingerprint(source: str, use: Callable[[Any], Any]) -> None:
+    thing = made_by(source)
+    before = fingerprint(thing)
+    use(thing)
+    assert fingerprint(thing) == before == fingerprint(made_by(source))
 
 
 def test_use_leaves_a_fingerprint_as_it_is() -> None:

@@ -46,7 +46,7 @@ ALLOWED = {
         "errors",
     },
     "trackers": {"config", "records", "errors"},
-    "sweep": {"plan", "engine", "records", "errors", "data"},
+    "sweep": {"plan", "engine", "records", "code", "errors", "data"},
     "analysis": {"learning_rates", "metric_names", "records", "errors"},
     "report": {"analysis", "metric_names", "records", "errors"},
     "recipes": {"config", "errors"},

@@ -21,6 +21,7 @@ from optrial.identity import Unidentifiable, fingerprint
 __all__ = [
     "Unidentifiable",
     "call_problems",
+    "changed_code",
     "code_sha256",
     "identity_problem",
     "importable",
@@ -152,6 +153,18 @@ def code_sha256(name: str) -> str:
     home = None if name in _registered else sys.modules.get(name.partition(":")[0])
     with importable_from_here():
         return fingerprint(thing, home)
+
+
+def changed_code(hashes: Mapping[str, str]) -> list[str]:
+    """Return the names of objects that no longer have the hash that `code_sha256` returned."""
+    changed = []
+    for name, sha256 in hashes.items():
+        try:
+            if code_sha256(name) != sha256:
+                changed.append(name)
+        except (Unidentifiable, ImportError):
+            changed.append(name)
+    return changed
 
 
 def identity_problem(name: str) -> str | None:

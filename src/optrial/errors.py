@@ -29,6 +29,7 @@ __all__ = [
     "StoreError",
     "StudyError",
     "key_path",
+    "listed",
     "problem_of",
     "problems_of",
     "reason_of",
@@ -110,6 +111,12 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     message = next(filter(None, lines), "")
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return up to three names, and how many more there are."""
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -167,6 +168,7 @@ class Study:
         dataset = self.load_data(data_dir, progress)
         for note in dataset.notes:
             watcher.noted(note)
+        watcher.preparing("trying models and optimizers on a few samples")
         plan = self.plan(dataset)
         for note in plan.notes:
             watcher.noted(note)
@@ -215,8 +217,9 @@ def compare(
             `input_shape` and `classes`.
         data: as in a study file; or arrays: ``{"train": (inputs, targets), "test": ...}``,
             ``(inputs, targets)``, or a `torch.utils.data.Dataset`.
-        optimizers: names of rules, entries as in a study file, or `torch.optim.Optimizer` classes;
-            in an entry, ``torch`` and ``rule_factory`` may be the object itself.
+        optimizers: names of rules, entries as in a study file, or `torch.optim.Optimizer` classes
+            and functions that take parameters and return an optimizer; in an entry, ``torch`` and
+            ``rule_factory`` may be the object itself.
         epochs: length of training; 5 if neither this nor `steps` is given.
         steps: length of training, in place of `epochs`.
         out: where the results are kept: ``studies/<name>`` by default.
@@ -374,4 +377,16 @@ def _optimizer_entry(path: str, entry: Any) -> Any:
         return {"rule": entry}
     if isinstance(entry, Mapping):
         return _with_names(path, entry)
-    return {"torch" if isinstance(entry, type) else "rule_factory": _named(path, entry)}
+    return {"torch" if _takes_parameters(entry) else "rule_factory": _named(path, entry)}
+
+
+def _takes_parameters(entry: Any) -> bool:
+    """Return whether an object makes optimizers; one that makes a rule requires no argument."""
+    if isinstance(entry, type) or not callable(entry):
+        return isinstance(entry, type)
+    try:
+        parameters = inspect.signature(entry).parameters.values()
+    except (TypeError, ValueError):  # some builtins have none
+        return False
+    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return bool(required)

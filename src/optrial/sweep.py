@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from optrial.code import changed_code
 from optrial.data import Dataset
 from optrial.engine import (
     Engines,
@@ -27,15 +29,20 @@ from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFi
 
 __all__ = ["Unwatched", "Watcher", "sweep"]
 
+_LOGGER = logging.getLogger("optrial")
 _FINAL = (Status.DONE, Status.DIVERGED)
 _ENDED = (*_FINAL, Status.ERROR)
+_CHANGED = (
+    "holds or reads something that its use changes, such as a counter or a list: its runs may "
+    "depend on those before them, and are other runs the next time; create that inside the function"
+)
 
 
 class Watcher(Protocol):
     """Is told how a sweep goes on, to show it."""
 
     def preparing(self, text: str) -> None:
-        """Something goes on that may take seconds, before `started`."""
+        """Called before work that may take seconds and precedes `started`."""
 
     def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Learn how much the whole plan is, and how much of it is left to train."""
@@ -51,7 +58,7 @@ class Watcher(Protocol):
 
 
 class Unwatched:
-    """Shows nothing."""
+    """Shows no progress; notes go to the logger `optrial`, which prints them."""
 
     def preparing(self, text: str) -> None:
         """Do nothing."""
@@ -66,7 +73,8 @@ class Unwatched:
         """Do nothing."""
 
     def noted(self, text: str) -> None:
-        """Do nothing."""
+        """Log a note as a warning."""
+        _LOGGER.warning(text)
 
 
 def sweep(
@@ -116,7 +124,10 @@ def sweep(
             worker.train_plan(plan)
             trained, plan = plan, _continued(plan, dataset, store)
             if stopped.is_set() or plan.runs == trained.runs:
-                return Counter(record.status for record in store.runs())
+                break
+        for name in changed_code(plan.code):
+            watcher.noted(f"'{name}' {_CHANGED}")
+        return Counter(record.status for record in store.runs())
 
 
 def _continued(plan: Plan, dataset: Dataset, store: Store) -> Plan:

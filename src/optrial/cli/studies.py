@@ -134,7 +134,8 @@ def plan(
     with prints_apart():
         loaded = load_study(study, engine, precision, seeds, settings)
         dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet=False)))
-        made = loaded.plan(dataset)
+        with stderr(quiet=False).status("trying models and optimizers on a few samples"):
+            made = loaded.plan(dataset)
         first = made.runs[0]
         with stderr(quiet=False).status("trying a few steps"):
             choices = Engines(dataset, first.precision, device).choose(made.runs)

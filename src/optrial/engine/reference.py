@@ -306,7 +306,10 @@ class ReferenceEngine:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Put the model into evaluation mode, at the point where its optimizer wants it."""
+        """Put the model into evaluation mode, at the point where its optimizer wants it.
+
+        Then back into training mode, in which layers outside it that it shares were built.
+        """
         self.model.eval()
         if not self._at_evaluation_point:
             set_training_mode(self.optimizer, False)
@@ -319,6 +322,7 @@ class ReferenceEngine:
         try:
             yield
         finally:
+            self.model.train()
             if point is not None:
                 _overwrite(self.model, trained)
 

@@ -276,6 +276,7 @@ class StackedEngine:
                 specs = [self.specs[run] for run in runs.tolist()]
                 draws = [partial(evaluation_draws, spec, step, split) for spec in specs]
                 parts.append((runs, totals.result(draws)))
+        self._model.base.train()
         return joined(parts, len(self.specs))
 
     def _evaluated_params(self) -> Tensors:

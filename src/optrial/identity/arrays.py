@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,12 @@ import numpy as np
 from optrial.identity.errors import Unidentifiable
 from optrial.identity.libraries import is_library_class
 
-__all__ = ["Contents", "array_contents", "reduced", "slots"]
+__all__ = ["Contents", "array_contents", "lasting_state", "reduced", "slots"]
 
 _COMPILING = ("_dynamo", "_is_torch_compile", "_compiled_call_impl")
 """How attributes begin that compiling leaves in tensors and modules."""
+_ENTERED = ("prev", "_inference_mode_context", "record")
+"""How attributes begin in which context managers of PyTorch keep what they will restore."""
 
 
 class Contents(NamedTuple):
@@ -49,16 +52,29 @@ def array_contents(thing: Any) -> Contents | None:
         return _module(thing, torch)
     if isinstance(thing, torch.Generator):
         return Contents(("generator", str(thing.device), thing.get_state().numpy().tobytes()))
-    is_constant = isinstance(thing, torch.dtype | torch.layout | torch.memory_format)
-    return Contents((repr(thing),)) if is_constant else None
+    if isinstance(thing, torch.utils.hooks.RemovableHandle):
+        hooks = thing.hooks_dict_ref() or {}  # their keys differ between processes
+        return Contents(("hook",), (hooks.get(thing.id),))
+    constants = torch.dtype | torch.layout | torch.memory_format | torch.finfo | torch.iinfo
+    return Contents((repr(thing),)) if isinstance(thing, constants) else None
 
 
 def reduced(thing: Any) -> Any:
     """Return what pickle would keep of an object."""
+    registered = copyreg.dispatch_table.get(type(thing))
     try:
-        return thing.__reduce_ex__(4)
+        return registered(thing) if registered else thing.__reduce_ex__(4)
     except Exception as error:
         raise Unidentifiable(type(thing).__name__) from error
+
+
+def lasting_state(thing: Any, state: Any) -> Any:
+    """Leave out of a state what a context manager of PyTorch keeps once it was entered."""
+    kind = type(thing)
+    if not kind.__module__.startswith("torch.") or not hasattr(kind, "__enter__"):
+        return state
+    kept = {k: v for k, v in (state or {}).items() if not k.startswith(_ENTERED)}
+    return kept or None
 
 
 def slots(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -73,15 +89,18 @@ def _array(array: Any) -> Contents:
     array = np.asarray(array) if isinstance(array, np.generic) else array
     data = "array", repr(array.dtype), str(array.shape)
     if type(array) is not np.ndarray:
-        return Contents(data, (type(array), list(reduced(array)[1:])))
+        attributes = getattr(array, "__dict__", {})
+        return Contents(data, (type(array), list(reduced(array)[1:])), attributes)
     if array.dtype.hasobject:
         return Contents(data, (type(array), array.tolist()))
     return Contents((*data, array.tobytes()), (type(array),))
 
 
 def _tensor(tensor: Any, torch: Any) -> Contents:
-    has_values = not (tensor.is_meta or torch.nn.parameter.is_lazy(tensor))
-    facts = tensor.dtype, tuple(tensor.shape), tensor.requires_grad, tensor.layout
+    is_lazy = torch.nn.parameter.is_lazy(tensor)
+    has_values = not (tensor.is_meta or is_lazy)
+    shape = () if is_lazy else tuple(tensor.shape)
+    facts = tensor.dtype, shape, tensor.requires_grad, tensor.layout
     attributes = getattr(tensor, "__dict__", {}).items()
     return Contents(
         (*map(str, facts), *((_bytes(tensor, torch),) if has_values else ())),

@@ -9,8 +9,13 @@ order of sets never enter it, so that any process computes the same hash.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import copy
 import dataclasses
+import enum
 import functools
+import inspect
+import pickle
 import sys
 import types
 import weakref
@@ -22,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from optrial.identity.arrays import Contents, array_contents, reduced, slots
+from optrial.identity.arrays import Contents, array_contents, lasting_state, reduced, slots
 from optrial.identity.bytecode import Import, global_names, imported, imports
 from optrial.identity.errors import Unidentifiable
 from optrial.identity.libraries import (
@@ -63,6 +68,11 @@ _WITHOUT_MEANING = {
     *("_autograd_function_id", "_backward_cls"),  # of torch.autograd.Function: numbered by process
 }
 """Class attributes without effect on behaviour, or that differ between processes."""
+_ENUM_CACHES = {
+    *("_value2member_map_", "_hashable_values_", "_unhashable_values_"),
+    "_unhashable_values_map_",
+}
+"""Attributes of an enumeration that follow from its members and grow with use."""
 
 
 def fingerprint(thing: Any, home: ModuleType | None = None) -> str:
@@ -172,15 +182,15 @@ class _Walk:
         if kind in (list, dict, types.MappingProxyType):
             self._items(kind.__name__, thing.items() if isinstance(thing, Mapping) else thing)
         elif contents := array_contents(thing):
-            self._contents(contents)
+            self._contents(thing, contents)
         else:
             self._instance(thing)
 
-    def _contents(self, contents: Contents) -> None:
+    def _contents(self, thing: Any, contents: Contents) -> None:
         self._write(*contents.data)
         for item in contents.objects:
             self._value(item)
-        self._mapping("attributes", contents.attributes)
+        self._mapping("attributes", self._uncached(thing, contents.attributes))
 
     def _items(self, kind: str, items: Iterable[Any]) -> None:
         items = list(items)
@@ -197,8 +207,11 @@ class _Walk:
     def _set(self, items: Iterable[Any]) -> None:
         """Write the elements of a set, each hashed by itself, in the order of the hashes."""
         items = list(items)
-        digests = sorted(_Walk(self._home, self._seen).digest(item) for item in items)
-        self._write("set", *digests)
+        self._write("set", *sorted(map(self._digest, items)))
+
+    def _digest(self, item: Any) -> str:
+        """Return the hash of an object by itself, within what was visited so far."""
+        return _Walk(self._home, self._seen).digest(item)
 
     # Functions
 
@@ -347,6 +360,8 @@ class _Walk:
             hooked = without_hooks(attribute) is not attribute
             if hooked and without_hooks(attribute) is without_hooks(_inherited(kind, name)):
                 continue
+            if name in _ENUM_CACHES and issubclass(kind, enum.Enum):
+                continue
             if name not in _WITHOUT_MEANING and not name.startswith("__pydantic_"):
                 self._write(name)
                 self._named(f".{name}", self._value, attribute)
@@ -367,7 +382,7 @@ class _Walk:
         self._write("instance")
         self._value(kind)
         if not is_library_class(kind):
-            self._mapping("attributes", getattr(thing, "__dict__", {}))
+            self._mapping("attributes", self._uncached(thing, getattr(thing, "__dict__", {})))
             self._mapping("slots", dict(slots(thing)))
         parts = reduced(thing)
         if isinstance(parts, str):
@@ -376,11 +391,31 @@ class _Walk:
         make, arguments, state, *contents = (*parts, None, None, None)[:5]
         self._items("made", (make, arguments, *(c and list(c) for c in contents)))
         if is_library_class(kind) or not _reduces_by_default(kind):
-            self._state(state)
+            self._state(lasting_state(thing, state))
+
+    def _uncached(self, thing: Any, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out the values that cached properties keep."""
+        return {k: v for k, v in attributes.items() if not self._is_cached(thing, k, v)}
+
+    def _is_cached(self, thing: Any, name: str, value: Any) -> bool:
+        """Return whether a cached property of the class computes this attribute.
+
+        It is computed again, because an attribute that was assigned takes its place.
+        """
+        definition = inspect.getattr_static(type(thing), name, None)
+        if not isinstance(definition, functools.cached_property):
+            return False
+        with contextlib.suppress(Exception):
+            fresh = copy.copy(thing)
+            del vars(fresh)[name]
+            return self._digest(getattr(fresh, name)) == self._digest(value)
+        return False
 
     def _global_object(self, thing: Any, name: str) -> None:
         """Write an object that pickle stores as the name of a global."""
-        module = text_attribute(thing, "__module__") or type(thing).__module__
+        module = text_attribute(thing, "__module__")
+        if module is None:
+            module = pickle.whichmodule(thing, name)  # type: ignore[attr-defined]
         if resolve(module, name) is not thing:
             raise Unidentifiable(type(thing).__name__)
         self._write(module, name)

@@ -57,6 +57,7 @@ def needing_whole_split(
         built.eval()
         outputs = widened(built(inputs))
         needing = [] if not is_code(model[0]) or _acts_by_sample(built, inputs) else ["model"]
+        built.train()
         drawn = list(_drawn(outputs, targets))
         if is_code(loss[0]) and not _is_mean(build_objective(*loss, ()).loss, drawn, targets):
             needing.append("loss")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optrial.errors import Problem, one_line
+from optrial.errors import Problem, listed, one_line
 from optrial.models.catalogue import build_model
 from optrial.models.objective import build_objective
 from optrial.models.optimizer import (
@@ -146,7 +145,7 @@ def _try_on(optimizer: TriedOptimizer, problem: TriedProblem, device: str) -> Tr
         return Tried([Problem("schedule", reason)], [])
     if not trial.unchanged or optimizer.arguments.get("lr") == 0:
         return Tried([], [])
-    names = _listed(trial.unchanged)
+    names = listed(trial.unchanged)
     steps = f"{_MOST_STEPS} steps of a trial"
     return Tried([], [f"{optimizer.name} left {names} unchanged in {steps}, despite a gradient"])
 
@@ -276,12 +275,12 @@ def _hint(trial: _Trial) -> str:
     message = str(trial.error).lower()
     if trial.sparse and trial.dense:
         return (
-            f" The gradients of {_listed(trial.sparse)} are sparse, all others dense: write a "
+            f" The gradients of {listed(trial.sparse)} are sparse, all others dense: write a "
             "class that holds an optimizer for each kind, or build nn.Embedding with sparse=False."
         )
     if trial.sparse:
         return (
-            f" The gradients of {_listed(trial.sparse)} are sparse: use SparseAdam, SGD or Adagrad "
+            f" The gradients of {listed(trial.sparse)} are sparse: use SparseAdam, SGD or Adagrad "
             "of torch.optim, or build nn.Embedding with sparse=False."
         )
     if "dense gradient" in message:
@@ -307,12 +306,6 @@ def _ignores_rate(
     return other.error is None and all(
         torch.equal(one.nan_to_num(), half.nan_to_num()) for one, half in pairs
     )
-
-
-def _listed(names: list[str]) -> str:
-    """Return up to three names."""
-    shown = ", ".join(itertools.islice(names, 3))
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optrial.code import Unidentifiable, code_sha256, is_code, load_code
-from optrial.errors import Problem, StudyError, one_line
+from optrial.errors import Problem, StudyError, listed, one_line
 from optrial.models.broadcasting import BroadcastError, refuse_broadcasting
 from optrial.models.catalogue import build_model
 from optrial.models.dropout import key_dropout
@@ -140,6 +140,14 @@ def _problems(
     if reason := _unstorable(built):
         yield Problem(place, f"'{model[0]}' has {reason}.")
         return
+    if is_code(model[0]) and (names := _shared(built, _built(model, inputs, classes))):
+        yield Problem(
+            place,
+            f"'{model[0]}' returns the same {listed(names)} in every call, so that a run would "
+            "start where another one ended; build all of it in the function, or use "
+            "copy.deepcopy there.",
+        )
+        return
     parameters = dict(built.named_parameters())
     for training in (True, False):  # the loss first: a model may change what its gradient needs
         built.train(training)
@@ -155,6 +163,7 @@ def _problems(
             yield Problem(place, f"'{model[0]}'{mode} returned {reason}.")
             return
         if not training:
+            built.train()
             return
         if reason := _made_in_forward(built, parameters):
             yield Problem(place, f"'{model[0]}' {reason}.")
@@ -270,6 +279,29 @@ def _metric_value(name: str, loss: Named, outputs: Tensor, targets: Tensor) -> T
         return metric(outputs, targets)
     (whole,) = objective.split_metrics.values()
     return torch.tensor(whole(outputs, targets).value)
+
+
+def _shared(model: nn.Module, other: nn.Module) -> list[str]:
+    """Return the names of layers and trained parameters that two models have in common.
+
+    Layers without anything that training changes, such as an `nn.ReLU`, may be shared.
+    """
+    theirs = set(other.modules())
+    layers: list[str] = []
+    for name, module in model.named_modules():
+        within = any(not outer or f"{name}.".startswith(f"{outer}.") for outer in layers)
+        has_state = next(chain(module.children(), module.parameters(), module.buffers()), None)
+        if module in theirs and has_state is not None and not within:
+            layers.append(name)
+    if "" in layers:
+        return ["model"]
+    used = set(map(_memory, trained_parameters(other).values())) - {0}  # of no memory
+    named = trained_parameters(model).items()
+    return layers or [name for name, value in named if _memory(value) in used]
+
+
+def _memory(value: Tensor) -> int:
+    return value.untyped_storage().data_ptr() if value.layout == torch.strided else 0
 
 
 def _unstorable(model: nn.Module) -> str:

@@ -72,6 +72,8 @@ class SweepBar:
     def preparing(self, text: str) -> None:
         """Say what goes on before training, until it starts."""
         self._bar.stop()
+        if self._status:
+            self._status.stop()
         self._status = self._console.status(text)
         self._status.start()
 
