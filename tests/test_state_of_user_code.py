@@ -153,3 +153,52 @@ def lookahead(parameters: Any, lr: float = 0.1) -> torch.optim.Optimizer:
 def test_comparisons_take_functions_that_make_optimizers(optimizer: Any, tmp_path: Path) -> None:
     with compared(tmp_path, optimizers=[optimizer]) as results:
         assert [record.status for record in results.records] == [Status.DONE] * 2
+
+
+def in_float64() -> nn.Module:
+    torch.set_default_dtype(torch.float64)
+    return linear()
+
+
+class WithoutGradients(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        torch.set_grad_enabled(False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"model": in_float64}, "problem: .*in_float64' changes what torch.set_default_dtype sets"),
+        (
+            {"optimizers": [WithoutGradients]},
+            r"optimizers\[0\].torch: .*WithoutGradients' changes what torch.set_grad_enabled sets",
+        ),
+    ],
+)
+def test_settings_of_the_process_stay_as_they_are(
+    keys: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """They would hold for every other run, and for all that the process does next."""
+    with pytest.raises(StudyError, match=message):
+        compared(tmp_path, **keys)
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+
+
+def leaving(parameters: Any) -> torch.optim.Optimizer:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (leaving, "failed when called: SystemExit: 3"),
+        ({"torch": "torch.optim:Adam", "betas": [0.9, 0.99]}, r"betas: \[\[0.9, 0.99\]\]"),
+    ],
+)
+def test_the_trial_of_an_optimizer_says_what_is_wrong(
+    optimizer: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        compared(tmp_path, optimizers=[optimizer])

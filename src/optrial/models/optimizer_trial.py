@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from optrial.models.optimizer import (
     step_optimizer,
 )
 from optrial.models.precision import as_real, place_model
+from optrial.models.settings import kept_settings
 from optrial.models.trained import trained_parameters
 
 __all__ = ["Tried", "TriedOptimizer", "TriedProblem", "gradients_of", "try_optimizer"]
@@ -85,10 +87,13 @@ def try_optimizer(optimizer: TriedOptimizer, problem: TriedProblem) -> Tried:
     GPU, what fails on the CPU is tried there.
     """
     outcome = Tried([], [])
-    for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
-        outcome = _try_on(optimizer, problem, device)
-        if not outcome.problems:
-            break
+    with kept_settings() as wrong:
+        for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
+            outcome = _try_on(optimizer, problem, device)
+            if not outcome.problems:
+                break
+    if wrong:  # which may be why it failed
+        return Tried([Problem("torch", f"'{optimizer.name}' {wrong[0]}.")], [])
     return outcome
 
 
@@ -124,7 +129,7 @@ class _Trial:
         parameters: their values afterwards.
     """
 
-    error: Exception | None = None
+    error: BaseException | None = None
     stage: str = ""
     sparse: list[str] = field(default_factory=list)
     dense: list[str] = field(default_factory=list)
@@ -171,7 +176,7 @@ def _trial(
                 optimizer.name, optimizer.arguments, trained_parameters(model).values()
             )
             _take_steps(optimizer, built, model, differentiate, trial, before, rate_factor)
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises
             trial.error = error
         trial.unchanged = _unchanged(model, before)
         trial.parameters = [parameter.detach().clone() for parameter in named.values()]
@@ -270,6 +275,28 @@ def _key_that_helps(
     return None
 
 
+_HINTS = (
+    ("dense gradient", "", " All gradients are dense: it is for nn.Embedding with sparse=True."),
+    (
+        "subscriptable|not iterable|unpack",
+        _CALLED,
+        " An argument that is a list is written as a list in a list: betas: [[0.9, 0.99]].",
+    ),
+    (
+        "missing|'list' object|__contains__",
+        _CALLED,
+        " Write a function that takes the parameters and calls it with all it needs.",
+    ),
+    (
+        "2-?d",
+        "",
+        " Write a function or class that gives it the matrices and gives the other parameters to "
+        "another optimizer, or use the rule muon.",
+    ),
+)
+"""Patterns of messages, the stage in which each counts ("" for any), and what may help."""
+
+
 def _hint(trial: _Trial) -> str:
     """Say what may help, beginning with a space; or nothing."""
     message = str(trial.error).lower()
@@ -283,16 +310,10 @@ def _hint(trial: _Trial) -> str:
             f" The gradients of {listed(trial.sparse)} are sparse: use SparseAdam, SGD or Adagrad "
             "of torch.optim, or build nn.Embedding with sparse=False."
         )
-    if "dense gradient" in message:
-        return " All gradients are dense: it is for nn.Embedding with sparse=True."
-    if "missing" in message and trial.stage == _CALLED:
-        return " Write a function that takes the parameters and calls it with all it needs."
-    if "2d" in message or "2-d" in message:
-        return (
-            " Write a function or class that gives it the matrices and gives the other parameters "
-            "to another optimizer, or use the rule muon."
-        )
-    return ""
+    called = trial.stage == _CALLED
+    return next(
+        (h for p, stage, h in _HINTS if re.search(p, message) and (called or not stage)), ""
+    )
 
 
 def _ignores_rate(

@@ -18,6 +18,7 @@ from optrial.models.catalogue import build_model
 from optrial.models.dropout import key_dropout
 from optrial.models.objective import build_objective, class_axes
 from optrial.models.precision import foreign_types, place_model
+from optrial.models.settings import kept_settings
 from optrial.models.trained import trained_parameters
 
 __all__ = ["try_batch", "try_code"]
@@ -59,14 +60,19 @@ def try_code(
         classes: number of outputs that the data needs; see `optrial.data.Dataset`.
         keyed: whether runs draw keyed dropout masks, as all but those of `rng: script` do.
     """
-    return _on_any_device(
-        lambda device: list(
-            chain(
-                _impure_losses(loss[0]),
-                _problems(model, loss, metrics, _tensors(batch, device), classes, keyed=keyed),
+    with kept_settings() as wrong:
+        problems = _on_any_device(
+            lambda device: list(
+                chain(
+                    _impure_losses(loss[0]),
+                    _problems(model, loss, metrics, _tensors(batch, device), classes, keyed=keyed),
+                )
             )
         )
-    )
+    if wrong:  # which may be why it failed
+        own = [name for name in (model[0], loss[0], *metrics) if is_code(name)]
+        return [Problem("", f"{' or '.join(map(repr, own))} {wrong[0]}.")]
+    return problems
 
 
 def try_batch(model: Named, loss: Named, batch: Batch, classes: int) -> str:

@@ -1,0 +1,43 @@
+"""Settings of PyTorch that hold for the whole process, so that no run may change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+__all__ = ["kept_settings"]
+
+_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch.set_default_device": (torch.get_default_device, torch.set_default_device),
+    "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch.set_num_threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch.set_float32_matmul_precision": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    "torch.use_deterministic_algorithms": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+}
+
+
+@contextmanager
+def kept_settings() -> Iterator[list[str]]:
+    """Restore the settings; yield a list that receives what is wrong if they were changed."""
+    before = {name: read() for name, (read, _) in _SETTINGS.items()}
+    wrong: list[str] = []
+    try:
+        yield wrong
+    finally:
+        for name, (read, write) in _SETTINGS.items():
+            if read() != before[name]:
+                write(before[name])
+                wrong.append(
+                    f"changes what {name} sets, for every run of the process; set it back, or set "
+                    "it once, before any training, where the module is imported"
+                )
