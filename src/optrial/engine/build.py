@@ -234,9 +234,8 @@ class Engines:
         for run, (_, moved) in zip(tried, together_moved, strict=True):
             ((weights, wanted),) = _changes(self.build("reference", [run]), 1)
             own = parameters & wanted.keys()
-            scale = _norm(wanted[name] for name in own) + 1e-3 * _norm(
-                weights[name] for name in own
-            )
+            scale = _norm(wanted[name] for name in own)
+            scale += 1e-3 * _norm(weights[name] for name in own)  # which are rounded
             difference = _norm(moved[name] - wanted[name] for name in own)
             if difference > _SAME_GRADIENT[first.precision] * scale:
                 return "in a stack its gradients differ from those of a run by itself"

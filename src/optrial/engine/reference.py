@@ -368,7 +368,7 @@ class ReferenceEngine:
 
     @torch.no_grad()
     def _load_numbers(self, arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
-        """Take up what `_numbers` returned; a forward pass may have made buffers or resized them."""
+        """Take up what `_numbers` returned, buffers that a forward pass made among them."""
         known = self._numbers()
         for name, array in arrays.items():
             value, (owner, _, own) = torch.from_numpy(array.copy()), name.rpartition(".")

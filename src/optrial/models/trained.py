@@ -40,11 +40,9 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
             inputs = torch.zeros((_SAMPLES, *input_shape))
             outputs = as_real(torch.func.functional_call(spare, leaves | buffers, (inputs,)))
             found = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
-    except Exception as error:  # noqa: BLE001  whatever the user's model raises
+    except Exception as error:
         reason = one_line(error)
-        raise ValueError(
-            f"on zeros, to see which parameters it uses, it raised {reason}"
-        ) from error
+        raise ValueError(f"on zeros, which show what it uses, it raised {reason}") from error
     for name, gradient in zip(leaves, found, strict=True):
         if gradient is None:
             model.get_parameter(name).requires_grad_(False)

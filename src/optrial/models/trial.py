@@ -347,14 +347,16 @@ def _type_hint(model: nn.Module, dtype: torch.dtype) -> str:
     )
 
 
-def _wrong_outputs(outputs: Any, targets: Tensor, loss: Named, classes: int) -> str:
+def _wrong_outputs(  # noqa: PLR0911  one a kind
+    outputs: Any, targets: Tensor, loss: Named, classes: int
+) -> str:
     """Say what is wrong with a model's outputs for a loss of the catalogue; or ""."""
     if not isinstance(outputs, Tensor):
         return f"{_described(outputs)}; {_WAY_OUT}"
     if is_code(loss[0]) and outputs.ndim and len(outputs) != len(targets):
         return (
             f"outputs of shape {tuple(outputs.shape)} for {len(targets)} samples; their first "
-            "dimension must be the batch: transpose or reshape them within the loss"
+            "dimension must be the batch: return them so, and transpose them within the loss"
         )
     if is_code(loss[0]) or loss[0] == "mean_output":
         return ""

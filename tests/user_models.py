@@ -1,0 +1,185 @@
+"""Models, losses and metrics as people write them, which are easily trained wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+
+class Around(nn.Module):
+    """Linear, some layer of 8 units, linear."""
+
+    def __init__(self, inner: nn.Module, outputs: int = 2) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(2, 8), inner, nn.Linear(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner(torch.tanh(self.first(x))))
+
+
+class Called(nn.Module):
+    """Uses a layer as a function says."""
+
+    def __init__(self, layer: nn.Module, use: object) -> None:
+        super().__init__()
+        self.layer, self.use = layer, use
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.use(self, x)  # type: ignore[operator]
+
+
+def _counted(module: nn.Module, x: Tensor) -> Tensor:
+    module.count = getattr(module, "count", 0) + module.training
+    return module.layer(x) * (1 + 0.1 * module.count)
+
+
+def _made(module: nn.Module, x: Tensor) -> Tensor:
+    if not hasattr(module, "late"):
+        module.late = nn.Linear(8, 8)
+    return module.late(module.layer(x))
+
+
+def _shifted(module: nn.Module, x: Tensor) -> Tensor:
+    x -= 0.5
+    return module.layer(x)
+
+
+class NoReturn(Around):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+class Hinted(nn.Module):
+    """Stays in use by its rate, as fused attention uses dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.drop.p if self.training else 0.0)
+
+
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.last = nn.Embedding(3, 8, padding_idx=1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.embedding((x > 0).long()).mean(1))
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.utils.weight_norm(nn.Linear(8, 8))
+        self.unused = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+def plain() -> nn.Module:
+    return Around(nn.ReLU())
+
+
+def one_output() -> nn.Module:
+    return Around(nn.ReLU(), outputs=1)
+
+
+def counting() -> nn.Module:
+    return Around(Called(nn.Linear(8, 8), _counted))
+
+
+def made_late() -> nn.Module:
+    return Around(Called(nn.Linear(8, 8), _made))
+
+
+def shifting() -> nn.Module:
+    return Called(Around(nn.ReLU()), _shifted)
+
+
+def no_return() -> nn.Module:
+    return NoReturn(nn.BatchNorm1d(8))
+
+
+def hinted() -> nn.Module:
+    return Around(Hinted())
+
+
+def unused() -> nn.Module:
+    return Around(Unused())
+
+
+def hooked() -> nn.Module:
+    model = Around(nn.Linear(8, 8))
+    model.inner.weight.register_hook(lambda gradient: 0.1 * gradient)
+    return model
+
+
+def drawn_by_numpy() -> nn.Module:
+    model = Around(nn.Linear(8, 8))
+    model.inner.weight.data = torch.from_numpy(np.random.randn(8, 8).astype(np.float32))
+    return model
+
+
+def checkpointed(again: bool = False) -> nn.Module:
+    layer = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Tanh())
+
+    def use(module: nn.Module, x: Tensor) -> Tensor:
+        for _ in range(1 + again):
+            x = checkpoint(module.layer, x, use_reentrant=False)
+        return x
+
+    return Around(Called(layer, use))
+
+
+def checkpointed_twice() -> nn.Module:
+    return checkpointed(again=True)
+
+
+def not_checkpointed() -> nn.Module:
+    return Around(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Tanh()))
+
+
+class WithParameters(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs * self.weight, targets)
+
+
+with_parameters = WithParameters()
+_losses: list[int] = []
+
+
+def remembering(outputs: Tensor, targets: Tensor) -> Tensor:
+    _losses.append(1)
+    return functional.cross_entropy(outputs, targets) * len(_losses)
+
+
+def one_element(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets)[None]
+
+
+def changing(outputs: Tensor, targets: Tensor) -> Tensor:
+    targets.zero_()
+    return functional.cross_entropy(outputs, targets)
+
+
+def one_number(outputs: Tensor, targets: Tensor) -> Tensor:
+    return ((outputs[:, 0] - targets) ** 2).mean()
+
+
+def distance(outputs: Tensor, targets: Tensor) -> Tensor:
+    return torch.dist(outputs[:, 0], targets[:, None].to(outputs.dtype))
+
+
+def broadcast(outputs: Tensor, targets: Tensor) -> Tensor:
+    pair = torch.broadcast_tensors(outputs[:, 0], targets[:, None])
+    return (pair[0] - pair[1]).abs().mean()
