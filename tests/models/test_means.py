@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
+from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -74,6 +76,64 @@ def largest(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).abs().max()
 
 
+def nearly_equal_weights(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets, weight=torch.tensor([1.0, 1.001]))
+
+
+def capped(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets).clamp(max=1.0)
+
+
+def accuracy_where_confident(outputs: Tensor, targets: Tensor) -> Tensor:
+    probability, predicted = outputs.softmax(-1).max(-1)
+    sure = probability > 0.999
+    return (predicted == targets)[sure].float().mean() if sure.any() else torch.tensor(0.0)
+
+
+def hardest_thousand(outputs: Tensor, targets: Tensor) -> Tensor:
+    losses = functional.cross_entropy(outputs, targets, reduction="none")
+    return losses.topk(min(1000, len(losses))).values.mean()
+
+
+def f1_of_probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
+    assert ((outputs >= 0) & (outputs <= 1)).all()
+    predicted = outputs[:, 1] > 0.9
+    right = (predicted & (targets == 1)).sum()
+    return 2 * right / (predicted.sum() + (targets == 1).sum()).clamp(min=1)
+
+
+def accuracy_of_a_class_that_is_not_tried(outputs: Tensor, targets: Tensor) -> float:
+    chosen = targets == 7
+    return (outputs.argmax(-1) == targets)[chosen].float().mean().item() if chosen.any() else 0.0
+
+
+def deviation_from_the_mean(outputs: Tensor, targets: Tensor) -> Tensor:
+    losses = functional.cross_entropy(outputs, targets, reduction="none")
+    return (losses - losses.mean()) ** 2
+
+
+def confident_error(outputs: Tensor, targets: Tensor) -> Any:
+    probability, predicted = outputs.softmax(-1).max(-1)
+    return ((predicted != targets) & (probability > 0.9)).numpy()
+
+
+def rank_correlation(outputs: Tensor, targets: Tensor) -> float:
+    return kendalltau(outputs[:, 0], targets[:, 0]).statistic
+
+
+def r_squared(outputs: Tensor, targets: Tensor) -> float:
+    return r2_score(targets, outputs)
+
+
+def capped_error(outputs: Tensor, targets: Tensor) -> float:
+    return min(1.0, float((outputs - targets).abs().mean()))
+
+
+def pinball(outputs: Tensor, targets: Tensor) -> list[float]:
+    error = targets - outputs
+    return torch.maximum(0.9 * error, -0.1 * error).mean(1).tolist()
+
+
 class Plain(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
@@ -95,6 +155,16 @@ class Dropping(Plain):
         return self.layer(functional.dropout(x, 0.5))
 
 
+class DroppingOfTheBatch(OfTheBatch):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(super().forward(x), 0.5)
+
+
+class Probabilities(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(-1)
+
+
 class OwnMeanLoss(Plain):
     def forward(self, x: Tensor) -> Tensor:
         return (self.layer(x) ** 2).mean()
@@ -113,46 +183,60 @@ def code(monkeypatch: pytest.MonkeyPatch) -> str:
     return "users_functions:"
 
 
-def batch(kind: str, samples: int = 40) -> tuple[np.ndarray, np.ndarray]:
+def batch(kind: str) -> tuple[np.ndarray, np.ndarray]:
     generator = torch.Generator().manual_seed(3)
-    inputs = torch.randn(samples, 3, generator=generator)
-    values = torch.randn(samples, 2, generator=generator)
-    labels = torch.arange(samples) % 2
+    inputs = torch.randn(40, 3, generator=generator)
+    values = torch.randn(2000, 2, generator=generator)
+    labels = torch.arange(2000) % 2
     return inputs.numpy(), (values if kind == "values" else labels).numpy()
 
 
-@pytest.mark.parametrize("function", [accuracy_per_sample, error_rate_as_float, focal])
+@pytest.mark.parametrize(
+    "function", [accuracy_per_sample, error_rate_as_float, focal, confident_error]
+)
 def test_means_of_labels(code: str, function: Any) -> None:
     name = code + function.__name__
     loss: Any = ("cross_entropy", {})
-    assert needing_whole_split(("logistic", {}), loss, [name], batch("labels"), 2) == []
+    assert needing_whole_split(("logistic", {}), loss, [name], *batch("labels"), 2) == []
 
 
 @pytest.mark.parametrize("function", [mean_cross_entropy, focal])
 def test_losses_that_are_means(code: str, function: Any) -> None:
     loss: Any = (code + function.__name__, {})
-    assert needing_whole_split(("logistic", {}), loss, [], batch("labels"), 2) == []
+    assert needing_whole_split(("logistic", {}), loss, [], *batch("labels"), 2) == []
 
 
 @pytest.mark.parametrize("function", [weighted, summed])
 def test_losses_that_are_none(code: str, function: Any) -> None:
     loss: Any = (code + function.__name__, {})
-    assert needing_whole_split(("logistic", {}), loss, [], batch("labels"), 2) == ["loss"]
+    assert needing_whole_split(("logistic", {}), loss, [], *batch("labels"), 2) == ["loss"]
 
 
-@pytest.mark.parametrize("function", [f1, auc, strict_auc])
+NO_MEANS_OF_LABELS = (
+    *(f1, auc, strict_auc, nearly_equal_weights, capped, accuracy_where_confident),
+    *(hardest_thousand, accuracy_of_a_class_that_is_not_tried, deviation_from_the_mean),
+)
+
+
+@pytest.mark.parametrize("function", NO_MEANS_OF_LABELS)
 def test_metrics_of_labels_that_are_none(code: str, function: Any) -> None:
     name = code + function.__name__
     loss: Any = ("cross_entropy", {})
-    assert needing_whole_split(("logistic", {}), loss, [name], batch("labels"), 2) == [name]
+    assert needing_whole_split(("logistic", {}), loss, [name], *batch("labels"), 2) == [name]
 
 
-@pytest.mark.parametrize("function", [absolute, root_mean_square, median, largest])
+NO_MEANS_OF_VALUES = (
+    *(root_mean_square, median, largest),
+    *(rank_correlation, r_squared, capped_error),
+)
+
+
+@pytest.mark.parametrize("function", [absolute, pinball, *NO_MEANS_OF_VALUES])
 def test_metrics_of_values(code: str, function: Any) -> None:
     name = code + function.__name__
-    expected = [] if function is absolute else [name]
+    expected = [name] if function in NO_MEANS_OF_VALUES else []
     loss: Any = ("mse", {})
-    assert needing_whole_split(("logistic", {}), loss, [name], batch("values"), 2) == expected
+    assert needing_whole_split(("logistic", {}), loss, [name], *batch("values"), 2) == expected
 
 
 @pytest.mark.parametrize(
@@ -160,6 +244,7 @@ def test_metrics_of_values(code: str, function: Any) -> None:
     [
         (Plain, "cross_entropy", []),
         (OfTheBatch, "cross_entropy", ["model"]),
+        (DroppingOfTheBatch, "cross_entropy", ["model"]),
         (Dropping, "cross_entropy", []),  # its draws are seeded instead
         (OwnMeanLoss, "mean_output", []),
         (OwnContrast, "mean_output", ["model"]),
@@ -167,4 +252,9 @@ def test_metrics_of_values(code: str, function: Any) -> None:
 )
 def test_models(code: str, model: type, loss: str, expected: list[str]) -> None:
     own: Any = (code + model.__name__, {})
-    assert needing_whole_split(own, (loss, {}), [], batch("labels"), 2) == expected
+    assert needing_whole_split(own, (loss, {}), [], *batch("labels"), 2) == expected
+
+
+def test_a_metric_of_probabilities_is_tried_on_probabilities(code: str) -> None:
+    name, model = code + "f1_of_probabilities", (code + "Probabilities", {})
+    assert needing_whole_split(model, ("mse", {}), [name], *batch("labels"), 2) == [name]

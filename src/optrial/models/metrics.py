@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,10 @@ def split_metric(name: str) -> Callable[[Tensor, Tensor], Score]:
 
 def own_value(function: Callable[..., Any], outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the value, (), of a user's function, which may return one value per sample."""
-    value = torch.as_tensor(function(outputs, targets), device=outputs.device)
+    value = function(outputs, targets)
+    if not isinstance(value, Tensor):
+        value = torch.from_numpy(np.asarray(value, np.float64)).to(outputs.device)
+    value = value.detach()
     return value.double().mean() if value.ndim else value.double()
 
 

@@ -31,6 +31,7 @@ KEPT_OUTPUTS = 2**26
 alone puts out more."""
 _SHARE_OF_MEMORY = 0.5
 _TRIED_SAMPLES = 60
+_TRIED_TARGETS = 2048
 _KINDS = {
     "labels": ("class labels", "mse, mae or r2"),
     "values": ("values to predict", "accuracy or f1_macro"),
@@ -48,16 +49,18 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     names = dict.fromkeys(entry.name for entry in problem.judges if entry.whole_split)
     unknown = [entry.name for entry in problem.judges if entry.name not in names]
     axes = model_axes(problem.model)
-    samples = _of_all_classes(dataset)
+    inputs, targets = _tried_samples(dataset)
     for values in itertools.product(*(axis.values for axis in axes.values())):
         model = problem.model.name, dict(zip(axes, values, strict=True))
         loss = problem.loss.name, problem.loss.arguments
-        names |= dict.fromkeys(needing_whole_split(model, loss, unknown, samples, dataset.classes))
+        names |= dict.fromkeys(
+            needing_whole_split(model, loss, unknown, inputs, targets, dataset.classes)
+        )
     return tuple(names)
 
 
 def whole_split_notes(study: StudyFile, names: tuple[str, ...]) -> Iterator[str]:
-    """Say in a line each what is evaluated on a whole split without being asked."""
+    """Name in a line each the code that is evaluated on a whole split without being asked."""
     declared = {entry.name for entry in study.problem.judges if entry.whole_split}
     for name in names:
         if name == "model":
@@ -67,7 +70,10 @@ def whole_split_notes(study: StudyFile, names: tuple[str, ...]) -> Iterator[str]
             )
         elif name not in declared:
             label = study.problem.loss.name if name == "loss" else name
-            yield f"'{label}' is no mean over samples, so it is computed from a whole split at once"
+            yield (
+                f"'{label}' is not seen to be a mean over samples, so it is computed from a whole "
+                "split at once"
+            )
 
 
 def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -200,17 +206,20 @@ _DEFINED: Mapping[str, Callable[[Dataset, Targets], str]] = {
 }
 
 
-def _of_all_classes(dataset: Dataset) -> tuple[Targets, Targets]:
-    """Return some training samples: of each class in turn, or spread over the values."""
-    train = dataset.splits["train"]
+def _tried_samples(dataset: Dataset) -> tuple[Targets, Targets]:
+    """Return inputs of some training samples, and targets of these and of further ones.
+
+    They come from each class in turn, or spread over the values, in random order.
+    """
+    train, draws = dataset.splits["train"], np.random.default_rng(0)
     targets = train.targets.reshape(len(train.targets), -1)[:, 0]
     order = targets.argsort(kind="stable")
-    if not dataset.regression:  # the first of each class, then the second of each, ...
+    if dataset.regression:
+        count = min(_TRIED_TARGETS, len(order))
+        rows = draws.permutation(order[np.linspace(0, len(order) - 1, count).astype(int)])
+    else:  # a sample of each class, then another of each, ...
+        _, classes, sizes = np.unique(targets, return_inverse=True, return_counts=True)
         rank = np.empty(len(order), np.int64)
-        for label in np.unique(targets):
-            rows = np.flatnonzero(targets == label)
-            rank[rows] = np.arange(len(rows))
-        order = np.lexsort((targets, rank))[:_TRIED_SAMPLES]
-    count = min(_TRIED_SAMPLES, len(order))
-    rows = order[np.linspace(0, len(order) - 1, count).astype(int)]
-    return train.inputs[rows].astype(np.float32), train.targets[rows]
+        rank[order] = np.arange(len(order)) - np.repeat(sizes.cumsum() - sizes, sizes)
+        rows = np.lexsort((draws.permutation(len(sizes))[classes], rank))[:_TRIED_TARGETS]
+    return train.inputs[rows[:_TRIED_SAMPLES]].astype(np.float32), train.targets[rows]
