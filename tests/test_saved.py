@@ -11,10 +11,11 @@ import torch
 
 import optrial
 from optrial.errors import StoreError
-from optrial.saved import evaluate_saved
+from optrial.saved import Evaluated, evaluate_saved
 from optrial.study import Study
 from tests.small import small_keys
 
+NAN = float("nan")
 OPTIMIZERS = [{"rule": "adam", "lr": [0.01, 0.1]}, {"rule": "schedule_free_sgd", "lr": 1.0}]
 
 
@@ -38,6 +39,15 @@ def test_evaluating_again_gives_the_recorded_value(engine: str, save: str, tmp_p
                 if each.metric == "validation_accuracy":
                     curve = results.store.curve(each.record.run_id, each.metric)
                     assert each.value == curve.values.max()
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded", "differs"),
+    [(0.5, 0.5, False), (0.5, 0.25, True), (0.5, None, False), (NAN, NAN, False), (NAN, 1, True)],
+)
+def test_what_differs_from_the_record(value: float, recorded: float, differs: bool) -> None:
+    unused: Any = None
+    assert Evaluated(unused, "test_accuracy", value, recorded).differs is differs
 
 
 def test_the_model_comes_back(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "label_of",
     "metric_label",
     "probe_of",
+    "recorded_as",
     "undeclared",
 ]
 
@@ -174,7 +175,7 @@ class Directions:
 
     def label(self, metric: str) -> str:
         """Return the label of a recorded metric; labels of user functions take precedence."""
-        return next((own for own in self.own if metric in _recorded_as(own)), label_of(metric))
+        return next((own for own in self.own if metric in recorded_as(own)), label_of(metric))
 
     def better(self, metric: str) -> Direction | None:
         """Return the direction of a recorded metric; None where nothing declares one."""
@@ -224,7 +225,7 @@ def undeclared(metric: str) -> str:
     return f"nothing declares whether lower or higher values of {metric} are better"
 
 
-def _recorded_as(label: str) -> set[str]:
+def recorded_as(label: str) -> set[str]:
     """Return every name under which a metric can be recorded."""
     splits = ("train", "train_eval", "validation", "test")
     return {f"train_{label}_epoch", *(f"{split}_{label}" for split in splits)}

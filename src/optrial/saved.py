@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,14 @@ class Evaluated:
     metric: str
     value: float
     recorded: float | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the value is not the recorded one; NaN equals NaN."""
+        both_nan = (
+            self.recorded is not None and math.isnan(self.value) and math.isnan(self.recorded)
+        )
+        return not both_nan and self.recorded not in (None, self.value)
 
 
 def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:

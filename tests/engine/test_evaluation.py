@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,10 @@ from torch.nn.functional import linear
 from optrial.data import Dataset
 from optrial.data.dataset import Split
 from optrial.engine import options
+from optrial.engine.evaluation import SplitTotals
 from optrial.metric_names import METRICS
 from optrial.models.metrics import batch_metric, needs_whole_split, split_metric
+from optrial.models.objective import Objective, build_objective, mse
 from optrial.plan import RunSpec
 from tests.small import learner_for, small_plan
 from tests.tolerance import SPLIT_METRIC
@@ -212,6 +215,29 @@ def test_positions_of_a_sequence_count_alike(classes_first: bool) -> None:
     )
     score = split_metric("f1_macro")(given, targets)
     assert score.value == pytest.approx(sk.f1_score(*flat[::-1], average="macro"))
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_the_axis_of_classes_holds_for_every_metric(axis: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(6, 3, 3, generator=generator)  # as many positions as classes
+    targets = torch.randint(0, 3, (6, 3), generator=generator)
+    loss: Any = ("cross_entropy", {"class_axis": axis}, ["accuracy", "f1_macro"])
+    objective = build_objective(*loss)
+    flat = targets.flatten(), outputs.argmax(axis).flatten()
+    (accuracy,) = objective.metrics
+    assert float(accuracy(outputs, targets)) / 6 == pytest.approx(sk.accuracy_score(*flat))
+    score = objective.split_metrics[1](outputs, targets)
+    assert score.value == pytest.approx(sk.f1_score(*flat, average="macro"))
+
+
+def test_a_mean_that_is_not_finite_has_a_reason() -> None:
+    objective = Objective(mse, [lambda outputs, targets: outputs.sum() * float("nan")])
+    outputs = targets = torch.ones(4, 1)
+    totals = SplitTotals(objective, targets, runs=1)
+    loss, sums = objective.measure_part(outputs, targets)
+    totals.add(loss[None], sums[None], outputs[None], slice(0, 4))
+    assert totals.result([nullcontext]).reasons == {(0, 0): "it is nan"}
 
 
 def test_reason_tells_why_a_value_is_not_finite() -> None:

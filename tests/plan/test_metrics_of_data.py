@@ -11,6 +11,25 @@ from optrial import Study, StudyError
 from optrial.plan import estimate, make_plan
 from tests.small import small_keys
 
+calls: list[float] = []
+
+
+def average_so_far(outputs: Any, targets: Any) -> float:
+    calls.append((outputs.argmax(-1) == targets).double().mean().item())
+    return sum(calls) / len(calls)
+
+
+def eval_loss(outputs: Any, targets: Any) -> Any:
+    return (outputs.argmax(-1) == targets).double()
+
+
+def accuracy_epoch(outputs: Any, targets: Any) -> Any:
+    return (outputs.argmax(-1) == targets).double()
+
+
+def nothing(outputs: Any, targets: Any) -> None:
+    del outputs, targets
+
 
 def data(kind: str) -> Any:
     generator = np.random.default_rng(0)
@@ -54,6 +73,29 @@ def test_refused_with_the_way_out(
     with pytest.raises(StudyError, match=said) as error:
         study(kind, metric, monkeypatch).plan()
     assert "problem.metrics[0]" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("average_so_far", "another value for the same outputs when it is called again"),
+        ("nothing", "returned None for .* samples; a metric returns one real number per sample"),
+        ("eval_loss", "'eval_loss' and the loss would both be recorded as train_eval_loss"),
+    ],
+)
+def test_functions_without_a_value_of_their_own_are_refused(
+    monkeypatch: pytest.MonkeyPatch, metric: str, said: str
+) -> None:
+    with pytest.raises(StudyError, match=said):
+        study("classes", f"{__name__}:{metric}", monkeypatch).plan()
+
+
+def test_two_metrics_of_one_recorded_name_are_refused() -> None:
+    metrics = ["accuracy", f"{__name__}:accuracy_epoch"]
+    problem = {"dataset": "moons", "metrics": metrics}
+    said = "both be recorded as train_accuracy_epoch; rename the function"
+    with pytest.raises(StudyError, match=said):
+        Study(**small_keys(problem=problem))
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def evaluate(
         write_csv(rows, sys.stdout)
     else:
         print_table(list(rows[0]), [list(row.values()) for row in rows])
-    if different := sum(each.recorded not in (None, each.value) for each in found):
+    if different := sum(each.differs for each in found):
         note(f"{different} of {len(found)} values differ from those recorded")
         sys.exit(FAILED)
 

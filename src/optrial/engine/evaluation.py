@@ -112,6 +112,8 @@ class SplitTotals:
                 for place, metric in split_metrics.items():
                     metrics[run, place], reason = metric(outputs, self._targets)
                     reasons |= {(run, place): reason} if reason else {}
+        for run, place in np.argwhere(~np.isfinite(metrics)).tolist():
+            reasons.setdefault((run, place), f"it is {metrics[run, place]}")
         return Evaluation(losses, metrics, reasons)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
 from optrial.metric_names import PROBES, Selection, label_of, metric_label
-from optrial.models import needs_whole_split
+from optrial.models import needs_whole_split, seeded_draws
 from optrial.plan import RunSpec
 from optrial.records import Curve, Segment, Status
 
@@ -183,7 +184,9 @@ class Training:
         self._best_merits = np.full(len(specs), -np.inf)
         self._checks: dict[str, Any] = {}
         self._evaluation_differences: Floats | None = None
-        self._not_finite: list[dict[str, str]] = [{} for _ in specs]  # of the last evaluation
+        # Why metrics have no finite value, of the last epoch and of the last evaluation.
+        self._epoch_reasons: list[dict[str, str]] = [{} for _ in specs]
+        self._evaluation_reasons: list[dict[str, str]] = [{} for _ in specs]
         self._best_steps = np.zeros(len(specs), np.int64)
         self._best_weights: list[dict[str, NDArray[Any]]] = [{} for _ in specs]
 
@@ -268,8 +271,8 @@ class Training:
             facts = {**shared, **run_facts[index]}
             if self._evaluation_differences is not None:
                 facts["evaluation_difference"] = float(self._evaluation_differences[index])
-            if self._not_finite[index]:
-                facts["not_finite"] = self._not_finite[index]
+            if not_finite := self._not_finite(index):
+                facts["not_finite"] = not_finite
             if self.status[index] is not Status.INTERRUPTED:
                 facts["parameters_sha256"] = self.learner.parameters_sha256(index)
             if self.specs[index].save is not None:
@@ -292,7 +295,11 @@ class Training:
         """Say why a run diverged, or why metrics of one that is done have no value."""
         if self.status[run] is not Status.DONE:
             return self._reasons[run]
-        return "; ".join(f"{metric}: {why}" for metric, why in self._not_finite[run].items())
+        return "; ".join(f"{metric}: {why}" for metric, why in self._not_finite(run).items())
+
+    def _not_finite(self, run: int) -> dict[str, str]:
+        """Return why the last values of metrics are not finite, by the metric."""
+        return self._epoch_reasons[run] | self._evaluation_reasons[run]
 
     def _curves(self, run: int) -> dict[str, Curve]:
         """The recorded points of one run."""
@@ -372,11 +379,11 @@ class Training:
         self.step = int(numbers[-1])
 
     def _record_metrics(self, numbers: NDArray[np.int64], measured: Steps) -> None:
-        """Record the mean of each metric over each batch, as far as its loss counts."""
+        """Record the mean of each metric over each batch whose loss is finite."""
         means = measured.metrics / measured.samples[:, None, None]
-        means[~np.isfinite(measured.losses)] = np.nan
+        alive = np.isfinite(measured.losses)
         for label, values in zip(self._mean_labels, np.moveaxis(means, 2, 0), strict=True):
-            self._record(f"train_{label}", numbers, values)
+            self._record(f"train_{label}", numbers, values, alive)
 
     def _record_probes(self, numbers: NDArray[np.int64], probes: Mapping[str, Floats]) -> None:
         """Record the probes of single steps at which any was measured."""
@@ -400,9 +407,12 @@ class Training:
                     self._record(name, step, total.copy())
                 loss, *values = self._epoch[1 : 2 + len(self._mean_labels)] / self._epoch[0]
                 self._record("train_loss_epoch", step, loss)
+                self._epoch_reasons = [{} for _ in self.specs]
                 for label, value in zip(self._mean_labels, values, strict=True):
-                    finite = np.where(np.isfinite(loss), value, np.nan)
-                    self._record(f"train_{label}_epoch", step, finite)
+                    metric = f"train_{label}_epoch"
+                    self._record(metric, step, value, np.isfinite(loss))
+                    for run in np.flatnonzero(np.isfinite(loss) & ~np.isfinite(value)).tolist():
+                        self._epoch_reasons[run][metric] = f"it is {value[run]}"
                 self._epoch[:] = 0
 
     def _evaluate(self) -> None:
@@ -416,7 +426,7 @@ class Training:
             self._checks = _checks(before, self._modes_and_hashes())
             self._evaluation_differences = self._evaluated_again(evaluations)
         self._seconds[1] += time.perf_counter() - started
-        self._not_finite = [{} for _ in self.specs]
+        self._evaluation_reasons = [{} for _ in self.specs]
         for split, evaluation in evaluations.items():
             self._record_evaluation(split, evaluation)
         if self.specs[0].save == "best":
@@ -436,21 +446,26 @@ class Training:
             self._record(f"{prefix}_{label}", self.step, column, alive)
         for (run, place), reason in evaluation.reasons.items():
             if alive[run]:
-                self._not_finite[run][f"{prefix}_{self._labels[place]}"] = reason
+                self._evaluation_reasons[run][f"{prefix}_{self._labels[place]}"] = reason
 
     def _evaluated_again(self, evaluations: Mapping[str, Evaluation]) -> Floats | None:
-        """Return how much values change with other draws, per run; None without user code.
+        """Return by how much values change, per run, when user code draws other random numbers.
 
-        None with `rng: script` too, where a draw would advance the only generator.
+        None where no user code is evaluated, or where a script's generator on a GPU, which cannot
+        be restored here, would be drawn from.
         """
-        spec = self.specs[0]
-        if not spec.code or spec.rng == "script":
+        spec, script = self.specs[0], self.specs[0].rng == "script"
+        evaluated = {spec.model, spec.loss, *spec.metrics} & spec.code.keys()
+        if not evaluated or (script and self.learner.facts["device"] != "cpu"):
             return None
         split, once = next(iter(evaluations.items()))
-        again = self.learner.evaluate(split, _ANOTHER_STEP)
+        with seeded_draws(_ANOTHER_STEP) if script else nullcontext():
+            again = self.learner.evaluate(split, _ANOTHER_STEP)
         before = np.column_stack([once.losses, once.metrics])
         after = np.column_stack([again.losses, again.metrics])
-        changes = np.where(np.isnan(before) & np.isnan(after), 0.0, np.abs(before - after))
+        same = (before == after) | (np.isnan(before) & np.isnan(after))
+        with np.errstate(invalid="ignore"):
+            changes = np.where(same, 0.0, np.abs(before - after))
         largest: Floats = np.nan_to_num(changes, nan=_HUGE, posinf=_HUGE).max(axis=1)
         return largest
 

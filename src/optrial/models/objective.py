@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ __all__ = [
     "class_axes",
     "widened",
 ]
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -191,15 +194,17 @@ def build_objective(
     axis = None if is_code(loss) else arguments.get("class_axis")
     return Objective(
         partial(function, **arguments),
-        [_batch_metric(name, axis) for name in metrics if name not in whole],
-        {metrics.index(name): split_metric(name) for name in whole},
+        [_classes_last(batch_metric, name, axis) for name in metrics if name not in whole],
+        {metrics.index(name): _classes_last(split_metric, name, axis) for name in whole},
         loss_of_split="loss" in whole_split,
     )
 
 
-def _batch_metric(name: str, class_axis: int | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a metric; a catalogued one gets the classes last where the loss says their axis."""
-    metric = batch_metric(name)
+def _classes_last(
+    build: Callable[[str], Callable[[Tensor, Tensor], Value]], name: str, class_axis: int | None
+) -> Callable[[Tensor, Tensor], Value]:
+    """Build a metric; one of the catalogue gets the classes last where the loss says their axis."""
+    metric = build(name)
     if class_axis is None or is_code(name):
         return metric
     return lambda outputs, targets: metric(outputs.movedim(class_axis, -1), targets)

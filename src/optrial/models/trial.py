@@ -243,11 +243,11 @@ def _metric_problems(
         except Exception as error:  # noqa: BLE001
             yield Problem(path, f"'{name}' raised {_named(error)}.")
         else:
-            if value.is_complex() or value.numel() not in (1, len(targets)):
+            if not _is_metric(value, len(targets)):
                 yield Problem(
                     path,
                     f"'{name}' returned {_described(value)} for {len(targets)} samples; a metric "
-                    "returns one real number a sample, or their mean.",
+                    "returns one real number per sample, or their mean.",
                 )
 
 
@@ -276,10 +276,19 @@ def _fingerprint(name: str) -> str:
         return ""
 
 
-def _metric_value(name: str, loss: Named, outputs: Tensor, targets: Tensor) -> Tensor:
+def _is_metric(value: Any, samples: int) -> bool:
+    """Return whether what a metric returned is one real number, or one per sample."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return not tensor.is_complex() and tensor.numel() in (1, samples)
+
+
+def _metric_value(name: str, loss: Named, outputs: Tensor, targets: Tensor) -> Any:
     """Return what a metric returns for a batch."""
     if is_code(name):
-        return torch.as_tensor(load_code(name)(outputs, targets))
+        return load_code(name)(outputs, targets)
     objective = build_objective(*loss, [name])
     for metric in objective.metrics:
         return metric(outputs, targets)

@@ -11,7 +11,7 @@ from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
 from optrial.data import check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
-from optrial.metric_names import PROBES, catalogued
+from optrial.metric_names import PROBES, catalogued, recorded_as
 from optrial.models import MODELS, check_loss, check_metric, check_model
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
@@ -116,15 +116,20 @@ def _noise_problems(problem: ProblemEntry) -> Iterator[Problem]:
 def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
     for found in check_loss(problem.loss.name, problem.loss.arguments):
         yield found.under("problem.loss")
-    taken = {"loss"}
+    taken = dict.fromkeys(recorded_as("loss"), "the loss")
     for index, entry in enumerate(problem.metrics or ()):
         path = f"problem.metrics[{index}]"
         if reason := check_metric(entry.name):
             yield Problem(path, reason)
             continue
-        if entry.label in taken:
-            yield Problem(path, f"'{entry.label}' is already taken.")
-        taken.add(entry.label)
+        names = recorded_as(entry.label)
+        if both := sorted(names & taken.keys()):
+            yield Problem(
+                path,
+                f"'{entry.label}' and {taken[both[0]]} would both be recorded as {both[0]}; rename "
+                "the function, or leave one of them out.",
+            )
+        taken |= dict.fromkeys(names, f"'{entry.label}' of problem.metrics[{index}]")
         if entry.better and not entry.is_code:
             yield Problem(
                 f"{path}.better", f"{entry.name} is better {entry.direction} anyway; leave it out."

@@ -185,6 +185,15 @@ def test_no_optimizer_is_better_because_the_other_one_diverged(seeds: int, highe
     assert family.groups == (("adam",),)
 
 
+def test_the_best_names_runs_that_are_done_without_a_value() -> None:
+    none: dict[int, float | None] = dict.fromkeys(range(8))
+    family = compared({"adam": by_seed([0.9] * 8), "sgd": none})
+    assert best_sentence(family) == (
+        "adam is not called the best on test_accuracy, because no other one has a value; "
+        "8 of 8 runs of sgd have no value of test_accuracy"
+    )
+
+
 def test_nothing_is_said_where_both_diverged() -> None:
     family = compared({name: by_seed([NAN] * 8) for name in ("adam", "sgd")})
     assert family.pairs[0].verdict == Verdict.UNDECIDED_DIVERGED

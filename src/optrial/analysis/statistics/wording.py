@@ -52,12 +52,13 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
     behind = "".join(f"; {each}" for each in (*_left_out(comparisons), *_losses(comparisons)))
     (best, *ties), lost = comparisons.groups[0], comparisons.not_compared
     count = len(comparisons.order) - len(lost)
+    finished = set(lost) <= set(comparisons.all_diverged)
     if lost and count == 1:
-        return f"{best} is not called the best{metric}, for no other one finished{behind}"
+        why = f"for no other one {'finished' if finished else 'has a value'}"
+        return f"{best} is not called the best{metric}, {why}{behind}"
     among = f"{count} {compared}"
     if lost:
-        able = "that finished" if set(lost) <= set(comparisons.all_diverged) else "with a value"
-        among = f"the {among} {able}"
+        among = f"the {among} {'that finished' if finished else 'with a value'}"
     if ties and len(ties) + 1 == count:
         return f"none of {among} can be called the best{metric}{behind}"
     if ties:
