@@ -20,7 +20,7 @@ from optrial.data.dataset import Split
 from optrial.engine import options
 from optrial.engine.evaluation import SplitTotals
 from optrial.metric_names import METRICS
-from optrial.models.metrics import batch_metric, needs_whole_split, split_metric
+from optrial.models.metrics import batch_metric, needs_whole_split, own_value, split_metric
 from optrial.models.objective import Objective, build_objective, mse
 from optrial.plan import RunSpec
 from tests.small import learner_for, small_plan
@@ -215,6 +215,11 @@ def test_positions_of_a_sequence_count_alike(classes_first: bool) -> None:
     )
     score = split_metric("f1_macro")(given, targets)
     assert score.value == pytest.approx(sk.f1_score(*flat[::-1], average="macro"))
+
+
+@pytest.mark.parametrize("value", [0.1, [0.1], np.float64(0.1), np.array([0.1])])
+def test_numbers_that_are_no_tensors_keep_their_digits(value: Any) -> None:
+    assert float(own_value(lambda *_: value, torch.ones(1), torch.ones(1))) == 0.1
 
 
 @pytest.mark.parametrize("axis", [-1, 1])

@@ -189,8 +189,8 @@ def test_the_best_names_runs_that_are_done_without_a_value() -> None:
     none: dict[int, float | None] = dict.fromkeys(range(8))
     family = compared({"adam": by_seed([0.9] * 8), "sgd": none})
     assert best_sentence(family) == (
-        "adam is not called the best on test_accuracy, because no other one has a value; "
-        "8 of 8 runs of sgd have no value of test_accuracy"
+        "adam is not called the best on test_accuracy, for no other one has a value; "
+        "no run of sgd has a value, so nothing is said about it"
     )
 
 
