@@ -761,11 +761,12 @@ def test_bad_splits_are_refused(arguments: dict[str, Any], message: str, tmp_pat
 
 
 def test_everything_that_changes_the_arrays_is_in_the_hash(tmp_path: Path) -> None:
-    text = mixed().to_csv(index=False)
+    frame = mixed()
+    text = pd.concat([frame, frame[:5]]).to_csv(index=False)
     choices: list[dict[str, Any]] = [
         {}, {"impute": "mean"}, {"add_indicator": False}, {"drop": ["age"]}, {"scale": "unit"},
         {"split": "chronological"}, {"split": {"grouped": "member"}}, {"max_categories": 2},
-        {"random_state": 1}, {"na_values": "Rome"},
+        {"random_state": 1}, {"na_values": "Rome"}, {"drop_duplicates": True},
     ]  # fmt: skip
     hashes = {loaded(tmp_path, text, **choice).sha256 for choice in choices}
     assert len(hashes) == len(choices)

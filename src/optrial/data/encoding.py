@@ -74,14 +74,11 @@ class TableEncoder:
         import pandas as pd  # noqa: PLC0415  (half a second to import)
 
         numbers = frame[[*self.roles.numbers, *self.roles.booleans]].astype("float64")
-        places = {
-            name: np.where(
-                frame[name].isna(),
-                np.nan,
-                pd.Index(known, dtype=object).get_indexer(frame[name].astype(object)),
-            )
-            for name, known in categories.items()
-        }
+        places = {}
+        for name, known in categories.items():
+            index: Any = pd.Index(list(known), dtype="object")
+            place = index.get_indexer(frame[name].astype(object))
+            places[name] = np.where(frame[name].isna(), np.nan, place)
         return numbers.join(pd.DataFrame(places, frame.index))
 
     def _transformer(self, train: pd.DataFrame) -> Any:
