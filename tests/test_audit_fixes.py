@@ -42,6 +42,10 @@ SEVERAL = [{"rule": "sgd", "lr": WIDE}, {"rule": "adam", "lr": WIDE}]
 NEAR = [{"rule": "sgd", "lr": [0.03, 0.1, 0.3]}, {"rule": "adam", "lr": [0.001, 0.003, 0.01]}]
 APART = [{"rule": "sgd", "lr": 0.001}, {"rule": "adam", "lr": 0.03}]
 DIVERGING = [{"rule": "sgd", "lr": 10.0}, {"rule": "adam", "lr": 0.01}]
+IMITATING = [
+    {"rule": "sgd", "lr": 0.1},
+    {"rule": "momentum", "lr": 0.0001, "momentum": 0.9},
+]
 CLAIMS = ["adam > sgd on test_loss"]
 HUGE = {"name": "diabetes", "standardize_targets": False, "mean": 0.0, "std": 0.0001}
 RAW = {"name": "diabetes", "standardize_targets": False}
@@ -65,6 +69,14 @@ CASES = [
     ),
     Case("B01", {"evaluate": {"every": {"steps": 20}, "on": ["test"]}, "optimizers": SEVERAL}),
     Case("D01", {"seeds": 1, "optimizers": APART}),
+    Case(
+        "D09",
+        {
+            "problem": PRICES | {"dataset": "diabetes"},
+            "optimizers": [{"rule": "sgd", "lr": 1e12}, {"rule": "adam", "lr": 0.01}],
+        },
+        "every run at an absurd rate",
+    ),
     Case("E19", {"problem": PRICES, "optimizers": SEVERAL}, "targets"),
     Case("E19", {"problem": PRICES | {"dataset": HUGE}, "optimizers": SEVERAL}, "features too"),
     Case(
@@ -126,6 +138,29 @@ def test_running_what_is_proposed_clears_the_finding(case: Case, tmp_path: Path)
     assert Study(**override(stored, changes)).plan().hash == changed.plan().hash
     again = repaired(changed, tmp_path / "out")
     assert not found(again, case.rule), report_text(again)
+
+
+def test_tuning_one_more_hyperparameter_leaves_budgets_equal(tmp_path: Path) -> None:
+    file = saved(tmp_path, {"seeds": 6, "optimizers": IMITATING})
+    with run(Study.from_file(file), tmp_path / "out") as results:
+        changes = proposed(results.audit(), "A06")
+    report = repaired(Study.from_file(file, changes), tmp_path / "out")
+    assert not {"A02", "A06", "A08", "B05"} & {finding.rule for finding in report.findings}
+
+
+def test_grids_that_grew_have_the_ranges_that_were_written(tmp_path: Path) -> None:
+    """Growing is the protocol's: A07 judges what the study says."""
+    keys = {
+        "problem": PRICES | {"dataset": "diabetes"},
+        "optimizers": [{"rule": "sgd", "lr": [1e5, 1e6, 1e7]}, {"rule": "adam", "lr": WIDE[:3]}],
+        "tune": {"seeds": 1},
+        "seeds": 2,
+    }
+    with run(Study.from_file(saved(tmp_path, keys)), tmp_path / "out") as results:
+        grown = {o.name: o.tuned["lr"] for o in results.view().problems[0].runs.optimizers}
+        report = results.audit()
+    assert grown["sgd"][0] < 1e2
+    assert not found(report, "A07"), report_text(report)
 
 
 def test_a_best_value_far_beyond_the_edge_is_found_step_by_step(tmp_path: Path) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["SELF_SCALED", "plain_name", "sensible_rates", "update_scale", "within_sensible"]
+__all__ = [
+    "SELF_SCALED",
+    "plain_name",
+    "sensible_rates",
+    "update_scale",
+    "usual_rates",
+    "within_sensible",
+]
 
 _BY_GRADIENT = frozenset({"sgd", "momentum", "nesterov", "schedule_free_sgd"})
 _BY_COORDINATE = frozenset(
@@ -13,6 +20,8 @@ _BY_COORDINATE = frozenset(
 )
 SELF_SCALED = frozenset({"adadelta", "prodigy", "adafactor"})
 """Rules whose default learning rate is meant to be left alone."""
+
+_USUAL = {"the gradient": (0.001, 1.0), "the learning rate alone": (0.0001, 0.1)}
 
 
 def plain_name(rule: str) -> str:
@@ -28,6 +37,16 @@ def update_scale(rule: str) -> str:
     if name in SELF_SCALED:
         return "the parameters"
     return "the learning rate alone" if name in _BY_COORDINATE else ""
+
+
+def usual_rates(rule: str, rate: float) -> tuple[float, float]:
+    """Return the ends of the learning rates among which the best one is usually found.
+
+    Args:
+        rule: name of the rule.
+        rate: in the middle of the range where the name does not tell.
+    """
+    return _USUAL.get(update_scale(rule), (rate / 30, rate * 30))
 
 
 def sensible_rates(rule: str) -> tuple[float, float]:

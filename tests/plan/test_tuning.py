@@ -126,6 +126,9 @@ def test_no_rate_below_the_sensible_is_tried() -> None:
     smaller: Merit = lambda _, point: -point["rule.lr"]  # noqa: E731
     found, _ = tuned(study_of([{"rule": "sgd", "lr": [1e-5, 1e-6]}]), smaller)
     assert tried(found, "sgd")[2:] == pytest.approx([1e-7, 1e-8], rel=PRINTED_DIGITS)
+    beyond = {"rule": "sgd", "lr": [1e5, 1e4]}
+    found, _ = tuned(study_of([beyond]), smaller)
+    assert min(tried(found, "sgd")) < 1  # on the way back every rate may be tried
     linear = {"rule": "sgd", "lr": {"lin": [0.1, 0.5], "points": 5}}
     found, _ = tuned(study_of([linear]), smaller)
     assert len(tried(found, "sgd")) == 5

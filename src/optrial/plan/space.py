@@ -36,10 +36,10 @@ class Growth:
     takes: Callable[[float], bool]
     sensible: tuple[float, float] = (-math.inf, math.inf)
 
-    def allows(self, value: float) -> bool:
-        """Whether a value may be tried."""
+    def allows(self, value: float, upwards: bool) -> bool:
+        """Whether a value may be tried next in a direction; any on the way to the sensible ones."""
         low, high = self.sensible
-        return low <= value <= high and self.takes(value)
+        return (value <= high if upwards else value >= low) and self.takes(value)
 
     def between(self, first: float, last: float, share: float) -> float:
         """Return what lies that share of the way from `first` to `last`; beyond it from 1 on."""
@@ -102,11 +102,13 @@ class Space:
             values, written = axes[name].values, growth.axis.values
             above = sum(value > max(written) for value in values)
             below = sum(value < min(written) for value in values)
-            for end, following in (
-                (min(values), growth.beyond(below + 1, upwards=False)),
-                (max(values), growth.beyond(above + 1, upwards=True)),
+            for end, count, upwards in (
+                (min(values), below, False),
+                (max(values), above, True),
             ):
-                if best[name] == end and following not in values and growth.allows(following):
+                following = growth.beyond(count + 1, upwards)
+                new = best[name] == end and following not in values
+                if new and growth.allows(following, upwards):
                     axes[name] = replace(axes[name], values=(*values, following))
         return replace(self, axes=axes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -103,9 +103,18 @@ def momentum_grid(best: float) -> Callable[[Case], Case]:
 
 def fewer_trials(optimizer: str, keep: int) -> Callable[[Case], Case]:
     rates = RATES[optimizer][1 : 1 + keep]
-    return lambda case: case.only(
+    return lambda case: rewritten(case, optimizer, rates).only(
         lambda r: r.optimizer != optimizer or reported(r) or r.hyperparameters["lr"] in rates
     )
+
+
+def rewritten(case: Case, optimizer: str, rates: Sequence[float]) -> Case:
+    """The study names these learning rates."""
+    entries = [
+        entry | {"lr": list(rates)} if entry["rule"] == optimizer else entry
+        for entry in case.study["optimizers"]
+    ]
+    return case.with_study(optimizers=entries)
 
 
 def default_rate(case: Case) -> Case:
@@ -171,7 +180,7 @@ def decades_apart(case: Case) -> Case:
 def linear_rates(case: Case) -> Case:
     """The rates of adam are spaced like those of a `lin` range."""
     place = {rate: 0.0002 + 0.0004 * i for i, rate in enumerate(RATES["adam"])}
-    return case.each(
+    return rewritten(case, "adam", list(place.values())).each(
         lambda r: replace(r, hyperparameters={"lr": place[r.hyperparameters["lr"]]}), by("adam")
     )
 
@@ -561,7 +570,7 @@ ROWS = [
     Row("E19", W, regression, scaled(targets=(290.0, 8.0)), "targets far from 0"),
     Row("E19", W, regression, scaled(targets=(0.1, 0.002)), "small targets"),
     Row("E19", W, regression, scaled(inputs=(1970.0, 30.0)), "features"),
-    Row("E19", W, sound, scaled(inputs=(0.0, 255.0)), "features of classes"),
+    Row("E19", W, sound, scaled(inputs=(33.0, 79.0)), "images from 0 to 255"),
     Row(
         "E19",
         E,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from statistics import fmean, median
 
@@ -12,6 +13,7 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.contenders import Contender, ProblemRuns, finished
+from optrial.learning_rates import usual_rates
 from optrial.metric_names import Direction
 from optrial.records import Status
 
@@ -45,7 +47,7 @@ def no_interval(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule("D09", Severity.ERROR, "runs that diverged were dropped")
+@audit_rule("D09", Severity.ERROR, "runs diverged, and means leave them out")
 def diverged_dropped(context: Context) -> Iterator[Observation]:
     """A mean over the runs that finished rewards an optimizer for failing on hard seeds. A run that
     diverged counts as the worst. An error where leaving such runs out changes the order of
@@ -105,15 +107,23 @@ def _leader(contenders: tuple[Contender, ...], metric: str, better: Direction | 
     return best(means, key=means.__getitem__, default="") if best else ""
 
 
+def _smaller(contender: Contender, rate: float) -> float:
+    """Return a third of a rate; where every run diverged, a tenth or a usual rate, the smaller."""
+    if contender.count(Status.DIVERGED) < len(contender.records):
+        return rate / 3
+    low, high = usual_rates(contender.records[0].rule, rate)
+    return min(rate / 10, math.sqrt(low * high))
+
+
 def _calmer(context: Context, contenders: list[Contender]) -> Remedy:
-    """A third of the learning rate for each optimizer that diverges."""
+    """Return the remedy of a smaller learning rate for each optimizer that diverges."""
     settings = {}
     tuned = {optimizer.name for optimizer in context.optimizers if "lr" in optimizer.tuned}
     for contender in contenders:
         path, _ = context.entry(contender.optimizer)
         rate = contender.records[0].hyperparameters.get("lr")
         if path and isinstance(rate, int | float) and rate > 0 and contender.optimizer not in tuned:
-            settings[f"{path}.lr"] = float(f"{rate / 3:.3g}")
+            settings[f"{path}.lr"] = float(f"{_smaller(contender, rate):.3g}")
     return context.remedy(
         "use a smaller learning rate, or report the failure rate",
         settings,

@@ -272,6 +272,11 @@ class Context:
                 return f"optimizers.{optimizer}" if plain else f"optimizers[{index}]", entry
         return "", {}
 
+    def drawn_from(self, optimizer: str, name: str) -> Mapping[str, Any] | None:
+        """Return the range from which values of a hyperparameter are drawn; None for a grid."""
+        given = self.entry(optimizer)[1].get(name)
+        return given if isinstance(given, Mapping) and "points" not in given else None
+
     def seconds(self, runs: int, like: Iterable[Record]) -> float | None:
         """Return about how long `runs` runs take, from what similar ones took."""
         took = [

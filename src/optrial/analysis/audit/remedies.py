@@ -9,7 +9,7 @@ from typing import Any
 from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
-from optrial.learning_rates import update_scale, within_sensible
+from optrial.learning_rates import usual_rates, within_sensible
 
 __all__ = [
     "balanced",
@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 TUNING_SEEDS = 3
-_USUAL = {"the gradient": (0.001, 1.0), "the learning rate alone": (0.0001, 0.1)}
 
 
 def with_validation(context: Context) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def _rate_range(optimizer: OptimizerRuns) -> list[float]:
     if tried:
         ends = (tried[0], tried[-1])
     elif isinstance(rate, int | float) and rate > 0:
-        ends = _USUAL.get(update_scale(optimizer.rule), (rate / 30, rate * 30))
+        ends = usual_rates(optimizer.rule, rate)
     else:
         return []
     low, high = math.log10(ends[0]), math.log10(ends[1])

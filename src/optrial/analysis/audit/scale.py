@@ -12,8 +12,9 @@ from optrial.records import Record, Status
 
 __all__ = ["SCALE_RULES", "scaling_remedy"]
 
-LARGE = 100.0  # mean or standard deviation
-SMALL = 0.01  # standard deviation of targets
+LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
+LARGE_TARGETS = 100.0
+SMALL_TARGETS = 0.01  # standard deviation
 NOT_OF_VALUES = ("cross_entropy", "mean_output")  # losses for which the targets' scale is nothing
 
 
@@ -26,7 +27,7 @@ def unscaled_data(context: Context) -> Iterator[Observation]:
     expect their scale, unless runs diverged.
 
     Source: LeCun et al. 1998 (Efficient BackProp, normalizing the inputs); Bishop 1995, chapter 8.
-    Example: the targets have mean 184000 and standard deviation 43000 under mse.
+    Example: the targets have an absolute mean of up to 184000 under mse.
     Fix: `standardize_targets: true` and `scale: standardize` in the dataset.
     """
     for problem in context.problems:
@@ -37,8 +38,10 @@ def unscaled_data(context: Context) -> Iterator[Observation]:
             loss = problem.records[0].spec.get("loss")
             yield Observation(
                 " and ".join(
-                    f"the {part} have mean {scale['mean']:.3g} and standard deviation "
-                    f"{scale['std']:.3g}" + f" under {loss}" * (part == "targets")
+                    f"the {part} have an absolute mean of up to {scale['mean']:.3g} and a standard "
+                    f"deviation of up to {scale['std']:.3g}"
+                    + f" under {loss}"
+                    * (part == "targets")
                     for part, scale in unscaled.items()
                 )
                 + lost,
@@ -62,7 +65,7 @@ def _unscaled(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     inputs, targets = scale.get("inputs"), scale.get("targets")
     spec, unscaled = records[0].spec, {}
     tokens = inputs and inputs["whole"] and ":" in str(spec.get("model"))
-    if inputs and not tokens and max(inputs["mean"], inputs["std"]) > LARGE:
+    if inputs and not tokens and max(inputs["mean"], inputs["std"]) > LARGE_FEATURES:
         unscaled["features"] = inputs
     if targets and _judges_values(records) and _is_unscaled(targets):
         unscaled["targets"] = targets
@@ -70,7 +73,7 @@ def _unscaled(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 
 
 def _is_unscaled(scale: dict[str, float]) -> bool:
-    return max(scale["mean"], scale["std"]) > LARGE or 0 < scale["std"] < SMALL
+    return max(scale["mean"], scale["std"]) > LARGE_TARGETS or 0 < scale["std"] < SMALL_TARGETS
 
 
 def _judges_values(records: Sequence[Record]) -> bool:

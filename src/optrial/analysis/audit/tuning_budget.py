@@ -212,10 +212,14 @@ def search_spaces(context: Context) -> Iterator[Observation]:
 
 
 def _rates(context: Context, optimizer: OptimizerRuns) -> list[float]:
-    """Return the learning rates that were tried, and the ends of the range they are from."""
-    given = context.entry(optimizer.name)[1].get("lr")
-    ends = given.get("log") or given.get("lin") if isinstance(given, Mapping) else None
-    return sorted({*optimizer.tuned["lr"], *map(float, ends or ())})
+    """Return the learning rates tried, without those by which a grid grew, and the written ends."""
+    given, tried = context.entry(optimizer.name)[1].get("lr"), optimizer.tuned["lr"]
+    if isinstance(given, Mapping):
+        given = given.get("log") or given.get("lin")
+    elif not context.study.get("tune"):
+        given = None
+    ends = list(map(float, given)) if isinstance(given, list | tuple) else tried
+    return sorted({*ends, *(rate for rate in tried if min(ends) <= rate <= max(ends))})
 
 
 def _is_linear(rates: list[float]) -> bool:

@@ -119,8 +119,7 @@ def _at_ends(
     inner = means[1:-1].max(axis=0, initial=-np.inf)
     low = (means[0] > inner) & (means[0] >= means[-1])
     high = (means[-1] > inner) & (means[-1] > means[0])
-    given = context.entry(optimizer.name)[1].get(name)
-    if isinstance(given, Mapping) and "points" not in given:
+    if given := context.drawn_from(optimizer.name, name):
         scale = math.log if "log" in given else float
         first, last = (scale(float(end)) for end in given.get("log") or given["lin"])
         near = NEAR_BOUND * (last - first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -13,10 +14,10 @@ import numpy as np
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.families import INCLUSIONS
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.remedies import balanced
+from optrial.analysis.audit.remedies import balanced, equal_search
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
-from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, merit
+from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, finished, hyperparameters, merit
 from optrial.analysis.statistics import BestOfK, best_of_k, compare, known_values, mean_interval
 from optrial.analysis.values import final_values
 from optrial.records import Record
@@ -27,6 +28,7 @@ COARSE = 3.5  # ratio of neighbouring learning rates: two a decade are fine enou
 RESAMPLES = 200
 FEW = 3  # values below which an interval says nothing
 POINTS_FOR_CURVE = 5
+TRIALS = 16  # of a search over two hyperparameters
 SETTLED = 0.7  # Kendall's tau of an order that lasts
 
 
@@ -58,8 +60,6 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
             if pair.verdict.value != "worse":
                 continue
             fixed = hyperparameters(one.reported[0]).get(name)
-            path, _ = context.entry(one.name)
-            grid = [1e-8, 1e-4, 1e-2, 1.0] if name == "eps" else [0.0, 0.5, 0.9, 0.99]
             claimed = any(
                 claim.kind is ClaimKind.BETTER
                 and (claim.first, claim.second) == (other.name, one.name)
@@ -70,20 +70,28 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
                 f"{fixed}, though it can imitate it",
                 {"general": one.name, "special": other.name, "fixed": {name: fixed}},
                 [*one.reported, *other.reported],
-                context.remedy(
-                    f"tune {name} of {one.name} too",
-                    balanced(context, problem.optimizers, {f"{path}.{name}": grid} if path else {}),
-                    (len(grid) - 1) * len(one.trials),
-                ),
+                _imitation(context, problem, one, name),
                 Severity.ERROR if claimed else None,
             )
+
+
+def _imitation(context: Context, problem: ProblemRuns, general: OptimizerRuns, name: str) -> Remedy:
+    """Equally many trials for all, in which the general rule may become the special one."""
+    trials = max(TRIALS, *(len(o.tried) for o in problem.optimizers))
+    action = f"tune {name} of {general.name} too, with as many trials for the others"
+    remedy = equal_search(context, problem.optimizers, trials, action)
+    if not remedy.settings:
+        return remedy
+    values = {"log": [1e-8, 1.0]} if name == "eps" else {"lin": [0.0, 0.99]}
+    path = f"{context.entry(general.name)[0]}.{name}"
+    return replace(remedy, settings={path: values, **remedy.settings})
 
 
 @audit_rule("A08", Severity.WARNING, "learning rates too far apart near the best one")
 def coarse_grid(context: Context) -> Iterator[Observation]:
     """Where neighbouring learning rates differ by a factor of ten, the best of them can be three
     times too large or small, by chance more so for one optimizer than for another. With fewer than
-    five trials A05 says so already.
+    five trials A05 says so already; a search that draws from a range is judged by its trials alone.
 
     Source: Wilson et al. 2017; Deep Learning Tuning Playbook.
     Example: next to adam's best lr 0.001 the nearest that were tried are 0.0001 and 0.01.
@@ -95,7 +103,8 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
         runs: list[Record] = []
         for optimizer in problem.optimizers:
             rates = [rate for rate in optimizer.tuned.get("lr", []) if rate > 0]
-            if optimizer.best_rate not in rates or len(rates) < 2:
+            drawn = context.drawn_from(optimizer.name, "lr")
+            if drawn or optimizer.best_rate not in rates or len(rates) < 2:
                 continue
             place = rates.index(optimizer.best_rate)
             near = rates[max(0, place - 1) : place + 2]
