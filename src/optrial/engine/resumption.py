@@ -51,14 +51,15 @@ class Resumption:
             CheckpointError: it would not go on the same; the message says why.
         """
         learner, spec = training.learner, training.specs[0]
-        alone = isinstance(learner, Solo)
-        if not spec.code or (alone and not isinstance(learner.engine, ReferenceEngine)):
+        if not spec.code:
+            return
+        if isinstance(learner, Solo) and not isinstance(learner.engine, ReferenceEngine):
             return
         form = (spec.without_seed, _form(checkpoint))
         if form in self._forms:
             return
         with _undisturbed():
-            if alone:  # a stack has no state but arrays that it names
+            if isinstance(learner, Solo):  # a stack has no state but arrays that it names
                 self._check_restored(spec, checkpoint)
             if spec.without_seed not in self._tried:
                 some = pack(training.specs, 2)[0]

@@ -143,44 +143,65 @@ def _problems(
         return
     if keyed:
         key_dropout(built)
-    if reason := _unstorable(built):
-        yield Problem(place, f"'{model[0]}' has {reason}.")
-        return
-    if is_code(model[0]) and (names := _shared(built, _built(model, inputs, classes))):
-        yield Problem(
-            place,
-            f"'{model[0]}' returns the same {listed(names)} in every call, so that a run would "
-            "start where another one ended; build all of it in the function, or use "
-            "copy.deepcopy there.",
-        )
+    if reason := _unfit_model(built, model, inputs, classes):
+        yield Problem(place, f"'{model[0]}' {reason}.")
         return
     parameters = dict(built.named_parameters())
-    for training in (True, False):  # the loss first: a model may change what its gradient needs
-        built.train(training)
-        mode = "" if training else " in evaluation mode"
-        try:
-            outputs = built(inputs)
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises
-            given = f"on inputs of shape {tuple(inputs.shape)}, {_short(inputs.dtype)}"
-            hint = _type_hint(built, inputs.dtype)
-            yield Problem(place, f"'{model[0]}'{mode} raised {_named(error)} {given}{hint}.")
-            return
-        if reason := _wrong_outputs(outputs, targets, loss, classes):
-            yield Problem(place, f"'{model[0]}'{mode} returned {reason}.")
-            return
-        if not training:
-            built.train()
-            return
-        if reason := _made_in_forward(built, parameters):
-            yield Problem(place, f"'{model[0]}' {reason}.")
-            return
-        functions = [("loss", loss[0]), *((f"metrics[{i}]", n) for i, n in enumerate(metrics))]
-        before = {name: _fingerprint(name) for _, name in functions if is_code(name)}
-        yield from _loss_problems(model[0], loss, outputs, targets)
-        yield from _metric_problems(loss, metrics, outputs.detach(), targets, classes)
-        for path, name in functions:
-            if is_code(name) and _fingerprint(name) != before[name]:
-                yield Problem(path, f"'{name}' {_REMEMBERS}.")
+    outputs, reason = _outputs(built, batch, loss, classes)
+    if reason := reason or _made_in_forward(built, parameters):
+        yield Problem(place, f"'{model[0]}' {reason}.")
+        return
+    # Before evaluation mode: a model may change what its gradient needs.
+    yield from _function_problems(model[0], loss, metrics, outputs, targets, classes)
+    built.eval()
+    _, reason = _outputs(built, batch, loss, classes)
+    built.train()
+    if reason:
+        yield Problem(place, f"'{model[0]}' in evaluation mode {reason}.")
+
+
+def _unfit_model(built: nn.Module, model: Named, inputs: Tensor, classes: int) -> str:
+    """Say why a model cannot be trained as it was built; or ""."""
+    if reason := _unstorable(built):
+        return f"has {reason}"
+    if is_code(model[0]) and (names := _shared(built, _built(model, inputs, classes))):
+        return (
+            f"returns the same {listed(names)} in every call, so that a run would start where "
+            "another one ended; build all of it in the function, or use copy.deepcopy there"
+        )
+    return ""
+
+
+def _outputs(
+    built: nn.Module, batch: tuple[Tensor, Tensor], loss: Named, classes: int
+) -> tuple[Any, str]:
+    """Return the outputs for a batch, and what is wrong with them, or ""."""
+    inputs, targets = batch
+    try:
+        outputs = built(inputs)
+    except Exception as error:  # noqa: BLE001  whatever the user's code raises
+        shown = f"on inputs of shape {tuple(inputs.shape)}, {_short(inputs.dtype)}"
+        return None, f"raised {_named(error)} {shown}{_type_hint(built, inputs.dtype)}"
+    reason = _wrong_outputs(outputs, targets, loss, classes)
+    return outputs, reason and f"returned {reason}"
+
+
+def _function_problems(
+    model: str,
+    loss: Named,
+    metrics: Sequence[str],
+    outputs: Tensor,
+    targets: Tensor,
+    classes: int,
+) -> Iterator[Problem]:
+    """Return what is wrong with the loss and the metrics."""
+    functions = [("loss", loss[0]), *((f"metrics[{i}]", n) for i, n in enumerate(metrics))]
+    before = {name: _fingerprint(name) for _, name in functions if is_code(name)}
+    yield from _loss_problems(model, loss, outputs, targets)
+    yield from _metric_problems(loss, metrics, outputs.detach(), targets, classes)
+    for path, name in functions:
+        if is_code(name) and _fingerprint(name) != before[name]:
+            yield Problem(path, f"'{name}' {_REMEMBERS}.")
 
 
 def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) -> Iterator[Problem]:
