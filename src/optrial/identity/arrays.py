@@ -35,7 +35,7 @@ class Contents(NamedTuple):
     attributes: Mapping[str, Any] = types.MappingProxyType({})
 
 
-def array_contents(thing: Any) -> Contents | None:
+def array_contents(thing: Any) -> Contents | None:  # noqa: PLR0911  one per kind
     """Return the contents of an object of NumPy or PyTorch; None for any other object.
 
     Raises:

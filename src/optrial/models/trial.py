@@ -163,7 +163,7 @@ def _problems(
 def _unfit_model(built: nn.Module, model: Named, inputs: Tensor, classes: int) -> str:
     """Say why a model cannot be trained as it was built; or ""."""
     if reason := _unstorable(built):
-        return f"has {reason}"
+        return reason
     if is_code(model[0]) and (names := _shared(built, _built(model, inputs, classes))):
         return (
             f"returns the same {listed(names)} in every call, so that a run would start where "
@@ -345,8 +345,8 @@ def _unstorable(model: nn.Module) -> str:
     for name, value in chain(model.named_parameters(), model.named_buffers()):
         if value.dtype in _UNSTORABLE:
             return (
-                f"'{name}' in {_short(value.dtype)}, which cannot be stored; build it in float32, "
-                "and use precision: bfloat16 for faster products"
+                f"has '{name}' in {_short(value.dtype)}, which cannot be stored; build it in "
+                "float32, and use precision: bfloat16 for faster products"
             )
     own = [name for name in model.state_dict() if name.endswith("_extra_state")]
     if own:
