@@ -203,3 +203,16 @@ def test_the_trial_of_an_optimizer_says_what_is_wrong(
 ) -> None:
     with pytest.raises(StudyError, match=message):
         compared(tmp_path, optimizers=[optimizer])
+
+
+class WithExtraState(nn.Linear):
+    def get_extra_state(self) -> int:
+        return 1
+
+    def set_extra_state(self, state: Any) -> None:
+        del state
+
+
+def test_extra_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="' has extra state '_extra_state', which is not stored"):
+        compared(tmp_path, model=lambda: WithExtraState(4, 2))

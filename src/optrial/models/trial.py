@@ -350,7 +350,7 @@ def _unstorable(model: nn.Module) -> str:
             )
     own = [name for name in model.state_dict() if name.endswith("_extra_state")]
     if own:
-        return f"extra state '{own[0]}', which is not stored; register it as a buffer"
+        return f"has extra state '{own[0]}', which is not stored; register it as a buffer"
     return ""
 
 
