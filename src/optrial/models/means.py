@@ -56,9 +56,9 @@ def needing_whole_split(
     with seeded_draws(0), torch.no_grad():
         built = build_model(*model, input_shape=tuple(x.shape[1:]), classes=classes, seed=0)
         built = place_model(built, x.device, x.dtype)
-        built(x)  # in training mode, for some models must have seen a batch to be evaluated
+        built(x.clone())  # in training mode, for some models must have seen a batch to be evaluated
         built.eval()
-        outputs = widened(built(x))
+        outputs = widened(built(x.clone()))
         needing = [] if not is_code(model[0]) or _acts_by_sample(built, x) else ["model"]
         if outputs.ndim == 0:  # the model computes the loss of a batch
             return needing or ["model"] * bool(own)
@@ -77,7 +77,7 @@ def _acts_by_sample(model: nn.Module, inputs: Tensor) -> bool:
     """
     first, rest = _parts(torch.arange(len(inputs)))
     before = torch.get_rng_state()
-    whole = model(inputs)
+    whole = model(inputs.clone())
     draws = not torch.equal(before, torch.get_rng_state())
     if whole.ndim == 0:  # the loss that it computes by itself
         parts = [model(inputs[rows]) * len(rows) for rows in (first, rest)]
@@ -95,7 +95,7 @@ def _acts_by_sample(model: nn.Module, inputs: Tensor) -> bool:
 
 def _seeded(model: nn.Module, inputs: Tensor) -> Tensor:
     with seeded_draws(0):
-        outputs: Tensor = model(inputs)
+        outputs: Tensor = model(inputs.clone())
     return outputs
 
 
