@@ -116,3 +116,15 @@ def test_interrupting_does_not_lose_the_best_weights(tmp_path: Path) -> None:
         return {name: array.tolist() for name, array in found.items()}
 
     assert weights(100) == weights(23)
+
+
+def test_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{index * 37 % 100 / 10},{index % 2}" for index in range(100)]
+    Path("table.csv").write_text("\n".join(["x,y", *rows]))
+    problem = {"dataset": {"name": "table.csv", "target": "y"}, "model": "mlp"}
+    results = trained(tmp_path, save="final", problem=problem)
+    assert list(evaluate_saved(results.store, results.folder, "test"))
+    Path("table.csv").write_text("\n".join(["x,y", "11.5,0", *rows[1:]]))
+    with pytest.raises(StoreError, match=r"'table\.csv' does not give the data that run"):
+        list(evaluate_saved(results.store, results.folder, "test"))

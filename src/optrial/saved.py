@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from optrial.code import Unidentifiable, code_sha256
+from optrial.data import Dataset
 from optrial.engine import Engines, process_for, storage_dtype
 from optrial.errors import DataError, StoreError, suggest
 from optrial.metric_names import metric_label
@@ -83,7 +84,7 @@ def evaluate_saved(
     last bit, where the split was evaluated then.
 
     Raises:
-        StoreError: no weights are saved, or the code of a run has changed.
+        StoreError: no weights are saved, or the code or the data of a run has changed.
         DataError: the dataset has no such split.
     """
     files = WeightFiles(folder)
@@ -102,6 +103,7 @@ def evaluate_saved(
         specs = arrange(RunSpec.from_dict(record.spec) for record in members.values())
         for spec in specs:
             _check_code(members[spec.run_id], spec)
+            _check_data(members[spec.run_id], spec, dataset)
         engine, _ = stack.split("-")
         learner = Engines(dataset, specs[0].precision, device).build(engine, specs)
         for index, spec in enumerate(specs):
@@ -138,6 +140,19 @@ def _check_code(record: Record, spec: RunSpec) -> None:
                 f"'{name}' is not the code that run {record.run_id} used, with Python {python}; "
                 "restore it, or train again."
             )
+
+
+def _check_data(record: Record, spec: RunSpec, dataset: Dataset) -> None:
+    """Refuse data that is not, bit for bit, what the run used.
+
+    Raises:
+        StoreError: the data has changed.
+    """
+    if dataset.sha256 != spec.dataset_sha256:
+        raise StoreError(
+            f"'{dataset.name}' does not give the data that run {record.run_id} used: the file, "
+            "the function or a library that prepares it has changed; restore it, or train again."
+        )
 
 
 def _draws_step(spec: RunSpec, record: Record) -> int:
