@@ -96,6 +96,9 @@ class Scripted:
     def modules(self) -> dict[str, bool]:
         return {}
 
+    def evaluated_modules(self) -> dict[str, bool]:
+        return {}
+
     def buffers_sha256(self) -> str:
         return ""
 

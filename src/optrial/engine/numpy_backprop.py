@@ -330,6 +330,10 @@ class NumpyEngine:
         """Return nothing: there are no modes to forget, dropout needs the key of a step."""
         return {}
 
+    def evaluated_modules(self) -> dict[str, bool]:
+        """Return nothing, as `modules`."""
+        return {}
+
     def buffers(self) -> list[Array]:
         """Return nothing: an MLP has none."""
         return []

@@ -132,6 +132,7 @@ class ReferenceEngine:
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
         self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
+        self._evaluated_modules: dict[str, bool] = {}
         self._extents: dict[int, Extent] = {}  # by split: they are measured once
         self.facts: Mapping[str, Any] = {
             "engine": "reference",
@@ -287,6 +288,7 @@ class ReferenceEngine:
                     outputs = self.model(batch.inputs)
                 loss, sums = self.objective.measure_part(outputs, batch.targets)
                 totals.add(loss[None], sums[None], outputs[None], place)
+            self._evaluated_modules = self.modules()
         return totals.result([draws])
 
     def _evaluation_batches(self, data: TensorSplit) -> Iterator[tuple[slice, Batch]]:
@@ -385,6 +387,10 @@ class ReferenceEngine:
     def modules(self) -> dict[str, bool]:
         """Return whether each module is in training mode, by name."""
         return {name: module.training for name, module in self.model.named_modules()}
+
+    def evaluated_modules(self) -> dict[str, bool]:
+        """Return whether each module was in training mode in the last evaluation, by name."""
+        return self._evaluated_modules
 
     def buffers(self) -> list[np.ndarray]:
         """Return what evaluation might change: averages of batch norm, ..."""

@@ -70,6 +70,9 @@ class SoloEngine(Protocol):
     def modules(self) -> Mapping[str, bool]:
         """Return whether each module is in training mode, by name."""
 
+    def evaluated_modules(self) -> Mapping[str, bool]:
+        """Return whether each module was in training mode in the last evaluation, by name."""
+
     def buffers(self) -> Iterable[NDArray[Any]]:
         """Return what evaluation might change: averages of batch norm, ..."""
 
@@ -150,6 +153,10 @@ class Solo:
     def modules(self) -> Mapping[str, bool]:
         """Return whether each module is in training mode, by name."""
         return self.engine.modules()
+
+    def evaluated_modules(self) -> Mapping[str, bool]:
+        """Return whether each module was in training mode in the last evaluation, by name."""
+        return self.engine.evaluated_modules()
 
     def buffers_sha256(self) -> str:
         """Return the hash of what evaluation might change."""

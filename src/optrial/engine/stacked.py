@@ -97,6 +97,7 @@ class StackedEngine:
             for name, split in splits.items()
         }
         self._model = StackedModel(models, self.shape, objective, first.precision)
+        self._evaluated_modules: dict[str, bool] = {}
         self._params = self._model.params
         self._groups = groups_of(self.settings, self._params)
         self._states = [
@@ -276,6 +277,7 @@ class StackedEngine:
                 specs = [self.specs[run] for run in runs.tolist()]
                 draws = [partial(evaluation_draws, spec, step, split) for spec in specs]
                 parts.append((runs, totals.result(draws)))
+        self._evaluated_modules = self.modules()
         self._model.base.train()
         return joined(parts, len(self.specs))
 
@@ -337,6 +339,10 @@ class StackedEngine:
     def modules(self) -> dict[str, bool]:
         """Return whether each module is in training mode, by name; all runs share them."""
         return {name: module.training for name, module in self._model.base.named_modules()}
+
+    def evaluated_modules(self) -> dict[str, bool]:
+        """Return whether each module was in training mode in the last evaluation, by name."""
+        return self._evaluated_modules
 
     def buffers_sha256(self) -> str:
         """Return the hash of what evaluation might change."""

@@ -102,6 +102,9 @@ class Learner(Protocol):
     def modules(self) -> Mapping[str, bool]:
         """Return whether each module is in training mode, by name."""
 
+    def evaluated_modules(self) -> Mapping[str, bool]:
+        """Return whether each module was in training mode in the last evaluation, by name."""
+
     def buffers_sha256(self) -> str:
         """Return the hash of what evaluation might change: averages of batch norm, ..."""
 
@@ -423,7 +426,8 @@ class Training:
             split: self.learner.evaluate(split, self.step) for split in self.specs[0].evaluate_on
         }
         if first:
-            self._checks = _checks(before, self._modes_and_hashes())
+            _, *hashes = self._modes_and_hashes()
+            self._checks = _checks(before, (self.learner.evaluated_modules(), *hashes))
             self._evaluation_differences = self._evaluated_again(evaluations)
         self._seconds[1] += time.perf_counter() - started
         self._evaluation_reasons = [{} for _ in self.specs]

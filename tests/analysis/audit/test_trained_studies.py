@@ -476,6 +476,15 @@ def test_rules_fire_on_trained_studies(name: str) -> None:
     assert expected <= {finding.rule for finding in seen(name).report.findings}
 
 
+@pytest.mark.parametrize("engine", ["reference", "stacked"])
+def test_the_implementation_of_an_ordinary_study_has_no_faults(engine: str, tmp_path: Path) -> None:
+    """Whatever else there is to say, evaluation left the runs alone, in the right mode."""
+    keys = {**BASE, "engine": engine, "compile": "never", "optimizers": [SGD, ADAM]}
+    with Study(**small_keys(**keys)).run(tmp_path, device="cpu") as results:
+        wrong = [finding for finding in results.audit().findings if finding.rule[0] in "EF"]
+    assert wrong == []
+
+
 def test_every_rule_fires_from_some_trained_study() -> None:
     rules = {finding.rule for name in STUDIES for finding in seen(name).report.findings}
     assert set(AUDIT_RULES) - rules == set()
