@@ -426,8 +426,9 @@ class Training:
             split: self.learner.evaluate(split, self.step) for split in self.specs[0].evaluate_on
         }
         if first:
-            _, *hashes = self._modes_and_hashes()
-            self._checks = _checks(before, (self.learner.evaluated_modules(), *hashes))
+            _, buffers, generators = self._modes_and_hashes()
+            modes = self.learner.evaluated_modules()
+            self._checks = _checks(before, (modes, buffers, generators))
             self._evaluation_differences = self._evaluated_again(evaluations)
         self._seconds[1] += time.perf_counter() - started
         self._evaluation_reasons = [{} for _ in self.specs]
