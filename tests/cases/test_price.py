@@ -97,6 +97,8 @@ def test_nothing_is_best_where_the_other_side_diverged(
     assert {str(claim.verdict) for claim in report.claims} == {"undecided"}
     assert best.startswith("adam is not called the best on test_loss")
     capsys.readouterr()
+    run_command(["show", str(prices / "out")])
+    assert capsys.readouterr().err.count("diverged, so nothing is said about it") == 1
     for command in (["show"], ["compare", "adam", "sgd"], ["audit"]):
         run_command([command[0], str(prices / "out"), *command[1:]])
     printed = capsys.readouterr()

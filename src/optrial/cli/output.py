@@ -132,7 +132,8 @@ def _statements(results: Any) -> list[str]:
             lines.append(problem.not_compared)
             continue
         lines.append(best_sentence(problem.comparisons, problem.compared))
-        lines += [f"  {sentence(pair)}" for pair in problem.pairs[:_PAIRS_SHOWN]]
+        told = [pair for pair in problem.pairs if not pair.all_diverged]  # the others just were
+        lines += [f"  {sentence(pair)}" for pair in told[:_PAIRS_SHOWN]]
     return [line for line in lines if line]
 
 

@@ -186,8 +186,12 @@ def _answer(problem: ProblemView) -> str:
 
 
 def _said(pairs: Sequence[Comparison]) -> list[str]:
-    """What was found of the leader and each other optimizer, three sentences at most."""
-    return [sentence(pair) for pair in pairs if pair.first == pairs[0].first][:SAID]
+    """What was found of the leader and each other optimizer, three sentences at most.
+
+    Optimizers of which every run diverged are named before.
+    """
+    leading = [pair for pair in pairs if pair.first == pairs[0].first and not pair.all_diverged]
+    return [sentence(pair) for pair in leading[:SAID]]
 
 
 def _ranges(problem: ProblemView, metric: str) -> Any:

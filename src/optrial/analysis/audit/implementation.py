@@ -48,8 +48,9 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     )
     if bad:
         found = [fact(r, "evaluation.training_modules") or () for r in bad]
-        modules = sorted({module for each in found for module in each})
-        asleep = sorted({m for r in bad for m in fact(r, "training.evaluation_modules") or ()})
+        modules = sorted({module or "the model" for each in found for module in each})
+        training = [fact(r, "training.evaluation_modules") or () for r in bad]
+        asleep = sorted({module or "the model" for each in training for module in each})
         said = [f"{names(modules)} in training mode during the evaluation"] * bool(modules)
         said += [f"{names(asleep)} in evaluation mode during the training"] * bool(asleep)
         yield Observation(
