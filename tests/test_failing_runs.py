@@ -13,6 +13,7 @@ import pytest
 
 from optrial.engine import Engines, StackedEngine, Training
 from optrial.engine.build import Choice
+from optrial.errors import OptrialError
 from optrial.plan import RunSpec, arrange, pack
 from optrial.records import Status
 from optrial.results import Results, load
@@ -200,3 +201,103 @@ def test_a_failed_run_is_tried_again_alone_and_the_others_are_left_alone() -> No
         after = {r.run_id: (r.stack, r.facts.get("parameters_sha256")) for r in results.records}
         assert [r.run_id for r in results.records if r.stack == failed.stack] == [failed.run_id]
     assert after == before
+
+
+EXITING = """
+import sys
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width=8, mode=True, calls=0, output=0):
+        super().__init__()
+        if width == 0:
+            sys.exit("built")
+        self.layers = nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 2))
+        self.mode, self.calls, self.taken = mode, calls, 0
+
+    def forward(self, x):
+        self.taken += self.training
+        if self.training == self.mode and 0 < self.calls <= self.taken:
+            sys.exit()
+        return self.layers(x)
+
+
+def loss(outputs, targets, fails=False):
+    return sys.exit(4) if fails else nn.functional.cross_entropy(outputs, targets)
+
+
+def metric(outputs, targets):
+    sys.exit()
+
+
+class SGD(torch.optim.SGD):
+    def __init__(self, params, lr=0.1, lasts=0):
+        super().__init__(params, lr=lr)
+        self.lasts, self.taken = lasts, 0
+
+    def step(self, closure=None):
+        self.taken += 1
+        if self.taken > self.lasts:
+            sys.exit("worn out")
+        super().step(closure)
+
+
+def data():
+    sys.exit()
+
+
+def rule():
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def exiting(tmp_path: Path) -> None:
+    (tmp_path / f"{MODULE}.py").write_text(EXITING, encoding="utf-8")
+    (tmp_path / "exits_on_import.py").write_text("import sys\nsys.exit()\n", encoding="utf-8")
+
+
+@pytest.mark.usefixtures("exiting")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"factory": f"{MODULE}:Net", "args": {"width": 0}}}, "SystemExit: built"),
+        ({"model": {"factory": f"{MODULE}:Net", "args": {"calls": 1}}}, "raised SystemExit on"),
+        (
+            {"model": {"factory": f"{MODULE}:Net", "args": {"mode": False, "calls": 1}}},
+            "in evaluation mode raised SystemExit on",
+        ),
+        ({"model": {"factory": "exits_on_import:Net"}}, r"cannot be imported \(SystemExit\)"),
+        ({"loss": {"name": f"{MODULE}:loss", "fails": True}}, "loss: .* raised SystemExit: 4"),
+        ({"metrics": [f"{MODULE}:metric"]}, r"metrics\[0\]: .* raised SystemExit"),
+        ({"dataset": f"{MODULE}:data"}, "raised SystemExit; correct"),
+        ({"optimizers": [{"torch": f"{MODULE}:SGD", "lr": 0.1}]}, "in step 1: SystemExit: worn"),
+        ({"optimizers": [{"rule_factory": f"{MODULE}:rule"}]}, r"no rule \(SystemExit: 1\)"),
+    ],
+)
+def test_code_that_exits_is_an_error_of_the_study(changes: dict[str, Any], message: str) -> None:
+    of_study = {"optimizers": changes.pop("optimizers")} if "optimizers" in changes else {}
+    problem = small_keys()["problem"] | changes
+    with pytest.raises(OptrialError, match=message):
+        Study(**small_keys(problem=problem, **of_study)).plan()
+
+
+@pytest.mark.usefixtures("exiting")
+@pytest.mark.parametrize("engine", ["auto", "stacked", "reference"])
+def test_code_that_exits_while_it_is_trained_fails_its_run(engine: str) -> None:
+    optimizers = [
+        {"torch": f"{MODULE}:SGD", "lr": 0.1, "lasts": [7, 1000]},
+        {"rule": "sgd", "lr": 0.1},
+    ]
+    changes = keys("Net", {"calls": [0, 9]}) | {"optimizers": optimizers, "engine": engine}
+    with Study(**changes).run("out") as results:
+        for record in results.records:
+            lasts = record.spec["model_arguments"]["calls"] == 0
+            if lasts and record.hyperparameters.get("lasts") == 7:
+                assert (record.status, record.reason) == (Status.ERROR, "SystemExit: worn out")
+            else:
+                assert record.status == (Status.DONE if lasts else Status.ERROR)
+                assert record.reason.startswith("" if lasts else "SystemExit")

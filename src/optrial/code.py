@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optrial.errors import Problem, suggest
+from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
 from optrial.identity import Unidentifiable, fingerprint
 
 __all__ = [
@@ -90,9 +90,9 @@ def load_code(name: str) -> Any:
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-    except Exception as error:
+    except USER_CODE_ERRORS as error:
         raise ImportError(
-            f"'{name}' cannot be imported ({type(error).__name__}: {error}); its module must be "
+            f"'{name}' cannot be imported ({one_line(error)}); its module must be "
             "installed or in the current folder"
         ) from error
     return found

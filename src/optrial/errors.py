@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 __all__ = [
+    "USER_CODE_ERRORS",
     "DataError",
     "DownloadError",
     "EngineError",
@@ -96,7 +97,11 @@ class CheckpointError(OptrialError):
     """A run holds state that a checkpoint cannot store, or not restore exactly."""
 
 
-def reason_of(error: Exception) -> str:
+USER_CODE_ERRORS = (Exception, SystemExit)
+"""What to catch around user-defined code: `sys.exit()` in it ends a run, not the process."""
+
+
+def reason_of(error: BaseException) -> str:
     """Return what the record of a run says of the error that ended it, in one line."""
     if isinstance(error, StudyError):
         return "; ".join(map(str, error.problems))

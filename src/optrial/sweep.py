@@ -23,7 +23,14 @@ from optrial.engine import (
     out_of_memory,
     provenance,
 )
-from optrial.errors import CheckpointError, EngineError, StoreError, one_line, reason_of
+from optrial.errors import (
+    USER_CODE_ERRORS,
+    CheckpointError,
+    EngineError,
+    StoreError,
+    one_line,
+    reason_of,
+)
 from optrial.plan import Plan, RunSpec, arrange, make_plan, merit, pack, stack_id
 from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFiles
 
@@ -197,7 +204,7 @@ class _Worker:
             self._train(stack, records, self.store.checkpoint(stack))
         except (StoreError, EngineError):
             raise
-        except Exception as error:  # noqa: BLE001  a failed run is a status; the others go on
+        except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
             failure, memory_ran_out = reason_of(error), out_of_memory(error)
         # The error, and with it the memory that its traceback holds, is gone here.
         if failure is not None and len(records) > 1:
@@ -251,7 +258,7 @@ class _Worker:
             found = certificates(training, lambda spec: self.engines.build("reference", [spec]))
         except CheckpointError:  # which is noted already
             return segments
-        except Exception as error:  # noqa: BLE001  a check must not cost the runs
+        except USER_CODE_ERRORS as error:  # a check must not cost the runs
             self.watcher.noted(f"the training could not be checked: {one_line(error)}")
             return segments
         return [

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from optrial.errors import USER_CODE_ERRORS
 from optrial.rules import (
     Hyperparameter,
     Rule,
@@ -69,7 +70,7 @@ def _tried(check: Callable[[Rule], Iterable[str]], rule: Rule) -> list[str]:
     try:
         with np.errstate(all="ignore"):  # numbers that overflow are found and told
             return list(check(rule))
-    except Exception as error:  # noqa: BLE001  whatever a stranger's rule may raise
+    except USER_CODE_ERRORS as error:  # whatever a stranger's rule may raise
         return [f"{(check.__doc__ or 'It agrees.').splitlines()[0]} But it raised {error!r}."]
 
 

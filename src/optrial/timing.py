@@ -18,7 +18,7 @@ from optrial.data import Dataset
 from optrial.engine import Engines, provenance
 from optrial.engine.memory import MEMORY_STEPS, memory_meter
 from optrial.engine.timing import StepTimes, time_steps
-from optrial.errors import EngineError, OptrialError
+from optrial.errors import USER_CODE_ERRORS, EngineError, OptrialError, one_line
 from optrial.plan import Plan, RunSpec
 
 __all__ = ["LEAST_ROUNDS", "ROUNDS", "Told", "time_study", "write_timing"]
@@ -212,9 +212,9 @@ def _peaks(
             told("measuring memory", index, len(contenders))
             try:
                 peaks.append(measure(each.engine, each.spec))
-            except Exception as error:  # noqa: BLE001  times are worth having without it
+            except USER_CODE_ERRORS as error:  # times are worth having without it
                 peaks.append(None)
-                reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+                reason = one_line(error)
                 notes.append(f"memory of {_label(each)} is not known: {reason}")
     return peaks, notes
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.dataset import SPLITS, Pair, as_array
-from optrial.errors import DataError
+from optrial.errors import USER_CODE_ERRORS, DataError, one_line
 
 _FORMS = (
     '{"train": (inputs, targets), "test": (inputs, targets)}, "validation" optional, or '
@@ -136,9 +136,9 @@ def _sample(name: str, split: str, samples: Any, index: int) -> tuple[NDArray[An
     place = f"dataset '{name}': sample {index} of {split}"
     try:
         sample = samples[index]
-    except Exception as error:
+    except USER_CODE_ERRORS as error:
         raise DataError(
-            f"{place} cannot be read ({type(error).__name__}: {error}); correct the Dataset"
+            f"{place} cannot be read ({one_line(error)}); correct the Dataset"
         ) from error
     if not _is_pair(sample):
         raise DataError(f"{place} is a {type(sample).__name__}; it must be (input, target)")

@@ -8,7 +8,7 @@ from optrial.code import importable_from_here, load_code
 from optrial.data.arguments import FunctionArguments
 from optrial.data.objects import split_objects
 from optrial.data.source import Source
-from optrial.errors import DataError
+from optrial.errors import USER_CODE_ERRORS, DataError, one_line
 
 __all__ = ["call_function"]
 
@@ -43,9 +43,8 @@ def call_function(name: str, arguments: FunctionArguments) -> Source:
     try:
         with importable_from_here():
             result = function(**arguments.own)
-    except Exception as error:
+    except USER_CODE_ERRORS as error:
         raise DataError(
-            f"dataset '{name}' raised {type(error).__name__}: {error}; correct the function or "
-            "its arguments"
+            f"dataset '{name}' raised {one_line(error)}; correct the function or its arguments"
         ) from error
     return Source(split_objects(name, result))

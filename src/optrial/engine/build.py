@@ -23,7 +23,7 @@ from optrial.engine.solo import Solo
 from optrial.engine.speeds import Measured, Speeds
 from optrial.engine.stacked import StackedEngine, stackable_model
 from optrial.engine.training import Learner
-from optrial.errors import EngineError, reason_of
+from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.models import call_count, foreign_types
 from optrial.plan import RunSpec, estimate, pack
 
@@ -139,7 +139,7 @@ class Engines:
                 return self._fastest(runs)
         except EngineError:
             raise
-        except Exception as error:  # noqa: BLE001  it fails in training too, and is recorded there
+        except USER_CODE_ERRORS as error:  # it fails in training too, and is recorded there
             reason = reason_of(error).partition("\n")[0]
         return replace(reference, note=f"trained one by one: {reason}")
 
@@ -225,7 +225,7 @@ class Engines:
         try:
             together = _losses(self.build("stacked", pair))
             together_moved = _changes(self.build("stacked", tried), len(tried))
-        except Exception as error:  # noqa: BLE001  whatever it is, the reference engine goes on
+        except USER_CODE_ERRORS as error:  # whatever it is, the reference engine goes on
             return reason_of(error).partition("\n")[0]
         apart = np.hstack([_losses(self.build("reference", [run])) for run in pair])
         if not np.allclose(together, apart, rtol=_SAME_LOSS, equal_nan=True):

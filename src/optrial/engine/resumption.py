@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optrial.engine.reference import ReferenceEngine
 from optrial.engine.solo import Solo
 from optrial.engine.training import Learner, Training
-from optrial.errors import CheckpointError, OptrialError, one_line
+from optrial.errors import USER_CODE_ERRORS, CheckpointError, OptrialError, one_line
 from optrial.plan import RunSpec, pack
 
 __all__ = ["Resumption"]
@@ -75,7 +75,7 @@ class Resumption:
             again = fresh.checkpoint()
         except OptrialError:
             raise
-        except Exception as error:
+        except USER_CODE_ERRORS as error:
             raise CheckpointError(f"its state cannot be restored ({one_line(error)})") from error
         if not _equal(_without_generators(checkpoint), _without_generators(again)):
             raise CheckpointError("its state is not the same once it is restored")

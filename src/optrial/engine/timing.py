@@ -18,6 +18,7 @@ import torch
 
 from optrial.engine.process import process_for
 from optrial.engine.training import Learner
+from optrial.errors import USER_CODE_ERRORS, one_line
 
 __all__ = ["StepTimes", "time_steps"]
 
@@ -104,8 +105,8 @@ class _Contender:
             return
         try:
             part()
-        except Exception as error:  # noqa: BLE001  whatever an optimizer of the user's raises
-            self._error = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        except USER_CODE_ERRORS as error:  # whatever an optimizer of the user's raises
+            self._error = one_line(error)
             self._learner = None
 
     def warm_up(self, turn_seconds: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from optrial.errors import USER_CODE_ERRORS
 from optrial.identity.errors import Unidentifiable
 from optrial.identity.libraries import is_library_class
 
@@ -64,7 +65,7 @@ def reduced(thing: Any) -> Any:
     registered = copyreg.dispatch_table.get(type(thing))
     try:
         return registered(thing) if registered else thing.__reduce_ex__(4)
-    except Exception as error:
+    except USER_CODE_ERRORS as error:
         raise Unidentifiable(type(thing).__name__) from error
 
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from types import CodeType, ModuleType
 from typing import NamedTuple
 
+from optrial.errors import USER_CODE_ERRORS
+
 __all__ = ["Import", "global_names", "imported", "imports"]
 
 _GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
@@ -60,7 +62,7 @@ def imported(name: str, names: Iterable[str]) -> list[tuple[ModuleType, str]]:
     """Return each module that an import statement reads, with the name that is read from it."""
     try:
         module = importlib.import_module(name)
-    except Exception:  # noqa: BLE001  the user's code may raise anything; it will when it runs
+    except USER_CODE_ERRORS:  # the user's code may raise anything; it will when it runs
         return []
     listed = [attribute for attribute in names if attribute != "*"]
     if listed:

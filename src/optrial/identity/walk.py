@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from optrial.errors import USER_CODE_ERRORS, one_line
 from optrial.identity.arrays import Contents, array_contents, lasting_state, reduced, slots
 from optrial.identity.bytecode import Import, global_names, imported, imports
 from optrial.identity.errors import Unidentifiable
@@ -169,8 +170,8 @@ class _Walk:
             self._by_type(thing)
         except (Unidentifiable, RecursionError):
             raise
-        except Exception as error:
-            reason = f"reading it raised {type(error).__name__}: {error}"
+        except USER_CODE_ERRORS as error:
+            reason = f"reading it raised {one_line(error)}"
             raise Unidentifiable(type(thing).__name__, reason) from error
 
     def _by_type(self, thing: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
-from optrial.errors import Problem, StudyError, one_line
+from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
 from optrial.models.trained import trained_parameters
 
 __all__ = ["build_from_factory", "check_factory"]
@@ -44,7 +44,7 @@ def build_from_factory(
         model = function(**arguments, **_from_data(function, input_shape, classes))
         if isinstance(model, nn.Module):
             _give_lazy_layers_sizes(model, input_shape)
-    except Exception as error:
+    except USER_CODE_ERRORS as error:
         raise _wrong(f"'{name}' raised {one_line(error).rstrip('.')}.") from error
     if not isinstance(model, nn.Module):
         returned = type(model).__name__

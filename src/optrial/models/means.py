@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optrial.code import is_code, load_code
+from optrial.errors import USER_CODE_ERRORS
 from optrial.models.catalogue import build_model
 from optrial.models.draws import seeded_draws
 from optrial.models.metrics import own_value
@@ -113,13 +114,13 @@ def _adds_up(function: Function, outputs: Tensor, targets: Tensor) -> bool | Non
     """
     try:
         outputs, targets, whole = _value(function, outputs, targets)
-    except Exception:  # noqa: BLE001  outputs that the model would not return
+    except USER_CODE_ERRORS:  #  outputs that the model would not return
         return None
     verdict = None
     for parts in (_parts(_in_order(targets)), _parts(torch.arange(len(targets)))):
         try:
             values = torch.stack([own_value(function, outputs[p], targets[p]) for p in parts])
-        except Exception:  # noqa: BLE001  it requires both classes, for example
+        except USER_CODE_ERRORS:  #  it requires both classes, for example
             return False
         if not torch.isfinite(values).all():
             if torch.isfinite(whole):
@@ -139,7 +140,7 @@ def _value(function: Function, outputs: Tensor, targets: Tensor) -> tuple[Tensor
     wide = outputs.double(), targets.double() if targets.is_floating_point() else targets
     try:
         return *wide, own_value(function, *wide)
-    except Exception:  # noqa: BLE001  weights of classes in float32, for example
+    except USER_CODE_ERRORS:  #  weights of classes in float32, for example
         return outputs, targets, own_value(function, outputs, targets)
 
 

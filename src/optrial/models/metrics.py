@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optrial.code import importable, is_code, load_code
-from optrial.errors import suggest
+from optrial.errors import USER_CODE_ERRORS, one_line, suggest
 from optrial.metric_names import METRICS, catalogued
 from optrial.models.split_metrics import guarded, split_metrics
 
@@ -158,8 +158,8 @@ def _own(name: str, function: Callable[..., Any], outputs: Tensor, targets: Tens
     """Return the value of a user's function; what it raises is the reason why there is none."""
     try:
         value = float(own_value(function, outputs, targets))
-    except Exception as error:  # noqa: BLE001  whatever the user's code raises
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    except USER_CODE_ERRORS as error:  # whatever the user's code raises
+        reason = one_line(error)
         return Score(float("nan"), f"'{name}' raised {reason}")
     finite = torch.isfinite(torch.tensor(value))
     return Score(value, "" if finite else f"'{name}' returned {value}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optrial.errors import Problem, listed, one_line
+from optrial.errors import USER_CODE_ERRORS, Problem, listed, one_line
 from optrial.models.catalogue import build_model
 from optrial.models.objective import build_objective
 from optrial.models.optimizer import (
@@ -106,7 +106,7 @@ def gradients_of(problem: TriedProblem) -> dict[str, tuple[Tensor, Tensor]]:
         with _isolated():
             model, differentiate = _differentiated(problem, "cpu")
             differentiate()
-    except Exception:  # noqa: BLE001  the model's own trial says what is wrong
+    except USER_CODE_ERRORS:  # the model's own trial says what is wrong
         return {}
     named = trained_parameters(model).items()
     return {
@@ -163,7 +163,7 @@ def _trial(
         try:
             model, differentiate = _differentiated(problem, device, optimizer)
             differentiate()
-        except Exception:  # noqa: BLE001  the model's own trial says what is wrong
+        except USER_CODE_ERRORS:  # the model's own trial says what is wrong
             return trial
         for name, parameter in trained_parameters(model).items():
             if parameter.grad is not None:
@@ -176,7 +176,7 @@ def _trial(
                 optimizer.name, optimizer.arguments, trained_parameters(model).values()
             )
             _take_steps(optimizer, built, model, differentiate, trial, before, rate_factor)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises
+        except USER_CODE_ERRORS as error:  #  whatever the user's code raises
             trial.error = error
         trial.unchanged = _unchanged(model, before)
         trial.parameters = [parameter.detach().clone() for parameter in named.values()]

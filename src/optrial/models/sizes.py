@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from optrial.errors import USER_CODE_ERRORS
 from optrial.models.trained import spare_copy
 
 __all__ = ["SampleCost", "activation_count", "call_count", "output_count", "sample_cost"]
@@ -65,7 +66,7 @@ def _evaluated_zeros(model: nn.Module, input_shape: tuple[int, ...], dtype: torc
     try:
         with torch.random.fork_rng(devices=[]):
             outputs: object = model(inputs)
-    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
+    except USER_CODE_ERRORS:  # the user's model; training will say what is wrong
         outputs = None
     finally:
         model.train(was_training)
@@ -105,7 +106,7 @@ def sample_cost(model: nn.Module, input_shape: tuple[int, ...]) -> SampleCost:
         with torch.random.fork_rng(devices=[]), keep, products:
             model.train()
             model(inputs)
-    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
+    except USER_CODE_ERRORS:  #  the user's model; training will say what is wrong
         return SampleCost(0, 2 * sum(parameter.numel() for parameter in model.parameters()))
     return SampleCost(
         sum(tensor.numel() for tensor in saved.values()) // 2,
@@ -123,7 +124,7 @@ def call_count(model: nn.Module, input_shape: tuple[int, ...]) -> int:
         with torch.random.fork_rng(devices=[]), counter:
             model.train()
             model(inputs)
-    except Exception:  # noqa: BLE001  the user's model; training will say what is wrong
+    except USER_CODE_ERRORS:  #  the user's model; training will say what is wrong
         return 0
     return counter.total
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from optrial.errors import one_line
+from optrial.errors import USER_CODE_ERRORS, one_line
 from optrial.models.precision import as_real
 
 __all__ = ["freeze_unused", "spare_copy", "trained_parameters"]
@@ -40,7 +40,7 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
             inputs = torch.zeros((_SAMPLES, *input_shape))
             outputs = as_real(torch.func.functional_call(spare, leaves | buffers, (inputs,)))
             found = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
-    except Exception as error:
+    except USER_CODE_ERRORS as error:
         reason = one_line(error)
         raise ValueError(f"on zeros, which show what it uses, it raised {reason}") from error
     for name, gradient in zip(leaves, found, strict=True):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optrial.code import Unidentifiable, code_sha256, is_code, load_code
-from optrial.errors import Problem, StudyError, listed, one_line
+from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, listed, one_line
 from optrial.models.broadcasting import BroadcastError, refuse_broadcasting
 from optrial.models.catalogue import build_model
 from optrial.models.dropout import key_dropout
@@ -111,7 +111,7 @@ def _why_not(model: Named, loss: Named, batch: tuple[Tensor, Tensor], classes: i
         if reason := _wrong_outputs(outputs, targets, loss, classes):
             return [f"for which '{model[0]}' returns {reason}"]
         build_objective(*loss, []).loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001  whatever the user's code raises
+    except USER_CODE_ERRORS as error:  # whatever the user's code raises
         if _ONE_SAMPLE in str(error):
             return ["which batch norm cannot normalise"]
         return [f"on which '{model[0]}' raised {_named(error)}"]
@@ -179,7 +179,7 @@ def _outputs(
     inputs, targets = batch
     try:
         outputs = built(inputs)
-    except Exception as error:  # noqa: BLE001  whatever the user's code raises
+    except USER_CODE_ERRORS as error:  #  whatever the user's code raises
         shown = f"on inputs of shape {tuple(inputs.shape)}, {_short(inputs.dtype)}"
         return None, f"raised {_named(error)} {shown}{_type_hint(built, inputs.dtype)}"
     reason = _wrong_outputs(outputs, targets, loss, classes)
@@ -221,7 +221,7 @@ def _loss_problems(model: str, loss: Named, outputs: Tensor, targets: Tensor) ->
         yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
     except _ChangedError as error:
         yield Problem(path, f"'{name}' {error}.")
-    except Exception as error:  # noqa: BLE001
+    except USER_CODE_ERRORS as error:
         yield Problem(path, f"'{name}' raised {_named(error)}{wanted}.")
 
 
@@ -261,7 +261,7 @@ def _metric_problems(
             yield Problem(path, f"'{name}' {error}{_shapes(outputs, targets)}.")
         except _ChangedError as error:
             yield Problem(path, f"'{name}' {error}.")
-        except Exception as error:  # noqa: BLE001
+        except USER_CODE_ERRORS as error:
             yield Problem(path, f"'{name}' raised {_named(error)}.")
         else:
             if not _is_metric(value, len(targets)):
@@ -451,5 +451,5 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _named(error: Exception) -> str:
+def _named(error: BaseException) -> str:
     return one_line(error).rstrip(".")

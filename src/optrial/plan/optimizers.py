@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from optrial.code import Unidentifiable, code_sha256, load_code, unidentifiable
-from optrial.errors import one_line, suggest
+from optrial.errors import USER_CODE_ERRORS, one_line, suggest
 from optrial.rules import RULES, Rule
 
 __all__ = ["rule_of"]
@@ -30,7 +30,7 @@ def rule_of(kind: str, name: str) -> Rule:
         rule = _made(name, code_sha256(name))
     except Unidentifiable as error:
         raise ValueError(f"'{name}' {unidentifiable(error)}") from error
-    except Exception as error:  # the user's code may raise anything
+    except USER_CODE_ERRORS as error:  # the user's code may raise anything
         raise ValueError(f"'{name}' gives no rule ({one_line(error)}).") from error
     if not isinstance(rule, Rule):
         raise ValueError(f"'{name}' returned {type(rule).__name__}; it must return a Rule.")

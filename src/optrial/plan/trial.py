@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from optrial.config import Axis, OptimizerEntry, StudyFile
-from optrial.errors import Problem, one_line
+from optrial.errors import USER_CODE_ERRORS, Problem, one_line
 from optrial.models import TriedOptimizer, TriedProblem, gradients_of, try_optimizer
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import axes_of, model_axes
@@ -125,7 +125,7 @@ def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TriedProblem) ->
                     reason = f"'{entry.code}' gave {name} the shape {shapes}; a change has its own."
                     return [Problem("rule_factory", reason)]
             params = moved
-    except Exception as error:  # noqa: BLE001  whatever the user's code raises
+    except USER_CODE_ERRORS as error:  # whatever the user's code raises
         where = f"in step {step}" if step else "in init"
         reason = f"'{entry.code}' failed {where}: {one_line(error).rstrip('.')}."
         return [Problem("rule_factory", reason)]
