@@ -86,9 +86,10 @@ def test_a_study_may_start_from_a_recipe(tmp_path: Path, optrial: Command) -> No
     assert mine.config == shipped.config.model_copy(update=changed)
 
 
-def test_a_recipe_that_is_not_there_is_named() -> None:
+@pytest.mark.parametrize("name", ["quickstrat", ["quickstart"], {"quickstart": 1}])
+def test_a_recipe_that_is_not_there_is_named(name: object) -> None:
     with pytest.raises(StudyError, match="Did you mean 'quickstart'"):
-        with_recipe({"recipe": "quickstrat"})
+        with_recipe({"recipe": name})
 
 
 ON_DIGITS = ("problem.dataset=digits", "batch_size=32", "evaluate.every={steps: 30}")

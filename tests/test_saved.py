@@ -13,6 +13,7 @@ import optrial
 from optrial.errors import StoreError
 from optrial.saved import Evaluated, evaluate_saved
 from optrial.study import Study
+from tests.conftest import Command
 from tests.small import small_keys
 
 NAN = float("nan")
@@ -128,3 +129,46 @@ def test_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("table.csv").write_text("\n".join(["x,y", "11.5,0", *rows[1:]]))
     with pytest.raises(StoreError, match=r"'table\.csv' does not give the data that run"):
         list(evaluate_saved(results.store, results.folder, "test"))
+
+
+class FailsOnTheTrainingSplit(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if len(x) > 60:
+            raise ValueError("too many samples")
+        return self.layer(x)
+
+
+def not_a_number(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(float("nan"))
+
+
+def infinite(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(float("inf"))
+
+
+def test_values_that_are_not_finite_equal_themselves(optrial: Command, tmp_path: Path) -> None:
+    """Neither evaluating again nor the audit of evaluation says that they change."""
+    metrics = [
+        {"name": f"tests.test_saved:{name}", "whole_split": True}
+        for name in ("not_a_number", "infinite")
+    ]
+    problem = small_keys()["problem"] | {"metrics": metrics}
+    with Study(**small_keys(problem=problem, save="final")).run(tmp_path) as results:
+        assert {r.facts["evaluation_difference"] for r in results.records} == {0.0}
+        found = list(evaluate_saved(results.store, tmp_path, "test"))
+        assert len(found) == 3 * len(results.records)
+        assert not any(each.differs for each in found)
+    assert optrial("evaluate", tmp_path).status == 0
+
+
+def test_a_model_that_raises_on_a_split_is_named(tmp_path: Path) -> None:
+    model = {"factory": "tests.test_saved:FailsOnTheTrainingSplit"}
+    problem = {"dataset": {"name": "moons", "n_samples": 100}, "model": model}
+    with Study(**small_keys(problem=problem, save="final")).run(tmp_path) as results:
+        run_id = results.records[0].run_id
+        with pytest.raises(StoreError, match=f"{run_id}.* on train: ValueError: too many samples"):
+            list(evaluate_saved(results.store, tmp_path, "train"))

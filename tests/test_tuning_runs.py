@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from optrial.results import Results, load
 from optrial.study import Study
 from tests.conftest import Command
 from tests.small import small_keys
-from tests.test_sweep import VICTIM, Hook, contents
+from tests.test_sweep import Hook, contents, killed_again_and_again
 
 TUNED = {
     "problem": {"dataset": {"name": "moons", "n_samples": 500}, "model": "mlp"},
@@ -198,43 +195,14 @@ def statuses(folder: Path) -> list[Status]:
         return [record.status for record in results.records]
 
 
-def steps_taken(folder: Path) -> int:
-    """By all runs together; 0 where nothing is stored yet."""
-    with contextlib.suppress(StoreError), load(folder) as results:
-        return sum(record.step for record in results.records)
-    return 0
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """`kill -9`, again and again, then to the end: the same trials, choice and bits."""
+    """Killed again and again, then to the end: the same trials, choice and bits."""
     study = TUNED | {"engine": "reference", "budget": {"steps": 60}}
     run(tmp_path / "whole", study).store.close()
     chance = random.Random(0)
-    killed, arguments = 0, [json.dumps(small_keys(**study)), str(tmp_path / "parts")]
-    with subprocess.Popen(
-        [sys.executable, "-c", VICTIM, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as victim:
-        assert victim.stdin is not None
-        assert victim.stdout is not None
-        status = signal.SIGKILL
-        while status == signal.SIGKILL:
-            print("again", file=victim.stdin)
-            child = int(victim.stdout.readline())
-            kill_at = steps_taken(tmp_path / "parts") + chance.randint(1, 400)
-            with contextlib.suppress(ProcessLookupError):
-                while steps_taken(tmp_path / "parts") < kill_at:
-                    os.kill(child, 0)  # it is alive
-                    time.sleep(0.05)
-                os.kill(child, signal.SIGKILL)
-            status = int(victim.stdout.readline())
-            killed += status == signal.SIGKILL
-        victim.stdin.close()
-    assert killed >= 3
+    moments = ((chance.randint(0, 400), chance.uniform(1e-6, 0.02)) for _ in itertools.count())
+    assert killed_again_and_again(study, tmp_path / "parts", moments) >= 3
     run(tmp_path / "parts", study).store.close()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     assert plan_rows(tmp_path / "parts") == plan_rows(tmp_path / "whole")

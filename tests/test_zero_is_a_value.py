@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.optim import SGD
 
 import optrial
 from optrial.errors import StoreError, StudyError
@@ -145,3 +147,15 @@ def test_an_empty_place_is_no_place(optrial: Command, tmp_path: Path) -> None:
     assert optrial("run", study, "--seeds", "0").status == 2
     assert optrial("landscape", "--optimizers", "").status == 2
     assert not Path("studies").exists()
+
+
+@pytest.mark.parametrize("optimizers", [None, 3, "sgd", {"rule": "sgd"}, {"sgd"}, dict])
+def test_compare_takes_a_list_of_optimizers(optimizers: Any) -> None:
+    with pytest.raises(StudyError, match=r"optimizers: .*: must be a list of optimizers"):
+        optrial.compare(data="moons", optimizers=optimizers, steps=1)
+
+
+@pytest.mark.parametrize("entry", [None, 3, 0.1, ["sgd"], SGD([torch.ones(1)], lr=0.1)])
+def test_compare_says_what_an_optimizer_may_be(entry: Any) -> None:
+    with pytest.raises(StudyError, match=r"optimizers\[1\]: .*: must be the name of a rule"):
+        optrial.compare(data="moons", optimizers=["sgd", entry], steps=1)

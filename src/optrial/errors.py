@@ -152,6 +152,16 @@ def problems_of(error: _ValidationError, allowed: Iterable[str] = ()) -> list[Pr
     return [problem_of(entry, keys) for entry in error.errors()]
 
 
+_KINDS = {
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text; put it in quotes",
+}
+"""What a value must be, by the type of pydantic's error."""
+
+
 def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem:
     """Translate one entry of `pydantic.ValidationError.errors()`; see `problems_of`."""
     given = entry.get("input")
@@ -167,10 +177,20 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
             message = f"{given!r}: must be a mapping of keys to values."
         case "too_short" | "string_too_short":
             message = "must not be empty."
+        case "string_type" if entry["loc"][-1:] == ("[key]",):  # of a mapping with free keys
+            return Problem(key_path(entry["loc"][:-2]), _key_message(given))
+        case kind if kind in _KINDS:
+            message = f"{given!r}: must be {_KINDS[kind]}."
+        case "invalid_key":
+            return Problem(key_path(entry["loc"][:-1]), _key_message(given))
         case _:
             reason = entry["msg"].removeprefix("Value error, ").rstrip(".")
             message = f"{given!r}: {reason.replace('Input should', 'must')}."
     return Problem(key_path(entry["loc"]), message)
+
+
+def _key_message(key: object) -> str:
+    return f"the key {key!r} must be text; put it in quotes."
 
 
 def key_path(parts: Iterable[str | int]) -> str:

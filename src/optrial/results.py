@@ -83,7 +83,7 @@ class Results:
         return [record for record in self.records if record.phase == "report"]
 
     def runs(self) -> pd.DataFrame:
-        """Return one row a run; see `optrial.analysis.runs_frame`."""
+        """Return one row per run; see `optrial.analysis.runs_frame`."""
         return runs_frame(self.records)
 
     def curves(self, metrics: str | Iterable[str] | None = None) -> pd.DataFrame:

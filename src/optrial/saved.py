@@ -13,7 +13,7 @@ from torch import nn
 from optrial.code import Unidentifiable, code_sha256
 from optrial.data import Dataset
 from optrial.engine import Engines, process_for, storage_dtype
-from optrial.errors import DataError, StoreError, suggest
+from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.metric_names import metric_label
 from optrial.models import build_model, place_model
 from optrial.plan import RunSpec, arrange
@@ -84,7 +84,8 @@ def evaluate_saved(
     last bit, where the split was evaluated then.
 
     Raises:
-        StoreError: no weights are saved, or the code or the data of a run has changed.
+        StoreError: no weights are saved, or the code or the data of a run has changed, or
+            the code raises.
         DataError: the dataset has no such split.
     """
     files = WeightFiles(folder)
@@ -111,8 +112,14 @@ def evaluate_saved(
                 learner.load_weights(index, files.read(spec.run_id))
         own = [index for index, spec in enumerate(specs) if spec.run_id in saved]
         steps = {index: _draws_step(specs[index], members[specs[index].run_id]) for index in own}
-        with process_for(learner):
-            evaluations = {step: learner.evaluate(split, step) for step in set(steps.values())}
+        try:
+            with process_for(learner):
+                evaluations = {step: learner.evaluate(split, step) for step in set(steps.values())}
+        except USER_CODE_ERRORS as error:
+            names = ", ".join(specs[index].run_id for index in own)
+            raise StoreError(
+                f"{names} cannot be evaluated on {split}: {reason_of(error)}."
+            ) from error
         labels = ["loss", *map(metric_label, specs[0].metrics)]
         prefix = "train_eval" if split == "train" else split
         for index in own:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from optrial.plan import Plan, check_study, make_plan, targets_wanted, validatio
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside
 from optrial.results import Results
+from optrial.rules import Rule
 from optrial.sweep import Unwatched, Watcher, sweep
 from optrial.timing import time_study
 from optrial.trackers import Tracking, check_trackers
@@ -255,7 +256,8 @@ def compare(
 
 def _argument_problems(optimizers: Any, keys: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield problems with the arguments of `compare` that a study does not check."""
-    if isinstance(optimizers, str | Mapping) or callable(optimizers):
+    is_list = isinstance(optimizers, Iterable) and not isinstance(optimizers, str | Mapping | Set)
+    if not is_list or callable(optimizers):
         yield Problem("optimizers", f"{optimizers!r}: must be a list of optimizers.")
     stand_ins = {"problem": "model, data, loss and metrics", "budget": "steps or epochs"}
     for key in stand_ins.keys() & keys.keys():
@@ -377,6 +379,12 @@ def _optimizer_entry(path: str, entry: Any) -> Any:
         return {"rule": entry}
     if isinstance(entry, Mapping):
         return _with_names(path, entry)
+    if not callable(entry) and not isinstance(entry, Rule):
+        message = (
+            f"{entry!r}: must be the name of a rule, an entry such as {{'rule': 'adam', 'lr': "
+            "0.01}, a class of torch.optim.Optimizer (not an instance), or a Rule."
+        )
+        raise StudyError([Problem(path, " ".join(message.split()))], "the comparison")
     return {"torch" if _takes_parameters(entry) else "rule_factory": _named(path, entry)}
 
 

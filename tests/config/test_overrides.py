@@ -199,3 +199,35 @@ def test_units_replace_each_other_only_in_durations() -> None:
     arguments = {"factory": "a:b", "args": {"steps": 3, "epochs": 4}}
     changed = override(problem(model=arguments), ["problem.model.args.steps=5"])
     assert changed["problem"]["model"]["args"] == {"steps": 5, "epochs": 4}
+    changed = override(STUDY, ["budget.steps=5", "budget.epochs=null"])
+    assert changed["budget"] == {"steps": 5, "epochs": None}
+
+
+@pytest.mark.parametrize("name", ["my.adam", "Adam, lr=0.1", "a b", "2.0", "größte"])
+def test_brackets_take_any_name(name: str) -> None:
+    changed = override(entry(name=name), [f"optimizers[{name}].lr=0.5"])
+    assert changed == entry(name=name, lr=0.5)
+    setting = "adam lr=0.01"
+    changed = override(STUDY, [f"reported.test_loss[{setting}]=0.9"])
+    assert changed["reported"] == {"test_loss": {setting: 0.9}}
+
+
+@pytest.mark.parametrize(
+    "path", ["", " ", "a..b", ".a", "a.", "a[]", "a[0", "a]0", "a[0]b", "[0]", "a[0][", "a.[0]"]
+)
+def test_paths_with_missing_parts_are_refused(path: str) -> None:
+    with pytest.raises(StudyError, match=r"must be written key\.path=value"):
+        override(STUDY, [f"{path}=1"])
+
+
+def test_spaces_around_parts_of_a_path_do_not_count() -> None:
+    assert override(STUDY, [" optimizers . adam . lr = 0.5"]) == entry(lr=0.5)
+
+
+def test_all_that_is_wrong_with_settings_is_said_at_once() -> None:
+    settings = ["notes=a: b: c", "optimizers.sdg.lr=1", "recipe=quickstart", "seeds"]
+    with pytest.raises(StudyError) as error:
+        override(STUDY, settings)
+    assert [problem.path for problem in error.value.problems] == [f"--set {s}" for s in settings]
+    assert "needs quotes" in str(error.value)
+    assert "optrial run NAME" in str(error.value)

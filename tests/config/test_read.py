@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -114,8 +116,8 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
         ("budget", {"steps": 1, "epochs": 1}, "either steps or epochs"),
         ("budget", {}, "either steps or epochs"),
         ("budget", 3, "mapping"),
-        ("budget", {"steps": True}, "integer"),
-        ("budget", {"steps": 1.5}, "integer"),
+        ("budget", {"steps": True}, "whole number"),
+        ("budget", {"steps": 1.5}, "whole number"),
         ("seeds", 0, "count of 1 or more"),
         ("seeds", True, "count of 1 or more"),
         ("seeds", [], "empty"),
@@ -125,8 +127,8 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
         ("optimizers", [], "empty"),
         ("problem", 3, "mapping"),
         ("name", "", "must not be empty"),
-        ("shuffle", "yes", "boolean"),
-        ("evaluate", {"batch_metrics": 1}, "boolean"),
+        ("shuffle", "yes", "true or false"),
+        ("evaluate", {"batch_metrics": 1}, "true or false"),
         ("probes", [], "empty"),
     ],
 )
@@ -174,3 +176,33 @@ def test_override_changes_a_copy_and_swaps_units() -> None:
 def test_bad_override(setting: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         override(MINIMAL, [setting])
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"name": 3}, "name: 3: must be text; put it in quotes."),
+        ({"name": None}, "name: None: must be text; put it in quotes."),
+        ({"shuffle": "no"}, "shuffle: 'no': must be true or false."),
+        ({"budget": {"steps": 1.5}}, "budget.steps: 1.5: must be a whole number."),
+        ({"budget": {"steps": "7"}}, "budget.steps: '7': must be a whole number."),
+        ({"loss_limit": "high"}, "loss_limit: 'high': must be a number."),
+        ({"loss_limit": True}, "loss_limit: True: must be a number."),
+        ({"loss_limit": math.inf}, "loss_limit: inf: must be a finite number."),
+        ({"claims": "a > b"}, "claims: 'a > b': must be a list."),
+        ({"optimizers": {"rule": "sgd"}}, "optimizers: {'rule': 'sgd'}: must be a list."),
+        ({"probes": "gradient_norm"}, "probes: 'gradient_norm': must be a list of names, or {"),
+        ({True: 3}, "the key True must be text; put it in quotes."),
+        ({"waive": {1: "x"}}, "waive: the key 1 must be text; put it in quotes."),
+        ({"optimizers": [{"rule": "sgd", 1: 2}]}, "optimizers[0]: the key 1 must be text"),
+    ],
+)
+def test_types_are_named_as_in_yaml(raw: dict[Any, Any], message: str) -> None:
+    _, problems = parse_study(MINIMAL | raw)
+    assert any(str(problem).startswith(message) for problem in problems), problems
+
+
+def test_values_of_any_type_are_refused_and_never_copied() -> None:
+    """Generators and locks cannot be copied."""
+    _, problems = parse_study(MINIMAL | {"seeds": (n for n in range(3)), "notes": Lock()})
+    assert [problem.path for problem in problems] == ["seeds", "notes"]

@@ -173,11 +173,11 @@ def test_entry_explains_itself(kind: str) -> None:
         ({"kind": "step", "every": 3, "factor": 0}, ["factor: 0: must be greater than 0."]),
         ({"kind": "multistep", "at": []}, ["at: must not be empty."]),
         ({"kind": "multistep", "at": [1, -2]}, ["at[1]: -2: must be a number of steps,"]),
-        ({"kind": "multistep", "at": 3}, ["at: 3: must be a valid list."]),
+        ({"kind": "multistep", "at": 3}, ["at: 3: must be a list."]),
         ("exponential", ["must have either a `factor`, such as 0.999, or a `half_life`."]),
         ({"kind": "exponential", "factor": 0.9, "half_life": 3}, ["must have either"]),
         ({"kind": "cosine", "final": 2, "warmup": 1.5}, ["warmup: 1.5: must be", "final: 2: must"]),
-        ({"kind": "cosine", "final": "0.1"}, ["final: '0.1': must be a valid number."]),
+        ({"kind": "cosine", "final": "0.1"}, ["final: '0.1': must be a number."]),
         ({"kind": "one_cycle", "anneal": "cosine"}, ["anneal: 'cosine' is not one of the choices"]),
     ],
 )

@@ -15,7 +15,7 @@ __all__ = ["explain", "fetch", "landscape", "list_", "path", "recipe", "verify"]
 
 
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
-    """List rules, datasets, models, recipes, schedules, losses or metrics."""
+    """List rules, datasets, models, recipes, schedules, losses, metrics or probes."""
     from optrial.listings import listing
 
     print_table(*listing(what))
@@ -23,7 +23,7 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 
 def recipe(
     name: Annotated[str, typer.Argument(help="Name of a recipe; see: optrial list recipes.")],
-    out: Annotated[Path | None, typer.Option(help="Write it to this file instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
 ) -> None:
     """Print a shipped study, or copy it to a file to make it your own."""
     from optrial.recipes import RECIPES
@@ -43,7 +43,7 @@ def explain(
     format_: Annotated[
         PageFormat, typer.Option("--format", help="How to print.")
     ] = PageFormat.TEXT,
-    out: Annotated[Path | None, typer.Option(help="Write it to this file instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
 ) -> None:
     """Explain update rules: equations, terms, hyperparameters, and how they differ."""
     if format_ is PageFormat.TEXT:

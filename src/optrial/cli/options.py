@@ -152,15 +152,15 @@ BetterOption = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Where downloaded data lies \\[default: OPTRIAL_DATA, else the user cache]."),
+    typer.Option(help="Folder of downloaded data \\[default: OPTRIAL_DATA, else the user cache]."),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key: budget.epochs=2. Repeatable."),
 ]
-EngineOption = Annotated[Engine | None, typer.Option(help="Which engine trains.")]
+EngineOption = Annotated[Engine | None, typer.Option(help="Engine that trains.")]
 PrecisionOption = Annotated[Precision | None, typer.Option(help="Floating-point type.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where to train.")]
+DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds.")]
 
 

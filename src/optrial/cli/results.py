@@ -96,7 +96,7 @@ def runs(
     store: StoreArgument,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Print one row a run: setting, seed, status and final metrics."""
+    """Print one row per run: setting, seed, status and final metrics."""
     from optrial.records import flat_rows, run_rows, write_csv, write_json
 
     with load_results(store) as results:
@@ -124,13 +124,15 @@ def _print_runs(records: Sequence[Record]) -> None:
 def curves(
     store: StoreArgument,
     metric: Annotated[str, typer.Option(help="Which metric: train_loss, test_accuracy, ...")],
-    wide: Annotated[bool, typer.Option("--wide", help="One row a step, one column a run.")] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="One row per step, one column per run.")
+    ] = False,
     format_: Annotated[CurveFormat, typer.Option("--format", help="How to print.")] = (
         CurveFormat.CSV
     ),
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
 ) -> None:
-    """Print one row a recorded value of a metric: run, step, epoch, value."""
+    """Print one row per recorded value of a metric: run, step, epoch, value."""
     from optrial.analysis.wide import write_parquet
     from optrial.records import curve_rows, write_csv, write_json
 
@@ -178,10 +180,12 @@ def compare(
     store: StoreArgument,
     first: Annotated[str, typer.Argument(metavar="A", help="An optimizer of the study.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
-    metric: Annotated[str | None, typer.Option(help="By default the reported one.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to compare \\[default: the reported one].")
+    ] = None,
     better: BetterOption = None,
 ) -> None:
-    """Say in a sentence what may be said of two optimizers, and how the study's claims fare."""
+    """Compare two optimizers in one sentence, and judge the claims of the study."""
     from optrial.analysis.statistics import sentence
 
     with load_results(store) as results:

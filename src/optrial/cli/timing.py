@@ -33,10 +33,10 @@ __all__ = ["timing"]
 
 def timing(
     study: StudyArgument,
-    engine: Annotated[Engine, typer.Option(help="Which engine is timed.")] = Engine.REFERENCE,
+    engine: Annotated[Engine, typer.Option(help="Engine to time.")] = Engine.REFERENCE,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
-    rounds: Annotated[int, typer.Option(min=3, help="How often each has its turn.")] = 15,
+    rounds: Annotated[int, typer.Option(min=3, help="Turns of each optimizer.")] = 15,
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")
     ] = True,
@@ -45,8 +45,8 @@ def timing(
     format_: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = (
         TableFormat.TABLE
     ),
-    out: Annotated[Path | None, typer.Option(help="Write it to FILE.json too.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw it to FILE.png, .pdf or .svg.")] = None,
+    out: Annotated[Path | None, typer.Option(help="FILE.json to write too.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="FILE.png, .pdf or .svg to draw.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
 ) -> None:
     """Time a training step of each optimizer of a study alone, in turns with the others.

@@ -19,6 +19,9 @@ from optrial.errors import Problem, StudyError, key_path, suggest
 
 __all__ = ["override"]
 
+_PATH = r"[^.\[\]=]+ (?: \.[^.\[\]=]+ | \[[^\]]+\] )*"  # a name in brackets may hold dots and "="
+_SETTING = re.compile(rf"({_PATH}) = (.*)", re.VERBOSE | re.DOTALL)
+_PART = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 _OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
 
 
@@ -26,9 +29,10 @@ def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """Return `raw` with every ``key.path=value`` of `settings` applied; values are YAML.
 
     A part of the path may be an index or the name of an optimizer: ``optimizers.adam.lr=0.01`` or
-    ``optimizers[2].lr=0.01``. A value in a short form is expanded before a part of it is set:
-    ``clip.value=0.5`` on ``clip: 1.0`` gives ``clip: {norm: 1.0, value: 0.5}``. Setting ``steps``
-    removes ``epochs`` beside it, and the reverse.
+    ``optimizers[2].lr=0.01``; brackets also take names with dots. A value in a short
+    form is expanded before a part of it is set: ``clip.value=0.5`` on ``clip: 1.0`` gives
+    ``clip: {norm: 1.0, value: 0.5}``. Setting ``steps`` removes ``epochs`` beside it, and the
+    reverse.
 
     Raises:
         StudyError: a setting without ``=``, or a path that leads nowhere.
@@ -36,28 +40,44 @@ def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     changed = deepcopy(dict(raw))
     problems = []
     for setting in settings:
-        path, equals, text = setting.partition("=")
-        parts = re.findall(r"[^.\[\]]+", path)
-        if not equals or not parts:
-            problems.append(Problem(f"--set {setting}", "must be written key.path=value."))
-            continue
+        shown = f"--set {setting}"
         try:
-            _assign(changed, parts, parse_yaml(text, f"--set {setting}"))
+            parts, text = _parsed(setting)
+            _assign(changed, parts, parse_yaml(text, shown))
         except LookupError as error:
-            problems.append(Problem(f"--set {setting}", str(error.args[0])))
+            problems.append(Problem(shown, str(error.args[0])))
+        except StudyError as error:
+            (problem,) = error.problems
+            message = f"{problem.message.rstrip('.')}; text with special characters needs quotes."
+            problems.append(Problem(shown, message))
     if problems:
         raise StudyError(problems, "the command line")
     return changed
 
 
+def _parsed(setting: str) -> tuple[list[str], str]:
+    """Return the parts of the path of a setting, and the text of its value.
+
+    Raises:
+        LookupError: it has no value, or a path with an empty part.
+    """
+    match = _SETTING.fullmatch(setting)
+    parts = [(name or key).strip() for name, key in _PART.findall(match[1])] if match else []
+    if not match or not all(parts):
+        raise LookupError("must be written key.path=value.")
+    return parts, match[2]
+
+
 def _assign(raw: dict[str, Any], parts: list[str], value: Any) -> None:
     """Put `value` into the nested `raw` at the path `parts`."""
+    if parts[0] == "recipe":  # which is expanded before
+        raise LookupError("a recipe is named in the study file, or in its place: optrial run NAME.")
     place = _Place(raw, StudyFile, ())
     for part, below in pairwise(parts):
         place = place.entered(part, below)
     key = place.key(parts[-1])
     place.node[key] = value
-    if place.is_duration:
+    if place.is_duration and value is not None:
         place.node.pop(_OTHER_UNIT.get(parts[-1]), None)
 
 

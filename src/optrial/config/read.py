@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,7 +60,7 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]
     the rest is validated again, so that a caller can go on to check what the remaining names mean
     and report all problems together; the study is None where too little is left.
     """
-    remaining = deepcopy(dict(raw))
+    remaining = _copied(raw)
     problems: list[Problem] = []
     removed: set[tuple[str | int, ...]] = set()
     while True:
@@ -81,6 +80,16 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]
             removed |= {entry["loc"] for entry in fresh}
             if not fresh or not all(_remove(remaining, entry["loc"]) for entry in fresh):
                 return None, problems
+
+
+def _copied(value: Any) -> Any:
+    """Copy mappings and lists; values of other types, which may be any object, stay the same."""
+    match value:
+        case Mapping():
+            return {key: _copied(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_copied(item) for item in value]
+    return value
 
 
 def _is_inside(location: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:

@@ -206,6 +206,8 @@ class Probing(_Frozen):
 
 
 def _names_of_probes(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("must be a list of names, or {measure: [name, ...], every: ...}")
     return {"measure": value} if isinstance(value, list | tuple) else value
 
 
@@ -423,7 +425,7 @@ class StudyFile(_Frozen):
     shuffle: StrictBool = True
     drop_last: StrictBool = False
     zero_grad: StrictBool = True
-    loss_limit: Annotated[float, Field(gt=0)] | None = None
+    loss_limit: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     save: Literal["final", "best"] | None = None
     probes: Annotated[Probing, ShortForm(_names_of_probes)] | None = None
     trackers: Trackers = ()

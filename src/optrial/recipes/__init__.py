@@ -30,7 +30,7 @@ def with_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
     if "recipe" not in own:
         return own
     name = own.pop("recipe")
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         allowed = suggest(str(name), RECIPES)
         raise StudyError([Problem("recipe", f"{name!r} is not a recipe. {allowed}")], "the study")
     return with_recipe(read_study(RECIPES[name])) | own
