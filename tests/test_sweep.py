@@ -123,7 +123,10 @@ def test_a_stack_is_interrupted_and_continued_as_one(tmp_path: Path) -> None:
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-def test_new_seeds_leave_the_stacks_of_old_ones_alone(tmp_path: Path) -> None:
+def test_new_seeds_leave_the_stacks_of_old_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optrial.engine.build._WIDTHS", (256,))  # one stack, however busy it is
     study = MIXED | {"engine": "stacked"}
     run(tmp_path, study=study).store.close()
     before = contents(tmp_path)

@@ -158,6 +158,7 @@ class _Worker:
     weights: WeightFiles | None  # where those that are to be saved go
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
+    ended: set[str] = field(default_factory=set)  # runs whose end the watcher was told of
     counted: int = 0  # steps of the stack under way that the watcher was told of
     resumption: Resumption = field(init=False)
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
@@ -173,6 +174,7 @@ class _Worker:
         self.store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         records = self.store.runs()
         self.planned = {record.run_id for record in records}
+        self.ended |= {record.run_id for record in records if record.status in _FINAL}
         left = [r for r in records if r.status not in _FINAL and r.run_id not in self.attempted]
         self.attempted |= {record.run_id for record in left}
         if plan.why and left:
@@ -314,7 +316,9 @@ class _Worker:
 
     def _tell(self, segments: Sequence[Segment], steps: int) -> None:
         for segment in segments:
-            if segment.status is not Status.INTERRUPTED and segment.run_id in self.planned:
+            ended = segment.status is not Status.INTERRUPTED and segment.run_id not in self.ended
+            if ended and segment.run_id in self.planned:
+                self.ended.add(segment.run_id)
                 self.watcher.ended(segment.status, steps - segment.step)
 
 

@@ -73,6 +73,6 @@ def test_in_a_stack_or_with_a_note(case: Case, model: str) -> None:
     (choice,) = Engines(dataset, "float64", "cpu").choose(made.plan(dataset).runs)
     if choice.engine == "reference":
         assert choice.note.startswith("trained one by one: ")
-        assert model in ("SN", "BNt", "Max", "IN", "RR")
+        assert model in ("SN", "BNt", "Pad", "Max", "IN", "RR")
         return
     check(made, "stacked", lambda p: torch.optim.SGD(p, lr=0.05))

@@ -61,6 +61,7 @@ def test_values_are_those_of_the_whole_split(case: Case, settings: tuple[str, ..
         assert run.record.metrics[metric] == pytest.approx(value, abs=SPLIT_METRIC["float32"])
 
 
+@pytest.mark.slow
 def test_images_in_class_order(case: Case) -> None:
     case("weights")
     run = trained("cnn.yaml")

@@ -173,13 +173,13 @@ def test_weights_are_drawn_in_order_of_registration_and_batch_norm_keeps_its_own
     [
         ({"hiden": [3]}, "hiden", "Did you mean 'hidden'?"),
         ({"hidden": [0]}, "hidden[0]", "greater than or equal to 1"),
-        ({"hidden": 3}, "hidden", "tuple"),
+        ({"hidden": 3}, "hidden", "must be a list"),
         ({"activation": "rleu"}, "activation", "Did you mean 'relu'?"),
         ({"dropout": 1.0}, "dropout", "less than 1"),
         ({"dropout": -0.1}, "dropout", "greater than or equal to 0"),
         ({"initialization": "normal"}, "initialization", "std goes with"),
         ({"initialization": {"name": "xavier_normal", "std": 1.0}}, "initialization", "std goes"),
-        ({"bias": "no"}, "bias", "boolean"),
+        ({"bias": "no"}, "bias", "must be true or false"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], path: str, message: str) -> None:

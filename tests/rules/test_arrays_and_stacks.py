@@ -274,6 +274,7 @@ def test_scaling_the_loss_leaves_adaptive_rules_alone(name: str, exponent: int) 
     values = rule.defaults | ({"eps": 0.0} if "eps" in rule.defaults else {})
     if name == "radam":
         values["beta2"] = 0.999
+        exponent //= 4  # its first steps scale with the loss, and changes of large weights round
     if name == "prodigy":
         values["d0"] = 0.01
     param, *grads = np.random.default_rng(4).standard_normal((13, *SHAPE))

@@ -166,7 +166,7 @@ class Training:
         self.status = [Status.INTERRUPTED] * len(specs)
         self._reasons = [""] * len(specs)
         self._last_steps = np.full(len(specs), -1)  # of diverged runs
-        self._reported = np.zeros(len(specs), bool)  # whether its final status was handed out
+        self._reported = np.zeros(len(specs), bool)  # whether its last facts were handed out
         self._points: dict[str, list[_Points]] = defaultdict(list)
         self._labels = [metric_label(name) for name in specs[0].metrics]
         # Those of batches; others mean something on a whole split alone.
@@ -230,6 +230,7 @@ class Training:
         self._warm_up = state.pop("training.warm_up").copy()
         self.first_losses = state.pop("training.first_losses").copy()
         self._last_steps = state.pop("training.last_steps").copy()
+        self._reasons = state.pop("training.reasons").tolist()
         self._best_merits = state.pop("training.best_merits").copy()
         self._best_steps = state.pop("training.best_steps").copy()
         for name in [name for name in state if name.startswith("best.")]:
@@ -237,7 +238,6 @@ class Training:
             self._best_weights[int(run)][parameter] = state.pop(name)
         for index in np.flatnonzero(self._last_steps >= 0).tolist():
             self.status[index] = Status.DIVERGED
-            self._reported[index] = True  # with the commit of this checkpoint at the latest
         self.learner.load(state, self.step)
 
     def checkpoint(self) -> dict[str, NDArray[Any]]:
@@ -249,6 +249,7 @@ class Training:
             "training.warm_up": self._warm_up.copy(),
             "training.first_losses": self.first_losses,
             "training.last_steps": self._last_steps.copy(),
+            "training.reasons": np.array(self._reasons, dtype=str),
             "training.best_merits": self._best_merits.copy(),
             "training.best_steps": self._best_steps.copy(),
             **{
@@ -259,7 +260,11 @@ class Training:
         }
 
     def segments(self) -> list[Segment]:
-        """Return what each run gained since the last call; a run that ended is in it once more."""
+        """Return what each run gained since the last call.
+
+        Runs that diverged are in it until all have ended, so that their facts, some of which the
+        stack shares, do not depend on when segments are asked for.
+        """
         run_facts = self.learner.run_facts
         shared = {
             "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
@@ -289,7 +294,7 @@ class Training:
                 reason=self._reason(index),
                 facts=facts,
             )
-            self._reported[index] = self.status[index] is not Status.INTERRUPTED
+            self._reported[index] = self.ended
             found.append(segment)
         self._points.clear()
         return found
