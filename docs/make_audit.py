@@ -40,13 +40,13 @@ undecided:
 
 `>` reads "is better than": lower for a loss, and what the catalogue or the study
 [declares](study-file.md#losses-and-metrics) for a metric; only `~` needs no direction. `points` are
-percentage points of an accuracy, for which `%` means the same; of another metric `5%` is that share
-of the second's mean. Every claim is decided by the paired permutation test over common seeds, with
-Holm's correction over all claims; `~` by two one-sided tests; "is best" is supported where it beats
-every rival, and refuted where one beats it. A run that diverged is worse than every run that did not,
-but no claim is supported by divergence alone: the seeds on which both finished must say the same.
-A claim may also be on `training_seconds`, how long a run was trained; the rules under F say what
-such times are worth.
+percentage points of an accuracy, for which `%` means the same; of another metric `5%` is that
+share of the second's mean. Every claim is decided by the paired permutation test over common
+seeds, with Holm's correction over all claims; `~` by two one-sided tests; "is best" is supported
+where it beats every rival, and refuted where one beats it. A run that diverged is worse than every
+run that did not, but no claim is supported by divergence alone: the seeds on which both finished
+must say the same. A claim may also be on `training_seconds`, how long a run was trained; the rules
+under F say what such times are worth.
 
 The sources say where a rule comes from; its text and its limits are this project's.
 """
