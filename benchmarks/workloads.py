@@ -14,7 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from optrial.data import Dataset, Split
-from optrial.plan import RunSpec, make_plan
+from optrial.plan import make_plan
+from optrial.spec import RunSpec
 from optrial.study import Study
 
 SAMPLES = 10_000  # more would only cost memory: each step gathers a batch of them

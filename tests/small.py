@@ -8,8 +8,9 @@ from typing import Any
 
 from optrial.data import Dataset
 from optrial.engine import Engines, Learner, Training
-from optrial.plan import Plan, RunSpec
+from optrial.plan import Plan
 from optrial.records import Segment
+from optrial.spec import RunSpec
 from optrial.study import Study
 
 MOONS: Mapping[str, Any] = {"name": "moons", "n_samples": 200, "noise": 0.1}

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optrial.records import Status, Store
+from optrial.records import Store
+from optrial.spec import Status
 from tests.conftest import Command
 from tests.small import small_keys
 

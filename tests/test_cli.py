@@ -19,9 +19,9 @@ import optrial as package
 from optrial.cli.options import Listing
 from optrial.config import read_study
 from optrial.listings import LISTINGS
-from optrial.metric_names import PROBES
 from optrial.recipes import RECIPES
 from optrial.rules import RULES
+from optrial.spec import PROBES
 from tests.conftest import Command
 from tests.small import small_keys
 from tests.tolerance import REPORTED_ACCURACY

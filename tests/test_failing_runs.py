@@ -14,9 +14,9 @@ import pytest
 from optrial.engine import Engines, StackedEngine, Training
 from optrial.engine.build import Choice
 from optrial.errors import OptrialError
-from optrial.plan import RunSpec, arrange, pack
-from optrial.records import Status
+from optrial.plan import arrange, pack
 from optrial.results import Results, load
+from optrial.spec import RunSpec, Status
 from optrial.study import Study, dataset_of, stored_study
 from tests.small import small_keys
 from tests.test_sweep import Hook

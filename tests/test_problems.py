@@ -12,7 +12,7 @@ import pytest
 from optrial.data import Split
 from optrial.errors import StudyError
 from optrial.plan import pack
-from optrial.records import Status
+from optrial.spec import Status
 from optrial.study import Study
 from tests.small import small_keys, small_plan, train, train_stack
 

@@ -19,11 +19,11 @@ from optrial.analysis.gather import StudyView, gather
 from optrial.config import StudyFile
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.training import Steps, Training
-from optrial.metric_names import METRICS, Direction, metric_label
-from optrial.plan import RunSpec, merit
-from optrial.records import Record, Status
+from optrial.plan import merit
+from optrial.records import Record
 from optrial.report.figures import study_figures
 from optrial.report.study_page import study_page
+from optrial.spec import METRICS, Direction, RunSpec, Status, metric_label
 from tests.small import small_keys, small_plan
 
 DECLARED: Sequence[tuple[str, Direction]] = [

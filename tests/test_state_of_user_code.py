@@ -16,8 +16,8 @@ from torch import nn
 
 import optrial
 from optrial.errors import StudyError
-from optrial.records import Status
 from optrial.results import Results
+from optrial.spec import Status
 from optrial.sweep import Unwatched
 
 

@@ -18,9 +18,10 @@ import pytest
 from rich.console import Console
 
 from optrial.errors import StoreBusyError, StoreError
-from optrial.records import Status, Store
+from optrial.records import Store
 from optrial.report.progress import SweepBar
 from optrial.results import Results, load
+from optrial.spec import Status
 from optrial.study import Study
 from tests.small import small_keys
 

@@ -17,8 +17,8 @@ from optrial import timing
 from optrial.analysis.timing import StudyTiming, read_timing
 from optrial.engine import Engines, Learner
 from optrial.errors import EngineError
-from optrial.plan import RunSpec
 from optrial.report.timing_table import timing_notes
+from optrial.spec import RunSpec
 from optrial.timing import time_study
 from tests.conftest import Command
 from tests.small import small_keys, small_plan

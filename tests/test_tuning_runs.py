@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from optrial.errors import StoreError
-from optrial.records import Record, Status
+from optrial.records import Record
 from optrial.results import Results, load
+from optrial.spec import Status
 from optrial.study import Study
 from tests.conftest import Command
 from tests.small import small_keys

@@ -8,10 +8,10 @@ from typing import Any
 
 from optrial.config import read_study
 from optrial.data import DATASETS
-from optrial.metric_names import METRICS, PROBES, catalogued
 from optrial.models import LOSSES, MODELS
 from optrial.recipes import RECIPES, with_recipe
 from optrial.rules import RULES, SCHEDULES
+from optrial.spec import METRICS, PROBES, catalogued
 
 __all__ = ["LISTINGS", "listing"]
 

@@ -19,7 +19,6 @@ from optrial.analysis.statistics import Comparison, compare
 from optrial.analysis.timing import read_timing
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
-from optrial.metric_names import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
 from optrial.records import Curve, Record, Store
 from optrial.report.figures import (
     draw_curves,
@@ -31,6 +30,7 @@ from optrial.report.figures import (
 )
 from optrial.report.study_page import study_page
 from optrial.report.style import save_figure
+from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,13 +16,13 @@ from optrial.code import Unidentifiable, register, unidentifiable
 from optrial.config import StudyFile, override, parse_study, read_study
 from optrial.data import Dataset, Progress, load_dataset, split_objects
 from optrial.errors import Problem, StoreError, StudyError, suggest
-from optrial.metric_names import TRAINING_SECONDS
 from optrial.models import needs_whole_split
 from optrial.plan import Plan, check_study, make_plan, targets_wanted, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside
 from optrial.results import Results
 from optrial.rules import Rule
+from optrial.spec import TRAINING_SECONDS
 from optrial.sweep import Unwatched, Watcher, sweep
 from optrial.timing import time_study
 from optrial.trackers import Tracking, check_trackers

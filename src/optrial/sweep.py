@@ -31,14 +31,13 @@ from optrial.errors import (
     one_line,
     reason_of,
 )
-from optrial.plan import Plan, RunSpec, arrange, make_plan, merit, pack, stack_id
-from optrial.records import PlannedRun, Record, Segment, Status, Store, WeightFiles
+from optrial.plan import Plan, arrange, make_plan, merit, pack, stack_id
+from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
+from optrial.spec import ENDED, FINAL, RunSpec, Status
 
 __all__ = ["Unwatched", "Watcher", "sweep"]
 
 _LOGGER = logging.getLogger("optrial")
-_FINAL = (Status.DONE, Status.DIVERGED)
-_ENDED = (*_FINAL, Status.ERROR)
 _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
     "depend on those before them, and are other runs the next time; create that inside the function"
@@ -141,7 +140,7 @@ def _continued(plan: Plan, dataset: Dataset, store: Store) -> Plan:
     """Return the plan as far as what is recorded decides it."""
     if plan.study.tune is None:
         return plan
-    ended = [record for record in store.runs(everything=True) if record.status in _ENDED]
+    ended = [record for record in store.runs(everything=True) if record.status in ENDED]
     merits = {record.run_id: merit(plan.study, record.metrics) for record in ended}
     return make_plan(plan.study, dataset, merits, plan.code)
 
@@ -174,8 +173,8 @@ class _Worker:
         self.store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         records = self.store.runs()
         self.planned = {record.run_id for record in records}
-        self.ended |= {record.run_id for record in records if record.status in _FINAL}
-        left = [r for r in records if r.status not in _FINAL and r.run_id not in self.attempted]
+        self.ended |= {record.run_id for record in records if record.status in FINAL}
+        left = [r for r in records if r.status not in FINAL and r.run_id not in self.attempted]
         self.attempted |= {record.run_id for record in left}
         if plan.why and left:
             self.watcher.noted(plan.why)
@@ -277,7 +276,7 @@ class _Worker:
         """
         engine, _ = stack.split("-")
         records = {r.run_id: r for r in self.store.runs(everything=True) if r.stack == stack}
-        left = [record for record in records.values() if record.status not in _FINAL]
+        left = [record for record in records.values() if record.status not in FINAL]
         specs = [RunSpec.from_dict(record.spec) for record in left]
         note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
         if not memory_ran_out:
@@ -296,7 +295,7 @@ class _Worker:
     def _fail(self, stack: str, record: Record, reason: str) -> None:
         """Record that a run cannot be trained further; it keeps what it has."""
         (latest,) = (r for r in self.store.runs(everything=True) if r.run_id == record.run_id)
-        if latest.status in _FINAL:
+        if latest.status in FINAL:
             return
         failed = replace(_with_provenance(_as_segment(latest)), status=Status.ERROR, reason=reason)
         self.store.commit([failed], stack, self.store.checkpoint(stack))
@@ -307,7 +306,7 @@ class _Worker:
         self.counted = training.step
 
         def keep_going(step: int) -> bool:
-            runs = sum(status not in _FINAL for status in training.status)
+            runs = sum(status not in FINAL for status in training.status)
             self.watcher.stepped((step - self.counted) * runs)
             self.counted = step
             return not self.stopped.is_set()

@@ -19,7 +19,8 @@ from optrial.engine import Engines, provenance
 from optrial.engine.memory import MEMORY_STEPS, memory_meter
 from optrial.engine.timing import StepTimes, time_steps
 from optrial.errors import USER_CODE_ERRORS, EngineError, OptrialError, one_line
-from optrial.plan import Plan, RunSpec
+from optrial.plan import Plan
+from optrial.spec import RunSpec
 
 __all__ = ["LEAST_ROUNDS", "ROUNDS", "Told", "time_study", "write_timing"]
 

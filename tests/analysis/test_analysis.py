@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from optrial.analysis import runs_frame, summarize
-from optrial.metric_names import Directions, Selection
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Directions, Selection, Status
 from tests.tolerance import GRADIENT_FLOAT64
 
 ACCURACY = Selection("validation_accuracy", "higher")

@@ -20,7 +20,7 @@ from optrial.analysis.claims import (
 )
 from optrial.analysis.statistics import compare_all
 from optrial.errors import StudyError
-from optrial.metric_names import Directions
+from optrial.spec import Directions
 from tests.tolerance import STATISTIC_FLOAT64
 
 NAMES = ["adam", "sgd", "sgd with momentum"]

@@ -13,7 +13,8 @@ from optrial.analysis import wide
 from optrial.analysis.bands import make_band, seed_intervals
 from optrial.analysis.wide import wide_curves, write_parquet
 from optrial.errors import StoreError
-from optrial.records import Curve, Record, Status
+from optrial.records import Curve, Record
+from optrial.spec import Status
 from tests.report.studies import made_up_curves, made_up_records, made_up_view
 from tests.tolerance import GRADIENT_FLOAT64
 

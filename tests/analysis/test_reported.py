@@ -10,7 +10,7 @@ from optrial.analysis import Spread
 from optrial.analysis.reported import ReportedValue, reported_problems, reported_values
 from optrial.analysis.summary import SettingSummary
 from optrial.errors import StudyError
-from optrial.records import Status
+from optrial.spec import Status
 from optrial.study import Study
 from tests.small import small_keys
 from tests.tolerance import STATISTIC_FLOAT64

@@ -14,7 +14,7 @@ from optrial.data import Dataset
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model
-from optrial.plan import RunSpec
+from optrial.spec import RunSpec
 
 
 class Trained(NamedTuple):

@@ -15,7 +15,7 @@ from optrial.engine import Training
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model
-from optrial.plan import RunSpec
+from optrial.spec import RunSpec
 from tests.small import learner_for
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from optrial.errors import StudyError
-from optrial.plan import RunSpec
+from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.cases.conftest import Case
 from tests.cases.plain import by_optrial, by_torch, split_of

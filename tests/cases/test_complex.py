@@ -18,9 +18,10 @@ from optrial.engine import Engines, Training
 from optrial.engine.training import batch_order
 from optrial.errors import DataError, StudyError
 from optrial.models import build_model
-from optrial.plan import RunSpec, pack
+from optrial.plan import pack
 from optrial.records import WeightFiles
 from optrial.saved import evaluate_saved
+from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.cases.conftest import Case
 from tests.small import learner_for, train

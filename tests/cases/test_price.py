@@ -12,8 +12,8 @@ import torch
 
 from optrial.analysis.audit import Finding, Severity, report_text
 from optrial.analysis.statistics import best_sentence, sentence
-from optrial.records import Status
 from optrial.results import Results
+from optrial.spec import Status
 from optrial.study import Study
 from tests.cases.conftest import Case
 from tests.pages import run_command

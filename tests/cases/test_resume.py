@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from optrial.engine.reference import ReferenceEngine
-from optrial.records import Status
+from optrial.spec import Status
 from optrial.study import Study
 from optrial.sweep import Unwatched
 from tests.cases.conftest import Case

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from optrial.errors import StudyError
-from optrial.records import Status
+from optrial.spec import Status
 from optrial.study import Study
 from tests.cases.conftest import Case
 from tests.cases.loops import plain, train_plainly

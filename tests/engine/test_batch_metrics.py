@@ -18,11 +18,11 @@ from optrial.data import Dataset
 from optrial.engine import Training
 from optrial.engine.training import batch_order
 from optrial.models import build_model
-from optrial.plan import RunSpec, pack
-from optrial.records import Status
+from optrial.plan import pack
 from optrial.report import figures
 from optrial.report.tables import shown_metrics
 from optrial.results import Results
+from optrial.spec import RunSpec, Status
 from optrial.study import Study, metric_names
 from tests.small import MOONS, learner_for, small_keys, small_plan, train, train_stack
 from tests.tolerance import RULE_FLOAT64, STATISTIC_FLOAT64

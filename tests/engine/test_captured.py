@@ -22,10 +22,10 @@ from optrial.engine import (
 )
 from optrial.engine.captured import CapturedStep
 from optrial.engine.options import augmentation
-from optrial.metric_names import PROBES
-from optrial.plan import RunSpec, pack
-from optrial.records import Segment, Status
+from optrial.plan import pack
+from optrial.records import Segment
 from optrial.rules import RULES
+from optrial.spec import PROBES, RunSpec, Status
 from tests.engine.test_models_in_stacks import MODELS, OPTIMIZERS
 from tests.engine.test_stacked import MIXED_DROPOUT, by_id, largest_difference, mixed_plan
 from tests.engine.without_data import ELSEWHERE, NothingFromHost, moved

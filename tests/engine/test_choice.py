@@ -11,8 +11,7 @@ import pytest
 
 from optrial.engine import Engines, StackedEngine, build
 from optrial.engine import speeds as speeds_module
-from optrial.plan import RunSpec
-from optrial.records import Status
+from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.small import small_keys, small_plan
 

@@ -13,7 +13,7 @@ from optrial.data import Dataset
 from optrial.engine import Engines, Training
 from optrial.engine.training import batch_order
 from optrial.models import build_model
-from optrial.plan import RunSpec
+from optrial.spec import RunSpec
 from tests.small import MOONS, learner_for, small_plan
 from tests.tolerance import TRAJECTORY_FLOAT64
 

@@ -14,8 +14,8 @@ from optrial.engine import Training
 from optrial.engine.numpy_backprop import Network, cross_entropy
 from optrial.keyed import mask_key
 from optrial.models import ACTIVATIONS, build_model, key_dropout, set_mask_key
-from optrial.records import Status
 from optrial.rules import RULES
+from optrial.spec import Status
 from tests.small import learner_for, small_plan, train
 from tests.tolerance import GRADIENT_FLOAT64, TRAJECTORY_FLOAT64
 

@@ -19,10 +19,9 @@ from optrial.data import Dataset
 from optrial.data.dataset import Split
 from optrial.engine import options
 from optrial.engine.evaluation import SplitTotals
-from optrial.metric_names import METRICS
 from optrial.models.metrics import batch_metric, needs_whole_split, own_value, split_metric
 from optrial.models.objective import Objective, build_objective, mse
-from optrial.plan import RunSpec
+from optrial.spec import METRICS, RunSpec
 from tests.small import learner_for, small_plan
 from tests.tolerance import SPLIT_METRIC
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from optrial.plan import pack
-from optrial.records import Status
+from optrial.spec import Status
 from tests.small import MOONS, small_plan, train, train_stack
 from tests.tolerance import BFLOAT16_LOSS, TRAJECTORY_FLOAT64
 

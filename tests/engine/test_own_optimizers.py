@@ -10,7 +10,7 @@ import torch
 
 from optrial.engine import Resumption, Training
 from optrial.errors import CheckpointError, StudyError, one_line
-from optrial.records import Status
+from optrial.spec import Status
 from tests.small import MOONS, learner_for, small_plan, train
 from tests.tolerance import FINAL_LOSS_FLOAT32
 

@@ -14,9 +14,9 @@ from torch import nn
 from optrial.engine import Training
 from optrial.engine.training import batch_order
 from optrial.errors import StudyError
-from optrial.metric_names import PROBES
 from optrial.models import build_model
-from optrial.plan import RunSpec, pack
+from optrial.plan import pack
+from optrial.spec import PROBES, RunSpec
 from tests.small import MOONS, learner_for, small_plan, train, train_stack
 from tests.tolerance import (
     POWER_ITERATION,

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from optrial.data import Dataset
 from optrial.engine import Engines, StackedEngine, Training, tensor_splits
-from optrial.plan import Plan, RunSpec, arrange, pack
-from optrial.records import Segment, Status
+from optrial.plan import Plan, arrange, pack
+from optrial.records import Segment
 from optrial.rules import RULES
+from optrial.spec import RunSpec, Status
 from tests.small import learner_for, small_plan, train, train_stack
 from tests.tolerance import FINAL_LOSS_FLOAT32, TRAJECTORY_FLOAT64
 

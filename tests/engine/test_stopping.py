@@ -9,7 +9,7 @@ import pytest
 
 from optrial.engine import Training
 from optrial.engine import training as training_module
-from optrial.records import Status
+from optrial.spec import Status
 from tests.small import learner_for, small_plan
 
 DROPOUT = {

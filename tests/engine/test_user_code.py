@@ -14,8 +14,8 @@ from optrial.engine import Engines, Training
 from optrial.engine.training import batch_order
 from optrial.errors import StudyError
 from optrial.models import build_model
-from optrial.plan import RunSpec, pack
-from optrial.records import Status
+from optrial.plan import pack
+from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.small import MOONS, learner_for, small_keys, small_plan, train, train_stack
 from tests.tolerance import TRAJECTORY_FLOAT64

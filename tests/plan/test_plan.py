@@ -7,7 +7,8 @@ import pytest
 
 from optrial.config import parse_study
 from optrial.errors import StudyError
-from optrial.plan import RunSpec, estimate, targets_wanted
+from optrial.plan import estimate, targets_wanted
+from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.small import MOONS, small_keys, small_plan, train
 from tests.tolerance import ESTIMATE_FACTOR

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from optrial.records import Curve, PlannedRun, Segment, Status
+from optrial.records import Curve, PlannedRun, Segment
+from optrial.spec import Status
 
 
 def planned(run_id: str, **changes: Any) -> PlannedRun:

@@ -11,16 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optrial.errors import StoreError
-from optrial.records import (
-    Record,
-    Status,
-    Store,
-    curve_rows,
-    flat_rows,
-    run_rows,
-    write_csv,
-    write_json,
-)
+from optrial.records import Record, Store, curve_rows, flat_rows, run_rows, write_csv, write_json
+from optrial.spec import Status
 from tests.records.samples import curve, planned, segment
 
 

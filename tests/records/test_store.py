@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from optrial.errors import StoreError
-from optrial.records import Curve, PlannedRun, Status, Store
+from optrial.records import Curve, PlannedRun, Store
+from optrial.spec import Status
 from tests.records.samples import curve, planned, same_bits, segment
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from optrial.analysis.gather import StudyView, gather
-from optrial.records import Curve, PlannedRun, Record, Segment, Status, Store
+from optrial.records import Curve, PlannedRun, Record, Segment, Store
+from optrial.spec import Status
 
 METRICS = ("train_loss", "validation_accuracy", "test_accuracy")
 PROBES = ("gradient_norm", "gradient_norm/hidden.0", "dead_relu_fraction")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from optrial import load
 from optrial.errors import StoreError
-from optrial.records import Record, Status
+from optrial.records import Record
 from optrial.report.figures import draw_curves, draw_differences, draw_ranks, study_figures
 from optrial.report.style import (
     DARK,
@@ -22,6 +22,7 @@ from optrial.report.style import (
     line_styles,
     save_figure,
 )
+from optrial.spec import Status
 from tests.report.studies import made_up_records, made_up_view, store_made_up
 
 NASTY = "$x_1$ & <b> % \\frac 🚀"

@@ -16,8 +16,9 @@ from ruamel.yaml import YAML
 
 from optrial import load
 from optrial.analysis.statistics import best_sentence, sentence
-from optrial.records import Record, Status
+from optrial.records import Record
 from optrial.report.study_page import study_page
+from optrial.spec import Status
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view, store_made_up
 from tests.report.timings import made_up_timing

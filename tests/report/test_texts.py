@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from optrial.analysis import SettingSummary, Spread
-from optrial.metric_names import Directions
-from optrial.records import Status
 from optrial.report.texts import latex_text, markdown_text, summary_latex, summary_markdown
+from optrial.spec import Directions, Status
 
 NASTY = "a|b $x_1^2$ & 50% #1 {c} \\input{/etc/passwd} ~<script>alert('1')</script> \"q\" `d` *e*"
 NASTY += " 🚀\nf"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from optrial.records import Curve, PlannedRun, Segment, Status, Store
+from optrial.records import Curve, PlannedRun, Segment, Store
+from optrial.spec import Status
 
 STEPS = 1000
 EVERY = 100

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from optrial.config import Component
-from optrial.records import Record, Status, Store
+from optrial.records import Record, Store
+from optrial.spec import Status
 from optrial.trackers import TRACKERS, Rows, Tracking, following
 from optrial.trackers.catalogue import TrackerKind
 from optrial.trackers.tracker import POINTS, title_of

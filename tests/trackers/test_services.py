@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from optrial.config import Component
-from optrial.records import Status, Store
+from optrial.records import Store
+from optrial.spec import Status
 from optrial.trackers import Tracking
 from optrial.trackers.tracker import described
 from tests.trackers.stores import STEPS, advance, plan, planned

@@ -35,7 +35,7 @@ from optrial.analysis.statistics import (
 )
 from optrial.analysis.statistics.wording import decimals_of
 from optrial.errors import Problem, StudyError, suggest
-from optrial.metric_names import Direction, Directions, undeclared
+from optrial.spec import Direction, Directions, undeclared
 
 __all__ = [
     "Amount",

@@ -14,8 +14,8 @@ from statistics import fmean
 from typing import Any
 
 from optrial.analysis.values import final_values
-from optrial.metric_names import Selection
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Selection, Status
 
 __all__ = [
     "Contender",

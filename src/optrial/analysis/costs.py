@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from optrial.analysis.contenders import Contender, finished
-from optrial.metric_names import TRAINING_SECONDS
-from optrial.records import Status
+from optrial.spec import TRAINING_SECONDS, Status
 
 __all__ = ["Cost", "cost_of"]
 

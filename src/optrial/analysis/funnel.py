@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optrial.analysis.contenders import hyperparameters
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import ENDED, Status
 
 __all__ = ["Flow", "funnel"]
-
-_ENDED = (Status.DONE, Status.DIVERGED, Status.ERROR)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def _flow(records: Sequence[Record], chosen: str, at_edge: tuple[str, ...]) -> F
         phase=records[0].phase,
         settings=len({record.setting for record in records}),
         planned=len(records),
-        run=sum(status in _ENDED for status in statuses),
+        run=sum(status in ENDED for status in statuses),
         used=statuses.count(Status.DONE),
         diverged=statuses.count(Status.DIVERGED),
         error=statuses.count(Status.ERROR),

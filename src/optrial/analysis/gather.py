@@ -27,8 +27,8 @@ from optrial.analysis.statistics import (
     known_values,
 )
 from optrial.analysis.summary import SettingSummary, summarize
-from optrial.metric_names import Directions, Selection, undeclared
-from optrial.records import Curve, Record, Status
+from optrial.records import Curve, Record
+from optrial.spec import FAILED, Directions, Selection, Status, undeclared
 
 __all__ = [
     "Contender",
@@ -281,8 +281,7 @@ class StudyView:
     @cached_property
     def failures(self) -> tuple[Record, ...]:
         """The runs that diverged or could not be trained."""
-        failed = (Status.DIVERGED, Status.ERROR)
-        return tuple(record for record in self.records if record.status in failed)
+        return tuple(record for record in self.records if record.status in FAILED)
 
     @property
     def points(self) -> int:

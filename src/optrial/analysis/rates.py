@@ -11,8 +11,8 @@ import numpy as np
 from optrial.analysis.bands import seed_intervals
 from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import Interval
-from optrial.metric_names import Direction
 from optrial.records import Record
+from optrial.spec import Direction
 
 __all__ = ["RateLine", "RatePoint", "rate_line"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from optrial.analysis.contenders import best_setting, by_setting
-from optrial.metric_names import Selection
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Selection, Status
 
 __all__ = ["SettingSummary", "Spread", "missing_values", "summarize"]
 

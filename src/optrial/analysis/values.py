@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import FINAL, Status
 
 __all__ = ["final_values"]
 
@@ -18,5 +19,5 @@ def final_values(records: Iterable[Record], metric: str) -> dict[int, float | No
     return {
         record.seed: math.nan if record.status is Status.DIVERGED else record.final(metric)
         for record in records
-        if record.status in (Status.DONE, Status.DIVERGED)
+        if record.status in FINAL
     }

@@ -33,6 +33,7 @@ from optrial.cli.output import (
     show_summary,
     stderr,
 )
+from optrial.spec import FINAL
 
 if TYPE_CHECKING:
     from optrial.data import Dataset
@@ -86,7 +87,7 @@ def run(
     with results:
         show_summary(results, quiet)
         records, reported = results.records, results.reported
-        if not quiet and all(record.status in ("done", "diverged") for record in reported):
+        if not quiet and all(record.status in FINAL for record in reported):
             from optrial.analysis.audit import summary_line
 
             note(f"{summary_line(results.audit())}: optrial audit {location}")

@@ -24,14 +24,7 @@ from pydantic import (
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
 from optrial.config.short_forms import ShortForm, each_named, keyed, one_or_several
-from optrial.metric_names import (
-    Direction,
-    Directions,
-    Selection,
-    catalogued,
-    default_metrics,
-    metric_label,
-)
+from optrial.spec import Direction, Directions, Selection, catalogued, default_metrics, metric_label
 
 __all__ = [
     "Component",

@@ -25,7 +25,8 @@ from optrial.engine.stacked import StackedEngine, stackable_model
 from optrial.engine.training import Learner
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.models import call_count, foreign_types
-from optrial.plan import RunSpec, estimate, pack
+from optrial.plan import estimate, pack
+from optrial.spec import RunSpec
 
 __all__ = ["Choice", "Engines", "out_of_memory"]
 

@@ -16,8 +16,7 @@ from optrial.engine.parity import parity, parity_is_cheap
 from optrial.engine.process import process_for
 from optrial.engine.stacked import StackedEngine
 from optrial.engine.training import FIRST_STEPS, Floats, Learner, Training
-from optrial.plan import RunSpec
-from optrial.records import Status
+from optrial.spec import RunSpec, Status
 
 __all__ = ["certificates"]
 

@@ -23,8 +23,8 @@ from optrial.data.dataset import Split
 from optrial.engine.build import Engines
 from optrial.engine.process import process_for
 from optrial.models import resolve_model
-from optrial.plan import RunSpec
 from optrial.rules import RULES
+from optrial.spec import RunSpec
 
 __all__ = ["MEMORY_STEPS", "Meter", "memory_meter"]
 

@@ -31,8 +31,9 @@ from optrial.engine.solo import Batch, Measured
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, drop_threshold, keep_mask
-from optrial.plan import RunSpec, rule_of
+from optrial.plan import rule_of
 from optrial.rules import apply_all, clip_all, evaluation_point, initialise_all
+from optrial.spec import RunSpec
 
 __all__ = ["Network", "NumpyEngine", "cross_entropy", "mse"]
 

@@ -15,8 +15,9 @@ from optrial.data import Dataset, augment, shared_samples
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
-from optrial.plan import KEPT_OUTPUTS, RunSpec
+from optrial.plan import KEPT_OUTPUTS
 from optrial.rules import learning_rate_factors
+from optrial.spec import RunSpec
 
 __all__ = [
     "arithmetic_facts",

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from optrial.engine.rule_optimizer import RuleOptimizer
-from optrial.plan import RunSpec, rule_of
+from optrial.plan import rule_of
+from optrial.spec import RunSpec
 
 __all__ = ["parity", "parity_is_cheap"]
 

@@ -2,7 +2,7 @@
 
 A probed step is taken like any other. Before it the parameters are copied, and what a probe needs
 is computed from them and from the step's batch, by the same functions for one run and, mapped, for
-a stack; so a probe costs what `optrial.metric_names.PROBES` says and changes no number.
+a stack; so a probe costs what `optrial.spec.PROBES` says and changes no number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 from torch.overrides import TorchFunctionMode
 
-from optrial.metric_names import PROBES
+from optrial.spec import PROBES
 
 __all__ = ["Loss", "Prober", "per_run", "series"]
 

@@ -13,7 +13,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from optrial.data import Dataset
-from optrial.plan import RunSpec, step_operations
+from optrial.plan import step_operations
+from optrial.spec import RunSpec
 
 __all__ = ["can_flush_denormals", "keep_freed_memory", "process_for", "threads_for"]
 

@@ -60,7 +60,8 @@ from optrial.models import (
     step_optimizer,
     trained_parameters,
 )
-from optrial.plan import RunSpec, rule_of
+from optrial.plan import rule_of
+from optrial.spec import RunSpec
 
 __all__ = ["ReferenceEngine", "TensorSplit", "tensor_splits"]
 

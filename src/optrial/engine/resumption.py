@@ -19,7 +19,8 @@ from optrial.engine.reference import ReferenceEngine
 from optrial.engine.solo import Solo
 from optrial.engine.training import Learner, Training
 from optrial.errors import USER_CODE_ERRORS, CheckpointError, OptrialError, one_line
-from optrial.plan import RunSpec, pack
+from optrial.plan import pack
+from optrial.spec import RunSpec
 
 __all__ = ["Resumption"]
 

@@ -14,7 +14,7 @@ from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import StepHashes, arrays_sha256
 from optrial.engine.probes import series
 from optrial.engine.training import Steps
-from optrial.plan import RunSpec
+from optrial.spec import RunSpec
 
 __all__ = ["Batch", "Measured", "Solo", "SoloEngine"]
 

@@ -47,8 +47,8 @@ from optrial.models import (
     make_stackable,
     place_model,
 )
-from optrial.plan import RunSpec
 from optrial.rules import evaluation_point, initialise_all
+from optrial.spec import RunSpec
 
 __all__ = ["StackedEngine", "stackable_model"]
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from optrial.engine.stacked_model import Tensors
-from optrial.plan import RunSpec, rule_of
+from optrial.plan import rule_of
 from optrial.rules import Rule, apply_all, clip_all
+from optrial.spec import RunSpec
 
 __all__ = ["Group", "Treatment", "columns", "groups_of", "treatment_of", "update"]
 

@@ -20,10 +20,9 @@ from optrial.data import BatchOrder
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
-from optrial.metric_names import PROBES, Selection, label_of, metric_label
 from optrial.models import needs_whole_split, seeded_draws
-from optrial.plan import RunSpec
-from optrial.records import Curve, Segment, Status
+from optrial.records import Curve, Segment
+from optrial.spec import PROBES, RunSpec, Selection, Status, label_of, metric_label
 
 __all__ = ["FIRST_STEPS", "Learner", "Steps", "Training", "always", "batch_order"]
 

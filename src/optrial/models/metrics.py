@@ -13,8 +13,8 @@ from torch import Tensor
 
 from optrial.code import importable, is_code, load_code
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
-from optrial.metric_names import METRICS, catalogued
 from optrial.models.split_metrics import guarded, split_metrics
+from optrial.spec import METRICS, catalogued
 
 __all__ = [
     "Score",

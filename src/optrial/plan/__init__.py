@@ -5,7 +5,6 @@ from optrial.plan.estimate import Estimate, estimate, step_operations
 from optrial.plan.evaluation import KEPT_OUTPUTS
 from optrial.plan.expand import Phase, Plan, make_plan
 from optrial.plan.optimizers import rule_of
-from optrial.plan.spec import RunSpec
 from optrial.plan.stacks import arrange, pack, stack_id
 from optrial.plan.tuning import Outline, merit, outline, tuning_seeds
 
@@ -15,7 +14,6 @@ __all__ = [
     "Outline",
     "Phase",
     "Plan",
-    "RunSpec",
     "arrange",
     "check_study",
     "estimate",

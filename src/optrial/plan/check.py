@@ -11,12 +11,12 @@ from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
 from optrial.data import check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
-from optrial.metric_names import PROBES, catalogued, recorded_as
 from optrial.models import MODELS, check_loss, check_metric, check_model
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule
+from optrial.spec import PROBES, catalogued, recorded_as
 from optrial.target_kinds import Targets, targets_of
 
 __all__ = ["check_study", "targets_wanted", "validation_wanted"]

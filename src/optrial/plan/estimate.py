@@ -13,11 +13,10 @@ from typing import NamedTuple
 import torch
 
 from optrial.data import Dataset
-from optrial.metric_names import PROBES
 from optrial.models import SampleCost, build_model, sample_cost, trained_parameters
 from optrial.plan.evaluation import KEPT_OUTPUTS, kept_outputs
 from optrial.plan.optimizers import rule_of
-from optrial.plan.spec import RunSpec
+from optrial.spec import PROBES, RunSpec
 
 __all__ = ["Estimate", "estimate", "step_operations"]
 

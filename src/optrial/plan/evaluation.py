@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from optrial.config import StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
-from optrial.metric_names import catalogued
 from optrial.models import needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
+from optrial.spec import catalogued
 
 __all__ = [
     "KEPT_OUTPUTS",

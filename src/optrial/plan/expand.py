@@ -27,11 +27,11 @@ from optrial.plan.evaluation import (
 )
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
-from optrial.plan.spec import RunSpec
 from optrial.plan.stacks import pack
 from optrial.plan.trial import try_optimizers
 from optrial.plan.tuning import Score, Trial, choose, tuning_seeds, waves
 from optrial.rules import resolve_schedule
+from optrial.spec import RunSpec
 
 __all__ = ["Phase", "Plan", "make_plan"]
 

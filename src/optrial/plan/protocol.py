@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from optrial.config import StudyFile, Tuning
 from optrial.errors import Problem, suggest
-from optrial.metric_names import undeclared
 from optrial.plan.samplers import tpe_is_here
 from optrial.plan.space import Space, space_of
 from optrial.plan.tuning import trial_count
+from optrial.spec import undeclared
 
 __all__ = ["check_spaces", "check_tuning"]
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from optrial.models import MODELS
-from optrial.plan.spec import RunSpec
+from optrial.spec import RunSpec
 
 __all__ = ["arrange", "pack", "stack_id"]
 

@@ -2,7 +2,7 @@
 
 from optrial.records.backup import set_aside
 from optrial.records.export import curve_rows, flat_rows, run_rows, write_csv, write_json
-from optrial.records.record import Curve, PlannedRun, Record, Segment, Status
+from optrial.records.record import Curve, PlannedRun, Record, Segment
 from optrial.records.store import Store
 from optrial.records.weights import WeightFiles
 
@@ -11,7 +11,6 @@ __all__ = [
     "PlannedRun",
     "Record",
     "Segment",
-    "Status",
     "Store",
     "WeightFiles",
     "curve_rows",

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.metric_names import TRAINING_SECONDS
+from optrial.spec import TRAINING_SECONDS, Status
 
-__all__ = ["Curve", "PlannedRun", "Record", "Segment", "Status"]
-
-
-class Status(StrEnum):
-    """How far a run has come.
-
-    Only a run that is done has final metrics: a failure is a status, never a number.
-    """
-
-    PLANNED = "planned"
-    """Nothing of it has been trained yet."""
-    DONE = "done"
-    """It took every planned step with finite numbers."""
-    DIVERGED = "diverged"
-    """Its loss or its parameters stopped being finite; it was frozen at that step."""
-    ERROR = "error"
-    """It could not be trained; the reason says why."""
-    INTERRUPTED = "interrupted"
-    """It is under way, or was when its process ended; running the study again continues it."""
+__all__ = ["Curve", "PlannedRun", "Record", "Segment"]
 
 
 @dataclass(frozen=True, eq=False)

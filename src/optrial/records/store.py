@@ -24,7 +24,7 @@ from optrial.records.encoding import (
     encode_curve,
     strict,
 )
-from optrial.records.record import Curve, PlannedRun, Record, Segment, Status
+from optrial.records.record import Curve, PlannedRun, Record, Segment
 from optrial.records.schema import (
     VERSION,
     checkpoints,
@@ -36,12 +36,12 @@ from optrial.records.schema import (
     plans,
 )
 from optrial.records.schema import runs as all_runs
+from optrial.spec import ENDED, FINAL, Status
 
 __all__ = ["Store"]
 
 PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
 OF_A_PLAN = ("setting", "phase")
-FINAL = (Status.DONE, Status.DIVERGED)
 OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
 IDS_PER_QUERY = 10_000  # below the number of parameters that either database takes
 
@@ -218,7 +218,7 @@ class Store:
         ended = (
             sql.select(sql.func.count(sql.distinct(outcomes.c.run_id)))
             .where(outcomes.c.saved_at <= plans.c.saved_at)
-            .where(outcomes.c.status.in_(["done", "diverged", "error"]))
+            .where(outcomes.c.status.in_(sorted(ENDED)))
             .scalar_subquery()
         )
         with self._reading() as connection:

@@ -8,11 +8,11 @@ from statistics import median
 from typing import Any
 
 from optrial.analysis.gather import ProblemView, StudyView
-from optrial.metric_names import probe_of
 from optrial.records import Record
 from optrial.report.drawing import MARKER_SIZE
 from optrial.report.searches import best_of_trials
 from optrial.report.style import LineStyle, marker_outline
+from optrial.spec import probe_of
 
 __all__ = ["chart_data", "probes_of"]
 

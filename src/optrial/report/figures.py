@@ -11,10 +11,10 @@ import numpy as np
 
 from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import ReportedValue, reported_values
-from optrial.metric_names import Directions
 from optrial.report.chart_data import probes_of
 from optrial.report.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
+from optrial.spec import Directions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from optrial.analysis.contenders import OptimizerRuns, finished
 from optrial.analysis.gather import ProblemView, RateLine
 from optrial.analysis.statistics import BestOfK, RateRange, best_of_k, learning_rate_range
-from optrial.metric_names import Direction
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import ENDED, Direction
 
 __all__ = ["best_of_trials", "rate_ranges", "tolerance", "tolerance_text", "tried_rates"]
 
@@ -23,8 +23,6 @@ SHARE = 0.1
 """The same for any other metric, as a share of the best."""
 
 Floats = NDArray[np.float64]
-
-_ENDED = (Status.DONE, Status.DIVERGED, Status.ERROR)
 
 
 def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
@@ -49,7 +47,7 @@ def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
 
 def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:
     """The mean of every trial that has ended; NaN for one with a run that did not finish."""
-    trials = [runs for runs in optimizer.tried.values() if all(r.status in _ENDED for r in runs)]
+    trials = [runs for runs in optimizer.tried.values() if all(r.status in ENDED for r in runs)]
     values = [finished(runs, metric) for runs in trials]
     return [
         fmean(own) if len(own) == len(runs) else math.nan
@@ -84,7 +82,7 @@ def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
 def _by_seed(line: RateLine, tried: Mapping[str, Sequence[Record]], metric: str) -> Floats:
     """Final values, (rates, seeds), of the seeds that all rates have; NaN where a run failed."""
     rows = [
-        {run.seed: run.metrics.get(metric) for run in tried[point.setting] if run.status in _ENDED}
+        {run.seed: run.metrics.get(metric) for run in tried[point.setting] if run.status in ENDED}
         for point in line.points
     ]
     seeds = sorted(set.intersection(*map(set, rows)))

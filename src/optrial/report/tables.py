@@ -9,8 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from optrial.analysis import Flow, SettingSummary, Spread
-from optrial.metric_names import Directions
-from optrial.records import Status
+from optrial.spec import Directions, Status
 
 __all__ = [
     "funnel_table",

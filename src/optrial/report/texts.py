@@ -6,8 +6,8 @@ import html
 from collections.abc import Sequence
 
 from optrial.analysis import SettingSummary
-from optrial.metric_names import Directions
 from optrial.report.tables import runs_text, shown_metrics, spread_text
+from optrial.spec import Directions
 
 __all__ = ["latex_text", "markdown_text", "summary_latex", "summary_markdown"]
 

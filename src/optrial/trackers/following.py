@@ -14,7 +14,8 @@ from pathlib import Path
 
 from optrial.config import Component
 from optrial.errors import StoreError, StudyError
-from optrial.records import Record, Status, Store
+from optrial.records import Record, Store
+from optrial.spec import Status
 from optrial.trackers.catalogue import TRACKERS, missing_libraries
 from optrial.trackers.journal import Journal
 from optrial.trackers.tracker import Tracker, rows_between

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 
 __all__ = ["Journal", "Mark"]
 

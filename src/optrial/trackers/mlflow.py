@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 from optrial.trackers.tracker import Rows, described, title_of
 
 if TYPE_CHECKING:

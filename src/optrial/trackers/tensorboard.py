@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 from optrial.trackers.tracker import Rows, described, group_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 from optrial.trackers.tracker import Rows, described, group_of, title_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 
 from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.config import StudyFile
-from optrial.records import Curve, Record, Status
+from optrial.records import Curve, Record
+from optrial.spec import Status
 
 Select = Callable[[Record], bool]
 

@@ -25,7 +25,8 @@ from optrial.analysis.audit.context import Context
 from optrial.analysis.gather import gather
 from optrial.engine.reference import ReferenceEngine
 from optrial.errors import StudyError
-from optrial.records import Curve, Status
+from optrial.records import Curve
+from optrial.spec import Status
 from optrial.study import Study
 from tests.analysis.audit import builders
 from tests.analysis.audit import test_rules as rules

@@ -13,7 +13,8 @@ import pytest
 from optrial.analysis.audit import AUDIT_RULES, PlanVersion, Severity, as_json
 from optrial.config import override, parse_study
 from optrial.plan import check_study
-from optrial.records import Curve, Record, Status
+from optrial.records import Curve, Record
+from optrial.spec import Status
 from tests.analysis.audit.builders import (
     BEST,
     CLAIM,

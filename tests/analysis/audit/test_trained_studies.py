@@ -20,9 +20,9 @@ from optrial.data import BatchOrder
 from optrial.engine import ReferenceEngine, StackedEngine, provenance
 from optrial.engine.training import Steps
 from optrial.models import build_model
-from optrial.plan import RunSpec
 from optrial.records import PlannedRun, Record
 from optrial.results import Results
+from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.small import MOONS, small_keys
 

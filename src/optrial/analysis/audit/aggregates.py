@@ -14,8 +14,7 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.contenders import Contender, ProblemRuns, finished
 from optrial.learning_rates import usual_rates
-from optrial.metric_names import Direction
-from optrial.records import Status
+from optrial.spec import Direction, Status
 
 __all__ = ["AGGREGATE_RULES"]
 

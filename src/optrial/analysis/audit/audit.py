@@ -11,7 +11,8 @@ from optrial.analysis.audit.finding import Finding, Severity, group_runs
 from optrial.analysis.audit.report import AuditReport
 from optrial.analysis.audit.rule import AuditRule
 from optrial.errors import Problem, StudyError
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 
 __all__ = ["audit", "waiver_problems"]
 

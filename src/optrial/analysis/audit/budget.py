@@ -14,7 +14,8 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind
 from optrial.analysis.statistics import rank_stability
-from optrial.records import Curve, Record, Status
+from optrial.records import Curve, Record
+from optrial.spec import Status
 
 __all__ = ["BUDGET_RULES"]
 

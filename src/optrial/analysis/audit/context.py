@@ -22,11 +22,10 @@ from optrial.analysis.contenders import (
     problems_of,
 )
 from optrial.analysis.statistics import Values
-from optrial.metric_names import TRAINING_SECONDS, Directions, Selection
-from optrial.records import Curve, Record, Status
+from optrial.records import Curve, Record
+from optrial.spec import FINAL, TRAINING_SECONDS, Directions, Selection, Status
 
 __all__ = [
-    "ENDED",
     "Context",
     "CurveReader",
     "PlanVersion",
@@ -38,7 +37,6 @@ __all__ = [
 CurveReader = Callable[[str], Mapping[str, Curve]]
 """Metric -> run id -> curve."""
 
-ENDED = (Status.DONE, Status.DIVERGED)
 REPORTED_FIRST = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 
 
@@ -121,7 +119,7 @@ class Context:
     @cached_property
     def ended(self) -> tuple[Record, ...]:
         """The runs that are done or diverged."""
-        return tuple(record for record in self.records if record.status in ENDED)
+        return tuple(record for record in self.records if record.status in FINAL)
 
     @cached_property
     def has_tuning(self) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from optrial.analysis.audit.context import ENDED, Context, fact, names
+from optrial.analysis.audit.context import Context, fact, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import validation_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
 from optrial.analysis.contenders import finished
-from optrial.metric_names import TRAINING_SECONDS
 from optrial.records import Record
+from optrial.spec import FINAL, TRAINING_SECONDS
 
 __all__ = ["REPORTING_RULES"]
 
@@ -34,7 +34,7 @@ def hidden_trials(context: Context) -> Iterator[Observation]:
     hidden = [
         r
         for r in context.former
-        if r.status in ENDED
+        if r.status in FINAL
         and r.optimizer in optimizers
         and (r.optimizer, r.setting) not in planned
     ]

@@ -8,7 +8,8 @@ from typing import Any
 from optrial.analysis.audit.context import Context, fact
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 
 __all__ = ["SCALE_RULES", "scaling_remedy"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from optrial.analysis.audit.context import ENDED, Context, fact, names
+from optrial.analysis.audit.context import Context, fact, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
-from optrial.metric_names import Directions
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import FINAL, Directions, Status
 
 __all__ = ["SELECTION_RULES"]
 
@@ -127,9 +127,9 @@ def seeds_missing(context: Context) -> Iterator[Observation]:
     Example: 2 of 30 planned runs have no result; seed 4 was trained and then left out of the study.
     Fix: run the study to its end, with every seed that was ever planned.
     """
-    lost = [r for r in context.records if r.status not in ENDED]
+    lost = [r for r in context.records if r.status not in FINAL]
     if lost and context.ended:
-        states = {str(s): sum(r.status is s for r in lost) for s in Status if s not in ENDED}
+        states = {str(s): sum(r.status is s for r in lost) for s in Status if s not in FINAL}
         shown = names(f"{count} {state}" for state, count in states.items() if count)
         yield Observation(
             f"{len(lost)} of {len(context.records)} planned runs have no result ({shown})",

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optrial.analysis.audit.context import ENDED, Context, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, hyperparameters
 from optrial.learning_rates import sensible_rates
-from optrial.metric_names import Selection
-from optrial.records import Status
+from optrial.spec import FINAL, Selection, Status
 
 __all__ = ["TUNING_EDGE_RULES"]
 
@@ -137,7 +136,7 @@ def _seed_merits(
         if hyperparameters(runs[0]).get(name) != value:
             continue
         merits = {
-            r.seed: selection.merit(r.final(selection.metric)) for r in runs if r.status in ENDED
+            r.seed: selection.merit(r.final(selection.metric)) for r in runs if r.status in FINAL
         }
         found = {s: -math.inf if merit is None else merit for s, merit in merits.items()}
         if found and (not best or fmean(found.values()) > fmean(best.values())):

@@ -11,7 +11,8 @@ from optrial.analysis.audit.families import label_words, rule_words
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import hyperparameters
-from optrial.records import Record, Status
+from optrial.records import Record
+from optrial.spec import Status
 
 __all__ = ["UPDATE_RULES"]
 

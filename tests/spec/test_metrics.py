@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optrial.config import StudyFile
-from optrial.metric_names import (
+from optrial.spec import (
     METRICS,
     PROBES,
     TRAINING_SECONDS,
