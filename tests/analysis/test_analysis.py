@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from optrial.analysis import runs_frame, summarize
+from optrial.analysis import missing_values, runs_frame, summarize
 from optrial.records import Record
 from optrial.spec import Directions, Selection, Status
 from tests.tolerance import GRADIENT_FLOAT64
@@ -39,6 +40,22 @@ def runs(setting: str, values: Mapping[int, float | None], metric: str) -> list[
             "a", setting, seed, Status.DIVERGED if value is None else Status.DONE, **{metric: value}
         )
         for seed, value in values.items()
+    ]
+
+
+def test_metrics_without_a_value_are_said_once_per_reason() -> None:
+    records = [
+        replace(record("a", setting, seed, Status.DONE), facts={"not_finite": reasons})
+        for setting, seed, reasons in [
+            ("s", 0, {"test_f1": "it is nan", "test_auc": "it is nan"}),
+            ("s", 1, {"test_f1": "it is nan", "test_auc": "it is nan"}),
+            ("t", 0, {"test_f1": "it is inf"}),
+            ("t", 1, {}),
+        ]
+    ]
+    assert missing_values(records) == [
+        "test_f1 and test_auc have no value in 2 runs of a s: it is nan",
+        "test_f1 has no value in 1 run of a t: it is inf",
     ]
 
 

@@ -60,14 +60,12 @@ def test_note_says_what_the_table_does_not() -> None:
     assert f"by mean {select}" in summary_note([summary("adam", best=True)], [], select)
 
 
-def test_an_accuracy_of_the_users_hides_no_metric() -> None:
-    recorded = ["train_loss", "test_loss", "test_my_accuracy", "test_accuracy"]
+def test_accuracies_replace_losses_and_no_other_metric() -> None:
+    recorded = ["train_loss", "test_loss", "test_my_accuracy", "test_accuracy", "test_roc_auc"]
     own = Directions({"my_accuracy": None, "accuracy": None})
     assert shown_metrics(recorded, own) == recorded
-    assert shown_metrics(recorded, Directions({"my_accuracy": None})) == [
-        "train_loss",
-        "test_accuracy",
-    ]
+    declared = Directions({"my_accuracy": None})
+    assert shown_metrics(recorded, declared) == ["train_loss", *recorded[2:]]
 
 
 def test_an_empty_study_renders() -> None:

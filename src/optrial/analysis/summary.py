@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,20 +91,28 @@ def _summaries(
         )
 
 
-def missing_values(records: Sequence[Record]) -> list[str]:
-    """Say which metrics have no value in some runs that are done, and why.
+def missing_values(records: Iterable[Record]) -> list[str]:
+    """Return one sentence per reason for which metrics of finished runs have no value.
 
     Means over seeds leave these runs out.
     """
-    runs: dict[tuple[str, str, str], list[str]] = {}
+    runs: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         for metric, reason in record.not_finite.items():
-            runs.setdefault((metric, record.optimizer, record.setting), []).append(reason)
+            runs.setdefault((reason, metric), []).append(record)
+    metrics: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (reason, metric), missing in runs.items():
+        metrics.setdefault((reason, _counts_by_setting(missing)), []).append(metric)
     return [
-        f"{metric} has no value in {len(reasons)} run{'s' * (len(reasons) > 1)} of "
-        f"{' '.join(filter(None, (optimizer, setting)))}: {reasons[0]}"
-        for (metric, optimizer, setting), reasons in runs.items()
+        f"{' and '.join(names)} {'have' if len(names) > 1 else 'has'} no value in "
+        f"{', '.join(counts)}: {reason}"
+        for (reason, counts), names in metrics.items()
     ]
+
+
+def _counts_by_setting(records: Iterable[Record]) -> tuple[str, ...]:
+    counts = Counter(" ".join(filter(None, (r.optimizer, r.setting))) for r in records)
+    return tuple(f"{n} run{'s' * (n > 1)} of {setting}" for setting, n in counts.items())
 
 
 def _spreads(records: Sequence[Record]) -> dict[str, Spread]:

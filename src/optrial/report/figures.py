@@ -150,11 +150,11 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     factor = 100 if problem.directions.percent(problem.metric) else 1
     for row, pair in enumerate(pairs):
         told_apart = pair.verdict in ("better", "worse")
-        interval = pair.difference
+        estimate, low, high = pair.interval
         _interval(
             axes,
             row,
-            (factor * interval.estimate, factor * interval.low, factor * interval.high),
+            (factor * estimate, factor * low, factor * high),
             color=theme.text,
             markerfacecolor=theme.text if told_apart else theme.background,
             markeredgecolor=theme.text,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from optrial.analysis.funnel import Flow
@@ -119,8 +120,11 @@ def differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> 
     pairs = problem.pairs
     points = problem.directions.percent(problem.metric)
     factor = 100 if points else 1
-    limits = [(factor * d.estimate, factor * d.low, factor * d.high) for d in map(_of, pairs)]
-    scale = Scale.of((value for row in limits for value in row), include=0.0)
+    limits = [
+        (factor * estimate, factor * low, factor * high)
+        for estimate, low, high in (pair.interval for pair in pairs)
+    ]
+    scale = Scale.of(chain.from_iterable(limits), include=0.0)
     group = {c.name: groups[c.optimizer, c.setting] for c in problem.contenders}
     rows = [
         Pair(c, sentence(c), scale.strip(*row), f"{group[c.first]} {group[c.second]}")
@@ -128,10 +132,6 @@ def differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> 
     ]
     leading = len(rows) if len(rows) <= PAIRS_AT_FIRST else len(problem.comparisons.order) - 1
     return Differences(scale, "points" if points else "", rows[:leading], rows[leading:])
-
-
-def _of(comparison: Comparison) -> Any:
-    return comparison.difference
 
 
 def cost_rows(costs: Sequence[Cost]) -> tuple[Scale, list[tuple[Cost, Strip]]]:

@@ -116,15 +116,16 @@ def summary_note(
 
 
 def shown_metrics(recorded: Iterable[str], directions: Directions) -> list[str]:
-    """Return the training loss, and the accuracy of every split that was evaluated.
+    """Return the metrics of the summary table: the training loss and the study's metrics.
 
-    Where there are no accuracies of the catalogue, as in regression, all that was evaluated.
+    Evaluated losses are left out where an accuracy of the catalogue is shown instead.
     """
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
     evaluated = [m for m in names if m.startswith(("validation_", "test_", "train_eval_"))]
-    accuracies = [m for m in evaluated if directions.percent(m)]
-    return training + (accuracies or [m for m in evaluated if not m.startswith("train_")])
+    if any(directions.percent(metric) for metric in evaluated):
+        return training + [m for m in evaluated if directions.label(m) != "loss"]
+    return training + [m for m in evaluated if not m.startswith("train_")]
 
 
 def spread_text(spread: Spread | None) -> str:

@@ -78,6 +78,14 @@ def test_better_worse_and_the_direction_of_the_metric() -> None:
     assert (loss.wins, loss.losses, loss.probability) == (0, 8, 0)
 
 
+def test_a_pair_whose_runs_all_diverged_has_no_interval() -> None:
+    lost = [NAN] * len(BETTER)
+    for first, second in [(lost, BETTER), (BETTER, lost), (lost, lost)]:
+        assert all(map(math.isnan, accuracy(first, second).interval))
+    comparison = accuracy(BETTER, WORSE)
+    assert comparison.interval[0] == comparison.difference.estimate
+
+
 def test_numbers_are_those_of_the_paired_differences() -> None:
     comparison = accuracy(BETTER, WORSE)
     differences = np.subtract(BETTER, WORSE)

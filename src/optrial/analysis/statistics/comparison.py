@@ -150,6 +150,13 @@ class Comparison:
         return int((np.isfinite(self.improvements) & (self.improvements < 0)).sum())
 
     @property
+    def interval(self) -> tuple[float, float, float]:
+        """Estimate, low and high end of the difference; NaN if all runs of a side diverged."""
+        if self.all_diverged:
+            return math.nan, math.nan, math.nan
+        return self.difference.estimate, self.difference.low, self.difference.high
+
+    @property
     def all_diverged(self) -> tuple[str, ...]:
         """Optimizers of the pair whose runs on common seeds all diverged."""
         sides = zip((self.first, self.second), self.diverged, strict=True)
