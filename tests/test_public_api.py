@@ -106,9 +106,9 @@ def test_typed_keys_are_those_that_are_checked(typed: type, model: type[BaseMode
 
 
 def test_unknown_arguments_are_refused_with_the_likely_one() -> None:
-    with pytest.raises(optrial.StudyError, match="batchsize: .* Did you mean 'batch_size'"):
+    with pytest.raises(optrial.StudyError, match=r"batchsize: .* Did you mean 'batch_size'"):
         optrial.Study(**small_keys(batchsize=1))
-    with pytest.raises(optrial.StudyError, match="epoch: .* Did you mean 'epochs'.* callbacks"):
+    with pytest.raises(optrial.StudyError, match=r"epoch: .* Did you mean 'epochs'.* callbacks"):
         optrial.compare(optimizers=["sgd"], epoch=3)
     with pytest.raises(optrial.StudyError, match="budget: is given as steps or epochs"):
         optrial.compare(optimizers=["sgd"], budget={"steps": 3})
