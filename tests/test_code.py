@@ -393,7 +393,7 @@ def test_tuning_goes_on_where_training_changes_the_state_of_the_code() -> None:
     optimizers = [{"rule": "sgd", "lr": [0.01, 0.1, 1.0]}]
     keys = small_keys(problem=problem, optimizers=optimizers, budget={"steps": 10})
     study = optrial.Study(**keys, tune={"select": "validation_loss", "seeds": 1, "extend": True})
-    codes = {json.dumps(r.spec["code"]) for r in study.run().store.runs(everything=True)}
+    codes = {json.dumps(dict(r.spec.code)) for r in study.run().store.runs(everything=True)}
     assert len(codes) == 1
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from optrial.config import stored_study
 from optrial.engine import Engines, StackedEngine, Training
 from optrial.engine.build import Choice
 from optrial.errors import OptrialError
-from optrial.plan import arrange, dataset_of, pack
+from optrial.plan import arrange, pack
 from optrial.results import Results, load
-from optrial.spec import RunSpec, Status
-from optrial.study import Study
+from optrial.spec import RunSpec, StackId, Status
+from optrial.study import Study, dataset_of, stored_study
 from tests.small import small_keys
 from tests.test_sweep import Hook
 
@@ -81,13 +80,14 @@ def keys(factory: str, arguments: dict[str, Any] | None = None, **changes: Any) 
     return small_keys(problem=problem, engine="stacked", compile="never", **changes)
 
 
-def alone(results: Results, stack: str) -> dict[str, str]:
+def alone(results: Results, stack: StackId) -> dict[str, str]:
     """The hashes of the weights that a stack gives when it is trained by itself."""
     records = [r for r in results.records if r.stack == stack]
-    specs = arrange(RunSpec.from_dict(record.spec) for record in records)
+    specs = arrange(record.spec for record in records)
     dataset = dataset_of(stored_study(results.study))
-    engine, _ = stack.split("-")
-    training = Training(specs, Engines(dataset, specs[0].precision, "cpu").build(engine, specs))
+    training = Training(
+        specs, Engines(dataset, specs[0].precision, "cpu").build(stack.engine, specs)
+    )
     for _ in training.run():
         pass
     return {s.run_id: s.facts["parameters_sha256"] for s in training.segments()}
@@ -99,7 +99,7 @@ def test_a_model_that_fails_for_one_width_fails_for_no_other(engine: str) -> Non
     study = Study(**keys("Wide", {"width": [12, 13, 14]}, seeds=4) | {"engine": engine})
     with study.run("out", checkpoint_seconds=0) as results:
         for record in results.records:
-            failing = record.spec["model_arguments"]["width"] == 13
+            failing = record.spec.model_arguments["width"] == 13
             wanted = (Status.ERROR, "ValueError: thirteen") if failing else (Status.DONE, "")
             assert (record.status, record.reason) == wanted
 
@@ -110,7 +110,7 @@ def test_a_stack_of_failing_runs_leaves_other_stacks_alone() -> None:
     with study.run("out", checkpoint_seconds=0) as results:
         records = results.records
         for record in records:
-            if record.spec["model_arguments"]["width"] == 13:
+            if record.spec.model_arguments["width"] == 13:
                 assert (record.status, record.reason) == (Status.ERROR, "ValueError: thirteen")
                 assert record.facts.get("stack_width", 1) == 1
             else:
@@ -120,8 +120,8 @@ def test_a_stack_of_failing_runs_leaves_other_stacks_alone() -> None:
 class HookOfAllSteps(Hook):
     """Counts steps that are taken again too."""
 
-    def on_step(self, count: int) -> None:
-        super().on_step(max(count, 0))
+    def stepped(self, count: int) -> None:
+        super().stepped(max(count, 0))
 
 
 def fail_with_seed_3(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_an_interruption_changes_nothing(
     study, found = Study(**keys("Wide", seeds=8)), []
     study.run(tmp_path / "whole").store.close()
     interrupt = HookOfAllSteps(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
-    study.run(tmp_path / "parts", callbacks=[interrupt], checkpoint_seconds=0).store.close()
+    study.run(tmp_path / "parts", watcher=interrupt, checkpoint_seconds=0).store.close()
     with load(tmp_path / "parts") as results:
         assert {Status.PLANNED, Status.INTERRUPTED} & {r.status for r in results.records}
     study.run(tmp_path / "parts", checkpoint_seconds=0).store.close()
@@ -297,7 +297,7 @@ def test_code_that_exits_while_it_is_trained_fails_its_run(engine: str) -> None:
     changes = keys("Net", {"calls": [0, 9]}) | {"optimizers": optimizers, "engine": engine}
     with Study(**changes).run("out") as results:
         for record in results.records:
-            lasts = record.spec["model_arguments"]["calls"] == 0
+            lasts = record.spec.model_arguments["calls"] == 0
             if lasts and record.hyperparameters.get("lasts") == 7:
                 assert (record.status, record.reason) == (Status.ERROR, "SystemExit: worn out")
             else:

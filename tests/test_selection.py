@@ -23,8 +23,9 @@ from optrial.plan import merit
 from optrial.records import Record
 from optrial.report.figures import study_figures
 from optrial.report.study_page import study_page
-from optrial.spec import METRICS, Direction, RunSpec, Status, metric_label
+from optrial.spec import METRICS, Direction, RunSpec, Selection, Status, metric_label
 from tests.small import small_keys, small_plan
+from tests.specs import SPEC, STACK
 
 DECLARED: Sequence[tuple[str, Direction]] = [
     *((name, metric.better) for name, metric in METRICS.items()),
@@ -43,15 +44,15 @@ def study_of(name: str, better: Direction | None, *, select: bool = True) -> Stu
 def record(optimizer: str, setting: str, seed: int, label: str, value: float | None) -> Record:
     return Record(
         run_id=f"{optimizer} {setting} {seed}",
-        optimizer=optimizer,
         setting=setting,
-        rule="sgd",
-        hyperparameters={"lr": float(setting.removeprefix("lr="))},
-        seed=seed,
-        spec={"dataset": "moons"},
-        stack="",
-        steps=10,
-        steps_per_epoch=5,
+        spec=replace(
+            SPEC,
+            optimizer=optimizer,
+            rule="sgd",
+            hyperparameters={"lr": float(setting.removeprefix("lr="))},
+            seed=seed,
+        ),
+        stack=STACK,
         status=Status.DONE,
         metrics={f"{split}_{label}": value for split in ("validation", "test")},
     )
@@ -124,7 +125,7 @@ def spec() -> RunSpec:
     """A run of five steps, evaluated at each on the validation split, that saves the best."""
     evaluate = {"every": {"steps": 1}, "on": ["validation"]}
     plan, _ = small_plan(save="best", budget={"steps": 5}, evaluate=evaluate)
-    assert plan.runs[0].select == {"metric": "validation_accuracy", "better": "higher"}
+    assert plan.runs[0].select == Selection("validation_accuracy", "higher")
     return plan.runs[0]
 
 
@@ -139,7 +140,7 @@ def test_everything_agrees_on_what_is_better(name: str, better: Direction, spec:
     assert study.selection is not None
     catalogued = name if name in METRICS else "accuracy"  # code of the user's is not there to load
     means = 0 if METRICS[catalogued].whole_split else 1
-    select = {"metric": f"validation_{catalogued}", "better": better}
+    select = Selection(f"validation_{catalogued}", better)
     chosen = saved_step(
         replace(spec, metrics=(catalogued,), select=select), [0.5, 0.1, 0.3, 0.9, 0.6], means
     )
@@ -163,7 +164,7 @@ def test_everything_agrees_on_what_is_better(name: str, better: Direction, spec:
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
 def test_a_value_that_is_not_finite_saves_no_weights(better: Direction, spec: RunSpec) -> None:
-    spec = replace(spec, select={"metric": "validation_accuracy", "better": better})
+    spec = replace(spec, select=Selection("validation_accuracy", better))
     values = [math.inf, 0.5, -math.inf, math.nan, 0.5]
     assert saved_step(spec, values, 1) == 2
     assert saved_step(spec, [math.nan] * 5, 1) == 5  # the last ones, for want of a best
@@ -188,10 +189,10 @@ def test_saved_weights_follow_what_tuning_selects(tmp_path: Path) -> None:
     with Study(**keys).run(tmp_path) as results:
         assert results.reported
         for run in results.reported:
-            assert run.spec["select"] == {"metric": "validation_mse", "better": "lower"}
+            assert run.spec.select == Selection("validation_mse", "lower")
             curve = results.store.curve(run.run_id, "validation_mse")
             assert run.facts["saved_step"] == curve.steps[curve.values.argmin()]
-        assert {r.spec["select"] for r in results.records if r.phase == "tune"} == {None}
+        assert {r.spec.select for r in results.records if r.phase == "tune"} == {None}
 
 
 MINE = "tests.user_code:error_rate"

@@ -4,17 +4,15 @@
     results = study.run()
     results.summary()                                 # pandas
 
-Names are imported when they are first used: ``import optrial`` loads neither torch nor pandas.
+Everything is imported when it is first used: ``import optrial`` loads neither torch nor pandas.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optrial.callbacks import Callback
-    from optrial.comparing import compare
     from optrial.errors import (
         DataError,
         DownloadError,
@@ -24,19 +22,16 @@ if TYPE_CHECKING:
         StoreError,
         StudyError,
     )
-    from optrial.report.progress import ProgressBar
     from optrial.results import Results, load
-    from optrial.study import Study
+    from optrial.study import Study, compare
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Callback",
     "DataError",
     "DownloadError",
     "EngineError",
     "OptrialError",
-    "ProgressBar",
     "Results",
     "StoreBusyError",
     "StoreError",
@@ -48,16 +43,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Callback": "optrial.callbacks",
-    "ProgressBar": "optrial.report.progress",
     "Results": "optrial.results",
     "Study": "optrial.study",
-    "compare": "optrial.comparing",
+    "compare": "optrial.study",
     "load": "optrial.results",
 }
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'optrial' has no attribute '{name}'")
     return getattr(import_module(_HOMES.get(name, "optrial.errors")), name)

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from optrial.code import Unidentifiable, code_sha256
-from optrial.config import stored_study
 from optrial.data import Dataset
 from optrial.engine import Engines, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
-from optrial.plan import arrange, dataset_of
+from optrial.plan import arrange
 from optrial.records import Record, Store, WeightFiles
-from optrial.spec import RunSpec, Status, metric_label
+from optrial.spec import RunSpec, StackId, Status, metric_label
+from optrial.study import dataset_of, stored_study
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
 
@@ -59,7 +59,7 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
         raise StoreError(f"there is no run '{run_id}'. {suggest(run_id, records)}")
     weights = WeightFiles(folder).read(run_id)
     record = records[run_id]
-    spec = RunSpec.from_dict(record.spec)
+    spec = record.spec
     _check_code(record, spec)
     model = build_model(
         spec.model,
@@ -96,17 +96,16 @@ def evaluate_saved(
     dataset = dataset_of(stored_study(store.study()), data_dir)
     if split not in dataset.splits:
         raise DataError(f"the dataset has no split '{split}'. {suggest(split, dataset.splits)}")
-    stacks: dict[str, list[Record]] = {}
+    stacks: dict[StackId, list[Record]] = {}
     for record in store.runs(everything=True):
         stacks.setdefault(record.stack, []).append(record)
     for stack in dict.fromkeys(r.stack for r in planned if r.run_id in saved):
         members = {record.run_id: record for record in stacks[stack]}
-        specs = arrange(RunSpec.from_dict(record.spec) for record in members.values())
+        specs = arrange(record.spec for record in members.values())
         for spec in specs:
             _check_code(members[spec.run_id], spec)
             _check_data(members[spec.run_id], spec, dataset)
-        engine, _ = stack.split("-")
-        learner = Engines(dataset, specs[0].precision, device).build(engine, specs)
+        learner = Engines(dataset, specs[0].precision, device).build(stack.engine, specs)
         for index, spec in enumerate(specs):
             if spec.run_id in saved:
                 learner.load_weights(index, files.read(spec.run_id))

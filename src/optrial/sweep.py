@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -10,9 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
 from optrial.data import Dataset
 from optrial.engine import (
@@ -31,16 +31,56 @@ from optrial.errors import (
     one_line,
     reason_of,
 )
-from optrial.plan import Plan, arrange, make_plan, merit, pack, stack_id
+from optrial.plan import Plan, arrange, make_plan, merit, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
-from optrial.spec import ENDED, FINAL, RunSpec, Status
+from optrial.spec import ENDED, FINAL, RunSpec, StackId, Status
 
-__all__ = ["sweep"]
+__all__ = ["Unwatched", "Watcher", "sweep"]
 
+_LOGGER = logging.getLogger("optrial")
 _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
     "depend on those before them, and are other runs the next time; create that inside the function"
 )
+
+
+class Watcher(Protocol):
+    """Is told how a sweep goes on, to show it."""
+
+    def preparing(self, text: str) -> None:
+        """Called before work that may take seconds and precedes `started`."""
+
+    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
+        """Learn how much the whole plan is, and how much of it is left to train."""
+
+    def stepped(self, count: int) -> None:
+        """So many more training steps were taken, over all runs; negative if they start again."""
+
+    def ended(self, status: Status, steps_left: int) -> None:
+        """A run ended, perhaps before its time, with `steps_left` of its steps untrained."""
+
+    def noted(self, text: str) -> None:
+        """Something that the user should know, in one line without a full stop."""
+
+
+class Unwatched:
+    """Shows no progress; notes go to the logger `optrial`, which prints them."""
+
+    def preparing(self, text: str) -> None:
+        """Do nothing."""
+
+    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
+        """Do nothing."""
+
+    def stepped(self, count: int) -> None:
+        """Do nothing."""
+
+    def ended(self, status: Status, steps_left: int) -> None:
+        """Do nothing."""
+
+    def noted(self, text: str) -> None:
+        """Log a note as a warning."""
+        _LOGGER.warning(text)
 
 
 def sweep(
@@ -50,7 +90,7 @@ def sweep(
     *,
     device: str = "auto",
     checkpoint_seconds: float = 1.0,
-    callback: Callback | None = None,
+    watcher: Watcher | None = None,
     weights: WeightFiles | None = None,
 ) -> Counter[Status]:
     """Train every run of `plan` that `store` does not hold yet.
@@ -71,7 +111,7 @@ def sweep(
         device: "auto", "cpu" or "cuda".
         checkpoint_seconds: least time between two commits of one run; a crash loses at most this
             much, and the time to the next evaluation.
-        callback: called as training goes on; see `optrial.Callback`.
+        watcher: is told of progress.
         weights: where trained weights go, if the plan's runs are to save any.
 
     Returns:
@@ -81,10 +121,10 @@ def sweep(
         StoreBusyError: another process is training into `store`.
         EngineError: the engine or device cannot train this plan.
     """
-    callback = callback or Callbacks()
+    watcher = Unwatched() if watcher is None else watcher
     with store.lock(), _stop_on_signal() as stopped:
         engines = Engines(dataset, plan.runs[0].precision, device)
-        worker = _Worker(engines, store, callback, stopped, checkpoint_seconds, weights)
+        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, weights)
         plan = _continued(plan, dataset, store)
         while True:
             worker.train_plan(plan)
@@ -92,7 +132,7 @@ def sweep(
             if stopped.is_set() or plan.runs == trained.runs:
                 break
         for name in changed_code(plan.code):
-            callback.on_message(f"'{name}' {_CHANGED}")
+            watcher.noted(f"'{name}' {_CHANGED}")
         return Counter(record.status for record in store.runs())
 
 
@@ -111,14 +151,14 @@ class _Worker:
 
     engines: Engines
     store: Store
-    callback: Callback
+    watcher: Watcher
     stopped: _Stop
     checkpoint_seconds: float
     weights: WeightFiles | None  # where those that are to be saved go
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
-    ended: set[str] = field(default_factory=set)  # runs whose end was reported
-    counted: int = 0  # steps of the current stack that were reported
+    ended: set[str] = field(default_factory=set)  # runs whose end the watcher was told of
+    counted: int = 0  # steps of the stack under way that the watcher was told of
     resumption: Resumption = field(init=False)
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
 
@@ -129,7 +169,7 @@ class _Worker:
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
-        planned = _planned(plan, self.store, self.engines, self.callback)
+        planned = _planned(plan, self.store, self.engines, self.watcher)
         self.store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         records = self.store.runs()
         self.planned = {record.run_id for record in records}
@@ -137,14 +177,14 @@ class _Worker:
         left = [r for r in records if r.status not in FINAL and r.run_id not in self.attempted]
         self.attempted |= {record.run_id for record in left}
         if plan.why and left:
-            self.callback.on_message(plan.why)
-        self.callback.on_plan(
+            self.watcher.noted(plan.why)
+        self.watcher.started(
             runs=len(records),
             steps=sum(record.steps for record in records),
             runs_left=len(left),
             steps_left=sum(record.steps - record.step for record in left),
         )
-        stacks: dict[str, list[Record]] = {}
+        stacks: dict[StackId, list[Record]] = {}
         for record in self.store.runs(everything=True):
             stacks.setdefault(record.stack, []).append(record)
         self.stopped.at_once = False
@@ -153,7 +193,7 @@ class _Worker:
                 self.train(stack, stacks[stack])
         self.stopped.at_once = True
 
-    def train(self, stack: str, records: Sequence[Record]) -> None:
+    def train(self, stack: StackId, records: Sequence[Record]) -> None:
         """Train the runs of a stack to their end, or until told to stop.
 
         If a run fails or memory runs out, the stack is halved and both halves are trained from the
@@ -174,12 +214,11 @@ class _Worker:
             self._fail(stack, records[0], failure)
 
     def _train(
-        self, stack: str, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
+        self, stack: StackId, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
     ) -> None:
         committed_at = time.monotonic()
-        specs = arrange(RunSpec.from_dict(record.spec) for record in records)
-        engine, _ = stack.split("-")
-        training = Training(specs, self.engines.build(engine, specs))
+        specs = arrange(record.spec for record in records)
+        training = Training(specs, self.engines.build(stack.engine, specs))
         if checkpoint is not None:
             training.resume(checkpoint)
         for _ in training.run(self._count(training)):
@@ -210,7 +249,7 @@ class _Worker:
     def _note_unresumable(self, spec: RunSpec, reason: str) -> None:
         note = f"{spec.optimizer} cannot be resumed: {reason}; a run that is stopped begins again"
         if note not in self.unresumable:
-            self.callback.on_message(note)
+            self.watcher.noted(note)
         self.unresumable.add(note)
 
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
@@ -220,39 +259,39 @@ class _Worker:
         except CheckpointError:  # which is noted already
             return segments
         except USER_CODE_ERRORS as error:  # a check must not cost the runs
-            self.callback.on_message(f"the training could not be checked: {one_line(error)}")
+            self.watcher.noted(f"the training could not be checked: {one_line(error)}")
             return segments
         return [
             replace(segment, facts={**segment.facts, **found.get(segment.run_id, {})})
             for segment in segments
         ]
 
-    def _halve(self, stack: str, failure: str, *, memory_ran_out: bool) -> None:
+    def _halve(self, stack: StackId, failure: str, *, memory_ran_out: bool) -> None:
         """Train the unfinished runs of a failed stack as two stacks.
 
         Both start from the first step: the numbers of a run are those of the stack it is stored
         with, whenever the error occurred. They are compiled only after running out of memory;
         otherwise compiling every half would take longer than it saves.
         """
-        engine, _ = stack.split("-")
+        engine = stack.engine
         records = {r.run_id: r for r in self.store.runs(everything=True) if r.stack == stack}
         left = [record for record in records.values() if record.status not in FINAL]
-        specs = [RunSpec.from_dict(record.spec) for record in left]
+        specs = [record.spec for record in left]
         note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
         if not memory_ran_out:
             engine = "stacked"
             reason = failure.partition("\n")[0]
             note = f"one of {len(records)} runs failed ({reason}); training them in halves"
-        self.callback.on_message(note)
-        self.callback.on_step(-self.counted * len(left))
+        self.watcher.noted(note)
+        self.watcher.stepped(-self.counted * len(left))
         halves = pack(specs, (len(specs) + 1) // 2)
-        names = {f"{engine}-{stack_id(half)}": [spec.run_id for spec in half] for half in halves}
-        self.store.restack(names)
-        for name, run_ids in names.items():
+        stacks = {StackId.of(engine, half): [spec.run_id for spec in half] for half in halves}
+        self.store.restack(stacks)
+        for part, run_ids in stacks.items():
             if not self.stopped.is_set():
-                self.train(name, [replace(records[run_id], stack=name) for run_id in run_ids])
+                self.train(part, [replace(records[run_id], stack=part) for run_id in run_ids])
 
-    def _fail(self, stack: str, record: Record, reason: str) -> None:
+    def _fail(self, stack: StackId, record: Record, reason: str) -> None:
         """Record that a run cannot be trained further; it keeps what it has."""
         (latest,) = (r for r in self.store.runs(everything=True) if r.run_id == record.run_id)
         if latest.status in FINAL:
@@ -262,12 +301,12 @@ class _Worker:
         self._tell([failed], record.steps)
 
     def _count(self, training: Training) -> Callable[[int], bool]:
-        """Return a function that reports steps and returns whether to go on."""
+        """Return what tells the watcher of steps taken, and says whether to go on."""
         self.counted = training.step
 
         def keep_going(step: int) -> bool:
             runs = sum(status not in FINAL for status in training.status)
-            self.callback.on_step((step - self.counted) * runs)
+            self.watcher.stepped((step - self.counted) * runs)
             self.counted = step
             return not self.stopped.is_set()
 
@@ -278,7 +317,7 @@ class _Worker:
             ended = segment.status is not Status.INTERRUPTED and segment.run_id not in self.ended
             if ended and segment.run_id in self.planned:
                 self.ended.add(segment.run_id)
-                self.callback.on_run_end(segment.run_id, segment.status, steps - segment.step)
+                self.watcher.ended(segment.status, steps - segment.step)
 
 
 def _as_segment(record: Record) -> Segment:
@@ -297,34 +336,25 @@ def _with_provenance(segment: Segment) -> Segment:
     return replace(segment, facts={**provenance(), **segment.facts})
 
 
-def _planned(plan: Plan, store: Store, engines: Engines, callback: Callback) -> list[PlannedRun]:
-    """Return the plan's runs with their stacks: the stored one, or for a new run a new one.
-
-    A stack's name begins with its engine, which is thereby fixed with it.
-    """
+def _planned(plan: Plan, store: Store, engines: Engines, watcher: Watcher) -> list[PlannedRun]:
+    """Return the plan's runs with their stacks; new runs get new stacks."""
     stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
     new = [run for run in plan.runs if run.run_id not in stack_of]
     if new:
-        callback.on_prepare("trying a few steps to choose how to train")
+        watcher.preparing("trying a few steps to choose how to train")
     for choice in engines.choose(new) if new else ():
         if choice.note:
-            callback.on_message(choice.note)
-        for stack in choice.stacks:
-            name = f"{choice.engine}-{stack_id(stack)}"
-            stack_of |= dict.fromkeys((run.run_id for run in stack), name)
+            watcher.noted(choice.note)
+        for runs in choice.stacks:
+            stack = StackId.of(choice.engine, runs)
+            stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
     return [
         PlannedRun(
             run_id=run.run_id,
-            optimizer=run.optimizer,
+            spec=run,
             setting=plan.settings[run.run_id],
             phase=plan.phases[run.run_id],
-            rule=run.rule,
-            hyperparameters=run.hyperparameters,
-            seed=run.seed,
-            spec=run.as_dict(),
             stack=stack_of[run.run_id],
-            steps=run.steps,
-            steps_per_epoch=run.steps_per_epoch,
         )
         for run in plan.runs
     ]

@@ -10,6 +10,7 @@ import pytest
 from optrial.analysis import missing_values, runs_frame, summarize
 from optrial.records import Record
 from optrial.spec import Directions, Selection, Status
+from tests.specs import SPEC, STACK
 from tests.tolerance import GRADIENT_FLOAT64
 
 ACCURACY = Selection("validation_accuracy", "higher")
@@ -20,15 +21,9 @@ def record(
 ) -> Record:
     return Record(
         run_id=f"{optimizer}-{setting}-{seed}",
-        optimizer=optimizer,
         setting=setting,
-        rule=optimizer,
-        hyperparameters={"lr": 0.1},
-        seed=seed,
-        spec={},
-        stack="",
-        steps=10,
-        steps_per_epoch=5,
+        spec=replace(SPEC, optimizer=optimizer, rule=optimizer, seed=seed),
+        stack=STACK,
         status=status,
         metrics=metrics,
     )

@@ -16,6 +16,7 @@ from optrial.errors import StoreError
 from optrial.records import Curve, Record
 from optrial.spec import Status
 from tests.report.studies import made_up_curves, made_up_records, made_up_view
+from tests.specs import changed
 from tests.tolerance import GRADIENT_FLOAT64
 
 
@@ -202,7 +203,7 @@ def test_wide_curves_have_a_column_a_run() -> None:
 
 def test_wide_curves_of_different_batches_are_by_epoch() -> None:
     records = made_up_records(["sgd"], (0.1,), 2)
-    records[1] = replace(records[1], steps_per_epoch=40, setting="lr=0.1 batch_size=16")
+    records[1] = changed(records[1], steps_per_epoch=40, setting="lr=0.1 batch_size=16")
     table = wide_curves(long(records, "test_accuracy"))
     assert list(table) == ["epoch", "sgd lr=0.1 seed=0", "sgd lr=0.1 batch_size=16 seed=1"]
     assert table["epoch"].is_monotonic_increasing

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from optrial.records import Curve, PlannedRun, Segment
 from optrial.spec import Status
+from tests.specs import SPEC, STACK, changed
 
 
 def planned(run_id: str, **changes: Any) -> PlannedRun:
-    fields: dict[str, Any] = {
-        "run_id": run_id,
-        "optimizer": "adam",
-        "setting": "lr=0.1",
-        "rule": "adam",
-        "hyperparameters": {"lr": 0.1, "beta1": 0.9},
-        "seed": 0,
-        "spec": {"problem": {"dataset": "moons"}, "lr": 0.1},
-        "stack": "stack",
-        "steps": 100,
-        "steps_per_epoch": 10,
-    }
-    return PlannedRun(**(fields | changes))
+    spec = replace(SPEC, hyperparameters={"lr": 0.1, "beta1": 0.9})
+    run = PlannedRun(run_id=run_id, setting="lr=0.1", spec=spec, stack=STACK)
+    return changed(run, **changes)
 
 
 def curve(first: int, values: Sequence[float]) -> Curve:

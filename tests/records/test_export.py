@@ -14,6 +14,7 @@ from optrial.errors import StoreError
 from optrial.records import Record, Store, curve_rows, flat_rows, run_rows, write_csv, write_json
 from optrial.spec import Status
 from tests.records.samples import curve, planned, segment
+from tests.specs import STACK
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def records(store: Store) -> list[Record]:
     part = {"train_loss": curve(1, [2.0, 1 / 3]), "test_accuracy": curve(2, [0.9])}
     done = segment("b", 2, Status.DONE, curves=part)
     failed = segment("a", 2, Status.DIVERGED, curves=part, reason="loss is NaN")
-    store.commit([done, failed], "stack", None)
+    store.commit([done, failed], STACK, None)
     return store.runs()
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sql
 from optrial.errors import StoreError
 from optrial.records import Store
 from tests.records.samples import curve, planned, segment
+from tests.specs import STACK
 
 RANDOM = np.random.default_rng(0)
 
@@ -35,7 +36,7 @@ def commit_until_it_fails(store: Store) -> tuple[int, str]:
     for step in range(1, 1000):
         part = {"loss": curve(step * 1000, RANDOM.normal(size=1000))}
         try:
-            store.commit([segment("a", step, curves=part)], "stack", {"step": np.array(step)})
+            store.commit([segment("a", step, curves=part)], STACK, {"step": np.array(step)})
         except StoreError as error:
             return step - 1, str(error)
     pytest.fail("the disk never filled up")
@@ -44,7 +45,7 @@ def commit_until_it_fails(store: Store) -> tuple[int, str]:
 def check(store: Store, steps: int) -> None:
     assert store.runs()[0].step == steps
     assert len(store.curve("a", "loss")) == steps * 1000
-    assert store.checkpoint("stack")["step"] == steps
+    assert store.checkpoint(STACK)["step"] == steps
 
 
 def test_a_missing_store(tmp_path: Path) -> None:
@@ -81,20 +82,20 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     with Store.open(tmp_path, create=True) as store:
         store.save_plan("one", {}, [planned("a")])
         part = {"loss": curve(1, RANDOM.normal(size=5000))}
-        store.commit([segment("a", 5000, curves=part)], "stack", {"w": RANDOM.normal(size=9999)})
+        store.commit([segment("a", 5000, curves=part)], STACK, {"w": RANDOM.normal(size=9999)})
     file = tmp_path / "study.db"
     data = bytearray(file.read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     file.write_bytes(data)
     with Store.open(tmp_path) as store, pytest.raises(StoreError, match="is damaged") as caught:
-        store.checkpoint("stack")
+        store.checkpoint(STACK)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("column", ["values_blob", "steps_blob"])
 def test_a_damaged_curve(store: Store, column: str) -> None:
     store.save_plan("one", {}, [planned("a")])
-    store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], "stack", None)
+    store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], STACK, None)
     with store._writing() as connection:
         connection.execute(sql.text(f"update curves set {column} = :data"), {"data": b"garbage"})
     with pytest.raises(StoreError, match="stored data are damaged"):
@@ -102,11 +103,11 @@ def test_a_damaged_curve(store: Store, column: str) -> None:
 
 
 def test_a_checkpoint_is_never_unpickled(store: Store) -> None:
-    store.commit([], "stack", {"step": np.array(1)})
+    store.commit([], STACK, {"step": np.array(1)})
     with store._writing() as connection:
         connection.execute(sql.text("update checkpoints set data = :data"), {"data": b"\x80\x05N."})
     with pytest.raises(StoreError, match="stored data are damaged"):
-        store.checkpoint("stack")
+        store.checkpoint(STACK)
 
 
 def test_the_database_of_another_program(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_store_of_a_newer_version(store: Store, location: str) -> None:
         connection.execute(sql.text("update meta set value = '99' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 99; this optrial reads version 2. Upgrade: pip install" in message
+        assert "version 99; this optrial reads version 3. Upgrade: pip install" in message
 
 
 def test_a_store_of_an_older_version(store: Store, location: str) -> None:
@@ -130,7 +131,7 @@ def test_a_store_of_an_older_version(store: Store, location: str) -> None:
         connection.execute(sql.text("update meta set value = '1' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 1; this optrial reads version 2. Train into another folder" in message
+        assert "version 1; this optrial reads version 3. Train into another folder" in message
 
 
 def test_a_full_disk(small_disk: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_full_disk(small_disk: Path) -> None:
             check(reader, steps)
         subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
         part = {"loss": curve(steps * 1000 + 1000, np.zeros(1000))}
-        store.commit([segment("a", steps + 1, curves=part)], "stack", {"step": np.array(steps + 1)})
+        store.commit([segment("a", steps + 1, curves=part)], STACK, {"step": np.array(steps + 1)})
         check(store, steps + 1)
 
 
@@ -217,7 +218,7 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
 
 def test_a_url_of_another_database() -> None:
     message = complaint("mysql://me:secret@host/optrial")
-    assert "a store cannot lie at mysql://. Allowed: a folder, or postgresql://" in message
+    assert "a store cannot be at mysql://. Allowed: a folder, or postgresql://" in message
 
 
 def test_a_missing_driver(monkeypatch) -> None:

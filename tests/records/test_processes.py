@@ -19,6 +19,7 @@ import sqlalchemy as sql
 from optrial.errors import StoreBusyError
 from optrial.records import Store
 from tests.records.samples import curve, planned, segment
+from tests.specs import STACK
 
 # Commits without end: the value of step s is s, and so is the checkpoint.
 WRITER = """
@@ -26,6 +27,7 @@ import sys
 import numpy as np
 from optrial.records import Store
 from tests.records.samples import curve, planned, segment
+from tests.specs import STACK
 
 with Store.open(sys.argv[1], create=True) as store, store.lock():
     store.save_plan("one", {}, [planned("a"), planned("b")])
@@ -34,7 +36,7 @@ with Store.open(sys.argv[1], create=True) as store, store.lock():
         step += 1
         part = {"loss": curve(step, [step])}
         state = {"step": np.array(step), "weight": np.full(20_000, float(step))}
-        store.commit([segment(name, step, curves=part) for name in "ab"], "stack", state)
+        store.commit([segment(name, step, curves=part) for name in "ab"], STACK, state)
         print("committed", flush=True)
 """
 
@@ -91,7 +93,7 @@ def test_a_killed_writer_leaves_a_consistent_store(location: str) -> None:
             for found in store.curves("loss").values():
                 assert found.steps.tolist() == list(range(1, step + 1))
                 assert found.values.tolist() == found.steps.tolist()
-            state = store.checkpoint("stack")
+            state = store.checkpoint(STACK)
             assert state["step"] == step
             np.testing.assert_array_equal(state["weight"], np.full(20_000, float(step)))
     if "://" not in location:
@@ -144,7 +146,7 @@ def test_a_reader_delays_no_writer(store: Store, location: str) -> None:
     with Store.open(location) as reader, reader._reading() as connection:
         assert connection.scalar(sql.text("select count(*) from runs")) == 1
         with store.lock():
-            store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], "stack", {})
+            store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], STACK, {})
     assert store.runs()[0].step == 1
 
 
@@ -159,5 +161,5 @@ def test_a_lost_connection_is_made_again(postgresql: str) -> None:
             )
             with other._reading() as connection:
                 assert len(connection.execute(end, {"name": name}).all()) >= 1
-            store.commit([segment("a", 1)], "stack", None)
+            store.commit([segment("a", 1)], STACK, None)
         assert other.runs()[0].step == 1

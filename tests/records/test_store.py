@@ -12,8 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from optrial.errors import StoreError
 from optrial.records import Curve, PlannedRun, Store
-from optrial.spec import Status
+from optrial.spec import StackId, Status
 from tests.records.samples import curve, planned, same_bits, segment
+from tests.specs import STACK
+
+WIDE, OTHER, ONE, TWO, FIRST, SECOND = (
+    StackId("stacked", name) for name in ("wide", "other", "one", "two", "first", "second")
+)
 
 
 def names(store: Store, **options) -> list[str]:
@@ -22,7 +27,7 @@ def names(store: Store, **options) -> list[str]:
 
 def test_a_new_store_is_empty(store: Store) -> None:
     assert (store.runs(), store.metrics(), store.curves()) == ([], [], {})
-    assert (store.study(), store.plan_hash(), store.checkpoint("stack")) == ({}, "", None)
+    assert (store.study(), store.plan_hash(), store.checkpoint(STACK)) == ({}, "", None)
 
 
 def test_a_planned_run_comes_back_as_it_was(store: Store, location: str) -> None:
@@ -62,12 +67,12 @@ def count_rows(store: Store, table: str) -> int:
 
 
 def test_a_known_run_keeps_its_stack_and_results_in_a_new_plan(store: Store) -> None:
-    store.save_plan("one", {}, [planned("a", stack="first")])
-    store.commit([segment("a", 1, curves={"loss": curve(1, [2.0])})], "first", {})
-    store.save_plan("two", {}, [planned("b", stack="second"), planned("a", stack="second")])
+    store.save_plan("one", {}, [planned("a", stack=FIRST)])
+    store.commit([segment("a", 1, curves={"loss": curve(1, [2.0])})], FIRST, {})
+    store.save_plan("two", {}, [planned("b", stack=SECOND), planned("a", stack=SECOND)])
     b, a = store.runs()
-    assert (a.stack, a.status, a.step) == ("first", Status.INTERRUPTED, 1)
-    assert (b.stack, b.status) == ("second", Status.PLANNED)
+    assert (a.stack, a.status, a.step) == (FIRST, Status.INTERRUPTED, 1)
+    assert (b.stack, b.status) == (SECOND, Status.PLANNED)
 
 
 def test_what_a_run_is_called_and_for_is_up_to_the_plan(store: Store) -> None:
@@ -84,18 +89,18 @@ def test_what_a_run_is_called_and_for_is_up_to_the_plan(store: Store) -> None:
 def test_a_run_goes_on_over_commits_and_processes(store: Store, location: str) -> None:
     store.save_plan("one", {}, [planned("a")])
     part = {"loss": curve(1, [3.0, 2.0]), "accuracy": curve(2, [0.5])}
-    store.commit([segment("a", 2, curves=part)], "stack", {"weight": np.arange(3.0)})
+    store.commit([segment("a", 2, curves=part)], STACK, {"weight": np.arange(3.0)})
     with Store.open(location, create=True) as again:
         (record,) = again.runs()
         assert (record.status, record.step) == (Status.INTERRUPTED, 2)
         assert record.metrics == {"loss": None, "accuracy": None}
-        np.testing.assert_array_equal(again.checkpoint("stack")["weight"], np.arange(3.0))
+        np.testing.assert_array_equal(again.checkpoint(STACK)["weight"], np.arange(3.0))
         last = segment("a", 4, Status.DONE, curves={"loss": curve(3, [1.5, 1.0])})
-        again.commit([last], "stack", None)
+        again.commit([last], STACK, None)
     (record,) = store.runs()
     assert (record.status, record.step) == (Status.DONE, 4)
     assert record.metrics == {"loss": 1.0, "accuracy": 0.5}
-    assert store.checkpoint("stack") is None
+    assert store.checkpoint(STACK) is None
     assert store.metrics() == ["accuracy", "loss"]
     assert store.curve("a", "loss").steps.tolist() == [1, 2, 3, 4]
     assert store.curve("a", "loss").values.tolist() == [3.0, 2.0, 1.5, 1.0]
@@ -106,7 +111,7 @@ def test_a_run_that_is_not_done_has_no_number(store: Store, status: Status) -> N
     store.save_plan("one", {}, [planned("a"), planned("b"), planned("c")])
     part = {"loss": curve(1, [2.0])}
     failed = segment("a", 1, status, curves=part, reason="loss is NaN\nat step 1")
-    store.commit([failed, segment("b", 1, Status.DONE, curves=part)], "stack", None)
+    store.commit([failed, segment("b", 1, Status.DONE, curves=part)], STACK, None)
     a, b, c = store.runs()
     assert [run.metrics for run in (a, b, c)] == [{"loss": None}, {"loss": 2.0}, {"loss": None}]
     assert (a.status, a.reason) == (status, "loss is NaN at step 1")
@@ -115,7 +120,7 @@ def test_a_run_that_is_not_done_has_no_number(store: Store, status: Status) -> N
 def test_a_final_value_that_is_not_finite_is_no_number(store: Store) -> None:
     store.save_plan("one", {}, [planned("a")])
     part = {"loss": curve(1, [2.0, np.nan]), "norm": curve(1, [np.inf])}
-    store.commit([segment("a", 2, Status.DONE, curves=part)], "stack", None)
+    store.commit([segment("a", 2, Status.DONE, curves=part)], STACK, None)
     assert store.runs()[0].metrics == {"loss": None, "norm": None}
     assert np.isnan(store.curve("a", "loss").values[-1])
     assert store.curve("a", "norm").values.tolist() == [np.inf]
@@ -125,7 +130,7 @@ def test_the_latest_outcome_is_the_record_and_the_others_are_kept(store: Store) 
     store.save_plan("one", {}, [planned("a")])
     for step in range(1, 4):
         facts = {"seconds": step / 2, "loss": float("nan"), "torch": "2"}
-        store.commit([segment("a", step, facts=facts)], "stack", None)
+        store.commit([segment("a", step, facts=facts)], STACK, None)
     (record,) = store.runs()
     assert (record.step, record.facts) == (3, {"seconds": 1.5, "loss": None, "torch": "2"})
     assert count_rows(store, "outcomes") == 3
@@ -134,48 +139,48 @@ def test_the_latest_outcome_is_the_record_and_the_others_are_kept(store: Store) 
 def test_any_text_is_a_reason(store: Store) -> None:
     store.save_plan("one", {}, [planned("a")])
     reason = "nul \0, surrogate \udc80, quote ' and π"
-    store.commit([segment("a", 1, Status.ERROR, reason=reason)], "stack", None)
+    store.commit([segment("a", 1, Status.ERROR, reason=reason)], STACK, None)
     assert store.runs()[0].reason == "nul , surrogate ?, quote ' and π"
 
 
 def test_a_checkpoint_is_replaced_and_deleted(store: Store, monkeypatch) -> None:
     monkeypatch.setattr("optrial.records.encoding.PART_BYTES", 300)
     for size in (100, 3):
-        store.commit([], "one", {"weight": np.full(size, 0.1), "step": np.array(size)})
-        store.commit([], "two", {})
-        back = store.checkpoint("one")
+        store.commit([], ONE, {"weight": np.full(size, 0.1), "step": np.array(size)})
+        store.commit([], TWO, {})
+        back = store.checkpoint(ONE)
         np.testing.assert_array_equal(back["weight"], np.full(size, 0.1))
         assert (back["step"].shape, int(back["step"])) == ((), size)
-    store.commit([], "one", None)
-    assert (store.checkpoint("one"), store.checkpoint("two")) == (None, {})
+    store.commit([], ONE, None)
+    assert (store.checkpoint(ONE), store.checkpoint(TWO)) == (None, {})
 
 
 def test_steps_that_are_stored_are_not_stored_again(store: Store) -> None:
     store.save_plan("one", {}, [planned("a")])
-    store.commit([segment("a", 2, curves={"loss": curve(1, [3.0, 2.0])})], "stack", None)
+    store.commit([segment("a", 2, curves={"loss": curve(1, [3.0, 2.0])})], STACK, None)
     for first in (1, 2):
         with pytest.raises(StoreError, match=f"step {first} of 'loss' of run 'a' is already"):
-            store.commit([segment("a", 3, curves={"loss": curve(first, [9.0] * 3)})], "stack", None)
+            store.commit([segment("a", 3, curves={"loss": curve(first, [9.0] * 3)})], STACK, None)
     twice = [segment("a", 3, curves={"loss": curve(3, [1.0])})] * 2
     with pytest.raises(StoreError, match="already stored"):
-        store.commit(twice, "stack", None)
+        store.commit(twice, STACK, None)
     assert store.curve("a", "loss").values.tolist() == [3.0, 2.0]
     assert store.runs()[0].step == 2
 
 
 def test_the_database_itself_refuses_a_second_chunk(store: Store) -> None:
     store.save_plan("one", {}, [planned("a")])
-    store.commit([segment("a", 1, curves={"loss": curve(1, [3.0])})], "stack", None)
+    store.commit([segment("a", 1, curves={"loss": curve(1, [3.0])})], STACK, None)
     with store._writing() as connection:  # as if another writer had committed in between
         connection.execute(sql.text("""update outcomes set latest = '{}'"""))
     with pytest.raises(StoreError, match="another process stored these steps first"):
-        store.commit([segment("a", 1, curves={"loss": curve(1, [9.0])})], "stack", None)
+        store.commit([segment("a", 1, curves={"loss": curve(1, [9.0])})], STACK, None)
     assert store.curve("a", "loss").values.tolist() == [3.0]
 
 
 def test_a_run_of_no_plan_is_refused(store: Store) -> None:
-    with pytest.raises(StoreError, match="run 'a' is in no plan"):
-        store.commit([segment("a", 1)], "stack", None)
+    with pytest.raises(StoreError, match="run 'a' is not part of any plan"):
+        store.commit([segment("a", 1)], STACK, None)
 
 
 @pytest.mark.parametrize("at", ["INTO outcomes", "INTO curves", "FROM checkpoints", "INTO checkp"])
@@ -185,7 +190,7 @@ def test_a_commit_that_fails_midway_leaves_nothing(store: Store, at: str) -> Non
     def commit(step: int, value: float) -> None:
         part = {"loss": curve(step, [value])}
         segments = [segment(name, step, curves=part) for name in "ab"]
-        store.commit(segments, "stack", {"step": np.array(step)})
+        store.commit(segments, STACK, {"step": np.array(step)})
 
     def fail(connection, cursor, statement: str, *rest) -> None:
         if at in statement:
@@ -200,18 +205,18 @@ def test_a_commit_that_fails_midway_leaves_nothing(store: Store, at: str) -> Non
         sql.event.remove(sql.Engine, "before_cursor_execute", fail)
     assert [record.step for record in store.runs()] == [1, 1]
     assert [len(found) for found in store.curves("loss").values()] == [1, 1]
-    assert store.checkpoint("stack")["step"] == 1
+    assert store.checkpoint(STACK)["step"] == 1
     commit(2, 2.0)
     assert [record.step for record in store.runs()] == [2, 2]
 
 
 def test_curves_are_chosen_by_metric_and_run(store: Store) -> None:
     store.save_plan("old", {}, [planned("z")])
-    store.commit([segment("z", 1, curves={"loss": curve(1, [9.0])})], "stack", None)
+    store.commit([segment("z", 1, curves={"loss": curve(1, [9.0])})], STACK, None)
     store.save_plan("new", {}, [planned("b"), planned("a")])
     for first in (1, 3):
         part = {"loss": curve(first, [3.0, 2.0]), "accuracy": curve(first, [0.5])}
-        store.commit([segment(name, first, curves=part) for name in "ab"], "stack", None)
+        store.commit([segment(name, first, curves=part) for name in "ab"], STACK, None)
     assert list(store.curves("loss")) == [("b", "loss"), ("a", "loss")]
     assert set(store.curves()) == {(run, name) for run in "ab" for name in ("loss", "accuracy")}
     assert list(store.curves("loss", ["a", "z"])) == [("a", "loss"), ("z", "loss")]
@@ -224,13 +229,13 @@ def test_curves_of_more_runs_than_one_query_takes(store: Store, monkeypatch) -> 
     ids = [f"run{number}" for number in range(10)]
     store.save_plan("one", {}, [planned(run_id) for run_id in ids])
     part = {"loss": curve(1, [1.0])}
-    store.commit([segment(run_id, 1, curves=part) for run_id in ids], "stack", None)
+    store.commit([segment(run_id, 1, curves=part) for run_id in ids], STACK, None)
     assert [run_id for run_id, _ in store.curves("loss")] == ids
 
 
 def test_a_curve_that_does_not_exist(store: Store) -> None:
     store.save_plan("one", {}, [planned("a"), planned("b")])
-    store.commit([segment("a", 1, curves={"train_loss": curve(1, [9.0])})], "stack", None)
+    store.commit([segment("a", 1, curves={"train_loss": curve(1, [9.0])})], STACK, None)
     assert len(store.curve("b", "train_loss")) == 0
     with pytest.raises(StoreError, match=r"no metric 'train_los'\. Did you mean 'train_loss'"):
         store.curve("a", "train_los")
@@ -250,37 +255,37 @@ def test_any_values_survive_the_database(store: Store, bits: np.ndarray, data) -
     cut = data.draw(st.integers(0, len(bits)))
     for part in (slice(0, cut), slice(cut, None)):
         piece = Curve(whole.steps[part], whole.values[part])
-        store.commit([segment(run_id, cut, curves={"loss": piece})], "stack", None)
+        store.commit([segment(run_id, cut, curves={"loss": piece})], STACK, None)
     back = store.curve(run_id, "loss")
     assert same_bits(back.steps, whole.steps)
     assert same_bits(back.values, whole.values)
 
 
 def test_runs_that_move_to_another_stack_start_again(store: Store) -> None:
-    runs = [planned(name, stack="wide") for name in "abc"] + [planned("d", stack="other")]
+    runs = [planned(name, stack=WIDE) for name in "abc"] + [planned("d", stack=OTHER)]
     store.save_plan("plan", {}, runs)
     ended = segment("c", 2, Status.DIVERGED, curves={"loss": curve(1, [2.0, 1e9])})
     going = [segment(name, 2, curves={"loss": curve(1, [2.0, 1.0])}) for name in "ab"]
-    store.commit([*going, ended], "wide", {"x": np.zeros(1)})
-    store.commit([segment("d", 1, curves={"loss": curve(1, [2.0])})], "other", {"x": np.ones(1)})
-    store.restack({"one": ["a"], "two": ["b"]})
+    store.commit([*going, ended], WIDE, {"x": np.zeros(1)})
+    store.commit([segment("d", 1, curves={"loss": curve(1, [2.0])})], OTHER, {"x": np.ones(1)})
+    store.restack({ONE: ["a"], TWO: ["b"]})
     a, b, c, d = store.runs()
     assert [(r.stack, r.status, r.step) for r in (a, b)] == [
-        ("one", Status.PLANNED, 0),
-        ("two", Status.PLANNED, 0),
+        (ONE, Status.PLANNED, 0),
+        (TWO, Status.PLANNED, 0),
     ]
-    assert (c.stack, c.status, d.stack, d.step) == ("wide", Status.DIVERGED, "other", 1)
+    assert (c.stack, c.status, d.stack, d.step) == (WIDE, Status.DIVERGED, OTHER, 1)
     assert {run_id for run_id, _ in store.curves()} == {"c", "d"}
-    assert store.checkpoint("wide") is None
-    assert store.checkpoint("other") is not None
-    store.commit([segment("a", 1, curves={"loss": curve(1, [2.0])})], "one", {})
+    assert store.checkpoint(WIDE) is None
+    assert store.checkpoint(OTHER) is not None
+    store.commit([segment("a", 1, curves={"loss": curve(1, [2.0])})], ONE, {})
 
 
 @pytest.mark.parametrize("status", [Status.DONE, Status.DIVERGED])
 def test_a_run_that_ended_stays_in_its_stack(store: Store, status: Status) -> None:
-    store.save_plan("plan", {}, [planned("a", stack="wide"), planned("b", stack="wide")])
-    store.commit([segment("a", 1, status)], "wide", {"x": np.zeros(1)})
+    store.save_plan("plan", {}, [planned("a", stack=WIDE), planned("b", stack=WIDE)])
+    store.commit([segment("a", 1, status)], WIDE, {"x": np.zeros(1)})
     with pytest.raises(StoreError, match="run a has ended"):
-        store.restack({"one": ["a"], "two": ["b"]})
-    assert [run.stack for run in store.runs()] == ["wide", "wide"]
-    assert store.checkpoint("wide") is not None
+        store.restack({ONE: ["a"], TWO: ["b"]})
+    assert [run.stack for run in store.runs()] == [WIDE, WIDE]
+    assert store.checkpoint(WIDE) is not None

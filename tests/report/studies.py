@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from optrial.analysis.gather import StudyView, gather
 from optrial.records import Curve, PlannedRun, Record, Segment, Store
 from optrial.spec import Status
+from tests.specs import SPEC, STACK
 
 METRICS = ("train_loss", "validation_accuracy", "test_accuracy")
 PROBES = ("gradient_norm", "gradient_norm/hidden.0", "dead_relu_fraction")
@@ -40,15 +41,17 @@ def made_up_records(
                 finals = [1 - values[0], *values.tolist()]
                 fields: dict[str, Any] = {
                     "run_id": f"{dataset}{len(records):05x}",
-                    "optimizer": optimizer,
                     "setting": f"lr={rate:g}",
-                    "rule": "adam",
-                    "hyperparameters": {"lr": rate, "beta1": 0.9},
-                    "seed": seed,
-                    "spec": {"dataset": dataset, "model": "mlp", "batch_size": 32},
-                    "stack": "stack",
-                    "steps": 200,
-                    "steps_per_epoch": EVERY,
+                    "spec": replace(
+                        SPEC,
+                        optimizer=optimizer,
+                        hyperparameters={"lr": rate, "beta1": 0.9},
+                        seed=seed,
+                        dataset=dataset,
+                        steps=200,
+                        steps_per_epoch=EVERY,
+                    ),
+                    "stack": STACK,
                     "status": Status.DIVERGED if lost else Status.DONE,
                     "step": 90 if lost else 200,
                     "reason": "the loss is not finite" if lost else "",
@@ -119,4 +122,4 @@ def store_made_up(folder: Path, records: Sequence[Record], name: str = "made up"
             )
             for record in records
         ]
-        store.commit(segments, "stack", None)
+        store.commit(segments, STACK, None)

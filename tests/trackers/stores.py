@@ -1,36 +1,35 @@
-"""A store of made-up runs, which a test advances."""
+"""A store whose runs are made up and come as far as a test says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from optrial.callbacks import Callbacks
-from optrial.config import Component
 from optrial.records import Curve, PlannedRun, Segment, Store
-from optrial.spec import Status
-from optrial.trackers import Tracking
+from optrial.spec import Phase, Status
+from tests.specs import SPEC, STACK
 
 STEPS = 1000
 EVERY = 100
 
 
-def planned(run_id: str, phase: str = "report", **changes: object) -> PlannedRun:
+def planned(run_id: str, phase: Phase = "report") -> PlannedRun:
     return PlannedRun(
         run_id=run_id,
-        optimizer="adam",
         setting=f"lr={0.1 if phase == 'report' else 0.2}",
         phase=phase,
-        rule="adam",
-        hyperparameters={"lr": 0.1, "betas": [0.9, 0.999], "amsgrad": False},
-        seed=int(run_id[-1]),
-        spec={"dataset": "made-up", "model": "mlp", "batch_size": 32, "schedule": None},
-        stack="stack",
-        steps=STEPS,
-        steps_per_epoch=EVERY,
+        spec=replace(
+            SPEC,
+            hyperparameters={"lr": 0.1, "betas": [0.9, 0.999], "amsgrad": False},
+            seed=int(run_id[-1]),
+            dataset="made-up",
+            steps=STEPS,
+            steps_per_epoch=EVERY,
+        ),
+        stack=STACK,
     )
 
 
@@ -56,14 +55,4 @@ def advance(
     }
     reason = "it \u221e" if status is Status.DIVERGED else ""
     segment = Segment(run_id=run_id, step=until, curves=curves, status=status, reason=reason)
-    store.commit([segment], "stack", None)
-
-
-@contextmanager
-def tracked(
-    entries: Sequence[Component], folder: Path, store: Store, say: Callable[[str], None]
-) -> Iterator[None]:
-    """Send what the body records in a store to trackers."""
-    with Callbacks([Tracking(entries, "made up", str(folder), say)]) as callbacks:
-        callbacks.on_start(store)
-        yield
+    store.commit([segment], STACK, None)

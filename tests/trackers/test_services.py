@@ -13,8 +13,9 @@ import pytest
 from optrial.config import Component
 from optrial.records import Store
 from optrial.spec import Status
+from optrial.trackers import Tracking
 from optrial.trackers.tracker import described
-from tests.trackers.stores import STEPS, advance, plan, planned, tracked
+from tests.trackers.stores import STEPS, advance, plan, planned
 
 Points = dict[tuple[str, int], float]
 """Metric and step -> value."""
@@ -32,7 +33,7 @@ def train(folder: Path, **entry: Any) -> dict[str, Points]:
     with plan(folder, RUNS) as store:
         for first in (True, False):
             entries = [Component(name=name, arguments=entry)]
-            with tracked(entries, folder, store, no_notes):
+            with Tracking(entries, "made up", str(folder)).of(store, no_notes):
                 if first:
                     advance(store, "r0", 0, 300)
                     advance(store, "r2", 0, 150, Status.DIVERGED)
@@ -167,6 +168,7 @@ def wandb_points(records: list[Any]) -> list[tuple[str, int, float]]:
 
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")  # no network, whatever was imported first
     try:
         wanted = train(tmp_path, name="wandb", mode="offline", project="trials")
     finally:
@@ -242,7 +244,10 @@ def test_what_sets_a_run_apart_is_flat(tmp_path: Path) -> None:
         "seed": 0,
         "dataset": "made-up",
         "model": "mlp",
+        "loss": "cross_entropy",
         "batch_size": 32,
+        "weight_decay": 0.0,
+        "precision": "float32",
         "lr": 0.1,
         "betas": "[0.9, 0.999]",
         "amsgrad": False,

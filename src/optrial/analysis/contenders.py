@@ -15,7 +15,7 @@ from typing import Any
 
 from optrial.analysis.values import final_values
 from optrial.records import Record
-from optrial.spec import Selection, Status
+from optrial.spec import RunSpec, Selection, Status
 
 __all__ = [
     "Contender",
@@ -62,9 +62,10 @@ class Contender:
         """Return how many of its runs have a status."""
         return sum(record.status is status for record in self.records)
 
-    def spec(self, name: str) -> Any:
-        """Return a field of the spec of its runs; None where it is not recorded."""
-        return self.records[0].spec.get(name)
+    @property
+    def spec(self) -> RunSpec:
+        """Spec of its first run; the others differ in their seeds."""
+        return self.records[0].spec
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,10 @@ class OptimizerRuns:
         """Name of the update rule."""
         return self.contenders[0].records[0].rule
 
-    def spec(self, name: str) -> Any:
-        """Return a field of the spec of its reported runs; None where it is not recorded."""
-        return self.contenders[0].spec(name)
+    @property
+    def spec(self) -> RunSpec:
+        """Spec of its first reported run."""
+        return self.contenders[0].spec
 
     def with_value(self, name: str, value: float) -> list[Record]:
         """Return the trials that have this value of a hyperparameter."""
@@ -182,8 +184,8 @@ def problems_of(records: Iterable[Record], selection: Selection | None) -> tuple
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
-        arguments = record.spec.get("dataset_arguments") or {}
-        groups.setdefault(f"{record.spec.get('dataset')} {arguments}", []).append(record)
+        problem = f"{record.spec.dataset} {record.spec.dataset_arguments}"
+        groups.setdefault(problem, []).append(record)
     return tuple(_problem(group, selection) for group in groups.values())
 
 
@@ -192,7 +194,7 @@ def _problem(records: Sequence[Record], selection: Selection | None) -> ProblemR
     for record in records:
         optimizers.setdefault(record.optimizer, []).append(record)
     return ProblemRuns(
-        str(records[0].spec.get("dataset", "")),
+        records[0].spec.dataset,
         tuple(records),
         tuple(_optimizer_runs(name, own, selection) for name, own in optimizers.items()),
     )
@@ -245,6 +247,10 @@ def finished(records: Iterable[Record], metric: str) -> list[float]:
 
 def hyperparameters(record: Record) -> dict[str, Any]:
     """Return everything that an optimizer is set by, its weight decay and clipping included."""
-    options = {name: record.spec.get(name) for name in ("weight_decay", "clip_norm", "clip_value")}
+    options = {
+        "weight_decay": record.spec.weight_decay,
+        "clip_norm": record.spec.clip_norm,
+        "clip_value": record.spec.clip_value,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     return given | dict(record.hyperparameters)

@@ -325,9 +325,8 @@ class StudyView:
             weights = record.facts.get("initial_parameters_sha256")
             batches = record.facts.get("first_batches_sha256")
             if weights and batches:
-                model = json.dumps(
-                    [record.spec.get(k) for k in ("model", "model_arguments", "batch_size")]
-                )
+                spec = record.spec
+                model = json.dumps([spec.model, spec.model_arguments, spec.batch_size])
                 starts.setdefault((record.seed, model), []).append((weights, batches))
         told = [found for found in starts.values() if len(found) > 1]
         return sum(len(set(found)) == 1 for found in told), len(told)

@@ -70,11 +70,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
 ) -> None:
     """Train every run of a study that is not recorded yet, then show the summary."""
-    from optrial.report.progress import DownloadBar, ProgressBar
+    from optrial.report.progress import DownloadBar, SweepBar
 
     console = stderr(quiet)
-    bar = ProgressBar(console)
-    with prints_apart():
+    with prints_apart(), SweepBar(console) as watcher:
         loaded = load_study(study, engine, precision, seeds, settings)
         location = loaded.location(out)
         results = loaded.run(
@@ -83,7 +82,7 @@ def run(
             restart=restart,
             data_dir=data_dir,
             progress=DownloadBar(console),
-            callbacks=[bar],
+            watcher=watcher,
         )
     with results:
         show_summary(results, quiet)
@@ -100,7 +99,7 @@ def run(
         _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
         note(f"{len(records)} runs ({counted}) in {location}")
-    if bar.unfinished or not reported:
+    if watcher.interrupted or not reported:
         note(f"interrupted; to continue: optrial run {study} --out {location}")
         sys.exit(INTERRUPTED)
     if statuses["error"] or any(record.status == "diverged" for record in reported):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 from torch.overrides import TorchFunctionMode
 
-from optrial.spec import PROBES
+from optrial.spec import PROBES, ProbeSettings
 
 __all__ = ["Loss", "Prober", "per_run", "series"]
 
@@ -34,7 +34,7 @@ class Prober:
     """Measures probes of one run, or of the runs of a stack, while they are trained.
 
     Args:
-        asked: what a `RunSpec` holds as `probes`; None measures nothing.
+        settings: the probes of the runs; None measures nothing.
         loss: of one run.
         params: of the runs, with `lead` leading axes.
         mapped: turns a function of one run's (params, buffers, inputs, targets) into one of all.
@@ -43,15 +43,15 @@ class Prober:
 
     def __init__(
         self,
-        asked: Mapping[str, Any] | None,
+        settings: ProbeSettings | None,
         loss: Loss,
         params: Tensors,
         mapped: Callable[[Callable[..., Any], Tensors], Callable[..., Any]],
         lead: int,
     ) -> None:
-        self.asked = frozenset(asked["measure"]) if asked else frozenset[str]()
-        self._every = asked["every"] if asked else 1
-        self._per_layer = bool(asked and asked["per_layer"])
+        self.asked = frozenset(settings.measure if settings else ())
+        self._every = settings.every if settings else 1
+        self._per_layer = settings is not None and settings.per_layer
         self._loss = loss
         self._mapped = mapped
         self._lead = lead

@@ -22,7 +22,7 @@ from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
 from optrial.models import needs_whole_split, seeded_draws
 from optrial.records import Curve, Segment
-from optrial.spec import PROBES, RunSpec, Selection, Status, label_of, metric_label
+from optrial.spec import PROBES, RunSpec, Status, label_of, metric_label
 
 __all__ = ["FIRST_STEPS", "Learner", "Steps", "Training", "always", "batch_order"]
 
@@ -174,7 +174,7 @@ class Training:
             for name in specs[0].metrics
             if not needs_whole_split(name, specs[0].whole_split)
         ]
-        asked = specs[0].probes["measure"] if specs[0].probes else ()
+        asked = specs[0].probes.measure if specs[0].probes else ()
         self._summed = [name for name in asked if PROBES[name].summed]
         # Sums over the epoch under way, of each run: samples, loss x samples, metrics, probes.
         self._epoch = np.zeros((2 + len(self._mean_labels) + len(self._summed), len(specs)))
@@ -490,7 +490,8 @@ class Training:
 
     def _keep_best(self, losses: Floats, metrics: Floats) -> None:
         """Keep the weights of the runs whose value of the selecting metric is the best so far."""
-        selection = Selection(**(self.specs[0].select or {}))
+        selection = self.specs[0].select
+        assert selection is not None  # `plan.check_study` refuses to save the best of nothing
         label = label_of(selection.metric)
         values = losses if label == "loss" else metrics[:, self._labels.index(label)]
         for run, value in enumerate(values.tolist()):

@@ -1,30 +1,26 @@
 """Study -> run specs with content-hash ids; refuses every bad name and value at once."""
 
 from optrial.plan.check import check_study, targets_wanted, validation_wanted
-from optrial.plan.dataset import dataset_of
 from optrial.plan.estimate import Estimate, estimate, step_operations
 from optrial.plan.evaluation import KEPT_OUTPUTS
-from optrial.plan.expand import Phase, Plan, make_plan
+from optrial.plan.expand import Plan, make_plan
 from optrial.plan.optimizers import rule_of
-from optrial.plan.stacks import arrange, pack, stack_id
+from optrial.plan.stacks import arrange, pack
 from optrial.plan.tuning import Outline, merit, outline, tuning_seeds
 
 __all__ = [
     "KEPT_OUTPUTS",
     "Estimate",
     "Outline",
-    "Phase",
     "Plan",
     "arrange",
     "check_study",
-    "dataset_of",
     "estimate",
     "make_plan",
     "merit",
     "outline",
     "pack",
     "rule_of",
-    "stack_id",
     "step_operations",
     "targets_wanted",
     "tuning_seeds",

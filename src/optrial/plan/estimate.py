@@ -137,8 +137,8 @@ def _probed_gradients(run: RunSpec) -> float:
     """Return how many gradients a step computes for probes, on average."""
     if run.probes is None:
         return 0.0
-    probes = [PROBES[name] for name in run.probes["measure"]]
-    return sum(p.gradients / (1 if p.summed else run.probes["every"]) for p in probes)
+    probes = [PROBES[name] for name in run.probes.measure]
+    return sum(p.gradients / (1 if p.summed else run.probes.every) for p in probes)
 
 
 def _itemsize(run: RunSpec) -> int:

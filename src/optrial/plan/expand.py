@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,11 +31,9 @@ from optrial.plan.stacks import pack
 from optrial.plan.trial import try_optimizers
 from optrial.plan.tuning import Score, Trial, choose, tuning_seeds, waves
 from optrial.rules import resolve_schedule
-from optrial.spec import RunSpec
+from optrial.spec import Phase, ProbeSettings, RunSpec
 
-__all__ = ["Phase", "Plan", "make_plan"]
-
-Phase = Literal["tune", "report"]
+__all__ = ["Plan", "make_plan"]
 
 _TRIED_SAMPLES = 32  # on which code of the user's is tried
 
@@ -193,6 +191,7 @@ class _Expansion:
         if self.study.tune is None:
             return ""
         report = {name: self.common[name] for name in ("evaluate_on", "save", "select")}
+        report["select"] = report["select"] and report["select"]._asdict()
         if self.common["batch_metrics"]:  # which says nothing where it is false, as in ids
             report["batch_metrics"] = True
         tune = self.study.tune.model_dump(mode="json")
@@ -339,7 +338,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "drop_last": study.drop_last,
         "zero_grad": study.zero_grad,
         "save": study.save,
-        "select": study.selection._asdict() if study.save == "best" and study.selection else None,
+        "select": study.selection if study.save == "best" else None,
     }
 
 
@@ -371,9 +370,9 @@ def _fields(
     }
 
 
-def _probes(probing: Probing, evaluation: Evaluation, steps_per_epoch: int) -> dict[str, Any]:
+def _probes(probing: Probing, evaluation: Evaluation, steps_per_epoch: int) -> ProbeSettings:
     every = _steps(probing.every or evaluation.every, steps_per_epoch)
-    return {"measure": probing.measure, "every": every, "per_layer": probing.per_layer}
+    return ProbeSettings(tuple(probing.measure), every, probing.per_layer)
 
 
 def _under(prefix: str, point: Point) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import TypeVar
 from optrial.models import MODELS
 from optrial.spec import RunSpec
 
-__all__ = ["arrange", "pack", "stack_id"]
+__all__ = ["arrange", "pack"]
 
 T = TypeVar("T")
 
@@ -56,12 +55,6 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
 def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     """Put the runs of a stack in their order: by seed, rule, kind of weight decay, setting."""
     return tuple(sorted(runs, key=lambda run: (run.seed, run.rule, run.decay, run.without_seed)))
-
-
-def stack_id(runs: Iterable[RunSpec]) -> str:
-    """Twelve hexadecimal digits that stand for the set of runs."""
-    ids = " ".join(sorted(run.run_id for run in runs))
-    return hashlib.sha256(ids.encode()).hexdigest()[:12]
 
 
 def _shared(run: RunSpec) -> str:

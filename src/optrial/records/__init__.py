@@ -1,4 +1,4 @@
-"""Records of runs: what they hold, where they are stored, and how they are exported."""
+"""Records of runs: their contents, storage and export."""
 
 from optrial.records.backup import set_aside
 from optrial.records.export import curve_rows, flat_rows, run_rows, write_csv, write_json

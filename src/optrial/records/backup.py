@@ -17,20 +17,20 @@ OF_A_STUDY = (
     *("study.db*", "weights", "timing.json", "report.html", "figures"),
     *("tensorboard", "mlflow.db*", "mlflow", "wandb"),
 )
-"""Files and folders of a study; the lock, and whatever else is in the folder, stay."""
+"""Files and folders of a study; the lock and all other files stay."""
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move a study's files to a new folder ``backup-DATE-TIME`` within its folder.
+    """Move a study's files to a new folder ``backup-DATE-TIME`` inside its folder.
 
-    The database may be damaged or of another version.
+    The database may be damaged or have been written by another version.
 
     Returns:
-        The new folder, which can be opened like any study's; None if there was nothing to move.
+        The new folder, which can be opened like any study folder; None if there are no files.
 
     Raises:
         StoreBusyError: another process is training into the folder.
-        StoreError: something cannot be moved.
+        StoreError: a file cannot be moved.
     """
     if not _left_in(folder):
         return None
@@ -58,7 +58,7 @@ def _left_in(folder: Path) -> list[Path]:
 
 
 def _empty_journal(file: Path) -> None:
-    """Copy what a crash left in the write-ahead log into the database, if it can be read."""
+    """Copy the write-ahead log that a crash left into the database, if it is readable."""
     if file.exists():
         with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,6 +1,6 @@
-"""Where a store lies: a study folder with an SQLite file, or a PostgreSQL server.
+"""Databases that hold a store: an SQLite file in a study folder, or a PostgreSQL server.
 
-The two differ in how they are reached, how one writer keeps others out, and how they fail.
+They differ in how to connect, how one writer excludes the others, and how they fail.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from optrial.errors import StoreError
 
 __all__ = ["Database", "file_lock", "find_database"]
 
-LOCK_SPACE = 0x6F70_7472  # "optr": keeps optrial's advisory locks apart from other programs'
+LOCK_SPACE = 0x6F70_7472  # "optr": separates optrial's advisory locks from those of other programs
 
-BUSY_SECONDS = 30.0  # how long to wait for a writer within its transaction
+BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
-CONTINUE = "Nothing stored so far is lost: put this right and run again to continue."
+CONTINUE = "Nothing stored so far is lost: fix this and run again to continue."
 
-# What the databases say (in lower case), what it means, and the way out; the first that matches.
+# (text in the database's message, in lower case; meaning; remedy); the first match counts.
 EXPLANATIONS = [
     ("disk is full", "the disk is full", CONTINUE),
     ("no space left on device", "the disk is full", CONTINUE),
@@ -56,13 +56,13 @@ EXPLANATIONS = [
 
 @dataclass(frozen=True)
 class Database:
-    """A database that can be reached.
+    """A database.
 
     Attributes:
-        shown: its location for messages, without password.
-        engine: connections to it; the execution option ``writing`` starts a write transaction.
-        writer_lock: context manager that tells whether this process became the only writer. The
-            lock ends with its process, however that ends.
+        shown: location to show in messages, without password.
+        engine: source of connections; the execution option ``writing`` starts a write transaction.
+        writer_lock: context manager that yields whether this process became the only writer. The
+            lock ends with the process, even if it is killed.
     """
 
     shown: str
@@ -71,7 +71,7 @@ class Database:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn every failure of the database into a `StoreError` of one line."""
+        """Turn every failure of the database into a `StoreError` with a message of one line."""
         try:
             yield
         except (DBAPIError, sqlite3.Error, OSError) as error:
@@ -85,22 +85,23 @@ class Database:
 
 def _explain(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
-    said = (str(cause).strip() or type(cause).__name__).splitlines()[0].strip().rstrip(".")
-    for pattern, meaning, way_out in EXPLANATIONS:
-        if pattern in said.lower():
-            return f"{meaning} ({said}). {way_out}"
-    return f"{said}. {CONTINUE}"
+    message = (str(cause).strip() or type(cause).__name__).splitlines()[0].strip().rstrip(".")
+    for pattern, meaning, remedy in EXPLANATIONS:
+        if pattern in message.lower():
+            return f"{meaning} ({message}). {remedy}"
+    return f"{message}. {CONTINUE}"
 
 
 def find_database(location: str | Path, *, create: bool) -> Database:
-    """Return the database at a study folder or a ``postgresql://`` URL, not yet connected to.
+    """Return the database at a study folder or a ``postgresql://`` URL, without connecting.
 
     Args:
         location: folder or URL.
-        create: make the folder if it is missing.
+        create: create the folder if it does not exist.
 
     Raises:
-        StoreError: if there is no such folder or URL, or the PostgreSQL driver is not installed.
+        StoreError: the folder does not exist, the URL is malformed, or the PostgreSQL driver is not
+            installed.
     """
     scheme, separator, _ = str(location).partition("://")
     if not separator:
@@ -108,7 +109,7 @@ def find_database(location: str | Path, *, create: bool) -> Database:
     if scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
         return _server(str(location))
     raise StoreError(
-        f"a store cannot lie at {scheme}://. Allowed: a folder, or postgresql://USER@HOST/DATABASE."
+        f"a store cannot be at {scheme}://. Allowed: a folder, or postgresql://USER@HOST/DATABASE."
     )
 
 
@@ -132,11 +133,11 @@ def _folder(folder: Path, *, create: bool) -> Database:
 
 
 def _sqlite(file: Path, create: bool) -> sql.Engine:
-    """Return the engine of an SQLite file, in the journal mode that lets others read meanwhile."""
+    """Return the engine of an SQLite file, in the journal mode that allows concurrent readers."""
     query = {"uri": "true", "mode": "rwc" if create else "rw"}
     if not os.access(file.parent, os.W_OK) and not Path(f"{file}-wal").exists():
-        # Readers of a WAL database share memory through a file beside it. Where none can be made
-        # nobody writes either, so SQLite may take the file for immutable.
+        # Readers of a WAL database share memory through a file beside it. If that file cannot be
+        # created, no process can write either, so SQLite may treat the database as immutable.
         query = {"uri": "true", "mode": "ro", "immutable": "1"}
     url = sql.URL.create("sqlite", database=file.absolute().as_uri(), query=query)
     engine = sql.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
@@ -159,7 +160,7 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
 
 @contextmanager
 def file_lock(file: Path) -> Iterator[bool]:
-    """Try to lock a file; yield whether this process holds the lock now."""
+    """Try to lock a file; yield whether this process holds the lock."""
     lock = FileLock(file)
     with suppress(Timeout):
         lock.acquire(blocking=False)
@@ -174,7 +175,7 @@ def _server(location: str) -> Database:
         url = sql.make_url(location).set(drivername="postgresql+psycopg")
     except (ArgumentError, ValueError):
         url = None
-    if url is None or "@" in (url.host or ""):  # and never show a part of a password
+    if url is None or "@" in (url.host or ""):  # do not show the URL: it may contain a password
         raise StoreError(
             "the PostgreSQL URL cannot be read. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
             ", in the password %40 for @, %3A for : and %2F for /."
@@ -191,7 +192,7 @@ def _server(location: str) -> Database:
 
 @contextmanager
 def _advisory_lock(engine: sql.Engine) -> Iterator[bool]:
-    """Hold a lock of the server on the schema, for as long as one connection lives."""
+    """Hold an advisory lock of the server on the schema for as long as the connection lives."""
     key: Any = (LOCK_SPACE, sql.func.hashtext(sql.func.current_schema()))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         locked = bool(connection.scalar(sql.select(sql.func.pg_try_advisory_lock(*key))))

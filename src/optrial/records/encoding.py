@@ -1,4 +1,4 @@
-"""Curves, checkpoints and JSON as bytes and text; every number comes back bit for bit."""
+"""Curves, checkpoints, specs and JSON as bytes and text; numbers are restored bit for bit."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 
 from optrial.records.record import Curve
+from optrial.spec import RunSpec, StackId
 
 __all__ = [
+    "Spec",
+    "Stack",
     "StrictJSON",
     "decode_checkpoint",
     "decode_curve",
@@ -26,13 +29,13 @@ __all__ = [
 ]
 
 PART_BYTES = 64 * 2**20
-"""Size of one stored part of a checkpoint: both databases refuse a single value near 1 GB."""
+"""Size of one stored part of a checkpoint; both databases refuse single values of about 1 GB."""
 
 
 def strict(value: Any) -> Any:
-    """Return `value` as strict JSON can hold it.
+    """Return a copy of `value` that strict JSON can represent.
 
-    NumPy scalars and arrays become numbers and lists; a number that is not finite becomes None.
+    NumPy scalars and arrays become numbers and lists; numbers that are not finite become None.
     """
     match value:
         case Mapping():
@@ -48,24 +51,53 @@ def strict(value: Any) -> Any:
 
 
 class StrictJSON(sql.types.TypeDecorator[Any]):
-    """A column of strict JSON in plain text, which both databases store without reading it."""
+    """A column of strict JSON, stored as plain text in both databases."""
 
     impl = sql.Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sql.Dialect) -> str:  # noqa: ARG002
-        """Write a value as text."""
+        """Encode a value."""
         return json.dumps(strict(value), allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: sql.Dialect) -> Any:  # noqa: ARG002
-        """Read a value; None where an outer join found no row."""
+        """Decode a value; None where an outer join has no row."""
         return None if value is None else json.loads(value)
 
 
-def encode_curve(curve: Curve) -> dict[str, Any]:
-    """Return a part of a curve, at least one step long, as columns of the table of curves.
+class Spec(StrictJSON):
+    """A column of run specs, stored as JSON."""
 
-    Values are kept as float32 where that loses nothing. Steps are kept as differences, which are
+    cache_ok = True
+
+    def process_bind_param(self, value: RunSpec | None, dialect: sql.Dialect) -> str:
+        """Encode a spec."""
+        return super().process_bind_param(value and value.as_dict(), dialect)
+
+    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> RunSpec:
+        """Decode a spec."""
+        return RunSpec.from_dict(super().process_result_value(value, dialect))
+
+
+class Stack(sql.types.TypeDecorator[StackId]):
+    """A column of stack ids, stored as text."""
+
+    impl = sql.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: StackId | None, dialect: sql.Dialect) -> str:  # noqa: ARG002
+        """Encode a stack id."""
+        return str(value)
+
+    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> StackId | None:  # noqa: ARG002
+        """Decode a stack id."""
+        return None if value is None else StackId.parse(value)
+
+
+def encode_curve(curve: Curve) -> dict[str, Any]:
+    """Return a part of a curve with at least one step as columns of the table of curves.
+
+    Values are stored as float32 where that is lossless. Steps are stored as differences, which are
     nearly constant and compress to almost nothing.
     """
     with np.errstate(all="ignore"):
@@ -82,7 +114,7 @@ def encode_curve(curve: Curve) -> dict[str, Any]:
 
 
 def decode_curve(chunks: Iterable[Any]) -> Curve:
-    """Join the stored rows of one curve, in the order of their steps."""
+    """Concatenate the stored rows of one curve, ordered by step."""
     steps, values = [], []
     for chunk in chunks:
         steps.append(np.cumsum(np.frombuffer(zlib.decompress(chunk.steps_blob), "<i8")))
@@ -91,10 +123,10 @@ def decode_curve(chunks: Iterable[Any]) -> Curve:
 
 
 def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
-    """Return arrays as the bytes of an uncompressed .npz file, cut into parts.
+    """Return arrays as the bytes of an uncompressed .npz file, split into parts.
 
     Raises:
-        ValueError: if an array holds Python objects, which only pickle could store.
+        ValueError: an array holds Python objects, which only pickle could store.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -106,7 +138,7 @@ def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
 
 
 def decode_checkpoint(parts: Iterable[bytes]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of `encode_checkpoint`; nothing is ever unpickled."""
+    """Return the arrays of `encode_checkpoint`, without unpickling anything."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as archive:
         for name in archive.namelist():

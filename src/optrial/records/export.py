@@ -1,4 +1,4 @@
-"""Records and curves as rows for other programs: JSON and CSV."""
+"""Export of records and curves as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ COLUMNS = (
 
 
 def run_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return one JSON-able object a run, its hyperparameters and final metrics nested."""
+    """Return one JSON-able object per run, with nested hyperparameters and final metrics."""
     return [strict({name: getattr(record, name) for name in COLUMNS}) for record in records]
 
 
 def flat_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return one flat row a run: columns ``hyperparameters.lr``, ``metrics.test_accuracy``, ...
+    """Return one flat row per run: columns ``hyperparameters.lr``, ``metrics.test_accuracy``, ...
 
-    Every row has every column; None where a run has no such hyperparameter or value.
+    Every row has every column; None where a run lacks the hyperparameter or value.
     """
     rows = [_flat(row) for row in run_rows(records)]
     names = dict.fromkeys(chain.from_iterable(rows))
@@ -57,13 +57,13 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
-    """Yield one row a stored value of a metric, over the runs of the current plan in its order.
+    """Yield one row per stored value of a metric, in the order of the current plan.
 
     Columns: run_id, optimizer, setting, phase, seed, step, epoch (step / steps per epoch) and
     value, which may be infinite or NaN.
 
     Raises:
-        StoreError: if no curve of the metric is stored.
+        StoreError: the store holds no curve of the metric.
     """
     known = store.metrics()
     if metric not in known:
@@ -87,8 +87,7 @@ def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
 def write_json(value: Any, stream: TextIO) -> None:
     """Write plain values, such as a list of rows, as strict JSON.
 
-    Numbers that are not finite are written as null. Characters that the stream's encoding does not
-    have are escaped.
+    Numbers that are not finite become null. Characters outside the stream's encoding are escaped.
     """
     text = json.dumps(strict(value), indent=2, allow_nan=False, ensure_ascii=False)
     try:
@@ -99,9 +98,9 @@ def write_json(value: Any, stream: TextIO) -> None:
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
-    """Write rows that share their columns as CSV with a header; floats read back exactly.
+    """Write rows with equal columns as CSV with a header; floats are restored exactly.
 
-    None is an empty field. Without rows nothing is written, for the columns are unknown.
+    None becomes an empty field. Nothing is written if there are no rows.
     """
     remaining = iter(rows)
     first = next(remaining, None)

@@ -1,15 +1,15 @@
-"""What one run is, what it gained, and what it left."""
+"""Planned runs, what they gain while they train, and the records they leave."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.spec import TRAINING_SECONDS, Status
+from optrial.spec import TRAINING_SECONDS, Phase, RunSpec, StackId, Status
 
 __all__ = ["Curve", "PlannedRun", "Record", "Segment"]
 
@@ -20,10 +20,10 @@ class Curve:
 
     Attributes:
         steps: (n,) int64, strictly increasing.
-        values: (n,) float64, any value: infinities and NaN are measurements too.
+        values: (n,) float64; may contain infinities and NaN.
 
     Raises:
-        ValueError: if the two differ in shape, are not vectors, or the steps do not increase.
+        ValueError: steps and values are not vectors of one length, or the steps do not increase.
     """
 
     steps: NDArray[np.int64]
@@ -46,34 +46,51 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One run of the plan, before anything is known of its result.
+    """One run of a plan.
 
     Attributes:
         run_id: content hash of `spec`.
-        optimizer: name of the study's entry.
-        setting: the values that vary, as in ``lr=0.1``.
-        phase: "tune" if the run helps to choose a setting, with a seed and splits of its own;
-            "report" if it is a result.
-        rule: name of the update rule.
-        hyperparameters: every hyperparameter of the optimizer, JSON-able.
-        seed: seed of the run; runs of different optimizers with equal seeds are paired.
-        spec: everything that determines the run's numbers, JSON-able.
-        stack: id of the stack it is trained in.
-        steps: planned number of training steps.
-        steps_per_epoch: training steps in one epoch, at least 1.
+        spec: everything that determines the numbers of the run.
+        setting: the values that vary in the study, for display: ``lr=0.1``.
+        stack: the runs it is trained with.
+        phase: "tune" if the run helps to choose a setting, "report" if it is a result.
     """
 
     run_id: str
-    optimizer: str
+    spec: RunSpec
     setting: str
-    rule: str
-    hyperparameters: Mapping[str, Any]
-    seed: int
-    spec: Mapping[str, Any]
-    stack: str
-    steps: int
-    steps_per_epoch: int
-    phase: Literal["tune", "report"] = "report"
+    stack: StackId
+    phase: Phase = "report"
+
+    @property
+    def optimizer(self) -> str:
+        """Name of the study's entry."""
+        return self.spec.optimizer
+
+    @property
+    def rule(self) -> str:
+        """Name of the update rule."""
+        return self.spec.rule
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """Every hyperparameter of the rule by name."""
+        return self.spec.hyperparameters
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run; runs of different optimizers with equal seeds are paired."""
+        return self.spec.seed
+
+    @property
+    def steps(self) -> int:
+        """Planned number of training steps."""
+        return self.spec.steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps per epoch, at least 1."""
+        return self.spec.steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +98,12 @@ class Segment:
     """What one run gained since the last commit.
 
     Attributes:
-        run_id: the run, already part of a saved plan.
+        run_id: a run of a saved plan.
         step: training steps taken so far.
         curves: the new part of every curve, by metric.
-        status: interrupted while the run is under way; done, diverged or error when it ended.
+        status: interrupted while the run is in progress; done, diverged or error once it ended.
         reason: why it diverged or failed, or why a metric has no value, in one line.
-        facts: JSON-able provenance and timings of the whole run so far (hashes, seconds, engine,
-            versions); they replace those of the commit before.
+        facts: provenance and timings of the whole run so far; they replace the earlier ones.
     """
 
     run_id: str
@@ -105,10 +121,10 @@ class Record(PlannedRun):
     Attributes:
         status: how far it has come.
         step: training steps taken so far.
-        reason: why it diverged or failed, or why a metric has no value; else empty.
-        facts: provenance and timings, as given by the engine.
-        metrics: final value of every metric; None for every metric of a run that is not done, and
-            for a value that is not finite.
+        reason: why it diverged or failed, or why a metric has no value; otherwise empty.
+        facts: provenance and timings.
+        metrics: final value of every metric; None for values that are not finite, and for every
+            metric of a run that is not done.
     """
 
     status: Status = Status.PLANNED
@@ -119,13 +135,14 @@ class Record(PlannedRun):
 
     @property
     def not_finite(self) -> Mapping[str, str]:
-        """Why metrics of a run that is done have no value, by metric."""
+        """Reasons why metrics of a completed run have no value, by metric."""
         return self.facts.get("not_finite") or {} if self.status is Status.DONE else {}
 
     def final(self, metric: str) -> float | None:
-        """Return the final value of a metric, None where there is none.
+        """Return the final value of a metric, or None if it has none.
 
-        ``training_seconds`` is the time of training alone, of a run of a stack its equal share.
+        ``training_seconds`` is the time spent on training alone, divided by the number of runs in
+        the stack.
         """
         if metric != TRAINING_SECONDS:
             return self.metrics.get(metric)

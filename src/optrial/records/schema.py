@@ -3,10 +3,11 @@
     plans 1--n plan_runs n--1 runs 1--n outcomes
                                    1--n curves         checkpoints (by stack)
 
-Everything is appended and nothing edited: the plan with the highest id is the current one, the
-outcome with the highest id is the run's record. The waves of a study that tunes are plans with one
-hash, each with all the runs of the one before. Only checkpoints, and who writes, are replaced; and
-what is stored of runs that have not ended is dropped when they move to another stack.
+Rows are appended, never edited: the plan with the highest id is the current plan, the outcome with
+the highest id is the run's record. The waves of a study that tunes are plans with one hash; each
+plan contains all runs of the plan before it. There are two exceptions: checkpoints and the name of
+the writer are replaced, and the results of unfinished runs are deleted when the runs move to
+another stack.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sql
 
-from optrial.records.encoding import StrictJSON
+from optrial.records.encoding import Spec, Stack, StrictJSON
 
 __all__ = [
     "VERSION",
@@ -29,14 +30,14 @@ __all__ = [
     "runs",
 ]
 
-VERSION = 2
-"""Raised whenever a store written now could not be read by an older optrial."""
+VERSION = 3
+"""Raise it whenever an older optrial could not read a store written by this one."""
 
 metadata = sql.MetaData()
 
 
 def _now() -> datetime:
-    """Return the time in UTC: finer than SQLite's own, which has whole seconds."""
+    """Return the time in UTC; SQLite's own clock has a resolution of one second."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -61,14 +62,8 @@ runs = sql.Table(
     metadata,
     sql.Column("id", sql.Integer, primary_key=True),
     sql.Column("run_id", sql.Text, unique=True, nullable=False),
-    sql.Column("optimizer", sql.Text, nullable=False),
-    sql.Column("rule", sql.Text, nullable=False),
-    sql.Column("hyperparameters", StrictJSON, nullable=False),
-    sql.Column("seed", sql.BigInteger, nullable=False),
-    sql.Column("spec", StrictJSON, nullable=False),
-    sql.Column("stack", sql.Text, nullable=False),
-    sql.Column("steps", sql.BigInteger, nullable=False),
-    sql.Column("steps_per_epoch", sql.BigInteger, nullable=False),
+    sql.Column("spec", Spec, nullable=False),
+    sql.Column("stack", Stack, nullable=False),
 )
 
 plan_runs = sql.Table(
@@ -77,7 +72,7 @@ plan_runs = sql.Table(
     sql.Column("plan_id", sql.ForeignKey(plans.c.id), primary_key=True),
     sql.Column("run_id", sql.ForeignKey(runs.c.run_id), primary_key=True),
     sql.Column("position", sql.Integer, nullable=False),
-    # What a run is called, and what it is for, depends on the plan that it is part of.
+    # The display name and the phase of a run depend on the plan.
     sql.Column("setting", sql.Text, nullable=False),
     sql.Column("phase", sql.Text, nullable=False),
     sql.Index("plans_by_run", "run_id", "plan_id"),
@@ -92,8 +87,8 @@ outcomes = sql.Table(
     sql.Column("step", sql.BigInteger, nullable=False),
     sql.Column("reason", sql.Text, nullable=False),
     sql.Column("facts", StrictJSON, nullable=False),
-    # {metric: [step, value]}, the end of every curve so far: records are listed, and overlapping
-    # chunks found, without reading a curve.
+    # {metric: [step, value]}, the end of every curve so far. Records are listed, and overlapping
+    # chunks detected, without reading a curve.
     sql.Column("latest", StrictJSON, nullable=False),
     sql.Column("saved_at", sql.DateTime, default=_now, nullable=False),
     sql.Index("outcomes_by_run", "run_id", "id"),
@@ -116,7 +111,7 @@ curves = sql.Table(
 checkpoints = sql.Table(
     "checkpoints",
     metadata,
-    sql.Column("stack", sql.Text, primary_key=True),
+    sql.Column("stack", Stack, primary_key=True),
     sql.Column("part", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("data", sql.LargeBinary, nullable=False),
 )

@@ -1,4 +1,4 @@
-"""The store of a study: append, query, never edit."""
+"""The store of a study: append and query, never edit."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from optrial.records.schema import (
     plans,
 )
 from optrial.records.schema import runs as all_runs
-from optrial.spec import ENDED, FINAL, Status
+from optrial.spec import ENDED, FINAL, StackId, Status
 
 __all__ = ["Store"]
 
 PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
 OF_A_PLAN = ("setting", "phase")
 OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
-IDS_PER_QUERY = 10_000  # below the number of parameters that either database takes
+IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
 
 CURRENT_PLAN = sql.select(sql.func.max(plans.c.id)).correlate(None).scalar_subquery()
 LATEST_PLAN = (
@@ -63,8 +63,8 @@ LATEST_OUTCOME = (
 class Store:
     """Records of one study, in a folder or on a PostgreSQL server.
 
-    One process writes, under `lock`; any number read meanwhile. Every method raises `StoreError`
-    where the database fails, in one line with the way out.
+    One process at a time writes, holding `lock`; any number may read. Every method raises
+    `StoreError` when the database fails, with a message of one line that suggests a remedy.
     """
 
     def __init__(self, database: Database) -> None:
@@ -78,11 +78,11 @@ class Store:
         Args:
             location: a study folder, whose store is ``FOLDER/study.db``, or a URL
                 ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``.
-            create: make the folder and an empty store if there is none.
+            create: create the folder and an empty store if they do not exist.
 
         Raises:
-            StoreError: if there is no store and none is to be made, if what is there is not a
-                store that this version reads, or if it cannot be reached.
+            StoreError: the store does not exist, is not one that this version reads, or cannot be
+                reached.
         """
         store = cls(find_database(location, create=create))
         with ExitStack() as on_failure:
@@ -137,16 +137,16 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:
-        """One transaction: all of it is stored, or nothing."""
+        """Open a transaction: everything in it is stored, or nothing."""
         with self._database.errors(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only writer within the `with` block; a killed process leaves no lock behind.
+        """Make this process the only writer; a killed process leaves no lock behind.
 
         Raises:
-            StoreBusyError: if another process is the writer; it is named.
+            StoreBusyError: another process is the writer; the message names it.
         """
         with ExitStack() as held:
             with self._database.errors():
@@ -169,15 +169,15 @@ class Store:
     def save_plan(
         self, plan_hash: str, study: Mapping[str, Any], runs: Sequence[PlannedRun]
     ) -> None:
-        """Make this plan the current one, unless it is already.
+        """Make this plan the current one, unless it already is.
 
-        Runs that are known keep what is stored of them, their stack included: the stacks of a
-        study are fixed when it first starts.
+        Runs that are already stored keep their results and their stack: the stacks of a study are
+        fixed when it first starts.
 
         Args:
             plan_hash: content hash of the plan.
             study: the study after defaults, JSON-able.
-            runs: its runs, in the order in which they are to be listed.
+            runs: the runs of the plan, in the order in which they are listed.
         """
         run_ids = [run.run_id for run in runs]
         with self._writing() as connection:
@@ -201,20 +201,20 @@ class Store:
             _insert(connection, plan_runs, positions)
 
     def study(self) -> dict[str, Any]:
-        """Return the study of the current plan; empty if no plan is saved yet."""
+        """Return the study of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
             study = sql.select(plans.c.study).where(plans.c.id == CURRENT_PLAN)
             return connection.scalar(study) or {}
 
     def plan_hash(self) -> str:
-        """Return the hash of the current plan; empty if no plan is saved yet."""
+        """Return the hash of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
             return (
                 connection.scalar(sql.select(plans.c.hash).where(plans.c.id == CURRENT_PLAN)) or ""
             )
 
     def plans(self) -> list[tuple[dict[str, Any], int]]:
-        """Return every plan's study, oldest first, and how many runs had ended by then."""
+        """Return the study of every plan, oldest first, and how many runs had ended before it."""
         ended = (
             sql.select(sql.func.count(sql.distinct(outcomes.c.run_id)))
             .where(outcomes.c.saved_at <= plans.c.saved_at)
@@ -229,7 +229,8 @@ class Store:
         """Return the runs of the current plan, in its order.
 
         Args:
-            everything: append the runs that only earlier plans had, as the last of these has them.
+            everything: also return the runs that only earlier plans contain, as described by the
+                latest of these plans.
         """
         position = sql.case((plan_runs.c.plan_id == CURRENT_PLAN, plan_runs.c.position))
         latest = sql.and_(
@@ -254,18 +255,18 @@ class Store:
     def commit(
         self,
         segments: Sequence[Segment],
-        stack: str,
+        stack: StackId,
         checkpoint: Mapping[str, NDArray[Any]] | None,
     ) -> None:
-        """Append what the runs of a stack gained, and replace its checkpoint, in one transaction.
+        """Append the progress of a stack and replace its checkpoint, in one transaction.
 
         Args:
-            segments: what each run gained.
-            stack: the stack they belong to.
-            checkpoint: arrays from which its training continues; None deletes the one stored.
+            segments: the progress of each run.
+            stack: the stack of these runs.
+            checkpoint: arrays from which training continues; None deletes the stored checkpoint.
 
         Raises:
-            StoreError: if a run is in no plan, or a step of a curve is already stored.
+            StoreError: a run is not part of any plan, or a step of a curve is already stored.
         """
         parts = [] if checkpoint is None else encode_checkpoint(checkpoint)
         with self._writing() as connection:
@@ -285,10 +286,11 @@ class Store:
             _insert(connection, checkpoints, numbered)
 
     def _check_segment(self, segment: Segment, latest: Mapping[str, Any]) -> None:
-        """Refuse a segment that does not continue what is stored of a run of the plan."""
+        """Refuse a segment that does not continue a planned run where it stopped."""
         if segment.run_id not in latest:
             raise StoreError(
-                f"{self._database.shown}: run '{segment.run_id}' is in no plan. Save the plan."
+                f"{self._database.shown}: run '{segment.run_id}' is not part of any plan. Save the "
+                "plan first."
             )
         before = latest[segment.run_id]
         for metric, curve in segment.curves.items():
@@ -299,15 +301,14 @@ class Store:
                     "Continue a run from its checkpoint."
                 )
 
-    def restack(self, stacks: Mapping[str, Sequence[str]]) -> None:
-        """Move runs into other stacks, in which they are trained from their first step.
+    def restack(self, stacks: Mapping[StackId, Sequence[str]]) -> None:
+        """Move runs to other stacks, where they start again from their first step.
 
-        A stack is part of the numbers of its runs. What is stored of the runs is therefore dropped,
-        and the checkpoints of the stacks they leave, all in one transaction.
+        The numbers of a run depend on its stack. The results of the runs and the checkpoints of
+        the stacks they leave are therefore deleted, all in one transaction.
 
         Args:
-            stacks: run ids by the name of their new stack; together, all runs of the old stacks
-                that have not ended.
+            stacks: run ids by new stack; together, all unfinished runs of the old stacks.
 
         Raises:
             StoreError: a run is done or has diverged; its numbers are final.
@@ -326,8 +327,8 @@ class Store:
                 of_stack = all_runs.update().where(all_runs.c.run_id.in_(run_ids))
                 connection.execute(of_stack.values(stack=stack))
 
-    def checkpoint(self, stack: str) -> dict[str, NDArray[Any]] | None:
-        """Return the arrays from which the training of a stack continues; None if there are none.
+    def checkpoint(self, stack: StackId) -> dict[str, NDArray[Any]] | None:
+        """Return the arrays from which the training of a stack continues, or None.
 
         Nothing is unpickled.
         """
@@ -337,19 +338,18 @@ class Store:
             return decode_checkpoint(parts) if parts else None
 
     def metrics(self) -> list[str]:
-        """Return the names of every metric of which a curve is stored, in alphabetical order."""
+        """Return the names of all metrics that have a stored curve, in alphabetical order."""
         with self._reading() as connection:
             return sorted(connection.scalars(sql.select(curves.c.metric).distinct()))
 
     def curve(self, run_id: str, metric: str) -> Curve:
-        """Return one metric of one run; empty if the run left none of it.
+        """Return one metric of one run; empty if the run has no values of it.
 
         Raises:
-            StoreError: if no run, or no metric of any run, has this name.
+            StoreError: the store holds no such run, or no such metric.
         """
-        found = self.curves(metric, [run_id])
-        if found:
-            return found[run_id, metric]
+        if curves_of_run := self.curves(metric, [run_id]):
+            return curves_of_run[run_id, metric]
         if metric not in (known := self.metrics()):
             raise StoreError(
                 f"{self._database.shown} holds no metric '{metric}'. {suggest(metric, known)}"
@@ -366,8 +366,8 @@ class Store:
         """Return the stored curves of many runs at once, by run id and metric.
 
         Args:
-            metric: only this one; default all.
-            run_ids: only these runs, in this order; default the current plan's, in its order.
+            metric: only this metric; by default all.
+            run_ids: only these runs, in this order; by default those of the current plan.
         """
         chunks = defaultdict(list)
         query = sql.select(curves).order_by(curves.c.run_id, curves.c.metric, curves.c.first_step)
@@ -399,7 +399,7 @@ def _planned_ids(connection: sql.Connection) -> list[str]:
 
 
 def _latest_values(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the ends of every curve, ``{metric: [step, value]}``, of each run that is known."""
+    """Return the end of every curve, ``{metric: [step, value]}``, for each stored run."""
     query = (
         sql.select(all_runs.c.run_id, outcomes.c.latest)
         .select_from(all_runs)
@@ -410,7 +410,7 @@ def _latest_values(connection: sql.Connection, run_ids: Sequence[str]) -> dict[s
 
 
 def _outcome(segment: Segment, latest: Mapping[str, Any]) -> dict[str, Any]:
-    # PostgreSQL refuses NUL and lone surrogates, which a message of foreign code may hold.
+    # PostgreSQL refuses NUL and lone surrogates, which messages of user code may contain.
     reason = segment.reason.replace("\0", " ").encode(errors="replace").decode()
     return {
         "run_id": segment.run_id,

@@ -1,4 +1,4 @@
-"""Trained weights: one safetensors file a run, which holds arrays and nothing that could run."""
+"""Trained weights: one safetensors file per run, which holds arrays and no code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["WeightFiles"]
 
 
 _PAIRS = "complex"
-"""Key of a file's metadata: names of the complex arrays, kept as pairs of numbers, (..., 2)."""
+"""Metadata key: names of the complex arrays, which are stored as pairs of numbers, (..., 2)."""
 
 
 class WeightFiles:
@@ -33,16 +33,16 @@ class WeightFiles:
         self.folder = folder / "weights"
 
     def path(self, run_id: str) -> Path:
-        """Return where the weights of a run are, or would be."""
+        """Return the path of the weights of a run; the file may not exist."""
         return self.folder / f"{run_id}.safetensors"
 
     def write(self, run_id: str, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Write the weights of a run, by name; the file appears whole or not at all."""
+        """Write the weights of a run, by name; the file appears complete or not at all."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = self.path(run_id).with_suffix(f".{os.getpid()}")
             arrays, pairs = dict(weights), [n for n, a in weights.items() if a.dtype.kind == "c"]
-            for name in pairs:  # not every complex type is one of safetensors
+            for name in pairs:  # safetensors lacks some complex types
                 arrays[name] = np.stack([arrays[name].real, arrays[name].imag], axis=-1)
             save_file(arrays, partial, {_PAIRS: json.dumps(pairs)} if pairs else None)
             partial.replace(self.path(run_id))
@@ -53,7 +53,7 @@ class WeightFiles:
         """Return the weights of a run, by name.
 
         Raises:
-            StoreError: none are saved, or the file is damaged.
+            StoreError: no weights are saved, or the file is damaged.
         """
         path = self.path(run_id)
         if not path.exists():

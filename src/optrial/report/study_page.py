@@ -158,17 +158,14 @@ def _about(view: StudyView) -> dict[str, str]:
     if not view.records:
         return {}
     specs = [record.spec for record in view.records]
-    keys = {
-        "dataset": "dataset",
-        "model": "model",
-        "loss": "loss",
-        "batch size": "batch_size",
-        "precision": "precision",
+    values: dict[str, list[str]] = {
+        "dataset": [spec.dataset for spec in specs],
+        "model": [spec.model for spec in specs],
+        "loss": [spec.loss for spec in specs],
+        "batch size": [str(spec.batch_size) for spec in specs],
+        "precision": [spec.precision for spec in specs],
     }
-    about = {
-        label: ", ".join(dict.fromkeys(str(spec[key]) for spec in specs if key in spec))
-        for label, key in keys.items()
-    }
+    about = {label: ", ".join(dict.fromkeys(shown)) for label, shown in values.items()}
     about["steps"] = ", ".join(dict.fromkeys(f"{record.steps:,}" for record in view.records))
     seeds = {record.seed for problem in view.problems for record in problem.reported}
     about["seeds"] = str(len(seeds))

@@ -17,7 +17,7 @@ from optrial.spec.metrics import (
     recorded_as,
     undeclared,
 )
-from optrial.spec.run import RunSpec
+from optrial.spec.run import Phase, ProbeSettings, RunSpec, StackId
 from optrial.spec.status import ENDED, FAILED, FINAL, Status
 
 __all__ = [
@@ -30,9 +30,12 @@ __all__ = [
     "Direction",
     "Directions",
     "Metric",
+    "Phase",
     "Probe",
+    "ProbeSettings",
     "RunSpec",
     "Selection",
+    "StackId",
     "Status",
     "catalogued",
     "default_metrics",

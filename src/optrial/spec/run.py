@@ -1,29 +1,54 @@
-"""What determines the numbers of one run, and its content-hash id."""
+"""Everything that determines the numbers of one run, and its content-hash id."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
-__all__ = ["RunSpec"]
+from optrial.spec.metrics import Selection
+
+__all__ = ["Phase", "ProbeSettings", "RunSpec", "StackId"]
+
+Phase = Literal["tune", "report"]
+"""Whether a run helps to choose a setting, or is a result."""
 
 _FORMAT = 1
-"""Raised when the same fields come to mean other numbers, so that old ids are not reused."""
+"""Part of every id. Raise it when the same fields come to mean other numbers."""
+
+_OF_A_PHASE = ("seed", "evaluate_on", "save", "select", "batch_metrics", "probes")
+"""Fields in which runs with one setting differ: between seeds, and between the two phases."""
+
+
+class ProbeSettings(NamedTuple):
+    """The probes of a run.
+
+    Attributes:
+        measure: names of the probes.
+        every: steps between two measurements.
+        per_layer: whether each layer is measured as well as the whole model.
+    """
+
+    measure: tuple[str, ...]
+    every: int
+    per_layer: bool
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One training: problem x optimizer x hyperparameter values x seed, everything resolved.
 
+    Every field changes the id. A field that has a default changes it only where it differs from
+    the default, so that adding such a field leaves the ids of existing runs alone.
+
     Attributes:
         optimizer: name of the entry in the study.
-        optimizer_kind: "rule" of the catalogue, "torch" for a `torch.optim.Optimizer` class of the
-            user's, or "rule_factory" for a function of the user's that returns a rule.
-        rule: name of the update rule, or ``module:name`` of class or function.
+        optimizer_kind: "rule" of the catalogue, "torch" for a user's `torch.optim.Optimizer` class,
+            or "rule_factory" for a user's function that returns a rule.
+        rule: name of the update rule, or ``module:name`` of the class or function.
         hyperparameters: every hyperparameter of the rule, or argument of the class, by name.
         weight_decay: coefficient, 0 for none.
         decay: "l2" adds ``weight_decay * parameter`` to the gradient; "decoupled" shrinks the
@@ -31,40 +56,38 @@ class RunSpec:
         schedule: kind and arguments of the learning-rate schedule, durations in steps, or None.
         clip_norm: largest norm of the gradient of all parameters together, or None.
         clip_value: largest magnitude of a coordinate of the gradient, or None.
-        zero_grad: whether each step begins with a gradient of zero; else gradients pile up.
-        seed: of initial weights, batch order and dropout masks.
+        zero_grad: whether each step starts from a zero gradient; otherwise gradients accumulate.
+        seed: seed of the initial weights, batch order and dropout masks.
         dataset: name of the dataset.
         dataset_arguments: its arguments after defaults.
-        dataset_sha256: of the arrays that are trained on.
+        dataset_sha256: hash of the arrays.
         model: kind of the model.
         model_arguments: its arguments after defaults.
         loss: name of the loss.
-        loss_arguments: those that were given.
+        loss_arguments: the arguments that the study gives.
         metrics: names of the metrics.
-        loss_limit: a run whose training loss exceeds it counts as diverged; None for no limit.
-        batch_size: samples a step; the last batch of an epoch may be smaller.
+        loss_limit: training loss above which a run counts as diverged; None for no limit.
+        batch_size: samples per step; the last batch of an epoch may be smaller.
         steps: number of training steps.
         steps_per_epoch: steps in one pass over the training split.
-        evaluate_every: evaluate after each so many steps, and after the last.
+        evaluate_every: steps between two evaluations; the last step is always evaluated.
         evaluate_on: the splits that are evaluated.
-        engine: which engine trains it; "auto" leaves the choice to the machine.
-        compile: whether a stacked engine compiles its step: "auto", "always" or "never".
-        precision: "float32", "bfloat16" (weights and updates in float32) or "float64".
+        engine: the engine; "auto" leaves the choice to the machine.
+        compile: whether a stacked engine compiles its step.
+        precision: "bfloat16" keeps weights and updates in float32.
         rng: "streams" (keyed by seed, shared by all engines) or "script" (one global generator).
-        sampling: "epoch" or "with_replacement".
+        sampling: how batches are drawn.
         shuffle: whether each epoch has an order of its own.
         drop_last: whether a last, smaller batch of an epoch is left out.
-        save: which weights are kept: "final", "best" or None.
-        code: name of each user object -> hash of its code and all that it uses.
-        probes: what is measured besides (``measure``), every so many steps (``every``), and whether
-            of each layer too (``per_layer``); or None.
+        save: the weights to keep: "final", "best" or None.
+        code: name of each user object -> hash of its code and everything it uses.
+        probes: the diagnostics to measure, or None.
         batch_metrics: whether the metrics of each step's batch are recorded.
-        whole_split: user code that is evaluated on a whole split at once, because it is not a mean
-            over samples: names of metrics, "loss", and "model" where the outputs of a sample
-            depend on those beside it.
-        select: with ``save: best``, the metric that selects the weights and its direction, the
-            fields of `optrial.metric_names.Selection`; else None.
-        closure: whether the optimizer's `step` is passed a closure, even if it does not require it.
+        whole_split: user code that must see a whole split at once because it is not a mean over
+            samples: names of metrics, "loss", and "model" where a sample's outputs depend on the
+            other samples of its batch.
+        select: with ``save: best``, the metric that selects the weights; else None.
+        closure: whether the optimizer's `step` gets a closure even if it does not require one.
         create_graph: whether gradients are computed so that they can be differentiated again.
     """
 
@@ -73,7 +96,7 @@ class RunSpec:
     rule: str
     hyperparameters: Mapping[str, Any]
     weight_decay: float
-    decay: str
+    decay: Literal["l2", "decoupled"]
     schedule: Mapping[str, Any] | None
     clip_norm: float | None
     clip_value: float | None
@@ -93,44 +116,100 @@ class RunSpec:
     steps_per_epoch: int
     evaluate_every: int
     evaluate_on: tuple[str, ...]
-    engine: str
-    compile: str
-    precision: str
-    rng: str
+    engine: Literal["auto", "reference", "stacked", "numpy"]
+    compile: Literal["auto", "always", "never"]
+    precision: Literal["float32", "bfloat16", "float64"]
+    rng: Literal["streams", "script"]
     sampling: Literal["epoch", "with_replacement"]
     shuffle: bool
     drop_last: bool
     save: Literal["final", "best"] | None
     code: Mapping[str, str]
-    probes: Mapping[str, Any] | None = None
+    probes: ProbeSettings | None = None
     batch_metrics: bool = False
     whole_split: tuple[str, ...] = ()
-    select: Mapping[str, Any] | None = None
+    select: Selection | None = None
     closure: bool = False
     create_graph: bool = False
 
     @cached_property
     def run_id(self) -> str:
         """Twelve hexadecimal digits that change with anything that could change a number."""
-        content = {"format": _FORMAT} | self.as_dict()
-        recent = ("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph")
-        for later in recent:
-            if not content[later]:
-                del content[later]  # so that runs keep the ids they had before there were any
-        text = json.dumps(content, sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        values = self.as_dict()
+        for field in fields(self):
+            if field.default is not MISSING and values[field.name] == field.default:
+                del values[field.name]
+        text = json.dumps({"format": _FORMAT} | values, sort_keys=True, allow_nan=False)
+        return _digest(text)
+
+    @cached_property
+    def setting_id(self) -> str:
+        """Twelve hexadecimal digits that runs share if they differ in seed and phase alone."""
+        return _digest(self._text_without(*_OF_A_PHASE))
 
     @cached_property
     def without_seed(self) -> str:
-        """Everything about the run but its seed, as text that can be compared."""
-        return json.dumps(self.as_dict() | {"seed": None}, sort_keys=True)
+        """Text of every field but the seed."""
+        return self._text_without("seed")
+
+    def _text_without(self, *names: str) -> str:
+        return json.dumps(self.as_dict() | dict.fromkeys(names), sort_keys=True)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> RunSpec:
-        """Return the run whose `as_dict` this is, perhaps by way of JSON."""
-        lists = {name: tuple(fields[name]) for name in ("evaluate_on", "metrics", "whole_split")}
-        return cls(**{**fields, **lists})
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the run whose `as_dict` this is, also after a round trip through JSON."""
+        typed = dict(values)
+        for name in ("metrics", "evaluate_on", "whole_split"):
+            typed[name] = tuple(values.get(name, ()))
+        if probes := values.get("probes"):
+            typed["probes"] = ProbeSettings(**probes | {"measure": tuple(probes["measure"])})
+        if select := values.get("select"):
+            typed["select"] = Selection(**select)
+        return cls(**typed)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields as plain values."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return all fields as JSON-able values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("probes", "select"):
+            if values[name] is not None:
+                values[name] = values[name]._asdict()
+        return values
+
+
+@dataclass(frozen=True, order=True)
+class StackId:
+    """Runs that are trained together, written ``ENGINE-DIGEST``.
+
+    The engine is part of the name because it is part of the numbers of the runs.
+
+    Attributes:
+        engine: the engine that trains them.
+        digest: twelve hexadecimal digits that stand for the set of runs.
+    """
+
+    engine: str
+    digest: str
+
+    @classmethod
+    def of(cls, engine: str, runs: Iterable[RunSpec]) -> Self:
+        """Return the id of the stack of these runs, in any order."""
+        return cls(engine, _digest(" ".join(sorted(run.run_id for run in runs))))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the id that `str` wrote.
+
+        Raises:
+            ValueError: it is not of the form ``ENGINE-DIGEST``.
+        """
+        engine, dash, digest = text.partition("-")
+        if not (engine and dash and digest):
+            raise ValueError(f"a stack is named ENGINE-DIGEST, got '{text}'")
+        return cls(engine, digest)
+
+    def __str__(self) -> str:
+        return f"{self.engine}-{self.digest}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Sends runs to TensorBoard, Weights & Biases and MLflow while they train."""
+"""Runs under way -> TensorBoard, Weights & Biases and MLflow, from what the store holds of them."""
 
 from optrial.trackers.catalogue import TRACKERS, check_trackers
 from optrial.trackers.following import Tracking

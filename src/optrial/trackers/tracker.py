@@ -1,4 +1,4 @@
-"""The interface of a tracker, and the values that it receives for each run."""
+"""What a tracker is given of each run, and what it must be able to do with it."""
 
 from __future__ import annotations
 
@@ -17,60 +17,64 @@ Rows = Mapping[int, Mapping[str, float]]
 """Step -> metric -> value, in the order of steps."""
 
 POINTS = 200
-"""Approximate limit of points per metric and run; `train_loss` has one per step."""
-
-_OF_THE_SPEC = ("dataset", "model", "loss", "batch_size", "weight_decay", "schedule", "precision")
+"""About how many points of a metric are sent of each run at most: `train_loss` has one a step."""
 
 
 class Tracker(Protocol):
     """A service that shows runs while they train.
 
-    Any method may raise any exception: the tracker is then dropped, and training goes on.
+    Every method may raise anything: the tracker is then dropped, and training goes on.
     """
 
     @property
     def place(self) -> str:
-        """Where the tracker writes; no point is sent to the same place twice."""
+        """Where it writes; what was sent to one place is not sent there again."""
 
-    def start(self, run: Record, service_id: str | None) -> str:
-        """Start a run in the service, or continue one.
+    def start(self, run: Record, known: str | None) -> str:
+        """Begin a run, or go on with one.
 
         Args:
-            run: the run as recorded so far.
-            service_id: the id that an earlier `start` returned, perhaps in another process; None
-                for a new run.
+            run: what is known of it.
+            known: what an earlier `start` returned, perhaps in another process; None for a new run.
 
         Returns:
-            The id of the run in the service.
+            What the service calls it.
         """
 
     def log(self, run: Record, rows: Rows) -> None:
-        """Send new points of a run that was started."""
+        """Send points of a run that was started; none of them is sent twice."""
 
     def end(self, run: Record) -> None:
-        """Close a run that was started; `run.status` tells whether it ended or was interrupted."""
+        """Close a run that was started; `run.status` says whether it ended or is only left."""
 
 
 def title_of(run: Record) -> str:
-    """Return the title of a run, such as ``adam lr=0.01 seed=0``."""
+    """What a run is called: ``adam lr=0.01 seed=0``."""
     return f"{group_of(run)} seed={run.seed}"
 
 
 def group_of(run: Record) -> str:
-    """Return the common title of runs that differ only in their seed, such as ``adam lr=0.01``."""
+    """What runs that differ only in their seeds are called: ``adam lr=0.01``."""
     return f"{run.optimizer} {run.setting}".strip()
 
 
 def described(run: Record) -> dict[str, bool | float | str]:
-    """Return what distinguishes a run, as flat values: names, seed and every hyperparameter."""
+    """What sets a run apart, as flat values: names, seed and every hyperparameter."""
+    spec = run.spec
     values = {
-        "optimizer": run.optimizer,
+        "optimizer": spec.optimizer,
         "setting": run.setting,
         "phase": run.phase,
-        "rule": run.rule,
-        "seed": run.seed,
-        **{key: run.spec.get(key) for key in _OF_THE_SPEC},
-        **run.hyperparameters,
+        "rule": spec.rule,
+        "seed": spec.seed,
+        "dataset": spec.dataset,
+        "model": spec.model,
+        "loss": spec.loss,
+        "batch_size": spec.batch_size,
+        "weight_decay": spec.weight_decay,
+        "schedule": spec.schedule,
+        "precision": spec.precision,
+        **spec.hyperparameters,
     }
     return {
         key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
@@ -80,15 +84,15 @@ def described(run: Record) -> dict[str, bool | float | str]:
 
 
 def rows_between(curves: Mapping[str, Curve], after: int, run: Record) -> Rows:
-    """Return the points of a run's curves after the step `after`, up to the run's step.
+    """Return the points of a run's curves past the step `after` and up to the run's own.
 
-    Curves with more than about `POINTS` points are thinned evenly; the last point is always kept.
+    Of a metric with more than about `POINTS` in the whole run, evenly spread ones and the last.
     """
     every = max(1, run.steps // POINTS)
     rows: dict[int, dict[str, float]] = defaultdict(dict)
     for metric, curve in curves.items():
-        first_of_its_interval = np.diff(curve.steps // every, prepend=-1) > 0
-        kept = first_of_its_interval | (curve.steps == run.steps)
+        first_of_its_part = np.diff(curve.steps // every, prepend=-1) > 0
+        kept = first_of_its_part | (curve.steps == run.steps)
         new = kept & (curve.steps > after) & (curve.steps <= run.step)
         for step, value in zip(curve.steps[new].tolist(), curve.values[new].tolist(), strict=True):
             rows[step][metric] = value

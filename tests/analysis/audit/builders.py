@@ -14,6 +14,7 @@ from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.config import StudyFile
 from optrial.records import Curve, Record
 from optrial.spec import Status
+from tests.specs import SPEC, STACK, changed
 
 Select = Callable[[Record], bool]
 
@@ -83,7 +84,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
     if phase == "report":
         metrics["test_accuracy"] = accuracy(named, rate, seed, "test")
         metrics["test_loss"] = 1 - metrics["test_accuracy"]
-    on = ["validation", "test"] if phase == "report" else ["validation"]
+    on = ("validation", "test") if phase == "report" else ("validation",)
     own = {
         "initial_parameters_sha256": f"w{seed}",
         "parameters_sha256": f"{named}{rate}{seed}",
@@ -92,43 +93,28 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
     }
     given: dict[str, Any] = {
         "run_id": f"{named}-{rate:g}-{phase}-{seed}",
-        "optimizer": named,
         "setting": f"lr={rate:g}",
-        "rule": named,
-        "hyperparameters": {"lr": rate} | ({"momentum": 0.9} if named == "momentum" else {}),
-        "seed": seed,
         "phase": phase,
-        "spec": {
-            "dataset": "digits",
-            "dataset_arguments": {},
-            "dataset_sha256": "d",
-            "model": "mlp",
-            "model_arguments": {"hidden": [64], "dropout": 0.1},
-            "batch_size": 32,
-            "steps": STEPS,
-            "evaluate_every": 100,
-            "evaluate_on": on,
-            "schedule": None,
-            "clip_norm": None,
-            "clip_value": None,
-            "weight_decay": 0.0,
-            "decay": "l2",
-            "zero_grad": True,
-            "shuffle": True,
-            "precision": "float32",
-            "rng": "streams",
-            "loss": "cross_entropy",
-            "code": {},
-        },
-        "stack": "s",
-        "steps": STEPS,
-        "steps_per_epoch": STEPS_PER_EPOCH,
+        "spec": replace(
+            SPEC,
+            optimizer=named,
+            rule=named,
+            hyperparameters={"lr": rate} | ({"momentum": 0.9} if named == "momentum" else {}),
+            seed=seed,
+            dataset="digits",
+            model_arguments={"hidden": [64], "dropout": 0.1},
+            steps=STEPS,
+            steps_per_epoch=STEPS_PER_EPOCH,
+            evaluate_every=100,
+            evaluate_on=on,
+        ),
+        "stack": STACK,
         "status": Status.DONE,
         "step": STEPS,
         "facts": {**FACTS, **own},
         "metrics": metrics,
     }
-    return Record(**(given | changes))
+    return changed(Record(**given), **changes)
 
 
 def study(**changes: Any) -> dict[str, Any]:
@@ -194,16 +180,15 @@ class Case:
         return replace(self, records=(*self.records, *records))
 
     def fields(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        return self.each(lambda run: replace(run, **changes), where)
+        return self.each(lambda run: changed(run, **changes), where)
 
     def spec(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        return self.each(lambda run: replace(run, spec={**run.spec, **changes}), where)
+        return self.fields(where, **changes)
 
     def settings(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        def changed(run: Record) -> Record:
-            return replace(run, hyperparameters={**run.hyperparameters, **changes})
-
-        return self.each(changed, where)
+        return self.each(
+            lambda run: changed(run, hyperparameters={**run.hyperparameters, **changes}), where
+        )
 
     def facts(self, where: Select = lambda r: True, **changes: Any) -> Self:
         return self.each(lambda run: replace(run, facts={**run.facts, **changes}), where)
@@ -211,11 +196,11 @@ class Case:
     def evaluation(self, where: Select = lambda r: True, **changes: Any) -> Self:
         """Change what is recorded of evaluations."""
 
-        def changed(run: Record) -> Record:
+        def with_evaluation(run: Record) -> Record:
             evaluation = {**run.facts["evaluation"], **changes}
             return replace(run, facts={**run.facts, "evaluation": evaluation})
 
-        return self.each(changed, where)
+        return self.each(with_evaluation, where)
 
     def metric(
         self, name: str, value: Callable[[Record], float | None], where: Select = lambda r: True

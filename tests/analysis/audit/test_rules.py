@@ -31,6 +31,7 @@ from tests.analysis.audit.builders import (
     sound,
     timed,
 )
+from tests.specs import changed
 
 E, W, I = Severity.ERROR, Severity.WARNING, Severity.ADVICE  # noqa: E741
 
@@ -84,7 +85,7 @@ def momentum_grid(best: float) -> Callable[[Case], Case]:
 
     def spoil(case: Case) -> Case:
         runs = [
-            replace(
+            changed(
                 record("momentum", BEST["momentum"], 1000 + seed, "tune"),
                 run_id=f"m{value}{seed}",
                 setting=f"momentum={value}",
@@ -174,7 +175,7 @@ def decades_apart(case: Case) -> Case:
     """The rates of adam lie ten times apart."""
     moved = {rate: BEST["adam"] * 10.0 ** (i - 2) for i, rate in enumerate(RATES["adam"])}
     return case.each(
-        lambda r: replace(r, hyperparameters={"lr": moved[r.hyperparameters["lr"]]}), adam
+        lambda r: changed(r, hyperparameters={"lr": moved[r.hyperparameters["lr"]]}), adam
     )
 
 
@@ -182,7 +183,7 @@ def linear_rates(case: Case) -> Case:
     """The rates of adam are spaced like those of a `lin` range."""
     place = {rate: 0.0002 + 0.0004 * i for i, rate in enumerate(RATES["adam"])}
     return rewritten(case, "adam", list(place.values())).each(
-        lambda r: replace(r, hyperparameters={"lr": place[r.hyperparameters["lr"]]}), by("adam")
+        lambda r: changed(r, hyperparameters={"lr": place[r.hyperparameters["lr"]]}), by("adam")
     )
 
 
@@ -286,7 +287,7 @@ def reversed_order(case: Case) -> Case:
 def two_problems(number: int) -> Callable[[Case], Case]:
     def spoil(case: Case) -> Case:
         again = [
-            replace(r, run_id=f"{r.run_id}-{k}", spec={**r.spec, "dataset": f"problem{k}"})
+            changed(r, run_id=f"{r.run_id}-{k}", dataset=f"problem{k}")
             for r in case.records
             for k in range(1, number)
         ]

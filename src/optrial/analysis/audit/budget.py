@@ -83,7 +83,7 @@ def before_schedule_end(context: Context) -> Iterator[Observation]:
 
 def _schedule_end(record: Record) -> int:
     """Return a step up to which the schedule is to change the learning rate in leaps, or 0."""
-    schedule = record.spec.get("schedule") or {}
+    schedule = record.spec.schedule or {}
     times = [schedule.get("every"), *(schedule.get("at") or ())]
     return max((int(each) for each in times if isinstance(each, int | float)), default=0)
 
@@ -137,10 +137,7 @@ def batch_sizes_differ(context: Context) -> Iterator[Observation]:
     Fix: one batch size for all, or the same list for each.
     """
     for problem in context.problems:
-        sizes = {
-            o.name: sorted({r.spec.get("batch_size") or 0 for r in o.trials})
-            for o in problem.optimizers
-        }
+        sizes = {o.name: sorted({r.spec.batch_size for r in o.trials}) for o in problem.optimizers}
         if len({tuple(found) for found in sizes.values()}) > 1:
             common = sorted({size for found in sizes.values() for size in found})
             missing = {n: set(common) - set(found) for n, found in sizes.items()}

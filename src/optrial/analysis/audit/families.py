@@ -58,7 +58,7 @@ def rule_words(optimizer: OptimizerRuns) -> set[str]:
     if settings.get("momentum"):
         words |= {"momentum", "heavyball"}
     if words & {"adam", "adamw"}:  # they differ in how weights decay, and in nothing else
-        decoupled = optimizer.spec("decay") == "decoupled"
-        decays = bool(optimizer.spec("weight_decay"))
+        decoupled = optimizer.spec.decay == "decoupled"
+        decays = optimizer.spec.weight_decay > 0
         words |= {"adam", "adamw"} if not decays else {"adamw" if decoupled else "adam"}
     return words.union(*(_IMPLIED.get(word, set()) for word in words))

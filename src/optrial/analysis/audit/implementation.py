@@ -104,7 +104,7 @@ def evaluation_uses_generator(context: Context) -> Iterator[Observation]:
     """
     bad = context.where(lambda r: _changed(r, "evaluation.generators_sha256"))
     if bad:
-        script = any(record.spec.get("rng") == "script" for record in bad)
+        script = any(record.spec.rng == "script" for record in bad)
         yield Observation(
             f"the random generators of {len(bad)} runs differ before and after an evaluation",
             {"runs": len(bad)},
@@ -136,7 +136,7 @@ def not_shuffled(context: Context) -> Iterator[Observation]:
         lambda r: (
             r.steps_per_epoch > 1
             and (
-                r.spec.get("shuffle") is False
+                not r.spec.shuffle
                 or len(set(fact(r, "epoch_batches_sha256") or "ab"))
                 < len(fact(r, "epoch_batches_sha256") or "ab")
             )
@@ -201,7 +201,7 @@ def _evaluated(metric: str) -> str:
 
 
 def _splits(context: Context) -> list[str]:
-    return [split for record in context.records for split in record.spec.get("evaluate_on") or ()]
+    return [split for record in context.records for split in record.spec.evaluate_on]
 
 
 IMPLEMENTATION_RULES = (

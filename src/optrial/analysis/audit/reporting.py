@@ -12,7 +12,6 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
 from optrial.analysis.contenders import finished
-from optrial.records import Record
 from optrial.spec import FINAL, TRAINING_SECONDS
 
 __all__ = ["REPORTING_RULES"]
@@ -58,7 +57,7 @@ def unknown_provenance(context: Context) -> Iterator[Observation]:
     Example: 6 runs have no checksum of their data.
     Fix: train with optrial, which records all of it; commit before training.
     """
-    bare = [r for r in context.ended if not (fact(r, "versions") and r.spec.get("dataset_sha256"))]
+    bare = [r for r in context.ended if not (fact(r, "versions") and r.spec.dataset_sha256)]
     if bare and any(fact(r, "versions") for r in context.ended):
         yield Observation(
             f"{len(bare)} of {len(context.ended)} runs have no versions or no checksum of the data",
@@ -66,7 +65,7 @@ def unknown_provenance(context: Context) -> Iterator[Observation]:
             bare,
             context.remedy("train these runs again", {}, len(bare), bare),
         )
-    dirty = [r for r in context.ended if fact(r, "git_dirty") and r.spec.get("code")]
+    dirty = [r for r in context.ended if fact(r, "git_dirty") and r.spec.code]
     if dirty:
         yield Observation(
             f"{len(dirty)} runs were trained with code of your own that is in no commit",
@@ -88,7 +87,7 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
     """
     metric = context.report_metric
     points = points_shown(len(context.records), len(context.recorded))
-    counts = {r.run_id: r.step // max(1, _cadence(r)) for r in context.compared}
+    counts = {r.run_id: r.step // r.spec.evaluate_every for r in context.compared}
     most = max(counts.values(), default=0)
     if metric and most > points:
         longest = max(context.compared, key=lambda r: counts[r.run_id])
@@ -104,10 +103,6 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
                 len(context.records),
             ),
         )
-
-
-def _cadence(record: Record) -> int:
-    return int(record.spec.get("evaluate_every") or record.steps)
 
 
 @audit_rule("G04", Severity.ERROR, "a claim that cannot be tested")
@@ -175,7 +170,7 @@ def epochs_of_batch_sizes(context: Context) -> Iterator[Observation]:
     Fix: draw curves over steps and over samples, and say which.
     """
     for problem in context.problems:
-        sizes = {c.name: c.spec("batch_size") for c in problem.contenders}
+        sizes = {c.name: c.spec.batch_size for c in problem.contenders}
         if len(set(sizes.values())) > 1:
             yield Observation(
                 names(f"{name} is reported with batch size {s}" for name, s in sizes.items()),

@@ -23,7 +23,7 @@ def _stacked(context: Context) -> bool:
 
 
 def _has_dropout(context: Context) -> bool:
-    arguments = (record.spec.get("model_arguments") or {} for record in context.records)
+    arguments = (record.spec.model_arguments for record in context.records)
     return any(given.get("dropout") or given.get("input_dropout") for given in arguments)
 
 
@@ -69,15 +69,16 @@ def _differing(
 
 def _start(record: Record) -> list[Any]:
     """What the initial weights of a run follow from."""
-    parts = ("model", "model_arguments", "dataset", "rng", "precision")
-    return [record.seed, *(record.spec.get(name) for name in parts)]
+    spec = record.spec
+    return [spec.seed, spec.model, spec.model_arguments, spec.dataset, spec.rng, spec.precision]
 
 
 def _order(record: Record) -> list[Any]:
     """What the order of a run's data follows from."""
-    parts = ("dataset_sha256", "batch_size", "rng", "sampling", "shuffle", "drop_last", "model")
-    arguments = record.spec.get("model_arguments") if record.spec.get("rng") == "script" else None
-    return [record.seed, arguments, *(record.spec.get(name) for name in parts)]
+    spec = record.spec
+    batches = [spec.batch_size, spec.sampling, spec.shuffle, spec.drop_last]
+    arguments = spec.model_arguments if spec.rng == "script" else None
+    return [spec.seed, spec.dataset_sha256, spec.rng, spec.model, arguments, *batches]
 
 
 @audit_rule(
@@ -229,7 +230,7 @@ def flags_differ(context: Context) -> Iterator[Observation]:
     seen: dict[str, set[str]] = {}
     for record in context.ended:
         found = {name: fact(record, name) for name in flags}
-        found["precision"] = record.spec.get("precision")
+        found["precision"] = record.spec.precision
         found["device"] = str(fact(record, "device") or "").partition(":")[0] or None
         for name, value in found.items():
             if value is not None:

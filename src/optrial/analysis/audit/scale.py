@@ -36,7 +36,7 @@ def unscaled_data(context: Context) -> Iterator[Observation]:
         if unscaled:
             diverged = [r for r in problem.records if r.status is Status.DIVERGED]
             lost = f"; {len(diverged)} of {len(problem.records)} runs diverged" if diverged else ""
-            loss = problem.records[0].spec.get("loss")
+            loss = problem.records[0].spec.loss
             yield Observation(
                 " and ".join(
                     f"the {part} have an absolute mean of up to {scale['mean']:.3g} and a standard "
@@ -65,7 +65,7 @@ def _unscaled(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     scale: dict[str, Any] = next(filter(None, recorded), {})
     inputs, targets = scale.get("inputs"), scale.get("targets")
     spec, unscaled = records[0].spec, {}
-    tokens = inputs and inputs["whole"] and ":" in str(spec.get("model"))
+    tokens = inputs and inputs["whole"] and ":" in spec.model
     if inputs and not tokens and max(inputs["mean"], inputs["std"]) > LARGE_FEATURES:
         unscaled["features"] = inputs
     if targets and _judges_values(records) and _is_unscaled(targets):
@@ -79,7 +79,7 @@ def _is_unscaled(scale: dict[str, float]) -> bool:
 
 def _judges_values(records: Sequence[Record]) -> bool:
     """Whether the scale of targets matters to the loss, as far as is known."""
-    loss = str(records[0].spec.get("loss") or "")
+    loss = records[0].spec.loss
     if ":" in loss:
         return any(record.status is Status.DIVERGED for record in records)
     return loss not in NOT_OF_VALUES
@@ -92,7 +92,7 @@ def _remedy(
     if "targets" in unscaled:
         settings["problem.dataset.standardize_targets"] = True
     if "features" in unscaled:
-        arguments = records[0].spec.get("dataset_arguments") or {}
+        arguments = records[0].spec.dataset_arguments
         given = {key: None for key in ("mean", "std") if arguments.get(key) is not None}
         settings |= {f"problem.dataset.{key}": None for key in given}
         settings["problem.dataset.scale"] = "standardize"

@@ -65,8 +65,7 @@ def unequal_evaluations(context: Context) -> Iterator[Observation]:
 
 
 def _evaluations(record: Record) -> int:
-    every = record.spec.get("evaluate_every") or record.steps
-    return -(-record.steps // every)
+    return -(-record.steps // record.spec.evaluate_every)
 
 
 @audit_rule("B04", Severity.WARNING, "settings were chosen by another metric than is reported")
@@ -151,16 +150,13 @@ def seeds_missing(context: Context) -> Iterator[Observation]:
 
 def _left_out(context: Context) -> list[Record]:
     """Return ended runs of settings that are still planned, with seeds that no longer are."""
-    planned: dict[tuple[str, str], set[int]] = {}
+    planned: dict[str, set[int]] = {}
     for record in context.records:
-        planned.setdefault((record.optimizer, record.setting), set()).add(record.seed)
-    spec = {(r.optimizer, r.setting): {**r.spec, "seed": 0} for r in context.records}
+        planned.setdefault(record.spec.without_seed, set()).add(record.seed)
     return [
         r
         for r in context.former
-        if r.status is Status.DONE
-        and r.seed not in planned.get((r.optimizer, r.setting), {r.seed})
-        and spec[r.optimizer, r.setting] == {**r.spec, "seed": 0}
+        if r.status is Status.DONE and r.seed not in planned.get(r.spec.without_seed, {r.seed})
     ]
 
 

@@ -247,10 +247,7 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
     Fix: give all the same schedule, or a list of schedules to each as a grid axis.
     """
     for problem in context.problems:
-        kinds = {
-            o.name: {_schedule(r.spec.get("schedule")) for r in o.trials}
-            for o in problem.optimizers
-        }
+        kinds = {o.name: {_schedule(r.spec.schedule) for r in o.trials} for o in problem.optimizers}
         if len({frozenset(found) for found in kinds.values()}) > 1:
             said = names(f"{name}: {' or '.join(sorted(k))}" for name, k in kinds.items())
             every = sorted(set().union(*kinds.values()))
@@ -260,7 +257,7 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
             }
             common = next((each for each in given.values() if each), "constant")
             settings = {f"{path}.schedule": common for path, own in given.items() if not own}
-            changed = [o for o in problem.optimizers if not o.spec("schedule")]
+            changed = [o for o in problem.optimizers if not o.spec.schedule]
             yield Observation(
                 said,
                 {"schedules": {name: sorted(found) for name, found in kinds.items()}},
@@ -273,8 +270,8 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
             )
 
 
-def _schedule(given: Any) -> str:
-    return str(given.get("kind", "given")) if isinstance(given, Mapping) else "constant"
+def _schedule(schedule: Mapping[str, Any] | None) -> str:
+    return str(schedule["kind"]) if schedule else "constant"
 
 
 @audit_rule("A10", Severity.WARNING, "two kinds of weight decay in one comparison")
@@ -288,11 +285,7 @@ def decay_kinds(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         fixed = [o for o in problem.optimizers if "weight_decay" not in o.tuned]
-        kinds = {
-            o.name: (o.spec("decay"), o.spec("weight_decay"))
-            for o in fixed
-            if o.spec("weight_decay")
-        }
+        kinds = {o.name: (o.spec.decay, o.spec.weight_decay) for o in fixed if o.spec.weight_decay}
         if len({kind for kind, _ in kinds.values()}) > 1:
             said = names(f"{name} {kind} {value:g}" for name, (kind, value) in kinds.items())
             coupled = [o for o in fixed if kinds.get(o.name, ("",))[0] == "l2"]

@@ -89,9 +89,7 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         clips = {
-            o.name: sorted(
-                {f"{r.spec.get('clip_norm')} {r.spec.get('clip_value')}" for r in o.trials}
-            )
+            o.name: sorted({f"{r.spec.clip_norm} {r.spec.clip_value}" for r in o.trials})
             for o in problem.optimizers
         }
         if len({tuple(found) for found in clips.values()}) > 1:
@@ -175,7 +173,7 @@ def did_not_train(context: Context) -> Iterator[Observation]:
     norms = context.curves("gradient_norm")
     piled = context.where(
         lambda r: (
-            r.spec.get("zero_grad") is False
+            not r.spec.zero_grad
             or (
                 r.run_id in norms and _grows_linearly(norms[r.run_id].steps, norms[r.run_id].values)
             )
