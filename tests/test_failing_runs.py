@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from optrial.config import stored_study
 from optrial.engine import Engines, StackedEngine, Training
 from optrial.engine.build import Choice
 from optrial.errors import OptrialError
-from optrial.plan import arrange, pack
+from optrial.plan import arrange, dataset_of, pack
 from optrial.results import Results, load
 from optrial.spec import RunSpec, StackId, Status
-from optrial.study import Study, dataset_of, stored_study
+from optrial.study import Study
 from tests.small import small_keys
 from tests.test_sweep import Hook
 
@@ -120,8 +121,8 @@ def test_a_stack_of_failing_runs_leaves_other_stacks_alone() -> None:
 class HookOfAllSteps(Hook):
     """Counts steps that are taken again too."""
 
-    def stepped(self, count: int) -> None:
-        super().stepped(max(count, 0))
+    def on_step(self, count: int) -> None:
+        super().on_step(max(count, 0))
 
 
 def fail_with_seed_3(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_an_interruption_changes_nothing(
     study, found = Study(**keys("Wide", seeds=8)), []
     study.run(tmp_path / "whole").store.close()
     interrupt = HookOfAllSteps(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
-    study.run(tmp_path / "parts", watcher=interrupt, checkpoint_seconds=0).store.close()
+    study.run(tmp_path / "parts", callbacks=[interrupt], checkpoint_seconds=0).store.close()
     with load(tmp_path / "parts") as results:
         assert {Status.PLANNED, Status.INTERRUPTED} & {r.status for r in results.records}
     study.run(tmp_path / "parts", checkpoint_seconds=0).store.close()

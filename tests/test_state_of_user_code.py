@@ -15,26 +15,26 @@ import torch
 from torch import nn
 
 import optrial
+from optrial.callbacks import Callback
 from optrial.errors import StudyError
 from optrial.results import Results
 from optrial.spec import Status
-from optrial.sweep import Unwatched
 
 
-class Counting(Unwatched):
+class Counting(Callback):
     """Counts the runs that are trained, and keeps the notes."""
 
     def __init__(self) -> None:
         self.trained, self.notes = 0, list[str]()
 
-    def ended(self, status: Status, steps_left: int) -> None:
+    def on_run_end(self, run_id: str, status: Status, steps_left: int) -> None:
         self.trained += 1
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.notes.append(text)
 
 
-def compared(folder: Path, watcher: Unwatched | None = None, **keys: Any) -> Results:
+def compared(folder: Path, *callbacks: Callback, **keys: Any) -> Results:
     """Train two runs of three steps."""
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(40, 4)).astype(np.float32)
@@ -45,7 +45,7 @@ def compared(folder: Path, watcher: Unwatched | None = None, **keys: Any) -> Res
         batch_size=8,
         seeds=2,
         out=folder,
-        watcher=watcher,
+        callbacks=callbacks,
         **keys,
     )
 
@@ -106,9 +106,9 @@ def test_what_runs_may_share_is_left_as_it_was(tmp_path: Path) -> None:
         return nn.Sequential(linear(), relu, nn.Linear(2, 4), head)
 
     for expected in (2, 0):
-        watcher = Counting()
-        with compared(tmp_path, watcher, model=model):
-            assert (watcher.trained, watcher.notes) == (expected, [])
+        counting = Counting()
+        with compared(tmp_path, counting, model=model):
+            assert (counting.trained, counting.notes) == (expected, [])
 
 
 def test_copies_of_a_model_start_alike(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_state_that_use_changes_is_noted(tmp_path: Path, caplog: pytest.LogCaptu
         calls.append(1)
         return linear()
 
-    watcher = Counting()
-    with compared(tmp_path, watcher, model=counted):
+    counting = Counting()
+    with compared(tmp_path, counting, model=counted):
         pass
-    (note,) = watcher.notes
+    (note,) = counting.notes
     assert "counted_" in note
     assert "its runs may depend on those before them" in note
     with caplog.at_level(logging.WARNING, "optrial"), compared(tmp_path, model=counted):

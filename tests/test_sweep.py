@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from optrial.callbacks import Callback
 from optrial.errors import StoreBusyError, StoreError
 from optrial.records import Store
-from optrial.report.progress import SweepBar
+from optrial.report.progress import ProgressBar
 from optrial.results import Results, load
 from optrial.spec import Status
 from optrial.study import Study
@@ -35,22 +36,14 @@ MIXED = {
 }
 
 
-class Hook:
-    """A watcher that calls `act` after a number of steps."""
+class Hook(Callback):
+    """Calls `act` after a number of steps."""
 
     def __init__(self, after: int, act: Callable[[], object]) -> None:
         self.left = after
         self.act = act
 
-    def preparing(self, text: str) -> None: ...
-
-    def noted(self, text: str) -> None: ...
-
-    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None: ...
-
-    def ended(self, status: Status, steps_left: int) -> None: ...
-
-    def stepped(self, count: int) -> None:
+    def on_step(self, count: int) -> None:
         self.left -= count
         if self.left <= 0 < self.left + count:
             self.act()
@@ -100,7 +93,7 @@ def test_a_diverged_run_has_a_step_and_no_metrics(tmp_path: Path) -> None:
 def test_what_is_recorded_is_not_trained_again(tmp_path: Path) -> None:
     run(tmp_path).store.close()
     before = contents(tmp_path)
-    with run(tmp_path, watcher=Hook(1, lambda: pytest.fail("a step was taken"))):
+    with run(tmp_path, callbacks=[Hook(1, lambda: pytest.fail("a step was taken"))]):
         assert contents(tmp_path) == before
 
 
@@ -117,7 +110,7 @@ def test_a_stack_is_interrupted_and_continued_as_one(tmp_path: Path) -> None:
     study = MIXED | {"engine": "stacked"}
     run(tmp_path / "whole", study=study).store.close()
     interrupt = Hook(200, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with run(tmp_path / "parts", study=study, watcher=interrupt) as results:
+    with run(tmp_path / "parts", study=study, callbacks=[interrupt]) as results:
         states = {(str(record.status), record.step < 60) for record in results.records}
     assert states == {("interrupted", True), ("diverged", True)}
     run(tmp_path / "parts", study=study).store.close()
@@ -141,12 +134,12 @@ def test_runs_that_left_the_plan_go_on_with_their_stack_unseen(tmp_path: Path) -
     """A stack is trained as it began; of what the study no longer names, nothing is shown."""
     study = MIXED | {"engine": "stacked"}
     interrupt = Hook(100, lambda: os.kill(os.getpid(), signal.SIGINT))
-    run(tmp_path / "parts", study=study, watcher=interrupt).store.close()
+    run(tmp_path / "parts", study=study, callbacks=[interrupt]).store.close()
     fewer = study | {"optimizers": [{"rule": "adam", "lr": 0.001}]}
-    bar = SweepBar(Console(quiet=True))
-    with run(tmp_path / "parts", study=fewer, watcher=bar) as results:
+    bar = ProgressBar(Console(quiet=True))
+    with run(tmp_path / "parts", study=fewer, callbacks=[bar]) as results:
         assert [record.status for record in results.records] == [Status.DONE] * 2
-    assert not bar.interrupted
+    assert bar.unfinished == 0
     run(tmp_path / "whole", study=study).store.close()
     whole = contents(tmp_path / "whole")
     kept = contents(tmp_path / "parts")
@@ -156,7 +149,7 @@ def test_runs_that_left_the_plan_go_on_with_their_stack_unseen(tmp_path: Path) -
 def test_one_signal_stops_cleanly_and_running_again_continues(tmp_path: Path) -> None:
     run(tmp_path / "whole").store.close()
     interrupt = Hook(80, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with run(tmp_path / "parts", watcher=interrupt) as results:
+    with run(tmp_path / "parts", callbacks=[interrupt]) as results:
         statuses = [record.status for record in results.records]
         steps = [record.step for record in results.records]
     assert statuses[:3] == [Status.DONE, Status.INTERRUPTED, Status.PLANNED]
@@ -210,7 +203,7 @@ def test_a_second_writer_is_told_so(tmp_path: Path) -> None:
         release.wait(30)
 
     def train_and_close() -> None:
-        run(tmp_path, watcher=Hook(5, wait)).store.close()
+        run(tmp_path, callbacks=[Hook(5, wait)]).store.close()
 
     first = threading.Thread(target=train_and_close)
     first.start()
@@ -244,7 +237,7 @@ def test_postgresql_gives_the_same_records(tmp_path: Path) -> None:
     location = f"{server}?options=-csearch_path%3D{schema}"
     try:
         interrupt = Hook(80, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(location, watcher=interrupt).store.close()  # type: ignore[arg-type]
+        run(location, callbacks=[interrupt]).store.close()  # type: ignore[arg-type]
         run(location).store.close()  # type: ignore[arg-type]
         run(tmp_path).store.close()
         assert contents(location) == contents(tmp_path)  # type: ignore[arg-type]
@@ -261,14 +254,14 @@ KILLS = 7  # of each of three kinds: twenty and one
 VICTIM = """
 import json, os, signal, sys
 from optrial.study import Study
-from optrial.sweep import Unwatched
+from optrial.callbacks import Callback
 
-class Doomed(Unwatched):
+class Doomed(Callback):
     def __init__(self, steps, seconds):
         self.left, self.seconds = steps, seconds
-        self.stepped(0)
+        self.on_step(0)
 
-    def stepped(self, count):
+    def on_step(self, count):
         self.left -= count
         if self.left <= 0 and self.seconds:
             signal.setitimer(signal.ITIMER_REAL, self.seconds)
@@ -279,7 +272,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         steps, seconds = json.loads(line)
-        Study(**keys).run(folder, checkpoint_seconds=0, watcher=Doomed(steps, seconds))
+        Study(**keys).run(folder, checkpoint_seconds=0, callbacks=[Doomed(steps, seconds)])
         os._exit(0)
     print(os.waitpid(child, 0)[1], flush=True)
 """

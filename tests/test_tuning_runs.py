@@ -112,7 +112,7 @@ def test_the_test_split_chooses_nothing(tmp_path: Path) -> None:
 
 def test_running_again_trains_nothing(folder: Path) -> None:
     before = contents(folder)
-    with run(folder, watcher=Hook(1, lambda: pytest.fail("a step was taken"))):
+    with run(folder, callbacks=[Hook(1, lambda: pytest.fail("a step was taken"))]):
         assert contents(folder) == before
 
 
@@ -160,19 +160,19 @@ class CrashAt(Hook):
         if self.heard == (1 if "report" in self.words else 2):
             raise CrashError
 
-    def preparing(self, text: str) -> None:
-        self._hear("preparing", text)
+    def on_prepare(self, task: str) -> None:
+        self._hear("on_prepare", task)
 
-    def noted(self, text: str) -> None:
-        self._hear("noted", text)
+    def on_message(self, text: str) -> None:
+        self._hear("on_message", text)
 
 
 MOMENTS = {
     "in the first wave": (50, None),
     "in a later wave": (215, None),
-    "before a wave is planned": (0, ("preparing", "")),
-    "when a wave is planned": (0, ("noted", "tuning")),
-    "when the report is planned": (0, ("noted", "report:")),
+    "before a wave is planned": (0, ("on_prepare", "")),
+    "when a wave is planned": (0, ("on_message", "tuning")),
+    "when the report is planned": (0, ("on_message", "report:")),
 }
 
 
@@ -181,10 +181,10 @@ def test_interrupted_within_and_between_waves(folder: Path, tmp_path: Path, mome
     steps, at = MOMENTS[moment]
     if at:
         with pytest.raises(CrashError):
-            run(tmp_path, watcher=CrashAt(*at))
+            run(tmp_path, callbacks=[CrashAt(*at)])
     else:
         interrupt = Hook(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(tmp_path, watcher=interrupt).store.close()
+        run(tmp_path, callbacks=[interrupt]).store.close()
     assert statuses(tmp_path) != statuses(folder)
     run(tmp_path).store.close()
     assert contents(tmp_path) == contents(folder)
@@ -251,7 +251,7 @@ def test_samplers_train_as_many_trials_of_each(tmp_path: Path, sampler: str) -> 
         flows = results.funnel().query("phase == 'tune'")
         assert flows["settings"].tolist() == flows["run"].tolist() == [5, 5]
     interrupt = Hook(150, lambda: os.kill(os.getpid(), signal.SIGINT))
-    run(tmp_path / "parts", study, watcher=interrupt).store.close()
+    run(tmp_path / "parts", study, callbacks=[interrupt]).store.close()
     run(tmp_path / "parts", study).store.close()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -299,7 +299,7 @@ def test_command_line(optrial: Command, tmp_path: Path) -> None:
 def test_stopped_while_tuning(optrial: Command, tmp_path: Path) -> None:
     """The trials so far are shown, and it is said that they are no results."""
     interrupt = Hook(100, lambda: os.kill(os.getpid(), signal.SIGINT))
-    run(tmp_path / "out", watcher=interrupt).store.close()
+    run(tmp_path / "out", callbacks=[interrupt]).store.close()
     answer = optrial("show", tmp_path / "out")
     assert "lr=0.01" in answer.out
     assert "Tuning has not ended" in answer.err

@@ -4,15 +4,17 @@
     results = study.run()
     results.summary()                                 # pandas
 
-Everything is imported when it is first used: ``import optrial`` loads neither torch nor pandas.
+Names are imported when they are first used: ``import optrial`` loads neither torch nor pandas.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from optrial.callbacks import Callback
+    from optrial.comparing import compare
     from optrial.errors import (
         DataError,
         DownloadError,
@@ -22,16 +24,19 @@ if TYPE_CHECKING:
         StoreError,
         StudyError,
     )
+    from optrial.report.progress import ProgressBar
     from optrial.results import Results, load
-    from optrial.study import Study, compare
+    from optrial.study import Study
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Callback",
     "DataError",
     "DownloadError",
     "EngineError",
     "OptrialError",
+    "ProgressBar",
     "Results",
     "StoreBusyError",
     "StoreError",
@@ -43,14 +48,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "optrial.callbacks",
+    "ProgressBar": "optrial.report.progress",
     "Results": "optrial.results",
     "Study": "optrial.study",
-    "compare": "optrial.study",
+    "compare": "optrial.comparing",
     "load": "optrial.results",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'optrial' has no attribute '{name}'")
     return getattr(import_module(_HOMES.get(name, "optrial.errors")), name)

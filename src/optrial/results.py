@@ -1,11 +1,10 @@
-"""What a study left: runs, curves and summaries as pandas frames."""
+"""The results of a study: runs, curves and summaries as pandas frames, audit and report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -40,11 +39,17 @@ __all__ = ["Results", "load"]
 
 
 class Results:
-    """The stored results of a study, read afresh at each call, also while it is still training.
+    """The stored results of a study.
+
+    Every call reads the store again, so that results of a study that is still training stay
+    current. Results hold a connection to the store; close them, or use them as a context manager:
+
+        with optrial.load("studies/digits") as results:
+            print(results.summary())
 
     Args:
         store: the study's records.
-        folder: where its weights are, if any were saved.
+        folder: folder of the study, with its weights and measured times.
     """
 
     def __init__(self, store: Store, folder: Path = Path()) -> None:
@@ -55,31 +60,35 @@ class Results:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection to the store; closing twice is allowed."""
         self.store.close()
 
     @property
     def study(self) -> dict[str, Any]:
-        """The study after defaults, as plain values."""
+        """The keys of the study, with defaults, as plain values."""
         return self.store.study()
 
     @property
     def directions(self) -> Directions:
-        """Directions of the metrics: those of the catalogue, and those that the study declares."""
+        """Which values of each metric are better, from the catalogue or declared by the study."""
         return Directions.of(self.study)
 
     @property
     def selection(self) -> Selection | None:
-        """The metric that selects settings; None where nothing may."""
+        """The metric that selects settings; None if the study has none."""
         return self.directions.selection(name for r in self.records for name in r.metrics)
 
     @property
     def records(self) -> list[Record]:
-        """Every run of the current plan, in its order; the trials of a study that tunes too."""
+        """Every run of the current plan in its order, including the trials of tuning."""
         return self.store.runs()
 
     @property
     def reported(self) -> list[Record]:
-        """The runs that are results: no trials. Empty while a study still tunes."""
+        """The runs that are results, without trials; empty while a study is still tuning."""
         return [record for record in self.records if record.phase == "report"]
 
     def runs(self) -> pd.DataFrame:
@@ -87,31 +96,34 @@ class Results:
         return runs_frame(self.records)
 
     def curves(self, metrics: str | Iterable[str] | None = None) -> pd.DataFrame:
-        """Return one row a point of the metrics named, by default of all.
+        """Return one row per recorded value; see `optrial.analysis.curves_frame`.
+
+        Args:
+            metrics: one or several metrics; all by default.
 
         Raises:
-            StoreError: a metric of which nothing is recorded.
+            StoreError: nothing is recorded for a metric.
         """
         names = [metrics] if isinstance(metrics, str) else metrics
         return curves_frame(self.store, self.store.metrics() if names is None else names)
 
     def wide_curves(self, metric: str) -> pd.DataFrame:
-        """Return one row a step and one column a run; see `optrial.analysis.wide.wide_curves`.
+        """Return one row per step and one column per run; see `optrial.analysis.wide_curves`.
 
         Raises:
-            StoreError: nothing is recorded of the metric.
+            StoreError: nothing is recorded for the metric.
         """
         return wide_curves(self.curves(metric))
 
     def settings(self) -> list[SettingSummary]:
-        """Return what each optimizer did with each setting, over seeds.
+        """Return a summary over seeds for each setting of each optimizer.
 
-        Of a study that tunes, that is the setting chosen; while it still tunes, each trial.
+        With `tune`, these are the chosen settings; the trials, while the study is still tuning.
         """
         return summarize(self.reported or self.records, self.selection)
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a setting: number of runs, then mean and deviation of final metrics."""
+        """Return one row per setting: number of runs, mean and deviation of final metrics."""
         rows = []
         for summary in self.settings():
             row: dict[str, Any] = {
@@ -127,14 +139,14 @@ class Results:
         return pd.DataFrame(rows)
 
     def funnel(self) -> pd.DataFrame:
-        """Return one row an optimizer and phase: runs planned, run and used, why not, what then.
+        """Return one row per optimizer and phase: planned, started and used runs, and failures.
 
-        The columns are those of `optrial.analysis.Flow`.
+        The columns are the attributes of `optrial.analysis.Flow`.
         """
         return pd.DataFrame([asdict(flow) for flow in funnel(self.records)])
 
     def audit(self) -> AuditReport:
-        """Check whether the comparison supports what it shows; see `optrial.analysis.audit`."""
+        """Check whether the runs support the comparison; see `optrial.analysis.audit`."""
         context = self._context()
         return audit(
             context.study,
@@ -151,24 +163,23 @@ class Results:
         metric: str | None = None,
         better: Direction | None = None,
     ) -> Comparison:
-        """Compare two optimizers by their chosen settings over the seeds that both have.
+        """Compare two optimizers by their chosen settings, over the seeds that both have.
 
         `optrial.analysis.statistics.sentence` puts the result into words.
 
         Args:
-            first: name of an optimizer of the study; where no validation split may choose one of
-                its settings, with the setting: ``adam lr=0.01``.
-            second: another one.
-            metric: by default the one the study reports: on test where there is a test split.
+            first: name of an optimizer; with its setting, as in ``adam lr=0.01``, if the study has
+                no validation split that could choose one.
+            second: name of another optimizer.
+            metric: by default the metric that the study reports, on the test split if there is one.
             better: "lower" or "higher", for a metric whose direction the study does not declare.
 
         Raises:
-            StoreError: there is no such optimizer or metric, or nothing declares which values of
-                the metric are better.
+            StoreError: there is no such optimizer or metric, or its direction is unknown.
         """
         view = self._ordered_view(metric, better)
         (problem, *_), metric = view.problems, view.metric
-        contenders = {each.name: each for each in problem.contenders}
+        contenders = {contender.name: contender for contender in problem.contenders}
         for name in (first, second):
             if name not in contenders:
                 raise StoreError(f"'{name}' does not contend. {suggest(name, contenders)}")
@@ -182,14 +193,14 @@ class Results:
         )
 
     def view(self, metric: str | None = None, better: Direction | None = None) -> StudyView:
-        """Return everything that a report shows, read now.
+        """Return everything that a report shows.
 
         Args:
-            metric: what optimizers are compared on; by default the one the study reports.
+            metric: the metric that optimizers are compared on; by default the reported one.
             better: "lower" or "higher", for a metric whose direction the study does not declare.
 
         Raises:
-            StoreError: the metric is not recorded, or better the other way.
+            StoreError: the metric is not recorded, or `better` contradicts its direction.
         """
         context = self._context()
         recorded = {name for record in context.records for name in record.metrics}
@@ -206,7 +217,7 @@ class Results:
         """Return the view on a metric of known direction.
 
         Raises:
-            StoreError: as `view`, or nothing declares which values of the metric are better.
+            StoreError: see `view`; or the direction of the metric is unknown.
         """
         view = self.view(metric, better)
         if view.metric and view.directions.better(view.metric) is None:
@@ -220,17 +231,17 @@ class Results:
     def report(
         self, path: str | Path, metric: str | None = None, better: Direction | None = None
     ) -> Path:
-        """Write one self-contained HTML page, over one that is there, and return its path.
+        """Write one self-contained HTML page, replacing an earlier one, and return its path.
 
-        It shows what `optrial timing` measured too, if that lies in the study's folder.
+        The page includes the times that `optrial timing` wrote into the study's folder.
 
         Args:
-            path: of the file.
+            path: path of the file.
             metric: see `view`.
             better: see `view`.
 
         Raises:
-            StoreError: the file cannot be written, or ``timing.json`` is another file.
+            StoreError: the file cannot be written, or ``timing.json`` cannot be read.
         """
         timed = self.folder / "timing.json"
         timing = read_timing(timed) if timed.exists() else None
@@ -242,42 +253,41 @@ class Results:
     def figures(
         self,
         folder: str | Path,
-        format_: str = "png",
+        file_format: str = "png",
         metric: str | None = None,
         better: Direction | None = None,
     ) -> list[Path]:
-        """Write every figure that there is data for, one column wide, and return their paths.
+        """Write every figure that has data, one column wide, and return their paths.
 
         Args:
-            folder: is made if it is missing.
-            format_: "png", "pdf" or "svg".
+            folder: folder of the figures, created if it is missing.
+            file_format: "png", "pdf" or "svg".
             metric: see `view`.
             better: see `view`.
 
         Raises:
-            StoreError: a file cannot be written, or nothing declares which values of the metric are
-                better.
+            StoreError: a file cannot be written, or the direction of the metric is unknown.
         """
         view, written = self._ordered_view(metric, better), []
         with _writing(Path(folder)):
             Path(folder).mkdir(parents=True, exist_ok=True)
             for name, figure in study_figures(view):
-                written.append(Path(folder, f"{name}.{format_}"))
+                written.append(Path(folder, f"{name}.{file_format}"))
                 save_figure(figure, written[-1])
         return written
 
     def plot_curves(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
-        """Draw a metric by step, mean and interval of each optimizer, and return the axes.
+        """Draw a metric over steps, mean and interval of each optimizer, and return the axes.
 
         Args:
             metric: see `view`.
-            axes: what to draw on; by default a new figure.
+            axes: matplotlib axes to draw on; by default those of a new figure.
         """
         view = self.view(metric)
         return plot(draw_curves, view, view.problems[0], view.metric, axes=axes)
 
     def plot_sensitivity(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
-        """Draw final values by learning rate and return the axes; see `plot_curves`."""
+        """Draw final values over learning rates and return the axes; see `plot_curves`."""
         view = self.view(metric)
         return plot(draw_sensitivity, view, view.problems[0], view.metric, axes=axes)
 
@@ -292,7 +302,7 @@ class Results:
         return plot(draw_differences, view.problems[0], axes=axes)
 
     def plot_timing(self, axes: Axes | None = None) -> Axes:
-        """Draw seconds of training a run and return the axes; see `plot_curves`."""
+        """Draw training seconds per run and return the axes; see `plot_curves`."""
         view = self.view()
         return plot(draw_timing, view, view.problems[0], axes=axes)
 
@@ -315,19 +325,18 @@ class Results:
         """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
 
         Raises:
-            StoreError: there is no such run, or no weights of it are saved.
+            StoreError: there is no such run, or its weights were not saved.
         """
-        # Results load without torch; who asks for a model has it.
-        saved = import_module("optrial.saved")
-        model: nn.Module = saved.saved_model(self.store, self.folder, run_id)
-        return model
+        from optrial.saved import saved_model  # loads torch  # noqa: PLC0415
+
+        return saved_model(self.store, self.folder, run_id)
 
 
 def _declared(directions: Directions, metric: str, better: Direction | None) -> Directions:
-    """Return the directions with the one that a call declares.
+    """Return the directions, with that of a metric as declared by a call.
 
     Raises:
-        StoreError: it is no direction, or not that of the metric.
+        StoreError: `better` is not a direction, or contradicts that of the metric.
     """
     if better is None:
         return directions
@@ -341,7 +350,7 @@ def _declared(directions: Directions, metric: str, better: Direction | None) -> 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file or folder into an error of one line."""
+    """Turn an OSError about a file or folder into a StoreError of one line."""
     try:
         yield
     except OSError as error:
@@ -350,7 +359,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def load(location: str | Path) -> Results:
-    """Open the results of a study: its folder or a ``postgresql://`` URL.
+    """Open the results of a study.
+
+    Args:
+        location: the study's folder or a ``postgresql://`` URL.
 
     Raises:
         StoreError: no study is stored there.

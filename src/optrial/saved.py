@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from optrial.code import Unidentifiable, code_sha256
+from optrial.config import stored_study
 from optrial.data import Dataset
 from optrial.engine import Engines, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
-from optrial.plan import arrange
+from optrial.plan import arrange, dataset_of
 from optrial.records import Record, Store, WeightFiles
 from optrial.spec import RunSpec, StackId, Status, metric_label
-from optrial.study import dataset_of, stored_study
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
 

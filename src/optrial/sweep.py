@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import threading
@@ -11,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
 from optrial.data import Dataset
 from optrial.engine import (
@@ -35,52 +35,12 @@ from optrial.plan import Plan, arrange, make_plan, merit, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunSpec, StackId, Status
 
-__all__ = ["Unwatched", "Watcher", "sweep"]
+__all__ = ["sweep"]
 
-_LOGGER = logging.getLogger("optrial")
 _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
     "depend on those before them, and are other runs the next time; create that inside the function"
 )
-
-
-class Watcher(Protocol):
-    """Is told how a sweep goes on, to show it."""
-
-    def preparing(self, text: str) -> None:
-        """Called before work that may take seconds and precedes `started`."""
-
-    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
-        """Learn how much the whole plan is, and how much of it is left to train."""
-
-    def stepped(self, count: int) -> None:
-        """So many more training steps were taken, over all runs; negative if they start again."""
-
-    def ended(self, status: Status, steps_left: int) -> None:
-        """A run ended, perhaps before its time, with `steps_left` of its steps untrained."""
-
-    def noted(self, text: str) -> None:
-        """Something that the user should know, in one line without a full stop."""
-
-
-class Unwatched:
-    """Shows no progress; notes go to the logger `optrial`, which prints them."""
-
-    def preparing(self, text: str) -> None:
-        """Do nothing."""
-
-    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
-        """Do nothing."""
-
-    def stepped(self, count: int) -> None:
-        """Do nothing."""
-
-    def ended(self, status: Status, steps_left: int) -> None:
-        """Do nothing."""
-
-    def noted(self, text: str) -> None:
-        """Log a note as a warning."""
-        _LOGGER.warning(text)
 
 
 def sweep(
@@ -90,7 +50,7 @@ def sweep(
     *,
     device: str = "auto",
     checkpoint_seconds: float = 1.0,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
     weights: WeightFiles | None = None,
 ) -> Counter[Status]:
     """Train every run of `plan` that `store` does not hold yet.
@@ -111,7 +71,7 @@ def sweep(
         device: "auto", "cpu" or "cuda".
         checkpoint_seconds: least time between two commits of one run; a crash loses at most this
             much, and the time to the next evaluation.
-        watcher: is told of progress.
+        callback: called as training goes on; see `optrial.Callback`.
         weights: where trained weights go, if the plan's runs are to save any.
 
     Returns:
@@ -121,10 +81,10 @@ def sweep(
         StoreBusyError: another process is training into `store`.
         EngineError: the engine or device cannot train this plan.
     """
-    watcher = Unwatched() if watcher is None else watcher
+    callback = callback or Callbacks()
     with store.lock(), _stop_on_signal() as stopped:
         engines = Engines(dataset, plan.runs[0].precision, device)
-        worker = _Worker(engines, store, watcher, stopped, checkpoint_seconds, weights)
+        worker = _Worker(engines, store, callback, stopped, checkpoint_seconds, weights)
         plan = _continued(plan, dataset, store)
         while True:
             worker.train_plan(plan)
@@ -132,7 +92,7 @@ def sweep(
             if stopped.is_set() or plan.runs == trained.runs:
                 break
         for name in changed_code(plan.code):
-            watcher.noted(f"'{name}' {_CHANGED}")
+            callback.on_message(f"'{name}' {_CHANGED}")
         return Counter(record.status for record in store.runs())
 
 
@@ -151,14 +111,14 @@ class _Worker:
 
     engines: Engines
     store: Store
-    watcher: Watcher
+    callback: Callback
     stopped: _Stop
     checkpoint_seconds: float
     weights: WeightFiles | None  # where those that are to be saved go
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
-    ended: set[str] = field(default_factory=set)  # runs whose end the watcher was told of
-    counted: int = 0  # steps of the stack under way that the watcher was told of
+    ended: set[str] = field(default_factory=set)  # runs whose end was reported
+    counted: int = 0  # steps of the current stack that were reported
     resumption: Resumption = field(init=False)
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
 
@@ -169,7 +129,7 @@ class _Worker:
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
-        planned = _planned(plan, self.store, self.engines, self.watcher)
+        planned = _planned(plan, self.store, self.engines, self.callback)
         self.store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
         records = self.store.runs()
         self.planned = {record.run_id for record in records}
@@ -177,8 +137,8 @@ class _Worker:
         left = [r for r in records if r.status not in FINAL and r.run_id not in self.attempted]
         self.attempted |= {record.run_id for record in left}
         if plan.why and left:
-            self.watcher.noted(plan.why)
-        self.watcher.started(
+            self.callback.on_message(plan.why)
+        self.callback.on_plan(
             runs=len(records),
             steps=sum(record.steps for record in records),
             runs_left=len(left),
@@ -249,7 +209,7 @@ class _Worker:
     def _note_unresumable(self, spec: RunSpec, reason: str) -> None:
         note = f"{spec.optimizer} cannot be resumed: {reason}; a run that is stopped begins again"
         if note not in self.unresumable:
-            self.watcher.noted(note)
+            self.callback.on_message(note)
         self.unresumable.add(note)
 
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
@@ -259,7 +219,7 @@ class _Worker:
         except CheckpointError:  # which is noted already
             return segments
         except USER_CODE_ERRORS as error:  # a check must not cost the runs
-            self.watcher.noted(f"the training could not be checked: {one_line(error)}")
+            self.callback.on_message(f"the training could not be checked: {one_line(error)}")
             return segments
         return [
             replace(segment, facts={**segment.facts, **found.get(segment.run_id, {})})
@@ -282,8 +242,8 @@ class _Worker:
             engine = "stacked"
             reason = failure.partition("\n")[0]
             note = f"one of {len(records)} runs failed ({reason}); training them in halves"
-        self.watcher.noted(note)
-        self.watcher.stepped(-self.counted * len(left))
+        self.callback.on_message(note)
+        self.callback.on_step(-self.counted * len(left))
         halves = pack(specs, (len(specs) + 1) // 2)
         stacks = {StackId.of(engine, half): [spec.run_id for spec in half] for half in halves}
         self.store.restack(stacks)
@@ -301,12 +261,12 @@ class _Worker:
         self._tell([failed], record.steps)
 
     def _count(self, training: Training) -> Callable[[int], bool]:
-        """Return what tells the watcher of steps taken, and says whether to go on."""
+        """Return a function that reports steps and returns whether to go on."""
         self.counted = training.step
 
         def keep_going(step: int) -> bool:
             runs = sum(status not in FINAL for status in training.status)
-            self.watcher.stepped((step - self.counted) * runs)
+            self.callback.on_step((step - self.counted) * runs)
             self.counted = step
             return not self.stopped.is_set()
 
@@ -317,7 +277,7 @@ class _Worker:
             ended = segment.status is not Status.INTERRUPTED and segment.run_id not in self.ended
             if ended and segment.run_id in self.planned:
                 self.ended.add(segment.run_id)
-                self.watcher.ended(segment.status, steps - segment.step)
+                self.callback.on_run_end(segment.run_id, segment.status, steps - segment.step)
 
 
 def _as_segment(record: Record) -> Segment:
@@ -336,15 +296,15 @@ def _with_provenance(segment: Segment) -> Segment:
     return replace(segment, facts={**provenance(), **segment.facts})
 
 
-def _planned(plan: Plan, store: Store, engines: Engines, watcher: Watcher) -> list[PlannedRun]:
+def _planned(plan: Plan, store: Store, engines: Engines, callback: Callback) -> list[PlannedRun]:
     """Return the plan's runs with their stacks; new runs get new stacks."""
     stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
     new = [run for run in plan.runs if run.run_id not in stack_of]
     if new:
-        watcher.preparing("trying a few steps to choose how to train")
+        callback.on_prepare("trying a few steps to choose how to train")
     for choice in engines.choose(new) if new else ():
         if choice.note:
-            watcher.noted(choice.note)
+            callback.on_message(choice.note)
         for runs in choice.stacks:
             stack = StackId.of(choice.engine, runs)
             stack_of |= dict.fromkeys((run.run_id for run in runs), stack)

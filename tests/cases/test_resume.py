@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from optrial.callbacks import Callback
 from optrial.engine.reference import ReferenceEngine
 from optrial.spec import Status
 from optrial.study import Study
-from optrial.sweep import Unwatched
 from tests.cases.conftest import Case
 from tests.test_sweep import contents
 
@@ -23,17 +23,17 @@ SHORT = ["budget.steps=60", "rng=streams"]
 OWN = "tests.user_optimizers"
 
 
-class Interrupting(Unwatched):
-    """Interrupts the process after a number of steps, and keeps what it is told."""
+class Interrupting(Callback):
+    """Interrupts the process after a number of steps, and keeps the messages."""
 
     def __init__(self, after: int | None = None) -> None:
         self.left, self.notes = after, list[str]()
         self.status = Status.PLANNED
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.notes.append(text)
 
-    def stepped(self, count: int) -> None:
+    def on_step(self, count: int) -> None:
         if self.left is None:
             return
         self.left -= count
@@ -42,12 +42,12 @@ class Interrupting(Unwatched):
 
 
 def trained(study: str, entry: str, folder: Path, after: int | None, *more: str) -> Interrupting:
-    watcher = Interrupting(after)
+    interrupting = Interrupting(after)
     changes = [f"optimizers=[{entry}]", *more]
     made = Study.from_file(study, changes)
-    with made.run(folder, watcher=watcher, checkpoint_seconds=0) as results:
-        (watcher.status,) = [record.status for record in results.records]
-    return watcher
+    with made.run(folder, callbacks=[interrupting], checkpoint_seconds=0) as results:
+        (interrupting.status,) = [record.status for record in results.records]
+    return interrupting
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from optrial.report import figures
 from optrial.report.tables import shown_metrics
 from optrial.results import Results
 from optrial.spec import RunSpec, Status
-from optrial.study import Study, metric_names
+from optrial.study import Study, recorded_metrics
 from tests.small import MOONS, learner_for, small_keys, small_plan, train, train_stack
 from tests.tolerance import RULE_FLOAT64, STATISTIC_FLOAT64
 
@@ -198,7 +198,7 @@ def study(*claims: str, **changes: Any) -> Study:
 def test_a_study_lists_what_it_records_and_keeps_it(folder: Path) -> None:
     with Results(Study.run(study(), folder).store, folder) as results:
         recorded = {name for record in results.records for name in record.metrics}
-        assert recorded == {n for n in metric_names(study().config) if "validation" not in n}
+        assert recorded == {n for n in recorded_metrics(study().config) if "validation" not in n}
         curve = results.curves("train_accuracy")
         assert curve.groupby("run_id")["step"].apply(list).tolist() == [list(range(1, 15))] * 4
         final = curve[curve["step"] == 14].set_index("run_id")["value"]

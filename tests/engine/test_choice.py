@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from optrial.callbacks import Callback
 from optrial.engine import Engines, StackedEngine, build
 from optrial.engine import speeds as speeds_module
 from optrial.spec import RunSpec, Status
@@ -18,17 +19,14 @@ from tests.small import small_keys, small_plan
 WIDE = {"engine": "stacked", "compile": "never", "seeds": 4}
 
 
-class Notes:
-    """A watcher that keeps what it is told to note."""
+class Notes(Callback):
+    """Keeps the messages."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def noted(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.texts.append(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments, **named: None
 
 
 def test_a_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -164,7 +162,7 @@ def test_a_stack_is_halved_when_memory_runs_out(
         widest = max(r.facts["stack_width"] for r in roomy.records)
     monkeypatch.setattr(build, "StackedEngine", fits(3))
     notes = Notes()
-    with Study(**keys).run(tmp_path / "tight", watcher=notes) as tight:
+    with Study(**keys).run(tmp_path / "tight", callbacks=[notes]) as tight:
         assert all(record.status is Status.DONE for record in tight.records)
         widths = {record.facts["stack_width"] for record in tight.records}
         stacks = {record.stack for record in tight.records}

@@ -1,15 +1,19 @@
-"""A store whose runs are made up and come as far as a test says."""
+"""A store of made-up runs, which a test advances."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from optrial.callbacks import Callbacks
+from optrial.config import Component
 from optrial.records import Curve, PlannedRun, Segment, Store
 from optrial.spec import Phase, Status
+from optrial.trackers import Tracking
 from tests.specs import SPEC, STACK
 
 STEPS = 1000
@@ -56,3 +60,13 @@ def advance(
     reason = "it \u221e" if status is Status.DIVERGED else ""
     segment = Segment(run_id=run_id, step=until, curves=curves, status=status, reason=reason)
     store.commit([segment], STACK, None)
+
+
+@contextmanager
+def tracked(
+    entries: Sequence[Component], folder: Path, store: Store, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Send what the body records in a store to trackers."""
+    with Callbacks([Tracking(entries, "made up", str(folder), say)]) as callbacks:
+        callbacks.on_start(store)
+        yield

@@ -25,13 +25,13 @@ def study(trackers: Any) -> optrial.Study:
 @pytest.mark.parametrize(
     ("trackers", "said"),
     [
-        (["tensorbord"], "trackers[0]: 'tensorbord' is no tracker. Did you mean 'tensorboard'?"),
+        (["tensorbord"], "trackers[0]: 'tensorbord' is not a tracker. Did you mean 'tensorboard'?"),
         (
             ["mlflow", {"name": "wandb", "projekt": "x"}],
-            "trackers[1].projekt: is no argument of wandb. Did you mean 'project'?",
+            "trackers[1].projekt: is not an argument of wandb. Did you mean 'project'?",
         ),
         ([{"name": "wandb", "mode": "of"}], "trackers[0].mode: 'of' is not allowed."),
-        ([{"name": "wandb", "project": 7}], "trackers[0].project: 7: must be a text."),
+        ([{"name": "wandb", "project": 7}], "trackers[0].project: 7: must be text."),
         (
             [{"name": "mlflow", "tracking_uri": "https://me:secret@host"}],
             "must not hold a password",
@@ -68,7 +68,7 @@ def test_a_missing_library_is_said_before_data_is_read(
 
 def test_trackers_need_a_folder() -> None:
     with pytest.raises(StoreError, match="needs a folder"):
-        Tracking([Component(name="tensorboard")], "study", "postgresql://host/study")
+        Tracking([Component(name="tensorboard")], "study", "postgresql://host/study", print)
 
 
 def test_trackers_are_no_part_of_a_run() -> None:

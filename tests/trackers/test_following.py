@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from optrial.config import Component
 from optrial.records import Record, Store
 from optrial.spec import Status
-from optrial.trackers import TRACKERS, Rows, Tracking, following
+from optrial.trackers import TRACKERS, Rows, following
 from optrial.trackers.catalogue import TrackerKind
 from optrial.trackers.tracker import POINTS, title_of
-from tests.trackers.stores import EVERY, STEPS, advance, plan, planned
+from tests.trackers.stores import EVERY, STEPS, advance, plan, planned, tracked
 
 
 class Spy:
@@ -63,8 +64,10 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Spy]:
     return made
 
 
-def tracking(folder: Path, *names: str) -> Tracking:
-    return Tracking([Component(name=name) for name in names], "made up", str(folder))
+def tracking(
+    folder: Path, store: Store, say: Callable[[str], None], *names: str
+) -> AbstractContextManager[None]:
+    return tracked([Component(name=name) for name in names], folder, store, say)
 
 
 def no_notes(text: str) -> None:
@@ -78,12 +81,12 @@ def test_every_point_is_sent_once_however_often_training_stops(
     store = plan(tmp_path, [planned("r0"), planned("r1", "tune"), planned("r2")])
     with store:
         for after in range(0, STEPS, 250):
-            with tracking(tmp_path, "one").of(store, no_notes):
+            with tracking(tmp_path, store, no_notes, "one"):
                 status = Status.DONE if after == 750 else Status.INTERRUPTED
                 advance(store, "r0", after, after + 250, status)
                 if not after:
                     advance(store, "r1", 0, 250, Status.DIVERGED)
-        with tracking(tmp_path, "one").of(store, no_notes):
+        with tracking(tmp_path, store, no_notes, "one"):
             pass
         curves = {key: curve for key, curve in store.curves().items() if key[0] == "r0"}
     assert spy.steps("test_accuracy") == list(range(EVERY, STEPS + 1, EVERY))
@@ -109,7 +112,7 @@ def test_runs_are_sent_while_they_train(
     monkeypatch.setattr(following, "PERIOD", 0.01)
     monkeypatch.setattr(following, "REST", 0)
     spy = spies["one"]
-    with plan(tmp_path, [planned("r0")]) as store, tracking(tmp_path, "one").of(store, no_notes):
+    with plan(tmp_path, [planned("r0")]) as store, tracking(tmp_path, store, no_notes, "one"):
         for after in (0, 100):
             advance(store, "r0", after, after + 100)
             assert spy.came.wait(10)
@@ -127,16 +130,16 @@ def test_a_tracker_that_fails_is_dropped_with_one_note(
     spies["one"].fails = fails
     notes: list[str] = []
     with plan(tmp_path, [planned("r0"), planned("r1")]) as store:
-        with tracking(tmp_path, "one", "two").of(store, notes.append):
+        with tracking(tmp_path, store, notes.append, "one", "two"):
             advance(store, "r0", 0, STEPS, Status.DONE)
             advance(store, "r1", 0, STEPS, Status.DONE)
         assert notes == [
-            f"one is told nothing more, and training goes on: RuntimeError: {fails} failed"
+            f"one failed and receives nothing more; training goes on: RuntimeError: {fails} failed"
         ]
         assert [run for run, _ in spies["two"].ended] == ["r0", "r1"]
         # The next time it is tried again: the other run, and r0 if nothing of it was sent.
         spies["one"].fails = ""
-        with tracking(tmp_path, "one").of(store, notes.append):
+        with tracking(tmp_path, store, notes.append, "one"):
             pass
     assert len(notes) == 1
     assert len(spies["one"].steps("train_loss", "r1")) == POINTS + 1
@@ -161,13 +164,13 @@ def test_a_damaged_journal_stops_no_tracker(
     file = tmp_path / "study.db-trackers"
     notes: list[str] = []
     with plan(tmp_path, [planned("r0"), planned("r1")]) as store:
-        with tracking(tmp_path, "one").of(store, no_notes):
+        with tracking(tmp_path, store, no_notes, "one"):
             advance(store, "r0", 0, 500)
         file.write_bytes(damage(file.read_bytes()))
         for _ in range(2):  # the second time there is nothing to mend
-            with tracking(tmp_path, "one").of(store, notes.append):
+            with tracking(tmp_path, store, notes.append, "one"):
                 pass
-        with tracking(tmp_path, "one").of(store, notes.append):
+        with tracking(tmp_path, store, notes.append, "one"):
             advance(store, "r0", 500, STEPS, Status.DONE)
             advance(store, "r1", 0, STEPS, Status.DONE)
     assert len(notes) == (lines > 0)
@@ -181,10 +184,12 @@ def test_a_journal_that_cannot_be_read_is_told(spies: dict[str, Spy], tmp_path: 
     notes: list[str] = []
     with plan(tmp_path, [planned("r0")]) as store:
         (tmp_path / "study.db-trackers").mkdir()
-        with tracking(tmp_path, "one", "two").of(store, notes.append):
+        with tracking(tmp_path, store, notes.append, "one", "two"):
             advance(store, "r0", 0, STEPS, Status.DONE)
     (note,) = notes
-    assert note.startswith("one, two is told nothing more, and training goes on: IsADirectory")
+    assert note.startswith(
+        "one, two failed and receives nothing more; training goes on: IsADirectory"
+    )
     assert spies["one"].rows == spies["two"].rows == []
 
 
@@ -198,10 +203,10 @@ def test_a_tracker_that_exits_is_told(
     notes: list[str] = []
     with (
         plan(tmp_path, [planned("r0")]) as store,
-        tracking(tmp_path, "one").of(store, notes.append),
+        tracking(tmp_path, store, notes.append, "one"),
     ):
         advance(store, "r0", 0, STEPS, Status.DONE)
-    assert notes == ["one is told nothing more, and training goes on: SystemExit: 3"]
+    assert notes == ["one failed and receives nothing more; training goes on: SystemExit: 3"]
 
 
 def test_a_tracker_that_cannot_be_made_is_dropped(
@@ -213,7 +218,7 @@ def test_a_tracker_that_cannot_be_made_is_dropped(
     monkeypatch.setitem(TRACKERS, "one", TrackerKind(broken, [], {}))  # type: ignore[arg-type]
     notes: list[str] = []
     store = plan(tmp_path, [planned("r0")])
-    with store, tracking(tmp_path, "one", "two").of(store, notes.append):
+    with store, tracking(tmp_path, store, notes.append, "one", "two"):
         advance(store, "r0", 0, STEPS, Status.DONE)
     assert len(notes) == 1
     assert "libfoo.so is missing" in notes[0]
@@ -225,7 +230,7 @@ def test_a_tracker_that_comes_late_is_sent_everything(
 ) -> None:
     with plan(tmp_path, [planned("r0")]) as store:
         advance(store, "r0", 0, STEPS, Status.DONE)
-        with tracking(tmp_path, "one").of(store, no_notes):
+        with tracking(tmp_path, store, no_notes, "one"):
             pass
     assert spies["one"].steps("test_accuracy") == list(range(EVERY, STEPS + 1, EVERY))
     assert spies["two"].rows == []
@@ -235,7 +240,7 @@ def test_errors_of_training_come_through_after_the_rest_is_sent(
     spies: dict[str, Spy], tmp_path: Path
 ) -> None:
     def fail(store: Store) -> None:
-        with tracking(tmp_path, "one").of(store, no_notes):
+        with tracking(tmp_path, store, no_notes, "one"):
             advance(store, "r0", 0, 200)
             raise ZeroDivisionError
 

@@ -164,10 +164,11 @@ def _is_still_to_come(results: Any, metric: str) -> bool:
     left = any(record.status in ("planned", "interrupted") for record in results.records)
     if not left or metric in results.store.metrics():
         return False
-    from optrial.study import metric_names, stored_study
+    from optrial.config import stored_study
+    from optrial.study import recorded_metrics
 
     study = stored_study(results.study)
-    return metric in (*metric_names(study), *(study.probes.measure if study.probes else ()))
+    return metric in (*recorded_metrics(study), *(study.probes.measure if study.probes else ()))
 
 
 def _wide_rows(results: Any, metric: str) -> list[dict[str, Any]]:

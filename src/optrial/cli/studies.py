@@ -70,10 +70,11 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
 ) -> None:
     """Train every run of a study that is not recorded yet, then show the summary."""
-    from optrial.report.progress import DownloadBar, SweepBar
+    from optrial.report.progress import DownloadBar, ProgressBar
 
     console = stderr(quiet)
-    with prints_apart(), SweepBar(console) as watcher:
+    bar = ProgressBar(console)
+    with prints_apart():
         loaded = load_study(study, engine, precision, seeds, settings)
         location = loaded.location(out)
         results = loaded.run(
@@ -82,7 +83,7 @@ def run(
             restart=restart,
             data_dir=data_dir,
             progress=DownloadBar(console),
-            watcher=watcher,
+            callbacks=[bar],
         )
     with results:
         show_summary(results, quiet)
@@ -99,7 +100,7 @@ def run(
         _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
         note(f"{len(records)} runs ({counted}) in {location}")
-    if watcher.interrupted or not reported:
+    if bar.unfinished or not reported:
         note(f"interrupted; to continue: optrial run {study} --out {location}")
         sys.exit(INTERRUPTED)
     if statuses["error"] or any(record.status == "diverged" for record in reported):

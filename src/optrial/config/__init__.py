@@ -2,7 +2,7 @@
 
 from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.overrides import override
-from optrial.config.read import parse_study, read_study
+from optrial.config.read import parse_study, read_study, stored_study
 from optrial.config.study import (
     Component,
     Evaluation,
@@ -31,4 +31,5 @@ __all__ = [
     "parse_study",
     "read_study",
     "rounded",
+    "stored_study",
 ]

@@ -13,7 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from optrial.config.study import StudyFile
 from optrial.errors import Problem, StudyError, problem_of
 
-__all__ = ["parse_study", "parse_yaml", "read_study"]
+__all__ = ["parse_study", "parse_yaml", "read_study", "stored_study"]
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -80,6 +80,20 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]
             removed |= {entry["loc"] for entry in fresh}
             if not fresh or not all(_remove(remaining, entry["loc"]) for entry in fresh):
                 return None, problems
+
+
+def stored_study(keys: Mapping[str, Any]) -> StudyFile:
+    """Return the study that a store holds.
+
+    Libraries needed only for training, such as a sampler's or a tracker's, need not be installed.
+
+    Raises:
+        StudyError: this version of optrial cannot read it.
+    """
+    study, problems = parse_study(keys)
+    if study is None or problems:
+        raise StudyError(problems, "the stored study")
+    return study
 
 
 def _copied(value: Any) -> Any:

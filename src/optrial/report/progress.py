@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -16,29 +15,33 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.status import Status
+from rich.status import Status as Spinner
 from rich.text import Text
 
-__all__ = ["DownloadBar", "SweepBar"]
+from optrial.callbacks import Callback
+from optrial.spec import Status
+
+__all__ = ["DownloadBar", "ProgressBar"]
 
 _REFRESH_SECONDS = 0.1
 
 
 class _Rate(ProgressColumn):
-    """Steps a second."""
+    """Training steps per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f} steps/s" if task.speed else "", style="dim")
 
 
-class SweepBar:
-    """Shows a sweep: runs done, steps a second, time left. A `optrial.sweep.Watcher`.
+class ProgressBar(Callback):
+    """Progress bar on standard error: runs, steps per second and time left.
 
     Attributes:
-        interrupted: whether runs were left when the sweep ended.
+        unfinished: number of runs that are still to be trained.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = Console(stderr=True, highlight=False) if console is None else console
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -47,45 +50,29 @@ class SweepBar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
+            console=self._console,
             transient=True,
         )
-        self._console = console
-        self._status: Status | None = None
+        self._spinner: Spinner | None = None
         self._steps = 0
-        self._left = 0
         self._shown_at = 0.0
+        self.unfinished = 0
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether runs were left when the sweep ended."""
-        return self._left > 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
+    def on_prepare(self, task: str) -> None:
+        """Show a task until training starts."""
         self._bar.stop()
+        self._stop_spinner()
+        self._spinner = self._console.status(task)
+        self._spinner.start()
 
-    def preparing(self, text: str) -> None:
-        """Say what goes on before training, until it starts."""
-        self._bar.stop()
-        if self._status:
-            self._status.stop()
-        self._status = self._console.status(text)
-        self._status.start()
-
-    def noted(self, text: str) -> None:
-        """Print something that the user should know."""
+    def on_message(self, text: str) -> None:
+        """Print a message above the bar."""
         self._console.print(text, style="dim", markup=False, highlight=False)
 
-    def started(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
-        """Begin the bar at what is recorded already; each wave of a plan starts it anew."""
-        if self._status:
-            self._status.stop()
-        self._left = runs_left
+    def on_plan(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
+        """Start a bar that counts recorded steps as done; each wave replaces the bar."""
+        self._stop_spinner()
+        self.unfinished = runs_left
         self._runs = runs
         self._steps = steps - steps_left
         for task_id in self._bar.task_ids:
@@ -96,30 +83,38 @@ class SweepBar:
             "", total=steps, completed=self._steps, runs=runs, ended=runs - runs_left
         )
 
-    def stepped(self, count: int) -> None:
-        """Count steps; draw at most ten times a second."""
+    def on_step(self, count: int) -> None:
+        """Count steps; redraw at most ten times per second."""
         self._steps += count
         now = time.monotonic()
         if now - self._shown_at >= _REFRESH_SECONDS:
             self._shown_at = now
             self._bar.update(self._task, completed=self._steps)
 
-    def ended(self, status: str, steps_left: int) -> None:
-        """Count a run; the steps it will not take any more count as done."""
-        if status != "interrupted":
-            self._left -= 1
-            self._steps += steps_left
-        self._bar.update(self._task, completed=self._steps, ended=self._runs - self._left)
+    def on_run_end(self, run_id: str, status: Status, steps_left: int) -> None:  # noqa: ARG002
+        """Count a run; steps that it will never take count as done."""
+        self.unfinished -= 1
+        self._steps += steps_left
+        self._bar.update(self._task, completed=self._steps, ended=self._runs - self.unfinished)
+
+    def on_end(self, error: BaseException | None) -> None:  # noqa: ARG002
+        """Remove the bar."""
+        self._stop_spinner()
+        self._bar.stop()
+
+    def _stop_spinner(self) -> None:
+        if self._spinner:
+            self._spinner.stop()
 
 
 class DownloadBar:
-    """Shows a download: size, rate, time left. A `optrial.data.Progress`."""
+    """Progress bar of a download; implements `optrial.data.Progress`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def started(self, label: str, total_bytes: int) -> None:
-        """Begin a bar for one file."""
+        """Start the bar of one file."""
         self._bar = Progress(
             TextColumn("fetching {task.description}"),
             BarColumn(),
@@ -136,5 +131,5 @@ class DownloadBar:
         self._bar.advance(self._task, count)
 
     def finished(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()

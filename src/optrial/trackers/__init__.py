@@ -1,4 +1,4 @@
-"""Runs under way -> TensorBoard, Weights & Biases and MLflow, from what the store holds of them."""
+"""Sends runs to TensorBoard, Weights & Biases and MLflow while they train."""
 
 from optrial.trackers.catalogue import TRACKERS, check_trackers
 from optrial.trackers.following import Tracking

@@ -1,4 +1,4 @@
-"""What was sent where, so that nothing is sent twice."""
+"""Journal of the points that were sent to each tracker, so that none is sent twice."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ __all__ = ["Journal", "Mark"]
 
 
 class Mark(NamedTuple):
-    """How far a run is known to a service.
+    """State of a run in a service.
 
     Attributes:
-        known: what the service calls it; None if it was never started there.
-        step: its points were sent up to here.
-        status: that was sent.
+        service_id: id of the run in the service; None before the run is started there.
+        step: points up to this step were sent.
+        status: last status that was sent.
     """
 
-    known: str | None = None
+    service_id: str | None = None
     step: int = 0
     status: str = Status.PLANNED
 
 
 class Journal:
-    """Marks of every run and place, kept beside the database; lines are only ever appended.
+    """Marks of every run and place, in a file beside the database that is only appended to.
 
-    Its name begins like the database's, and it is set aside with it when a study starts over. Lines
-    that cannot be read are removed, such as one that was being written when a process was killed.
+    The file's name begins with the database's, so that `--restart` sets both aside. Lines that
+    cannot be read are removed, such as one that was being written when a process was killed.
 
     Attributes:
-        damaged: how many lines were removed.
+        damaged: number of lines that were removed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,25 +45,25 @@ class Journal:
             self._read(self._file.read_bytes())
 
     def _read(self, content: bytes) -> None:
-        kept = b""
+        readable = b""
         for line in content.splitlines():
             try:
                 place, run_id, *mark = json.loads(line)
                 self._marks[place, run_id] = Mark(*mark)
-                kept += line + b"\n"
+                readable += line + b"\n"
             except (ValueError, TypeError):
                 self.damaged += 1
-        if kept != content:
+        if readable != content:
             partial = self._file.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(kept)
+            partial.write_bytes(readable)
             partial.replace(self._file)
 
     def mark(self, place: str, run: Record) -> Mark:
-        """Return how far a run was sent to a place."""
+        """Return the state of a run in a place."""
         return self._marks.get((place, run.run_id), Mark())
 
-    def write(self, place: str, run: Record, known: str) -> None:
-        """Note that a run, as far as it has come, is about to be sent: at most once, then."""
-        mark = self._marks[place, run.run_id] = Mark(known, run.step, run.status)
+    def write(self, place: str, run: Record, service_id: str) -> None:
+        """Record that a run's points are about to be sent, so that none is sent twice."""
+        mark = self._marks[place, run.run_id] = Mark(service_id, run.step, run.status)
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps([place, run.run_id, *mark]) + "\n")

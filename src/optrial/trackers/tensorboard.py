@@ -5,48 +5,48 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from torch.utils.tensorboard import SummaryWriter
 
 from optrial.records import Record
 from optrial.spec import Status
 from optrial.trackers.tracker import Rows, described, group_of
 
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
 __all__ = ["TensorBoard"]
 
 LONGEST = 100
-"""Characters of a folder's name; file systems take 255 bytes."""
+"""Most characters of a folder's name; file systems allow 255 bytes."""
 
 
 class TensorBoard:
-    """Writes event files, one folder a run: ``adam/lr=0.01/seed=0-RUN_ID``, trials under ``tune``.
+    """Writes event files into one folder per run, such as ``adam/lr=0.01/seed=0-RUN_ID``.
 
-    Seeds of one setting are a session group of the tab HPARAMS, which shows their mean.
+    Trials are in ``tune``. The seeds of a setting form a session group of the tab HPARAMS, which
+    shows their mean.
 
     Args:
-        study: not needed: a folder holds one study.
-        folder: of the study.
+        study: unused, because a folder holds one study.
+        folder: folder of the study.
         log_dir: where to write; by default ``tensorboard`` in the study's folder.
     """
 
     def __init__(self, study: str, folder: Path, log_dir: str | None = None) -> None:
         del study
-        self.place = log_dir or "tensorboard"  # without the folder, which may be moved
+        self.place = log_dir or "tensorboard"  # not the folder, which may be moved
         self._root = Path(log_dir or folder / "tensorboard")
-        self._writers: dict[str, Any] = {}  # SummaryWriter's types leave file_writer out
+        self._writers: dict[str, Any] = {}  # the types of SummaryWriter lack file_writer
 
-    def start(self, run: Record, known: str | None) -> str:
-        """See `Tracker`. The name is that of the run's folder."""
-        from torch.utils.tensorboard import SummaryWriter  # an extra  # noqa: PLC0415
-
-        name = known or _folder_of(run)
-        # What another study has left in the folder, before one was begun anew, is hidden.
-        writer = SummaryWriter(str(self._root / name), purge_step=None if known else 0)
+    def start(self, run: Record, service_id: str | None) -> str:
+        """See `Tracker`. The id is the run's folder."""
+        name = service_id or _folder_of(run)
+        # Hide events that an earlier study left in the folder.
+        writer: Any = SummaryWriter(str(self._root / name), purge_step=None if service_id else 0)
         self._writers[run.run_id] = writer
-        if not known:
-            self._writers[run.run_id].file_writer.add_summary(_session_start(run))
+        if not service_id:
+            writer.file_writer.add_summary(_session_start(run))
         return name
 
     def log(self, run: Record, rows: Rows) -> None:
@@ -72,17 +72,15 @@ def _folder_of(run: Record) -> str:
     return "/".join(filter(None, names))
 
 
-# What follows is `tensorboard.plugins.hparams.summary`, which needs TensorFlow to be installed.
+# The functions below replace `tensorboard.plugins.hparams.summary`, which needs TensorFlow.
 
 
 def _session_start(run: Record) -> Summary:
-    from tensorboard.plugins.hparams import metadata, plugin_data_pb2  # noqa: PLC0415
-
     info = plugin_data_pb2.SessionStartInfo(
         group_name=f"{run.phase} {group_of(run)}", start_time_secs=time.time()
     )
     for name, value in described(run).items():
-        if name == "seed":  # it would set the members of a group apart
+        if name == "seed":  # a session group joins runs that differ only in their seed
             continue
         if isinstance(value, bool):
             info.hparams[name].bool_value = value
@@ -96,8 +94,6 @@ def _session_start(run: Record) -> Summary:
 
 
 def _session_end(run: Record) -> Summary:
-    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # noqa: PLC0415
-
     status = api_pb2.STATUS_SUCCESS if run.status is Status.DONE else api_pb2.STATUS_FAILURE
     info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     return _summary(
@@ -105,10 +101,7 @@ def _session_end(run: Record) -> Summary:
     )
 
 
-def _summary(tag: str, content: Any) -> Summary:
-    from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
-    from tensorboard.plugins.hparams import metadata  # noqa: PLC0415
-
+def _summary(tag: str, content: plugin_data_pb2.HParamsPluginData) -> Summary:
     about = metadata.create_summary_metadata(content)
     value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
     return Summary(value=[value])

@@ -1,4 +1,4 @@
-"""What a tracker is given of each run, and what it must be able to do with it."""
+"""The interface of a tracker, and the values that it receives for each run."""
 
 from __future__ import annotations
 
@@ -17,49 +17,50 @@ Rows = Mapping[int, Mapping[str, float]]
 """Step -> metric -> value, in the order of steps."""
 
 POINTS = 200
-"""About how many points of a metric are sent of each run at most: `train_loss` has one a step."""
+"""Approximate limit of points per metric and run; `train_loss` has one per step."""
 
 
 class Tracker(Protocol):
     """A service that shows runs while they train.
 
-    Every method may raise anything: the tracker is then dropped, and training goes on.
+    Any method may raise any exception: the tracker is then dropped, and training goes on.
     """
 
     @property
     def place(self) -> str:
-        """Where it writes; what was sent to one place is not sent there again."""
+        """Where the tracker writes; no point is sent to the same place twice."""
 
-    def start(self, run: Record, known: str | None) -> str:
-        """Begin a run, or go on with one.
+    def start(self, run: Record, service_id: str | None) -> str:
+        """Start a run in the service, or continue one.
 
         Args:
-            run: what is known of it.
-            known: what an earlier `start` returned, perhaps in another process; None for a new run.
+            run: the run as recorded so far.
+            service_id: the id that an earlier `start` returned, perhaps in another process; None
+                for a new run.
 
         Returns:
-            What the service calls it.
+            The id of the run in the service.
         """
 
     def log(self, run: Record, rows: Rows) -> None:
-        """Send points of a run that was started; none of them is sent twice."""
+        """Send new points of a run that was started."""
 
     def end(self, run: Record) -> None:
-        """Close a run that was started; `run.status` says whether it ended or is only left."""
+        """Close a run that was started; `run.status` tells whether it ended or was interrupted."""
 
 
 def title_of(run: Record) -> str:
-    """What a run is called: ``adam lr=0.01 seed=0``."""
+    """Return the title of a run, such as ``adam lr=0.01 seed=0``."""
     return f"{group_of(run)} seed={run.seed}"
 
 
 def group_of(run: Record) -> str:
-    """What runs that differ only in their seeds are called: ``adam lr=0.01``."""
+    """Return the common title of runs that differ only in their seed, such as ``adam lr=0.01``."""
     return f"{run.optimizer} {run.setting}".strip()
 
 
 def described(run: Record) -> dict[str, bool | float | str]:
-    """What sets a run apart, as flat values: names, seed and every hyperparameter."""
+    """Return what distinguishes a run, as flat values: names, seed and every hyperparameter."""
     spec = run.spec
     values = {
         "optimizer": spec.optimizer,
@@ -84,15 +85,15 @@ def described(run: Record) -> dict[str, bool | float | str]:
 
 
 def rows_between(curves: Mapping[str, Curve], after: int, run: Record) -> Rows:
-    """Return the points of a run's curves past the step `after` and up to the run's own.
+    """Return the points of a run's curves after the step `after`, up to the run's step.
 
-    Of a metric with more than about `POINTS` in the whole run, evenly spread ones and the last.
+    Curves with more than about `POINTS` points are thinned evenly; the last point is always kept.
     """
     every = max(1, run.steps // POINTS)
     rows: dict[int, dict[str, float]] = defaultdict(dict)
     for metric, curve in curves.items():
-        first_of_its_part = np.diff(curve.steps // every, prepend=-1) > 0
-        kept = first_of_its_part | (curve.steps == run.steps)
+        first_of_its_interval = np.diff(curve.steps // every, prepend=-1) > 0
+        kept = first_of_its_interval | (curve.steps == run.steps)
         new = kept & (curve.steps > after) & (curve.steps <= run.step)
         for step, value in zip(curve.steps[new].tolist(), curve.values[new].tolist(), strict=True):
             rows[step][metric] = value

@@ -1,0 +1,154 @@
+"""`compare`: a study from one cell of a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Literal
+
+from optrial.callbacks import Callback
+from optrial.errors import Problem, StudyError, suggest
+from optrial.keys import (
+    AxisValues,
+    DatasetValue,
+    Evaluation,
+    Function,
+    Length,
+    Metric,
+    ModelValue,
+    Optimizer,
+    Probes,
+    Trackers,
+    Tuning,
+)
+from optrial.results import Results
+from optrial.rules import Rule
+from optrial.study import Study
+from optrial.user_objects import dataset_name, optimizer_entry, with_names, with_names_in_list
+
+__all__ = ["compare"]
+
+
+def compare(
+    *,
+    model: ModelValue | Function = "mlp",
+    data: DatasetValue | object = "digits",
+    optimizers: Iterable[str | Optimizer | Function | Rule],
+    epochs: int | None = None,
+    steps: int | None = None,
+    loss: str | Mapping[str, object] | Function = "cross_entropy",
+    metrics: Sequence[Metric] | None = None,
+    name: str = "study",
+    batch_size: AxisValues | None = None,
+    evaluate: Evaluation | None = None,
+    seeds: int | Sequence[int] = 3,
+    tune: Tuning | None = None,
+    claims: Sequence[str] = (),
+    waive: Mapping[str, str] | None = None,
+    engine: Literal["auto", "stacked", "reference", "numpy"] = "auto",
+    compile: Literal["auto", "always", "never"] = "auto",  # noqa: A002  the study's key
+    precision: Literal["float32", "bfloat16", "float64"] = "float32",
+    rng: Literal["streams", "script"] = "streams",
+    sampling: Literal["epoch", "with_replacement"] = "epoch",
+    shuffle: bool = True,
+    drop_last: bool = False,
+    zero_grad: bool = True,
+    loss_limit: float | None = None,
+    save: Literal["final", "best"] | None = None,
+    probes: Probes | None = None,
+    trackers: Trackers = (),
+    reported: Mapping[str, Mapping[str, float]] | None = None,
+    notes: str = "",
+    out: str | Path | None = None,
+    callbacks: Iterable[Callback] = (),
+    **unknown: object,
+) -> Results:
+    """Train a model with several optimizers and return the results.
+
+        results = optrial.compare(
+            model=lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)),
+            data=(inputs, targets),
+            optimizers=["sgd", {"rule": "adam", "lr": [0.001, 0.01]}, torch.optim.RAdam],
+            epochs=5,
+        )
+
+    Arguments that are not described here are those of `Study`.
+
+    Args:
+        model: as in a study file, or a function or class that returns a module and may take
+            `input_shape` and `classes`.
+        data: as in a study file; or arrays: ``{"train": (inputs, targets), "test": ...}``,
+            ``(inputs, targets)``, or a `torch.utils.data.Dataset`.
+        optimizers: names of rules, entries as in a study file, `Rule` objects,
+            `torch.optim.Optimizer` classes, and functions that take parameters and return an
+            optimizer; the keys ``torch`` and ``rule_factory`` of an entry may hold the object.
+        epochs: length of training; 5 if neither this nor `steps` is given.
+        steps: length of training in steps.
+        loss: a name, a name with arguments, or a function of outputs and targets.
+        metrics: names, functions, or ``{"name": function, "better": "lower"}``.
+        out: folder of the results or a ``postgresql://`` URL; ``studies/<name>`` by default.
+        callbacks: follow training; see `Callback`.
+        unknown: refused, with the argument that was probably meant.
+
+    Raises:
+        StudyError, DataError: bad input, before any training.
+    """
+    if problems := list(_argument_problems(optimizers, unknown)):
+        raise StudyError(problems, "the comparison")
+    if not isinstance(data, str) and not (isinstance(data, Mapping) and "name" in data):
+        data = dataset_name(data)
+    budget: Length = {"epochs": 5} if epochs is None and steps is None else {}
+    if steps is not None:
+        budget["steps"] = steps
+    if epochs is not None:
+        budget["epochs"] = epochs
+    study = Study(
+        problem={
+            "dataset": data,
+            "model": with_names("model", {"factory": model} if callable(model) else model),
+            "loss": with_names("loss", loss),
+            "metrics": with_names_in_list("metrics", metrics),
+        },
+        budget=budget,
+        optimizers=[optimizer_entry(f"optimizers[{i}]", o) for i, o in enumerate(optimizers)],
+        name=name,
+        batch_size=batch_size,
+        evaluate=evaluate,
+        seeds=seeds,
+        tune=tune,
+        claims=claims,
+        waive=waive,
+        engine=engine,
+        compile=compile,
+        precision=precision,
+        rng=rng,
+        sampling=sampling,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        zero_grad=zero_grad,
+        loss_limit=loss_limit,
+        save=save,
+        probes=probes,
+        trackers=trackers,
+        reported=reported,
+        notes=notes,
+    )
+    return study.run(out, callbacks=callbacks)
+
+
+_ELSEWHERE = {"problem": "model, data, loss and metrics", "budget": "steps or epochs"}
+
+
+def _argument_problems(optimizers: object, unknown: Mapping[str, object]) -> Iterator[Problem]:
+    """Yield the problems with arguments that `Study` does not check."""
+    is_list = isinstance(optimizers, Iterable) and not isinstance(optimizers, str | Mapping | Set)
+    if not is_list or callable(optimizers):
+        yield Problem("optimizers", f"{optimizers!r}: must be a list of optimizers.")
+    for key in unknown:
+        if key in _ELSEWHERE:
+            yield Problem(key, f"is given as {_ELSEWHERE[key]} here; or use optrial.Study(...).")
+        else:
+            yield Problem(key, f"unknown argument. {suggest(key, _ARGUMENTS)}")
+
+
+_ARGUMENTS = [key for key in compare.__annotations__ if key not in ("unknown", "return")]

@@ -1,0 +1,118 @@
+"""Types of the keys of a study, for editors and type checkers.
+
+A mapping with other keys is accepted by the type checker too: the arguments of a dataset, a model
+or an optimizer depend on its name. `optrial.Study` checks all of them before any data is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Required, TypeAlias, TypedDict
+
+__all__ = [
+    "AxisValues",
+    "DatasetValue",
+    "Evaluation",
+    "Function",
+    "Length",
+    "Metric",
+    "ModelValue",
+    "Optimizer",
+    "OptimizerKeys",
+    "Probes",
+    "Problem",
+    "ProblemKeys",
+    "Trackers",
+    "Tuning",
+]
+
+Function: TypeAlias = Callable[..., Any]
+"""A function or class of the user."""
+
+Keys: TypeAlias = Mapping[str, object]
+"""A name and its arguments, such as ``{"name": "moons", "noise": 0.2}``."""
+
+AxisValues: TypeAlias = bool | int | float | str | Sequence[object] | Keys
+"""One value, a list of values, or a range such as ``{"log": [0.001, 1.0], "points": 4}``."""
+
+DatasetValue: TypeAlias = str | Keys
+ModelValue: TypeAlias = str | Keys
+
+
+class MetricKeys(TypedDict, total=False):
+    """A metric and the direction of a user-defined one."""
+
+    name: Required[str | Function]
+    better: Literal["lower", "higher"]
+    whole_split: bool
+
+
+Metric: TypeAlias = str | Function | MetricKeys
+
+
+class ProblemKeys(TypedDict, total=False):
+    """Dataset, model, loss and metrics."""
+
+    dataset: Required[DatasetValue]
+    model: ModelValue
+    loss: str | Keys
+    metrics: Sequence[Metric] | None
+
+
+Problem: TypeAlias = ProblemKeys | Keys
+
+
+class Length(TypedDict, total=False):
+    """A length of training: either of the two keys."""
+
+    steps: int
+    epochs: int
+
+
+class Evaluation(TypedDict, total=False):
+    """When the model is evaluated, and on which splits."""
+
+    every: Length
+    on: Sequence[Literal["train", "validation", "test"]]
+    batch_metrics: bool
+
+
+class OptimizerKeys(TypedDict, total=False):
+    """An optimizer: one of `rule`, `torch` and `rule_factory`, its options and hyperparameters."""
+
+    rule: str
+    torch: str | Function
+    rule_factory: str | Function
+    name: str
+    weight_decay: AxisValues
+    decay: Literal["l2", "decoupled"]
+    schedule: AxisValues
+    clip: AxisValues
+    closure: bool
+    create_graph: bool
+
+
+Optimizer: TypeAlias = OptimizerKeys | Keys
+
+
+class Tuning(TypedDict, total=False):
+    """How each optimizer's setting is chosen before it is run with the study's seeds."""
+
+    select: str
+    seeds: int
+    sampler: Literal["grid", "random", "sobol", "tpe"]
+    trials: int
+    extend: bool
+    seed: int
+
+
+class ProbingKeys(TypedDict, total=False):
+    """Which probes are measured, and how often."""
+
+    measure: Required[Sequence[str]]
+    every: Length
+    per_layer: bool
+
+
+Probes: TypeAlias = Sequence[str] | ProbingKeys
+Trackers: TypeAlias = str | Keys | Sequence[str | Keys]
