@@ -13,7 +13,7 @@ import pytest
 
 from optrial.config import stored_study
 from optrial.engine import Engines, StackedEngine, Training
-from optrial.engine.build import Choice
+from optrial.engine.select.engines import Choice
 from optrial.errors import OptrialError
 from optrial.plan import arrange, dataset_of, pack
 from optrial.results import Results, load

@@ -120,7 +120,9 @@ def test_a_stack_is_interrupted_and_continued_as_one(tmp_path: Path) -> None:
 def test_new_seeds_leave_the_stacks_of_old_ones_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optrial.engine.build._WIDTHS", (256,))  # one stack, however busy it is
+    monkeypatch.setattr(
+        "optrial.engine.select.engines._WIDTHS", (256,)
+    )  # one stack, however busy it is
     study = MIXED | {"engine": "stacked"}
     run(tmp_path, study=study).store.close()
     before = contents(tmp_path)
@@ -175,7 +177,7 @@ def test_a_signal_interrupts_at_once_while_nothing_is_trained(
 def test_a_failing_run_is_a_status_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from optrial.engine.reference import ReferenceEngine
+    from optrial.engine.backends.reference import ReferenceEngine
 
     run(tmp_path / "whole").store.close()
     step = ReferenceEngine.step

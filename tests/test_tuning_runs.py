@@ -212,7 +212,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 def test_a_trial_that_fails_is_tried_once_and_counts_as_worst(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from optrial.engine.reference import ReferenceEngine
+    from optrial.engine.backends.reference import ReferenceEngine
 
     step, failures = ReferenceEngine.step, []
 

@@ -15,7 +15,6 @@ from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.analysis.audit.context import Context
 from optrial.analysis.gather import StudyView, gather
 from optrial.analysis.statistics import Comparison, compare
-from optrial.analysis.timing import read_timing
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
 from optrial.records import Curve, Record, Store
@@ -30,6 +29,7 @@ from optrial.report.figures import (
 from optrial.report.study_page import study_page
 from optrial.report.style import save_figure
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
+from optrial.timing import read_timing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

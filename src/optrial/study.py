@@ -11,7 +11,6 @@ from typing import Any, Literal
 from optrial.analysis.audit import waiver_problems
 from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
-from optrial.analysis.timing import StudyTiming
 from optrial.callbacks import Callback, Callbacks
 from optrial.config import StudyFile, override, parse_study, read_study
 from optrial.data import Dataset, Progress
@@ -33,7 +32,8 @@ from optrial.records import Store, WeightFiles, set_aside
 from optrial.results import Results
 from optrial.spec import TRAINING_SECONDS
 from optrial.sweep import sweep
-from optrial.timing import time_study
+from optrial.timing import StudyTiming
+from optrial.timing.measure import time_study
 from optrial.trackers import Tracking, check_trackers
 from optrial.user_objects import with_names_in_list
 
@@ -198,7 +198,7 @@ class Study:
         return make_plan(self.config, self.load_data() if dataset is None else dataset)
 
     def timing(self, *, device: str = "auto", rounds: int = 15, memory: bool = True) -> StudyTiming:
-        """Time a training step of each optimizer; see `optrial.timing.time_study`."""
+        """Time a training step of each optimizer; see `optrial.timing.measure.time_study`."""
         dataset = self.load_data()
         return time_study(self.plan(dataset), dataset, device=device, rounds=rounds, memory=memory)
 

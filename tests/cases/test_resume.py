@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from optrial.callbacks import Callback
-from optrial.engine.reference import ReferenceEngine
+from optrial.engine.backends.reference import ReferenceEngine
 from optrial.spec import Status
 from optrial.study import Study
 from tests.cases.conftest import Case

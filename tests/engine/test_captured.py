@@ -16,11 +16,10 @@ from optrial.engine import (
     Learner,
     StackedEngine,
     Training,
-    captured,
-    stacked,
     tensor_splits,
 )
-from optrial.engine.captured import CapturedStep
+from optrial.engine.backends import cuda_graph, stacked
+from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.options import augmentation
 from optrial.plan import pack
 from optrial.records import Segment
@@ -74,7 +73,7 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
         stream=lambda stream: nullcontext(),
         graph=lambda graph: nullcontext(),
     )
-    monkeypatch.setattr(captured, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(cuda_graph, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(stacked, "compiled_program", lambda function: function)
     return graph
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from optrial.callbacks import Callback
-from optrial.engine import Engines, StackedEngine, build
-from optrial.engine import speeds as speeds_module
+from optrial.engine import Engines, StackedEngine
+from optrial.engine.select import engines as engines_module
+from optrial.engine.select import speeds as speeds_module
 from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.small import small_keys, small_plan
@@ -59,8 +60,8 @@ def test_compiling_is_worth_wider_stacks(
         return (2e-3, 0.0) if kind == "reference" else (share * speeds[len(runs)], compiling)
 
     monkeypatch.setattr(Engines, "_seconds", lambda _, *pairs: [seconds(*pair) for pair in pairs])
-    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(build, "can_compile", lambda: True)
+    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(engines_module, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, seeds=64)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (choice.engine, choice.width) == (engine, width)
@@ -76,9 +77,9 @@ def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
         return (0.02, 0.0) if kind == "reference" else (0.03, 0.0)
 
     monkeypatch.setattr(Engines, "_seconds", lambda _, *pairs: [seconds(*pair) for pair in pairs])
-    monkeypatch.setattr(build, "can_compile", lambda: True)
+    monkeypatch.setattr(engines_module, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, engine="auto", compile="auto", seeds=4)
-    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (choice.engine, choice.width) == (engine, 1)
 
@@ -117,8 +118,8 @@ def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(
 
     monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
     monkeypatch.setattr(Engines, "build", learner)
-    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(build.time, "perf_counter", lambda: machine.seconds)
+    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(engines_module.time, "perf_counter", lambda: machine.seconds)
     plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert choice.engine == engine
@@ -133,7 +134,7 @@ def test_what_memory_cannot_hold_side_by_side_is_chosen_by_what_is_known(
         return [(0.02 if candidates[0][0] == "reference" else 0.021, 0.0)]
 
     monkeypatch.setattr(Engines, "_seconds", seconds)
-    monkeypatch.setattr(build, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
     plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert choice.engine == "reference"
@@ -160,7 +161,7 @@ def test_a_stack_is_halved_when_memory_runs_out(
     with Study(**keys).run(tmp_path / "roomy") as roomy:
         wanted = {r.run_id: r.facts["parameters_sha256"] for r in roomy.records}
         widest = max(r.facts["stack_width"] for r in roomy.records)
-    monkeypatch.setattr(build, "StackedEngine", fits(3))
+    monkeypatch.setattr(engines_module, "StackedEngine", fits(3))
     notes = Notes()
     with Study(**keys).run(tmp_path / "tight", callbacks=[notes]) as tight:
         assert all(record.status is Status.DONE for record in tight.records)
@@ -181,7 +182,7 @@ def test_one_run_that_does_not_fit_is_an_error_and_no_number(
     monkeypatch.setattr(speeds_module, "LEAST_CPU_SHARE", 0.0)  # on a busy machine too
     keys = small_keys(**WIDE)
     Study(**keys).run(tmp_path / "first").store.close()  # the choice is kept from here on
-    monkeypatch.setattr(build, "StackedEngine", fits(0))
+    monkeypatch.setattr(engines_module, "StackedEngine", fits(0))
     with Study(**keys).run(tmp_path / "second") as results:
         assert {record.status for record in results.records} == {Status.ERROR}
         assert all("allocate memory" in record.reason for record in results.records)

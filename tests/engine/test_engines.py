@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from optrial.engine import Training
-from optrial.engine.numpy_backprop import Network, cross_entropy
+from optrial.engine.backends.numpy_backprop import Network, cross_entropy
 from optrial.keyed import mask_key
 from optrial.models import ACTIVATIONS, build_model, key_dropout, set_mask_key
 from optrial.rules import RULES

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from optrial.engine.parity import parity, parity_is_cheap
+from optrial.engine.checks.parity import parity, parity_is_cheap
 from optrial.rules import RULES
 from tests.small import small_plan
 
@@ -36,7 +36,7 @@ def test_other_hyperparameters_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right is not None
     wrong = replace(right, keywords=lambda lr: right.keywords(lr=lr * (1 + 1e-6)))
     rule = replace(RULES["sgd"], torch_optim=wrong)
-    monkeypatch.setattr("optrial.engine.parity.rule_of", lambda kind, name: rule)
+    monkeypatch.setattr("optrial.engine.checks.parity.rule_of", lambda kind, name: rule)
     found = parity(plan.runs[0])
     assert found is not None
     assert found["difference"] > found["tolerance"]

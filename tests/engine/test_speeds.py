@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from optrial.engine import Engines, build, clear_speeds, kept_speeds, speeds, speeds_file
-from optrial.engine.speeds import LIFETIME, Measured, Speeds
+from optrial.engine import Engines, clear_speeds, kept_speeds, speeds_file
+from optrial.engine.select import engines, speeds
+from optrial.engine.select.speeds import LIFETIME, Measured, Speeds
 from tests.conftest import Command
 from tests.small import small_plan
 
@@ -149,8 +150,8 @@ def test_wall_and_cpu_time_decide_what_is_kept(
         now["wall"] = next(clock) * 1e-3
         return now["wall"]
 
-    monkeypatch.setattr(build.time, "perf_counter", wall)
-    monkeypatch.setattr(build.time, "thread_time", lambda: now["wall"] * cpu)
+    monkeypatch.setattr(engines.time, "perf_counter", wall)
+    monkeypatch.setattr(engines.time, "thread_time", lambda: now["wall"] * cpu)
     plan, dataset = small_plan(engine="stacked", compile="never", seeds=2)
     Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert bool(list(kept_speeds())) == kept

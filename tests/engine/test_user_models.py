@@ -10,7 +10,7 @@ import torch
 
 from optrial import StudyError
 from optrial.engine import Engines, Training
-from optrial.engine.resumption import Resumption
+from optrial.engine.checks.resumption import Resumption
 from optrial.errors import CheckpointError
 from optrial.models import KeyedDropout, build_model, key_dropout, set_mask_key
 from optrial.plan import pack

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from optrial.analysis.timing import StudyTiming, reported_times
 from optrial.report.study_page import study_page
-from optrial.report.timing_table import (
+from optrial.timing import StudyTiming, reported_times
+from optrial.timing.markdown import timing_markdown
+from optrial.timing.table import (
     reported_time_notes,
     reported_time_rows,
-    timing_markdown,
     timing_records,
 )
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view
-from tests.report.timings import made_up_timing
+from tests.timing.timings import made_up_timing
 
 SECONDS = {"sgd lr=0.1": 20.0, "adam lr=0.1": 26.0, "adam lr=0.01": 25.0, "sdg": 30.0}
 
@@ -56,7 +56,7 @@ def test_the_table_shows_ratios_and_no_seconds() -> None:
 def test_notes_say_what_was_timed_as_one_and_what_was_not() -> None:
     notes = "\n".join(reported_time_notes(reported_times(SECONDS, timed())))
     assert "adam lr=0.1, adam lr=0.01: timed as one" in notes
-    assert "sdg: the name fits nothing that was timed" in notes
+    assert "sdg: the name matches no timed setting" in notes
     found = reported_time_notes(reported_times({"sgd": 1, "adam": 2}, timed()))
     assert len(found) == 2
 

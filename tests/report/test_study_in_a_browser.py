@@ -14,7 +14,7 @@ import pytest
 from optrial.report.study_page import study_page
 from optrial.report.style import DARK, LIGHT
 from tests.report.studies import made_up_records, made_up_view
-from tests.report.timings import made_up_timing
+from tests.timing.timings import made_up_timing
 
 webdriver: Any = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install selenium"

@@ -21,7 +21,7 @@ from optrial.report.study_page import study_page
 from optrial.spec import Status
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view, store_made_up
-from tests.report.timings import made_up_timing
+from tests.timing.timings import made_up_timing
 
 NASTY = "</script><img src=x onerror=alert(1)> & $x^$ _a_ \"'🚀"
 SECTIONS = ["answer", "summary", "curves", "probes", "rates", "tuning", "differences", "reported"]

@@ -14,7 +14,7 @@ from optrial.errors import Problem, suggest
 __all__ = ["SECONDS", "ReportedValue", "reported_problems", "reported_values", "tells"]
 
 SECONDS = "seconds"
-"""The key of `reported` that holds times and is no metric; `optrial.analysis.timing` reads it."""
+"""The key of `reported` that holds times and is no metric; `optrial.timing` reads it."""
 
 Reported = Mapping[str, Mapping[str, float]]
 """Metric -> optimizer, followed by what tells its setting (`adam lr=0.01`) -> published value."""

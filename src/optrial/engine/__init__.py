@@ -1,17 +1,17 @@
 """Trains runs: the stacked, reference and NumPy engines, and the course of a training."""
 
-from optrial.engine.build import Choice, Engines, out_of_memory
-from optrial.engine.certificate import certificates
-from optrial.engine.numpy_backprop import NumpyEngine
+from optrial.engine.backends.numpy_backprop import NumpyEngine
+from optrial.engine.backends.reference import ReferenceEngine, tensor_splits
+from optrial.engine.backends.rule_optimizer import RuleOptimizer
+from optrial.engine.backends.solo import Solo
+from optrial.engine.backends.stacked import StackedEngine
+from optrial.engine.checks.certificate import certificates
+from optrial.engine.checks.resumption import Resumption
 from optrial.engine.options import storage_dtype
 from optrial.engine.process import process_for
 from optrial.engine.provenance import provenance
-from optrial.engine.reference import ReferenceEngine, tensor_splits
-from optrial.engine.resumption import Resumption
-from optrial.engine.rule_optimizer import RuleOptimizer
-from optrial.engine.solo import Solo
-from optrial.engine.speeds import clear_speeds, kept_speeds, speeds_file
-from optrial.engine.stacked import StackedEngine
+from optrial.engine.select.engines import Choice, Engines, out_of_memory
+from optrial.engine.select.speeds import clear_speeds, kept_speeds, speeds_file
 from optrial.engine.training import Learner, Training
 
 __all__ = [

@@ -18,7 +18,6 @@ from optrial.analysis.funnel import funnel
 from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import SECONDS
 from optrial.analysis.statistics import Comparison, best_sentence, sentence, without_value
-from optrial.analysis.timing import StudyTiming
 from optrial.records import Record
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.drawing import Track, track
@@ -37,8 +36,9 @@ from optrial.report.study_rows import (
 )
 from optrial.report.style import LineStyle, line_styles
 from optrial.report.tables import runs_text, shown_metrics, spread_text, summary_note
-from optrial.report.timing_table import timing_notes
 from optrial.spec import PROBES, Status, probe_of
+from optrial.timing import StudyTiming
+from optrial.timing.table import timing_notes
 
 __all__ = ["study_page"]
 

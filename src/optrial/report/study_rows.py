@@ -13,9 +13,9 @@ from optrial.analysis.gather import Cost, ProblemView, Search
 from optrial.analysis.reported import ReportedValue, reported_values
 from optrial.analysis.statistics import Comparison, RankComparison, RateRange, sentence
 from optrial.analysis.summary import SettingSummary
-from optrial.analysis.timing import Quartiles, StudyTiming, reported_times
 from optrial.report.strips import Scale, Strip
-from optrial.report.timing_table import reported_time_notes, reported_time_rows, timing_rows
+from optrial.timing import Quartiles, StudyTiming, reported_times
+from optrial.timing.table import reported_time_notes, reported_time_rows, timing_rows
 
 __all__ = [
     "Differences",

@@ -23,7 +23,7 @@ from optrial.analysis.audit import (
 )
 from optrial.analysis.audit.context import Context
 from optrial.analysis.gather import gather
-from optrial.engine.reference import ReferenceEngine
+from optrial.engine.backends.reference import ReferenceEngine
 from optrial.errors import StudyError
 from optrial.records import Curve
 from optrial.spec import Status

@@ -35,7 +35,7 @@ def told(report: AuditReport) -> set[str]:
 @pytest.fixture
 def short_runs_certified(monkeypatch: pytest.MonkeyPatch) -> None:
     """Certificates are for long trainings; here the shortest has them."""
-    where = "optrial.engine.certificate."
+    where = "optrial.engine.checks.certificate."
     monkeypatch.setattr(f"{where}_LEAST_STEPS", 1)
     monkeypatch.setattr(f"{where}_LEAST_SECONDS", 0.0)
     monkeypatch.setattr("optrial.engine.Training.evaluation_is_cheap", True)
@@ -173,7 +173,7 @@ def test_a_neighbour_that_spoils_a_stack_is_found(
 def test_a_rule_that_is_not_what_its_name_says_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optrial.engine.certificate.parity_is_cheap", lambda seconds: True)
+    monkeypatch.setattr("optrial.engine.checks.certificate.parity_is_cheap", lambda seconds: True)
     records, report = trained(tmp_path / "right", engine="stacked")
     against = {record.rule: record.facts["parity"]["against"] for record in records}
     assert against == {"sgd": "torch.optim.SGD", "adam": "torch.optim.Adam"}

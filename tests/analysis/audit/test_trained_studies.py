@@ -80,18 +80,18 @@ def other_starts(patch: pytest.MonkeyPatch) -> None:
     def built(*args: Any, seed: int, **kwargs: Any) -> Any:
         return build_model(*args, seed=seed + 1, **kwargs)
 
-    patch.setattr("optrial.engine.numpy_backprop.build_model", built)
+    patch.setattr("optrial.engine.backends.numpy_backprop.build_model", built)
 
 
 def other_order(patch: pytest.MonkeyPatch) -> None:
     def order(spec: Any, size: int) -> BatchOrder:
         return BatchOrder(size=size, batch_size=spec.batch_size, seed=spec.seed + 1)
 
-    patch.setattr("optrial.engine.numpy_backprop.batch_order", order)
+    patch.setattr("optrial.engine.backends.numpy_backprop.batch_order", order)
 
 
 def shared_masks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("optrial.engine.numpy_backprop.mask_key", lambda seed, step: step)
+    patch.setattr("optrial.engine.backends.numpy_backprop.mask_key", lambda seed, step: step)
 
 
 def evaluates_in_training_mode(patch: pytest.MonkeyPatch) -> None:
@@ -119,10 +119,10 @@ def low_precision(patch: pytest.MonkeyPatch) -> None:
 
 def certified(patch: pytest.MonkeyPatch) -> None:
     """Certificates are for long trainings; here the shortest has them."""
-    patch.setattr("optrial.engine.certificate._LEAST_STEPS", 1)
-    patch.setattr("optrial.engine.certificate._LEAST_SECONDS", 0.0)
+    patch.setattr("optrial.engine.checks.certificate._LEAST_STEPS", 1)
+    patch.setattr("optrial.engine.checks.certificate._LEAST_SECONDS", 0.0)
     patch.setattr("optrial.engine.Training.evaluation_is_cheap", True)
-    patch.setattr("optrial.engine.certificate.parity_is_cheap", lambda seconds: True)
+    patch.setattr("optrial.engine.checks.certificate.parity_is_cheap", lambda seconds: True)
 
 
 def irreproducible(patch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from optrial.report.style import LIGHT, THEMES, Theme, line_styles, save_figure
-from optrial.report.timing_figure import timing_figure
-from optrial.report.timing_table import timing_markdown, timing_notes, timing_records, timing_rows
-from tests.report.timings import made_up_timing
+from optrial.timing.figure import timing_figure
+from optrial.timing.markdown import timing_markdown
+from optrial.timing.table import timing_notes, timing_records, timing_rows
+from tests.timing.timings import made_up_timing
 
 NASTY = "$x_1$ & <b> | % \\frac 🚀"
 

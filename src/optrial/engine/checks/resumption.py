@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from optrial.engine.reference import ReferenceEngine
-from optrial.engine.solo import Solo
+from optrial.engine.backends.reference import ReferenceEngine
+from optrial.engine.backends.solo import Solo
 from optrial.engine.training import Learner, Training
 from optrial.errors import USER_CODE_ERRORS, CheckpointError, OptrialError, one_line
 from optrial.plan import pack

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optrial.engine.timing import StepTimes, time_steps
 from optrial.engine.training import Steps
+from optrial.timing.steps import StepTimes, time_steps
 from tests.tolerance import STATISTIC_FLOAT64
 
 TURN = 1.0
@@ -26,7 +26,7 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
-    def told(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int) -> None:
         assert done == len(self.log)
         self.log.append([])
         self.total = total
@@ -76,7 +76,9 @@ def timed(
     builders = [
         lambda name=name, own=own: FakeLearner(machine, name, own) for name, own in seconds.items()
     ]
-    found = time_steps(builders, rounds, turn_seconds=TURN, clock=machine.clock, told=machine.told)
+    found = time_steps(
+        builders, rounds, turn_seconds=TURN, clock=machine.clock, progress=machine.progress
+    )
     return dict(zip(seconds, found, strict=True))
 
 
@@ -123,7 +125,9 @@ def test_a_run_that_diverges_is_begun_anew_and_timed() -> None:
         built.append(FakeLearner(machine, "wild", lambda step: 0.25, diverges_at=34))
         return built[-1]
 
-    (found,) = time_steps([build], 5, turn_seconds=TURN, clock=machine.clock, told=machine.told)
+    (found,) = time_steps(
+        [build], 5, turn_seconds=TURN, clock=machine.clock, progress=machine.progress
+    )
     assert found.diverged
     assert len(built) > 1
     assert found.seconds == pytest.approx([0.25] * 5, rel=STATISTIC_FLOAT64)

@@ -8,9 +8,9 @@ from statistics import median, quantiles
 
 import pytest
 
-from optrial.analysis.timing import Quartiles, StudyTiming, read_timing
 from optrial.errors import StoreError
-from tests.report.timings import made_up_timing
+from optrial.timing import Quartiles, StudyTiming, read_timing
+from tests.timing.timings import made_up_timing
 from tests.tolerance import STATISTIC_FLOAT64
 
 

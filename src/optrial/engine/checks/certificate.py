@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.engine.parity import parity, parity_is_cheap
+from optrial.engine.backends.stacked import StackedEngine
+from optrial.engine.checks.parity import parity, parity_is_cheap
 from optrial.engine.process import process_for
-from optrial.engine.stacked import StackedEngine
 from optrial.engine.training import FIRST_STEPS, Floats, Learner, Training
 from optrial.spec import RunSpec, Status
 

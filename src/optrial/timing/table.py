@@ -1,4 +1,4 @@
-"""The tables of `optrial timing`, for the terminal, Markdown and CSV."""
+"""Rows and notes of the tables of `optrial timing`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from optrial.analysis.timing import (
+from optrial.timing.results import (
     Quartiles,
     ReportedTime,
     SettingTiming,
     StudyTiming,
     reported_times,
 )
-from optrial.report.texts import markdown_text
 
 __all__ = [
     "condition_text",
     "reported_time_notes",
     "reported_time_rows",
-    "timing_markdown",
     "timing_notes",
     "timing_records",
     "timing_rows",
@@ -32,11 +30,11 @@ _ENGINES = {
     "numpy": "NumPy engine",
 }
 _OURS = "optrial.rules."
-_LARGE = 1000  # from here on three digits would be written with an exponent
+_LARGE = 1000  # from here on, three digits would be printed with an exponent
 
 
 def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
-    """Return columns and rows: step time, ratios, the whole run and memory of each setting."""
+    """Return columns and rows with step time, ratios, run time and memory of each setting."""
     first, fastest = f"× {timing.first}", "× fastest"
     rows = [
         {
@@ -60,16 +58,16 @@ def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
 
 
 def timing_notes(timing: StudyTiming) -> list[str]:
-    """Say how to read the table, and what else the reader should know, a line each."""
+    """Return the notes below the table: how to read it, and remarks about the measurement."""
     threads = sorted({each.threads for each in timing.settings})
     counted = f"{' or '.join(map(str, threads))} thread{'s' if threads[-1] > 1 else ''}"
     engines = dict.fromkeys(_ENGINES[each.engine] for each in timing.settings)
     lines = [
         f"{' and '.join(engines)}, {timing.device}, {timing.precision}, {counted}. "
-        f"Medians of {timing.rounds} turns, each run alone; in brackets their middle half.",
-        f"× {timing.first}: how many times as long as a step of {timing.first}, round by round, at "
-        "the same batch size and model. Ratios hold on other machines better than seconds do.",
-        "run (s): steps × median, without evaluation and the first step.",
+        f"Medians of {timing.rounds} turns of each run alone; middle half in brackets.",
+        f"× {timing.first}: step time relative to {timing.first}, round by round, at the same "
+        "batch size and model. Ratios carry over to other machines better than seconds do.",
+        "run (s): steps × median step time, without evaluation and the first step.",
         *_implementation_notes(timing),
     ]
     if timing.memory:
@@ -78,21 +76,21 @@ def timing_notes(timing: StudyTiming) -> list[str]:
 
 
 def _implementation_notes(timing: StudyTiming) -> list[str]:
-    """Say where a time is that of optrial's code rather than of the optimizer's."""
+    """Return a note on times that depend on optrial's implementation of a rule."""
     timed = [each for each in timing.settings if each.engine == "reference"]
     ours = dict.fromkeys(each.optimizer for each in timed if each.implementation.startswith(_OURS))
     if not ours:
         return []
     return [
-        f"{', '.join(ours)}: optrial's own rules, written to be read and stacked. The classes of "
-        "PyTorch are faster on large models; they are timed with --set rng=script."
+        f"{', '.join(ours)}: optrial's own rules, written to be read and stacked. PyTorch's "
+        "classes are faster on large models; --set rng=script times those instead."
     ]
 
 
 def reported_time_rows(times: Sequence[ReportedTime]) -> tuple[list[str], list[list[object]]]:
-    """Return columns and rows: the published ratio of each named setting, and the measured one.
+    """Return columns and rows with the published and the measured ratio of each named setting.
 
-    Only the published one where nothing is measured.
+    Without any measured ratio, only the first two columns remain.
     """
     columns = [f"time × {times[0].name}", "published", "measured", "measured / published"]
     rows: list[list[object]] = [
@@ -109,53 +107,34 @@ def reported_time_rows(times: Sequence[ReportedTime]) -> tuple[list[str], list[l
 
 
 def reported_time_notes(times: Sequence[ReportedTime]) -> list[str]:
-    """Say how to read the table of published and measured times, a line each."""
+    """Return the notes below the table of published and measured times."""
     first = times[0].name
     lines = [
-        f"time × {first}: how many times as long as {first}. Published: of a run or of an epoch. "
-        "Measured: steps × time of a step, round by round; in brackets the middle half.",
-        "Published times often hold evaluation and the loading of data too. What takes as long for "
-        "all brings ratios closer to 1.",
+        f"time × {first}: relative to {first}. Published: of a run or an epoch. "
+        "Measured: steps × step time, round by round; middle half in brackets.",
+        "Published times often include evaluation and data loading, which take the same time for "
+        "all optimizers and bring ratios closer to 1.",
     ]
     timed = {id(each.timing): each.timing for each in times if each.timing}
     for timing in timed.values():
         names = [each.name for each in times if each.timing is timing]
         if len(names) > 1:
             lines.append(
-                f"{', '.join(names)}: timed as one, for what tells them apart does not change how "
-                "long a step takes."
+                f"{', '.join(names)}: timed as one, because they differ only in values that do not "
+                "change the time of a step."
             )
     if unknown := [each.name for each in times if not each.timing]:
         lines.append(
-            f"{', '.join(unknown)}: the name fits nothing that was timed, or more than one thing; "
-            "to time the study as it is now: optrial timing STUDY."
+            f"{', '.join(unknown)}: the name matches no timed setting, or several; "
+            "to time the current study: optrial timing STUDY."
         )
     return lines
 
 
-def timing_markdown(timing: StudyTiming) -> str:
-    """Return the tables in Markdown, as GitHub and pandoc read it."""
-    table = _markdown_table(*timing_rows(timing), {"optimizer", "setting"})
-    if times := reported_times(timing.reported_seconds, timing):
-        columns, rows = reported_time_rows(times)
-        table += f"\n\n{_markdown_table(columns, rows, set(columns[:1]))}"
-    return f"**{markdown_text(timing.study)}**\n\n{table}\n"
-
-
-def _markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], text_columns: set[str]
-) -> str:
-    texts = [["—" if cell is None else str(cell) for cell in row] for row in rows]
-    rule = ["---" if column in text_columns else "---:" for column in columns]
-    lines = [list(map(markdown_text, columns)), rule]
-    lines += [list(map(markdown_text, row)) for row in texts]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def timing_records(timing: StudyTiming) -> Iterator[dict[str, Any]]:
-    """Yield one flat row a setting, numbers in full, seconds and bytes.
+    """Yield one flat row per setting, in seconds and bytes, without rounding.
 
-    Where times were published, one for each name that a setting has there.
+    If times were published, a setting has one row for each of its published names.
     """
     names = dict.fromkeys(name for each in timing.settings for name in each.conditions)
     times = reported_times(timing.reported_seconds, timing)
@@ -175,8 +154,8 @@ def timing_records(timing: StudyTiming) -> Iterator[dict[str, Any]]:
             "first_step_seconds": each.first_step_seconds,
             "memory_bytes": each.memory_bytes,
         }
-        own: list[ReportedTime | None] = [time for time in times if time.timing is each]
-        yield from (row | _reported_columns(time) for time in own or [None]) if times else [row]
+        matches: list[ReportedTime | None] = [time for time in times if time.timing is each]
+        yield from (row | _reported_columns(time) for time in matches or [None]) if times else [row]
 
 
 def _reported_columns(time: ReportedTime | None) -> dict[str, Any]:
@@ -189,13 +168,13 @@ def _reported_columns(time: ReportedTime | None) -> dict[str, Any]:
 
 
 def condition_text(timing: StudyTiming, setting: SettingTiming) -> str:
-    """Return those of a setting's conditions that vary in the study: ``batch_size=32``."""
+    """Return the conditions of a setting that vary in the study, such as ``batch_size=32``."""
     shown = timing.shown_conditions(setting)
     return " ".join(f"{name}={str(value).replace(' ', '')}" for name, value in shown.items())
 
 
 def _setting(timing: StudyTiming, each: SettingTiming) -> str:
-    """Everything that varies but the batch size, which has a column of its own."""
+    """Return everything that varies except the batch size, which has its own column."""
     conditions = condition_text(timing, each).split()
     others = [text for text in conditions if not text.startswith("batch_size=")]
     return " ".join([*others, each.setting]).strip()
@@ -210,11 +189,11 @@ def _spread(values: Quartiles, digits: str) -> str:
 
 
 def _rounded(value: float) -> float:
-    """Round to three digits; what is large becomes an int, which is shown without decimals."""
+    """Round to three digits; large numbers become integers, which are shown without decimals."""
     rounded = float(f"{value:.3g}")
     return int(rounded) if rounded >= _LARGE else rounded
 
 
 def _columns(name: str, values: Quartiles | None) -> dict[str, float | None]:
-    found = asdict(values) if values else {"median": None, "low": None, "high": None}
-    return {f"{name}_{part}": value for part, value in found.items()}
+    parts = asdict(values) if values else {"median": None, "low": None, "high": None}
+    return {f"{name}_{part}": value for part, value in parts.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optrial.engine.stacked_model import Tensors
+from optrial.engine.backends.stacked_model import Tensors
 from optrial.plan import rule_of
 from optrial.rules import Rule, apply_all, clip_all
 from optrial.spec import RunSpec

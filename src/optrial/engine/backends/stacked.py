@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.data import Dataset
-from optrial.engine.captured import CapturedStep
-from optrial.engine.compiling import compiled_program
+from optrial.engine.backends.compiling import compiled_program
+from optrial.engine.backends.cuda_graph import CapturedStep
+from optrial.engine.backends.reference import TensorSplit
+from optrial.engine.backends.stacked_model import StackedModel, Tensors
+from optrial.engine.backends.stacked_update import columns, groups_of, treatment_of, update
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
 from optrial.engine.options import (
@@ -34,9 +37,6 @@ from optrial.engine.options import (
 )
 from optrial.engine.probes import Prober, series
 from optrial.engine.process import can_flush_denormals, keep_freed_memory
-from optrial.engine.reference import TensorSplit
-from optrial.engine.stacked_model import StackedModel, Tensors
-from optrial.engine.stacked_update import columns, groups_of, treatment_of, update
 from optrial.engine.training import Steps, batch_order
 from optrial.keyed import mask_key
 from optrial.models import (

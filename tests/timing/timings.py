@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optrial.analysis.timing import SettingTiming, StudyTiming
+from optrial.timing import SettingTiming, StudyTiming
 
 SECONDS = {("sgd", 32): 0.001, ("adam", 32): 0.0015, ("sgd", 128): 0.004, ("adam", 128): 0.003}
 NOISE = (1.0, 1.02, 0.99, 1.05, 1.01)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optrial.engine.rule_optimizer import RuleOptimizer
+from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.plan import rule_of
 from optrial.spec import RunSpec
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from optrial.engine.memory import memory_meter
+from optrial.timing.memory import memory_meter
 from tests.small import MOONS, small_plan
 from tests.tolerance import RESIDENT_MEMORY
 
@@ -24,7 +24,7 @@ def test_adam_takes_the_memory_of_its_two_averages_more_than_sgd() -> None:
         ],
     )
     sgd, adam = plan.runs
-    wrong = replace(sgd, rule="tests.engine.test_memory:refuses", hyperparameters={})
+    wrong = replace(sgd, rule="tests.timing.test_memory:refuses", hyperparameters={})
     with memory_meter(dataset, "cpu") as measure:
         small, large = measure("reference", sgd), measure("reference", adam)
         with pytest.raises(RuntimeError, match="refuses"):

@@ -1,4 +1,4 @@
-"""How long a step of each optimizer takes, and how much memory: what `optrial timing` measures."""
+"""Measures step time and memory of each optimizer of a study: the work of `optrial timing`."""
 
 from __future__ import annotations
 
@@ -7,42 +7,39 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from optrial.analysis.reported import SECONDS
-from optrial.analysis.timing import SettingTiming, StudyTiming
 from optrial.data import Dataset
 from optrial.engine import Engines, provenance
-from optrial.engine.memory import MEMORY_STEPS, memory_meter
-from optrial.engine.timing import StepTimes, time_steps
-from optrial.errors import USER_CODE_ERRORS, EngineError, OptrialError, one_line
+from optrial.errors import USER_CODE_ERRORS, EngineError, one_line
 from optrial.plan import Plan
 from optrial.spec import RunSpec
+from optrial.timing.memory import MEMORY_STEPS, memory_meter
+from optrial.timing.results import SettingTiming, StudyTiming
+from optrial.timing.steps import StepTimes, time_steps
 
-__all__ = ["LEAST_ROUNDS", "ROUNDS", "Told", "time_study", "write_timing"]
+__all__ = ["Progress", "time_study"]
 
-ROUNDS = 15
-LEAST_ROUNDS = 3  # fewer have no middle half
-_BUSY = 0.5  # load per processor from which a machine is called busy
+_LEAST_ROUNDS = 3  # fewer have no middle half
+_BUSY_LOAD = 0.5  # per processor
 
-Told = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and how much there is."""
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the current stage, the work done in it and its total."""
 
 
 @dataclass(frozen=True)
 class _Contender:
-    """A run that stands for all whose steps take as long.
+    """A run to time, and the settings whose steps take the same time.
 
     Attributes:
-        spec: of those runs, the one with the smallest learning rate, which is least likely to
-            diverge.
+        spec: the run with the smallest learning rate among them, the least likely to diverge.
         setting: see `SettingTiming`.
         engine: see `SettingTiming`.
         stands_for: see `SettingTiming`.
-        note: what is to be known about the choice of the engine; or "".
+        note: remark about the choice of the engine; or "".
     """
 
     spec: RunSpec
@@ -51,55 +48,59 @@ class _Contender:
     stands_for: tuple[str, ...]
     note: str
 
+    @property
+    def label(self) -> str:
+        return f"{self.spec.optimizer} {self.setting}".strip()
+
 
 def time_study(
     plan: Plan,
     dataset: Dataset,
     *,
     device: str = "auto",
-    rounds: int = ROUNDS,
+    rounds: int = 15,
     turn_seconds: float = 0.1,
     memory: bool = True,
-    told: Told = lambda doing, done, total: None,  # noqa: ARG005
+    progress: Progress = lambda stage, done, total: None,  # noqa: ARG005
 ) -> StudyTiming:
-    """Time a training step of every optimizer at every batch size and model of a plan, alone.
+    """Time a training step of every optimizer at every batch size and model of a plan.
 
-    Learning rates, seeds and other sizes of numbers are left out: they do not change how long a
-    step takes. Which engine is timed is the study's key `engine`; auto means reference.
+    Runs that differ only in values that cannot change the time of a step, such as learning rate
+    and seed, are timed once. The study's key `engine` selects the engine; auto means reference.
 
     Args:
-        plan: whose runs are timed.
-        dataset: what they train on.
+        plan: the runs.
+        dataset: training data of the plan.
         device: "auto", "cpu" or "cuda".
-        rounds: how often each setting has its turn, from 3.
+        rounds: number of turns of each setting, at least 3.
         turn_seconds: least length of a turn.
-        memory: whether to measure the peak of memory too, on the CPU in a process for each setting.
-        told: is told of progress.
+        memory: whether to measure peak memory too; on the CPU each setting needs a new process.
+        progress: called as the measurement proceeds.
 
     Raises:
-        EngineError: there are too few rounds, the device is not there, or nothing could be timed.
+        EngineError: there are too few rounds, the device is missing, or nothing could be timed.
     """
-    if rounds < LEAST_ROUNDS:
-        raise EngineError(f"rounds: {rounds}: must be {LEAST_ROUNDS} or more to show a spread.")
+    if rounds < _LEAST_ROUNDS:
+        raise EngineError(f"rounds: {rounds}: must be {_LEAST_ROUNDS} or more to show a spread.")
     load = os.getloadavg()[0]
     engines = Engines(dataset, plan.runs[0].precision, device)
-    contenders = _contenders(plan, engines, told)
+    contenders = _contenders(plan, engines, progress)
     times = time_steps(
-        [partial(engines.build, each.engine, [each.spec]) for each in contenders],
+        [partial(engines.build, one.engine, [one.spec]) for one in contenders],
         rounds,
         turn_seconds=turn_seconds,
-        told=partial(told, "timing"),
+        progress=partial(progress, "timing"),
     )
     pairs = list(zip(contenders, times, strict=True))
     timed = [pair for pair in pairs if not pair[1].error]
-    failures = [f"{_label(each)} could not be timed: {t.error}" for each, t in pairs if t.error]
+    failures = [f"{one.label} could not be timed: {t.error}" for one, t in pairs if t.error]
     if not timed:
         raise EngineError(f"nothing could be timed: {'; '.join(dict.fromkeys(failures))}.")
     peaks: list[int | None] = [None] * len(timed)
-    notes = [*(each.note for each in contenders), _load_note(load), *map(_diverged_note, pairs)]
+    notes = [*(one.note for one in contenders), _load_note(load), *map(_diverged_note, pairs)]
     if memory:
-        peaks, unknown = _peaks([each for each, _ in timed], dataset, device, told)
-        notes += unknown
+        peaks, missing = _peaks([one for one, _ in timed], dataset, device, progress)
+        notes += missing
     first, place = plan.runs[0], timed[0][1].device
     return StudyTiming(
         study=plan.study.name,
@@ -116,50 +117,37 @@ def time_study(
     )
 
 
-def write_timing(timing: StudyTiming, path: Path) -> None:
-    """Write a timing as JSON, over one that is there.
-
-    Raises:
-        OptrialError: the file cannot be written.
-    """
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial_file.write_text(timing.as_json(), encoding="utf-8")
-        partial_file.replace(path)
-    except OSError as error:
-        raise OptrialError(f"'{path}' cannot be written: {error.strerror}.") from error
-
-
-def _contenders(plan: Plan, engines: Engines, told: Told) -> list[_Contender]:
-    """Return one run for each group of runs whose steps take as long."""
+def _contenders(plan: Plan, engines: Engines, progress: Progress) -> list[_Contender]:
+    """Return one run for each group of runs whose steps take the same time."""
     groups: dict[str, list[RunSpec]] = {}
     for run in sorted(plan.runs, key=_place(plan.runs)):
-        what = json.dumps([run.optimizer, _conditions(run), _traits(run)], sort_keys=True)
-        groups.setdefault(what, []).append(run)
+        key = json.dumps([run.optimizer, _conditions(run), _traits(run)], sort_keys=True)
+        groups.setdefault(key, []).append(run)
     chosen = [min(runs, key=_learning_rate) for runs in groups.values()]
-    found = []
+    contenders = []
     for index, (run, runs) in enumerate(zip(chosen, groups.values(), strict=True)):
-        told("choosing how to train", index, len(chosen))
+        progress("choosing how to train", index, len(chosen))
         (choice,) = engines.choose([run])
-        own = [_traits(other) for other in chosen if other.optimizer == run.optimizer]
-        varying = [name for name in own[0] if any(t.get(name) != own[0][name] for t in own)]
+        traits = [_traits(other) for other in chosen if other.optimizer == run.optimizer]
+        varying = [
+            name for name in traits[0] if any(t.get(name) != traits[0][name] for t in traits)
+        ]
         setting = " ".join(f"{name}={_value(run, name)}" for name in varying)
         stands_for = tuple(dict.fromkeys(plan.settings[other.run_id] for other in runs))
-        found.append(_Contender(_bare(run), setting, choice.engine, stands_for, choice.note))
-    return found
+        contenders.append(_Contender(_bare(run), setting, choice.engine, stands_for, choice.note))
+    return contenders
 
 
 def _bare(run: RunSpec) -> RunSpec:
-    """Return a run without what optrial does for it in a step and no optimizer is to blame for.
+    """Return a run without the work that optrial adds to a step.
 
-    That is probes, and seeding the draws of the user's own code anew, which only runs with such
-    code pay for.
+    That is probes, and seeding the draws of user code, which rules of optrial do not need.
     """
     return replace(run, code={}, probes=None)
 
 
 def _place(runs: Sequence[RunSpec]) -> Callable[[RunSpec], int]:
-    """Return the place of a run's batch size and model, in the order in which they first come."""
+    """Return a key that sorts runs by batch size and model, in their order of first appearance."""
     order: dict[str, int] = {}
     for run in runs:
         order.setdefault(json.dumps(_conditions(run)), len(order))
@@ -167,14 +155,14 @@ def _place(runs: Sequence[RunSpec]) -> Callable[[RunSpec], int]:
 
 
 def _conditions(run: RunSpec) -> dict[str, Any]:
-    """What optimizers share when they are compared."""
+    """Return the values that compared optimizers share."""
     return {"batch_size": run.batch_size, **run.model_arguments}
 
 
 def _traits(run: RunSpec) -> dict[str, Any]:
-    """What of an optimizer's setting can change the time of a step.
+    """Return what can change the time of an optimizer's step.
 
-    Of a real number that is whether it is zero: an optimizer without momentum keeps no velocity.
+    A real number counts only as zero or not: without momentum there is no velocity to keep.
     """
     return {
         **{
@@ -190,11 +178,11 @@ def _traits(run: RunSpec) -> dict[str, Any]:
 
 
 def _value(run: RunSpec, trait: str) -> Any:
-    """Return a trait as the study gives it."""
+    """Return a trait as the study writes it."""
     if trait == "schedule":
         return run.schedule and run.schedule["kind"]
-    own = run.hyperparameters.get(trait, getattr(run, trait, None))
-    return f"{own:g}" if isinstance(own, float) else own
+    value = run.hyperparameters.get(trait, getattr(run, trait, None))
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _learning_rate(run: RunSpec) -> float:
@@ -203,20 +191,19 @@ def _learning_rate(run: RunSpec) -> float:
 
 
 def _peaks(
-    contenders: Sequence[_Contender], dataset: Dataset, device: str, told: Told
+    contenders: Sequence[_Contender], dataset: Dataset, device: str, progress: Progress
 ) -> tuple[list[int | None], list[str]]:
-    """Return the peak of memory of each, None where it cannot be measured, and why it cannot."""
+    """Return peak memory in bytes, None where it cannot be measured, and the reasons for None."""
     peaks: list[int | None] = []
     notes = []
     with memory_meter(dataset, device) as measure:
-        for index, each in enumerate(contenders):
-            told("measuring memory", index, len(contenders))
+        for index, contender in enumerate(contenders):
+            progress("measuring memory", index, len(contenders))
             try:
-                peaks.append(measure(each.engine, each.spec))
+                peaks.append(measure(contender.engine, contender.spec))
             except USER_CODE_ERRORS as error:  # times are worth having without it
                 peaks.append(None)
-                reason = one_line(error)
-                notes.append(f"memory of {_label(each)} is not known: {reason}")
+                notes.append(f"memory of {contender.label} is unknown: {one_line(error)}")
     return peaks, notes
 
 
@@ -224,11 +211,7 @@ def _diverged_note(pair: tuple[_Contender, StepTimes]) -> str:
     contender, times = pair
     if not times.diverged:
         return ""
-    return f"{_label(contender)} diverged and was begun anew while it was timed"
-
-
-def _label(contender: _Contender) -> str:
-    return f"{contender.spec.optimizer} {contender.setting}".strip()
+    return f"{contender.label} diverged and was restarted while it was timed"
 
 
 def _timing(contender: _Contender, times: StepTimes, memory: int | None) -> SettingTiming:
@@ -268,7 +251,7 @@ def _machine(load: float) -> dict[str, Any]:
 
 def _load_note(load: float) -> str:
     processors = os.cpu_count() or 1
-    if load < _BUSY * processors:
+    if load < _BUSY_LOAD * processors:
         return ""
     return (
         f"the machine was busy when timing began (load {load:.1f} on {processors} processors); "

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from optrial.engine.object_graph import GraphReader, GraphWriter
-from optrial.engine.rule_optimizer import RuleOptimizer
+from optrial.engine.backends.object_graph import GraphReader, GraphWriter
+from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.errors import CheckpointError
 
 __all__ = ["load_optimizer", "optimizer_arrays"]

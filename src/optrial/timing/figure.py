@@ -1,36 +1,32 @@
-"""The figure of `optrial timing`: the time of a step of every optimizer, with its spread."""
+"""The figure of `optrial timing`: step times of all optimizers with their spread."""
 
 from __future__ import annotations
 
 import math
 from textwrap import fill
-from typing import TYPE_CHECKING
 
-from optrial.analysis.timing import SettingTiming, StudyTiming
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
-from optrial.report.timing_table import condition_text
+from optrial.timing.results import SettingTiming, StudyTiming
+from optrial.timing.table import condition_text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["draw_step_times", "timing_figure"]
+__all__ = ["timing_figure"]
 
 _LABEL = 26
-"""Characters in a line of the label of a row."""
+"""Characters per line of a row's label."""
 _ROW, _PANEL = 0.19, 0.32
-"""Inches of a row, and of what surrounds the rows of a panel."""
+"""Height in inches of a row, and of the margins of a panel."""
 _FOOT = 0.6
 
 
 def timing_figure(timing: StudyTiming, theme: Theme = LIGHT) -> Figure:
-    """Return a figure with a panel for every batch size and model, a row for every optimizer.
+    """Return a figure with a panel per batch size and model and a row per optimizer.
 
-    A dot is the median over the rounds, a line the middle half of them; the number at the right is
-    how many times as long a step takes as one of the study's first optimizer.
+    A dot marks the median over the rounds, a line their middle half. The number on the right is the
+    step time relative to the study's first optimizer.
     """
-    from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
-
     panels: dict[str, list[SettingTiming]] = {}
     for setting in timing.settings:
         panels.setdefault(condition_text(timing, setting), []).append(setting)
@@ -42,7 +38,7 @@ def timing_figure(timing: StudyTiming, theme: Theme = LIGHT) -> Figure:
         figure = Figure(figsize=(WIDTHS["column" if columns == 1 else "page"], height))
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
         for axes, (name, settings) in zip(grid.flat, panels.items(), strict=False):
-            draw_step_times(axes, timing, settings, theme)
+            _draw_step_times(axes, timing, settings, theme)
             axes.set_title(literal(name))
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
@@ -53,10 +49,10 @@ def timing_figure(timing: StudyTiming, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def draw_step_times(
+def _draw_step_times(
     axes: Axes, timing: StudyTiming, settings: list[SettingTiming], theme: Theme = LIGHT
 ) -> None:
-    """Draw the step times of some settings, a row each, from the top."""
+    """Draw the step times of some settings, one row each, from the top."""
     styles = line_styles(dict.fromkeys(each.optimizer for each in timing.settings))
     labels = []
     for row, setting in enumerate(settings):
@@ -75,7 +71,7 @@ def draw_step_times(
                 color=theme.muted,
                 fontsize=7,
             )
-    # The same in all panels, which share the axis.
+    # All panels share the axis.
     axes.set_xlim(0, 1.05e3 * max(each.step.high for each in timing.settings))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -84,5 +80,5 @@ def draw_step_times(
 
 
 def _x_label(timing: StudyTiming) -> str:
-    text = f"ms a step, {timing.engine} engine, {timing.device}\n× relative to {timing.first}"
+    text = f"ms per step, {timing.engine} engine, {timing.device}\n× relative to {timing.first}"
     return literal(text)

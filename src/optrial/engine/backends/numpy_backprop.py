@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from optrial.data import Dataset
-from optrial.engine.activations import ACTIVATIONS
+from optrial.engine.backends.activations import ACTIVATIONS
+from optrial.engine.backends.solo import Batch, Measured
 from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.options import (
@@ -27,7 +28,6 @@ from optrial.engine.options import (
     rate_factors,
 )
 from optrial.engine.process import threads_for
-from optrial.engine.solo import Batch, Measured
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, drop_threshold, keep_mask
@@ -74,7 +74,7 @@ class Linear:
 
 
 class Activation:
-    """An elementwise function of `optrial.engine.activations`."""
+    """An elementwise function of `optrial.engine.backends.activations`."""
 
     def __init__(self, name: str) -> None:
         self.function, self.derivative = ACTIVATIONS[name]

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from optrial import timing
-from optrial.analysis.timing import StudyTiming, read_timing
 from optrial.engine import Engines, Learner
 from optrial.errors import EngineError
-from optrial.report.timing_table import timing_notes
 from optrial.spec import RunSpec
-from optrial.timing import time_study
+from optrial.timing import StudyTiming, measure, read_timing
+from optrial.timing.measure import time_study
+from optrial.timing.table import timing_notes
 from tests.conftest import Command
 from tests.small import small_keys, small_plan
 
@@ -90,7 +89,7 @@ def test_a_slower_optimizer_comes_out_slower() -> None:
     found = quick(
         optimizers=[
             {"name": "awake", "torch": "torch.optim:SGD", "lr": 0.1},
-            {"name": "sleepy", "torch": "tests.test_timing:Sleepy", "lr": 0.1},
+            {"name": "sleepy", "torch": "tests.timing.test_measure:Sleepy", "lr": 0.1},
         ]
     )
     awake, sleepy = found.settings
@@ -100,7 +99,7 @@ def test_a_slower_optimizer_comes_out_slower() -> None:
     assert ratio is not None
     assert ratio.median > 1
     assert found.to_fastest(sleepy).median > 1
-    assert sleepy.implementation.startswith("tests.test_timing:Sleepy")
+    assert sleepy.implementation.startswith("tests.timing.test_measure:Sleepy")
 
 
 def test_steps_extrapolate_to_the_budget_of_each_batch_size() -> None:
@@ -122,7 +121,7 @@ def test_what_optrial_adds_to_a_step_is_left_out(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Engines, "build", recorded)
     found = quick(
-        optimizers=[{"name": "mine", "torch": "tests.test_timing:Sleepy", "lr": 0.1}],
+        optimizers=[{"name": "mine", "torch": "tests.timing.test_measure:Sleepy", "lr": 0.1}],
         probes=["gradient_norm"],
     )
     assert found.settings
@@ -226,7 +225,7 @@ def test_report_and_command_show_the_same_published_times(optrial: Command, stud
     assert optrial("run", study, "--quiet").status == 0
     answer = optrial("timing", study, *BRIEF)
     assert "Published and measured times" in answer.out
-    assert "Published times often hold evaluation" in answer.err
+    assert "Published times often include evaluation" in answer.err
     rows = answer.out.partition("measured / published")[2].splitlines()
     (measured,) = (row.split("│")[3].strip() for row in rows if "1.13" in row)
     assert optrial("report", "studies/small", "--out", "page.html").status == 0
@@ -236,7 +235,7 @@ def test_report_and_command_show_the_same_published_times(optrial: Command, stud
 def test_what_cannot_be_written_is_refused_before_anything_is_timed(
     optrial: Command, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timing, "time_study", None)
+    monkeypatch.setattr(measure, "time_study", None)
     Path("there.json").write_text("kept", encoding="utf-8")
     answer = optrial("timing", study, "--out", "there.json", "--figure", "nowhere/t.gif")
     assert answer.status == 2
@@ -267,7 +266,7 @@ def test_bad_input_is_refused(
 def test_an_optimizer_that_fails_is_named_and_the_others_are_timed(
     optrial: Command, tmp_path: Path
 ) -> None:
-    broken = {"name": "broken", "torch": "tests.test_timing:Broken", "lr": 0.1}
+    broken = {"name": "broken", "torch": "tests.timing.test_measure:Broken", "lr": 0.1}
     file = tmp_path / "study.yaml"
     file.write_text(json.dumps(small_keys(optimizers=[broken, {"rule": "adam"}])))
     answer = optrial("timing", file, *BRIEF)

@@ -1,4 +1,4 @@
-"""Measures the peak of memory that training a run takes: each run in a process of its own."""
+"""Measures the peak memory of training a run, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ import torch
 
 from optrial.data import Dataset
 from optrial.data.dataset import Split
-from optrial.engine.build import Engines
-from optrial.engine.process import process_for
+from optrial.engine import Engines, process_for
 from optrial.models import resolve_model
 from optrial.rules import RULES
 from optrial.spec import RunSpec
@@ -29,30 +28,30 @@ from optrial.spec import RunSpec
 __all__ = ["MEMORY_STEPS", "Meter", "memory_meter"]
 
 MEMORY_STEPS = 10
-"""Training steps during which the peak is looked for."""
+"""Training steps over which the peak is taken."""
 
 Meter = Callable[[str, RunSpec], int]
-"""Returns the bytes that a run takes with an engine as `optrial.engine.Choice` names it."""
+"""Returns the peak memory in bytes of a run with an engine, named as in `optrial.engine.Choice`."""
 
-_shared: dict[str, Any] = {}  # in a process that measures: what all its runs train on
+_shared: dict[str, Any] = {}  # arguments of `_prepare`, in the process that measures
 
 
 @contextmanager
 def memory_meter(dataset: Dataset, device: str) -> Iterator[Meter]:
-    """Give what measures the peak, in bytes, that training a run takes beside program and data.
+    """Yield a function that measures the peak memory of a run, beyond program and data.
 
-    On CUDA it is the memory that PyTorch allocates there. On the CPU it is resident memory, of a
-    process that trains this run and nothing else. What keeps the run from being trained there is
-    raised; an object of a notebook, which no other process can see, is one such thing.
+    On CUDA this is the memory that PyTorch allocates, on the CPU the resident memory of a process
+    that trains this run only. The function raises any error of the run, also where that process
+    cannot see an object defined in a notebook.
 
     Args:
-        dataset: what runs train on.
+        dataset: training data of all runs.
         device: "auto", "cpu" or "cuda".
     """
     if device != "cpu" and torch.cuda.is_available():
         yield partial(_cuda_memory, dataset, device)
         return
-    # Spawned, for this process has used PyTorch, whose threads a fork would wait for in vain.
+    # Not forked: this process has used PyTorch, and a fork would wait forever for its threads.
     context = get_context("spawn")
     with ProcessPoolExecutor(1, context, _prepare, (dataset, device)) as pool:
         yield lambda engine, spec: pool.submit(_in_a_fork, engine, spec).result()
@@ -67,10 +66,10 @@ def _cuda_memory(dataset: Dataset, device: str, engine: str, spec: RunSpec) -> i
 
 
 def _prepare(dataset: Dataset, device: str) -> None:
-    """Keep the data, and load what every run needs, so that its own process begins with it."""
+    """Keep the data and load the libraries that every run needs before its process is forked."""
     sys.stdout = sys.stderr  # user code may print, and standard output is for results
     _shared.update(dataset=dataset, device=device)
-    import_module("torch._dynamo")  # PyTorch does so when it first builds an optimizer
+    import_module("torch._dynamo")  # as PyTorch does when it builds its first optimizer
 
 
 def _in_a_fork(engine: str, spec: RunSpec) -> int:
@@ -79,19 +78,19 @@ def _in_a_fork(engine: str, spec: RunSpec) -> int:
 
 
 def _resident_memory(engine: str, spec: RunSpec) -> int:
-    """Measure this process, which has not trained anything yet."""
+    """Train a run in this process, which has trained nothing yet, and return its peak memory."""
     dataset, device = _shared["dataset"], _shared["device"]
     engines = Engines(dataset, spec.precision, device)
     _train_something_small(engine, spec, device)
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak on Linux
     before = _peak_resident()
     _train(engines, engine, spec)
     return _peak_resident() - before
 
 
 def _train_something_small(engine: str, spec: RunSpec, device: str) -> None:
-    """Let libraries load and set up what no optimizer is to blame for."""
+    """Make libraries allocate what does not depend on the optimizer."""
     split = Split(np.zeros((2, 1), np.float32), np.array([0, 1]))
     data = Dataset("two samples", {"train": split}, classes=2, sha256="")
     small = replace(
@@ -121,13 +120,13 @@ def _train(engines: Engines, engine: str, spec: RunSpec) -> None:
 
 
 def _peak_resident() -> int:
-    """Return the most bytes of memory that this process has had.
+    """Return the peak resident memory of this process in bytes.
 
-    Linux keeps two such figures; that of `getrusage` cannot be reset.
+    Linux keeps two such figures; the one of `getrusage` cannot be reset.
     """
     with suppress(OSError):
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        if found := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
-            return 1024 * int(found[1])
+        if match := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
+            return 1024 * int(match[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from optrial.code import is_code
 from optrial.data import Dataset
-from optrial.engine.compiling import can_compile
-from optrial.engine.numpy_backprop import NumpyEngine
+from optrial.engine.backends.compiling import can_compile
+from optrial.engine.backends.numpy_backprop import NumpyEngine
+from optrial.engine.backends.reference import ReferenceEngine, tensor_splits
+from optrial.engine.backends.solo import Solo
+from optrial.engine.backends.stacked import StackedEngine, stackable_model
 from optrial.engine.process import process_for
-from optrial.engine.reference import ReferenceEngine, tensor_splits
-from optrial.engine.solo import Solo
-from optrial.engine.speeds import Measured, Speeds
-from optrial.engine.stacked import StackedEngine, stackable_model
+from optrial.engine.select.speeds import Measured, Speeds
 from optrial.engine.training import Learner
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.models import call_count, foreign_types

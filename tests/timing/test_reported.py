@@ -10,10 +10,10 @@ from statistics import median, quantiles
 import pytest
 
 from optrial.analysis.reported import tells
-from optrial.analysis.timing import SettingTiming, StudyTiming, reported_times
 from optrial.recipes import RECIPES
-from tests.report.timings import made_up_timing
+from optrial.timing import SettingTiming, StudyTiming, reported_times
 from tests.test_recipes import plan_of
+from tests.timing.timings import made_up_timing
 from tests.tolerance import STATISTIC_FLOAT64
 
 RATES = ("lr=0.1", "lr=0.01")

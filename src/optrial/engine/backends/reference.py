@@ -23,9 +23,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from optrial.data import Dataset as Arrays
+from optrial.engine.backends.optimizer_state import load_optimizer, optimizer_arrays
+from optrial.engine.backends.rule_optimizer import RuleOptimizer
+from optrial.engine.backends.solo import Batch, Measured
 from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import module_sha256
-from optrial.engine.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.options import (
     arithmetic_facts,
     augmentation,
@@ -39,8 +41,6 @@ from optrial.engine.options import (
 )
 from optrial.engine.probes import Prober, per_run
 from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
-from optrial.engine.rule_optimizer import RuleOptimizer
-from optrial.engine.solo import Batch, Measured
 from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import (

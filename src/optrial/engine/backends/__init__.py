@@ -1,0 +1,1 @@
+"""Ways of training runs: one by one in PyTorch or NumPy, or as a stack."""

@@ -1,0 +1,1 @@
+"""Replays that show whether a training can be trusted."""

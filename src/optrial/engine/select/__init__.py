@@ -1,0 +1,1 @@
+"""Chooses how each group of runs is trained."""
