@@ -102,7 +102,7 @@ def test_second_order_optimizers_leave_no_graph_behind(case: Case) -> None:
     learner = learner_for(plan.runs, dataset)
     learner.start(1)
     learner.advance(3)
-    assert all(parameter.grad is None for parameter in learner.engine.model.parameters())
+    assert all(parameter.grad is None for parameter in learner.model.parameters())
 
 
 @pytest.mark.parametrize(

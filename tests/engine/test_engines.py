@@ -90,7 +90,7 @@ def test_batches(
     plan, dataset = small_plan(**options)
     (run,) = plan.runs
     assert run.steps_per_epoch == steps_per_epoch
-    batches = learner_for([run], dataset, engine).engine.batches(1)
+    batches = learner_for([run], dataset, engine).batches(1)
     epoch = [np.asarray(next(batches).indices) for _ in range(steps_per_epoch)]
     assert len(epoch[-1]) == last_batch
     seen = np.concatenate(epoch)
@@ -103,7 +103,7 @@ def test_batches(
 def test_script_batches_follow_the_same_options() -> None:
     plan, dataset = small_plan(rng="script", shuffle=False, batch_size=50, drop_last=True)
     (run,) = plan.runs
-    batches = learner_for([run], dataset).engine.batches(1)
+    batches = learner_for([run], dataset).batches(1)
     seen = np.concatenate([np.asarray(next(batches).indices) for _ in range(3)])
     assert np.array_equal(seen, np.arange(150))
 
@@ -135,7 +135,7 @@ def test_evaluation_changes_nothing(engine: str) -> None:
 def test_evaluation_uses_the_whole_network() -> None:
     """Evaluating twice in a row gives the same numbers, and they are those of eval mode."""
     plan, dataset = small_plan(problem={"dataset": "moons", "model": WITH_DROPOUT})
-    learner = learner_for(plan.runs[:1], dataset).engine
+    learner = learner_for(plan.runs[:1], dataset)
     first = learner.evaluate("test", 1)
     assert first == learner.evaluate("test", 1)
     learner.model.eval()

@@ -106,7 +106,7 @@ def test_all_passes_of_a_step_draw_the_same(model: str) -> None:
     learner = learner_for(plan.runs, dataset)
     learner.start(1)
     losses = learner.advance(5).losses[:, 0]
-    of_steps = np.reshape(learner.engine.optimizer.losses, (5, 3))
+    of_steps = np.reshape(learner.optimizer.losses, (5, 3))
     assert (of_steps == of_steps[:, :1]).all()
     assert of_steps[:, 0] == pytest.approx(losses, abs=0)
 
@@ -173,7 +173,7 @@ def test_gradients_of_parameters_that_are_left_out_do_not_pile_up() -> None:
     norms = []
     for _ in range(3):
         learner.advance(1)
-        *_, last = learner.engine.model.parameters()
+        *_, last = learner.model.parameters()
         norms.append(float(last.grad.norm()))
     assert norms == pytest.approx(norms[:1] * 3, rel=FINAL_LOSS_FLOAT32)
 

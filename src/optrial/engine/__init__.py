@@ -1,10 +1,10 @@
 """Trains runs: the stacked, reference and NumPy engines, and the course of a training."""
 
 from optrial.engine.backends.numpy_backprop import NumpyEngine
-from optrial.engine.backends.reference import ReferenceEngine, tensor_splits
+from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.rule_optimizer import RuleOptimizer
-from optrial.engine.backends.solo import Solo
 from optrial.engine.backends.stacked import StackedEngine
+from optrial.engine.backends.tensor_splits import tensor_splits
 from optrial.engine.checks.certificate import certificates
 from optrial.engine.checks.resumption import Resumption
 from optrial.engine.options import storage_dtype
@@ -22,7 +22,6 @@ __all__ = [
     "ReferenceEngine",
     "Resumption",
     "RuleOptimizer",
-    "Solo",
     "StackedEngine",
     "Training",
     "certificates",

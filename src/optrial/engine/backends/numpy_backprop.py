@@ -1,23 +1,23 @@
-"""The NumPy engine: forward and backward of an MLP written out by hand.
+"""The NumPy engine: the forward and backward pass of an MLP written out by hand.
 
-The oracle that shares no code with automatic differentiation, and the engine to read when learning
-how training works. Weights, batch order and dropout masks are those of the other engines.
+It shares no code with automatic differentiation, which makes it an independent oracle, and it is
+the engine to read to learn how training works. Weights, batch order and dropout masks are those of
+the other engines.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from scipy.special import erf, expit
 from torch import nn
 
 from optrial.data import Dataset
-from optrial.engine.backends.activations import ACTIVATIONS
-from optrial.engine.backends.solo import Batch, Measured
+from optrial.engine.backends.solo import Batch, Measured, SoloEngine
 from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.options import (
@@ -38,18 +38,54 @@ from optrial.spec import RunSpec
 __all__ = ["Network", "NumpyEngine", "cross_entropy", "mse"]
 
 Array = np.ndarray
+Function = Callable[[Array], Array]
+
+_LEAK = 0.01  # slope of torch.nn.LeakyReLU below zero
+
+
+def _normal_cdf(x: Array) -> Array:
+    return np.asarray(0.5 * (1 + erf(x / 2**0.5)), x.dtype)
+
+
+def _normal_pdf(x: Array) -> Array:
+    return np.asarray(np.exp(-0.5 * x**2) / (2 * np.pi) ** 0.5, x.dtype)
+
+
+ACTIVATIONS: Mapping[str, tuple[Function, Function]] = {
+    "ReLU": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype)),
+    "LeakyReLU": (
+        lambda x: np.where(x > 0, x, _LEAK * x),
+        lambda x: np.where(x > 0, 1, _LEAK).astype(x.dtype),
+    ),
+    "ELU": (
+        lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+        lambda x: np.exp(np.minimum(x, 0)),
+    ),
+    "SiLU": (
+        lambda x: x * expit(x),
+        lambda x: expit(x) * (1 + x * (1 - expit(x))),
+    ),
+    "GELU": (
+        lambda x: x * _normal_cdf(x),
+        lambda x: _normal_cdf(x) + x * _normal_pdf(x),
+    ),
+    "Tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "Sigmoid": (expit, lambda x: expit(x) * (1 - expit(x))),
+    "Identity": (lambda x: x, np.ones_like),
+}
+"""Name of the torch class -> (function, derivative), both elementwise and dtype-preserving."""
 
 _EVALUATION_BATCH = 2048  # samples; bounds the memory of activations, not the result
 
 
 class Layer(Protocol):
-    """A layer that remembers in `forward` what `backward` needs."""
+    """A layer whose `forward` stores what `backward` needs."""
 
     def forward(self, inputs: Array, key: int | None) -> Array:
-        """Map (batch, n_in) to (batch, n_out); `key` is the step's mask key, None to evaluate."""
+        """Map (batch, n_in) to (batch, n_out); `key` is the step's mask key, None in evaluation."""
 
     def backward(self, gradient: Array) -> Array:
-        """Turn the gradient at the outputs, (batch, n_out), into that at the inputs."""
+        """Map the gradient at the outputs, (batch, n_out), to that at the inputs."""
 
 
 class Linear:
@@ -74,7 +110,7 @@ class Linear:
 
 
 class Activation:
-    """An elementwise function of `optrial.engine.backends.activations`."""
+    """An elementwise function of `ACTIVATIONS`."""
 
     def __init__(self, name: str) -> None:
         self.function, self.derivative = ACTIVATIONS[name]
@@ -97,10 +133,10 @@ class Dropout:
         self.rate = rate
         self.layer = layer
         self.key = 0  # of the last training step
-        self._scale: Array = np.ones(())  # of the batch under way
+        self._scale: Array = np.ones(())  # of the current batch
 
     def forward(self, inputs: Array, key: int | None) -> Array:
-        """Drop and rescale while training; pass on while evaluating."""
+        """Drop and rescale in training; return the inputs in evaluation."""
         if key is None or not self.rate:
             return inputs
         self.key = key
@@ -110,9 +146,9 @@ class Dropout:
         return inputs * self._scale
 
     def backward(self, gradient: Array) -> Array:
-        """Let gradient through where the activation was kept."""
-        kept: Array = gradient * self._scale
-        return kept
+        """Pass the gradient through where the activation was kept."""
+        inputs_gradient: Array = gradient * self._scale
+        return inputs_gradient
 
 
 class Network:
@@ -125,8 +161,8 @@ class Network:
                 case nn.Flatten():
                     continue  # inputs arrive flat
                 case nn.Linear():
-                    drawn = [p.detach().numpy().astype(precision) for p in module.parameters()]
-                    self.layers.append(Linear(drawn))
+                    weights = [p.detach().numpy().astype(precision) for p in module.parameters()]
+                    self.layers.append(Linear(weights))
                 case nn.Dropout():
                     number = sum(isinstance(layer, Dropout) for layer in self.layers)
                     self.layers.append(Dropout(module.p, number))
@@ -152,7 +188,7 @@ class Network:
         return inputs
 
     def backward(self, gradient: Array) -> list[Array]:
-        """Return the gradient of every parameter, given that of the logits."""
+        """Return the gradient of every parameter from that of the logits."""
         for layer in reversed(self.layers):
             gradient = layer.backward(gradient)
         return [gradient for layer in self.linear for gradient in layer.gradients]
@@ -163,22 +199,22 @@ def cross_entropy(
 ) -> tuple[float, Array]:
     """Return the mean cross entropy of (batch, classes) logits and its gradient.
 
-    loss = -mean(sum(q log softmax(z))); d loss / d z = (softmax(z) - q) / batch, where q is the
-    one-hot label, mixed with the uniform distribution by a share of `label_smoothing`.
+    loss = -mean(sum(q log softmax(z))); d loss / d z = (softmax(z) - q) / batch, where
+    q = (1 - label_smoothing) one_hot(label) + label_smoothing / classes.
     """
     rows, classes = np.arange(len(targets)), logits.shape[1]
-    wanted = np.full_like(logits, label_smoothing / classes)
-    wanted[rows, targets] += 1 - label_smoothing
+    q = np.full_like(logits, label_smoothing / classes)
+    q[rows, targets] += 1 - label_smoothing
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = -(wanted * log_probability).sum(axis=1).mean()
-    return float(loss), (np.exp(log_probability) - wanted) / len(targets)
+    loss = -(q * log_probability).sum(axis=1).mean()
+    return float(loss), (np.exp(log_probability) - q) / len(targets)
 
 
 def mse(outputs: Array, targets: Array) -> tuple[float, Array]:
     """Return the mean squared error over batch and outputs, and its gradient.
 
-    Integer targets are labels and count as one-hot vectors.
+    Integer targets are labels and are converted to one-hot vectors.
     """
     if targets.dtype.kind == "i":
         targets = np.eye(outputs.shape[1], dtype=outputs.dtype)[targets]
@@ -192,11 +228,11 @@ _LOSSES: Mapping[str, Callable[..., tuple[float, Array]]] = {
 }
 
 
-class NumpyEngine:
+class NumpyEngine(SoloEngine):
     """One MLP and one rule on NumPy arrays."""
 
     def __init__(self, spec: RunSpec, dataset: Dataset) -> None:
-        self.spec = spec
+        super().__init__(spec)
         self.dataset = dataset
         self.rule = rule_of(spec.optimizer_kind, spec.rule)
         twin = build_model(
@@ -212,7 +248,6 @@ class NumpyEngine:
             spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
         )
         self.augment = augmentation(dataset, torch.device("cpu"))
-        self.loss_limit = spec.loss_limit or math.inf
         self.threads = threads_for(spec, dataset)
         self.rule_state = initialise_all(self.rule, self._parameters(), spec.hyperparameters)
         self.piled = {name: np.zeros_like(value) for name, value in self._parameters().items()}
@@ -223,25 +258,25 @@ class NumpyEngine:
             **data_facts(dataset),
             "implementation": implementation_of(spec),
             "decayed_share": float(spec.weight_decay > 0),
-            "flushes_denormals": False,  # the threads of NumPy's products cannot be told to
+            "flushes_denormals": False,  # cannot be set for the threads of NumPy's products
         }
+        self.initial_sha256 = self.parameters_sha256(0)
 
     def _parameters(self) -> dict[str, Array]:
         return dict(zip(self.names, self.network.parameters, strict=True))
 
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of the shared order; see `SoloEngine`."""
+        """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
         train = self.dataset.splits["train"]
         order = batch_order(self.spec, len(train.targets))
         for rows in order.batches(first_step):
             yield Batch(rows, train.inputs[rows], train.targets[rows])
 
     def step(self, batch: Batch, step: int) -> Measured:
-        """Train on one batch; see `SoloEngine`."""
+        """Train on a batch; return its loss before the update and the sums of its metrics."""
         spec = self.spec
-        # What augmentation does to images is written for torch and NumPy alike; labels stay.
         inputs = self.augment(torch.from_numpy(batch.inputs), mask_key(spec.seed, step)).numpy()
-        with np.errstate(all="ignore"):  # divergence is found in the loss and recorded
+        with np.errstate(all="ignore"):  # divergence shows in the loss
             outputs = self.network.forward(self._flat(inputs), mask_key(spec.seed, step))
             loss, gradient = self._loss(outputs, batch.targets)
             gradients = dict(zip(self.names, self.network.backward(gradient), strict=True))
@@ -266,19 +301,19 @@ class NumpyEngine:
         return Measured(loss, self._metrics(outputs, batch.targets))
 
     def mask_keys(self) -> list[int]:
-        """Return the keys that the dropout layers had in the last step."""
+        """Return the keys of the dropout layers in the last step."""
         return [layer.key for layer in self.network.layers if isinstance(layer, Dropout)]
 
     def _loss(self, outputs: Array, targets: Array) -> tuple[float, Array]:
         return _LOSSES[self.spec.loss](outputs, targets, **self.spec.loss_arguments)
 
     def _metrics(self, outputs: Array, targets: Array) -> list[float]:
-        """Return the sum of each metric over a batch, by the functions of the other engines."""
+        """Return the sum of each metric over a batch, computed as in the other engines."""
         tensors = torch.from_numpy(outputs), torch.from_numpy(targets)
         return [float(metric(*tensors)) for metric in self.objective.metrics]
 
     def evaluate(self, split: str, step: int) -> Evaluation:
-        """Evaluate a whole split; see `SoloEngine`."""
+        """Evaluate a whole split; see `Learner`."""
         data, trained = self.dataset.splits[split], self.network.parameters
         totals = SplitTotals(self.objective, torch.from_numpy(data.targets), runs=1)
         self.network.parameters = list(self._evaluation_point().values())
@@ -308,46 +343,49 @@ class NumpyEngine:
             for key, value in state._asdict().items():
                 if value is not None:
                     arrays[f"optimizer.{key}.{name}"] = np.array(value)
-        return arrays
+        return arrays | super().state()
 
     def load(self, state: Mapping[str, Array], step: int) -> None:
-        """Take up what `state` returned."""
-        del step
+        """Restore the state after `step` steps."""
+        super().load(state, step)
         self.network.parameters = [state[f"model.{name}"] for name in self.names]
         self.piled = {name: state[f"piled.{name}"] for name in self.names}
         for name, part in self.rule_state.items():
-            stored = {
+            arrays = {
                 key: state[f"optimizer.{key}.{name}"]
                 for key, value in part._asdict().items()
                 if value is not None
             }
-            self.rule_state[name] = part._replace(**stored)
+            self.rule_state[name] = part._replace(**arrays)
 
-    def weights(self) -> dict[str, Array]:
-        """Return a copy of the parameters, by name, as they would be evaluated."""
+    def weights(self, run: int) -> dict[str, Array]:
+        """Return a copy of the parameters, by name, at the point of evaluation."""
+        del run
         return {name: np.array(value) for name, value in self._evaluation_point().items()}
 
     def modules(self) -> dict[str, bool]:
-        """Return nothing: there are no modes to forget, dropout needs the key of a step."""
+        """Return no modes: dropout is active exactly if a layer gets a mask key."""
         return {}
 
     def evaluated_modules(self) -> dict[str, bool]:
-        """Return nothing, as `modules`."""
+        """Return no modes."""
         return {}
 
-    def buffers(self) -> list[Array]:
-        """Return nothing: an MLP has none."""
-        return []
+    def buffers_sha256(self) -> str:
+        """Return the hash of no buffers: an MLP has none."""
+        return arrays_sha256([])
 
-    def load_weights(self, weights: Mapping[str, Array]) -> None:
-        """Take up what `weights` returned, to evaluate."""
+    def load_weights(self, run: int, weights: Mapping[str, Array]) -> None:
+        """Restore the result of `weights`, for evaluation only."""
+        del run
         self.network.parameters = [weights[name] for name in self.names]
         self._at_evaluation_point = True
 
-    def parameters_sha256(self) -> str:
+    def parameters_sha256(self, run: int) -> str:
         """Return the hash of all parameters, from input to output."""
+        del run
         return arrays_sha256(self.network.parameters)
 
     def _flat(self, inputs: Array) -> Array:
-        """Flatten samples and bring them to the run's precision."""
+        """Flatten samples and convert them to the run's precision."""
         return inputs.reshape(len(inputs), -1).astype(self.spec.precision, copy=False)

@@ -21,9 +21,9 @@ from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.backends.compiling import compiled_program
 from optrial.engine.backends.cuda_graph import CapturedStep
-from optrial.engine.backends.reference import TensorSplit
 from optrial.engine.backends.stacked_model import StackedModel, Tensors
 from optrial.engine.backends.stacked_update import columns, groups_of, treatment_of, update
+from optrial.engine.backends.tensor_splits import TensorSplit
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
 from optrial.engine.options import (

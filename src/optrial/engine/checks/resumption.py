@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from optrial.engine.backends.numpy_backprop import NumpyEngine
 from optrial.engine.backends.reference import ReferenceEngine
-from optrial.engine.backends.solo import Solo
 from optrial.engine.training import Learner, Training
 from optrial.errors import USER_CODE_ERRORS, CheckpointError, OptrialError, one_line
 from optrial.plan import pack
@@ -54,13 +54,13 @@ class Resumption:
         learner, spec = training.learner, training.specs[0]
         if not spec.code:
             return
-        if isinstance(learner, Solo) and not isinstance(learner.engine, ReferenceEngine):
+        if isinstance(learner, NumpyEngine):
             return
         form = (spec.without_seed, _form(checkpoint))
         if form in self._forms:
             return
         with _undisturbed():
-            if isinstance(learner, Solo):  # a stack has no state but arrays that it names
+            if isinstance(learner, ReferenceEngine):  # the state of a stack is arrays only
                 self._check_restored(spec, checkpoint)
             if spec.without_seed not in self._tried:
                 some = pack(training.specs, 2)[0]

@@ -17,9 +17,9 @@ from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.backends.compiling import can_compile
 from optrial.engine.backends.numpy_backprop import NumpyEngine
-from optrial.engine.backends.reference import ReferenceEngine, tensor_splits
-from optrial.engine.backends.solo import Solo
+from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine, stackable_model
+from optrial.engine.backends.tensor_splits import tensor_splits
 from optrial.engine.process import process_for
 from optrial.engine.select.speeds import Measured, Speeds
 from optrial.engine.training import Learner
@@ -102,10 +102,10 @@ class Engines:
             return StackedEngine(specs, self.dataset, self._splits, compiled=compiled)
         (spec,) = specs
         if engine == "reference":
-            return Solo(ReferenceEngine(spec, self.dataset, self._splits))
+            return ReferenceEngine(spec, self.dataset, self._splits)
         if self.device == "cuda":
             raise EngineError("device 'cuda': the numpy engine runs on the CPU only; use cpu.")
-        return Solo(NumpyEngine(spec, self.dataset))
+        return NumpyEngine(spec, self.dataset)
 
     def choose(self, runs: Sequence[RunSpec]) -> list[Choice]:
         """Return how to train runs that no store knows yet: as their study says, else fastest.
