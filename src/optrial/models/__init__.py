@@ -1,26 +1,42 @@
-"""Model name -> `torch.nn.Module`; initialisation schemes; dropout that is keyed by the step."""
+"""Models by name or from user code, with their losses, metrics and optimizers.
+
+Also initialisation schemes, layers that can be stacked, and trials of user code before any run.
+"""
 
 from optrial.models.catalogue import (
     MODELS,
-    ModelEntry,
     build_model,
     check_input_shape,
     check_model,
     resolve_model,
 )
+from optrial.models.cost import (
+    SampleCost,
+    activation_count,
+    call_count,
+    output_count,
+    sample_cost,
+)
 from optrial.models.draws import seeded_draws
-from optrial.models.dropout import (
+from optrial.models.initialization import INITIALIZATIONS
+from optrial.models.layers import (
     KeyedDropout,
     drop_threshold,
     keep_mask,
     key_dropout,
+    make_stackable,
     set_mask_key,
 )
-from optrial.models.initialization import INITIALIZATIONS, Initialization
-from optrial.models.means import needing_whole_split
-from optrial.models.metrics import check_metric, needs_whole_split
-from optrial.models.mlp import ACTIVATIONS, MLPArguments
-from optrial.models.objective import LOSSES, Objective, build_objective, check_loss, widened
+from optrial.models.mlp import ACTIVATIONS
+from optrial.models.objective import (
+    LOSSES,
+    Objective,
+    build_objective,
+    check_loss,
+    check_metric,
+    needs_whole_split,
+    widened,
+)
 from optrial.models.optimizer import (
     backward,
     build_optimizer,
@@ -29,39 +45,34 @@ from optrial.models.optimizer import (
     needs_closure,
     step_optimizer,
 )
-from optrial.models.optimizer_trial import (
-    Tried,
-    TriedOptimizer,
-    TriedProblem,
+from optrial.models.parameters import (
+    as_complex,
+    as_real,
+    foreign_types,
+    freeze_unused,
+    place_model,
+    trained_parameters,
+)
+from optrial.models.trial import (
+    TrialOptimizer,
+    TrialProblem,
     gradients_of,
+    needing_whole_split,
+    try_batch,
+    try_code,
     try_optimizer,
 )
-from optrial.models.precision import as_complex, as_real, foreign_types, place_model
-from optrial.models.sizes import (
-    SampleCost,
-    activation_count,
-    call_count,
-    output_count,
-    sample_cost,
-)
-from optrial.models.stackable import make_stackable
-from optrial.models.trained import freeze_unused, trained_parameters
-from optrial.models.trial import try_batch, try_code
 
 __all__ = [
     "ACTIVATIONS",
     "INITIALIZATIONS",
     "LOSSES",
     "MODELS",
-    "Initialization",
     "KeyedDropout",
-    "MLPArguments",
-    "ModelEntry",
     "Objective",
     "SampleCost",
-    "Tried",
-    "TriedOptimizer",
-    "TriedProblem",
+    "TrialOptimizer",
+    "TrialProblem",
     "activation_count",
     "as_complex",
     "as_real",

@@ -1,38 +1,69 @@
-"""Types that the arguments of several models share."""
+"""Arguments of models: their base class and the types that several models share."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from abc import abstractmethod
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from torch import nn
 
+from optrial.errors import Problem
 from optrial.models.initialization import Initialization
 
-__all__ = ["Bias", "Count", "InitializationByName", "Rate", "has_bias"]
+__all__ = ["Bias", "Count", "InitializationByName", "ModelArguments", "Rate", "Shape", "has_bias"]
+
+Shape = tuple[int, ...]
+"""Shape of one sample, without the batch."""
 
 Bias = StrictBool | None
-"""Whether layers have a bias; None: all but those that batch norm follows."""
+"""Whether layers have a bias; None for all layers except those that batch norm follows."""
 
 Count = Annotated[int, Field(strict=True, ge=1)]
-"""How many units, channels, ...: 1 or more."""
+"""A number of units or channels, 1 or more."""
 
 Rate = Annotated[float, Field(strict=True, ge=0, lt=1)]
-"""The probability with which dropout drops."""
+"""Probability of dropping an activation, in [0, 1)."""
 
 
-def _by_name(given: Any) -> Any:
-    return {"name": given} if isinstance(given, str) else given
+def _by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
 
 
 InitializationByName = Annotated[Initialization, BeforeValidator(_by_name)]
 """``xavier_normal``, or ``{name: normal, std: 0.01}``."""
 
 
-def has_bias(bias: bool | None, *, normalised: bool) -> bool:
-    """Whether a layer has a bias, given the argument and whether batch norm follows the layer.
+class ModelArguments(BaseModel):
+    """Arguments of a model of the catalogue, and how to build it from them."""
 
-    Batch norm takes a bias off again, so that its gradient is nothing but rounding errors. Rules
-    that divide by the size of the gradient make steps of those, which running means then lag
-    behind: two runs that differ in rounding alone would differ in evaluation.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def check_input(self, input_shape: Shape) -> list[Problem]:
+        """Return why the model cannot be built for samples of a shape; by default it can."""
+        del input_shape
+        return []
+
+    @abstractmethod
+    def build(self, input_shape: Shape, classes: int) -> nn.Module:
+        """Build the model with freshly drawn weights, from the generators as they stand.
+
+        Args:
+            input_shape: shape of one sample, accepted by `check_input`.
+            classes: number of outputs.
+        """
+
+
+def has_bias(bias: bool | None, *, normalised: bool) -> bool:
+    """Return whether a layer has a bias.
+
+    By default a layer before batch norm has none. Batch norm subtracts the bias again, so that its
+    gradient consists of rounding errors. Rules that divide by the size of the gradient turn these
+    into full steps, which the running means lag behind: two runs that differ only in rounding
+    would differ in evaluation.
+
+    Args:
+        bias: the argument of the model.
+        normalised: whether batch norm follows the layer.
     """
     return not normalised if bias is None else bias

@@ -1,25 +1,24 @@
-"""Model name -> module: the catalogue, its checks and the one place that builds."""
+"""The catalogue of models: checks names and arguments, and builds modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from optrial.code import is_code
 from optrial.errors import Problem, StudyError, problems_of, suggest
-from optrial.models.cnn import CNNArguments, check_cnn_input, cnn
+from optrial.models.arguments import ModelArguments, Shape
+from optrial.models.cnn import CNNArguments
 from optrial.models.draws import seeded_draws
 from optrial.models.factory import build_from_factory, check_factory
-from optrial.models.functions import FunctionArguments, function_model
-from optrial.models.initialization import Initialization, initialize
-from optrial.models.logistic import LogisticArguments, logistic
-from optrial.models.mlp import MLPArguments, mlp
-from optrial.models.rnn import RNNArguments, check_rnn_input, rnn
+from optrial.models.functions import FunctionArguments
+from optrial.models.logistic import LogisticArguments
+from optrial.models.mlp import MLPArguments
+from optrial.models.rnn import RNNArguments
 
 __all__ = [
     "MODELS",
@@ -36,64 +35,56 @@ class ModelEntry:
     """A model of the catalogue.
 
     Attributes:
+        name: key in `MODELS`.
         summary: one line for `optrial list models`.
-        arguments: a frozen pydantic model; its field `initialization` is applied by `build_model`.
-        stackable: arguments in which runs that are trained as one stack may differ.
-        build: maps (arguments, input shape without batch, number of classes) to a module.
-        check_input: maps (arguments, input shape without batch) to why they do not go together.
+        arguments: class of its arguments, which builds the model.
+        stackable: arguments that may differ between the runs of a stack.
     """
 
     name: str
     summary: str
-    arguments: type[BaseModel]
+    arguments: type[ModelArguments]
     stackable: frozenset[str]
-    build: Callable[[Any, tuple[int, ...], int], nn.Module]
-    check_input: Callable[[Any, tuple[int, ...]], list[Problem]] = lambda *_: []
 
 
-MODELS: Mapping[str, ModelEntry] = {
-    "mlp": ModelEntry(
+_ENTRIES = (
+    ModelEntry(
         "mlp",
         "multi-layer perceptron: hidden sizes, activation, input and hidden dropout, batch norm",
         MLPArguments,
         frozenset({"dropout", "input_dropout", "initialization"}),
-        mlp,
     ),
-    "logistic": ModelEntry(
+    ModelEntry(
         "logistic",
         "multinomial logistic regression: one linear layer, bias",
         LogisticArguments,
         frozenset({"initialization"}),
-        logistic,
     ),
-    "cnn": ModelEntry(
+    ModelEntry(
         "cnn",
         "VGG-like network for images: widths of its 3x3 convolutions, pooling, batch norm, dropout",
         CNNArguments,
         frozenset({"dropout", "initialization"}),
-        cnn,
-        check_cnn_input,
     ),
-    "rnn": ModelEntry(
+    ModelEntry(
         "rnn",
         "recurrent network for sequences or rows of images: hidden units, cell, dropout",
         RNNArguments,
         frozenset({"dropout", "initialization"}),
-        rnn,
-        check_rnn_input,
     ),
-    "function": ModelEntry(
+    ModelEntry(
         "function",
         "a function of two variables to descend: problem: {function: rosenbrock}",
         FunctionArguments,
         frozenset({"start", "spread"}),
-        function_model,
     ),
-}
+)
+
+MODELS: Mapping[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
-def check_model(kind: str, arguments: Mapping[str, Any]) -> list[Problem]:
-    """Return everything that is wrong with a model's name and arguments."""
+def check_model(kind: str, arguments: Mapping[str, object]) -> list[Problem]:
+    """Return everything that is wrong with the name and the arguments of a model."""
     if is_code(kind):
         return check_factory(kind, arguments)
     if kind not in MODELS:
@@ -107,60 +98,54 @@ def check_model(kind: str, arguments: Mapping[str, Any]) -> list[Problem]:
 
 
 def check_input_shape(
-    kind: str, arguments: Mapping[str, Any], input_shape: tuple[int, ...]
+    kind: str, arguments: Mapping[str, object], input_shape: Shape
 ) -> list[Problem]:
-    """Return why a model cannot be built for samples of a shape; its arguments must be valid.
+    """Return why a model of the catalogue cannot be built for samples of a shape.
 
-    A model of the user's own, which is not in `MODELS`, is not checked.
+    User-defined models are not checked. The arguments must be valid.
     """
-    if kind not in MODELS:
-        return []
-    entry = MODELS[kind]
-    return entry.check_input(entry.arguments.model_validate(dict(arguments)), input_shape)
+    return _parsed(kind, arguments).check_input(input_shape) if kind in MODELS else []
 
 
-def resolve_model(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_model(kind: str, arguments: Mapping[str, object]) -> dict[str, object]:
     """Return all arguments of a model after defaults, as plain values.
 
     Raises:
-        StudyError: for what `check_model` finds.
+        StudyError: `check_model` finds problems.
     """
     if problems := check_model(kind, arguments):
         raise StudyError(problems, f"model '{kind}'")
-    if is_code(kind):
-        return dict(arguments)
-    return MODELS[kind].arguments.model_validate(dict(arguments)).model_dump(mode="json")
+    return dict(arguments) if is_code(kind) else _parsed(kind, arguments).model_dump(mode="json")
 
 
 def build_model(
     kind: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     *,
-    input_shape: tuple[int, ...],
+    input_shape: Shape,
     classes: int,
     seed: int | None,
 ) -> nn.Module:
     """Build a model in float32 with freshly drawn weights.
 
     Args:
-        kind: a name in `MODELS`, or ``module:function`` of the user's own.
-        arguments: its arguments; those left out take their defaults.
+        kind: a name in `MODELS`, or ``module:function`` for a user-defined model.
+        arguments: arguments of the model; missing ones take their defaults.
         input_shape: shape of one sample.
         classes: number of outputs.
-        seed: draws the weights, by `seeded_draws`; None draws them from the global generators as
-            they stand.
+        seed: seed of the weights, see `seeded_draws`; None draws from the global generators as they
+            stand.
 
     Raises:
-        StudyError: for what `check_input_shape` finds.
+        StudyError: the model does not take such samples, or user code failed.
     """
     if problems := check_input_shape(kind, arguments, input_shape):
         raise StudyError(problems, f"model '{kind}'")
     with nullcontext() if seed is None else seeded_draws(seed):
         if is_code(kind):
             return build_from_factory(kind, arguments, input_shape, classes)
-        entry = MODELS[kind]
-        parsed = entry.arguments.model_validate(dict(arguments))
-        model = entry.build(parsed, input_shape, classes)
-        initialization: Initialization = parsed.initialization  # type: ignore[attr-defined]
-        initialize(model, initialization)
-    return model
+        return _parsed(kind, arguments).build(input_shape, classes)
+
+
+def _parsed(kind: str, arguments: Mapping[str, object]) -> ModelArguments:
+    return MODELS[kind].arguments.model_validate(dict(arguments))

@@ -1,4 +1,4 @@
-"""The convolutional network of the VGG kind: Simonyan and Zisserman 2015, configuration A."""
+"""A convolutional network like VGG (Simonyan and Zisserman 2015, configuration A)."""
 
 from __future__ import annotations
 
@@ -6,33 +6,39 @@ import math
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import Field, StrictBool, field_validator
 from torch import nn
 
 from optrial.errors import Problem
-from optrial.models.arguments import Bias, Count, InitializationByName, Rate, has_bias
-from optrial.models.initialization import Initialization
+from optrial.models.arguments import (
+    Bias,
+    Count,
+    InitializationByName,
+    ModelArguments,
+    Rate,
+    Shape,
+    has_bias,
+)
+from optrial.models.initialization import Initialization, initialize
 
-__all__ = ["CNNArguments", "check_cnn_input", "cnn"]
+__all__ = ["CNNArguments"]
 
 _VGG_DEPTH, _VGG_POOLS = 8, (1, 2, 4, 6, 8)
 
 
-class CNNArguments(BaseModel):
+class CNNArguments(ModelArguments):
     """Arguments of the convolutional network.
 
     Attributes:
         widths: channels of each 3x3 convolution.
-        pool_after: the convolutions, counted from 1, that max pooling 3x3 with stride 2 follows;
-            by default 1, 2, 4, 6 and 8 of 8, and the like of other depths: of 16, twice these.
+        pool_after: the convolutions, counted from 1, that 3x3 max pooling with stride 2 follows. By
+            default 1, 2, 4, 6 and 8 of 8 convolutions, in proportion for other depths.
         batch_norm: whether batch norm follows each convolution.
-        dropout: probability with which an input of the last, linear layer is dropped.
-        bias: whether the convolutions and the linear layer have a bias; by default all but those
+        dropout: probability of dropping an input of the last, linear layer.
+        bias: whether the convolutions and the linear layer have a bias; by default all except those
             before batch norm.
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (
         *(64, 128, 256, 256),
@@ -48,51 +54,51 @@ class CNNArguments(BaseModel):
     @classmethod
     def _ascending(cls, pool_after: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if any(first >= second for first, second in pairwise(pool_after or ())):
-            raise ValueError("must be in ascending order, each once")
+            raise ValueError("must be in ascending order, without repetition")
         return pool_after
 
     @property
     def pooled(self) -> tuple[int, ...]:
-        """The convolutions that pooling follows, after defaults."""
+        """The convolutions that pooling follows, counted from 1, after defaults."""
         if self.pool_after is not None:
             return self.pool_after
         depth = len(self.widths)
         return tuple(dict.fromkeys(math.ceil(depth * pool / _VGG_DEPTH) for pool in _VGG_POOLS))
 
+    def check_input(self, input_shape: Shape) -> list[Problem]:
+        """Return why the model cannot be built for samples of a shape, or for its `pool_after`."""
+        problems = []
+        if len(input_shape) != 3:
+            wrong = "the model cnn takes images (channels, height, width), not samples of shape "
+            way_out = "Choose a dataset of images, or the model mlp, logistic or rnn."
+            problems.append(Problem("kind", f"{wrong}{input_shape}. {way_out}"))
+        depth = len(self.widths)
+        if beyond := [number for number in self.pooled if number > depth]:
+            reason = f"{beyond}: there are {depth} convolutions, one for each of 'widths'"
+            problems.append(Problem("pool_after", f"{reason}; give numbers from 1 to {depth}."))
+        return problems
 
-def check_cnn_input(arguments: CNNArguments, input_shape: tuple[int, ...]) -> list[Problem]:
-    """Return what is wrong with complete arguments and the shape of a sample."""
-    problems = []
-    if len(input_shape) != 3:
-        given = "the model cnn takes images (channels, height, width), not samples of shape "
-        way_out = "Choose a dataset of images, or the model mlp, logistic or rnn."
-        problems.append(Problem("kind", f"{given}{input_shape}. {way_out}"))
-    depth = len(arguments.widths)
-    if beyond := [number for number in arguments.pooled if number > depth]:
-        reason = f"{beyond}: there are {depth} convolutions, one for each of 'widths'"
-        problems.append(Problem("pool_after", f"{reason}; give numbers from 1 to {depth}."))
-    return problems
+    def build(self, input_shape: Shape, classes: int) -> nn.Sequential:
+        """Build a CNN that maps (batch, channels, height, width) to (batch, classes) logits.
 
-
-def cnn(arguments: CNNArguments, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
-    """Build a CNN that maps (batch, channels, height, width) to (batch, classes) logits.
-
-    The layers are registered from input to output: for each width a convolution 3x3 with padding 1,
-    batch norm, ReLU and, where asked for, max pooling 3x3 with stride 2 and padding 1, which halves
-    height and width, rounding up; then flatten, dropout (at rate 0 too) and a linear layer.
-    """
-    channels, *size = input_shape
-    layers: list[nn.Module] = []
-    bias = has_bias(arguments.bias, normalised=arguments.batch_norm)
-    for number, width in enumerate(arguments.widths, start=1):
-        layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=bias))
-        if arguments.batch_norm:
-            layers.append(nn.BatchNorm2d(width))
-        layers.append(nn.ReLU())
-        if number in arguments.pooled:
-            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
-            size = [math.ceil(length / 2) for length in size]
-        channels = width
-    last_bias = has_bias(arguments.bias, normalised=False)
-    linear = nn.Linear(channels * math.prod(size), classes, last_bias)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(arguments.dropout), linear)
+        The layers are registered from input to output. For each width: a 3x3 convolution with
+        padding 1, batch norm (if asked for), ReLU and, after the convolutions of `pool_after`, 3x3
+        max pooling with stride 2 and padding 1, which halves height and width, rounding up. Then
+        flatten, dropout (at rate 0 too) and a linear layer.
+        """
+        channels, *size = input_shape
+        layers: list[nn.Module] = []
+        bias = has_bias(self.bias, normalised=self.batch_norm)
+        for number, width in enumerate(self.widths, start=1):
+            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=bias))
+            if self.batch_norm:
+                layers.append(nn.BatchNorm2d(width))
+            layers.append(nn.ReLU())
+            if number in self.pooled:
+                layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+                size = [math.ceil(length / 2) for length in size]
+            channels = width
+        last_bias = has_bias(self.bias, normalised=False)
+        linear = nn.Linear(channels * math.prod(size), classes, last_bias)
+        model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(self.dropout), linear)
+        return initialize(model, self.initialization)

@@ -1,4 +1,4 @@
-"""Draws of code of the user's, by seeds of the global generators."""
+"""Random draws of user code and of initial weights, seeded through the global generators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["seeded_draws"]
 
 @contextmanager
 def seeded_draws(seed: int) -> Iterator[None]:
-    """Seed the global generators of PyTorch, NumPy and Python, and put them back afterwards."""
+    """Seed the global generators of PyTorch, NumPy and Python; restore their states afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

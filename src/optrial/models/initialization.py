@@ -1,24 +1,24 @@
 """Initialisation schemes: how the weights of a new model are drawn.
 
-All draws come from torch's global generator, as `torch.nn` itself does it, so that a plain script
-that seeds, builds and initialises in this order gets the same weights.
+All draws come from torch's global generator, as in `torch.nn`, so that a plain script that seeds,
+builds and initialises in this order gets the same weights.
 
-n_in and n_out are what one weight matrix maps from and to: inputs and outputs of a linear layer;
-channels times the area of the kernel, in and out, of a convolution; features and hidden units of a
-recurrent layer's input weights, hidden units twice of its recurrent weights, where the matrix of
-each gate is drawn by itself.
+n_in and n_out are the fan-in and fan-out of a weight matrix: inputs and outputs of a linear layer;
+channels times the area of the kernel, in and out, of a convolution. In a recurrent layer the matrix
+of each gate is drawn separately: from features to hidden units for input weights, from hidden units
+to hidden units for recurrent weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from optrial.models.recurrent import Recurrent
+from optrial.models.layers import Recurrent
 
 __all__ = ["INITIALIZATIONS", "Initialization", "initialize"]
 
@@ -33,9 +33,9 @@ Scheme = Literal[
     "fan_in_normal",
 ]
 
-INITIALIZATIONS: dict[Scheme, str] = {
-    "torch_default": "what torch.nn draws: uniform within 1/sqrt(n_in), of recurrent layers within "
-    "1/sqrt(hidden), for weights and biases",
+INITIALIZATIONS: Mapping[Scheme, str] = {
+    "torch_default": "the default of torch.nn: weights and biases uniform within 1/sqrt(n_in), in "
+    "recurrent layers within 1/sqrt(hidden)",
     "xavier_normal": "N(0, 2/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
     "xavier_uniform": "uniform within sqrt(6/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
     "kaiming_normal": "N(0, 2/n_in), zero bias (He et al. 2015, for ReLU)",
@@ -43,12 +43,17 @@ INITIALIZATIONS: dict[Scheme, str] = {
     "kaiming_normal_fan_out": "N(0, 2/n_out) for convolutions (He et al. 2015, for ReLU), "
     "N(0, 2/(n_in + n_out)) for other layers (Glorot and Bengio 2010), zero bias",
     "normal": "N(0, std^2), zero bias; std is required",
-    "fan_in_normal": "N(0, 1/n_in), that is standard deviation 1/sqrt(n_in), zero bias",
+    "fan_in_normal": "N(0, 1/n_in), standard deviation 1/sqrt(n_in), zero bias",
 }
 
 
 class Initialization(BaseModel):
-    """A scheme by name; `std` is the standard deviation for `normal` and goes with no other."""
+    """An initialisation scheme.
+
+    Attributes:
+        name: key of `INITIALIZATIONS`.
+        std: standard deviation of `normal`; None for the other schemes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,14 +66,18 @@ class Initialization(BaseModel):
             raise ValueError("std goes with the initialization 'normal', and only with it")
 
 
-@torch.no_grad()
-def initialize(model: nn.Module, initialization: Initialization) -> None:
-    """Draw the weights of all layers anew, in the order in which they were registered.
+Model = TypeVar("Model", bound=nn.Module)
 
-    The layers are linear, convolutional and recurrent ones; batch norm keeps its ones and zeros.
+
+@torch.no_grad()
+def initialize(model: Model, initialization: Initialization) -> Model:
+    """Draw the weights of linear, convolutional and recurrent layers, in place; return the model.
+
+    Layers are drawn in the order in which they were registered. Batch norm keeps its ones and
+    zeros.
     """
     if initialization.name == "torch_default":
-        return
+        return model
     for layer in model.modules():
         if weights := _weights(layer):
             for weight in weights:
@@ -76,10 +85,11 @@ def initialize(model: nn.Module, initialization: Initialization) -> None:
             for parameter in layer.parameters(recurse=False):
                 if parameter.ndim == 1:
                     nn.init.zeros_(parameter)
+    return model
 
 
 def _weights(layer: nn.Module) -> Sequence[torch.Tensor]:
-    """The weight matrices and kernels of a layer's own, in the order of its parameters."""
+    """Return the weight matrices or kernels of a single layer, in the order of its parameters."""
     match layer:
         case nn.Linear() | nn.Conv2d():
             return [layer.weight]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import StrictBool
 from torch import nn
 
-from optrial.models.arguments import InitializationByName
-from optrial.models.initialization import Initialization
+from optrial.models.arguments import InitializationByName, ModelArguments, Shape
+from optrial.models.initialization import Initialization, initialize
 
-__all__ = ["LogisticArguments", "logistic"]
+__all__ = ["LogisticArguments"]
 
 
-class LogisticArguments(BaseModel):
+class LogisticArguments(ModelArguments):
     """Arguments of multinomial logistic regression.
 
     Attributes:
@@ -21,15 +21,10 @@ class LogisticArguments(BaseModel):
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     bias: StrictBool = True
     initialization: InitializationByName = Initialization()
 
-
-def logistic(
-    arguments: LogisticArguments, input_shape: tuple[int, ...], classes: int
-) -> nn.Sequential:
-    """Build one linear layer that maps (batch, *input_shape) to (batch, classes) logits."""
-    linear = nn.Linear(math.prod(input_shape), classes, arguments.bias)
-    return nn.Sequential(nn.Flatten(), linear)
+    def build(self, input_shape: Shape, classes: int) -> nn.Sequential:
+        """Build one linear layer that maps (batch, *input_shape) to (batch, classes) logits."""
+        linear = nn.Linear(math.prod(input_shape), classes, self.bias)
+        return initialize(nn.Sequential(nn.Flatten(), linear), self.initialization)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 from torch import nn
 
-from optrial.models.arguments import Bias, Count, InitializationByName, Rate, has_bias
-from optrial.models.initialization import Initialization
+from optrial.models.arguments import (
+    Bias,
+    Count,
+    InitializationByName,
+    ModelArguments,
+    Rate,
+    Shape,
+    has_bias,
+)
+from optrial.models.initialization import Initialization, initialize
 
-__all__ = ["ACTIVATIONS", "MLPArguments", "mlp"]
+__all__ = ["ACTIVATIONS", "MLPArguments"]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
@@ -25,21 +34,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class MLPArguments(BaseModel):
+class MLPArguments(ModelArguments):
     """Arguments of the multi-layer perceptron.
 
     Attributes:
         hidden: units of each hidden layer; empty for logistic regression.
-        activation: after each hidden layer.
-        dropout: probability with which a hidden unit's output is dropped.
-        input_dropout: probability with which an input is dropped.
-        output_dropout: probability with which an output, a logit, is dropped.
-        bias: whether the linear layers have a bias; by default all but those before batch norm.
+        activation: activation function after each hidden layer.
+        dropout: probability of dropping the output of a hidden unit.
+        input_dropout: probability of dropping an input.
+        output_dropout: probability of dropping an output (a logit).
+        bias: whether the linear layers have a bias; by default all except those before batch norm.
         batch_norm: whether batch norm follows each hidden linear layer, before the activation.
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: tuple[Count, ...] = (100,)
     activation: Literal[
@@ -55,30 +62,28 @@ class MLPArguments(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_bias(cls, given: Any) -> Any:
-        """Write out that all layers have a bias, where there is no batch norm."""
-        return {"bias": None if given.get("batch_norm") else True} | given
+    def _default_bias(cls, arguments: Any) -> Any:
+        """Write out that all layers have a bias if there is no batch norm."""
+        return {"bias": None if arguments.get("batch_norm") else True} | arguments
 
+    def build(self, input_shape: Shape, classes: int) -> nn.Sequential:
+        """Build an MLP that maps (batch, *input_shape) to (batch, classes) logits.
 
-def mlp(arguments: MLPArguments, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
-    """Build an MLP that maps (batch, *input_shape) to (batch, classes) logits.
-
-    The layers are registered from input to output: flatten, input dropout, then for each hidden
-    layer linear, batch norm where asked for, activation, dropout, and a last linear layer. Dropout
-    is there at rate 0 too, so that its masks are numbered alike whatever the rates; but not behind
-    the last layer, where nobody numbers on.
-    """
-    layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
-    layers.append(nn.Dropout(arguments.input_dropout))
-    width = math.prod(input_shape)
-    for units in arguments.hidden:
-        bias = has_bias(arguments.bias, normalised=arguments.batch_norm)
-        layers.append(nn.Linear(width, units, bias))
-        if arguments.batch_norm:
-            layers.append(nn.BatchNorm1d(units))
-        layers += [ACTIVATIONS[arguments.activation](), nn.Dropout(arguments.dropout)]
-        width = units
-    layers.append(nn.Linear(width, classes, has_bias(arguments.bias, normalised=False)))
-    if arguments.output_dropout:
-        layers.append(nn.Dropout(arguments.output_dropout))
-    return nn.Sequential(*layers)
+        The layers are registered from input to output: flatten, input dropout, for each hidden
+        layer linear, batch norm (if asked for), activation and dropout, and a last linear layer.
+        Dropout layers exist at rate 0 too, so that masks have the same numbers at every rate; only
+        that of the outputs, the last one, does not.
+        """
+        layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+        layers.append(nn.Dropout(self.input_dropout))
+        width = math.prod(input_shape)
+        for units in self.hidden:
+            layers.append(nn.Linear(width, units, has_bias(self.bias, normalised=self.batch_norm)))
+            if self.batch_norm:
+                layers.append(nn.BatchNorm1d(units))
+            layers += [ACTIVATIONS[self.activation](), nn.Dropout(self.dropout)]
+            width = units
+        layers.append(nn.Linear(width, classes, has_bias(self.bias, normalised=False)))
+        if self.output_dropout:
+            layers.append(nn.Dropout(self.output_dropout))
+        return initialize(nn.Sequential(*layers), self.initialization)

@@ -1,17 +1,17 @@
-"""Building and stepping user-defined optimizers."""
+"""User-defined optimizers: building them and taking steps with them."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from optrial.code import load_code
-from optrial.models.precision import as_real
+from optrial.models.parameters import as_real
 
 __all__ = [
     "backward",
@@ -24,12 +24,12 @@ __all__ = [
 
 
 def build_optimizer(
-    name: str, arguments: Mapping[str, Any], parameters: Iterable[nn.Parameter]
+    name: str, arguments: Mapping[str, object], parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Call the class or function ``module:name`` with parameters and arguments.
+    """Call the class or function ``module:name`` with a list of parameters and with arguments.
 
     Raises:
-        TypeError: what it returned is not an optimizer.
+        TypeError: it did not return a single optimizer.
     """
     built = load_code(name)(list(parameters), **arguments)
     if isinstance(built, list | tuple):
@@ -39,31 +39,34 @@ def build_optimizer(
         )
     if not all(hasattr(built, name) for name in ("step", "zero_grad", "param_groups")):
         raise TypeError(f"it returned {type(built).__name__}; return a torch.optim.Optimizer")
-    return built  # type: ignore[no-any-return]
+    return cast("torch.optim.Optimizer", built)
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `optimizer.step` requires a function that computes the loss, as LBFGS."""
-    # Wrappers that PyTorch puts around `step` keep the signature of what they wrap.
+    """Return whether `optimizer.step` requires a closure that computes the loss, as LBFGS does."""
+    # The wrappers that PyTorch puts around `step` keep its signature.
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
 
 
 def backward(loss: Tensor, *, create_graph: bool) -> None:
-    """Compute gradients; with `create_graph`, ones that can be differentiated."""
+    """Compute gradients, which can themselves be differentiated if `create_graph` is true."""
     if not create_graph:
         loss.backward()  # type: ignore[no-untyped-call]
         return
-    with warnings.catch_warnings():  # of a reference cycle, which `forget_gradients` breaks
+    with warnings.catch_warnings():  # about a reference cycle, which `forget_gradients` breaks
         warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
         loss.backward(create_graph=True)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
 def clip_gradients(model: nn.Module, norm: float | None, limit: float | None) -> None:
-    """Clip to a norm of all gradients together, then each coordinate; None leaves them.
+    """Clip the global norm of the gradients, then each coordinate, in place.
 
-    Complex gradients are clipped by real and imaginary part.
+    Args:
+        model: the model whose gradients are clipped.
+        norm: largest norm of all gradients together, or None.
+        limit: largest magnitude of a coordinate, of real and imaginary parts separately, or None.
     """
     if norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), norm)
@@ -74,7 +77,7 @@ def clip_gradients(model: nn.Module, norm: float | None, limit: float | None) ->
 
 
 def forget_gradients(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """Drop all gradients, including those of parameters that the optimizer was not given."""
+    """Drop all gradients, including those of parameters that the optimizer does not hold."""
     optimizer.zero_grad()
     for parameter in model.parameters():
         parameter.grad = None
@@ -89,9 +92,15 @@ def step_optimizer(
 ) -> None:
     """Compute loss and gradients and take a step.
 
-    With `closure`, `step` is passed a function that computes both again. Gradients are computed
-    before `step` because some optimizers (two-pass SAM) start from them. Others first call the
-    closure; as long as nothing has changed, it returns the loss that is known.
+    Gradients are computed before `step`, because some optimizers (two-pass SAM) start from them.
+    Others call the closure first: as long as parameters and gradients have not changed, it returns
+    the known loss.
+
+    Args:
+        optimizer: the optimizer.
+        differentiate: computes the gradients of all parameters and returns the loss.
+        parameters: the trained parameters.
+        closure: whether `step` is called with a closure that computes loss and gradients again.
     """
     loss = differentiate()
     if not closure:
@@ -102,14 +111,14 @@ def step_optimizer(
     def again() -> Tensor:
         if unchanged():
             return loss
-        with torch.enable_grad():  # most optimizers turn it off within `step`
+        with torch.enable_grad():  # most optimizers disable gradients within `step`
             return differentiate()
 
     optimizer.step(again)  # type: ignore[arg-type]  # PyTorch's stub is narrow
 
 
 class _Unchanged:
-    """Tells once whether parameters and gradients are still as they were at the start."""
+    """Tells, once, whether parameters and gradients still have their values of the start."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._start = [
@@ -118,7 +127,7 @@ class _Unchanged:
         ]
 
     def __call__(self) -> bool:
-        """Compare bit by bit, since changes through `.data` leave no trace."""
+        """Compare bit by bit, because changes through `.data` leave no trace."""
         start, self._start = self._start, []
         return bool(start) and all(
             torch.equal(p, value) and p.grad is grad and (grad is None or _equal(grad, kept))

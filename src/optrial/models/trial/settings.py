@@ -1,4 +1,4 @@
-"""Settings of PyTorch that hold for the whole process, so that no run may change them."""
+"""Global settings of PyTorch, which apply to the whole process, so that no run may change them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["kept_settings"]
 
-_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch.set_default_device": (torch.get_default_device, torch.set_default_device),
     "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
@@ -28,16 +28,16 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 @contextmanager
 def kept_settings() -> Iterator[list[str]]:
-    """Restore the settings; yield a list that receives what is wrong if they were changed."""
+    """Restore the settings on exit; yield a list that then receives a sentence per change."""
     before = {name: read() for name, (read, _) in _SETTINGS.items()}
-    wrong: list[str] = []
+    changes: list[str] = []
     try:
-        yield wrong
+        yield changes
     finally:
         for name, (read, write) in _SETTINGS.items():
             if read() != before[name]:
                 write(before[name])
-                wrong.append(
+                changes.append(
                     f"changes what {name} sets, for every run of the process; set it back, or set "
                     "it once, before any training, where the module is imported"
                 )

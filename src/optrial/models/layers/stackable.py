@@ -1,19 +1,21 @@
-"""Layers of `torch.nn` that cannot be mapped over a stack of runs, and what can in their place."""
+"""Replaces layers of `torch.nn` that cannot be mapped over a stack of runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
-from optrial.models.batch_norm import (
+from optrial.models.layers.batch_norm import (
     StackableBatchNorm1d,
     StackableBatchNorm2d,
     StackableBatchNorm3d,
 )
-from optrial.models.torch_recurrent import STACKABLE_RECURRENT
+from optrial.models.layers.torch_recurrent import STACKABLE_RECURRENT
 
 __all__ = ["make_stackable"]
 
-_STACKABLE: dict[type[nn.Module], type[nn.Module]] = {
+_STACKABLE: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: StackableBatchNorm1d,
     nn.BatchNorm2d: StackableBatchNorm2d,
     nn.BatchNorm3d: StackableBatchNorm3d,
@@ -22,9 +24,9 @@ _STACKABLE: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def make_stackable(model: nn.Module) -> int:
-    """Turn every layer of `torch.nn` in `model` that has a stackable twin into that.
+    """Turn batch norm and recurrent layers of `torch.nn` into stackable ones, in place.
 
-    Parameters, buffers and their names stay. Returns how many there are.
+    Parameters and buffers keep their names and values. Returns the number of replaced layers.
     """
     layers = [module for module in model.modules() if type(module) in _STACKABLE]
     for layer in layers:

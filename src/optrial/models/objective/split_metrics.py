@@ -1,39 +1,50 @@
-"""Metrics of the catalogue that need all outputs of a split at once, by scikit-learn.
+"""Built-in metrics that need all outputs of a split at once, computed by scikit-learn.
 
-Each takes outputs, float64 of shape (samples, ...), and targets, and returns a float. Outputs for
-class labels are logits: one per class, or a single one that means class 1 where it is above 0.
+Each maps outputs, float64 of shape (samples, ...), and targets to a float. Outputs for class labels
+are logits: one per class, or a single one, which means class 1 if it is above 0.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-__all__ = ["guarded", "split_metrics"]
+__all__ = ["Score", "score_of", "split_metrics"]
 
 Array = NDArray[np.float64]
 Targets = NDArray[np.number[Any]]
 SplitMetric = Callable[[Array, Targets], float]
 
 
-def guarded(metric: SplitMetric, outputs: Array, targets: Targets) -> tuple[float, str]:
-    """Return the value of a metric and, where it is not finite, the reason in one line."""
-    reason = ""
-    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+class Score(NamedTuple):
+    """A value of a metric and, if it is not finite, the reason in one line."""
+
+    value: float
+    reason: str = ""
+
+
+def score_of(metric: SplitMetric, outputs: Array, targets: Targets) -> Score:
+    """Compute a metric; a value that is not finite comes with the error or the last warning."""
+    with warnings.catch_warnings(record=True) as raised, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         try:
             value = float(metric(outputs, targets))
-        except ValueError as error:  # of scikit-learn: NaN in the outputs, a class that is missing
-            value, reason = float("nan"), str(error)
-    if not np.isfinite(value) and not reason:
-        reason = str(caught[-1].message) if caught else f"it is {value}"
-    return value, reason.partition("\n")[0]
+        except ValueError as error:  # NaN among the outputs, or a class without samples
+            return Score(math.nan, _first_line(error))
+    if math.isfinite(value):
+        return Score(value)
+    return Score(value, _first_line(raised[-1].message) if raised else f"it is {value}")
+
+
+def _first_line(error: Exception | str) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _labelled(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
@@ -71,7 +82,7 @@ def _valued(metric: Callable[..., float], outputs: Array, targets: Targets) -> f
 
 
 def _largest(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
-    """Compare predicted with true values, of whatever output."""
+    """Compare predicted with true values, all outputs taken together."""
     return metric(targets.ravel(), outputs.ravel())
 
 
@@ -89,7 +100,7 @@ def _rows(outputs: Array, targets: Targets) -> tuple[Array, Targets]:
 
 @cache
 def split_metrics() -> Mapping[str, SplitMetric]:
-    """Return the metrics by name."""
+    """Return the metrics by name; see `optrial.spec.METRICS`."""
     from sklearn import metrics  # noqa: PLC0415  (a second to import)
 
     f1 = partial(metrics.f1_score, zero_division=0)

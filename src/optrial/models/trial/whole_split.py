@@ -2,85 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from optrial.code import is_code, load_code
 from optrial.errors import USER_CODE_ERRORS
-from optrial.models.catalogue import build_model
 from optrial.models.draws import seeded_draws
-from optrial.models.metrics import own_value
-from optrial.models.objective import build_objective, class_axes, widened
-from optrial.models.precision import place_model
+from optrial.models.objective import class_axes, mean_value, widened
+from optrial.models.trial.problem import TrialProblem
 
 __all__ = ["needing_whole_split"]
 
-_ROUNDING = 1e-5  # relative; a mean of float32 values rounds to less
-_SPREAD = (1e-2, 1e2)  # of the outputs that are tried, from the first sample to the last
-_MOST_NUMBERS = 2**21  # of the outputs that are tried at once
+_ROUNDING = 1e-5  # relative; a mean of float32 values has a smaller error
+_SPREAD = (1e-2, 1e2)  # scale of the trial outputs, from the first sample to the last
+_MOST_NUMBERS = 2**21  # of trial outputs at once
 
-Function = Callable[[Tensor, Tensor], Any]
+Function = Callable[[Tensor, Tensor], object]
 
 
-def needing_whole_split(
-    model: tuple[str, Mapping[str, Any]],
-    loss: tuple[str, Mapping[str, Any]],
-    metrics: Sequence[str],
-    inputs: NDArray[Any],
-    targets: NDArray[Any],
-    classes: int,
-) -> list[str]:
+def needing_whole_split(problem: TrialProblem, metrics: Sequence[str]) -> list[str]:
     """Return the parts of a problem that cannot be evaluated batch by batch.
 
-    These are names of metrics, "loss", and "model" where the outputs of a sample depend on the
-    other samples of its batch. Each function is compared on a batch and on parts of it, and counts
-    as a mean only if its values differ between parts and add up in every comparison. Parts of the
-    catalogue are known and not tried.
+    The parts are names of metrics, "loss", and "model" if the outputs of a sample depend on the
+    other samples of its batch. Each user function is compared on a batch and on parts of it; it
+    counts as a mean only if its values differ between parts and add up in every comparison.
+    Built-in parts are known and are not tried.
 
     Args:
-        model: its name and arguments.
-        loss: likewise.
+        problem: model, loss and samples. There may be more targets than inputs; every class should
+            be among them.
         metrics: names.
-        inputs: of some samples, in the type that models are trained in.
-        targets: of these samples, and of further ones; every class should be among them.
-        classes: number of classes, or of values to predict.
     """
-    own = [name for name in metrics if is_code(name)]
-    if not (own or is_code(model[0]) or is_code(loss[0])):
+    user_metrics = [name for name in metrics if is_code(name)]
+    model_name, loss_name = problem.model[0], problem.loss[0]
+    if not (user_metrics or is_code(model_name) or is_code(loss_name)):
         return []
-    x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
+    inputs, targets = problem.tensors("cpu")
     with seeded_draws(0), torch.no_grad():
-        built = build_model(*model, input_shape=tuple(x.shape[1:]), classes=classes, seed=0)
-        built = place_model(built, x.device, x.dtype)
-        built(x.clone())  # in training mode, for some models must have seen a batch to be evaluated
-        built.eval()
-        outputs = widened(built(x.clone()))
-        needing = [] if not is_code(model[0]) or _acts_by_sample(built, x) else ["model"]
+        model = problem.build_model("cpu")
+        model(inputs.clone())  # in training mode: some models must have seen a batch first
+        model.eval()
+        outputs = widened(model(inputs.clone()))
+        parts = [] if not is_code(model_name) or _acts_by_sample(model, inputs) else ["model"]
         if outputs.ndim == 0:  # the model computes the loss of a batch
-            return needing or ["model"] * bool(own)
-        built.train()
-        tried = list(_tried(outputs, y))
-        if is_code(loss[0]) and not _is_mean(build_objective(*loss, ()).loss, tried):
-            needing.append("loss")
-        return needing + [name for name in own if not _is_mean(load_code(name), tried)]
+            return parts or ["model"] * bool(user_metrics)
+        model.train()
+        batches = list(_trial_batches(outputs, targets))
+        if is_code(loss_name) and not _is_mean(problem.objective().loss, batches):
+            parts.append("loss")
+        return parts + [name for name in user_metrics if not _is_mean(load_code(name), batches)]
 
 
 def _acts_by_sample(model: nn.Module, inputs: Tensor) -> bool:
     """Return whether the outputs of a sample depend on that sample alone.
 
-    A model that draws is given the same draws again with other samples beside the first ones; one
-    that does not is given parts of the batch too.
+    A model that draws random numbers is called with the same draws and other samples beside the
+    first ones; a model that does not is also called with parts of the batch.
     """
     first, rest = _parts(torch.arange(len(inputs)))
     before = torch.get_rng_state()
     whole = model(inputs.clone())
     draws = not torch.equal(before, torch.get_rng_state())
-    if whole.ndim == 0:  # the loss that it computes by itself
+    if whole.ndim == 0:  # the model computes the loss of a batch
         parts = [model(inputs[rows]) * len(rows) for rows in (first, rest)]
         return draws or bool((sum(parts) / len(inputs) - whole).abs() <= _ROUNDING * whole.abs())
     others = inputs.clone()
@@ -100,27 +86,26 @@ def _seeded(model: nn.Module, inputs: Tensor) -> Tensor:
     return outputs
 
 
-def _is_mean(function: Function, tried: Sequence[tuple[Tensor, Tensor]]) -> bool:
-    """Return whether a function of a batch is seen to be the mean of its values on parts of it."""
-    verdicts = [_adds_up(function, *batch) for batch in tried]
+def _is_mean(function: Function, batches: Sequence[tuple[Tensor, Tensor]]) -> bool:
+    """Return whether a function proves to be a mean over samples on batches."""
+    verdicts = [_adds_up(function, *batch) for batch in batches]
     return True in verdicts and False not in verdicts
 
 
 def _adds_up(function: Function, outputs: Tensor, targets: Tensor) -> bool | None:
-    """Return whether the values on parts of a batch add up to that of the batch.
+    """Return whether the values on parts of a batch add up to the value of the batch.
 
-    None where that cannot be told: the function does not take such outputs, or its values are all
-    equal.
+    None means undecided: the function does not take such outputs, or all values are equal.
     """
     try:
         outputs, targets, whole = _value(function, outputs, targets)
-    except USER_CODE_ERRORS:  #  outputs that the model would not return
+    except USER_CODE_ERRORS:  # such outputs are none that the model would return
         return None
     verdict = None
     for parts in (_parts(_in_order(targets)), _parts(torch.arange(len(targets)))):
         try:
-            values = torch.stack([own_value(function, outputs[p], targets[p]) for p in parts])
-        except USER_CODE_ERRORS:  #  it requires both classes, for example
+            values = torch.stack([mean_value(function, outputs[p], targets[p]) for p in parts])
+        except USER_CODE_ERRORS:  # it may require both classes
             return False
         if not torch.isfinite(values).all():
             if torch.isfinite(whole):
@@ -136,20 +121,20 @@ def _adds_up(function: Function, outputs: Tensor, targets: Tensor) -> bool | Non
 
 
 def _value(function: Function, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return outputs and targets in a type that a function takes, float64 or theirs; its value."""
+    """Return outputs and targets, in float64 if the function takes it, and its value."""
     wide = outputs.double(), targets.double() if targets.is_floating_point() else targets
     try:
-        return *wide, own_value(function, *wide)
-    except USER_CODE_ERRORS:  #  weights of classes in float32, for example
-        return outputs, targets, own_value(function, outputs, targets)
+        return *wide, mean_value(function, *wide)
+    except USER_CODE_ERRORS:  # it may hold class weights in float32
+        return outputs, targets, mean_value(function, outputs, targets)
 
 
-def _tried(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield outputs in the form of a model's, with targets: its own, and others that vary more.
+def _trial_batches(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield outputs and targets: those of the model first, then others that vary more.
 
-    These are noise, alone and around the right answer, and the same in the range of the model's
-    outputs. Its size grows from sample to sample, so that thresholds lie within it and parts of a
-    batch differ.
+    The others are noise, alone and around the right answers, also transformed to the range of the
+    model's outputs. The noise grows from sample to sample, so that it crosses thresholds and parts
+    of a batch differ.
     """
     yield outputs, targets[: len(outputs)]
     most = max(len(outputs), _MOST_NUMBERS // max(1, outputs[0].numel()))
@@ -171,7 +156,7 @@ def _tried(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return outputs of the right answers, (samples, ...), or noise where the form is unknown."""
+    """Return outputs that predict the targets, (samples, ...), or noise if their form is unknown."""
     shape = (len(targets), *outputs.shape[1:])
     if targets.is_floating_point() and targets[0].numel() == outputs[0].numel():
         return targets.double().reshape(shape)
@@ -185,7 +170,7 @@ def _right(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _range_of(outputs: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """Return a function that brings numbers into the range of a model's outputs, if it has one."""
+    """Return a function that maps numbers to the range of a model's outputs, or None for all."""
     sums = outputs.sum(dim=-1) if outputs.ndim > 1 else outputs
     if outputs.min() < 0:
         exponentials = outputs.exp().sum(dim=-1) if outputs.ndim > 1 else outputs
@@ -197,11 +182,11 @@ def _range_of(outputs: Tensor) -> Callable[[Tensor], Tensor] | None:
 
 
 def _in_order(targets: Tensor) -> Tensor:
-    """Return the places of samples in the order of their first target."""
+    """Return the indices that sort samples by their first target."""
     return targets.reshape(len(targets), -1)[:, 0].argsort(stable=True)
 
 
-def _parts(places: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide places into two parts of different sizes."""
-    third = max(1, len(places) // 3)
-    return places[:third], places[third:]
+def _parts(indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide indices into two parts of different sizes."""
+    third = max(1, len(indices) // 3)
+    return indices[:third], indices[third:]

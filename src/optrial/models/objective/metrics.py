@@ -1,11 +1,11 @@
-"""Metrics by name: as sums over batches, or from all outputs of a split."""
+"""Metrics by name: sums over batches, or values computed from all outputs of a split."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,27 +13,22 @@ from torch import Tensor
 
 from optrial.code import importable, is_code, load_code
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
-from optrial.models.split_metrics import guarded, split_metrics
+from optrial.models.objective.losses import as_values
+from optrial.models.objective.split_metrics import Score, score_of, split_metrics
 from optrial.spec import METRICS, catalogued
 
 __all__ = [
     "Score",
-    "as_values",
     "batch_metric",
     "check_metric",
+    "mean_value",
     "needs_whole_split",
-    "own_value",
     "split_metric",
 ]
 
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 
-
-class Score(NamedTuple):
-    """A value of a metric; where it is not finite, the reason in one line."""
-
-    value: float
-    reason: str = ""
+UserFunction = Callable[[Tensor, Tensor], object]
 
 
 def check_metric(name: str) -> str | None:
@@ -49,7 +44,7 @@ def needs_whole_split(name: str, whole_split: Collection[str]) -> bool:
     """Return whether a metric is computed from all outputs of a split at once.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         whole_split: user functions that are not means over samples.
     """
     metric = None if is_code(name) else catalogued(name)
@@ -59,7 +54,8 @@ def needs_whole_split(name: str, whole_split: Collection[str]) -> bool:
 def batch_metric(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function of outputs and targets that sums a mean metric over the samples, ()."""
     if is_code(name):
-        return partial(_summed, load_code(name))
+        function = load_code(name)
+        return lambda outputs, targets: mean_value(function, outputs, targets) * len(targets)
     if top := _TOP.fullmatch(name):
         return partial(top_k, k=int(top[1]))
     return _SUMS[name]
@@ -68,18 +64,18 @@ def batch_metric(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def split_metric(name: str) -> Callable[[Tensor, Tensor], Score]:
     """Return a function of all outputs and targets of a split, (samples, ...)."""
     if is_code(name):
-        return partial(_own, name, load_code(name))
+        return partial(_score, name, load_code(name))
     metric = split_metrics()[name]
 
     def score(outputs: Tensor, targets: Tensor) -> Score:
         predicted, true = outputs.double().cpu().numpy(), targets.cpu().numpy()
-        return Score(*guarded(metric, predicted, true))
+        return score_of(metric, predicted, true)
 
     return score
 
 
-def own_value(function: Callable[..., Any], outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the value, (), of a user's function, which may return one value per sample."""
+def mean_value(function: UserFunction, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the value of a user function, (), float64; one value per sample is averaged."""
     value = function(outputs, targets)
     if not isinstance(value, Tensor):
         value = torch.from_numpy(np.asarray(value, np.float64)).to(outputs.device)
@@ -87,33 +83,43 @@ def own_value(function: Callable[..., Any], outputs: Tensor, targets: Tensor) ->
     return value.double().mean() if value.ndim else value.double()
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Count the samples whose class is predicted: by the largest output, a single one by its sign.
+def _score(name: str, function: UserFunction, outputs: Tensor, targets: Tensor) -> Score:
+    """Return the value of a user function, or NaN with the error that it raised."""
+    try:
+        value = float(mean_value(function, outputs, targets))
+    except USER_CODE_ERRORS as error:
+        return Score(math.nan, f"'{name}' raised {one_line(error)}")
+    return Score(value, "" if math.isfinite(value) else f"'{name}' returned {value}")
 
-    The positions of a sequence count as parts of a sample; of several labels all must be right.
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Count the samples whose class is predicted: the largest output, or the sign of a single one.
+
+    A sample of several positions counts by its share of right positions; a sample of several labels
+    counts if all are right.
     """
     if outputs.numel() == targets.numel():
         right = (outputs.reshape(targets.shape) > 0) == (targets > 0.5)
         return right.reshape(len(right), -1).all(dim=-1).sum()
-    # `max` gives the first of equals, as `argmax` does, ten times as fast where a stack's outputs
-    # are not contiguous.
+    # Like `argmax`, `max` returns the first of equal values; it is ten times as fast where the
+    # outputs of a stack are not contiguous.
     return _count(_classes_last(outputs, targets).max(dim=-1).indices == targets)
 
 
 def top_k(outputs: Tensor, targets: Tensor, k: int) -> Tensor:
     """Count the samples whose label is among the k largest outputs."""
     outputs = _classes_last(outputs, targets)
-    own = outputs.gather(-1, targets.unsqueeze(-1))
-    return _count((outputs > own).sum(dim=-1) < k)
+    of_label = outputs.gather(-1, targets.unsqueeze(-1))
+    return _count((outputs > of_label).sum(dim=-1) < k)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Sum over samples of the squared error, a mean over the outputs."""
+    """Sum over samples of the squared error, averaged over the outputs."""
     return _per_sample((outputs - as_values(outputs, targets)) ** 2).sum()
 
 
 def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Sum over samples of the absolute error, a mean over the outputs."""
+    """Sum over samples of the absolute error, averaged over the outputs."""
     return _per_sample((outputs - as_values(outputs, targets)).abs()).sum()
 
 
@@ -124,16 +130,8 @@ _SUMS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def as_values(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Turn labels (batch,) into one-hot vectors in the precision of the outputs."""
-    if targets.is_floating_point():
-        return targets.to(outputs.dtype)
-    classes = torch.arange(outputs.shape[-1], device=outputs.device)
-    return (targets.unsqueeze(-1) == classes).to(outputs.dtype)
-
-
 def _count(right: Tensor) -> Tensor:
-    """Count the samples that are right, (batch,); of positions, add up the share of each sample."""
+    """Count right samples, (batch,); add up the shares of right positions, (batch, ...)."""
     return right.sum() if right.ndim == 1 else _per_sample(right.double()).sum()
 
 
@@ -147,19 +145,3 @@ def _classes_last(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.shape[:-1] == targets.shape:
         return outputs
     return outputs.movedim(1, -1)
-
-
-def _summed(function: Callable[..., Any], outputs: Tensor, targets: Tensor) -> Tensor:
-    """Turn a user's function, one value per sample or their mean, into a sum over the samples."""
-    return own_value(function, outputs, targets) * len(targets)
-
-
-def _own(name: str, function: Callable[..., Any], outputs: Tensor, targets: Tensor) -> Score:
-    """Return the value of a user's function; what it raises is the reason why there is none."""
-    try:
-        value = float(own_value(function, outputs, targets))
-    except USER_CODE_ERRORS as error:  # whatever the user's code raises
-        reason = one_line(error)
-        return Score(float("nan"), f"'{name}' raised {reason}")
-    finite = torch.isfinite(torch.tensor(value))
-    return Score(value, "" if finite else f"'{name}' returned {value}")

@@ -1,4 +1,4 @@
-"""Losses and metrics that compare every sample with every other because shapes broadcast."""
+"""Finds losses and metrics that compare every sample with every other because shapes broadcast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -25,20 +25,24 @@ _WARNING = "Using a target size"
 
 
 class BroadcastError(Exception):
-    """Tensors of two shapes were combined that broadcast over the batch."""
+    """Two tensors were combined whose shapes broadcast over the batch."""
 
 
 @contextmanager
 def refuse_broadcasting(outputs: Tensor, targets: Tensor) -> Iterator[None]:
-    """Raise where outputs and targets of different shapes are combined by broadcasting.
+    """Refuse to combine outputs and targets of different shapes by broadcasting.
 
-    That is where PyTorch's own losses warn of it, and where elementwise operations pair a tensor
-    (batch,) with one (batch, 1), which gives (batch, batch): every sample with every other. Two
-    tensors of the same number of dimensions, (batch, 1) and (1, batch), are taken as they are; so
-    is a tensor that is combined with itself, and targets with targets.
+    Two cases are refused: PyTorch's losses warn about the shapes, or an elementwise operation pairs
+    a tensor (batch,) with one (batch, 1), which gives (batch, batch), every sample with every
+    other. Tensors with the same number of dimensions, (batch, 1) and (1, batch), are accepted; so
+    are a tensor combined with itself, and targets with targets.
+
+    Args:
+        outputs: outputs of the model, (batch, ...).
+        targets: targets, (batch, ...).
 
     Raises:
-        BroadcastError: with both shapes.
+        BroadcastError: the message holds both shapes.
     """
     watch = _Watch(outputs, targets)
     with warnings.catch_warnings(), watch, _WatchNumPy(watch):
@@ -55,8 +59,14 @@ def refuse_broadcasting(outputs: Tensor, targets: Tensor) -> Iterator[None]:
             ) from None
 
 
-class _Seen(NamedTuple):
-    """A tensor or array as far as broadcasting goes."""
+class _Operand(NamedTuple):
+    """The properties of a tensor or array that decide whether it may be combined with another.
+
+    Attributes:
+        shape: its shape.
+        address: address of its memory.
+        sources: "outputs", "targets" or both, which it derives from.
+    """
 
     shape: tuple[int, ...]
     address: int
@@ -64,29 +74,29 @@ class _Seen(NamedTuple):
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Knows which tensors derive from outputs and targets, by the memory that holds them."""
+    """Tracks which tensors derive from outputs and targets, by the address of their memory."""
 
     def __init__(self, outputs: Tensor, targets: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.batch = len(targets)
         self.one_output = outputs.ndim == 0
         self._sources: dict[int, frozenset[str]] = {}
-        self._kept: list[Tensor] = []  # so that no address is used again
+        self._kept: list[Tensor] = []  # so that no address is reused
         self._note(outputs, frozenset({"outputs"}))
         self._note(targets, frozenset({"targets"}))
 
     def __torch_dispatch__(
         self,
-        func: Any,
+        func: torch._ops.OpOverload,
         types: Sequence[type],
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if func is torch.ops.aten.expand.default:
-            self.check_expanded(self.seen(args[0]), args[1])
+            self.check_expanded(self.operand(args[0]), args[1])
         if torch.Tag.pointwise in func.tags or func is torch.ops.aten.dist.default:
-            for one, other in itertools.combinations(map(self.seen, tensors), 2):
+            for one, other in itertools.combinations(map(self.operand, tensors), 2):
                 self.check(one, other)
         result = func(*args, **(kwargs or {}))
         sources = frozenset[str]().union(*map(self._sources_of, tensors))
@@ -95,9 +105,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._note(made, sources | self._sources_of(made))
         return result
 
-    def seen(self, value: Tensor) -> _Seen:
-        """Return what decides whether a tensor may be combined with another."""
-        return _Seen(tuple(value.shape), value.data_ptr(), self._sources_of(value))
+    def operand(self, value: Tensor) -> _Operand:
+        """Return a tensor as an operand."""
+        return _Operand(tuple(value.shape), value.data_ptr(), self._sources_of(value))
 
     def _note(self, value: Tensor, sources: frozenset[str]) -> None:
         self._kept.append(value)
@@ -106,8 +116,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _sources_of(self, value: Tensor) -> frozenset[str]:
         return self._sources.get(_address(value), frozenset())
 
-    def check(self, one: _Seen, other: _Seen) -> None:
-        """Refuse two operands of an elementwise operation that compare unlike samples."""
+    def check(self, one: _Operand, other: _Operand) -> None:
+        """Refuse two operands of an elementwise operation that compare different samples."""
         low, high = sorted((one, other), key=lambda value: len(value.shape))
         sources = low.sources, high.sources
         if not all(sources) or sources == (_TARGETS, _TARGETS):
@@ -126,21 +136,21 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "per sample, or use loss: mean_output if it computes its own loss"
             )
 
-    def check_expanded(self, value: _Seen, shape: Sequence[int]) -> None:
-        """Refuse (batch,) as (batch, batch), as `torch.broadcast_tensors` returns it."""
+    def check_expanded(self, value: _Operand, shape: Sequence[int]) -> None:
+        """Refuse to expand (batch,) to (batch, batch), as `torch.broadcast_tensors` does."""
         if value.sources and value.shape == (self.batch,) and tuple(shape) == (self.batch,) * 2:
             raise BroadcastError(
                 f"broadcasts a tensor of shape {value.shape} to {tuple(shape)}, every sample with "
                 "every other; bring outputs and targets to one shape"
             )
 
-    def _crosses(self, low: _Seen, high: _Seen) -> bool:
-        """Say whether the batch of one lies along an axis of length 1 of the other."""
-        further = len(high.shape) - len(low.shape)
-        if not (further and low.shape and low.shape[0] == high.shape[0] == self.batch > 1):
+    def _crosses(self, low: _Operand, high: _Operand) -> bool:
+        """Return whether the batch of one operand lies along an axis of length 1 of the other."""
+        missing = len(high.shape) - len(low.shape)
+        if not (missing and low.shape and low.shape[0] == high.shape[0] == self.batch > 1):
             return False
         same = low.address == high.address and math.prod(low.shape) == math.prod(high.shape)
-        return high.shape[further] == 1 and not same
+        return high.shape[missing] == 1 and not same
 
 
 _TARGETS = frozenset({"targets"})
@@ -151,7 +161,7 @@ def _address(value: Tensor) -> int:
 
 
 class _WatchNumPy(TorchFunctionMode):
-    """Continues to watch when a tensor becomes an array."""
+    """Continues the watch when a tensor becomes a NumPy array."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
@@ -159,46 +169,46 @@ class _WatchNumPy(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Any,
+        func: Callable[..., Any],
         types: Sequence[type],
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         if func is not Tensor.numpy:
             return result
-        return _Array.of(result, self.watch, self.watch.seen(args[0]).sources)
+        return _Array.of(result, self.watch, self.watch.operand(args[0]).sources)
 
 
 class _Array(np.ndarray[Any, Any]):
-    """An array that knows whether it derives from outputs or targets."""
+    """An array that keeps track of whether it derives from outputs or targets."""
 
     watch: _Watch
     sources: frozenset[str]
 
     @classmethod
     def of(cls, values: NDArray[Any], watch: _Watch, sources: frozenset[str]) -> _Array:
-        """View an array as one that is watched."""
+        """Return a watched view of an array."""
         array = values.view(cls)
         array.watch, array.sources = watch, sources
         return array
 
-    def __array_finalize__(self, source: Any) -> None:
+    def __array_finalize__(self, source: object) -> None:
         if isinstance(source, _Array) and hasattr(source, "watch"):
             self.watch, self.sources = source.watch, source.sources
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         watched = [value for value in inputs if isinstance(value, _Array)]
-        seen = [_Seen(value.shape, value.ctypes.data, value.sources) for value in watched]
+        operands = [_Operand(value.shape, value.ctypes.data, value.sources) for value in watched]
         if method == "__call__":
-            for one, other in itertools.combinations(seen, 2):
+            for one, other in itertools.combinations(operands, 2):
                 self.watch.check(one, other)
         kwargs |= {"out": tuple(map(_plain, kwargs["out"]))} if "out" in kwargs else {}
         result = getattr(ufunc, method)(*map(_plain, inputs), **kwargs)
-        sources = frozenset[str]().union(*(value.sources for value in seen))
+        sources = frozenset[str]().union(*(operand.sources for operand in operands))
         plain = isinstance(result, np.ndarray)
         return _Array.of(result, self.watch, sources) if plain else result
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.view(np.ndarray) if isinstance(value, _Array) else value

@@ -1,8 +1,8 @@
-"""`nn.MultiheadAttention` with dropout, in matrix products, so that its masks can be keyed."""
+"""`nn.MultiheadAttention` in plain matrix products, so that its dropout masks can be keyed."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,13 @@ __all__ = ["StackableMultiheadAttention"]
 
 
 class StackableMultiheadAttention(nn.MultiheadAttention):
-    """Multi-head attention: Vaswani et al. 2017, section 3.2, as `torch.nn` has it.
+    """Multi-head attention (Vaswani et al. 2017, section 3.2), equal to that of `torch.nn`.
 
-    What is not covered is left to `torch.nn`: samples without a batch, `add_bias_kv` and
+    The cases not covered are passed to `torch.nn`: samples without a batch, `add_bias_kv` and
     `add_zero_attn`.
 
     Attributes:
-        weight_dropout: acts on the attention weights.
+        weight_dropout: dropout layer that acts on the attention weights.
     """
 
     weight_dropout: nn.Module
@@ -47,10 +47,10 @@ class StackableMultiheadAttention(nn.MultiheadAttention):
                 is_causal,
             )
         if not self.batch_first:
-            query, key, value = (each.transpose(0, 1) for each in (query, key, value))
+            query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
         query, key, value = (
-            self._heads(functional.linear(each, weight, bias))
-            for each, weight, bias in zip((query, key, value), *self._projections(), strict=True)
+            self._heads(functional.linear(values, weight, bias))
+            for values, weight, bias in zip((query, key, value), *self._projections(), strict=True)
         )
         scores = query @ key.mT / self.head_dim**0.5
         if key_padding_mask is not None:
@@ -67,21 +67,22 @@ class StackableMultiheadAttention(nn.MultiheadAttention):
         return outputs, weights.mean(1) if average_attn_weights else weights
 
     def _heads(self, projected: Tensor) -> Tensor:
-        """Part (batch, time, width) into (batch, heads, time, width of a head)."""
+        """Divide (batch, time, width) into (batch, heads, time, head width)."""
         batch, time, _ = projected.shape
         return projected.view(batch, time, self.num_heads, self.head_dim).transpose(1, 2)
 
-    def _projections(self) -> tuple[Any, Any]:
+    def _projections(self) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
         """Return the weights and the biases of query, key and value."""
-        if self.in_proj_weight is None:
-            weights: Any = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        weights: Sequence[Tensor]
+        if self.in_proj_weight is None:  # they have different widths
+            weights = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
         else:
             weights = self.in_proj_weight.chunk(3)
         return weights, (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
 
 
 def _added(mask: Tensor, scores: Tensor) -> Tensor:
-    """Return what a mask adds to scores: -infinity where a boolean one is true."""
+    """Return the term that a mask adds to scores: -infinity where a boolean mask is true."""
     if mask.dtype != torch.bool:
         return mask.to(scores.dtype)
     return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, -torch.inf)

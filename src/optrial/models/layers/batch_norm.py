@@ -1,8 +1,8 @@
 """Batch norm that can be stacked.
 
 `torch.nn.BatchNorm2d` and its siblings write their running statistics in place, which a function
-that is mapped over many runs must not do. These assign new tensors instead: where
-`torch.func.functional_call` runs the model, it leaves them in the mapping that it was given.
+mapped over many runs must not do. The layers here assign new tensors instead, which
+`torch.func.functional_call` leaves in the mapping it was given.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ __all__ = [
 
 
 class _StackableBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm: Ioffe and Szegedy 2015, as `torch.nn` has it, as a pure function of its buffers.
+    """Batch norm (Ioffe and Szegedy 2015) as a pure function of its buffers.
 
-    Statistics are computed in float32 at least, whatever the precision of the activations.
+    Equal to the layer of `torch.nn`. Statistics are computed in float32 or float64, whatever the
+    precision of the activations.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
-        """Normalise (batch, channels, ...) by the batch's statistics, or the running ones."""
+        """Normalise (batch, channels, ...) by batch statistics or by running statistics."""
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         precision = torch.promote_types(input.dtype, torch.float32)
-        mean, var = (_copy(own, precision) for own in (self.running_mean, self.running_var))
+        mean = _copy(self.running_mean, precision)
+        var = _copy(self.running_var, precision)
         outputs = functional.batch_norm(
             input.to(precision),
             mean,
@@ -44,7 +46,7 @@ class _StackableBatchNorm(nn.modules.batchnorm._BatchNorm):
         return outputs.to(input.dtype)
 
     def _replace_buffers(self, mean: Tensor, var: Tensor) -> None:
-        """Take up the new running statistics; without momentum, these are the batch's own."""
+        """Assign new running statistics; without momentum, the arguments are the batch's own."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -57,9 +59,9 @@ class _StackableBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var = var.to(self.running_var.dtype)
 
 
-def _copy(own: Tensor | None, precision: torch.dtype) -> Tensor | None:
-    """Copy a running statistic, for `functional.batch_norm` writes in place."""
-    return None if own is None else own.to(precision, copy=True)
+def _copy(statistic: Tensor | None, precision: torch.dtype) -> Tensor | None:
+    """Copy a running statistic, because `functional.batch_norm` writes in place."""
+    return None if statistic is None else statistic.to(precision, copy=True)
 
 
 class StackableBatchNorm1d(_StackableBatchNorm, nn.BatchNorm1d):

@@ -1,0 +1,325 @@
+"""Trial of a user-defined optimizer: a few steps on one batch."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from optrial.code import load_code
+from optrial.errors import USER_CODE_ERRORS, Problem, listed
+from optrial.models.draws import seeded_draws
+from optrial.models.optimizer import (
+    backward,
+    build_optimizer,
+    clip_gradients,
+    forget_gradients,
+    needs_closure,
+    step_optimizer,
+)
+from optrial.models.parameters import as_real, trained_parameters
+from optrial.models.trial.problem import TrialProblem, error_text, on_any_device
+from optrial.models.trial.settings import kept_settings
+
+__all__ = ["TrialOptimizer", "TrialOutcome", "gradients_of", "try_optimizer"]
+
+_CALLED = "when called"  # a stage of a trial
+_STEPS = 2  # the second one starts from the state that the first one left
+_MOST_STEPS = 12  # if parameters are still unchanged, as while a running average warms up
+
+
+@dataclass(frozen=True)
+class TrialOptimizer:
+    """An entry of `optimizers` with one value per argument.
+
+    Attributes:
+        name: ``module:name`` of a class or function.
+        arguments: its arguments.
+        closure: whether `step` is called with a closure, even if it does not require one.
+        create_graph: whether gradients can be differentiated.
+        clip_norm: largest norm of the gradient, or None.
+        clip_value: largest magnitude of its coordinates, or None.
+        scheduled: whether a schedule will change its learning rate.
+    """
+
+    name: str
+    arguments: Mapping[str, object]
+    closure: bool = False
+    create_graph: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    scheduled: bool = False
+
+
+class TrialOutcome(NamedTuple):
+    """Outcome of a trial: problems, under the keys of the entry, and notes."""
+
+    problems: list[Problem]
+    notes: list[str]
+
+
+def try_optimizer(optimizer: TrialOptimizer, problem: TrialProblem) -> TrialOutcome:
+    """Take two steps on one batch; return the reasons why the optimizer cannot train the model.
+
+    A loss that is not finite is no problem here, because divergence is a status of a run.
+    """
+    with kept_settings() as changes:
+        outcome = on_any_device(
+            lambda device: _outcome(optimizer, problem, device),
+            failed=lambda outcome: bool(outcome.problems),
+        )
+    if changes:  # they may be the cause of the other problems
+        return TrialOutcome([Problem("torch", f"'{optimizer.name}' {changes[0]}.")], [])
+    return outcome
+
+
+def gradients_of(problem: TrialProblem) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each trained parameter and its gradient on the batch, by name.
+
+    Parameters that do not affect the loss are left out. The result is empty if the model fails.
+    """
+    try:
+        with seeded_draws(0):
+            model, differentiate = _differentiated(problem, "cpu")
+            differentiate()
+    except USER_CODE_ERRORS:  # the trial of the model reports it
+        return {}
+    return {
+        name: (as_real(parameter.detach()), as_real(parameter.grad.to_dense()))
+        for name, parameter in trained_parameters(model).items()
+        if parameter.grad is not None
+    }
+
+
+@dataclass
+class _Trial:
+    """Record of a few steps.
+
+    Attributes:
+        error: the error that was raised, or None.
+        stage: what the optimizer did at that time, as the end of a sentence.
+        sparse: names of parameters whose gradients are sparse.
+        dense: names of parameters whose gradients are dense.
+        unchanged: names of parameters that have a gradient and were not changed.
+        parameters: values of all trained parameters afterwards.
+    """
+
+    error: BaseException | None = None
+    stage: str = ""
+    sparse: list[str] = field(default_factory=list)
+    dense: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    parameters: list[Tensor] = field(default_factory=list)
+
+
+def _outcome(optimizer: TrialOptimizer, problem: TrialProblem, device: str) -> TrialOutcome:
+    trial = _trial(optimizer, problem, device)
+    if trial.error is not None:
+        path, message = _explained(optimizer, problem, device, trial)
+        return TrialOutcome([Problem(path, message)], [])
+    if optimizer.scheduled and _ignores_rate(optimizer, problem, device, trial):
+        reason = (
+            f"'{optimizer.name}' does not read lr from its param_groups, where a schedule changes "
+            "it, so that the schedule has no effect; leave it out, or let step read it there."
+        )
+        return TrialOutcome([Problem("schedule", reason)], [])
+    if not trial.unchanged or optimizer.arguments.get("lr") == 0:
+        return TrialOutcome([], [])
+    names = listed(trial.unchanged)
+    steps = f"{_MOST_STEPS} steps of a trial"
+    note = f"{optimizer.name} left {names} unchanged in {steps}, despite a gradient"
+    return TrialOutcome([], [note])
+
+
+def _trial(
+    optimizer: TrialOptimizer, problem: TrialProblem, device: str, rate_factor: float = 1.0
+) -> _Trial:
+    """Take steps with all learning rates of the optimizer multiplied by a factor."""
+    trial = _Trial()
+    with seeded_draws(0):
+        try:
+            model, differentiate = _differentiated(problem, device, optimizer)
+            differentiate()
+        except USER_CODE_ERRORS:  # the trial of the model reports it
+            return trial
+        named = trained_parameters(model)
+        for name, parameter in named.items():
+            if parameter.grad is not None:
+                (trial.sparse if parameter.grad.is_sparse else trial.dense).append(name)
+        before = {n: p.detach().clone() for n, p in named.items() if p.grad is not None}
+        try:
+            trial.stage = _CALLED
+            built = build_optimizer(optimizer.name, optimizer.arguments, named.values())
+            closure = optimizer.closure or needs_closure(built)
+            for step in range(1, _MOST_STEPS + 1):
+                if step > _STEPS and not _unchanged(model, before):
+                    break
+                trial.stage = f"in step {step}"
+                for group in built.param_groups if rate_factor != 1 else ():
+                    group["lr"] = rate_factor * float(group.get("lr", 1))
+                _take_step(built, model, differentiate, closure=closure)
+                trial.stage = "in its method eval"
+                _switch(built, "eval")
+            _switch(built, "train")
+        except USER_CODE_ERRORS as error:
+            trial.error = error
+        trial.unchanged = _unchanged(model, before)
+        trial.parameters = [parameter.detach().clone() for parameter in named.values()]
+    return trial
+
+
+def _take_step(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    differentiate: Callable[[], Tensor],
+    *,
+    closure: bool,
+) -> None:
+    def clean_gradients() -> Tensor:
+        forget_gradients(optimizer, model)
+        return differentiate()
+
+    _switch(optimizer, "train")
+    parameters = trained_parameters(model).values()
+    step_optimizer(optimizer, clean_gradients, parameters, closure=closure)
+    forget_gradients(optimizer, model)
+
+
+def _unchanged(model: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
+    return [name for name, old in before.items() if torch.equal(old, model.get_parameter(name))]
+
+
+def _switch(optimizer: torch.optim.Optimizer, mode: str) -> None:
+    """Call the method `train` or `eval` of an optimizer that has it."""
+    switch = getattr(optimizer, mode, None)
+    if callable(switch):
+        switch()
+
+
+def _differentiated(
+    problem: TrialProblem, device: str, optimizer: TrialOptimizer | None = None
+) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """Return a model, and a function that computes its loss and gradients on the batch."""
+    inputs, targets = problem.tensors(device)
+    model = problem.build_model(device)
+    model.train()
+    objective = problem.objective()
+
+    def differentiate() -> Tensor:
+        loss = objective.loss(model(inputs), targets)
+        backward(loss, create_graph=optimizer is not None and optimizer.create_graph)
+        if optimizer is not None:
+            clip_gradients(model, optimizer.clip_norm, optimizer.clip_value)
+        return loss
+
+    return model, differentiate
+
+
+def _explained(
+    optimizer: TrialOptimizer, problem: TrialProblem, device: str, trial: _Trial
+) -> tuple[str, str]:
+    """Return the key that causes an error, and a sentence with the error and the way out."""
+    assert trial.error is not None
+    text = ", ".join(f"{name}={value!r}" for name, value in optimizer.arguments.items())
+    called = f" with {text}" if text and trial.stage == _CALLED else ""
+    raised = f"'{optimizer.name}' failed {trial.stage}{called}: {error_text(trial.error)}"
+    if trial.stage != _CALLED:
+        if key := _key_that_helps(optimizer, problem, device):
+            return key[0], f"{raised}; {key[1]}."
+        if optimizer.clip_norm is not None or optimizer.clip_value is not None:
+            without = replace(optimizer, clip_norm=None, clip_value=None)
+            if _trial(without, problem, device).error is None:
+                return "clip", f"{raised}; it works without clip."
+    return "torch", f"{raised}.{_hint(optimizer.name, trial)}"
+
+
+def _key_that_helps(
+    optimizer: TrialOptimizer, problem: TrialProblem, device: str
+) -> tuple[str, str] | None:
+    """Return the key, `closure` or `create_graph`, whose other value works, and what to set."""
+    for keys in (("closure",), ("create_graph",), ("closure", "create_graph")):
+        changes: dict[str, Any] = {key: not getattr(optimizer, key) for key in keys}
+        if _trial(replace(optimizer, **changes), problem, device).error is None:
+            wanted = " and ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
+            return ("torch" if all(changes.values()) else keys[0]), f"set {wanted}"
+    return None
+
+
+_MODEL_WANTED = (
+    " It takes the model, and an optimizer gets the parameters: write a function of the parameters "
+    "that calls it with torch.nn.ParameterList(parameters), and name the function. One that takes "
+    "its steps within backward cannot be used."
+)
+_HINTS = (
+    ("dense gradient", "", " All gradients are dense: it is for nn.Embedding with sparse=True."),
+    (
+        "subscriptable|not iterable|unpack",
+        _CALLED,
+        " An argument that is a list is written as a list in a list: betas: [[0.9, 0.99]].",
+    ),
+    (
+        "missing|'list' object|__contains__",
+        _CALLED,
+        " Write a function that takes the parameters and calls it with all it needs.",
+    ),
+    (
+        "2-?d",
+        "",
+        " Write a function or class that gives it the matrices and gives the other parameters to "
+        "another optimizer, or use the rule muon.",
+    ),
+)
+"""Patterns of messages, the stage in which each counts ("" for any), and what may help."""
+
+
+def _hint(name: str, trial: _Trial) -> str:
+    """Return advice after an error, with a leading space, or ""."""
+    if trial.sparse and trial.dense:
+        return (
+            f" The gradients of {listed(trial.sparse)} are sparse, all others dense: write a "
+            "class that holds an optimizer for each kind, or build nn.Embedding with sparse=False."
+        )
+    if trial.sparse:
+        return (
+            f" The gradients of {listed(trial.sparse)} are sparse: use SparseAdam, SGD or Adagrad "
+            "of torch.optim, or build nn.Embedding with sparse=False."
+        )
+    called = trial.stage == _CALLED
+    if called and _takes_model(name):
+        return _MODEL_WANTED
+    message = str(trial.error).lower()
+    return next(
+        (
+            advice
+            for pattern, stage, advice in _HINTS
+            if re.search(pattern, message) and (called or not stage)
+        ),
+        "",
+    )
+
+
+def _takes_model(name: str) -> bool:
+    """Return whether the first parameter of a class or function is called `model`."""
+    try:
+        names = list(inspect.signature(load_code(name)).parameters)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+    return names[:1] == ["model"]
+
+
+def _ignores_rate(
+    optimizer: TrialOptimizer, problem: TrialProblem, device: str, trial: _Trial
+) -> bool:
+    """Return whether halving the learning rate has no effect, although parameters do change."""
+    if len(trial.unchanged) == len(trial.sparse) + len(trial.dense):
+        return False
+    other = _trial(optimizer, problem, device, rate_factor=0.5)
+    pairs = zip(trial.parameters, other.parameters, strict=True)
+    return other.error is None and all(
+        torch.equal(one.nan_to_num(), half.nan_to_num()) for one, half in pairs
+    )

@@ -1,0 +1,79 @@
+"""The problem on which user code is tried: a model, a loss and a few samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from optrial.errors import one_line
+from optrial.models.catalogue import build_model
+from optrial.models.draws import seeded_draws
+from optrial.models.objective import Objective, build_objective
+from optrial.models.parameters import place_model
+
+__all__ = ["Named", "TrialProblem", "error_text", "on_any_device"]
+
+Named: TypeAlias = tuple[str, Mapping[str, object]]
+"""A name and its arguments."""
+
+Outcome = TypeVar("Outcome")
+
+
+class TrialProblem(NamedTuple):
+    """A model, a loss and samples.
+
+    Attributes:
+        model: name and arguments.
+        loss: name and arguments.
+        inputs: (samples, *input_shape), in the type in which models are trained.
+        targets: (samples, ...).
+        classes: number of outputs that the data needs; see `optrial.data.Dataset`.
+    """
+
+    model: Named
+    loss: Named
+    inputs: NDArray[np.generic]
+    targets: NDArray[np.generic]
+    classes: int
+
+    def tensors(self, device: str) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets on a device."""
+        return torch.from_numpy(self.inputs).to(device), torch.from_numpy(self.targets).to(device)
+
+    def build_model(self, device: str) -> nn.Module:
+        """Build the model from seed 0, on a device and in the precision of the inputs."""
+        name, arguments = self.model
+        inputs = torch.from_numpy(self.inputs)
+        shape = tuple(inputs.shape[1:])
+        built = build_model(name, arguments, input_shape=shape, classes=self.classes, seed=0)
+        return place_model(built, device, inputs.dtype)
+
+    def objective(self, *metrics: str) -> Objective:
+        """Return the loss with metrics."""
+        return build_objective(*self.loss, metrics)
+
+
+def on_any_device(attempt: Callable[[str], Outcome], failed: Callable[[Outcome], bool]) -> Outcome:
+    """Return the outcome on the CPU or, if it failed there, on a GPU if there is one.
+
+    Each attempt draws the same numbers from the global generators.
+    """
+    outcome = _drawing_alike(attempt, "cpu")
+    if failed(outcome) and torch.cuda.is_available():
+        return _drawing_alike(attempt, "cuda")
+    return outcome
+
+
+def _drawing_alike(attempt: Callable[[str], Outcome], device: str) -> Outcome:
+    with seeded_draws(0):
+        return attempt(device)
+
+
+def error_text(error: BaseException) -> str:
+    """Return the type and the message of an error, without a full stop."""
+    return one_line(error).rstrip(".")
