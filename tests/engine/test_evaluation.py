@@ -19,8 +19,8 @@ from optrial.data import Dataset
 from optrial.data.dataset import Split
 from optrial.engine import options
 from optrial.engine.evaluation import SplitTotals
-from optrial.models.metrics import batch_metric, needs_whole_split, own_value, split_metric
-from optrial.models.objective import Objective, build_objective, mse
+from optrial.models import LOSSES, Objective, build_objective, needs_whole_split
+from optrial.models.objective.metrics import batch_metric, mean_value, split_metric
 from optrial.spec import METRICS, RunSpec
 from tests.small import learner_for, small_plan
 from tests.tolerance import SPLIT_METRIC
@@ -218,7 +218,7 @@ def test_positions_of_a_sequence_count_alike(classes_first: bool) -> None:
 
 @pytest.mark.parametrize("value", [0.1, [0.1], np.float64(0.1), np.array([0.1])])
 def test_numbers_that_are_no_tensors_keep_their_digits(value: Any) -> None:
-    assert float(own_value(lambda *_: value, torch.ones(1), torch.ones(1))) == 0.1
+    assert float(mean_value(lambda *_: value, torch.ones(1), torch.ones(1))) == 0.1
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
@@ -236,7 +236,7 @@ def test_the_axis_of_classes_holds_for_every_metric(axis: int) -> None:
 
 
 def test_a_mean_that_is_not_finite_has_a_reason() -> None:
-    objective = Objective(mse, [lambda outputs, targets: outputs.sum() * float("nan")])
+    objective = Objective(LOSSES["mse"], [lambda outputs, targets: outputs.sum() * float("nan")])
     outputs = targets = torch.ones(4, 1)
     totals = SplitTotals(objective, targets, runs=1)
     loss, sums = objective.measure_part(outputs, targets)

@@ -7,12 +7,13 @@ from torch.func import functional_call, grad, vmap
 
 from optrial.errors import StudyError, problems_of
 from optrial.functions import FUNCTIONS
-from optrial.models.functions import FunctionArguments, FunctionModel, function_model
+from optrial.models import build_model
+from optrial.models.functions import FunctionArguments, FunctionModel
 from tests.tolerance import GRADIENT_FLOAT64
 
 
 def build(**arguments: object) -> FunctionModel:
-    return function_model(FunctionArguments.model_validate(arguments), (2,), 1)
+    return FunctionArguments.model_validate(arguments).build((2,), 1)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -98,4 +99,4 @@ def test_bad_arguments_are_named(arguments: dict[str, object], path: str, messag
 
 def test_data_that_are_no_displacements_are_refused() -> None:
     with pytest.raises(StudyError, match=r"shape \(2,\), not samples of \(1, 28, 28\)"):
-        function_model(FunctionArguments(), (1, 28, 28), 10)
+        build_model("function", {}, input_shape=(1, 28, 28), classes=10, seed=0)

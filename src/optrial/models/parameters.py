@@ -90,9 +90,7 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
             spare.train()
             inputs = torch.zeros((_SAMPLES, *input_shape))
             outputs = as_real(torch.func.functional_call(spare, leaves | buffers, (inputs,)))
-            gradients = torch.autograd.grad(
-                outputs.sum(), list(leaves.values()), allow_unused=True
-            )
+            gradients = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
     except USER_CODE_ERRORS as error:
         reason = one_line(error)
         raise ValueError(f"on zeros, which show what it uses, it raised {reason}") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from optrial.config import StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
-from optrial.models import needing_whole_split, needs_whole_split
+from optrial.models import TrialProblem, needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
 from optrial.spec import catalogued
 
@@ -53,9 +53,8 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     for values in itertools.product(*(axis.values for axis in axes.values())):
         model = problem.model.name, dict(zip(axes, values, strict=True))
         loss = problem.loss.name, problem.loss.arguments
-        names |= dict.fromkeys(
-            needing_whole_split(model, loss, unknown, inputs, targets, dataset.classes)
-        )
+        tried = TrialProblem(model, loss, inputs, targets, dataset.classes)
+        names |= dict.fromkeys(needing_whole_split(tried, unknown))
     return tuple(names)
 
 

@@ -18,7 +18,7 @@ from optrial.code import code_sha256, is_code
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
-from optrial.models import check_input_shape, resolve_model, try_batch, try_code
+from optrial.models import TrialProblem, check_input_shape, resolve_model, try_batch, try_code
 from optrial.plan.evaluation import (
     memory_problems,
     metric_problems,
@@ -240,10 +240,10 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     """What is wrong with every grid point of the model for samples of this shape."""
-    axes, problem = model_axes(study.problem.model), study.problem
-    kind, loss = problem.model.name, (problem.loss.name, problem.loss.arguments)
+    axes, loss = model_axes(study.problem.model), study.problem.loss
+    kind = study.problem.model.name
     metrics = _metrics(study)
-    own_code = any(map(is_code, (kind, loss[0], *metrics)))
+    own_code = any(map(is_code, (kind, loss.name, *metrics)))
     # Models of the catalogue are known to return one output per class or value, and no more.
     tried = own_code or dataset.kind == "positions" or dataset.splits["train"].targets.ndim > 2
     batch = _tried_batch(dataset, study.precision)
@@ -252,13 +252,12 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     for values in itertools.product(*(axis.values for axis in axes.values())):
         model = (kind, dict(zip(axes, values, strict=True)))
         wrong = [each.under("model") for each in check_input_shape(*model, dataset.input_shape)]
+        problem = TrialProblem(model, (loss.name, loss.arguments), *batch, dataset.classes)
         if tried and not wrong:
-            keyed = study.rng != "script"
-            wrong = try_code(model, loss, metrics, batch, dataset.classes, keyed=keyed)
+            wrong = try_code(problem, metrics, keyed=study.rng != "script")
         found |= dict.fromkeys(each.under("problem") for each in wrong)
         for small in sizes if not wrong else ():
-            inputs, targets = (array[: small.samples] for array in batch)
-            if reason := try_batch(model, loss, (inputs, targets), dataset.classes):
+            if reason := try_batch(problem.first(small.samples)):
                 found[small.problem(reason, dataset.sizes["train"])] = None
     yield from found
 

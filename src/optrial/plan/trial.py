@@ -11,7 +11,7 @@ import numpy as np
 
 from optrial.config import Axis, OptimizerEntry, StudyFile
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line
-from optrial.models import TriedOptimizer, TriedProblem, gradients_of, try_optimizer
+from optrial.models import TrialOptimizer, TrialProblem, gradients_of, try_optimizer
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import axes_of, model_axes
 from optrial.rules import apply_all, initialise_all
@@ -42,7 +42,7 @@ def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[P
     samples = (batch[0][-_SAMPLES:], batch[1][-_SAMPLES:])
     model, loss = study.problem.model, study.problem.loss
     tried = [
-        TriedProblem((model.name, arguments), (loss.name, loss.arguments), samples, classes)
+        TrialProblem((model.name, arguments), (loss.name, loss.arguments), *samples, classes)
         for arguments in _settings(model_axes(model))
     ]
     problems: list[Problem] = []
@@ -60,7 +60,7 @@ def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[P
 
 
 def _trials(
-    entry: OptimizerEntry, problems: Sequence[TriedProblem]
+    entry: OptimizerEntry, problems: Sequence[TrialProblem]
 ) -> Iterator[tuple[list[Problem], list[str]]]:
     first, *others = problems
     settings = _settings({**axes_of(entry), **_clip_axes(entry)})
@@ -90,8 +90,8 @@ def _clip_axes(entry: OptimizerEntry) -> dict[str, Axis]:
     return {name: axis for name, axis in named.items() if axis is not None}
 
 
-def _optimizer(entry: OptimizerEntry, setting: Setting) -> TriedOptimizer:
-    return TriedOptimizer(
+def _optimizer(entry: OptimizerEntry, setting: Setting) -> TrialOptimizer:
+    return TrialOptimizer(
         name=entry.code,
         arguments={name: v for name, v in setting.items() if not name.startswith("clip.")},
         closure=entry.closure,
@@ -102,7 +102,7 @@ def _optimizer(entry: OptimizerEntry, setting: Setting) -> TriedOptimizer:
     )
 
 
-def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TriedProblem) -> list[Problem]:
+def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TrialProblem) -> list[Problem]:
     """Take two steps with a user-defined rule, with the same gradients in both."""
     rule = rule_of(entry.kind, entry.code)
     given = {

@@ -42,7 +42,8 @@ def keep_mask(
             Different rates with the same key share their uniform draws: an activation dropped at
             the lower rate is dropped at the higher rate too.
     """
-    return draw32(key, layer, positions) >= threshold
+    draws: Integers = draw32(key, layer, positions)
+    return draws >= threshold
 
 
 class KeyedDropout(nn.modules.dropout._DropoutNd):
@@ -117,7 +118,7 @@ class KeyedDropout(nn.modules.dropout._DropoutNd):
         """Return the shape of a mask; a channel that is dropped as a whole has one element."""
         if self.spatial_dims is None:
             return shape
-        # Samples without a batch as in `torch.nn`, where Dropout2d takes three dimensions as a batch.
+        # As in `torch.nn`, where Dropout2d takes three dimensions as a batch, not as one sample.
         unbatched = len(shape) == 1 + self.spatial_dims != 3
         lead = 1 if unbatched else 2
         return (*shape[:lead], *(1 for _ in shape[lead:]))

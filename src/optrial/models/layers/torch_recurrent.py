@@ -53,9 +53,7 @@ class _StackableRecurrent(nn.RNNBase):
             states if len(states) > 1 else states[0],
         )
 
-    def _read(
-        self, sequence: Tensor, number: int, first: States | None
-    ) -> tuple[Tensor, States]:
+    def _read(self, sequence: Tensor, number: int, first: States | None) -> tuple[Tensor, States]:
         """Read (time, batch, features) with one set of weights.
 
         Args:

@@ -41,6 +41,10 @@ class TrialProblem(NamedTuple):
     targets: NDArray[np.generic]
     classes: int
 
+    def first(self, samples: int) -> TrialProblem:
+        """Return the same problem with fewer samples."""
+        return self._replace(inputs=self.inputs[:samples], targets=self.targets[:samples])
+
     def tensors(self, device: str) -> tuple[Tensor, Tensor]:
         """Return inputs and targets on a device."""
         return torch.from_numpy(self.inputs).to(device), torch.from_numpy(self.targets).to(device)

@@ -156,7 +156,7 @@ def _trial_batches(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, T
 
 
 def _right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return outputs that predict the targets, (samples, ...), or noise if their form is unknown."""
+    """Return outputs that predict the targets, (samples, ...), or noise if the form is unknown."""
     shape = (len(targets), *outputs.shape[1:])
     if targets.is_floating_point() and targets[0].numel() == outputs[0].numel():
         return targets.double().reshape(shape)

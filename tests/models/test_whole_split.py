@@ -14,7 +14,7 @@ from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optrial.models.means import needing_whole_split
+from optrial.models import TrialProblem, needing_whole_split
 
 
 def accuracy_per_sample(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -191,25 +191,29 @@ def batch(kind: str) -> tuple[np.ndarray, np.ndarray]:
     return inputs.numpy(), (values if kind == "values" else labels).numpy()
 
 
+def needing(model: Any, loss: Any, metrics: list[str], kind: str) -> list[str]:
+    return needing_whole_split(TrialProblem(model, loss, *batch(kind), 2), metrics)
+
+
 @pytest.mark.parametrize(
     "function", [accuracy_per_sample, error_rate_as_float, focal, confident_error]
 )
 def test_means_of_labels(code: str, function: Any) -> None:
     name = code + function.__name__
     loss: Any = ("cross_entropy", {})
-    assert needing_whole_split(("logistic", {}), loss, [name], *batch("labels"), 2) == []
+    assert needing(("logistic", {}), loss, [name], "labels") == []
 
 
 @pytest.mark.parametrize("function", [mean_cross_entropy, focal])
 def test_losses_that_are_means(code: str, function: Any) -> None:
     loss: Any = (code + function.__name__, {})
-    assert needing_whole_split(("logistic", {}), loss, [], *batch("labels"), 2) == []
+    assert needing(("logistic", {}), loss, [], "labels") == []
 
 
 @pytest.mark.parametrize("function", [weighted, summed])
 def test_losses_that_are_none(code: str, function: Any) -> None:
     loss: Any = (code + function.__name__, {})
-    assert needing_whole_split(("logistic", {}), loss, [], *batch("labels"), 2) == ["loss"]
+    assert needing(("logistic", {}), loss, [], "labels") == ["loss"]
 
 
 NO_MEANS_OF_LABELS = (
@@ -222,7 +226,7 @@ NO_MEANS_OF_LABELS = (
 def test_metrics_of_labels_that_are_none(code: str, function: Any) -> None:
     name = code + function.__name__
     loss: Any = ("cross_entropy", {})
-    assert needing_whole_split(("logistic", {}), loss, [name], *batch("labels"), 2) == [name]
+    assert needing(("logistic", {}), loss, [name], "labels") == [name]
 
 
 NO_MEANS_OF_VALUES = (
@@ -236,7 +240,7 @@ def test_metrics_of_values(code: str, function: Any) -> None:
     name = code + function.__name__
     expected = [name] if function in NO_MEANS_OF_VALUES else []
     loss: Any = ("mse", {})
-    assert needing_whole_split(("logistic", {}), loss, [name], *batch("values"), 2) == expected
+    assert needing(("logistic", {}), loss, [name], "values") == expected
 
 
 @pytest.mark.parametrize(
@@ -252,9 +256,9 @@ def test_metrics_of_values(code: str, function: Any) -> None:
 )
 def test_models(code: str, model: type, loss: str, expected: list[str]) -> None:
     own: Any = (code + model.__name__, {})
-    assert needing_whole_split(own, (loss, {}), [], *batch("labels"), 2) == expected
+    assert needing(own, (loss, {}), [], "labels") == expected
 
 
 def test_a_metric_of_probabilities_is_tried_on_probabilities(code: str) -> None:
     name, model = code + "f1_of_probabilities", (code + "Probabilities", {})
-    assert needing_whole_split(model, ("mse", {}), [name], *batch("labels"), 2) == [name]
+    assert needing(model, ("mse", {}), [name], "labels") == [name]
