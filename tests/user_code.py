@@ -128,6 +128,17 @@ def of_one_class(input_shape: tuple[int, ...], flat: bool = False) -> nn.Module:
     return nn.Sequential(nn.Linear(*input_shape, 1), *([nn.Flatten(0)] if flat else []))
 
 
+class OwnLoss(nn.Module):
+    """A linear autoencoder that returns its loss."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(*input_shape, *input_shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ((self.layer(x) - x) ** 2).mean()
+
+
 class DropsTwice(Residual):
     """One dropout layer in two places, where it has to draw twice."""
 

@@ -49,6 +49,26 @@ class Counter(Descent):
         return p.grad / self.steps
 
 
+class OfModel(Descent):
+    """Takes a model and keeps it, as AdamMini of pytorch_optimizer does."""
+
+    def __init__(self, model: nn.Module, lr: float = 0.05) -> None:
+        self.model = model
+        self.names = [name for name, _ in model.named_parameters()]
+        super().__init__(model.parameters(), lr)
+
+
+def of_model(params: Any, lr: float = 0.05) -> OfModel:
+    return OfModel(nn.ParameterList(params), lr)
+
+
+class WithinBackward(Descent):
+    """Has no step, as LOMO."""
+
+    def step(self, closure: Any = None) -> None:
+        raise NotImplementedError
+
+
 class Deques(Descent):
     """The mean of the last three gradients, in deques in a list."""
 

@@ -19,7 +19,7 @@ STOP = 17
 
 RESUMABLE = [
     *("Counter", "Deques", "ById", "Noisy", "Enclosed", "Flat", "Averaged", "AveragedModel"),
-    *("Scheduled", "GeneratedWithStateDict", "Deaf"),
+    *("Scheduled", "GeneratedWithStateDict", "Deaf", "of_model"),
 ]
 
 
@@ -134,6 +134,8 @@ def test_a_closure_that_is_called_first_costs_no_pass_and_moves_no_average() -> 
     [
         ({"torch": f"{HERE}:two"}, "torch", "a list of 2; return one optimizer"),
         ({"torch": f"{HERE}:not_an_optimizer"}, "torch", "it returned str"),
+        ({"torch": f"{HERE}:OfModel"}, "torch", "passes torch.nn.ParameterList(parameters) to it"),
+        ({"torch": f"{HERE}:WithinBackward"}, "torch", "such as within backward, cannot be used"),
         ({"torch": f"{HERE}:Deaf", "schedule": "cosine"}, "schedule", "does not read lr"),
         ({"torch": "torch.optim:Adam", "lr": [0.1, -1]}, "torch", "with lr=-1: ValueError"),
         ({"torch": "torch.optim:LBFGS", "clip": "a"}, "clip.norm", "must be"),

@@ -226,6 +226,8 @@ def test_wrong_code_is_one_clear_error(changes: dict[str, Any], path: str, says:
         ({"model": "Pair"}, "model.factory", "and use loss: mean_output."),
         ({"model": "of_one_class", "dataset": "diabetes", "loss": "mse", "flat": True},
          "model.factory", "returned outputs of shape (32,); they must be (32, 1)."),
+        ({"model": "OwnLoss", "dataset": "diabetes", "loss": "mse"}, "model.factory",
+         "must be (32, 1); if the model computes its loss itself, use loss: mean_output."),
         ({"model": "Residual", "loss": f"{HERE}:error_rate"}, "loss",
          "the mean over the batch, one number."),
         ({"model": "Residual", "metrics": ["accuracy", f"{HERE}:of_three"]}, "metrics[1]",

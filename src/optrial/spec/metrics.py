@@ -35,7 +35,7 @@ Direction = Literal["lower", "higher"]
 
 
 class Metric(NamedTuple):
-    """A metric of the catalogue; `optrial.models.metrics` computes it.
+    """A metric of the catalogue; `optrial.models.objective` computes it.
 
     Attributes:
         about: what it is, in a line.

@@ -251,9 +251,8 @@ def _key_that_helps(
 
 
 _MODEL_WANTED = (
-    " It takes the model, and an optimizer gets the parameters: write a function of the parameters "
-    "that calls it with torch.nn.ParameterList(parameters), and name the function. One that takes "
-    "its steps within backward cannot be used."
+    " It takes a model, but an optimizer gets parameters: write a function of the parameters that "
+    "passes torch.nn.ParameterList(parameters) to it, and name that function here."
 )
 _HINTS = (
     ("dense gradient", "", " All gradients are dense: it is for nn.Embedding with sparse=True."),
@@ -272,6 +271,12 @@ _HINTS = (
         "",
         " Write a function or class that gives it the matrices and gives the other parameters to "
         "another optimizer, or use the rule muon.",
+    ),
+    (
+        "notimplementederror",
+        "",
+        " A class that takes its steps elsewhere than in step, such as within backward, cannot be "
+        "used.",
     ),
 )
 """Patterns of messages, the stage in which each counts ("" for any), and what may help."""
@@ -292,7 +297,8 @@ def _hint(name: str, trial: _Trial) -> str:
     called = trial.stage == _CALLED
     if called and _takes_model(name):
         return _MODEL_WANTED
-    message = str(trial.error).lower()
+    assert trial.error is not None
+    message = error_text(trial.error).lower()
     return next(
         (
             advice
