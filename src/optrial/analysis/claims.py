@@ -33,7 +33,7 @@ from optrial.analysis.statistics import (
     sentence,
     without_value,
 )
-from optrial.analysis.statistics.wording import decimals_of
+from optrial.analysis.statistics.wording import number_text
 from optrial.errors import Problem, StudyError, suggest
 from optrial.spec import Direction, Directions, undeclared
 
@@ -452,13 +452,13 @@ def _difference(pair: Comparison) -> str:
         return f"{won}, on which {lost} diverged and count as lost"
     scale, unit = (100, " points") if pair.percent else (1, "")
     limits = [scale * pair.difference.low, scale * pair.difference.high]
-    digits = decimals_of((limits[1] - limits[0]) / 2)
+    half_width = (limits[1] - limits[0]) / 2
     interval = "no interval"
     if pair.difference.known:
         interval = f"{100 * pair.difference.level:g} % interval " + " to ".join(
-            f"{limit:.{digits}f}" for limit in limits
+            number_text(limit, half_width) for limit in limits
         )
-    estimate = f"{scale * pair.difference.estimate:.{digits}f}{unit}"
+    estimate = f"{number_text(scale * pair.difference.estimate, half_width)}{unit}"
     between = f"{pair.first} - {pair.second} on {pair.metric}"
     seeds = f"{pair.pairs} paired seed{'s' * (pair.pairs != 1)}"
     return f"{between} is {estimate} ({interval}, {seeds})"

@@ -25,7 +25,7 @@ from optrial.analysis.statistics import (
     sentence,
     tie_groups,
 )
-from optrial.analysis.statistics.wording import decimals_of
+from optrial.analysis.statistics.wording import number_text
 from tests.tolerance import SIMULATION_SIGMAS, STATISTIC_FLOAT64
 
 NAN = math.nan
@@ -501,4 +501,12 @@ def test_sentence_of_the_best() -> None:
     [(0.3, 1), (0.125, 2), (0.029, 3), (0.5, 1), (12.0, 0), (7.0, 0), (0.0004, 4), (NAN, 4)],
 )
 def test_digits_follow_the_interval(half_width: float, decimals: int) -> None:
-    assert decimals_of(half_width) == decimals
+    assert number_text(0.123456, half_width) == f"{0.123456:.{decimals}f}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-999_999.0, "-999999"), (1e6, "1e+06"), (-1.0167508e16, "-1.017e+16"), (1e38, "1e+38")],
+)
+def test_large_values_have_four_digits(value: float, text: str) -> None:
+    assert number_text(value, 1e4) == text

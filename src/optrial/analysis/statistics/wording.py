@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
 from optrial.analysis.statistics.paired import minimum_pairs
 
-__all__ = ["best_sentence", "decimals_of", "sentence", "without_value"]
+__all__ = ["best_sentence", "number_text", "sentence", "without_value"]
+
+_LARGE = 1e6  # written with an exponent from here on
 
 
 def sentence(comparison: Comparison, effect: float | None = None, power: float = 0.8) -> str:
@@ -92,16 +94,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(others) + " and " * bool(others) + last
 
 
-def decimals_of(half_width: float) -> int:
-    """Return how many decimals an interval of this half-width supports, at least 0.
+def number_text(value: float, half_width: float) -> str:
+    """Format a value with as many decimals as an interval of this half-width supports.
 
-    Two significant digits of the half-width if it starts with 1 or 2, else one: 0.5 +- 0.3, but
-    0.52 +- 0.12, so that rounding moves a limit by less than a sixth of the half-width.
+    Two significant digits of the half-width if it starts with 1 or 2, else one: 0.5 ± 0.3, but
+    0.52 ± 0.12, so that rounding moves a limit by less than a sixth of the half-width. Values from
+    a million on get four significant digits, 1.017e+16.
     """
+    if abs(value) >= _LARGE:
+        return f"{value:.4g}"
     if not (math.isfinite(half_width) and half_width > 0):
-        return 4
+        return f"{value:z.4f}"
     leading, exponent = f"{half_width:.2e}".split("e")
-    return max(0, (float(leading) < 3) - int(exponent))
+    return f"{value:z.{max(0, (float(leading) < 3) - int(exponent))}f}"
 
 
 def _difference_found(comparison: Comparison) -> str:
@@ -162,9 +167,10 @@ def _difference(comparison: Comparison) -> tuple[str, str]:
     interval = comparison.difference
     if not interval.known:
         return f"{scale * interval.estimate:.3g}{unit}", "no interval"
-    digits = decimals_of(scale * (interval.high - interval.low) / 2)
+    half_width = scale * (interval.high - interval.low) / 2
     shown, low, high = (
-        f"{scale * value:z.{digits}f}" for value in (interval.estimate, interval.low, interval.high)
+        number_text(scale * value, half_width)
+        for value in (interval.estimate, interval.low, interval.high)
     )
     return f"{shown}{unit}", f"{100 * interval.level:g} % interval {low} to {high}"
 
