@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from optrial.models.layers.torch_recurrent import STACKABLE_RECURRENT
 
 __all__ = ["KeyedDropout", "drop_threshold", "keep_mask", "key_dropout", "set_mask_key"]
 
-Integers = TypeVar("Integers", NDArray[np.int64], Tensor)
+Array = TypeVar("Array", NDArray[Any], Tensor)
 
 _MOST_LAYERS = 4096  # dropout layers per model
 
@@ -28,9 +27,7 @@ def drop_threshold(rate: float) -> int:
     return round(rate * 2**32)
 
 
-def keep_mask(
-    key: int | Integers, layer: int, positions: Integers, threshold: int | Integers
-) -> Integers:
+def keep_mask(key: int | Array, layer: int, positions: Array, threshold: int | Array) -> Array:
     """Return a boolean mask, true where an activation is kept.
 
     Args:
@@ -42,7 +39,7 @@ def keep_mask(
             Different rates with the same key share their uniform draws: an activation dropped at
             the lower rate is dropped at the higher rate too.
     """
-    draws: Integers = draw32(key, layer, positions)
+    draws: Array = draw32(key, layer, positions)
     return draws >= threshold
 
 
