@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from optrial.data import Dataset, Split
-from optrial.plan import make_plan
 from optrial.spec import RunSpec
 from optrial.study import Study
 
@@ -70,7 +69,7 @@ class Workload:
             precision=precision,
             optimizers=[{"rule": "adam", "lr": {"log": [1e-4, 1e-2], "points": self.runs}}],
         )
-        return make_plan(study.config, dataset).runs
+        return study.plan(dataset).runs
 
     def flops(self) -> int:
         """Count the operations of the products of one run's step, forward and backward.

@@ -80,6 +80,7 @@ def test_curves_as_csv_are_the_recorded_numbers(optrial: Command, study: Path) -
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == [
         "run_id",
+        "problem",
         "optimizer",
         "setting",
         "phase",

@@ -58,9 +58,9 @@ def test_it_means_something(name: str) -> None:
     """Every name and value is known, and every reported value is that of one setting."""
     plan = plan_of(name)
     settings = dict.fromkeys((run.optimizer, plan.settings[run.run_id]) for run in plan.runs)
-    measured = dict.fromkeys(plan.study.reported, Spread(0.0, 0.0, 2))
+    measured = dict.fromkeys(plan.studies.shared.reported, Spread(0.0, 0.0, 2))
     summaries = [SettingSummary(*each, {}, measured, best=False) for each in settings]
-    assert all(found.measured for found in reported_values(plan.study.reported, summaries))
+    assert all(found.measured for found in reported_values(plan.studies.shared.reported, summaries))
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -138,7 +138,7 @@ def loaded_once() -> Iterator[None]:
         return found[told]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optrial.study.load_dataset", load)
+        patch.setattr("optrial.plan.dataset.load_dataset", load)
         yield
 
 

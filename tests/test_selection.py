@@ -44,6 +44,7 @@ def study_of(name: str, better: Direction | None, *, select: bool = True) -> Stu
 def record(optimizer: str, setting: str, seed: int, label: str, value: float | None) -> Record:
     return Record(
         run_id=f"{optimizer} {setting} {seed}",
+        problem="moons",
         setting=setting,
         spec=replace(
             SPEC,

@@ -16,7 +16,7 @@ from optrial.data import Dataset
 from optrial.engine import Engines, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
-from optrial.plan import arrange, dataset_of
+from optrial.plan import arrange, datasets_of
 from optrial.records import Record, Store, WeightFiles
 from optrial.spec import RunSpec, StackId, Status, metric_label
 
@@ -93,15 +93,18 @@ def evaluate_saved(
     saved = {record.run_id for record in planned if files.path(record.run_id).exists()}
     if not saved:
         files.read(planned[0].run_id if planned else "")  # says what to do
-    dataset = dataset_of(stored_study(store.study()), data_dir)
-    if split not in dataset.splits:
-        raise DataError(f"the dataset has no split '{split}'. {suggest(split, dataset.splits)}")
+    datasets = datasets_of(stored_study(store.study()), data_dir)
+    for dataset in datasets.values():
+        if split not in dataset.splits:
+            known = suggest(split, dataset.splits)
+            raise DataError(f"the dataset {dataset.name} has no split '{split}'. {known}")
     stacks: dict[StackId, list[Record]] = {}
     for record in store.runs(everything=True):
         stacks.setdefault(record.stack, []).append(record)
     for stack in dict.fromkeys(r.stack for r in planned if r.run_id in saved):
         members = {record.run_id: record for record in stacks[stack]}
         specs = arrange(record.spec for record in members.values())
+        dataset = datasets[next(r.problem for r in planned if r.stack == stack)]
         for spec in specs:
             _check_code(members[spec.run_id], spec)
             _check_data(members[spec.run_id], spec, dataset)

@@ -12,7 +12,7 @@ from optrial.analysis.audit import waiver_problems
 from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
 from optrial.callbacks import Callback, Callbacks
-from optrial.config import StudyFile, override, parse_study, read_study
+from optrial.config import Studies, StudyFile, is_several, override, parse_study, read_study
 from optrial.data import Dataset, Progress
 from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.keys import (
@@ -26,7 +26,7 @@ from optrial.keys import (
 )
 from optrial.keys import Problem as ProblemValue
 from optrial.models import needs_whole_split
-from optrial.plan import Plan, check_study, dataset_of, make_plan
+from optrial.plan import Plan, check_study, dataset_of, datasets_of, make_plan
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside
 from optrial.results import Results
@@ -118,7 +118,7 @@ class Study:
         **unknown: object,
     ) -> None:
         keys: dict[str, object] = {
-            "problem": _with_named_metrics(problem),
+            "problem": _with_named_metrics("problem", problem),
             "budget": budget,
             "optimizers": optimizers,
             "name": name,
@@ -146,7 +146,7 @@ class Study:
             "reported": reported,
         }
         keys |= {key: value for key, value in optional.items() if value is not None}
-        self.config = _checked({**keys, **unknown}, f"study '{name}'")
+        self.studies = _checked({**keys, **unknown}, f"study '{name}'")
 
     @classmethod
     def from_file(cls, path: str | Path, settings: Iterable[str] = ()) -> Study:
@@ -160,8 +160,13 @@ class Study:
             hint = suggest(path, RECIPES).replace("Allowed", "Recipes")
             raise StudyError([Problem("", f"no such file, and no such recipe. {hint}")], str(path))
         study = cls.__new__(cls)
-        study.config = _checked(override(with_recipe(read_study(source)), settings), str(path))
+        study.studies = _checked(override(with_recipe(read_study(source)), settings), str(path))
         return study
+
+    @property
+    def config(self) -> StudyFile:
+        """The study on its first problem, after defaults."""
+        return self.studies.shared
 
     @property
     def default_folder(self) -> Path:
@@ -179,28 +184,67 @@ class Study:
             raise StoreError("out: '' is not a folder; leave it out for the default, or name one.")
         return str(self.default_folder if out is None else out)
 
-    def load_data(self, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
-        """Load the dataset, downloading it if it is published and missing.
+    def load_data(
+        self,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+        problem: str | None = None,
+    ) -> Dataset:
+        """Load the dataset of a problem, downloading it if it is published and missing.
+
+        Args:
+            data_dir: folder of downloaded data; ``OPTRIAL_DATA`` or the user cache by default.
+            progress: follows downloads.
+            problem: name of the problem; the first one by default.
 
         Raises:
+            StudyError: the study has no such problem.
             DataError: the data is missing, damaged or malformed.
         """
-        return dataset_of(self.config, data_dir, progress)
+        (study,) = self.studies.only(problem).by_name.values()
+        return dataset_of(study, data_dir, progress)
 
-    def plan(self, dataset: Dataset | None = None) -> Plan:
+    def load_datasets(
+        self, data_dir: Path | None = None, progress: Progress | None = None
+    ) -> dict[str, Dataset]:
+        """Load the dataset of each problem, by its name, equal ones once; see `load_data`."""
+        return datasets_of(self.studies, data_dir, progress)
+
+    def plan(self, data: Dataset | Mapping[str, Dataset] | None = None) -> Plan:
         """Expand the study into runs without training any; with `tune`, into the first trials.
+
+        Args:
+            data: the dataset of each problem, by its name; or one for all. Loaded by default.
 
         Raises:
             StudyError: a problem that only the data shows, such as a batch larger than the
                 training split.
             DataError: the data cannot be loaded.
         """
-        return make_plan(self.config, self.load_data() if dataset is None else dataset)
+        if isinstance(data, Dataset):
+            data = dict.fromkeys(self.studies.by_name, data)
+        return make_plan(self.studies, self.load_datasets() if data is None else data)
 
-    def timing(self, *, device: str = "auto", rounds: int = 15, memory: bool = True) -> StudyTiming:
-        """Time a training step of each optimizer; see `optrial.timing.measure.time_study`."""
-        dataset = self.load_data()
-        return time_study(self.plan(dataset), dataset, device=device, rounds=rounds, memory=memory)
+    def plan_on(self, problem: str | None, dataset: Dataset) -> Plan:
+        """Return the plan on one problem alone, by default the first; see `plan`."""
+        studies = self.studies.only(problem)
+        return make_plan(studies, dict.fromkeys(studies.by_name, dataset))
+
+    def timing(
+        self,
+        *,
+        device: str = "auto",
+        rounds: int = 15,
+        memory: bool = True,
+        problem: str | None = None,
+    ) -> StudyTiming:
+        """Time a training step of each optimizer on one problem, by default the first.
+
+        See `optrial.timing.measure.time_study`.
+        """
+        dataset = self.load_data(problem=problem)
+        plan = self.plan_on(problem, dataset)
+        return time_study(plan, dataset, device=device, rounds=rounds, memory=memory)
 
     def run(
         self,
@@ -237,15 +281,15 @@ class Study:
         hooks.add(Tracking(self.config.trackers, self.config.name, location, hooks.on_message))
         with ExitStack() as on_failure:
             with hooks:
-                dataset = self.load_data(data_dir, progress)
-                plan = self._plan_with_messages(dataset, hooks)
+                datasets = self.load_datasets(data_dir, progress)
+                plan = self._plan_with_messages(datasets, hooks)
                 if restart and (backup := set_aside(Path(location))):
                     hooks.on_message(f"the earlier study is kept in {backup}")
                 store = on_failure.enter_context(Store.open(location, create=True))
                 hooks.on_start(store)
                 sweep(
                     plan,
-                    dataset,
+                    datasets,
                     store,
                     device=device,
                     callback=hooks,
@@ -268,11 +312,11 @@ class Study:
             raise StoreError("save: needs a folder for the weights; use --out FOLDER.")
         return WeightFiles(Path(location)) if self.config.save else None
 
-    def _plan_with_messages(self, dataset: Dataset, hooks: Callback) -> Plan:
-        for note in dataset.notes:
+    def _plan_with_messages(self, datasets: Mapping[str, Dataset], hooks: Callback) -> Plan:
+        for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
             hooks.on_message(note)
         hooks.on_prepare("trying models and optimizers on a few samples")
-        plan = self.plan(dataset)
+        plan = self.plan(datasets)
         for note in plan.notes:
             hooks.on_message(note)
         return plan
@@ -292,32 +336,46 @@ def recorded_metrics(study: StudyFile) -> list[str]:
     ]
 
 
-def _checked(keys: Mapping[str, Any], source: str) -> StudyFile:
+def _checked(keys: Mapping[str, Any], source: str) -> Studies:
     """Validate the keys of a study, and the names and expressions in them.
 
     Raises:
         StudyError: lists all problems; `source` tells where the keys are from.
     """
-    study, problems = parse_study(keys)
-    if study is not None:
-        labels, metrics = [entry.label for entry in study.optimizers], recorded_metrics(study)
-        claimable = [*metrics, TRAINING_SECONDS]
-        problems += check_study(study)
-        problems += _batch_metric_problems(study)
-        problems += parse_claims(study.claims, labels, claimable, study.directions)[1]
-        problems += reported_problems(study.reported, labels, metrics)
-        problems += waiver_problems(study.waive)
-        problems += check_trackers(study.trackers)
-    if problems or study is None:
+    studies, problems = parse_study(keys)
+    if studies is not None:
+        shared = studies.shared
+        problems += studies.located(
+            {name: _problems_of_one(study) for name, study in studies.by_name.items()}
+        )
+        problems += studies.conflicts()
+        labels = [entry.label for entry in shared.optimizers]
+        metrics = [name for study in studies.by_name.values() for name in recorded_metrics(study)]
+        claimable = list(dict.fromkeys([*metrics, TRAINING_SECONDS]))
+        problems += parse_claims(shared.claims, labels, claimable, studies.directions)[1]
+        problems += waiver_problems(shared.waive)
+        problems += check_trackers(shared.trackers)
+    if problems or studies is None:
         raise StudyError(problems, source)
-    return study
+    return studies
 
 
-def _with_named_metrics(problem: object) -> object:
-    """Replace user-defined metric functions in a problem by names."""
+def _problems_of_one(study: StudyFile) -> list[Problem]:
+    """Return what is wrong with the study on one problem."""
+    labels = [entry.label for entry in study.optimizers]
+    reported = reported_problems(study.reported, labels, recorded_metrics(study))
+    return [*check_study(study), *_batch_metric_problems(study), *reported]
+
+
+def _with_named_metrics(path: str, problem: object) -> object:
+    """Replace user-defined metric functions in one or several problems by names."""
+    if isinstance(problem, list | tuple):
+        return [_with_named_metrics(f"{path}[{i}]", entry) for i, entry in enumerate(problem)]
+    if is_several(problem):
+        return {n: _with_named_metrics(f"{path}.{n}", entry) for n, entry in problem.items()}
     if not isinstance(problem, Mapping) or not problem.get("metrics"):
         return problem
-    return {**problem, "metrics": with_names_in_list("problem.metrics", problem["metrics"])}
+    return {**problem, "metrics": with_names_in_list(f"{path}.metrics", problem["metrics"])}
 
 
 def _mean_labels(study: StudyFile) -> list[str]:

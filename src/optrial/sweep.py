@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 import threading
@@ -17,6 +18,7 @@ from optrial.code import changed_code
 from optrial.data import Dataset
 from optrial.engine import (
     Engines,
+    Learner,
     Resumption,
     Training,
     certificates,
@@ -45,7 +47,7 @@ _CHANGED = (
 
 def sweep(
     plan: Plan,
-    dataset: Dataset,
+    datasets: Mapping[str, Dataset],
     store: Store,
     *,
     device: str = "auto",
@@ -66,7 +68,7 @@ def sweep(
 
     Args:
         plan: the runs; of a study that tunes, as many as are known.
-        dataset: what they train on.
+        datasets: the dataset of each problem, by name of the problem.
         store: where they are recorded; locked meanwhile.
         device: "auto", "cpu" or "cuda".
         checkpoint_seconds: least time between two commits of one run; a crash loses at most this
@@ -83,12 +85,15 @@ def sweep(
     """
     callback = callback or Callbacks()
     with store.lock(), _stop_on_signal() as stopped:
-        engines = Engines(dataset, plan.runs[0].precision, device)
+        engines = {
+            dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
+            for dataset in datasets.values()
+        }
         worker = _Worker(engines, store, callback, stopped, checkpoint_seconds, weights)
-        plan = _continued(plan, dataset, store)
+        plan = _continued(plan, datasets, store)
         while True:
             worker.train_plan(plan)
-            trained, plan = plan, _continued(plan, dataset, store)
+            trained, plan = plan, _continued(plan, datasets, store)
             if stopped.is_set() or plan.runs == trained.runs:
                 break
         for name in changed_code(plan.code):
@@ -96,20 +101,24 @@ def sweep(
         return Counter(record.status for record in store.runs())
 
 
-def _continued(plan: Plan, dataset: Dataset, store: Store) -> Plan:
-    """Return the plan as far as what is recorded decides it."""
-    if plan.study.tune is None:
+def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
+    """Extend the plan using the results recorded so far."""
+    if plan.studies.shared.tune is None:
         return plan
-    ended = [record for record in store.runs(everything=True) if record.status in ENDED]
-    merits = {record.run_id: merit(plan.study, record.metrics) for record in ended}
-    return make_plan(plan.study, dataset, merits, plan.code)
+    studies = plan.studies.by_name
+    merits = {
+        record.run_id: merit(studies[record.problem], record.metrics)
+        for record in store.runs(everything=True)
+        if record.status in ENDED and record.problem in studies
+    }
+    return make_plan(plan.studies, datasets, merits, plan.code)
 
 
 @dataclass
 class _Worker:
     """Trains one stack after the other, committing as it goes."""
 
-    engines: Engines
+    engines: Mapping[str, Engines]  # by hash of the dataset
     store: Store
     callback: Callback
     stopped: _Stop
@@ -124,13 +133,17 @@ class _Worker:
 
     def __post_init__(self) -> None:
         self.resumption = Resumption(
-            lambda specs: self.engines.build("reference" if len(specs) == 1 else "stacked", specs)
+            lambda specs: self.build("reference" if len(specs) == 1 else "stacked", specs)
         )
+
+    def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
+        """Build what trains the runs of a stack."""
+        return self.engines[specs[0].dataset_sha256].build(engine, specs)
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
         planned = _planned(plan, self.store, self.engines, self.callback)
-        self.store.save_plan(plan.hash, plan.study.model_dump(mode="json"), planned)
+        self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
         records = self.store.runs()
         self.planned = {record.run_id for record in records}
         self.ended |= {record.run_id for record in records if record.status in FINAL}
@@ -178,7 +191,7 @@ class _Worker:
     ) -> None:
         committed_at = time.monotonic()
         specs = arrange(record.spec for record in records)
-        training = Training(specs, self.engines.build(stack.engine, specs))
+        training = Training(specs, self.build(stack.engine, specs))
         if checkpoint is not None:
             training.resume(checkpoint)
         for _ in training.run(self._count(training)):
@@ -215,7 +228,7 @@ class _Worker:
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
         """Add what the training shows of itself, where that can be had."""
         try:
-            found = certificates(training, lambda spec: self.engines.build("reference", [spec]))
+            found = certificates(training, lambda spec: self.build("reference", [spec]))
         except CheckpointError:  # which is noted already
             return segments
         except USER_CODE_ERRORS as error:  # a check must not cost the runs
@@ -296,21 +309,26 @@ def _with_provenance(segment: Segment) -> Segment:
     return replace(segment, facts={**provenance(), **segment.facts})
 
 
-def _planned(plan: Plan, store: Store, engines: Engines, callback: Callback) -> list[PlannedRun]:
+def _planned(
+    plan: Plan, store: Store, engines: Mapping[str, Engines], callback: Callback
+) -> list[PlannedRun]:
     """Return the plan's runs with their stacks; new runs get new stacks."""
     stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
     new = [run for run in plan.runs if run.run_id not in stack_of]
     if new:
         callback.on_prepare("trying a few steps to choose how to train")
-    for choice in engines.choose(new) if new else ():
-        if choice.note:
-            callback.on_message(choice.note)
-        for runs in choice.stacks:
-            stack = StackId.of(choice.engine, runs)
-            stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
+    for _, group in itertools.groupby(new, lambda run: plan.problems[run.run_id]):
+        specs = list(group)
+        for choice in engines[specs[0].dataset_sha256].choose(specs):
+            if choice.note:
+                callback.on_message(choice.note)
+            for runs in choice.stacks:
+                stack = StackId.of(choice.engine, runs)
+                stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
     return [
         PlannedRun(
             run_id=run.run_id,
+            problem=plan.problems[run.run_id],
             spec=run,
             setting=plan.settings[run.run_id],
             phase=plan.phases[run.run_id],

@@ -21,6 +21,7 @@ def record(
 ) -> Record:
     return Record(
         run_id=f"{optimizer}-{setting}-{seed}",
+        problem="digits",
         setting=setting,
         spec=replace(SPEC, optimizer=optimizer, rule=optimizer, seed=seed),
         stack=STACK,

@@ -28,9 +28,10 @@ def problems_of(**changes: Any) -> dict[str, str]:
 
 
 def test_defaults() -> None:
-    study, problems = parse_study(MINIMAL)
+    studies, problems = parse_study(MINIMAL)
     assert not problems
-    assert study is not None
+    assert studies is not None
+    study = studies.shared
     assert study.batch_size.values == (128,)
     assert study.seeds == (0, 1, 2)
     assert study.evaluate.every.epochs == 1
@@ -107,7 +108,7 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
     study, problems = parse_study(MINIMAL | {"precision": "float16"})
     assert [problem.path for problem in problems] == ["precision"]
     assert study is not None
-    assert study.precision == "float32"
+    assert study.shared.precision == "float32"
 
 
 @pytest.mark.parametrize(

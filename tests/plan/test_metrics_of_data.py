@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optrial import Study, StudyError
-from optrial.plan import estimate, make_plan
+from optrial.plan import estimate
 from tests.small import small_keys
 
 calls: list[float] = []
@@ -119,6 +119,6 @@ def test_estimate_counts_the_outputs_that_are_kept(monkeypatch: pytest.MonkeyPat
     planned = study("classes", "f1_macro", monkeypatch)
     plain = study("classes", "accuracy", monkeypatch)
     dataset = plain.load_data()
-    more = estimate(make_plan(planned.config, dataset).runs, dataset, width=5).peak_bytes
-    less = estimate(make_plan(plain.config, dataset).runs, dataset, width=5).peak_bytes
+    more = estimate(planned.plan(dataset).runs, dataset, width=5).peak_bytes
+    less = estimate(plain.plan(dataset).runs, dataset, width=5).peak_bytes
     assert more - less == 5 * 10 * 3 * 4  # runs, samples, classes, bytes

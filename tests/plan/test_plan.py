@@ -163,7 +163,7 @@ def test_metrics_of_batches_need_a_metric(problem: dict[str, Any]) -> None:
 def test_loss_and_metrics_tell_what_targets_are(problem: dict[str, Any], wanted: str) -> None:
     study, _ = parse_study(small_keys(problem={"dataset": "moons", **problem}))
     assert study is not None
-    assert targets_wanted(study) == wanted
+    assert targets_wanted(study.shared) == wanted
 
 
 def test_validation_is_carved_only_where_it_is_wanted() -> None:

@@ -264,7 +264,7 @@ def played(study: Study, merit: Merit) -> list[Plan]:
     dataset, merits = study.load_data(), {}
     plans: list[Plan] = []
     while True:
-        plan = make_plan(study.config, dataset, merits)
+        plan = make_plan(study.studies, {study.config.problem.name: dataset}, merits)
         if plans and plan.runs == plans[-1].runs:
             return plans
         plans.append(plan)
@@ -317,11 +317,11 @@ def test_only_the_report_records_metrics_of_batches() -> None:
 def test_one_diverged_run_is_worse_than_any_mean() -> None:
     study = Study(**small_keys(optimizers=[{"rule": "sgd", "lr": [0.1, 0.2]}], tune={"seeds": 3}))
     dataset = study.load_data()
-    runs = make_plan(study.config, dataset).runs
+    runs = make_plan(study.studies, {study.config.problem.name: dataset}).runs
     good = {r.run_id: 0.9 if r.hyperparameters["lr"] == 0.2 else 0.1 for r in runs}
     fragile = {r.run_id: None for r in runs if r.hyperparameters["lr"] == 0.2 and r.seed % 3 == 1}
-    plain = make_plan(study.config, dataset, good)
-    careful = make_plan(study.config, dataset, good | fragile)
+    plain = make_plan(study.studies, {study.config.problem.name: dataset}, good)
+    careful = make_plan(study.studies, {study.config.problem.name: dataset}, good | fragile)
     assert plain.runs[-1].hyperparameters["lr"] == 0.4
     assert careful.runs[-1].hyperparameters["lr"] == 0.05
 

@@ -15,7 +15,7 @@ from tests.specs import SPEC, STACK, changed
 
 def planned(run_id: str, **changes: Any) -> PlannedRun:
     spec = replace(SPEC, hyperparameters={"lr": 0.1, "beta1": 0.9})
-    run = PlannedRun(run_id=run_id, setting="lr=0.1", spec=spec, stack=STACK)
+    run = PlannedRun(run_id=run_id, problem="moons", setting="lr=0.1", spec=spec, stack=STACK)
     return changed(run, **changes)
 
 

@@ -35,6 +35,7 @@ def test_one_object_a_run(records: list[Record]) -> None:
     first, second = json.loads(stream.getvalue(), parse_constant=pytest.fail)
     assert first == {
         "run_id": "b",
+        "problem": "moons",
         "optimizer": "plain, sgd",
         "setting": "lr=0.1",
         "phase": "report",
@@ -56,6 +57,7 @@ def test_one_line_a_run(records: list[Record]) -> None:
     first, second = csv.DictReader(io.StringIO(stream.getvalue()))
     assert list(first) == [
         "run_id",
+        "problem",
         "optimizer",
         "setting",
         "phase",
@@ -82,6 +84,7 @@ def test_curves_are_long_rows(store: Store, records: list[Record]) -> None:
     assert [row["run_id"] for row in rows] == ["b", "b", "a", "a"]
     assert rows[1] == {
         "run_id": "b",
+        "problem": "moons",
         "optimizer": "plain, sgd",
         "setting": "lr=0.1",
         "phase": "report",

@@ -41,6 +41,7 @@ def made_up_records(
                 finals = [1 - values[0], *values.tolist()]
                 fields: dict[str, Any] = {
                     "run_id": f"{dataset}{len(records):05x}",
+                    "problem": dataset,
                     "setting": f"lr={rate:g}",
                     "spec": replace(
                         SPEC,

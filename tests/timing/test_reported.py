@@ -115,7 +115,7 @@ def test_a_file_that_knows_nothing_of_published_times_is_read() -> None:
 def test_the_times_of_a_recipe_are_those_of_its_settings(name: str) -> None:
     plan = plan_of(name)
     assert "seconds" not in plan_of(f"{name}-small").study.reported
-    for named in plan.study.reported["seconds"]:
+    for named in plan.studies.shared.reported["seconds"]:
         runs = [run for run in plan.runs if tells(named, run.optimizer, plan.settings[run.run_id])]
         assert len({(run.optimizer, run.batch_size) for run in runs}) == 1, named
     assert name in RECIPES

@@ -23,6 +23,7 @@ EVERY = 100
 def planned(run_id: str, phase: Phase = "report") -> PlannedRun:
     return PlannedRun(
         run_id=run_id,
+        problem="made-up",
         setting=f"lr={0.1 if phase == 'report' else 0.2}",
         phase=phase,
         spec=replace(

@@ -15,7 +15,7 @@ from typing import Any
 
 from optrial.analysis.values import final_values
 from optrial.records import Record
-from optrial.spec import RunSpec, Selection, Status
+from optrial.spec import Directions, RunSpec, Selection, Status
 
 __all__ = [
     "Contender",
@@ -139,14 +139,16 @@ class ProblemRuns:
     """The optimizers that were compared on one problem.
 
     Attributes:
-        name: of the dataset.
+        name: of the problem.
         records: every run, those that tuned included.
         optimizers: in the order of the study.
+        selection: the metric that selects settings; None where only the test split could.
     """
 
     name: str
     records: tuple[Record, ...]
     optimizers: tuple[OptimizerRuns, ...]
+    selection: Selection | None = None
 
     @cached_property
     def contenders(self) -> tuple[Contender, ...]:
@@ -174,29 +176,32 @@ class ProblemRuns:
         return [record for optimizer in self.optimizers for record in optimizer.trials]
 
 
-def problems_of(records: Iterable[Record], selection: Selection | None) -> tuple[ProblemRuns, ...]:
+def problems_of(records: Iterable[Record], directions: Directions) -> tuple[ProblemRuns, ...]:
     """Group runs by problem and optimizer, in the order of the plan.
+
+    The metric that selects settings is looked for among those that a problem records; where there
+    is none on the validation split, nothing selects, because the test split must not.
 
     Args:
         records: the runs of a plan.
-        selection: the metric that selects settings; None where nothing may, because the test split
-            must not.
+        directions: directions of the metrics of the study.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
-        problem = f"{record.spec.dataset} {record.spec.dataset_arguments}"
-        groups.setdefault(problem, []).append(record)
-    return tuple(_problem(group, selection) for group in groups.values())
+        groups.setdefault(record.problem, []).append(record)
+    return tuple(_problem(name, group, directions) for name, group in groups.items())
 
 
-def _problem(records: Sequence[Record], selection: Selection | None) -> ProblemRuns:
+def _problem(name: str, records: Sequence[Record], directions: Directions) -> ProblemRuns:
+    selection = directions.selection(name for record in records for name in record.metrics)
     optimizers: dict[str, list[Record]] = {}
     for record in records:
         optimizers.setdefault(record.optimizer, []).append(record)
     return ProblemRuns(
-        records[0].spec.dataset,
+        name,
         tuple(records),
-        tuple(_optimizer_runs(name, own, selection) for name, own in optimizers.items()),
+        tuple(_optimizer_runs(name, runs, selection) for name, runs in optimizers.items()),
+        selection,
     )
 
 

@@ -14,6 +14,7 @@ __all__ = ["curves_frame", "runs_frame"]
 _CURVE_TYPES = {
     "metric": "str",
     "run_id": "str",
+    "problem": "str",
     "optimizer": "str",
     "setting": "str",
     "phase": "str",
@@ -22,7 +23,10 @@ _CURVE_TYPES = {
     "epoch": "float64",
     "value": "float64",
 }
-_COLUMNS = ["run_id", "optimizer", "setting", "phase", "rule", "seed", "status", "step", "reason"]
+_COLUMNS = [
+    *("run_id", "problem", "optimizer", "setting", "phase", "rule", "seed", "status", "step"),
+    "reason",
+]
 
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -46,7 +50,9 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
-    """Return one row a point: metric, run_id, optimizer, setting, phase, seed, step, epoch, value.
+    """Return one row per recorded value of the metrics.
+
+    Columns: metric, run_id, problem, optimizer, setting, phase, seed, step, epoch, value.
 
     Raises:
         StoreError: a metric of which nothing is stored.
@@ -66,7 +72,7 @@ def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
                     "value": curve.values,
                 }
             )
-            names = ("optimizer", "setting", "phase", "seed")
+            names = ("problem", "optimizer", "setting", "phase", "seed")
             about = {name: getattr(record, name) for name in names}
             parts.append(points.assign(metric=metric, run_id=run_id, **about))
     return pd.concat(parts, ignore_index=True)[list(_CURVE_TYPES)].astype(_CURVE_TYPES)

@@ -73,16 +73,19 @@ class ProblemView:
     Attributes:
         runs: all of them, those that tuned included, and what contends.
         metric: what optimizers are compared on; empty where nothing is recorded.
-        selection: the metric that selects settings; None where nothing may.
         directions: directions of the metrics.
         seed: of the bootstrap resamples: the same records give the same numbers.
     """
 
     runs: ProblemRuns
     metric: str
-    selection: Selection | None
     directions: Directions
     seed: int
+
+    @property
+    def selection(self) -> Selection | None:
+        """The metric that selects settings; None where nothing may."""
+        return self.runs.selection
 
     @property
     def select(self) -> str | None:
@@ -91,7 +94,7 @@ class ProblemView:
 
     @property
     def name(self) -> str:
-        """That of the dataset."""
+        """Name of the problem."""
         return self.runs.name
 
     @property
@@ -353,9 +356,8 @@ def gather(
     """
     records = tuple(records)
     directions = directions or Directions.of(study)
-    selection = directions.selection(name for record in records for name in record.metrics)
-    problems = problems_of(records, selection) or (ProblemRuns("", (), ()),)
-    views = tuple(ProblemView(each, metric, selection, directions, seed) for each in problems)
+    problems = problems_of(records, directions) or (ProblemRuns("", (), ()),)
+    views = tuple(ProblemView(problem, metric, directions, seed) for problem in problems)
     return StudyView(study, records, metric, directions, views, read_curves)
 
 

@@ -167,8 +167,10 @@ def _is_still_to_come(results: Any, metric: str) -> bool:
     from optrial.config import stored_study
     from optrial.study import recorded_metrics
 
-    study = stored_study(results.study)
-    return metric in (*recorded_metrics(study), *(study.probes.measure if study.probes else ()))
+    studies = stored_study(results.study)
+    probes = studies.shared.probes
+    names = [name for study in studies.by_name.values() for name in recorded_metrics(study)]
+    return metric in (*names, *(probes.measure if probes else ()))
 
 
 def _wide_rows(results: Any, metric: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -37,8 +37,10 @@ from optrial.spec import FINAL
 
 if TYPE_CHECKING:
     from optrial.data import Dataset
-    from optrial.plan import Outline, Plan
+    from optrial.engine import Choice
+    from optrial.plan import Estimate, Outline, Plan
     from optrial.records import Record
+    from optrial.spec import RunSpec
 
 __all__ = ["plan", "run"]
 
@@ -129,51 +131,79 @@ def plan(
 
     Trains none of it; to know the time, a few steps are tried and thrown away.
     """
-    from optrial.engine import Engines
-    from optrial.plan import estimate, outline
+    from optrial.plan import outline
     from optrial.report.progress import DownloadBar
 
     with prints_apart():
         loaded = load_study(study, engine, precision, seeds, settings)
-        dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet=False)))
+        datasets = loaded.load_datasets(data_dir, DownloadBar(stderr(quiet=False)))
         with stderr(quiet=False).status("trying models and optimizers on a few samples"):
-            made = loaded.plan(dataset)
-        first = made.runs[0]
+            made = loaded.plan(datasets)
         with stderr(quiet=False).status("trying a few steps"):
-            choices = Engines(dataset, first.precision, device).choose(made.runs)
-    width = max(choice.width for choice in choices)
-    cost = estimate(made.runs, dataset, width)
-    engines = dict.fromkeys(_ENGINES[choice.engine] for choice in choices)
-    seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
-    sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
-    imports = dict.fromkeys(name for run in made.runs for name in run.code)
-    imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
-    tuning = outline(made.study)
-    if tuning:  # what is not planned yet will take as long a run
-        seconds *= (tuning.tuning_runs + tuning.report_runs) / len(made.runs)
-    _print_plan(made)
-    print_data(dataset)
+            costs = {
+                problem: _cost(made.runs_of(problem), dataset, device)
+                for problem, dataset in datasets.items()
+            }
+    several = len(datasets) > 1
     runs, groups = len(made.runs), len(made.groups)
-    print_pairs(
-        {
-            "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
-            f"{dataset.classes} {_outputs_word(dataset)}",
-            "imports": ", ".join(imports) or "no code of the study's own",
-            "training": f"{' and '.join(engines)}, up to {width} runs at a time; "
-            f"{first.precision}, rng {first.rng}",
-            "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
-            "parameters": f"{cost.parameters:,} in the largest model",
-            "time": f"about {duration(seconds)} on this machine",
-            "memory": f"about {cost.peak_bytes / 1e6:,.0f} MB beside the program itself",
-            "plan": f"{made.hash}: {runs} run{'s' * (runs != 1)} in "
-            f"{groups} group{'s' * (groups != 1)}",
-            **_outlined(tuning),
-        }
-    )
-    engine_notes = (choice.note for choice in choices)
-    notes = [*data_notes(dataset), *made.notes, *engine_notes, _seeds_note(made)]
-    for line in dict.fromkeys(filter(None, notes)):
+    counts = f"{runs} run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
+    whole = {"plan": f"{made.hash}: {counts}"}
+    for problem, dataset in datasets.items():
+        _print_plan(made, problem, f"{made.name}: {problem}" if several else made.name)
+        print_data(dataset)
+        tuning = outline(made.studies.by_name[problem])
+        pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
+        print_pairs({**pairs, **({} if several else whole), **_outlined(tuning)})
+    if several:
+        print_pairs(whole)
+    notes = [line for dataset in datasets.values() for line in data_notes(dataset)]
+    notes += [*made.notes, *(c.note for cost in costs.values() for c in cost.choices)]
+    for line in dict.fromkeys(filter(None, [*notes, _seeds_note(made)])):
         note(line)
+
+
+class _Cost(NamedTuple):
+    """What the runs of one problem cost, and how they would be trained."""
+
+    choices: Sequence[Choice]
+    seconds: float
+    estimate: Estimate
+
+
+def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str) -> _Cost:
+    from optrial.engine import Engines
+    from optrial.plan import estimate
+
+    choices = Engines(dataset, runs[0].precision, device).choose(runs)
+    cost = estimate(runs, dataset, max(choice.width for choice in choices))
+    seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
+    return _Cost(choices, seconds, cost)
+
+
+def _described(
+    runs: Sequence[RunSpec], dataset: Dataset, cost: _Cost, tuning: Outline | None
+) -> dict[str, str]:
+    """Describe the data, the training and the cost of one problem."""
+    first, seconds = runs[0], cost.seconds
+    if tuning:  # runs that are not planned yet will take as long
+        seconds *= (tuning.tuning_runs + tuning.report_runs) / len(runs)
+    engines = dict.fromkeys(_ENGINES[choice.engine] for choice in cost.choices)
+    width = max(choice.width for choice in cost.choices)
+    sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
+    imports = dict.fromkeys(name for run in runs for name in run.code)
+    imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
+    at_least = "at least" if any(run.closure for run in runs) else "about"
+    return {
+        "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
+        f"{dataset.classes} {_outputs_word(dataset)}",
+        "imports": ", ".join(imports) or "no code of the study's own",
+        "training": f"{' and '.join(engines)}, up to {width} runs at a time; "
+        f"{first.precision}, rng {first.rng}",
+        "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
+        "parameters": f"{cost.estimate.parameters:,} in the largest model",
+        "time": f"{at_least} {duration(seconds)} on this machine",
+        "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",
+    }
 
 
 def _outputs_word(dataset: Dataset) -> str:
@@ -182,9 +212,9 @@ def _outputs_word(dataset: Dataset) -> str:
     return words[dataset.classes > 1]
 
 
-def _print_plan(made: Plan) -> None:
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for run_ in made.runs:
+def _print_plan(made: Plan, problem: str, title: str) -> None:
+    groups: dict[tuple[str, str], list[RunSpec]] = {}
+    for run_ in made.runs_of(problem):
         groups.setdefault((run_.optimizer, made.settings[run_.run_id]), []).append(run_)
     number = {run_.run_id: n for n, group in enumerate(made.groups, 1) for run_ in group}
     rows = [
@@ -200,7 +230,7 @@ def _print_plan(made: Plan) -> None:
         for (optimizer, setting), group in groups.items()
     ]
     columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size", "group"]
-    print_table(columns, rows, made.study.name)
+    print_table(columns, rows, title)
 
 
 def _outlined(tuning: Outline | None) -> dict[str, str]:
@@ -219,7 +249,9 @@ def _seeds_note(made: Plan) -> str:
     """Say so where there are too few seeds for any difference to be told from chance."""
     from optrial.analysis.statistics import minimum_pairs
 
-    optimizers, seeds = len(made.study.optimizers), len(made.study.seeds)
+    studies = made.studies.by_name.values()
+    optimizers = len(made.studies.shared.optimizers)
+    seeds = min(len(study.seeds) for study in studies)
     needed = minimum_pairs(comparisons=max(1, optimizers * (optimizers - 1) // 2))
     if optimizers < 2 or seeds >= needed:
         return ""

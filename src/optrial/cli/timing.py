@@ -40,6 +40,9 @@ def timing(
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")
     ] = True,
+    problem: Annotated[
+        str | None, typer.Option(help="Problem to time \\[default: the first].")
+    ] = None,
     settings: Settings = None,
     data_dir: DataDir = None,
     format_: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = (
@@ -61,8 +64,8 @@ def timing(
 
     with prints_apart():
         loaded = load_study(study, engine, precision, None, settings)
-        dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)))
-        plan = loaded.plan(dataset)
+        dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)), problem)
+        plan = loaded.plan_on(problem, dataset)
         with _progress_bar(quiet) as progress:
             times = time_study(
                 plan, dataset, device=device, rounds=rounds, memory=memory, progress=progress

@@ -2,6 +2,7 @@
 
 from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.overrides import override
+from optrial.config.problems import ProblemKeys, Studies, is_several
 from optrial.config.read import parse_study, read_study, stored_study
 from optrial.config.study import (
     Component,
@@ -23,9 +24,12 @@ __all__ = [
     "OptimizerEntry",
     "Probing",
     "ProblemEntry",
+    "ProblemKeys",
     "Span",
+    "Studies",
     "StudyFile",
     "Tuning",
+    "is_several",
     "override",
     "parse_axis",
     "parse_study",

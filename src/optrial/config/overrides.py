@@ -12,9 +12,10 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from optrial.config.problems import OVERRIDES, entry_label, is_several, problem_names
 from optrial.config.read import parse_yaml
 from optrial.config.short_forms import ShortForm
-from optrial.config.study import Span, StudyFile
+from optrial.config.study import OptimizerEntry, ProblemEntry, Span, StudyFile
 from optrial.errors import Problem, StudyError, key_path, suggest
 
 __all__ = ["override"]
@@ -28,11 +29,11 @@ _OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
 def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """Return `raw` with every ``key.path=value`` of `settings` applied; values are YAML.
 
-    A part of the path may be an index or the name of an optimizer: ``optimizers.adam.lr=0.01`` or
-    ``optimizers[2].lr=0.01``; brackets also take names with dots. A value in a short
-    form is expanded before a part of it is set: ``clip.value=0.5`` on ``clip: 1.0`` gives
-    ``clip: {norm: 1.0, value: 0.5}``. Setting ``steps`` removes ``epochs`` beside it, and the
-    reverse.
+    A part of the path may be an index or the name of an optimizer or problem:
+    ``optimizers.adam.lr=0.01`` or ``optimizers[2].lr=0.01``; brackets also take names with dots.
+    A value in a short form is expanded before a part of it is set: ``clip.value=0.5`` on
+    ``clip: 1.0`` gives ``clip: {norm: 1.0, value: 0.5}``. Setting ``steps`` removes
+    ``epochs`` beside it, and the reverse.
 
     Raises:
         StudyError: a setting without ``=``, or a path that leads nowhere.
@@ -108,8 +109,8 @@ class _Place:
         """
         key = self.key(part)
         path = (*self.path, key)
-        annotation = _inside(self.annotation, part)
         value = self.node.get(key) if isinstance(self.node, dict) else self.node[key]
+        annotation = self._annotation(part, value)
         if value is None:
             value = _default(self.annotation, part)
         value = _long_form(annotation, value, below)
@@ -126,6 +127,19 @@ class _Place:
         self.node[key] = value
         return _Place(value, annotation, path)
 
+    def _annotation(self, part: str, value: Any) -> Any:
+        """Return the annotation of the value at `part`; None if it is unknown."""
+        match self.path:
+            case () if part == "problem" and is_several(value):
+                return dict[str, ProblemEntry]
+            case () if part == "problem" and isinstance(value, list):
+                return tuple[ProblemEntry, ...]
+            case ("problem", _) if part == "optimizers":
+                return dict[str, OptimizerEntry]
+            case ("problem", _) if part in OVERRIDES and _plain(self.annotation) is ProblemEntry:
+                return _inside(StudyFile, part)
+        return _inside(self.annotation, part)
+
     def key(self, part: str) -> str | int:
         """Return the key or index that `part` stands for.
 
@@ -136,20 +150,13 @@ class _Place:
             return part
         if part.isdigit() and int(part) < len(self.node):
             return int(part)
-        names = [_label(entry) for entry in self.node]
+        is_problems = self.path == ("problem",)
+        names = problem_names(self.node) if is_problems else list(map(entry_label, self.node))
         if part in names:
             return names.index(part)
         shown = key_path(self.path)
         allowed = [*filter(None, names), *map(str, range(len(names)))]
         raise LookupError(f"'{part}' is not in the list {shown}. {suggest(part, allowed)}")
-
-
-def _label(entry: Any) -> str:
-    """The name of an optimizer, tracker or metric in its list; "" for other entries."""
-    keys = ("name", "rule", "torch", "rule_factory")
-    if isinstance(entry, Mapping):
-        entry = next((entry[key] for key in keys if entry.get(key)), "")
-    return entry.rpartition(":")[2] if isinstance(entry, str) else ""
 
 
 def _long_form(annotation: Any, value: Any, below: str) -> Any:
@@ -170,7 +177,7 @@ def _long_form(annotation: Any, value: Any, below: str) -> Any:
 
 def _names(entries: list[Any], part: str) -> bool:
     """Whether a list may have an entry `part`, by index or name."""
-    return part.isdigit() or part in map(_label, entries)
+    return part.isdigit() or part in map(entry_label, entries)
 
 
 def _short_forms(annotation: Any) -> list[ShortForm]:
@@ -196,8 +203,8 @@ def _plain(annotation: Any) -> Any:
 def _inside(annotation: Any, part: str) -> Any:
     """Return the annotation of a field, or of the entries of a list; None if it is unknown."""
     plain = _plain(annotation)
-    if get_origin(plain) is tuple:
-        return get_args(plain)[0]
+    if get_origin(plain) in (tuple, dict):
+        return get_args(plain)[get_origin(plain) is dict]
     if isinstance(plain, type) and issubclass(plain, BaseModel) and part in plain.model_fields:
         return get_type_hints(plain, include_extras=True)[part]
     return None

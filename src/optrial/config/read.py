@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from optrial.config.problems import ProblemKeys, Studies, by_problem, located
 from optrial.config.study import StudyFile
 from optrial.errors import Problem, StudyError, problem_of
 
@@ -53,13 +54,31 @@ def parse_yaml(text: str, source: str) -> Any:
         raise StudyError([Problem("", f"not valid YAML: {error}.")], source) from error
 
 
-def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
+def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:
     """Validate plain values.
 
-    Returns the study and everything that is wrong with it. Values that are wrong are left out and
-    the rest is validated again, so that a caller can go on to check what the remaining names mean
-    and report all problems together; the study is None where too little is left.
+    Returns the study and everything that is wrong with it. Invalid values are left out and the rest
+    is validated again, so that a caller can check what the remaining names mean and report all
+    problems together; the study is None if too little is left.
     """
+    sources, problems = by_problem(raw)
+    studies: dict[str, StudyFile] = {}
+    named: dict[str, ProblemKeys] = {}
+    invalid: dict[str, list[Problem]] = {}
+    for source in sources:
+        study, found = _parsed(source.keys)
+        name = source.name or (study.problem.name if study else "")
+        named[name], invalid[name] = source, found
+        if study is not None:
+            studies[name] = study
+    problems += located(invalid, named)
+    if len(studies) < max(1, len(sources)):
+        return None, problems
+    return Studies(studies, named), problems
+
+
+def _parsed(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
+    """Validate the study of one problem; see `parse_study`."""
     remaining = _copied(raw)
     problems: list[Problem] = []
     removed: set[tuple[str | int, ...]] = set()
@@ -82,7 +101,7 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]
                 return None, problems
 
 
-def stored_study(keys: Mapping[str, Any]) -> StudyFile:
+def stored_study(keys: Mapping[str, Any]) -> Studies:
     """Return the study that a store holds.
 
     Libraries needed only for training, such as a sampler's or a tracker's, need not be installed.

@@ -6,6 +6,7 @@ What a name stands for (a rule, a dataset, a model) is resolved by `optrial.plan
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -112,6 +113,11 @@ class MetricEntry(_Frozen):
         return metric.better if metric else self.better
 
 
+def short_name(name: str) -> str:
+    """Return the last part of a name: ``iris`` for ``data/iris.csv``, ``f`` for ``module:f``."""
+    return re.split(r"[:/\\]", name)[-1].partition(".")[0] or name
+
+
 class ProblemEntry(_Frozen):
     """What is to be learnt: dataset, model, loss, and the metrics that judge it.
 
@@ -142,6 +148,14 @@ class ProblemEntry(_Frozen):
     )
     loss: NamedComponent = Field(default="cross_entropy", validate_default=True)
     metrics: tuple[Annotated[MetricEntry, keyed("name")], ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Short name of the dataset, or of the function."""
+        function = self.model.arguments.get("function")
+        if self.model.name == "function" and isinstance(function, str):
+            return function
+        return short_name(self.dataset.name)
 
     @property
     def judges(self) -> tuple[MetricEntry, ...]:

@@ -1,7 +1,7 @@
 """Study -> run specs with content-hash ids; refuses every bad name and value at once."""
 
 from optrial.plan.check import check_study, targets_wanted, validation_wanted
-from optrial.plan.dataset import dataset_of
+from optrial.plan.dataset import dataset_of, datasets_of
 from optrial.plan.estimate import Estimate, estimate, step_operations
 from optrial.plan.evaluation import KEPT_OUTPUTS
 from optrial.plan.expand import Plan, make_plan
@@ -17,6 +17,7 @@ __all__ = [
     "arrange",
     "check_study",
     "dataset_of",
+    "datasets_of",
     "estimate",
     "make_plan",
     "merit",

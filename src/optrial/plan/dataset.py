@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optrial.config import StudyFile
+from optrial.config import Studies, StudyFile
 from optrial.data import Dataset, Progress, load_dataset
 from optrial.plan.check import targets_wanted, validation_wanted
 
-__all__ = ["dataset_of"]
+__all__ = ["dataset_of", "datasets_of"]
 
 
 def dataset_of(
@@ -28,3 +28,17 @@ def dataset_of(
         validation=validation_wanted(study),
         targets=targets_wanted(study),
     )
+
+
+def datasets_of(
+    studies: Studies, data_dir: Path | None = None, progress: Progress | None = None
+) -> dict[str, Dataset]:
+    """Load the dataset of each problem of a study, equal ones once; see `dataset_of`."""
+    loaded: dict[str, Dataset] = {}
+    datasets = {}
+    for name, study in studies.by_name.items():
+        key = repr((study.problem.dataset, validation_wanted(study), targets_wanted(study)))
+        if key not in loaded:
+            loaded[key] = dataset_of(study, data_dir, progress)
+        datasets[name] = loaded[key]
+    return datasets

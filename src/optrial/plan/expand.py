@@ -1,4 +1,4 @@
-"""From a study and its dataset to the runs that will be trained."""
+"""Expand a study and its datasets into the runs to train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optrial.code import code_sha256, is_code
-from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
+from optrial.config import Evaluation, OptimizerEntry, Probing, Span, Studies, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
 from optrial.models import TrialProblem, check_input_shape, resolve_model, try_batch, try_code
@@ -40,22 +40,24 @@ _TRIED_SAMPLES = 32  # on which code of the user's is tried
 
 @dataclass(frozen=True)
 class Plan:
-    """A study expanded into runs, as far as they can be known.
+    """A study expanded into the runs that are known so far.
 
     Attributes:
-        study: what was asked for.
-        runs: every run, by optimizer, then setting, then seed; with `tune`, wave after wave, the
+        studies: the study, by problem.
+        runs: every run, by problem, optimizer, setting and seed; with `tune`, wave after wave, the
             report last.
+        problems: run id -> name of its problem.
         settings: run id -> the values that vary, as every table shows them: ``lr=0.1``.
         phases: run id -> "tune" or "report".
         registered: everything that was fixed before the first run, as text.
         code: name -> hash of all user code, as it was when the study was first expanded.
-        why: why the last runs are there, in one line; empty without `tune`.
-        notes: what the user should know about code of their own, each in one line.
+        why: what the last runs are for, in one line; empty without `tune`.
+        notes: what the user should know about user code, one line each.
     """
 
-    study: StudyFile
+    studies: Studies
     runs: tuple[RunSpec, ...]
+    problems: Mapping[str, str]
     settings: Mapping[str, str]
     phases: Mapping[str, Phase]
     registered: str
@@ -63,75 +65,105 @@ class Plan:
     why: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.studies.shared.name
+
     @cached_property
     def hash(self) -> str:
-        """Changes with any run that is added, changed or removed; not with what tuning finds."""
+        """Hash that changes with any run added, changed or removed, but not with tuning results."""
         return sha256(self.registered.encode()).hexdigest()[:12]
 
     @property
     def groups(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """The runs that could be trained as one stack, were it wide enough."""
+        """The runs that could be trained as one stack if it were wide enough."""
         return tuple(pack(self.runs, len(self.runs)))
+
+    def runs_of(self, problem: str) -> tuple[RunSpec, ...]:
+        """Return the runs of one problem."""
+        return tuple(run for run in self.runs if self.problems[run.run_id] == problem)
 
 
 def make_plan(
-    study: StudyFile,
-    dataset: Dataset,
+    studies: Studies,
+    datasets: Mapping[str, Dataset],
     merits: Mapping[str, float | None] = MappingProxyType({}),
     code: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Expand every grid axis and seed of a checked study.
+    """Expand every grid axis and seed of a checked study, problem by problem.
 
     With `tune`, the plan goes as far as `merits` can decide: while a run of a wave has none, that
-    wave is the last; when every wave has, the chosen setting of each optimizer follows, with the
-    seeds of the report. The same merits always give the same plan.
+    wave is the last of its problem; when every wave has, the chosen setting of each optimizer
+    follows, with the seeds of the report. The same merits always give the same plan.
 
     Args:
-        study: the study.
-        dataset: what it trains on.
-        merits: run id -> how good the run is, to be large, or None if it failed; of every run that
-            ended.
-        code: that of the plan which this one continues: changes that training makes to the state of
-        user code make no other runs.
+        studies: the study.
+        datasets: the dataset of each problem, by name of the problem.
+        merits: run id -> score of a finished run, higher is better; None for a run that failed.
+        code: hashes of the plan that this one continues: changes that training makes to the state
+            of user code make no other runs.
 
     Raises:
         StudyError: a batch size beyond the training split, an evaluation on a split that the
-            dataset does not have, code of the user's that does not take the data, or two settings
-            that are the same run.
+            dataset does not have, user code that does not take the data, or two settings or
+            problems that are the same run.
     """
-    code = _code(study) if code is None else code  # before any of it is tried
-    if problems := list(_data_problems(study, dataset)):
-        raise StudyError(problems, f"study '{study.name}'")
+    expansions: dict[str, _Expansion] = {}
+    problems: dict[str, list[Problem]] = {}
     notes: list[str] = []
-    if not merits:  # else they were tried when the first runs were planned
-        batch = _tried_batch(dataset, study.precision)
-        problems, notes = try_optimizers(study, batch, dataset.classes)
-    if problems:
-        raise StudyError(problems, f"study '{study.name}'")
-    expansion = _Expansion(study, dataset, merits, code, notes)
-    if problems := list(memory_problems(study, dataset, expansion.common["whole_split"])):
-        raise StudyError(problems, f"study '{study.name}'")
-    spaces = expansion.spaces
-    if study.tune is None:
-        grids = [Trial(name, point) for name, space in spaces.items() for point in space.grid()]
-        expansion.add(grids, study.seeds, "report")
-        return expansion.plan()
-    for wave in waves(study.tune, list(spaces.values()), expansion.score):
-        expansion.add(wave.trials, tuning_seeds(study), "tune")
-        if not merits.keys() >= expansion.runs.keys():
-            return expansion.plan(f"tuning: {wave.why}")
-    trials = list(expansion.tried)
-    chosen = [
-        choose(space, [t for t in trials if t.optimizer == name], expansion.score)
-        for name, space in spaces.items()
-    ]
-    expansion.add(chosen, study.seeds, "report")
-    settings = ", ".join(f"{trial.optimizer} {expansion.setting(trial)}" for trial in chosen)
-    return expansion.plan(f"report: {settings}")
+    code = _code(studies) if code is None else code  # before any of it is tried
+    for name, study in studies.by_name.items():
+        dataset = datasets[name]
+        problems[name] = list(_data_problems(study, dataset))
+        tried: list[str] = []
+        if not (problems[name] or merits):  # else they were tried when the first runs were planned
+            batch = _tried_batch(dataset, study.precision)
+            problems[name], tried = try_optimizers(study, batch, dataset.classes)
+        if not problems[name]:
+            expansions[name] = _Expansion(study, dataset, merits, code)
+            whole = expansions[name].common["whole_split"]
+            problems[name] += memory_problems(study, dataset, whole)
+            notes += [*whole_split_notes(study, whole), *tried]
+    source = f"study '{studies.shared.name}'"
+    if found := studies.located(problems):
+        raise StudyError(found, source)
+    reasons = {name: expansion.expand() for name, expansion in expansions.items()}
+    _refuse_equal_problems(studies, expansions, source)
+    return Plan(
+        studies=studies,
+        runs=tuple(run for e in expansions.values() for run in e.runs.values()),
+        problems={run_id: name for name, e in expansions.items() for run_id in e.runs},
+        settings={run_id: text for e in expansions.values() for run_id, text in e.settings.items()},
+        phases={run_id: phase for e in expansions.values() for run_id, phase in e.phases.items()},
+        registered="".join(expansion.registered for expansion in expansions.values()),
+        code=code,
+        why=_joined(reasons),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _refuse_equal_problems(
+    studies: Studies, expansions: Mapping[str, _Expansion], source: str
+) -> None:
+    first: dict[str, str] = {}
+    for name, expansion in expansions.items():
+        for run_id in expansion.runs:
+            if run_id in first:
+                same = f"has a run that {first[run_id]} has too; keep one of the two problems."
+                raise StudyError([Problem(studies.sources[name].place, same)], source)
+        first |= dict.fromkeys(expansion.runs, name)
+
+
+def _joined(reasons: Mapping[str, str]) -> str:
+    """Return the reasons of all problems in one line, equal ones once."""
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
 class _Expansion:
-    """The runs of a study, as they are added."""
+    """The runs of a study on one problem, as they are added."""
 
     def __init__(
         self,
@@ -139,13 +171,11 @@ class _Expansion:
         dataset: Dataset,
         merits: Mapping[str, float | None],
         code: Mapping[str, str],
-        notes: Iterable[str] = (),
     ) -> None:
-        self.notes = tuple(notes)
         self.study = study
         self.dataset = dataset
         self.merits = merits
-        self.code = code
+        self.code = {name: code[name] for name in _code_names(study)}
         self.entries = {entry.label: entry for entry in study.optimizers}
         self.spaces = {name: space_of(study, entry) for name, entry in self.entries.items()}
         self.common = _common_fields(study, dataset)
@@ -154,6 +184,26 @@ class _Expansion:
         self.phases: dict[str, Phase] = {}
         self.tried: dict[Trial, list[str]] = {}
         self.registered = ""
+
+    def expand(self) -> str:
+        """Add every run that can be known; return what the last ones are for."""
+        study, spaces = self.study, self.spaces
+        if study.tune is None:
+            grids = [Trial(name, point) for name, space in spaces.items() for point in space.grid()]
+            self.add(grids, study.seeds, "report")
+            return ""
+        for wave in waves(study.tune, list(spaces.values()), self.score):
+            self.add(wave.trials, tuning_seeds(study), "tune")
+            if not self.merits.keys() >= self.runs.keys():
+                return f"tuning: {wave.why}"
+        trials = list(self.tried)
+        chosen = [
+            choose(space, [t for t in trials if t.optimizer == name], self.score)
+            for name, space in spaces.items()
+        ]
+        self.add(chosen, study.seeds, "report")
+        settings = ", ".join(f"{trial.optimizer} {self.setting(trial)}" for trial in chosen)
+        return f"report: {settings}"
 
     def add(self, trials: Iterable[Trial], seeds: Iterable[int], phase: Phase) -> None:
         """Add the runs of some settings with some seeds."""
@@ -210,13 +260,6 @@ class _Expansion:
         merits = [self.merits[run_id] for run_id in self.tried[trial]]
         finite = [merit for merit in merits if merit is not None]
         return Score(len(finite), math.fsum(finite) / len(finite) if finite else 0.0)
-
-    def plan(self, why: str = "") -> Plan:
-        """The plan of what was added."""
-        runs = tuple(self.runs.values())
-        notes = (*whole_split_notes(self.study, self.common["whole_split"]), *self.notes)
-        fixed = self.registered, self.code
-        return Plan(self.study, runs, self.settings, self.phases, *fixed, why, notes)
 
 
 def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -401,12 +444,17 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
     }
 
 
-def _code(study: StudyFile) -> dict[str, str]:
-    """Name and hash of all user code of a study; the dataset has a hash of its own."""
+def _code(studies: Studies) -> dict[str, str]:
+    """Name and hash of all user code of a study; the datasets have hashes of their own."""
+    names = dict.fromkeys(n for study in studies.by_name.values() for n in _code_names(study))
+    return {name: code_sha256(name) for name in names}
+
+
+def _code_names(study: StudyFile) -> Iterator[str]:
     problem = study.problem
-    own = [entry.code for entry in study.optimizers]
-    names = (*own, problem.model.name, problem.loss.name, *_metrics(study))
-    return {name: code_sha256(name) for name in dict.fromkeys(names) if is_code(name)}
+    optimizers = (entry.code for entry in study.optimizers)
+    names = (*optimizers, problem.model.name, problem.loss.name, *_metrics(study))
+    return filter(is_code, dict.fromkeys(names))
 
 
 def _steps(span: Span, steps_per_epoch: int) -> int:

@@ -17,6 +17,7 @@ __all__ = ["curve_rows", "flat_rows", "run_rows", "write_csv", "write_json"]
 
 COLUMNS = (
     "run_id",
+    "problem",
     "optimizer",
     "setting",
     "phase",
@@ -59,8 +60,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
     """Yield one row per stored value of a metric, in the order of the current plan.
 
-    Columns: run_id, optimizer, setting, phase, seed, step, epoch (step / steps per epoch) and
-    value, which may be infinite or NaN.
+    Columns: run_id, problem, optimizer, setting, phase, seed, step, epoch (step / steps per epoch)
+    and value, which may be infinite or NaN.
 
     Raises:
         StoreError: the store holds no curve of the metric.
@@ -74,6 +75,7 @@ def curve_rows(store: Store, metric: str) -> Iterator[dict[str, Any]]:
         for step, value in zip(curve.steps.tolist(), curve.values.tolist(), strict=True):
             yield {
                 "run_id": run_id,
+                "problem": record.problem,
                 "optimizer": record.optimizer,
                 "setting": record.setting,
                 "phase": record.phase,

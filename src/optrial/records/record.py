@@ -50,6 +50,7 @@ class PlannedRun:
 
     Attributes:
         run_id: content hash of `spec`.
+        problem: name of the study's problem.
         spec: everything that determines the numbers of the run.
         setting: the values that vary in the study, for display: ``lr=0.1``.
         stack: the runs it is trained with.
@@ -57,6 +58,7 @@ class PlannedRun:
     """
 
     run_id: str
+    problem: str
     spec: RunSpec
     setting: str
     stack: StackId

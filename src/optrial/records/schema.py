@@ -72,7 +72,8 @@ plan_runs = sql.Table(
     sql.Column("plan_id", sql.ForeignKey(plans.c.id), primary_key=True),
     sql.Column("run_id", sql.ForeignKey(runs.c.run_id), primary_key=True),
     sql.Column("position", sql.Integer, nullable=False),
-    # The display name and the phase of a run depend on the plan.
+    # The problem's name, the display name and the phase of a run depend on the plan.
+    sql.Column("problem", sql.Text, nullable=False),
     sql.Column("setting", sql.Text, nullable=False),
     sql.Column("phase", sql.Text, nullable=False),
     sql.Index("plans_by_run", "run_id", "plan_id"),

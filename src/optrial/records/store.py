@@ -41,7 +41,7 @@ from optrial.spec import ENDED, FINAL, StackId, Status
 __all__ = ["Store"]
 
 PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
-OF_A_PLAN = ("setting", "phase")
+OF_A_PLAN = ("problem", "setting", "phase")
 OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
 
@@ -249,8 +249,10 @@ class Store:
             query = query.where(position.is_not(None))
         with self._reading() as connection:
             rows = connection.execute(query).mappings().all()
-        metrics = dict.fromkeys(metric for row in rows for metric in row["latest"] or {})
-        return [_record(row, list(metrics)) for row in rows]
+        metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for row in rows:
+            metrics[row["problem"]] |= dict.fromkeys(row["latest"] or {})
+        return [_record(row, list(metrics[row["problem"]])) for row in rows]
 
     def commit(
         self,

@@ -162,9 +162,12 @@ class Directions:
     @classmethod
     def of(cls, study: Mapping[str, Any]) -> Directions:
         """Return the directions of a study as a store holds it."""
-        given = (study.get("problem") or {}).get("metrics") or ()
+        problem = study.get("problem") or {}
+        is_one = not {"dataset", "metrics"}.isdisjoint(problem)
         entries: list[Mapping[str, Any]] = [
-            {"name": entry} if isinstance(entry, str) else entry for entry in given
+            {"name": entry} if isinstance(entry, str) else entry
+            for one in ([problem] if is_one else problem.values())
+            for entry in one.get("metrics") or ()
         ]
         own: dict[str, Direction | None] = {
             metric_label(entry["name"]): entry.get("better")

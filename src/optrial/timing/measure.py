@@ -103,7 +103,7 @@ def time_study(
         notes += missing
     first, place = plan.runs[0], timed[0][1].device
     return StudyTiming(
-        study=plan.study.name,
+        study=plan.name,
         engine="reference" if first.engine == "auto" else first.engine,
         device=place,
         precision=first.precision,
@@ -113,7 +113,7 @@ def time_study(
         settings=tuple(_timing(*pair, peak) for pair, peak in zip(timed, peaks, strict=True)),
         notes=tuple(dict.fromkeys(filter(None, notes))),
         failures=tuple(dict.fromkeys(failures)),
-        reported_seconds=plan.study.reported.get(SECONDS, {}),
+        reported_seconds=plan.studies.shared.reported.get(SECONDS, {}),
     )
 
 

@@ -93,6 +93,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
     }
     given: dict[str, Any] = {
         "run_id": f"{named}-{rate:g}-{phase}-{seed}",
+        "problem": "digits",
         "setting": f"lr={rate:g}",
         "phase": phase,
         "spec": replace(

@@ -287,7 +287,7 @@ def reversed_order(case: Case) -> Case:
 def two_problems(number: int) -> Callable[[Case], Case]:
     def spoil(case: Case) -> Case:
         again = [
-            changed(r, run_id=f"{r.run_id}-{k}", dataset=f"problem{k}")
+            replace(r, run_id=f"{r.run_id}-{k}", problem=f"problem{k}")
             for r in case.records
             for k in range(1, number)
         ]
@@ -649,8 +649,8 @@ def test_a_remedy_is_a_valid_change_of_the_study(row: Row) -> None:
         parsed, problems = parse_study(override(plain, given))
         assert not problems, (finding.rule, problems)
         assert parsed is not None
-        already = check_study(before) if before else []
-        wrong = [p for p in check_study(parsed) if p not in already]
+        already = check_study(before.shared) if before else []
+        wrong = [p for p in check_study(parsed.shared) if p not in already]
         assert not wrong, (finding.rule, given, wrong)
 
 

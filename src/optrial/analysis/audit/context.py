@@ -166,7 +166,7 @@ class Context:
     @cached_property
     def problems(self) -> tuple[ProblemRuns, ...]:
         """The runs by problem and optimizer, with what contends for each."""
-        return problems_of(self.records, self.selection)
+        return problems_of(self.records, self.directions)
 
     @cached_property
     def optimizers(self) -> tuple[OptimizerRuns, ...]:
