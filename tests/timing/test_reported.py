@@ -114,7 +114,7 @@ def test_a_file_that_knows_nothing_of_published_times_is_read() -> None:
 )
 def test_the_times_of_a_recipe_are_those_of_its_settings(name: str) -> None:
     plan = plan_of(name)
-    assert "seconds" not in plan_of(f"{name}-small").study.reported
+    assert "seconds" not in plan_of(f"{name}-small").studies.shared.reported
     for named in plan.studies.shared.reported["seconds"]:
         runs = [run for run in plan.runs if tells(named, run.optimizer, plan.settings[run.run_id])]
         assert len({(run.optimizer, run.batch_size) for run in runs}) == 1, named
