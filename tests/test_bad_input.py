@@ -133,7 +133,7 @@ BAD: dict[str, tuple[Prepare, list[str]]] = {
     "NaN in data": (npz(train_inputs=NAN), ["train", "nan", "sample 3"]),
     "labels out of range": (
         npz(test_targets=np.array([0, 1, 5, 0])),
-        ["test targets hold 1 samples of the classes 5"],
+        ["test has 1 sample of classes without training samples: 5"],
     ),
     "labels that are no classes": (npz(train_targets=np.linspace(0, 1, 8)), ["train targets"]),
     "lengths that differ": (npz(train_targets=np.zeros(7, int)), ["8 inputs and 7 targets"]),

@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder of a user's, whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("optrial.identity.texts._STARTED", float("inf"))
+    monkeypatch.setattr("optrial.code.texts._STARTED", float("inf"))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
@@ -330,7 +330,7 @@ def test_such_state_is_refused_when_its_module_was_written_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write(mine="import threading\nlock = threading.Lock()\ndef net():\n    with lock: return 1\n")
-    monkeypatch.setattr("optrial.identity.texts._STARTED", 0.0)
+    monkeypatch.setattr("optrial.code.texts._STARTED", 0.0)
     with pytest.raises(Unidentifiable, match=r"mine\.py was written after Python started"):
         code_sha256("mine:net")
 
@@ -354,7 +354,7 @@ def test_what_cannot_be_identified_is_one_clear_error() -> None:
 @pytest.mark.parametrize("key", ["model", "loss", "metrics", "torch", "rule_factory"])
 def test_a_study_refuses_it_when_it_is_checked(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write(mine="import threading\nlock = threading.Lock()\ndef f(*a, **k):\n    return lock\n")
-    monkeypatch.setattr("optrial.identity.texts._STARTED", 0.0)
+    monkeypatch.setattr("optrial.code.texts._STARTED", 0.0)
     keys = small_keys()
     if key in ("torch", "rule_factory"):
         keys["optimizers"] = [{key: "mine:f"}]

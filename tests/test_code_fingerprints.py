@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from optrial.identity import Unidentifiable, fingerprint
+from optrial.code import Unidentifiable, fingerprint
 
 PRELUDE = """
 import abc, collections, contextlib, dataclasses, enum, functools, logging, random, re, typing
@@ -525,7 +525,7 @@ def test_state_that_cannot_be_read_is_refused(
     held = make(tmp_path / "log")
     try:
         for holder in holding(held):
-            with pytest.raises(Unidentifiable, match=f"a {kind}, and what it holds cannot be read"):
+            with pytest.raises(Unidentifiable, match=f"a {kind}, and its state cannot be read"):
                 fingerprint(holder)
     finally:
         if hasattr(held, "close"):

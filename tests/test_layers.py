@@ -19,8 +19,7 @@ ALLOWED = {
     "__init__": {"callbacks", "comparing", "errors", "report", "results", "study"},  # lazily
     "errors": set(),
     "spec": {"errors"},
-    "identity": {"errors"},
-    "code": {"identity", "errors"},
+    "code": {"errors"},
     "keyed": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers

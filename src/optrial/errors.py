@@ -1,14 +1,15 @@
 """Every error a user can meet.
 
-    OptrialError              what is wrong, in one line, and the way out
+    OptrialError              base class; messages name the problem and the way out
     ├── StudyError            the study file or a command-line value is not valid
     ├── DataError             a dataset is missing, damaged or malformed
     │   └── DownloadError     no mirror delivered the published file
     ├── StoreError            the store cannot be read or written
     │   └── StoreBusyError    another process is writing to it
-    └── EngineError           this machine or engine cannot train the study
+    ├── EngineError           this machine or engine cannot train the study
+    └── CheckpointError       a checkpoint cannot store or restore the state of a run
 
-A run that fails while training is not an error but a status of its record.
+A run that fails in training is not an error but a status of its record.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 
 __all__ = [
     "USER_CODE_ERRORS",
+    "CheckpointError",
     "DataError",
     "DownloadError",
     "EngineError",
@@ -29,8 +31,10 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "StudyError",
+    "counted",
     "key_path",
     "listed",
+    "one_line",
     "problem_of",
     "problems_of",
     "reason_of",
@@ -40,18 +44,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with an input.
+    """A problem of an input.
 
     Attributes:
-        path: where it is, as a user would write it: ``optimizers[2].lr``.
-        message: the value given, what is allowed and the way out, in one sentence.
+        path: place in the input, as users write it: ``optimizers[2].lr``.
+        message: one sentence with the value, the allowed values and the way out.
     """
 
     path: str
     message: str
 
     def under(self, path: str) -> Problem:
-        """Return the same problem seen from a parent at `path`."""
+        """Return the same problem with `path` prepended to its place."""
         separator = "" if not self.path or self.path.startswith("[") else "."
         return replace(self, path=f"{path}{separator}{self.path}")
 
@@ -60,15 +64,15 @@ class Problem:
 
 
 class OptrialError(Exception):
-    """Base of every error that optrial raises on purpose."""
+    """Base class of all errors that optrial raises on purpose."""
 
 
 class StudyError(OptrialError):
-    """A study is not valid; `problems` holds everything that is wrong with it."""
+    """A study is not valid; `problems` holds all its problems."""
 
     def __init__(self, problems: Iterable[Problem], source: str = "the study") -> None:
         self.problems = tuple(problems)
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        count = counted(len(self.problems), "problem")
         lines = [f"{source} has {count}:", *(f"  {problem}" for problem in self.problems)]
         super().__init__("\n".join(lines))
 
@@ -90,19 +94,19 @@ class StoreBusyError(StoreError):
 
 
 class EngineError(OptrialError):
-    """This machine or engine cannot train what the study asks for."""
+    """This machine or engine cannot train the study."""
 
 
 class CheckpointError(OptrialError):
-    """A run holds state that a checkpoint cannot store, or not restore exactly."""
+    """A run holds state that a checkpoint cannot store or exactly restore."""
 
 
 USER_CODE_ERRORS = (Exception, SystemExit)
-"""What to catch around user-defined code: `sys.exit()` in it ends a run, not the process."""
+"""Errors to catch around user-defined code: `sys.exit()` in it ends a run, not the process."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what the record of a run says of the error that ended it, in one line."""
+    """Return the reason that the record of a failed run gives, in one line."""
     if isinstance(error, StudyError):
         return "; ".join(map(str, error.problems))
     if isinstance(error, CheckpointError):
@@ -118,16 +122,21 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural if needed: ``"1 row"``, ``"1,200 rows"``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def listed(names: Sequence[str]) -> str:
-    """Return up to three names, and how many more there are."""
+    """Return up to three names, and the number of further names."""
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:
-    """Say what is allowed instead of `name`, nearest spelling first.
+    """Return the allowed names in a sentence, after the one with the nearest spelling.
 
-    Returns one or two sentences that start with a capital: ``"Did you mean 'adam'? Allowed: ..."``.
+    One or two sentences that start with a capital: ``"Did you mean 'adam'? Allowed: ..."``.
     """
     choices = list(allowed)
     near = difflib.get_close_matches(str(name).lower(), choices, n=1, cutoff=0.6)
@@ -136,7 +145,7 @@ def suggest(name: object, allowed: Iterable[str]) -> str:
 
 
 class _ValidationError(Protocol):
-    """The part of `pydantic.ValidationError` that is read here."""
+    """The method of `pydantic.ValidationError` that is used here, without importing pydantic."""
 
     def errors(self) -> Sequence[Any]: ...
 
@@ -145,8 +154,8 @@ def problems_of(error: _ValidationError, allowed: Iterable[str] = ()) -> list[Pr
     """Translate a pydantic validation error into problems.
 
     Args:
-        error: what pydantic raised.
-        allowed: the keys that exist, for "did you mean" where an unknown key was given.
+        error: validation error of pydantic.
+        allowed: known keys, to suggest one for an unknown key.
     """
     keys = list(allowed)
     return [problem_of(entry, keys) for entry in error.errors()]
@@ -159,12 +168,12 @@ _KINDS = {
     "bool_type": "true or false",
     "string_type": "text; put it in quotes",
 }
-"""What a value must be, by the type of pydantic's error."""
+"""Required kind of a value, by the type of the error of pydantic."""
 
 
 def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem:
     """Translate one entry of `pydantic.ValidationError.errors()`; see `problems_of`."""
-    given = entry.get("input")
+    value = entry.get("input")
     match entry["type"]:
         case "extra_forbidden":
             message = f"unknown key. {suggest(entry['loc'][-1], allowed)}"
@@ -172,20 +181,20 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
             message = "is required and missing."
         case "literal_error":
             choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
-            message = f"{given!r} is not one of the choices. {suggest(given, choices)}"
+            message = f"{value!r} is not one of the choices. {suggest(value, choices)}"
         case "model_type" | "dict_type":
-            message = f"{given!r}: must be a mapping of keys to values."
+            message = f"{value!r}: must be a mapping of keys to values."
         case "too_short" | "string_too_short":
             message = "must not be empty."
         case "string_type" if entry["loc"][-1:] == ("[key]",):  # of a mapping with free keys
-            return Problem(key_path(entry["loc"][:-2]), _key_message(given))
+            return Problem(key_path(entry["loc"][:-2]), _key_message(value))
         case kind if kind in _KINDS:
-            message = f"{given!r}: must be {_KINDS[kind]}."
+            message = f"{value!r}: must be {_KINDS[kind]}."
         case "invalid_key":
-            return Problem(key_path(entry["loc"][:-1]), _key_message(given))
+            return Problem(key_path(entry["loc"][:-1]), _key_message(value))
         case _:
             reason = entry["msg"].removeprefix("Value error, ").rstrip(".")
-            message = f"{given!r}: {reason.replace('Input should', 'must')}."
+            message = f"{value!r}: {reason.replace('Input should', 'must')}."
     return Problem(key_path(entry["loc"]), message)
 
 
@@ -194,7 +203,7 @@ def _key_message(key: object) -> str:
 
 
 def key_path(parts: Iterable[str | int]) -> str:
-    """Write the parts of a location as a user would: ``("a", 2, "b")`` is ``a[2].b``."""
+    """Join the parts of a location as users write it: ``("a", 2, "b")`` is ``a[2].b``."""
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"

@@ -1,4 +1,4 @@
-"""Kinds of targets: what a dataset holds to be predicted, and which of them a loss takes."""
+"""Kinds of targets: those of a dataset, and those that a loss takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["TargetKind", "Targets", "targets_of"]
 
 TargetKind = Literal["labels", "positions", "multilabel", "values"]
-"""What the targets of a dataset are.
+"""Kind of the targets of a dataset.
 
 labels
     One class per sample: int64, (n,).
@@ -22,7 +22,7 @@ values
 """
 
 Targets = Literal["classes", "binary", "values", "any"]
-"""Which targets a loss takes.
+"""Targets that a loss takes.
 
 classes
     Labels, or labels per position.
@@ -31,7 +31,7 @@ binary
 values
     Numbers of any shape; labels (n,) count as one-hot vectors.
 any
-    Whatever the targets are: whole numbers stay labels, other numbers are values.
+    Targets of any kind: whole numbers are labels, other numbers are values.
 """
 
 _TARGETS: Mapping[str, Targets] = {
@@ -42,5 +42,5 @@ _TARGETS: Mapping[str, Targets] = {
 
 
 def targets_of(loss: str) -> Targets:
-    """Return which targets a loss takes; user code takes any."""
+    """Return the targets that a loss takes; a user-defined loss takes any."""
     return _TARGETS.get(loss, "any")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from optrial.data import DATASETS, check_dataset, load_dataset, resolved_arguments
+from optrial.data import DATASETS, check_dataset, load_dataset
 from optrial.errors import DataError
 
 SCALES = {"diabetes": "standardize"}
@@ -42,10 +42,10 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("blobs", {"centers": 0}, "centers", "a whole number above 0, or a list of points"),
     ("blobs", {"centers": [[1, 2], [3]]}, "centers", "same number of coordinates"),
     ("blobs", {"centers": 2, "n_samples": [3, 4]}, "centers", "2 points"),
-    ("blobs", {"cluster_std": [1, 2]}, "cluster_std", "or 3, one a cluster"),
+    ("blobs", {"cluster_std": [1, 2]}, "cluster_std", "or 3, one per cluster"),
     ("blobs", {"cluster_std": -1}, "cluster_std", "a number from 0"),
     ("blobs", {"center_box": [1]}, "center_box", "two numbers"),
-    ("blobs", {"center_box": [1, 0]}, "center_box", "lower end comes first"),
+    ("blobs", {"center_box": [1, 0]}, "center_box", "must begin with the lower end"),
     ("mnist", {"validation_fraction": 0}, "validation_fraction", "greater than 0"),
     ("mnist", {"validation_fraction": 1.0}, "validation_fraction", "less than 1"),
     ("mnist", {"split_seed": -1}, "split_seed", "greater than or equal to 0"),
@@ -55,7 +55,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("mnist", {"std": 0.5}, "std", "mean and std come together"),
     ("mnist", {"mean": 0.5, "std": 0}, "std", "a number above 0"),
     ("cifar-10", {"mean": 0, "std": [1, 1, -1]}, "std", "a number above 0"),
-    ("cifar-10", {"mean": [0, 0], "std": 1}, "mean", "must be one number, or 3, one a channel"),
+    ("cifar-10", {"mean": [0, 0], "std": 1}, "mean", "must be one number, or 3, one per channel"),
     ("mnist", {"mean": [], "std": 1}, "mean", "a number, or a list"),
     ("cifar-10", {"augment": True}, "augment", "must be a mapping of keys"),
     ("cifar-10", {"augment": {"flipp": True}}, "augment.flipp", "unknown key. Did you mean 'flip'"),
@@ -89,7 +89,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("no/such.csv", {"target": "y", "split": "shuffled"}, "split", "or {grouped: COLUMN}"),
     ("no/such.csv", {"target": "y", "split": {"groups": "a"}}, "split", "or {grouped: COLUMN}"),
     ("no/such.csv", {"target": "y", "targets": "values"}, "targets", "takes class labels; use a"),
-    ("no/such.csv", {"target": "y", "drop": 3.5}, "drop", "a list of names of columns"),
+    ("no/such.csv", {"target": "y", "drop": 3.5}, "drop", "a list of column names"),
     ("no/such.npz", {"layout": "hwc"}, "layout", "'hwc' is not one of the choices"),
     ("no/such.npz", {"split": {"grouped": "a"}}, "split", "is not one of the choices"),
     ("my.data:load", {"value": object()}, "value", "JSON"),
@@ -106,17 +106,6 @@ def test_bad_argument_is_found_without_loading(
     assert message in next(problem.message for problem in problems if problem.path == path)
     with pytest.raises(DataError):
         load_dataset(name, arguments)
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"), [(name, given) for name, given, *_ in BAD if "csv" not in name]
-)
-def test_bad_argument_has_no_defaults_filled_in(name: str, arguments: dict[str, Any]) -> None:
-    if check_dataset(name, arguments, targets="values"):
-        with pytest.raises(DataError):
-            resolved_arguments(name, arguments)
-    else:  # whether it can be used depends on the loss
-        assert resolved_arguments(name, arguments)
 
 
 def test_all_problems_come_at_once() -> None:
@@ -145,13 +134,19 @@ def test_catalogue_entries_are_whole_and_good_without_arguments(name: str) -> No
     assert all(field.description for field in entry.arguments.model_fields.values())
 
 
-@pytest.mark.parametrize("name", [*DATASETS, "my_package.data:Sets.load"])
-def test_resolved_arguments_are_json_and_resolve_to_themselves(name: str) -> None:
-    resolved = resolved_arguments(name, {})
-    assert json.loads(json.dumps(resolved)) == resolved
-    assert resolved_arguments(name, resolved) == resolved
-    images = DATASETS[name].pixel_maximum is not None if name in DATASETS else False
-    assert resolved["scale"] == ("unit" if images else SCALES.get(name, "none"))
+LOCAL = [name for name, entry in DATASETS.items() if entry.published is None]
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_recorded_arguments_are_json_and_load_the_same_data(name: str) -> None:
+    targets: Any = "values" if DATASETS[name].values else "classes"
+    loaded = load_dataset(name, {}, targets=targets)
+    recorded = dict(loaded.arguments)
+    assert json.loads(json.dumps(recorded)) == recorded
+    again = load_dataset(name, recorded, targets=targets)
+    assert (again.arguments, again.sha256) == (recorded, loaded.sha256)
+    images = DATASETS[name].pixel_maximum is not None
+    assert recorded["scale"] == ("unit" if images else SCALES.get(name, "none"))
 
 
 def test_targets_that_no_loss_takes_are_refused() -> None:
@@ -159,15 +154,29 @@ def test_targets_that_no_loss_takes_are_refused() -> None:
     assert problem.message.startswith("'value'. Did you mean 'values'? Allowed: classes, binary,")
 
 
-def test_resolved_arguments_keep_what_was_given() -> None:
-    given = {"n_samples": (3, 4), "mean": 0.5, "std": [1, 2], "test_fraction": 0.5}
-    resolved = resolved_arguments("moons", given)
-    assert resolved["n_samples"] == [3, 4]
-    assert (resolved["mean"], resolved["std"], resolved["scale"]) == (0.5, [1, 2], None)
-    assert resolved["random_state"] == 0
-    assert resolved_arguments("moons", resolved) == resolved
-    own = resolved_arguments("my.data:load", {"size": 3, "names": ["a"], "split_seed": 2})
-    assert (own["size"], own["names"], own["split_seed"]) == (3, ["a"], 2)
+def test_recorded_arguments_keep_given_values() -> None:
+    given = {"n_samples": (30, 40), "mean": 0.5, "std": [1, 2], "test_fraction": 0.5}
+    recorded = load_dataset("moons", given).arguments
+    assert recorded["n_samples"] == [30, 40]
+    assert (recorded["mean"], recorded["std"], recorded["scale"]) == (0.5, [1, 2], None)
+    assert recorded["random_state"] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("data.zip", "is an archive; unpack it and name a file or folder of it"),
+        ("table.csv.zip", "is an archive"),
+        ("table.xlsx", "is a file of a kind that cannot be read; convert it to .csv, .parquet or"),
+    ],
+)
+def test_files_that_cannot_be_read(
+    file: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).touch()
+    (problem,) = check_dataset(file, {})
+    assert message in problem.message
 
 
 def test_paths_are_told_by_their_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from optrial.data import dataset_from, load_dataset
+from optrial.data import load_dataset
 from optrial.errors import DataError
+from tests.data.objects import load_objects
 
 X = np.arange(40, dtype=np.float64).reshape(20, 2)
 Y = np.arange(20) % 3
@@ -71,6 +72,8 @@ def test_npz_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"test_inputs": X, "test_targets": Y}, "name them"),
         ({"train_inputs": X, "train_targets": Y, "test_input": X, "test_targets": Y}, "test_input"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y}, "name them"),
+        ({"x": X, "y": Y, "labels": Y}, "name them"),
+        ({"x": X, "y": Y, "val": Y}, "name them"),
         ({"x": X, "y": Y[:-1]}, r"inconsistent numbers of samples: \[20, 19\]"),
         ({"x": np.float64(1), "y": Y}, "cannot divide"),
     ],
@@ -84,7 +87,7 @@ def test_npz_with_other_arrays_is_refused(
 
 def test_npz_with_splits_takes_no_test_fraction(tmp_path: Path) -> None:
     path = npz(tmp_path, x_train=X, y_train=Y)
-    with pytest.raises(DataError, match=r"splits of its own, so test_fraction 0\.3 has no use"):
+    with pytest.raises(DataError, match=r"splits of its own, so test_fraction 0\.3 has no effect"):
         load_dataset(path, {"test_fraction": 0.3})
 
 
@@ -171,6 +174,13 @@ def test_scikit_learn_layout(tmp_path: Path) -> None:
     assert capital.sha256 == loaded.sha256
 
 
+def test_further_arrays_are_ignored_with_a_note(tmp_path: Path) -> None:
+    path = npz(tmp_path, X=X, y=Y, ids=Y, sample_weight=Y, values=X)
+    loaded = load_dataset(path, {})
+    assert loaded.notes == ("arrays that are not used: ids, sample_weight, values",)
+    assert loaded.sha256 == load_dataset(npz(tmp_path, X=X, y=Y), {}).sha256
+
+
 @pytest.mark.parametrize(
     ("shape", "layout", "expected"),
     [
@@ -186,10 +196,12 @@ def test_scikit_learn_layout(tmp_path: Path) -> None:
         ((20, 8, 9), None, (8, 9)),  # a sequence of 8 steps
     ],
 )
-def test_layout_of_images(shape: tuple[int, ...], layout: Any, expected: Any) -> None:
+def test_layout_of_images(
+    shape: tuple[int, ...], layout: Any, expected: Any, tmp_path: Path
+) -> None:
     values = RANDOM.normal(size=shape)
-    arguments = {"layout": layout} if layout else {}
-    loaded = dataset_from({"train": (values, Y)}, arguments=arguments)
+    path = npz(tmp_path, x_train=values, y_train=Y)
+    loaded = load_dataset(path, {"layout": layout} if layout else {})
     assert loaded.input_shape == expected
     whole = loaded.splits["train"].inputs
     if len(shape) == 4 and expected[0] == shape[3] != shape[1]:
@@ -247,10 +259,10 @@ def test_archive_larger_than_memory_is_refused(
 @pytest.mark.parametrize("targets", ["labels", None])
 def test_one_hot_labels(targets: Any) -> None:
     arguments = {"targets": targets} if targets else {}
-    loaded = dataset_from({"train": (X, np.eye(3)[Y])}, arguments=arguments)
+    loaded = load_objects({"train": (X, np.eye(3)[Y])}, arguments=arguments)
     assert np.array_equal(loaded.splits["train"].targets, Y)
-    assert loaded.notes == ("one-hot targets are taken as 3 classes",)
-    assert dataset_from({"train": (X, np.eye(3)[Y])}, targets="values").regression
+    assert loaded.notes == ("one-hot targets are read as 3 classes",)
+    assert load_objects({"train": (X, np.eye(3)[Y])}, targets="values").regression
 
 
 @pytest.mark.parametrize(
@@ -264,7 +276,7 @@ def test_one_hot_labels(targets: Any) -> None:
 )
 def test_other_labels_are_numbered_in_order(labels: Any, names: list[str]) -> None:
     raw = {"train": (X, labels), "test": (X[:5], labels[:5])}
-    loaded = dataset_from(raw)
+    loaded = load_objects(raw)
     assert loaded.classes == len(names)
     expected = [names.index(f"{label:g}" if isinstance(label, float | int | np.number) else label)
                 for label in labels.ravel()]  # fmt: skip
@@ -277,22 +289,24 @@ def test_other_labels_are_numbered_in_order(labels: Any, names: list[str]) -> No
 
 def test_numbers_stay_what_they_are_for_a_loss_of_the_users() -> None:
     labels = np.array([1, 4, 7])[Y]
-    loaded = dataset_from({"train": (X, labels)}, targets="any")
+    loaded = load_objects({"train": (X, labels)}, targets="any")
     assert np.array_equal(loaded.splits["train"].targets, labels)
     assert loaded.classes == 8
 
 
 def test_class_without_training_samples_is_refused() -> None:
     raw = {"train": (X, Y), "test": (X, Y + 1)}
-    with pytest.raises(DataError, match="test targets hold 6 samples of the classes 3, which"):
-        dataset_from(raw)
+    with pytest.raises(
+        DataError, match="test has 6 samples of classes without training samples: 3; leave"
+    ):
+        load_objects(raw)
 
 
 def test_numbers_that_nearly_all_differ_are_no_classes() -> None:
     raw = {"train": (X, np.arange(20) * 7)}
     with pytest.raises(DataError, match=r"20 different labels in 20 samples; .* such as mse"):
-        dataset_from(raw)
-    assert dataset_from(raw, arguments={"targets": "labels"}).classes == 20
+        load_objects(raw)
+    assert load_objects(raw, arguments={"targets": "labels"}).classes == 20
 
 
 @pytest.mark.parametrize(
@@ -305,5 +319,5 @@ def test_numbers_that_nearly_all_differ_are_no_classes() -> None:
     ],
 )
 def test_labels_of_one_logit(labels: Any, expected: Any) -> None:
-    loaded = dataset_from({"train": (X, labels)}, targets="binary")
+    loaded = load_objects({"train": (X, labels)}, targets="binary")
     assert np.array_equal(loaded.splits["train"].targets.ravel(), expected)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
-from optrial.data import augment, dataset_from, load_dataset
+from optrial.data import augment, load_dataset
 from optrial.errors import DataError
 from optrial.keyed import draw32, hash32, mask_key
+from tests.data.objects import load_objects
 from tests.tolerance import SAMPLING_SIGMAS, STATISTICS_FLOAT32
 
 RANDOM = np.random.default_rng(0)
@@ -170,11 +171,9 @@ def test_dataset_says_how_it_is_augmented_and_is_itself_unchanged() -> None:
     assert load_dataset("digits", {"augment": {}}).augmentation is None
 
 
-def fill_of(arguments: dict[str, Any], **others: Any) -> np.ndarray:
-    if others:
-        loaded = dataset_from(arguments=arguments | {"augment": {"crop": 1}}, **others)
-    else:
-        loaded = load_dataset("digits", arguments | {"augment": {"crop": 1}})
+def fill_of(arguments: dict[str, Any], raw: Any = None) -> np.ndarray:
+    arguments = arguments | {"augment": {"crop": 1}}
+    loaded = load_objects(raw, arguments) if raw else load_dataset("digits", arguments)
     assert loaded.augmentation is not None
     assert loaded.augmentation.fill.dtype == np.float32
     return loaded.augmentation.fill
@@ -188,7 +187,7 @@ def test_padding_is_black_on_the_scale_of_the_data() -> None:
     whole = {"train": (pixels, np.arange(50) % 2)}
     columns = np.moveaxis(pixels, 1, -1).reshape(-1, 3)
     expected = StandardScaler().fit(columns.astype(float)).transform(np.zeros((1, 3)))
-    given = fill_of({"scale": "standardize"}, raw=whole)
+    given = fill_of({"scale": "standardize"}, whole)
     assert given.shape == (3, 1, 1)
     np.testing.assert_allclose(given.ravel(), expected[0], rtol=0, atol=STATISTICS_FLOAT32)
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optrial.data.arguments import Arguments
 from optrial.data.dataset import Dataset, Split, checked, fingerprint
-from optrial.data.images import read_cifar10, read_idx
+from optrial.data.source import Request
+from optrial.data.sources.image_files import read_cifar10, read_idx
 from optrial.errors import DataError
 
 X = np.arange(12, dtype=np.float64).reshape(6, 2)
@@ -47,7 +49,7 @@ def changed(array: np.ndarray, index: Any, value: Any, dtype: Any = None) -> np.
         ({"train": (X, changed(Y, 1, np.inf, float))}, "the first inf at sample 1"),
         ({"train": (X, Y), "test": (X, changed(Y, 4, 3))}, "test targets hold 1 bad of 6 values, "
          "the first 3 at sample 4; train targets, which define the classes, go from 0 to 2"),
-        ({"train": (X, Y), "test": (np.ones((6, 3)), Y)}, r"test inputs have shape \(3,\) a "
+        ({"train": (X, Y), "test": (np.ones((6, 3)), Y)}, r"test inputs have shape \(3,\) per "
          r"sample, train inputs \(2,\)"),
         ({"train": (X, Y + 100)}, "train targets go up to 102 with 6 samples"),
     ],
@@ -143,7 +145,7 @@ def test_damaged_cifar_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"data_batch_{number}.bin").write_bytes(bytes(3073))
     (tmp_path / "test_batch.bin").write_bytes(bytes(3072))
     with pytest.raises(DataError, match=r"test_batch\.bin cannot be read \(3072 bytes"):
-        read_cifar10(tmp_path)
+        read_cifar10(Request("cifar-10", Arguments(), folder=tmp_path))
     (tmp_path / "test_batch.bin").unlink()
     with pytest.raises(DataError, match=r"test_batch\.bin cannot be read"):
-        read_cifar10(tmp_path)
+        read_cifar10(Request("cifar-10", Arguments(), folder=tmp_path))

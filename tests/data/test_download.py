@@ -468,7 +468,7 @@ def test_published_addresses_are_https_and_checksums_whole() -> None:
 
 
 def test_no_module_of_the_unit_can_unpickle() -> None:
-    source = "".join(p.read_text() for p in Path(download_module.__file__).parent.glob("*.py"))
+    source = "".join(p.read_text() for p in Path(download_module.__file__).parent.rglob("*.py"))
     assert "allow_pickle=False" in source
     assert not re.search(r"import pickle|joblib|torch\.load|allow_pickle=True|extractall", source)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     (Path(folder) / "a" / "notes.txt").write_text("none")
     (Path(folder) / "a" / ".DS_Store").write_text("none")
     notes = load_dataset(folder, {}).notes
-    assert "1 files are not images and were not read: a/notes.txt" in notes
+    assert "ignored 1 file other than images: a/notes.txt" in notes
 
 
 def test_bad_images_are_named(tmp_path: Path) -> None:
@@ -131,13 +131,9 @@ def test_folder_without_images_is_refused(inside: list[str], tmp_path: Path) -> 
 def test_images_need_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(tmp_path, COLORS)
 
-    def without(name: str, *others: Any) -> Any:
-        if name.startswith("PIL"):
-            raise ImportError
-        return builtins.__import__(name, *others)
-
-    monkeypatch.setattr("optrial.data.image_folders.importlib.import_module", without)
-    with pytest.raises(DataError, match=r"pip install 'optrial\[images\]'"):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "optrial.data.sources.image_folders", raising=False)
+    with pytest.raises(DataError, match=r"without PIL; .* pip install 'optrial\[images\]'"):
         load_dataset(folder, {})
 
 

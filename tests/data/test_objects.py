@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
-from optrial.data import Dataset, dataset_from, load_dataset
+from optrial.data import Dataset, load_dataset
 from optrial.errors import DataError
+from tests.data.objects import load_objects
 
 X = np.arange(40, dtype=np.float32).reshape(20, 2)
 Y = np.arange(20) % 3
@@ -50,39 +52,37 @@ def test_splits_are_taken_as_they_are(raw: Any) -> None:
     expected = DIVIDED
     if isinstance(raw, dict) and raw["train"] is LAST:
         expected = {"train": DIVIDED["test"], "test": DIVIDED["train"]}
-    loaded = dataset_from(raw)
+    loaded = load_objects(raw)
     assert_holds(loaded, expected)
-    assert (loaded.name, loaded.classes, loaded.input_shape) == ("data", 3, (2,))
-    with pytest.raises(DataError, match=r"has splits of its own, so test_fraction 0\.1 has no use"):
-        dataset_from(raw, arguments={"test_fraction": 0.1})
+    assert (loaded.classes, loaded.input_shape) == (3, (2,))
 
 
 @pytest.mark.parametrize("raw", [(X, Y), TENSORS, SAMPLES, [X.tolist(), Y.tolist()]])
-@pytest.mark.parametrize("arguments", [{}, {"test_fraction": 0.5, "random_state": 3}])
-def test_samples_without_splits_are_divided_by_scikit_learn(
-    raw: Any, arguments: dict[str, Any]
-) -> None:
-    size, seed = arguments.get("test_fraction", 0.2), arguments.get("random_state", 0)
-    train, test, of_train, of_test = train_test_split(X, Y, test_size=size, random_state=seed)
-    expected = {"train": (train, of_train), "test": (test, of_test)}
-    assert_holds(dataset_from(raw, arguments=arguments), expected)
+def test_samples_without_splits_are_divided_by_scikit_learn(raw: Any) -> None:
+    train, test, of_train, of_test = train_test_split(X, Y, test_size=0.2, random_state=0)
+    assert_holds(load_objects(raw), {"train": (train, of_train), "test": (test, of_test)})
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_a_bunch_of_scikit_learn_is_its_data_and_target(as_frame: bool) -> None:
+    bunch = load_iris(as_frame=as_frame)
+    inputs, targets = load_iris(return_X_y=True)
+    train, test, of_train, of_test = train_test_split(
+        inputs.astype(np.float32), targets, test_size=0.2, random_state=0
+    )
+    assert_holds(load_objects(bunch), {"train": (train, of_train), "test": (test, of_test)})
 
 
 def test_arguments_apply_as_to_any_dataset() -> None:
-    loaded = dataset_from(
-        DIVIDED, name="mine", arguments={"scale": "unit", "split_seed": 1}, validation=True
-    )
-    assert loaded.name == "mine"
+    loaded = load_objects(DIVIDED, {"scale": "unit", "split_seed": 1}, validation=True)
     assert loaded.sizes == {"train": 13, "validation": 2, "test": 5}
     assert loaded.splits["train"].inputs.max() == 1
     assert loaded.arguments["scale"] == "unit"
-    with pytest.raises(DataError, match="'mine' cannot be used: scal: unknown key"):
-        dataset_from(DIVIDED, name="mine", arguments={"scal": "unit"})
 
 
 def test_objects_are_left_alone() -> None:
     inputs = X.copy()
-    dataset_from({"train": (inputs, Y)}, arguments={"scale": "standardize"})
+    load_objects({"train": (inputs, Y)}, arguments={"scale": "standardize"})
     assert np.array_equal(inputs, X)
 
 
@@ -102,7 +102,7 @@ class Counted(TorchDataset[Any]):
 
 def test_each_sample_is_read_once() -> None:
     samples = Counted()
-    assert_holds(dataset_from({"train": samples}), {"train": (X, Y)})
+    assert_holds(load_objects({"train": samples}), {"train": (X, Y)})
     assert (samples.read == 1).all()
 
 
@@ -132,7 +132,7 @@ PICTURE = type("Image", (), {"__module__": "PIL.Image"})()  # Pillow need not be
 
 def test_values_of_samples_are_kept() -> None:
     samples = Listed(*((row, [float(row.sum()), 1.0]) for row in X))
-    loaded = dataset_from({"train": samples}, targets="values")
+    loaded = load_objects({"train": samples}, targets="values")
     assert np.array_equal(loaded.splits["train"].targets[:, 0], X.sum(axis=1))
 
 
@@ -156,7 +156,7 @@ def test_values_of_samples_are_kept() -> None:
         (Listed((X[0], 0, 1)), "sample 0 of it is a tuple; it must be"),
         (Listed({"x": 1, "y": 2}), "sample 0 of it is a dict; it must be"),
         (Listed((X[0], 0), (X[1][:1], 1)), r"sample 1 of it has an input of shape \(1,\) and type "
-         r"float32, sample 0 of \(2,\) and float32; bring all to one shape"),
+         r"float32, sample 0 of \(2,\) and float32; give all samples the same shape"),
         (Listed((X[0], 0), (np.float64(X[1]), 1)), "1 of it has an input of .*float64, sample 0"),
         (Listed((X[0], 0), (X[1], 1.5)), "1 of it has a target of .*float64, sample 0 of .* int"),
         (Listed((X[0], [0, 1]), (X[1], [1])), r"sample 1 of it has a target of shape \(1,\)"),
@@ -169,13 +169,13 @@ def test_values_of_samples_are_kept() -> None:
 )  # fmt: skip
 def test_other_objects_are_refused(raw: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"dataset 'data'.*{message}"):
-        dataset_from(raw)
+        load_objects(raw)
 
 
 def test_order_of_scikit_learn_is_answered() -> None:
     raw = train_test_split(X, Y, test_size=0.25)  # x_train, x_test, y_train, y_test
     with pytest.raises(DataError, match="train has 15 inputs and 5 targets"):
-        dataset_from(raw)
+        load_objects(raw)
 
 
 SOURCE = """
@@ -213,24 +213,37 @@ LABELS = np.arange(40) % 2
 def test_data_frames_of_other_columns_are_refused(columns: list[str]) -> None:
     test = FRAME.rename(columns={"b": "c"}) if "c" in columns else FRAME
     with pytest.raises(DataError, match=r"test has the columns .*, train .'a', 'b'.; give both"):
-        dataset_from({"train": (FRAME, LABELS), "test": (test[columns], LABELS)})
+        load_objects({"train": (FRAME, LABELS), "test": (test[columns], LABELS)})
 
 
 def test_what_is_no_plain_array_is_refused_with_a_hint() -> None:
     with pytest.raises(DataError, match=r"a sparse csr_matrix; .* toarray\(\)"):
-        dataset_from((scipy.sparse.csr_matrix(np.eye(40)), LABELS))
-    with pytest.raises(DataError, match=r"must be real numbers: encode .* \.csv or \.parquet"):
-        dataset_from((FRAME.assign(b="text"), LABELS))
+        load_objects((scipy.sparse.csr_matrix(np.eye(40)), LABELS))
+
+
+def test_data_frames_of_text_or_with_gaps_are_refused_with_a_hint() -> None:
+    texts = FRAME.assign(b="text", c=pd.Categorical(["x", "y"] * 20), d=True)
+    with pytest.raises(DataError, match=r"the columns b, c are not: encode .*get_dummies.*to_csv"):
+        load_objects((texts, LABELS))
+    gaps = FRAME.assign(b=FRAME.b.where(FRAME.b > 3))
+    with pytest.raises(DataError, match=r"missing values in the columns b; fill .*fillna.*to_csv"):
+        load_objects((gaps, LABELS))
+
+
+def test_data_frames_may_mix_types() -> None:
+    frame = pd.get_dummies(FRAME.assign(b=["u", "v"] * 20))
+    train = train_test_split(frame.to_numpy(np.float32), test_size=0.2, random_state=0)[0]
+    assert np.array_equal(load_objects((frame, LABELS)).splits["train"].inputs, train)
 
 
 def test_bytes_beside_other_numbers_are_refused() -> None:
     images = np.zeros((40, 8, 8, 3), np.uint8)
     with pytest.raises(DataError, match=r"test inputs are of type float32, .* same type and scale"):
-        dataset_from({"train": (images, LABELS), "test": ((images / 255).astype("f4"), LABELS)})
+        load_objects({"train": (images, LABELS), "test": ((images / 255).astype("f4"), LABELS)})
 
 
 def test_a_single_class_is_noted() -> None:
-    assert dataset_from((FRAME, np.full(40, 7))).notes == (
+    assert load_objects((FRAME, np.full(40, 7))).notes == (
         "all training samples are of the class 7: nothing to learn",
         "labels 7 are numbered 0 to 0",
     )
@@ -238,4 +251,4 @@ def test_a_single_class_is_noted() -> None:
 
 def test_one_hot_rows_of_other_widths_are_refused() -> None:
     with pytest.raises(DataError, match="take the argmax of one-hot rows"):
-        dataset_from({"train": (FRAME, np.eye(3)[LABELS]), "test": (FRAME, np.eye(2)[LABELS])})
+        load_objects({"train": (FRAME, np.eye(3)[LABELS]), "test": (FRAME, np.eye(2)[LABELS])})

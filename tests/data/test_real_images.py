@@ -56,7 +56,7 @@ def _release_memory() -> Iterator[None]:
 def test_shapes_labels_and_class_counts_are_the_published_ones(name: str) -> None:
     loaded, entry = unscaled(name), DATASETS[name]
     assert loaded.input_shape == entry.input_shape
-    assert loaded.sizes == entry.sizes
+    assert loaded.sizes == {"train": sum(CLASS_COUNTS[name][0]), "test": sum(CLASS_COUNTS[name][1])}
     assert loaded.classes == 10
     for split, first, counts in zip(
         ("train", "test"), FIRST_LABELS[name], CLASS_COUNTS[name], strict=True

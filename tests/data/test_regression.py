@@ -12,8 +12,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from optrial.data import dataset_from, load_dataset
+from optrial.data import load_dataset
 from optrial.errors import DataError
+from tests.data.objects import load_objects
 from tests.tolerance import STATISTICS_FLOAT32
 
 X = np.arange(40, dtype=np.float64).reshape(20, 2)
@@ -26,7 +27,7 @@ Y = np.sin(np.arange(20.0))
 )
 def test_floating_point_targets_are_values(targets: np.ndarray, outputs: int) -> None:
     raw = {"train": (X, targets), "test": (X[:5], targets[:5])}
-    loaded = dataset_from(raw, targets="values", validation=True)
+    loaded = load_objects(raw, targets="values", validation=True)
     assert loaded.regression
     assert loaded.classes == outputs
     assert loaded.sizes == {"train": 18, "validation": 2, "test": 5}
@@ -42,31 +43,31 @@ def test_floating_point_targets_are_values(targets: np.ndarray, outputs: int) ->
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
 def test_whole_targets_are_values_where_the_loss_takes_values(dtype: Any) -> None:
     whole = (np.arange(20) % 2).astype(dtype)
-    loaded = dataset_from({"train": (X, whole)}, targets="values")
+    loaded = load_objects({"train": (X, whole)}, targets="values")
     assert (loaded.regression, loaded.classes) == (True, 1)
     assert np.array_equal(loaded.splits["train"].targets, np.float32(whole)[:, None])
-    labels = dataset_from({"train": (X, whole)}, arguments={"targets": "labels"}, targets="values")
+    labels = load_objects({"train": (X, whole)}, arguments={"targets": "labels"}, targets="values")
     assert (labels.regression, labels.classes) == (False, 2)
-    assert labels.sha256 == dataset_from({"train": (X, whole)}).sha256
+    assert labels.sha256 == load_objects({"train": (X, whole)}).sha256
 
 
 @pytest.mark.parametrize(
     ("targets", "regression"), [(np.arange(20) % 3, False), (np.arange(20) % 3 / 2, True)]
 )
 def test_type_decides_where_the_loss_takes_either(targets: Any, regression: bool) -> None:
-    assert dataset_from({"train": (X, targets)}, targets="any").regression is regression
+    assert load_objects({"train": (X, targets)}, targets="any").regression is regression
 
 
 def test_floating_point_labels_are_labels_where_the_loss_takes_classes() -> None:
     labels = np.arange(20.0) % 4
-    loaded = dataset_from({"train": (X, labels)})
+    loaded = load_objects({"train": (X, labels)})
     assert (loaded.regression, loaded.classes) == (False, 4)
-    values = dataset_from({"train": (X, labels)}, targets="values")
+    values = load_objects({"train": (X, labels)}, targets="values")
     assert (values.regression, values.classes) == (True, 1)
 
 
 def test_whole_numbers_among_the_values_of_another_split_are_values() -> None:
-    loaded = dataset_from({"train": (X, Y), "test": (X, np.arange(20))}, targets="values")
+    loaded = load_objects({"train": (X, Y), "test": (X, np.arange(20))}, targets="values")
     assert loaded.splits["test"].targets.dtype == np.float32
 
 
@@ -82,7 +83,7 @@ WRONG[[3, 7]] = np.nan, np.inf
         ({"train": (X, Y * 1e39)}, "float32"),
         ({"train": (X, np.empty((20, 0)))}, r"\(20, 0\); they must be"),
         ({"train": (X, Y[:-1])}, "train has 20 inputs and 19 targets"),
-        ({"train": (X, Y), "test": (X, np.stack([Y, Y], 1))}, r"test targets have shape \(2,\) a "
+        ({"train": (X, Y), "test": (X, np.stack([Y, Y], 1))}, r"test targets have shape \(2,\) per "
          r"sample, train targets \(1,\)"),
         ({"train": (X, Y), "test": (X, Y.astype(str))}, "test targets are of type <U.*real number"),
         ({"train": (X, Y.astype(complex))}, "complex128; they must be real numbers"),
@@ -90,20 +91,20 @@ WRONG[[3, 7]] = np.nan, np.inf
 )  # fmt: skip
 def test_bad_values_are_refused(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"dataset 'data' cannot be used: .*{message}"):
-        dataset_from(raw, targets="values")
+        load_objects(raw, targets="values")
 
 
 def test_values_are_refused_where_the_loss_takes_classes() -> None:
     with pytest.raises(DataError, match="numbers to predict need a loss for them, such as mse"):
-        dataset_from({"train": (X, Y)})
+        load_objects({"train": (X, Y)})
     with pytest.raises(DataError, match="numbers to predict need a loss for them, such as mse"):
-        dataset_from({"train": (X, Y[:, None])})
+        load_objects({"train": (X, Y[:, None])})
 
 
 def test_standardized_targets_are_those_of_scikit_learn() -> None:
     targets = np.stack([3 + Y, -5 * Y**2], axis=1)
     raw = {"train": (X, targets), "test": (X[:7], 2 * targets[:7])}
-    loaded = dataset_from(raw, arguments={"standardize_targets": True}, targets="values")
+    loaded = load_objects(raw, arguments={"standardize_targets": True}, targets="values")
     scaler = StandardScaler().fit(targets)
     for split, (_, given) in raw.items():
         np.testing.assert_allclose(
@@ -118,11 +119,11 @@ def test_standardized_targets_are_those_of_scikit_learn() -> None:
 def test_labels_are_not_standardized() -> None:
     raw, arguments = {"train": (X, np.arange(20) % 2)}, {"standardize_targets": True}
     with pytest.raises(DataError, match="standardize_targets: class labels are not scaled"):
-        dataset_from(raw, arguments=arguments)
-    with pytest.raises(DataError, match="targets are class labels, which standardize_targets"):
-        dataset_from(raw, arguments=arguments, targets="any")
+        load_objects(raw, arguments=arguments)
+    with pytest.raises(DataError, match="standardize_targets cannot scale class labels"):
+        load_objects(raw, arguments=arguments, targets="any")
     with pytest.raises(DataError, match="standardize_targets: class labels are not scaled"):
-        dataset_from(raw, arguments=arguments | {"targets": "labels"}, targets="values")
+        load_objects(raw, arguments=arguments | {"targets": "labels"}, targets="values")
 
 
 def test_diabetes_is_that_of_scikit_learn_standardized_by_its_training_split() -> None:

@@ -9,7 +9,7 @@ import pytest
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
-from optrial.data import Dataset, load_dataset, resolved_arguments
+from optrial.data import Dataset, load_dataset
 from optrial.errors import DataError
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -70,7 +70,7 @@ def test_same_arguments_same_bits_other_seed_other_bits(name: str) -> None:
     assert first == again
     assert load_dataset(name, {"random_state": 1}, validation=True).sha256 != first
     assert load_dataset(name, {"split_seed": 1}, validation=True).sha256 != first
-    recorded = resolved_arguments(name, {})
+    recorded = load_dataset(name, {}).arguments
     assert load_dataset(name, recorded, validation=True).sha256 == first
 
 

@@ -277,16 +277,16 @@ def test_headers(
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["5.1,3.5,a", "4.9,3.0,b", "5.1,3.5,a"], "has no header, .* give header: false"),
-        (["39, State-gov,0", "50, Private,1", "38, State-gov,0"], "has no header, it seems"),
-        (["2,8,3", "5,12,3", "4,11,6"], "has no header, it seems: its first row is '2, 8, 3'"),
+        (["5.1,3.5,a", "4.9,3.0,b", "5.1,3.5,a"], "seems to have no header: .* give header: false"),
+        (["39, State-gov,0", "50, Private,1", "38, State-gov,0"], "seems to have no header"),
+        (["2,8,3", "5,12,3", "4,11,6"], "seems to have no header: its first row is '2, 8, 3'"),
         (["x,x,y", "1,2,0"], r"several columns named 'x'; rename them"),
         (
             ["a:b", "1:0"],
             "no column 'y' for target. Allowed: a:b. It has one column; name the separator",
         ),
-        (["x,y", "1,0,5", "2,1,5"], "2 rows do not have the 2 fields .* row 2 with 3"),
-        (["x,z,y", "1,3,0", "2,1"], "1 rows do not have the 3 fields .* row 3 with 2"),
+        (["x,y", "1,0,5", "2,1,5"], "2 rows without the 2 fields .* row 2 with 3"),
+        (["x,z,y", "1,3,0", "2,1"], "1 row without the 3 fields .* row 3 with 2"),
         (["x,y", '1,"0', "2,1"], "cannot be read|do not have"),
         (["x,y"], "0 rows"),
         (["y", "1", "0"], "0 features"),
@@ -529,7 +529,7 @@ def test_missing_values_are_named(tmp_path: Path) -> None:
         ([f"{share}%" for share in range(40)], "numbers written as text"),
         ([f"{length} cm" for length in range(40)], "numbers written as text"),
         ([*map(str, range(38)), "three", "four"], r"text in 2 rows .*row 39.*na_values: \['three'"),
-        (["[m]", *["1.5", "2.5", "2.5"] * 13], r"text in 1 rows such as '\[m\]' \(data row 1\)"),
+        (["[m]", *["1.5", "2.5", "2.5"] * 13], r"text in 1 row such as '\[m\]' \(data row 1\)"),
         ([f"{10 * (i % 4)}%" for i in range(40)], "numbers written as text"),
         (["unknown", *pd.date_range("2020-01-31", periods=39)], "holds dates such as '2020-"),
         ([20_230_101 + i % 30 for i in range(40)], "20230101, which float32 .* standardize"),
@@ -748,7 +748,7 @@ def test_splits_of_a_table(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"split": "stratified", "wanted": "values"}, "stratified needs classes"),
-        ({"split": {"grouped": "b"}, "nan": True}, "column 'b' for split has 1 missing values"),
+        ({"split": {"grouped": "b"}, "nan": True}, "column 'b' for split has 1 missing value;"),
         ({"split": {"grouped": "one"}}, "cannot divide the samples"),
     ],
 )

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from optrial.data import Dataset
-from optrial.data.loading import dataset_from
 from optrial.errors import DataError
 from optrial.target_kinds import targets_of
+from tests.data.objects import load_objects
 
 N = 12
 X = np.ones((N, 3), np.float32)
@@ -21,7 +21,7 @@ SEVERAL = np.eye(N, 3, dtype=int) + np.eye(N, 3, 1, dtype=int)
 
 
 def load(targets: Any, loss: str) -> Dataset:
-    return dataset_from({"train": (X, targets)}, targets=targets_of(loss))
+    return load_objects({"train": (X, targets)}, targets=targets_of(loss))
 
 
 @pytest.mark.parametrize(
@@ -86,21 +86,21 @@ def test_targets_that_a_loss_does_not_take_are_refused(targets: Any, loss: str, 
 def test_labels_of_other_splits_are_those_of_train() -> None:
     raw = {"train": (X, TOKENS % 5), "test": (X, TOKENS)}
     with pytest.raises(DataError, match=r"the first 5 at sample 1, position \(1,\).*0 to 4"):
-        dataset_from(raw, targets="classes")
+        load_objects(raw, targets="classes")
 
 
 def test_masks_keep_their_labels_whatever_is_standardized() -> None:
     arguments = {"standardize_targets": True}
     with pytest.raises(DataError, match="standardize_targets"):
-        dataset_from({"train": (X, SEVERAL)}, arguments=arguments, targets="binary")
+        load_objects({"train": (X, SEVERAL)}, arguments=arguments, targets="binary")
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64])
 def test_whole_inputs_that_float32_would_round_are_refused(dtype: Any) -> None:
     exact = np.array([[2**24, 2**24 + 2, 2**30]] * N, dtype)
-    loaded = dataset_from({"train": (exact, LABELS)})
+    loaded = load_objects({"train": (exact, LABELS)})
     assert np.array_equal(loaded.splits["train"].inputs, exact)
     exact[3, 1] += 1
     with pytest.raises(DataError, match=r"1 bad of 36 values, the first 16777219 at sample 3"):
-        dataset_from({"train": (exact, LABELS)})
-    assert dataset_from({"train": (exact.astype(float), LABELS)}).classes == 3
+        load_objects({"train": (exact, LABELS)})
+    assert load_objects({"train": (exact.astype(float), LABELS)}).classes == 3

@@ -91,7 +91,7 @@ def load():
             "import torch\n"
             "def load(): return {'train': (torch.ones(3, 2, requires_grad=True), [0, 1, 0])}",
             {},
-            "train holds cannot be read as an array",
+            "train cannot be read as an array",
         ),
         ("def load(): return {'train': ([[1], [2, 3]], [0, 1])}", {}, "cannot be read as an array"),
     ],
@@ -117,5 +117,5 @@ def test_keys_of_every_dataset_are_not_passed_on(module: Callable[[str], str]) -
 
 def test_a_number_is_no_sample(module: Callable[[str], str]) -> None:
     name = module("def load(): return {'train': (1, 2)}")
-    with pytest.raises(DataError, match="1 training samples, too few"):
+    with pytest.raises(DataError, match="1 training sample, too few"):
         load_dataset(f"{name}:load", {}, validation=True)

@@ -16,13 +16,13 @@ __all__ = ["data_notes", "print_data"]
 _COLUMNS_SHOWN = 24  # in a wider table, columns of the same kind and use share a row
 _ROWS_SHOWN = 20
 _NAMES_SHOWN = 3
-_LARGE = 30  # standard deviations beyond which, up or down, the usual learning rates do not train
+_LARGE = 30  # ratio to 1 beyond which a standard deviation is too large or small to train on
 
 
 def print_data(dataset: Dataset) -> None:
-    """Print a table of the columns, where there are some, and one of classes or values.
+    """Print a table of the columns, if any, and a table of classes or values.
 
-    Datasets of the catalogue are well known and need no tables.
+    Prints nothing for datasets of the catalogue.
     """
     from optrial.data import DATASETS
 
@@ -42,7 +42,7 @@ def print_data(dataset: Dataset) -> None:
 
 
 def data_notes(dataset: Dataset) -> Iterator[str]:
-    """Yield what was recognised, dropped and filled in, and whether values are on a usual scale."""
+    """Yield the notes of the dataset, and a note on values of very large or small scale."""
     yield from dataset.notes
     if dataset.arguments.get("standardize_targets", True):
         return
@@ -50,7 +50,7 @@ def data_notes(dataset: Dataset) -> Iterator[str]:
         if value.std > _LARGE or 0 < value.std < 1 / _LARGE:
             yield (
                 f"'{value.name}' has a standard deviation of {_readable(value.std)}; "
-                "standardize_targets: true brings it to 1, for which the usual learning rates are"
+                "standardize_targets: true brings it to 1, which suits the usual learning rates"
             )
 
 
@@ -64,12 +64,13 @@ def _standardized(dataset: Dataset) -> str:
 
 
 def _column_rows(columns: Sequence[Column]) -> list[list[str]]:
-    """Return a row per column, or per kind of column in a wide table, in the order of the file."""
+    """Return one row per column, or per group of equal columns in a wide table."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for column in columns:
-        own = () if len(columns) > _COLUMNS_SHOWN else (column.name,)
-        alike.setdefault((column.kind, column.use, column.detail, *own), []).append(column.name)
-    return [[_listed(names), *kind_use_detail[:3]] for kind_use_detail, names in alike.items()]
+        apart = () if len(columns) > _COLUMNS_SHOWN else (column.name,)
+        group = (column.kind, column.use, column.detail, *apart)
+        alike.setdefault(group, []).append(column.name)
+    return [[_listed(names), *group[:3]] for group, names in alike.items()]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -80,23 +81,23 @@ def _listed(names: Sequence[str]) -> str:
 
 def _class_rows(classes: Sequence[ClassCount], splits: Sequence[str]) -> list[list[object]]:
     rows: list[list[object]] = [
-        [_class_name(one), *(one.counts[split] for split in splits)]
-        for one in classes[:_ROWS_SHOWN]
+        [_class_name(entry), *(entry.counts[split] for split in splits)]
+        for entry in classes[:_ROWS_SHOWN]
     ]
     rest = classes[_ROWS_SHOWN:]
     if rest:
-        counts = (sum(one.counts[split] for one in rest) for split in splits)
+        counts = (sum(entry.counts[split] for entry in rest) for split in splits)
         rows.append([f"{len(rest)} more", *counts])
     return rows
 
 
-def _class_name(one: ClassCount) -> str:
-    label = str(one.label)
-    return label if one.name == label else f"{label}: {one.name}"
+def _class_name(entry: ClassCount) -> str:
+    label = str(entry.label)
+    return label if entry.name == label else f"{label}: {entry.name}"
 
 
 def _readable(number: float) -> str:
-    """Write a number with five digits, and all digits before the point, up to 15."""
+    """Format a number with five digits, or with all digits before the point, up to 15."""
     if 1e5 <= abs(number) < 1e15:
         return f"{number:,.0f}"
     return f"{number:,.5g}"

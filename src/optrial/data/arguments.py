@@ -1,8 +1,8 @@
-"""The arguments each kind of dataset takes: names, types, ranges, defaults and meanings."""
+"""Arguments of every kind of dataset: names, types, ranges, defaults and meanings."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -23,9 +23,9 @@ from pydantic import (
 
 
 def _described(text: str) -> WrapValidator:
-    """Replace what a union's members complain of, one by one, by one sentence on all of them."""
+    """Replace the errors of all members of a union by one sentence."""
 
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
         try:
             return handler(value)
         except ValidationError:
@@ -34,25 +34,25 @@ def _described(text: str) -> WrapValidator:
     return WrapValidator(validate)
 
 
-# YAML has lists only, so a list is taken where a tuple is meant; what it holds stays strict.
+# YAML has lists only, so tuples accept lists; their items stay strict.
 _Lax = Strict(False)
 _Fraction = Annotated[float, Field(gt=0, lt=1)]
 _RandomState = Annotated[int, Field(ge=0, lt=2**32)]
 _Mean = Annotated[
     float | Annotated[tuple[float, ...], _Lax, Field(min_length=1)],
-    _described("a number, or a list of numbers, one a channel or feature"),
+    _described("a number, or a list of numbers, one per channel or feature"),
 ]
 _Std = Annotated[
     PositiveFloat | Annotated[tuple[PositiveFloat, ...], _Lax, Field(min_length=1)],
-    _described("a number above 0, or a list of them, one a channel or feature"),
+    _described("a number above 0, or a list of them, one per channel or feature"),
 ]
 _TwoCounts = Annotated[
     PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], _Lax],
-    _described("a whole number above 0, or two of them, one a class"),
+    _described("a whole number above 0, or two of them, one per class"),
 ]
 _ClusterCounts = Annotated[
     PositiveInt | Annotated[tuple[PositiveInt, ...], _Lax, Field(min_length=1)],
-    _described("a whole number above 0, or a list of them, one a cluster"),
+    _described("a whole number above 0, or a list of them, one per cluster"),
 ]
 _Point = Annotated[tuple[float, ...], _Lax, Field(min_length=1)]
 _Centers = Annotated[
@@ -61,7 +61,7 @@ _Centers = Annotated[
 ]
 _Spread = Annotated[
     NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], _Lax, Field(min_length=1)],
-    _described("a number from 0, or a list of them, one a cluster"),
+    _described("a number from 0, or a list of them, one per cluster"),
 ]
 # YAML reads a column named 2015 as a number.
 _Column = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
@@ -74,7 +74,7 @@ _ColumnList = Annotated[
     _Lax,
     BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
     Field(min_length=1),
-    _described("a list of names of columns"),
+    _described("a list of column names"),
 ]
 _MissingValues = Annotated[
     tuple[str | float, ...],
@@ -91,7 +91,7 @@ _Size = Annotated[
 _Box = Annotated[
     tuple[float, float],
     _Lax,
-    _described("two numbers, the lower and the upper end of every coordinate"),
+    _described("two numbers, the lower and the upper end of all coordinates"),
 ]
 
 
@@ -104,43 +104,43 @@ class Arguments(BaseModel):
 
     validation_fraction: _Fraction | None = Field(
         None,
-        description="part of the training split held out for validation; by default 0.1 where the "
+        description="share of the training split held out for validation; by default 0.1 if the "
         "study evaluates on validation and the source has no such split, else none",
     )
-    split_seed: int = Field(0, ge=0, description="seed of the choice of validation samples")
+    split_seed: int = Field(0, ge=0, description="seed that chooses the validation samples")
     scale: Literal["unit", "standardize", "none"] | None = Field(
         None,
-        description="unit: 0..1 (by the pixel range of the image datasets, else by the training "
-        "split's minimum and maximum); standardize: mean 0 and variance 1 on the training split, "
-        "per feature of vectors and per channel of images; none. Default: unit for images of "
-        "whole numbers 0 to 255, standardize for tables and diabetes, none for all others",
+        description="unit: 0..1, by the range of the pixels or else by minimum and maximum of the "
+        "training split; standardize: mean 0 and variance 1 on the training split, per feature of "
+        "vectors and per channel of images; none. Default: unit for images of whole numbers 0 to "
+        "255, standardize for tables and diabetes, none for all others",
     )
     drop_duplicates: bool = Field(
         False,
-        description="leave out samples whose inputs repeat those of an earlier sample, before a "
-        "test split is chosen, and samples of validation and test that an earlier split has",
+        description="leave out samples whose inputs repeat those of an earlier sample, before the "
+        "test split is chosen, and validation and test samples that occur in an earlier split",
     )
     mean: _Mean | None = Field(
         None,
-        description="subtracted, before dividing by std; one number, or one a channel or feature; "
-        "for the image datasets after unit scaling",
+        description="subtracted before dividing by std: one number, or one per channel or feature; "
+        "applied to image datasets after unit scaling",
     )
     std: _Std | None = Field(
         None,
         validate_default=True,
-        description="divides, after subtracting mean; one number, or one a channel or feature",
+        description="divisor after subtracting mean: one number, or one per channel or feature",
     )
 
     @field_validator("mean")
     @classmethod
-    def _replaces_scale(cls, value: Any, info: ValidationInfo) -> Any:
+    def _replaces_scale(cls, value: object, info: ValidationInfo) -> object:
         if value is not None and info.data.get("scale") is not None:
             raise ValueError("mean and std replace scale; remove one or the other")
         return value
 
     @field_validator("std")
     @classmethod
-    def _comes_with_mean(cls, value: Any, info: ValidationInfo) -> Any:
+    def _comes_with_mean(cls, value: object, info: ValidationInfo) -> object:
         if "mean" in info.data and (value is None) != (info.data["mean"] is None):
             raise ValueError("mean and std come together; give both or neither")
         return value
@@ -153,7 +153,7 @@ class Arguments(BaseModel):
 
 
 class AugmentArguments(BaseModel):
-    """How training images are varied at random, anew at each step; see `optrial.data.augment`."""
+    """Random variation of training images, drawn at each step; see `optrial.data.augment`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -161,28 +161,28 @@ class AugmentArguments(BaseModel):
     crop: int = Field(
         0,
         ge=0,
-        description="pad each side by so many pixels and cut out the image's size at a random "
-        "place; the padding is a raw 0, black, as where a script pads before it normalises",
+        description="pad each side by this many pixels and cut out the size of the image at a "
+        "random place; the padding is black, a raw 0, as if padded before normalising",
     )
 
 
 class AugmentableArguments(Arguments):
-    """Arguments of a dataset that holds images, or may."""
+    """Arguments of a dataset that may hold images."""
 
     augment: AugmentArguments | None = Field(
         None,
-        description="random variation of training batches, of images alone: {flip: true, crop: 4}; "
-        "evaluation sees every image as it is",
+        description="random variation of training images: {flip: true, crop: 4}; evaluation uses "
+        "the images unchanged",
     )
 
 
 class ValueArguments(Arguments):
-    """Arguments of a dataset whose targets are numbers to predict, or may be."""
+    """Arguments of a dataset whose targets may be numbers to predict."""
 
     standardize_targets: bool = Field(
         False,
-        description="bring each output to mean 0 and variance 1 on the training split; losses are "
-        "then in units of its variance",
+        description="scale each output to mean 0 and variance 1 on the training split; losses are "
+        "then in units of that variance",
     )
 
 
@@ -193,9 +193,9 @@ class ImageArguments(AugmentableArguments):
 
 
 class SplitArguments(Arguments):
-    """Arguments of a dataset that has no test split of its own."""
+    """Arguments of a dataset without a test split."""
 
-    test_fraction: _Fraction = Field(0.2, description="part of the samples that is the test split")
+    test_fraction: _Fraction = Field(0.2, description="share of the samples in the test split")
     random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
 
 
@@ -211,7 +211,7 @@ class DiabetesArguments(SplitArguments, ValueArguments):
     default_scale = "standardize"
 
     standardize_targets: bool = Field(
-        True, description="as for other data, but by default: the losses are in units of variance"
+        True, description="as for other data, but on by default: losses are in units of variance"
     )
 
 
@@ -219,20 +219,20 @@ class PalindromeArguments(Arguments):
     """Arguments of the palindromes."""
 
     length: int = Field(
-        11, ge=2, le=1000, description="digits of a palindrome; a sample's input has one less"
+        11, ge=2, le=1000, description="digits of a palindrome; the input has one less"
     )
-    n_samples: int = Field(10_000, ge=10, le=10_000_000, description="samples to train on")
+    n_samples: int = Field(10_000, ge=10, le=10_000_000, description="training samples")
     test_samples: int = Field(1_000, ge=10, le=10_000_000, description="samples of the test split")
     one_hot: bool = Field(
-        False, description="give each digit as ten zeros and ones instead of one number 0 to 9"
+        False, description="encode each digit as ten zeros and ones instead of a number 0 to 9"
     )
     random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
 
 
 class DisplacementArguments(Arguments):
-    """Arguments of the points around that of a function that is descended."""
+    """Arguments of the points around the current one at which a function is evaluated."""
 
-    noise: NonNegativeFloat = Field(0.0, description="standard deviation in each variable")
+    noise: NonNegativeFloat = Field(0.0, description="standard deviation of each coordinate")
     n_samples: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         1, description="points of the training split, over which the function is averaged"
     )
@@ -242,7 +242,7 @@ class DisplacementArguments(Arguments):
 class MoonsArguments(SplitArguments):
     """Arguments of `sklearn.datasets.make_moons`."""
 
-    n_samples: _TwoCounts = Field(100, description="samples in all, or in each moon")
+    n_samples: _TwoCounts = Field(100, description="samples in total, or in each moon")
     shuffle: bool = Field(True, description="shuffle the samples")
     noise: NonNegativeFloat | None = Field(
         None, description="standard deviation of the Gaussian noise added to each coordinate"
@@ -253,7 +253,7 @@ class CirclesArguments(MoonsArguments):
     """Arguments of `sklearn.datasets.make_circles`."""
 
     n_samples: _TwoCounts = Field(
-        100, description="samples in all, or in the outer and inner circle"
+        100, description="samples in total, or in the outer and the inner circle"
     )
     factor: float = Field(0.8, ge=0, lt=1, description="radius of the inner circle")
 
@@ -261,44 +261,47 @@ class CirclesArguments(MoonsArguments):
 class BlobsArguments(SplitArguments):
     """Arguments of `sklearn.datasets.make_blobs`, except `return_centers`."""
 
-    n_samples: _ClusterCounts = Field(100, description="samples in all, or in each cluster")
-    n_features: PositiveInt = Field(2, description="features a sample, unless centers are points")
+    n_samples: _ClusterCounts = Field(100, description="samples in total, or in each cluster")
+    n_features: PositiveInt = Field(2, description="features per sample, unless centers are points")
     centers: _Centers | None = Field(
-        None, description="number of clusters, or their centers; default 3 or as n_samples says"
+        None, description="number of clusters, or their centers; by default 3, or one per n_samples"
     )
-    cluster_std: _Spread = Field(1.0, description="standard deviation of all or of each cluster")
+    cluster_std: _Spread = Field(1.0, description="standard deviation of all clusters, or of each")
     center_box: _Box = Field(
-        (-10.0, 10.0), description="lower and upper end of each coordinate of a drawn center"
+        (-10.0, 10.0), description="lower and upper end of the coordinates of drawn centers"
     )
     shuffle: bool = Field(True, description="shuffle the samples")
 
     @field_validator("centers")
     @classmethod
-    def _match_n_samples(cls, centers: Any, info: ValidationInfo) -> Any:
+    def _match_n_samples(
+        cls, centers: int | tuple[tuple[float, ...], ...] | None, info: ValidationInfo
+    ) -> int | tuple[tuple[float, ...], ...] | None:
         counts = info.data.get("n_samples")
-        if isinstance(centers, tuple) and len({len(point) for point in centers}) > 1:
+        points = centers if isinstance(centers, tuple) else ()
+        if len({len(point) for point in points}) > 1:
             raise ValueError("all centers need the same number of coordinates")
-        if isinstance(counts, tuple) and centers is not None:
-            given = len(centers) if isinstance(centers, tuple) else None
-            if given != len(counts):
-                raise ValueError(f"must be {len(counts)} points, one a count of n_samples, or none")
+        if isinstance(counts, tuple) and centers is not None and len(points) != len(counts):
+            raise ValueError(f"must be {len(counts)} points, one per count of n_samples")
         return centers
 
     @field_validator("cluster_std")
     @classmethod
-    def _match_clusters(cls, spread: Any, info: ValidationInfo) -> Any:
+    def _match_clusters(
+        cls, spread: float | tuple[float, ...], info: ValidationInfo
+    ) -> float | tuple[float, ...]:
         counts, centers = info.data.get("n_samples"), info.data.get("centers")
-        sized = next((item for item in (counts, centers) if isinstance(item, tuple)), None)
-        clusters = len(sized) if sized is not None else centers or 3
+        listed = next((item for item in (counts, centers) if isinstance(item, tuple)), None)
+        clusters = len(listed) if listed is not None else centers or 3
         if isinstance(spread, tuple) and len(spread) != clusters:
-            raise ValueError(f"must be one number, or {clusters}, one a cluster")
+            raise ValueError(f"must be one number, or {clusters}, one per cluster")
         return spread
 
     @field_validator("center_box")
     @classmethod
     def _in_order(cls, box: tuple[float, float]) -> tuple[float, float]:
         if box[0] > box[1]:
-            raise ValueError("the lower end comes first")
+            raise ValueError("must begin with the lower end")
         return box
 
 
@@ -307,16 +310,17 @@ class GroupedSplit(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    grouped: _Column = Field(description="the column; it is not a feature unless features names it")
+    grouped: _Column = Field(description="the column; a feature only if features names it")
 
 
 ArraySplit: TypeAlias = Literal["random", "stratified", "chronological"]
+Layout: TypeAlias = Literal["nchw", "nhwc", "nhw"]
 _TableSplit = Annotated[
     ArraySplit | GroupedSplit,
     _described("random, stratified, chronological or {grouped: COLUMN}"),
 ]
 _SPLIT = (
-    "how test and validation samples are chosen: random; stratified, with the same proportions of "
+    "choice of test and validation samples: random; stratified, with the same proportions of "
     "classes in every split; chronological, the last ones"
 )
 
@@ -326,46 +330,44 @@ class TargetArguments(ValueArguments):
 
     targets: Literal["labels", "values"] | None = Field(
         None,
-        description="labels: targets are classes; values: numbers to predict. By default, what "
-        "the loss takes: labels for cross_entropy, values for mse",
+        description="labels: targets are classes; values: numbers to predict. By default as the "
+        "loss takes them: labels for cross_entropy, values for mse",
     )
 
 
-class ArrayArguments(AugmentableArguments, TargetArguments):
-    """Arguments of arrays with or without splits: an ``.npz`` file, or objects of a program."""
+class DivisibleArguments(Arguments):
+    """Arguments of samples that come with or without a test split."""
 
     test_fraction: _Fraction | None = Field(
         None,
-        description="part of the samples that is the test split, for arrays without splits "
-        "(default 0.2)",
+        description="share of the samples in the test split, for samples without splits; default "
+        "0.2",
     )
     random_state: _RandomState = Field(0, description="seed of the test split")
     split: ArraySplit = Field("random", description=_SPLIT)
-    layout: Literal["nchw", "nhwc", "nhw"] | None = Field(
+
+
+class ArrayArguments(DivisibleArguments, AugmentableArguments, TargetArguments):
+    """Arguments of the arrays in an ``.npz`` file."""
+
+    layout: Layout | None = Field(
         None,
         description="order of the axes of images: n samples, c channels, h rows, w columns; by "
-        "default it is told from the shape: 1, 3 or 4 channels",
+        "default recognised by 1, 3 or 4 channels",
     )
 
 
-class ImageFolderArguments(AugmentableArguments):
+class ImageFolderArguments(DivisibleArguments, AugmentableArguments):
     """Arguments of a folder that holds one folder of images per class."""
 
     default_scale = "unit"
 
     size: _Size | None = Field(
-        None, description="height and width to resize to; needed where the images differ in size"
+        None, description="height and width to resize to; required if the images differ in size"
     )
     color: Literal["rgb", "grayscale"] | None = Field(
         None, description="channels to convert to; by default grayscale if all images are"
     )
-    test_fraction: _Fraction | None = Field(
-        None,
-        description="part of the images that is the test split, where there is no folder test "
-        "(default 0.2)",
-    )
-    random_state: _RandomState = Field(0, description="seed of the test split")
-    split: ArraySplit = Field("random", description=_SPLIT)
 
 
 class TableArguments(SplitArguments, TargetArguments):
@@ -374,61 +376,60 @@ class TableArguments(SplitArguments, TargetArguments):
     default_scale = "standardize"
 
     target: _Columns = Field(
-        description="name of the column that holds the class or the number to predict; or a list "
-        "of columns of numbers to predict"
+        description="name of the column of classes or numbers to predict; or a list of columns of "
+        "numbers to predict"
     )
     features: _ColumnList | None = Field(
         None,
-        description="columns to use; by default all others, except those that number or name rows",
+        description="columns to use; by default all others, except those that identify rows",
     )
     drop: _ColumnList | None = Field(None, description="columns to leave out")
-    index: _Column | None = Field(None, description="column that names the rows; it is left out")
+    index: _Column | None = Field(None, description="column of row names, which is left out")
     split: _TableSplit = Field(
         "random", description=f"{_SPLIT}; {{grouped: COLUMN}} keeps rows of equal value together"
     )
     impute: Literal["median", "mean", "most_frequent"] = Field(
         "median",
-        description="what replaces missing numbers, computed from training rows; missing text is "
-        "a category of its own, or with most_frequent the commonest one",
+        description="statistic of the training rows that replaces missing numbers; missing text is "
+        "a further category, or with most_frequent becomes the commonest one",
     )
     add_indicator: bool = Field(
-        True, description="add a column of 0 and 1 for each imputed one: whether it was missing"
+        True, description="add a column of 0 and 1 that marks missing values of an imputed column"
     )
     max_categories: Annotated[int, Field(ge=2)] = Field(
-        100, description="most columns that a text column becomes; the rarest categories share one"
+        100, description="limit on the columns per text column; the rarest categories share one"
     )
 
 
 class TextTableArguments(TableArguments):
-    """Arguments of a table in a text file, such as ``.csv``, in the words of `pandas.read_csv`."""
+    """Arguments of a table in a text file, such as ``.csv``, named as in `pandas.read_csv`."""
 
     separator: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="between two fields; \\s+ for any number of spaces; sniffed by default"
+        None, description="separator of fields; \\s+ for spaces; recognised by default"
     )
     decimal: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="decimal point; a comma is recognised by default"
+        None, description="decimal mark; recognised by default"
     )
     thousands: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
         None, description="separator of thousands; recognised by default"
     )
     na_values: _MissingValues | None = Field(
-        None, description="what else stands for a missing value, besides what pandas knows"
+        None, description="further texts or numbers that stand for a missing value"
     )
     keep_default_na: bool = Field(
-        True, description="whether texts such as NA, None and null are missing values"
+        True, description="whether NA, None, null and the like are missing values"
     )
     encoding: str | None = Field(
-        None, description="of the text: utf-8 by default, or utf-16 if the file says so"
+        None, description="encoding of the text: by default utf-8, or utf-16 if marked as such"
     )
     comment: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="lines that begin with it are skipped"
+        None, description="first character of lines to skip"
     )
     header: bool | None = Field(
-        None,
-        description="whether the first row names the columns; true if it does not look like data",
+        None, description="whether the first row names the columns; recognised by default"
     )
     names: _ColumnList | None = Field(
-        None, description="names of the columns, for a file without them; 1, 2, ... by default"
+        None, description="names of the columns; 1, 2, ... by default for a file without a header"
     )
 
     @field_validator("encoding")
@@ -450,7 +451,7 @@ class TextTableArguments(TableArguments):
 
 
 class FunctionArguments(AugmentableArguments, TargetArguments):
-    """Arguments of a dataset function: those of every dataset, and the function's own."""
+    """Arguments of a dataset function: those of every dataset, and those of the function."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -459,6 +460,6 @@ class FunctionArguments(AugmentableArguments, TargetArguments):
     split: ArraySplit = Field("random", description=_SPLIT)
 
     @property
-    def own(self) -> dict[str, JsonValue]:
-        """The keyword arguments that are passed to the function."""
+    def keywords(self) -> dict[str, JsonValue]:
+        """Keyword arguments of the function."""
         return dict(self.__pydantic_extra__)

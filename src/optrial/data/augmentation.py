@@ -1,8 +1,8 @@
 """Random flips and crops of training images, keyed by the step.
 
-They are a pure function of the images, a key and each image's position in its batch: every engine
-augments alike, runs with one seed see the same pictures, and a resumed run goes on as before. One
-source serves NumPy arrays and torch tensors, one run or a stack of them.
+They are a pure function of the images, a key and the position of an image in its batch: all engines
+augment alike, runs with equal seeds see equal images, and a resumed run continues exactly. The same
+code serves NumPy arrays and torch tensors, one run or a stack of runs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ _FLIP, _ROW, _COLUMN = -1, -2, -3  # streams of draws
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How the training images of a dataset are varied: the arguments of `augment`.
+    """Random variation of training images: the arguments of `augment`.
 
     Attributes:
-        flip: each image is mirrored left to right, or not, with equal chances.
-        crop: pixels by which an image is shifted at most, up, down and to either side.
-        fill: what lies outside an image: what the scaling makes of a raw 0; float32, shape
-            (channels, 1, 1).
+        flip: mirror each image left to right with probability 1/2.
+        crop: largest shift in pixels, in all four directions.
+        fill: value outside of an image, a scaled 0; float32, shape (channels, 1, 1).
     """
 
     flip: bool
@@ -41,18 +40,19 @@ class Augmentation:
 def augment(inputs: Array, key: Array, *, flip: bool, crop: int, fill: Array = 0.0) -> Array:
     """Return a batch of images, each shifted and mirrored at random.
 
-    It is torchvision's `RandomCrop(size, padding=crop)` and then `RandomHorizontalFlip()`: the
-    padded image is cut to its size at an offset uniform over (2 crop + 1)^2, and mirrored left to
-    right with probability 1/2. Values are only copied, so that all libraries agree to the bit.
+    Equivalent to torchvision's `RandomCrop(size, padding=crop)` followed by
+    `RandomHorizontalFlip()`: the padded image is cut to its size at an offset uniform over
+    (2 crop + 1)^2, and mirrored left to right with probability 1/2. Values are only copied, so all
+    libraries give the same bits.
 
     Args:
         inputs: (..., batch, channels, height, width); they are not changed.
         key: `optrial.keyed.mask_key` of seed and step: an integer, or for a stack an int64 array
-            of the leading shape (...), of the library and on the device of the inputs.
+            of the leading shape (...), with library and device of the inputs.
         flip: whether to mirror.
         crop: pixels of padding on each side, from 0.
-        fill: the padding: a number, or an array (channels, 1, 1) of the library, the type and on
-            the device of the inputs.
+        fill: value of the padding: a number, or an array (channels, 1, 1) with library, type and
+            device of the inputs.
     """
     if not (flip or crop):
         return inputs

@@ -1,4 +1,4 @@
-"""Which samples each step of training sees."""
+"""Order of training batches."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 
 from optrial.errors import DataError
 
-_STREAM = 0xBA7C4  # keeps these draws apart from others made under the same seed
+_STREAM = 0xBA7C4  # separates these draws from others under the same seed
 
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """The batches of a run: a pure function of seed and step, so that any step can be reached.
+    """The batches of a run, as a pure function of seed and step.
 
-    An epoch is one permutation of the training set, cut into batches; the permutation depends on
-    the seed and the epoch alone, not on the batch size. Sampling with replacement draws each batch
-    anew, always a full one; its epochs have as many steps.
+    An epoch is a permutation of the training set, cut into batches; the permutation depends on the
+    seed and the epoch, not on the batch size. Sampling with replacement draws every batch
+    independently and always full; its epochs have the same number of steps.
 
     Attributes:
         size: samples of the training split, from 1.
-        batch_size: samples a step, 1 to size.
+        batch_size: samples per step, 1 to size.
         seed: from 0; runs with equal seeds see equal batches.
-        sampling: cut epochs, or draw every sample of every batch from the whole training set.
+        sampling: "epoch" cuts permutations; "with_replacement" draws from the whole training set.
         shuffle: permute each epoch; False keeps the order of the training set.
-        drop_last: leave out the last batch of an epoch where it is not full.
+        drop_last: leave out the last batch of an epoch if it is not full.
 
     Raises:
         DataError: a value is out of its range, or sampling with replacement without shuffling.
@@ -58,7 +58,7 @@ class BatchOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch, the last of which may be short unless `drop_last`."""
+        """Batches per epoch; the last may be short unless `drop_last`."""
         full, rest = divmod(self.size, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
@@ -74,7 +74,7 @@ class BatchOrder:
 
     def _drawn(self, first_step: int) -> Iterator[NDArray[np.int64]]:
         for step in count(first_step):
-            # The remainder favours small indices by less than size / 2^64: far below notice.
+            # The remainder favours small indices by less than size / 2^64, which is negligible.
             yield (self._raw(step, self.batch_size) % np.uint64(self.size)).astype(np.int64)
 
     def _cut(self, first_step: int) -> Iterator[NDArray[np.int64]]:
@@ -92,6 +92,6 @@ class BatchOrder:
 
     def _raw(self, position: int, length: int) -> NDArray[np.uint64]:
         """Return 64-bit draws keyed by the seed and a position: an epoch or a step."""
-        # NumPy promises to keep raw output from version to version; its permutations it does not.
+        # NumPy guarantees raw output across versions, but not permutations.
         sequence = np.random.SeedSequence([self.seed, _STREAM, position])
         return np.random.Philox(sequence).random_raw(length)

@@ -1,11 +1,11 @@
-"""Every dataset that has a name, and the kinds of the user's own."""
+"""Catalogue of named datasets, and of the kinds of files and code of the user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias
 
 from optrial.data.arguments import (
     Arguments,
@@ -23,75 +23,66 @@ from optrial.data.arguments import (
     TableArguments,
     TextTableArguments,
 )
-from optrial.data.arrays import read_npz, with_channels
 from optrial.data.download import Archive, Published
-from optrial.data.image_folders import read_image_folder
-from optrial.data.images import read_cifar10, read_mnist
-from optrial.data.objects import split_objects
-from optrial.data.palindromes import palindrome_notes, palindromes
-from optrial.data.source import Source
-from optrial.data.synthetic import blobs, circles, diabetes, digits, displacements, moons
-from optrial.data.tables import read_parquet, read_table
-from optrial.data.user_functions import call_function
-from optrial.target_kinds import Targets
+from optrial.data.source import Request, Source
+from optrial.errors import DataError
 
-
-@dataclass(frozen=True)
-class Request:
-    """What a source may read: name and arguments, the folder of its files, or the objects.
-
-    Attributes:
-        targets: what the loss takes.
-    """
-
-    name: str
-    arguments: Any
-    folder: Path = Path()
-    raw: Any = None
-    targets: Targets = "classes"
-
-    @property
-    def path(self) -> Path:
-        """The name, as the path of the user's file; a relative one is in the current folder."""
-        return Path(self.name).expanduser()
+Reader: TypeAlias = Callable[[Request[Any]], Source]
+"""Reads or draws samples; a reader accepts the arguments of its entry."""
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One dataset, or kind of dataset.
+    """A dataset, or a kind of dataset.
 
     Attributes:
-        name: as a study gives it.
-        summary: one line.
-        source: citation, or where it comes from.
-        licence: as far as its authors state one.
-        arguments: the model of its arguments.
-        load: reads or draws the samples.
-        sizes: samples of each split, where that is fixed.
-        input_shape: shape of one sample, where that is fixed.
-        pixel_maximum: pixels go from 0 to this, for images.
-        values: its targets are values to predict, not classes.
-        notes: from its arguments to what a reader of the results should know.
-        published: its files, where it must be downloaded.
+        name: as in a study.
+        arguments: model of its arguments.
+        reader: ``module:function`` of the `Reader` in `optrial.data.sources`, imported when needed.
+        summary: one line, for a dataset of the catalogue.
+        source: its citation or origin.
+        licence: its licence, if the authors state one.
+        extra: group of optional dependencies that the reader needs.
+        input_shape: shape of one sample, if fixed.
+        pixel_maximum: largest possible value of pixels; None for inputs that are not pixels.
+        values: whether its targets are values to predict, not classes.
+        published: files to download.
     """
 
     name: str
-    summary: str
-    source: str
-    licence: str
     arguments: type[Arguments]
-    load: Callable[[Request], Source]
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    reader: str
+    summary: str = ""
+    source: str = ""
+    licence: str = ""
+    extra: str = ""
     input_shape: tuple[int, ...] | None = None
     pixel_maximum: int | None = None
     values: bool = False
-    notes: Callable[[Any], tuple[str, ...]] = lambda _: ()
     published: Published | None = None
 
     @property
     def megabytes(self) -> float:
-        """Size of the download, in units of 10^6 bytes; 0 where there is none."""
+        """Size of the download, in units of 10^6 bytes; 0 for none."""
         return self.published.megabytes if self.published else 0.0
+
+    def read(self, request: Request[Any]) -> Source:
+        """Import the reader and call it.
+
+        Raises:
+            DataError: an optional dependency is missing, or the samples cannot be read.
+        """
+        module, _, function = self.reader.partition(":")
+        try:
+            reader: Reader = getattr(import_module(f"optrial.data.sources.{module}"), function)
+        except ImportError as error:
+            if not self.extra:
+                raise
+            raise DataError(
+                f"{request.name} cannot be read without {error.name}; install it by pip install "
+                f"'optrial[{self.extra}]'"
+            ) from error
+        return reader(request)
 
 
 def _sha256sums(listing: str) -> dict[str, str]:
@@ -165,7 +156,7 @@ _ENTRIES = (
         source="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
         licence="CC BY 4.0",
         arguments=DigitsArguments,
-        load=lambda request: Source(digits(request.arguments)),
+        reader="scikit_learn:read_digits",
         input_shape=(1, 8, 8),
         pixel_maximum=16,
     ),
@@ -175,7 +166,7 @@ _ENTRIES = (
         source="drawn by NumPy",
         licence="none needed",
         arguments=DisplacementArguments,
-        load=lambda request: Source(displacements(request.arguments)),
+        reader="generated:draw_displacements",
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -184,7 +175,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=MoonsArguments,
-        load=lambda request: Source(moons(request.arguments)),
+        reader="scikit_learn:draw_moons",
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -193,7 +184,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=CirclesArguments,
-        load=lambda request: Source(circles(request.arguments)),
+        reader="scikit_learn:draw_circles",
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -202,7 +193,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=BlobsArguments,
-        load=lambda request: Source(blobs(request.arguments)),
+        reader="scikit_learn:draw_blobs",
     ),
     DatasetEntry(
         name="palindrome",
@@ -210,8 +201,7 @@ _ENTRIES = (
         source="Deep Learning course of the University of Amsterdam, 2019, assignment 2",
         licence="none needed",
         arguments=PalindromeArguments,
-        load=lambda request: Source(palindromes(request.arguments)),
-        notes=palindrome_notes,
+        reader="generated:draw_palindromes",
     ),
     DatasetEntry(
         name="diabetes",
@@ -219,7 +209,7 @@ _ENTRIES = (
         source="Efron, Hastie, Johnstone & Tibshirani 2004, Least angle regression",
         licence="none stated; ships with scikit-learn",
         arguments=DiabetesArguments,
-        load=lambda request: Source(diabetes(request.arguments)),
+        reader="scikit_learn:read_diabetes",
         input_shape=(10,),
         values=True,
     ),
@@ -230,8 +220,7 @@ _ENTRIES = (
         "recognition",
         licence="usually given as CC BY-SA 3.0",
         arguments=ImageArguments,
-        load=lambda request: Source(read_mnist(request.folder)),
-        sizes={"train": 60_000, "test": 10_000},
+        reader="image_files:read_mnist",
         input_shape=(1, 28, 28),
         pixel_maximum=255,
         published=_MNIST,
@@ -242,8 +231,7 @@ _ENTRIES = (
         source="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747",
         licence="MIT",
         arguments=ImageArguments,
-        load=lambda request: Source(read_mnist(request.folder)),
-        sizes={"train": 60_000, "test": 10_000},
+        reader="image_files:read_mnist",
         input_shape=(1, 28, 28),
         pixel_maximum=255,
         published=_FASHION_MNIST,
@@ -254,8 +242,7 @@ _ENTRIES = (
         source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
         licence="none stated; the author asks for the citation",
         arguments=ImageArguments,
-        load=lambda request: Source(read_cifar10(request.folder)),
-        sizes={"train": 50_000, "test": 10_000},
+        reader="image_files:read_cifar10",
         input_shape=(3, 32, 32),
         pixel_maximum=255,
         published=_CIFAR_10,
@@ -265,61 +252,19 @@ _ENTRIES = (
 DATASETS: Mapping[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
 """The datasets that a study can name."""
 
-NPZ = DatasetEntry(
-    name="path to .npz",
-    summary="arrays named train_inputs, train_targets; x_train, y_train; train_images, "
-    "train_labels; inputs, targets; or X, y",
-    source="the user's file",
-    licence="the user's",
-    arguments=ArrayArguments,
-    load=lambda request: with_channels(
-        str(request.path), read_npz(request.path), request.arguments.layout
-    ),
-)
+NPZ = DatasetEntry(name="path to .npz", arguments=ArrayArguments, reader="npz:read_npz")
 TEXT_TABLE = DatasetEntry(
-    name="path to .csv",
-    summary="a table, one column of which, named by target, is to be predicted",
-    source="the user's file",
-    licence="the user's",
-    arguments=TextTableArguments,
-    load=lambda request: read_table(request.path, request.arguments, request.targets),
+    name="path to .csv", arguments=TextTableArguments, reader="tables:read_table"
 )
 PARQUET = DatasetEntry(
-    name="path to .parquet",
-    summary="a table, one column of which, named by target, is to be predicted",
-    source="the user's file",
-    licence="the user's",
-    arguments=TableArguments,
-    load=lambda request: read_parquet(request.path, request.arguments, request.targets),
+    name="path to .parquet", arguments=TableArguments, reader="tables:read_parquet"
 )
 IMAGE_FOLDER = DatasetEntry(
     name="path to a folder",
-    summary="images in one folder per class, or in train/CLASS and test/CLASS",
-    source="the user's files",
-    licence="the user's",
     arguments=ImageFolderArguments,
-    load=lambda request: read_image_folder(request.path, request.arguments),
+    reader="image_folders:read_image_folder",
+    extra="images",
 )
 FUNCTION = DatasetEntry(
-    name="module:function",
-    summary='a function that returns {"train": (inputs, targets), "test": (inputs, targets)}, '
-    "or torch datasets",
-    source="the user's code",
-    licence="the user's",
-    arguments=FunctionArguments,
-    load=lambda request: with_channels(
-        f"dataset '{request.name}'", call_function(request.name, request.arguments), None
-    ),
-)
-OBJECTS = DatasetEntry(
-    name="objects",
-    summary="what a program holds: a mapping, a tuple, a torch dataset",
-    source="the user's program",
-    licence="the user's",
-    arguments=ArrayArguments,
-    load=lambda request: with_channels(
-        f"dataset '{request.name}'",
-        Source(split_objects(request.name, request.raw)),
-        request.arguments.layout,
-    ),
+    name="module:function", arguments=FunctionArguments, reader="objects:call_function"
 )

@@ -1,4 +1,4 @@
-"""What a loaded dataset is, and the checks that every one of them passes."""
+"""Loaded datasets, and the checks that all of them pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from optrial.data.summary import Summary
 from optrial.errors import DataError
 from optrial.target_kinds import TargetKind, Targets
 
-Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+Array: TypeAlias = NDArray[Any]
+"""An array of any type and shape."""
+
+Pair: TypeAlias = tuple[Array, Array]
 """Inputs and targets of one split, as the source holds them."""
 
 _MOST_CLASSES = 2**31
@@ -30,7 +33,7 @@ class Split:
 
     Attributes:
         inputs: float32, C-contiguous, shape (n, *input_shape).
-        targets: class labels 0, 1, ..., int64, shape (n,) or (n, positions...); or numbers,
+        targets: class labels 0, 1, ..., int64, shape (n,) or (n, positions...); or values,
             float32, shape (n, ...). See `optrial.target_kinds.TargetKind`.
     """
 
@@ -43,18 +46,17 @@ class Dataset:
     """Named arrays, scaled and ready for training.
 
     Attributes:
-        name: catalogue name, path or ``module:function``, as the study gives it.
-        splits: ``train``, and where there is one ``validation`` and ``test``.
-        classes: number of outputs that a model needs per sample or, where every position has a
-            label, per position: the number of classes, which is the largest label of the source's
-            training split plus one; 1 for labels of a single logit; the number of values of a
-            sample otherwise.
-        sha256: of all arrays as training gets them: names, types, shapes and bytes.
-        arguments: of the dataset, with their defaults filled in, as JSON has them.
-        augmentation: how training batches are varied, and no others; None if they are not.
-        notes: what a reader of the results should know about the data, a sentence each.
-        kind: what the targets are.
-        summary: what it was made from.
+        name: catalogue name, path or ``module:function``, as in the study.
+        splits: ``train``, with or without ``validation`` and ``test``.
+        classes: number of outputs that a model needs, per sample or, for labels of positions, per
+            position: for labels, the largest label of the training split plus one, or 1 for a
+            single logit; for values, their number per sample.
+        sha256: hash of all arrays as used in training: names, types, shapes and bytes.
+        arguments: arguments of the dataset with defaults filled in, as JSON values.
+        augmentation: random variation of training batches; None for none.
+        notes: sentences about the data for the reader of the results.
+        kind: kind of the targets.
+        summary: columns, classes and values.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Dataset:
 
     @property
     def regression(self) -> bool:
-        """Whether the targets are values to predict, not labels of any kind."""
+        """Whether the targets are values to predict."""
         return self.kind == "values"
 
     @property
@@ -84,7 +86,7 @@ class Dataset:
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:
-    """Return the sha256 of the splits' names, types, shapes and bytes, in hexadecimal."""
+    """Return the sha256 of names, types, shapes and bytes of all splits, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(splits):
         for part in ("inputs", "targets"):
@@ -94,27 +96,22 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
     return digest.hexdigest()
 
 
-def checked(
-    name: str, raw: Mapping[str, tuple[Any, Any]], targets: Targets = "classes"
-) -> dict[str, Pair]:
-    """Return the splits as arrays that can be trained on.
+def checked(name: str, splits: Mapping[str, Pair], targets: Targets = "classes") -> dict[str, Pair]:
+    """Check that splits can be trained on, and bring their targets to a common form.
 
     Args:
         name: of the dataset, for the error.
-        raw: split -> (inputs, targets); anything that `numpy.asarray` takes, CPU tensors included.
+        splits: inputs and targets of each split.
         targets: what the loss takes.
 
     Returns:
-        split -> (inputs, targets), the targets in the shape and type of their `target_kind`; values
-        keep their own type until they are scaled.
+        the same splits, with targets in the shape and type of their `target_kind`; values keep
+        their type until they are scaled.
 
     Raises:
-        DataError: with everything that is wrong: inputs that are not finite numbers, targets that
-            the loss does not take, lengths, shapes or labels that do not match.
+        DataError: with all problems: inputs that are not finite numbers, targets that the loss
+            does not take, lengths, shapes or labels that do not match.
     """
-    splits = {
-        split: (as_array(name, split, x), as_array(name, split, y)) for split, (x, y) in raw.items()
-    }
     kind = target_kind(splits["train"][1], targets)
     problems = [
         f"{split} {problem}"
@@ -132,11 +129,11 @@ def checked(
         problems = list(_class_problems(splits, kind, targets))
     if problems:
         raise DataError(f"dataset '{name}' cannot be used: " + "\n  ".join(problems))
-    return splits
+    return dict(splits)
 
 
-def target_kind(targets: NDArray[Any], wanted: Targets) -> TargetKind:
-    """Return the kind of training targets for a loss; checked targets keep theirs."""
+def target_kind(targets: Array, wanted: Targets) -> TargetKind:
+    """Return the kind of training targets, given which targets the loss takes."""
     several = targets.ndim > 1
     match wanted:
         case "classes":
@@ -153,14 +150,14 @@ def target_kind(targets: NDArray[Any], wanted: Targets) -> TargetKind:
             return "positions" if several else "labels"
 
 
-def outputs_needed(targets: NDArray[Any], kind: TargetKind, wanted: Targets) -> int:
-    """Return how many outputs a model needs for checked training targets; see `Dataset.classes`."""
+def outputs_needed(targets: Array, kind: TargetKind, wanted: Targets) -> int:
+    """Return the number of outputs for checked training targets; see `Dataset.classes`."""
     if kind in ("labels", "positions"):
         return 1 if wanted == "binary" else max(0, int(targets.max())) + 1
     return int(np.prod(targets.shape[1:]))
 
 
-def _as_kind(targets: NDArray[Any], kind: TargetKind) -> NDArray[Any]:
+def _as_kind(targets: Array, kind: TargetKind) -> Array:
     """Return checked targets in the shape and type of their kind."""
     if kind in ("labels", "positions"):
         return targets.astype(np.int64, copy=False)
@@ -169,46 +166,22 @@ def _as_kind(targets: NDArray[Any], kind: TargetKind) -> NDArray[Any]:
     return targets if targets.dtype.kind == "f" else targets.astype(np.float64)
 
 
-def as_array(name: str, split: str, values: Any) -> NDArray[Any]:
-    """Return the same values as an array; the name of the dataset and the place are for the error.
-
-    Raises:
-        DataError: NumPy cannot read them.
-    """
-    if hasattr(values, "toarray"):
-        raise DataError(
-            f"dataset '{name}': what {split} holds is a sparse {type(values).__name__}; give a "
-            "dense array, as its method toarray() returns"
-        )
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with gradient
-        raise DataError(
-            f"dataset '{name}': what {split} holds cannot be read as an array ({error}); give "
-            "NumPy arrays or CPU tensors without gradient"
-        ) from error
-
-
-def _input_problems(inputs: NDArray[Any]) -> Iterator[str]:
+def _input_problems(inputs: Array) -> Iterator[str]:
     if inputs.dtype.kind not in "biuf":
-        mixed = ": encode a data frame first, or name it as a .csv or .parquet file"
-        yield (
-            f"inputs are of type {inputs.dtype}; they must be real numbers"
-            + mixed * (inputs.dtype.kind == "O")
-        )
+        yield f"inputs are of type {inputs.dtype}; they must be real numbers"
     elif inputs.ndim < 2 or 0 in inputs.shape:
         yield f"inputs have shape {inputs.shape}; they must be (n, features...), with n from 1"
     elif bad := _not_finite(inputs) or _not_exact(inputs):
         yield f"inputs hold {bad}"
 
 
-def _length_problems(inputs: NDArray[Any], targets: NDArray[Any]) -> Iterator[str]:
+def _length_problems(inputs: Array, targets: Array) -> Iterator[str]:
     if inputs.ndim and targets.ndim and len(targets) != len(inputs):
         yield f"has {len(inputs)} inputs and {len(targets)} targets; each input needs one target"
 
 
-def _target_problems(targets: NDArray[Any], kind: TargetKind, wanted: Targets) -> Iterator[str]:
-    """Say why the targets of a split are not of a kind."""
+def _target_problems(targets: Array, kind: TargetKind, wanted: Targets) -> Iterator[str]:
+    """Yield the reasons why the targets of a split are not of a kind."""
     if targets.dtype.kind not in "biuf":
         needed = "real numbers" if kind == "values" else "class labels 0, 1, ..."
         yield f"targets are of type {targets.dtype}; they must be {needed}{_OR_VALUES[kind]}"
@@ -231,8 +204,8 @@ _OR_VALUES: Mapping[TargetKind, str] = {
 }
 
 
-def _binary_problems(targets: NDArray[Any]) -> Iterator[str]:
-    """Say which targets are not probabilities, for a loss that takes 0 and 1."""
+def _binary_problems(targets: Array) -> Iterator[str]:
+    """Yield an error for targets that are not probabilities, if the loss takes 0 and 1."""
     bad = ~((targets >= 0) & (targets <= 1))  # true for NaN
     if bad.any():
         yield (
@@ -241,8 +214,8 @@ def _binary_problems(targets: NDArray[Any]) -> Iterator[str]:
         )
 
 
-def _label_problems(targets: NDArray[Any], kind: TargetKind) -> Iterator[str]:
-    """Say what is wrong with labels, one per sample or one per position."""
+def _label_problems(targets: Array, kind: TargetKind) -> Iterator[str]:
+    """Yield the problems of labels, one per sample or one per position."""
     if kind == "positions" and (reason := _no_positions(targets)):
         yield f"targets have shape {targets.shape}; {reason}"
         return
@@ -255,22 +228,22 @@ def _label_problems(targets: NDArray[Any], kind: TargetKind) -> Iterator[str]:
         )
 
 
-def _no_positions(targets: NDArray[Any]) -> str:
-    """Say why targets of several dimensions are not labels per position; "" if they are."""
+def _no_positions(targets: Array) -> str:
+    """Return why targets of several dimensions are not labels of positions; "" if they are."""
     if targets.shape[1:] == (1,):
-        return f"one class label a sample has shape (n,): ravel the column{_OR_VALUES['labels']}"
+        return f"class labels have shape (n,): ravel the column{_OR_VALUES['labels']}"
     if targets.dtype.kind == "f":
         return (
             "floating-point numbers are not labels: give integers, one per position, take the "
             "argmax of one-hot rows, or use a loss for numbers to predict, such as mse"
         )
     if targets.ndim == 2 and targets.max() <= 1 and (targets.sum(axis=1) == 1).all():
-        return "these are one-hot rows: take the argmax of one-hot rows, shape (n,)"
+        return "take the argmax of one-hot rows, which has shape (n,)"
     return ""
 
 
-def _not_finite(values: NDArray[Any]) -> str | None:
-    """Say which values float32 cannot hold, if any."""
+def _not_finite(values: Array) -> str | None:
+    """Return a description of the values beyond float32; None if all are finite."""
     if values.dtype.kind != "f":
         return None
     # The comparison is false for NaN.
@@ -278,8 +251,8 @@ def _not_finite(values: NDArray[Any]) -> str | None:
     return f"{_count(bad, values)}; each must be finite as float32" if bad.any() else None
 
 
-def _not_exact(values: NDArray[Any]) -> str | None:
-    """Say which whole numbers float32 would round, such as large token numbers."""
+def _not_exact(values: Array) -> str | None:
+    """Return a description of the whole numbers that float32 would round; None for none."""
     if values.dtype.kind not in "iu":
         return None
     if max(int(values.max()), -int(values.min())) <= 2**24:
@@ -288,8 +261,8 @@ def _not_exact(values: NDArray[Any]) -> str | None:
     if not bad.any():
         return None
     return (
-        f"{_count(bad, values)}; inputs are kept as float32, which is exact for whole numbers up "
-        "to 2^24 only: number tokens from 0, or give measurements as floating-point numbers"
+        f"{_count(bad, values)}; inputs become float32, which is exact for whole numbers only up "
+        "to 2^24: number tokens from 0, or give measurements as floating-point numbers"
     )
 
 
@@ -300,22 +273,22 @@ def _shape_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
         ):
             if array.shape[1:] != of_train.shape[1:]:
                 yield (
-                    f"{split} {part} have shape {array.shape[1:]} a sample, train {part} "
-                    f"{of_train.shape[1:]}; all splits need the same"
+                    f"{split} {part} have shape {array.shape[1:]} per sample, train {part} "
+                    f"{of_train.shape[1:]}; all splits need the same shape"
                 )
 
 
 def _class_problems(splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets) -> Iterator[str]:
-    """Say which labels the training split does not define."""
+    """Yield the problems of labels that the training split does not define."""
     if kind == "positions" and wanted == "any":
-        return  # only the user's loss knows their meaning
+        return  # their meaning depends on the user's loss
     targets = splits["train"][1]
     largest = 1 if wanted == "binary" else int(targets.max())
     if kind == "labels" and largest >= len(targets):
         yield (
-            f"train targets go up to {largest} with {len(targets)} samples, so that some classes "
-            "have none; number the classes 0, 1, ... without gaps, or, if they are numbers to "
-            "predict, give floating-point numbers and a loss for them, such as mse"
+            f"train targets go up to {largest} with {len(targets)} samples, so some classes have "
+            "no samples; number the classes 0, 1, ... without gaps, or, for numbers to predict, "
+            "give floating-point numbers and a loss for them, such as mse"
         )
     for split, (_, labels) in splits.items():
         bad = labels > largest
@@ -326,8 +299,8 @@ def _class_problems(splits: Mapping[str, Pair], kind: TargetKind, wanted: Target
             )
 
 
-def _count(bad: NDArray[np.bool_], values: NDArray[Any]) -> str:
-    """Say how many values are bad, and where and what the first is."""
+def _count(bad: NDArray[np.bool_], values: Array) -> str:
+    """Return the number of bad values, with the first one and its place."""
     first = tuple(int(index) for index in np.unravel_index(int(bad.argmax()), bad.shape))
     place = f"sample {first[0]}" + (f", position {first[1:]}" if first[1:] else "")
     return f"{int(bad.sum())} bad of {bad.size} values, the first {values[first]} at {place}"

@@ -1,4 +1,4 @@
-"""Published files: fetched from mirrors, checked by sha256, kept in a folder."""
+"""Published files: download from mirrors, check by sha256, keep in a folder."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _LOCK = ".download.lock"
 
 
 class Progress(Protocol):
-    """Whoever wants to show how a download advances; each `started` has its `finished`."""
+    """Receives the progress of downloads; every `started` is followed by a `finished`."""
 
     def started(self, label: str, total_bytes: int) -> None:
-        """Begin a file of `total_bytes`, 0 where the mirror does not say."""
+        """Begin a file of `total_bytes`, or 0 if the size is unknown."""
 
     def advanced(self, count: int) -> None:
-        """Count more bytes of the file."""
+        """Add `count` bytes to the current file."""
 
     def finished(self) -> None:
-        """End the file, whole or not."""
+        """End the current file, complete or not."""
 
 
 class FileStatus(Enum):
-    """What became of one published file in the data folder."""
+    """Status of a published file in the data folder."""
 
     OK = "ok"
     MISSING = "missing"
@@ -52,7 +52,7 @@ class Archive:
     Attributes:
         name: file name on the mirrors.
         md5: its published checksum, in hexadecimal.
-        folder: the folder inside that holds the files.
+        folder: folder of the files inside the archive.
         member_limit: bytes; a larger member is refused.
     """
 
@@ -64,15 +64,15 @@ class Archive:
 
 @dataclass(frozen=True)
 class Published:
-    """The files of a dataset as its authors published them.
+    """The published files of a dataset.
 
     Attributes:
-        folder: their folder in the data directory.
+        folder: folder of the files in the data directory.
         files: file name -> sha256, in hexadecimal.
-        mirrors: addresses that end in ``/``, followed by a file's or the archive's name; tried in
-            this order.
+        mirrors: addresses ending in ``/`` to which the name of a file or of the archive is
+            appended; tried in this order.
         megabytes: size of the download, in units of 10^6 bytes.
-        archive: what is downloaded in place of the files, where they are published as one.
+        archive: archive that is downloaded in place of the files.
     """
 
     folder: str
@@ -83,7 +83,7 @@ class Published:
 
 
 def data_directory(explicit: Path | None = None) -> Path:
-    """Return the folder of all datasets: as given, else OPTRIAL_DATA, else the user's cache."""
+    """Return the folder of all datasets: `explicit`, else OPTRIAL_DATA, else the user's cache."""
     chosen = explicit or os.environ.get("OPTRIAL_DATA") or pooch.os_cache("optrial")
     return Path(chosen).expanduser()
 
@@ -92,14 +92,14 @@ def file_statuses(published: Published, data_dir: Path) -> dict[str, FileStatus]
     """Compare each file with its published sha256.
 
     Raises:
-        DataError: a file is there and cannot be read.
+        DataError: a file exists but cannot be read.
     """
     folder = data_dir / published.folder
     return {name: _status(folder / name, sha256) for name, sha256 in published.files.items()}
 
 
 def require_files(published: Published, data_dir: Path, progress: Progress | None) -> Path:
-    """Return the folder with all files in place; download the missing ones.
+    """Download missing files and return the folder that holds all of them.
 
     Raises:
         DataError: a file is damaged, or the folder cannot be read or written.
@@ -121,8 +121,8 @@ def require_files(published: Published, data_dir: Path, progress: Progress | Non
 def fetch_files(published: Published, data_dir: Path, progress: Progress | None) -> None:
     """Download every file that is missing or damaged.
 
-    A file is written beside its place, checked and then moved into it, so that an interruption
-    leaves nothing that could be taken for the file. Two processes take turns.
+    A file is downloaded beside its place, checked and then moved, so an interrupted download is
+    never mistaken for the file. A lock serialises processes.
 
     Raises:
         DataError: the folder cannot be written.
@@ -165,7 +165,7 @@ def _from_mirrors(
     accept: Callable[[], object],
     progress: Progress | None,
 ) -> None:
-    """Download to `part` from the first mirror that delivers `checksum`; `accept` takes it over."""
+    """Download to `part` from the first mirror that delivers `checksum`, then call `accept`."""
     name = part.name.removesuffix(".part")
     reasons = []
     for mirror in published.mirrors:
@@ -175,7 +175,7 @@ def _from_mirrors(
             accept()
             return
         except (OSError, EOFError, zlib.error, tarfile.TarError, DownloadError) as error:
-            # The disk's errors have a number; those of requests, which are OSErrors too, have none.
+            # Errors of the disk have a number; those of requests, also OSErrors, have none.
             if getattr(error, "errno", None) is not None:
                 raise
             reasons.append(f"\n  {mirror}{name}: {_reason(error)}")
@@ -190,7 +190,7 @@ def _from_mirrors(
 
 def _download(url: str, part: Path, progress: Progress | None) -> None:
     meter = _Meter(progress, part.name.removesuffix(".part")) if progress else None
-    # Without this header a server may send a .gz file as encoded text, which arrives unpacked.
+    # Without this header a server may declare a .gz file as encoded, and it arrives unpacked.
     download = pooch.HTTPDownloader(
         progressbar=meter or False,
         chunk_size=_CHUNK,
@@ -205,7 +205,7 @@ def _download(url: str, part: Path, progress: Progress | None) -> None:
 
 
 class _Meter:
-    """Looks like a progress bar to pooch and passes on what it hears to a `Progress`."""
+    """Adapter from the progress bar that pooch expects to a `Progress`."""
 
     def __init__(self, progress: Progress, label: str) -> None:
         self._progress = progress
@@ -224,7 +224,7 @@ class _Meter:
         self._progress.started(self._label, total)
 
     def update(self, count: int) -> None:
-        # pooch counts the last chunk as a whole one, and the whole file once more at its end.
+        # pooch counts the last chunk as a full one, and the whole file once more at its end.
         count = min(count, self._total - self._done) if self._total else count
         self._done += count
         self._progress.advanced(count)
@@ -234,14 +234,14 @@ class _Meter:
             self._progress.finished()
 
     def reset(self) -> None:
-        """Nothing: pooch resets before it counts the whole file once more."""
+        """Do nothing: pooch resets before it counts the whole file once more."""
 
     def close(self) -> None:
-        """Nothing: pooch closes successful downloads only; `end` is always called."""
+        """Do nothing: pooch closes successful downloads only; `end` is always called."""
 
 
 def _extract(opened: tarfile.TarFile, archive: Archive, target: Path, sha256: str) -> None:
-    """Write the one member that belongs at `target`; no other name of the archive is looked at."""
+    """Extract the member named like `target`; other members are never touched."""
     name = f"{archive.folder}/{target.name}"
     try:
         member = opened.getmember(name)
@@ -266,27 +266,27 @@ def _extract(opened: tarfile.TarFile, archive: Archive, target: Path, sha256: st
 
 def _expect(path: Path, checksum: str) -> None:
     algorithm, expected = checksum.split(":")
-    found = pooch.file_hash(path, algorithm)
-    if found != expected:
+    digest = pooch.file_hash(path, algorithm)
+    if digest != expected:
         name = path.name.removesuffix(".part")
-        raise DownloadError(f"the {algorithm} of {name} is {found}, expected {expected}")
+        raise DownloadError(f"the {algorithm} of {name} is {digest}, expected {expected}")
 
 
 def _reason(error: BaseException) -> str:
-    """Say in one line why a mirror failed; a connection's cause is buried two levels down."""
+    """Return in one line why a mirror failed; connection errors nest their cause."""
     inner = error.args[0] if error.args else error
     return str(getattr(inner, "reason", None) or error) or type(error).__name__
 
 
 def _status(path: Path, sha256: str) -> FileStatus:
-    found = _sha256(path)
-    if found is None:
+    digest = _sha256(path)
+    if digest is None:
         return FileStatus.MISSING
-    return FileStatus.OK if found == sha256 else FileStatus.DAMAGED
+    return FileStatus.OK if digest == sha256 else FileStatus.DAMAGED
 
 
 def _sha256(path: Path) -> str | None:
-    """Return the sha256, computed once a process while the file stays as it is; None: no file."""
+    """Return the sha256, cached while the file is unchanged; None for no file."""
     try:
         stat = path.stat()
         return _digest(path, stat.st_size, stat.st_mtime_ns)

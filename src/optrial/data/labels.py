@@ -1,33 +1,32 @@
-"""Class labels as people write them -> 0, 1, ...: text, other numbers, columns, one-hot rows."""
+"""Class labels in any form as 0, 1, ...: text, other numbers, columns, one-hot rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from optrial.data.dataset import Array
 from optrial.data.source import Rows
-from optrial.errors import DataError
+from optrial.errors import DataError, counted
 from optrial.target_kinds import Targets
 
 __all__ = ["Numbered", "number_labels"]
 
 _SHOWN = 6
 _LARGEST = 2**53  # beyond it, float64 does not hold every whole number
-_FEW = 10  # so many classes are plausible, however few samples there are
+_FEW = 10  # this many classes are plausible, however few the samples
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """Splits whose labels are 0, 1, ... where they could be brought there.
+    """Splits whose labels are 0, 1, ... if they could be numbered.
 
     Attributes:
-        splits: inputs as they were, and targets.
-        names: of the labels; none where the targets were 0, 1, ... or are not labels.
-        notes: on what was changed.
+        splits: inputs, unchanged, and targets.
+        names: names of the labels; empty if the targets were 0, 1, ... or are not labels.
+        notes: sentences on the changes.
     """
 
     splits: Mapping[str, Rows]
@@ -44,21 +43,21 @@ def number_labels(
     labels are returned unchanged, and `optrial.data.dataset.checked` refuses them.
 
     Args:
-        place: where the samples are from, to begin the error.
-        splits: with arrays of targets, validation not yet held out.
+        place: origin of the samples, to begin the error.
+        splits: samples before validation is held out.
         wanted: targets that the loss takes. For "binary", rows of 0 and 1 are several labels, and
-            labels other than two classes stay. For "any", numbers stay, because the user's loss
-            knows what they mean.
-        insisted: take numbers for labels even where nearly all of them differ.
+            labels of more or fewer than two classes stay. For "any", numbers stay, because their
+            meaning depends on the user's loss.
+        insisted: treat numbers as labels even if nearly all of them differ.
 
     Raises:
-        DataError: another split has a class that no training sample has, or there are nearly as
-            many classes as samples.
+        DataError: another split has a class without training samples, or there are nearly as many
+            classes as samples.
     """
-    if any(np.shape(x)[:1] != np.shape(y)[:1] or not np.ndim(y) for x, y in splits.values()):
+    if any(np.shape(x)[:1] != y.shape[:1] or not y.ndim for x, y in splits.values()):
         return Numbered(splits)
-    arrays = {split: np.asarray(labels) for split, (_, labels) in splits.items()}
-    targets, notes = _flat(arrays, classes=wanted == "classes")
+    flat = {split: labels for split, (_, labels) in splits.items()}
+    targets, notes = _flat(flat) if wanted == "classes" else (flat, [])
     texts = all(_is_text(labels) for labels in targets.values())
     if wanted == "any" and not texts:
         return Numbered(splits)
@@ -83,36 +82,32 @@ def number_labels(
     return Numbered(numbered, names, notes)
 
 
-def _flat(
-    targets: Mapping[str, NDArray[Any]], classes: bool
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return labels of classes, shape (n,), for columns (n, 1) and one-hot rows."""
-    if not classes:
-        return dict(targets), []
+def _flat(targets: Mapping[str, Array]) -> tuple[dict[str, Array], list[str]]:
+    """Return columns (n, 1) and one-hot rows as labels, shape (n,)."""
     if all(labels.ndim == 2 and labels.shape[1] == 1 for labels in targets.values()):
         return {split: labels[:, 0] for split, labels in targets.items()}, []
     widths = {labels.shape[1:] for labels in targets.values()}
     if len(widths) == 1 and all(map(_is_one_hot, targets.values())):
         flat = {split: labels.argmax(axis=1) for split, labels in targets.items()}
-        return flat, [f"one-hot targets are taken as {targets['train'].shape[1]} classes"]
+        return flat, [f"one-hot targets are read as {targets['train'].shape[1]} classes"]
     return dict(targets), []
 
 
-def _is_one_hot(labels: NDArray[Any]) -> bool:
+def _is_one_hot(labels: Array) -> bool:
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
         return False
     ones = labels == 1
     return bool((ones | (labels == 0)).all() and (ones.sum(axis=1) == 1).all())
 
 
-def _is_text(labels: NDArray[Any]) -> bool:
+def _is_text(labels: Array) -> bool:
     if labels.ndim != 1:
         return False
     of_objects = labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels)
     return labels.dtype.kind in "UST" or of_objects
 
 
-def _is_whole(labels: NDArray[Any]) -> bool:
+def _is_whole(labels: Array) -> bool:
     if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not len(labels):
         return False
     with np.errstate(invalid="ignore"):  # the remainder of an infinite label
@@ -120,7 +115,7 @@ def _is_whole(labels: NDArray[Any]) -> bool:
 
 
 def _check_classes(
-    place: str, classes: NDArray[Any], targets: Mapping[str, NDArray[Any]], insisted: bool
+    place: str, classes: Array, targets: Mapping[str, Array], insisted: bool
 ) -> None:
     samples = len(targets["train"])
     if not insisted and len(classes) > max(_FEW, samples / 2):
@@ -134,9 +129,9 @@ def _check_classes(
         if len(unseen):
             shown = _listed([str(label) for label in np.unique(unseen)])
             raise DataError(
-                f"{place}: {split} targets hold {len(unseen)} samples of the classes {shown}, "
-                "which train lacks; leave them out, or add training samples of these classes "
-                "(split: stratified keeps a share of each class in every split)"
+                f"{place}: {split} has {counted(len(unseen), 'sample')} of classes without "
+                f"training samples: {shown}; leave them out, or add training samples of these "
+                "classes (split: stratified keeps a share of each class in every split)"
             )
 
 

@@ -1,24 +1,23 @@
-"""Samples that occur more than once, in a source or in two splits."""
+"""Samples that occur more than once in a source, or in two splits."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.dataset import SPLITS, Pair, Split
-from optrial.data.source import Source
-from optrial.errors import DataError
+from optrial.data.source import Inputs, Source
+from optrial.errors import DataError, counted
 
 __all__ = ["distinct", "shared_notes", "shared_samples", "without_shared"]
 
 
 def distinct(source: Source) -> Source:
-    """Return ``all`` samples without those whose inputs an earlier one has; splits stay."""
+    """Leave out of ``all`` samples those whose inputs an earlier one has; splits stay unchanged."""
     if "all" not in source.splits:
         return source
     inputs, targets = source.splits["all"]
@@ -27,9 +26,9 @@ def distinct(source: Source) -> Source:
     if not repeated.any() or len(keys) != len(targets):
         return source
     whole = _repeated(zip(keys, _keys(targets), strict=True))
-    note = f"{repeated.sum():,} samples are left out: an earlier one has the same inputs"
+    note = f"left out {counted(int(repeated.sum()), 'sample')} with the inputs of an earlier one"
     if differing := int((repeated & ~whole).sum()):
-        note += f", and for {differing:,} of them another target"
+        note += f", {differing:,} of them with another target"
     return replace(
         source,
         splits={"all": (inputs[~repeated], targets[~repeated])},
@@ -39,9 +38,9 @@ def distinct(source: Source) -> Source:
 
 
 def shared_samples(splits: Mapping[str, Split]) -> dict[tuple[str, str], NDArray[np.bool_]]:
-    """Return for every pair of splits which samples of the second have inputs of the first.
+    """Mark the samples of the second of two splits whose inputs occur in the first.
 
-    Training samples come first, then validation and test.
+    Pairs are ordered: train before validation before test.
     """
     keys = {name: _keys(splits[name].inputs) for name in SPLITS if name in splits}
     known = {name: set(of_split) for name, of_split in keys.items()}
@@ -52,7 +51,7 @@ def shared_samples(splits: Mapping[str, Split]) -> dict[tuple[str, str], NDArray
 
 
 def shared_notes(splits: Mapping[str, Split]) -> Iterator[str]:
-    """Say how many samples of a split have inputs of an earlier one."""
+    """Yield a note per split that shares inputs with an earlier one."""
     for (first, second), shared in shared_samples(splits).items():
         if shared.any():
             yield (
@@ -67,9 +66,9 @@ def without_shared(
     """Leave out the samples whose inputs an earlier split has.
 
     Args:
-        place: where the samples are from, to begin the error.
-        splits: as training gets them.
-        pairs: the same samples, before scaling.
+        place: origin of the samples, to begin the error.
+        splits: scaled samples.
+        pairs: the same samples before scaling.
 
     Returns:
         the splits, the pairs, and a note per split that lost samples.
@@ -83,11 +82,11 @@ def without_shared(
     for split, mask in kept.items():
         if not mask.any():
             raise DataError(
-                f"{place}: all samples of {split} have inputs that an earlier split has, so that "
+                f"{place}: all {split} samples have the inputs of an earlier split, so "
                 "drop_duplicates leaves none; give other samples"
             )
     notes = [
-        f"{(~mask).sum():,} {split} samples are left out: an earlier split has the same inputs"
+        f"left out {counted(int((~mask).sum()), f'{split} sample')} with inputs of an earlier split"
         for split, mask in kept.items()
         if not mask.all()
     ]
@@ -101,21 +100,18 @@ def without_shared(
     )
 
 
-def _keys(samples: Any) -> Sequence[int]:
-    """Return a hash of every sample of an array or a data frame."""
-    if hasattr(samples, "iloc"):
-        from pandas.util import hash_pandas_object  # noqa: PLC0415  (half a second to import)
-
-        hashes: list[int] = hash_pandas_object(samples, index=False).tolist()
-        return hashes
-    array = np.asarray(samples)
-    if array.dtype.kind == "O":
-        return [hash(str(sample)) for sample in array]
-    return [hash(sample.tobytes()) for sample in array]
+def _keys(samples: Inputs) -> Sequence[Hashable]:
+    """Return a key for every sample; equal samples have equal keys."""
+    if not isinstance(samples, np.ndarray):
+        columns = list(samples.columns)
+        return samples.groupby(columns, dropna=False, sort=False).ngroup().tolist()
+    if samples.dtype.kind == "O":
+        return [str(sample) for sample in samples]
+    return [hash(sample.tobytes()) for sample in samples]
 
 
 def _repeated(keys: Iterable[Hashable]) -> NDArray[np.bool_]:
-    """Mark every key that occurs before."""
+    """Mark every key that occurred before."""
     seen: set[Hashable] = set()
     marks = []
     for key in keys:

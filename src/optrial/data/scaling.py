@@ -1,18 +1,17 @@
-"""From checked arrays to float32 inputs on the scale that the arguments ask for."""
+"""Scaling of checked arrays to float32 inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.arguments import Arguments, ValueArguments
-from optrial.data.dataset import Pair, Split
-from optrial.errors import DataError
+from optrial.data.dataset import Array, Pair, Split
+from optrial.errors import DataError, counted
 
-_CHUNK = 1024  # samples; bounds the float64 copies made while taking statistics
+_CHUNK = 1024  # samples; bounds the float64 copies made for statistics
 
 
 def scaled(
@@ -22,21 +21,21 @@ def scaled(
     pixel_maximum: int | None = None,
     numbers: int | None = None,
 ) -> dict[str, Split]:
-    """Return float32 inputs, scaled as the arguments say, and int64 labels or float32 values.
+    """Return scaled float32 inputs, and int64 labels or float32 values.
 
-    Every statistic is of the training split: one per feature of vectors, (n, features), one per
-    channel of images, (n, channels, height, width), and a single one for other shapes. A feature
-    that never varies is shifted to 0 and not divided.
+    Statistics are computed on the training split: per feature of vectors, (n, features), per
+    channel of images, (n, channels, height, width), and once for other shapes. A constant feature
+    becomes 0.
 
     Args:
         name: of the dataset, for the error.
-        splits: checked arrays, validation already held out; they are not changed.
+        splits: checked arrays with validation held out; they are not changed.
         arguments: `scale`, or `mean` and `std`; and `standardize_targets`.
-        pixel_maximum: pixels go from 0 to this, for images.
-        numbers: scale only so many features, the first; all by default.
+        pixel_maximum: largest possible value of pixels; None for inputs that are not pixels.
+        numbers: count of leading features to scale; None to scale all.
 
     Raises:
-        DataError: mean and std do not fit the inputs, labels are to be standardised, or the result
+        DataError: mean and std do not fit the inputs, labels would be standardized, or the result
             is beyond float32.
     """
     inputs = {split: _working(x) for split, (x, _) in splits.items()}
@@ -44,9 +43,9 @@ def scaled(
     to_scale = {split: x[:, :numbers] for split, x in inputs.items()} if numbers else inputs
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
-            for given in _maps(name, to_scale["train"], arguments.resolved(), pixel_maximum):
+            for step in _maps(name, to_scale["train"], arguments.resolved(), pixel_maximum):
                 if numbers != 0:
-                    _apply(given, to_scale)
+                    _apply(step, to_scale)
             if isinstance(arguments, ValueArguments) and arguments.standardize_targets:
                 _apply(_target_map(name, targets["train"]), targets)
             inputs = {split: np.ascontiguousarray(x, np.float32) for split, x in inputs.items()}
@@ -60,32 +59,33 @@ def scaled(
     return {split: Split(inputs[split], targets[split]) for split in splits}
 
 
-def _working(inputs: NDArray[Any]) -> NDArray[np.floating]:
-    """Copy vectors to float64, which holds dates and prices exactly, all else to float32."""
+def _working(inputs: Array) -> NDArray[np.floating]:
+    """Copy vectors to float64, which represents large values exactly, all else to float32."""
     return np.array(inputs, np.float64 if inputs.ndim == 2 else np.float32, order="C")
 
 
-def _targets(targets: NDArray[Any]) -> NDArray[Any]:
-    """Copy labels as int64, and numbers as float64 or, where they are many, as float32."""
+def _targets(targets: Array) -> Array:
+    """Copy labels as int64; values as float64 or, if they have three or more axes, as float32."""
     if targets.dtype.kind != "f":
         return np.array(targets, np.int64, order="C")
     return np.array(targets, np.float64 if targets.ndim == 2 else np.float32, order="C")
 
 
 _Map = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""A shift to subtract and a divisor; both broadcast over samples."""
 
 
-def _apply(given: _Map, arrays: Mapping[str, NDArray[np.floating]]) -> None:
+def _apply(step: _Map, arrays: Mapping[str, NDArray[np.floating]]) -> None:
     for values in arrays.values():
-        np.subtract(values, given[0], out=values)
-        np.divide(values, given[1], out=values)
+        np.subtract(values, step[0], out=values)
+        np.divide(values, step[1], out=values)
 
 
-def _target_map(name: str, train: NDArray[Any]) -> _Map:
+def _target_map(name: str, train: Array) -> _Map:
     if train.dtype.kind != "f":
         raise DataError(
-            f"dataset '{name}': its targets are class labels, which standardize_targets cannot "
-            "scale; remove it, or give floating-point targets"
+            f"dataset '{name}': standardize_targets cannot scale class labels; remove it, or give "
+            "floating-point targets"
         )
     return _moments(train)
 
@@ -93,14 +93,14 @@ def _target_map(name: str, train: NDArray[Any]) -> _Map:
 def _maps(
     name: str, train: NDArray[np.floating], arguments: Arguments, pixel_maximum: int | None
 ) -> Iterator[_Map]:
-    """Yield what to subtract and what to divide by, in order; each sees the ones before it done."""
-    given = arguments.mean is not None
-    if pixel_maximum is not None and (given or arguments.scale == "unit"):
+    """Yield the steps of the scaling; each is computed after the one before was applied."""
+    by_hand = arguments.mean is not None
+    if pixel_maximum is not None and (by_hand or arguments.scale == "unit"):
         yield np.zeros(1, np.float32), np.full(1, pixel_maximum, np.float32)
     elif arguments.scale == "unit":
         low, high = _extremes(train)
         yield low, _divisor(high - low, low == high)
-    if given:
+    if by_hand:
         yield (
             _per_channel(name, "mean", arguments.mean, train),
             _per_channel(name, "std", arguments.std, train),
@@ -110,7 +110,7 @@ def _maps(
 
 
 def _channel_axis(values: NDArray[np.floating]) -> int | None:
-    """Return the axis that has its own statistics: features, or channels of images, or none."""
+    """Return the axis with separate statistics: features, or channels of images, or None."""
     return 1 if values.ndim in (2, 4) else None
 
 
@@ -140,15 +140,15 @@ def _divisor(spread: NDArray[np.floating], constant: NDArray[np.bool_]) -> NDArr
 
 
 def _per_channel(
-    name: str, key: str, given: float | Sequence[float] | None, train: NDArray[np.floating]
+    name: str, key: str, value: float | Sequence[float] | None, train: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """Shape the given numbers so that they broadcast over (n, channels, ...)."""
-    numbers = np.atleast_1d(np.asarray(given, train.dtype))
+    """Shape numbers so that they broadcast over (n, channels, ...)."""
+    numbers = np.atleast_1d(np.asarray(value, train.dtype))
     axis = _channel_axis(train)
     channels = 1 if axis is None else train.shape[axis]
     if len(numbers) not in (1, channels):
         raise DataError(
-            f"dataset '{name}': {key} has {len(numbers)} numbers; give one, or {channels}, one a "
-            "channel or feature"
+            f"dataset '{name}': {key} has {counted(len(numbers), 'number')}; give one, or "
+            f"{channels}, one per channel or feature"
         )
     return numbers.reshape(-1, *[1] * max(0, train.ndim - 2))

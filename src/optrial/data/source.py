@@ -4,40 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
-from numpy.typing import NDArray
-
+from optrial.code import readable
+from optrial.data.arguments import Arguments
+from optrial.data.dataset import Array
 from optrial.data.summary import Column
+from optrial.target_kinds import Targets
 
-__all__ = ["Encoded", "Encoder", "Rows", "Source"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-Rows: TypeAlias = tuple[Any, Any]
-"""Inputs, an array or a data frame, and targets of one split."""
+__all__ = ["Encoded", "Encoder", "Inputs", "Request", "Rows", "Source"]
+
+A_co = TypeVar("A_co", bound=Arguments, covariant=True)
+
+Inputs: TypeAlias = "Array | pd.DataFrame"
+Rows: TypeAlias = "tuple[Inputs, Array]"
+"""Inputs and targets of one split."""
+
+
+@dataclass(frozen=True)
+class Request(Generic[A_co]):
+    """Everything that a source may depend on.
+
+    Attributes:
+        name: catalogue name, path or ``module:function``, as in the study.
+        arguments: validated arguments of the dataset.
+        targets: what the loss takes.
+        folder: folder of the published files of the dataset.
+    """
+
+    name: str
+    arguments: A_co
+    targets: Targets = "classes"
+    folder: Path = Path()
+
+    @property
+    def title(self) -> str:
+        """The name for messages."""
+        return readable(self.name)
+
+    @property
+    def path(self) -> Path:
+        """The name as the path of a file or folder, relative to the current folder."""
+        return Path(self.name).expanduser()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Inputs as arrays, such as an encoder makes of data frames.
+    """Inputs as arrays.
 
     Attributes:
-        inputs: array of each split, shape (n, features).
-        numbers: count of the leading features that are numbers to scale; the others are 0 or 1.
-            None if all are numbers.
-        columns: what became of each column.
-        notes: what a reader of the results should know, one sentence each.
+        inputs: array of each split, shape (n, features...).
+        numbers: count of leading features to scale; the others are 0 or 1. None to scale all.
+        columns: columns of the table, with the use of each.
+        notes: sentences for the reader of the results.
     """
 
-    inputs: Mapping[str, Any]
-    numbers: int | None
-    columns: Sequence[Column]
+    inputs: Mapping[str, Array]
+    numbers: int | None = None
+    columns: Sequence[Column] = ()
     notes: Sequence[str] = ()
 
 
 class Encoder(Protocol):
     """Turns data frames into arrays."""
 
-    def __call__(self, frames: Mapping[str, Any], fitted_on: Any) -> Encoded:
+    def __call__(self, frames: Mapping[str, pd.DataFrame], fitted_on: pd.DataFrame) -> Encoded:
         """Encode the frame of each split with statistics of the frame `fitted_on`."""
 
 
@@ -46,16 +81,19 @@ class Source:
     """Samples of a file, a function or the catalogue.
 
     Attributes:
-        splits: ``all`` samples; or ``train``, and maybe ``validation`` and ``test``.
+        splits: ``all`` samples; or ``train``, with or without ``validation`` and ``test``.
         groups: one value per sample of ``all``; samples with the same value stay together.
-        encoder: for inputs that are data frames.
-        pixel_maximum: inputs are pixels from 0 to this.
+        stratified: the test split of ``all`` keeps the proportions of classes, whatever the
+            arguments.
+        encoder: encodes inputs that are data frames.
+        pixel_maximum: largest possible value of pixels; None for inputs that are not pixels.
         value_names: names of the values to predict.
-        notes: what a reader of the results should know, one sentence each.
+        notes: sentences for the reader of the results.
     """
 
     splits: Mapping[str, Rows]
-    groups: NDArray[Any] | None = None
+    groups: Array | None = None
+    stratified: bool = False
     encoder: Encoder | None = None
     pixel_maximum: int | None = None
     value_names: Sequence[str] = ()

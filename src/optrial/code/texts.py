@@ -1,4 +1,4 @@
-"""Text of a user module and of the modules that it imports: identifies unreadable state."""
+"""Text of a user module and of the modules it imports, in place of unreadable state."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-from optrial.identity.bytecode import imports
-from optrial.identity.libraries import has_text, is_extension
+from optrial.code.bytecode import imports
+from optrial.code.errors import Unidentifiable
+from optrial.code.libraries import has_text, is_extension
 
-__all__ = ["NotImportedText", "text_sha256"]
+__all__ = ["text_of"]
 
 _STARTED = time.time()
 
 
-class NotImportedText(ValueError):  # noqa: N818  names what is wrong with a file
-    """The file of a module may differ from what was imported, or cannot be read."""
-
-
-def text_sha256(module: ModuleType) -> str:
-    """Return the hash of the files of a module and of the user modules that it imports.
+def text_of(module: ModuleType) -> str:
+    """Return the hash of the files of a module and of the user modules it imports.
 
     Raises:
-        NotImportedText: a file was written after this process had started.
+        Unidentifiable: a file cannot be read, or was written after this process had started, so it
+            may differ from the imported code.
     """
     texts: dict[str, str] = {}
-    _collect(module, texts)
+    try:
+        _collect(module, texts)
+    except _NotImportedError as error:
+        raise Unidentifiable(f"value made by module {module.__name__}", str(error)) from error
     return sha256(repr(sorted(texts.items())).encode()).hexdigest()
+
+
+class _NotImportedError(Exception):
+    """The file of a module may differ from the imported code, or cannot be read."""
 
 
 def _collect(module: ModuleType, texts: dict[str, str]) -> None:
@@ -46,10 +51,10 @@ def _collect(module: ModuleType, texts: dict[str, str]) -> None:
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_mtime > _STARTED:
-            raise NotImportedText(f"{path.name} was written after Python started; restart Python")
+            raise _NotImportedError(f"{path.name} was written after Python started; restart Python")
         return path.read_bytes()
     except OSError as error:
-        raise NotImportedText(f"{path} cannot be read") from error
+        raise _NotImportedError(f"{path} cannot be read") from error
 
 
 def _imported(module: ModuleType, text: bytes) -> Iterator[ModuleType]:

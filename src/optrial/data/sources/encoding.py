@@ -1,20 +1,22 @@
-"""Columns of a table -> numbers: imputed and one-hot encoded by scikit-learn."""
+"""Columns of a table as numbers: imputed and one-hot encoded by scikit-learn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from optrial.data.arguments import TableArguments
-from optrial.data.columns import Roles
 from optrial.data.source import Encoded
+from optrial.data.sources.columns import Roles
 from optrial.data.summary import Column
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["TableEncoder"]
 
@@ -23,16 +25,16 @@ _COLUMNS_SHOWN = 8
 
 @dataclass(frozen=True)
 class TableEncoder:
-    """Imputes missing values and encodes text, both learnt from training rows.
+    """Imputes missing values and encodes text, both fitted to the training rows.
 
     The features are the numbers, then booleans as 0 and 1, then one 0/1 feature per category of
-    each text column, then the indicators of missing values. A category that no training row has
-    sets none of its column's features.
+    each text column, then the indicators of missing values. A category without training rows sets
+    none of the features of its column to 1.
 
     Attributes:
-        roles: of the columns.
+        roles: roles of the columns.
         order: names of all columns of the table.
-        targets: the columns to predict, as they appear in a summary.
+        targets: summaries of the columns to predict.
         arguments: `impute`, `add_indicator` and `max_categories` are read.
     """
 
@@ -60,19 +62,17 @@ class TableEncoder:
         }
         made = {**self.targets, **self.roles.dropped, **dict(self._described(fitted, counts))}
         columns = [made[name] for name in self.order]
-        notes = [*self.roles.notes, *self._missing_note(counts)]
+        notes = [*self.roles.notes, *self._missing_notes(counts)]
         return Encoded(inputs, len(self.roles.numbers), columns, notes)
 
     def _prepared(
         self, frame: pd.DataFrame, categories: Mapping[str, Sequence[str]]
     ) -> pd.DataFrame:
-        """Return all columns as float64, NaN for missing.
+        """Return all columns as float64, with NaN for missing values.
 
-        A text becomes its place among the categories, or -1: scikit-learn takes several times as
-        long for texts.
+        Texts become the index of their category, or -1, because scikit-learn encodes numbers
+        several times as fast as texts.
         """
-        import pandas as pd  # noqa: PLC0415  (half a second to import)
-
         numbers = frame[[*self.roles.numbers, *self.roles.booleans]].astype("float64")
         places = {}
         for name, known in categories.items():
@@ -81,12 +81,7 @@ class TableEncoder:
             places[name] = np.where(frame[name].isna(), np.nan, place)
         return numbers.join(pd.DataFrame(places, frame.index))
 
-    def _transformer(self, train: pd.DataFrame) -> Any:
-        from sklearn.compose import ColumnTransformer  # noqa: PLC0415  (two seconds to import)
-        from sklearn.impute import MissingIndicator, SimpleImputer  # noqa: PLC0415
-        from sklearn.pipeline import make_pipeline  # noqa: PLC0415
-        from sklearn.preprocessing import OneHotEncoder  # noqa: PLC0415
-
+    def _transformer(self, train: pd.DataFrame) -> ColumnTransformer:
         roles, arguments = self.roles, self.arguments
         one_hot: Any = OneHotEncoder(
             handle_unknown="ignore", max_categories=arguments.max_categories, sparse_output=False
@@ -105,7 +100,7 @@ class TableEncoder:
         )
 
     def _indicated(self, train: pd.DataFrame) -> list[str]:
-        """Return the columns that get an indicator: those with values imputed in training rows."""
+        """Return the columns with missing training values, which get an indicator."""
         if not self.arguments.add_indicator:
             return []
         imputed = [*self.roles.numbers, *self.roles.booleans]
@@ -113,43 +108,46 @@ class TableEncoder:
             imputed += self.roles.texts
         return [name for name in imputed if train[name].isna().any()]
 
-    def _described(self, fitted: Any, counts: Mapping[str, int]) -> Iterator[tuple[str, Column]]:
-        """Say what became of each feature."""
+    def _described(
+        self, fitted: ColumnTransformer, counts: Mapping[str, int]
+    ) -> Iterator[tuple[str, Column]]:
+        """Yield the name and the summary of each feature."""
         roles, strategy = self.roles, self.arguments.impute
         indicated = fitted.transformers[3][2]
-        for kind, names in (("number", roles.numbers), ("boolean", roles.booleans)):
-            used = strategy if kind == "number" else "most_frequent"
-            for name in names:
-                detail = "0 and 1" if kind == "boolean" else ""
-                if counts[name]:
-                    imputed = f"{counts[name]:,} missing: {used.replace('_', ' ')}"
-                    imputed += " + indicator" if name in indicated else ""
-                    detail = ", ".join(filter(None, (detail, imputed)))
-                yield name, Column(name, kind, "feature", detail)
+
+        def imputed(name: str, used: str) -> str:
+            if not counts[name]:
+                return ""
+            more = " + indicator" if name in indicated else ""
+            return f"{counts[name]:,} missing: {used.replace('_', ' ')}{more}"
+
+        for name in roles.numbers:
+            yield name, Column(name, "number", "feature", imputed(name, strategy))
+        for name in roles.booleans:
+            details = ("0 and 1", imputed(name, "most_frequent"))
+            yield name, Column(name, "boolean", "feature", ", ".join(filter(None, details)))
         for place, name in enumerate(roles.texts):
             detail = _categories(fitted.named_transformers_["texts"], place)
             if counts[name] and strategy == "most_frequent":
-                detail += f"; {counts[name]:,} missing: most frequent"
-                detail += " + indicator" if name in indicated else ""
+                detail += f"; {imputed(name, strategy)}"
             elif counts[name]:
                 detail += f" + missing ({counts[name]:,})"
             yield name, Column(name, "text", "feature", detail)
 
-    def _missing_note(self, counts: Mapping[str, int]) -> Iterator[str]:
+    def _missing_notes(self, counts: Mapping[str, int]) -> Iterator[str]:
         strategy = self.arguments.impute.replace("_", " ")
-        kept = [] if strategy == "most frequent" else self.roles.texts
-        some = {name: count for name, count in counts.items() if count}
-        own = {name: count for name, count in some.items() if name in kept}
-        booleans = {name: count for name, count in some.items() if name in self.roles.booleans}
-        if strategy == "most frequent":
-            booleans = {}
-        filled = {name: n for name, n in some.items() if name not in {**own, **booleans}}
-        if filled:
-            yield f"missing values become the {strategy} of the training rows: {_listed(filled)}"
-        if booleans:
-            yield f"missing booleans become the most frequent one: {_listed(booleans)}"
-        if own:
-            yield f"missing text is a category of its own: {_listed(own)}"
+        missing = {name: count for name, count in counts.items() if count}
+        apart = () if strategy == "most frequent" else (*self.roles.booleans, *self.roles.texts)
+        filled = [name for name in missing if name not in apart]
+        booleans = [name for name in missing if name in apart and name in self.roles.booleans]
+        texts = [name for name in missing if name in apart and name in self.roles.texts]
+        for text, names in (
+            (f"missing values become the {strategy} of the training rows", filled),
+            ("missing booleans become the most frequent one", booleans),
+            ("missing text is a category of its own", texts),
+        ):
+            if names:
+                yield f"{text}: {_listed({name: missing[name] for name in names})}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -160,7 +158,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _categories(encoder: Any, place: int) -> str:
-    """Say how many categories a text column has, and how many of them share a feature."""
+    """Describe how many categories a text column has, and how many of them share a feature."""
     one_hot = encoder[-1] if hasattr(encoder, "steps") else encoder
     named = np.isfinite(one_hot.categories_[place]).sum()
     rare = one_hot.infrequent_categories_[place]

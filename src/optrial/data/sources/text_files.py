@@ -1,7 +1,7 @@
-"""Text files of tables -> data frames: encoding, separator, header, and how numbers are written.
+"""Tables in text files as data frames: encoding, separator, header and notation of numbers.
 
-What a file does not leave open is recognised and reported in a note; what it leaves open is an
-error that names the argument to give. The rest is `pandas.read_csv`.
+Whatever the file determines is recognised and reported in a note; an ambiguity is an error that
+names the argument to give. `pandas.read_csv` does the rest.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from optrial.data.arguments import TextTableArguments
-from optrial.errors import DataError
+from optrial.errors import DataError, counted
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["MISSING_WORDS", "PLAIN_NUMBER", "may_be_number", "read_text_table"]
 
-__all__ = ["COMPRESSED", "MISSING_WORDS", "PLAIN_NUMBER", "may_be_number", "read_text_table"]
-
-COMPRESSED = (".gz", ".bz2", ".xz")
 _DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
     b"\x1f\x8b": gzip.decompress,
     b"BZh": bz2.decompress,
@@ -53,7 +51,7 @@ MISSING_WORDS = {
     *("?", "-", "--", "---", ".", "..", "*", "#"),
     *("\\n", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "missing", "unknown"),
 }
-_SURELY_MISSING = {"?", "\\N"}  # UCI and SQL write them, also among texts
+_SURELY_MISSING = {"?", "\\N"}  # as UCI and SQL write them, also among texts
 _COMMA_DECIMAL = re.compile(r"[-+]?(\d+,\d*|,\d+)([eE][-+]?\d+)?")
 _COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _SURE_COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3}(,\d{3})+(\.\d*)?|,\d{3}\.\d*)")
@@ -63,22 +61,47 @@ _SURE_POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}((\.\d{3})+,\d*|(\.\d{3}){2,}
 
 
 @dataclass(frozen=True)
-class _Form:
-    """Notation of numbers and missing values, as arguments of `pandas.read_csv`."""
+class _Notation:
+    """Notation of numbers and missing values.
+
+    Attributes:
+        decimal: decimal mark; None if unknown.
+        thousands: separator of thousands; None if unknown or not used.
+        missing: words for missing values in each column, besides those of pandas.
+    """
 
     decimal: str | None = None
     thousands: str | None = None
     missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Text:
+    """The text of a table and its division into fields.
+
+    Attributes:
+        path: file that holds it, for errors.
+        content: decoded text, without comments.
+        separator: one character between fields, or ``\\s+`` for spaces.
+        names: names of the columns.
+        header: whether the first row holds names.
+    """
+
+    path: Path
+    content: str
+    separator: str
+    names: Sequence[str]
+    header: bool
+
+
 def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataFrame, list[str]]:
     """Read a text file, plain or compressed.
 
     Returns:
-        the table, and a note on everything that was recognised.
+        the table, and notes on everything that was recognised.
 
     Raises:
-        DataError: the file cannot be read, or can be read in several ways.
+        DataError: the file cannot be read, or is ambiguous.
     """
     notes: list[str] = []
     text = _decoded(path, _decompressed(path), arguments.encoding)
@@ -86,29 +109,25 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
         text = re.sub(rf"^[ \t]*{re.escape(arguments.comment)}.*\n?", "", text, flags=re.MULTILINE)
     if not text.strip():
         raise DataError(f"{path} is empty; it must hold a table")
-    if named := _NAMED_SEPARATOR.match(text):  # Excel writes it
+    if named := _NAMED_SEPARATOR.match(text):  # as Excel writes it
         text = text[named.end() :]
     separator = arguments.separator or (named and named[1]) or _sniffed(path, text, notes)
-    names, header = _header(path, text, separator, arguments)
-    _check_rows(path, text, separator, len(names), header)
-
-    def parse(form: _Form) -> pd.DataFrame:
-        return _parsed(path, text, separator, names, header, arguments, form)
-
-    form = _Form(arguments.decimal, arguments.thousands)
-    table = parse(form)
+    rows = _Text(path, text, separator, *_header(path, text, separator, arguments))
+    _check_rows(rows)
+    notation = _Notation(arguments.decimal, arguments.thousands)
+    table = _parsed(rows, arguments, notation)
     for _ in range(2):  # thousands are recognised once the decimal comma is known
-        better = _better_form(path, table, form)
-        if better == form:
+        better = _recognised(path, table, notation)
+        if better == notation:
             break
-        form, table = better, parse(better)
-    if form.decimal is form.thousands is None:
-        _check_points(path, text, separator)
-    return table, [*notes, *_form_notes(arguments, form)]
+        notation, table = better, _parsed(rows, arguments, better)
+    if notation.decimal is notation.thousands is None:
+        _check_points(rows)
+    return table, [*notes, *_notation_notes(arguments, notation)]
 
 
 def _decompressed(path: Path) -> bytes:
-    """Return the content of a file, whatever its suffix says of its compression."""
+    """Return the content of a file, decompressed if its first bytes say so."""
     try:
         content = path.read_bytes()
         marked = (unpack for mark, unpack in _DECOMPRESS.items() if content.startswith(mark))
@@ -140,7 +159,7 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> str:
 
 
 def _rows(text: str, separator: str) -> Iterator[list[str]]:
-    """Yield the fields of every row that is not blank."""
+    """Return the fields of every row that is not blank."""
     if separator == _SPACES:
         lines = (line.strip() for line in io.StringIO(text))
         reader = csv.reader((re.sub(r"\s+", " ", line) for line in lines), delimiter=" ")
@@ -150,13 +169,13 @@ def _rows(text: str, separator: str) -> Iterator[list[str]]:
 
 
 def _sampled(text: str, separator: str) -> list[list[str]]:
-    """Return the first rows, without spaces around fields."""
+    """Return the first rows, with spaces around fields removed."""
     rows = itertools.islice(_rows(text, separator), _SAMPLE_ROWS + 1)
     return [[cell.strip() for cell in row] for row in rows]
 
 
 def _widths(text: str, separator: str) -> set[int]:
-    """Return the numbers of fields of the first rows; none where they cannot be parsed."""
+    """Return the numbers of fields of the first rows; empty if they cannot be parsed."""
     try:
         return set(map(len, _sampled(text, separator)))
     except csv.Error:
@@ -164,7 +183,7 @@ def _widths(text: str, separator: str) -> set[int]:
 
 
 def _sniffed(path: Path, text: str, notes: list[str]) -> str:
-    """Return the separator that divides the first rows into equally many fields, two or more."""
+    """Return the separator that divides the first rows into the same number of fields."""
     widths = {separator: _widths(text, separator) for separator in (*_SEPARATORS, _SPACES)}
     even = [s for s, counts in widths.items() if len(counts) == 1 and max(counts) > 1]
     chosen = [separator for separator in even if separator != _SPACES] or even
@@ -185,11 +204,11 @@ def _sniffed(path: Path, text: str, notes: list[str]) -> str:
 
 
 def _without_numbers_inside(text: str, separators: Sequence[str]) -> list[str]:
-    """Return the separators that leave no fields of several numbers, or else spaces.
+    """Return the separators after which no field holds several numbers, or else spaces.
 
-    Numbers with a space between thousands look like several numbers, so that both remain.
+    Fields such as 1 234 may be one number with a space between thousands, so both remain.
     """
-    chosen = []
+    chosen: list[str] = []
     for separator in separators:
         sample = _sampled(text, separator)
         rows = sample[1:] or sample  # the first may be names
@@ -215,7 +234,7 @@ def _header(
     """Return the names of the columns, and whether the first row holds names.
 
     Raises:
-        DataError: the first row looks like data, names are missing, or two are the same.
+        DataError: the first row looks like data, names are missing, or two are equal.
     """
     try:
         first, *sample = _sampled(text, separator)
@@ -228,7 +247,7 @@ def _header(
         header = named is None
     longer = header and sample and all(len(row) == len(first) + 1 for row in sample)
     if longer and (named is not None or not any(row[-1] for row in sample)):
-        first = [*first, ""]  # the end of each row, or a column that names does name
+        first = [*first, ""]  # rows end with a separator, or `names` names the further column
     if named is not None and len(named) != len(first):
         raise DataError(f"{path} has {len(first)} columns; names has {len(named)}: name them all")
     if named is not None:
@@ -237,10 +256,10 @@ def _header(
         names = [cell or f"Unnamed: {place}" for place, cell in enumerate(first)]
     else:
         names = [str(number) for number in range(1, len(first) + 1)]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
         raise DataError(
-            f"{path} has several columns named {', '.join(map(repr, twice))}; rename them, or "
+            f"{path} has several columns named {', '.join(map(repr, repeated))}; rename them, or "
             "give names: [...] with header: true; a file without a header needs header: false"
         )
     return names, header
@@ -249,7 +268,7 @@ def _header(
 def _check_first_row(
     path: Path, first: Sequence[str], sample: Sequence[Sequence[str]], asked: bool
 ) -> None:
-    """Refuse a first row that occurs again, or that looks like data where nothing was said."""
+    """Refuse a first row that occurs again, or that looks like data if `asked`."""
     shown = repr(", ".join(first)[:60])
     if first in sample and not any(map(_is_number, first)):
         raise DataError(
@@ -258,17 +277,17 @@ def _check_first_row(
         )
     if asked and _looks_like_data(first, sample):
         raise DataError(
-            f"{path} has no header, it seems: its first row is {shown}; give header: false, which "
+            f"{path} seems to have no header: its first row is {shown}; give header: false, which "
             f"names the columns 1 to {len(first)}, or names: [...], or header: true if these are "
             "names"
         )
 
 
 def _looks_like_data(first: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row has numbers where the next rows have them, and their texts elsewhere.
+    """Whether the first row has numbers in columns of numbers, and known texts in the others.
 
-    A row of whole numbers over columns of numbers may be years that name columns, or data; it
-    counts as data, so that the user is asked.
+    A row of whole numbers over columns of numbers may be data, or years that name columns; it
+    counts as data, so that the user decides.
     """
     columns = [list(column) for column in zip(*sample, strict=False)]
     if not columns or len(columns) != len(first):
@@ -291,81 +310,76 @@ def _is_number(cell: str) -> bool:
     return bool(PLAIN_NUMBER.fullmatch(cell) or _COMMA_DECIMAL.fullmatch(cell))
 
 
-def _check_rows(path: Path, text: str, separator: str, width: int, header: bool) -> None:
+def _check_rows(rows: _Text) -> None:
     """Refuse rows that are longer or shorter than the first, which pandas would fill or cut."""
+    width = len(rows.names)
     try:
-        widths = list(map(len, _rows(text, separator)))
+        widths = list(map(len, _rows(rows.content, rows.separator)))
     except csv.Error as error:
-        raise DataError(f"{path} cannot be read as a table ({error}); correct it") from error
-    uneven = [n for n, fields in enumerate(widths, 1) if fields != width and (n > 1 or not header)]
+        raise DataError(f"{rows.path} cannot be read as a table ({error}); correct it") from error
+    uneven = [
+        row
+        for row, fields in enumerate(widths, 1)
+        if fields != width and (row > 1 or not rows.header)
+    ]
     if not uneven:
         return
-    way_out = f"correct them, or name another separator than {_shown(separator)}"
+    way_out = f"correct the file, or name another separator than {_shown(rows.separator)}"
     if len(uneven) == len(widths) - 1 and set(widths[1:]) == {width + 1}:
         way_out = (
             "if they begin with row names, as R writes them, name all columns: "
             "names: [row, ...] with header: true"
         )
-    elif text[0] in _COMMENT_MARKS:
-        way_out += f"; lines of comments are skipped by comment: {text[0]!r}"
+    elif rows.content[0] in _COMMENT_MARKS:
+        way_out += f"; lines of comments are skipped by comment: {rows.content[0]!r}"
     raise DataError(
-        f"{path} cannot be read: {len(uneven):,} rows do not have the {width} fields of the first, "
-        f"such as row {uneven[0]} with {widths[uneven[0] - 1]}; {way_out}"
+        f"{rows.path} cannot be read: {counted(len(uneven), 'row')} without the {width} fields of "
+        f"the first, such as row {uneven[0]} with {widths[uneven[0] - 1]}; {way_out}"
     )
 
 
-def _parsed(
-    path: Path,
-    text: str,
-    separator: str,
-    names: Sequence[str],
-    header: bool,
-    arguments: TextTableArguments,
-    form: _Form,
-) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415  (half a second to import)
-
+def _parsed(rows: _Text, arguments: TextTableArguments, notation: _Notation) -> pd.DataFrame:
     missing = {
-        name: [*(arguments.na_values or ()), *form.missing.get(name, ())]
-        for name in names
-        if arguments.na_values or form.missing.get(name)
+        name: [*(arguments.na_values or ()), *notation.missing.get(name, ())]
+        for name in rows.names
+        if arguments.na_values or notation.missing.get(name)
     }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(
-                io.StringIO(text),
-                sep=separator,
-                names=list(names),
-                header=0 if header else None,
+                io.StringIO(rows.content),
+                sep=rows.separator,
+                names=list(rows.names),
+                header=0 if rows.header else None,
                 index_col=False,
-                decimal=form.decimal or ".",
-                thousands=form.thousands,
+                decimal=notation.decimal or ".",
+                thousands=notation.thousands,
                 na_values=missing or None,
                 keep_default_na=arguments.keep_default_na,
                 skipinitialspace=True,
                 low_memory=False,
             )
     except (ValueError, pd.errors.ParserWarning) as error:
-        raise DataError(f"{path} cannot be read as a table ({error}); correct it") from error
+        raise DataError(f"{rows.path} cannot be read as a table ({error}); correct it") from error
     for name in table.select_dtypes(["object", "string"]):
         table[name] = _stripped(table[name])
     return table
 
 
 def _stripped(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Remove spaces around texts; a text of spaces alone is missing."""
+    """Remove spaces around texts; a text of spaces only becomes missing."""
     texts = [cell for cell in column.unique() if isinstance(cell, str) and cell != cell.strip()]
     return column.replace({cell: cell.strip() or None for cell in texts}) if texts else column
 
 
-def _better_form(path: Path, table: pd.DataFrame, form: _Form) -> _Form:
-    """Return the form that makes numbers of columns of text, or the same.
+def _recognised(path: Path, table: pd.DataFrame, notation: _Notation) -> _Notation:
+    """Return the notation in which columns of text are numbers, or the same notation.
 
     Raises:
         DataError: a comma may be a decimal comma or separate thousands.
     """
-    missing, written = dict(form.missing), dict[str, list[str]]()
+    missing, written = dict(notation.missing), dict[str, list[str]]()
     for name in table.select_dtypes(["object", "string"]):
         cells = [str(cell) for cell in table[name].dropna().unique()]
         words = frozenset(cell for cell in cells if cell.casefold() in MISSING_WORDS)
@@ -375,39 +389,39 @@ def _better_form(path: Path, table: pd.DataFrame, form: _Form) -> _Form:
             missing |= {str(name): words} if words else {}
         elif sure := words & _SURELY_MISSING:
             missing[str(name)] = sure
-    marks = _marks(path, written, form)
-    return replace(form, **marks, missing=missing) if marks or missing else form
+    marks = _marks(path, written, notation)
+    return replace(notation, **marks, missing=missing) if marks or missing else notation
 
 
 def may_be_number(cell: str) -> bool:
-    """Whether a text is a number, with whatever marks for decimals and thousands."""
+    """Whether a text is a number with any decimal mark and thousands separator."""
     return any(
         pattern.fullmatch(cell)
         for pattern in (PLAIN_NUMBER, _COMMA_DECIMAL, _COMMA_GROUPS, _POINT_GROUPS)
     )
 
 
-def _marks(path: Path, written: Mapping[str, Sequence[str]], form: _Form) -> dict[str, str]:
-    """Return the decimal and thousands marks that the numbers show, where they are not known."""
+def _marks(path: Path, written: Mapping[str, Sequence[str]], notation: _Notation) -> dict[str, str]:
+    """Return the decimal mark and thousands separator of the numbers, if they are not known."""
     cells = [cell for column in written.values() for cell in column]
     marks: dict[str, str] = {}
-    if form.decimal == ",":
+    if notation.decimal == ",":
         pointed = [cell for cell in cells if "." in cell]
-        if form.thousands is None and pointed and all(map(_POINT_GROUPS.fullmatch, pointed)):
+        if notation.thousands is None and pointed and all(map(_POINT_GROUPS.fullmatch, pointed)):
             marks["thousands"] = "."
         return marks
     commas = {name: next((c for c in column if "," in c), "") for name, column in written.items()}
     name, example = next(((n, c) for n, c in commas.items() if c), ("", ""))
     points = any(map(_SURE_POINT_GROUPS.fullmatch, cells))
-    if not (example or points) or form.thousands is not None:
+    if not (example or points) or notation.thousands is not None:
         return marks
     decimal = points or any(
         _COMMA_DECIMAL.fullmatch(cell) and not _COMMA_GROUPS.fullmatch(cell) for cell in cells
     )
     groups = any(map(_SURE_COMMA_GROUPS.fullmatch, cells))
-    if decimal != groups and form.decimal is None:
+    if decimal != groups and notation.decimal is None:
         return {"decimal": ","} if decimal else {"thousands": ","}
-    if form.decimal == "." and not decimal:
+    if notation.decimal == "." and not decimal:
         return {"thousands": ","}
     raise DataError(
         f"{path}: column '{name}' holds {example!r}, in which the comma may be a decimal comma or "
@@ -415,17 +429,18 @@ def _marks(path: Path, written: Mapping[str, Sequence[str]], form: _Form) -> dic
     )
 
 
-def _check_points(path: Path, text: str, separator: str) -> None:
-    """Refuse points that may all separate thousands, in files as decimal commas come in.
+def _check_points(rows: _Text) -> None:
+    """Refuse points that may separate thousands, in files that may have decimal commas.
 
     Such files have semicolons or tabs between fields. With tabs, numbers of three decimals are
-    common, so that a column must hold smaller numbers without a point, too.
+    common, so only columns that also hold whole numbers without a point are refused.
     """
+    separator = rows.separator
     if separator not in (";", "\t"):
         return
     pointed: dict[int, str] = {}
     plain: set[int] = set()
-    for row in _rows(text, separator):
+    for row in _rows(rows.content, separator):
         for place, cell in enumerate(map(str.strip, row)):
             if "." in cell and PLAIN_NUMBER.fullmatch(cell):
                 if not _POINT_GROUPS.fullmatch(cell):
@@ -433,21 +448,22 @@ def _check_points(path: Path, text: str, separator: str) -> None:
                 pointed.setdefault(place, cell)
             elif cell.isdecimal():
                 plain.add(place)
-    open_ = [place for place in pointed if separator == ";" or place in plain]
-    if open_:
+    ambiguous = [place for place in pointed if separator == ";" or place in plain]
+    if ambiguous:
         raise DataError(
-            f"{path}: column {open_[0] + 1} holds {pointed[open_[0]]!r}, in which the point may be "
-            "a decimal point or separate thousands; give decimal: '.' or thousands: '.'"
+            f"{rows.path}: column {ambiguous[0] + 1} holds {pointed[ambiguous[0]]!r}, in which the "
+            "point may be a decimal point or separate thousands; give decimal: '.' or "
+            "thousands: '.'"
         )
 
 
-def _form_notes(arguments: TextTableArguments, form: _Form) -> Iterator[str]:
-    if form.decimal != arguments.decimal:
-        yield f"numbers have the decimal mark {form.decimal!r}"
-    if form.thousands != arguments.thousands:
-        yield f"thousands are separated by {form.thousands!r}"
+def _notation_notes(arguments: TextTableArguments, notation: _Notation) -> Iterator[str]:
+    if notation.decimal != arguments.decimal:
+        yield f"numbers have the decimal mark {notation.decimal!r}"
+    if notation.thousands != arguments.thousands:
+        yield f"thousands are separated by {notation.thousands!r}"
     columns: dict[str, list[str]] = {}
-    for name, words in form.missing.items():
+    for name, words in notation.missing.items():
         for word in words:
             columns.setdefault(word, []).append(name)
     for word, names in columns.items():

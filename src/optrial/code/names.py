@@ -1,6 +1,6 @@
-"""User code that a study names: ``module:function`` -> object.
+"""Names of user code: ``module:function`` in a study, or a generated name for an object.
 
-`register` gives such a name to an object of a notebook, for as long as the process lives.
+Generated names, which `register` gives to objects of a notebook, are valid in one process.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from optrial.code.errors import Unidentifiable
+from optrial.code.hashing import fingerprint
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
-from optrial.identity import Unidentifiable, fingerprint
 
 __all__ = [
     "Unidentifiable",
@@ -28,6 +29,7 @@ __all__ = [
     "importable_from_here",
     "is_code",
     "load_code",
+    "readable",
     "register",
     "unidentifiable",
 ]
@@ -42,11 +44,11 @@ def is_code(name: object) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
-def register(thing: Any) -> str:
-    """Give an object of this process a name that `load_code` understands.
+def register(thing: object) -> str:
+    """Return a name by which `load_code` finds an object in this process.
 
-    A function or class that any process can import keeps its name. Others are named by their
-    content, so that the same cell run again means the same runs.
+    Functions and classes that any process can import keep their names. Other objects are named by
+    their content, so running a notebook cell again gives the same runs.
 
     Raises:
         Unidentifiable: the object holds state that cannot be read.
@@ -62,21 +64,27 @@ def register(thing: Any) -> str:
     return key
 
 
-def _label(thing: Any) -> str:
-    """Return a readable beginning for the name of an object."""
+def _label(thing: object) -> str:
+    """Return the readable part of the name of an object."""
     if isinstance(thing, partial):
         return _label(thing.func)
     name = getattr(thing, "__name__", None) or type(thing).__name__
     return re.sub(r"\W", "", str(name)) or "object"
 
 
+def readable(name: str) -> str:
+    """Return a name for messages: of a generated name, the part before its hash."""
+    module, _, label = name.partition(":")
+    return label.rpartition("_")[0] if module == _NOTEBOOK else name
+
+
 def load_code(name: str) -> Any:
     """Return the object called ``module:attribute``.
 
-    The module must be installed or lie in the current folder.
+    The module must be installed or in the current folder.
 
     Raises:
-        ImportError: it cannot be imported, for whatever reason; the message says which.
+        ImportError: the object cannot be imported; the message gives the reason.
     """
     if name in _registered:
         return _registered[name]
@@ -87,37 +95,37 @@ def load_code(name: str) -> Any:
         )
     try:
         with importable_from_here():
-            found: Any = importlib.import_module(module)
+            thing: Any = importlib.import_module(module)
             for part in attribute.split("."):
-                found = getattr(found, part)
+                thing = getattr(thing, part)
     except USER_CODE_ERRORS as error:
         raise ImportError(
             f"'{name}' cannot be imported ({one_line(error)}); its module must be "
             "installed or in the current folder"
         ) from error
-    return found
+    return thing
 
 
 def importable(name: object, wanted: str = "function") -> str | None:
-    """Return what is wrong with a name that should lead to something callable; or None."""
+    """Return the problem of a name that should lead to a callable object, or None."""
     if not is_code(name):
         return f"{name!r}: must be module:{wanted}, such as my_package.mine:{wanted}."
     try:
-        found = load_code(str(name))
+        thing = load_code(str(name))
     except ImportError as error:
         return f"{error}."
-    return None if callable(found) else f"'{name}' is {type(found).__name__}, not a {wanted}."
+    return None if callable(thing) else f"'{name}' is {type(thing).__name__}, not a {wanted}."
 
 
 def call_problems(
-    function: Callable[..., Any], given: Mapping[str, Any], first: int = 0
+    function: Callable[..., object], keywords: Mapping[str, object], first: int = 0
 ) -> list[Problem]:
-    """Return what is wrong with calling a function with keyword arguments.
+    """Return the problems of calling a function with keyword arguments.
 
     Args:
         function: a function or class.
-        given: the keyword arguments.
-        first: how many positional arguments come before them.
+        keywords: the keyword arguments.
+        first: number of positional arguments before them.
     """
     try:
         signature = inspect.signature(function)
@@ -130,21 +138,19 @@ def call_problems(
     label = getattr(function, "__name__", "it")
     problems = [
         Problem(name, f"is not an argument of {label}. {suggest(name, names)}")
-        for name in given
+        for name in keywords
         if name not in names
     ]
     missing = [
         p.name
         for p in parameters
-        if p.default is p.empty and p.name in names and p.name not in given
+        if p.default is p.empty and p.name in names and p.name not in keywords
     ]
     return problems + [Problem(name, f"{label} needs it; give it a value.") for name in missing]
 
 
 def code_sha256(name: str) -> str:
     """Return the hash of an object as it is loaded now, with all user code that it uses.
-
-    It is part of a run's id, because the same name may stand for different code.
 
     Raises:
         Unidentifiable: the object holds state that cannot be read.
@@ -156,7 +162,7 @@ def code_sha256(name: str) -> str:
 
 
 def changed_code(hashes: Mapping[str, str]) -> list[str]:
-    """Return the names of objects that no longer have the hash that `code_sha256` returned."""
+    """Return the names of objects whose `code_sha256` is no longer the given one."""
     changed = []
     for name, sha256 in hashes.items():
         try:
@@ -168,18 +174,18 @@ def changed_code(hashes: Mapping[str, str]) -> list[str]:
 
 
 def identity_problem(name: str) -> str | None:
-    """Return why runs cannot be told apart by an object that a study names; or None."""
+    """Return why an object named in a study cannot be identified, or None."""
     try:
         code_sha256(name)
     except Unidentifiable as error:
         return f"'{name}' {unidentifiable(error)}"
     except ImportError:
-        return None  # `importable` says so
+        return None  # `importable` reports it
     return None
 
 
 def unidentifiable(error: Unidentifiable) -> str:
-    """Say what about an object cannot be identified, and the way out."""
+    """Return why an object cannot be identified, and the way out."""
     return (
         f"cannot be told from others like it: {error}; create that inside the function that uses "
         "it, or define the object in a module and name it: module:name."
@@ -188,7 +194,7 @@ def unidentifiable(error: Unidentifiable) -> str:
 
 @contextmanager
 def importable_from_here() -> Iterator[None]:
-    """Let Python import from the current folder, as it does for scripts and not for commands."""
+    """Let Python import from the current folder, as it does for scripts but not for commands."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:

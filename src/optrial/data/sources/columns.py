@@ -1,4 +1,4 @@
-"""Columns of a table: what each holds, and which of them are features."""
+"""Columns of a table: kinds of their values, and the choice of features."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from pandas.api import types
+from pandas.util import hash_pandas_object
 
 from optrial.data.arguments import GroupedSplit, TableArguments
-from optrial.data.summary import Column
-from optrial.data.text_files import MISSING_WORDS, PLAIN_NUMBER, may_be_number
-from optrial.errors import DataError, suggest
+from optrial.data.sources.text_files import MISSING_WORDS, PLAIN_NUMBER, may_be_number
+from optrial.data.summary import Column, ColumnKind
+from optrial.errors import DataError, counted, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Roles", "assign_roles", "kind_of", "problem_with_text"]
+__all__ = ["Cells", "Roles", "assign_roles", "kind_of", "problem_with_text"]
 
-_FEW = 20  # so many different values may be categories, however few rows there are
-_MOST = 0.9  # a column with a larger share of numbers is one of numbers
+Cells: TypeAlias = "pd.Series[Any]"
+"""A column of a table, with values of any type."""
+
+_FEW = 20  # this many different values may be categories, however few the rows
+_MOST = 0.9  # a column with a larger share of numbers is a column of numbers
 _DATE = re.compile(
     r"""\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T\s].*)?          # 1949-01, 2020-01-31 12:00
     | \d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})(\s.*)?          # 31.01.2020, 1/31/20
@@ -44,8 +49,8 @@ class Roles:
 
     Attributes:
         numbers, booleans, texts: names of the features of each kind, in the order of the table.
-        dropped: every other column but the targets.
-        notes: on columns that were dropped unasked, or hold nothing of use.
+        dropped: all other columns except the targets.
+        notes: sentences on columns that were dropped by default, never vary or repeat another.
     """
 
     numbers: tuple[str, ...] = ()
@@ -61,19 +66,25 @@ class Roles:
 
     def without(self, names: Sequence[str], reason: str) -> Roles:
         """Return the same roles without some features."""
-        kept: dict[str, tuple[str, ...]] = {}
-        dropped = dict(self.dropped)
-        for kind in ("number", "boolean", "text"):
-            features: tuple[str, ...] = getattr(self, f"{kind}s")
-            kept[f"{kind}s"] = tuple(name for name in features if name not in names)
-            gone = set(features) & set(names)
-            dropped |= {name: Column(name, kind, "dropped", reason) for name in gone}
+        kinds: dict[str, ColumnKind] = {
+            **dict.fromkeys(self.numbers, "number"),
+            **dict.fromkeys(self.booleans, "boolean"),
+            **dict.fromkeys(self.texts, "text"),
+        }
+        dropped = {name: Column(name, kinds[name], "dropped", reason) for name in names}
         notes = [f"column '{name}' is dropped: {reason}" for name in names]
-        return replace(self, **kept, dropped=dropped, notes=(*self.notes, *notes))
+        return replace(
+            self,
+            numbers=tuple(name for name in self.numbers if name not in names),
+            booleans=tuple(name for name in self.booleans if name not in names),
+            texts=tuple(name for name in self.texts if name not in names),
+            dropped={**self.dropped, **dropped},
+            notes=(*self.notes, *notes),
+        )
 
 
-def kind_of(column: pd.Series[Any]) -> str:
-    """Return "number", "boolean", "text", "date", "empty" or "object"."""
+def kind_of(column: Cells) -> ColumnKind:
+    """Return the kind of the values of a column."""
     filled = column.dropna()
     if filled.empty:
         return "empty"
@@ -82,19 +93,17 @@ def kind_of(column: pd.Series[Any]) -> str:
     return _kind_of_type(filled.dtype) or _kind_of_cells(filled)
 
 
-def _kind_of_type(dtype: Any) -> str:
-    """Return the kind that the type of a column tells; nothing for text and objects."""
-    from pandas.api import types  # noqa: PLC0415  (half a second to import)
-
+def _kind_of_type(dtype: Any) -> ColumnKind | None:
+    """Return the kind that the type of a column implies; None for text and objects."""
     if types.is_bool_dtype(dtype):
         return "boolean"
     if types.is_numeric_dtype(dtype):
         return "object" if types.is_complex_dtype(dtype) else "number"
     dated = types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype)
-    return "date" if dated or "period" in str(dtype) else ""
+    return "date" if dated or "period" in str(dtype) else None
 
 
-def _kind_of_cells(filled: pd.Series[Any]) -> str:
+def _kind_of_cells(filled: Cells) -> ColumnKind:
     try:
         different = list(filled.unique())
     except TypeError:  # lists, for example
@@ -116,50 +125,58 @@ def assign_roles(
     """Choose the features of a table.
 
     Args:
-        place: where the table is from, to begin the error.
-        table: without sorted-out missing values.
-        targets: columns to predict.
+        place: origin of the table, to begin the error.
+        table: all columns, with missing values.
+        targets: names of the columns to predict.
         arguments: `features`, `drop`, `index` and `split` are read.
 
     Raises:
-        DataError: a column that is named is not there, holds dates or numbers written as text, or
-            no features remain.
+        DataError: a named column does not exist, a column holds dates or numbers written as text,
+            or no features remain.
     """
     _check_names(place, table, targets, arguments)
     kinds = {name: kind_of(table[name]) for name in map(str, table) if name not in targets}
     dropped: dict[str, Column] = {}
-    unasked: list[str] = []
+    notes: list[str] = []
     problems: list[str] = []
     for name, kind in kinds.items():
         asked = _asked_to_drop(name, arguments)
         reason = asked or _useless(table, name, kind, forced=arguments.features is not None)
         if reason:
             dropped[name] = Column(name, kind, "dropped", reason)
-            keep = "" if kind == "empty" else "; name it in features to use it"
-            unasked += [] if asked else [f"column '{name}' is dropped: {reason}{keep}"]
+            way_out = "" if kind == "empty" else "; name it in features to use it"
+            notes += [] if asked else [f"column '{name}' is dropped: {reason}{way_out}"]
         elif problem := _problem(name, table[name], kind, arguments):
             problems.append(problem)
     if problems:
         raise DataError(f"{place} cannot be used: " + "\n  ".join(problems))
     used = [name for name in kinds if name not in dropped]
     if not used:
-        why = "".join(f"\n  '{name}': {column.detail}" for name, column in dropped.items())
+        reasons = "".join(f"\n  '{name}': {column.detail}" for name, column in dropped.items())
         raise DataError(
-            f"{place} has 0 features and {len(table)} rows besides the target; name the columns to "
-            f"use, as in features: [...]; dropped columns:{why or ' none'}"
+            f"{place} has 0 features and {counted(len(table), 'row')} besides the target; name the "
+            f"columns to use, as in features: [...]; dropped columns:{reasons or ' none'}"
         )
-    of_kind = {
-        wanted: tuple(name for name in used if kinds[name] == wanted)
-        for wanted in ("number", "boolean", "text")
-    }
-    notes = (*unasked, *_redundant(table[used]))
-    return Roles(of_kind["number"], of_kind["boolean"], of_kind["text"], dropped, notes)
+    return Roles(
+        numbers=tuple(name for name in used if kinds[name] == "number"),
+        booleans=tuple(name for name in used if kinds[name] == "boolean"),
+        texts=tuple(name for name in used if kinds[name] == "text"),
+        dropped=dropped,
+        notes=(*notes, *_redundant(table[used])),
+    )
+
+
+_EXCLUSIVE = (
+    *(("target", other) for other in ("features", "drop", "index")),
+    *(("features", other) for other in ("drop", "index")),
+)
+"""Arguments that must not name the same column."""
 
 
 def _check_names(
     place: str, table: pd.DataFrame, targets: Sequence[str], arguments: TableArguments
 ) -> None:
-    """Refuse arguments that name columns which are not there, or one column for two purposes."""
+    """Refuse arguments that name unknown columns, or one column for two purposes."""
     columns = list(map(str, table.columns))
     named = {
         "target": targets,
@@ -175,13 +192,11 @@ def _check_names(
         for name in names
         if name not in columns
     ]
-    uses = {key: set(names) for key, names in named.items() if key not in ("split",)}
     problems += [
         f"{place}: column '{name}' cannot be both {first} and {second}; name it once"
-        for first, second in (("target", "features"), ("target", "drop"), ("target", "index"),
-                              ("features", "drop"), ("features", "index"))
-        for name in sorted(uses[first] & uses[second])
-    ]  # fmt: skip
+        for first, second in _EXCLUSIVE
+        for name in sorted({*named[first]} & {*named[second]})
+    ]
     if len(set(targets)) < len(targets):
         problems.append(f"{place}: target names a column twice; name each once")
     if problems:
@@ -199,8 +214,8 @@ def _asked_to_drop(name: str, arguments: TableArguments) -> str:
     return "groups the split" if grouped and arguments.features is None else ""
 
 
-def _useless(table: pd.DataFrame, name: str, kind: str, forced: bool) -> str:
-    """Say why a column tells nothing about its row, or nothing that other rows share."""
+def _useless(table: pd.DataFrame, name: str, kind: ColumnKind, forced: bool) -> str:
+    """Return why a column carries no information, or only about single rows; "" if it does."""
     column = table[name]
     if kind == "empty":
         return "all values are missing"
@@ -217,8 +232,8 @@ def _useless(table: pd.DataFrame, name: str, kind: str, forced: bool) -> str:
     return ""
 
 
-def _numbers_rows(name: str, column: pd.Series[Any]) -> str:
-    """Say why a column of numbers seems to count or identify the rows."""
+def _numbers_rows(name: str, column: Cells) -> str:
+    """Return why a column of numbers seems to count or identify the rows; "" if it does not."""
     if column.isna().any() or len(column) < 3:
         return ""
     values = column.to_numpy(np.float64)
@@ -234,15 +249,14 @@ def _numbers_rows(name: str, column: pd.Series[Any]) -> str:
     return ""
 
 
-def _problem(name: str, column: pd.Series[Any], kind: str, arguments: TableArguments) -> str:
-    """Say what is in the way of using a column as a feature."""
+def _problem(name: str, column: Cells, kind: ColumnKind, arguments: TableArguments) -> str:
+    """Return why a column cannot be a feature; "" if it can."""
     if kind == "date":
         cells = column.dropna().astype(str)
         example = next(filter(_DATE.fullmatch, cells), cells.iloc[0])
         return (
-            f"column '{name}' holds dates such as {example!r}; derive numbers "
-            f"from them, or leave it out by drop: [{name}]; split: chronological keeps the order "
-            "of the rows"
+            f"column '{name}' holds dates such as {example!r}; derive numbers from them, or leave "
+            f"it out by drop: [{name}]; split: chronological keeps the order of the rows"
         )
     if kind == "object":
         cell = column.dropna().iloc[0]
@@ -262,14 +276,14 @@ def _problem(name: str, column: pd.Series[Any], kind: str, arguments: TableArgum
         if arguments.scale == "none" and inexact.any():
             return (
                 f"column '{name}' holds whole numbers such as {values[inexact][0]:.0f}, which "
-                "float32 does not hold exactly; use scale: standardize, or leave it out by "
+                "float32 cannot represent; use scale: standardize, or leave it out by "
                 f"drop: [{name}]"
             )
     return problem_with_text(name, column) if kind == "text" else ""
 
 
-def problem_with_text(name: str, column: pd.Series[Any]) -> str:
-    """Say why a column of text seems to hold numbers, if it does."""
+def problem_with_text(name: str, column: Cells) -> str:
+    """Return why a column of text seems to hold numbers; "" if it does not."""
     counts = column.astype(str)[column.notna()].value_counts()
     cells = list(counts.index)
     plain = counts[[bool(PLAIN_NUMBER.fullmatch(cell)) for cell in cells]]
@@ -279,16 +293,17 @@ def problem_with_text(name: str, column: pd.Series[Any]) -> str:
     if odd and (share > _MOST or (len(plain) > _FEW and share > 1 / 2)):
         shown = ", ".join(map(repr, odd[:3]))
         row = int((column == odd[0]).to_numpy().argmax()) + 1
+        texts = int(counts.sum() - plain.sum())
         return (
-            f"column '{name}' holds numbers, and text in {counts.sum() - plain.sum()} rows such as "
-            f"{shown} (data row {row}); correct them, name what is missing, as in na_values: "
+            f"column '{name}' holds numbers, and text in {counted(texts, 'row')} such as {shown} "
+            f"(data row {row}); correct them, name missing values, as in na_values: "
             f"[{odd[0]!r}], {way_out}"
         )
     marked = next((cell for cell in cells if "." in cell or "," in cell), None)
     if marked is not None and all(map(may_be_number, cells)):
         return (
-            f"column '{name}' holds numbers such as {marked!r}, whose marks for decimals or "
-            "thousands are not those of all numbers of the table; write all numbers alike, "
+            f"column '{name}' holds numbers such as {marked!r}, whose decimal mark or thousands "
+            "separator differs from that of other numbers of the table; write all numbers alike, "
             f"{way_out}"
         )
     signed = all(map(_SIGNS.search, cells))
@@ -301,9 +316,7 @@ def problem_with_text(name: str, column: pd.Series[Any]) -> str:
 
 
 def _redundant(features: pd.DataFrame) -> Iterator[str]:
-    """Name features that never vary, and those that repeat another."""
-    from pandas.util import hash_pandas_object  # noqa: PLC0415  (half a second to import)
-
+    """Yield a note on features that never vary, and one per feature that repeats another."""
     first: dict[bytes, str] = {}
     constant, copies = [], []
     for name in features:

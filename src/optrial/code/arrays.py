@@ -1,4 +1,4 @@
-"""Contents of NumPy arrays and of PyTorch's tensors, models and generators."""
+"""Contents of arrays of NumPy, and of tensors, models and generators of PyTorch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from optrial.code.errors import Unidentifiable
+from optrial.code.libraries import is_library_class
 from optrial.errors import USER_CODE_ERRORS
-from optrial.identity.errors import Unidentifiable
-from optrial.identity.libraries import is_library_class
 
 __all__ = ["Contents", "array_contents", "lasting_state", "reduced", "slots"]
 
 _COMPILING = ("_dynamo", "_is_torch_compile", "_compiled_call_impl")
-"""How attributes begin that compiling leaves in tensors and modules."""
+"""Prefixes of the attributes that compiling leaves in tensors and modules."""
 _ENTERED = ("prev", "_inference_mode_context", "record")
-"""How attributes begin in which context managers of PyTorch keep what they will restore."""
+"""Prefixes of the attributes in which context managers of PyTorch keep state to restore."""
 
 
 class Contents(NamedTuple):
@@ -27,8 +27,8 @@ class Contents(NamedTuple):
 
     Attributes:
         data: text and bytes.
-        objects: other objects that it holds, without a name.
-        attributes: other objects that it holds, by name.
+        objects: unnamed objects that it holds.
+        attributes: named objects that it holds.
     """
 
     data: tuple[str | bytes, ...]
@@ -61,7 +61,7 @@ def array_contents(thing: Any) -> Contents | None:  # noqa: PLR0911  one per kin
 
 
 def reduced(thing: Any) -> Any:
-    """Return what pickle would keep of an object."""
+    """Return the parts of an object that pickle would keep."""
     registered = copyreg.dispatch_table.get(type(thing))
     try:
         return registered(thing) if registered else thing.__reduce_ex__(4)
@@ -70,7 +70,7 @@ def reduced(thing: Any) -> Any:
 
 
 def lasting_state(thing: Any, state: Any) -> Any:
-    """Leave out of a state what a context manager of PyTorch keeps once it was entered."""
+    """Remove the attributes that a context manager of PyTorch has only after it was entered."""
     kind = type(thing)
     if not kind.__module__.startswith("torch.") or not hasattr(kind, "__enter__"):
         return state

@@ -1,4 +1,4 @@
-"""Error for objects that a content hash cannot cover."""
+"""Error of objects that a content hash cannot cover."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ class Unidentifiable(ValueError):  # noqa: N818  names a property of an object
     """An object holds state that cannot be read, so it cannot be told from others like it.
 
     Attributes:
-        kind: type of that object.
-        path: how it is reached, outermost name first.
+        kind: type of the object.
+        path: names that lead to the object, outermost first.
         reason: why its state cannot be read.
     """
 
     def __init__(self, kind: str, reason: str = "") -> None:
         self.kind = kind
         self.path: list[str] = []
-        self.reason = reason or "what it holds cannot be read"
+        self.reason = reason or "its state cannot be read"
 
     def __str__(self) -> str:
         path = " > ".join(self.path)

@@ -1,4 +1,4 @@
-"""User code and library code: how they are told apart, and how libraries are identified."""
+"""Distinction of user code from library code, and versions of libraries."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 _ENVIRONMENT = {"optrial", "torch", "numpy"}
-"""Packages that count by name, wherever they are installed; runs record their versions."""
+"""Packages identified by name, wherever they are installed; runs record their versions."""
 _FOLDERS = {"site-packages", "dist-packages"}
 _MAIN = {"__main__", "__mp_main__"}
 
 
 def is_library(module: ModuleType) -> bool:
-    """Return whether a module belongs to Python or an installed package."""
+    """Whether a module belongs to Python or an installed package."""
     name = module.__name__
     if name in _MAIN:
         return False
@@ -61,14 +61,14 @@ def is_library(module: ModuleType) -> bool:
 
 
 def has_text(module: ModuleType | None) -> bool:
-    """Return whether a user module was imported from a file; a notebook is not."""
+    """Whether a user module was imported from a file, unlike a notebook."""
     if module is None or module.__name__ in _MAIN:
         return False
     return bool(getattr(module, "__file__", None)) and not is_library(module)
 
 
 def is_library_name(name: str) -> bool:
-    """Return whether a module name belongs to a library, without importing it."""
+    """Whether a module name belongs to a library, without importing it."""
     top = name.partition(".")[0]
     if top in sys.modules:
         return is_library(sys.modules[top])
@@ -80,7 +80,7 @@ def is_library_name(name: str) -> bool:
 
 
 def is_own_code(function: FunctionType) -> bool:
-    """Return whether a function was compiled from user code; its `__module__` may mislead."""
+    """Whether a function was compiled from user code; its `__module__` may mislead."""
     scope = function.__globals__
     module = sys.modules.get(str(scope.get("__name__")))
     generated = scope is vars(builtins)  # by `dataclass`, for a class whose module has no name
@@ -88,19 +88,19 @@ def is_own_code(function: FunctionType) -> bool:
 
 
 def is_extension(module: ModuleType | None) -> bool:
-    """Return whether a module is compiled, so that its functions have no bytecode."""
+    """Whether a module is compiled, so its functions have no bytecode."""
     return str(getattr(module, "__file__", None)).endswith(tuple(EXTENSION_SUFFIXES))
 
 
-def module_of(scope: Mapping[str, Any]) -> ModuleType | None:
-    """Return the user module that these globals belong to; None in a notebook."""
+def module_of(scope: Mapping[str, object]) -> ModuleType | None:
+    """Return the user module of some globals; None in a notebook."""
     module = sys.modules.get(str(scope.get("__name__")))
     is_there = module is not None and vars(module) is scope
     return module if is_there and has_text(module) else None
 
 
-def home_of(thing: Any) -> ModuleType | None:
-    """Return the module that has this function or class under its own name."""
+def home_of(thing: object) -> ModuleType | None:
+    """Return the user module that defines a function or class under its name, or None."""
     module, name = text_attribute(thing, "__module__"), text_attribute(thing, "__qualname__")
     home = sys.modules.get(module or "")
     is_there = home is not None and resolve(module, name) is thing
@@ -108,13 +108,13 @@ def home_of(thing: Any) -> ModuleType | None:
 
 
 def is_patch(method: FunctionType) -> bool:
-    """Return whether a function found in a library was defined in a user module."""
+    """Whether a function of a library was defined in a user module."""
     scope = method.__globals__
     module = sys.modules.get(str(scope.get("__name__")))
     return module is not None and vars(module) is scope and not is_library(module)
 
 
-def without_hooks(value: Any) -> Any:
+def without_hooks(value: object) -> object:
     """Return the `step` of an optimizer as its class defines it.
 
     PyTorch replaces the `step` of a class with a wrapper when it first builds an instance.
@@ -125,8 +125,8 @@ def without_hooks(value: Any) -> Any:
     return value
 
 
-def is_own(value: Any) -> bool:
-    """Return whether a value found in a library module was put there by user code."""
+def is_own(value: object) -> bool:
+    """Whether a value in a library module was put there by user code."""
     if isinstance(value, partial):
         return is_own(value.func)
     if isinstance(value, MethodType):
@@ -137,30 +137,30 @@ def is_own(value: Any) -> bool:
 
 
 def is_library_class(kind: type) -> bool:
-    """Return whether a library has a class under that class's own name."""
+    """Whether a class is the one that a library has under its name."""
     module = sys.modules.get(text_attribute(kind, "__module__") or "")
     is_there = resolve(text_attribute(kind, "__module__"), kind.__qualname__) is kind
     return module is not None and is_there and is_library(module)
 
 
 def resolve(module: str | None, qualname: str | None) -> Any:
-    """Return the object that a loaded module has under a name, or None."""
+    """Return the object of a loaded module with a qualified name, or None."""
     value: Any = sys.modules.get(module or "")
     for part in (qualname or "").split("."):
         value = getattr(value, part, None)
     return value
 
 
-def text_attribute(thing: Any, name: str) -> str | None:
-    """Return an attribute if it is text; a property of a class may stand in its place."""
+def text_attribute(thing: object, name: str) -> str | None:
+    """Return an attribute if it is text; a class may have a property in its place."""
     value = getattr(thing, name, None)
     return value if isinstance(value, str) else None
 
 
 def library_version(name: str) -> str:
-    """Return text that identifies the version of a library; "" for Python, PyTorch and NumPy.
+    """Return the version of a library and a hash of the file hashes of its installer.
 
-    It is the package's version and a hash of the file hashes that its installer recorded.
+    It is "" for Python, PyTorch, NumPy and optrial.
     """
     return _version(name.partition(".")[0])
 

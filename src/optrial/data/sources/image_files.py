@@ -10,36 +10,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.data.dataset import Pair
+from optrial.data.arguments import Arguments
+from optrial.data.source import Request, Source
 from optrial.errors import DataError
 
 _IDX_BYTES = 0x08  # the idx code of unsigned bytes
 _CIFAR_SHAPE = (3, 32, 32)
 
 
-def read_mnist(folder: Path) -> dict[str, Pair]:
+def read_mnist(request: Request[Arguments]) -> Source:
     """Read the four idx files of MNIST or Fashion-MNIST.
 
     Returns:
         train and test; inputs uint8, shape (n, 1, height, width), targets uint8.
 
     Raises:
-        DataError: a file is truncated or not what its header says.
+        DataError: a file is truncated or contradicts its header.
     """
-    return {
+    splits = {
         split: (
-            read_idx(folder / f"{stem}-images-idx3-ubyte.gz")[:, None],
-            read_idx(folder / f"{stem}-labels-idx1-ubyte.gz"),
+            read_idx(request.folder / f"{stem}-images-idx3-ubyte.gz")[:, None],
+            read_idx(request.folder / f"{stem}-labels-idx1-ubyte.gz"),
         )
         for split, stem in (("train", "train"), ("test", "t10k"))
     }
+    return Source(splits)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read one gzipped idx file of unsigned bytes: two zeros, type, rank, sizes, values.
 
     Raises:
-        DataError: the file cannot be unpacked, or its header and length do not fit.
+        DataError: the file cannot be unpacked, or its header and length do not match.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -56,7 +58,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def read_cifar10(folder: Path) -> dict[str, Pair]:
+def read_cifar10(request: Request[Arguments]) -> Source:
     """Read the six files of CIFAR-10, binary version.
 
     Returns:
@@ -65,12 +67,14 @@ def read_cifar10(folder: Path) -> dict[str, Pair]:
     Raises:
         DataError: a file is truncated.
     """
-    train = np.concatenate([_records(folder / f"data_batch_{part}.bin") for part in range(1, 6)])
-    test = _records(folder / "test_batch.bin")
-    return {
+    files = [request.folder / f"data_batch_{part}.bin" for part in range(1, 6)]
+    train = np.concatenate([_records(file) for file in files])
+    test = _records(request.folder / "test_batch.bin")
+    splits = {
         split: (records[:, 1:].reshape(-1, *_CIFAR_SHAPE), records[:, 0])
         for split, records in (("train", train), ("test", test))
     }
+    return Source(splits)
 
 
 def _records(path: Path) -> NDArray[np.uint8]:
@@ -85,7 +89,7 @@ def _records(path: Path) -> NDArray[np.uint8]:
     return content.reshape(-1, length)
 
 
-def _damaged(path: Path, found: str) -> DataError:
+def _damaged(path: Path, reason: str) -> DataError:
     return DataError(
-        f"{path} cannot be read ({found}); replace it with `optrial data fetch {path.parent.name}`"
+        f"{path} cannot be read ({reason}); replace it with `optrial data fetch {path.parent.name}`"
     )

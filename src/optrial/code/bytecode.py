@@ -1,4 +1,4 @@
-"""Names that compiled code looks up outside itself: globals, attributes of modules, imports."""
+"""Names that compiled code looks up: globals, attributes of modules, imports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Import(NamedTuple):
     Attributes:
         level: number of leading dots; 0 for an absolute import.
         module: name of the module after the dots.
-        names: what ``from module import ...`` lists; empty for ``import module``.
+        names: names after ``from module import``; empty for ``import module``.
     """
 
     level: int
@@ -33,9 +33,9 @@ class Import(NamedTuple):
 
 
 def global_names(code: CodeType) -> list[tuple[str, ...]]:
-    """Return every global that code and the functions nested in it load, in order, once.
+    """Return the globals that code and its nested functions load, in order, each once.
 
-    Each is a name with the attributes that are read from it at once: ``("np", "random", "rand")``.
+    Each is a name with the chain of attributes read from it: ``("np", "random", "rand")``.
     """
     chains: dict[tuple[str, ...], None] = {}
     for part in _nested(code):
@@ -47,7 +47,7 @@ def global_names(code: CodeType) -> list[tuple[str, ...]]:
 
 
 def imports(code: CodeType) -> list[Import]:
-    """Return the import statements of code and of the functions nested in it, in order, once."""
+    """Return the import statements of code and its nested functions, in order, each once."""
     statements: dict[Import, None] = {}
     for part in _nested(code):
         instructions = _instructions(part)
@@ -59,20 +59,20 @@ def imports(code: CodeType) -> list[Import]:
 
 
 def imported(name: str, names: Iterable[str]) -> list[tuple[ModuleType, str]]:
-    """Return each module that an import statement reads, with the name that is read from it."""
+    """Return the modules that an import statement reads, with the name read from each."""
     try:
         module = importlib.import_module(name)
-    except USER_CODE_ERRORS:  # the user's code may raise anything; it will when it runs
+    except USER_CODE_ERRORS:  # user code may raise anything
         return []
     listed = [attribute for attribute in names if attribute != "*"]
     if listed:
         return [(_submodule(module, attribute), attribute) for attribute in listed]
     top = sys.modules[name.partition(".")[0]]
-    return [(one, "") for one in dict.fromkeys((top, module))]
+    return [(entry, "") for entry in dict.fromkeys((top, module))]
 
 
 def _submodule(module: ModuleType, attribute: str) -> ModuleType:
-    """Import a submodule that an import statement may name like an attribute."""
+    """Import the submodule that a name of an import statement may stand for."""
     if not hasattr(module, attribute):
         with suppress(Exception):
             importlib.import_module(f"{module.__name__}.{attribute}")

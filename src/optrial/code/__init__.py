@@ -1,0 +1,36 @@
+"""User code: the name ``module:function`` of an object, and the hash of its content.
+
+The hash is part of a run's id, because the same name may stand for different code.
+"""
+
+from optrial.code.errors import Unidentifiable
+from optrial.code.hashing import fingerprint
+from optrial.code.names import (
+    call_problems,
+    changed_code,
+    code_sha256,
+    identity_problem,
+    importable,
+    importable_from_here,
+    is_code,
+    load_code,
+    readable,
+    register,
+    unidentifiable,
+)
+
+__all__ = [
+    "Unidentifiable",
+    "call_problems",
+    "changed_code",
+    "code_sha256",
+    "fingerprint",
+    "identity_problem",
+    "importable",
+    "importable_from_here",
+    "is_code",
+    "load_code",
+    "readable",
+    "register",
+    "unidentifiable",
+]

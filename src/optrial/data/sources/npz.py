@@ -1,0 +1,137 @@
+"""Arrays in ``.npz`` files, under the names that Keras, MedMNIST and scikit-learn use."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from optrial.data.arguments import ArrayArguments
+from optrial.data.dataset import SPLITS, Array
+from optrial.data.source import Request, Source
+from optrial.data.sources.layout import with_channels
+from optrial.errors import DataError
+
+__all__ = ["read_npz"]
+
+_FORMS = (
+    "train_inputs, train_targets[, test_inputs, test_targets][, validation_...], or "
+    "x_train, y_train[, x_test, y_test], or train_images, train_labels, or inputs, targets, or "
+    "X, y, or data, target"
+)
+_INPUTS = ("inputs", "x", "data", "images", "features")
+_TARGETS = ("targets", "y", "target", "labels", "label")
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+_OF_A_SPLIT = re.compile(r"train|test|valid|(^|[^a-z])val($|[^a-z])")
+
+
+def read_npz(request: Request[ArrayArguments]) -> Source:
+    """Read inputs and targets of ``train`` and other splits, or of all samples.
+
+    Names are compared without case. Pickled objects are never loaded.
+
+    Raises:
+        DataError: the file is damaged or too large, or its arrays have other names.
+    """
+    path = request.path
+    names = _members(path)
+    chosen = _chosen(path, names)
+    used = [name for pair in chosen.values() for name in pair]
+    arrays = _loaded(path, used)
+    ignored = [name for name in names if name not in used]
+    source = Source(
+        {split: (arrays[x], arrays[y]) for split, (x, y) in chosen.items()},
+        notes=[f"arrays that are not used: {', '.join(ignored)}"] if ignored else [],
+    )
+    return with_channels(str(path), source, request.arguments.layout)
+
+
+def _members(path: Path) -> list[str]:
+    """Return the names of the arrays; refuse a file that does not fit into memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except Exception as error:  # damaged bytes raise errors of many types
+        raise _unreadable(path, error) from error
+    size = sum(info.file_size for info in infos)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise DataError(
+            f"{path} unpacks to {size / 1e9:,.1f} GB, more than this machine's memory of "
+            f"{memory / 1e9:,.1f} GB; keep fewer samples, or a smaller type such as uint8"
+        )
+    return [info.filename.removesuffix(".npy") for info in infos]
+
+
+def _chosen(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
+    """Return the names of inputs and targets of each split, or of ``all`` samples."""
+    folded = {name.casefold(): name for name in names}
+    chosen = {}
+    spelled: set[str] = set()
+    for split in ("all", *SPLITS):
+        inputs, targets = list(_spelled(split, _INPUTS)), list(_spelled(split, _TARGETS))
+        spelled |= {*inputs, *targets}
+        pairs = [p for p in itertools.product(inputs, targets) if set(p) <= folded.keys()]
+        if pairs:
+            chosen[split] = folded[pairs[0][0]], folded[pairs[0][1]]
+    used = {name for pair in chosen.values() for name in pair}
+    mistaken = [
+        name
+        for name in folded
+        if folded[name] not in used and (name in spelled or _OF_A_SPLIT.search(name))
+    ]
+    mixed = "all" in chosen and len(chosen) > 1
+    if mistaken or mixed or not chosen.keys() & {"train", "all"}:
+        raise DataError(f"{path} holds the arrays {', '.join(names)}; name them {_FORMS}")
+    return chosen
+
+
+def _spelled(split: str, parts: tuple[str, ...]) -> Iterator[str]:
+    """Yield the names that inputs or targets of a split may have."""
+    if split == "all":
+        yield from parts
+        return
+    for part, word in itertools.product(parts, _SPLIT_WORDS[split]):
+        yield from (f"{word}_{part}", f"{part}_{word}", f"{part}{word}")
+
+
+def _loaded(path: Path, names: list[str]) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in names:
+                _check_header(archive, f"{name}.npy")
+        # Opened here because NumPy does not close a file that is not an archive.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_header(archive: zipfile.ZipFile, member: str) -> None:
+    """Refuse an array whose header promises more than the archive holds, before allocating it."""
+    with archive.open(member) as file:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if major > 1:
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        size = archive.getinfo(member).file_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+    if promised != size:
+        raise ValueError(f"{member} holds {size} bytes where its header says {promised}")
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = str(error).split("\n", 1)[0] or type(error).__name__
+    return DataError(f"{path} cannot be read ({reason}); write it again, or name another file")

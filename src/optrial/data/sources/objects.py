@@ -1,0 +1,251 @@
+"""Objects of the user: mappings, tuples and torch datasets, or a function that returns them.
+
+PyTorch is not imported: a torch `Dataset` is recognised by its methods.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence, Sized
+from typing import Protocol, TypeGuard
+
+import numpy as np
+
+from optrial.code import importable_from_here, load_code
+from optrial.data.arguments import FunctionArguments
+from optrial.data.dataset import SPLITS, Array, Pair
+from optrial.data.source import Request, Source
+from optrial.data.sources.layout import with_channels
+from optrial.errors import USER_CODE_ERRORS, DataError, listed, one_line
+
+__all__ = ["call_function", "split_objects"]
+
+_FORMS = (
+    '{"train": (inputs, targets), "test": (inputs, targets)}, "validation" optional, or '
+    "(inputs, targets), or (x_train, y_train, x_test, y_test); a torch Dataset may stand for any "
+    "(inputs, targets), and a Bunch of scikit-learn for all samples"
+)
+_AS_TABLE = (
+    'or write the frame and its target by to_csv("table.csv") and use the data {"name": '
+    '"table.csv", "target": COLUMN}, which encodes text and fills in missing values'
+)
+
+
+class _Samples(Protocol):
+    """A torch `Dataset` of known length, as far as it is used here."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
+def call_function(request: Request[FunctionArguments]) -> Source:
+    """Import ``module:function``, from the current folder too, and call it.
+
+    Returns:
+        the splits of the result; see `split_objects`.
+
+    Raises:
+        DataError: the function cannot be imported, does not take the arguments, raises an error or
+            returns something else.
+    """
+    arguments, keywords = request.arguments, request.arguments.keywords
+    place = f"dataset '{request.title}'"
+    try:
+        function = load_code(request.name)
+    except ImportError as error:
+        raise DataError(f"dataset {error}") from error
+    try:
+        signature = inspect.signature(function)
+        signature.bind(**keywords)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place} cannot be called: {error}; change its arguments") from error
+    reserved = arguments.model_fields_set & set(signature.parameters) - set(keywords)
+    if reserved:
+        raise DataError(
+            f"{place} has a parameter '{min(reserved)}', which is a key of every dataset and not "
+            "passed on; rename the parameter"
+        )
+    try:
+        with importable_from_here():
+            result = function(**keywords)
+    except USER_CODE_ERRORS as error:
+        raise DataError(
+            f"{place} raised {one_line(error)}; correct the function or its arguments"
+        ) from error
+    return with_channels(place, Source(split_objects(request.title, result)), None)
+
+
+def split_objects(name: str, raw: object) -> dict[str, Pair]:
+    """Sort objects of a program into splits of arrays.
+
+    Args:
+        name: of the dataset, for the error.
+        raw: a mapping from split to pair; one pair; two pairs or four arrays of train and test,
+            ``((x_train, y_train), (x_test, y_test))`` or ``(x_train, y_train, x_test, y_test)``.
+            A pair is (inputs, targets) or a torch `Dataset`, whose samples (input, target) are
+            read once. A `Bunch` of scikit-learn is the pair of its data and target.
+
+    Returns:
+        split -> (inputs, targets), or ``all`` of them for objects without splits.
+
+    Raises:
+        DataError: the objects have another form, or a sample of a torch `Dataset` cannot be read,
+            is not a pair or differs in shape or type from the first.
+    """
+    if isinstance(raw, Mapping) and {"data", "target"} <= raw.keys():
+        raw = (raw["data"], raw["target"])
+    if not isinstance(raw, Mapping):
+        parts = _in_order(raw)
+        form = f"a {type(raw).__name__}"
+    else:
+        parts = {split: raw[split] for split in SPLITS if split in raw}
+        form = f"the splits {', '.join(map(str, raw)) or 'none'}"
+        if "train" not in raw or len(parts) < len(raw):
+            parts = {}
+    if not parts:
+        raise DataError(f"dataset '{name}' gives {form}; it must give {_FORMS}")
+    _check_columns(name, parts)
+    return {
+        split: _pair(name, "it" if split == "all" else split, part) for split, part in parts.items()
+    }
+
+
+def _in_order(raw: object) -> dict[str, object]:
+    """Name the parts of a sequence; empty for an unknown form."""
+    if _has_samples(raw):
+        return {"all": raw}
+    match raw:
+        case [train, test] if all(_is_split(part) for part in (train, test)):
+            return {"train": train, "test": test}
+        case [_, _]:
+            return {"all": raw}
+        case [x_train, y_train, x_test, y_test]:
+            return {"train": (x_train, y_train), "test": (x_test, y_test)}
+    return {}
+
+
+def _is_split(value: object) -> bool:
+    """Whether a value is a split of a pair of splits, not the inputs of (inputs, targets)."""
+    return _has_samples(value) or (isinstance(value, tuple) and len(value) == 2)
+
+
+def _is_pair(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _has_samples(value: object) -> TypeGuard[_Samples]:
+    """Whether a value is a torch `Dataset` or behaves like one: no array, no collection."""
+    return (
+        isinstance(value, Sized)
+        and hasattr(value, "__getitem__")
+        and not hasattr(value, "__array__")
+        and not isinstance(value, tuple | list | Mapping | str)
+    )
+
+
+def _check_columns(name: str, parts: Mapping[str, object]) -> None:
+    """Refuse data frames whose columns differ, in names or in order, from those of train."""
+    columns = {
+        split: [list(getattr(side, "columns", ())) for side in part]
+        for split, part in parts.items()
+        if _is_pair(part)
+    }
+    for split, sides in columns.items():
+        for of_train, of_split in zip(columns.get("train", sides), sides, strict=True):
+            if of_train and of_split and of_train != of_split:
+                raise DataError(
+                    f"dataset '{name}': {split} has the columns {of_split}, train {of_train}; "
+                    "give both the same columns in the same order"
+                )
+
+
+def _pair(name: str, split: str, part: object) -> Pair:
+    if _has_samples(part):
+        return _read(name, split, part)
+    if not _is_pair(part):
+        raise DataError(f"dataset '{name}' gives no pair for {split}; it must give {_FORMS}")
+    inputs, targets = part
+    if hasattr(inputs, "columns") and hasattr(inputs, "items"):
+        inputs = _of_frame(name, split, dict(inputs.items()))
+    return _array(name, split, inputs), _array(name, split, targets)
+
+
+def _of_frame(name: str, split: str, columns: Mapping[object, object]) -> Array:
+    """Return the columns of a data frame as one array; refuse text and missing values."""
+    arrays = {str(label): np.asarray(column) for label, column in columns.items()}
+    texts = [label for label, array in arrays.items() if array.dtype.kind not in "biuf"]
+    if texts:
+        raise DataError(
+            f"dataset '{name}': inputs of {split} must be real numbers; the columns "
+            f"{listed(texts)} are not: encode them, such as by pandas.get_dummies(frame), "
+            f"{_AS_TABLE}"
+        )
+    gaps = [label for label, array in arrays.items() if np.isnan(array).any()]
+    if gaps:
+        raise DataError(
+            f"dataset '{name}': inputs of {split} have missing values in the columns "
+            f"{listed(gaps)}; fill them in, such as by frame.fillna(frame.median()), {_AS_TABLE}"
+        )
+    return np.stack(list(arrays.values()), axis=1) if arrays else np.empty((0, 0))
+
+
+def _array(name: str, split: str, values: object) -> Array:
+    """Return values as an array.
+
+    Raises:
+        DataError: NumPy cannot read them.
+    """
+    if hasattr(values, "toarray"):
+        raise DataError(
+            f"dataset '{name}': {split} holds a sparse {type(values).__name__}; give a dense "
+            "array, as its method toarray() returns"
+        )
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with gradient
+        raise DataError(
+            f"dataset '{name}': {split} cannot be read as an array ({error}); give NumPy arrays "
+            "or CPU tensors without gradient"
+        ) from error
+
+
+def _read(name: str, split: str, samples: _Samples) -> Pair:
+    """Read all samples of a torch `Dataset` into two arrays, each once and in order."""
+    if len(samples) == 0:
+        raise DataError(f"dataset '{name}': {split} holds no samples; give one or more")
+    first = _sample(name, split, samples, 0)
+    inputs, targets = (np.empty((len(samples), *part.shape), part.dtype) for part in first)
+    inputs[0], targets[0] = first
+    for index in range(1, len(samples)):
+        sample = _sample(name, split, samples, index)
+        for kind, part, array in zip(
+            ("an input", "a target"), sample, (inputs, targets), strict=True
+        ):
+            if (part.shape, part.dtype) != (array.shape[1:], array.dtype):
+                raise DataError(
+                    f"dataset '{name}': sample {index} of {split} has {kind} of shape {part.shape} "
+                    f"and type {part.dtype}, sample 0 of {array.shape[1:]} and {array.dtype}; "
+                    "give all samples the same shape and type"
+                )
+            array[index] = part
+    return inputs, targets
+
+
+def _sample(name: str, split: str, samples: _Samples, index: int) -> Pair:
+    place = f"dataset '{name}': sample {index} of {split}"
+    try:
+        sample = samples[index]
+    except USER_CODE_ERRORS as error:
+        raise DataError(
+            f"{place} cannot be read ({one_line(error)}); correct the Dataset"
+        ) from error
+    if not _is_pair(sample):
+        raise DataError(f"{place} is a {type(sample).__name__}; it must be (input, target)")
+    if any(type(part).__module__.partition(".")[0] == "PIL" for part in sample):
+        raise DataError(
+            f"{place} holds a picture; give its Dataset a transform to a tensor, such as "
+            "torchvision's ToTensor()"
+        )
+    inputs, targets = sample
+    return _array(name, split, inputs), _array(name, split, targets)
