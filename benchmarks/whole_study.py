@@ -23,7 +23,7 @@ from torch import nn
 
 import optrial
 from optrial.data import Dataset
-from optrial.rules import get_rule
+from optrial.rules import get_rules
 from optrial.study import Study
 
 RULES = (
@@ -135,7 +135,7 @@ def _test(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tu
 
 def _optimizer(name: str, network: nn.Module) -> torch.optim.Optimizer:
     """Return the rule's class of `torch.optim`, fused where it can be."""
-    rule = get_rule(name)
+    (rule,) = get_rules([name])
     assert rule.torch_optim is not None
     optimizer = getattr(torch.optim, rule.torch_optim.class_name)
     arguments = rule.torch_optim.arguments(rule.defaults | {"lr": 1e-3}, 0.0, rule.default_decay)

@@ -25,7 +25,7 @@ ALLOWED = {
     "callbacks": {"records", "spec"},  # only for type checkers
     "learning_rates": set(),
     "target_kinds": set(),
-    "functions": {"errors"},
+    "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
     "data": {"code", "keyed", "target_kinds", "errors"},
     "models": {"code", "functions", "keyed", "spec", "errors"},
@@ -71,13 +71,23 @@ ALLOWED = {
     "saved": {"code", "config", "data", "engine", "spec", "models", "plan", "records", "errors"},
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},
     "testing": {"rules", "errors"},
-    "landscape": {"rules", "functions", "report", "errors"},
-    "explaining": {"rules", "functions", "landscape", "report", "errors"},
+    "explain": {"rules", "functions", "report", "errors"},
     "cli": None,  # whatever it needs
     "__main__": {"cli"},
 }
 WITHOUT_TORCH = [
-    *("config", "data", "records", "rules", "analysis", "timing", "report", "results", "cli"),
+    *(
+        "config",
+        "data",
+        "records",
+        "rules",
+        "explain",
+        "analysis",
+        "timing",
+        "report",
+        "results",
+        "cli",
+    ),
 ]
 
 

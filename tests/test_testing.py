@@ -72,8 +72,8 @@ def test_every_rule_of_the_catalogue_passes(rule: Rule) -> None:
     [
         ({"update": in_place}, "changes its input 'matrix.velocity' in place"),
         ({"update": random}, "must not draw random numbers"),
-        ({"update": normalised_over_the_stack}, "of a stack (3,) differs from that run alone"),
-        ({"update": widened}, "turns from float32 (3, 4, 3) into float64 (3, 4, 3)"),
+        ({"update": normalised_over_the_stack}, "of a stack (3,) differs from the same run alone"),
+        ({"update": widened}, "changes from float32 (3, 4, 3) to float64 (3, 4, 3)"),
         ({"update": branching}, "One compiled program serves all steps"),
         ({"update": uphill}, "is not finite after 50 steps"),
         ({"update": forgetful}, "takes ['lr'] but is given ['lr', 'momentum']"),

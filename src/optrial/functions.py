@@ -1,4 +1,4 @@
-"""Functions of two variables on which optimizers are watched: value, gradient, minima, source.
+"""Two-dimensional test functions for optimizers: value, gradient, minima, source.
 
 Written once, in operators and the array API, for NumPy arrays and torch tensors of any shape.
 """
@@ -12,14 +12,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
-from array_api_compat import array_namespace
-
 from optrial.errors import Problem, StudyError, suggest
+from optrial.rules.arrays import Array, namespace
 
 __all__ = ["FUNCTIONS", "Function", "FunctionName", "Point", "condition_problem", "get_function"]
-
-Array = Any
-"""A NumPy array or a torch tensor."""
 
 Point = tuple[float, float]
 
@@ -32,9 +28,6 @@ FunctionName = Literal[
     "ill_conditioned",
     "noisy_quadratic",
 ]
-
-# A plain dictionary: a functools cache is traced through by torch.compile, with a warning.
-_namespaces: dict[type, Any] = {}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,12 +42,13 @@ class Function:
         formula: in plain text.
         formula_latex: the same in LaTeX.
         minima: every global minimum.
-        start: where paths begin by default.
-        bounds: least and greatest x, least and greatest y of a picture.
-        source: where it comes from, with the year.
-        noise: standard deviation of the displacement, in each variable and step, of the point at
-            which an optimizer is given the gradient; 0 for none.
-        condition: ratio of the greatest to the least curvature, where that is an argument.
+        start: default first point of a path.
+        bounds: smallest and largest x, smallest and largest y of a picture.
+        source: citation, with the year.
+        noise: standard deviation, per variable and step, of the displacement of the point at which
+            the gradient is taken; 0 for none.
+        condition: condition number, the ratio of the largest to the smallest curvature, of a
+            function that takes one as an argument.
     """
 
     name: str
@@ -72,7 +66,7 @@ class Function:
 
 
 def rosenbrock(x: Array, y: Array) -> Array:
-    """A curved valley with a flat floor: min at (1, 1), where it is 0."""
+    """A curved valley with a flat floor: minimum 0 at (1, 1)."""
     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
 
 
@@ -83,7 +77,7 @@ def rosenbrock_gradient(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def beale(x: Array, y: Array) -> Array:
-    """Flat with steep edges: min at (3, 0.5), where it is 0."""
+    """Flat with steep edges: minimum 0 at (3, 0.5)."""
     return (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
 
 
@@ -96,7 +90,7 @@ def beale_gradient(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def himmelblau(x: Array, y: Array) -> Array:
-    """Four minima, in each of which it is 0."""
+    """Four minima of value 0."""
     return (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2
 
 
@@ -107,7 +101,7 @@ def himmelblau_gradient(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def rastrigin(x: Array, y: Array) -> Array:
-    """A bowl with a local minimum near every pair of integers: min at (0, 0), where it is 0."""
+    """A bowl with a local minimum near every pair of integers: minimum 0 at (0, 0)."""
     return 20 + _ripple(x) + _ripple(y)
 
 
@@ -117,7 +111,7 @@ def rastrigin_gradient(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def saddle(x: Array, y: Array) -> Array:
-    """x² − y², bounded by a quartic: saddle point at (0, 0), minima at (0, ±√2), where it is −1."""
+    """x² − y², bounded by a quartic: saddle point at (0, 0), minima −1 at (0, ±√2)."""
     return x**2 - y**2 + y**4 / 4
 
 
@@ -127,7 +121,7 @@ def saddle_gradient(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def quadratic(x: Array, y: Array, *, condition: float) -> Array:
-    """A bowl of curvature 1 in x and `condition` in y: min at (0, 0), where it is 0."""
+    """A bowl with curvature 1 in x and `condition` in y: minimum 0 at (0, 0)."""
     return (x**2 + condition * y**2) / 2
 
 
@@ -137,10 +131,10 @@ def quadratic_gradient(x: Array, y: Array, *, condition: float) -> tuple[Array, 
 
 
 def condition_problem(name: str, condition: float) -> str | None:
-    """Return what is wrong with a condition number for the function called `name`, or None."""
+    """Return an error message if function `name` cannot take this condition number, else None."""
     if FUNCTIONS[name].condition is None:
-        having = ", ".join(f.name for f in FUNCTIONS.values() if f.condition is not None)
-        return f"{name} takes no condition number; these do: {having}."
+        names = ", ".join(f.name for f in FUNCTIONS.values() if f.condition is not None)
+        return f"{name} takes no condition number; these do: {names}."
     return None if 1 <= condition < math.inf else "must be a finite number of 1 or more."
 
 
@@ -148,15 +142,15 @@ def get_function(name: str, condition: float | None = None) -> Function:
     """Return a function of the catalogue.
 
     Args:
-        name: of the function.
-        condition: its condition number, at least 1, if it takes one; None for the default.
+        name: a key of `FUNCTIONS`.
+        condition: condition number, at least 1; None for the default.
 
     Raises:
-        StudyError: there is no such function, or it takes no such condition number.
+        StudyError: the function does not exist, or does not take this condition number.
     """
     if name not in FUNCTIONS:
         problem = Problem("function", f"'{name}' is not a function. {suggest(name, FUNCTIONS)}")
-        raise StudyError([problem], "the choice of a function")
+        raise StudyError([problem], "the function")
     function = FUNCTIONS[name]
     if condition is None:
         return function
@@ -166,22 +160,15 @@ def get_function(name: str, condition: float | None = None) -> Function:
 
 
 def _ripple(x: Array) -> Array:
-    return x**2 - 10 * _namespace(x).cos(2 * math.pi * x)
+    return x**2 - 10 * namespace(x).cos(2 * math.pi * x)
 
 
 def _ripple_slope(x: Array) -> Array:
-    return 2 * x + 20 * math.pi * _namespace(x).sin(2 * math.pi * x)
-
-
-def _namespace(array: Array) -> Any:
-    kind = type(array)
-    if kind not in _namespaces:
-        _namespaces[kind] = array_namespace(array)
-    return _namespaces[kind]
+    return 2 * x + 20 * math.pi * namespace(x).sin(2 * math.pi * x)
 
 
 def _quadratic_terms(condition: float) -> dict[str, Any]:
-    """Return what a condition number decides of a quadratic `Function`."""
+    """Return the fields of a quadratic `Function` that depend on its condition number."""
     return {
         "value": partial(quadratic, condition=condition),
         "gradient": partial(quadratic_gradient, condition=condition),

@@ -1,4 +1,4 @@
-"""What an update rule of your own must pass before its results can be trusted.
+"""Checks for user-defined update rules.
 
 from optrial.testing import check_rule
 
@@ -29,8 +29,8 @@ from optrial.rules import (
 __all__ = ["check_rule"]
 
 TOLERANCE = 1e-9
-"""Relative error allowed between two float64 ways to take the same steps: the order of roundings,
-amplified by training."""
+"""Relative error allowed between two float64 computations of the same steps: the order of
+roundings, amplified by training."""
 
 Arrays = Mapping[str, Any]
 
@@ -42,42 +42,41 @@ WEIGHT_DECAYS = np.array([0.0, 0.01, 0.1])
 def check_rule(
     rule: Rule, *, torch_optimizer: type[torch.optim.Optimizer] | None = None, **arguments: Any
 ) -> None:
-    """Check that a rule does what every engine relies on, and that its entry says what it is.
+    """Check that a rule meets the requirements of every engine and that its entry is complete.
 
-    That is: it changes nothing in place and draws no random numbers; it keeps shapes and
-    precisions; runs with mixed hyperparameters in a stack take the steps that each takes alone;
-    NumPy and torch agree; it compiles once for all learning rates; it stays finite on a small
-    problem; bounds and defaults are sane; equations, hyperparameters and state are explained.
+    A rule must change nothing in place and draw no random numbers; keep shapes and precisions;
+    take the same steps alone and in a stack of runs with other hyperparameters; agree between NumPy
+    and torch; compile once for all learning rates; and stay finite on a small problem. Its defaults
+    must lie in their ranges, and its equations, hyperparameters and state must be explained.
 
     Args:
         rule: any rule, in the catalogue or not.
-        torch_optimizer: an implementation to compare with, at the rule's defaults.
-        arguments: what `torch_optimizer` takes after the parameters.
+        torch_optimizer: an implementation that takes the same steps at the rule's defaults.
+        arguments: arguments of `torch_optimizer` after the parameters.
 
     Raises:
-        AssertionError: lists everything that is wrong.
+        AssertionError: lists every problem.
     """
-    problems = [problem for check in CHECKS for problem in _tried(check, rule)]
+    problems = [problem for check in CHECKS for problem in _run(check, rule)]
     if torch_optimizer:
-        problems += _tried(lambda r: _agrees_with(r, torch_optimizer, arguments), rule)
+        problems += _run(lambda r: _agrees_with(r, torch_optimizer, arguments), rule)
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise AssertionError(f"The rule '{rule.name}' fails {len(problems)} check(s):{lines}")
 
 
-def _tried(check: Callable[[Rule], Iterable[str]], rule: Rule) -> list[str]:
-    """Return what a check finds wrong; an error of the rule is a finding too."""
+def _run(check: Callable[[Rule], Iterable[str]], rule: Rule) -> list[str]:
+    """Return the problems that a check reports; an exception raised by the rule is one."""
     try:
-        with np.errstate(all="ignore"):  # numbers that overflow are found and told
+        with np.errstate(all="ignore"):  # overflow is reported by the checks
             return list(check(rule))
-    except USER_CODE_ERRORS as error:  # whatever a stranger's rule may raise
+    except USER_CODE_ERRORS as error:
         return [f"{(check.__doc__ or 'It agrees.').splitlines()[0]} But it raised {error!r}."]
 
 
 def _is_explained(rule: Rule) -> Iterator[str]:
     """Equations, hyperparameters and state are explained."""
-    texts = ("title", "paper", "equations", "equations_latex", "direction", "scaling")
-    for name in (*texts, "conventions"):
+    for name in ("title", "paper", "equations", "direction", "scaling", "conventions"):
         if not getattr(rule, name):
             yield f"`{name}` is empty."
     equations = "\n".join(rule.equations)
@@ -86,23 +85,23 @@ def _is_explained(rule: Rule) -> Iterator[str]:
             yield f"'{name}' is explained but not in the equations."
         if not meaning:
             yield f"the meaning of '{name}' is empty."
-    states = _start(rule, _problem(())[0], rule.defaults, 0)
-    kept = [name for name, array in states["matrix"]._asdict().items() if array is not None]
-    told = {*rule.state, *rule.reduced_state}
-    for name in sorted(told - set(kept)):
-        yield f"the state '{name}' is explained, but not kept of a matrix."
-    for name in sorted(set(kept) - told):
+    states = initialise_all(rule, _problem(())[0], rule.defaults)
+    kept = {name for name, array in states["matrix"]._asdict().items() if array is not None}
+    explained = {*rule.state, *rule.reduced_state}
+    for name in sorted(explained - kept):
+        yield f"the state '{name}' is explained, but not kept for a matrix."
+    for name in sorted(kept - explained):
         yield f"the state '{name}' is kept, but not explained."
 
 
 def _is_declared(rule: Rule) -> Iterator[str]:
-    """The update takes, by keyword, what the rule needs and its hyperparameters."""
+    """The update takes, by keyword, the hyperparameters and `needs` of the rule."""
     parameters = inspect.signature(rule.update).parameters.values()
     taken = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-    given = {*rule.needs, *rule.defaults}
-    if taken - given or (given - taken and not open_ended):
-        yield f"the update takes {sorted(taken)} but is given {sorted(given)}."
+    is_open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    passed = {*rule.needs, *rule.defaults}
+    if taken - passed or (passed - taken and not is_open_ended):
+        yield f"the update takes {sorted(taken)} but is given {sorted(passed)}."
     if not rule.hyperparameters or rule.hyperparameters[0].name != "lr":
         yield "its first hyperparameter must be `lr`."
 
@@ -121,10 +120,10 @@ def _has_sane_bounds(rule: Rule) -> Iterator[str]:
 
 
 def _is_pure(rule: Rule) -> Iterator[str]:
-    """One step changes nothing in place and is the same when repeated."""
+    """One step changes nothing in place and gives the same result when repeated."""
     params, minima = _problem(())
     grads = _gradients(params, minima)
-    state = _start(rule, params, rule.defaults, 0)
+    state = initialise_all(rule, params, rule.defaults)
     for (name, one), (other, two) in combinations(_flat(params, state).items(), 2):
         if np.shares_memory(one, two):
             yield f"'{name}' and '{other}' share their memory before the first step."
@@ -136,22 +135,22 @@ def _is_pure(rule: Rule) -> Iterator[str]:
         if not np.array_equal(array, before[name], equal_nan=True):
             yield f"a step changes its input '{name}' in place."
     if any(not np.array_equal(first[name], second[name], equal_nan=True) for name in first):
-        yield "the same step twice gives two results; a rule must not draw random numbers."
+        yield "the same step gives two results; a rule must not draw random numbers."
 
 
 def _keeps_shapes(rule: Rule) -> Iterator[str]:
-    """Parameters and state keep their shapes and their float32, in a stack too."""
+    """Parameters and state keep their shapes and precision, in a stack too."""
     params, minima = (_mapped(np.float32, arrays) for arrays in _problem((3,)))
     values = _mapped(np.float32, _stacked(rule, (3,)))
-    state = _start(rule, params, values, 1)
+    state = initialise_all(rule, params, values, lead=1)
     moved = apply_all(rule, params, _gradients(params, minima), state, 1, values, lead=1)
     before, after = _flat(params, state), _flat(*moved)
     for name in sorted(before.keys() ^ after.keys()):
-        yield f"a step makes '{name}' come or go."
+        yield f"a step adds or removes '{name}'."
     for name in before.keys() & after.keys():
         old, new = before[name], after[name]
         if (old.shape, old.dtype) != (new.shape, new.dtype):
-            yield f"'{name}' turns from {old.dtype} {old.shape} into {new.dtype} {new.shape}."
+            yield f"'{name}' changes from {old.dtype} {old.shape} to {new.dtype} {new.shape}."
 
 
 def _stays_finite(rule: Rule) -> Iterator[str]:
@@ -167,7 +166,7 @@ def _stays_finite(rule: Rule) -> Iterator[str]:
 
 
 def _stacks(rule: Rule) -> Iterator[str]:
-    """Runs in a stack take the steps that each takes alone."""
+    """Runs in a stack take the same steps as alone."""
     for runs in ((3,), (2, 3)):
         params, minima = _problem(runs)
         values, lead = _stacked(rule, runs), len(runs)
@@ -187,7 +186,7 @@ def _stacks(rule: Rule) -> Iterator[str]:
                 for name in params:
                     if (error := _error(together[name][run], alone[name])) > TOLERANCE:
                         yield (
-                            f"run {run} of a stack {runs} differs from that run alone in "
+                            f"run {run} of a stack {runs} differs from the same run alone in "
                             f"'{name}', with decay {decay}, by {error:.1g}."
                         )
 
@@ -207,10 +206,10 @@ def _agrees_across_libraries(rule: Rule) -> Iterator[str]:
 def _compiles_once(rule: Rule) -> Iterator[str]:
     """One compiled program serves all steps and learning rates."""
     params, minima = (_mapped(torch.tensor, arrays) for arrays in _problem((3,)))
-    del params["kernel"]  # a matrix and a vector are compiled sooner
+    del params["kernel"]  # shortens compilation
     values = _mapped(torch.tensor, _stacked(rule, (3,)))
     decays = torch.tensor(WEIGHT_DECAYS)
-    state = _start(rule, params, values, 1)
+    state = initialise_all(rule, params, values, lead=1)
     programs = []
 
     def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Callable[..., Any]:
@@ -223,26 +222,26 @@ def _compiles_once(rule: Rule) -> Iterator[str]:
 
     torch.compiler.reset()
     compiled = torch.compile(take_step, backend=backend, fullgraph=True, dynamic=False)
-    ways = [(params, state), (params, state)]
+    results = [(params, state), (params, state)]
     for step in range(1, 4):
-        at = {**values, "lr": values["lr"] / step}
+        scheduled = {**values, "lr": values["lr"] / step}
         number = torch.tensor(float(step), dtype=torch.float64)
-        ways = [
-            function(*way, number, at)
-            for function, way in zip((compiled, take_step), ways, strict=True)
+        results = [
+            function(*result, number, scheduled)
+            for function, result in zip((compiled, take_step), results, strict=True)
         ]
     if len(programs) > 1:
         yield f"three steps with three learning rates were compiled {len(programs)} times."
-    ours, theirs = (_flat(*way) for way in ways)
-    for name, array in theirs.items():
-        if _error(ours[name].numpy(), array.numpy()) > TOLERANCE:
+    fast, plain = (_flat(*result) for result in results)
+    for name, array in plain.items():
+        if _error(fast[name].numpy(), array.numpy()) > TOLERANCE:
             yield f"compiled and plain steps differ in '{name}'."
 
 
 def _agrees_with(
     rule: Rule, optimizer: type[torch.optim.Optimizer], arguments: Mapping[str, Any]
 ) -> Iterator[str]:
-    """The same steps as another implementation."""
+    """The steps equal those of another implementation."""
     params, minima = _problem(())
     tensors = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in params.items()}
     theirs = optimizer(list(tensors.values()), **arguments)
@@ -272,7 +271,7 @@ CHECKS = (
 
 
 def _around(hyperparameter: Hyperparameter) -> list[Any]:
-    """Return three values: the default and one on either side of it."""
+    """Return three values: the default, one below and one above."""
     if hyperparameter.scale == "switch":
         return [hyperparameter.default, False, True]
     default, low, high = float(hyperparameter.default), hyperparameter.low, hyperparameter.high
@@ -299,7 +298,7 @@ def _broad(runs: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _problem(runs: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return where a small model starts and where its loss is least, each (*runs, *shape)."""
+    """Return the start and the minimum of a small model, each (*runs, *shape)."""
     generator = np.random.default_rng(0)
     starts, minima = (
         {name: generator.standard_normal((*runs, *shape)) for name, shape in SHAPES.items()}
@@ -309,13 +308,9 @@ def _problem(runs: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _gradients(params: Arrays, minima: Arrays) -> dict[str, Any]:
-    """Return the gradient of sum sqrt(1 + (p - minimum)^2), which no learning rate blows up."""
+    """Return the gradient of Σ √(1 + (p − minimum)²), which is bounded."""
     distances = {name: param - minima[name] for name, param in params.items()}
     return {name: d / (1 + d * d) ** 0.5 for name, d in distances.items()}
-
-
-def _start(rule: Rule, params: Arrays, values: Arrays, lead: int) -> dict[str, Any]:
-    return initialise_all(rule, params, values, lead=lead)
 
 
 def _follow(
@@ -330,15 +325,15 @@ def _follow(
     steps: int = 20,
     evaluate: bool = True,
 ) -> dict[str, Any]:
-    """Train; return parameters, where evaluated, and state, by name."""
-    state = _start(rule, params, values, lead)
+    """Train; return the state and the parameters, at the evaluation point if `evaluate`."""
+    state = initialise_all(rule, params, values, lead=lead)
     for step in range(1, steps + 1):
         grads = _gradients(params, minima)
         params, state = apply_all(
             rule, params, grads, state, step, values, weight_decay, decay, lead=lead
         )
     if evaluate:
-        params = evaluation_point(rule, params, state, values, lead=lead)
+        params = evaluation_point(rule, params, state, values)
     return _flat(params, state)
 
 

@@ -15,9 +15,7 @@ from optrial.rules import (
     Hyperparameter,
     Rule,
     apply_all,
-    apply_rule,
     evaluation_point,
-    initialise,
     initialise_all,
 )
 from tests.rules.network import relative_error
@@ -157,13 +155,13 @@ def test_bias_correction_is_as_exact_in_a_float32_stack_as_alone(name: str) -> N
     rounded = {key: float(np.float32(value)) for key, value in values.items()}
     exact_state = rule.init(np.zeros(SHAPE), **rounded)
     param = torch.zeros(RUNS, *SHAPE)
-    state = initialise(rule, param, stack)
+    state = initialise_all(rule, {"w": param}, stack)
     for step in range(1, 20):
         grad = rng.standard_normal(SHAPE)
         exact, exact_state = rule.update(grad, exact_state, step, **rounded)
         grads = torch.tensor(grad, dtype=torch.float32).expand(RUNS, *SHAPE)
-        change, state = apply_rule(rule, param, grads, state, step, stack)
-        assert relative_error([change[2].numpy()], [exact]) <= RULE_FLOAT32_STEP
+        moved, state = apply_all(rule, {"w": param}, {"w": grads}, state, step, stack)
+        assert relative_error([moved["w"][2].numpy()], [exact]) <= RULE_FLOAT32_STEP
 
 
 @pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
@@ -203,10 +201,12 @@ def test_a_whole_model_is_its_parameters_one_by_one(name: str) -> None:
     states = initialise_all(rule, model, values, lead=1)
     moved, after = apply_all(rule, model, grads, states, 3, values, 0.1, "decoupled", lead=1)
     for key, param in model.items():
-        state = initialise(rule, param, values)
-        expected = apply_rule(rule, param, grads[key], state, 3, values, 0.1, "decoupled")
-        np.testing.assert_array_equal(moved[key], expected[0])
-        for ours, theirs in zip(after[key], expected[1], strict=True):
+        state = initialise_all(rule, {key: param}, values)
+        expected, expected_state = apply_all(
+            rule, {key: param}, {key: grads[key]}, state, 3, values, 0.1, "decoupled"
+        )
+        np.testing.assert_array_equal(moved[key], expected[key])
+        for ours, theirs in zip(after[key], expected_state[key], strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -215,7 +215,7 @@ def test_only_schedule_free_rules_are_evaluated_elsewhere() -> None:
     elsewhere = set()
     for name, rule in RULES.items():
         state = initialise_all(rule, params, rule.defaults, lead=1)
-        if evaluation_point(rule, params, state, rule.defaults, lead=1) is not params:
+        if evaluation_point(rule, params, state, rule.defaults) is not params:
             elsewhere.add(name)
             assert rule.evaluates_elsewhere
     assert elsewhere == {"schedule_free_sgd", "schedule_free_adamw"}
@@ -226,8 +226,8 @@ def test_rmsprop_keeps_only_what_some_run_needs() -> None:
     off, on = torch.zeros(2), torch.tensor([0.0, 0.9])
 
     def kept(**changes: Any) -> set[str]:
-        state = initialise(rule, param, rule.defaults | changes)
-        return {field for field, array in state._asdict().items() if array is not None}
+        state = initialise_all(rule, {"w": param}, rule.defaults | changes)
+        return {field for field, array in state["w"]._asdict().items() if array is not None}
 
     assert kept() == kept(momentum=off, centered=off) == {"square"}
     assert kept(momentum=on) == {"square", "velocity"}
@@ -237,9 +237,10 @@ def test_rmsprop_keeps_only_what_some_run_needs() -> None:
 def test_nadam_keeps_one_product_a_run() -> None:
     rule = RULES["nadam"]
     beta1 = torch.tensor([0.9, 0.8])
-    state = initialise(rule, torch.zeros(2, 3, 4), rule.defaults | {"beta1": beta1})
-    assert state.product.shape == (2, 1, 1)
-    assert initialise(rule, torch.zeros(3, 4), rule.defaults).product.shape == ()
+    state = initialise_all(rule, {"w": torch.zeros(2, 3, 4)}, rule.defaults | {"beta1": beta1})
+    assert state["w"].product.shape == (2, 1, 1)
+    alone = initialise_all(rule, {"w": torch.zeros(3, 4)}, rule.defaults)
+    assert alone["w"].product.shape == ()
 
 
 @settings(max_examples=30, deadline=None)

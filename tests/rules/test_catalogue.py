@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from optrial.errors import StudyError
-from optrial.rules import RULES, Rule, apply_all, get_rule, initialise_all
+from optrial.rules import RULES, Rule, apply_all, get_rules, initialise_all
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT64
 
 EACH_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
 WORDS = {
-    *("if", "otherwise", "from", "is", "a", "of", "over", "each", "row", "column", "vector"),
-    *("with", "five", "times", "max", "min", "mean", "sign", "AdamW"),
+    *("if", "otherwise", "from", "is", "a", "for", "over", "each", "row", "column", "vector"),
+    *("matrix", "five", "times", "max", "min", "mean", "sign", "AdamW"),
 }
 HUGE = 1e13
 
@@ -27,9 +27,10 @@ HUGE = 1e13
 def test_entry_is_complete(rule: Rule) -> None:
     assert RULES[rule.name] is rule
     assert re.search(r"\((19|20)\d\d\)", rule.paper), "a citation with its year"
-    for text in (rule.title, rule.conventions, rule.direction, rule.scaling, rule.equations_latex):
+    for text in (rule.title, rule.conventions, rule.direction, rule.scaling, rule.equations):
         assert text
-    assert rule.equations_latex.count("&") >= 1
+    printed = [*rule.symbols, *(h.symbol or h.name for h in rule.hyperparameters)]
+    assert len(set(printed)) == len(printed), "no symbol has two meanings"
     assert all(h.meaning for h in rule.hyperparameters)
     assert rule.hyperparameters[0].name == "lr"
     assert rule.update.__doc__
@@ -121,10 +122,10 @@ def test_the_message_of_a_bad_value() -> None:
     )
 
 
-def test_get_rule() -> None:
-    assert get_rule("adam") is RULES["adam"]
+def test_get_rules() -> None:
+    assert get_rules(["adam", "sgd"]) == [RULES["adam"], RULES["sgd"]]
     with pytest.raises(StudyError, match=r"'rmsprob' is not a rule. Did you mean 'rmsprop'.*nadam"):
-        get_rule("rmsprob")
+        get_rules(["rmsprob"])
 
 
 @EACH_RULE

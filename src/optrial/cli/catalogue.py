@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,9 @@ from optrial.cli.output import note, print_table, stderr, write
 from optrial.errors import DataError, Problem, StudyError, suggest
 
 __all__ = ["explain", "fetch", "landscape", "list_", "path", "recipe", "verify"]
+
+MOST_COLUMNS = 88
+"""Wider lines are hard to read."""
 
 
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
@@ -46,24 +51,27 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
 ) -> None:
     """Explain update rules: equations, terms, hyperparameters, and how they differ."""
-    if format_ is PageFormat.TEXT:
-        from optrial.rules import render_explanation
+    from optrial.explain import explanation_html, explanation_markdown, explanation_text
 
-        text = render_explanation(rules)
-    else:
-        from optrial.explaining import explain_html, explain_markdown
-
-        text = (explain_html if format_ is PageFormat.HTML else explain_markdown)(rules)
-    if out is None:
-        typer.echo(text)
+    match format_:
+        case PageFormat.HTML:
+            text = explanation_html(rules)
+        case PageFormat.MARKDOWN:
+            text = explanation_markdown(rules)
+        case PageFormat.TEXT:
+            text = explanation_text(rules, min(shutil.get_terminal_size().columns, MOST_COLUMNS))
+    if out is not None:
+        write(out, text)
         return
-    write(out, text)
+    if format_ is PageFormat.TEXT:
+        text = re.sub(r"(?m)^\S.*$", lambda heading: typer.style(heading[0], bold=True), text)
+    typer.echo(text)
 
 
 def landscape(
     function: Annotated[str, typer.Argument(help="rosenbrock, beale, ...")] = "rosenbrock",
     optimizers: Annotated[
-        str | None, typer.Option(help="sgd:lr=0.001,adam:lr=0.01 \\[default: a few, best rates].")
+        str | None, typer.Option(help="sgd:lr=0.001,adam:lr=best \\[default: four, lr=best].")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps that each optimizer takes.")] = 200,
     start: Annotated[str | None, typer.Option(help="x,y \\[default: the function's own].")] = None,
@@ -72,21 +80,16 @@ def landscape(
     ] = None,
 ) -> None:
     """Show which paths optimizers take on a function of two variables."""
-    from optrial.landscape import (
-        DEFAULT_OPTIMIZERS,
-        check_format,
-        landscape_rows,
-        make_landscape,
-        write_landscape,
-    )
+    from optrial.explain import landscape_rows, make_landscape
 
     if out is not None:
+        from optrial.explain.files import check_format, write_landscape
+
         check_format(out)
-    chosen = DEFAULT_OPTIMIZERS if optimizers is None else optimizers
-    made = make_landscape(function, chosen, steps, start)
-    print_table(*landscape_rows(made), made.title)
+    result = make_landscape(function, optimizers, steps, start)
+    print_table(*landscape_rows(result), result.title)
     if out is not None:
-        write_landscape(made, out)
+        write_landscape(result, out)
         note(f"wrote {out}")
 
 

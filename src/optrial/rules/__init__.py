@@ -3,17 +3,10 @@
 Written once, in operators and the array API, for NumPy arrays, torch tensors, and stacks of runs.
 """
 
-from optrial.rules.apply import (
-    apply_all,
-    apply_rule,
-    evaluation_point,
-    initialise,
-    initialise_all,
-)
+from optrial.rules.apply import apply_all, evaluation_point, initialise_all
 from optrial.rules.arrays import compute_once
-from optrial.rules.catalogue import RULES, get_rule
+from optrial.rules.catalogue import RULES, get_rules
 from optrial.rules.clipping import clip_all
-from optrial.rules.explain import compare, explain, render_explanation
 from optrial.rules.rule import Hyperparameter, Rule
 from optrial.rules.schedules import (
     SCHEDULES,
@@ -28,17 +21,12 @@ __all__ = [
     "Hyperparameter",
     "Rule",
     "apply_all",
-    "apply_rule",
     "check_schedule",
     "clip_all",
-    "compare",
     "compute_once",
     "evaluation_point",
-    "explain",
-    "get_rule",
-    "initialise",
+    "get_rules",
     "initialise_all",
     "learning_rate_factors",
-    "render_explanation",
     "resolve_schedule",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, average, namespace, zeros_like
+from optrial.rules.arrays import Array, Scalar, average, namespace, zeros_like
 from optrial.rules.hyperparameters import (
     GRADIENT,
     PARAMETER,
@@ -13,66 +13,69 @@ from optrial.rules.hyperparameters import (
     epsilon,
     learning_rate,
 )
-from optrial.rules.rule import Hyperparameter, Rule, TorchOptim
+from optrial.rules.rule import Hyperparameter, Rule, TorchOptim, equations_of
 
 __all__ = ["ADADELTA", "ADAGRAD", "AdadeltaState", "AdagradState"]
 
 
 class AdagradState(NamedTuple):
-    """What AdaGrad remembers of each parameter."""
+    """State of AdaGrad for one parameter."""
 
     total: Array  # (runs, *shape), sum of all squared gradients
 
 
-def adagrad_start(param: Array, *, initial_accumulator: Any, **_: Any) -> AdagradState:
-    """Return sums that stand at `initial_accumulator`."""
+def adagrad_start(param: Array, *, initial_accumulator: Scalar, **_: object) -> AdagradState:
+    """Return sums of `initial_accumulator`."""
     return AdagradState(total=zeros_like(param) + initial_accumulator)
 
 
 def adagrad(
     grad: Array,
     state: AdagradState,
-    step: Any,
+    step: Scalar,
     *,
-    lr: Any,
-    lr_decay: Any,
-    initial_accumulator: Any,
-    eps: Any,
+    lr: Scalar,
+    lr_decay: Scalar,
+    initial_accumulator: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, AdagradState]:
     """One step of AdaGrad: Duchi, Hazan & Singer 2011, equation 1 with a diagonal matrix.
 
-    s <- s + g^2      change = -lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+        s ← s + g²    from s = initial_accumulator
+        θ ← θ − lr / (1 + (t − 1)·lr_decay) · g / (√s + eps)
 
-    grad is (runs, *shape); step is t = 1, 2, ...; each hyperparameter broadcasts over it. Returns
-    the change to add to the parameter. eps is outside the root, as in torch.optim.
+    grad is (runs, *shape); step is t = 1, 2, ...; hyperparameters broadcast over it. Returns the
+    change to add to the parameter. eps is outside the root, as in torch.optim.
     """
-    del initial_accumulator  # is in the sum since `init`
+    del initial_accumulator  # part of the sum since `init`
     total = state.total + grad * grad
     rate = lr / (1 + (step - 1) * lr_decay)
     return -rate * grad / (namespace(grad).sqrt(total) + eps), AdagradState(total)
 
 
 class AdadeltaState(NamedTuple):
-    """What Adadelta remembers of each parameter."""
+    """State of Adadelta for one parameter."""
 
     square: Array  # (runs, *shape), running average of the squared gradient
     change: Array  # (runs, *shape), running average of the squared change, without lr
 
 
-def adadelta_start(param: Array, **_: Any) -> AdadeltaState:
+def adadelta_start(param: Array, **_: object) -> AdadeltaState:
     """Return averages of zero."""
     return AdadeltaState(square=zeros_like(param), change=zeros_like(param))
 
 
 def adadelta(
-    grad: Array, state: AdadeltaState, _step: Any, *, lr: Any, rho: Any, eps: Any
+    grad: Array, state: AdadeltaState, _step: Scalar, *, lr: Scalar, rho: Scalar, eps: Scalar
 ) -> tuple[Array, AdadeltaState]:
     """One step of Adadelta: Zeiler 2012, Algorithm 1.
 
-    r <- rho r + (1 - rho) g^2      d = sqrt(q + eps) / sqrt(r + eps) g
-    q <- rho q + (1 - rho) d^2      change = -lr d
+        r ← rho·r + (1 − rho)·g²
+        d ← √(q + eps) / √(r + eps) · g
+        q ← rho·q + (1 − rho)·d²
+        θ ← θ − lr·d
 
-    grad is (runs, *shape); each hyperparameter broadcasts over it. Returns the change to add to the
+    grad is (runs, *shape); hyperparameters broadcast over it. Returns the change to add to the
     parameter. eps is inside both roots; lr, as in torch.optim, is 1 in the paper.
     """
     sqrt = namespace(grad).sqrt
@@ -110,35 +113,28 @@ ADAGRAD = Rule(
         Hyperparameter(
             name="lr_decay",
             default=0.0,
-            meaning="how fast lr falls: it is halved after 1 / lr_decay steps",
+            meaning="decay of lr, which is halved after 1 / lr_decay steps",
+            symbol="δ",
             scale="log",
         ),
         Hyperparameter(
             name="initial_accumulator",
             default=0.0,
-            meaning="where the sum of squared gradients starts",
+            meaning="initial value of the sum of squared gradients",
+            symbol="s₀",
             aliases=("initial_accumulator_value",),
         ),
         epsilon(1e-10),
     ),
-    equations=(
-        "s ← s + g²                          from s = initial_accumulator",
-        "θ ← θ − lr / (1 + (t − 1)·lr_decay) · g / (√s + eps)",
-    ),
-    equations_latex=(
-        r"s &\leftarrow s + g^2, \qquad s_0 = \text{initial\_accumulator} \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \frac{\eta}{1 + (t - 1)\,\eta_d}"
-        r"\,\frac{g}{\sqrt{s} + \varepsilon}"
-    ),
+    equations=equations_of(adagrad),
     symbols=PARAMETER | GRADIENT | STEP | {"s": "sum of all squared gradients so far"},
     state={"total": "s, sum of all squared gradients"},
     direction="the gradient",
     scaling="divided by the root of the sum of all squared gradients",
     epsilon="outside the root",
     conventions=(
-        "The form of torch.optim.Adagrad: eps outside the root, sums that start at 0. The paper "
-        "has no eps; TensorFlow starts the sums at 0.1. The sum only grows, so steps only shrink."
+        "As torch.optim.Adagrad: eps outside the root, sums that start at 0. The paper has no eps; "
+        "TensorFlow starts the sums at 0.1. The sum only grows, so steps only shrink."
     ),
     generalises=(("sgd", "lr_decay = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
     torch_optim=TorchOptim("Adagrad", _adagrad_keywords, {"l2": {}}),
@@ -155,29 +151,17 @@ ADADELTA = Rule(
     update=adadelta,
     hyperparameters=(
         learning_rate(1.0),
-        average_decay("rho", 0.9, "averages", ("decay", "decay_rate"), one_allowed=True),
+        average_decay(
+            "rho", 0.9, "decay rate of both averages", "ρ", "decay", "decay_rate", one_allowed=True
+        ),
         epsilon(1e-6),
     ),
-    equations=(
-        "r ← rho·r + (1 − rho)·g²",
-        "d ← √(q + eps) / √(r + eps) · g",
-        "q ← rho·q + (1 − rho)·d²",
-        "θ ← θ − lr·d",
-    ),
-    equations_latex=(
-        r"r &\leftarrow \rho r + (1 - \rho) g^2 \\"
-        "\n"
-        r"d &\leftarrow \frac{\sqrt{q + \varepsilon}}{\sqrt{r + \varepsilon}}\, g \\"
-        "\n"
-        r"q &\leftarrow \rho q + (1 - \rho) d^2 \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta\, d"
-    ),
+    equations=equations_of(adadelta),
     symbols=PARAMETER
     | GRADIENT
     | {
         "r": "running average of the squared gradient; starts at 0",
-        "d": "the step before lr, in the units of the parameter",
+        "d": "step before lr, in the units of the parameter",
         "q": "running average of the squared steps d; starts at 0",
     },
     state={
@@ -191,9 +175,9 @@ ADADELTA = Rule(
     ),
     epsilon="inside both roots",
     conventions=(
-        "The form of torch.optim.Adadelta: the paper's, times lr. At lr = 1 it is the paper's. "
-        "eps also sets the size of the first steps, because q starts at 0. (Keras defaults to "
-        "lr = 0.001, at which Adadelta hardly moves.)"
+        "As torch.optim.Adadelta: the step of the paper times lr. eps also sets the size of the "
+        "first steps, because q starts at 0. (Keras defaults to lr = 0.001, at which Adadelta "
+        "hardly moves.)"
     ),
     generalises=(("sgd", "eps → ∞"),),
     torch_optim=TorchOptim("Adadelta", _adadelta_keywords, {"l2": {}}),

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from optrial.rules.adam import (
     ADAM,
     BETAS,
-    GRADIENT_AVERAGE,
+    BOTH_DECAYS,
     AdamState,
     adam_keywords,
     adam_start,
     bias_correction,
 )
-from optrial.rules.arrays import Array, average, in_float64, in_precision_of, namespace, zeros_like
+from optrial.rules.arrays import (
+    Array,
+    Scalar,
+    average,
+    in_float64,
+    in_precision_of,
+    namespace,
+    zeros_like,
+)
 from optrial.rules.hyperparameters import epsilon, learning_rate
-from optrial.rules.rule import Hyperparameter, Rule, TorchOptim
+from optrial.rules.rule import Hyperparameter, TorchOptim, equations_of
 
 __all__ = ["ADAMAX", "NADAM", "RADAM", "AdamaxState", "NadamState"]
 
-SGD_LIMIT = ("sgd", "beta1 = 0 and eps → ∞ with lr = eps · (lr of sgd)")
-BOTH_DECAYS = {"l2": {}, "decoupled": {"decoupled_weight_decay": True}}
-
 
 class AdamaxState(NamedTuple):
-    """What AdaMax remembers of each parameter."""
+    """State of AdaMax for one parameter."""
 
     mean: Array  # (runs, *shape), running average of the gradient
     norm: Array  # (runs, *shape), decaying maximum of its magnitude
 
 
-def adamax_start(param: Array, **_: Any) -> AdamaxState:
+def adamax_start(param: Array, **_: object) -> AdamaxState:
     """Return an average and a maximum of zero."""
     return AdamaxState(mean=zeros_like(param), norm=zeros_like(param))
 
 
 def adamax(
-    grad: Array, state: AdamaxState, step: Any, *, lr: Any, beta1: Any, beta2: Any, eps: Any
+    grad: Array,
+    state: AdamaxState,
+    step: Scalar,
+    *,
+    lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, AdamaxState]:
     """One step of AdaMax: Kingma & Ba 2015, Algorithm 2.
 
-    m <- beta1 m + (1 - beta1) g      n <- max(beta2 n, |g| + eps)
-    change = -lr (m / (1 - beta1^t)) / n
+        m ← beta1·m + (1 − beta1)·g
+        n ← max(beta2·n, |g| + eps)
+        θ ← θ − lr · (m / (1 − beta1^t)) / n
 
-    grad is (runs, *shape); step is t = 1, 2, ...; each hyperparameter broadcasts over it. Returns
-    the change to add to the parameter. eps is inside the maximum, as in torch.optim.
+    grad is (runs, *shape); step is t = 1, 2, ...; hyperparameters broadcast over it. Returns the
+    change to add to the parameter. eps is inside the maximum, as in torch.optim.
     """
     xp = namespace(grad)
     mean = average(beta1, state.mean, grad)
@@ -53,15 +67,15 @@ def adamax(
 
 
 class NadamState(NamedTuple):
-    """What NAdam remembers of each parameter, and the momenta so far."""
+    """State of NAdam for one parameter."""
 
     mean: Array  # (runs, *shape), running average of the gradient
     square: Array  # (runs, *shape), running average of its square
     product: Array  # () or (runs, 1, ..., 1), product of the momenta of all steps so far
 
 
-def nadam_start(param: Array, *, beta1: Any, momentum_decay: Any, **_: Any) -> NadamState:
-    """Return averages of zero and a product of one, in the shape of the momentum."""
+def nadam_start(param: Array, *, beta1: Scalar, momentum_decay: Scalar, **_: object) -> NadamState:
+    """Return averages of zero and a product of one, which has the shape of the momentum."""
     xp = namespace(param)
     one = xp.ones((), dtype=param.dtype, device=param.device)
     return NadamState(*adam_start(param), product=one + 0 * (beta1 + momentum_decay))
@@ -70,23 +84,26 @@ def nadam_start(param: Array, *, beta1: Any, momentum_decay: Any, **_: Any) -> N
 def nadam(
     grad: Array,
     state: NadamState,
-    step: Any,
+    step: Scalar,
     *,
-    lr: Any,
-    beta1: Any,
-    beta2: Any,
-    momentum_decay: Any,
-    eps: Any,
+    lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    momentum_decay: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, NadamState]:
-    """One step of NAdam: Dozat 2016, Algorithm 2, with its warming momentum.
+    """One step of NAdam: Dozat 2016, Algorithm 2, with momentum warm-up.
 
-    mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)      p <- mu_t p
-    m <- beta1 m + (1 - beta1) g      v <- beta2 v + (1 - beta2) g^2
-    change = -lr ((1 - mu_t) g / (1 - p) + mu_(t+1) m / (1 - mu_(t+1) p))
-             / (sqrt(v / (1 - beta2^t)) + eps)
+        μ ← beta1·(1 − 0.96^(t·momentum_decay) / 2)
+        ν ← beta1·(1 − 0.96^((t + 1)·momentum_decay) / 2)
+        p ← μ·p
+        m ← beta1·m + (1 − beta1)·g
+        v ← beta2·v + (1 − beta2)·g²
+        d ← (1 − μ)·g / (1 − p) + ν·m / (1 − ν·p)
+        θ ← θ − lr · d / (√(v / (1 − beta2^t)) + eps)
 
-    grad is (runs, *shape); step is t = 1, 2, ...; each hyperparameter broadcasts over it. Returns
-    the change to add to the parameter. As in torch.optim, m decays by beta1, not by mu_t.
+    grad is (runs, *shape); step is t = 1, 2, ...; hyperparameters broadcast over it. Returns the
+    change to add to the parameter. As in torch.optim, m decays by beta1, not by μ.
     """
     momentum, next_momentum = (
         beta1 * (1 - 0.5 * 0.96 ** (time * momentum_decay)) for time in (step, step + 1)
@@ -101,16 +118,27 @@ def nadam(
 
 
 def radam(
-    grad: Array, state: AdamState, step: Any, *, lr: Any, beta1: Any, beta2: Any, eps: Any
+    grad: Array,
+    state: AdamState,
+    step: Scalar,
+    *,
+    lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, AdamState]:
     """One step of RAdam: Liu et al. 2020, Algorithm 2.
 
-    m <- beta1 m + (1 - beta1) g      v <- beta2 v + (1 - beta2) g^2
-    change = -lr (m / (1 - beta1^t)) c sqrt(1 - beta2^t) / (sqrt(v) + eps)      or without
-             c and all that follows, while `rectification` calls the root unreliable
+        m ← beta1·m + (1 − beta1)·g
+        v ← beta2·v + (1 − beta2)·g²
+        k ← 2 / (1 − beta2) − 1
+        l ← k − 2·t·beta2^t / (1 − beta2^t)
+        c ← √((l − 4)·(l − 2)·k / ((k − 4)·(k − 2)·l))
+        θ ← θ − lr · (m / (1 − beta1^t)) · c · √(1 − beta2^t) / (√v + eps)    if l > 5
+        θ ← θ − lr · m / (1 − beta1^t)                                        otherwise
 
-    grad is (runs, *shape); step is t = 1, 2, ...; each hyperparameter broadcasts over it. Returns
-    the change to add to the parameter. eps is added to the uncorrected root, as in torch.optim.
+    grad is (runs, *shape); step is t = 1, 2, ...; hyperparameters broadcast over it. Returns the
+    change to add to the parameter. eps is added to the uncorrected root, as in torch.optim.
     """
     mean = average(beta1, state.mean, grad)
     square = average(beta2, state.square, grad * grad)
@@ -119,14 +147,11 @@ def radam(
     return -lr * (mean / bias_correction(beta1, step, grad)) * scale, AdamState(mean, square)
 
 
-def rectification(beta2: Any, step: Any, grad: Array) -> tuple[Any, Any]:
-    """Return whether RAdam trusts the root, 1 or 0, and c sqrt(1 - beta2^t), 0 where it does not.
+def rectification(beta2: Scalar, step: Scalar, grad: Array) -> tuple[Scalar, Scalar]:
+    """Return whether RAdam uses the root, as 1 or 0, and c·√(1 − beta2^t), or 0 if it does not.
 
-    k = 2 / (1 - beta2) - 1      l = k - 2 t beta2^t / (1 - beta2^t)      trusted where l > 5
-    c = sqrt((l - 4) (l - 2) k / ((k - 4) (k - 2) l))
-
-    In float64, since l is a small difference of large numbers, and without a branch, since in a
-    stack it differs from run to run.
+    Computed in float64, because l is a small difference of large numbers, and without a branch,
+    because in a stack it differs from run to run.
     """
     beta2, step = in_float64(beta2), in_float64(step)
     correction = 1 - beta2**step
@@ -142,7 +167,8 @@ def _nadam_keywords(*, momentum_decay: float, **hyperparameters: float) -> dict[
     return adam_keywords(**hyperparameters) | {"momentum_decay": momentum_decay}
 
 
-ADAMAX = Rule(
+ADAMAX = replace(
+    ADAM,
     name="adamax",
     title="AdaMax",
     paper=(
@@ -152,38 +178,26 @@ ADAMAX = Rule(
     init=adamax_start,
     update=adamax,
     hyperparameters=(learning_rate(0.002), *BETAS, epsilon(1e-8)),
-    equations=(
-        "m ← beta1·m + (1 − beta1)·g",
-        "n ← max(beta2·n, |g| + eps)",
-        "θ ← θ − lr · (m / (1 − beta1^t)) / n",
-    ),
-    equations_latex=(
-        r"m &\leftarrow \beta_1 m + (1 - \beta_1) g \\"
-        "\n"
-        r"n &\leftarrow \max(\beta_2 n,\ |g| + \varepsilon) \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \frac{\eta}{1 - \beta_1^t}\,\frac{m}{n}"
-    ),
+    equations=equations_of(adamax),
     symbols={name: ADAM.symbols[name] for name in ("θ", "g", "t", "m")}
     | {"n": "decaying maximum of the gradient's magnitude; starts at 0"},
     state={
         "mean": "m, running average of the gradient",
         "norm": "n, decaying maximum of the gradient's magnitude",
     },
-    direction=GRADIENT_AVERAGE,
     scaling="divided by a decaying maximum of the gradient's magnitude",
     bias_correction="the average of the gradient only, divided by 1 − beta1^t",
     epsilon="added to |g|, inside the maximum",
     conventions=(
-        "The form of torch.optim.Adamax: eps inside the maximum. The paper has no eps; Keras "
-        "adds it to n in the division."
+        "As torch.optim.Adamax: eps inside the maximum. The paper has no eps; Keras adds it to n "
+        "in the division."
     ),
-    generalises=ADAM.generalises,
     coincides_with=(("adam", "beta2 is 0 in both"),),
     torch_optim=TorchOptim("Adamax", adam_keywords, {"l2": {}}),
 )
 
-NADAM = Rule(
+NADAM = replace(
+    ADAM,
     name="nadam",
     title="NAdam",
     paper=(
@@ -197,103 +211,60 @@ NADAM = Rule(
         Hyperparameter(
             name="momentum_decay",
             default=0.004,
-            meaning="how fast the momentum rises from about beta1 / 2 to beta1",
+            meaning="rate at which the momentum rises from about beta1 / 2 to beta1",
+            symbol="ψ",
             scale="log",
             aliases=("schedule_decay", "psi"),
         ),
         epsilon(1e-8),
     ),
-    equations=(
-        "μ ← beta1·(1 − 0.96^(t·momentum_decay) / 2)",
-        "ν ← beta1·(1 − 0.96^((t + 1)·momentum_decay) / 2)",
-        "p ← μ·p",
-        "m ← beta1·m + (1 − beta1)·g",
-        "v ← beta2·v + (1 − beta2)·g²",
-        "d ← (1 − μ)·g / (1 − p) + ν·m / (1 − ν·p)",
-        "θ ← θ − lr · d / (√(v / (1 − beta2^t)) + eps)",
-    ),
-    equations_latex=(
-        r"\mu &\leftarrow \beta_1 (1 - \tfrac12 0.96^{t \psi}), \quad "
-        r"\nu \leftarrow \beta_1 (1 - \tfrac12 0.96^{(t + 1) \psi}), \quad p \leftarrow \mu p \\"
-        "\n"
-        r"m &\leftarrow \beta_1 m + (1 - \beta_1) g, \quad "
-        r"v \leftarrow \beta_2 v + (1 - \beta_2) g^2 \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta\,\frac{(1 - \mu)\, g / (1 - p) + \nu m / (1 - \nu p)}"
-        r"{\sqrt{v / (1 - \beta_2^t)} + \varepsilon}"
-    ),
+    equations=equations_of(nadam),
     symbols={
         **ADAM.symbols,
         "μ": "momentum of this step",
         "ν": "momentum of the next step",
         "p": "product of the momenta of all steps so far; starts at 1",
-        "d": "direction: average and gradient, as seen one step ahead",
+        "d": "direction: average and gradient, one step ahead",
     },
-    state=ADAM.state,
-    reduced_state={"product": "p, product of the momenta, one number a run"},
-    direction="the running average of the gradient, seen one momentum step ahead",
-    scaling=ADAM.scaling,
+    reduced_state={"product": "p, product of the momenta, one number per run"},
+    direction="the running average of the gradient, one momentum step ahead",
     bias_correction="both averages, the first by the product of its momenta",
-    epsilon="outside the root, after bias correction",
     conventions=(
-        "The form of torch.optim.NAdam: the momentum rises with the step, m itself decays by the "
+        "As torch.optim.NAdam: the momentum rises with the step, while m itself decays by the "
         "constant beta1. optax's nadam has a constant momentum."
     ),
-    generalises=(SGD_LIMIT,),
+    generalises=(("sgd", "beta1 = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
     coincides_with=(("adam", "beta1 is 0 in both"),),
     torch_optim=TorchOptim("NAdam", _nadam_keywords, BOTH_DECAYS),
 )
 
-RADAM = Rule(
+RADAM = replace(
+    ADAM,
     name="radam",
     title="RAdam (rectified Adam)",
     paper=(
         "Liu, L., Jiang, H., He, P., Chen, W., Liu, X., Gao, J. and Han, J. (2020). On the "
         "Variance of the Adaptive Learning Rate and Beyond. ICLR. arXiv:1908.03265, Algorithm 2."
     ),
-    init=adam_start,
     update=radam,
-    hyperparameters=ADAM.hyperparameters,
-    equations=(
-        "m ← beta1·m + (1 − beta1)·g",
-        "v ← beta2·v + (1 − beta2)·g²",
-        "k ← 2 / (1 − beta2) − 1",
-        "l ← k − 2·t·beta2^t / (1 − beta2^t)",
-        "c ← √((l − 4)·(l − 2)·k / ((k − 4)·(k − 2)·l))",
-        "θ ← θ − lr · (m / (1 − beta1^t)) · c · √(1 − beta2^t) / (√v + eps)    if l > 5",
-        "θ ← θ − lr · m / (1 − beta1^t)                                        otherwise",
-    ),
-    equations_latex=(
-        r"m &\leftarrow \beta_1 m + (1 - \beta_1) g, \quad "
-        r"v \leftarrow \beta_2 v + (1 - \beta_2) g^2 \\"
-        "\n"
-        r"k &= \frac{2}{1 - \beta_2} - 1, \quad "
-        r"l = k - \frac{2 t \beta_2^t}{1 - \beta_2^t}, \quad "
-        r"c = \sqrt{\frac{(l - 4)(l - 2)\, k}{(k - 4)(k - 2)\, l}} \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta\,\frac{m}{1 - \beta_1^t} \begin{cases}"
-        r" c \sqrt{1 - \beta_2^t} / (\sqrt{v} + \varepsilon) & l > 5 \\"
-        r" 1 & \text{otherwise} \end{cases}"
-    ),
+    equations=equations_of(radam),
     symbols={
         **ADAM.symbols,
         "k": "length of the longest average, in steps",
         "l": "length of the average of squares so far, in steps",
         "c": "rectification: rises from near 0 to 1 as v becomes reliable",
     },
-    state=ADAM.state,
-    direction=GRADIENT_AVERAGE,
     scaling=(
         "one step size for every coordinate in the first steps, then divided by the root of the "
         "running average of squared gradients, and rectified"
     ),
-    bias_correction="both averages, divided by 1 − beta^t",
     epsilon="outside the root, before bias correction",
     conventions=(
-        "The form of torch.optim.RAdam: the root is used where l > 5 (the paper: l > 4), eps is "
-        "added to the uncorrected root. Before that the step is lr times the corrected average of "
-        "the gradient itself, which at Adam's default lr is a small one."
+        "As torch.optim.RAdam: the root is used if l > 5 (in the paper l > 4), and eps is added to "
+        "the uncorrected root. Until then the step is lr times the corrected average of the "
+        "gradient itself, which is small at Adam's default lr."
     ),
     generalises=(("sgd", "beta1 = 0 and beta2 = 0"),),
+    coincides_with=(),
     torch_optim=TorchOptim("RAdam", adam_keywords, BOTH_DECAYS),
 )

@@ -1,4 +1,4 @@
-"""What the rules need of any array library: its namespace, one broadcast, one precision."""
+"""What the rules need from any array library: namespace, broadcasting, precision."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from array_api_compat import array_namespace
 
 __all__ = [
     "Array",
+    "Scalar",
     "as_array",
     "average",
     "broadcast",
     "compute_once",
     "in_float64",
     "in_precision_of",
+    "is_array",
     "namespace",
     "norm",
     "zeros_like",
@@ -23,7 +25,10 @@ __all__ = [
 Array = Any
 """A NumPy array or a torch tensor."""
 
-# A plain dictionary: under torch.compile a functools cache is traced through, with a warning.
+Scalar = float | Array
+"""One number per run: a Python number for all runs, or an array that broadcasts over them."""
+
+# A plain dictionary: torch.compile traces through a functools cache and warns.
 _namespaces: dict[type, Any] = {}
 
 compute_once: dict[type, Callable[[Array], Array]] = {}
@@ -31,33 +36,38 @@ compute_once: dict[type, Callable[[Array], Array]] = {}
 
 
 def namespace(array: Array) -> Any:
-    """Return the array-API namespace of `array`: where its `sqrt` and `maximum` are."""
+    """Return the array-API namespace of `array`: the home of its `sqrt` and `maximum`."""
     kind = type(array)
     if kind not in _namespaces:
         _namespaces[kind] = array_namespace(array)
     return _namespaces[kind]
 
 
+def is_array(value: object) -> bool:
+    """Whether `value` is an array or tensor and not a Python number."""
+    return hasattr(value, "dtype")
+
+
 def zeros_like(array: Array) -> Array:
-    """Return zeros of the shape, precision and device of `array`."""
+    """Return zeros with the shape, precision and device of `array`."""
     return namespace(array).zeros_like(array)
 
 
-def as_array(value: Any, like: Array) -> Array:
-    """Return a number or an array as an array, in the precision and on the device of `like`."""
+def as_array(value: Scalar, like: Array) -> Array:
+    """Return `value` as an array with the precision and device of `like`."""
     return namespace(like).asarray(value, dtype=like.dtype, device=like.device)
 
 
 def norm(array: Array, axes: Sequence[int]) -> Array:
-    """Return the Euclidean norm over the axes of one run, which stay, with length 1."""
+    """Return the Euclidean norm over the axes of one run, which are kept with length 1."""
     xp = namespace(array)
     return xp.sqrt(xp.sum(array * array, axis=axes, keepdims=True))
 
 
-def average(decay: Any, before: Array, value: Array) -> Array:
-    """Return decay before + (1 - decay) value: the next exponential moving average.
+def average(decay: Scalar, before: Array, value: Array) -> Array:
+    """Return decay·before + (1 − decay)·value: the next exponential moving average.
 
-    Where the library can interpolate, that is one pass over the arrays and not three.
+    If the library can interpolate, this is one pass over the arrays instead of three.
     """
     interpolate = getattr(namespace(before), "lerp", None)
     if interpolate is None:
@@ -65,45 +75,39 @@ def average(decay: Any, before: Array, value: Array) -> Array:
     return interpolate(before, value, 1 - decay)
 
 
-def broadcast(value: Any, param: Array) -> Any:
-    """Make a hyperparameter or step broadcast over a parameter, or a stack of them.
+def broadcast(value: Scalar, param: Array) -> Scalar:
+    """Make a hyperparameter or step broadcast over a parameter or a stack of parameters.
 
     Args:
-        value: a Python number, returned as it is; or an array: one number, or (runs,).
+        value: a Python number, returned unchanged; or an array, () or (runs,).
         param: (*shape) or (runs, *shape).
 
     Returns:
         The number; or the array on the device and in the precision of `param`, (runs, 1, ..., 1).
     """
-    if not hasattr(value, "dtype"):
+    if not is_array(value):
         return value
     array = as_array(value, param)
     return namespace(param).reshape(array, array.shape + (1,) * (param.ndim - array.ndim))
 
 
-def in_float64(value: Any) -> Any:
-    """Return a Python number as it is and an array in float64.
+def in_float64(value: Scalar) -> Scalar:
+    """Return an array in float64, and a Python number unchanged.
 
-    For coefficients that cancel: in float32 `1 - beta2**t` loses four digits where t is small.
-    They have one element a run, so this costs nothing.
+    Needed for coefficients that suffer from cancellation: in float32 `1 - beta2**t` loses four
+    digits at small t. There is one per run, so the cost is negligible.
     """
-    return namespace(value).astype(value, namespace(value).float64) if _is_array(value) else value
+    return namespace(value).astype(value, namespace(value).float64) if is_array(value) else value
 
 
-def in_precision_of(grad: Array, value: Any) -> Any:
-    """Return a Python number as it is and an array in the precision of `grad`.
+def in_precision_of(grad: Array, value: Scalar) -> Scalar:
+    """Return an array in the precision of `grad`, and a Python number unchanged.
 
-    Such a coefficient has one element a run: a compiler is kept from computing it for each element
-    of the parameter, by what `compute_once` holds for its type.
+    There is one such coefficient per run. `compute_once` keeps a compiler from computing it again
+    for every element of the parameter.
     """
-    if not _is_array(value):
+    if not is_array(value):
         return value
-    return compute_once.get(type(value), _same)(namespace(value).astype(value, grad.dtype))
-
-
-def _same(value: Array) -> Array:
-    return value
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype")
+    array = namespace(value).astype(value, grad.dtype)
+    once = compute_once.get(type(value))
+    return once(array) if once else array

@@ -1,4 +1,4 @@
-"""The update rules optrial knows, from the simplest up."""
+"""The catalogue of update rules, from the simplest up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from optrial.rules.rule import Rule
 from optrial.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD
 from optrial.rules.sign import LION
 
-__all__ = ["RULES", "get_rule", "get_rules"]
+__all__ = ["RULES", "get_rules"]
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -51,20 +51,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 
 
-def get_rule(name: str) -> Rule:
-    """Return the rule called `name`.
-
-    Raises:
-        StudyError: there is none; the message says which there are.
-    """
-    return get_rules([name])[0]
-
-
 def get_rules(names: Iterable[str]) -> list[Rule]:
-    """Return the rules called `names`, in that order.
+    """Return rules by name, in that order.
 
     Raises:
-        StudyError: some do not exist; the message names them all.
+        StudyError: some do not exist; the message lists them all.
     """
     names = list(names)
     unknown = [name for name in names if name not in RULES]

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, zeros_like
+from optrial.rules.arrays import Array, Scalar, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, learning_rate, momentum
-from optrial.rules.rule import NoState, Rule, TorchOptim
+from optrial.rules.rule import NoState, Rule, TorchOptim, equations_of
 
-__all__ = ["MOMENTUM", "NESTEROV", "SGD", "MomentumState"]
+__all__ = ["MOMENTUM", "NESTEROV", "ONE_STEP_SIZE", "SGD", "MomentumState"]
 
 ONE_STEP_SIZE = "one step size for every coordinate"
-EQUALS_SGD = (("sgd", "momentum = 0"),)
 
 
 class MomentumState(NamedTuple):
-    """What momentum remembers of each parameter."""
+    """State of momentum for one parameter."""
 
     velocity: Array  # (runs, *shape), decaying sum of the gradients
 
 
-def no_state(_param: Array, **_: Any) -> NoState:
-    """Return the state of a rule that remembers nothing."""
+def no_state(_param: Array, **_: object) -> NoState:
+    """Return the empty state."""
     return NoState()
 
 
-def at_rest(param: Array, **_: Any) -> MomentumState:
+def at_rest(param: Array, **_: object) -> MomentumState:
     """Return a velocity of zero."""
     return MomentumState(velocity=zeros_like(param))
 
 
-def sgd(grad: Array, state: NoState, _step: Any, *, lr: Any) -> tuple[Array, NoState]:
+def sgd(grad: Array, state: NoState, _step: Scalar, *, lr: Scalar) -> tuple[Array, NoState]:
     """One step of stochastic gradient descent: Robbins & Monro 1951.
 
-    change = -lr g
+        θ ← θ − lr·g
 
     grad is (runs, *shape); lr broadcasts over it. Returns the change to add to the parameter.
     """
@@ -41,13 +40,14 @@ def sgd(grad: Array, state: NoState, _step: Any, *, lr: Any) -> tuple[Array, NoS
 
 
 def heavy_ball(
-    grad: Array, state: MomentumState, _step: Any, *, lr: Any, momentum: Any
+    grad: Array, state: MomentumState, _step: Scalar, *, lr: Scalar, momentum: Scalar
 ) -> tuple[Array, MomentumState]:
     """One step of heavy-ball momentum: Polyak 1964.
 
-    u <- momentum u + g      change = -lr u
+        u ← momentum·u + g
+        θ ← θ − lr·u
 
-    grad is (runs, *shape); each hyperparameter broadcasts over it. Returns the change to add to the
+    grad is (runs, *shape); hyperparameters broadcast over it. Returns the change to add to the
     parameter. lr multiplies the whole velocity, as in torch.optim; Polyak and Keras put it inside.
     """
     velocity = momentum * state.velocity + grad
@@ -55,14 +55,15 @@ def heavy_ball(
 
 
 def nesterov(
-    grad: Array, state: MomentumState, _step: Any, *, lr: Any, momentum: Any
+    grad: Array, state: MomentumState, _step: Scalar, *, lr: Scalar, momentum: Scalar
 ) -> tuple[Array, MomentumState]:
     """One step of Nesterov momentum: Nesterov 1983, as in Sutskever et al. 2013 and torch.optim.
 
-    u <- momentum u + g      change = -lr (g + momentum u)
+        u ← momentum·u + g
+        θ ← θ − lr·(g + momentum·u)
 
-    grad is (runs, *shape); each hyperparameter broadcasts over it. Returns the change to add to the
-    parameter, which is the look-ahead point, so that grad is taken where Nesterov takes it.
+    grad is (runs, *shape); hyperparameters broadcast over it. Returns the change to add to the
+    parameter, which is the look-ahead point: grad is taken where Nesterov takes it.
     """
     velocity = momentum * state.velocity + grad
     return -lr * (grad + momentum * velocity), MomentumState(velocity)
@@ -87,13 +88,12 @@ SGD = Rule(
     init=no_state,
     update=sgd,
     hyperparameters=(learning_rate(0.01),),
-    equations=("θ ← θ − lr·g",),
-    equations_latex=r"\theta &\leftarrow \theta - \eta\, g",
+    equations=equations_of(sgd),
     symbols=PARAMETER | GRADIENT,
     state={},
     direction="the gradient",
     scaling=ONE_STEP_SIZE,
-    conventions="There is only one form. In torch.optim it is SGD with momentum = 0.",
+    conventions="There is only one variant: torch.optim.SGD with momentum = 0.",
     torch_optim=TorchOptim("SGD", _sgd_keywords, {"l2": {}}),
 )
 
@@ -107,24 +107,19 @@ MOMENTUM = Rule(
     init=at_rest,
     update=heavy_ball,
     hyperparameters=(learning_rate(0.01), momentum(0.9)),
-    equations=("u ← momentum·u + g", "θ ← θ − lr·u"),
-    equations_latex=(
-        r"u &\leftarrow \mu u + g \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta u"
-    ),
+    equations=equations_of(heavy_ball),
     symbols=PARAMETER | GRADIENT | {"u": "velocity, a decaying sum of the gradients; starts at 0"},
     state={"velocity": "u, decaying sum of the gradients"},
     direction="a decaying sum of the gradients (the velocity)",
     scaling=ONE_STEP_SIZE,
     conventions=(
-        "The form of torch.optim.SGD without dampening: the velocity sums gradients and lr "
-        "multiplies it all. A steady gradient thus moves the parameter by lr / (1 − momentum) a "
+        "As torch.optim.SGD without dampening: the velocity sums gradients, and lr multiplies the "
+        "whole velocity. A constant gradient thus moves the parameter by lr / (1 − momentum) per "
         "step. Polyak, Keras and many textbooks put lr inside the velocity, which is the same "
         "while lr is constant and differs when a schedule changes it. Where the velocity is an "
         "average, (1 − momentum)·g is added and lr must be 1 / (1 − momentum) times larger."
     ),
-    generalises=EQUALS_SGD,
+    generalises=(("sgd", "momentum = 0"),),
     torch_optim=TorchOptim("SGD", _sgd_keywords, {"l2": {}}),
 )
 
@@ -139,27 +134,20 @@ NESTEROV = Rule(
     ),
     init=at_rest,
     update=nesterov,
-    hyperparameters=(learning_rate(0.01), momentum(0.9)),
-    equations=("u ← momentum·u + g", "θ ← θ − lr·(g + momentum·u)"),
-    equations_latex=(
-        r"u &\leftarrow \mu u + g \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta\,(g + \mu u)"
-    ),
-    symbols=PARAMETER
-    | GRADIENT
-    | {
+    hyperparameters=MOMENTUM.hyperparameters,
+    equations=equations_of(nesterov),
+    symbols={
+        **MOMENTUM.symbols,
         "θ": "the parameter: the look-ahead point, where the gradient is taken",
-        "u": "velocity, a decaying sum of the gradients; starts at 0",
     },
-    state={"velocity": "u, decaying sum of the gradients"},
-    direction="a decaying sum of the gradients, seen one velocity step ahead",
+    state=MOMENTUM.state,
+    direction="a decaying sum of the gradients, one velocity step ahead",
     scaling=ONE_STEP_SIZE,
     conventions=(
-        "The form of torch.optim.SGD(nesterov=True). The stored parameter is the look-ahead point "
-        "at which the gradient is taken; Nesterov's own iterate is θ + lr·momentum·u. While lr is "
-        "constant this is the form of Sutskever et al. with the variables renamed."
+        "As torch.optim.SGD(nesterov=True). The stored parameter is the look-ahead point at which "
+        "the gradient is taken; Nesterov's own iterate is θ + lr·momentum·u. While lr is constant, "
+        "this is the form of Sutskever et al. with renamed variables."
     ),
-    generalises=EQUALS_SGD,
+    generalises=MOMENTUM.generalises,
     torch_optim=TorchOptim("SGD", _nesterov_keywords, {"l2": {}}),
 )

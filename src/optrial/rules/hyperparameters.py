@@ -1,34 +1,46 @@
-"""Hyperparameters and symbols that several rules share."""
+"""Hyperparameters and symbols shared by several rules."""
 
 from __future__ import annotations
 
 from optrial.rules.rule import Hyperparameter
 
-__all__ = ["GRADIENT", "PARAMETER", "STEP", "average_decay", "epsilon", "learning_rate", "momentum"]
+__all__ = [
+    "GRADIENT",
+    "PARAMETER",
+    "RAW_GRADIENT",
+    "STEP",
+    "average_decay",
+    "epsilon",
+    "learning_rate",
+    "momentum",
+]
 
 PARAMETER = {"θ": "the parameter"}
-GRADIENT = {"g": "gradient of the mini-batch's loss at θ, with l2 weight decay added"}
-STEP = {"t": "number of the step: 1, 2, ..."}
+GRADIENT = {"g": "gradient of the mini-batch loss at θ, plus l2 weight decay"}
+RAW_GRADIENT = {"g": "gradient of the mini-batch loss at θ, without weight decay"}
+STEP = {"t": "step number: 1, 2, ..."}
 
 
-def learning_rate(default: float) -> Hyperparameter:
+def learning_rate(default: float, meaning: str = "learning rate") -> Hyperparameter:
     """Return `lr`."""
     return Hyperparameter(
         name="lr",
         default=default,
-        meaning="learning rate: the size of a step",
+        meaning=meaning,
+        symbol="η",
         low_open=True,
         scale="log",
         aliases=("learning_rate", "eta", "step_size"),
     )
 
 
-def momentum(default: float) -> Hyperparameter:
-    """Return `momentum`: 0 for none, towards 1 for a long memory."""
+def momentum(default: float, meaning: str = "decay rate of the velocity") -> Hyperparameter:
+    """Return `momentum`; 0 turns it off."""
     return Hyperparameter(
         name="momentum",
         default=default,
-        meaning="share of the velocity kept from step to step",
+        meaning=meaning,
+        symbol="μ",
         high=1.0,
         high_open=True,
         aliases=("mu", "gamma", "beta"),
@@ -38,15 +50,17 @@ def momentum(default: float) -> Hyperparameter:
 def average_decay(
     name: str,
     default: float,
-    of: str,
-    aliases: tuple[str, ...] = (),
+    meaning: str,
+    symbol: str,
+    *aliases: str,
     one_allowed: bool = False,
 ) -> Hyperparameter:
-    """Return the share of a running average `of` something that is kept from step to step."""
+    """Return the decay rate of an exponential moving average."""
     return Hyperparameter(
         name=name,
         default=default,
-        meaning=f"share of the running {of} kept from step to step",
+        meaning=meaning,
+        symbol=symbol,
         high=1.0,
         high_open=not one_allowed,
         aliases=aliases,
@@ -54,11 +68,12 @@ def average_decay(
 
 
 def epsilon(default: float) -> Hyperparameter:
-    """Return `eps`, which may be 0 where no gradient is ever exactly 0."""
+    """Return `eps`; 0 is allowed if no gradient is ever exactly 0."""
     return Hyperparameter(
         name="eps",
         default=default,
-        meaning="small number that keeps the division finite",
+        meaning="small constant that prevents division by zero",
+        symbol="ε",
         scale="log",
         aliases=("epsilon", "delta"),
     )

@@ -1,14 +1,21 @@
-"""Muon: momentum whose singular values are all brought near 1, for matrices; AdamW for the rest."""
+"""Muon: orthogonalised momentum for matrices, AdamW for vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.adam import AdamState, adam
-from optrial.rules.arrays import Array, as_array, average, namespace, norm, zeros_like
-from optrial.rules.hyperparameters import PARAMETER, average_decay, learning_rate, momentum
-from optrial.rules.rule import Hyperparameter, Rule
+from optrial.rules.arrays import Array, Scalar, as_array, average, namespace, norm, zeros_like
+from optrial.rules.hyperparameters import (
+    PARAMETER,
+    RAW_GRADIENT,
+    average_decay,
+    epsilon,
+    learning_rate,
+    momentum,
+)
+from optrial.rules.rule import Hyperparameter, Rule, equations_of
 
 __all__ = ["MUON", "MuonState", "orthogonalise"]
 
@@ -17,13 +24,13 @@ ITERATIONS = 5
 
 
 class MuonState(NamedTuple):
-    """What Muon remembers of each matrix, and AdamW of each vector."""
+    """State of Muon for a matrix, or of AdamW for a vector."""
 
     mean: Array  # (runs, *shape), running average of the gradient
-    square: Array | None  # (runs, length), running average of its square; None of a matrix
+    square: Array | None  # (runs, length), running average of its square; None for a matrix
 
 
-def muon_start(param: Array, *, axes: Sequence[int], **_: Any) -> MuonState:
+def muon_start(param: Array, *, axes: Sequence[int], **_: object) -> MuonState:
     """Return averages of zero; `axes` are those of one run."""
     is_matrix = len(axes) > 1
     return MuonState(mean=zeros_like(param), square=None if is_matrix else zeros_like(param))
@@ -32,27 +39,30 @@ def muon_start(param: Array, *, axes: Sequence[int], **_: Any) -> MuonState:
 def muon(
     grad: Array,
     state: MuonState,
-    step: Any,
+    step: Scalar,
     *,
     axes: Sequence[int],
-    lr: Any,
-    momentum: Any,
-    match_rms: Any,
-    vector_lr: Any,
-    beta1: Any,
-    beta2: Any,
-    eps: Any,
+    lr: Scalar,
+    momentum: Scalar,
+    match_rms: Scalar,
+    vector_lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, MuonState]:
-    """One step of Muon: Jordan et al. 2024, as in torch.optim; of AdamW where grad is a vector.
+    """One step of Muon: Jordan et al. 2024, as in torch.optim; of AdamW if grad is a vector.
 
-    m <- momentum m + (1 - momentum) g      d = (1 - momentum) g + momentum m
-    change = -lr size orthogonalise(d)
-    size = 0.2 sqrt(max(rows, columns)) if match_rms, otherwise sqrt(max(1, rows / columns))
+        m ← momentum·m + (1 − momentum)·g
+        X ← (1 − momentum)·g + momentum·m
+        X ← X / max(‖X‖, eps)
+        X ← 3.4445·X − 4.7750·X·Xᵀ·X + 2.0315·(X·Xᵀ)²·X    five times
+        θ ← θ − 0.2·lr·√max(R, C) · X                      if match_rms
+        θ ← θ − lr·√max(1, R / C) · X                      otherwise
+        θ ← AdamW(lr·vector_lr, beta1, beta2, eps)         if θ is a vector
 
-    grad is (runs, *shape), of which `axes` are one run's; convolution kernels are flattened to
-    (outputs, the rest). Each hyperparameter broadcasts over it; `match_rms` is true or false, or 1
-    or 0 in an array. Vectors take AdamW's step with lr vector_lr, beta1, beta2 and eps. Returns
-    the change to add to the parameter.
+    grad is (runs, *shape), where `axes` are the axes of one run; the kernels of a convolution are
+    flattened to (outputs, the rest). Hyperparameters broadcast over grad; `match_rms` is true or
+    false, or 1 or 0 in an array. Returns the change to add to the parameter.
     """
     if state.square is not None:
         change, (mean, square) = adam(
@@ -69,13 +79,11 @@ def muon(
     return -lr * size * direction, MuonState(mean, None)
 
 
-def orthogonalise(matrix: Array, eps: Any) -> Array:
+def orthogonalise(matrix: Array, eps: Scalar) -> Array:
     """Bring all singular values near 1: five steps of a Newton-Schulz iteration of degree five.
 
-    x <- a x + (b y + c y^2) x with y = x x^T, from x = matrix / max(|matrix|, eps). The
-    coefficients are chosen for speed, not for convergence: singular values end within 0.7 and 1.2.
-
-    matrix is (runs, rows, columns); eps is a number or, over the runs, (runs, 1, ..., 1).
+    The coefficients are chosen for speed, not for convergence: singular values end between 0.7 and
+    1.2. matrix is (runs, rows, columns); eps is a number, or (runs, 1, ..., 1).
     """
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
     a, b, c = COEFFICIENTS
@@ -95,18 +103,18 @@ MUON = Rule(
     paper=(
         "Jordan, K., Jin, Y., Boza, V., You, J., Cesista, F., Newhouse, L. and Bernstein, J. "
         "(2024). Muon: An optimizer for hidden layers in neural networks. "
-        "kellerjordan.github.io/posts/muon; size of the step: Liu, J. et al. (2025). Muon is "
+        "kellerjordan.github.io/posts/muon; scale of the step: Liu, J. et al. (2025). Muon is "
         "Scalable for LLM Training. arXiv:2502.16982."
     ),
     init=muon_start,
     update=muon,
     hyperparameters=(
         learning_rate(0.001),
-        momentum(0.95),
+        momentum(0.95, "decay rate of the average of the gradient"),
         Hyperparameter(
             name="match_rms",
             default=True,
-            meaning="whether steps are as large as AdamW's usually are, so that its lr fits",
+            meaning="match the typical size of AdamW's steps, so that its lr carries over",
             high=1.0,
             scale="switch",
             aliases=("adjust_lr_fn",),
@@ -115,61 +123,41 @@ MUON = Rule(
             name="vector_lr",
             default=1.0,
             meaning="learning rate of vectors, as a multiple of lr",
+            symbol="κ",
             low_open=True,
             scale="log",
             aliases=("adamw_lr", "aux_lr"),
         ),
-        average_decay("beta1", 0.9, "average of a vector's gradient", ("betas", "b1")),
-        average_decay("beta2", 0.95, "average of its square", ("betas", "b2")),
-        Hyperparameter(
-            name="eps",
-            default=1e-7,
-            meaning="small number that keeps the divisions finite",
-            scale="log",
-            aliases=("epsilon",),
+        average_decay(
+            "beta1", 0.9, "decay rate of the first-moment average of vectors", "β₁", "betas", "b1"
         ),
+        average_decay(
+            "beta2", 0.95, "decay rate of the second-moment average of vectors", "β₂", "betas", "b2"
+        ),
+        epsilon(1e-7),
     ),
-    equations=(
-        "m ← momentum·m + (1 − momentum)·g",
-        "X ← (1 − momentum)·g + momentum·m",
-        "X ← X / max(‖X‖, eps)",
-        "X ← 3.4445·X − 4.7750·Y·X + 2.0315·Y·Y·X    with Y = X·Xᵀ, five times",
-        "θ ← θ − lr · 0.2·√max(R, C) · X             if match_rms",
-        "θ ← θ − lr · √max(1, R / C) · X             otherwise",
-        "θ ← AdamW(lr·vector_lr, beta1, beta2, eps)  if θ is a vector",
-    ),
-    equations_latex=(
-        r"m &\leftarrow \mu m + (1 - \mu) g \\"
-        "\n"
-        r"X &\leftarrow (1 - \mu) g + \mu m, \quad "
-        r"X \leftarrow X / \max(\lVert X\rVert, \varepsilon) \\"
-        "\n"
-        r"X &\leftarrow a X + (b Y + c Y^2) X, \quad Y = X X^{\mathsf T} \quad \text{five times} \\"
-        "\n"
-        r"\theta &\leftarrow \theta - 0.2\,\eta \sqrt{\max(R, C)}\, X"
-    ),
+    equations=equations_of(muon),
     symbols=PARAMETER
+    | RAW_GRADIENT
     | {
-        "g": "gradient of the mini-batch's loss at θ, without weight decay",
         "m": "running average of the gradient; starts at 0",
-        "X": "the average seen one step ahead; then the same with all singular values near 1",
-        "Y": "products of the rows of X",
+        "X": "the average one step ahead; then the same with all singular values near 1",
         "R": "rows of the matrix: outputs of the layer",
-        "C": "columns of the matrix: inputs of the layer, times the area of a convolution's kernel",
+        "C": "columns of the matrix: inputs of the layer, times the area of a kernel",
     },
     state={"mean": "m, running average of the gradient"},
-    direction="the running average of the gradient, seen one step ahead",
-    scaling="every singular direction of a matrix moves by about the same; vectors as in AdamW",
-    bias_correction="none for matrices; both averages of vectors",
-    epsilon="least norm of a matrix; of vectors outside the root, after bias correction",
+    direction="the running average of the gradient, one step ahead",
+    scaling="all singular directions of a matrix move by about the same; vectors as in AdamW",
+    bias_correction="none for matrices; both averages for vectors",
+    epsilon="lower bound on the norm of a matrix; for vectors as in AdamW",
     conventions=(
-        "For matrices the form of torch.optim.Muon, with Nesterov momentum and five iterations, "
-        "but in the precision of the parameters, where torch iterates in bfloat16. Every parameter "
-        "with two or more axes is a matrix, also the first and the last layer's, which the authors "
-        "leave to AdamW; a convolution's kernels are flattened to outputs × the rest. Biases and "
-        "other vectors take AdamW's step and keep one more array. With match_rms (Liu et al.) one "
-        "lr suits both; without it steps are those of Jordan et al., who use lr = 0.02, and 3e-4 "
-        "for vectors: vector_lr = 0.015. torch.optim's default is without; it takes matrices only."
+        "For matrices as torch.optim.Muon, with Nesterov momentum and five iterations, but in the "
+        "precision of the parameters; torch iterates in bfloat16. Every parameter with two or more "
+        "axes is a matrix, including the first and last layer, which the authors leave to AdamW; "
+        "the kernels of a convolution are flattened to outputs × the rest. Biases and other "
+        "vectors take AdamW's step and keep one more array. With match_rms (Liu et al.) one lr "
+        "suits both; without it, steps are those of Jordan et al., who use lr = 0.02, and 3e-4 for "
+        "vectors (vector_lr = 0.015). torch.optim defaults to no matching and takes matrices only."
     ),
     default_weight_decay=0.1,
     default_decay="decoupled",

@@ -1,20 +1,20 @@
-"""Prodigy: Adam that estimates its own step size, from the whole model's distance to its start."""
+"""Prodigy: Adam with a step size estimated from the distance the whole model has moved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.adam import BETAS
-from optrial.rules.arrays import Array, average, namespace, zeros_like
-from optrial.rules.hyperparameters import epsilon
-from optrial.rules.rule import Hyperparameter, Rule, WholeModel
+from optrial.rules.arrays import Array, Scalar, average, namespace, zeros_like
+from optrial.rules.hyperparameters import RAW_GRADIENT, epsilon, learning_rate
+from optrial.rules.rule import Hyperparameter, Rule, WholeModel, equations_of
 
 __all__ = ["PRODIGY", "ProdigyModel", "ProdigyState", "ProdigyTerms"]
 
 
 class ProdigyState(NamedTuple):
-    """What Prodigy remembers of each parameter."""
+    """State of Prodigy for one parameter."""
 
     mean: Array  # (runs, *shape), running average of the gradient, times d
     square: Array  # (runs, *shape), running average of its square, times d^2
@@ -23,57 +23,58 @@ class ProdigyState(NamedTuple):
 
 
 class ProdigyModel(NamedTuple):
-    """What Prodigy remembers of the whole model."""
+    """State of Prodigy for the whole model."""
 
     distance: Array  # (runs), estimate d of the distance from the start to the solution
     progress: Array  # (runs), decaying sum of <g, start - parameter>, times lr d^2
 
 
 class ProdigyTerms(NamedTuple):
-    """What one parameter contributes to sums over the whole model."""
+    """Terms of one parameter in sums over the whole model."""
 
     progress: Array  # (runs), <g, start - parameter>
     weighted: Array  # (runs), sum of the magnitudes of `ProdigyState.weighted`
 
 
-def prodigy_start(param: Array, **_: Any) -> ProdigyState:
+def prodigy_start(param: Array, **_: object) -> ProdigyState:
     """Return averages of zero and a copy of the parameter."""
     mean, square, weighted = (zeros_like(param) for _ in range(3))
     return ProdigyState(mean, square, weighted, start=param + mean)
 
 
-def prodigy_model_start(zero: Array, *, d0: Any, **_: Any) -> ProdigyModel:
-    """Return the first estimate of the distance, and no progress."""
+def prodigy_model_start(zero: Array, *, d0: Scalar, **_: object) -> ProdigyModel:
+    """Return the initial estimate of the distance, and zero progress."""
     return ProdigyModel(distance=zero + d0, progress=zero)
 
 
 def prodigy(
     grad: Array,
     state: ProdigyState,
-    _step: Any,
+    _step: Scalar,
     *,
     param: Array,
     axes: Sequence[int],
-    weight_decay: Any,
+    weight_decay: Scalar,
     model: ProdigyModel,
-    lr: Any,
-    beta1: Any,
-    beta2: Any,
-    eps: Any,
-    d0: Any,
-    d_coef: Any,
+    lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    eps: Scalar,
+    d0: Scalar,
+    d_coef: Scalar,
 ) -> tuple[Array, ProdigyState, ProdigyTerms]:
     """One step of Prodigy: Mishchenko & Defazio 2024, Algorithm 4.
 
-    m <- beta1 m + (1 - beta1) d g      v <- beta2 v + (1 - beta2) d^2 g^2
-    s <- sqrt(beta2) s + lr d^2 g
-    change = -lr d (m / (sqrt(v) + d eps) + weight_decay w)
+        m ← beta1·m + (1 − beta1)·d·g
+        v ← beta2·v + (1 − beta2)·d²·g²
+        s ← √beta2·s + lr·d²·g
+        θ′ = θ − lr·d·(m / (√v + d·eps) + weight_decay·θ)
 
-    grad and param are (runs, *shape); sums are over `axes`, the axes of one run; each
-    hyperparameter, and d of `model`, broadcasts over them. Returns the change to add to the
-    parameter, and the terms <g, w_0 - w> and |s|_1 of the sums from which d is renewed.
+    grad and param are (runs, *shape); sums are over `axes`, the axes of one run; hyperparameters,
+    and d of `model`, broadcast over grad. Returns the change to add to the parameter, the state,
+    and the terms ⟨g, θ₀ − θ⟩ and ‖s‖₁ of the sums that update d.
     """
-    del d0, d_coef  # are in the estimate of the distance
+    del d0, d_coef  # part of the estimate of the distance
     xp = namespace(grad)
     d = model.distance
     mean = average(beta1, state.mean, d * grad)
@@ -90,18 +91,19 @@ def prodigy(
 def prodigy_model(
     model: ProdigyModel,
     sums: ProdigyTerms,
-    _step: Any,
+    _step: Scalar,
     *,
-    lr: Any,
-    beta2: Any,
-    d_coef: Any,
-    **_: Any,
+    lr: Scalar,
+    beta2: Scalar,
+    d_coef: Scalar,
+    **_: object,
 ) -> ProdigyModel:
-    """Renew the estimate of the distance, which never falls.
+    """Update the estimate of the distance, which never decreases.
 
-    r <- sqrt(beta2) r + lr d^2 <g, w_0 - w>      d <- max(d, d_coef r / |s|_1)
+        r ← √beta2·r + lr·d²·⟨g, θ₀ − θ⟩
+        d ← max(d, d_coef·r / ‖s‖₁)    from d = d0
 
-    where products and norms are over the whole model. Without any gradient yet d stays.
+    Products and norms are over the whole model. Before the first nonzero gradient, d is kept.
     """
     xp = namespace(sums.weighted)
     d, moved = model.distance, sums.weighted > 0
@@ -120,57 +122,30 @@ PRODIGY = Rule(
     init=prodigy_start,
     update=prodigy,
     hyperparameters=(
-        Hyperparameter(
-            name="lr",
-            default=1.0,
-            meaning="multiple of the estimated learning rate; for a schedule, otherwise 1",
-            low_open=True,
-            scale="log",
-            aliases=("learning_rate", "eta", "step_size"),
-        ),
+        learning_rate(1.0, "factor on the estimated learning rate; keep 1 and set a schedule"),
         *BETAS,
         epsilon(1e-8),
         Hyperparameter(
             name="d0",
             default=1e-6,
-            meaning="first estimate of the distance from the start to the solution; too small is "
-            "safe",
+            meaning="initial estimate of the distance to the solution; too small is safe",
+            symbol="d₀",
             low_open=True,
             scale="log",
         ),
         Hyperparameter(
             name="d_coef",
             default=1.0,
-            meaning="multiple of the estimated distance: the way to ask for larger steps",
+            meaning="factor on the estimated distance: raise it for larger steps",
+            symbol="c",
             scale="log",
             aliases=("growth",),
         ),
     ),
-    equations=(
-        "m ← beta1·m + (1 − beta1)·d·g",
-        "v ← beta2·v + (1 − beta2)·d²·g²",
-        "θ′ = θ − lr·d·(m / (√v + d·eps) + weight_decay·θ)",
-        "r ← √beta2·r + lr·d²·⟨g, θ₀ − θ⟩",
-        "s ← √beta2·s + lr·d²·g",
-        "d ← max(d, d_coef·r / ‖s‖₁)            from d = d0",
-        "θ ← θ′",
-    ),
-    equations_latex=(
-        r"m &\leftarrow \beta_1 m + (1 - \beta_1)\, d g, \quad "
-        r"v \leftarrow \beta_2 v + (1 - \beta_2)\, d^2 g^2 \\"
-        "\n"
-        r"\theta' &= \theta - \eta\, d \left(\frac{m}{\sqrt{v} + d\varepsilon}"
-        r" + \lambda\theta\right) \\"
-        "\n"
-        r"r &\leftarrow \sqrt{\beta_2}\, r + \eta d^2 \langle g, \theta_0 - \theta\rangle, \quad "
-        r"s \leftarrow \sqrt{\beta_2}\, s + \eta d^2 g \\"
-        "\n"
-        r"d &\leftarrow \max\!\left(d,\ \frac{c\, r}{\lVert s\rVert_1}\right), \quad "
-        r"\theta \leftarrow \theta'"
-    ),
+    equations=(*equations_of(prodigy), *equations_of(prodigy_model), "θ ← θ′"),
     symbols={
         "θ": "the parameter; θ₀ before the first step, θ′ after this one",
-        "g": "gradient of the mini-batch's loss at θ, without weight decay",
+        **RAW_GRADIENT,
         "m": "running average of the gradient, times d; starts at 0",
         "v": "running average of the squared gradient, times d²; starts at 0",
         "r": "progress of the whole model, a decaying sum; starts at 0",
@@ -191,16 +166,16 @@ PRODIGY = Rule(
     ),
     epsilon="outside the root, times d",
     conventions=(
-        "Algorithm 4 of the paper, without bias correction; the factor 1 − √beta2 of r and s, "
-        "which cancels, is left out. ⟨·,·⟩ and ‖·‖₁ are over the whole model, all parameters "
-        "together. The authors' library uses the new d beside eps and the old one elsewhere; here "
-        "it is the old one throughout, as in the paper. Decoupled weight decay, the default, "
-        "shrinks weights by lr·d·weight_decay as in the library; the paper has none."
+        "Algorithm 4 of the paper, without bias correction; the factor 1 − √beta2 of r and s "
+        "cancels and is omitted. ⟨·,·⟩ and ‖·‖₁ are over all parameters of the model. The authors' "
+        "library uses the new d next to eps and the old one elsewhere; here it is the old one "
+        "throughout, as in the paper. Weight decay is decoupled by default and shrinks weights by "
+        "lr·d·weight_decay, as in the library; the paper has none."
     ),
     coincides_with=(
         (
             "adam",
-            "d_coef is 0, lr of adam is lr · d0, and beta1^t and beta2^t have died away",
+            "d_coef is 0, lr of adam is lr · d0, and beta1^t and beta2^t have vanished",
         ),
     ),
     default_decay="decoupled",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from optrial.rules.arrays import Array, average, namespace, zeros_like
+from optrial.rules.arrays import Array, Scalar, average, is_array, namespace, zeros_like
 from optrial.rules.hyperparameters import (
     GRADIENT,
     PARAMETER,
@@ -13,7 +13,7 @@ from optrial.rules.hyperparameters import (
     learning_rate,
     momentum,
 )
-from optrial.rules.rule import Hyperparameter, Rule, TorchOptim
+from optrial.rules.rule import Hyperparameter, Rule, TorchOptim, equations_of
 
 __all__ = ["RMSPROP", "RMSPROP_NESTEROV", "RmspropNesterovState", "RmspropState"]
 
@@ -21,15 +21,15 @@ SQUARED_GRADIENT_ROOT = "divided by the root of the running average of squared g
 
 
 class RmspropState(NamedTuple):
-    """What RMSProp remembers of each parameter; None where no run needs it."""
+    """State of RMSProp for one parameter; a field that no run needs is None."""
 
     square: Array  # (runs, *shape), running average of the squared gradient
     velocity: Array | None  # (runs, *shape), decaying sum of scaled gradients
     mean: Array | None  # (runs, *shape), running average of the gradient
 
 
-def rmsprop_start(param: Array, *, momentum: Any, centered: Any, **_: Any) -> RmspropState:
-    """Return averages and a velocity of zero, without those that no run needs."""
+def rmsprop_start(param: Array, *, momentum: Scalar, centered: Scalar, **_: object) -> RmspropState:
+    """Return averages and a velocity of zero; None for those that no run needs."""
     return RmspropState(
         square=zeros_like(param),
         velocity=zeros_like(param) if _any_set(momentum) else None,
@@ -40,22 +40,23 @@ def rmsprop_start(param: Array, *, momentum: Any, centered: Any, **_: Any) -> Rm
 def rmsprop(
     grad: Array,
     state: RmspropState,
-    _step: Any,
+    _step: Scalar,
     *,
-    lr: Any,
-    rho: Any,
-    momentum: Any,
-    centered: Any,
-    eps: Any,
+    lr: Scalar,
+    rho: Scalar,
+    momentum: Scalar,
+    centered: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, RmspropState]:
     """One step of RMSProp: Tieleman & Hinton 2012, slide 29; centred: Graves 2013, equations 38-41.
 
-    r <- rho r + (1 - rho) g^2      u <- momentum u + g / (sqrt(r) + eps)      change = -lr u
+        r ← rho·r + (1 − rho)·g²
+        m ← rho·m + (1 − rho)·g    if centered, otherwise m = 0
+        u ← momentum·u + g / (√(r − m²) + eps)
+        θ ← θ − lr·u
 
-    and, when centred, m <- rho m + (1 - rho) g and r - m^2 in place of r.
-
-    grad is (runs, *shape); each hyperparameter broadcasts over it; `centered` is true or false, or
-    1 or 0 in an array. Returns the change to add to the parameter. eps is outside the root and lr
+    grad is (runs, *shape); hyperparameters broadcast over it; `centered` is true or false, or 1 or
+    0 in an array. Returns the change to add to the parameter. eps is outside the root and lr
     outside the velocity, as in torch.optim; TensorFlow has eps inside.
     """
     xp = namespace(grad)
@@ -63,7 +64,7 @@ def rmsprop(
     mean, variance = state.mean, square
     if mean is not None:
         mean = average(rho, mean, grad)
-        # Rounding can leave a variance just below 0, of which torch.optim takes the root: NaN.
+        # Rounding can make the variance slightly negative; torch.optim takes its root: NaN.
         variance = xp.maximum(square - centered * mean * mean, zeros_like(square))
     velocity = grad / (xp.sqrt(variance) + eps)
     if state.velocity is None:
@@ -73,13 +74,13 @@ def rmsprop(
 
 
 class RmspropNesterovState(NamedTuple):
-    """What RMSProp with Nesterov momentum remembers of each parameter."""
+    """State of RMSProp with Nesterov momentum for one parameter."""
 
     square: Array  # (runs, *shape), running average of the squared gradient
     velocity: Array  # (runs, *shape), decaying sum of the steps, lr included
 
 
-def rmsprop_nesterov_start(param: Array, **_: Any) -> RmspropNesterovState:
+def rmsprop_nesterov_start(param: Array, **_: object) -> RmspropNesterovState:
     """Return an average and a velocity of zero."""
     return RmspropNesterovState(square=zeros_like(param), velocity=zeros_like(param))
 
@@ -87,21 +88,23 @@ def rmsprop_nesterov_start(param: Array, **_: Any) -> RmspropNesterovState:
 def rmsprop_nesterov(
     grad: Array,
     state: RmspropNesterovState,
-    _step: Any,
+    _step: Scalar,
     *,
-    lr: Any,
-    rho: Any,
-    momentum: Any,
-    eps: Any,
+    lr: Scalar,
+    rho: Scalar,
+    momentum: Scalar,
+    eps: Scalar,
 ) -> tuple[Array, RmspropNesterovState]:
     """One step of RMSProp with Nesterov momentum: Goodfellow et al. 2016, Algorithm 8.6.
 
-    r <- rho r + (1 - rho) g^2      u' = momentum u - lr g / (sqrt(r) + eps)
-    change = (1 + momentum) u' - momentum u
+        r ← rho·r + (1 − rho)·g²
+        u′ = momentum·u − lr·g / (√r + eps)
+        θ ← θ + (1 + momentum)·u′ − momentum·u
+        u ← u′
 
-    grad is (runs, *shape), taken at the stored parameter, which is the book's interim point
-    theta + momentum u; each hyperparameter broadcasts over it. Returns the change to add to the
-    parameter. The book prints no eps; ours is outside the root, and 0 gives the printed form.
+    grad is (runs, *shape), taken at the stored parameter, which is the book's interim point;
+    hyperparameters broadcast over grad. Returns the change to add to the parameter. The book has
+    no eps; here it is outside the root, and 0 gives the book's form.
     """
     square = average(rho, state.square, grad * grad)
     scaled = grad / (namespace(grad).sqrt(square) + eps)
@@ -110,9 +113,14 @@ def rmsprop_nesterov(
     return change, RmspropNesterovState(square, velocity)
 
 
+def _rho(default: float, meaning: str, *aliases: str) -> Hyperparameter:
+    names = (*aliases, "decay", "decay_rate")
+    return average_decay("rho", default, meaning, "ρ", *names, one_allowed=True)
+
+
 def _any_set(value: Any) -> bool:
     """Whether a hyperparameter differs from 0 in any run."""
-    return bool((value != 0).any()) if hasattr(value, "dtype") else bool(value)
+    return bool((value != 0).any()) if is_array(value) else bool(value)
 
 
 def _rmsprop_keywords(
@@ -134,33 +142,19 @@ RMSPROP = Rule(
     update=rmsprop,
     hyperparameters=(
         learning_rate(0.01),
-        average_decay("rho", 0.99, "averages", ("alpha", "decay", "decay_rate"), one_allowed=True),
+        _rho(0.99, "decay rate of the averages", "alpha"),
         momentum(0.0),
         Hyperparameter(
             name="centered",
             default=False,
-            meaning="whether to subtract the squared running average of the gradient",
+            meaning="subtract the squared running average of the gradient",
             high=1.0,
             scale="switch",
             aliases=("centred",),
         ),
         epsilon(1e-8),
     ),
-    equations=(
-        "r ← rho·r + (1 − rho)·g²",
-        "m ← rho·m + (1 − rho)·g            if centered, otherwise m = 0",
-        "u ← momentum·u + g / (√(r − m²) + eps)",
-        "θ ← θ − lr·u",
-    ),
-    equations_latex=(
-        r"r &\leftarrow \rho r + (1 - \rho) g^2 \\"
-        "\n"
-        r"m &\leftarrow \rho m + (1 - \rho) g \quad \text{if centered, otherwise } m = 0 \\"
-        "\n"
-        r"u &\leftarrow \mu u + \frac{g}{\sqrt{r - m^2} + \varepsilon} \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta u"
-    ),
+    equations=equations_of(rmsprop),
     symbols=PARAMETER
     | GRADIENT
     | {
@@ -173,11 +167,11 @@ RMSPROP = Rule(
     scaling=SQUARED_GRADIENT_ROOT,
     epsilon="outside the root",
     conventions=(
-        "The form of torch.optim.RMSprop: eps outside the root, lr outside the velocity. "
-        "TensorFlow adds eps inside the root. The centred form clips r − m² at 0 where rounding "
-        "makes it negative; torch.optim gives NaN there. Momentum above 0 keeps one more array "
-        "(u) per parameter, centered one more (m). The averages start at 0 and are not corrected "
-        "for it, so that the first steps are up to 1 / √(1 − rho) times lr."
+        "As torch.optim.RMSprop: eps outside the root, lr outside the velocity. TensorFlow adds "
+        "eps inside the root. The centred form clips r − m² at 0 where rounding makes it negative; "
+        "torch.optim returns NaN there. Momentum above 0 keeps one more array (u) per parameter, "
+        "centered one more (m). The averages start at 0 without bias correction, so the first "
+        "steps are up to 1 / √(1 − rho) times lr."
     ),
     generalises=(("momentum", "eps → ∞ with lr = eps · (lr of momentum)"),),
     torch_optim=TorchOptim("RMSprop", _rmsprop_keywords, {"l2": {}}),
@@ -194,46 +188,32 @@ RMSPROP_NESTEROV = Rule(
     update=rmsprop_nesterov,
     hyperparameters=(
         learning_rate(0.001),
-        average_decay("rho", 0.9, "average", ("decay", "decay_rate"), one_allowed=True),
+        _rho(0.9, "decay rate of the average of squared gradients"),
         momentum(0.9),
         epsilon(1e-8),
     ),
-    equations=(
-        "r  ← rho·r + (1 − rho)·g²",
-        "u′ = momentum·u − lr·g / (√r + eps)",
-        "θ  ← θ + (1 + momentum)·u′ − momentum·u",
-        "u  ← u′",
-    ),
-    equations_latex=(
-        r"r &\leftarrow \rho r + (1 - \rho) g^2 \\"
-        "\n"
-        r"u' &= \mu u - \frac{\eta}{\sqrt{r} + \varepsilon}\, g \\"
-        "\n"
-        r"\theta &\leftarrow \theta + (1 + \mu) u' - \mu u \\"
-        "\n"
-        r"u &\leftarrow u'"
-    ),
+    equations=equations_of(rmsprop_nesterov),
     symbols=PARAMETER
     | GRADIENT
     | {
         "θ": "the parameter: the book's interim point, where the gradient is taken",
         "r": "running average of the squared gradient; starts at 0",
-        "u": "velocity, a decaying sum of the steps, lr included; starts at 0. u′ is the next one",
+        "u": "velocity, a decaying sum of the steps, lr included; starts at 0; u′ is the next one",
     },
     state={
         "square": "r, running average of the squared gradient",
         "velocity": "u, decaying sum of the steps, lr included",
     },
-    direction="a decaying sum of the scaled gradients, seen one velocity step ahead",
+    direction="a decaying sum of the scaled gradients, one velocity step ahead",
     scaling=SQUARED_GRADIENT_ROOT,
     epsilon="outside the root",
     conventions=(
         "Algorithm 8.6 in the variables of its look-ahead point: the stored parameter is the "
         "interim point φ = θ + momentum·u at which the book takes the gradient, so that an "
         "ordinary training loop computes the right gradient; the book's own θ is φ − momentum·u. "
-        "The book prints no epsilon and divides by √r. Ours adds eps outside the root, because r "
-        "is 0 where a gradient was never other than 0, as at a dead ReLU, and 0 / 0 is NaN; eps = "
-        "0 gives the printed form. lr is inside the velocity, as printed."
+        "The book divides by √r without eps. Here eps is added outside the root, because r stays 0 "
+        "where all gradients were 0, as at a dead ReLU, and 0 / 0 is NaN; eps = 0 gives the book's "
+        "form. lr is inside the velocity, as in the book."
     ),
     generalises=(("nesterov", "eps → ∞ with lr = eps · (lr of nesterov)"),),
     coincides_with=(("rmsprop", "momentum is 0 in both, and centered is false"),),

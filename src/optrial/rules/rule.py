@@ -1,7 +1,8 @@
-"""What the catalogue holds of one update rule."""
+"""Catalogue entries: what is known about one update rule."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,23 +11,36 @@ from typing import Any, Literal, NamedTuple
 
 from optrial.rules.arrays import Array
 
-__all__ = ["Array", "Hyperparameter", "NoState", "Rule", "TorchOptim", "WholeModel"]
+__all__ = [
+    "Array",
+    "Hyperparameter",
+    "NoState",
+    "Rule",
+    "State",
+    "TorchOptim",
+    "WholeModel",
+    "equations_of",
+]
+
+State = Any
+"""A NamedTuple of arrays; a field that no run needs is None."""
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One number, or switch, that a rule takes.
+    """A number, or a switch, that configures a rule.
 
     Attributes:
         name: as in study files: "lr".
-        default: its value where none is given.
+        default: used if a study sets no value.
         meaning: one clause in plain words.
-        low: least value; itself allowed unless `low_open`.
-        high: greatest value; itself allowed unless `high_open`.
+        low: smallest value; allowed unless `low_open`.
+        high: largest value; allowed unless `high_open`.
         low_open: whether `low` itself is excluded.
         high_open: whether `high` itself is excluded.
-        scale: how a search should space its values; "switch" for true or false.
-        aliases: what other libraries call it, for hints in errors.
+        scale: how a search spaces values; "switch" for true or false.
+        aliases: names used by other libraries, for hints in error messages.
+        symbol: printed in typeset equations, "β₁"; empty to print the name.
     """
 
     name: str
@@ -38,6 +52,7 @@ class Hyperparameter:
     high_open: bool = False
     scale: Literal["log", "linear", "switch"] = "linear"
     aliases: tuple[str, ...] = ()
+    symbol: str = ""
 
     @property
     def range(self) -> str:
@@ -50,7 +65,7 @@ class Hyperparameter:
         return f"{self.low:g} {below} {self.name} {above} {self.high:g}"
 
     def check(self, value: object) -> str | None:
-        """Return what is wrong with `value`: itself, what is allowed and an example; or None."""
+        """Return an error message that shows `value`, the range and an example; None if valid."""
         if self._allows(value):
             return None
         kind = "" if self.scale == "switch" else "a finite number, "
@@ -68,12 +83,12 @@ class Hyperparameter:
 
 @dataclass(frozen=True, eq=False)
 class TorchOptim:
-    """The class of `torch.optim` that computes the same as a rule.
+    """The `torch.optim` class that computes the same steps as a rule.
 
     Attributes:
         class_name: "Adam" for `torch.optim.Adam`.
-        keywords: from the rule's hyperparameters, by name, to the arguments of the class.
-        decays: the kinds of weight decay the class has, each with the arguments that select it.
+        keywords: maps the rule's hyperparameters, passed by name, to arguments of the class.
+        decays: kinds of weight decay that the class supports -> arguments that select the kind.
     """
 
     class_name: str
@@ -81,9 +96,9 @@ class TorchOptim:
     decays: Mapping[str, Mapping[str, Any]]
 
     def arguments(
-        self, hyperparameters: Mapping[str, Any], weight_decay: float, decay: str
+        self, hyperparameters: Mapping[str, float], weight_decay: float, decay: str
     ) -> dict[str, Any] | None:
-        """Return the arguments after `params`, or None where torch lacks this kind of decay."""
+        """Return the arguments after `params`, or None if torch lacks this kind of decay."""
         if not weight_decay:
             return self.keywords(**hyperparameters) | {"weight_decay": 0.0}
         if decay not in self.decays:
@@ -93,31 +108,31 @@ class TorchOptim:
 
 
 class NoState(NamedTuple):
-    """The state of a rule that remembers nothing."""
+    """State of a rule without memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class WholeModel:
-    """What a rule keeps once for a whole model, and renews from sums over all its parameters.
+    """State kept once for a whole model and updated from sums over all its parameters.
 
-    The rule's own `update` is given the state before the step, as `model`, and returns a third
-    value: a NamedTuple of this parameter's terms, each summed over one run's axes.
+    The `update` of the rule receives the state before the step as `model`, and returns a third
+    value: a NamedTuple of this parameter's terms, each summed over the axes of one run.
 
     Attributes:
         init: `init(zero, **hyperparameters)` returns the state before the first step, a NamedTuple
-            of arrays of the shape of `zero`: one number a run.
+            of arrays with the shape of `zero`: one number per run.
         update: `update(model, sums, step, **hyperparameters)` returns the state after a step.
-        state: the meaning of each number kept.
+        state: field of the state -> its meaning.
     """
 
-    init: Callable[..., Any]
-    update: Callable[..., Any]
+    init: Callable[..., State]
+    update: Callable[..., State]
     state: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rule:
-    """An update rule: two pure functions, and all that `optrial explain` says about them.
+    """An update rule: two pure functions and everything `optrial explain` says about them.
 
     Attributes:
         name: as in study files: "adam".
@@ -125,41 +140,43 @@ class Rule:
         paper: full citation, with the year.
         init: `init(param, **hyperparameters)` returns the state before the first step.
         update: `update(grad, state, step, *, **hyperparameters)` returns the change to add to the
-            parameter, and the new state; step is 1, 2, ... A rule with a `model` returns a third.
-        hyperparameters: first `lr`, then the rule's own.
-        equations: one step, line by line, in the names of the hyperparameters.
-        equations_latex: the same as one LaTeX `aligned` body.
-        symbols: the meaning of every symbol of `equations` that is not a hyperparameter.
-        state: the meaning of each array of the parameter's size that is kept.
-        direction: what a step moves along.
-        scaling: how the step of a coordinate is scaled.
-        bias_correction: what is corrected for starting from zero.
-        epsilon: where eps sits.
-        conventions: which of several forms in use is ours.
-        generalises: (rule, condition): at that condition this rule is that one, exactly, or in the
-            limit where the condition has an arrow.
-        coincides_with: (rule, condition): where that is so of both, their steps are the same.
-        torch_optim: its counterpart in `torch.optim`, or None.
-        default_weight_decay: coefficient where none is given.
-        default_decay: kind of weight decay where none is given, "l2" or "decoupled".
-        needs: what `update` takes beyond the gradient, by keyword: "param", the parameter; "axes",
-            its axes in one run, as negative numbers, to sum over; "weight_decay", the coefficient
-            of `own_decay`; "model", the state of the whole model. `init` takes "axes" as well.
-        own_decay: the kind of weight decay that `update` applies itself, or None.
-        reduced_state: the meaning of each smaller array kept: rows, columns, one number a run.
-        model: what is kept for the whole model, or None.
+            parameter and the new state; step is 1, 2, ... A rule with a `model` returns a third
+            value.
+        hyperparameters: `lr` first.
+        equations: one step, line by line, in the names of the hyperparameters:
+            "m ← beta1·m + (1 − beta1)·g". A remark follows three or more spaces.
+        symbols: symbol in `equations` that is not a hyperparameter -> its meaning.
+        state: name of an array kept, of the parameter's shape -> its meaning.
+        direction: the direction of a step.
+        scaling: how the step is scaled in each coordinate.
+        bias_correction: which averages are corrected for their start at zero.
+        epsilon: the position of eps.
+        conventions: which of several variants in use this is.
+        generalises: (rule, condition): under that condition this rule is the other one, exactly,
+            or in the limit if the condition has an arrow.
+        coincides_with: (rule, condition): if the condition holds, both take the same steps.
+        torch_optim: the counterpart in `torch.optim`, if any.
+        default_weight_decay: coefficient used if a study sets none.
+        default_decay: kind of weight decay used if a study sets none, "l2" or "decoupled".
+        needs: what `update` takes, by keyword, besides the gradient: "param", the parameter;
+            "axes", the axes of one run, as negative numbers, for sums; "weight_decay", the
+            coefficient of `own_decay`; "model", the state of the whole model. `init` takes "axes"
+            too.
+        own_decay: the kind of weight decay that `update` applies itself, if any.
+        reduced_state: name of a smaller array kept (rows, columns, one number per run) -> its
+            meaning.
+        model: the state kept for the whole model, if any.
         evaluate: `evaluate(param, state, **hyperparameters)` returns the parameter at which the
-            model is evaluated, where that is not the one at which the gradient is taken; or None.
+            model is evaluated, if it is not the one at which the gradient is taken.
     """
 
     name: str
     title: str
     paper: str
-    init: Callable[..., Any]
+    init: Callable[..., State]
     update: Callable[..., Any]
     hyperparameters: tuple[Hyperparameter, ...]
     equations: tuple[str, ...]
-    equations_latex: str
     symbols: Mapping[str, str]
     state: Mapping[str, str]
     direction: str
@@ -180,20 +197,26 @@ class Rule:
 
     @property
     def evaluates_elsewhere(self) -> bool:
-        """Whether the model is evaluated elsewhere than where its gradient is taken."""
+        """Whether the model is evaluated at another point than its gradient is taken."""
         return self.evaluate is not None
 
     @property
     def terms(self) -> dict[str, str]:
-        """The meaning of every symbol of the equations: first symbols, then hyperparameters."""
+        """Symbol in the equations -> its meaning, hyperparameters last."""
         return {**self.symbols, **{h.name: h.meaning for h in self.hyperparameters}}
 
     @property
     def defaults(self) -> dict[str, float | bool]:
-        """The default of every hyperparameter, by name."""
+        """Hyperparameter -> its default."""
         return {h.name: h.default for h in self.hyperparameters}
 
     @property
     def state_size(self) -> int:
-        """Arrays of the size of the parameter that are kept at the default hyperparameters."""
+        """Number of arrays of the parameter's size that are kept at the defaults."""
         return len(self.state)
+
+
+def equations_of(update: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the indented lines of a docstring, where a rule of the catalogue has its equations."""
+    lines = (inspect.getdoc(update) or "").splitlines()
+    return tuple(line.strip() for line in lines if line.startswith("    "))

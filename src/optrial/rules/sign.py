@@ -1,36 +1,38 @@
-"""Lion: steps of one size in every coordinate, along a sign."""
+"""Lion: sign steps, of the same size in every coordinate."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from optrial.rules.arrays import Array, average, namespace, zeros_like
+from optrial.rules.arrays import Array, Scalar, average, namespace, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, average_decay, learning_rate
-from optrial.rules.rule import Rule
+from optrial.rules.rule import Rule, equations_of
 
 __all__ = ["LION", "LionState"]
 
 
 class LionState(NamedTuple):
-    """What Lion remembers of each parameter."""
+    """State of Lion for one parameter."""
 
     mean: Array  # (runs, *shape), running average of the gradient
 
 
-def lion_start(param: Array, **_: Any) -> LionState:
+def lion_start(param: Array, **_: object) -> LionState:
     """Return an average of zero."""
     return LionState(mean=zeros_like(param))
 
 
 def lion(
-    grad: Array, state: LionState, _step: Any, *, lr: Any, beta1: Any, beta2: Any
+    grad: Array, state: LionState, _step: Scalar, *, lr: Scalar, beta1: Scalar, beta2: Scalar
 ) -> tuple[Array, LionState]:
     """One step of Lion: Chen et al. 2023, Algorithm 2.
 
-    change = -lr sign(beta1 m + (1 - beta1) g)      m <- beta2 m + (1 - beta2) g
+        d ← sign(beta1·m + (1 − beta1)·g)
+        m ← beta2·m + (1 − beta2)·g
+        θ ← θ − lr·d
 
-    grad is (runs, *shape); each hyperparameter broadcasts over it. Returns the change to add to the
-    parameter. Both lines use the old m; the sign of 0 is 0.
+    grad is (runs, *shape); hyperparameters broadcast over it. Returns the change to add to the
+    parameter. The sign of 0 is 0.
     """
     direction = namespace(grad).sign(average(beta1, state.mean, grad))
     return -lr * direction, LionState(average(beta2, state.mean, grad))
@@ -48,21 +50,15 @@ LION = Rule(
     update=lion,
     hyperparameters=(
         learning_rate(1e-4),
-        average_decay("beta1", 0.9, "average within the sign", ("betas", "beta_1", "b1")),
-        average_decay("beta2", 0.99, "average that is stored", ("betas", "beta_2", "b2")),
+        average_decay(
+            *("beta1", 0.9, "weight of the average against the gradient in the step", "β₁"),
+            *("betas", "beta_1", "b1"),
+        ),
+        average_decay(
+            "beta2", 0.99, "decay rate of the gradient's average", "β₂", "betas", "beta_2", "b2"
+        ),
     ),
-    equations=(
-        "d ← sign(beta1·m + (1 − beta1)·g)",
-        "m ← beta2·m + (1 − beta2)·g",
-        "θ ← θ − lr·d",
-    ),
-    equations_latex=(
-        r"d &\leftarrow \operatorname{sign}(\beta_1 m + (1 - \beta_1) g) \\"
-        "\n"
-        r"m &\leftarrow \beta_2 m + (1 - \beta_2) g \\"
-        "\n"
-        r"\theta &\leftarrow \theta - \eta\, d"
-    ),
+    equations=equations_of(lion),
     symbols=PARAMETER
     | GRADIENT
     | {
@@ -71,10 +67,11 @@ LION = Rule(
     },
     state={"mean": "m, running average of the gradient"},
     direction="the sign of the running average of the gradient, mixed with the gradient",
-    scaling="every coordinate moves by lr, whatever the size of its gradient",
+    scaling="every coordinate moves by lr, regardless of the size of its gradient",
     conventions=(
-        "The form of the paper. Its authors advise an lr 3 to 10 times smaller than Adam's, and a "
-        "decoupled weight decay as many times larger; optrial's default is decoupled, of size 0."
+        "As in the paper. The authors recommend an lr 3 to 10 times smaller than Adam's, and a "
+        "decoupled weight decay larger by the same factor. Weight decay is decoupled here too, but "
+        "0 by default."
     ),
     coincides_with=(
         ("adam", "beta1 is 0 in both, and beta2 and eps are 0 in adam"),

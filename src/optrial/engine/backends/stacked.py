@@ -289,7 +289,7 @@ class StackedEngine:
         params = {name: value.clone() for name, value in self._params.items()}
         for group, state in zip(self._groups, self._states, strict=True):
             own = columns(self._params, group)
-            point = evaluation_point(group.rule, own, state, group.hyperparameters, lead=2)
+            point = evaluation_point(group.rule, own, state, group.hyperparameters)
             for name, value in point.items():
                 params[name][:, group.columns] = value
         return params

@@ -1,22 +1,16 @@
-from __future__ import annotations
+"""Paths of optimizers on functions."""
 
-from pathlib import Path
+from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
 
-from optrial.errors import OptrialError, StudyError
+from optrial.errors import StudyError
+from optrial.explain import landscape_rows, make_landscape
+from optrial.explain.landscape import LEARNING_RATES, paths
+from optrial.explain.optimizers import parse_optimizers, parse_point
 from optrial.functions import FUNCTIONS
-from optrial.landscape import (
-    LEARNING_RATES,
-    landscape_rows,
-    make_landscape,
-    parse_optimizers,
-    parse_point,
-    paths,
-    write_landscape,
-)
 from optrial.rules import RULES
 from tests.tolerance import RULE_FLOAT64
 
@@ -104,18 +98,18 @@ def test_everything_wrong_is_said_at_once() -> None:
             steps=0,
             start="1;2",
         )
-    found = {problem.path: problem.message for problem in caught.value.problems}
-    assert "Did you mean 'rosenbrock'" in found["function"]
-    assert "Did you mean 'adam'" in found["--optimizers.adm:lr=1"]
-    assert "lr > 0" in found["--optimizers.adam.lr"]
-    assert "is not a hyperparameter. Allowed: lr" in found["--optimizers.adam.momentum"]
-    assert "''" in found["--optimizers.adam.eps"]
-    assert "optrial calls it lr" in found["--optimizers.sgd.learning_rate"]
-    assert "given twice" in found["--optimizers.sgd"]
-    assert "given twice" in found["--optimizers.lion.lr"]
-    assert "1 to 10,000" in found["--steps"]
-    assert "two finite numbers" in found["--start"]
-    assert len(found) == 10
+    messages = {problem.path: problem.message for problem in caught.value.problems}
+    assert "Did you mean 'rosenbrock'" in messages["function"]
+    assert "Did you mean 'adam'" in messages["--optimizers.adm:lr=1"]
+    assert "lr > 0" in messages["--optimizers.adam.lr"]
+    assert "is not a hyperparameter. Allowed: lr" in messages["--optimizers.adam.momentum"]
+    assert "''" in messages["--optimizers.adam.eps"]
+    assert "optrial calls it lr" in messages["--optimizers.sgd.learning_rate"]
+    assert "appears twice" in messages["--optimizers.sgd"]
+    assert "appears twice" in messages["--optimizers.lion.lr"]
+    assert "1 to 10,000" in messages["--steps"]
+    assert "two finite numbers" in messages["--start"]
+    assert len(messages) == 10
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "nan,0", "1,inf"])
@@ -143,25 +137,3 @@ def test_paths_of_one_rule_are_told_apart() -> None:
     landscape = make_landscape(optimizers="adam:lr=0.01,adam:lr=0.1,sgd:lr=0.001", steps=5)
     assert [path.name for path in landscape.paths] == ["adam", "adam lr=0.1", "sgd"]
     assert len(set(landscape.styles.values())) == 3
-
-
-@pytest.mark.parametrize(
-    ("suffix", "start"), [("html", b"<!doctype html>"), ("png", b"\x89PNG"), ("pdf", b"%PDF")]
-)
-def test_the_suffix_decides_what_is_written(suffix: str, start: bytes, tmp_path: Path) -> None:
-    file = tmp_path / f"picture.{suffix}"
-    landscape = make_landscape(steps=5)
-    write_landscape(landscape, file)
-    first = file.read_bytes()
-    assert first.startswith(start)
-    write_landscape(landscape, file)
-    assert file.read_bytes() == first
-
-
-def test_files_that_cannot_be_written(tmp_path: Path) -> None:
-    landscape = make_landscape(steps=5)
-    with pytest.raises(StudyError, match="Allowed: html, png, pdf, svg"):
-        write_landscape(landscape, tmp_path / "picture.gif")
-    for suffix in ("html", "png"):
-        with pytest.raises(OptrialError, match="cannot be written: No such file"):
-            write_landscape(landscape, tmp_path / "missing" / f"picture.{suffix}")

@@ -1,4 +1,4 @@
-"""What `optrial explain` prints."""
+"""Explanations and comparisons of rules, and the text that `optrial explain` prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import combinations
 import pytest
 
 from optrial.errors import StudyError
-from optrial.rules import RULES, compare, explain, render_explanation
+from optrial.explain import compare, explain, explanation_text
+from optrial.rules import RULES
 
 
 def squeezed(text: str) -> str:
@@ -18,7 +19,7 @@ def squeezed(text: str) -> str:
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_explains_everything_the_catalogue_holds(name: str, width: int) -> None:
     rule = RULES[name]
-    text = render_explanation([name], width)
+    text = explanation_text([name], width)
     flat = squeezed(text)
     for line in rule.equations:
         assert line in text
@@ -38,7 +39,16 @@ def test_explains_everything_the_catalogue_holds(name: str, width: int) -> None:
     assert [part for part in wanted if squeezed(part) not in flat] == []
     equations = {f"    {line}" for line in rule.equations}
     assert max(len(line) for line in text.splitlines() if line not in equations) <= width
-    assert "How" not in text.splitlines()[-1]
+
+
+def test_ranges_and_headings() -> None:
+    lines = explanation_text(["momentum"], 80).splitlines()
+    assert lines[0] == "momentum: Momentum (heavy ball)"
+    assert "  momentum = 0.9  decay rate of the velocity; 0 ≤ momentum < 1" in lines
+    assert [line for line in lines if line and not line.startswith(" ")][1:] == [
+        *("Hyperparameters", "Default weight decay", "State per parameter", "Cost", "Conventions"),
+        *("Special cases", "Equivalent in torch.optim", "Paper"),
+    ]
 
 
 def test_torch_counterpart_is_what_a_user_would_type() -> None:
@@ -49,13 +59,13 @@ def test_torch_counterpart_is_what_a_user_would_type() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(RULES, 2)))
-def test_every_pair_is_told_apart(first: str, second: str) -> None:
+def test_every_pair_differs(first: str, second: str) -> None:
     text = str(compare([RULES[first], RULES[second]]).pairs[0])
     assert "differ in" in text
     assert text.endswith(".")
 
 
-def test_aspects_hold_one_value_a_rule() -> None:
+def test_aspects_have_one_value_per_rule() -> None:
     rules = [RULES[name] for name in ("adam", "rmsprop", "adadelta")]
     comparison = compare(rules)
     assert comparison.names == ("adam", "rmsprop", "adadelta")
@@ -72,18 +82,19 @@ def test_aspects_hold_one_value_a_rule() -> None:
 @pytest.mark.parametrize(
     ("pair", "relation"),
     [
-        (("sgd", "momentum"), "momentum is sgd at momentum = 0."),
-        (("momentum", "sgd"), "momentum is sgd at momentum = 0."),
+        (("sgd", "momentum"), "momentum reduces to sgd when momentum = 0."),
+        (("momentum", "sgd"), "momentum reduces to sgd when momentum = 0."),
         (
             ("sgd", "rmsprop"),
-            "rmsprop is momentum at eps → ∞ with lr = eps · (lr of momentum), "
-            "and momentum is sgd at momentum = 0.",
+            "rmsprop reduces to momentum when eps → ∞ with lr = eps · (lr of momentum), "
+            "and momentum reduces to sgd when momentum = 0.",
         ),
         (
             ("momentum", "nesterov"),
-            "Both contain sgd: momentum is sgd at momentum = 0; nesterov is sgd at momentum = 0.",
+            "Both contain sgd: momentum reduces to sgd when momentum = 0; "
+            "nesterov reduces to sgd when momentum = 0.",
         ),
-        (("nadam", "adam"), "nadam coincides with adam where beta1 is 0 in both."),
+        (("nadam", "adam"), "nadam equals adam when beta1 is 0 in both."),
         (("sgd", "lion"), ""),
     ],
 )
@@ -93,26 +104,26 @@ def test_relation_of_a_pair(pair: tuple[str, str], relation: str) -> None:
 
 def test_adamw_differs_from_adam_in_weight_decay_alone() -> None:
     pair = compare([RULES["adam"], RULES["adamw"]]).pairs[0]
-    assert pair.separation.startswith("They differ in default weight decay; they agree in ")
+    assert pair.separation.startswith("They differ in default weight decay and agree in ")
 
 
-def test_what_is_smaller_than_a_parameter_is_told_too() -> None:
+def test_smaller_states_are_explained_too() -> None:
     rules = [RULES["adafactor"], RULES["prodigy"]]
     assert compare(rules).aspects["arrays kept per parameter"] == (
         "0, and smaller ones (row, column)",
         "4 (mean, square, weighted, start), and smaller ones (distance, progress)",
     )
-    assert "Kept once for the whole model" in render_explanation(["prodigy"])
-    assert "decoupled (part of the equations), 0" in render_explanation(["lamb"])
+    assert "State of the whole model" in explanation_text(["prodigy"])
+    assert "0, decoupled (part of the equations)" in explanation_text(["lamb"])
 
 
 def test_a_repeated_name_is_explained_once() -> None:
-    assert render_explanation(["adam", "adam"]) == render_explanation(["adam"])
+    assert explanation_text(["adam", "adam"]) == explanation_text(["adam"])
 
 
 def test_all_unknown_names_are_reported_at_once() -> None:
     with pytest.raises(
         StudyError, match=r"(?s)'adm' is not a rule.*'lionn' is not a rule"
     ) as caught:
-        render_explanation(["adm", "sgd", "lionn"])
+        explanation_text(["adm", "sgd", "lionn"])
     assert len(caught.value.problems) == 2

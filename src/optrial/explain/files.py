@@ -1,0 +1,65 @@
+"""Files with explanations and landscapes: pages of all rules, pictures, animated pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optrial.errors import OptrialError, Problem, StudyError, suggest
+from optrial.explain.comparison import explain
+from optrial.explain.figure import landscape_figure
+from optrial.explain.landscape import Landscape
+from optrial.explain.page import picture_of, rule_markdown
+from optrial.explain.picture import landscape_page
+from optrial.report.style import FIGURE_FORMATS, save_figure
+from optrial.rules import RULES
+
+__all__ = ["check_format", "write_landscape", "write_rule_docs"]
+
+
+def write_rule_docs(folder: Path) -> None:
+    """Write NAME.md and NAME.png for every rule into `folder`, and an index.md.
+
+    Raises:
+        OptrialError: a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for rule in RULES.values():
+            picture = picture_of(rule)
+            save_figure(landscape_figure(picture), folder / f"{rule.name}.png")
+            text = rule_markdown(explain(rule), picture, f"{rule.name}.png")
+            (folder / f"{rule.name}.md").write_text(text, encoding="utf-8")
+        entries = "".join(f"- [{r.title}]({r.name}.md) (`{r.name}`)\n" for r in RULES.values())
+        (folder / "index.md").write_text(f"# Update rules\n\n{entries}", encoding="utf-8")
+    except OSError as error:
+        raise OptrialError(f"{error.filename} cannot be written: {error.strerror}.") from error
+
+
+def write_landscape(landscape: Landscape, file: Path) -> None:
+    """Write a landscape as an animated page or a figure, depending on the suffix of the file.
+
+    Raises:
+        StudyError: the suffix is not .html, .png, .pdf or .svg.
+        OptrialError: the file cannot be written.
+    """
+    suffix = check_format(file)
+    try:
+        if suffix == "html":
+            file.write_text(landscape_page(landscape), encoding="utf-8")
+        else:
+            save_figure(landscape_figure(landscape), file)
+    except OSError as error:
+        raise OptrialError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def check_format(file: Path) -> str:
+    """Return the suffix of a file, without its dot.
+
+    Raises:
+        StudyError: `write_landscape` cannot write this format.
+    """
+    suffix = file.suffix.removeprefix(".").lower()
+    if suffix not in (formats := ("html", *FIGURE_FORMATS)):
+        problem = Problem("--out", f"'{file}' has no known suffix. {suggest(suffix, formats)}")
+        raise StudyError([problem], "the landscape")
+    return suffix

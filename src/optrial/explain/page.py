@@ -1,0 +1,154 @@
+"""Pages that explain update rules: HTML with typeset equations and a picture, and Markdown."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+from optrial.explain.comparison import Explanation, explain, model_state, selected
+from optrial.explain.formulas import equations_latex
+from optrial.explain.landscape import Landscape, assemble
+from optrial.explain.optimizers import parse_optimizers
+from optrial.explain.picture import draw_scene
+from optrial.functions import FUNCTIONS
+from optrial.report.pages import render_page
+from optrial.rules import Hyperparameter, Rule
+
+__all__ = ["explanation_html", "explanation_markdown", "picture_of", "rule_markdown"]
+
+PICTURE_FUNCTION = "ill_conditioned"
+PICTURE_STEPS = 60
+WEIGHT_DECAY = "weight_decay"
+SYMBOLS = {WEIGHT_DECAY: "λ"}
+"""Symbols of names in the equations that are no hyperparameters of the rule."""
+
+
+def explanation_html(names: Iterable[str]) -> str:
+    """Return a self-contained HTML page about one or several rules, and how they differ.
+
+    Raises:
+        StudyError: a rule does not exist.
+    """
+    rules, comparison = selected(names)
+    pictures = [picture_of(rule) for rule in rules]
+    return render_page(
+        "rules.html",
+        explanations=[explain(rule) for rule in rules],
+        formulas=[_latex(rule) for rule in rules],
+        symbols=[_symbols(rule) for rule in rules],
+        states=[_state(rule) for rule in rules],
+        default_of=_default,
+        pictures=pictures,
+        scenes=[
+            draw_scene(picture, f"scene-{rule.name}")
+            for rule, picture in zip(rules, pictures, strict=True)
+        ],
+        names=[rule.name for rule in rules],
+        comparison=comparison,
+    )
+
+
+def explanation_markdown(names: Iterable[str]) -> str:
+    """Return a Markdown page about each of the rules, one after the other.
+
+    Raises:
+        StudyError: a rule does not exist.
+    """
+    rules, _ = selected(names)
+    return "\n".join(rule_markdown(explain(rule)) for rule in rules)
+
+
+def picture_of(rule: Rule) -> Landscape:
+    """Return the path of a rule through an ill-conditioned valley, beside that of sgd."""
+    optimizers = ",".join(f"{name}:lr=best" for name in dict.fromkeys(["sgd", rule.name]))
+    function = FUNCTIONS[PICTURE_FUNCTION]
+    return assemble(function, parse_optimizers(optimizers), PICTURE_STEPS)
+
+
+def rule_markdown(
+    explanation: Explanation, picture: Landscape | None = None, file: str = ""
+) -> str:
+    """Return a Markdown page about one rule, its equations in ``$$``.
+
+    Args:
+        explanation: its content.
+        picture: the landscape drawn in `file`; None for a page without a picture.
+        file: path of the picture, relative to the page.
+    """
+    rule = explanation.rule
+    hyperparameters = [
+        (h.name, h.symbol, _default(h), h.range, h.meaning) for h in rule.hyperparameters
+    ]
+    parts = [
+        f"# {_text(rule.title)}",
+        f"`{rule.name}`",
+        f"$$\n\\begin{{aligned}}\n{_latex(rule)}\n\\end{{aligned}}\n$$",
+        _table(["symbol", "meaning"], _symbols(rule).items()),
+        "## Hyperparameters",
+        _table(["name", "symbol", "default", "allowed", "meaning"], hyperparameters),
+        "## Properties",
+        _table(["property", "value"], explanation.facts.items()),
+        "## Conventions",
+        _text(rule.conventions),
+        f"In `torch.optim`: {_text(explanation.torch)}.",
+        *_relatives(explanation.relatives),
+        "## Cost",
+        "\n".join(f"- {_text(sentence)}" for sentence in explanation.cost),
+        *([_table(["state", "meaning"], _state(rule).items())] if _state(rule) else []),
+        *_illustration(picture, file),
+        "## Paper",
+        _text(rule.paper),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex(rule: Rule) -> str:
+    printed = {h.name: h.symbol for h in rule.hyperparameters if h.symbol}
+    return equations_latex(rule.equations, SYMBOLS | printed)
+
+
+def _symbols(rule: Rule) -> dict[str, str]:
+    """Return the meaning of every symbol as it is printed, hyperparameters aside."""
+    return {
+        f"{name}, {SYMBOLS[name]}" if name in SYMBOLS else name: meaning
+        for name, meaning in rule.symbols.items()
+    }
+
+
+def _state(rule: Rule) -> dict[str, str]:
+    return {**rule.state, **rule.reduced_state, **model_state(rule)}
+
+
+def _default(hyperparameter: Hyperparameter) -> str:
+    return str(hyperparameter.default).lower()
+
+
+def _relatives(relatives: Mapping[str, str]) -> list[str]:
+    items = [f"- [{name}]({name}.md): {_text(text)}" for name, text in relatives.items()]
+    return ["## Relatives", "\n".join(items)] if items else []
+
+
+def _illustration(picture: Landscape | None, file: str) -> list[str]:
+    if picture is None:
+        return []
+    paths = " and ".join(path.label for path in picture.paths)
+    return [
+        "## On an ill-conditioned valley",
+        f"![Contours of a narrow valley with the paths of {_text(paths)}]({file})",
+        _text(picture.note),
+    ]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _text(text).replace("|", r"\|")
+
+
+def _text(text: str) -> str:
+    """Keep Markdown from reading a sentence as markup."""
+    escaped = html.escape(text, quote=False)
+    return escaped.replace("\\", "\\\\").replace("*", r"\*").replace("_", r"\_")
