@@ -287,7 +287,7 @@ def _left(function: Function, points: Array, values: Array) -> NDArray[np.intp]:
     """
     stayed = np.isfinite(values) & _near(function, points)
     end = np.ones((1, stayed.shape[1]), dtype=bool)
-    return np.argmax(np.concatenate([~stayed, end]), axis=0)
+    return np.asarray(np.argmax(np.concatenate([~stayed, end]), axis=0))
 
 
 def _near(function: Function, points: Array) -> NDArray[np.bool_]:
