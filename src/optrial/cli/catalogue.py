@@ -71,7 +71,8 @@ def explain(
 def landscape(
     function: Annotated[str, typer.Argument(help="rosenbrock, beale, ...")] = "rosenbrock",
     optimizers: Annotated[
-        str | None, typer.Option(help="sgd:lr=0.001,adam:lr=best \\[default: four rules, best rates].")
+        str | None,
+        typer.Option(help="sgd:lr=0.1,adam:lr=best \\[default: four rules, best rates]."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps that each optimizer takes.")] = 200,
     start: Annotated[str | None, typer.Option(help="x,y \\[default: the function's own].")] = None,
