@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from optrial.config import stored_study
-from optrial.engine import Engines, StackedEngine, Training
-from optrial.engine.select.engines import Choice
+from optrial.engine import Choice, Engines, StackedEngine, Training
 from optrial.errors import OptrialError
 from optrial.plan import arrange, dataset_of, pack
 from optrial.results import Results, load

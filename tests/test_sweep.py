@@ -121,7 +121,7 @@ def test_new_seeds_leave_the_stacks_of_old_ones_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "optrial.engine.select.engines._WIDTHS", (256,)
+        "optrial.engine.select.choice._WIDTHS", (256,)
     )  # one stack, however busy it is
     study = MIXED | {"engine": "stacked"}
     run(tmp_path, study=study).store.close()

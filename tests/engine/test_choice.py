@@ -11,8 +11,11 @@ import pytest
 
 from optrial.callbacks import Callback
 from optrial.engine import Engines, StackedEngine
+from optrial.engine.select import choice as choice_module
 from optrial.engine.select import engines as engines_module
+from optrial.engine.select import measure as measure_module
 from optrial.engine.select import speeds as speeds_module
+from optrial.engine.select.measure import Candidate, StepTime, StepTimer
 from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.small import small_keys, small_plan
@@ -36,7 +39,7 @@ def test_a_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     plan, dataset = small_plan(**WIDE)
     engines = Engines(dataset, "float32", "cpu")
     (first,) = engines.choose(plan.runs)
-    monkeypatch.setattr(Engines, "_measure", None)  # is not asked again
+    monkeypatch.setattr(Engines, "build", None)  # no learner is built, so nothing is timed
     (second,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (first.engine, first.width, first.seconds) == (
         second.engine,
@@ -55,13 +58,15 @@ def test_compiling_is_worth_wider_stacks(
     # Width 4 is a little faster than 16, but has to be compiled four times as often.
     speeds = {4: 1.0e-3, 16: 1.02e-3}
 
-    def seconds(kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
+    def seconds(kind: str, runs: Sequence[RunSpec]) -> StepTime:
         share, compiling = (0.4, 12.0) if kind == "compiled" else (1.0, 0.0)
-        return (2e-3, 0.0) if kind == "reference" else (share * speeds[len(runs)], compiling)
+        if kind == "reference":
+            return StepTime(2e-3, 0.0)
+        return StepTime(share * speeds[len(runs)], compiling)
 
-    monkeypatch.setattr(Engines, "_seconds", lambda _, *pairs: [seconds(*pair) for pair in pairs])
-    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(engines_module, "can_compile", lambda: True)
+    monkeypatch.setattr(StepTimer, "times", lambda _, *pairs: [seconds(*pair) for pair in pairs])
+    monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(choice_module, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, seeds=64)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (choice.engine, choice.width) == (engine, width)
@@ -71,15 +76,15 @@ def test_compiling_is_worth_wider_stacks(
 def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
     monkeypatch: pytest.MonkeyPatch, steps: int, engine: str
 ) -> None:
-    def seconds(kind: str, runs: Sequence[RunSpec]) -> tuple[float, float]:
+    def seconds(kind: str, runs: Sequence[RunSpec]) -> StepTime:
         if kind == "compiled":
-            return (0.018, 12.0) if len(runs) == 1 else (0.015 * len(runs), 12.0)
-        return (0.02, 0.0) if kind == "reference" else (0.03, 0.0)
+            return StepTime(0.018 if len(runs) == 1 else 0.015 * len(runs), 12.0)
+        return StepTime(0.02 if kind == "reference" else 0.03, 0.0)
 
-    monkeypatch.setattr(Engines, "_seconds", lambda _, *pairs: [seconds(*pair) for pair in pairs])
-    monkeypatch.setattr(engines_module, "can_compile", lambda: True)
+    monkeypatch.setattr(StepTimer, "times", lambda _, *pairs: [seconds(*pair) for pair in pairs])
+    monkeypatch.setattr(choice_module, "can_compile", lambda: True)
     plan, dataset = small_plan(budget={"steps": steps}, engine="auto", compile="auto", seeds=4)
-    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (choice.engine, choice.width) == (engine, 1)
 
@@ -118,8 +123,8 @@ def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(
 
     monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
     monkeypatch.setattr(Engines, "build", learner)
-    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(engines_module.time, "perf_counter", lambda: machine.seconds)
+    monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(measure_module.time, "perf_counter", lambda: machine.seconds)
     plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert choice.engine == engine
@@ -128,13 +133,13 @@ def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(
 def test_what_memory_cannot_hold_side_by_side_is_chosen_by_what_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def seconds(_: Engines, *candidates: tuple[str, Sequence[RunSpec]]) -> list[Any]:
+    def seconds(_: StepTimer, *candidates: Candidate) -> list[StepTime]:
         if len(candidates) > 1:
             raise MemoryError
-        return [(0.02 if candidates[0][0] == "reference" else 0.021, 0.0)]
+        return [StepTime(0.02 if candidates[0][0] == "reference" else 0.021, 0.0)]
 
-    monkeypatch.setattr(Engines, "_seconds", seconds)
-    monkeypatch.setattr(engines_module, "_WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(StepTimer, "times", seconds)
+    monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
     plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert choice.engine == "reference"

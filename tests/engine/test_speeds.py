@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from optrial.engine import Engines, clear_speeds, kept_speeds, speeds_file
-from optrial.engine.select import engines, speeds
+from optrial.engine.select import measure, speeds
 from optrial.engine.select.speeds import LIFETIME, Measured, Speeds
 from tests.conftest import Command
 from tests.small import small_plan
@@ -150,8 +150,8 @@ def test_wall_and_cpu_time_decide_what_is_kept(
         now["wall"] = next(clock) * 1e-3
         return now["wall"]
 
-    monkeypatch.setattr(engines.time, "perf_counter", wall)
-    monkeypatch.setattr(engines.time, "thread_time", lambda: now["wall"] * cpu)
+    monkeypatch.setattr(measure.time, "perf_counter", wall)
+    monkeypatch.setattr(measure.time, "thread_time", lambda: now["wall"] * cpu)
     plan, dataset = small_plan(engine="stacked", compile="never", seeds=2)
     Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert bool(list(kept_speeds())) == kept

@@ -1,0 +1,207 @@
+"""Chooses how to train runs that could be one stack: which engine, and how many at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from optrial.data import Dataset
+from optrial.engine.backends.compiling import can_compile
+from optrial.engine.backends.stacked import stackable_model
+from optrial.engine.select.measure import Build, StepTimer
+from optrial.engine.select.stacking import why_not_stacked
+from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
+from optrial.models import call_count
+from optrial.plan import estimate, pack
+from optrial.spec import RunSpec
+
+__all__ = ["Choice", "Chooser", "out_of_memory"]
+
+_WORTH_MEASURING = 5.0
+"""Seconds of plain training below which measuring takes longer than it saves."""
+_WIDTHS = (4, 16, 64, 256)
+_CLOSE = 1.5  # ratio by which a machine's pace may change between two measurements
+_SHARE_OF_MEMORY = 0.25
+_COMPILE_SECONDS = (6.0, 0.4, 1.3)
+"""Compile time on two 2.5 GHz cores: a constant, per kernel that a stack's forward pass calls, and
+per update of a parameter tensor by a rule. It is 13 s for an MLP of one hidden layer with one rule,
+about 55 s with nine rules, 90 s for a transformer of two layers."""
+_COMPILED_SHARE = 0.5  # of the time of an eager step, on MLPs; a guess until it is measured
+_COMPILED_ALONE = 0.9  # the same for a run by itself, whose update alone is compiled
+_NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How some new runs, which could be one stack, are trained.
+
+    Attributes:
+        engine: "reference", "stacked", "compiled" (stacked, with a compiled step) or "numpy".
+        stacks: the runs, grouped as they are trained together.
+        seconds: expected training time, without evaluation.
+        note: remark for the user; or "".
+    """
+
+    engine: str
+    stacks: tuple[tuple[RunSpec, ...], ...]
+    seconds: float
+    note: str = ""
+
+    @property
+    def width(self) -> int:
+        """Number of runs in the largest stack."""
+        return max(map(len, self.stacks))
+
+
+class Chooser:
+    """Chooses the fastest engine and width of stacks by timing a few steps of the runs.
+
+    Args:
+        build: returns a learner of some runs.
+        dataset: training data of all runs.
+        place: device on which they are trained.
+    """
+
+    def __init__(self, build: Build, dataset: Dataset, place: torch.device) -> None:
+        self._build = build
+        self._dataset = dataset
+        self._place = place
+        self._timer = StepTimer(build, dataset, place)
+        self._known_kernels: dict[tuple[str, str], int] = {}
+
+    def choose(self, runs: Sequence[RunSpec]) -> Choice:
+        """Choose for runs that could be one stack: as their study says, else the fastest way."""
+        first, plain = runs[0], estimate(runs, self._dataset).seconds
+        alone = tuple((run,) for run in runs)
+        if first.engine == "numpy" and first.optimizer_kind != "torch":
+            return Choice("numpy", alone, plain)
+        reference = Choice("reference", alone, plain)
+        if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
+            return reference
+        if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
+            return reference
+        try:
+            reason = why_not_stacked(runs, self._dataset, self._build)
+            if not reason:
+                return self._fastest(runs)
+        except EngineError:
+            raise
+        except USER_CODE_ERRORS as error:  # training fails likewise, and records the failure
+            reason = reason_of(error).partition("\n")[0]
+        return replace(reference, note=f"trained one by one: {reason}")
+
+    def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
+        steps = _steps_of(runs)
+        by_width = self._seconds_by_width(runs)
+        width = min(by_width, key=by_width.__getitem__)
+        eager = [Choice("stacked", tuple(pack(runs, width)), by_width[width] * steps)]
+        guesses = [min((self._compiled(runs, *pair) for pair in by_width.items()), key=_seconds_of)]
+        if runs[0].engine == "auto":
+            ((alone, _),) = self._timer.times(("reference", runs[:1]))
+            eager.append(Choice("reference", tuple((run,) for run in runs), alone * steps))
+            if 1 / _CLOSE < alone / by_width[width] < _CLOSE:
+                eager = self._in_turns(eager)
+            guesses.append(self._compiled(runs, 1, eager[-1].seconds / steps))
+        fastest = min(eager, key=_seconds_of)
+        if runs[0].compile == "always":
+            return min(guesses, key=_seconds_of)
+        tried = [
+            guess
+            for guess in guesses
+            if runs[0].compile == "auto"
+            and guess.seconds + self._compile_seconds(guess.stacks[0]) < fastest.seconds
+        ]
+        if not tried:
+            return fastest
+        if not can_compile():
+            return replace(fastest, note=_NO_COMPILER)
+        return min(self._in_turns([fastest, *tried]), key=_seconds_of)
+
+    def _in_turns(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Time choices side by side, because the machine's pace changes between measurements.
+
+        If memory does not hold all of them at once, return them as they are.
+        """
+        try:
+            times = self._timer.times(*((choice.engine, choice.stacks[0]) for choice in choices))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return list(choices)
+        timed = []
+        for choice, (seconds, first_step) in zip(choices, times, strict=True):
+            training = seconds * sum(map(_steps_of, choice.stacks))
+            compiling = first_step * len(choice.stacks) if choice.engine == "compiled" else 0.0
+            timed.append(replace(choice, seconds=training + compiling))
+        return timed
+
+    def _compiled(self, runs: Sequence[RunSpec], width: int, seconds: float) -> Choice:
+        """Guess the time of compiled stacks, each compiled by itself, from uncompiled steps."""
+        stacks = tuple(pack(runs, width))
+        share = _COMPILED_ALONE if width == 1 else _COMPILED_SHARE
+        training = share * seconds * _steps_of(runs)
+        return Choice("compiled", stacks, training + sum(map(self._compile_seconds, stacks)))
+
+    def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
+        """Guess the time to compile a stack."""
+        constant, kernel, update = _COMPILE_SECONDS
+        rules = {(run.rule, run.decay) for run in runs}
+        updates = len(rules) * estimate(runs[:1], self._dataset).tensors
+        kernels = self._kernels(runs[0]) if len(runs) > 1 else 0  # gradient of one: not compiled
+        return constant + kernel * kernels + update * updates
+
+    def _kernels(self, run: RunSpec) -> int:
+        """Return the number of kernels that the forward pass of a run in a stack calls."""
+        model = run.model, repr(run.model_arguments)
+        if model not in self._known_kernels:
+            built = stackable_model(run, self._dataset)
+            self._known_kernels[model] = call_count(built, self._dataset.input_shape)
+        return self._known_kernels[model]
+
+    def _seconds_by_width(self, runs: Sequence[RunSpec]) -> dict[int, float]:
+        """Return seconds per run and step by width of the stack, until they rise again."""
+        largest_bytes = _SHARE_OF_MEMORY * self._memory()
+        bytes_of_one = estimate(runs[:1], self._dataset).run_bytes
+        measured: dict[int, float] = {}
+        for width in (*(w for w in _WIDTHS if w < len(runs)), min(len(runs), _WIDTHS[-1])):
+            if width > 1 and width * bytes_of_one > largest_bytes:
+                break
+            try:
+                ((seconds, _),) = self._timer.times(("stacked", pack(runs, width)[0]))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                break
+            rising = seconds > 0.97 * min(measured.values(), default=math.inf)
+            measured[width] = seconds
+            if rising:
+                break
+        return measured or {1: self._timer.times(("stacked", runs[:1]))[0].seconds}
+
+    def _memory(self) -> int:
+        """Return the bytes of memory of the device."""
+        if self._place.type == "cuda":
+            return torch.cuda.get_device_properties(self._place).total_memory
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _steps_of(stack: Sequence[RunSpec]) -> int:
+    return sum(run.steps for run in stack)
+
+
+def _seconds_of(choice: Choice) -> float:
+    return choice.seconds
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )

@@ -1,0 +1,131 @@
+"""Times a few steps of candidate stacks, to choose the fastest way to train them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from optrial.data import Dataset
+from optrial.engine.process import process_for
+from optrial.engine.select.speeds import Measured, Speeds
+from optrial.engine.training import Learner
+from optrial.spec import RunSpec
+
+__all__ = ["Build", "Candidate", "StepTime", "StepTimer"]
+
+_TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
+_COMPARED_TURNS = 7  # if several candidates are compared
+
+Build = Callable[[str, Sequence[RunSpec]], Learner]
+"""Returns a fresh learner of the runs of a stack for an engine."""
+
+Candidate = tuple[str, Sequence[RunSpec]]
+"""An engine and the stack that it would train."""
+
+
+class StepTime(NamedTuple):
+    """Speed of a candidate.
+
+    Attributes:
+        seconds: seconds per run and step.
+        first_step: seconds of the first step, which may compile.
+    """
+
+    seconds: float
+    first_step: float
+
+
+class StepTimer:
+    """Times steps of candidates, or returns what the cache of this machine has.
+
+    Args:
+        build: returns a learner of a candidate.
+        dataset: training data of all runs.
+        place: device on which they are trained.
+    """
+
+    def __init__(self, build: Build, dataset: Dataset, place: torch.device) -> None:
+        self._build = build
+        self._dataset = dataset
+        self._on_cuda = place.type == "cuda"
+        self._speeds = Speeds(place)
+
+    def times(self, *candidates: Candidate) -> list[StepTime]:
+        """Return the speeds of candidates, timed side by side."""
+        keys = [self._key(engine, specs) for engine, specs in candidates]
+        seconds = self._speeds.measured(keys, lambda: self._measure(*candidates))
+        return [StepTime(*pair) for pair in zip(seconds[::2], seconds[1::2], strict=True)]
+
+    def _key(self, engine: str, specs: Sequence[RunSpec]) -> dict[str, Any]:
+        """Return everything that the time of a step depends on."""
+        fields = ("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code")
+        first = specs[0].as_dict()
+        return {name: first[name] for name in fields} | {
+            "engine": engine,
+            "inputs": self._dataset.input_shape,
+            "outputs": self._dataset.classes,
+            "seeds": len({spec.seed for spec in specs}),
+            "rules": [spec.rule for spec in specs],
+        }
+
+    def _measure(self, *candidates: Candidate) -> Measured:
+        """Time candidates in turns.
+
+        Each is compared with the first one turn by turn, because the machine's pace changes; the
+        time of the first one is the median of its turns.
+        """
+        trials = [_Trial(self._build(engine, specs)) for engine, specs in candidates]
+        turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
+        while not all(trial.enough(turns) for trial in trials):
+            for trial in trials:
+                trial.take_turn()
+        seconds, pace = [], np.array(trials[0].turns)
+        for trial, (_, specs) in zip(trials, candidates, strict=True):
+            step = np.median(pace) * np.median(trial.turns / pace)
+            seconds += [float(step) / len(specs), trial.first_step]
+        # On CUDA the processor waits for the device, which is no sign of a busy machine.
+        return Measured(seconds, 1.0 if self._on_cuda else min(t.cpu_share for t in trials))
+
+
+class _Trial:
+    """Steps of a learner, as many at once as in training unless that takes too long.
+
+    Attributes:
+        first_step: seconds of the first step.
+        turns: seconds per step, one value per turn.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        learner.start(1)
+        self.turns: list[float] = []
+        self._wall = self._cpu = 0.0
+        self.first_step = self._timed(1)
+        at_once = int(_TIMED_SECONDS / _TIMED_TURNS / self._timed(1))
+        self._at_once = min(max(at_once, 1), learner.chunk)
+
+    def enough(self, turns: int) -> bool:
+        """Whether it had that many turns and enough time."""
+        return len(self.turns) >= turns and sum(self.turns) * self._at_once >= _TIMED_SECONDS
+
+    def take_turn(self) -> None:
+        """Take steps and time them."""
+        started = time.perf_counter(), time.thread_time()
+        self.turns.append(self._timed(self._at_once))
+        self._wall += time.perf_counter() - started[0]
+        self._cpu += time.thread_time() - started[1]
+
+    @property
+    def cpu_share(self) -> float:
+        """CPU time divided by wall time over all turns."""
+        return self._cpu / self._wall if self._wall > 0 else 1.0
+
+    def _timed(self, steps: int) -> float:
+        with process_for(self._learner):
+            started = time.perf_counter()
+            taken = len(self._learner.advance(steps).losses)
+            return (time.perf_counter() - started) / taken

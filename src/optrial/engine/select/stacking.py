@@ -1,0 +1,106 @@
+"""Tries whether user code can be trained in a stack with the same numbers as alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from optrial.code import is_code
+from optrial.data import Dataset
+from optrial.engine.backends.stacked import stackable_model
+from optrial.engine.select.measure import Build
+from optrial.engine.training import Learner
+from optrial.errors import USER_CODE_ERRORS, reason_of
+from optrial.models import foreign_types
+from optrial.plan import pack
+from optrial.spec import RunSpec
+
+__all__ = ["why_not_stacked"]
+
+_SAME_GRADIENT = {"float32": 1e-3, "float64": 1e-6, "bfloat16": 0.1}  # relative
+_SAME_LOSS = 1e-3  # relative difference of float32 losses that rounding explains after a few steps
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> str:
+    """Return the reason why runs with user code cannot be one stack; "" if they can.
+
+    Two runs take a few steps as a stack and alone. Catalogued code is known to stack.
+    """
+    first = runs[0]
+    if not any(map(is_code, (first.model, first.loss, *first.metrics, *first.code))):
+        return ""
+    model = stackable_model(first, dataset)
+    own_types = foreign_types(model, torch.float32)
+    if own_types:  # hyperparameters of a stack are arrays in one precision for all parameters
+        return f"its parameters are {' and '.join(map(str, own_types))}"
+    pair, descents = pack(runs, 2)[0], _descents(runs)
+    try:
+        losses = _losses(build("stacked", pair))
+        changes = _changes(build("stacked", descents), len(descents))
+    except USER_CODE_ERRORS as error:  # the reference engine may still train it
+        return reason_of(error).partition("\n")[0]
+    alone = np.hstack([_losses(build("reference", [run])) for run in pair])
+    if not np.allclose(losses, alone, rtol=_SAME_LOSS, equal_nan=True):
+        return "in a stack its numbers differ from those of a run by itself"
+    parameters = {name for name, _ in model.named_parameters()}
+    for run, (_, change) in zip(descents, changes, strict=True):
+        ((weights, expected),) = _changes(build("reference", [run]), 1)
+        names = parameters & expected.keys()
+        scale = _norm(expected[name] for name in names)
+        scale += 1e-3 * _norm(weights[name] for name in names)  # weights are rounded
+        difference = _norm(change[name] - expected[name] for name in names)
+        if difference > _SAME_GRADIENT[first.precision] * scale:
+            return "in a stack its gradients differ from those of a run by itself"
+    return ""
+
+
+def _descents(runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+    """Return runs of gradient descent at two rates for up to two seeds.
+
+    The change in a step is the gradient. A small rate, or a rule that divides by the size of the
+    gradient, would hide a wrong one.
+    """
+    seeds = list(dict.fromkeys(run.seed for run in runs))[:2]
+    plain: dict[str, Any] = {
+        **{"optimizer": "sgd", "optimizer_kind": "rule", "rule": "sgd", "weight_decay": 0.0},
+        **{"schedule": None, "clip_norm": None, "clip_value": None, "loss_limit": None},
+    }
+    grid = (
+        replace(runs[0], seed=seed, hyperparameters={"lr": rate}, **plain)
+        for seed in seeds
+        for rate in (0.5, 1.0)
+    )
+    return pack(grid, 4)[0]
+
+
+def _losses(learner: Learner) -> NDArray[np.float64]:
+    """Take three steps and evaluate; return all losses, (losses, runs)."""
+    learner.start(1)
+    steps = learner.advance(3).losses
+    return np.vstack([steps, learner.evaluate("train", 3).losses])
+
+
+def _changes(learner: Learner, runs: int) -> list[tuple[Arrays, Arrays]]:
+    """Take one step; return the weights of each run before it, and their changes."""
+    before = [learner.weights(run) for run in range(runs)]
+    learner.start(1)
+    learner.advance(1)
+    after = [learner.weights(run) for run in range(runs)]
+    return [
+        (old, {name: new[name] - old[name] for name in old if old[name].dtype.kind in "fc"})
+        for old, new in zip(before, after, strict=True)
+    ]
+
+
+def _norm(arrays: Iterable[NDArray[Any]]) -> float:
+    """Return the norm of arrays as one vector; values that are not finite count as zero."""
+    finite = (np.nan_to_num(array, posinf=0.0, neginf=0.0) for array in arrays)
+    return math.sqrt(sum(float((np.abs(array) ** 2).sum()) for array in finite))
