@@ -11,6 +11,7 @@ import torch
 from optrial import StudyError
 from optrial.engine import Engines, Training
 from optrial.engine.checks.resumption import Resumption
+from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import CheckpointError
 from optrial.models import KeyedDropout, build_model, key_dropout, set_mask_key
 from optrial.plan import pack
@@ -64,7 +65,7 @@ def test_metrics_of_the_catalogue_need_outputs_of_their_shape() -> None:
 def test_gradients_that_a_stack_would_lose_are_noticed_at_any_rate(model: str) -> None:
     planned, dataset = plan(model)
     engines = Engines(dataset, "float32", "cpu")
-    assert "gradients differ" in engines._why_not_stacked(planned.runs)
+    assert "gradients differ" in why_not_stacked(planned.runs, dataset, engines.build)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
