@@ -170,10 +170,13 @@ class WithoutGradients(torch.optim.SGD):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"model": in_float64}, "problem: .*in_float64' changes what torch.set_default_dtype sets"),
+        (
+            {"model": in_float64},
+            "problem: .*in_float64' changes the setting of torch.set_default_dtype",
+        ),
         (
             {"optimizers": [WithoutGradients]},
-            r"optimizers\[0\].torch: .*WithoutGradients' changes what torch.set_grad_enabled sets",
+            r"optimizers\[0\].torch: .*WithoutGradients' changes the setting of torch.set_grad_enabled",
         ),
     ],
 )

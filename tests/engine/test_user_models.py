@@ -38,10 +38,10 @@ def built(model: str) -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"model": "made_late"}, "makes parameters in its forward pass (inner.late.weight"),
+        ({"model": "made_late"}, "creates parameters in its forward pass (inner.late.weight"),
         ({"model": "checkpointed_twice"}, "use one nn.Dropout for each place"),
         ({"loss": "with_parameters"}, "has parameters ('weight'), which no optimizer trains"),
-        ({"loss": "remembering"}, "changes what it holds when it is called"),
+        ({"loss": "remembering"}, "keeps state between calls"),
         ({"loss": "WithParameters"}, "is a class; name a function"),
         ({"loss": "one_element"}, "returned values of shape (1,)"),
         ({"loss": "changing"}, "changes targets in place"),

@@ -78,7 +78,7 @@ def test_refused_with_the_way_out(
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        ("average_so_far", "changes what it holds when it is called"),
+        ("average_so_far", "keeps state between calls"),
         ("nothing", "returned None for .* samples; a metric returns one real number per sample"),
         ("eval_loss", "'eval_loss' and the loss would both be recorded as train_eval_loss"),
     ],

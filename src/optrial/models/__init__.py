@@ -18,25 +18,18 @@ from optrial.models.cost import (
     sample_cost,
 )
 from optrial.models.draws import seeded_draws
-from optrial.models.initialization import INITIALIZATIONS
-from optrial.models.layers import (
+from optrial.models.layers.dropout import (
     KeyedDropout,
     drop_threshold,
     keep_mask,
     key_dropout,
-    make_stackable,
     set_mask_key,
 )
+from optrial.models.layers.stackable import make_stackable
 from optrial.models.mlp import ACTIVATIONS
-from optrial.models.objective import (
-    LOSSES,
-    Objective,
-    build_objective,
-    check_loss,
-    check_metric,
-    needs_whole_split,
-    widened,
-)
+from optrial.models.objective.losses import LOSSES, check_loss
+from optrial.models.objective.metrics import check_metric, needs_whole_split
+from optrial.models.objective.objective import Objective, build_objective, widened
 from optrial.models.optimizer import (
     backward,
     build_optimizer,
@@ -53,19 +46,13 @@ from optrial.models.parameters import (
     place_model,
     trained_parameters,
 )
-from optrial.models.trial import (
-    TrialOptimizer,
-    TrialProblem,
-    gradients_of,
-    needing_whole_split,
-    try_batch,
-    try_code,
-    try_optimizer,
-)
+from optrial.models.trial.code import try_batch, try_code
+from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
+from optrial.models.trial.problem import TrialProblem
+from optrial.models.trial.whole_split import needing_whole_split
 
 __all__ = [
     "ACTIVATIONS",
-    "INITIALIZATIONS",
     "LOSSES",
     "MODELS",
     "KeyedDropout",

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 """Shape of one sample, without the batch."""
 
 Bias = StrictBool | None
-"""Whether layers have a bias; None for all layers except those that batch norm follows."""
+"""True or False for all layers; None for all layers except those that batch norm follows."""
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 """A number of units or channels, 1 or more."""

@@ -11,16 +11,16 @@ to hidden units for recurrent weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from optrial.models.layers import Recurrent
+from optrial.models.layers.recurrent import Recurrent
 
-__all__ = ["INITIALIZATIONS", "Initialization", "initialize"]
+__all__ = ["Initialization", "Scheme", "initialize"]
 
 Scheme = Literal[
     "torch_default",
@@ -33,25 +33,26 @@ Scheme = Literal[
     "fan_in_normal",
 ]
 
-INITIALIZATIONS: Mapping[Scheme, str] = {
-    "torch_default": "the default of torch.nn: weights and biases uniform within 1/sqrt(n_in), in "
-    "recurrent layers within 1/sqrt(hidden)",
-    "xavier_normal": "N(0, 2/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
-    "xavier_uniform": "uniform within sqrt(6/(n_in + n_out)), zero bias (Glorot and Bengio 2010)",
-    "kaiming_normal": "N(0, 2/n_in), zero bias (He et al. 2015, for ReLU)",
-    "kaiming_uniform": "uniform within sqrt(6/n_in), zero bias (He et al. 2015, for ReLU)",
-    "kaiming_normal_fan_out": "N(0, 2/n_out) for convolutions (He et al. 2015, for ReLU), "
-    "N(0, 2/(n_in + n_out)) for other layers (Glorot and Bengio 2010), zero bias",
-    "normal": "N(0, std^2), zero bias; std is required",
-    "fan_in_normal": "N(0, 1/n_in), standard deviation 1/sqrt(n_in), zero bias",
-}
+"""Names of initialisation schemes:
+
+- ``torch_default``: the default of `torch.nn`: weights and biases uniform within 1/sqrt(n_in), in
+  recurrent layers within 1/sqrt(hidden).
+- ``xavier_normal``: N(0, 2/(n_in + n_out)), zero bias (Glorot and Bengio 2010).
+- ``xavier_uniform``: uniform within sqrt(6/(n_in + n_out)), zero bias (Glorot and Bengio 2010).
+- ``kaiming_normal``: N(0, 2/n_in), zero bias (He et al. 2015, for ReLU).
+- ``kaiming_uniform``: uniform within sqrt(6/n_in), zero bias (He et al. 2015, for ReLU).
+- ``kaiming_normal_fan_out``: N(0, 2/n_out) for convolutions (He et al. 2015, for ReLU), N(0,
+  2/(n_in + n_out)) for other layers (Glorot and Bengio 2010), zero bias.
+- ``normal``: N(0, std^2), zero bias; needs `std`.
+- ``fan_in_normal``: N(0, 1/n_in), zero bias.
+"""
 
 
 class Initialization(BaseModel):
     """An initialisation scheme.
 
     Attributes:
-        name: key of `INITIALIZATIONS`.
+        name: the scheme.
         std: standard deviation of `normal`; None for the other schemes.
     """
 

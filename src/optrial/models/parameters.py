@@ -93,7 +93,7 @@ def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
             gradients = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
     except USER_CODE_ERRORS as error:
         reason = one_line(error)
-        raise ValueError(f"on zeros, which show what it uses, it raised {reason}") from error
+        raise ValueError(f"it raised {reason} on zeros, which show what it uses") from error
     for name, gradient in zip(leaves, gradients, strict=True):
         if gradient is None:
             model.get_parameter(name).requires_grad_(False)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from optrial.errors import Problem
 from optrial.models.arguments import Count, InitializationByName, ModelArguments, Rate, Shape
 from optrial.models.initialization import Initialization, initialize
-from optrial.models.layers import CELLS
+from optrial.models.layers.recurrent import CELLS
 
 __all__ = ["RNNArguments"]
 

@@ -2,7 +2,7 @@
 
 `torch.nn.BatchNorm2d` and its siblings write their running statistics in place, which a function
 mapped over many runs must not do. The layers here assign new tensors instead, which
-`torch.func.functional_call` leaves in the mapping it was given.
+`torch.func.functional_call` leaves in the mapping of its caller.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _StackableBatchNorm(nn.modules.batchnorm._BatchNorm):
         return outputs.to(input.dtype)
 
     def _replace_buffers(self, mean: Tensor, var: Tensor) -> None:
-        """Assign new running statistics; without momentum, the arguments are the batch's own."""
+        """Assign new running statistics; without momentum, the arguments are those of the batch."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None

@@ -33,7 +33,7 @@ def keep_mask(key: int | Array, layer: int, positions: Array, threshold: int | A
     Args:
         key: `mask_key` of the run and step, an integer or an int64 array that broadcasts.
         layer: number of the dropout layer in its model, from 0. Every further call of the layer
-            within one forward pass has a number of its own.
+            within one forward pass has a further number.
         positions: int64, flat index of each activation in its batch.
         threshold: `drop_threshold` of the rate, an integer or an int64 array that broadcasts.
             Different rates with the same key share their uniform draws: an activation dropped at

@@ -95,7 +95,9 @@ def check_loss(name: str, arguments: Mapping[str, object]) -> list[Problem]:
     problems = call_problems(LOSSES[name], arguments, 2)
     share = arguments.get("label_smoothing", 0.0)
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share < 1:
-        problems.append(Problem("label_smoothing", f"{share!r}: must be a number, 0 ≤ it < 1."))
+        problems.append(
+            Problem("label_smoothing", f"{share!r}: must be at least 0 and less than 1.")
+        )
     axis = arguments.get("class_axis")
     if axis not in (None, -1, 1) or isinstance(axis, bool):
         problems.append(Problem("class_axis", f"{axis!r}: must be -1 or 1."))

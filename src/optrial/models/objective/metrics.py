@@ -14,7 +14,7 @@ from torch import Tensor
 from optrial.code import importable, is_code, load_code
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
 from optrial.models.objective.losses import as_values
-from optrial.models.objective.split_metrics import Score, score_of, split_metrics
+from optrial.models.objective.split_metrics import Score, score_of
 from optrial.spec import METRICS, catalogued
 
 __all__ = [
@@ -64,14 +64,10 @@ def batch_metric(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def split_metric(name: str) -> Callable[[Tensor, Tensor], Score]:
     """Return a function of all outputs and targets of a split, (samples, ...)."""
     if is_code(name):
-        return partial(_score, name, load_code(name))
-    metric = split_metrics()[name]
-
-    def score(outputs: Tensor, targets: Tensor) -> Score:
-        predicted, true = outputs.double().cpu().numpy(), targets.cpu().numpy()
-        return score_of(metric, predicted, true)
-
-    return score
+        return partial(_user_score, name, load_code(name))
+    return lambda outputs, targets: score_of(
+        name, outputs.double().cpu().numpy(), targets.cpu().numpy()
+    )
 
 
 def mean_value(function: UserFunction, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -83,7 +79,7 @@ def mean_value(function: UserFunction, outputs: Tensor, targets: Tensor) -> Tens
     return value.double().mean() if value.ndim else value.double()
 
 
-def _score(name: str, function: UserFunction, outputs: Tensor, targets: Tensor) -> Score:
+def _user_score(name: str, function: UserFunction, outputs: Tensor, targets: Tensor) -> Score:
     """Return the value of a user function, or NaN with the error that it raised."""
     try:
         value = float(mean_value(function, outputs, targets))

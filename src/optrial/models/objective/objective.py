@@ -39,7 +39,7 @@ class Objective:
 
     @property
     def needs_outputs(self) -> bool:
-        """Whether the loss or a metric is computed from all outputs of a split at once."""
+        """True if the loss or a metric is computed from all outputs of a split at once."""
         return self.loss_of_split or bool(self.split_metrics)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Objective:
         return self.loss(outputs, targets), self._sums(outputs.detach(), targets)
 
     def measure_part(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what a part of a split adds to its summed loss, (), and to `metrics`, float64.
+        """Return the contributions of a part of a split to its summed loss and metrics, float64.
 
         A loss that needs the whole split adds 0.
         """

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-__all__ = ["Score", "score_of", "split_metrics"]
+__all__ = ["Score", "score_of"]
 
 Array = NDArray[np.float64]
 Targets = NDArray[np.number[Any]]
-SplitMetric = Callable[[Array, Targets], float]
+Function = Callable[..., float]
 
 
 class Score(NamedTuple):
@@ -30,12 +31,15 @@ class Score(NamedTuple):
     reason: str = ""
 
 
-def score_of(metric: SplitMetric, outputs: Array, targets: Targets) -> Score:
-    """Compute a metric; a value that is not finite comes with the error or the last warning."""
+def score_of(name: str, outputs: Array, targets: Targets) -> Score:
+    """Compute a metric by name; the reason is scikit-learn's error or its last warning."""
+    entry = _METRICS[name]
+    # Importing scikit-learn takes two seconds, so only these metrics import it.
+    function = partial(getattr(import_module("sklearn.metrics"), entry.function), **entry.arguments)
     with warnings.catch_warnings(record=True) as raised, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         try:
-            value = float(metric(outputs, targets))
+            value = float(entry.compare(function, outputs, targets))
         except ValueError as error:  # NaN among the outputs, or a class without samples
             return Score(math.nan, _first_line(error))
     if math.isfinite(value):
@@ -43,11 +47,11 @@ def score_of(metric: SplitMetric, outputs: Array, targets: Targets) -> Score:
     return Score(value, _first_line(raised[-1].message) if raised else f"it is {value}")
 
 
-def _first_line(error: Exception | str) -> str:
+def _first_line(error: Warning | Exception | str) -> str:
     return str(error).partition("\n")[0]
 
 
-def _labelled(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
+def _labelled(metric: Function, outputs: Array, targets: Targets) -> float:
     """Compare predicted with true labels."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:  # one decision per output, single or multi-label
@@ -55,7 +59,7 @@ def _labelled(metric: Callable[..., float], outputs: Array, targets: Targets) ->
     return metric(targets, outputs.argmax(axis=1))
 
 
-def _scored(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
+def _scored(metric: Function, outputs: Array, targets: Targets) -> float:
     """Compare true labels with scores that order the samples."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:
@@ -65,7 +69,7 @@ def _scored(metric: Callable[..., float], outputs: Array, targets: Targets) -> f
     return metric(targets, softmax(outputs, axis=1))
 
 
-def _probable(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
+def _probable(metric: Function, outputs: Array, targets: Targets) -> float:
     """Compare true labels with predicted probabilities of all classes."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:
@@ -76,12 +80,12 @@ def _probable(metric: Callable[..., float], outputs: Array, targets: Targets) ->
     return metric(targets, outputs, labels=np.arange(outputs.shape[1]))
 
 
-def _valued(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
+def _valued(metric: Function, outputs: Array, targets: Targets) -> float:
     """Compare predicted with true values, (samples, outputs)."""
     return metric(targets.reshape(len(targets), -1), outputs.reshape(len(outputs), -1))
 
 
-def _largest(metric: Callable[..., float], outputs: Array, targets: Targets) -> float:
+def _largest(metric: Function, outputs: Array, targets: Targets) -> float:
     """Compare predicted with true values, all outputs taken together."""
     return metric(targets.ravel(), outputs.ravel())
 
@@ -98,36 +102,40 @@ def _rows(outputs: Array, targets: Targets) -> tuple[Array, Targets]:
     return outputs.reshape(-1, outputs.shape[-1]), targets.ravel()
 
 
-@cache
-def split_metrics() -> Mapping[str, SplitMetric]:
-    """Return the metrics by name; see `optrial.spec.METRICS`."""
-    from sklearn import metrics  # noqa: PLC0415  (a second to import)
+class _Metric(NamedTuple):
+    """A function of `sklearn.metrics`, its arguments, and the comparison that calls it."""
 
-    f1 = partial(metrics.f1_score, zero_division=0)
-    precision = partial(metrics.precision_score, zero_division=0)
-    recall = partial(metrics.recall_score, zero_division=0)
-    return {
-        "balanced_accuracy": partial(_labelled, metrics.balanced_accuracy_score),
-        "f1": partial(_labelled, f1),
-        "f1_macro": partial(_labelled, partial(f1, average="macro")),
-        "f1_micro": partial(_labelled, partial(f1, average="micro")),
-        "f1_weighted": partial(_labelled, partial(f1, average="weighted")),
-        "precision": partial(_labelled, precision),
-        "precision_macro": partial(_labelled, partial(precision, average="macro")),
-        "recall": partial(_labelled, recall),
-        "recall_macro": partial(_labelled, partial(recall, average="macro")),
-        "matthews": partial(_labelled, metrics.matthews_corrcoef),
-        "cohen_kappa": partial(_labelled, metrics.cohen_kappa_score),
-        "roc_auc": partial(_scored, partial(metrics.roc_auc_score, multi_class="ovr")),
-        "average_precision": partial(_scored, metrics.average_precision_score),
-        "log_loss": partial(_probable, metrics.log_loss),
-        "brier": partial(_probable, metrics.brier_score_loss),
-        "rmse": partial(_valued, metrics.root_mean_squared_error),
-        "r2": partial(_valued, metrics.r2_score),
-        "explained_variance": partial(_valued, metrics.explained_variance_score),
-        "mape": partial(_valued, metrics.mean_absolute_percentage_error),
-        "msle": partial(_valued, metrics.mean_squared_log_error),
-        "rmsle": partial(_valued, metrics.root_mean_squared_log_error),
-        "median_absolute_error": partial(_valued, metrics.median_absolute_error),
-        "max_error": partial(_largest, metrics.max_error),
-    }
+    compare: Callable[[Function, Array, Targets], float]
+    function: str
+    arguments: Mapping[str, object] = {}
+
+
+def _averaged(function: str, average: str = "binary") -> _Metric:
+    return _Metric(_labelled, function, {"average": average, "zero_division": 0})
+
+
+_METRICS: Mapping[str, _Metric] = {
+    "balanced_accuracy": _Metric(_labelled, "balanced_accuracy_score"),
+    "f1": _averaged("f1_score"),
+    "f1_macro": _averaged("f1_score", "macro"),
+    "f1_micro": _averaged("f1_score", "micro"),
+    "f1_weighted": _averaged("f1_score", "weighted"),
+    "precision": _averaged("precision_score"),
+    "precision_macro": _averaged("precision_score", "macro"),
+    "recall": _averaged("recall_score"),
+    "recall_macro": _averaged("recall_score", "macro"),
+    "matthews": _Metric(_labelled, "matthews_corrcoef"),
+    "cohen_kappa": _Metric(_labelled, "cohen_kappa_score"),
+    "roc_auc": _Metric(_scored, "roc_auc_score", {"multi_class": "ovr"}),
+    "average_precision": _Metric(_scored, "average_precision_score"),
+    "log_loss": _Metric(_probable, "log_loss"),
+    "brier": _Metric(_probable, "brier_score_loss"),
+    "rmse": _Metric(_valued, "root_mean_squared_error"),
+    "r2": _Metric(_valued, "r2_score"),
+    "explained_variance": _Metric(_valued, "explained_variance_score"),
+    "mape": _Metric(_valued, "mean_absolute_percentage_error"),
+    "msle": _Metric(_valued, "mean_squared_log_error"),
+    "rmsle": _Metric(_valued, "root_mean_squared_log_error"),
+    "median_absolute_error": _Metric(_valued, "median_absolute_error"),
+    "max_error": _Metric(_largest, "max_error"),
+}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, listed
-from optrial.models.layers import key_dropout
+from optrial.models.layers.dropout import key_dropout
 from optrial.models.parameters import foreign_types, trained_parameters
 from optrial.models.trial.functions import function_problems, loss_with_parameters, model_path
 from optrial.models.trial.outputs import type_name, wrong_outputs
@@ -124,7 +124,7 @@ def _type_hint(model: nn.Module, dtype: torch.dtype) -> str:
         return ""
     return (
         f"; its parameters are {' and '.join(map(type_name, types))}: leave them in float32, which "
-        "'precision' changes for all of a study, or convert within forward"
+        "'precision' converts for the whole study, or convert the inputs within forward"
     )
 
 
@@ -149,7 +149,7 @@ def _not_built_anew(model: nn.Module, problem: TrialProblem, device: str) -> str
     names = _shared(model, problem.build_model(device))
     return names and (
         f"returns the same {names} in every call, so that a run would start where another one "
-        "ended; build all of it in the function, or use copy.deepcopy there"
+        "ended; build everything within the function, or use copy.deepcopy there"
     )
 
 
@@ -183,6 +183,6 @@ def _made_in_forward(model: nn.Module, before: Mapping[str, nn.Parameter]) -> st
         return ""
     shown = ", ".join(made[:3]) + (", ..." if len(made) > 3 else "")
     return (
-        f"makes parameters in its forward pass ({shown}), which no optimizer would train; make "
-        "them in __init__, where lazy layers such as nn.LazyLinear take sizes from the data"
+        f"creates parameters in its forward pass ({shown}), which no optimizer would train; create "
+        "them in __init__, where lazy layers such as nn.LazyLinear infer sizes from the data"
     )

@@ -19,8 +19,8 @@ from optrial.models.trial.problem import TrialProblem, error_text
 __all__ = ["function_problems", "loss_with_parameters", "model_path"]
 
 _REMEMBERS = (
-    "changes what it holds when it is called, so that its values would depend on the runs before; "
-    "compute them from outputs and targets alone"
+    "keeps state between calls, so that its values would depend on earlier runs; compute them from "
+    "outputs and targets alone"
 )
 
 

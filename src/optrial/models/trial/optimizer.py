@@ -125,7 +125,8 @@ def _outcome(optimizer: TrialOptimizer, problem: TrialProblem, device: str) -> T
     if optimizer.scheduled and _ignores_rate(optimizer, problem, device, trial):
         reason = (
             f"'{optimizer.name}' does not read lr from its param_groups, where a schedule changes "
-            "it, so that the schedule has no effect; leave it out, or let step read it there."
+            "it, so that the schedule has no effect; leave the schedule out, or read lr there in "
+            "step."
         )
         return TrialOutcome([Problem("schedule", reason)], [])
     if not trial.unchanged or optimizer.arguments.get("lr") == 0:
@@ -255,22 +256,26 @@ _MODEL_WANTED = (
     "passes torch.nn.ParameterList(parameters) to it, and name that function here."
 )
 _HINTS = (
-    ("dense gradient", "", " All gradients are dense: it is for nn.Embedding with sparse=True."),
+    (
+        "dense gradient",
+        "",
+        " All gradients are dense; it is for nn.Embedding with sparse=True.",
+    ),
     (
         "subscriptable|not iterable|unpack",
         _CALLED,
-        " An argument that is a list is written as a list in a list: betas: [[0.9, 0.99]].",
+        " Write an argument that is a list as a list within a list: betas: [[0.9, 0.99]].",
     ),
     (
         "missing|'list' object|__contains__",
         _CALLED,
-        " Write a function that takes the parameters and calls it with all it needs.",
+        " Write a function of the parameters that calls it with all its arguments, and name it.",
     ),
     (
         "2-?d",
         "",
-        " Write a function or class that gives it the matrices and gives the other parameters to "
-        "another optimizer, or use the rule muon.",
+        " Write a function or class that gives it the matrices only and another optimizer the "
+        "other parameters, or use the rule muon.",
     ),
     (
         "notimplementederror",
@@ -279,7 +284,7 @@ _HINTS = (
         "used.",
     ),
 )
-"""Patterns of messages, the stage in which each counts ("" for any), and what may help."""
+"""Patterns of error messages, the stage in which each applies ("" for any), and advice."""
 
 
 def _hint(name: str, trial: _Trial) -> str:

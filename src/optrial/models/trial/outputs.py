@@ -1,4 +1,4 @@
-"""Whether the outputs of a model fit a loss, and how values are described in messages."""
+"""Checks that the outputs of a model fit a loss, and describes values in messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optrial.code import is_code
-from optrial.models.objective import class_axes
+from optrial.models.objective.losses import class_axes
 from optrial.models.trial.problem import Named
 
 __all__ = ["described", "shapes_text", "type_name", "wrong_outputs"]
@@ -24,8 +24,8 @@ def wrong_outputs(outputs: object, targets: Tensor, loss: Named, classes: int) -
     name, _ = loss
     if is_code(name) and outputs.ndim and len(outputs) != len(targets):
         return (
-            f"outputs of shape {tuple(outputs.shape)} for {len(targets)} samples; their first "
-            "dimension must be the batch: return them so, and transpose them within the loss"
+            f"outputs of shape {tuple(outputs.shape)} for {len(targets)} samples; the first "
+            "dimension must be the batch: transpose the outputs within the loss instead"
         )
     if is_code(name) or name == "mean_output":
         return ""
@@ -72,8 +72,8 @@ def _wrong_logits(
         )
     if len(axes) > 1:
         return (
-            f"outputs of shape {shape} for labels of shape {labels}, in which the classes may lie "
-            "on axis 1 or on the last one; say which: loss: {name: cross_entropy, class_axis: -1}"
+            f"outputs of shape {shape} for labels of shape {labels}, whose classes may be on axis "
+            "1 or on the last axis; say which: loss: {name: cross_entropy, class_axis: -1}"
         )
     return ""
 

@@ -28,7 +28,7 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 
 @contextmanager
 def kept_settings() -> Iterator[list[str]]:
-    """Restore the settings on exit; yield a list that then receives a sentence per change."""
+    """Restore the settings on exit; yield a list that then gets one sentence per change."""
     before = {name: read() for name, (read, _) in _SETTINGS.items()}
     changes: list[str] = []
     try:
@@ -38,6 +38,6 @@ def kept_settings() -> Iterator[list[str]]:
             if read() != before[name]:
                 write(before[name])
                 changes.append(
-                    f"changes what {name} sets, for every run of the process; set it back, or set "
-                    "it once, before any training, where the module is imported"
+                    f"changes the setting of {name} for every run in this process; restore it, or "
+                    "change it once, before any training, when the module is imported"
                 )

@@ -1,4 +1,4 @@
-"""Whether user code is a mean over samples, so that the batches of a split add up to its value."""
+"""Recognises user code that is not a mean over samples and needs a whole split at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch.nn import functional
 from optrial.code import is_code, load_code
 from optrial.errors import USER_CODE_ERRORS
 from optrial.models.draws import seeded_draws
-from optrial.models.objective import class_axes, mean_value, widened
+from optrial.models.objective.losses import class_axes
+from optrial.models.objective.metrics import mean_value
+from optrial.models.objective.objective import widened
 from optrial.models.trial.problem import TrialProblem
 
 __all__ = ["needing_whole_split"]
