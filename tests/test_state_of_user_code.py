@@ -176,7 +176,7 @@ class WithoutGradients(torch.optim.SGD):
         ),
         (
             {"optimizers": [WithoutGradients]},
-            r"optimizers\[0\].torch: .*WithoutGradients' changes the setting of torch.set_grad_enabled",
+            r"optimizers\[0\].torch: .*WithoutGradients' changes the setting of .*set_grad_enabled",
         ),
     ],
 )
