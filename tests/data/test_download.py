@@ -109,16 +109,16 @@ class Recorder:
         self.current: tuple[str, int] | None = None
         self.count = 0
 
-    def started(self, label: str, total_bytes: int) -> None:
+    def on_file_start(self, label: str, total_bytes: int) -> None:
         assert self.current is None
         self.current, self.count = (label, total_bytes), 0
 
-    def advanced(self, count: int) -> None:
+    def on_bytes(self, count: int) -> None:
         assert self.current is not None
         assert count >= 0
         self.count += count
 
-    def finished(self) -> None:
+    def on_file_end(self) -> None:
         assert self.current is not None
         self.finished_files.append((*self.current, self.count))
         self.current = None
@@ -238,7 +238,7 @@ def test_leftover_of_an_interrupted_download_is_replaced(
 
 def test_an_interruption_leaves_nothing(tmp_path: Path, mnist: dict[str, bytes]) -> None:
     class Interrupting(Recorder):
-        def advanced(self, count: int) -> None:
+        def on_bytes(self, count: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -32,8 +32,8 @@ class Contents(NamedTuple):
     """
 
     data: tuple[str | bytes, ...]
-    objects: tuple[Any, ...] = ()
-    attributes: Mapping[str, Any] = types.MappingProxyType({})
+    objects: tuple[object, ...] = ()
+    attributes: Mapping[str, object] = types.MappingProxyType({})
 
 
 def array_contents(thing: Any) -> Contents | None:  # noqa: PLR0911  one per kind
@@ -60,7 +60,7 @@ def array_contents(thing: Any) -> Contents | None:  # noqa: PLR0911  one per kin
     return Contents((repr(thing),)) if isinstance(thing, constants) else None
 
 
-def reduced(thing: Any) -> Any:
+def reduced(thing: object) -> Any:
     """Return the parts of an object that pickle would keep."""
     registered = copyreg.dispatch_table.get(type(thing))
     try:
@@ -69,7 +69,7 @@ def reduced(thing: Any) -> Any:
         raise Unidentifiable(type(thing).__name__) from error
 
 
-def lasting_state(thing: Any, state: Any) -> Any:
+def lasting_state(thing: object, state: Any) -> Any:
     """Remove the attributes that a context manager of PyTorch has only after it was entered."""
     kind = type(thing)
     if not kind.__module__.startswith("torch.") or not hasattr(kind, "__enter__"):
@@ -78,7 +78,7 @@ def lasting_state(thing: Any, state: Any) -> Any:
     return kept or None
 
 
-def slots(thing: Any) -> Iterator[tuple[str, Any]]:
+def slots(thing: object) -> Iterator[tuple[str, object]]:
     """Yield the slots that are set, with their values."""
     for kind in type(thing).__mro__:
         for name, slot in vars(kind).items() if "__slots__" in vars(kind) else ():

@@ -36,7 +36,7 @@ __all__ = [
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NOTEBOOK = "notebook"
-_registered: dict[str, Any] = {}
+_registered: dict[str, object] = {}
 
 
 def is_code(name: object) -> bool:

@@ -25,15 +25,15 @@ _LOCK = ".download.lock"
 
 
 class Progress(Protocol):
-    """Receives the progress of downloads; every `started` is followed by a `finished`."""
+    """Receives the progress of downloads; each `on_file_start` is followed by an `on_file_end`."""
 
-    def started(self, label: str, total_bytes: int) -> None:
+    def on_file_start(self, label: str, total_bytes: int) -> None:
         """Begin a file of `total_bytes`, or 0 if the size is unknown."""
 
-    def advanced(self, count: int) -> None:
+    def on_bytes(self, count: int) -> None:
         """Add `count` bytes to the current file."""
 
-    def finished(self) -> None:
+    def on_file_end(self) -> None:
         """End the current file, complete or not."""
 
 
@@ -221,17 +221,17 @@ class _Meter:
     def total(self, total: int) -> None:
         self._total = total
         self._begun = True
-        self._progress.started(self._label, total)
+        self._progress.on_file_start(self._label, total)
 
     def update(self, count: int) -> None:
         # pooch counts the last chunk as a full one, and the whole file once more at its end.
         count = min(count, self._total - self._done) if self._total else count
         self._done += count
-        self._progress.advanced(count)
+        self._progress.on_bytes(count)
 
     def end(self) -> None:
         if self._begun:
-            self._progress.finished()
+            self._progress.on_file_end()
 
     def reset(self) -> None:
         """Do nothing: pooch resets before it counts the whole file once more."""

@@ -24,7 +24,7 @@ from optrial.data.dataset import (
 )
 from optrial.data.download import Progress, data_directory, require_files
 from optrial.data.labels import Numbered, number_labels
-from optrial.data.repeats import distinct, shared_notes, without_shared
+from optrial.data.repeats import distinct, kept_samples, left_out_notes, shared_notes
 from optrial.data.resolving import Resolved, augment_problems, resolve, unusable
 from optrial.data.scaling import scaled
 from optrial.data.source import Encoded, Request, Rows, Source
@@ -36,7 +36,7 @@ from optrial.target_kinds import Targets
 
 def load_dataset(
     name: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     *,
     data_dir: Path | None = None,
     progress: Progress | None = None,
@@ -89,9 +89,13 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
     if pixels and arguments.scale is None and arguments.mean is None:
         arguments = arguments.model_copy(update={"scale": "unit"})
     splits, augmentation = _scaled(title, pairs, arguments, pixels, encoded.numbers)
+    targets = {split: y for split, (_, y) in pairs.items()}
     repeats: list[str] = []
     if arguments.drop_duplicates:
-        splits, pairs, repeats = without_shared(place, splits, pairs)
+        kept = kept_samples(place, splits)
+        repeats = list(left_out_notes(kept))
+        splits = {s: Split(x.inputs[kept[s]], x.targets[kept[s]]) for s, x in splits.items()}
+        targets = {s: y[kept[s]] for s, y in targets.items()}
     elif entry.name not in DATASETS:
         repeats = list(shared_notes(splits))
     return Dataset(
@@ -103,12 +107,7 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         augmentation=augmentation,
         notes=(*source.notes, *encoded.notes, *numbered.notes, *repeats),
         kind=kind,
-        summary=summarized(
-            {split: targets for split, (_, targets) in pairs.items()},
-            encoded.columns,
-            numbered.names,
-            source.value_names,
-        ),
+        summary=summarized(targets, encoded.columns, numbered.names, source.value_names),
     )
 
 

@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.data.dataset import SPLITS, Pair, Split
+from optrial.data.dataset import SPLITS, Split
 from optrial.data.source import Inputs, Source
 from optrial.errors import DataError, counted
 
-__all__ = ["distinct", "shared_notes", "shared_samples", "without_shared"]
+__all__ = ["distinct", "kept_samples", "left_out_notes", "shared_notes", "shared_samples"]
 
 
 def distinct(source: Source) -> Source:
@@ -60,18 +60,12 @@ def shared_notes(splits: Mapping[str, Split]) -> Iterator[str]:
             )
 
 
-def without_shared(
-    place: str, splits: Mapping[str, Split], pairs: Mapping[str, Pair]
-) -> tuple[dict[str, Split], dict[str, Pair], list[str]]:
-    """Leave out the samples whose inputs an earlier split has.
+def kept_samples(place: str, splits: Mapping[str, Split]) -> dict[str, NDArray[np.bool_]]:
+    """Mark the samples of each split whose inputs no earlier split has.
 
     Args:
         place: origin of the samples, to begin the error.
         splits: scaled samples.
-        pairs: the same samples before scaling.
-
-    Returns:
-        the splits, the pairs, and a note per split that lost samples.
 
     Raises:
         DataError: nothing remains of a split.
@@ -85,19 +79,14 @@ def without_shared(
                 f"{place}: all {split} samples have the inputs of an earlier split, so "
                 "drop_duplicates leaves none; give other samples"
             )
-    notes = [
-        f"left out {counted(int((~mask).sum()), f'{split} sample')} with inputs of an earlier split"
-        for split, mask in kept.items()
-        if not mask.all()
-    ]
-    return (
-        {
-            split: Split(s.inputs[kept[split]], s.targets[kept[split]])
-            for split, s in splits.items()
-        },
-        {split: (x[kept[split]], y[kept[split]]) for split, (x, y) in pairs.items()},
-        notes,
-    )
+    return kept
+
+
+def left_out_notes(kept: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
+    """Yield a note per split that loses samples."""
+    for split, mask in kept.items():
+        if left_out := int((~mask).sum()):
+            yield f"left out {counted(left_out, f'{split} sample')} with inputs of an earlier split"
 
 
 def _keys(samples: Inputs) -> Sequence[Hashable]:

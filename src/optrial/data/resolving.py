@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -59,7 +59,7 @@ class Resolved:
 
 
 def check_dataset(
-    name: str, arguments: Mapping[str, Any], *, targets: Targets = "classes"
+    name: str, arguments: Mapping[str, object], *, targets: Targets = "classes"
 ) -> list[Problem]:
     """Return all problems of a dataset that show without loading it.
 
@@ -76,7 +76,9 @@ def check_dataset(
     return [] if isinstance(resolved, Resolved) else resolved
 
 
-def resolve(name: str, arguments: Mapping[str, Any], targets: Targets) -> Resolved | list[Problem]:
+def resolve(
+    name: str, arguments: Mapping[str, object], targets: Targets
+) -> Resolved | list[Problem]:
     """Return the entry of a name with valid arguments, or all problems; see `check_dataset`."""
     entry = _entry(name)
     if isinstance(entry, Problem):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from optrial.code import readable
 from optrial.data.arguments import Arguments
@@ -69,11 +69,8 @@ class Encoded:
     notes: Sequence[str] = ()
 
 
-class Encoder(Protocol):
-    """Turns data frames into arrays."""
-
-    def __call__(self, frames: Mapping[str, pd.DataFrame], fitted_on: pd.DataFrame) -> Encoded:
-        """Encode the frame of each split with statistics of the frame `fitted_on`."""
+Encoder: TypeAlias = "Callable[[Mapping[str, pd.DataFrame], pd.DataFrame], Encoded]"
+"""Encodes the frame of each split with statistics of another frame."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class Summary:
 
 
 def summarized(
-    targets: Mapping[str, NDArray[Any]],
+    targets: Mapping[str, NDArray[np.generic]],
     columns: Sequence[Column],
     class_names: Sequence[str],
     value_names: Sequence[str],
@@ -97,7 +97,7 @@ def summarized(
     return Summary(tuple(columns), tuple(classes))
 
 
-def _scales(train: NDArray[Any], names: Sequence[str]) -> tuple[ValueScale, ...]:
+def _scales(train: NDArray[np.generic], names: Sequence[str]) -> tuple[ValueScale, ...]:
     """Return the scale of each output; empty for targets of three or more axes."""
     if train.ndim > 2:
         return ()

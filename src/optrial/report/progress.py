@@ -113,7 +113,7 @@ class DownloadBar:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def started(self, label: str, total_bytes: int) -> None:
+    def on_file_start(self, label: str, total_bytes: int) -> None:
         """Start the bar of one file."""
         self._bar = Progress(
             TextColumn("fetching {task.description}"),
@@ -126,10 +126,10 @@ class DownloadBar:
         self._bar.start()
         self._task = self._bar.add_task(label, total=total_bytes or None)
 
-    def advanced(self, count: int) -> None:
+    def on_bytes(self, count: int) -> None:
         """Count bytes."""
         self._bar.advance(self._task, count)
 
-    def finished(self) -> None:
+    def on_file_end(self) -> None:
         """Remove the bar."""
         self._bar.stop()

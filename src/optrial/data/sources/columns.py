@@ -7,24 +7,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pandas.api import types
 from pandas.util import hash_pandas_object
 
 from optrial.data.arguments import GroupedSplit, TableArguments
-from optrial.data.sources.text_files import MISSING_WORDS, PLAIN_NUMBER, may_be_number
+from optrial.data.sources.notation import MISSING_WORDS, PLAIN_NUMBER, Cells, may_be_number
 from optrial.data.summary import Column, ColumnKind
 from optrial.errors import DataError, counted, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.api.extensions import ExtensionDtype
 
-__all__ = ["Cells", "Roles", "assign_roles", "kind_of", "problem_with_text"]
-
-Cells: TypeAlias = "pd.Series[Any]"
-"""A column of a table, with values of any type."""
+__all__ = ["Roles", "assign_roles", "kind_of", "problem_with_text"]
 
 _FEW = 20  # this many different values may be categories, however few the rows
 _MOST = 0.9  # a column with a larger share of numbers is a column of numbers
@@ -93,7 +91,7 @@ def kind_of(column: Cells) -> ColumnKind:
     return _kind_of_type(filled.dtype) or _kind_of_cells(filled)
 
 
-def _kind_of_type(dtype: Any) -> ColumnKind | None:
+def _kind_of_type(dtype: ExtensionDtype | np.dtype[np.generic]) -> ColumnKind | None:
     """Return the kind that the type of a column implies; None for text and objects."""
     if types.is_bool_dtype(dtype):
         return "boolean"

@@ -10,8 +10,9 @@ import pandas as pd
 from optrial.data.arguments import GroupedSplit, TableArguments, TextTableArguments
 from optrial.data.dataset import Array
 from optrial.data.source import Request, Source
-from optrial.data.sources.columns import Cells, assign_roles, kind_of, problem_with_text
+from optrial.data.sources.columns import assign_roles, kind_of, problem_with_text
 from optrial.data.sources.encoding import TableEncoder
+from optrial.data.sources.notation import Cells
 from optrial.data.sources.text_files import read_text_table
 from optrial.data.summary import Column
 from optrial.errors import DataError, counted

@@ -1,4 +1,4 @@
-"""Tables in text files as data frames: encoding, separator, header and notation of numbers.
+"""Tables in text files as data frames: encoding, separator and header.
 
 Whatever the file determines is recognised and reported in a note; an ambiguity is an error that
 names the argument to give. `pandas.read_csv` does the rest.
@@ -18,61 +18,42 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from optrial.data.arguments import TextTableArguments
+from optrial.data.sources.notation import (
+    PLAIN_NUMBER,
+    POINT_GROUPS,
+    SPACED_GROUPS,
+    Cells,
+    Notation,
+    is_number,
+    is_numeric,
+    notation_notes,
+    recognised,
+)
 from optrial.errors import DataError, counted
 
-__all__ = ["MISSING_WORDS", "PLAIN_NUMBER", "may_be_number", "read_text_table"]
+__all__ = ["read_text_table"]
 
 _DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
     b"\x1f\x8b": gzip.decompress,
     b"BZh": bz2.decompress,
     b"\xfd7zXZ\x00": lzma.decompress,
 }
-PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-
 _NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 _SPACES = r"\s+"
 _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_ROWS = 200
-_COLUMNS_SHOWN = 20
 _COMMENT_MARKS = ("#", "%")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-MISSING_WORDS = {
-    *("?", "-", "--", "---", ".", "..", "*", "#"),
-    *("\\n", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "missing", "unknown"),
-}
-_SURELY_MISSING = {"?", "\\N"}  # as UCI and SQL write them, also among texts
-_COMMA_DECIMAL = re.compile(r"[-+]?(\d+,\d*|,\d+)([eE][-+]?\d+)?")
-_COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
-_SURE_COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3}(,\d{3})+(\.\d*)?|,\d{3}\.\d*)")
-_SPACED_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}( \d{3})+([.,]\d*)?")
-_POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")
-_SURE_POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}((\.\d{3})+,\d*|(\.\d{3}){2,})")
-
-
-@dataclass(frozen=True)
-class _Notation:
-    """Notation of numbers and missing values.
-
-    Attributes:
-        decimal: decimal mark; None if unknown.
-        thousands: separator of thousands; None if unknown or not used.
-        missing: words for missing values in each column, besides those of pandas.
-    """
-
-    decimal: str | None = None
-    thousands: str | None = None
-    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,16 +95,16 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
     separator = arguments.separator or (named and named[1]) or _sniffed(path, text, notes)
     rows = _Text(path, text, separator, *_header(path, text, separator, arguments))
     _check_rows(rows)
-    notation = _Notation(arguments.decimal, arguments.thousands)
+    notation = Notation(arguments.decimal, arguments.thousands)
     table = _parsed(rows, arguments, notation)
     for _ in range(2):  # thousands are recognised once the decimal comma is known
-        better = _recognised(path, table, notation)
+        better = recognised(path, table, notation)
         if better == notation:
             break
         notation, table = better, _parsed(rows, arguments, better)
     if notation.decimal is notation.thousands is None:
         _check_points(rows)
-    return table, [*notes, *_notation_notes(arguments, notation)]
+    return table, [*notes, *notation_notes(arguments, notation)]
 
 
 def _decompressed(path: Path) -> bytes:
@@ -216,9 +197,9 @@ def _without_numbers_inside(text: str, separators: Sequence[str]) -> list[str]:
         several = [
             [" ".join(parts) for parts in column]
             for column in columns
-            if all(len(parts) > 1 and _is_numeric(parts) for parts in column)
+            if all(len(parts) > 1 and is_numeric(parts) for parts in column)
         ]
-        grouped = all(_SPACED_GROUPS.fullmatch(cell) for column in several for cell in column)
+        grouped = all(SPACED_GROUPS.fullmatch(cell) for column in several for cell in column)
         chosen += [separator] if grouped else []
         chosen += [_SPACES] if several else []
     return list(dict.fromkeys(chosen))
@@ -270,7 +251,7 @@ def _check_first_row(
 ) -> None:
     """Refuse a first row that occurs again, or that looks like data if `asked`."""
     shown = repr(", ".join(first)[:60])
-    if first in sample and not any(map(_is_number, first)):
+    if first in sample and not any(map(is_number, first)):
         raise DataError(
             f"{path} repeats its header {shown} in row {sample.index(first) + 2}; remove the row, "
             "or give header: false if the first row is not a header"
@@ -292,22 +273,13 @@ def _looks_like_data(first: Sequence[str], sample: Sequence[Sequence[str]]) -> b
     columns = [list(column) for column in zip(*sample, strict=False)]
     if not columns or len(columns) != len(first):
         return False
-    numeric = [_is_numeric(column) for column in columns]
+    numeric = [is_numeric(column) for column in columns]
     pairs = list(zip(first, columns, numeric, strict=True))
-    if not all(_is_number(cell) for cell, _, is_number in pairs if is_number):
+    if not all(is_number(cell) for cell, _, numbers in pairs if numbers):
         return False
-    texts = [cell in column for cell, column, is_number in pairs if not is_number]
-    fraction = any("." in cell for cell, _, is_number in pairs if is_number)
+    texts = [cell in column for cell, column, numbers in pairs if not numbers]
+    fraction = any("." in cell for cell, _, numbers in pairs if numbers)
     return (bool(texts) and all(texts)) or (any(numeric) and (fraction or not texts))
-
-
-def _is_numeric(column: Sequence[str]) -> bool:
-    filled = [cell for cell in column if cell and cell.casefold() not in MISSING_WORDS]
-    return bool(filled) and all(map(_is_number, filled))
-
-
-def _is_number(cell: str) -> bool:
-    return bool(PLAIN_NUMBER.fullmatch(cell) or _COMMA_DECIMAL.fullmatch(cell))
 
 
 def _check_rows(rows: _Text) -> None:
@@ -338,7 +310,7 @@ def _check_rows(rows: _Text) -> None:
     )
 
 
-def _parsed(rows: _Text, arguments: TextTableArguments, notation: _Notation) -> pd.DataFrame:
+def _parsed(rows: _Text, arguments: TextTableArguments, notation: Notation) -> pd.DataFrame:
     missing = {
         name: [*(arguments.na_values or ()), *notation.missing.get(name, ())]
         for name in rows.names
@@ -367,66 +339,10 @@ def _parsed(rows: _Text, arguments: TextTableArguments, notation: _Notation) -> 
     return table
 
 
-def _stripped(column: pd.Series[Any]) -> pd.Series[Any]:
+def _stripped(column: Cells) -> Cells:
     """Remove spaces around texts; a text of spaces only becomes missing."""
     texts = [cell for cell in column.unique() if isinstance(cell, str) and cell != cell.strip()]
     return column.replace({cell: cell.strip() or None for cell in texts}) if texts else column
-
-
-def _recognised(path: Path, table: pd.DataFrame, notation: _Notation) -> _Notation:
-    """Return the notation in which columns of text are numbers, or the same notation.
-
-    Raises:
-        DataError: a comma may be a decimal comma or separate thousands.
-    """
-    missing, written = dict(notation.missing), dict[str, list[str]]()
-    for name in table.select_dtypes(["object", "string"]):
-        cells = [str(cell) for cell in table[name].dropna().unique()]
-        words = frozenset(cell for cell in cells if cell.casefold() in MISSING_WORDS)
-        rest = [cell for cell in cells if cell not in words]
-        if rest and all(map(may_be_number, rest)):
-            written[str(name)] = rest
-            missing |= {str(name): words} if words else {}
-        elif sure := words & _SURELY_MISSING:
-            missing[str(name)] = sure
-    marks = _marks(path, written, notation)
-    return replace(notation, **marks, missing=missing) if marks or missing else notation
-
-
-def may_be_number(cell: str) -> bool:
-    """Whether a text is a number with any decimal mark and thousands separator."""
-    return any(
-        pattern.fullmatch(cell)
-        for pattern in (PLAIN_NUMBER, _COMMA_DECIMAL, _COMMA_GROUPS, _POINT_GROUPS)
-    )
-
-
-def _marks(path: Path, written: Mapping[str, Sequence[str]], notation: _Notation) -> dict[str, str]:
-    """Return the decimal mark and thousands separator of the numbers, if they are not known."""
-    cells = [cell for column in written.values() for cell in column]
-    marks: dict[str, str] = {}
-    if notation.decimal == ",":
-        pointed = [cell for cell in cells if "." in cell]
-        if notation.thousands is None and pointed and all(map(_POINT_GROUPS.fullmatch, pointed)):
-            marks["thousands"] = "."
-        return marks
-    commas = {name: next((c for c in column if "," in c), "") for name, column in written.items()}
-    name, example = next(((n, c) for n, c in commas.items() if c), ("", ""))
-    points = any(map(_SURE_POINT_GROUPS.fullmatch, cells))
-    if not (example or points) or notation.thousands is not None:
-        return marks
-    decimal = points or any(
-        _COMMA_DECIMAL.fullmatch(cell) and not _COMMA_GROUPS.fullmatch(cell) for cell in cells
-    )
-    groups = any(map(_SURE_COMMA_GROUPS.fullmatch, cells))
-    if decimal != groups and notation.decimal is None:
-        return {"decimal": ","} if decimal else {"thousands": ","}
-    if notation.decimal == "." and not decimal:
-        return {"thousands": ","}
-    raise DataError(
-        f"{path}: column '{name}' holds {example!r}, in which the comma may be a decimal comma or "
-        "separate thousands; give decimal: ',' or thousands: ','"
-    )
 
 
 def _check_points(rows: _Text) -> None:
@@ -443,7 +359,7 @@ def _check_points(rows: _Text) -> None:
     for row in _rows(rows.content, separator):
         for place, cell in enumerate(map(str.strip, row)):
             if "." in cell and PLAIN_NUMBER.fullmatch(cell):
-                if not _POINT_GROUPS.fullmatch(cell):
+                if not POINT_GROUPS.fullmatch(cell):
                     return
                 pointed.setdefault(place, cell)
             elif cell.isdecimal():
@@ -455,18 +371,3 @@ def _check_points(rows: _Text) -> None:
             "point may be a decimal point or separate thousands; give decimal: '.' or "
             "thousands: '.'"
         )
-
-
-def _notation_notes(arguments: TextTableArguments, notation: _Notation) -> Iterator[str]:
-    if notation.decimal != arguments.decimal:
-        yield f"numbers have the decimal mark {notation.decimal!r}"
-    if notation.thousands != arguments.thousands:
-        yield f"thousands are separated by {notation.thousands!r}"
-    columns: dict[str, list[str]] = {}
-    for name, words in notation.missing.items():
-        for word in words:
-            columns.setdefault(word, []).append(name)
-    for word, names in columns.items():
-        more = f" and {len(names) - _COLUMNS_SHOWN:,} more columns"
-        listed = ", ".join(names[:_COLUMNS_SHOWN]) + (more if len(names) > _COLUMNS_SHOWN else "")
-        yield f"{word!r} in {listed} is a missing value"
