@@ -1,4 +1,4 @@
-"""Which learning rates are worth trying, by the name of an update rule."""
+"""Learning rates worth trying, by the name of an update rule."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _BY_COORDINATE = frozenset(
     }
 )
 SELF_SCALED = frozenset({"adadelta", "prodigy", "adafactor"})
-"""Rules whose default learning rate is meant to be left alone."""
+"""Rules whose default learning rate needs no tuning."""
 
 _USUAL = {"the gradient": (0.001, 1.0), "the learning rate alone": (0.0001, 0.1)}
 
 
 def plain_name(rule: str) -> str:
-    """Return a rule or class in the catalogue's spelling: ``torch.optim:RMSprop`` is rmsprop."""
+    """Return the name of a rule or class as the catalogue spells it: "rmsprop" for RMSprop."""
     return rule.rpartition(":")[2].rpartition(".")[2].lower().replace("-", "_")
 
 
 def update_scale(rule: str) -> str:
-    """Return what the size of a rule's step follows; empty where its name does not tell."""
+    """Return the quantity that sets the size of a rule's step; empty if the name does not tell."""
     name = plain_name(rule)
     if name in _BY_GRADIENT:
         return "the gradient"
@@ -40,26 +40,26 @@ def update_scale(rule: str) -> str:
 
 
 def usual_rates(rule: str, rate: float) -> tuple[float, float]:
-    """Return the ends of the learning rates among which the best one is usually found.
+    """Return the range that usually contains the best learning rate, as (low, high).
 
     Args:
         rule: name of the rule.
-        rate: in the middle of the range where the name does not tell.
+        rate: middle of the range for a rule that is not known here.
     """
     return _USUAL.get(update_scale(rule), (rate / 30, rate * 30))
 
 
 def sensible_rates(rule: str) -> tuple[float, float]:
-    """Return the ends of the learning rates that are worth trying with data on a unit scale.
+    """Return the range of learning rates worth trying on data of unit scale, as (low, high).
 
-    A rule whose step is the learning rate itself moves each weight by more than its usual size
-    with a rate above 1.
+    If the learning rate alone sets the step, a rate above 1 moves every weight by more than its
+    usual size.
     """
     return 1e-8, 1.0 if update_scale(rule) == "the learning rate alone" else 100.0
 
 
 def within_sensible(low: float, high: float, rule: str) -> tuple[float, float]:
-    """Return a range of learning rates moved into what is sensible, and as wide if it can be."""
+    """Shift a range of learning rates into the sensible range, keeping its width if possible."""
     least, most = sensible_rates(rule)
     down = min(1.0, most / high)
     low, high = low * down, high * down

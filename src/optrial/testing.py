@@ -18,13 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from optrial.errors import USER_CODE_ERRORS
-from optrial.rules import (
-    Hyperparameter,
-    Rule,
-    apply_all,
-    evaluation_point,
-    initialise_all,
-)
+from optrial.rules import Hyperparameter, Rule, apply_all, evaluation_point, initialise_all
+from optrial.rules.arrays import Array, Scalar
+from optrial.rules.rule import State
 
 __all__ = ["check_rule"]
 
@@ -32,7 +28,8 @@ TOLERANCE = 1e-9
 """Relative error allowed between two float64 computations of the same steps: the order of
 roundings, amplified by training."""
 
-Arrays = Mapping[str, Any]
+Arrays = Mapping[str, Array]
+States = Mapping[str, State]
 
 SHAPES = {"matrix": (4, 3), "bias": (3,), "kernel": (2, 3, 2, 2)}
 WEIGHT_DECAYS = np.array([0.0, 0.01, 0.1])
@@ -212,17 +209,19 @@ def _compiles_once(rule: Rule) -> Iterator[str]:
     state = initialise_all(rule, params, values, lead=1)
     programs = []
 
-    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Callable[..., Any]:
+    def backend(graph: torch.fx.GraphModule, _inputs: object) -> Callable[..., Any]:
         programs.append(graph)
         return graph.forward
 
-    def take_step(params: Arrays, state: Arrays, step: Any, values: Arrays) -> Any:
+    def take_step(
+        params: Arrays, state: States, step: Array, values: Arrays
+    ) -> tuple[Arrays, States]:
         grads = _gradients(params, minima)
         return apply_all(rule, params, grads, state, step, values, decays, "decoupled", lead=1)
 
     torch.compiler.reset()
     compiled = torch.compile(take_step, backend=backend, fullgraph=True, dynamic=False)
-    results = [(params, state), (params, state)]
+    results: list[tuple[Arrays, States]] = [(params, state), (params, state)]
     for step in range(1, 4):
         scheduled = {**values, "lr": values["lr"] / step}
         number = torch.tensor(float(step), dtype=torch.float64)
@@ -244,14 +243,14 @@ def _agrees_with(
     """The steps equal those of another implementation."""
     params, minima = _problem(())
     tensors = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in params.items()}
-    theirs = optimizer(list(tensors.values()), **arguments)
+    reference = optimizer(list(tensors.values()), **arguments)
     decay = rule.default_weight_decay, rule.default_decay
     ours = _follow(rule, params, minima, rule.defaults, *decay, steps=50, evaluate=False)
     for _ in range(50):
-        now = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-        for name, grad in _gradients(now, minima).items():
+        current = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+        for name, grad in _gradients(current, minima).items():
             tensors[name].grad = torch.tensor(grad)
-        theirs.step()
+        reference.step()
     for name, tensor in tensors.items():
         if (error := _error(ours[name], tensor.detach().numpy())) > TOLERANCE:
             yield f"after 50 steps '{name}' differs from {optimizer.__name__}'s by {error:.1g}."
@@ -270,7 +269,7 @@ CHECKS = (
 )
 
 
-def _around(hyperparameter: Hyperparameter) -> list[Any]:
+def _around(hyperparameter: Hyperparameter) -> list[float | bool]:
     """Return three values: the default, one below and one above."""
     if hyperparameter.scale == "switch":
         return [hyperparameter.default, False, True]
@@ -280,7 +279,7 @@ def _around(hyperparameter: Hyperparameter) -> list[Any]:
     return [default, below, above]
 
 
-def _setting(rule: Rule, run: int) -> dict[str, Any]:
+def _setting(rule: Rule, run: int) -> dict[str, float | bool]:
     """Return the hyperparameters of one of three runs."""
     return {h.name: _around(h)[run] for h in rule.hyperparameters}
 
@@ -297,7 +296,7 @@ def _broad(runs: tuple[int, ...]) -> tuple[int, ...]:
     return (1,) * (len(runs) - 1) + runs[-1:]
 
 
-def _problem(runs: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _problem(runs: tuple[int, ...]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the start and the minimum of a small model, each (*runs, *shape)."""
     generator = np.random.default_rng(0)
     starts, minima = (
@@ -307,7 +306,7 @@ def _problem(runs: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     return starts, minima
 
 
-def _gradients(params: Arrays, minima: Arrays) -> dict[str, Any]:
+def _gradients(params: Arrays, minima: Arrays) -> dict[str, Array]:
     """Return the gradient of Σ √(1 + (p − minimum)²), which is bounded."""
     distances = {name: param - minima[name] for name, param in params.items()}
     return {name: d / (1 + d * d) ** 0.5 for name, d in distances.items()}
@@ -317,14 +316,14 @@ def _follow(
     rule: Rule,
     params: Arrays,
     minima: Arrays,
-    values: Arrays,
-    weight_decay: Any = 0.0,
+    values: Mapping[str, Scalar],
+    weight_decay: Scalar = 0.0,
     decay: str = "l2",
     *,
     lead: int = 0,
     steps: int = 20,
     evaluate: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Array]:
     """Train; return the state and the parameters, at the evaluation point if `evaluate`."""
     state = initialise_all(rule, params, values, lead=lead)
     for step in range(1, steps + 1):
@@ -337,7 +336,7 @@ def _follow(
     return _flat(params, state)
 
 
-def _flat(params: Arrays, state: Arrays) -> dict[str, Any]:
+def _flat(params: Arrays, state: States) -> dict[str, Array]:
     """Return every array of parameters and state by name: "matrix", "matrix.mean"."""
     return dict(params) | {
         f"{name}.{field}": array
@@ -347,16 +346,16 @@ def _flat(params: Arrays, state: Arrays) -> dict[str, Any]:
     }
 
 
-def _inputs(params: Arrays, grads: Arrays, state: Arrays) -> dict[str, Any]:
+def _inputs(params: Arrays, grads: Arrays, state: States) -> dict[str, Array]:
     return _flat(params, state) | {f"gradient of {name}": grad for name, grad in grads.items()}
 
 
-def _mapped(function: Callable[[Any], Any], arrays: Arrays) -> dict[str, Any]:
+def _mapped(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:
     return {name: function(array) for name, array in arrays.items()}
 
 
-def _error(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """Return the largest difference, relative to the largest number; infinite where NaN."""
+def _error(ours: Array, theirs: Array) -> float:
+    """Return the largest difference, relative to the largest number; infinite for NaN."""
     size = max(float(np.abs(theirs).max()), np.finfo(np.float64).tiny)
     error = float(np.abs(ours - theirs).max()) / size
     return error if np.isfinite(error) else np.inf

@@ -1,4 +1,4 @@
-"""Commands about what optrial knows by name: rules, datasets, functions, shipped studies."""
+"""Commands for named things: rules, datasets, functions, recipes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def explain(
     ] = PageFormat.TEXT,
     out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
 ) -> None:
-    """Explain update rules: equations, terms, hyperparameters, and how they differ."""
+    """Explain update rules: equations, hyperparameters, cost, and how they differ."""
     from optrial.explain import explanation_html, explanation_markdown, explanation_text
 
     match format_:
@@ -80,7 +80,7 @@ def landscape(
         Path | None, typer.Option(help="Draw to FILE.html (animated), .png, .pdf or .svg.")
     ] = None,
 ) -> None:
-    """Show which paths optimizers take on a function of two variables."""
+    """Show the paths of optimizers on a function of two variables."""
     from optrial.explain import landscape_rows, make_landscape
 
     if out is not None:

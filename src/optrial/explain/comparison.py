@@ -1,4 +1,4 @@
-"""What a rule is and how rules differ, from the facts of the catalogue."""
+"""Explanations and comparisons of rules, from the catalogue."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class PairDifference:
-    """How two rules differ.
+    """The differences between two rules.
 
     Attributes:
         first: name of a rule.

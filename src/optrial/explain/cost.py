@@ -1,4 +1,4 @@
-"""What a step of a rule costs: numbers kept and array operations, counted on a small matrix."""
+"""Cost of a step of a rule: numbers kept and array operations, counted on a small matrix."""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, as_array, average, namespace, norm, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, STEP, learning_rate
-from optrial.rules.rule import Hyperparameter, Rule, TorchOptim, equations_of
+from optrial.rules.rule import Hyperparameter, Keywords, Rule, TorchOptim, equations_of
 
 __all__ = ["ADAFACTOR", "AdafactorState"]
 
@@ -89,9 +89,7 @@ def _rms(array: Array, axes: Sequence[int]) -> Array:
     return norm(array, axes) / prod([array.shape[axis] for axis in axes]) ** 0.5
 
 
-def _keywords(
-    lr: float, decay_exponent: float, eps: float, clip_threshold: float
-) -> dict[str, Any]:
+def _keywords(lr: float, decay_exponent: float, eps: float, clip_threshold: float) -> Keywords:
     return {"lr": lr, "beta2_decay": -decay_exponent, "eps": (None, eps), "d": clip_threshold}
 
 

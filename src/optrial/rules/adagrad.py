@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, average, namespace, zeros_like
 from optrial.rules.hyperparameters import (
@@ -13,7 +13,7 @@ from optrial.rules.hyperparameters import (
     epsilon,
     learning_rate,
 )
-from optrial.rules.rule import Hyperparameter, Rule, TorchOptim, equations_of
+from optrial.rules.rule import Hyperparameter, Keywords, Rule, TorchOptim, equations_of
 
 __all__ = ["ADADELTA", "ADAGRAD", "AdadeltaState", "AdagradState"]
 
@@ -86,7 +86,7 @@ def adadelta(
 
 def _adagrad_keywords(
     lr: float, lr_decay: float, initial_accumulator: float, eps: float
-) -> dict[str, Any]:
+) -> Keywords:
     return {
         "lr": lr,
         "lr_decay": lr_decay,
@@ -95,7 +95,7 @@ def _adagrad_keywords(
     }
 
 
-def _adadelta_keywords(lr: float, rho: float, eps: float) -> dict[str, Any]:
+def _adadelta_keywords(lr: float, rho: float, eps: float) -> Keywords:
     return {"lr": lr, "rho": rho, "eps": eps}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.arrays import (
     Array,
@@ -23,7 +23,7 @@ from optrial.rules.hyperparameters import (
     epsilon,
     learning_rate,
 )
-from optrial.rules.rule import Rule, TorchOptim, equations_of
+from optrial.rules.rule import Keywords, Rule, TorchOptim, equations_of
 
 __all__ = [
     "ADAM",
@@ -128,12 +128,12 @@ def amsgrad(
     return change, AmsgradState(mean, square, largest)
 
 
-def adam_keywords(lr: float, beta1: float, beta2: float, eps: float) -> dict[str, Any]:
+def adam_keywords(lr: float, beta1: float, beta2: float, eps: float) -> Keywords:
     """Return the arguments of `torch.optim.Adam` and its relatives."""
     return {"lr": lr, "betas": (beta1, beta2), "eps": eps}
 
 
-def _amsgrad_keywords(**hyperparameters: float) -> dict[str, Any]:
+def _amsgrad_keywords(**hyperparameters: float) -> Keywords:
     return adam_keywords(**hyperparameters) | {"amsgrad": True}
 
 

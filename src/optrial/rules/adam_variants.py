@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.adam import (
     ADAM,
@@ -24,7 +24,7 @@ from optrial.rules.arrays import (
     zeros_like,
 )
 from optrial.rules.hyperparameters import epsilon, learning_rate
-from optrial.rules.rule import Hyperparameter, TorchOptim, equations_of
+from optrial.rules.rule import Hyperparameter, Keywords, TorchOptim, equations_of
 
 __all__ = ["ADAMAX", "NADAM", "RADAM", "AdamaxState", "NadamState"]
 
@@ -163,7 +163,7 @@ def rectification(beta2: Scalar, step: Scalar, grad: Array) -> tuple[Scalar, Sca
     return in_precision_of(grad, reliable), in_precision_of(grad, (ratio * correction) ** 0.5)
 
 
-def _nadam_keywords(*, momentum_decay: float, **hyperparameters: float) -> dict[str, Any]:
+def _nadam_keywords(*, momentum_decay: float, **hyperparameters: float) -> Keywords:
     return adam_keywords(**hyperparameters) | {"momentum_decay": momentum_decay}
 
 

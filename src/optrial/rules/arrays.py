@@ -1,4 +1,4 @@
-"""What the rules need from any array library: namespace, broadcasting, precision."""
+"""Array helpers of the rules, for NumPy and torch: namespace, broadcasting, precision."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def namespace(array: Array) -> Any:
 
 
 def is_array(value: object) -> bool:
-    """Whether `value` is an array or tensor and not a Python number."""
+    """Return whether `value` is an array or tensor, not a Python number."""
     return hasattr(value, "dtype")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, learning_rate, momentum
-from optrial.rules.rule import NoState, Rule, TorchOptim, equations_of
+from optrial.rules.rule import Keywords, NoState, Rule, TorchOptim, equations_of
 
 __all__ = ["MOMENTUM", "NESTEROV", "ONE_STEP_SIZE", "SGD", "MomentumState"]
 
@@ -69,11 +69,11 @@ def nesterov(
     return -lr * (grad + momentum * velocity), MomentumState(velocity)
 
 
-def _sgd_keywords(lr: float, momentum: float = 0.0) -> dict[str, Any]:
+def _sgd_keywords(lr: float, momentum: float = 0.0) -> Keywords:
     return {"lr": lr, "momentum": momentum}
 
 
-def _nesterov_keywords(lr: float, momentum: float) -> dict[str, Any]:
+def _nesterov_keywords(lr: float, momentum: float) -> Keywords:
     # torch refuses nesterov=True without momentum; both are plain gradient descent then.
     return {"lr": lr, "momentum": momentum, "nesterov": momentum > 0}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, average, is_array, namespace, zeros_like
 from optrial.rules.hyperparameters import (
@@ -13,7 +13,7 @@ from optrial.rules.hyperparameters import (
     learning_rate,
     momentum,
 )
-from optrial.rules.rule import Hyperparameter, Rule, TorchOptim, equations_of
+from optrial.rules.rule import Hyperparameter, Keywords, Rule, TorchOptim, equations_of
 
 __all__ = ["RMSPROP", "RMSPROP_NESTEROV", "RmspropNesterovState", "RmspropState"]
 
@@ -118,14 +118,14 @@ def _rho(default: float, meaning: str, *aliases: str) -> Hyperparameter:
     return average_decay("rho", default, meaning, "ρ", *names, one_allowed=True)
 
 
-def _any_set(value: Any) -> bool:
+def _any_set(value: Array) -> bool:
     """Whether a hyperparameter differs from 0 in any run."""
     return bool((value != 0).any()) if is_array(value) else bool(value)
 
 
 def _rmsprop_keywords(
     lr: float, rho: float, momentum: float, centered: bool, eps: float
-) -> dict[str, Any]:
+) -> Keywords:
     return {"lr": lr, "alpha": rho, "eps": eps, "momentum": momentum, "centered": bool(centered)}
 
 

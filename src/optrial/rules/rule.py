@@ -14,6 +14,7 @@ from optrial.rules.arrays import Array
 __all__ = [
     "Array",
     "Hyperparameter",
+    "Keywords",
     "NoState",
     "Rule",
     "State",
@@ -24,6 +25,9 @@ __all__ = [
 
 State = Any
 """A NamedTuple of arrays; a field that no run needs is None."""
+
+Keywords = dict[str, Any]
+"""Keyword arguments of a class of `torch.optim`."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,19 @@ class TorchOptim:
     """
 
     class_name: str
-    keywords: Callable[..., dict[str, Any]]
-    decays: Mapping[str, Mapping[str, Any]]
+    keywords: Callable[..., Keywords]
+    decays: Mapping[str, Keywords]
 
     def arguments(
         self, hyperparameters: Mapping[str, float], weight_decay: float, decay: str
-    ) -> dict[str, Any] | None:
+    ) -> Keywords | None:
         """Return the arguments after `params`, or None if torch lacks this kind of decay."""
         if not weight_decay:
             return self.keywords(**hyperparameters) | {"weight_decay": 0.0}
         if decay not in self.decays:
             return None
-        selected = dict(self.decays[decay])
-        return self.keywords(**hyperparameters) | {"weight_decay": weight_decay} | selected
+        chosen = {"weight_decay": weight_decay} | self.decays[decay]
+        return self.keywords(**hyperparameters) | chosen
 
 
 class NoState(NamedTuple):

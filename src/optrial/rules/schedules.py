@@ -1,9 +1,9 @@
-"""Learning-rate schedules: what lr is multiplied by at each step.
+"""Learning-rate schedules: factors of lr, by step.
 
-A user names one, ``cosine``, or gives kind and arguments, ``{kind: step, every: {epochs: 30}}``.
-Resolved for a budget, it is a plain mapping with all durations in steps, and then a pure function
-of the step. Factors are those of `torch.optim.lr_scheduler`, where the step t = 1 is taken before
-any `scheduler.step()`.
+A study names a schedule, ``cosine``, or its kind and arguments, ``{kind: step, every: {epochs:
+30}}``. Resolved for a budget, it is a plain mapping with all durations in steps, and a pure
+function of the step. Factors equal those of `torch.optim.lr_scheduler`, where step t = 1 is taken
+before any `scheduler.step()`.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Duration:
-    """A number of steps, a number of epochs, or a share of the budget."""
+    """A number of steps, a number of epochs, or a fraction of the budget."""
 
     count: float
     unit: Literal["steps", "epochs", "share"] = "steps"
 
     def in_steps(self, steps: int, steps_per_epoch: int) -> int:
-        """Return the nearest number of steps, in a budget of `steps`."""
-        return round(
-            self.count * {"steps": 1, "epochs": steps_per_epoch, "share": steps}[self.unit]
-        )
+        """Return the nearest number of steps in a budget of `steps`."""
+        lengths = {"steps": 1, "epochs": steps_per_epoch, "share": steps}
+        return round(self.count * lengths[self.unit])
 
 
-def _duration(given: Any) -> Duration:
-    """Read a duration; 0 is none."""
-    if isinstance(given, Duration):
-        return given
-    is_named = isinstance(given, Mapping) and len(given) == 1
-    unit, count = next(iter(given.items())) if is_named else ("", given)
+def _duration(value: object) -> Duration:
+    """Parse a duration, which may be 0."""
+    if isinstance(value, Duration):
+        return value
+    unit, count = "", value
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((unit, count),) = value.items()
     if isinstance(count, int | float) and not isinstance(count, bool) and math.isfinite(count):
         if unit in ("", "steps") and isinstance(count, int) and count >= 0:
             return Duration(count)
@@ -65,36 +65,34 @@ def _duration(given: Any) -> Duration:
     )
 
 
-def _some_time(given: Any) -> Duration:
-    """Read a duration that is not 0."""
-    if (duration := _duration(given)).count == 0:
+def _positive_duration(value: object) -> Duration:
+    """Parse a duration above 0."""
+    if (duration := _duration(value)).count == 0:
         raise ValueError("must be at least one step")
     return duration
 
 
 Time = Annotated[Duration, PlainValidator(_duration)]
-SomeTime = Annotated[Duration, PlainValidator(_some_time)]
+PositiveTime = Annotated[Duration, PlainValidator(_positive_duration)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
-FINAL = Field(default=0.0, description="share of lr that is reached after the last step")
+FINAL = Field(default=0.0, description="factor of lr after the last step")
 
 
 class Schedule(BaseModel):
-    """A learning-rate schedule, and the warm-up that every kind may start with.
+    """A learning-rate schedule with an optional warm-up.
 
-    During a warm-up of w steps lr is multiplied by t / w. A kind that counts every step, as `step`
-    does, counts those too; the others start when the warm-up ends and share out what remains.
+    During a warm-up of w steps, lr is multiplied by t / w. The kinds `step` and `multistep` count
+    steps from the start of training; all others begin when the warm-up ends and span the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     counts_warmup: ClassVar[bool] = False
 
-    warmup: Time = Field(
-        default=Duration(0), description="how long lr first rises, linearly from near 0"
-    )
+    warmup: Time = Field(default=Duration(0), description="duration of a linear rise from near 0")
 
     def factors(self, done: Floats, total: int) -> Floats:
-        """Return what lr is multiplied by after `done` = 0, 1, ... of `total` steps."""
+        """Return the factor of lr after `done` = 0, 1, ... of `total` steps."""
         raise NotImplementedError
 
 
@@ -108,12 +106,12 @@ class Constant(Schedule):
 
 
 class Step(Schedule):
-    """Multiplied by `factor` again and again, at equal distances; as StepLR."""
+    """Multiplied by `factor` at regular intervals; as StepLR."""
 
     counts_warmup = True
 
-    every: SomeTime = Field(description="how long lr stays the same")
-    factor: Factor = Field(default=0.1, description="what lr is then multiplied by")
+    every: PositiveTime = Field(description="interval")
+    factor: Factor = Field(default=0.1, description="factor of lr at each of these times")
 
     def factors(self, done: Floats, total: int) -> Floats:
         """Return factor^floor(done / every)."""
@@ -122,17 +120,17 @@ class Step(Schedule):
 
 
 class Multistep(Schedule):
-    """Multiplied by `factor` at given times; as MultiStepLR."""
+    """Multiplied by `factor` at chosen times; as MultiStepLR."""
 
     counts_warmup = True
 
-    at: list[SomeTime] = Field(
+    at: list[PositiveTime] = Field(
         min_length=1, description="times after which lr is multiplied by `factor`"
     )
-    factor: Factor = Field(default=0.1, description="what lr is then multiplied by")
+    factor: Factor = Field(default=0.1, description="factor of lr at each of these times")
 
     def factors(self, done: Floats, total: int) -> Floats:
-        """Return factor^(number of times that have passed)."""
+        """Return factor^(number of times passed)."""
         del total
         passed = np.searchsorted(sorted(time.count for time in self.at), done, side="right")
         return np.power(self.factor, passed)
@@ -141,8 +139,8 @@ class Multistep(Schedule):
 class Exponential(Schedule):
     """Multiplied by the same factor after every step; as ExponentialLR."""
 
-    factor: Factor | None = Field(default=None, description="what lr is multiplied by each step")
-    half_life: SomeTime | None = Field(default=None, description="after how long lr is halved")
+    factor: Factor | None = Field(default=None, description="factor of lr per step")
+    half_life: PositiveTime | None = Field(default=None, description="time in which lr is halved")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -159,7 +157,7 @@ class Exponential(Schedule):
 
 
 class Cosine(Schedule):
-    """Along half a cosine down to a share of lr; as CosineAnnealingLR over the whole budget."""
+    """Decays to `final` along half a cosine; as CosineAnnealingLR over the whole budget."""
 
     final: Share = FINAL
 
@@ -169,7 +167,7 @@ class Cosine(Schedule):
 
 
 class Linear(Schedule):
-    """Along a straight line down to a share of lr; as LinearLR over the whole budget."""
+    """Decays to `final` linearly; as LinearLR over the whole budget."""
 
     final: Share = FINAL
 
@@ -179,25 +177,25 @@ class Linear(Schedule):
 
 
 class OneCycle(Schedule):
-    """Up from a share of lr to lr, then down; as OneCycleLR with cycle_momentum=False.
+    """Rises to lr, then decays; as OneCycleLR with cycle_momentum=False.
 
-    The momentum stays as it is. OneCycleLR changes it by default, against lr: from 0.95 to 0.85 and
-    back, or beta1 of Adam.
+    The momentum does not change. By default OneCycleLR moves it, or beta1 of Adam, opposite to lr:
+    from 0.95 to 0.85 and back.
     """
 
-    pct_start: float = Field(default=0.3, gt=0, lt=1, description="share of the steps that rise")
-    div_factor: float = Field(default=25.0, ge=1, description="lr divided by where it starts")
+    pct_start: float = Field(default=0.3, gt=0, lt=1, description="fraction of the steps that rise")
+    div_factor: float = Field(default=25.0, ge=1, description="lr divided by the initial lr")
     final_div_factor: float = Field(
-        default=1e4, ge=1, description="where lr starts, divided by where it ends"
+        default=1e4, ge=1, description="initial lr divided by the final lr"
     )
-    anneal: Literal["cos", "linear"] = Field(default="cos", description="shape of both ways")
+    anneal: Literal["cos", "linear"] = Field(default="cos", description="shape of rise and fall")
 
     def factors(self, done: Floats, total: int) -> Floats:
-        """Return the rise over pct_start * total - 1 steps, and the fall over the rest."""
+        """Return a rise over pct_start·total − 1 steps, and a fall over the rest."""
         peak, last = self.pct_start * total - 1, total - 1
         first = 1 / self.div_factor
-        risen = done / peak if peak > 0 else np.ones_like(done)
-        rise = _annealed(first, 1.0, risen, self.anneal)
+        progress = done / peak if peak > 0 else np.ones_like(done)
+        rise = _annealed(first, 1.0, progress, self.anneal)
         fall = _annealed(
             1.0, first / self.final_div_factor, (done - peak) / (last - peak), self.anneal
         )
@@ -205,33 +203,31 @@ class OneCycle(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """Up, constant, and down at the end: Hu et al. 2024; 1-sqrt: Hägele et al. 2024."""
+    """Rises, stays, and decays at the end: Hu et al. 2024; 1-sqrt: Hägele et al. 2024."""
 
-    warmup: Time = Field(
-        default=Duration(0.05, "share"), description="how long lr first rises, linearly"
-    )
-    decay: SomeTime = Field(
-        default=Duration(0.2, "share"), description="how long lr falls at the end"
+    warmup: Time = Field(default=Duration(0.05, "share"), description="duration of the linear rise")
+    decay: PositiveTime = Field(
+        default=Duration(0.2, "share"), description="duration of the fall at the end"
     )
     anneal: Literal["linear", "1-sqrt"] = Field(default="linear", description="shape of the fall")
     final: Share = FINAL
 
     def factors(self, done: Floats, total: int) -> Floats:
-        """Return 1, and from `decay` steps before the end on the fall."""
+        """Return 1, and a fall over the last `decay` steps."""
         progress = np.maximum(0.0, 1 - (total - done) / self.decay.count)
         return _annealed(1.0, self.final, progress, self.anneal)
 
 
 def _annealed(start: float, end: float, progress: Floats, shape: str) -> Floats:
-    """Return the way from start to end at progress 0 to 1: linear, cos or 1-sqrt."""
+    """Interpolate from start to end at progress 0 to 1: linear, cos or 1-sqrt."""
     match shape:
         case "cos":
-            covered = (1 - np.cos(np.pi * progress)) / 2
+            weight = (1 - np.cos(np.pi * progress)) / 2
         case "1-sqrt":
-            covered = np.sqrt(progress)
+            weight = np.sqrt(progress)
         case _:
-            covered = progress
-    return start + (end - start) * covered
+            weight = progress
+    return start + (end - start) * weight
 
 
 SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
@@ -246,28 +242,28 @@ SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
         "warmup_stable_decay": WarmupStableDecay,
     }
 )
-"""Kind of schedule -> its arguments; the first line of the class says what it does."""
+"""Kind of schedule -> its class; the first line of the docstring is shown by `optrial list`."""
 
 
-def check_schedule(given: str | Mapping[str, Any]) -> list[Problem]:
-    """Return everything that is wrong with a schedule as a user gives it, whatever the budget.
+def check_schedule(schedule: str | Mapping[str, Any]) -> list[Problem]:
+    """Return every problem with a schedule that does not depend on the budget.
 
     Args:
-        given: "cosine", or {"kind": "cosine", "final": 0.1, "warmup": {"epochs": 1}}.
+        schedule: "cosine", or {"kind": "cosine", "final": 0.1, "warmup": {"epochs": 1}}.
     """
-    read = _read(given)
-    return [] if isinstance(read, Schedule) else read
+    parsed = _parsed(schedule)
+    return [] if isinstance(parsed, Schedule) else parsed
 
 
 def resolve_schedule(
-    given: str | Mapping[str, Any], steps: int, steps_per_epoch: int
+    schedule: str | Mapping[str, Any], steps: int, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """Return kind and arguments of a schedule, with defaults and all durations in steps.
+    """Return the kind and arguments of a schedule, with defaults and all durations in steps.
 
     Args:
-        given: as for `check_schedule`; or what this function returned.
+        schedule: as for `check_schedule`; or the result of this function.
         steps: the budget.
-        steps_per_epoch: the length of an epoch.
+        steps_per_epoch: length of an epoch.
 
     Returns:
         Strings, numbers and lists only.
@@ -275,60 +271,61 @@ def resolve_schedule(
     Raises:
         StudyError: the schedule is not valid, or does not fit into the budget.
     """
-    read = _read(given)
-    if not isinstance(read, Schedule):
-        raise StudyError(read, source="the schedule")
+    parsed = _parsed(schedule)
+    if not isinstance(parsed, Schedule):
+        raise StudyError(parsed, source="the schedule")
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> object:
         if isinstance(value, list):
-            return [plain(each) for each in value]
+            return [plain(item) for item in value]
         return value.in_steps(steps, steps_per_epoch) if isinstance(value, Duration) else value
 
-    arguments = {name: plain(value) for name, value in read if value is not None}
+    arguments: dict[str, Any] = {name: plain(value) for name, value in parsed if value is not None}
     for name in {"every", "half_life", "decay"} & arguments.keys():
         arguments[name] = max(1, arguments[name])
     needed = arguments["warmup"] + arguments.get("decay", 0)
     if arguments["warmup"] >= steps or needed > steps:
         raise StudyError([Problem("schedule", _too_long(arguments, steps))])
-    return {"kind": _kind(given), **arguments}
+    return {"kind": _kind(schedule), **arguments}
 
 
 def learning_rate_factors(
-    resolved: Mapping[str, Any], steps: NDArray[np.int64], total: int
+    schedule: Mapping[str, Any], steps: NDArray[np.int64], total: int
 ) -> Floats:
-    """Return what lr is multiplied by at each of some steps.
+    """Return the factor of lr at each of some steps.
 
     Args:
-        resolved: what `resolve_schedule` returned.
+        schedule: a result of `resolve_schedule`.
         steps: t = 1, 2, ..., in any order.
         total: the budget, in steps.
 
     Returns:
         Factors, of the shape of `steps`, above 0 within the budget.
     """
-    schedule = _read(resolved)
-    assert isinstance(schedule, Schedule), schedule
-    warmup = int(schedule.warmup.count)
+    parsed = _parsed(schedule)
+    assert isinstance(parsed, Schedule), parsed
+    warmup = int(parsed.warmup.count)
     time = np.asarray(steps, dtype=np.float64)
     rise = np.minimum(1.0, time / max(warmup, 1))
-    if schedule.counts_warmup:
-        return rise * schedule.factors(time - 1, total)
+    if parsed.counts_warmup:
+        return rise * parsed.factors(time - 1, total)
     done = np.clip(time - 1 - warmup, 0, total - warmup)
-    return rise * schedule.factors(done, total - warmup)
+    return rise * parsed.factors(done, total - warmup)
 
 
-def _kind(given: str | Mapping[str, Any]) -> Any:
-    return given if isinstance(given, str) else given.get("kind")
+def _kind(schedule: str | Mapping[str, Any]) -> object:
+    return schedule if isinstance(schedule, str) else schedule.get("kind")
 
 
-def _read(given: str | Mapping[str, Any]) -> Schedule | list[Problem]:
-    """Return the schedule, or what is wrong with it."""
-    kind = _kind(given)
+def _parsed(schedule: str | Mapping[str, Any]) -> Schedule | list[Problem]:
+    """Return the schedule, or the problems with it."""
+    kind = _kind(schedule)
     if not isinstance(kind, str) or kind not in SCHEDULES:
-        path = "" if isinstance(given, str) else "kind"
-        what = "is required and missing." if kind is None else f"{kind!r} is not a schedule."
-        return [Problem(path, f"{what} {suggest(kind or '', SCHEDULES)}")]
-    arguments = {} if isinstance(given, str) else {k: v for k, v in given.items() if k != "kind"}
+        reason = "is required and missing." if kind is None else f"{kind!r} is not a schedule."
+        known = suggest(kind if isinstance(kind, str) else "", SCHEDULES)
+        return [Problem("" if isinstance(schedule, str) else "kind", f"{reason} {known}")]
+    named = {} if isinstance(schedule, str) else schedule
+    arguments = {name: value for name, value in named.items() if name != "kind"}
     try:
         return SCHEDULES[kind](**arguments)
     except ValidationError as error:
@@ -338,6 +335,6 @@ def _read(given: str | Mapping[str, Any]) -> Schedule | list[Problem]:
 def _too_long(arguments: Mapping[str, Any], steps: int) -> str:
     parts = [f"{arguments[name]} of {name}" for name in ("warmup", "decay") if name in arguments]
     return (
-        f"{' and '.join(parts)} do not fit into {steps} steps. Shorten them, give them as shares "
+        f"{' and '.join(parts)} do not fit into {steps} steps. Shorten them, write them as shares "
         "of the budget, such as 0.1, or lengthen the budget."
     )
