@@ -37,6 +37,8 @@ undecided:
       - adam > sgd on test_accuracy by 0.5 points
       - adam is best on test_loss
       - adam ~ "my optimizer" on test_loss within 5%
+      - adam reaches validation_accuracy 95% in fewer steps than sgd
+      - adam reaches validation_accuracy 95% in less time than sgd
 
 `>` reads "is better than": lower for a loss, and what the catalogue or the study
 [declares](study-file.md#losses-and-metrics) for a metric; only `~` needs no direction. `points` are
@@ -47,6 +49,12 @@ where it beats every rival, and refuted where one beats it. A run that diverged 
 run that did not, but no claim is supported by divergence alone: the seeds on which both finished
 must say the same. A claim may also be on `training_seconds`, how long a run was trained; the rules
 under F say what such times are worth.
+
+Claims about a target, where `sooner than` is short for `in fewer steps than`, are decided by the
+sign test: over common seeds, which run is there first? A run that has not arrived when its training
+ends is second to one that had by then, and a run that diverged decides as above. Seconds are those
+of training without evaluation; where runs were trained in stacks they are shared, and the claim
+stays undecided.
 
 The sources say where a rule comes from; its text and its limits are this project's.
 """

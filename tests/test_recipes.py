@@ -12,7 +12,7 @@ import pytest
 
 from optrial.analysis import SettingSummary, Spread
 from optrial.analysis.audit import Severity
-from optrial.analysis.claims import ClaimVerdict, evaluate_claims, parse_claim
+from optrial.analysis.claims import ClaimVerdict, evaluate_claims, parse_claims
 from optrial.analysis.reported import reported_values
 from optrial.data import Dataset, Split, load_dataset
 from optrial.errors import StudyError
@@ -112,7 +112,7 @@ def test_the_claims_of_the_corrected_one_can_be_decided() -> None:
     """With its seeds, a best method is found to be best and the other claim refuted."""
     study = Study.from_file("adaptive-methods-cifar10-corrected").config
     names = [entry.label for entry in study.optimizers]
-    claims = [parse_claim(text, names) for text in study.claims]
+    claims, _ = parse_claims(study.claims, names)
     verdicts = {}
     for count in (5, len(study.seeds)):
         noise = np.random.default_rng(0)

@@ -14,7 +14,7 @@ import pytest
 
 from optrial import Results, StoreError, Study, StudyError
 from optrial.analysis.audit import audit
-from optrial.analysis.claims import evaluate_claims, parse_claim
+from optrial.analysis.claims import evaluate_claims, parse_claims
 from optrial.analysis.gather import StudyView, gather
 from optrial.config import StudyFile
 from optrial.engine.evaluation import Evaluation
@@ -157,7 +157,8 @@ def test_everything_agrees_on_what_is_better(name: str, better: Direction, spec:
     assert problem.comparisons.order == ("better", "worse")
     assert [(p.first, p.verdict) for p in problem.pairs] == [("better", "better")]
 
-    claim = parse_claim(f"better > worse on test_{label}", directions=study.directions)
+    text = f"better > worse on test_{label}"
+    (claim,), _ = parse_claims([text], directions=study.directions)
     values = {c.name: c.values(claim.metric) for c in problem.contenders}
     (result,) = evaluate_claims([claim], {claim.metric: values})
     assert result.verdict == "supported"

@@ -130,7 +130,7 @@ def draw_survival(axes: Axes) -> None:
     """Runs on their way to a target, and the share that has not arrived."""
     survival = kaplan_meier(VALUES["steps"], VALUES["reached"])
     end = max(VALUES["steps"])
-    steps = np.concatenate([[0], survival.steps, [end]])
+    steps = np.concatenate([[0], survival.times, [end]])
     share = 100 * np.concatenate([[1], survival.share, survival.share[-1:]])
     axes.step(steps, share, where="post", color=BLUE)
     axes.axhline(50, color=MUTED, lw=0.5)

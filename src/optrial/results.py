@@ -13,16 +13,29 @@ import pandas as pd
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame, summarize
 from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.analysis.audit.context import Context
-from optrial.analysis.gather import StudyView, gather
-from optrial.analysis.statistics import Comparison, compare
+from optrial.analysis.contenders import Contender
+from optrial.analysis.gather import ProblemView, StudyView, gather
+from optrial.analysis.searches import best_of_trials, best_of_trials_frame
+from optrial.analysis.statistics import Comparison, TargetComparison, compare, compare_arrivals
+from optrial.analysis.target_results import (
+    arrivals_frame,
+    profile_of,
+    study_targets,
+    target_result,
+    targets_frame,
+)
+from optrial.analysis.targets import Target, TargetTimes, Unit, target_metric_problem
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
 from optrial.records import Curve, Record, Store
 from optrial.report.figures import (
     draw_curves,
     draw_differences,
+    draw_profile,
     draw_sensitivity,
+    draw_targets,
     draw_timing,
+    draw_trials,
     plot,
     study_figures,
 )
@@ -156,6 +169,106 @@ class Results:
             plans=context.plans,
         )
 
+    def targets(self) -> pd.DataFrame:
+        """Return the time to each target of the study: one row per target and optimizer.
+
+        Targets are those of the key `targets` and of claims. Medians over seeds are estimated by
+        Kaplan and Meier, so that runs that never arrive count: infinite if fewer than half did.
+        Seconds are missing where runs were trained in stacks.
+        """
+        return targets_frame(self.view())
+
+    def steps_to(self, metric: str, value: float) -> pd.DataFrame:
+        """Return how many steps each run took to a value of a metric, one row per run.
+
+        The columns are ``problem``, ``optimizer``, ``setting``, ``seed``, ``run_id``, ``reached``
+        and ``steps``. Where ``reached`` is false, ``steps`` is how long the run was trained, or
+        infinite if it diverged.
+
+        Args:
+            metric: name of a metric.
+            value: at least it, or at most it if lower values are better.
+
+        Raises:
+            StoreError: the metric is not recorded, or nothing declares which values are better.
+        """
+        return self._arrivals_frame(Target(metric, value), "steps")
+
+    def seconds_to(self, metric: str, value: float) -> pd.DataFrame:
+        """Return how many seconds of training each run took; see `steps_to`.
+
+        Evaluation is not included, and every step of a run counts the same.
+
+        Raises:
+            StoreError: as `steps_to`, or runs were trained in stacks, whose seconds are shared.
+        """
+        return self._arrivals_frame(Target(metric, value), "seconds")
+
+    def compare_to_target(
+        self, first: str, second: str, metric: str, value: float, unit: Unit = "steps"
+    ) -> TargetComparison:
+        """Compare how soon two optimizers reach a target, over the seeds that both have.
+
+        `optrial.analysis.statistics.target_sentence` puts the result into words.
+
+        Args:
+            first: name of an optimizer, as in `compare`.
+            second: another one.
+            metric: name of a metric.
+            value: see `steps_to`.
+            unit: "steps" or "seconds".
+
+        Raises:
+            StoreError: as `steps_to` and `seconds_to`, or there is no such optimizer.
+        """
+        view = self.view()
+        problem, target = view.problems[0], Target(metric, value)
+        for name in (first, second):
+            _check_contender(problem, name)
+        times = self._times_to(view, problem, target, unit)
+        arrivals = {each.contender.name: each.arrivals for each in times}
+        return compare_arrivals(
+            arrivals.get(first, {}),
+            arrivals.get(second, {}),
+            target=str(target),
+            unit=unit,
+            names=(first, second),
+        )
+
+    def best_of_trials(self) -> pd.DataFrame:
+        """Return the expected best value of k tried settings, one row per optimizer and k.
+
+        The columns are ``problem``, ``optimizer``, ``trials`` (k), ``expected``, its interval ``low`` to
+        ``high``, and ``all_diverged``, the chance that none of k trials finishes. The value of a
+        setting is its mean over seeds on the metric that selects. Empty where nothing selects.
+
+        Source: Dodge et al. 2019.
+        """
+        return best_of_trials_frame(self.view())
+
+    def _arrivals_frame(self, target: Target, unit: Unit) -> pd.DataFrame:
+        view = self.view()
+        times = {
+            problem.name: self._times_to(view, problem, target, unit) for problem in view.problems
+        }
+        return arrivals_frame(times)
+
+    def _times_to(
+        self, view: StudyView, problem: ProblemView, target: Target, unit: Unit
+    ) -> tuple[TargetTimes, ...]:
+        """Return the times of all contenders.
+
+        Raises:
+            StoreError: nothing can reach the target, or seconds cannot be compared.
+        """
+        if wrong := target_metric_problem(target.metric, self.store.metrics(), view.directions):
+            raise StoreError(wrong)
+        result = target_result(view, problem, target)
+        if unit == "seconds" and result.why_no_seconds:
+            way_out = "train each run alone, with engine: reference, or compare steps"
+            raise StoreError(f"seconds to {target}: {result.why_no_seconds}; {way_out}.")
+        return result.times(unit)
+
     def compare(
         self,
         first: str,
@@ -179,13 +292,9 @@ class Results:
         """
         view = self._ordered_view(metric, better)
         (problem, *_), metric = view.problems, view.metric
-        contenders = {contender.name: contender for contender in problem.contenders}
-        for name in (first, second):
-            if name not in contenders:
-                raise StoreError(f"'{name}' does not contend. {suggest(name, contenders)}")
         return compare(
-            contenders[first].values(metric),
-            contenders[second].values(metric),
+            _check_contender(problem, first).values(metric),
+            _check_contender(problem, second).values(metric),
             metric=metric,
             higher_is_better=view.directions.better(metric) == "higher",
             percent=view.directions.percent(metric),
@@ -301,6 +410,88 @@ class Results:
         view = self._ordered_view(metric, better)
         return plot(draw_differences, view.problems[0], axes=axes)
 
+    def plot_targets(
+        self, metric: str | None = None, value: float | None = None, axes: Axes | None = None
+    ) -> Axes:
+        """Draw the share of runs that reached a target by step, and return the axes.
+
+        Args:
+            metric: name of a metric; by default that of the study's first target.
+            value: see `steps_to`; by default the study's target for the metric.
+            axes: what to draw on; by default a new figure.
+
+        Raises:
+            StoreError: as `steps_to`, or the study has no such target.
+        """
+        view = self.view()
+        problem = view.problems[0]
+        target = self._target(view, problem, metric, value)
+        self._times_to(view, problem, target, "steps")  # refuses what nothing can reach
+        return plot(draw_targets, view, target_result(view, problem, target), axes=axes)
+
+    def plot_profiles(
+        self, metric: str | None = None, value: float | None = None, axes: Axes | None = None
+    ) -> Axes:
+        """Draw on which share of the problems each optimizer is close to the fastest.
+
+        Costs are median steps to a target. Returns the axes.
+
+        Args:
+            metric: see `plot_targets`.
+            value: see `plot_targets`.
+            axes: what to draw on; by default a new figure.
+
+        Raises:
+            StoreError: as `plot_targets`, or there are fewer than two problems or optimizers.
+
+        Source: Dolan & More 2002.
+        """
+        view = self.view()
+        results = []
+        for problem in view.problems:
+            target = self._target(view, problem, metric, value)
+            self._times_to(view, problem, target, "steps")
+            results.append(target_result(view, problem, target))
+        profile = profile_of(results) if len(results) > 1 else None
+        if profile is None:
+            raise StoreError(
+                "a performance profile needs at least two problems with two optimizers in common; "
+                f"this study has {len(view.problems)} problem{'s' * (len(view.problems) != 1)}."
+            )
+        return plot(draw_profile, view, profile, axes=axes)
+
+    def plot_trials(self, axes: Axes | None = None) -> Axes:
+        """Draw the expected best of k tried settings by k, and return the axes.
+
+        Raises:
+            StoreError: no optimizer was tried with several settings, or nothing selects among them.
+        """
+        view = self.view()
+        if not best_of_trials(view.problems[0]):
+            raise StoreError(
+                "no optimizer has two settings that ended and a validation metric to choose by."
+            )
+        return plot(draw_trials, view, view.problems[0], axes=axes)
+
+    def _target(
+        self, view: StudyView, problem: ProblemView, metric: str | None, value: float | None
+    ) -> Target:
+        """Return the target that a call names, by default one of the study.
+
+        Raises:
+            StoreError: the study has no such target.
+        """
+        if metric is not None and value is not None:
+            return Target(metric, value)
+        targets = study_targets(view, problem)
+        if target := next((t for t in targets if metric in (None, t.metric)), None):
+            return target
+        about = f" for {metric}" if metric else ""
+        raise StoreError(
+            f"the study has no target{about}; name its metric and value, such as "
+            "('validation_accuracy', 0.95), or give the study targets: {validation_accuracy: 0.95}."
+        )
+
     def plot_timing(self, axes: Axes | None = None) -> Axes:
         """Draw training seconds per run and return the axes; see `plot_curves`."""
         view = self.view()
@@ -330,6 +521,18 @@ class Results:
         from optrial.saved import saved_model  # loads torch  # noqa: PLC0415
 
         return saved_model(self.store, self.folder, run_id)
+
+
+def _check_contender(problem: ProblemView, name: str) -> Contender:
+    """Return what is compared under a name.
+
+    Raises:
+        StoreError: nothing is.
+    """
+    contenders = {each.name: each for each in problem.contenders}
+    if name not in contenders:
+        raise StoreError(f"'{name}' does not contend. {suggest(name, contenders)}")
+    return contenders[name]
 
 
 def _declared(directions: Directions, metric: str, better: Direction | None) -> Directions:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from optrial.analysis.audit import waiver_problems
 from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
+from optrial.analysis.targets import target_problems
 from optrial.callbacks import Callback, Callbacks
 from optrial.config import Studies, StudyFile, is_several, override, parse_study, read_study
 from optrial.data import Dataset, Progress
@@ -64,6 +65,8 @@ class Study:
             split but the training split.
         seeds: number of seeds, or a list of them; each optimizer runs with each seed.
         tune: choose each optimizer's setting in trials before it runs with `seeds`.
+        targets: values of metrics to reach, such as {"validation_accuracy": 0.95}; the steps and
+            seconds to each are reported.
         claims: what the study is meant to show, such as "adam > sgd on test_accuracy".
         waive: audit rules that are broken on purpose, each with the reason.
         engine: "auto" takes the faster of "stacked" (many runs as one program) and "reference"
@@ -99,6 +102,7 @@ class Study:
         evaluate: Evaluation | None = None,
         seeds: int | Sequence[int] = 3,
         tune: Tuning | None = None,
+        targets: Mapping[str, float] | None = None,
         claims: Sequence[str] = (),
         waive: Mapping[str, str] | None = None,
         engine: Literal["auto", "stacked", "reference", "numpy"] = "auto",
@@ -142,6 +146,7 @@ class Study:
         optional = {
             "batch_size": batch_size,
             "evaluate": evaluate,
+            "targets": targets,
             "waive": waive,
             "reported": reported,
         }
@@ -363,8 +368,10 @@ def _checked(keys: Mapping[str, Any], source: str) -> Studies:
 def _problems_of_one(study: StudyFile) -> list[Problem]:
     """Return what is wrong with the study on one problem."""
     labels = [entry.label for entry in study.optimizers]
-    reported = reported_problems(study.reported, labels, recorded_metrics(study))
-    return [*check_study(study), *_batch_metric_problems(study), *reported]
+    metrics = recorded_metrics(study)
+    targets = target_problems(study.targets, metrics, study.directions)
+    reported = reported_problems(study.reported, labels, metrics)
+    return [*check_study(study), *_batch_metric_problems(study), *targets, *reported]
 
 
 def _with_named_metrics(path: str, problem: object) -> object:

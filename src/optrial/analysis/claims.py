@@ -1,21 +1,24 @@
-"""Claims: what a study sets out to show, fixed before the runs, and what the runs say of it.
+"""Claims: what a study sets out to show, fixed before the runs, and what the runs say about it.
 
     A > B on METRIC               A is better than B: lower for a loss, as declared for a metric
     A > B on METRIC by AMOUNT     better by more than that
     A is best on METRIC           better than every other optimizer of the study
     A ~ B on METRIC within AMOUNT they differ by less than that
+    A reaches METRIC VALUE in fewer steps than B
+    A reaches METRIC VALUE in less time than B
+    A reaches METRIC VALUE sooner than B          the same as in fewer steps
 
 A name with spaces or one of ``> ~ ' "`` in it is put in quotes. An amount is a number in the unit
 of the metric, ``0.01``; for an accuracy ``0.5 points`` or ``0.5%`` is 0.005; for any other metric
-``0.5%`` is that share of B's mean.
+``0.5%`` is that share of B's mean. A value is a number in the unit of the metric; for an accuracy
+``95%`` is 0.95.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -23,39 +26,44 @@ from typing import NamedTuple
 import numpy as np
 
 from optrial.analysis.statistics import (
+    Arrival,
     Comparison,
     Statistic,
+    TargetComparison,
     Values,
     Verdict,
     compare,
+    compare_arrivals,
     holm,
     known_values,
     sentence,
+    target_sentence,
     without_value,
 )
 from optrial.analysis.statistics.wording import number_text
-from optrial.errors import Problem, StudyError, suggest
-from optrial.spec import Direction, Directions, undeclared
+from optrial.analysis.targets import Target, Unit, target_metric_problem
+from optrial.errors import Problem, suggest
+from optrial.spec import TRAINING_SECONDS, Direction, Directions, undeclared
 
 __all__ = [
     "Amount",
+    "Arrivals",
     "Claim",
     "ClaimKind",
     "ClaimResult",
     "ClaimVerdict",
-    "claims_hash",
     "evaluate_claims",
-    "parse_claim",
     "parse_claims",
 ]
 
 
 class ClaimKind(StrEnum):
-    """What a claim says of its first optimizer."""
+    """The relation that a claim states."""
 
     BETTER = ">"
     BEST = "is best"
     EQUIVALENT = "~"
+    REACHES = "reaches"
 
 
 @dataclass(frozen=True)
@@ -78,14 +86,16 @@ class Claim:
     """One claim of a study.
 
     Attributes:
-        text: as it was written.
-        kind: what it says.
+        text: the claim as written.
+        kind: the relation that it states.
         first: name of an optimizer.
         second: name of the other one; empty for "is best".
         metric: name of the metric.
-        amount: the least difference of ``by``, the margin of ``within``; 0 if none is given.
+        amount: the least difference of ``by``, the margin of ``within``; otherwise 0.
         better: which values of the metric are better; None only for "~", which needs no direction.
         percent: whether the metric is a fraction, shown in percentage points.
+        target: the target of "reaches"; None for every other kind.
+        unit: of the time to the target.
     """
 
     text: str
@@ -96,11 +106,18 @@ class Claim:
     amount: Amount = Amount(0.0)
     better: Direction | None = None
     percent: bool = False
+    target: Target | None = None
+    unit: Unit = "steps"
 
     @property
     def optimizers(self) -> tuple[str, ...]:
-        """The optimizers that it names."""
+        """The optimizers that the claim names."""
         return (self.first, self.second) if self.second else (self.first,)
+
+    @property
+    def about_seconds(self) -> bool:
+        """Whether the claim is about the time that training takes."""
+        return self.metric == TRAINING_SECONDS or self.unit == "seconds"
 
 
 class _Token(NamedTuple):
@@ -110,43 +127,45 @@ class _Token(NamedTuple):
 
 
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([>~"'])|([^\s"'>~]+))""")
-_AMOUNT = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)\s*(points?|%)?", re.IGNORECASE)
+_NUMBER = r"\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?"
+_AMOUNT = re.compile(rf"({_NUMBER})\s*(points?|%)?", re.IGNORECASE)
+_VALUE = re.compile(rf"([+-]?(?:{_NUMBER}))(%)?", re.IGNORECASE)
 
 
 class _ClaimError(ValueError):
-    """What is wrong with one claim."""
+    """The first thing that is wrong with a claim."""
 
 
 class _Reader:
-    """Takes a claim apart, one word after the other."""
+    """Reads a claim word by word."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = [
             _Token(
-                next(group for group in found.groups() if group is not None),
-                found.end() - len(found[0].lstrip()) + 1,
-                found.lastindex in (1, 2),
+                next(group for group in match.groups() if group is not None),
+                match.end() - len(match[0].lstrip()) + 1,
+                match.lastindex in (1, 2),
             )
-            for found in _TOKEN.finditer(text)
+            for match in _TOKEN.finditer(text)
         ]
 
-    def next(self, wanted: str) -> _Token:
-        """Take the next word; `wanted` says in an error what it should have been."""
+    def next(self, expected: str) -> _Token:
+        """Read the next word; `expected` describes it in an error."""
         if not self.tokens:
-            raise _ClaimError(f"ends at column {len(self.text.rstrip()) + 1}, expected {wanted}.")
+            raise _ClaimError(f"ends at column {len(self.text.rstrip()) + 1}, expected {expected}.")
         return self.tokens.pop(0)
 
     def word(self, *allowed: str) -> str:
-        """Take the next word, which must be one of those allowed."""
-        shown = " or ".join(f"'{word}'" for word in allowed)
-        token = self.next(shown)
+        """Read the next word, which must be one of those allowed."""
+        expected = " or ".join(f"'{word}'" for word in allowed)
+        token = self.next(expected)
         if token.quoted or token.text not in allowed:
-            raise _ClaimError(f"column {token.column}: '{token.text}', expected {shown}.")
+            raise _ClaimError(f"column {token.column}: '{token.text}', expected {expected}.")
         return token.text
 
     def name(self, kind: str, known: Sequence[str]) -> str:
-        """Take the name of an optimizer or a metric; an empty `known` allows every name."""
+        """Read the name of an optimizer or a metric; an empty `known` allows every name."""
         token = self.next(f"the name of {kind}")
         if not token.quoted and token.text in (">", "~", '"', "'"):
             raise _ClaimError(f"column {token.column}: '{token.text}', expected {kind}'s name.")
@@ -155,47 +174,133 @@ class _Reader:
             raise _ClaimError(f"column {token.column}: {is_not}. {suggest(token.text, known)}")
         return token.text
 
+    def value(self, percent: bool) -> float:
+        """Read a value of a metric; one of a `percent` metric may be in percent."""
+        expected = "a value, such as 0.95 or 95%" if percent else "a value, such as 0.1"
+        token = self.next(expected)
+        match = _VALUE.fullmatch(token.text)
+        if not match or (match[2] and not percent):
+            raise _ClaimError(f"column {token.column}: '{token.text}', expected {expected}.")
+        return float(match[1]) / 100 if match[2] else float(match[1])
+
     def amount(self, metric: str, percent: bool) -> Amount:
-        """Take everything that is left, which must be an amount; a `percent` metric has points."""
+        """Read the rest, which must be an amount; only a `percent` metric has points."""
         column = self.tokens[0].column if self.tokens else len(self.text.rstrip()) + 1
-        given = " ".join(token.text for token in self.tokens)
+        rest = " ".join(token.text for token in self.tokens)
         self.tokens = []
-        found = _AMOUNT.fullmatch(given)
-        if not found or not float(found[1]) > 0:
-            accepted = "an amount above 0, as 0.01, 0.5 points or 0.5%"
-            raise _ClaimError(f"column {column}: '{given}', expected {accepted}.")
-        value, unit = float(found[1]), (found[2] or "").lower()
+        match = _AMOUNT.fullmatch(rest)
+        if not match or not float(match[1]) > 0:
+            expected = "an amount above 0, such as 0.01, 0.5 points or 0.5%"
+            raise _ClaimError(f"column {column}: '{rest}', expected {expected}.")
+        value, unit = float(match[1]), (match[2] or "").lower()
         if unit.startswith("point") and not percent:
-            way_out = "write a number in its unit, or a share, as 5%"
+            way_out = "write a number in its unit, or a share such as 5%"
             raise _ClaimError(f"column {column}: '{metric}' has no points; {way_out}.")
         return Amount(value / 100 if unit else value, unit == "%" and not percent)
 
+    def end(self) -> None:
+        """Refuse further words."""
+        if self.tokens:
+            extra = self.tokens[0]
+            raise _ClaimError(f"column {extra.column}: '{extra.text}', expected the end.")
+
+
+@dataclass(frozen=True)
+class _Grammar:
+    """The names that claims may use; no names allow every name."""
+
+    optimizers: Sequence[str]
+    metrics: Sequence[str]
+    directions: Directions
+
+    def read(self, text: str) -> Claim:
+        """Return the claim of a text."""
+        reader = _Reader(text)
+        first = reader.name("an optimizer", self.optimizers)
+        relation = reader.word(*_READERS)
+        claim = _READERS[relation](self, reader, text, first)
+        reader.end()
+        if claim.second == claim.first:
+            raise _ClaimError(f"compares '{first}' with itself; name two optimizers.")
+        return claim
+
+    def better(self, reader: _Reader, text: str, first: str) -> Claim:
+        """Read ``> B on METRIC by AMOUNT`` from the second name on."""
+        second, metric = reader.name("an optimizer", self.optimizers), self._metric(reader)
+        percent, amount = self.directions.percent(metric), Amount(0.0)
+        if reader.tokens:
+            reader.word("by")
+            amount = reader.amount(metric, percent)
+        better = self._direction(metric)
+        return Claim(text, ClaimKind.BETTER, first, second, metric, amount, better, percent)
+
+    def equivalent(self, reader: _Reader, text: str, first: str) -> Claim:
+        """Read ``~ B on METRIC within AMOUNT`` from the second name on."""
+        second, metric = reader.name("an optimizer", self.optimizers), self._metric(reader)
+        better, percent = self.directions.better(metric), self.directions.percent(metric)
+        reader.word("within")
+        amount = reader.amount(metric, percent)
+        return Claim(text, ClaimKind.EQUIVALENT, first, second, metric, amount, better, percent)
+
+    def best(self, reader: _Reader, text: str, first: str) -> Claim:
+        """Read ``is best on METRIC`` from "best" on."""
+        reader.word("best")
+        metric = self._metric(reader)
+        better, percent = self._direction(metric), self.directions.percent(metric)
+        return Claim(text, ClaimKind.BEST, first, "", metric, better=better, percent=percent)
+
+    def reaches(self, reader: _Reader, text: str, first: str) -> Claim:
+        """Read ``reaches METRIC VALUE in fewer steps than B`` from the metric on."""
+        metric = reader.name("a metric", self.metrics)
+        if problem := target_metric_problem(metric, self.metrics, self.directions):
+            raise _ClaimError(problem)
+        percent = self.directions.percent(metric)
+        target, unit = Target(metric, reader.value(percent)), self._unit(reader)
+        reader.word("than")
+        second = reader.name("an optimizer", self.optimizers)
+        better = self.directions.better(metric)
+        return Claim(
+            text,
+            ClaimKind.REACHES,
+            first,
+            second,
+            metric,
+            better=better,
+            percent=percent,
+            target=target,
+            unit=unit,
+        )
+
+    def _unit(self, reader: _Reader) -> Unit:
+        if reader.word("in", "sooner") == "sooner":
+            return "steps"
+        if reader.word("fewer", "less") == "fewer":
+            reader.word("steps")
+            return "steps"
+        reader.word("time")
+        return "seconds"
+
+    def _metric(self, reader: _Reader) -> str:
+        reader.word("on")
+        return reader.name("a metric", self.metrics)
+
+    def _direction(self, metric: str) -> Direction:
+        better = self.directions.better(metric)
+        if better is None:
+            way_out = "declare it under problem.metrics: {name: module:function, better: lower}"
+            raise _ClaimError(f"{undeclared(metric)}; {way_out}, or higher.")
+        return better
+
+
+_READERS = {
+    ">": _Grammar.better,
+    "~": _Grammar.equivalent,
+    "is": _Grammar.best,
+    "reaches": _Grammar.reaches,
+}
 
 CATALOGUE = Directions()
 """Directions of a study without user-defined metrics."""
-
-
-def parse_claim(
-    text: str,
-    optimizers: Sequence[str] = (),
-    metrics: Sequence[str] = (),
-    directions: Directions = CATALOGUE,
-) -> Claim:
-    """Read one claim.
-
-    Args:
-        text: as in the module's description.
-        optimizers: the names that exist; none allows every name.
-        metrics: likewise.
-        directions: of the metrics.
-
-    Raises:
-        StudyError: with the one thing that is wrong, its column and what is allowed there.
-    """
-    try:
-        return _claim(str(text), optimizers, metrics, directions)
-    except _ClaimError as error:
-        raise StudyError([Problem(f'claim "{text}"', str(error))]) from error
 
 
 def parse_claims(
@@ -204,55 +309,26 @@ def parse_claims(
     metrics: Sequence[str] = (),
     directions: Directions = CATALOGUE,
 ) -> tuple[list[Claim], list[Problem]]:
-    """Read the claims of a study; return those that are valid and one problem for each other."""
+    """Read the claims of a study; return the valid ones, and a problem for each other.
+
+    Args:
+        texts: claims as the module describes them.
+        optimizers: names of the optimizers; none allows every name.
+        metrics: names of the metrics; none allows every name.
+        directions: directions of the metrics.
+    """
+    grammar = _Grammar(optimizers, metrics, directions)
     claims, problems = [], []
     for index, text in enumerate(texts):
         try:
-            claims.append(_claim(str(text), optimizers, metrics, directions))
+            claims.append(grammar.read(str(text)))
         except _ClaimError as error:
             problems.append(Problem(f"claims[{index}]", f'"{text}": {error}'))
     return claims, problems
 
 
-def _claim(
-    text: str, optimizers: Sequence[str], metrics: Sequence[str], directions: Directions
-) -> Claim:
-    reader, second, amount = _Reader(text), "", Amount(0.0)
-    first = reader.name("an optimizer", optimizers)
-    relation = reader.word(">", "~", "is")
-    if relation == "is":
-        reader.word("best")
-    else:
-        second = reader.name("an optimizer", optimizers)
-        if second == first:
-            raise _ClaimError(f"compares '{first}' with itself; name two optimizers.")
-    reader.word("on")
-    metric = reader.name("a metric", metrics)
-    better, percent = directions.better(metric), directions.percent(metric)
-    if relation == "~":
-        reader.word("within")
-        amount = reader.amount(metric, percent)
-    elif reader.tokens and relation == ">":
-        reader.word("by")
-        amount = reader.amount(metric, percent)
-    if reader.tokens:
-        extra = reader.tokens[0]
-        raise _ClaimError(f"column {extra.column}: '{extra.text}', expected the end.")
-    kind = ClaimKind.BEST if relation == "is" else ClaimKind(relation)
-    if better is None and kind is not ClaimKind.EQUIVALENT:
-        way_out = "declare it under problem.metrics: {name: module:function, better: lower}"
-        raise _ClaimError(f"{undeclared(metric)}; {way_out}, or higher.")
-    return Claim(text, kind, first, second, metric, amount, better, percent)
-
-
-def claims_hash(claims: Iterable[str]) -> str:
-    """Return twelve hexadecimal digits that change with any claim, not with spaces within one."""
-    text = "\n".join(" ".join(str(claim).split()) for claim in claims)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 class ClaimVerdict(StrEnum):
-    """What the runs say of a claim."""
+    """What the runs say about a claim."""
 
     SUPPORTED = "supported"
     REFUTED = "refuted"
@@ -261,15 +337,18 @@ class ClaimVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim and what came of it.
+    """A claim and its verdict.
 
     Attributes:
         claim: the claim.
-        verdict: at level alpha of all claims together.
+        verdict: at level `alpha` of all claims together.
         sentence: the verdict with its numbers, without a full stop.
         p_value: of the claim alone, in the direction in which it was decided.
         adjusted_p_value: after Holm's correction over all claims.
-        comparisons: the pairs behind it, uncorrected: one, or for "is best" one for each rival.
+        alpha: chance of any false decision among all claims.
+        comparisons: the pairs behind it, uncorrected: one, or for "is best" one for each rival;
+            none for a target.
+        arrivals: the pair behind a claim about a target; None for every other claim.
     """
 
     claim: Claim
@@ -277,32 +356,53 @@ class ClaimResult:
     sentence: str
     p_value: float
     adjusted_p_value: float
+    alpha: float
     comparisons: tuple[Comparison, ...]
+    arrivals: TargetComparison | None = None
+
+    @property
+    def pairs(self) -> int:
+        """The largest number of common seeds of any pair behind the claim."""
+        of_target = self.arrivals.pairs if self.arrivals else 0
+        return max((pair.pairs for pair in self.comparisons), default=of_target)
 
     @property
     def numbers(self) -> dict[str, float | int | None]:
-        """The evidence as data; None for what is not known. Differences are first minus second."""
-        found: dict[str, float | int | None] = {
+        """The evidence as data; None where unknown. Differences are first minus second."""
+        numbers: dict[str, float | int | None] = {
             "p_value": self.p_value,
             "adjusted_p_value": self.adjusted_p_value,
         }
         if len(self.comparisons) == 1:
             (pair,) = self.comparisons
             interval = pair.difference
-            found |= {"pairs": pair.pairs, "difference": _finite(interval.estimate)}
-            found |= {"low": _finite(interval.low), "high": _finite(interval.high)}
-        return found
+            numbers |= {"pairs": pair.pairs, "difference": _finite(interval.estimate)}
+            numbers |= {"low": _finite(interval.low), "high": _finite(interval.high)}
+        if self.arrivals:
+            first, second = self.arrivals.medians
+            numbers |= {"pairs": self.pairs, "first_median": _finite(first.estimate)}
+            numbers["second_median"] = _finite(second.estimate)
+            numbers |= dict(
+                zip(("first_reached", "second_reached"), self.arrivals.reached, strict=True)
+            )
+        return numbers
 
 
 class _Evidence(NamedTuple):
     support: float  # p-value of the claim; 1 where the seeds point the other way
     refutation: float  # p-value of its opposite
     comparisons: tuple[Comparison, ...]
+    arrivals: TargetComparison | None = None
+
+
+Arrivals = Mapping[str, Mapping[int, Arrival]]
+"""Optimizer -> seed -> when its run reached a target."""
 
 
 def evaluate_claims(
     claims: Sequence[Claim],
     values: Mapping[str, Mapping[str, Values]],
+    arrivals: Mapping[tuple[Target, Unit], Arrivals] | None = None,
     *,
     alpha: float = 0.05,
     seed: int = 0,
@@ -312,45 +412,62 @@ def evaluate_claims(
     "A > B by D" tests the differences less D. "A is best" is supported where A is better than every
     rival, so that its p-value is the largest of theirs (an intersection-union test, Berger 1982),
     and refuted where any rival is better, by Bonferroni. "A ~ B within D" takes two one-sided
-    tests (Schuirmann 1987).
+    tests (Schuirmann 1987). "A reaches ..." takes the sign test of `compare_arrivals`.
 
     Args:
-        claims: what to decide.
+        claims: the claims to decide.
         values: metric -> optimizer -> seed -> value; one that is not finite marks a run that
             diverged, which is worse than every other, None a run without a value.
+        arrivals: for each target and unit that a claim names; see `Arrivals`.
         alpha: chance of any false decision among all claims.
         seed: of the resamples; see `compare_all`.
     """
-    deciders = {
-        ClaimKind.BETTER: _better,
-        ClaimKind.BEST: _best,
-        ClaimKind.EQUIVALENT: _equivalent,
-    }
-    evidence = [deciders[claim.kind](claim, values.get(claim.metric, {}), seed) for claim in claims]
-    adjusted = holm([min(found.support, found.refutation) for found in evidence])
+    evidence = [_evidence(claim, values, arrivals or {}, seed) for claim in claims]
+    adjusted = holm([min(each.support, each.refutation) for each in evidence])
     return [
-        _result(claim, found, float(p_value), len(claims), alpha)
-        for claim, found, p_value in zip(claims, evidence, adjusted, strict=True)
+        _result(claim, each, float(p_value), len(claims), alpha)
+        for claim, each, p_value in zip(claims, evidence, adjusted, strict=True)
     ]
 
 
+def _evidence(
+    claim: Claim,
+    values: Mapping[str, Mapping[str, Values]],
+    arrivals: Mapping[tuple[Target, Unit], Arrivals],
+    seed: int,
+) -> _Evidence:
+    own = values.get(claim.metric, {})
+    match claim.kind:
+        case ClaimKind.BETTER:
+            return _better(claim, own, seed)
+        case ClaimKind.BEST:
+            return _best(claim, own, seed)
+        case ClaimKind.EQUIVALENT:
+            return _equivalent(claim, own, seed)
+        case ClaimKind.REACHES:
+            assert claim.target is not None  # as every claim of this kind has
+            return _sooner(claim, arrivals.get((claim.target, claim.unit), {}), seed)
+
+
 def _result(
-    claim: Claim, found: _Evidence, adjusted: float, family: int, alpha: float
+    claim: Claim, evidence: _Evidence, adjusted: float, family: int, alpha: float
 ) -> ClaimResult:
     verdict = ClaimVerdict.UNDECIDED
     if adjusted <= alpha:
-        supported = found.support <= found.refutation
+        supported = evidence.support <= evidence.refutation
         verdict = ClaimVerdict.SUPPORTED if supported else ClaimVerdict.REFUTED
-    said = _said(claim, found, adjusted, family)
-    missing = dict.fromkeys(note for pair in found.comparisons for note in without_value(pair))
-    said = "; ".join([said, *(note for note in missing if note not in said)])
+    text = _explanation(claim, evidence, adjusted, family)
+    missing = dict.fromkeys(note for pair in evidence.comparisons for note in without_value(pair))
+    text = "; ".join([text, *(note for note in missing if note not in text)])
     return ClaimResult(
         claim,
         verdict,
-        f'"{claim.text}" is {verdict}: {said}',
-        min(found.support, found.refutation),
+        f'"{claim.text}" is {verdict}: {text}',
+        min(evidence.support, evidence.refutation),
         adjusted,
-        found.comparisons,
+        alpha,
+        evidence.comparisons,
+        evidence.arrivals,
     )
 
 
@@ -424,16 +541,34 @@ def _equivalent(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evide
     return _Evidence(max(inside), min(outside), (plain,))
 
 
-def _said(claim: Claim, found: _Evidence, adjusted: float, family: int) -> str:
-    """Say what was measured, in words that fit behind the verdict."""
-    if not found.comparisons:
+def _sooner(claim: Claim, arrivals: Arrivals, seed: int) -> _Evidence:
+    pair = compare_arrivals(
+        arrivals.get(claim.first, {}),
+        arrivals.get(claim.second, {}),
+        target=str(claim.target),
+        unit=claim.unit,
+        names=(claim.first, claim.second),
+        seed=seed,
+    )
+    ahead = pair.wins - pair.losses
+    return _Evidence(
+        pair.p_value if ahead > 0 else 1.0, pair.p_value if ahead < 0 else 1.0, (), pair
+    )
+
+
+def _explanation(claim: Claim, evidence: _Evidence, adjusted: float, family: int) -> str:
+    """Return the measured numbers in words that follow the verdict."""
+    if evidence.arrivals:
+        pair = replace(evidence.arrivals, adjusted_p_value=adjusted, comparisons=family)
+        return target_sentence(pair)
+    if not evidence.comparisons:
         return f"{claim.first} has no rival with a result on {claim.metric}"
     if claim.kind == ClaimKind.BEST:
-        return _standing(claim, found, adjusted)
-    (pair,) = found.comparisons
+        return _standing(claim, evidence, adjusted)
+    (only,) = evidence.comparisons
     if claim.kind == ClaimKind.BETTER and not claim.amount.value:
-        return sentence(replace(pair, adjusted_p_value=adjusted, comparisons=family))
-    return f"{_difference(pair)}, p = {adjusted:.2g}{' after Holm' if family > 1 else ''}"
+        return sentence(replace(only, adjusted_p_value=adjusted, comparisons=family))
+    return f"{_difference(only)}, p = {adjusted:.2g}{' after Holm' if family > 1 else ''}"
 
 
 def _difference(pair: Comparison) -> str:
@@ -464,30 +599,36 @@ def _difference(pair: Comparison) -> str:
     return f"{between} is {estimate} ({interval}, {seeds})"
 
 
-_STANDINGS = ("ahead of", "behind", "not told apart from", "not compared, as runs diverged, with")
+_NOT_COMPARED = "not compared, as runs diverged, with"
+_STANDINGS = ("ahead of", "behind", "not told apart from", _NOT_COMPARED)
 
 
-def _standing(claim: Claim, found: _Evidence, adjusted: float) -> str:
-    """Say whom an optimizer beats, who beats it, and who cannot be told apart from it."""
-    groups: dict[str, list[str]] = {kind: [] for kind in _STANDINGS}
-    for pair in found.comparisons:
-        ahead, behind = _directions(pair)
-        kind = "ahead of" if ahead <= pair.alpha else "behind" if behind <= pair.alpha else ""
-        undecided = "not told apart from"
-        if pair.verdict == Verdict.UNDECIDED_DIVERGED:
-            undecided = "not compared, as runs diverged, with"
-        groups[kind or undecided].append(pair.second)
-    parts = [f"{kind} {', '.join(names)}" for kind, names in groups.items() if names]
-    fewest = min(pair.pairs for pair in found.comparisons)
+def _standing(claim: Claim, evidence: _Evidence, adjusted: float) -> str:
+    """Name the rivals ahead of which, behind which and level with which an optimizer is."""
+    groups: dict[str, list[str]] = {standing: [] for standing in _STANDINGS}
+    for pair in evidence.comparisons:
+        groups[_standing_of(pair)].append(pair.second)
+    parts = [f"{standing} {', '.join(names)}" for standing, names in groups.items() if names]
+    fewest = min(pair.pairs for pair in evidence.comparisons)
     seeds = f"{fewest} paired seed{'s' * (fewest != 1)}"
     lost = {
         name: f"; {count} of {pair.pairs} runs of {name} diverged"
-        for pair in found.comparisons
+        for pair in evidence.comparisons
         for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
         if count
     }
     standing = f"{claim.first} is {'; '.join(parts)} on {claim.metric}"
     return f"{standing} ({seeds}, p = {adjusted:.2g}){''.join(lost.values())}"
+
+
+def _standing_of(pair: Comparison) -> str:
+    ahead, behind = _directions(pair)
+    if ahead <= pair.alpha:
+        return "ahead of"
+    if behind <= pair.alpha:
+        return "behind"
+    diverged = pair.verdict == Verdict.UNDECIDED_DIVERGED
+    return _NOT_COMPARED if diverged else "not told apart from"
 
 
 def _finite(value: float) -> float | None:

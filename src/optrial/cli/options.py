@@ -32,6 +32,7 @@ __all__ = [
     "StoreArgument",
     "StudyArgument",
     "TableFormat",
+    "TimeUnit",
     "load_results",
     "load_study",
 ]
@@ -84,6 +85,13 @@ class FigureFormat(StrEnum):
     PNG = "png"
     PDF = "pdf"
     SVG = "svg"
+
+
+class TimeUnit(StrEnum):
+    """How time is measured."""
+
+    STEPS = "steps"
+    SECONDS = "seconds"
 
 
 class PageFormat(StrEnum):

@@ -120,6 +120,21 @@ def show_summary(results: Any, quiet: bool) -> None:
             note(line)
         for line in _statements(results):
             note(line)
+    _show_targets(results, quiet)
+
+
+def _show_targets(results: Any, quiet: bool) -> None:
+    """Print the time that each optimizer took to each target of the study, if it has any."""
+    from optrial.analysis.target_results import target_results
+    from optrial.report.tables import target_table, targets_note
+
+    view = results.view()
+    for problem in view.problems:
+        results_of_problem = target_results(view, problem)
+        for result in results_of_problem:
+            stdout().print(target_table(result, problem.name if len(view.problems) > 1 else ""))
+        if results_of_problem and not quiet:
+            note(targets_note(results_of_problem))
 
 
 def _statements(results: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from optrial.cli.options import (
     ReportedMetric,
     ShowFormat,
     StoreArgument,
+    TimeUnit,
     load_results,
 )
 from optrial.cli.output import (
@@ -187,14 +189,42 @@ def compare(
         str | None, typer.Option(help="Metric to compare \\[default: the reported one].")
     ] = None,
     better: BetterOption = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Compare the time to a target instead: 'validation_accuracy 0.95'."),
+    ] = None,
+    unit: Annotated[
+        TimeUnit, typer.Option("--in", help="How the time to a target is measured.")
+    ] = TimeUnit.STEPS,
 ) -> None:
     """Compare two optimizers in one sentence, and judge the claims of the study."""
-    from optrial.analysis.statistics import sentence
+    from optrial.analysis.statistics import sentence, target_sentence
 
+    if target and (metric or better):
+        problem = "names the metric already; leave out --metric and --better."
+        raise StudyError([Problem("--target", problem)])
     with load_results(store) as results:
-        typer.echo(sentence(results.compare(first, second, metric, better)))
+        if target:
+            name, value = _named_target(results, target)
+            pair = results.compare_to_target(first, second, name, value, unit.value)
+            typer.echo(target_sentence(pair))
+        else:
+            typer.echo(sentence(results.compare(first, second, metric, better)))
         for result in results.audit().claims:
             typer.echo(f"{result.verdict}: {result.sentence}")
+
+
+def _named_target(results: Any, text: str) -> tuple[str, float]:
+    """Read ``METRIC VALUE``, or the metric alone of a target of the study."""
+    metric, _, value = text.strip().rpartition(" ")
+    named = results.study.get("targets") or {}
+    if not metric and isinstance(named.get(value), int | float):
+        return value, named[value]
+    with suppress(ValueError):
+        if metric:
+            return metric.strip(), float(value)
+    way_out = "must be a metric and a value, such as 'validation_accuracy 0.95'"
+    raise StudyError([Problem("--target", f"'{text}': {way_out}.")])
 
 
 def audit(

@@ -28,7 +28,16 @@ __all__ = [
     "problem_names",
 ]
 
-OVERRIDES = ("batch_size", "budget", "evaluate", "seeds", "loss_limit", "reported", "optimizers")
+OVERRIDES = (
+    "batch_size",
+    "budget",
+    "evaluate",
+    "seeds",
+    "loss_limit",
+    "targets",
+    "reported",
+    "optimizers",
+)
 """Keys of a study that one of several problems may replace for itself."""
 
 _OF_ONE = {*ProblemEntry.model_fields, "function"}

@@ -372,13 +372,24 @@ def _each_once(given: tuple[Component, ...]) -> tuple[Component, ...]:
     return given
 
 
+def _target(given: Any) -> Any:
+    if not _is_finite(given):
+        raise ValueError("must be a finite number")
+    return given
+
+
 def _published(given: Any) -> Any:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not abs(given) < math.inf:
+    if not _is_finite(given):
         raise ValueError("must be a finite number; of a time its seconds, 485 for 8:05")
     return given
 
 
+def _is_finite(given: object) -> bool:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    return is_number and abs(given) < math.inf
+
+
+Targets = dict[StrictStr, Annotated[float, BeforeValidator(_target)]]
 Published = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_published)]
 Reported = dict[StrictStr, dict[StrictStr, Published]]
 
@@ -395,7 +406,8 @@ class StudyFile(_Frozen):
     each optimizer in trials, and `seeds` are those of the chosen settings. `claims` is what the
     study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps
     the weights of each run after its last step, or those with the best validation result.
-    `probes` are diagnostics of training.
+    `probes` are diagnostics of training. `targets` are values of metrics to reach, whose time is
+    reported.
     `trackers` are services that runs are sent to while they train, by name and with arguments.
     `reported` is what a publication says came out: final values by metric, then by optimizer,
     followed by the setting where it has several (`adam lr=0.01`); its key `seconds` holds times.
@@ -422,6 +434,7 @@ class StudyFile(_Frozen):
     ] = (0, 1, 2)
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
     tune: Tuning | None = None
+    targets: Targets = {}
     claims: tuple[StrictStr, ...] = ()
     waive: dict[str, Any] = {}
     engine: Literal["auto", "stacked", "reference", "numpy"] = "auto"

@@ -8,9 +8,10 @@ from statistics import median
 from typing import Any
 
 from optrial.analysis.gather import ProblemView, StudyView
+from optrial.analysis.searches import best_of_trials
+from optrial.analysis.target_results import TargetResult, profiles, target_results
 from optrial.records import Record
 from optrial.report.drawing import MARKER_SIZE
-from optrial.report.searches import best_of_trials
 from optrial.report.style import LineStyle, marker_outline
 from optrial.spec import probe_of
 
@@ -43,6 +44,7 @@ def chart_data(view: StudyView, styles: Mapping[str, LineStyle], groups: Groups)
         "better": {name: view.directions.better(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
         "problems": [_problem_data(view, problem, places, groups) for problem in view.problems],
+        "profiles": _profile_data(view, places),
     }
 
 
@@ -83,6 +85,10 @@ def _problem_data(
             metric: rates
             for metric in view.metrics
             if not probe_of(metric) and (rates := _rate_data(problem, metric, places, groups))
+        },
+        "targets": {
+            str(result.target): _target_data(result, places, groups)
+            for result in target_results(view, problem)
         },
         "trials": {
             metric: trials
@@ -148,6 +154,40 @@ def _trial_data(
         }
         for optimizer, best in best_of_trials(problem).items()
     ]
+
+
+def _target_data(
+    result: TargetResult, places: Mapping[str, int], groups: Groups
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "optimizer": places[times.contender.optimizer],
+            "name": times.contender.name,
+            "group": groups[times.contender.optimizer, times.contender.setting],
+            "steps": times.survival.times.tolist(),
+            "reached": _rounded(100 * (1 - times.survival.share)),
+            "end": result.drawn_until(times),
+            "censored": times.censored > 0,
+        }
+        for times in result.steps
+    ]
+
+
+def _profile_data(view: StudyView, places: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        profile.label: [
+            {
+                "optimizer": places[optimizer],
+                "name": name,
+                "factors": _rounded(profile.factors),
+                "share": _rounded(100 * shares),
+            }
+            for name, optimizer, shares in zip(
+                profile.names, profile.optimizers, profile.shares, strict=True
+            )
+        ]
+        for profile in profiles(view)
+    }
 
 
 def _seconds_per_step(records: Sequence[Record]) -> float | None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import ReportedValue, reported_values
+from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
+from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.report.chart_data import probes_of
-from optrial.report.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 from optrial.spec import Directions
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "draw_curves",
     "draw_differences",
+    "draw_profile",
     "draw_ranks",
     "draw_rate_ranges",
     "draw_reported",
     "draw_sensitivity",
+    "draw_targets",
     "draw_timing",
     "draw_trials",
     "draw_tuning",
@@ -51,6 +54,9 @@ def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, 
         for metric in _curve_metrics(view):
             if any(record.metrics.get(metric) is not None for record in problem.reported):
                 yield f"curves-{metric}{suffix}", _figure(draw_curves, view, problem, metric, theme)
+        for result in target_results(view, problem):
+            name = f"target-{result.target.metric}-{result.target.value:g}{suffix}"
+            yield name, _figure(draw_targets, view, result, theme)
         yield from _search_figures(view, problem, theme, suffix)
         if problem.pairs:
             rows = len(_shown_pairs(problem))
@@ -61,6 +67,9 @@ def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, 
         if problem.costs:
             rows = len(problem.costs)
             yield f"timing{suffix}", _figure(draw_timing, view, problem, theme, rows=rows)
+    for profile in profiles(view):
+        name = f"profile-{profile.label.replace(' ', '-')}"
+        yield name, _figure(draw_profile, view, profile, theme)
     if view.ranks:
         yield "ranks", _figure(draw_ranks, view, theme, rows=len(view.ranks.order))
 
@@ -107,6 +116,57 @@ def draw_curves(
     _metric_axis(axes, metric, view.directions)
     means = f", means of {max(windows)} steps" if windows and max(windows) > 1 else ""
     axes.set_xlabel(f"step{means}")
+    _legend(axes)
+
+
+def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:
+    """Draw the share of runs that reached a target by step; a bar where runs ended without it."""
+    styles = line_styles(view.optimizers)
+    for times in result.steps:
+        style = styles[times.contender.optimizer].matplotlib(theme)
+        arrivals = times.survival.times
+        steps = np.array([0.0, *arrivals, result.drawn_until(times)])
+        reached = 100 * np.array([0.0, *(1 - times.survival.share)])
+        reached = np.array([*reached, reached[-1]])
+        label = literal(f"{times.contender.name} ({times.reached} of {times.runs})")
+        marked = [*range(1, len(arrivals) + 1)]
+        axes.plot(steps, reached, **style, drawstyle="steps-post", markevery=marked, label=label)
+        if times.censored:
+            axes.plot(steps[-1:], reached[-1:], marker="|", markersize=7, color=style["color"])
+    axes.set_xlabel("step")
+    axes.set_xlim(left=0)
+    axes.set_ylim(-3, 103)
+    axes.set_ylabel(literal(f"% of runs that reached\n{result.target}"))
+    axes.grid(axis="y")
+    _legend(axes)
+
+
+def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = LIGHT) -> None:
+    """Draw on which share of the problems each optimizer is within a factor of the fastest."""
+    styles = line_styles(view.optimizers)
+    end = BEYOND * max(profile.factors[-1], 2.0)
+    lines = zip(profile.names, profile.optimizers, profile.shares, strict=True)
+    for name, optimizer, shares in lines:
+        style = styles[optimizer].matplotlib(theme)
+        factors = [*profile.factors, end]
+        changes = np.flatnonzero(np.diff(shares, prepend=0.0)).tolist()
+        axes.plot(
+            factors,
+            100 * np.array([*shares, shares[-1]]),
+            **style,
+            drawstyle="steps-post",
+            markevery=changes,
+            label=literal(name),
+        )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(0.95, end)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel(
+        literal(f"median steps to {profile.label},\nas a multiple of the fastest optimizer's")
+    )
+    axes.set_ylabel(f"% of {profile.problems} problems within")
+    axes.grid(axis="y")
     _legend(axes)
 
 

@@ -17,12 +17,19 @@ from optrial.analysis.audit.report import LABELS
 from optrial.analysis.funnel import funnel
 from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import SECONDS
-from optrial.analysis.statistics import Comparison, best_sentence, sentence, without_value
+from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
+from optrial.analysis.statistics import (
+    Comparison,
+    best_sentence,
+    sentence,
+    time_text,
+    without_value,
+)
+from optrial.analysis.target_results import profiles, target_results
 from optrial.records import Record
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.drawing import Track, track
 from optrial.report.pages import embedded_json, render_page
-from optrial.report.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.report.study_rows import (
     cost_rows,
     differences,
@@ -32,10 +39,19 @@ from optrial.report.study_rows import (
     reported_tables,
     reported_time_table,
     search_rows,
+    target_rows,
     timing_table,
 )
 from optrial.report.style import LineStyle, line_styles
-from optrial.report.tables import runs_text, shown_metrics, spread_text, summary_note
+from optrial.report.tables import (
+    interval_text,
+    reached_text,
+    runs_text,
+    shown_metrics,
+    spread_text,
+    summary_note,
+    targets_note,
+)
 from optrial.spec import PROBES, Status, probe_of
 from optrial.timing import StudyTiming
 from optrial.timing.table import timing_notes
@@ -60,6 +76,7 @@ def study_page(
     styles = line_styles(view.optimizers)
     groups = _number_groups(view.records)
     reported = view.study.get("reported") or {}
+    targets = [target_results(view, problem) for problem in view.problems]
     problems = [
         {
             "view": problem,
@@ -79,6 +96,8 @@ def study_page(
             "ranges": _ranges(problem, problem.select or view.metric),
             "range_metric": problem.select or view.metric,
             "best_of_trials": best_of_trials(problem),
+            "targets": [(result, *target_rows(result)) for result in targets[index]],
+            "targets_note": targets_note(targets[index]),
             "reported": reported_tables(reported, problem.summaries),
         }
         for index, problem in enumerate(view.problems)
@@ -99,6 +118,11 @@ def study_page(
         problems=problems,
         ranks=rank_table(view.ranks),
         flows=flow_rows(flows),
+        targets=any(targets),
+        profiles=profiles(view),
+        reached_text=reached_text,
+        interval_text=interval_text,
+        time_text=time_text,
         searched=bool(flows) or any(problem["best_of_trials"] for problem in problems),
         timing=timing,
         timed=timing and timing_table(timing),

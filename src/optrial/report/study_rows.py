@@ -13,6 +13,8 @@ from optrial.analysis.gather import Cost, ProblemView, Search
 from optrial.analysis.reported import ReportedValue, reported_values
 from optrial.analysis.statistics import Comparison, RankComparison, RateRange, sentence
 from optrial.analysis.summary import SettingSummary
+from optrial.analysis.target_results import TargetResult
+from optrial.analysis.targets import TargetTimes
 from optrial.report.strips import Scale, Strip
 from optrial.timing import Quartiles, StudyTiming, reported_times
 from optrial.timing.table import reported_time_notes, reported_time_rows, timing_rows
@@ -30,6 +32,7 @@ __all__ = [
     "reported_tables",
     "reported_time_table",
     "search_rows",
+    "target_rows",
     "timing_table",
 ]
 
@@ -154,6 +157,25 @@ def search_rows(searches: Sequence[Search]) -> tuple[Scale, list[tuple[Search, S
         (search, scale.strip(own.get(search.chosen, math.nan), math.nan, math.nan, own.values()))
         for search, own in zip(searches, scores, strict=True)
     ]
+
+
+def target_rows(
+    result: TargetResult,
+) -> tuple[Scale, list[tuple[TargetTimes, TargetTimes | None, Strip]]]:
+    """Return steps and seconds to a target, and the strip: median, interval, runs that arrived.
+
+    An interval that reaches beyond the longest run is cut off there.
+    """
+    observed = [times.observed for times in result.steps]
+    scale = Scale.of(observed, include=0.0)
+    seconds: Sequence[TargetTimes | None] = result.seconds or [None] * len(result.steps)
+    rows = []
+    for times, alone in zip(result.steps, seconds, strict=True):
+        median = times.median
+        arrived = [arrival.time for arrival in times.arrivals.values() if arrival.reached]
+        low = math.nan if math.isinf(median.low) else median.low
+        rows.append((times, alone, scale.strip(median.estimate, low, median.high, arrived)))
+    return scale, rows
 
 
 def flow_rows(flows: Sequence[Flow]) -> list[dict[str, Any]]:

@@ -9,16 +9,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from optrial.analysis import Flow, SettingSummary, Spread
+from optrial.analysis.statistics import time_text
+from optrial.analysis.target_results import TargetResult
+from optrial.analysis.targets import TargetTimes
 from optrial.spec import Directions, Status
 
 __all__ = [
     "funnel_table",
+    "interval_text",
     "plain_table",
+    "reached_text",
     "runs_text",
     "shown_metrics",
     "spread_text",
     "summary_note",
     "summary_table",
+    "target_table",
+    "targets_note",
 ]
 
 
@@ -78,6 +85,62 @@ def funnel_table(flows: Sequence[Flow]) -> Table:
             ]
         )
     return plain_table(columns, rows, "planned → run → used")
+
+
+def target_table(result: TargetResult, problem: str = "") -> Table:
+    """Return one row per optimizer: runs that reached a target, median steps and seconds.
+
+    Args:
+        result: the target on one problem.
+        problem: its name, where the study has several.
+    """
+    columns = ["optimizer", "reached it", "median steps", "95 % interval"]
+    title = f"time to {result.target}" + (f" on {problem}" if problem else "")
+    if not result.seconds:
+        return plain_table(columns, target_cells(result), title)
+    seconds = [time_text(t.median, t.observed, "seconds") for t in result.seconds]
+    rows = zip(target_cells(result), seconds, strict=True)
+    return plain_table([*columns, "seconds"], [[*cells, time] for cells, time in rows], title)
+
+
+def target_cells(result: TargetResult) -> list[list[str]]:
+    """Return the cells of `target_table` but for seconds."""
+    return [
+        [
+            times.contender.name,
+            reached_text(times),
+            time_text(times.median, times.observed, "steps"),
+            interval_text(times),
+        ]
+        for times in result.steps
+    ]
+
+
+def reached_text(times: TargetTimes) -> str:
+    """Return how many runs reached a target, and how many diverged before."""
+    diverged = f", {times.diverged} diverged" if times.diverged else ""
+    return f"{times.reached} of {times.runs}{diverged}"
+
+
+def interval_text(times: TargetTimes) -> str:
+    """Return the interval of median steps; a dash where it is not known."""
+    interval = times.median
+    if not interval.known or math.isinf(interval.low):
+        return "—"
+    high = (
+        f"{interval.high:,.0f}" if math.isfinite(interval.high) else f"over {times.observed:,.0f}"
+    )
+    return f"{interval.low:,.0f} to {high}"
+
+
+def targets_note(results: Sequence[TargetResult]) -> str:
+    """Explain how to read the tables of `target_table`."""
+    note = (
+        "Time to target: medians by Kaplan and Meier, in which runs that did not reach it count. "
+        "Differences are not tested here."
+    )
+    reasons = dict.fromkeys(result.why_no_seconds for result in results if result.why_no_seconds)
+    return " ".join([note, *(f"No seconds are shown: {reason}." for reason in reasons)])
 
 
 def _flow_cell(flow: Flow | None) -> str | None:

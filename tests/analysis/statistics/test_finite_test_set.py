@@ -1,29 +1,13 @@
-"""Noise of a finite test set against published values and statsmodels."""
+"""Noise of a finite test set against statsmodels."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
-from optrial.analysis.statistics import accuracy_standard_error, mcnemar_bound
-from tests.tolerance import SAMPLING_SIGMAS, STATISTIC_FLOAT64
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "points"), [(0.98, 0.14), (0.94, 0.24), (0.90, 0.30), (0.60, 0.49)]
-)
-def test_standard_errors_of_ten_thousand_images(accuracy: float, points: float) -> None:
-    assert round(100 * accuracy_standard_error(accuracy, 10_000), 2) == points
-
-
-def test_standard_error_is_the_spread_of_simulated_accuracies() -> None:
-    simulated = np.random.default_rng(0).binomial(500, 0.9, size=4_000) / 500
-    error = accuracy_standard_error(0.9, 500)
-    relative = SAMPLING_SIGMAS / math.sqrt(2 * 4_000)
-    assert simulated.std() == pytest.approx(error, rel=relative)
+from optrial.analysis.statistics import mcnemar_bound
+from tests.tolerance import STATISTIC_FLOAT64
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])

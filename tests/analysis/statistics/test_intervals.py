@@ -8,21 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optrial.analysis.statistics import (
-    Interval,
-    iqm,
-    iqm_interval,
-    mean_interval,
-    median_interval,
-    summarize_sample,
-)
+from optrial.analysis.statistics import Interval, mean_interval, median_interval
 from optrial.analysis.statistics.intervals import (
     bca_limits,
     mean_intervals,
     resample_weights,
     widening,
 )
-from tests.tolerance import RESAMPLED_LIMIT, SIMULATION_SIGMAS, STATISTIC_FLOAT64
+from tests.tolerance import SIMULATION_SIGMAS, STATISTIC_FLOAT64
 
 SAMPLES = {
     "normal": np.round(1000 * np.random.default_rng(0).normal(size=12)),
@@ -111,10 +104,10 @@ def test_plain_bca_would_be_too_short_for_ten_seeds() -> None:
 
 def test_one_value_has_no_interval_and_equal_ones_an_empty_one() -> None:
     generator = np.random.default_rng(0)
-    for interval in (mean_interval([0.9], generator), iqm_interval([0.9], generator)):
-        assert interval.estimate == 0.9
-        assert not interval.known
-        assert math.isnan(interval.high)
+    interval = mean_interval([0.9], generator)
+    assert interval.estimate == 0.9
+    assert not interval.known
+    assert math.isnan(interval.high)
     assert mean_interval([0.5] * 4, generator) == Interval(0.5, 0.5, 0.5, 0.95)
 
 
@@ -123,24 +116,6 @@ def test_a_mean_over_a_run_that_diverged_is_refused() -> None:
         mean_interval([0.9, np.nan], np.random.default_rng(0))
     with pytest.raises(ValueError, match="at least one"):
         mean_interval([], np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("count", range(1, 14))
-def test_iqm_is_the_trimmed_mean_that_rliable_defines(count: int) -> None:
-    values = np.random.default_rng(count).normal(size=(3, count))
-    expected = stats.trim_mean(values, 0.25, axis=-1)
-    np.testing.assert_allclose(iqm(values), expected, rtol=STATISTIC_FLOAT64)
-
-
-def test_iqm_interval_is_scipys_percentile_interval() -> None:
-    sample = np.random.default_rng(1).exponential(size=15)
-    ours = iqm_interval(sample, np.random.default_rng(2))
-    theirs = stats.bootstrap(
-        (sample,), iqm, method="percentile", n_resamples=20_000, rng=np.random.default_rng(3)
-    ).confidence_interval
-    width = theirs.high - theirs.low
-    assert ours.low == pytest.approx(theirs.low, abs=RESAMPLED_LIMIT * width)
-    assert ours.high == pytest.approx(theirs.high, abs=RESAMPLED_LIMIT * width)
 
 
 @pytest.mark.parametrize("count", range(6, 25))
@@ -157,24 +132,3 @@ def test_median_of_five_has_no_interval_and_infinities_stay_where_they_are() -> 
     interval = median_interval([np.inf, 1, 2, 3, 4, 5, 6])
     assert (interval.estimate, interval.low, interval.high) == (4, 1, np.inf)
     assert math.isnan(median_interval([-np.inf, np.inf]).estimate)
-
-
-def test_summary_counts_the_runs_that_diverged_and_ranks_them_worst() -> None:
-    values = [0.9, 0.8, np.nan, 0.7, np.inf]
-    summary = summarize_sample(values, np.random.default_rng(0), higher_is_better=True)
-    assert (summary.count, summary.diverged) == (5, 2)
-    assert summary.mean.estimate == pytest.approx(0.8)
-    assert summary.deviation == pytest.approx(0.1)
-    assert summary.median == 0.7
-    assert summary.iqm.estimate == -np.inf
-    assert summary.iqm.low == -np.inf
-    loss = summarize_sample(values, np.random.default_rng(0), higher_is_better=False)
-    assert loss.median == 0.9
-    assert loss.iqm.high == np.inf
-
-
-def test_summary_of_runs_that_all_diverged_has_no_mean() -> None:
-    summary = summarize_sample([np.nan] * 3, np.random.default_rng(0), higher_is_better=False)
-    assert math.isnan(summary.mean.estimate)
-    assert math.isnan(summary.deviation)
-    assert summary.median == np.inf

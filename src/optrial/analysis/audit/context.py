@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from optrial.analysis.audit.finding import Remedy
-from optrial.analysis.claims import Claim, ClaimKind, ClaimResult, evaluate_claims, parse_claims
+from optrial.analysis.claims import (
+    Arrivals,
+    Claim,
+    ClaimKind,
+    ClaimResult,
+    evaluate_claims,
+    parse_claims,
+)
 from optrial.analysis.contenders import (
     Contender,
     OptimizerRuns,
@@ -22,8 +29,9 @@ from optrial.analysis.contenders import (
     problems_of,
 )
 from optrial.analysis.statistics import Values
+from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
 from optrial.records import Curve, Record
-from optrial.spec import FINAL, TRAINING_SECONDS, Directions, Selection, Status
+from optrial.spec import FINAL, Directions, Selection, Status
 
 __all__ = [
     "Context",
@@ -154,8 +162,8 @@ class Context:
         One of known direction where there is any. Of training, one of as many samples as there is;
         empty where nothing is recorded.
         """
-        timed, own = self.time_claims, self.directions.own
-        claimed = [c.metric for c in self.claims if c.metric in self.recorded and c not in timed]
+        own, final = self.directions.own, [c for c in self.claims if not c.target]
+        claimed = [c.metric for c in final if c.metric in self.recorded and not c.about_seconds]
         others = sorted(name for name in self.recorded if name.startswith(("test_", "validation_")))
         usual = [n for n in REPORTED_FIRST if n in others and self.directions.label(n) not in own]
         training = sorted(self.recorded, key=_by_share_of_training_split)
@@ -214,10 +222,23 @@ class Context:
                 for metric in {claim.metric for claim in self.claims}
             }
             several = [o.name for o in problem.optimizers if o.chosen is None]
-            for result in evaluate_claims(self.claims, values, seed=self.seed):
-                unsaid = [name for name in result.claim.optimizers if name in several]
-                found.append((problem, _without_choice(result, unsaid) if unsaid else result))
+            arrivals = self._arrivals(problem)
+            for result in evaluate_claims(self.claims, values, arrivals, seed=self.seed):
+                unchosen = [name for name in result.claim.optimizers if name in several]
+                why = _without_choice(unchosen) or _without_seconds(problem, result.claim)
+                found.append((problem, _undecided(result, why) if why else result))
         return tuple(found)
+
+    def _arrivals(self, problem: ProblemRuns) -> dict[tuple[Target, Unit], Arrivals]:
+        """Return when runs reached the targets of claims; seconds that are shared are no times."""
+        arrivals: dict[tuple[Target, Unit], Arrivals] = {}
+        for claim in self.claims:
+            target, unit, better = claim.target, claim.unit, claim.better
+            if target and better and not (unit == "seconds" and shared_seconds(problem.compared)):
+                curves = self.curves(target.metric)
+                times = target_times(problem.contenders, curves, target, better, unit)
+                arrivals[target, unit] = {t.contender.name: t.arrivals for t in times}
+        return arrivals
 
     @cached_property
     def late_claims(self) -> dict[str, int]:
@@ -245,7 +266,7 @@ class Context:
     @cached_property
     def time_claims(self) -> list[Claim]:
         """The claims about speed."""
-        return [claim for claim in self.claims if claim.metric == TRAINING_SECONDS]
+        return [claim for claim in self.claims if claim.about_seconds]
 
     def claimed(self, claim: Claim) -> list[Contender]:
         """Return the contenders that a claim is about: for "is best", all."""
@@ -319,8 +340,19 @@ def _by_share_of_training_split(metric: str) -> tuple[bool, bool, str]:
     return (not metric.startswith("train_eval_"), not metric.endswith("_epoch"), metric)
 
 
-def _without_choice(result: ClaimResult, optimizers: Sequence[str]) -> ClaimResult:
-    """Return a result that says why a claim is about no setting in particular."""
-    said = f"{names(optimizers)} {'has' if len(optimizers) == 1 else 'have'} several settings"
-    why = f"{said}, and no validation split chose one"
+def _undecided(result: ClaimResult, why: str) -> ClaimResult:
+    """Return a result that says why its claim is not decided."""
     return replace(result, sentence=f'"{result.claim.text}" is {result.verdict}: {why}')
+
+
+def _without_choice(optimizers: Sequence[str]) -> str:
+    """Say that a claim is about no setting in particular; empty where settings were chosen."""
+    if not optimizers:
+        return ""
+    have = "has" if len(optimizers) == 1 else "have"
+    return f"{names(optimizers)} {have} several settings, and no validation split chose one"
+
+
+def _without_seconds(problem: ProblemRuns, claim: Claim) -> str:
+    """Say why seconds to a target cannot be compared; empty where they can, or no claim asks."""
+    return shared_seconds(problem.compared) if claim.target and claim.about_seconds else ""

@@ -38,9 +38,7 @@ def unsupported_claim(context: Context) -> Iterator[Observation]:
     Fix: drop the claim or say that it is undecided; more seeds where the difference is real.
     """
     for problem, result in context.decided:
-        if result.verdict is ClaimVerdict.SUPPORTED or not any(
-            pair.pairs for pair in result.comparisons
-        ):
+        if result.verdict is ClaimVerdict.SUPPORTED or not result.pairs:
             continue
         yield Observation(
             result.sentence + _ties(context, problem, result),
@@ -130,8 +128,7 @@ def uncorrected(context: Context) -> Iterator[Observation]:
     for problem, result in context.decided:
         pairs = math.comb(len(problem.contenders), 2)
         family = max(tested, pairs if result.claim.text in context.late_claims else 0)
-        alpha = max((pair.alpha for pair in result.comparisons), default=0.0)
-        if result.verdict is ClaimVerdict.SUPPORTED and family * result.p_value > alpha:
+        if result.verdict is ClaimVerdict.SUPPORTED and family * result.p_value > result.alpha:
             yield Observation(
                 f'"{result.claim.text}" has p = {result.p_value:.2g}, enough for {len(texts)} '
                 f"claim{'s' * (len(texts) > 1)}, but {family} comparisons were tested or open to "

@@ -121,7 +121,7 @@ def untestable_claim(context: Context) -> Iterator[Observation]:
         if claim.metric not in {*context.recorded, TRAINING_SECONDS}:
             known = names(sorted(context.recorded))
             reasons[claim.text] = f'"{claim.text}": no run recorded {claim.metric}, but {known}'
-        elif not any(pair.pairs for pair in result.comparisons):
+        elif not result.pairs:
             reasons[claim.text] = f"{result.sentence}"
     unchosen = {optimizer.name for optimizer in context.optimizers if not optimizer.chosen}
     named = {claim.text: claim.optimizers for claim in context.claims}

@@ -11,15 +11,9 @@ from optrial.analysis.statistics.comparison import (
     compare_all,
     known_values,
 )
-from optrial.analysis.statistics.finite_test_set import accuracy_standard_error, mcnemar_bound
+from optrial.analysis.statistics.finite_test_set import mcnemar_bound
 from optrial.analysis.statistics.groups import tie_groups
-from optrial.analysis.statistics.intervals import (
-    Interval,
-    iqm,
-    iqm_interval,
-    mean_interval,
-    median_interval,
-)
+from optrial.analysis.statistics.intervals import Interval, mean_interval, median_interval
 from optrial.analysis.statistics.paired import (
     holm,
     minimum_pairs,
@@ -27,7 +21,7 @@ from optrial.analysis.statistics.paired import (
     sign_flip_p_value,
 )
 from optrial.analysis.statistics.power import detectable_effect, seeds_needed, sign_flip_power
-from optrial.analysis.statistics.profiles import ScoreProfile, performance_profile, score_profile
+from optrial.analysis.statistics.profiles import performance_profile
 from optrial.analysis.statistics.ranks import (
     Friedman,
     RankComparison,
@@ -37,13 +31,14 @@ from optrial.analysis.statistics.ranks import (
     rank_stability,
     ranks,
 )
-from optrial.analysis.statistics.sample import SampleSummary, summarize_sample
 from optrial.analysis.statistics.targets import (
+    Arrival,
     Survival,
-    area_under_curve,
+    TargetComparison,
+    compare_arrivals,
     first_step_reaching,
     kaplan_meier,
-    median_steps,
+    median_time,
 )
 from optrial.analysis.statistics.tuning import (
     BestOfK,
@@ -52,9 +47,16 @@ from optrial.analysis.statistics.tuning import (
     crossings,
     learning_rate_range,
 )
-from optrial.analysis.statistics.wording import best_sentence, sentence, without_value
+from optrial.analysis.statistics.wording import (
+    best_sentence,
+    sentence,
+    target_sentence,
+    time_text,
+    without_value,
+)
 
 __all__ = [
+    "Arrival",
     "BestOfK",
     "Comparison",
     "Comparisons",
@@ -62,19 +64,17 @@ __all__ = [
     "Interval",
     "RankComparison",
     "RateRange",
-    "SampleSummary",
-    "ScoreProfile",
     "Statistic",
     "Survival",
+    "TargetComparison",
     "Values",
     "Verdict",
-    "accuracy_standard_error",
-    "area_under_curve",
     "as_family",
     "best_of_k",
     "best_sentence",
     "compare",
     "compare_all",
+    "compare_arrivals",
     "compare_ranks",
     "critical_difference",
     "crossings",
@@ -82,26 +82,24 @@ __all__ = [
     "first_step_reaching",
     "friedman_test",
     "holm",
-    "iqm",
-    "iqm_interval",
     "kaplan_meier",
     "known_values",
     "learning_rate_range",
     "mcnemar_bound",
     "mean_interval",
     "median_interval",
-    "median_steps",
+    "median_time",
     "minimum_pairs",
     "performance_profile",
     "probability_of_improvement",
     "rank_stability",
     "ranks",
-    "score_profile",
     "seeds_needed",
     "sentence",
     "sign_flip_p_value",
     "sign_flip_power",
-    "summarize_sample",
+    "target_sentence",
     "tie_groups",
+    "time_text",
     "without_value",
 ]

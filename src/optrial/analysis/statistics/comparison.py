@@ -182,7 +182,6 @@ class Comparison:
 
     def swapped(self) -> Comparison:
         """Return the same comparison with the two optimizers in the other order."""
-        difference = self.difference
         return replace(
             self,
             first=self.second,
@@ -190,12 +189,7 @@ class Comparison:
             differences=tuple(-value for value in self.differences),
             diverged=self.diverged[::-1],
             without_value=self.without_value[::-1],
-            difference=replace(
-                difference,
-                estimate=-difference.estimate,
-                low=-difference.high,
-                high=-difference.low,
-            ),
+            difference=-self.difference,
         )
 
     def seeds_needed(self, effect: float, power: float = 0.8) -> int | None:

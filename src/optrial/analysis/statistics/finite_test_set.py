@@ -6,20 +6,7 @@ import math
 
 from scipy import special
 
-__all__ = ["accuracy_standard_error", "mcnemar_bound"]
-
-
-def accuracy_standard_error(accuracy: float, images: int) -> float:
-    """Return sqrt(p (1 - p) / n): how far an accuracy on n test images is from that on all.
-
-    0.0014 at 0.98 and 0.0030 at 0.90 of 10,000 images. Averaging over seeds does not reduce it,
-    because all of them are tested on the same images.
-
-    Args:
-        accuracy: fraction of images that are classified correctly.
-        images: number of independent test images.
-    """
-    return math.sqrt(accuracy * (1 - accuracy) / images)
+__all__ = ["mcnemar_bound"]
 
 
 def mcnemar_bound(

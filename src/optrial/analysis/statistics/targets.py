@@ -1,87 +1,80 @@
-"""How long it takes to reach a target, when some runs never do."""
+"""Time to a target when some runs never reach it: censored times, and who is there first."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from optrial.analysis.statistics.intervals import Interval
+from optrial.analysis.statistics.comparison import Verdict
+from optrial.analysis.statistics.intervals import Interval, median_interval
 from optrial.analysis.statistics.merit import Floats, merit
+from optrial.analysis.statistics.paired import minimum_pairs, sign_flip_p_value
 
 __all__ = [
+    "Arrival",
     "Survival",
-    "area_under_curve",
+    "TargetComparison",
+    "compare_arrivals",
     "first_step_reaching",
     "kaplan_meier",
-    "median_steps",
+    "median_time",
 ]
 
 
 def first_step_reaching(
-    steps: ArrayLike,
-    values: ArrayLike,
-    target: float,
-    *,
-    higher_is_better: bool,
-    window: int = 1,
+    steps: ArrayLike, values: ArrayLike, target: float, *, higher_is_better: bool
 ) -> int | None:
-    """Return the first step at which a smoothed curve is at least as good as a target, or None.
+    """Return the first step at which a curve is at least as good as a target, or None.
 
     Args:
         steps: (n,) increasing.
-        values: (n,); from a value that is not finite on, a full window of finite ones is awaited.
+        values: (n,); one that is not finite reaches nothing.
         target: in the unit of the metric.
         higher_is_better: of the metric.
-        window: the curve is smoothed by the mean of the last `window` values, which looks at no
-            later one; 1 is no smoothing. Before `window` values there is no smoothed one. Report
-            it: more smoothing reaches a target later and less by luck.
     """
-    if window < 1:
-        raise ValueError(f"the window of the smoothing must be at least 1, got {window}")
     merits = merit(values, higher_is_better=higher_is_better)
-    if len(merits) < window:
-        return None
-    smoothed = np.lib.stride_tricks.sliding_window_view(merits, window).mean(axis=1)
-    reached = np.flatnonzero(smoothed >= (target if higher_is_better else -target))
-    return int(np.asarray(steps)[window - 1 + reached[0]]) if len(reached) else None
+    reached = np.flatnonzero(merits >= (target if higher_is_better else -target))
+    return int(np.asarray(steps)[reached[0]]) if len(reached) else None
 
 
-def area_under_curve(steps: ArrayLike, values: ArrayLike) -> float:
-    """Return the area under a curve by the trapezoidal rule, divided by the steps it spans.
+class Arrival(NamedTuple):
+    """When one run reached a target, or how long it was observed without reaching it.
 
-    It is the mean of the metric over training, in the unit of the metric, and so comparable
-    between budgets. NaN for a curve that holds a value that is not finite: such a run diverged.
-
-    Args:
-        steps: (n,) increasing, n >= 2.
-        values: (n,).
+    Attributes:
+        time: steps or seconds until the target, or until the end of a run that did not reach it
+            (a censored time); infinite for a run that diverged first, which never will.
+        reached: whether the run reached the target.
     """
-    at, heights = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    if len(at) < 2:
-        raise ValueError(f"an area needs at least two points, got {len(at)}")
-    if not np.isfinite(heights).all():
-        return math.nan
-    return float(np.trapezoid(heights, at) / (at[-1] - at[0]))
+
+    time: float
+    reached: bool
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run diverged before it reached the target."""
+        return math.isinf(self.time)
 
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """Share of runs that have not reached the target, as it falls with the steps.
+    """Share of runs that have not reached the target, by time.
 
     Attributes:
-        steps: (m,) distinct steps at which a run reached the target, increasing.
-        share: (m,) Kaplan-Meier estimate from that step on; 1 before the first.
+        times: (m,) distinct times at which a run reached the target, increasing.
+        share: (m,) Kaplan-Meier estimate from that time on; 1 before the first.
         deviation: (m,) its standard error by Greenwood's formula.
         low: (m,) lower limit, point by point.
         high: (m,) upper limit.
         level: nominal coverage.
     """
 
-    steps: Floats
+    times: Floats
     share: Floats
     deviation: Floats
     low: Floats
@@ -89,24 +82,24 @@ class Survival:
     level: float
 
 
-def kaplan_meier(steps: ArrayLike, reached: ArrayLike, *, level: float = 0.95) -> Survival:
-    """Estimate the share of runs that need more than t steps, from censored runs too.
+def kaplan_meier(times: ArrayLike, reached: ArrayLike, *, level: float = 0.95) -> Survival:
+    """Estimate the share of runs that need more than time t, from censored runs too.
 
-    With d_i runs reaching the target at step t_i and n_i runs that had not before it,
+    With d_i runs reaching the target at time t_i and n_i runs that had not before it,
     S(t) = prod (1 - d_i / n_i) over t_i <= t, and var S = S^2 sum d_i / (n_i (n_i - d_i)). The
     limits are those of log(-log S), which keeps them between 0 and 1.
 
     Args:
-        steps: (n,) step at which a run reached the target, or up to which it did not. For a run
-            that diverged, infinity: it will not reach it however long others train.
+        times: (n,) time at which a run reached the target, or until which it did not; infinite for
+            a run that diverged, which will not reach it however long others train.
         reached: (n,) bool.
         level: nominal coverage, point by point.
 
     Source: Kaplan & Meier 1958; Greenwood 1926; Kalbfleisch & Prentice 1980 for the limits.
     """
-    times, hit = np.asarray(steps, np.float64), np.asarray(reached, bool)
-    events, arrived = np.unique(times[hit], return_counts=True)
-    at_risk = len(times) - np.searchsorted(np.sort(times), events)
+    observed, hit = np.asarray(times, np.float64), np.asarray(reached, bool)
+    events, arrived = np.unique(observed[hit], return_counts=True)
+    at_risk = len(observed) - np.searchsorted(np.sort(observed), events)
     left = at_risk - arrived
     share = np.asarray(np.cumprod(left / at_risk), np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # no run is left after the last event
@@ -119,31 +112,211 @@ def kaplan_meier(steps: ArrayLike, reached: ArrayLike, *, level: float = 0.95) -
     return Survival(events, share, deviation, low, high, level)
 
 
-def median_steps(steps: ArrayLike, reached: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Return the step by which half of the runs reach a target, by Kaplan-Meier.
+def median_time(times: ArrayLike, reached: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Return the time by which half of the runs reach a target, by Kaplan-Meier.
 
-    The estimate is the first step with S <= 1/2, infinite if fewer than half arrive. The interval
-    holds the steps at which the limits of S embrace 1/2; its upper end is infinite where these data
-    cannot exclude that half never arrive. A single run has no interval, nor have runs of which none
-    arrived.
+    The estimate is the first time with S <= 1/2, infinite if fewer than half arrive. The interval
+    holds the times at which the limits of S embrace 1/2; its upper end is infinite where these data
+    cannot exclude that half never arrive. There is no interval for a single run, nor where no run
+    arrives.
 
     Args:
-        steps: (n,) as in `kaplan_meier`.
+        times: (n,) as in `kaplan_meier`.
         reached: (n,) bool.
         level: nominal coverage.
 
     Source: Brookmeyer & Crowley 1982, with the limits of log(-log S).
     """
-    survival = kaplan_meier(steps, reached, level=level)
+    survival = kaplan_meier(times, reached, level=level)
     half = 0.5 + 1e-12  # a product of fractions misses 1/2 by rounding
     estimate, low, high = (
-        _first(survival.steps, below)
+        _first(survival.times, below)
         for below in (survival.share <= half, survival.low <= half, survival.high < 0.5)
     )
-    if np.size(steps) < 2 or not len(survival.steps):
+    if np.size(times) < 2 or not len(survival.times):
         low = high = math.nan
     return Interval(estimate, low, high, level)
 
 
-def _first(steps: Floats, chosen: NDArray[np.bool_]) -> float:
-    return float(steps[np.argmax(chosen)]) if chosen.any() else math.inf
+def _first(times: Floats, chosen: NDArray[np.bool_]) -> float:
+    return float(times[np.argmax(chosen)]) if chosen.any() else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetComparison:
+    """Which of two optimizers reaches a target first, over their common seeds.
+
+    Attributes:
+        first: name of an optimizer.
+        second: name of the other.
+        target: the target in words, such as "validation_accuracy 0.95".
+        unit: "steps" or "seconds".
+        arrivals: of the two optimizers, by common seed.
+        unpaired: number of seeds that only one of the two has; they are left out.
+        difference: median of first minus second over the common seeds; see `differences`.
+        p_value: of this comparison alone, two-sided.
+        adjusted_p_value: after Holm's correction for the family.
+        comparisons: size of the family, at least 1.
+        alpha: chance of any false finding in the family.
+    """
+
+    first: str
+    second: str
+    target: str
+    unit: str
+    arrivals: tuple[tuple[Arrival, ...], tuple[Arrival, ...]]
+    unpaired: int
+    difference: Interval
+    p_value: float
+    adjusted_p_value: float
+    comparisons: int
+    alpha: float
+
+    @property
+    def pairs(self) -> int:
+        """Number of common seeds."""
+        return len(self.arrivals[0])
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Time of the first minus that of the second for every common seed; see `_difference`."""
+        return tuple(map(_difference, *self.arrivals))
+
+    @property
+    def wins(self) -> int:
+        """Number of common seeds on which the first optimizer is there first."""
+        return sum(difference < 0 for difference in self.differences)
+
+    @property
+    def losses(self) -> int:
+        """Number of common seeds on which the second optimizer is there first."""
+        return sum(difference > 0 for difference in self.differences)
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """On how many common seeds each of the two reached the target."""
+        return self._count(lambda arrival: arrival.reached)
+
+    @property
+    def diverged(self) -> tuple[int, int]:
+        """On how many common seeds each of the two diverged before the target."""
+        return self._count(lambda arrival: arrival.diverged)
+
+    @property
+    def medians(self) -> tuple[Interval, Interval]:
+        """Kaplan-Meier medians of the two over the common seeds."""
+        first, second = (
+            median_time([a.time for a in own], [a.reached for a in own]) for own in self.arrivals
+        )
+        return first, second
+
+    @property
+    def all_diverged(self) -> tuple[str, ...]:
+        """Optimizers of the pair whose runs on common seeds all diverged."""
+        sides = zip((self.first, self.second), self.diverged, strict=True)
+        return tuple(name for name, count in sides if self.pairs and count == self.pairs)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The outcome, at level `alpha` of the whole family."""
+        if self.adjusted_p_value <= self.alpha:
+            return Verdict.BETTER if self.wins > self.losses else Verdict.WORSE
+        if self.all_diverged:
+            return Verdict.UNDECIDED_DIVERGED
+        enough = self.pairs >= minimum_pairs(self.alpha, self.comparisons)
+        return Verdict.TIED if enough else Verdict.UNDECIDED_TOO_FEW
+
+    def swapped(self) -> TargetComparison:
+        """Return the same comparison with the two optimizers in the other order."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            arrivals=self.arrivals[::-1],
+            difference=-self.difference,
+        )
+
+    def _count(self, counts: Callable[[Arrival], bool]) -> tuple[int, int]:
+        first, second = (sum(map(counts, own)) for own in self.arrivals)
+        return first, second
+
+
+def compare_arrivals(
+    first: Mapping[int, Arrival],
+    second: Mapping[int, Arrival],
+    *,
+    target: str,
+    unit: str = "steps",
+    names: tuple[str, str] = ("first", "second"),
+    alpha: float = 0.05,
+    level: float = 0.95,
+    seed: int = 0,
+) -> TargetComparison:
+    """Compare the times of two optimizers to a target by a sign test over their common seeds.
+
+    A seed counts for the optimizer that is there first, also where the other one was trained for as
+    long and did not reach the target. It counts for neither where both arrive at the same time,
+    where neither arrives, or where the one that does not arrive was observed for less time than the
+    other one took. Exchanging the two optimizers on a seed changes its sign and nothing else, so
+    that the test is exact for any distribution of times and any censoring that both share.
+
+    A run that diverged never arrives. Where there is one, the test is made twice: over all common
+    seeds, and over those on which neither diverged. As in `compare_all`, the larger p-value counts,
+    and p = 1 where the two point in opposite directions: divergence alone decides nothing.
+
+    Args:
+        first: arrivals by seed.
+        second: likewise.
+        target: the target in words.
+        unit: of the times, "steps" or "seconds".
+        names: of the two optimizers.
+        alpha: chance of a false finding.
+        level: nominal coverage of the interval of the median difference.
+        seed: of the sign vectors above `paired.EXACT_UP_TO` pairs.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    arrivals = tuple(first[s] for s in seeds), tuple(second[s] for s in seeds)
+    differences = np.array(list(map(_difference, *arrivals)), np.float64)
+    diverged = np.array([a.diverged or b.diverged for a, b in zip(*arrivals, strict=True)], bool)
+    p_value = _sign_test(differences, diverged, np.random.default_rng([seed, len(seeds)]))
+    nothing = Interval(math.nan, math.nan, math.nan, level)
+    return TargetComparison(
+        first=names[0],
+        second=names[1],
+        target=target,
+        unit=unit,
+        arrivals=arrivals,
+        unpaired=len(first.keys() ^ second.keys()),
+        difference=median_interval(differences, level=level) if seeds else nothing,
+        p_value=p_value,
+        adjusted_p_value=p_value,
+        comparisons=1,
+        alpha=alpha,
+    )
+
+
+def _difference(first: Arrival, second: Arrival) -> float:
+    """Return first minus second; infinite if one never arrives in the time of the other.
+
+    0 where neither arrives, or where it is not known which one is first.
+    """
+    if first.reached and second.reached:
+        return first.time - second.time
+    if first.reached and second.time >= first.time:
+        return -math.inf
+    if second.reached and first.time >= second.time:
+        return math.inf
+    return 0.0
+
+
+def _sign_test(
+    differences: Floats, diverged: NDArray[np.bool_], generator: np.random.Generator
+) -> float:
+    """Test the signs; where runs diverged, those of the other seeds must say the same."""
+    signs = np.sign(differences)
+    of_all = sign_flip_p_value(signs, generator)
+    if not diverged.any():
+        return of_all
+    others = np.where(diverged, 0.0, signs)  # a sign of 0 changes no sign test
+    agree = signs.sum() * others.sum() > 0
+    return max(of_all, sign_flip_p_value(others, generator)) if agree else 1.0

@@ -16,14 +16,14 @@ __all__ = ["BestOfK", "RateRange", "best_of_k", "crossings", "learning_rate_rang
 
 @dataclass(frozen=True, eq=False)
 class BestOfK:
-    """The expected value of the best of k random trials, for k = 1, 2, ..., K.
+    """The expected value of the best of k random trials, for k = 1, 2, ..., n.
 
     Attributes:
-        trials: (K,) k.
-        expected: (K,) given that at least one of the k trials finished.
-        low: (K,) lower limit; NaN for a single trial.
-        high: (K,) upper limit, likewise.
-        all_diverged: (K,) chance that none of the k trials finishes.
+        trials: (n,) k.
+        expected: (n,) given that at least one of the k trials finished.
+        low: (n,) lower limit; NaN for a single trial.
+        high: (n,) upper limit, likewise.
+        all_diverged: (n,) chance that none of the k trials finishes.
         level: nominal coverage.
     """
 
@@ -40,7 +40,6 @@ def best_of_k(
     generator: np.random.Generator,
     *,
     higher_is_better: bool,
-    largest: int | None = None,
     level: float = 0.95,
     resamples: int = 1_000,
 ) -> BestOfK:
@@ -56,7 +55,6 @@ def best_of_k(
             marks a trial that diverged.
         generator: draws the trials that percentile intervals are made of.
         higher_is_better: of the metric.
-        largest: K; default n.
         level: nominal coverage.
         resamples: number of bootstrap resamples.
 
@@ -64,7 +62,7 @@ def best_of_k(
     """
     merits = np.sort(merit(values, higher_is_better=higher_is_better))
     count = len(merits)
-    trials = np.arange(1, (largest or count) + 1, dtype=np.float64)
+    trials = np.arange(1, count + 1, dtype=np.float64)
     expected, all_diverged = _expected_best(merits, np.full((1, count), 1 / count), trials)
     low = high = np.full(len(trials), np.nan)
     if count > 1:

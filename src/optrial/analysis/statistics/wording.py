@@ -6,9 +6,18 @@ import math
 from collections.abc import Iterator, Sequence
 
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
+from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.paired import minimum_pairs
+from optrial.analysis.statistics.targets import Arrival, TargetComparison
 
-__all__ = ["best_sentence", "number_text", "sentence", "without_value"]
+__all__ = [
+    "best_sentence",
+    "number_text",
+    "sentence",
+    "target_sentence",
+    "time_text",
+    "without_value",
+]
 
 _LARGE = 1e6  # written with an exponent from here on
 
@@ -67,6 +76,72 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
         return f"{best} leads{metric}, but {_listed(ties)} cannot be told apart from it{behind}"
     standing = f"the best{metric} of {among}" if lost else f"the best of {count}{metric}"
     return f"{best} is {standing}{behind}"
+
+
+def target_sentence(comparison: TargetComparison) -> str:
+    """Say which optimizer reaches a target first, in one sentence without a full stop."""
+    faster, slower = comparison.first, comparison.second
+    evidence = _target_evidence(comparison)
+    match comparison.verdict:
+        case Verdict.WORSE:
+            return target_sentence(comparison.swapped())
+        case Verdict.BETTER:
+            amount = "less time" if comparison.unit == "seconds" else "fewer steps"
+            return f"{faster} reaches {comparison.target} in {amount} than {slower} ({evidence})"
+        case Verdict.UNDECIDED_DIVERGED:
+            lost = comparison.all_diverged
+            whose = " and ".join(lost)
+            return (
+                f"every run of {whose} diverged: nothing is said about {faster} and {slower} on "
+                f"{comparison.unit} to {comparison.target}"
+            )
+        case Verdict.TIED:
+            found, outlook = "cannot be told apart", ""
+        case Verdict.UNDECIDED_TOO_FEW:
+            fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
+            found, outlook = "cannot be compared yet", f"; at least {fewest} seeds are needed"
+    on = f"on {comparison.unit} to {comparison.target}"
+    return f"{faster} and {slower} {found} {on} ({evidence}){outlook}"
+
+
+def _target_evidence(comparison: TargetComparison) -> str:
+    """The numbers in brackets: who was first how often, who arrived, medians, p-value."""
+    if not comparison.pairs:
+        return "they have no seed in common"
+    names, pairs = (comparison.first, comparison.second), comparison.pairs
+    first, second = (
+        time_text(median, max(_observed(arrivals), default=0.0), comparison.unit)
+        for median, arrivals in zip(comparison.medians, comparison.arrivals, strict=True)
+    )
+    diverged = zip(names, comparison.diverged, strict=True)
+    return ", ".join(
+        [
+            f"first on {comparison.wins} and second on {comparison.losses} of {_seeds(pairs)}",
+            *_unpaired(comparison),
+            f"reached by {' and '.join(map(str, comparison.reached))} of {pairs} runs",
+            f"median {first} and {second} {comparison.unit}",
+            *(f"{count} of {pairs} runs of {name} diverged" for name, count in diverged if count),
+            f"sign test, {_probability(comparison)}",
+        ]
+    )
+
+
+def _observed(arrivals: Sequence[Arrival]) -> Iterator[float]:
+    return (arrival.time for arrival in arrivals if not arrival.diverged)
+
+
+def time_text(median: Interval, observed: float, unit: str) -> str:
+    """Return a median time, without its unit; ``over 1,000`` where half of the runs took longer.
+
+    Args:
+        median: as `median_time` returns it.
+        observed: the longest time that a run was observed.
+        unit: "steps" or "seconds".
+    """
+    known = math.isfinite(median.estimate)
+    time = median.estimate if known else observed
+    text = f"{time:,.0f}" if unit == "steps" else f"{time:.3g}"
+    return text if known else f"over {text}"
 
 
 def _left_out(comparisons: Comparisons) -> Iterator[str]:
@@ -177,13 +252,22 @@ def _difference(comparison: Comparison) -> tuple[str, str]:
 
 def _basis(comparison: Comparison) -> str:
     """Number of seeds, p-value, and the correction if there was one."""
+    seeds = [_seeds(comparison.pairs), *_unpaired(comparison), *without_value(comparison)]
+    return ", ".join([*seeds, _probability(comparison)])
+
+
+def _seeds(pairs: int) -> str:
+    return f"{pairs} paired seed{'s' * (pairs != 1)}"
+
+
+def _unpaired(comparison: Comparison | TargetComparison) -> list[str]:
+    return [f"{comparison.unpaired} without a partner"] if comparison.unpaired else []
+
+
+def _probability(comparison: Comparison | TargetComparison) -> str:
     p_value = comparison.adjusted_p_value
-    seeds = f"{comparison.pairs} paired seed{'s' * (comparison.pairs != 1)}"
-    unpaired = [f"{comparison.unpaired} without a partner"] * (comparison.unpaired > 0)
-    unpaired += without_value(comparison)
     probability = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    correction = ["Holm"] * (comparison.comparisons > 1)
-    return ", ".join([seeds, *unpaired, probability, *correction])
+    return probability + ", Holm" * (comparison.comparisons > 1)
 
 
 def without_value(comparison: Comparison) -> list[str]:

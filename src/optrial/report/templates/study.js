@@ -116,12 +116,13 @@ function draw(holder, plot) {
   const width = Math.max(260, holder.clientWidth), height = Math.round(Math.min(360, Math.max(230, width * 0.62)));
   const frame = { left: 54, right: width - 10, top: 8, bottom: height - 42 };
   const { series, logX, logY } = plot;
-  const bySteps = plot.kind === "curves";
+  const bySteps = plot.kind === "curves" || shares(plot.kind);
   const xRange = extent(series.flatMap((s) => s.x), logX);
   // Limits of the best of several trials are as wide as the search, and say little side by side.
   const limits = plot.kind === "trials" ? [] : series.flatMap((s) => [...s.low, ...s.high, ...s.singles.flat()]);
   const yRange = extent([...series.flatMap((s) => s.mean), ...limits], logY);
   if (plot.share && !logY) yRange[1] = Math.min(yRange[1], 1.01);
+  if (shares(plot.kind)) yRange.splice(0, 2, -2, 102);
   const x = axis(bySteps && !logX ? [Math.min(0, xRange[0]), xRange[1]] : xRange, logX, frame.left, frame.right);
   const y = axis(yRange, logY, frame.bottom, frame.top);
   holder.querySelector("svg")?.remove();
@@ -175,7 +176,7 @@ function drawSeries(svg, s, index, x, y, plot, frame) {
   if (!s.faint) {
     known.forEach((i, place) => {
       const last = place === known.length - 1;
-      if ((place + index) % every && !last) return;
+      if (s.marked ? !s.marked.includes(i) : (place + index) % every && !last) return;
       if (last && s.lost) return;
       add(svg, "path", { class: `marker${s.hollow[i] ? " hollow" : ""}`, transform: `translate(${means[i]})`, d: optimizer.marker, style: s.hollow[i] ? `stroke:${colour}` : `fill:${colour}` });
     });
@@ -183,6 +184,7 @@ function drawSeries(svg, s, index, x, y, plot, frame) {
   const crosses = bars
     ? s.x.flatMap((at, i) => (s.done[i] ? [] : [[x(at), plot.higher ? frame.bottom : frame.top]]))
     : s.lost && known.length ? [means[known.at(-1)]] : [];
+  if (s.censored && means.length) add(svg, "path", { class: "end", style: `stroke:${colour}`, d: `M${means.at(-1)[0]},${means.at(-1)[1] - 6}v12` });
   for (const [px, py] of crosses) add(svg, "path", { class: "end", style: `stroke:${colour}`, d: `M${px - 5},${py - 5}l10,10m0,-10l-10,10` });
 }
 
@@ -286,6 +288,33 @@ function trialSeries(problem, metric) {
   }));
 }
 
+// The corners of a line that rises in steps, from 0 at the first position.
+function stairs(start, positions, heights, end) {
+  const x = [start], mean = [positions[0] === start ? heights[0] : 0], marked = positions[0] === start ? [0] : [];
+  positions.forEach((position, i) => {
+    if (position === start || heights[i] === mean.at(-1)) return;
+    x.push(position, position);
+    mean.push(mean.at(-1), heights[i]);
+    marked.push(x.length - 1);
+  });
+  return { x: [...x, end], mean: [...mean, mean.at(-1)], marked };
+}
+
+function shareSeries(lines, shape) {
+  return lines.filter(({ optimizer }) => !hiddenOptimizers.has(optimizer)).map((line) => ({
+    optimizer: line.optimizer, low: [], high: [], singles: [], hollow: [], censored: line.censored,
+    label: () => line.name, groups: () => (line.group === undefined ? [] : [line.group]), ...shape(line),
+  }));
+}
+
+function targetSeries(problem, target) {
+  return shareSeries(problem.targets[target], (line) => stairs(0, line.steps, line.reached, line.end));
+}
+
+function profileSeries(_, target) {
+  return shareSeries(data.profiles[target], (line) => stairs(1, line.factors, line.share, 1.5 * Math.max(2, line.factors.at(-1))));
+}
+
 const lowerIsBetter = (metric) => data.better[metric] === "lower";
 
 const probe = (metric) => data.probes.find((name) => metric === name || metric.startsWith(`${name}/`));
@@ -293,6 +322,7 @@ const probe = (metric) => data.probes.find((name) => metric === name || metric.s
 // The metrics that a chart offers, the one it begins with first.
 function offered(figure, problem) {
   const { chart, kind } = figure.dataset;
+  if (shares(chart)) return Object.keys((chart === "profiles" ? data : problem)[chart]);
   if (chart !== "curves") return prefer(Object.keys(problem[chart]), [/^validation_(?!loss)/, /^validation/, /^test_(?!loss)/, /^test/]);
   const names = Object.keys(problem.curves);
   if (kind === "probe") return names.filter((name) => probe(name) === figure.dataset.probe).sort((a, b) => a.includes("/") - b.includes("/"));
@@ -312,7 +342,8 @@ function prefer(names, patterns) {
   return first === undefined ? [] : [first, ...names.filter((name) => name !== first)];
 }
 
-const SERIES = { curves: curveSeries, rates: rateSeries, trials: trialSeries };
+const SERIES = { curves: curveSeries, rates: rateSeries, trials: trialSeries, targets: targetSeries, profiles: profileSeries };
+const shares = (kind) => kind === "targets" || kind === "profiles";
 
 function setUp(area) {
   const problem = data.problems[Number(area.dataset.charts)];
@@ -324,11 +355,11 @@ function setUp(area) {
       const metric = control("metric", figure).value;
       const kind = figure.dataset.chart;
       const series = metric ? SERIES[kind](problem, metric, options) : [];
-      const xLabel = { rates: "learning rate", trials: "trials" }[kind] ?? options.by;
-      const logX = kind === "rates" || Boolean(control("logX")?.checked);
-      const what = { rates: "final values by learning rate", trials: "expected of the best of so many trials" }[kind] ?? `by ${options.by}`;
+      const xLabel = { rates: "learning rate", trials: "trials", targets: "step", profiles: "times as many steps as the fastest" }[kind] ?? options.by;
+      const logX = kind === "rates" || Boolean((control("logX", figure) ?? control("logX"))?.checked);
+      const what = { rates: "final values by learning rate", trials: "expected of the best of so many trials", targets: "reached, percent of runs by step", profiles: "reached, percent of problems by factor of the fewest steps" }[kind] ?? `by ${options.by}`;
       draw(figure.querySelector(".plot"), {
-        kind, series, xLabel, logX, logY: control("logY", figure).checked, higher: !lowerIsBetter(metric), share: data.percent.includes(metric),
+        kind, series, xLabel, logX, logY: Boolean(control("logY", figure)?.checked), higher: !lowerIsBetter(metric), share: data.percent.includes(metric),
         title: `${metric || "no metric"} ${what}, ${series.length} lines. Arrow keys move over the points; Enter shows the runs. The tables below hold the final values.`,
       });
       const caption = figure.querySelector("[data-caption]");
@@ -341,10 +372,12 @@ function setUp(area) {
     for (const metric of offered(figure, problem)) select.append(new Option(metric, metric));
     // The axis that suits a metric; the reader may choose the other one.
     const suit = () => {
+      if (shares(figure.dataset.chart)) return;
       const found = problem[figure.dataset.chart][select.value] ?? [];
       control("logY", figure).checked = suitsLog(select.value, found.flatMap((line) => line.mean));
     };
     suit();
+    if (figure.dataset.chart === "profiles") control("logX", figure).checked = true;
     select.addEventListener("change", suit);
   }
   const seconds = control("by")?.querySelector("[value=second]");

@@ -7,15 +7,23 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from optrial.analysis.contenders import OptimizerRuns, finished
-from optrial.analysis.gather import ProblemView, RateLine
+from optrial.analysis.gather import ProblemView, RateLine, StudyView
 from optrial.analysis.statistics import BestOfK, RateRange, best_of_k, learning_rate_range
 from optrial.records import Record
 from optrial.spec import ENDED, Direction
 
-__all__ = ["best_of_trials", "rate_ranges", "tolerance", "tolerance_text", "tried_rates"]
+__all__ = [
+    "best_of_trials",
+    "best_of_trials_frame",
+    "rate_ranges",
+    "tolerance",
+    "tolerance_text",
+    "tried_rates",
+]
 
 POINTS = 0.01
 """How much worse an accuracy may be and still count as about as good."""
@@ -43,6 +51,20 @@ def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
                 higher_is_better=selection.better == "higher",
             )
     return found
+
+
+def best_of_trials_frame(view: StudyView) -> pd.DataFrame:
+    """Return one row for each optimizer and number of trials; see `BestOfK`."""
+    columns = ["trials", "expected", "low", "high", "all_diverged"]
+    tables = [
+        pd.DataFrame({name: getattr(best, name) for name in columns}).assign(
+            problem=problem.name, optimizer=optimizer, trials=best.trials.astype(int)
+        )
+        for problem in view.problems
+        for optimizer, best in best_of_trials(problem).items()
+    ]
+    shown = ["problem", "optimizer", *columns]
+    return pd.concat(tables or [pd.DataFrame(columns=shown)], ignore_index=True)[shown]
 
 
 def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:

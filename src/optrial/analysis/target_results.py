@@ -1,0 +1,210 @@
+"""The targets of a study: how long each optimizer took to each, and profiles over problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from optrial.analysis.claims import parse_claims
+from optrial.analysis.gather import ProblemView, StudyView
+from optrial.analysis.statistics import performance_profile
+from optrial.analysis.statistics.merit import Floats
+from optrial.analysis.targets import (
+    Target,
+    TargetTimes,
+    Unit,
+    shared_seconds,
+    target_times,
+    targets_of,
+)
+
+__all__ = [
+    "Profile",
+    "TargetResult",
+    "arrivals_frame",
+    "profile_of",
+    "profiles",
+    "study_targets",
+    "target_result",
+    "target_results",
+    "targets_frame",
+]
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """How long each optimizer took to one target, on one problem.
+
+    Attributes:
+        target: the target.
+        steps: steps to the target by contender.
+        seconds: seconds to the target; empty where they cannot be compared.
+        why_no_seconds: the reason for that.
+    """
+
+    target: Target
+    steps: tuple[TargetTimes, ...]
+    seconds: tuple[TargetTimes, ...]
+    why_no_seconds: str
+
+    def drawn_until(self, times: TargetTimes) -> float:
+        """Return the step to which the share of one contender's runs is known."""
+        longest = max(each.observed for each in self.steps)
+        return times.observed if times.censored else longest
+
+    def times(self, unit: Unit) -> tuple[TargetTimes, ...]:
+        """Return the times in one unit."""
+        return self.steps if unit == "steps" else self.seconds
+
+
+def study_targets(view: StudyView, problem: ProblemView) -> tuple[Target, ...]:
+    """Return the targets of one problem: those of the study, then those of its claims."""
+    named = targets_of(view.study, problem.name)
+    claims, _ = parse_claims(view.study.get("claims") or (), directions=view.directions)
+    claimed = [claim.target for claim in claims if claim.target]
+    return tuple(t for t in dict.fromkeys([*named, *claimed]) if t.metric in view.metrics)
+
+
+def target_results(view: StudyView, problem: ProblemView) -> tuple[TargetResult, ...]:
+    """Return the results for every target of one problem that any run has ended for."""
+    results = (target_result(view, problem, target) for target in study_targets(view, problem))
+    return tuple(result for result in results if result.steps)
+
+
+def target_result(view: StudyView, problem: ProblemView, target: Target) -> TargetResult:
+    """Return how long each contender of a problem took to a target.
+
+    Raises:
+        ValueError: nothing declares which values of the metric are better.
+    """
+    better = view.directions.better(target.metric)
+    if better is None:
+        raise ValueError(f"{target.metric} has no direction")
+    curves = view.read_curves(target.metric)
+    contenders = problem.contenders
+    reason = shared_seconds(record for each in contenders for record in each.records)
+    return TargetResult(
+        target,
+        target_times(contenders, curves, target, better),
+        () if reason else target_times(contenders, curves, target, better, "seconds"),
+        reason,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """On which share of the problems each optimizer is within a factor of the fastest.
+
+    Attributes:
+        label: the metric, followed by the value where all problems have the same.
+        names: of the contenders that ran on every problem.
+        optimizers: the entries of the study that they belong to.
+        factors: (m,) from 1 on, increasing.
+        shares: (optimizers, m).
+        problems: number of problems.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    optimizers: tuple[str, ...]
+    factors: Floats
+    shares: Floats
+    problems: int
+
+
+def profiles(view: StudyView) -> tuple[Profile, ...]:
+    """Return a performance profile of median steps for every target that all problems have.
+
+    Empty for fewer than two problems.
+    """
+    if len(view.problems) < 2:
+        return ()
+    by_problem = [
+        {result.target.metric: result for result in target_results(view, problem)}
+        for problem in view.problems
+    ]
+    common = [metric for metric in by_problem[0] if all(metric in own for own in by_problem)]
+    return tuple(
+        profile
+        for metric in common
+        if (profile := profile_of([own[metric] for own in by_problem])) is not None
+    )
+
+
+def profile_of(results: Sequence[TargetResult]) -> Profile | None:
+    """Return the performance profile of the same target on several problems.
+
+    None where fewer than two optimizers ran on all of them.
+
+    Args:
+        results: one for each problem.
+    """
+    medians = [{t.contender.name: t.median.estimate for t in result.steps} for result in results]
+    names = [name for name in medians[0] if all(name in own for own in medians)]
+    if len(names) < 2:
+        return None
+    costs = np.array([[own[name] for name in names] for own in medians])
+    with np.errstate(invalid="ignore"):
+        ratios = costs / costs.min(axis=1, keepdims=True)
+    factors = np.unique([1.0, *ratios[np.isfinite(ratios)].tolist()])
+    targets = {result.target for result in results}
+    label = str(targets.pop()) if len(targets) == 1 else results[0].target.metric
+    shares = performance_profile(costs, factors)
+    optimizers = {t.contender.name: t.contender.optimizer for t in results[0].steps}
+    entries = tuple(optimizers[name] for name in names)
+    return Profile(label, tuple(names), entries, factors, shares, len(results))
+
+
+def targets_frame(view: StudyView) -> pd.DataFrame:
+    """Return one row for each problem, target and contender: runs, arrivals and median times."""
+    rows = []
+    for problem in view.problems:
+        for result in target_results(view, problem):
+            seconds = {t.contender.name: t.median.estimate for t in result.seconds}
+            for times in result.steps:
+                rows.append(
+                    {
+                        "problem": problem.name,
+                        "metric": result.target.metric,
+                        "value": result.target.value,
+                        "optimizer": times.contender.optimizer,
+                        "setting": times.contender.setting,
+                        "runs": times.runs,
+                        "reached": times.reached,
+                        "diverged": times.diverged,
+                        "median_steps": times.median.estimate,
+                        "median_steps_low": times.median.low,
+                        "median_steps_high": times.median.high,
+                        "median_seconds": seconds.get(times.contender.name, math.nan),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def arrivals_frame(times: Mapping[str, Sequence[TargetTimes]]) -> pd.DataFrame:
+    """Return one row per run: whether it reached a target, and its steps or seconds.
+
+    Args:
+        times: by problem.
+    """
+    rows = []
+    for problem, contenders in times.items():
+        for each in contenders:
+            runs = {record.seed: record.run_id for record in each.contender.records}
+            rows += [
+                {
+                    "problem": problem,
+                    "optimizer": each.contender.optimizer,
+                    "setting": each.contender.setting,
+                    "seed": seed,
+                    "run_id": runs[seed],
+                    "reached": arrival.reached,
+                    each.unit: arrival.time,
+                }
+                for seed, arrival in each.arrivals.items()
+            ]
+    return pd.DataFrame(rows)
