@@ -238,9 +238,10 @@ class Results:
     def best_of_trials(self) -> pd.DataFrame:
         """Return the expected best value of k tried settings, one row per optimizer and k.
 
-        The columns are ``problem``, ``optimizer``, ``trials`` (k), ``expected``, its interval ``low`` to
-        ``high``, and ``all_diverged``, the chance that none of k trials finishes. The value of a
-        setting is its mean over seeds on the metric that selects. Empty where nothing selects.
+        The columns are ``problem``, ``optimizer``, ``trials`` (k), ``expected``, its interval
+        ``low`` to ``high``, and ``all_diverged``, the chance that none of k trials finishes. The
+        value of a setting is its mean over seeds on the metric that selects. Empty where nothing
+        selects.
 
         Source: Dodge et al. 2019.
         """

@@ -63,10 +63,13 @@ class TargetResult:
 
 def study_targets(view: StudyView, problem: ProblemView) -> tuple[Target, ...]:
     """Return the targets of one problem: those of the study, then those of its claims."""
-    named = targets_of(view.study, problem.name)
+    targets = dict.fromkeys([*targets_of(view.study, problem.name), *_claimed(view)])
+    return tuple(target for target in targets if target.metric in view.metrics)
+
+
+def _claimed(view: StudyView) -> list[Target]:
     claims, _ = parse_claims(view.study.get("claims") or (), directions=view.directions)
-    claimed = [claim.target for claim in claims if claim.target]
-    return tuple(t for t in dict.fromkeys([*named, *claimed]) if t.metric in view.metrics)
+    return [claim.target for claim in claims if claim.target]
 
 
 def target_results(view: StudyView, problem: ProblemView) -> tuple[TargetResult, ...]:
@@ -119,20 +122,23 @@ class Profile:
 def profiles(view: StudyView) -> tuple[Profile, ...]:
     """Return a performance profile of median steps for every target that all problems have.
 
+    That is a metric of `targets`, whose value may differ between problems, or a target of a claim.
     Empty for fewer than two problems.
     """
     if len(view.problems) < 2:
         return ()
-    by_problem = [
-        {result.target.metric: result for result in target_results(view, problem)}
-        for problem in view.problems
+    named = [{t.metric: t for t in targets_of(view.study, p.name)} for p in view.problems]
+    rows = [
+        [own[metric] for own in named] for metric in named[0] if all(metric in own for own in named)
     ]
-    common = [metric for metric in by_problem[0] if all(metric in own for own in by_problem)]
-    return tuple(
-        profile
-        for metric in common
-        if (profile := profile_of([own[metric] for own in by_problem])) is not None
+    rows += [[target] * len(named) for target in _claimed(view)]
+    distinct = dict.fromkeys(map(tuple, rows))
+    found = (
+        profile_of([target_result(view, *pair) for pair in zip(view.problems, row, strict=True)])
+        for row in distinct
+        if all(target.metric in view.metrics for target in row)
     )
+    return tuple(profile for profile in found if profile)
 
 
 def profile_of(results: Sequence[TargetResult]) -> Profile | None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
-
 from optrial.analysis.contenders import Contender
 from optrial.analysis.statistics import (
     Arrival,
@@ -151,24 +149,22 @@ def _arrivals(
     better: Direction,
     unit: Unit,
 ) -> dict[int, Arrival]:
-    nothing = Curve(np.empty(0, np.int64), np.empty(0))
-    return {
-        record.seed: _arrival(record, curves.get(record.run_id, nothing), target, better, unit)
-        for record in contender.records
-        if record.status in FINAL
-    }
+    """Return the arrivals by seed, without runs that finished but did not record the metric."""
+    arrivals = {}
+    for record in contender.records:
+        curve = curves.get(record.run_id)
+        step = _step_reaching(curve, target, better) if curve else None
+        if step is None and record.status is Status.DIVERGED:
+            arrivals[record.seed] = Arrival(math.inf, False)
+        elif curve and record.status in FINAL:
+            time = float(record.step if step is None else step)
+            arrivals[record.seed] = Arrival(time * _scale(record, unit), step is not None)
+    return arrivals
 
 
-def _arrival(
-    record: Record, curve: Curve, target: Target, better: Direction, unit: Unit
-) -> Arrival:
-    step = first_step_reaching(
-        curve.steps, curve.values, target.value, higher_is_better=better == "higher"
-    )
-    if step is None and record.status is Status.DIVERGED:
-        return Arrival(math.inf, False)
-    time = float(record.step if step is None else step)
-    return Arrival(time * _scale(record, unit), step is not None)
+def _step_reaching(curve: Curve, target: Target, better: Direction) -> int | None:
+    higher = better == "higher"
+    return first_step_reaching(curve.steps, curve.values, target.value, higher_is_better=higher)
 
 
 def _scale(record: Record, unit: Unit) -> float:

@@ -385,8 +385,9 @@ def _published(given: Any) -> Any:
 
 
 def _is_finite(given: object) -> bool:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    return is_number and abs(given) < math.inf
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return False
+    return abs(given) < math.inf
 
 
 Targets = dict[StrictStr, Annotated[float, BeforeValidator(_target)]]
