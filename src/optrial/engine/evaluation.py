@@ -1,4 +1,4 @@
-"""Loss and metrics of a whole split, whatever the batches in which it is evaluated."""
+"""Loss and metrics of a whole split, independent of the batches of its evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
     Attributes:
         losses: (runs,), mean over the split.
         metrics: (runs, metrics), in the order of the runs' metrics.
-        reasons: why a metric is not finite, by the places of run and metric.
+        reasons: why a metric is not finite, by (run, metric).
     """
 
     losses: Floats
@@ -33,11 +33,11 @@ class Evaluation(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Sizes of what is evaluated at once: they bound memory and change no value.
+    """Samples and runs that are evaluated at once; bounds memory and changes no value.
 
     Attributes:
-        samples: per batch.
-        runs: of a stack.
+        samples: samples per batch.
+        runs: runs of a stack.
     """
 
     samples: int
@@ -48,7 +48,7 @@ class Extent(NamedTuple):
         return (slice(start, start + self.samples) for start in range(0, size, self.samples))
 
     def blocks(self, shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-        """Yield the parts of a grid of runs, (seeds, settings), in the order of the runs."""
+        """Yield blocks of a grid of runs, (seeds, settings), in the order of the runs."""
         seeds, settings = shape
         rows = max(1, self.runs // settings)
         columns = min(settings, self.runs)
@@ -58,12 +58,12 @@ class Extent(NamedTuple):
 
 
 class SplitTotals:
-    """Adds up batches of a split for some runs, and keeps their outputs where these are needed.
+    """Sums over the batches of a split for some runs, and their outputs if needed.
 
     Args:
-        objective: what is computed.
-        targets: of the whole split.
-        runs: how many runs.
+        objective: loss and metrics.
+        targets: targets of the whole split.
+        runs: number of runs.
     """
 
     def __init__(self, objective: Objective, targets: Tensor, runs: int) -> None:
@@ -79,8 +79,8 @@ class SplitTotals:
 
         Args:
             losses: sum of the losses of its samples, (runs,).
-            sums: of each mean metric, (runs, metrics).
-            outputs: (runs, batch, ...); anything where they are not needed.
+            sums: sum of each metric that is a mean, (runs, metrics).
+            outputs: (runs, batch, ...); ignored if not needed.
             batch: its place in the split.
         """
         self._sums += torch.cat([losses.unsqueeze(-1), sums], dim=-1)
@@ -96,7 +96,7 @@ class SplitTotals:
         """Return the evaluation.
 
         Args:
-            draws: per run, returns the context in which user functions may draw.
+            draws: one per run; returns the context in which user functions may draw.
         """
         means = (self._sums / len(self._targets)).cpu().numpy()
         losses = means[:, 0].copy()
@@ -121,8 +121,8 @@ def joined(parts: Sequence[tuple[NDArray[np.int64], Evaluation]], runs: int) -> 
     """Join evaluations of parts of a stack.
 
     Args:
-        parts: the places of some runs, (n,), with their evaluation.
-        runs: how many runs there are.
+        parts: indices of some runs, (n,), and their evaluation.
+        runs: number of runs in the stack.
     """
     count = parts[0][1].metrics.shape[1]
     losses, metrics = np.empty(runs), np.empty((runs, count))

@@ -1,8 +1,8 @@
-"""Probes: diagnostics of training, measured beside it.
+"""Probes: diagnostics measured during training.
 
-A probed step is taken like any other. Before it the parameters are copied, and what a probe needs
-is computed from them and from the step's batch, by the same functions for one run and, mapped, for
-a stack; so a probe costs what `optrial.spec.PROBES` says and changes no number.
+A probed step is an ordinary step. Before it, the parameters are copied, and probes are computed
+from them and the step's batch, by functions of one run that a stack maps over its runs. A probe
+costs what `optrial.spec.PROBES` says and changes no number.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Prober:
     """Measures probes of one run, or of the runs of a stack, while they are trained.
 
     Args:
-        settings: the probes of the runs; None measures nothing.
-        loss: of one run.
-        params: of the runs, with `lead` leading axes.
-        mapped: turns a function of one run's (params, buffers, inputs, targets) into one of all.
+        settings: probes of the runs; None measures nothing.
+        loss: loss of one run.
+        params: parameters of the runs, with `lead` leading axes.
+        mapped: maps a function of one run's (params, buffers, inputs, targets) over all runs.
         lead: number of leading axes: 2 for a stack, 0 for a single run.
     """
 
@@ -56,7 +56,7 @@ class Prober:
         self._mapped = mapped
         self._lead = lead
         self._always = any(PROBES[name].summed for name in self.asked)
-        self.previous = {}  # gradient of the step before, for the angle between them
+        self.previous = {}  # gradient of the previous step, for the angle between the two
         if "gradient_cosine" in self.asked:
             self.previous = {name: torch.zeros_like(value) for name, value in params.items()}
         self._gradient: dict[str, Tensor] = {}
@@ -69,7 +69,7 @@ class Prober:
         }
 
     def wants(self, step: int) -> bool:
-        """Whether anything is to be measured at a step, or kept of it for the next."""
+        """Whether a step is probed, or its gradient is needed for the next one."""
         if not self.asked:
             return False
         return self._always or self._due(step) or bool(self.previous and self._due(step + 1))
@@ -81,10 +81,10 @@ class Prober:
     def before(
         self, step: int, params: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """Measure, before a step that `wants` it, what its batch alone determines.
+        """Measure, before a step that `wants` it, the probes that depend on its batch alone.
 
         Returns:
-            Values by name, each of the shape of the leading axes.
+            Values by name, each with the shape of the leading axes.
         """
         due = (
             self.asked if self._due(step) else frozenset(n for n in self.asked if PROBES[n].summed)
@@ -93,63 +93,63 @@ class Prober:
         def measure(function: Callable[..., Any]) -> Any:
             return self._mapped(function, buffers)(params, buffers, inputs, targets)
 
-        found: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         if {"dead_relu_fraction", "relu_gradient_square_sum"} & due:
-            found |= self._relus(measure(_relu_probes(self._loss)), due)
+            values |= self._relus(measure(_relu_probes(self._loss)), due)
         if "gradient_noise_scale" in due:
-            found["gradient_noise_scale"] = measure(_noise_scale(self._loss))
+            values["gradient_noise_scale"] = measure(_noise_scale(self._loss))
         if "hessian_eigenvalue" in due:
-            found["hessian_eigenvalue"] = measure(_hessian_eigenvalue(self._loss, self._start))
+            values["hessian_eigenvalue"] = measure(_hessian_eigenvalue(self._loss, self._start))
         self._gradient = {}
         if {"gradient_norm", "effective_learning_rate", "gradient_cosine"} & self.asked:
             self._gradient = measure(grad(self._loss))
         self._before = {name: value.clone() for name, value in params.items()}
-        return found
+        return values
 
     @torch.no_grad()
     def after(self, step: int, params: Tensors) -> dict[str, Tensor]:
-        """Measure, after that step, what its gradient and its update determine."""
-        found: dict[str, Tensor] = {}
+        """Measure, after that step, the probes that depend on its gradient and its update."""
+        values: dict[str, Tensor] = {}
         if self._due(step):
             change = {name: value - self._before[name] for name, value in params.items()}
             gradients, weights = self._squares(self._gradient), self._squares(self._before)
             updates = self._squares(change)
             for layer, weight in weights.items():
-                own = {
+                probes = {
                     "weight_norm": weight.sqrt(),
                     "update_to_weight_ratio": (updates[layer] / weight).sqrt(),
                 }
                 if gradients:
-                    own["gradient_norm"] = gradients[layer].sqrt()
-                    own["effective_learning_rate"] = (updates[layer] / gradients[layer]).sqrt()
+                    probes["gradient_norm"] = gradients[layer].sqrt()
+                    probes["effective_learning_rate"] = (updates[layer] / gradients[layer]).sqrt()
                 if self.previous:
                     lengths = gradients[layer] * self._squares(self.previous)[layer]
-                    own["gradient_cosine"] = (
+                    probes["gradient_cosine"] = (
                         self._dots(self._gradient, self.previous)[layer] / lengths.sqrt()
                     )
-                found |= {_named(n, layer): v for n, v in own.items() if n in self.asked}
+                values |= {_named(n, layer): v for n, v in probes.items() if n in self.asked}
         for name, value in self.previous.items():
             value.copy_(self._gradient[name])
-        return found
+        return values
 
     def _relus(self, relus: Mapping[str, list[Tensor]], due: frozenset[str]) -> dict[str, Tensor]:
-        """Join what was measured of each ReLU, in the order of the model; nothing without ReLUs."""
+        """Combine the measurements of all ReLUs, in the order of the model; empty without ReLUs."""
         dead, units = relus["dead"], relus["units"]
-        found: dict[str, Tensor] = {}
+        probes: dict[str, Tensor] = {}
         if units and "relu_gradient_square_sum" in due:
-            found["relu_gradient_square_sum"] = torch.stack(relus["squares"]).sum(0)
+            probes["relu_gradient_square_sum"] = torch.stack(relus["squares"]).sum(0)
         if units and "dead_relu_fraction" in due:
-            found["dead_relu_fraction"] = torch.stack(dead).sum(0) / torch.stack(units).sum(0)
+            probes["dead_relu_fraction"] = torch.stack(dead).sum(0) / torch.stack(units).sum(0)
             if self._per_layer:
-                for index, (some, all_) in enumerate(zip(dead, units, strict=True), start=1):
-                    found[f"dead_relu_fraction/relu{index}"] = some / all_
-        return found
+                for index, (count, total) in enumerate(zip(dead, units, strict=True), start=1):
+                    probes[f"dead_relu_fraction/relu{index}"] = count / total
+        return probes
 
     def _squares(self, values: Tensors) -> dict[str, Tensor]:
         return self._dots(values, values)
 
     def _dots(self, values: Tensors, others: Tensors) -> dict[str, Tensor]:
-        """Return the inner products by layer, and under "" those of all parameters together."""
+        """Return the inner products by layer, and under "" that of all parameters."""
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         for name, value in values.items():
             product = (value.double() * others[name].double()).flatten(self._lead).sum(-1)
@@ -161,18 +161,18 @@ class Prober:
 
 
 def per_run(function: Callable[..., Any], buffers: Tensors) -> Callable[..., Any]:
-    """Leave a function of one run as it is: how a single run is mapped."""
+    """Return the function itself: the mapping over a single run."""
     del buffers
     return function
 
 
-def series(found: Sequence[Tensors], runs: int) -> dict[str, NDArray[np.float64]]:
-    """Join what was measured of consecutive steps to (steps, runs), NaN where nothing was."""
+def series(measured: Sequence[Tensors], runs: int) -> dict[str, NDArray[np.float64]]:
+    """Return the probes of consecutive steps as (steps, runs), NaN where not measured."""
     joined: dict[str, NDArray[np.float64]] = {}
-    for step, values in enumerate(found):
+    for step, values in enumerate(measured):
         for name, value in values.items():
             if name not in joined:
-                joined[name] = np.full((len(found), runs), np.nan)
+                joined[name] = np.full((len(measured), runs), np.nan)
             joined[name][step] = value.flatten().cpu().numpy()
     return joined
 
@@ -182,7 +182,7 @@ def _named(probe: str, layer: str) -> str:
 
 
 class _Relus(TorchFunctionMode):
-    """Sees every ReLU of a forward pass, and adds to the inputs of each what it is given."""
+    """Records the inputs of every ReLU of a forward pass, after adding `added` to them."""
 
     def __init__(self, added: Sequence[Tensor] | None = None) -> None:
         self.added = added
@@ -205,21 +205,21 @@ class _Relus(TorchFunctionMode):
 
 
 def _relu_probes(loss: Loss) -> Callable[..., dict[str, list[Tensor]]]:
-    """Return, of one run, for each ReLU: dead units, all units, squared gradient at its inputs."""
+    """Return a function of one run: dead units, all units and squared input gradient per ReLU."""
 
     def measure(params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> dict[str, list[Tensor]]:
-        with _Relus() as seen:
+        with _Relus() as relus:
             loss(params, buffers, x, y)
 
         def of_added(added: Sequence[Tensor]) -> Tensor:
             with _Relus(added):
                 return loss(params, buffers, x, y)
 
-        arriving = grad(of_added)([torch.zeros_like(inputs) for inputs in seen.inputs])
+        arriving = grad(of_added)([torch.zeros_like(inputs) for inputs in relus.inputs])
         return {
-            "dead": [(inputs <= 0).all(0).sum().double() for inputs in seen.inputs],
+            "dead": [(inputs <= 0).all(0).sum().double() for inputs in relus.inputs],
             "units": [
-                y.new_full((), inputs[0].numel(), dtype=torch.double) for inputs in seen.inputs
+                y.new_full((), inputs[0].numel(), dtype=torch.double) for inputs in relus.inputs
             ],
             "squares": [gradient.double().square().sum() for gradient in arriving],
         }
@@ -228,11 +228,11 @@ def _relu_probes(loss: Loss) -> Callable[..., dict[str, list[Tensor]]]:
 
 
 def _noise_scale(loss: Loss) -> Callable[..., Tensor]:
-    """Return B_simple of one run: McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1.
+    """Return a function of one run: B_simple of McCandlish et al. 2018 (arXiv 1812.06162), A.1.
 
     With |g_b|^2 the mean square of the gradients of pieces of b samples, and |g_B|^2 that of their
     mean: |G|^2 = (B |g_B|^2 - b |g_b|^2) / (B - b), S = (|g_b|^2 - |g_B|^2) / (1/b - 1/B), and the
-    scale is S / |G|^2; it is not a number where |G|^2 comes out negative.
+    scale is S / |G|^2, NaN if the estimate of |G|^2 is negative.
     """
 
     def measure(params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
@@ -255,10 +255,10 @@ def _noise_scale(loss: Loss) -> Callable[..., Tensor]:
 
 
 def _hessian_eigenvalue(loss: Loss, start: Tensors) -> Callable[..., Tensor]:
-    """Return the Hessian's eigenvalue of largest magnitude, by power iteration, of one run."""
+    """Return a function of one run: eigenvalue of the Hessian of largest magnitude."""
 
     def measure(params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Tensor:
-        transposed: Any = vjp(lambda own: grad(loss)(own, buffers, x, y), dict(params))[1]
+        transposed: Any = vjp(lambda p: grad(loss)(p, buffers, x, y), dict(params))[1]
         eigenvalue = x.new_zeros(())
         direction: Tensors = {n: start[n] + torch.zeros_like(value) for n, value in params.items()}
         for _ in range(_POWER_ITERATIONS):

@@ -1,4 +1,4 @@
-"""What makes a step of a stack fast without changing what it computes."""
+"""Compilation of a stack's step."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def can_compile() -> bool:
 def compiled_program(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function for the shapes of one stack.
 
-    The compiler keeps what it made by code object, and gives up on one that it has met in eight
-    shapes; so each stack compiles a code object of its own, which is forgotten with it. All but
-    tensors are the same objects at every call, so that only tensors are looked at before each.
+    The compiler caches by code object, and gives up on one after eight shapes. So each stack
+    compiles its own code object, which is released with it. Arguments other than tensors are the
+    same objects at every call, so only tensors are checked before a call.
     """
 
     def program(*arguments: Any) -> Any:
         return function(*arguments)
 
-    own = FunctionType(
+    private = FunctionType(
         program.__code__.replace(co_name=f"program_{next(_numbers)}"),
         program.__globals__,
         closure=program.__closure__,
     )
-    looked_at = torch.compiler.keep_tensor_guards_unsafe
-    # It is wary of the fused kernels of recurrent layers, which a stack has turned into products.
+    # Off by default because of fused recurrent kernels, which a stack replaces by products.
     torch._dynamo.config.allow_rnn = True
-    return torch.compile(own, dynamic=False, options={"guard_filter_fn": looked_at})
+    guards = torch.compiler.keep_tensor_guards_unsafe
+    return torch.compile(private, dynamic=False, options={"guard_filter_fn": guards})
 
 
 def _computed_once(coefficient: Tensor) -> Tensor:
-    """Return a coefficient of each run, which the compiler stores once a step.
+    """Return a coefficient of each run such that the compiler computes it once per step.
 
-    It would otherwise compute it again for every few elements of the parameter: two powers in
-    Adam, half the time of its step. A view by strides, which changes nothing, makes it store the
-    coefficient first, without a call that would part the update into several kernels.
+    Otherwise it is recomputed for every few elements of the parameter: two powers in Adam, half the
+    time of its step. A strided view, which changes nothing, makes the compiler store the
+    coefficient first, without splitting the update into several kernels.
     """
     return coefficient.as_strided(coefficient.shape, coefficient.stride())
 

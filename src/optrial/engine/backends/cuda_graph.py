@@ -1,4 +1,4 @@
-"""Whole steps on CUDA, captured once and replayed: no launches one by one."""
+"""Whole steps on CUDA, captured once as a graph and replayed without single kernel launches."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 __all__ = ["CapturedStep"]
 
-_WARM_UPS = 3  # steps before capture, in which compilers and libraries set themselves up
+_WARM_UPS = 3  # steps before the capture, in which compilers and libraries initialize
 
 
 class _Engine(Protocol):
     def compute(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on a batch by work of the device alone, reading and writing fixed arrays."""
+        """Train on a batch without waiting for the device, reading and writing fixed arrays."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return everything that training changes."""
+        """Return a copy of everything that training changes."""
 
     def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:
-        """Take up what `state` returned."""
+        """Restore the result of `state`."""
 
     @property
     def _step(self) -> Tensor: ...
@@ -31,8 +31,8 @@ class _Engine(Protocol):
 class CapturedStep:
     """Replays `engine.compute` as one CUDA graph.
 
-    All that a step reads besides its batch (parameters, state, rates, mask keys) lies in arrays
-    that stay where they are; the batch is copied into such arrays first.
+    Everything a step reads besides its batch (parameters, state, rates, mask keys) lies in arrays
+    whose addresses never change; the batch is copied into such arrays first.
     """
 
     def __init__(self, engine: _Engine) -> None:
@@ -40,7 +40,7 @@ class CapturedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step; the tensors returned are overwritten by the next."""
+        """Take one step; the next one overwrites the returned tensors."""
         if self._graph is None:
             self._capture(inputs, targets)
         self._inputs.copy_(inputs)
@@ -50,7 +50,7 @@ class CapturedStep:
         return self._outputs
 
     def _capture(self, inputs: Tensor, targets: Tensor) -> None:
-        """Record one step; what warming up changed is put back."""
+        """Record one step, then undo the changes of the warm-up."""
         before, step = self._engine.state(), self._engine._step.clone()
         self._inputs, self._targets = inputs.clone(), targets.clone()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

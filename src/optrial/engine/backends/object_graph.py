@@ -1,7 +1,7 @@
-"""Objects and all that they hold, as JSON and arrays, and back into objects of the same make.
+"""Objects with everything they reference, as JSON and arrays, and back.
 
-A stored graph never names a class to create: plain containers and tensors are created, every other
-object must be there already, built by the code that built the stored one.
+Reading creates only plain containers and tensors. Every other object must exist already, built by
+the same code that built the stored one; no class is looked up by name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from optrial.errors import CheckpointError
 __all__ = ["GraphReader", "GraphWriter"]
 
 Tree = Any
-"""JSON: a scalar, or a mapping of one key, the kind of value, to its content."""
+"""JSON: a scalar, or a mapping with one key, the kind of value, and its content."""
 
 _CONTAINERS: Mapping[str, Callable[[], Any]] = {
     **{kind.__name__: kind for kind in (dict, OrderedDict, list, set, deque)},
@@ -48,14 +48,14 @@ _CONSTANT = (
         np.ufunc,
     ),
 )
-"""Types whose values do not change, so that a freshly built object holds the right one."""
+"""Immutable types: a freshly built object already has the right value."""
 
 
 class GraphWriter:
     """Writes objects as trees; the model's parameters, buffers and modules are written by name.
 
     Args:
-        model: whose own state is stored elsewhere.
+        model: the model; its state is stored elsewhere.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -63,7 +63,7 @@ class GraphWriter:
         self._device = next(model.parameters()).device
         self._model_memory = {_memory(t): name for name, t in _tensors(model)}
         self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []  # so that no `id` is used twice
+        self._alive: list[Any] = []  # keeps each `id` unique
         self._storages: dict[int, tuple[str, torch.UntypedStorage]] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -73,16 +73,18 @@ class GraphWriter:
         return {**copies, **self._arrays}
 
     def write(self, value: Any, path: str) -> Tree:
-        """Return a value and all that it holds.
+        """Return a value with everything it references.
 
         Args:
             value: any object.
-            path: how the user would reach it, for messages.
+            path: expression by which the user would access it, for error messages.
 
         Raises:
-            CheckpointError: it holds something whose state is out of reach.
+            CheckpointError: it references something whose state cannot be read.
         """
-        if type(value) is int and value in self._known:  # as keys of dictionaries are
+        if (
+            type(value) is int and value in self._known
+        ):  # an `id`, as keys of dictionaries often are
             return {"id": self._known[value]}
         if value is None or type(value) in (bool, int, float, str):
             return value
@@ -97,7 +99,7 @@ class GraphWriter:
         return self._mutable(value, path)
 
     def _immutable(self, value: Any, path: str) -> Tree | None:  # noqa: PLR0911  one per kind
-        """Return a value whose identity does not matter; None for any other."""
+        """Return the tree of a value whose identity does not matter; None for any other."""
         match value:
             case torch.dtype():
                 return {"dtype": str(value)}
@@ -133,20 +135,19 @@ class GraphWriter:
         if isinstance(value, random.Random):
             return {"random": self.write(value.getstate(), path)}
         if isinstance(value, types.CellType):
-            filled = _cell_contents(value)
-            return {"cell": [self.write(part, path) for part in filled]}
+            return {"cell": [self.write(part, path) for part in _cell_contents(value)]}
         if kind.startswith(("dict", "defaultdict", "OrderedDict")):
             return {kind: self._items(value, path)}
         if kind:
             return {kind: self._parts(value, kind, path)}
-        held = _held(value, path)
-        parts = [self.write(part, f"{path}.{name}".lstrip(".")) for name, part in held]
-        return {"object": [_name(value), [name for name, _ in held], parts]}
+        attributes = _attributes(value, path)
+        parts = [self.write(part, f"{path}.{name}".lstrip(".")) for name, part in attributes]
+        return {"object": [_name(value), [name for name, _ in attributes], parts]}
 
     def _items(self, value: Mapping[Any, Any], path: str) -> list[list[Tree]]:
-        shown = {key: f"[{key!r}]" if isinstance(key, str | int) else "[...]" for key in value}
+        subscripts = {key: f"[{key!r}]" if isinstance(key, str | int) else "[...]" for key in value}
         return [
-            [self.write(key, path), self.write(part, path + shown[key])]
+            [self.write(key, path), self.write(part, path + subscripts[key])]
             for key, part in value.items()
         ]
 
@@ -190,8 +191,8 @@ class GraphReader:
     """Restores what a `GraphWriter` wrote.
 
     Args:
-        model: the freshly built model, of the same make.
-        arrays: those of the writer.
+        model: a freshly built model of the same architecture.
+        arrays: arrays of the writer.
     """
 
     def __init__(self, model: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -204,14 +205,14 @@ class GraphReader:
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def read(self, tree: Tree, fresh: Any) -> Any:  # noqa: PLR0911, PLR0912  one per kind
-        """Return what was written.
+        """Return the object that was written as a tree.
 
         Args:
-            tree: what the writer returned.
-            fresh: what a freshly built object has in this place; changed to what was written.
+            tree: result of the writer.
+            fresh: object of a freshly built graph at the same place; restored in place.
 
         Raises:
-            CheckpointError: the object in this place is of another make.
+            CheckpointError: the object at this place is of another type.
         """
         if not isinstance(tree, dict):
             return tree
@@ -257,7 +258,7 @@ class GraphReader:
         return fresh._make(values) if hasattr(fresh, "_make") else type(fresh)(values)
 
     def _mutable(self, kind: str, inner: Any, fresh: Any) -> Any:
-        if id(fresh) in self._used:  # one object in two places stands for one of them
+        if id(fresh) in self._used:  # shared now, but not when it was written
             fresh = None
         number = len(self._seen)
         self._seen.append(None)
@@ -313,25 +314,25 @@ class GraphReader:
             value.setstate(self.read(inner, None))
 
     def _change_attributes(self, value: Any, names: list[str], trees: list[Tree]) -> None:
-        old = dict(_held(value, ""))
+        old = dict(_attributes(value, ""))
         if isinstance(value, types.FunctionType | partial):
             if names != list(old):
                 raise CheckpointError(f"it was built with another {_name(value)}")
             for name, tree in zip(names, trees, strict=True):
                 self.read(tree, old[name])
             return
-        own = getattr(value, "__dict__", {})
+        namespace = getattr(value, "__dict__", {})
         read = {n: self.read(tree, old.get(n)) for n, tree in zip(names, trees, strict=True)}
-        own.clear()
+        namespace.clear()
         for name, part in read.items():
             if _is_slot(value, name):
                 setattr(value, name, part)
             else:
-                own[name] = part
+                namespace[name] = part
 
     def _tensor(self, inner: Mapping[str, Any], fresh: Any) -> Tensor:
         dtype = getattr(torch, inner["dtype"].removeprefix("torch."))
-        # The rest lies on the CPU: counters of steps, states of generators.
+        # Other tensors, such as step counters and generator states, are on the CPU.
         place = self._device if inner["beside_model"] else torch.device("cpu")
         tensor = torch.empty(0, dtype=dtype, device=place)
         storage = (
@@ -340,8 +341,8 @@ class GraphReader:
             else self._storage(inner["in"], tensor.device)
         )
         tensor.set_(storage, inner["offset"], inner["shape"], inner["stride"])
-        wanted = nn.Parameter if inner["parameter"] else Tensor
-        if type(fresh) is wanted and fresh.is_leaf and fresh.dtype == dtype:
+        kind = nn.Parameter if inner["parameter"] else Tensor
+        if type(fresh) is kind and fresh.is_leaf and fresh.dtype == dtype:
             fresh.data = tensor
         else:
             fresh = nn.Parameter(tensor, requires_grad=False) if inner["parameter"] else tensor
@@ -355,7 +356,7 @@ class GraphReader:
 
 
 def _known(model: nn.Module) -> Iterator[tuple[Any, Tree]]:
-    """Yield the parts of a model, each with the tree that stands for it."""
+    """Yield the parts of a model with their trees."""
     for name, tensor in _tensors(model):
         yield tensor, {"known": ["tensor", name]}
     for name, module in model.named_modules():
@@ -373,7 +374,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _memory(tensor: Tensor) -> int:
-    """Return a number that is equal for tensors that share memory."""
+    """Return a number that tensors have in common exactly if they share memory."""
     return int(tensor.untyped_storage()._cdata)
 
 
@@ -397,11 +398,11 @@ def _empty(kind: str, inner: Any) -> Any:
     return deque(maxlen=inner[1]) if kind == "deque" else _CONTAINERS[kind]()
 
 
-def _held(value: Any, path: str) -> list[tuple[str, Any]]:
-    """Return what an object holds, by name.
+def _attributes(value: Any, path: str) -> list[tuple[str, Any]]:
+    """Return the attributes of an object, or the parts of a function.
 
     Raises:
-        CheckpointError: it may hold more, out of reach of Python.
+        CheckpointError: it may have state that Python cannot read.
     """
     if isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
@@ -414,7 +415,7 @@ def _held(value: Any, path: str) -> list[tuple[str, Any]]:
         raise _unstored(path, f"a {_name(value)}")
     try:
         if "__getstate__" not in {name for base in kind.__mro__[:-1] for name in vars(base)}:
-            object.__reduce_ex__(value, 2)  # refuses types of C that hold more than attributes
+            object.__reduce_ex__(value, 2)  # refuses C types with state beyond attributes
     except TypeError as error:
         raise _unstored(path, f"a {_name(value)}") from error
     slots = [name for name in copyreg._slotnames(kind) if hasattr(value, name)]  # type: ignore[attr-defined]
@@ -436,20 +437,20 @@ def _cell_contents(cell: types.CellType) -> list[Any]:
 
 
 def _name(value: Any) -> str:
-    """Return the name of a class, function or module, or of an object's class."""
+    """Return the name of a class, function or module; of any other object, that of its class."""
     if isinstance(value, types.ModuleType):
         return value.__name__
-    functions = type | types.FunctionType | types.BuiltinFunctionType
-    named: Any = value if isinstance(value, functions) else type(value)
+    named_types = type | types.FunctionType | types.BuiltinFunctionType
+    named: Any = value if isinstance(value, named_types) else type(value)
     if isinstance(value, enum.Enum | torch.device):
         return str(value)
     return f"{named.__module__}.{named.__qualname__}".removeprefix("builtins.")
 
 
-def _same(value: Any, name: Any, wanted: Any) -> Any:
-    """Return the value of a freshly built object if it is what was written."""
-    if name != wanted:
-        raise CheckpointError(f"it was built without the {wanted} that it holds now")
+def _same(value: Any, name: Any, written: Any) -> Any:
+    """Return a value of a freshly built object, provided its name is the one that was written."""
+    if name != written:
+        raise CheckpointError(f"it was built without the {written} that it holds now")
     return value
 
 

@@ -1,9 +1,8 @@
 """The state of any optimizer as named arrays, and back, without pickle.
 
-All that is reachable from the optimizer is stored: `state`, `param_groups`, other attributes, inner
-optimizers and any further objects. Objects keep their identity, and tensors that
-share memory share it again. It is restored into a freshly built optimizer, whose objects are
-changed in place; no class is looked up by name. What cannot be stored raises `CheckpointError`.
+Everything reachable from the optimizer is stored: `state`, `param_groups`, other attributes, inner
+optimizers and any other objects. Shared objects and shared memory stay shared. The state is
+restored in place into a freshly built optimizer.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def optimizer_arrays(optimizer: torch.optim.Optimizer, model: nn.Module) -> Arrays:
-    """Return the state: the memory of tensors as arrays, everything around them as JSON.
+    """Return the state of an optimizer: memory of tensors as arrays, everything else as JSON.
 
-    An optimizer that holds something that cannot be stored is stored by its own `state_dict`, if
-    its class defines one.
+    If something cannot be stored, `state_dict` is stored instead, provided the optimizer's class
+    defines its own.
 
     Raises:
-        CheckpointError: it holds something that cannot be stored; the message names it.
+        CheckpointError: something cannot be stored; the message names it.
     """
     try:
         return _written("attributes", _whole(optimizer), model)
@@ -46,7 +45,7 @@ def optimizer_arrays(optimizer: torch.optim.Optimizer, model: nn.Module) -> Arra
 def load_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, arrays: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Restore what `optimizer_arrays` returned.
+    """Restore the result of `optimizer_arrays`.
 
     Raises:
         CheckpointError: it does not fit this optimizer.
@@ -66,12 +65,14 @@ def _written(by: str, root: Any, model: nn.Module) -> Arrays:
 
 
 def _whole(optimizer: torch.optim.Optimizer) -> Any:
-    """Return the object that holds all state; a rule's own attributes do not change."""
+    """Return the root of the state; other attributes of a `RuleOptimizer` never change."""
     if isinstance(optimizer, RuleOptimizer):
         return [optimizer.state, optimizer.param_groups]
     return optimizer
 
 
 def _has_own_state_dict(optimizer: torch.optim.Optimizer) -> bool:
-    own, base = type(optimizer), torch.optim.Optimizer
-    return own.state_dict is not base.state_dict and own.load_state_dict is not base.load_state_dict
+    kind, base = type(optimizer), torch.optim.Optimizer
+    return (
+        kind.state_dict is not base.state_dict and kind.load_state_dict is not base.load_state_dict
+    )

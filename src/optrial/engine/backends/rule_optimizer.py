@@ -1,4 +1,4 @@
-"""Our rules in the clothes of `torch.optim`, for loops that expect an optimizer object."""
+"""Adapter that exposes a rule as a `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class RuleOptimizer(torch.optim.Optimizer):
     A complex parameter is updated as its real and imaginary parts, (..., 2).
 
     Args:
-        parameters: the parameters by name, any shapes.
-        rule: the update rule.
-        hyperparameters: all of them, by name; `param_groups[0]` holds them, and a scheduler may
-            change them there.
+        parameters: parameters by name, of any shapes.
+        rule: update rule.
+        hyperparameters: every hyperparameter by name; a scheduler may change them in
+            `param_groups[0]`.
         weight_decay: coefficient, 0 for none.
         decay: "l2" or "decoupled".
     """
@@ -43,19 +43,19 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.parameters = dict(parameters)
         start = initialise_all(rule, self._values(), hyperparameters)
         self._types = {name: type(part) for name, part in start.items()}
-        # Under what `state` holds a part: its parameter, or "rule" for what the model shares.
+        # Key of each part in `state`: its parameter, or "rule" for a part of the whole model.
         self._owners: dict[str, Any] = {n: self.parameters.get(n, "rule") for n in start}
         self._keep(start)
 
-    # What PyTorch has for the next two imports its compiler, which takes longer than many a study.
+    # PyTorch's own versions of the next two methods import its compiler, which takes seconds.
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take note of parameters and their hyperparameters, with defaults for what is left out."""
+        """Add a group of parameters; missing hyperparameters get their defaults."""
         group = self.defaults | param_group
         self.param_groups.append(group | {"params": list(group["params"])})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, or set them to zero."""
+        """Remove the gradients, or set them to zero."""
         for parameter in self.parameters.values():
             if set_to_none:
                 parameter.grad = None
@@ -66,7 +66,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return {name: as_real(value.detach()) for name, value in self.parameters.items()}
 
     def _keep(self, state: Mapping[str, Any]) -> None:
-        """Put the rule's state where `torch.optim` has it; what the model shares, under "rule"."""
+        """Store the rule's state in `state`, as `torch.optim` does."""
         for name, part in state.items():
             self.state[self._owners[name]] = part._asdict()
 
@@ -78,7 +78,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step; a parameter without a gradient stays as it is, as in `torch.optim`."""
+        """Take one step; as in `torch.optim`, parameters without a gradient do not change."""
         del closure
         self.steps_taken += 1
         gradients = {n: as_real(p.grad) for n, p in self.parameters.items() if p.grad is not None}
@@ -97,6 +97,6 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._keep(state)
 
     def evaluation_point(self) -> Mapping[str, torch.Tensor]:
-        """Return the parameters, by name, at which to evaluate the model; complex ones as parts."""
+        """Return the parameters at which to evaluate the model; complex ones as real pairs."""
         values = self._values()
         return evaluation_point(self.rule, values, self._state(), self._hyperparameters())

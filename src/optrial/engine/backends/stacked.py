@@ -1,9 +1,9 @@
 """The stacked engine: many runs as one program.
 
 Parameters of all runs lie in one array with two leading axes, seeds x settings; `stacked_model`
-maps one run's loss and gradient over both. Runs with one seed share their batch, which is gathered
-once. The rules of `optrial.rules` update slices of the settings, each with its own hyperparameters.
-Nothing waits for the device within a step: losses go to the host after many.
+maps one run's loss and gradient over both. Runs with the same seed share their batch, which is
+gathered once. Each rule updates its slice of the settings. A step never waits for the device:
+losses are copied to the host after many steps.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class StackedEngine:
         specs: the runs, as `optrial.plan.arrange` orders them.
         dataset: what they train on.
         splits: the same on a device.
-        compiled: whether to compile the step, which takes some seconds and pays off later. On CUDA
-            the compiled step is also captured once and replayed from then on.
+        compiled: whether to compile the step, which takes seconds and pays off later. On CUDA the
+            compiled step is also captured once and replayed from then on.
     """
 
     chunk = 20
@@ -117,11 +117,14 @@ class StackedEngine:
         self._differentiate, self._update = self._model.differentiate, update
         if compiled:
             self._update = compiled_program(update)
-            if not self._model.alone:  # one run by itself is plain PyTorch, best left to it
+            if not self._model.alone:  # the gradient of a single run is faster in plain PyTorch
                 self._differentiate = compiled_program(self._model.differentiate_traced)
         self._captured: CapturedStep | None = None
         if compiled and self.device.type == "cuda":
-            self._captured, self.chunk = CapturedStep(self), 100  # steps so short that waits count
+            self._captured, self.chunk = (
+                CapturedStep(self),
+                100,
+            )  # steps are so short that waits count
         self.threads: int | None = None
         self._at_evaluation_point = False
         self.facts: Mapping[str, Any] = {
@@ -138,7 +141,7 @@ class StackedEngine:
 
     @property
     def run_facts(self) -> list[dict[str, Any]]:
-        """Hashes that show with which other runs each one is paired, and what updates it."""
+        """Hashes used to verify that runs are paired, and the implementation of the update."""
         return [
             {
                 "initial_parameters_sha256": initial,
@@ -150,7 +153,7 @@ class StackedEngine:
         ]
 
     def start(self, first_step: int) -> None:
-        """Get ready to take `first_step` next."""
+        """Prepare to take `first_step` next."""
         size = len(self.splits["train"])
         self._batches = [
             batch_order(spec, size).batches(first_step) for spec in self.specs[:: self.shape[1]]
@@ -168,13 +171,13 @@ class StackedEngine:
         probes: list[Tensors] = []
         self._model.base.train()
         with self._model.without_fused_attention():
-            for index, given in enumerate(self._on_device(batches)):
+            for index, inputs in enumerate(self._on_device(batches)):
                 probes.append({})
-                losses[index], metrics[index] = self._take_step(*given, probes[-1])
+                losses[index], metrics[index] = self._take_step(*inputs, probes[-1])
                 if self._hashes[0].wants(self._taken):
                     keys = self._model.mask_keys() if self._taken == 1 else [[]] * len(self.seeds)
-                    for hashes, own, key in zip(self._hashes, batches[index], keys, strict=True):
-                        hashes.add(self._taken, own, key)
+                    for hashes, rows, key in zip(self._hashes, batches[index], keys, strict=True):
+                        hashes.add(self._taken, rows, key)
         flat = (steps, len(self.specs))
         return Steps(
             losses.view(flat).cpu().numpy(),
@@ -188,7 +191,7 @@ class StackedEngine:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield rows (seeds, batch), mask keys (seeds,) and rate factors (1, settings) of steps.
 
-        All of them go to the device at once, for it is kept waiting by each array that does.
+        They are copied to the device together, because it waits for every copy.
         """
         first, steps = self._taken + 1, len(batches)
         keys = [[mask_key(seed, first + index) for seed in self.seeds] for index in range(steps)]
@@ -206,7 +209,7 @@ class StackedEngine:
     ) -> tuple[Tensor, Tensor]:
         """Train every run on its seed's batch; return losses and metrics.
 
-        What probes measure is added to `probes`.
+        Measured probes are added to `probes`.
         """
         self._taken += 1
         self._model.set_mask_keys(keys)
@@ -217,14 +220,14 @@ class StackedEngine:
         if probed:
             buffers = self._model.buffers
             probes |= self._prober.before(self._taken, params, buffers, inputs, targets)
-        # A short last batch would compile everything a second time for one step an epoch.
+        # A short last batch would need its own compilation for one step per epoch.
         if rows.shape[1] != self.specs[0].batch_size:
-            found = self.compute(inputs, targets, compiled=False)
+            measured = self.compute(inputs, targets, compiled=False)
         else:
-            found = (self._captured or self.compute)(inputs, targets)
+            measured = (self._captured or self.compute)(inputs, targets)
         if probed:
             probes |= self._prober.after(self._taken, params)
-        return found
+        return measured
 
     def _gather(self, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, each (seeds, batch, ...)."""
@@ -234,28 +237,28 @@ class StackedEngine:
     def compute(
         self, inputs: Tensor, targets: Tensor, *, compiled: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Train every run on its batch by work of the device alone; return losses and metrics."""
+        """Train every run without waiting for the device; return losses and metrics."""
         if compiled:
             differentiate, move = self._differentiate, self._update
         else:
             differentiate, move = self._model.differentiate, update
-        found = differentiate(self._params, self._model.buffers, inputs, targets)
+        gradients = differentiate(self._params, self._model.buffers, inputs, targets)
         with torch.no_grad():
-            for name, value in found.buffers.items():
+            for name, value in gradients.buffers.items():
                 self._model.buffers[name].copy_(value)
             move(
                 self._groups,
                 self._treatment,
                 self._params,
-                found.gradients,
-                found.losses,
+                gradients.gradients,
+                gradients.losses,
                 self._states,
                 self._step,
                 self._factors,
                 self._alive,
                 self._compiled,
             )
-        return found.losses, found.metrics
+        return gradients.losses, gradients.metrics
 
     @torch.no_grad()
     def evaluate(self, split: str, step: int) -> Evaluation:
@@ -282,33 +285,33 @@ class StackedEngine:
         return joined(parts, len(self.specs))
 
     def _evaluated_params(self) -> Tensors:
-        """Return the parameters at which each run's rule wants its model to be evaluated."""
+        """Return the parameters at which each run's rule evaluates its model."""
         elsewhere = any(group.rule.evaluates_elsewhere for group in self._groups)
         if self._at_evaluation_point or not elsewhere:
             return self._params
         params = {name: value.clone() for name, value in self._params.items()}
         for group, state in zip(self._groups, self._states, strict=True):
-            own = columns(self._params, group)
-            point = evaluation_point(group.rule, own, state, group.hyperparameters)
+            params_of_group = columns(self._params, group)
+            point = evaluation_point(group.rule, params_of_group, state, group.hyperparameters)
             for name, value in point.items():
                 params[name][:, group.columns] = value
         return params
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return parameters, the rules' state and which runs are alive."""
+        """Return parameters, state of the rules, and which runs are alive."""
         arrays = {name: tensor.cpu().numpy().copy() for name, tensor in self._tensors()}
         return arrays | {"hashes": np.stack([hashes.state() for hashes in self._hashes])}
 
     def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:
-        """Take up what `state` returned after `step` steps."""
-        del step  # comes with `start`
+        """Restore the state after `step` steps."""
+        del step  # `start` sets it
         for name, tensor in self._tensors():
             tensor.copy_(torch.from_numpy(state[name]))
-        for hashes, own in zip(self._hashes, state["hashes"], strict=True):
-            hashes.load(own)
+        for hashes, stored in zip(self._hashes, state["hashes"], strict=True):
+            hashes.load(stored)
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Everything that training changes, by name."""
+        """Yield everything that training changes, by name."""
         yield "alive", self._alive
         for name, value in self._params.items():
             yield f"model.{name}", value
@@ -332,7 +335,7 @@ class StackedEngine:
 
     @torch.no_grad()
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
-        """Return a copy of a run's parameters and buffers, by name, as it would be evaluated."""
+        """Return a copy of a run's parameters and buffers, by name, at the point of evaluation."""
         weights = self._model.weights(run, self._evaluated_params())
         return {name: value.cpu().numpy().copy() for name, value in weights.items()}
 
@@ -350,19 +353,19 @@ class StackedEngine:
 
     @torch.no_grad()
     def load_weights(self, run: int, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Take up what `weights` returned, to evaluate; training cannot go on from it."""
-        for name, own in self._model.weights(run, self._params).items():
-            own.copy_(torch.from_numpy(weights[name]))
+        """Restore the result of `weights`, for evaluation only."""
+        for name, value in self._model.weights(run, self._params).items():
+            value.copy_(torch.from_numpy(weights[name]))
         self._at_evaluation_point = True
 
 
 def _start(spec: RunSpec) -> tuple[int, str]:
-    """What tells apart the weights with which runs of one stack start."""
+    """Return what determines the initial weights of a run within its stack."""
     return spec.seed, repr(spec.model_arguments)
 
 
 def stackable_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
-    """Build a run's model, its layers as a stack can have them."""
+    """Build a run's model with layers that can be stacked."""
     model = build_model(
         spec.model,
         spec.model_arguments,
@@ -372,6 +375,6 @@ def stackable_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
     )
     key_dropout(model)
     make_stackable(model)
-    if is_code(spec.model):  # the catalogue's models use all that they have
+    if is_code(spec.model):  # catalogued models use all their parameters
         freeze_unused(model, dataset.input_shape)
     return model

@@ -1,4 +1,4 @@
-"""One module and the weights of many: forward and backward of a grid of runs as one program."""
+"""Forward and backward pass of a grid of runs as one program: one module, many weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _WIDE, _NARROW = 64, 16  # `_Linear` is faster from so many inputs on, or below 
 
 
 class Gradients(NamedTuple):
-    """What one batch gives, for every run.
+    """Gradients and losses of every run on one batch.
 
     Attributes:
         gradients: by parameter, (seeds, settings, *shape).
         losses: (seeds, settings).
-        metrics: sum of each over the batch, (seeds, settings, metrics).
-        buffers: those that training changed, such as the averages of batch norm.
+        metrics: sums over the batch, (seeds, settings, metrics).
+        buffers: buffers that the step changed, such as the averages of batch norm.
     """
 
     gradients: Tensors
@@ -43,19 +43,19 @@ class StackedModel:
     """The weights of a grid of models, (seeds, settings, ...), and functions of all of them.
 
     Args:
-        models: the runs' models, settings within seeds; they give up their weights. Those that
-            start alike may be one object.
+        models: models of the runs, settings within seeds. They lose their weights; runs with equal
+            initial weights may share one object.
         shape: (seeds, settings).
-        objective: what they are trained for.
-        precision: of the products.
+        objective: loss and metrics.
+        precision: precision of matrix products.
 
     Attributes:
-        params: name of a trained parameter -> (seeds, settings, *shape); of a complex one its real
-            and imaginary parts, (seeds, settings, *shape, 2).
-        buffers: name of a buffer or of a parameter that is not trained -> the same.
-        shared: names of the buffers that are the same for all settings, (seeds, *shape): mask keys,
-            so that runs with one seed draw once, and weights that nobody trains, so that what they
-            make of a batch before the first trained layer is computed once.
+        params: trained parameters by name, (seeds, settings, *shape); a complex one as its real and
+            imaginary parts, (seeds, settings, *shape, 2).
+        buffers: buffers and frozen parameters by name, of the same shapes.
+        shared: names of buffers with the same value for all settings, (seeds, *shape). These are
+            mask keys, so that runs with one seed draw once, and frozen weights, so that layers
+            before the first trained one are computed once.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class StackedModel:
         tensors = [dict(_tensors_of(model)) for model in models]
 
         def stacked(name: str) -> Tensor:
-            each = [own[name].detach() for own in tensors]
+            values = [named[name].detach() for named in tensors]
             if name in self.shared:
-                return torch.stack(each[:: shape[1]])
-            return torch.stack(each).view(*shape, *each[0].shape)
+                return torch.stack(values[:: shape[1]])
+            return torch.stack(values).view(*shape, *values[0].shape)
 
         self._complex = frozenset(name for name, value in trained.items() if value.is_complex())
         self.params: Tensors = {name: as_real(stacked(name)) for name in trained}
@@ -101,31 +101,31 @@ class StackedModel:
             first.active = first.active or any(layer.active for layer in others)
 
     def set_mask_keys(self, keys: Tensor) -> None:
-        """Tell dropout which step comes next, by one key a seed."""
+        """Set the mask keys of the next step, one per seed."""
         for name, value in self.buffers.items():
             if _is_key(name):
                 value.copy_(keys)
 
     def mask_keys(self) -> list[list[int]]:
-        """Return the keys of the layers that drop out, by seed."""
+        """Return the keys of the active dropout layers, by seed."""
         seeds = len(next(iter(self.params.values())))
         dropping = {
             n for n, m in self.base.named_modules() if isinstance(m, KeyedDropout) and m.active
         }
-        held = [
+        by_layer = [
             self.buffers[name].tolist()
             for name in self.buffers
             if _is_key(name) and name.rpartition(".")[0] in dropping
         ]
-        return [list(keys) for keys in zip(*held, strict=True)] if held else [[]] * seeds
+        return [list(keys) for keys in zip(*by_layer, strict=True)] if by_layer else [[]] * seeds
 
     def differentiate(self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Gradients:
         """Return the gradients of all runs on their seed's batch, x (seeds, batch, ...).
 
-        Runs share nothing, so that the gradient of the sum of their losses holds each one's own.
+        Runs share no parameters, so the gradient of the sum of losses holds that of each run.
         """
         measure = self.over_runs(self._measure, buffers)
-        if self.alone:  # without the axes of a stack and the mapping over them, which cost time
+        if self.alone:  # the axes of a stack and the mapping over them cost time
             measure, x, y = self._measure, x[0], y[0]
             params, buffers = self._of_one_run(params, buffers)
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
@@ -135,20 +135,20 @@ class StackedModel:
                 losses.sum(), list(leaves.values()), materialize_grads=True
             )
 
-        def found(value: Tensor) -> Tensor:
+        def with_axes(value: Tensor) -> Tensor:
             return value.detach()[None, None] if self.alone else value.detach()
 
         return Gradients(
-            dict(zip(leaves, map(found, gradients), strict=True)),
-            found(losses),
-            found(metrics),
-            {name: found(value) for name, value in changed.items()},
+            dict(zip(leaves, map(with_axes, gradients), strict=True)),
+            with_axes(losses),
+            with_axes(metrics),
+            {name: with_axes(value) for name, value in changed.items()},
         )
 
     def differentiate_traced(
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
     ) -> Gradients:
-        """The same in a form that the compiler can follow as one program; slower as it is."""
+        """The same, in a form that compiles to one program; slower uncompiled."""
         one_run = grad_and_value(self._measure, has_aux=True)
         gradients, (losses, (metrics, changed)) = self.over_runs(one_run, buffers)(
             params, buffers, x, y
@@ -161,9 +161,9 @@ class StackedModel:
         """Evaluate a block of the grid on a batch that all runs share.
 
         Returns:
-            what the batch adds to the losses of the split, (seeds, settings), and to the metrics
-            that are means, (seeds, settings, metrics); and the outputs where they are needed,
-            (seeds, settings, batch, ...).
+            the batch's contribution to the losses of the split, (seeds, settings), and to the
+            metrics that are means, (seeds, settings, metrics); and the outputs, (seeds, settings,
+            batch, ...), if the objective needs them.
         """
         if self.alone:
             loss, sums, outputs = self._measure_part(*self._of_one_run(params, self.buffers), x, y)
@@ -188,8 +188,8 @@ class StackedModel:
     def _measure(
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensors]]:
-        """One run's mean loss, sums of metrics, and the buffers that its layers replaced."""
-        # `functional_call` writes what layers assign to their buffers back into this mapping.
+        """Return one run's mean loss, sums of metrics, and the buffers that its layers replaced."""
+        # `functional_call` writes buffers that layers assign back into this mapping.
         state = as_complex(params, self._complex) | buffers
         outputs = self._outputs(state, x)
         loss, metrics = self.objective.measure(outputs, y)
@@ -199,13 +199,13 @@ class StackedModel:
     def _measure_part(
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what a batch adds to one run's evaluation, and its outputs where needed."""
+        """Return a batch's contribution to one run's evaluation, and its outputs if needed."""
         outputs = self._outputs(as_complex(params, self._complex) | buffers, x)
         losses, sums = self.objective.measure_part(outputs, y)
         return losses, sums, outputs if self.objective.needs_outputs else outputs.new_zeros(0)
 
     def _outputs(self, state: Tensors, x: Tensor) -> Tensor:
-        """Return one run's outputs, its parameters and buffers being `state`."""
+        """Return one run's outputs with `state` as its parameters and buffers."""
         with mixed_precision(self.precision, self.device):
             outputs: Tensor = functional_call(self.base, state, (x,))
         return outputs
@@ -214,7 +214,8 @@ class StackedModel:
     def without_fused_attention(self) -> Iterator[None]:
         """Compute attention as products, because PyTorch's fused kernels take one run at a time.
 
-        Warnings of other kernels that do, or that are not compiled, are of no use to users.
+        Warnings about other such kernels, and about kernels that are not compiled, are hidden
+        because users cannot act on them.
         """
         if self.alone:
             yield
@@ -234,29 +235,29 @@ class StackedModel:
     ) -> Callable[..., Any]:
         """Map a function of (params, buffers, x, y) over seeds and settings.
 
-        `data_axis` is 0 for a batch a seed, None for data that all runs share.
+        `data_axis` is 0 for one batch per seed, None for data that all runs share.
         """
-        own = {name: None if name in self.shared else 0 for name in buffers}
-        over_settings = vmap(function, in_dims=(0, own, None, None))
+        setting_axes = {name: None if name in self.shared else 0 for name in buffers}
+        over_settings = vmap(function, in_dims=(0, setting_axes, None, None))
         return vmap(over_settings, in_dims=(0, 0, data_axis, data_axis))
 
     def weights(self, run: int, params: Tensors) -> Tensors:
-        """Return a run's part of `params` and of the buffers that a model is saved with, as views.
+        """Return views of a run's parameters and saved buffers.
 
-        Tied ones come under each of their names, as PyTorch saves them.
+        Tied ones appear under each of their names, as PyTorch saves them.
         """
         place = divmod(run, next(iter(params.values())).shape[1])
         first = {id(value): name for name, value in _tensors_of(self.base)}
-        held, found = self.buffers | as_complex(params, self._complex), {}
+        stacks, weights = self.buffers | as_complex(params, self._complex), {}
         for name, value in self.base.state_dict(keep_vars=True).items():
-            if own := first.get(id(value)):  # else it is what a module adds of its own
-                found[name] = held[own][place[:1] if own in self.shared else place]
-        return found
+            if source := first.get(id(value)):  # else a module added it to its `state_dict`
+                weights[name] = stacks[source][place[:1] if source in self.shared else place]
+        return weights
 
     def _of_one_run(self, params: Tensors, buffers: Tensors) -> tuple[Tensors, Tensors]:
-        """Take the axes of seeds and settings away."""
-        own = {n: value[0] if n in self.shared else value[0, 0] for n, value in buffers.items()}
-        return {name: value[0, 0] for name, value in params.items()}, own
+        """Remove the axes of seeds and settings."""
+        one = {n: value[0] if n in self.shared else value[0, 0] for n, value in buffers.items()}
+        return {name: value[0, 0] for name, value in params.items()}, one
 
 
 def _is_key(name: str) -> bool:
@@ -265,34 +266,34 @@ def _is_key(name: str) -> bool:
 
 
 def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield parameters and buffers by name, what is tied once."""
+    """Yield parameters and buffers by name; tied ones once."""
     return chain(module.named_parameters(), module.named_buffers())
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
-    """Move a module to the meta device; what is tied stays so, which `nn.Module.to` forgets."""
+    """Move a module to the meta device and keep ties, which `nn.Module.to` would break."""
     places = [
-        (held, name, value)
+        (tensors, name, value)
         for owner in module.modules()
-        for held in (owner._parameters, owner._buffers)
-        for name, value in held.items()
+        for tensors in (owner._parameters, owner._buffers)
+        for name, value in tensors.items()
         if value is not None
     ]
     module.to("meta")
     moved: dict[int, Any] = {}
-    for held, name, value in places:
-        held[name] = moved.setdefault(id(value), held[name])
+    for tensors, name, value in places:
+        tensors[name] = moved.setdefault(id(value), tensors[name])
     return module
 
 
 class _Linear(nn.Linear):
-    """x W^T + b as (W x^T)^T + b, the faster way round for some layers of a stack.
+    """x W^T + b computed as (W x^T)^T + b, which is faster for some layers of a stack.
 
-    Of a narrow layer, as the last often is: samples lie side by side, enough of them for the
-    processor's vectors, which the outputs of one sample do not fill. Of a wide layer: the first's
-    input is the same for all settings of a seed, and is laid out once for all of them. A product
-    of each run's own W is the fastest then, on a CPU, but wants one x^T a run where there are
-    several seeds; all settings of a seed are one product instead, as they are on a GPU.
+    In a narrow layer, often the last one, samples then lie side by side and fill the processor's
+    vectors, which the outputs of one sample do not. In a wide layer, often the first one, the input
+    is the same for all settings of a seed and is transposed once. On a CPU, one product per run is
+    fastest then, but with several seeds it needs one x^T per run; there, and on a GPU, all settings
+    of a seed are one product.
 
     Attributes:
         joins_settings: whether W of all settings times their common x^T is one product.
@@ -306,6 +307,6 @@ class _Linear(nn.Linear):
             return super().forward(input)
         if self.joins_settings:
             product = (self.weight @ input.mT).mT
-        else:  # `vmap` joins what `@` multiplies, and leaves `bmm` alone
+        else:  # `vmap` would join products by `@`, but not those by `bmm`
             product = torch.bmm(self.weight[None], input.mT.contiguous()[None])[0].mT
         return product if self.bias is None else product + self.bias.to(product.dtype)

@@ -1,4 +1,4 @@
-"""One update of a stack: every rule on its own settings, into the arrays that are there."""
+"""The update of a stack: every rule updates its own settings, in place."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Group", "Treatment", "columns", "groups_of", "treatment_of", "update
 
 @dataclass(frozen=True)
 class Group:
-    """Settings side by side in the stack that one rule updates.
+    """Adjacent settings of a stack that one rule updates.
 
     Attributes:
-        rule: the rule.
+        rule: update rule.
         decay: kind of weight decay.
-        columns: where the settings lie on the axis of settings.
+        columns: range on the axis of settings.
         hyperparameters: each (1, settings), to broadcast over seeds.
-        weight_decay: (1, settings), or 0.0 where no setting has any.
+        weight_decay: (1, settings), or 0.0 if no setting has any.
         scheduled: whether any setting has a schedule.
     """
 
@@ -40,7 +40,7 @@ class Group:
     scheduled: bool
 
     def values(self, factors: Tensor) -> Tensors:
-        """Return the hyperparameters of a step, given the factors (1, all settings) on lr."""
+        """Return the hyperparameters with lr times the factors of a step, (1, all settings)."""
         if not self.scheduled:
             return self.hyperparameters
         rate = self.hyperparameters["lr"] * factors[:, self.columns]
@@ -49,13 +49,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Treatment:
-    """How gradients are treated before the rules see them.
+    """Processing of gradients before the rules use them.
 
     Attributes:
-        clip_norm: (1, settings), infinite where a setting has none; None where no setting has one.
-        clip_value: likewise.
-        piled: the gradients so far, where they are not set to zero.
-        loss_limit: above it a run has diverged.
+        clip_norm: (1, settings), infinite for settings without; None if no setting clips.
+        clip_value: the same.
+        piled: accumulated gradients, if they are not set to zero before a step; else None.
+        loss_limit: loss above which a run has diverged.
     """
 
     clip_norm: Tensor | None
@@ -65,7 +65,7 @@ class Treatment:
 
 
 def groups_of(settings: Sequence[RunSpec], params: Tensors) -> list[Group]:
-    """Return the settings of a stack by rule and kind of weight decay."""
+    """Group the settings of a stack by rule and kind of weight decay."""
     groups, first, like = [], 0, next(iter(params.values()))
     kinds = groupby(settings, key=lambda spec: (spec.optimizer_kind, spec.rule, spec.decay))
     for (kind, name, decay), members in kinds:
@@ -90,12 +90,12 @@ def groups_of(settings: Sequence[RunSpec], params: Tensors) -> list[Group]:
 
 
 def treatment_of(settings: Sequence[RunSpec], params: Tensors) -> Treatment:
-    """Return how the gradients of the settings of a stack are treated."""
+    """Return the processing of gradients that the settings of a stack ask for."""
     like = next(iter(params.values()))
 
     def limits(values: Sequence[float | None]) -> Tensor | None:
-        given = [math.inf if value is None else value for value in values]
-        return _row(given, like) if any(map(math.isfinite, given)) else None
+        bounds = [math.inf if value is None else value for value in values]
+        return _row(bounds, like) if any(map(math.isfinite, bounds)) else None
 
     piles = not settings[0].zero_grad
     return Treatment(
@@ -107,12 +107,12 @@ def treatment_of(settings: Sequence[RunSpec], params: Tensors) -> Treatment:
 
 
 def columns(values: Tensors, group: Group) -> Tensors:
-    """Return the settings of a group, as views."""
+    """Return views of the settings of a group."""
     return {name: value[:, group.columns] for name, value in values.items()}
 
 
 def _row(values: Sequence[float], like: Tensor) -> Tensor:
-    """Put one value a setting onto the device of a tensor, (1, settings)."""
+    """Return one value per setting on the device of a tensor, (1, settings)."""
     return torch.tensor([values], dtype=like.dtype, device=like.device)
 
 
@@ -128,17 +128,16 @@ def update(
     alive: Tensor,
     in_place: bool,
 ) -> None:
-    """Take one step of every group's rule.
+    """Take one step with every group's rule.
 
-    The rules stay pure. Parameters are written into place, and so is the state if `in_place`: a
-    compiled program then makes no fresh arrays, which are most of the cost of a step, and finds the
-    same ones each time. Uncompiled the state is fresh already. `step` and `alive` are written into
-    place too: runs whose losses, (seeds, settings), are not finite or above the limit are no longer
-    alive, and keep their parameters.
+    Rules are pure functions. Parameters, `step` and `alive` are updated in place. With `in_place`,
+    for compiled programs, the state is too: a step then allocates nothing, which would be most of
+    its cost, and addresses never change. Runs whose losses, (seeds, settings), are not finite or
+    above the limit are no longer alive, and keep their parameters.
     """
     step += 1
     alive &= losses.isfinite() & (losses <= treatment.loss_limit)
-    # Whether all are alive is asked where nobody has to wait for the answer.
+    # On a GPU, reading this would wait for the device.
     everyone = not in_place and alive.device.type == "cpu" and bool(alive.all())
     if treatment.piled is not None:
         gradients = {name: pile + gradients[name] for name, pile in treatment.piled.items()}
@@ -147,10 +146,10 @@ def update(
         for name, pile in treatment.piled.items():
             pile.copy_(gradients[name])
     for group, state in zip(groups, states, strict=True):
-        own = columns(params, group)
+        current = columns(params, group)
         moved, moved_state = apply_all(
             group.rule,
-            own,
+            current,
             columns(gradients, group),
             state,
             step,
@@ -158,9 +157,9 @@ def update(
             group.weight_decay,
             group.decay,
             lead=2,
-            out=own if everyone else None,
+            out=current if everyone else None,
         )
-        for name, param in own.items() if not everyone else ():
+        for name, param in current.items() if not everyone else ():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))
             if in_place:  # a compiler cannot follow `out` into a view
                 param.copy_(torch.where(kept, moved[name], param))

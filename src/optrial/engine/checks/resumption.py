@@ -25,31 +25,31 @@ from optrial.spec import RunSpec
 __all__ = ["Resumption"]
 
 _BEFORE, _AFTER = 3, 3
-"""Steps before and after a checkpoint, to see whether training goes on the same."""
+"""Steps before and after a checkpoint, to compare with uninterrupted training."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class Resumption:
-    """Checks the checkpoints of runs.
+    """Checks checkpoints.
 
     Args:
-        build: returns a fresh learner of some runs: of one, by itself, or of a stack.
+        build: returns a fresh learner of one run or of a stack.
     """
 
     def __init__(self, build: Callable[[Sequence[RunSpec]], Learner]) -> None:
         self._build = build
-        self._tried: dict[str, str] = {}  # by setting: why its runs cannot go on, or ""
-        self._forms: set[tuple[str, str]] = set()  # of checkpoints that were restored exactly
+        self._reasons: dict[str, str] = {}  # by setting: why its runs cannot be resumed, or ""
+        self._forms: set[tuple[str, str]] = set()  # forms of checkpoints known to restore exactly
 
     def check(self, training: Training, checkpoint: Arrays) -> None:
-        """Check that a training can be resumed from a checkpoint of it.
+        """Check that a training can be resumed from one of its checkpoints.
 
-        A checkpoint of a form that is new for its setting is restored into a fresh learner and
-        stored again. The first time, steps are taken besides.
+        A checkpoint with a form that is new for its setting is restored into a fresh learner and
+        compared with that learner's own checkpoint. For the first one, steps are compared too.
 
         Raises:
-            CheckpointError: it would not go on the same; the message says why.
+            CheckpointError: the resumed training would differ; the message says why.
         """
         learner, spec = training.learner, training.specs[0]
         if not spec.code:
@@ -62,10 +62,10 @@ class Resumption:
         with _undisturbed():
             if isinstance(learner, ReferenceEngine):  # the state of a stack is arrays only
                 self._check_restored(spec, checkpoint)
-            if spec.without_seed not in self._tried:
-                some = pack(training.specs, 2)[0]
-                self._tried[spec.without_seed] = self._why_steps_differ(some)
-        if reason := self._tried[spec.without_seed]:
+            if spec.without_seed not in self._reasons:
+                pair = pack(training.specs, 2)[0]
+                self._reasons[spec.without_seed] = self._why_steps_differ(pair)
+        if reason := self._reasons[spec.without_seed]:
             raise CheckpointError(reason)
         self._forms.add(form)
 
@@ -82,24 +82,24 @@ class Resumption:
             raise CheckpointError("its state is not the same once it is restored")
 
     def _why_steps_differ(self, specs: Sequence[RunSpec]) -> str:
-        """Take steps with and without a checkpoint between them; return why they differ, or ""."""
+        """Take steps with and without a checkpoint in between; return why they differ, or ""."""
         whole, checkpoint = self._end_of(specs, None)
         resumed, _ = self._end_of(specs, checkpoint)
         if _equal(whole, resumed):
             return ""
         if not _equal(whole, self._end_of(specs, None)[0]):
-            return ""  # it never takes the same steps twice, so that nothing can be told
+            return ""  # its steps differ each time, so this shows nothing
         return "it does not take the same steps after it is restored"
 
     def _end_of(
         self, specs: Sequence[RunSpec], checkpoint: Arrays | None
     ) -> tuple[dict[str, NDArray[Any]], Arrays]:
-        """Return losses and weights after some steps, and the checkpoint on the way."""
+        """Return losses and weights after some steps, and the checkpoint before them."""
         learner = self._build(specs)
         if checkpoint is None:
             learner.start(1)
             learner.advance(_BEFORE)
-            learner.weights(0)  # brings model and optimizer into evaluation mode
+            learner.weights(0)  # switches model and optimizer to evaluation mode and back
             checkpoint = learner.state()
         else:
             learner.load(checkpoint, _BEFORE)
@@ -118,12 +118,12 @@ def _equal(one: Arrays, other: Arrays) -> bool:
 
 
 def _without_generators(checkpoint: Arrays) -> Arrays:
-    """Leave out the global generator of a script, which is set where its batches begin."""
+    """Drop the global generator of a script, which is restored when its batches begin."""
     return {name: a for name, a in checkpoint.items() if not name.startswith("rng.")}
 
 
 def _form(checkpoint: Arrays) -> str:
-    """Return everything about a checkpoint but the numbers in it."""
+    """Return the structure of a checkpoint, without its numbers."""
     shapes = {name: [str(a.dtype), a.shape] for name, a in checkpoint.items() if a.ndim != 1}
     tree = checkpoint.get("optimizer.tree", np.frombuffer(b"null", np.uint8))
     return json.dumps([sorted(checkpoint), shapes, _without_numbers(json.loads(tree.tobytes()))])
@@ -139,7 +139,7 @@ def _without_numbers(tree: Any) -> Any:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Leave every generator of the process as it is; a run may be drawing from it."""
+    """Restore every generator of the process afterwards; a run may be drawing from it."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
