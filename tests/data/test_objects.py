@@ -151,20 +151,20 @@ def test_values_of_samples_are_kept() -> None:
         ({"train": (X, Y), "test": "mnist"}, "gives no pair for test; it must"),
         (Stream(), "gives a Stream; it must"),
         (SimpleNamespace(), "gives a SimpleNamespace; it must"),
-        (Listed(), "it holds no samples; give one or more"),
-        (Listed((X[0], 0), X[1]), r"sample 1 of it is a ndarray; it must be \(input, target\)"),
-        (Listed((X[0], 0, 1)), "sample 0 of it is a tuple; it must be"),
-        (Listed({"x": 1, "y": 2}), "sample 0 of it is a dict; it must be"),
-        (Listed((X[0], 0), (X[1][:1], 1)), r"sample 1 of it has an input of shape \(1,\) and type "
+        (Listed(), "the data holds no samples; give one or more"),
+        (Listed((X[0], 0), X[1]), r"1 of the data is a ndarray; it must be \(input, target\)"),
+        (Listed((X[0], 0, 1)), "0 of the data is a tuple; it must be"),
+        (Listed({"x": 1, "y": 2}), "0 of the data is a dict; it must be"),
+        (Listed((X[0], 0), (X[1][:1], 1)), r"1 of the data has an input of shape \(1,\) and type "
          r"float32, sample 0 of \(2,\) and float32; give all samples the same shape"),
-        (Listed((X[0], 0), (np.float64(X[1]), 1)), "1 of it has an input of .*float64, sample 0"),
-        (Listed((X[0], 0), (X[1], 1.5)), "1 of it has a target of .*float64, sample 0 of .* int"),
-        (Listed((X[0], [0, 1]), (X[1], [1])), r"sample 1 of it has a target of shape \(1,\)"),
+        (Listed((X[0], 0), (np.float64(X[1]), 1)), "1 of the data has an input of .*float64"),
+        (Listed((X[0], 0), (X[1], 1.5)), "1 of the data has a target of .*float64, .* int"),
+        (Listed((X[0], [0, 1]), (X[1], [1])), r"1 of the data has a target of shape \(1,\)"),
         (Listed((X[0], [[0], [1, 2]])), "cannot be read as an array"),
         (Listed((torch.ones(2, requires_grad=True), 1)), "cannot be read as an array"),
         ({"train": SAMPLES, "test": Unready(1)}, r"sample 0 of test cannot be read \(OSError: no "
          "such picture"),
-        (Listed((PICTURE, 1)), r"sample 0 of it holds a picture; .*ToTensor\(\)"),
+        (Listed((PICTURE, 1)), r"0 of the data holds a picture; .*ToTensor\(\)"),
     ],
 )  # fmt: skip
 def test_other_objects_are_refused(raw: Any, message: str) -> None:
@@ -252,3 +252,9 @@ def test_a_single_class_is_noted() -> None:
 def test_one_hot_rows_of_other_widths_are_refused() -> None:
     with pytest.raises(DataError, match="take the argmax of one-hot rows"):
         load_objects({"train": (FRAME, np.eye(3)[LABELS]), "test": (FRAME, np.eye(2)[LABELS])})
+
+
+def test_missing_targets_are_named() -> None:
+    labels = ["u", None] * 20
+    with pytest.raises(DataError, match="targets are of type object, such as None; they must be"):
+        load_objects((FRAME, labels))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from optrial.data import Dataset, load_dataset
-from optrial.data.arguments import Arguments, ImageArguments
+from optrial.data.arguments import Arguments, AugmentableArguments
 from optrial.data.scaling import scaled
 from optrial.data.splits import carved, held_out
 from optrial.errors import DataError
@@ -125,15 +125,15 @@ def test_no_scaling_is_the_default_and_changes_nothing() -> None:
 
 def test_pixels_are_divided_by_their_known_range() -> None:
     pixels = np.arange(3 * 256, dtype=np.uint8).reshape(256, 3, 1, 1) // 2
-    given = scale(pixels, ImageArguments(), pixel_maximum=255)
+    given = scale(pixels, AugmentableArguments(), pixel_maximum=255)
     assert np.array_equal(given, np.float32(pixels) / np.float32(255))
-    raw = scale(pixels, ImageArguments(scale="none"), pixel_maximum=255)
+    raw = scale(pixels, AugmentableArguments(scale="none"), pixel_maximum=255)
     assert np.array_equal(raw, pixels)
 
 
 def test_mean_and_std_of_images_come_after_unit_scaling() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
-    given = scale(pixels, ImageArguments(mean=0.5, std=0.25), pixel_maximum=255)
+    given = scale(pixels, AugmentableArguments(mean=0.5, std=0.25), pixel_maximum=255)
     unit = np.float32(pixels) / np.float32(255)
     assert np.array_equal(given, (unit - np.float32(0.5)) / np.float32(0.25))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -100,7 +100,7 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    default_scale: ClassVar[Literal["unit", "standardize", "none"]] = "none"
+    default_scale: ClassVar[Literal["standardize", "none"]] = "none"
 
     validation_fraction: _Fraction | None = Field(
         None,
@@ -145,11 +145,11 @@ class Arguments(BaseModel):
             raise ValueError("mean and std come together; give both or neither")
         return value
 
-    def resolved(self) -> Arguments:
-        """Return the same arguments with the default scale written out."""
+    def resolved(self, pixels: bool = False) -> Self:
+        """Return the same arguments with the default scale filled in, which is unit for pixels."""
         if self.scale is not None or self.mean is not None:
             return self
-        return self.model_copy(update={"scale": self.default_scale})
+        return self.model_copy(update={"scale": "unit" if pixels else self.default_scale})
 
 
 class AugmentArguments(BaseModel):
@@ -186,12 +186,6 @@ class ValueArguments(Arguments):
     )
 
 
-class ImageArguments(AugmentableArguments):
-    """Arguments of an image dataset with published splits."""
-
-    default_scale = "unit"
-
-
 class SplitArguments(Arguments):
     """Arguments of a dataset without a test split."""
 
@@ -201,8 +195,6 @@ class SplitArguments(Arguments):
 
 class DigitsArguments(SplitArguments, AugmentableArguments):
     """Arguments of the digits of scikit-learn."""
-
-    default_scale = "unit"
 
 
 class DiabetesArguments(SplitArguments, ValueArguments):
@@ -359,8 +351,6 @@ class ArrayArguments(DivisibleArguments, AugmentableArguments, TargetArguments):
 
 class ImageFolderArguments(DivisibleArguments, AugmentableArguments):
     """Arguments of a folder that holds one folder of images per class."""
-
-    default_scale = "unit"
 
     size: _Size | None = Field(
         None, description="height and width to resize to; required if the images differ in size"

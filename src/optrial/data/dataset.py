@@ -184,7 +184,9 @@ def _target_problems(targets: Array, kind: TargetKind, wanted: Targets) -> Itera
     """Yield the reasons why the targets of a split are not of a kind."""
     if targets.dtype.kind not in "biuf":
         needed = "real numbers" if kind == "values" else "class labels 0, 1, ..."
-        yield f"targets are of type {targets.dtype}; they must be {needed}{_OR_VALUES[kind]}"
+        odd = [value for value in targets.ravel() if not isinstance(value, str)]
+        such = f", such as {odd[0]!r}" if targets.dtype.kind == "O" and odd else ""
+        yield f"targets are of type {targets.dtype}{such}; they must be {needed}{_OR_VALUES[kind]}"
     elif targets.ndim == 0 or 0 in targets.shape[1:]:
         yield f"targets have shape {targets.shape}; they must be (n,) or (n, ...)"
     elif wanted == "binary":

@@ -86,8 +86,7 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
     if problems := augment_problems(pairs["train"][0].shape[1:], arguments):
         raise unusable(title, problems)
     pixels = source.pixel_maximum or entry.pixel_maximum
-    if pixels and arguments.scale is None and arguments.mean is None:
-        arguments = arguments.model_copy(update={"scale": "unit"})
+    arguments = arguments.resolved(pixels is not None)
     splits, augmentation = _scaled(title, pairs, arguments, pixels, encoded.numbers)
     targets = {split: y for split, (_, y) in pairs.items()}
     repeats: list[str] = []
@@ -103,7 +102,7 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         splits=splits,
         classes=classes,
         sha256=fingerprint(splits),
-        arguments=arguments.resolved().model_dump(mode="json"),
+        arguments=arguments.model_dump(mode="json"),
         augmentation=augmentation,
         notes=(*source.notes, *encoded.notes, *numbered.notes, *repeats),
         kind=kind,

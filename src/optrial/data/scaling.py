@@ -38,12 +38,13 @@ def scaled(
         DataError: mean and std do not fit the inputs, labels would be standardized, or the result
             is beyond float32.
     """
+    arguments = arguments.resolved(pixel_maximum is not None)
     inputs = {split: _working(x) for split, (x, _) in splits.items()}
     targets = {split: _targets(y) for split, (_, y) in splits.items()}
     to_scale = {split: x[:, :numbers] for split, x in inputs.items()} if numbers else inputs
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
-            for step in _maps(name, to_scale["train"], arguments.resolved(), pixel_maximum):
+            for step in _maps(name, to_scale["train"], arguments, pixel_maximum):
                 if numbers != 0:
                     _apply(step, to_scale)
             if isinstance(arguments, ValueArguments) and arguments.standardize_targets:

@@ -107,7 +107,8 @@ def split_objects(name: str, raw: object) -> dict[str, Pair]:
         raise DataError(f"dataset '{name}' gives {form}; it must give {_FORMS}")
     _check_columns(name, parts)
     return {
-        split: _pair(name, "it" if split == "all" else split, part) for split, part in parts.items()
+        split: _pair(name, "the data" if split == "all" else split, part)
+        for split, part in parts.items()
     }
 
 
