@@ -6,18 +6,26 @@ import csv
 import io
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import optrial as package
+from optrial.analysis.frames import CURVE_COLUMNS, RUN_COLUMNS
+from optrial.cli import complete
 from optrial.cli.options import Listing
 from optrial.config import read_study
+from optrial.data import DATASETS
+from optrial.functions import FUNCTIONS
 from optrial.listings import LISTINGS
 from optrial.recipes import RECIPES
 from optrial.rules import RULES
@@ -68,42 +76,143 @@ def test_runs_as_json(optrial: Command, study: Path) -> None:
     assert row["optimizer"] == "mine"
     assert row["rule"] == "adam"
     assert row["setting"] == "lr=0.001"
-    assert row["hyperparameters"] == {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    adam = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    assert {name: row[name] for name in adam} == adam
     assert (row["seed"], row["status"], row["reason"]) == (1, "done", "")
-    assert 0 <= row["metrics"]["test_accuracy"] <= 1
-    assert set(row["metrics"]) >= {"train_loss", "train_loss_epoch", "test_loss"}
+    assert 0 <= row["test_accuracy"] <= 1
+    assert set(row) >= {"train_loss", "train_loss_epoch", "test_loss"}
 
 
 def test_curves_as_csv_are_the_recorded_numbers(optrial: Command, study: Path) -> None:
     optrial("run", study)
     text = optrial("curves", "small", "--metric", "test_accuracy", "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == [
-        "run_id",
-        "problem",
-        "optimizer",
-        "setting",
-        "phase",
-        "seed",
-        "step",
-        "epoch",
-        "value",
-    ]
+    assert tuple(rows[0]) == CURVE_COLUMNS
     assert [int(row["step"]) for row in rows[:4]] == [10, 20, 30, 40]
     assert [float(row["epoch"]) for row in rows[:4]] == [2.0, 4.0, 6.0, 8.0]
     finals = {
-        r["run_id"]: r["metrics"]
+        r["run_id"]: r["test_accuracy"]
         for r in json.loads(optrial("runs", "small", "--format", "json").out)
     }
-    assert float(rows[3]["value"]) == finals[rows[3]["run_id"]]["test_accuracy"]
+    assert float(rows[3]["value"]) == finals[rows[3]["run_id"]]
 
 
 def test_runs_as_csv_and_table(optrial: Command, study: Path) -> None:
     optrial("run", study)
     rows = list(csv.DictReader(io.StringIO(optrial("runs", "small", "--format", "csv").out)))
     assert len(rows) == 6
-    assert {"run_id", "hyperparameters.lr", "metrics.test_accuracy"} <= set(rows[0])
+    assert {"run_id", "lr", "test_accuracy"} <= set(rows[0])
     assert rows[0]["run_id"] in optrial("runs", "small").out
+
+
+def test_runs_have_the_same_columns_in_every_format(optrial: Command, study: Path) -> None:
+    optrial("run", study)
+    with package.load("studies/small") as results:
+        frame = results.runs()
+    columns = list(frame)
+    assert columns[: len(RUN_COLUMNS)] == list(RUN_COLUMNS)
+    text = optrial("runs", "small", "--format", "csv").out
+    assert text.splitlines()[0].split(",") == columns
+    assert list(json.loads(optrial("runs", "small", "--format", "json").out)[0]) == columns
+    assert optrial("runs", "small", "--format", "parquet", "--out", "runs.parquet").status == 0
+    pd.testing.assert_frame_equal(pd.read_parquet("runs.parquet"), frame)
+    assert "--out" in optrial("runs", "small", "--format", "parquet").err
+    assert optrial("runs", "small", "--format", "csv", "--out", "runs.csv").out == ""
+    assert Path("runs.csv").read_text(encoding="utf-8") == text
+
+
+def test_piped_tables_are_tab_separated_and_complete(optrial: Command, study: Path) -> None:
+    optrial("run", study)
+    header, *lines = optrial("runs", "small").out.splitlines()
+    assert header.split("\t")[:3] == ["run_id", "optimizer", "setting"]
+    assert {len(line.split("\t")) for line in lines} == {len(header.split("\t"))}
+    (adam,) = (x for x in optrial("list", "rules").out.splitlines() if x.startswith("adam\t"))
+    assert "lr=0.001, beta1=0.9" in adam
+    assert "Kingma" in adam
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_tables_fit_a_terminal_and_cut_no_name(
+    width: int, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.chdir(tmp_path)
+    package.Study.from_file(study).run().close()
+    for arguments, names in {
+        ("list", "rules"): {*RULES, *(["lr=0.001,"] if width == 80 else [])},
+        ("list", "metrics"): {"balanced_accuracy"},
+        ("list", "datasets"): {"fashion-mnist"},
+        ("runs", "small"): {"lr=0.01", "mine", "done"},
+        ("show", "small"): {"lr=0.01", "mine", "test_accuracy"},
+        ("plan", str(study)): {"lr=0.01", "mine"},
+    }.items():
+        text = in_terminal(*arguments)
+        drawn = [line for line in text.splitlines() if line[:1] in "┏│└"]
+        assert max(map(len, drawn)) <= width, arguments
+        assert names <= set(text.replace("│", " ").replace("┃", " ").split()), arguments
+
+
+def in_terminal(*arguments: str) -> str:
+    """What a command prints to a terminal, without styles."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "optrial", *arguments]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL), suppress(OSError):
+        os.close(theirs)
+        text = b""
+        while part := os.read(ours, 4096):  # on Linux, the end is an error
+            text += part
+    os.close(ours)
+    return re.sub(r"\x1b\[[\d;?]*\w", "", text.decode())
+
+
+def test_completion_knows_the_catalogues() -> None:
+    assert set(complete.RULES) == set(RULES)
+    assert set(complete.FUNCTIONS) == set(FUNCTIONS)
+    assert set(complete.DATASETS) == {name for name, e in DATASETS.items() if e.megabytes}
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("explain ad", {"adadelta", "adam", "adamw", "adamax", "adagrad", "adafactor"}),
+        ("explain adam amsg", {"amsgrad"}),
+        ("recipe quick", {"quickstart"}),
+        ("run quick", {"quickstart"}),
+        ("run fir", {"first.yaml"}),
+        ("data fetch cif", {"cifar-10"}),
+        ("landscape be", {"beale"}),
+        ("list ru", {"rules"}),
+        ("show sm", {"small"}),
+        ("show stud", {"studies/"}),
+        ("compare small ", {"sgd", "mine"}),
+        ("curves small --metric test_a", {"test_accuracy"}),
+        ("curves nowhere --metric test_a", set()),
+    ],
+)
+def test_arguments_are_completed(
+    words: str, completed: set[str], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "small" in completed or "small" in words or "studies/" in completed:
+        package.Study.from_file(study).run().close()
+    line = f"optrial {words}"
+    environment = os.environ | {
+        "_OPTRIAL_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    code = (
+        "import sys\n"
+        "from optrial.cli import main\n"
+        "sys.argv = ['optrial']\n"
+        "try:\n    main()\n"
+        "finally:\n    assert not {'numpy', 'sqlalchemy', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Error" not in done.stderr
+    assert set(done.stdout.split()) == completed
 
 
 def test_plan_runs_nothing(optrial: Command, study: Path) -> None:
@@ -124,7 +233,7 @@ def test_options_override_the_study(optrial: Command, study: Path) -> None:
     optrial("run", study, *options, "--set", "budget.steps=5", "--set", "optimizers.mine.lr=0.5")
     rows = json.loads(optrial("runs", "small", "--format", "json").out)
     assert [row["step"] for row in rows] == [5, 5, 5]
-    assert rows[-1]["hyperparameters"]["lr"] == 0.5
+    assert rows[-1]["lr"] == 0.5
 
 
 def test_failed_runs_give_status_one(optrial: Command, tmp_path: Path) -> None:
@@ -135,7 +244,7 @@ def test_failed_runs_give_status_one(optrial: Command, tmp_path: Path) -> None:
     assert "diverged: sgd lr=1e+30 seed=0: train_loss" in answer.err
     rows = json.loads(optrial("runs", "small", "--format", "json").out)
     assert [row["status"] for row in rows] == ["done", "diverged"]
-    assert set(rows[1]["metrics"].values()) == {None}
+    assert (rows[0]["train_loss"] is None, rows[1]["train_loss"]) == (False, None)
 
 
 def test_names_are_text_everywhere(optrial: Command, tmp_path: Path) -> None:
@@ -166,7 +275,7 @@ def test_list(optrial: Command, what: str, names: list[str]) -> None:
 
 
 def test_all_that_can_be_listed_is_offered() -> None:
-    assert {each.value for each in Listing} == set(LISTINGS)
+    assert {entry.value for entry in Listing} == set(LISTINGS)
 
 
 def test_recipe_is_printed_or_copied(optrial: Command) -> None:

@@ -16,7 +16,7 @@ from optrial.analysis.claims import ClaimVerdict, evaluate_claims, parse_claims
 from optrial.analysis.reported import reported_values
 from optrial.data import Dataset, Split, load_dataset
 from optrial.errors import StudyError
-from optrial.listings import listing
+from optrial.listings import LISTINGS
 from optrial.plan import Plan, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
 from optrial.results import Results
@@ -72,7 +72,7 @@ def test_it_has_a_small_variant_and_a_note(name: str) -> None:
 
 
 def test_each_is_listed_in_one_line() -> None:
-    _, rows = listing("recipes")
+    _, rows = LISTINGS["recipes"]()
     assert [row[0] for row in rows] == sorted([*FULL, "quickstart"])
     assert all(row[1] for row in rows)
 

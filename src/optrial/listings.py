@@ -1,10 +1,10 @@
-"""What there is: the tables of `optrial list`."""
+"""The tables of `optrial list`: rules, datasets, models, ... that a study may name."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeAlias
 
 from optrial.config import read_study
 from optrial.data import DATASETS
@@ -13,23 +13,18 @@ from optrial.recipes import RECIPES, with_recipe
 from optrial.rules import RULES, SCHEDULES
 from optrial.spec import METRICS, PROBES, catalogued
 
-__all__ = ["LISTINGS", "listing"]
+__all__ = ["LISTINGS"]
 
-Table = tuple[list[str], list[list[object]]]
-
-
-def listing(what: str) -> Table:
-    """Return the columns and rows of one of `LISTINGS`."""
-    return LISTINGS[what]()
+Table: TypeAlias = tuple[list[str], list[list[object]]]
 
 
 def _rules() -> Table:
-    columns = ["rule", "what it is", "hyperparameters (default)", "paper"]
+    columns = ["rule", "description", "hyperparameters", "paper"]
     return columns, [
         [
             rule.name,
             rule.title,
-            ", ".join(f"{h.name} ({h.default:g})" for h in rule.hyperparameters),
+            ", ".join(f"{h.name}={h.default:g}" for h in rule.hyperparameters),
             rule.paper,
         ]
         for rule in RULES.values()
@@ -37,45 +32,49 @@ def _rules() -> Table:
 
 
 def _datasets() -> Table:
-    return ["dataset", "what it is", "download"], [
+    return ["dataset", "description", "download"], [
         [entry.name, entry.summary, f"{entry.megabytes:g} MB" if entry.megabytes else "none"]
         for entry in DATASETS.values()
     ]
 
 
 def _models() -> Table:
-    own = ["module:function", "your own: model: {factory: module:function, args: {...}}", "yours"]
+    user_defined = [
+        "module:function",
+        "your own: model: {factory: module:function, args: {...}}",
+        "those of the function",
+    ]
     rows: list[list[object]] = [
         [model.name, model.summary, ", ".join(model.arguments.model_fields)]
         for model in MODELS.values()
     ]
-    return ["model", "what it is", "arguments"], [*rows, list(own)]
+    return ["model", "description", "arguments"], [*rows, user_defined]
 
 
 def _recipes() -> Table:
-    """One row a recipe, with the keys that its variant ``NAME-small`` replaces."""
-    columns = ["recipe", "what it does", "-small changes"]
+    """Return one row per recipe, with the keys that its variant ``NAME-small`` replaces."""
+    columns = ["recipe", "description", "changed in NAME-small"]
     keys = {name: read_study(file) for name, file in RECIPES.items()}
     return columns, [
-        [name, with_recipe(own).get("notes", ""), _changed(keys.get(f"{name}-small", {}))]
-        for name, own in keys.items()
+        [name, with_recipe(study).get("notes", ""), _changed(keys.get(f"{name}-small", {}))]
+        for name, study in keys.items()
         if not name.endswith("-small")
     ]
 
 
-def _changed(keys: Mapping[str, Any]) -> str:
+def _changed(keys: Mapping[str, object]) -> str:
     return ", ".join(sorted(keys.keys() - {"name", "recipe", "reported"}))
 
 
 def _schedules() -> Table:
-    return ["schedule", "what it does", "arguments"], [
+    return ["schedule", "description", "arguments"], [
         [name, _first_line(schedule), ", ".join(schedule.model_fields)]
         for name, schedule in SCHEDULES.items()
     ]
 
 
 def _losses() -> Table:
-    return ["loss", "what it is"], [[name, _first_line(loss)] for name, loss in LOSSES.items()]
+    return ["loss", "description"], [[name, _first_line(loss)] for name, loss in LOSSES.items()]
 
 
 def _metrics() -> Table:
@@ -83,12 +82,17 @@ def _metrics() -> Table:
     rows: list[list[object]] = [
         [name, entry.about, entry.better, entry.targets] for name, entry in entries.items() if entry
     ]
-    own = ["module:function", "your own: {name: module:function, better: lower}", "yours", "any"]
-    return ["metric", "what it is", "better", "computed from"], [*rows, list(own)]
+    user_defined = [
+        "module:function",
+        "your own: {name: module:function, better: lower}",
+        "as declared",
+        "any",
+    ]
+    return ["metric", "description", "better", "computed from"], [*rows, user_defined]
 
 
 def _probes() -> Table:
-    return ["probe", "what it is", "cost in gradients of a batch"], [
+    return ["probe", "description", "cost (gradients of a batch)"], [
         [name, probe.about, f"{probe.gradients:g}" + (" at every step" if probe.summed else "")]
         for name, probe in PROBES.items()
     ]
@@ -108,4 +112,4 @@ LISTINGS: Mapping[str, Callable[[], Table]] = {
     "metrics": _metrics,
     "probes": _probes,
 }
-"""What can be listed, by name."""
+"""Name of a catalogue -> function that returns its columns and rows."""

@@ -1,6 +1,6 @@
 """Records -> frames and summaries; pure functions, failures counted, never imputed."""
 
-from optrial.analysis.frames import curves_frame, runs_frame
+from optrial.analysis.frames import curves_frame, run_rows, runs_frame
 from optrial.analysis.funnel import Flow, funnel
 from optrial.analysis.summary import SettingSummary, Spread, missing_values, summarize
 
@@ -11,6 +11,7 @@ __all__ = [
     "curves_frame",
     "funnel",
     "missing_values",
+    "run_rows",
     "runs_frame",
     "summarize",
 ]

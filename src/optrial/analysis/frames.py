@@ -1,15 +1,28 @@
-"""Records as pandas frames with clean dtypes."""
+"""The tables of runs and of curves: one definition of their columns for every format.
+
+`optrial runs`, `optrial curves` and `Results` print, write and return these tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import pandas as pd
 
 from optrial.errors import StoreError, suggest
-from optrial.records import Record, Store
+from optrial.records import Record, Store, strict
 
-__all__ = ["curves_frame", "runs_frame"]
+__all__ = ["CURVE_COLUMNS", "RUN_COLUMNS", "Value", "curves_frame", "run_rows", "runs_frame"]
+
+Value: TypeAlias = bool | int | float | str | list[object] | None
+"""A cell of the table of runs; a hyperparameter may be a list."""
+
+RUN_COLUMNS = (
+    *("run_id", "problem", "optimizer", "setting", "phase", "rule"),
+    *("seed", "status", "step", "reason"),
+)
+"""First columns of the table of runs; hyperparameters and then final metrics follow."""
 
 _CURVE_TYPES = {
     "metric": "str",
@@ -23,39 +36,70 @@ _CURVE_TYPES = {
     "epoch": "float64",
     "value": "float64",
 }
-_COLUMNS = [
-    *("run_id", "problem", "optimizer", "setting", "phase", "rule", "seed", "status", "step"),
-    "reason",
-]
+CURVE_COLUMNS = tuple(_CURVE_TYPES)
+"""Columns of the table of curves."""
+
+
+def run_rows(records: Sequence[Record]) -> list[dict[str, Value]]:
+    """Return one row per run, each with the same columns.
+
+    The columns are `RUN_COLUMNS`, the hyperparameters by name and the final metrics by name. A
+    hyperparameter called like another column has the prefix ``hyperparameter_``. Values are as JSON
+    holds them: None where a run lacks a hyperparameter or has no final metric.
+    """
+    hyperparameters = [dict(_flat(record.hyperparameters)) for record in records]
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    columns = _column_names(hyperparameters, {*RUN_COLUMNS, *metrics})
+    return [
+        strict(
+            {
+                **{name: getattr(record, name) for name in RUN_COLUMNS},
+                **{column: values.get(name) for name, column in columns.items()},
+                **{metric: record.metrics.get(metric) for metric in metrics},
+            }
+        )
+        for record, values in zip(records, hyperparameters, strict=True)
+    ]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the items of nested mappings by dotted names."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _column_names(rows: Iterable[Mapping[str, object]], taken: set[str]) -> dict[str, str]:
+    """Return a column for each name in the rows, none of them taken."""
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        column = name
+        while column in taken:
+            column = f"hyperparameter_{column}"
+        columns[name] = column
+        taken.add(column)
+    return columns
 
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return one row a run: what it is, its status, its hyperparameters, its final metrics.
-
-    Hyperparameters are columns by their names, metrics by theirs; what a run does not have, and
-    every metric of a run that is not done, is missing (NaN).
-    """
+    """Return one row per run, with the columns of `run_rows`; missing metrics are NaN."""
     records = list(records)
-    frame = pd.DataFrame(
-        [[getattr(r, name) for name in _COLUMNS] for r in records], columns=_COLUMNS
-    )
-    frame["status"] = frame["status"].astype(str)
-    for part in ("hyperparameters", "metrics"):
-        columns = dict.fromkeys(name for record in records for name in getattr(record, part))
-        for name in columns:
-            frame[name] = [getattr(record, part).get(name) for record in records]
-            if part == "metrics":
-                frame[name] = frame[name].astype("float64")
-    return frame
+    rows = run_rows(records)
+    frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else list(RUN_COLUMNS))
+    metrics = {name for record in records for name in record.metrics}
+    return frame.astype({"status": "str"} | dict.fromkeys(metrics, "float64"))
 
 
 def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
-    """Return one row per recorded value of the metrics.
+    """Return one row per recorded value, with the columns `CURVE_COLUMNS`.
 
-    Columns: metric, run_id, problem, optimizer, setting, phase, seed, step, epoch, value.
+    ``epoch`` is the step divided by the steps per epoch; ``value`` may be infinite or NaN. Runs of
+    earlier plans are left out.
 
     Raises:
-        StoreError: a metric of which nothing is stored.
+        StoreError: nothing is recorded for a metric.
     """
     records = {record.run_id: record for record in store.runs()}
     recorded = store.metrics()

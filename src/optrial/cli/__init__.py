@@ -1,8 +1,8 @@
 """The command line: parses, calls, prints. Nothing else in optrial prints or exits.
 
 Standard output holds results only; progress, notes and errors go to standard error. Exit status:
-0 ok, 1 some runs failed, 2 bad input, 130 interrupted. A command imports what it needs when it
-runs, so that help is there at once.
+0 ok, 1 some runs failed, 2 bad input, 130 interrupted. Commands import their dependencies when
+they run, so that help and completion are quick.
 """
 
 from __future__ import annotations
@@ -21,31 +21,49 @@ __all__ = ["main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Controlled, randomised, paired trials of neural-network optimizers.",
     epilog="Start with:  optrial run quickstart",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Fetch, verify or locate published datasets.")
-speeds_app = typer.Typer(no_args_is_help=True, help="Show or clear speeds measured here.")
-for group, commands in {
-    app: (
-        *(studies.run, studies.plan),
-        *(results.show, results.report, results.figures, results.runs, results.curves),
-        *(results.compare, results.audit, results.evaluate, timing.timing),
-        *(catalogue.list_, catalogue.recipe, catalogue.explain, catalogue.landscape),
-    ),
-    data_app: (catalogue.fetch, catalogue.verify, catalogue.path),
-    speeds_app: (speeds.show, speeds.clear),
-}.items():
-    for command in commands:
-        group.command(command.__name__.rstrip("_"))(command)
-app.add_typer(data_app, name="data")
-app.add_typer(speeds_app, name="speeds")
+data_app = typer.Typer(no_args_is_help=True, help="Download, verify or locate published datasets.")
+speeds_app = typer.Typer(no_args_is_help=True, help="Show or remove the speeds measured here.")
+
+_PANELS = {
+    "Run a study": {
+        "run": studies.run,
+        "plan": studies.plan,
+        "timing": timing.timing,
+    },
+    "Read the results": {
+        "show": results.show,
+        "compare": results.compare,
+        "audit": results.audit,
+        "report": results.report,
+        "figures": results.figures,
+        "runs": results.runs,
+        "curves": results.curves,
+        "evaluate": results.evaluate,
+    },
+    "Look things up": {
+        "list": catalogue.list_names,
+        "recipe": catalogue.recipe,
+        "explain": catalogue.explain,
+        "landscape": catalogue.landscape,
+    },
+}
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+for _command in (catalogue.fetch, catalogue.verify, catalogue.path):
+    data_app.command()(_command)
+for _command in (speeds.show, speeds.clear):
+    speeds_app.command()(_command)
+app.add_typer(data_app, name="data", rich_help_panel="Look things up")
+app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 
 
 def main() -> None:
-    """Run the command line; see the module for exit statuses."""
+    """Run the command line; the module documents the exit statuses."""
     debug = "--debug" in sys.argv
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
@@ -56,14 +74,14 @@ def main() -> None:
     except KeyboardInterrupt:
         note("interrupted")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     del debug  # read by main
     if version:

@@ -9,28 +9,41 @@ from typing import Annotated
 
 import typer
 
-from optrial.cli.options import DataDir, Listing, PageFormat
+from optrial.cli import complete
+from optrial.cli.options import DataDir, Listing, OutOption, PageFormat
 from optrial.cli.output import note, print_table, stderr, write
 from optrial.errors import DataError, Problem, StudyError, suggest
 
-__all__ = ["explain", "fetch", "landscape", "list_", "path", "recipe", "verify"]
+__all__ = ["explain", "fetch", "landscape", "list_names", "path", "recipe", "verify"]
 
 MOST_COLUMNS = 88
 """Wider lines are hard to read."""
 
 
-def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
-    """List rules, datasets, models, recipes, schedules, losses, metrics or probes."""
-    from optrial.listings import listing
+DatasetArgument = Annotated[
+    str, typer.Argument(help="Name of a published dataset.", autocompletion=complete.datasets)
+]
 
-    print_table(*listing(what))
+
+def list_names(
+    catalogue: Annotated[Listing, typer.Argument(help="The catalogue to print.")],
+) -> None:
+    """List the rules, datasets, models, ... that a study may name."""
+    from optrial.listings import LISTINGS
+
+    print_table(*LISTINGS[catalogue]())
 
 
 def recipe(
-    name: Annotated[str, typer.Argument(help="Name of a recipe; see: optrial list recipes.")],
-    out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a recipe; see: optrial list recipes.", autocompletion=complete.recipes
+        ),
+    ],
+    out: OutOption = None,
 ) -> None:
-    """Print a shipped study, or copy it to a file to make it your own."""
+    """Print a shipped study, or copy it to a file that you can edit."""
     from optrial.recipes import RECIPES
 
     if name not in RECIPES:
@@ -44,16 +57,19 @@ def recipe(
 
 
 def explain(
-    rules: Annotated[list[str], typer.Argument(metavar="RULE...", help="One or more rules.")],
-    format_: Annotated[
-        PageFormat, typer.Option("--format", help="How to print.")
+    rules: Annotated[
+        list[str],
+        typer.Argument(metavar="RULE...", help="One or more rules.", autocompletion=complete.rules),
+    ],
+    file_format: Annotated[
+        PageFormat, typer.Option("--format", help="Format of the page.")
     ] = PageFormat.TEXT,
-    out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
+    out: OutOption = None,
 ) -> None:
     """Explain update rules: equations, hyperparameters, cost, and how they differ."""
     from optrial.explain import explanation_html, explanation_markdown, explanation_text
 
-    match format_:
+    match file_format:
         case PageFormat.HTML:
             text = explanation_html(rules)
         case PageFormat.MARKDOWN:
@@ -63,21 +79,29 @@ def explain(
     if out is not None:
         write(out, text)
         return
-    if format_ is PageFormat.TEXT:
+    if file_format is PageFormat.TEXT:
         text = re.sub(r"(?m)^\S.*$", lambda heading: typer.style(heading[0], bold=True), text)
     typer.echo(text)
 
 
 def landscape(
-    function: Annotated[str, typer.Argument(help="rosenbrock, beale, ...")] = "rosenbrock",
+    function: Annotated[
+        str,
+        typer.Argument(
+            help="A function: rosenbrock, beale, ...", autocompletion=complete.functions
+        ),
+    ] = "rosenbrock",
     optimizers: Annotated[
         str | None,
         typer.Option(help="sgd:lr=0.1,adam:lr=best \\[default: four rules, best rates]."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps that each optimizer takes.")] = 200,
-    start: Annotated[str | None, typer.Option(help="x,y \\[default: the function's own].")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each optimizer.")] = 200,
+    start: Annotated[
+        str | None, typer.Option(help="Start, as x,y \\[default: that of the function].")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Draw to FILE.html (animated), .png, .pdf or .svg.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw to FILE.html (animated), .png, .pdf or .svg."),
     ] = None,
 ) -> None:
     """Show the paths of optimizers on a function of two variables."""
@@ -94,8 +118,8 @@ def landscape(
         note(f"wrote {out}")
 
 
-def fetch(name: str, data_dir: DataDir = None) -> None:
-    """Download a published dataset; replace damaged files."""
+def fetch(name: DatasetArgument, data_dir: DataDir = None) -> None:
+    """Download a published dataset, and replace damaged files."""
     from optrial.data import data_directory
     from optrial.data import fetch as fetch_dataset
     from optrial.report.progress import DownloadBar
@@ -104,7 +128,7 @@ def fetch(name: str, data_dir: DataDir = None) -> None:
     path(name, data_dir)
 
 
-def verify(name: str, data_dir: DataDir = None) -> None:
+def verify(name: DatasetArgument, data_dir: DataDir = None) -> None:
     """Check the files of a published dataset against their checksums."""
     from optrial.data import FileStatus, data_directory
     from optrial.data import verify as verify_dataset
@@ -115,8 +139,8 @@ def verify(name: str, data_dir: DataDir = None) -> None:
         raise DataError(f"{name} is not complete; to repair it: optrial data fetch {name}")
 
 
-def path(name: str, data_dir: DataDir = None) -> None:
-    """Print where the files of a published dataset are, or would be."""
+def path(name: DatasetArgument, data_dir: DataDir = None) -> None:
+    """Print the paths of a published dataset's files, downloaded or not."""
     from optrial.data import data_directory, files
 
     for file in files(name, data_directory(data_dir)):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optrial.cli.output import print_table
+from optrial.cli.output import draw
 
 if TYPE_CHECKING:
     from optrial.data import ClassCount, Column, Dataset, ValueScale
@@ -25,20 +25,23 @@ def print_data(dataset: Dataset) -> None:
     Prints nothing for datasets of the catalogue.
     """
     from optrial.data import DATASETS
+    from optrial.report import plain_table
 
     if dataset.name in DATASETS:
         return
     summary, name = dataset.summary, Path(dataset.name).name
     if summary.columns:
         title = f"{name}: {len(summary.columns)} columns{_scaling(dataset.arguments)}"
-        print_table(["column", "type", "use", "details"], _column_rows(summary.columns), title)
+        columns = ["column", "type", "use", "details"]
+        draw(plain_table(columns, _column_rows(summary.columns), title))
     if summary.classes:
         splits = list(dataset.splits)
-        print_table(["class", *splits], _class_rows(summary.classes, splits), f"{name}: samples")
+        rows = _class_rows(summary.classes, splits)
+        draw(plain_table(["class", *splits], rows, f"{name}: samples"))
     elif summary.values:
         title = f"{name}: train{_standardized(dataset)}"
         columns = ["target", "mean", "std", "minimum", "maximum"]
-        print_table(columns, list(_value_rows(summary.values)), title)
+        draw(plain_table(columns, _value_rows(summary.values), title))
 
 
 def data_notes(dataset: Dataset) -> Iterator[str]:

@@ -1,21 +1,23 @@
-"""Arguments and options that commands share, and what they stand for."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from optrial.cli import complete
+
 if TYPE_CHECKING:
+    from optrial.results import Results
     from optrial.study import Study
 
 __all__ = [
     "AuditFormat",
     "BetterOption",
-    "CurveFormat",
     "DataDir",
     "Device",
     "DeviceOption",
@@ -23,12 +25,15 @@ __all__ = [
     "FigureFormat",
     "Format",
     "Listing",
+    "OutOption",
     "PageFormat",
     "PrecisionOption",
     "ReportedMetric",
+    "RowFormat",
     "SeedsOption",
     "Settings",
     "ShowFormat",
+    "Split",
     "StoreArgument",
     "StudyArgument",
     "TableFormat",
@@ -39,39 +44,15 @@ __all__ = [
 
 
 class Format(StrEnum):
-    """How rows are printed."""
+    """Formats of rows."""
 
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
 
 
-class AuditFormat(StrEnum):
-    """How an audit is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class ShowFormat(StrEnum):
-    """How a summary is printed."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-
-
-class TableFormat(StrEnum):
-    """How a table with a full form is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-
-
-class CurveFormat(StrEnum):
-    """How curves are printed or written."""
+class RowFormat(StrEnum):
+    """Formats of rows, with Parquet."""
 
     TABLE = "table"
     CSV = "csv"
@@ -79,8 +60,32 @@ class CurveFormat(StrEnum):
     PARQUET = "parquet"
 
 
+class AuditFormat(StrEnum):
+    """Formats of an audit."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class ShowFormat(StrEnum):
+    """Formats of a summary."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+class TableFormat(StrEnum):
+    """Formats of measured times."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+
+
 class FigureFormat(StrEnum):
-    """What figures are written as."""
+    """Formats of figures."""
 
     PNG = "png"
     PDF = "pdf"
@@ -95,7 +100,7 @@ class TimeUnit(StrEnum):
 
 
 class PageFormat(StrEnum):
-    """How a page is printed."""
+    """Formats of a page."""
 
     TEXT = "text"
     HTML = "html"
@@ -103,7 +108,7 @@ class PageFormat(StrEnum):
 
 
 class Listing(StrEnum):
-    """What `optrial list` can list."""
+    """Catalogues that `optrial list` prints."""
 
     RULES = "rules"
     DATASETS = "datasets"
@@ -147,16 +152,42 @@ class Precision(StrEnum):
     FLOAT64 = "float64"
 
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study file or a recipe.")]
+class Split(StrEnum):
+    """Splits of a dataset."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study file or a recipe.", autocompletion=complete.studies
+    ),
+]
 StoreArgument = Annotated[
-    str, typer.Argument(metavar="DIR", help="A study's folder, its name, or a postgresql:// URL.")
+    str,
+    typer.Argument(
+        metavar="DIR",
+        help="A study's folder, its name in studies/, or a postgresql:// URL.",
+        autocompletion=complete.folders,
+    ),
 ]
 ReportedMetric = Annotated[
-    str | None, typer.Option("--metric", help="What optimizers are compared on.")
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Metric that optimizers are compared on \\[default: the reported one].",
+        autocompletion=complete.metrics,
+    ),
 ]
 BetterOption = Annotated[
     Better | None,
-    typer.Option(help="Which values of a metric are better, where the study does not declare it."),
+    typer.Option(help="Which values of the metric are better, if the study does not declare it."),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write to a new file instead.")
 ]
 DataDir = Annotated[
     Path | None,
@@ -164,12 +195,18 @@ DataDir = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: budget.epochs=2. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the study: budget.epochs=2. Repeatable."
+    ),
 ]
-EngineOption = Annotated[Engine | None, typer.Option(help="Engine that trains.")]
-PrecisionOption = Annotated[Precision | None, typer.Option(help="Floating-point type.")]
+EngineOption = Annotated[
+    Engine | None, typer.Option(help="Engine that trains \\[default: the study's].")
+]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option(help="Floating-point type \\[default: the study's].")
+]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
-SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds.")]
+SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds \\[default: the study's].")]
 
 
 def load_study(
@@ -179,16 +216,16 @@ def load_study(
     seeds: int | None,
     settings: Sequence[str] | None,
 ) -> Study:
-    """Read a study file or recipe; options go before its own keys."""
+    """Read a study file or recipe, and apply the options of the command."""
     from optrial.study import Study
 
-    options: Mapping[str, Any] = {"engine": engine, "precision": precision, "seeds": seeds}
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    return Study.from_file(source, [*(settings or []), *given])
+    options: Mapping[str, object] = {"engine": engine, "precision": precision, "seeds": seeds}
+    changes = [f"{key}={value}" for key, value in options.items() if value is not None]
+    return Study.from_file(source, [*(settings or []), *changes])
 
 
-def load_results(location: str) -> Any:
-    """Open the results at a folder or URL, or those of a study named so."""
+def load_results(location: str) -> Results:
+    """Open the results in a folder or at a URL, or those of a study by name."""
     from optrial.results import load
 
     named = Path("studies", location)

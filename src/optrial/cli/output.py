@@ -1,4 +1,4 @@
-"""What commands print: results on standard output; notes, progress and errors on standard error."""
+"""Output of commands: results on standard output; notes, progress and errors on standard error."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 
 from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
+    from rich.table import Table
+
+    from optrial.results import Results
 
 __all__ = [
     "BAD_INPUT",
     "FAILED",
     "INTERRUPTED",
+    "draw",
     "duration",
     "fail",
     "note",
-    "output",
     "print_pairs",
+    "print_rows",
     "print_table",
     "prints_apart",
+    "save_parquet",
     "show_summary",
     "stderr",
-    "stdout",
     "write",
 ]
 
@@ -37,22 +42,14 @@ _PAIRS_SHOWN = 4
 
 
 def note(text: str) -> None:
-    """Print a line for people, not for programs that read results."""
+    """Print a line to standard error."""
     typer.echo(text, err=True)
 
 
 def fail(text: str) -> NoReturn:
-    """Say what was wrong with the input, and exit."""
+    """Print an error and exit."""
     typer.echo(f"error: {text}", err=True)
     sys.exit(BAD_INPUT)
-
-
-def stdout() -> Console:
-    """Return the console for results."""
-    from rich.console import Console
-
-    # Without a terminal there is no width to keep: nothing is cut or folded.
-    return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
 
 
 def stderr(quiet: bool) -> Console:
@@ -63,8 +60,8 @@ def stderr(quiet: bool) -> Console:
 
 
 @contextmanager
-def output(out: Path | None) -> Iterator[TextIO]:
-    """Give standard output, or a new file; one that is there is never replaced."""
+def _output(out: Path | None) -> Iterator[TextIO]:
+    """Yield standard output, or a new file; an existing file is never replaced."""
     if out is None:
         yield sys.stdout
         return
@@ -84,35 +81,113 @@ def prints_apart() -> Iterator[None]:
 
 
 def write(out: Path, text: str) -> None:
-    """Write a new file; one that is there is never replaced."""
-    with output(out) as file:
+    """Write a new file; an existing one is never replaced."""
+    with _output(out) as file:
         file.write(text)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print rows as a table of a terminal."""
+def print_rows(
+    rows: Sequence[Mapping[str, object]],
+    file_format: str = "table",
+    out: Path | None = None,
+    expendable: Sequence[str] = (),
+) -> None:
+    """Print rows with the same columns, or write them to a file.
+
+    Args:
+        rows: one mapping from column to value per row.
+        file_format: "table", "csv" or "json"; see `print_table`.
+        out: a new file to write instead.
+        expendable: columns that a narrow terminal leaves out first.
+    """
+    from optrial.records import write_csv, write_json
+
+    if file_format == "table" and out is None:
+        print_table(list(rows[0]) if rows else [], [list(r.values()) for r in rows], "", expendable)
+        return
+    with _output(out) as stream:
+        if file_format == "json":
+            write_json(rows, stream)
+        elif file_format == "csv":
+            write_csv(rows, stream)
+        elif rows:
+            stream.writelines(_tab_separated(list(rows[0]), [list(r.values()) for r in rows]))
+
+
+def save_parquet(table: DataFrame, out: Path | None) -> None:
+    """Write a table as a Parquet file.
+
+    Raises:
+        StudyError: no file is named.
+    """
+    from optrial.analysis.wide import write_parquet
+
+    if out is None:
+        raise StudyError([Problem("--out", "is needed for parquet: --out FILE.parquet.")])
+    write_parquet(table, out)
+    note(f"wrote {out}")
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    title: str = "",
+    expendable: Sequence[str] = (),
+) -> None:
+    """Print rows: drawn in a terminal, tab-separated with a header line in a pipe or a file."""
     from optrial.report import plain_table
 
-    stdout().print(plain_table(columns, rows, title))
+    if sys.stdout.isatty():
+        draw(plain_table(columns, rows, title), expendable)
+    elif columns:
+        sys.stdout.writelines(_tab_separated(columns, rows))
+
+
+def _tab_separated(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    for row in (columns, *rows):
+        cells = ("" if cell is None else " ".join(str(cell).split()) for cell in row)
+        yield "\t".join(cells) + "\n"
+
+
+def draw(table: Table, expendable: Sequence[str] = ()) -> None:
+    """Draw a table, in a terminal without the columns for which it is too narrow.
+
+    Args:
+        table: the table.
+        expendable: headers of the columns to leave out first.
+    """
+    from rich.console import Console
+
+    from optrial.report import fit_columns
+
+    if not sys.stdout.isatty():  # nothing is cut or folded
+        Console(width=10_000, highlight=False).print(table)
+        return
+    console = Console(highlight=False)
+    hidden = fit_columns(table, console.width, expendable)
+    console.print(table)
+    if hidden:
+        note(f"not shown in {console.width} columns: {', '.join(hidden)}; widen the terminal")
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
-    """Print what is known of one thing, a line each."""
+    """Print pairs of a name and a text, one per line."""
     width = max(map(len, pairs))
     for key, value in pairs.items():
         typer.echo(f"{key:>{width}}  {value}")
 
 
-def show_summary(results: Any, quiet: bool) -> None:
-    """Print the summary table and, unless quiet, what may be said of the optimizers."""
+def show_summary(results: Results, quiet: bool) -> None:
+    """Print the summary table and, unless quiet, statements about the optimizers."""
     from optrial.analysis import funnel, missing_values
     from optrial.report import funnel_table, summary_note, summary_table
 
     summaries, flows = results.settings(), funnel(results.records)
     directions, selection = results.directions, results.selection
-    stdout().print(summary_table(results.study.get("name", ""), summaries, directions))
+    table = summary_table(results.study.get("name", ""), summaries, directions)
+    draw(table, [str(column.header) for column in table.columns[3:-1]])
     if any(flow.phase == "tune" for flow in flows):
-        stdout().print(funnel_table(flows))
+        draw(funnel_table(flows))
     if not quiet:
         select = selection.metric if selection else None
         note(summary_note(summaries, flows, select))
@@ -137,8 +212,8 @@ def _show_targets(results: Any, quiet: bool) -> None:
             note(targets_note(results_of_problem))
 
 
-def _statements(results: Any) -> list[str]:
-    """What may be said of the optimizers: which is best, and how it stands to the others."""
+def _statements(results: Results) -> list[str]:
+    """Return which optimizer is best and how it compares with the others, in sentences."""
     from optrial.analysis.statistics import best_sentence, sentence
 
     lines = []
@@ -147,13 +222,13 @@ def _statements(results: Any) -> list[str]:
             lines.append(problem.not_compared)
             continue
         lines.append(best_sentence(problem.comparisons, problem.compared))
-        told = [pair for pair in problem.pairs if not pair.all_diverged]  # the others just were
-        lines += [f"  {sentence(pair)}" for pair in told[:_PAIRS_SHOWN]]
+        pairs = [pair for pair in problem.pairs if not pair.all_diverged]  # the line above has them
+        lines += [f"  {sentence(pair)}" for pair in pairs[:_PAIRS_SHOWN]]
     return [line for line in lines if line]
 
 
 def duration(seconds: float) -> str:
-    """Return seconds, minutes or hours, as one would say them."""
+    """Return a duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

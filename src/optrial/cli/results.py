@@ -1,4 +1,4 @@
-"""Commands that take the folder of a study, and show, check or write what is recorded there."""
+"""Commands that show, check and export the recorded results of a study."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from optrial.cli import complete
 from optrial.cli.options import (
     AuditFormat,
     BetterOption,
-    CurveFormat,
     DataDir,
     Device,
     DeviceOption,
     FigureFormat,
     Format,
+    OutOption,
     ReportedMetric,
+    RowFormat,
     ShowFormat,
+    Split,
     StoreArgument,
     TimeUnit,
     load_results,
@@ -28,33 +31,32 @@ from optrial.cli.options import (
 from optrial.cli.output import (
     FAILED,
     note,
-    output,
-    print_table,
+    print_rows,
     prints_apart,
+    save_parquet,
     show_summary,
 )
-from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
-    from optrial.records import Record
+    from optrial.results import Results
 
 __all__ = ["audit", "compare", "curves", "evaluate", "figures", "report", "runs", "show"]
 
 
 def show(
     store: StoreArgument,
-    format_: Annotated[ShowFormat, typer.Option("--format", help="How to print.")] = (
+    file_format: Annotated[ShowFormat, typer.Option("--format", help="Format of the table.")] = (
         ShowFormat.TABLE
     ),
 ) -> None:
-    """Print the summary table of a study."""
+    """Show final metrics per optimizer and setting, and which optimizer is best."""
     from optrial.report.texts import summary_latex, summary_markdown
 
     with load_results(store) as results:
-        if format_ is ShowFormat.TABLE:
+        if file_format is ShowFormat.TABLE:
             show_summary(results, quiet=False)
             return
-        as_text = summary_latex if format_ is ShowFormat.LATEX else summary_markdown
+        as_text = summary_latex if file_format is ShowFormat.LATEX else summary_markdown
         name, settings = results.study.get("name", ""), results.settings()
         typer.echo(as_text(name, settings, results.directions), nl=False)
 
@@ -67,7 +69,7 @@ def report(
     metric: ReportedMetric = None,
     better: BetterOption = None,
 ) -> None:
-    """Write one self-contained HTML page: the answer first, then everything behind it."""
+    """Write one self-contained HTML page: results, statistics, audit and figures."""
     with load_results(store) as results:
         file = out or _beside(results, "report.html")
         note(f"wrote {results.report(file, metric, better)}")
@@ -75,7 +77,7 @@ def report(
 
 def figures(
     store: StoreArgument,
-    format_: Annotated[FigureFormat, typer.Option("--format", help="What to write.")] = (
+    file_format: Annotated[FigureFormat, typer.Option("--format", help="Format of the files.")] = (
         FigureFormat.PNG
     ),
     out: Annotated[
@@ -84,10 +86,10 @@ def figures(
     metric: ReportedMetric = None,
     better: BetterOption = None,
 ) -> None:
-    """Draw the figures of a study for print, one column wide."""
+    """Draw the figures of a study for a paper, one column wide."""
     with load_results(store) as results:
         folder = out or _beside(results, "figures")
-        written = results.figures(folder, format_.value, metric, better)
+        written = results.figures(folder, file_format.value, metric, better)
     for file in written:
         note(f"wrote {file}")
     if not written:
@@ -96,75 +98,72 @@ def figures(
 
 def runs(
     store: StoreArgument,
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    file_format: Annotated[RowFormat, typer.Option("--format", help="Format of the rows.")] = (
+        RowFormat.TABLE
+    ),
+    out: OutOption = None,
 ) -> None:
-    """Print one row per run: setting, seed, status and final metrics."""
-    from optrial.records import flat_rows, run_rows, write_csv, write_json
+    """Print one row per run: setting, seed, status, hyperparameters and final metrics.
+
+    A table shows final metrics with six digits; the other formats hold every column and digit.
+    """
+    from optrial.analysis import run_rows, runs_frame
 
     with load_results(store) as results:
         records = results.records
-    if format_ is Format.JSON:
-        write_json(run_rows(records), sys.stdout)
-    elif format_ is Format.CSV:
-        write_csv(flat_rows(records), sys.stdout)
-    else:
-        _print_runs(records)
-
-
-def _print_runs(records: Sequence[Record]) -> None:
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    about_columns = ["run_id", "optimizer", "setting", "phase", "seed", "status", "step"]
-    columns = [*about_columns, *metrics, "reason"]
-    rows = []
-    for record in records:
-        values = [record.metrics.get(metric) for metric in metrics]
-        cells = [None if value is None else float(f"{value:.6g}") for value in values]
-        rows.append([*(getattr(record, n) for n in about_columns), *cells, record.reason])
-    print_table(columns, rows)
+    if file_format is RowFormat.PARQUET:
+        save_parquet(runs_frame(records), out)
+    elif file_format is RowFormat.TABLE:
+        columns = ("run_id", "optimizer", "setting", "phase", "seed", "status", "step")
+        rows = [
+            {name: _six_digits(row[name]) for name in (*columns, *metrics, "reason")}
+            for row in run_rows(records)
+        ]
+        print_rows(rows, out=out, expendable=["reason", "phase", "step", *metrics[:-1]])
+    else:
+        print_rows(run_rows(records), file_format, out)
+
+
+def _six_digits(value: object) -> object:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def curves(
     store: StoreArgument,
-    metric: Annotated[str, typer.Option(help="Which metric: train_loss, test_accuracy, ...")],
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="Metric: train_loss, test_accuracy, ...", autocompletion=complete.metrics
+        ),
+    ],
     wide: Annotated[
-        bool, typer.Option("--wide", help="One row per step, one column per run.")
+        bool, typer.Option("--wide", help="One row per step and one column per run.")
     ] = False,
-    format_: Annotated[CurveFormat, typer.Option("--format", help="How to print.")] = (
-        CurveFormat.CSV
+    file_format: Annotated[RowFormat, typer.Option("--format", help="Format of the rows.")] = (
+        RowFormat.CSV
     ),
-    out: Annotated[Path | None, typer.Option(help="File to write instead.")] = None,
+    out: OutOption = None,
 ) -> None:
     """Print one row per recorded value of a metric: run, step, epoch, value."""
-    from optrial.analysis.wide import write_parquet
-    from optrial.records import curve_rows, write_csv, write_json
-
-    if format_ is CurveFormat.PARQUET and out is None:
-        raise StudyError([Problem("--out", "is needed for parquet: --out FILE.parquet.")])
     with load_results(store) as results:
-        if format_ is CurveFormat.PARQUET and out is not None:
-            write_parquet(results.wide_curves(metric) if wide else results.curves(metric), out)
-            note(f"wrote {out}")
-            return
         if _is_still_to_come(results, metric):
-            rows: list[dict[str, Any]] = []
-            note(f"nothing is recorded of {metric} yet")
-        elif wide:
-            rows = _wide_rows(results, metric)
+            note(f"nothing is recorded for {metric} yet")
+            rows: list[dict[str, object]] = []
         else:
-            rows = list(curve_rows(results.store, metric))
-    with output(out) as stream:
-        if format_ is CurveFormat.JSON:
-            write_json(rows, stream)
-        elif format_ is CurveFormat.CSV:
-            write_csv(rows, stream)
-        else:
-            print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+            table = results.wide_curves(metric) if wide else results.curves(metric)
+            if file_format is RowFormat.PARQUET:
+                save_parquet(table, out)
+                return
+            missing_as_none = table.astype(object).where(table.notna(), None) if wide else table
+            rows = missing_as_none.to_dict("records")  # type: ignore[assignment]
+    print_rows(rows, file_format, out)
 
 
-def _is_still_to_come(results: Any, metric: str) -> bool:
+def _is_still_to_come(results: Results, metric: str) -> bool:
     """Whether the study records a metric that no run has reached yet."""
-    left = any(record.status in ("planned", "interrupted") for record in results.records)
-    if not left or metric in results.store.metrics():
+    unfinished = any(record.status in ("planned", "interrupted") for record in results.records)
+    if not unfinished or metric in results.store.metrics():
         return False
     from optrial.config import stored_study
     from optrial.study import recorded_metrics
@@ -175,19 +174,19 @@ def _is_still_to_come(results: Any, metric: str) -> bool:
     return metric in (*names, *(probes.measure if probes else ()))
 
 
-def _wide_rows(results: Any, metric: str) -> list[dict[str, Any]]:
-    """Return the curves of a metric, one row a step; None where a run has no value."""
-    table = results.wide_curves(metric).astype(object)
-    return list(table.where(table.notna(), None).to_dict("records"))
-
-
 def compare(
     store: StoreArgument,
-    first: Annotated[str, typer.Argument(metavar="A", help="An optimizer of the study.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
-    metric: Annotated[
-        str | None, typer.Option(help="Metric to compare \\[default: the reported one].")
-    ] = None,
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="An optimizer of the study.", autocompletion=complete.optimizers
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(metavar="B", help="Another optimizer.", autocompletion=complete.optimizers),
+    ],
+    metric: ReportedMetric = None,
     better: BetterOption = None,
     target: Annotated[
         str | None,
@@ -229,20 +228,20 @@ def _named_target(results: Any, text: str) -> tuple[str, float]:
 
 def audit(
     store: StoreArgument,
-    format_: Annotated[AuditFormat, typer.Option("--format", help="How to print.")] = (
-        AuditFormat.TEXT
-    ),
+    file_format: Annotated[
+        AuditFormat, typer.Option("--format", help="Format of the findings.")
+    ] = AuditFormat.TEXT,
 ) -> None:
-    """Check whether a comparison supports what it is to show.
+    """Check whether the runs support a comparison, and how to fix what does not.
 
-    Exit status 0 if nothing was found, 1 for warnings, 2 for findings that block a claim.
+    Exit status 0 without findings, 1 with warnings, 2 with findings that block a claim.
     """
     from optrial.analysis.audit import as_json, report_text
     from optrial.records import write_json
 
     with load_results(store) as results:
         report = results.audit()
-    if format_ is AuditFormat.JSON:
+    if file_format is AuditFormat.JSON:
         write_json(as_json(report), sys.stdout)
     else:
         typer.echo(report_text(report))
@@ -251,45 +250,41 @@ def audit(
 
 def evaluate(
     store: StoreArgument,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[Split, typer.Option(help="Split to evaluate on.")] = Split.TEST,
     device: DeviceOption = Device.AUTO,
     data_dir: DataDir = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = (
+        Format.TABLE
+    ),
 ) -> None:
-    """Evaluate the saved weights of each run again, beside what was recorded.
+    """Evaluate the saved weights of each run again and compare with the recorded values.
 
-    Exit status 1 if a value differs from the recorded one.
+    Needs a study with `save: final` or `save: best`. Exit status 1 if a value differs.
     """
-    from optrial.records import write_csv, write_json
     from optrial.saved import evaluate_saved
 
     with load_results(store) as results, prints_apart():
-        found = list(
+        evaluations = list(
             evaluate_saved(results.store, results.folder, split, data_dir=data_dir, device=device)
         )
     rows = [
         {
-            "run_id": each.record.run_id,
-            "optimizer": each.record.optimizer,
-            "setting": each.record.setting,
-            "seed": each.record.seed,
-            "metric": each.metric,
-            "value": each.value,
-            "recorded": each.recorded,
+            "run_id": evaluated.record.run_id,
+            "optimizer": evaluated.record.optimizer,
+            "setting": evaluated.record.setting,
+            "seed": evaluated.record.seed,
+            "metric": evaluated.metric,
+            "value": evaluated.value,
+            "recorded": evaluated.recorded,
         }
-        for each in found
+        for evaluated in evaluations
     ]
-    if format_ is Format.JSON:
-        write_json(rows, sys.stdout)
-    elif format_ is Format.CSV:
-        write_csv(rows, sys.stdout)
-    else:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
-    if different := sum(each.differs for each in found):
-        note(f"{different} of {len(found)} values differ from those recorded")
+    print_rows(rows, file_format)
+    if different := sum(evaluated.differs for evaluated in evaluations):
+        note(f"{different} of {len(evaluations)} values differ from those recorded")
         sys.exit(FAILED)
 
 
-def _beside(results: Any, name: str) -> Path:
-    """Return a place in the study's folder; in the current one for a study on a server."""
+def _beside(results: Results, name: str) -> Path:
+    """Return a path in the study's folder, or in the current one for a study on a server."""
     return (results.folder if results.folder.is_dir() else Path()) / name

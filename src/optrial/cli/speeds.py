@@ -1,37 +1,32 @@
-"""Commands about measured speeds, by which `engine: auto` chooses how to train."""
+"""Commands about the measured speeds by which `engine: auto` chooses how to train."""
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from optrial.cli.options import Format
-from optrial.cli.output import note, print_table
+from optrial.cli.output import note, print_rows
 from optrial.errors import OptrialError
 
 __all__ = ["clear", "show"]
 
 
 def show(
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = (
+        Format.TABLE
+    ),
 ) -> None:
-    """Print the speeds that were measured on this machine in the last thirty days."""
+    """Print the speeds that were measured on this machine in the last 30 days."""
     from optrial.engine import speeds_file
-    from optrial.records import write_csv, write_json
 
     rows = _rows()
-    if format_ is Format.JSON:
-        write_json(rows, sys.stdout)
-    elif format_ is Format.CSV:
-        write_csv(rows, sys.stdout)
-    elif rows:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+    print_rows(rows, file_format)
     note(f"{len(rows)} in {speeds_file()}")
 
 
-def _rows() -> list[dict[str, Any]]:
+def _rows() -> list[dict[str, object]]:
     """Return one row per engine and stack that was timed."""
     from optrial.engine import kept_speeds
 
@@ -55,7 +50,7 @@ def _rows() -> list[dict[str, Any]]:
 
 
 def clear() -> None:
-    """Forget the measured speeds: all are measured again when they are next needed."""
+    """Remove the measured speeds; they are measured again when needed."""
     from optrial.engine import clear_speeds, speeds_file
 
     try:

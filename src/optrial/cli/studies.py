@@ -1,4 +1,4 @@
-"""Commands that take a study: run it, or say what running it would do."""
+"""Commands that run a study, or show its plan."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from optrial.cli.options import (
 from optrial.cli.output import (
     FAILED,
     INTERRUPTED,
+    draw,
     duration,
     note,
     print_pairs,
-    print_table,
     prints_apart,
     show_summary,
     stderr,
@@ -57,7 +57,7 @@ def run(
     study: StudyArgument,
     out: Annotated[
         str | None,
-        typer.Option(help="Folder or postgresql:// URL \\[default: studies/NAME]."),
+        typer.Option(metavar="DIR", help="Folder or postgresql:// URL \\[default: studies/NAME]."),
     ] = None,
     engine: EngineOption = None,
     device: DeviceOption = Device.AUTO,
@@ -67,11 +67,16 @@ def run(
     data_dir: DataDir = None,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Start over; move what is there to a folder backup-..."),
+        typer.Option("--restart", help="Start over; earlier files move to a folder backup-..."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print neither progress nor notes.")
+    ] = False,
 ) -> None:
-    """Train every run of a study that is not recorded yet, then show the summary."""
+    """Train every run of a study that is not recorded yet, then show the summary.
+
+    An interrupted study continues where it stopped. Exit status 1 if a run failed.
+    """
     from optrial.report.progress import DownloadBar, ProgressBar
 
     console = stderr(quiet)
@@ -98,7 +103,7 @@ def run(
                 note(f"report: {results.report(Path(location) / 'report.html')}")
     statuses = Counter(str(record.status) for record in records)
     if not quiet:
-        # That a trial diverges is a finding of tuning, and no failure.
+        # A trial that diverges is a result of tuning, not a failure.
         _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
         note(f"{len(records)} runs ({counted}) in {location}")
@@ -127,9 +132,9 @@ def plan(
     settings: Settings = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show what a study would run, and about how long it would take.
+    """Show the runs of a study, its data and an estimate of time and memory.
 
-    Trains none of it; to know the time, a few steps are tried and thrown away.
+    Nothing is trained or stored, except for a few steps that measure the speed.
     """
     from optrial.plan import outline
     from optrial.report.progress import DownloadBar
@@ -213,6 +218,8 @@ def _outputs_word(dataset: Dataset) -> str:
 
 
 def _print_plan(made: Plan, problem: str, title: str) -> None:
+    from optrial.report import plain_table
+
     groups: dict[tuple[str, str], list[RunSpec]] = {}
     for run_ in made.runs_of(problem):
         groups.setdefault((run_.optimizer, made.settings[run_.run_id]), []).append(run_)
@@ -230,14 +237,14 @@ def _print_plan(made: Plan, problem: str, title: str) -> None:
         for (optimizer, setting), group in groups.items()
     ]
     columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size", "group"]
-    print_table(columns, rows, title)
+    draw(plain_table(columns, rows, title), ["group", "rule", "batch size", "steps"])
 
 
 def _outlined(tuning: Outline | None) -> dict[str, str]:
-    """What a plan says of tuning; the runs that it lists are those of the first wave."""
+    """Return the lines about tuning; the runs of the plan are those of the first wave."""
     if tuning is None:
         return {}
-    more = f", then at most {tuning.waves - 1} waves more" if tuning.waves > 1 else ""
+    more = f", then at most {tuning.waves - 1} more waves" if tuning.waves > 1 else ""
     return {
         "tuning": f"{tuning.trials} trials of each optimizer on {tuning.select}: "
         f"{tuning.tuning_runs} runs{more}",
@@ -246,7 +253,7 @@ def _outlined(tuning: Outline | None) -> dict[str, str]:
 
 
 def _seeds_note(made: Plan) -> str:
-    """Say so where there are too few seeds for any difference to be told from chance."""
+    """Return a note if there are too few seeds to tell any difference from chance."""
     from optrial.analysis.statistics import minimum_pairs
 
     studies = made.studies.by_name.values()

@@ -1,7 +1,8 @@
 """Records of runs: their contents, storage and export."""
 
 from optrial.records.backup import set_aside
-from optrial.records.export import curve_rows, flat_rows, run_rows, write_csv, write_json
+from optrial.records.encoding import strict
+from optrial.records.export import write_csv, write_json
 from optrial.records.record import Curve, PlannedRun, Record, Segment
 from optrial.records.store import Store
 from optrial.records.weights import WeightFiles
@@ -13,10 +14,8 @@ __all__ = [
     "Segment",
     "Store",
     "WeightFiles",
-    "curve_rows",
-    "flat_rows",
-    "run_rows",
     "set_aside",
+    "strict",
     "write_csv",
     "write_json",
 ]

@@ -1,5 +1,17 @@
 """Draws what `optrial.analysis` returns; computes no statistics of its own."""
 
-from optrial.report.tables import funnel_table, plain_table, summary_note, summary_table
+from optrial.report.tables import (
+    fit_columns,
+    funnel_table,
+    plain_table,
+    summary_note,
+    summary_table,
+)
 
-__all__ = ["funnel_table", "plain_table", "summary_note", "summary_table"]
+__all__ = [
+    "fit_columns",
+    "funnel_table",
+    "plain_table",
+    "summary_note",
+    "summary_table",
+]

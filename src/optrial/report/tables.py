@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from rich.markup import escape
-from rich.table import Table
+from rich.cells import cell_len
+from rich.markup import escape, render
+from rich.table import Column, Table
 
 from optrial.analysis import Flow, SettingSummary, Spread
 from optrial.analysis.statistics import time_text
@@ -15,6 +16,7 @@ from optrial.analysis.targets import TargetTimes
 from optrial.spec import Directions, Status
 
 __all__ = [
+    "fit_columns",
     "funnel_table",
     "interval_text",
     "plain_table",
@@ -29,28 +31,89 @@ __all__ = [
 ]
 
 
+_COMFORTABLE = 20
+"""Least width of a column of text, in characters, if it has cells of that width."""
+
+
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
-    """Return a table of plain text; numbers and None are set to the right, None as a dash."""
+    """Return a table of plain text, with numbers aligned to the right and None as a dash.
+
+    Names, which are in the first column, and numbers are never wrapped.
+    """
     rows = [list(row) for row in rows]
     table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(escape(column), justify="right" if numeric and rows else "left")
+        table.add_column(
+            escape(column),
+            justify="right" if numeric and rows else "left",
+            no_wrap=numeric or index == 0,
+        )
     for row in rows:
         table.add_row(*("—" if value is None else escape(str(value)) for value in row))
     return table
 
 
+def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> list[str]:
+    """Fit a table into a number of characters: remove columns first, then wrap words.
+
+    No word is ever cut. Columns are removed in the order of `expendable`, then from the right; the
+    first one always stays.
+
+    Returns:
+        The headers of the removed columns.
+    """
+    removed: list[str] = []
+    order = [*expendable, *reversed([str(column.header) for column in table.columns[1:]])]
+    while order and _total(map(_least_width, table.columns)) > width:
+        header = order.pop(0)
+        if header not in removed:
+            removed.append(header)
+            table.columns = [c for c in table.columns if str(c.header) != header]
+    widths = [_least_width(column) for column in table.columns]
+    room = width - _total(widths)
+    by_need = sorted(range(len(widths)), key=lambda i: _full_width(table.columns[i]) - widths[i])
+    for place, index in enumerate(by_need):
+        need = _full_width(table.columns[index]) - widths[index]
+        share = max(0, min(need, room // (len(by_need) - place)))
+        table.columns[index].width = widths[index] + share
+        room -= share
+    return removed
+
+
+def _total(widths: Iterable[int]) -> int:
+    """Return the width of a table with columns of these widths, with its lines."""
+    return sum(width + 3 for width in widths) + 1
+
+
+def _texts(column: Column) -> Iterator[str]:
+    """Yield the header and the cells of a column without markup."""
+    return (render(str(cell)).plain for cell in (column.header, *column.cells))
+
+
+def _full_width(column: Column) -> int:
+    return max(map(cell_len, _texts(column)))
+
+
+def _least_width(column: Column) -> int:
+    """Return the width that a column needs so that no word is cut."""
+    full = _full_width(column)
+    if column.no_wrap:
+        return full
+    words = (word for text in _texts(column) for word in text.split())
+    return max(min(_COMFORTABLE, full), max(map(cell_len, words), default=0))
+
+
 def summary_table(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> Table:
-    """Return one row a setting: runs, failures, and mean ± standard deviation of final metrics."""
+    """Return one row per setting: runs, failures, mean ± standard deviation of final metrics."""
     recorded = dict.fromkeys(metric for summary in summaries for metric in summary.metrics)
     metrics = shown_metrics(recorded, directions)
     table = Table(title=escape(name), title_justify="left", header_style="bold")
-    table.add_column("optimizer")
+    table.add_column("optimizer", no_wrap=True)
     table.add_column("setting")
     table.add_column("runs", justify="right")
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     previous = ""
     for summary in summaries:
         if previous not in ("", summary.optimizer):
