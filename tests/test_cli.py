@@ -131,20 +131,29 @@ def test_piped_tables_are_tab_separated_and_complete(optrial: Command, study: Pa
     assert "Kingma" in adam
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study file and its results."""
+    folder = tmp_path_factory.mktemp("trained")
+    optimizers = [{"rule": "sgd", "lr": [0.01, 0.1]}, {"name": "mine", "rule": "adam"}]
+    file = write(folder / "first.yaml", seeds=2, optimizers=optimizers)
+    package.Study.from_file(file).run(folder / "studies" / "small").close()
+    return folder
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_tables_fit_a_terminal_and_cut_no_name(
-    width: int, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    width: int, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.chdir(tmp_path)
-    package.Study.from_file(study).run().close()
+    monkeypatch.chdir(trained)
     for arguments, names in {
         ("list", "rules"): {*RULES, *(["lr=0.001,"] if width == 80 else [])},
         ("list", "metrics"): {"balanced_accuracy"},
         ("list", "datasets"): {"fashion-mnist"},
         ("runs", "small"): {"lr=0.01", "mine", "done"},
         ("show", "small"): {"lr=0.01", "mine", "test_accuracy"},
-        ("plan", str(study)): {"lr=0.01", "mine"},
+        ("plan", "first.yaml"): {"lr=0.01", "mine"},
     }.items():
         text = in_terminal(*arguments)
         drawn = [line for line in text.splitlines() if line[:1] in "┏│└"]
@@ -190,11 +199,9 @@ def test_completion_knows_the_catalogues() -> None:
     ],
 )
 def test_arguments_are_completed(
-    words: str, completed: set[str], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: str, completed: set[str], trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    if "small" in completed or "small" in words or "studies/" in completed:
-        package.Study.from_file(study).run().close()
+    monkeypatch.chdir(trained)
     line = f"optrial {words}"
     environment = os.environ | {
         "_OPTRIAL_COMPLETE": "complete_bash",

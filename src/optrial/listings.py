@@ -39,7 +39,7 @@ def _datasets() -> Table:
 
 
 def _models() -> Table:
-    user_defined = [
+    user_defined: list[object] = [
         "module:function",
         "your own: model: {factory: module:function, args: {...}}",
         "those of the function",
@@ -82,7 +82,7 @@ def _metrics() -> Table:
     rows: list[list[object]] = [
         [name, entry.about, entry.better, entry.targets] for name, entry in entries.items() if entry
     ]
-    user_defined = [
+    user_defined: list[object] = [
         "module:function",
         "your own: {name: module:function, better: lower}",
         "as declared",

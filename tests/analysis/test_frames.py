@@ -17,6 +17,7 @@ from optrial.errors import StoreError
 from optrial.records import Record, Store, write_csv, write_json
 from optrial.spec import Status
 from tests.records.samples import curve, planned, segment
+from tests.specs import STACK
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def records(store: Store) -> list[Record]:
     part = {"train_loss": curve(1, [2.0, 1 / 3]), "test_accuracy": curve(2, [0.9])}
     done = segment("b", 2, Status.DONE, curves=part)
     failed = segment("a", 2, Status.DIVERGED, curves=part, reason="loss is NaN")
-    store.commit([done, failed], "stack", None)
+    store.commit([done, failed], STACK, None)
     return store.runs()
 
 
@@ -93,7 +94,9 @@ def test_hyperparameters_may_be_called_like_other_columns(store: Store, tmp_path
     store.save_plan(
         "one", {}, [planned("a", hyperparameters=names), planned("b", hyperparameters=others)]
     )
-    store.commit([segment("a", 1, Status.DONE, curves={"train_loss": curve(1, [2.0])})], "s", None)
+    store.commit(
+        [segment("a", 1, Status.DONE, curves={"train_loss": curve(1, [2.0])})], STACK, None
+    )
     frame = runs_frame(store.runs())
     assert frame.columns.is_unique
     row = run_rows(store.runs())[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -28,7 +29,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Download, verify or locate published datasets.")
 speeds_app = typer.Typer(no_args_is_help=True, help="Show or remove the speeds measured here.")
 
-_PANELS = {
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Run a study": {
         "run": studies.run,
         "plan": studies.plan,
@@ -55,9 +56,9 @@ for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_command)
 for _command in (catalogue.fetch, catalogue.verify, catalogue.path):
-    data_app.command()(_command)
+    data_app.command(_command.__name__)(_command)
 for _command in (speeds.show, speeds.clear):
-    speeds_app.command()(_command)
+    speeds_app.command(_command.__name__)(_command)
 app.add_typer(data_app, name="data", rich_help_panel="Look things up")
 app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 

@@ -90,7 +90,9 @@ def metrics(context: typer.Context, incomplete: str) -> list[str]:
 
 def optimizers(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of an optimizer of the study of the command."""
-    return _starting(incomplete, _column(context, "SELECT DISTINCT optimizer FROM runs"))
+    return _starting(
+        incomplete, _column(context, "SELECT DISTINCT json_extract(spec, '$.optimizer') FROM runs")
+    )
 
 
 def _column(context: typer.Context, query: str) -> list[str]:

@@ -13,6 +13,7 @@ from optrial.cli import complete
 
 if TYPE_CHECKING:
     from optrial.results import Results
+    from optrial.spec import Direction
     from optrial.study import Study
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "StudyArgument",
     "TableFormat",
     "TimeUnit",
+    "direction_of",
     "load_results",
     "load_study",
 ]
@@ -207,6 +209,13 @@ PrecisionOption = Annotated[
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds \\[default: the study's].")]
+
+
+def direction_of(better: Better | None) -> Direction | None:
+    """Return the option as `Results` takes it."""
+    if better is None:
+        return None
+    return "lower" if better is Better.LOWER else "higher"
 
 
 def load_study(

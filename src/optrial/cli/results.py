@@ -26,6 +26,7 @@ from optrial.cli.options import (
     Split,
     StoreArgument,
     TimeUnit,
+    direction_of,
     load_results,
 )
 from optrial.cli.output import (
@@ -72,7 +73,7 @@ def report(
     """Write one self-contained HTML page: results, statistics, audit and figures."""
     with load_results(store) as results:
         file = out or _beside(results, "report.html")
-        note(f"wrote {results.report(file, metric, better)}")
+        note(f"wrote {results.report(file, metric, direction_of(better))}")
 
 
 def figures(
@@ -89,7 +90,7 @@ def figures(
     """Draw the figures of a study for a paper, one column wide."""
     with load_results(store) as results:
         folder = out or _beside(results, "figures")
-        written = results.figures(folder, file_format.value, metric, better)
+        written = results.figures(folder, file_format.value, metric, direction_of(better))
     for file in written:
         note(f"wrote {file}")
     if not written:
@@ -208,7 +209,7 @@ def compare(
             pair = results.compare_to_target(first, second, name, value, unit.value)
             typer.echo(target_sentence(pair))
         else:
-            typer.echo(sentence(results.compare(first, second, metric, better)))
+            typer.echo(sentence(results.compare(first, second, metric, direction_of(better))))
         for result in results.audit().claims:
             typer.echo(f"{result.verdict}: {result.sentence}")
 
