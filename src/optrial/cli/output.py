@@ -198,7 +198,7 @@ def show_summary(results: Results, quiet: bool) -> None:
     _show_targets(results, quiet)
 
 
-def _show_targets(results: Any, quiet: bool) -> None:
+def _show_targets(results: Results, quiet: bool) -> None:
     """Print the time that each optimizer took to each target of the study, if it has any."""
     from optrial.analysis.target_results import target_results
     from optrial.report.tables import target_table, targets_note
@@ -207,7 +207,7 @@ def _show_targets(results: Any, quiet: bool) -> None:
     for problem in view.problems:
         results_of_problem = target_results(view, problem)
         for result in results_of_problem:
-            stdout().print(target_table(result, problem.name if len(view.problems) > 1 else ""))
+            draw(target_table(result, problem.name if len(view.problems) > 1 else ""))
         if results_of_problem and not quiet:
             note(targets_note(results_of_problem))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +36,7 @@ from optrial.cli.output import (
     save_parquet,
     show_summary,
 )
+from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
     from optrial.results import Results
@@ -214,7 +214,7 @@ def compare(
             typer.echo(f"{result.verdict}: {result.sentence}")
 
 
-def _named_target(results: Any, text: str) -> tuple[str, float]:
+def _named_target(results: Results, text: str) -> tuple[str, float]:
     """Read ``METRIC VALUE``, or the metric alone of a target of the study."""
     metric, _, value = text.strip().rpartition(" ")
     named = results.study.get("targets") or {}
