@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 RULE_FLOAT64 = 1e-10
 """Relative error of 200 float64 steps against another implementation of the same equations: only
 the order of roundings may differ."""
@@ -12,11 +14,21 @@ GRADIENT_FLOAT64 = 1e-11
 TRAJECTORY_FLOAT64 = 1e-9
 """Relative error between engines after a hundred float64 steps: rounding, amplified by training."""
 
+PROBE_FLOAT64 = TRAJECTORY_FLOAT64**0.5
+"""Relative error of probes between engines after float64 steps: a probe that is a difference of
+nearly equal numbers, such as a curvature, loses half of the digits."""
+
 PRINTED_DIGITS = 1e-10
 """Relative error of values that are rounded to twelve significant digits."""
 
 SAMPLING_SIGMAS = 4.5
 """How many standard errors a sampled mean may lie from its expectation: one false alarm in 10^5."""
+
+
+def sampled_share(share: float, draws: int) -> float:
+    """Absolute error of the share of independent draws that are true, against its expectation."""
+    return SAMPLING_SIGMAS * math.sqrt(share * (1 - share) / draws)
+
 
 STATISTICS_FLOAT32 = 2e-6
 """Absolute error of inputs standardised in float32 (values of order 1, at most about 10) against

@@ -52,7 +52,7 @@ def check(made: Study, engine: str) -> RunSpec:
     weights, curves = by_optrial(run, dataset, engine)
     assert curves["train_loss"] == pytest.approx(losses, rel=TRAJECTORY_FLOAT64)
     for name, value in model.state_dict().items():
-        assert weights[name] == pytest.approx(value.numpy(), rel=TRAJECTORY_FLOAT64, abs=1e-12)
+        assert weights[name] == pytest.approx(value.numpy(), rel=TRAJECTORY_FLOAT64)
     inputs, targets = split_of(dataset, "test")
     with torch.no_grad():
         wanted = flat(model(inputs), targets).item()

@@ -84,7 +84,7 @@ def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert found[name].dtype == value.dtype
-        assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64, abs=1e-12), name
+        assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use

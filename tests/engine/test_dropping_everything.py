@@ -57,7 +57,7 @@ def check(run: RunSpec, dataset: Dataset, engine: str) -> None:
     found, wanted = training.learner.weights(0), by_torch(run, dataset)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64, abs=1e-12), name
+        assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])

@@ -20,6 +20,7 @@ from optrial.spec import PROBES, RunSpec
 from tests.small import MOONS, learner_for, small_plan, train, train_stack
 from tests.tolerance import (
     POWER_ITERATION,
+    PROBE_FLOAT64,
     STATISTIC_FLOAT64,
     THREE_DIGITS,
     TRAJECTORY_FLOAT64,
@@ -175,7 +176,7 @@ def test_probes_change_no_number_and_agree_between_engines(name: str) -> None:
             assert set(alone.curves) == set(segment.curves)
             for metric, curve in alone.curves.items():
                 assert segment.curves[metric].values == pytest.approx(
-                    curve.values, rel=TRAJECTORY_FLOAT64**0.5, abs=TRAJECTORY_FLOAT64
+                    curve.values, rel=PROBE_FLOAT64, abs=TRAJECTORY_FLOAT64
                 ), metric
 
 

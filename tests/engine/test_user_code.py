@@ -83,7 +83,7 @@ def test_a_loop_written_out_trains_the_same_weights(model: str, engine: str) -> 
         found = learner.weights(index)
         assert found.keys() == wanted.keys()
         for name, value in wanted.items():
-            assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64, abs=1e-12), name
+            assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
 def trained_by_torch(run: RunSpec, dataset: Dataset) -> tuple[dict[str, np.ndarray], list[float]]:

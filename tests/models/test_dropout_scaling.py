@@ -16,7 +16,7 @@ from torch import nn
 
 from optrial.keyed import mask_key
 from optrial.models import build_model, drop_threshold, keep_mask, key_dropout, set_mask_key
-from tests.tolerance import RULE_FLOAT64, SAMPLING_SIGMAS
+from tests.tolerance import RULE_FLOAT64, sampled_share
 
 Array = NDArray[np.float64]
 Layer = tuple[Array, Array]  # a weight matrix (out, in) and a bias
@@ -100,5 +100,5 @@ def test_logits_can_be_dropped() -> None:
     set_mask_key(key_dropout(model), SEED, STEP)
     whole, dropped = logits(model.eval()), logits(model.train())
     kept = dropped != 0
-    assert abs(kept.mean() - 0.5) < SAMPLING_SIGMAS * 0.5 / kept.size**0.5
+    assert abs(kept.mean() - 0.5) < sampled_share(0.5, kept.size)
     np.testing.assert_allclose(dropped[kept], 2 * whole[kept], rtol=RULE_FLOAT64)

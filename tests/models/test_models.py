@@ -21,7 +21,7 @@ from optrial.models import (
     set_mask_key,
 )
 from optrial.models.initialization import Scheme
-from tests.tolerance import SAMPLING_SIGMAS
+from tests.tolerance import SAMPLING_SIGMAS, sampled_share
 
 
 def build(seed: int | None = 0, **arguments: object) -> nn.Module:
@@ -209,7 +209,7 @@ def test_masks_keep_the_right_share_and_are_uncorrelated() -> None:
     masks = np.stack(
         [keep_mask(mask_key(s, t), n, positions, drop_threshold(0.25)) for s, t, n in names]
     )
-    error = SAMPLING_SIGMAS * math.sqrt(0.25 * 0.75 / len(positions))
+    error = sampled_share(0.75, len(positions))
     assert masks.mean(axis=1) == pytest.approx(0.75, abs=error)
     correlation = np.corrcoef(masks) - np.eye(len(names))
     assert np.abs(correlation).max() < SAMPLING_SIGMAS / math.sqrt(len(positions))
@@ -267,7 +267,7 @@ def test_a_layer_in_two_places_draws_twice_the_same_in_each_pass() -> None:
     set_mask_key(key_dropout(once), 0, 1)
     assert torch.equal(first, once(torch.ones(40, 50)) > 0)
     both = (first & second).double().mean().item()
-    assert both == pytest.approx(0.25, abs=SAMPLING_SIGMAS * 0.43 / math.sqrt(2000))
+    assert both == pytest.approx(0.25, abs=sampled_share(0.25, 2000))
     assert torch.equal(model(torch.ones(40, 50)) > 0, torch.stack([first, second]))
 
 
@@ -281,7 +281,7 @@ def test_whole_channels_are_dropped(kind: type[nn.Module], size: tuple[int, ...]
     output = first(torch.ones(60, 50, *size)).flatten(2)
     assert torch.equal(output, output[..., :1].expand_as(output))
     kept = (output[..., 0] > 0).double()
-    assert kept.mean().item() == pytest.approx(0.6, abs=SAMPLING_SIGMAS * 0.49 / math.sqrt(3000))
+    assert kept.mean().item() == pytest.approx(0.6, abs=sampled_share(0.6, 3000))
     assert output.max().item() == pytest.approx(1 / 0.6)
     assert (first.layer, second.layer, second.spatial_dims) == (0, 1, None)
 
@@ -291,6 +291,4 @@ def test_keyed_dropout_keeps_the_expectation() -> None:
     set_mask_key(key_dropout(model), 0, 1)
     output = model(torch.ones(200, 200))
     assert output.unique().tolist() == [0.0, pytest.approx(1 / 0.6)]
-    assert output.mean().item() == pytest.approx(
-        1, abs=SAMPLING_SIGMAS * math.sqrt(0.4 / 0.6) / 200
-    )
+    assert 0.6 * output.mean().item() == pytest.approx(0.6, abs=sampled_share(0.6, 200**2))
