@@ -102,7 +102,7 @@ def test_finds(changes: dict[str, Any], finding: str) -> None:
     assert finding in str(caught.value)
 
 
-def test_everything_wrong_is_listed_at_once() -> None:
+def test_all_problems_are_listed_at_once() -> None:
     with pytest.raises(AssertionError, match=r"(?s)fails 2 check.*`title` is empty.*`paper` is"):
         check_rule(replace(MOMENTUM, title="", paper=""))
 

@@ -49,8 +49,8 @@ def test_the_page_holds_everything(landscape: Landscape) -> None:
 def test_the_player_knows_every_value_and_control(landscape: Landscape) -> None:
     page = parse_page(landscape_page(landscape))
     data, script = page.all("script")
-    for own, path in zip(json.loads(data.text), landscape.paths, strict=True):
-        assert own == [float(f"{value:.4g}") for value in path.values]
+    for values, path in zip(json.loads(data.text), landscape.paths, strict=True):
+        assert values == [float(f"{value:.4g}") for value in path.values]
     ids = {element.attributes["id"] for element in page.all() if "id" in element.attributes}
     assert set(re.findall(r'getElementById\("(\w+)"\)', script.text)) <= ids
     (slider,) = page.all("input", id="step")
@@ -61,7 +61,7 @@ def test_the_player_knows_every_value_and_control(landscape: Landscape) -> None:
     assert "hidden" in page.all("div", id="controls")[0].attributes
 
 
-def test_points_are_drawn_where_they_are(landscape: Landscape) -> None:
+def test_points_are_drawn_at_their_coordinates(landscape: Landscape) -> None:
     scene = draw_scene(landscape)
     x, y = (float(n) for n in scene.tracks[0].points.split(" ")[0].split(","))
     assert (x, y) == scene.start

@@ -154,7 +154,7 @@ def schedule_free(
 @pytest.mark.parametrize("base", ["sgd", "adamw"])
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("decay", DECAYS)
-def test_schedule_free_is_the_paper_s(base: str, number: int, decay: tuple[float, str]) -> None:
+def test_schedule_free_is_algorithm_1(base: str, number: int, decay: tuple[float, str]) -> None:
     name = f"schedule_free_{base}"
     values = tried(name)[number]
     y, x = schedule_free(base, values, *decay, np.full(STEPS, values["lr"]))

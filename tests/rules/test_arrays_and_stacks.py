@@ -234,7 +234,7 @@ def test_rmsprop_keeps_only_what_some_run_needs() -> None:
     assert kept(centered=torch.tensor([False, True])) == {"square", "mean"}
 
 
-def test_nadam_keeps_one_product_a_run() -> None:
+def test_nadam_keeps_one_product_per_run() -> None:
     rule = RULES["nadam"]
     beta1 = torch.tensor([0.9, 0.8])
     state = initialise_all(rule, {"w": torch.zeros(2, 3, 4)}, rule.defaults | {"beta1": beta1})

@@ -1,4 +1,4 @@
-"""What the catalogue says is complete, and true."""
+"""The entries of the catalogue are complete and true."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_needs_fit_together(rule: Rule) -> None:
 
 
 @EACH_RULE
-def test_every_symbol_is_explained_and_every_explanation_is_of_a_symbol(rule: Rule) -> None:
+def test_symbols_of_the_equations_are_those_explained(rule: Rule) -> None:
     text = re.sub("[²′ᵀ₀₁]", "", "\n".join(rule.equations))
     symbols = set(re.findall(r"[^\W\d]\w*", text)) - WORDS
     assert symbols == set(rule.terms)
 
 
 @EACH_RULE
-def test_state_is_what_is_kept_of_a_matrix_at_the_defaults(rule: Rule) -> None:
+def test_state_lists_the_arrays_kept_for_a_matrix_at_the_defaults(rule: Rule) -> None:
     param = np.ones((3, 4))
     states = initialise_all(rule, {"w": param}, rule.defaults)
     arrays = {name: a for name, a in states["w"]._asdict().items() if a is not None}
@@ -130,8 +130,8 @@ def test_get_rules() -> None:
 
 @EACH_RULE
 def test_aliases_name_no_other_hyperparameter(rule: Rule) -> None:
-    own = {h.name for h in rule.hyperparameters}
-    assert not own & {alias for h in rule.hyperparameters for alias in h.aliases}
+    names = {h.name for h in rule.hyperparameters}
+    assert not names & {alias for h in rule.hyperparameters for alias in h.aliases}
 
 
 Values = dict[str, Any]
@@ -139,7 +139,7 @@ TurnInto = Callable[[Values, int], Values]
 
 
 def limit(**fixed: float) -> TurnInto:
-    """Hyperparameters of a general rule whose eps is so large that nothing else divides."""
+    """Return hyperparameters of a general rule with an eps that dominates every divisor."""
     return lambda special, _t: {**fixed, "eps": HUGE, "lr": HUGE * special["lr"]}
 
 
@@ -195,13 +195,13 @@ def changes(rule: Rule, at: TurnInto | None, special: Values, steps: int) -> lis
     """Return every change of a rule whose hyperparameters may depend on the step."""
     param, *grads = np.random.default_rng(5).standard_normal((steps + 1, 4, 3))
     values = [rule.defaults | (at(special, t) if at else special) for t in range(steps + 1)]
-    params, found = {"w": param}, []
+    params, steps_taken = {"w": param}, []
     state = initialise_all(rule, params, values[1])
     for step, grad in enumerate(grads, start=1):
         moved, state = apply_all(rule, params, {"w": grad}, state, step, values[step])
-        found.append(moved["w"] - params["w"])
+        steps_taken.append(moved["w"] - params["w"])
         params = moved
-    return found
+    return steps_taken
 
 
 def test_every_statement_of_the_catalogue_is_tested_here() -> None:

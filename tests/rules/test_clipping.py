@@ -53,8 +53,8 @@ def test_each_run_of_a_stack(runs: tuple[int, ...], library: Any) -> None:
     arrays = {name: library(grad) for name, grad in grads.items()}
     result = clip_all(arrays, *map(library, limits), lead=len(runs))
     for run in np.ndindex(runs):
-        own = {name: grad[run] for name, grad in grads.items()}
-        expected = clipped_by_torch(own, NORMS[run[-1]], VALUES[run[-1]])
+        alone = {name: grad[run] for name, grad in grads.items()}
+        expected = clipped_by_torch(alone, NORMS[run[-1]], VALUES[run[-1]])
         assert relative_error([r[run] for r in result.values()], expected) <= RULE_FLOAT64
 
 

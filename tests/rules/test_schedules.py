@@ -181,7 +181,7 @@ def test_entry_explains_itself(kind: str) -> None:
         ({"kind": "one_cycle", "anneal": "cosine"}, ["anneal: 'cosine' is not one of the choices"]),
     ],
 )
-def test_everything_wrong_is_told(given: Any, messages: list[str]) -> None:
+def test_every_problem_is_reported(given: Any, messages: list[str]) -> None:
     problems = check_schedule(given)
     assert len(problems) == len(messages)
     for message in messages:
@@ -205,7 +205,7 @@ def test_wrong_durations_are_refused(wrong: object) -> None:
     assert "{epochs: n}" in problem.message
 
 
-def test_what_does_not_fit_into_the_budget_is_refused() -> None:
+def test_schedules_longer_than_the_budget_are_refused() -> None:
     with pytest.raises(StudyError, match="240 of warmup do not fit into 240 steps"):
         resolve_schedule({"kind": "cosine", "warmup": 240}, TOTAL, EPOCH)
     with pytest.raises(StudyError, match="150 of warmup and 100 of decay do not fit into 240"):

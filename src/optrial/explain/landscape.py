@@ -211,16 +211,16 @@ def paths(
 
 
 def landscape_rows(landscape: Landscape) -> tuple[list[str], list[list[object]]]:
-    """Return the columns and rows of a table of the final points."""
-    columns = ["optimizer", "steps", "x", "y", "value", "distance to a minimum", "path"]
+    """Return the columns and rows of a table of the final points, and of steps until they left."""
+    columns = ["optimizer", "x", "y", "value", "to minimum", "steps"]
     minima = np.asarray(landscape.minima)
     rows: list[list[object]] = []
     for path in landscape.paths:
         end = path.points[-1]
         distance = np.linalg.norm(minima - end, axis=1).min()
         numbers = [float(f"{number:.5g}") for number in (*end, path.values[-1], distance)]
-        fate = "stayed" if path.left_at is None else f"left at step {path.left_at}"
-        rows.append([path.label, len(path.points) - 1, *numbers, fate])
+        steps = landscape.steps if path.left_at is None else f"left at {path.left_at}"
+        rows.append([path.label, *numbers, steps])
     return columns, rows
 
 
