@@ -9,7 +9,7 @@ from statistics import median, quantiles
 
 import pytest
 
-from optrial.analysis.reported import tells
+from optrial.analysis.reported import names_setting
 from optrial.recipes import RECIPES
 from optrial.timing import SettingTiming, StudyTiming, reported_times
 from tests.test_recipes import plan_of
@@ -116,6 +116,10 @@ def test_the_times_of_a_recipe_are_those_of_its_settings(name: str) -> None:
     plan = plan_of(name)
     assert "seconds" not in plan_of(f"{name}-small").studies.shared.reported
     for named in plan.studies.shared.reported["seconds"]:
-        runs = [run for run in plan.runs if tells(named, run.optimizer, plan.settings[run.run_id])]
+        runs = [
+            run
+            for run in plan.runs
+            if names_setting(named, run.optimizer, plan.settings[run.run_id])
+        ]
         assert len({(run.optimizer, run.batch_size) for run in runs}) == 1, named
     assert name in RECIPES

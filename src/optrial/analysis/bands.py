@@ -1,4 +1,4 @@
-"""Curves of the runs of one setting -> their mean and its interval, on few points."""
+"""Mean curve of the runs of one setting with its interval, reduced to few points for drawing."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ __all__ = ["Band", "make_band", "points_shown", "seed_intervals"]
 Floats = NDArray[np.float64]
 
 RESAMPLES_OF_A_POINT = 1_000
-"""Bootstrap resamples for each point of a curve: a limit that is off by a few percent of the width
-of a band does not show."""
+"""Bootstrap resamples per point: errors of a few percent of the width of a band are invisible."""
 
 
 _NUMBERS_OF_CURVES = 300_000
-"""About how many values of single runs are kept for drawing, over all runs and metrics."""
+"""Approximate number of values kept for drawing, over all runs and metrics."""
 
 
 def points_shown(runs: int, metrics: int) -> int:
-    """Return how many points of a curve are kept for drawing."""
+    """Return the number of points of a curve that are kept for drawing."""
     return min(200, max(20, _NUMBERS_OF_CURVES // max(1, runs * metrics)))
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """One metric of several runs over the steps, and their mean.
+    """One metric of several runs by step, and its mean.
 
     Attributes:
-        runs: ids, those that left a curve.
+        runs: ids of the runs that have a curve.
         steps: (n,) increasing.
-        window: how many recorded values each point is the mean of; 1 for the values themselves.
-        values: (runs, n); NaN where a run has no value, or one that is not finite.
-        mean: (n,) of all runs; NaN from where any run has no value any more, because a mean of
-            those that are left would be one of those that did well.
-        low: (n,) lower limit of its interval; NaN for a single run.
-        high: (n,) upper limit, likewise.
+        window: number of recorded values averaged into each point.
+        values: (runs, n); NaN where a run has no finite value.
+        mean: (n,) over all runs; NaN once any run has ended, because a mean over the remaining runs
+            would favour those that did well.
+        low: (n,) lower limit of the interval; NaN for a single run.
+        high: (n,) upper limit; NaN for a single run.
         level: nominal coverage, point by point.
     """
 
@@ -65,9 +64,9 @@ def make_band(
     """Return the curves of runs that differ only in their seeds, and their mean.
 
     Args:
-        curves: run id -> curve, of at least one value; a run that ended early has a shorter one.
+        curves: run id -> curve of at least one value; shorter for a run that ended early.
         generator: draws the bootstrap resamples.
-        points: how many to keep at most; where more are recorded, each is the mean of a window.
+        points: maximum number of points; if more are recorded, each is the mean of a window.
         level: nominal coverage, point by point.
     """
     steps, values = _table(list(curves.values()))
@@ -78,8 +77,8 @@ def make_band(
     if whole.any():
         rows = values.T[whole]
         intervals = seed_intervals(rows, generator, level=level, resamples=RESAMPLES_OF_A_POINT)
-        found = [(each.estimate, each.low, each.high) for each in intervals]
-        mean[whole], low[whole], high[whole] = np.asarray(found).T
+        limits = [(interval.estimate, interval.low, interval.high) for interval in intervals]
+        mean[whole], low[whole], high[whole] = np.asarray(limits).T
     return Band(tuple(curves), steps, window, values, mean, low, high, level)
 
 
@@ -92,19 +91,19 @@ def seed_intervals(
 ) -> list[Interval]:
     """Return the mean of each row and its interval; see `mean_intervals` for the arguments.
 
-    Seeds that agree exactly have an interval of no width: the rows are taken relative to their
-    first value, so that the mean of equal values is not off by a rounding.
+    Rows are shifted by their first value, so that equal values have exactly their mean and an
+    interval of no width.
     """
     first = samples[:, 0]
     shifted = mean_intervals(samples - first[:, None], generator, level=level, resamples=resamples)
     return [
-        Interval(float(x + each.estimate), float(x + each.low), float(x + each.high), level)
-        for x, each in zip(first, shifted, strict=True)
+        Interval(float(x + i.estimate), float(x + i.low), float(x + i.high), level)
+        for x, i in zip(first, shifted, strict=True)
     ]
 
 
 def _table(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Floats]:
-    """Return all steps, and (runs, steps) values with NaN where there is none."""
+    """Return all steps, and the values as (runs, steps) with NaN for missing ones."""
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
     values = np.full((len(curves), len(steps)), np.nan)
     for row, curve in zip(values, curves, strict=True):
@@ -115,9 +114,9 @@ def _table(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Floats]:
 def _windows(
     steps: NDArray[np.int64], values: Floats, window: int
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Return the means over windows of columns, and their ends.
+    """Return means over windows of columns, at the last step of each window.
 
-    The first window may be shorter: a short one at the end would look like a jump.
+    The first window may be shorter; a short last one would look like a jump.
     """
     if window == 1:
         return steps, values

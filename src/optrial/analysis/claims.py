@@ -1,4 +1,4 @@
-"""Claims: what a study sets out to show, fixed before the runs, and what the runs say about it.
+"""Claims: what a study is meant to show, fixed before its runs, and their verdicts.
 
     A > B on METRIC               A is better than B: lower for a loss, as declared for a metric
     A > B on METRIC by AMOUNT     better by more than that
@@ -92,7 +92,7 @@ class Claim:
         second: name of the other one; empty for "is best".
         metric: name of the metric.
         amount: the least difference of ``by``, the margin of ``within``; otherwise 0.
-        better: which values of the metric are better; None only for "~", which needs no direction.
+        better: direction of the metric; may be None only for "~", which needs none.
         percent: whether the metric is a fraction, shown in percentage points.
         target: the target of "reaches"; None for every other kind.
         unit: of the time to the target.
@@ -328,7 +328,7 @@ def parse_claims(
 
 
 class ClaimVerdict(StrEnum):
-    """What the runs say about a claim."""
+    """Verdict on a claim."""
 
     SUPPORTED = "supported"
     REFUTED = "refuted"
@@ -346,8 +346,8 @@ class ClaimResult:
         p_value: of the claim alone, in the direction in which it was decided.
         adjusted_p_value: after Holm's correction over all claims.
         alpha: chance of any false decision among all claims.
-        comparisons: the pairs behind it, uncorrected: one, or for "is best" one for each rival;
-            none for a target.
+        comparisons: the pairs behind it, uncorrected: one, or for "is best" one per rival; none for
+            a target.
         arrivals: the pair behind a claim about a target; None for every other claim.
     """
 
@@ -418,15 +418,15 @@ def evaluate_claims(
         claims: the claims to decide.
         values: metric -> optimizer -> seed -> value; one that is not finite marks a run that
             diverged, which is worse than every other, None a run without a value.
-        arrivals: for each target and unit that a claim names; see `Arrivals`.
+        arrivals: arrivals for each target and unit that a claim names.
         alpha: chance of any false decision among all claims.
         seed: of the resamples; see `compare_all`.
     """
     evidence = [_evidence(claim, values, arrivals or {}, seed) for claim in claims]
-    adjusted = holm([min(each.support, each.refutation) for each in evidence])
+    adjusted = holm([min(one.support, one.refutation) for one in evidence])
     return [
-        _result(claim, each, float(p_value), len(claims), alpha)
-        for claim, each, p_value in zip(claims, evidence, adjusted, strict=True)
+        _result(claim, one, float(p_value), len(claims), alpha)
+        for claim, one, p_value in zip(claims, evidence, adjusted, strict=True)
     ]
 
 
@@ -478,7 +478,7 @@ def _compared(
     seed: int,
     ahead_by: float = 0.0,
 ) -> Comparison:
-    """Compare two optimizers after taking `ahead_by` off the improvement of the first."""
+    """Compare two optimizers after subtracting `ahead_by` from the improvement of the first."""
     first, second = (values.get(name, {}) for name in names)
     better_up = claim.better != "lower"  # "~" is the same either way
     shift = ahead_by if better_up else -ahead_by
@@ -572,7 +572,7 @@ def _explanation(claim: Claim, evidence: _Evidence, adjusted: float, family: int
 
 
 def _difference(pair: Comparison) -> str:
-    """The difference of a pair, its interval and the number of seeds."""
+    """Return the difference of a pair, its interval and the number of seeds."""
     if not pair.pairs:
         return f"{pair.first} and {pair.second} have no seed in common"
     if pair.verdict == Verdict.UNDECIDED_DIVERGED:
@@ -604,7 +604,7 @@ _STANDINGS = ("ahead of", "behind", "not told apart from", _NOT_COMPARED)
 
 
 def _standing(claim: Claim, evidence: _Evidence, adjusted: float) -> str:
-    """Name the rivals ahead of which, behind which and level with which an optimizer is."""
+    """Name the rivals that an optimizer is ahead of, behind, and not told apart from."""
     groups: dict[str, list[str]] = {standing: [] for standing in _STANDINGS}
     for pair in evidence.comparisons:
         groups[_standing_of(pair)].append(pair.second)

@@ -1,4 +1,4 @@
-"""What runs took: seconds, share of a stack, device."""
+"""Cost of the runs of a contender: seconds, width of the stack, device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ __all__ = ["Cost", "cost_of"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What the finished runs of a contender took.
+    """Cost of the finished runs of a contender.
 
     Attributes:
-        name: of the contender.
-        seconds: of training, one a run, without evaluation; a run of a stack has an equal share.
+        name: name of the contender.
+        seconds: training seconds per run, without evaluation; runs of a stack share its seconds
+            equally.
         evaluation: median seconds of evaluation.
         step_milliseconds: median over the runs.
-        widths: how many runs were trained together.
+        widths: numbers of runs that were trained together, increasing.
         trained_by: engines and devices.
     """
 
@@ -38,12 +39,12 @@ class Cost:
 
     @property
     def alone(self) -> bool:
-        """Whether every run was trained by itself, so that its seconds are its own."""
+        """Whether every run was trained alone, so that its seconds are not shared."""
         return self.widths == (1,)
 
 
 def cost_of(contender: Contender) -> Cost | None:
-    """Return what a contender's finished runs took, as far as it is recorded."""
+    """Return the recorded cost of the finished runs; None without any."""
     done = [r for r in contender.records if r.status is Status.DONE and r.facts.get("seconds")]
     if not done:
         return None

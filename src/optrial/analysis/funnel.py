@@ -1,4 +1,4 @@
-"""From what was planned to what is used: how many runs of each optimizer came how far."""
+"""Planned, started and completed runs per optimizer and phase."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Flow", "funnel"]
 
 @dataclass(frozen=True)
 class Flow:
-    """How far the runs of one optimizer came, in one phase of the study.
+    """Number of runs of one optimizer in one phase, by outcome.
 
     Attributes:
-        optimizer: name of the study's entry.
+        optimizer: name of the optimizer.
         phase: "tune" for the trials that choose a setting, "report" for results.
         settings: number of settings.
         planned: number of runs.
-        run: how many of these have ended, well or not.
-        used: how many ended well: only these have numbers that count.
-        diverged: how many diverged; that counts as worse than any number.
-        error: how many could not be trained.
-        chosen: the setting that tuning chose, in the report of a study that tunes.
-        at_edge: the hyperparameters whose chosen value is the least or greatest that was tried.
+        run: number of runs that have ended, with or without a result.
+        used: number of finished runs; only these have final values.
+        diverged: number of runs that diverged, which counts as worse than any value.
+        error: number of runs that could not be trained.
+        chosen: the setting that tuning chose; only in the phase "report" of a study that tunes.
+        at_edge: hyperparameters whose chosen value is the lowest or highest that was tried.
     """
 
     optimizer: str
@@ -76,16 +76,18 @@ def _flow(records: Sequence[Record], chosen: str, at_edge: tuple[str, ...]) -> F
 
 
 def _at_edge(chosen: Record, trials: Sequence[Record]) -> tuple[str, ...]:
-    found = []
+    names = []
     for name, value in _numbers(chosen).items():
         tried = [numbers[name] for numbers in map(_numbers, trials) if name in numbers]
         if len(set(tried)) > 1 and value in (min(tried), max(tried)):
-            found.append(name)
-    return tuple(found)
+            names.append(name)
+    return tuple(names)
 
 
 def _numbers(record: Record) -> dict[str, float]:
-    """The numbers that an optimizer is set by."""
-    given = hyperparameters(record).items()
-    numbers = {k: v for k, v in given if isinstance(v, int | float)}
-    return {k: v for k, v in numbers.items() if not isinstance(v, bool)}
+    """Return the hyperparameters that are numbers."""
+    return {
+        name: value
+        for name, value in hyperparameters(record).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

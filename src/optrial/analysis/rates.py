@@ -1,4 +1,4 @@
-"""What each optimizer did with each learning rate."""
+"""Final values by learning rate."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["RateLine", "RatePoint", "rate_line"]
 
 @dataclass(frozen=True)
 class RatePoint:
-    """What an optimizer did with one learning rate.
+    """Final values of an optimizer with one learning rate.
 
     Attributes:
         rate: the learning rate.
         setting: the values that vary; the best of those with this rate.
-        interval: of the mean over the runs that are done; NaN if there are none.
-        done: number of these.
-        runs: number of all.
+        interval: interval of the mean over the finished runs; NaN without any.
+        done: number of finished runs.
+        runs: number of all runs.
     """
 
     rate: float
@@ -51,15 +51,15 @@ def rate_line(
     better: Direction | None,
     seed: int,
 ) -> RateLine | None:
-    """Return final values by learning rate; None for fewer than two rates, or none that ended well.
+    """Return final values by learning rate; None for fewer than two rates or no finished run.
 
-    Where other values vary too, each rate shows the setting with the best mean; without a direction
-    there is none, and no line.
+    If other values vary too, each rate shows the setting with the best mean, which needs a
+    direction: without one there is no line.
 
     Args:
-        optimizer: its name.
-        settings: its runs by setting.
-        metric: what is shown.
+        optimizer: name of the optimizer.
+        settings: runs of the optimizer by setting.
+        metric: name of the metric.
         better: which values of the metric are better; None where unknown.
         seed: of the bootstrap resamples.
     """
@@ -88,7 +88,7 @@ def _points(
 
 
 def _best(points: Sequence[RatePoint], better: Direction | None) -> RatePoint:
-    """Return the best of several settings with one learning rate; those with failures are last."""
+    """Return the best setting with one learning rate: most finished runs, then best mean."""
     sign = -1 if better == "lower" else 1
 
     def merit(point: RatePoint) -> tuple[float, float]:

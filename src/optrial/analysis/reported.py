@@ -1,4 +1,4 @@
-"""Published values beside measured ones: the key `reported` of a study against its runs."""
+"""Published values beside measured ones: the key `reported` of a study and its runs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from scipy import special
 from optrial.analysis.summary import SettingSummary, Spread
 from optrial.errors import Problem, suggest
 
-__all__ = ["SECONDS", "ReportedValue", "reported_problems", "reported_values", "tells"]
+__all__ = ["SECONDS", "ReportedValue", "names_setting", "reported_problems", "reported_values"]
 
 SECONDS = "seconds"
-"""The key of `reported` that holds times and is no metric; `optrial.timing` reads it."""
+"""Key of `reported` that holds times instead of a metric; `optrial.timing` reads it."""
 
 Reported = Mapping[str, Mapping[str, float]]
-"""Metric -> optimizer, followed by what tells its setting (`adam lr=0.01`) -> published value."""
+"""Metric -> name of an optimizer, followed by its setting (`adam lr=0.01`) -> published value."""
 
 
 @dataclass(frozen=True)
 class ReportedValue:
-    """What a publication says came out, and what was measured.
+    """A published value and the measured one.
 
     Attributes:
         metric: name of the metric.
-        name: of the optimizer, with what tells its setting where it has several.
-        reported: the published value, taken for that of one run.
-        measured: the same over the seeds of the study; None where no run of it is done.
+        name: name of the optimizer, followed by its setting if it has several.
+        reported: the published value, taken as that of one run.
+        measured: the measured values over seeds; None without a finished run.
     """
 
     metric: str
@@ -38,14 +38,14 @@ class ReportedValue:
 
     @property
     def difference(self) -> float:
-        """Measured mean minus reported value; NaN where nothing is measured."""
+        """Measured mean minus published value; NaN if nothing is measured."""
         return self.measured.mean - self.reported if self.measured else math.nan
 
     @property
     def margin(self) -> float:
-        """How far from the mean one more run lies in 19 of 20 cases; NaN below two runs.
+        """Half-width of the 95 % prediction interval of one more run; NaN for fewer than two runs.
 
-        The prediction interval of normal values: t(0.975, n - 1) s sqrt(1 + 1/n).
+        For normal values it is t(0.975, n - 1) s sqrt(1 + 1/n).
         """
         if self.measured is None or self.measured.count < 2:
             return math.nan
@@ -55,12 +55,12 @@ class ReportedValue:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the published value could be one more run; None where no spread is known."""
+        """Whether the published value may be one more run; None if the spread is unknown."""
         return None if math.isnan(self.margin) else abs(self.difference) <= self.margin
 
 
 def reported_values(reported: Reported, settings: Iterable[SettingSummary]) -> list[ReportedValue]:
-    """Return every published value of a metric with what was measured, in the study's order."""
+    """Return every published value of a metric with the measured one, in the order of the study."""
     summaries = list(settings)
     return [
         ReportedValue(metric, name, value, _measured(metric, name, summaries))
@@ -71,17 +71,17 @@ def reported_values(reported: Reported, settings: Iterable[SettingSummary]) -> l
 
 
 def _measured(metric: str, name: str, summaries: Iterable[SettingSummary]) -> Spread | None:
-    """Return the spread of the one setting that a name tells."""
-    found = [each for each in summaries if tells(name, each.optimizer, each.setting)]
-    return found[0].metrics.get(metric) if len(found) == 1 else None
+    """Return the spread of the setting with this name; None if several settings have it."""
+    named = [s for s in summaries if names_setting(name, s.optimizer, s.setting)]
+    return named[0].metrics.get(metric) if len(named) == 1 else None
 
 
-def tells(name: str, optimizer: str, setting: str) -> bool:
-    """Whether a name is that of an optimizer, followed by nothing but values of a setting.
+def names_setting(name: str, optimizer: str, setting: str) -> bool:
+    """Whether a name is that of an optimizer, followed only by values of its setting.
 
     Args:
-        name: as a study writes it: ``adam``, ``adam batch_size=16``.
-        optimizer: name of the entry in the study.
+        name: name as in a study: ``adam``, ``adam batch_size=16``.
+        optimizer: name of the optimizer.
         setting: the values that vary: ``lr=0.001 batch_size=16``.
     """
     rest = name.removeprefix(optimizer)
@@ -92,12 +92,12 @@ def tells(name: str, optimizer: str, setting: str) -> bool:
 def reported_problems(
     reported: Reported, optimizers: Iterable[str], metrics: Iterable[str]
 ) -> list[Problem]:
-    """Return what is wrong with published values: names that nothing has, times of no length.
+    """Return the problems with published values: unknown names, and times that are not positive.
 
     Args:
-        reported: as the study gives it.
-        optimizers: names of the study's entries.
-        metrics: what it records.
+        reported: the key of the study.
+        optimizers: names of the optimizers.
+        metrics: names of the recorded metrics.
     """
     optimizers, keys = list(optimizers), [*metrics, SECONDS]
     problems = []
@@ -106,7 +106,7 @@ def reported_problems(
             message = f"'{metric}' is not recorded. {suggest(metric, keys)}"
             problems.append(Problem("reported", message))
         for name in values:
-            if not any(name == each or name.startswith(f"{each} ") for each in optimizers):
+            if not any(name == known or name.startswith(f"{known} ") for known in optimizers):
                 message = f"'{name}' does not begin with an optimizer of this study. "
                 problems.append(Problem(f"reported.{metric}", message + suggest(name, optimizers)))
     for name, seconds in reported.get(SECONDS, {}).items():

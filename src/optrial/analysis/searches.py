@@ -1,4 +1,4 @@
-"""What trying more settings gains: the best of k trials, and the learning rates that do as well."""
+"""Gain from trying more settings: the best of k trials, and the range of good learning rates."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ __all__ = [
 ]
 
 POINTS = 0.01
-"""How much worse an accuracy may be and still count as about as good."""
+"""Difference of two accuracies that count as about as good."""
 SHARE = 0.1
-"""The same for any other metric, as a share of the best."""
+"""The same for any other metric, as a fraction of the best."""
 
 Floats = NDArray[np.float64]
 
 
 def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
-    """Return the expected best value of k trials of each optimizer that has two or more.
+    """Return the expected best value of k trials, for each optimizer with two trials or more.
 
-    A trial's value is its mean over seeds on what chooses settings; it has none if a run failed.
+    The value of a trial is its mean over seeds on the metric that selects; a trial with a run that
+    failed has none.
     """
-    found = {}
     selection = problem.selection
     if selection is None:
         return {}
+    curves = {}
     for optimizer in problem.runs.optimizers:
         values = _trial_values(optimizer, selection.metric)
         if len(values) > 1 and np.isfinite(values).any():
-            found[optimizer.name] = best_of_k(
+            curves[optimizer.name] = best_of_k(
                 values,
                 np.random.default_rng(problem.seed),
                 higher_is_better=selection.better == "higher",
             )
-    return found
+    return curves
 
 
 def best_of_trials_frame(view: StudyView) -> pd.DataFrame:
@@ -68,7 +69,7 @@ def best_of_trials_frame(view: StudyView) -> pd.DataFrame:
 
 
 def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:
-    """The mean of every trial that has ended; NaN for one with a run that did not finish."""
+    """Return the mean of every trial that has ended; NaN for one with a run that failed."""
     trials = [runs for runs in optimizer.tried.values() if all(r.status in ENDED for r in runs)]
     values = [finished(runs, metric) for runs in trials]
     return [
@@ -78,31 +79,31 @@ def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:
 
 
 def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
-    """Return how far the learning rate of each optimizer may be off: see `tolerance`.
+    """Return the range of learning rates that are about as good as the best; see `tolerance`.
 
-    Of each rate the runs are those of the setting that `ProblemView.sensitivity` shows. Empty where
-    nothing declares which values of the metric are better.
+    Each rate has the runs of the setting that `ProblemView.sensitivity` shows. Empty for a metric
+    without a direction.
     """
     better = problem.directions.better(metric)
     if better is None:
         return {}
     tried = {optimizer.name: optimizer.tried for optimizer in problem.runs.optimizers}
-    found = {}
+    ranges = {}
     for line in problem.sensitivity(metric):
         values = _by_seed(line, tried[line.optimizer], metric)
         if values.size:
-            found[line.optimizer] = learning_rate_range(
+            ranges[line.optimizer] = learning_rate_range(
                 [point.rate for point in line.points],
                 values,
                 np.random.default_rng(problem.seed),
                 tolerance=tolerance(values, better, percent=problem.directions.percent(metric)),
                 higher_is_better=better == "higher",
             )
-    return found
+    return ranges
 
 
 def _by_seed(line: RateLine, tried: Mapping[str, Sequence[Record]], metric: str) -> Floats:
-    """Final values, (rates, seeds), of the seeds that all rates have; NaN where a run failed."""
+    """Return final values as (rates, seeds) for common seeds; NaN for a run that failed."""
     rows = [
         {run.seed: run.metrics.get(metric) for run in tried[point.setting] if run.status in ENDED}
         for point in line.points
@@ -113,15 +114,15 @@ def _by_seed(line: RateLine, tried: Mapping[str, Sequence[Record]], metric: str)
 
 
 def tried_rates(problem: ProblemView, metric: str) -> list[float]:
-    """Return every learning rate that `rate_ranges` is about."""
+    """Return every learning rate of every optimizer with several."""
     return [point.rate for line in problem.sensitivity(metric) for point in line.points]
 
 
 def tolerance(values: Floats, better: Direction, *, percent: bool) -> float:
-    """Return by how much a mean may be worse than the best: a point of accuracy, or a tenth.
+    """Return how much worse than the best a mean may be: a point of accuracy, or a tenth.
 
     Args:
-        values: (rates, seeds); NaN where a run failed.
+        values: (rates, seeds); NaN for a run that failed.
         better: which values of the metric are better.
         percent: whether the metric is a fraction, shown in percentage points.
     """
@@ -133,5 +134,5 @@ def tolerance(values: Floats, better: Direction, *, percent: bool) -> float:
 
 
 def tolerance_text(percent: bool) -> str:
-    """Return what `tolerance` allows, for a metric shown in percentage points or another."""
+    """Return the tolerance in words."""
     return f"{100 * POINTS:g} point" if percent else f"{100 * SHARE:g} %"

@@ -1,4 +1,4 @@
-"""Runs -> one line a setting: means and standard deviations over seeds, failures counted."""
+"""Summary of each setting: means and standard deviations over seeds, failures counted."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Spread:
     """A metric over the seeds of one setting.
 
     Attributes:
-        mean: over the runs that are done.
+        mean: over the finished runs.
         deviation: standard deviation with ddof 1; NaN for a single run.
-        count: number of runs that are done.
+        count: number of finished runs.
     """
 
     mean: float
@@ -33,13 +33,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class SettingSummary:
-    """What one optimizer did with one setting.
+    """Outcome of one optimizer with one setting.
 
     Attributes:
-        optimizer: name of the study's entry.
+        optimizer: name of the optimizer.
         setting: the values that vary.
-        statuses: how many runs have each status; absent ones are 0.
-        metrics: final values over seeds, by metric; a metric that no run finished is left out.
+        statuses: number of runs by status; statuses without runs are left out.
+        metrics: final values over seeds by metric, for metrics that any run has.
         best: whether this is the optimizer's best setting by the metric that selects.
     """
 

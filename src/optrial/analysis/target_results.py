@@ -1,4 +1,4 @@
-"""The targets of a study: how long each optimizer took to each, and profiles over problems."""
+"""Results for the targets of a study, and performance profiles over its problems."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TargetResult:
-    """How long each optimizer took to one target, on one problem.
+    """Times of all optimizers to one target on one problem.
 
     Attributes:
         target: the target.
         steps: steps to the target by contender.
-        seconds: seconds to the target; empty where they cannot be compared.
-        why_no_seconds: the reason for that.
+        seconds: seconds to the target; empty if they cannot be compared.
+        why_no_seconds: reason for that; empty otherwise.
     """
 
     target: Target
@@ -52,7 +52,7 @@ class TargetResult:
     why_no_seconds: str
 
     def drawn_until(self, times: TargetTimes) -> float:
-        """Return the step to which the share of one contender's runs is known."""
+        """Return the step up to which the fraction of runs of one contender is known."""
         longest = max(each.observed for each in self.steps)
         return times.observed if times.censored else longest
 
@@ -73,7 +73,7 @@ def _claimed(view: StudyView) -> list[Target]:
 
 
 def target_results(view: StudyView, problem: ProblemView) -> tuple[TargetResult, ...]:
-    """Return the results for every target of one problem that any run has ended for."""
+    """Return the results for every target of one problem, of runs that have ended."""
     results = (target_result(view, problem, target) for target in study_targets(view, problem))
     return tuple(result for result in results if result.steps)
 
@@ -100,14 +100,14 @@ def target_result(view: StudyView, problem: ProblemView, target: Target) -> Targ
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """On which share of the problems each optimizer is within a factor of the fastest.
+    """Fraction of problems on which each optimizer is within a factor of the fastest.
 
     Attributes:
-        label: the metric, followed by the value where all problems have the same.
-        names: of the contenders that ran on every problem.
-        optimizers: the entries of the study that they belong to.
+        label: the metric, followed by the value if it is the same on all problems.
+        names: names of the contenders that ran on every problem.
+        optimizers: their optimizers.
         factors: (m,) from 1 on, increasing.
-        shares: (optimizers, m).
+        shares: (contenders, m) fractions of the problems.
         problems: number of problems.
     """
 

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Unit = Literal["steps", "seconds"]
-"""How the time to a target is measured."""
+"""Unit of the time to a target."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class TargetTimes:
 
     Attributes:
         contender: the optimizer and its chosen setting.
-        target: what was to be reached.
-        unit: of the times.
-        arrivals: by seed, of the runs that are done or diverged.
+        target: the target.
+        unit: unit of the times.
+        arrivals: arrivals by seed, of runs that finished or diverged.
     """
 
     contender: Contender
@@ -98,7 +98,7 @@ class TargetTimes:
 
     @property
     def observed(self) -> float:
-        """The longest time that a run was observed; 0 without runs that did not diverge."""
+        """The longest time that a run without divergence was observed; 0 if all diverged."""
         times = (a.time for a in self.arrivals.values() if not a.diverged)
         return max(times, default=0.0)
 
@@ -125,21 +125,21 @@ def target_times(
     better: Direction,
     unit: Unit = "steps",
 ) -> tuple[TargetTimes, ...]:
-    """Return the time that each contender took to a target; without contenders whose runs all fail.
+    """Return the times to a target, of each contender with a run that finished or diverged.
 
     Args:
-        contenders: what is compared.
+        contenders: the optimizers that are compared.
         curves: run id -> curve of the metric of the target.
-        target: what was to be reached.
+        target: the target.
         better: which values of the metric are better.
-        unit: of the times. Seconds are those of training without evaluation, the same for every
-            step; they mean nothing for runs that `shared_seconds` names.
+        unit: unit of the times. Seconds are those of training without evaluation, equal for every
+            step; check `shared_seconds` before use.
     """
     times = (
         TargetTimes(contender, target, unit, _arrivals(contender, curves, target, better, unit))
         for contender in contenders
     )
-    return tuple(each for each in times if each.arrivals)
+    return tuple(one for one in times if one.arrivals)
 
 
 def _arrivals(
@@ -191,7 +191,7 @@ def shared_seconds(records: Iterable[Record]) -> str:
 def target_problems(
     targets: Mapping[str, float], metrics: Sequence[str], directions: Directions
 ) -> list[Problem]:
-    """Return everything that is wrong with the metrics of a study's `targets`.
+    """Return the problems with the key `targets` of a study.
 
     Args:
         targets: metric -> value.

@@ -1,4 +1,4 @@
-"""Records -> the numbers that are compared."""
+"""Final values of runs by seed, as comparisons take them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["final_values"]
 
 
 def final_values(records: Iterable[Record], metric: str) -> dict[int, float | None]:
-    """Return the final values of the runs that ended, by seed.
+    """Return the final values of runs that finished or diverged, by seed.
 
-    NaN for a run that diverged, None for one that is done without a finite value of the metric.
+    NaN for a run that diverged, None for one that finished without a finite value of the metric.
     """
     return {
         record.seed: math.nan if record.status is Status.DIVERGED else record.final(metric)

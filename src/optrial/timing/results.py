@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from optrial.analysis.reported import tells
+from optrial.analysis.reported import names_setting
 from optrial.errors import OptrialError, StoreError
 
 __all__ = [
@@ -156,7 +156,7 @@ class StudyTiming:
         matches = [
             timing
             for timing in self.settings
-            if any(tells(name, timing.optimizer, setting) for setting in timing.stands_for)
+            if any(names_setting(name, timing.optimizer, setting) for setting in timing.stands_for)
         ]
         return matches[0] if len(matches) == 1 else None
 

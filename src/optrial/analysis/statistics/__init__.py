@@ -1,4 +1,4 @@
-"""Estimates, tests and intervals: pure functions of arrays; the generator is passed in."""
+"""Estimates, tests and intervals: pure functions of arrays and a random generator."""
 
 from optrial.analysis.statistics.comparison import (
     Comparison,

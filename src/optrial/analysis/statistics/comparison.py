@@ -1,4 +1,4 @@
-"""Which optimizer is better on common seeds, and which cannot be told apart."""
+"""Paired comparison of optimizers over common seeds, and groups that cannot be told apart."""
 
 from __future__ import annotations
 
@@ -35,39 +35,40 @@ __all__ = [
 ]
 
 Values = Mapping[int, float | None]
-"""One metric of one optimizer by seed; a value that is not finite marks a run that diverged.
+"""One metric of one optimizer by seed.
 
-None marks a run that is done but has no finite value of the metric: it cannot be compared.
+A value that is not finite marks a run that diverged; None marks a finished run without a finite
+value of the metric, which cannot be compared.
 """
 
 
 def known_values(values: Values) -> dict[int, float]:
-    """Return the values without those of the runs that have none."""
+    """Return the values that are not None."""
     return {seed: value for seed, value in values.items() if value is not None}
 
 
 class Verdict(StrEnum):
-    """What a comparison says of its first optimizer."""
+    """Outcome of a comparison for its first optimizer."""
 
     BETTER = "better"
-    """Better than the second; the family's chance of any such error is at most alpha."""
+    """Better than the second; the chance of any such error in the family is at most alpha."""
     WORSE = "worse"
-    """Worse than the second, likewise."""
+    """Worse than the second, at the same level."""
     TIED = "tied"
     """The two cannot be told apart, although these seeds could have shown a difference."""
     UNDECIDED_TOO_FEW = "undecided, too few seeds"
-    """So few common seeds that no result could have been significant."""
+    """There are too few common seeds for any result to be significant."""
     UNDECIDED_DIVERGED = "undecided, runs diverged"
     """Too many runs diverged for the others to decide."""
 
 
 class Statistic(StrEnum):
-    """What the sign-flip test was applied to."""
+    """Quantity that the sign-flip test is applied to."""
 
     MEAN = "mean"
     """The differences: the paired permutation test of their mean."""
     SIGN = "sign"
-    """Their signs, because runs diverged: two sign tests, with the median and its interval."""
+    """Signs of the differences, if runs diverged: two sign tests, and the median's interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +76,20 @@ class Comparison:
     """Two optimizers on one metric over their common seeds.
 
     Attributes:
-        first: name of an optimizer.
+        first: name of one optimizer.
         second: name of the other.
         metric: name of the metric.
-        higher_is_better: of the metric.
+        higher_is_better: whether higher values of the metric are better.
         percent: whether the metric is a fraction, shown in percentage points.
         differences: first minus second for every common seed, in the order of the seeds; infinite
-            where one of the two runs diverged, 0 where both did.
+            if one of the two runs diverged, 0 if both did.
         unpaired: number of seeds that only one of the two has; they are left out.
-        without_value: how many runs of each of the two are done without a value of the metric, and
-            out of how many; they are left out.
-        diverged: how many of the common seeds diverged, for each of the two.
-        difference: of first minus second, the mean, or the median if `statistic` is SIGN.
-        p_value: of this comparison alone, two-sided.
-        adjusted_p_value: after Holm's correction for the family.
+        without_value: for each of the two, the number of finished runs without a value of the
+            metric, which are left out, and the number of all runs.
+        diverged: for each of the two, the number of common seeds on which it diverged.
+        difference: mean of first minus second, or the median if `statistic` is SIGN.
+        p_value: two-sided p-value of this comparison alone.
+        adjusted_p_value: p-value after Holm's correction for the family.
         comparisons: size of the family, at least 1.
         alpha: chance of any false finding in the family.
     """
@@ -115,22 +116,22 @@ class Comparison:
 
     @property
     def statistic(self) -> Statistic:
-        """What was tested: signs where any common seed diverged."""
+        """The tested quantity: signs if a run on a common seed diverged."""
         return Statistic.SIGN if any(self.diverged) else Statistic.MEAN
 
     @property
     def improvements(self) -> Floats:
-        """(pairs,) how much better the first is for each seed."""
+        """(pairs,) improvement of the first over the second for each seed."""
         return np.array(self.differences) * (1 if self.higher_is_better else -1)
 
     @property
     def wins(self) -> int:
-        """Number of common seeds for which the first is better."""
+        """Number of common seeds on which the first is better."""
         return int((self.improvements > 0).sum())
 
     @property
     def losses(self) -> int:
-        """Number of common seeds for which the second is better."""
+        """Number of common seeds on which the second is better."""
         return int((self.improvements < 0).sum())
 
     @property
@@ -164,12 +165,12 @@ class Comparison:
 
     @property
     def probability(self) -> float:
-        """P(first better than second) on a common seed, ties as half."""
+        """P(first better than second) on a common seed, ties counted as half."""
         return probability_of_improvement(self.improvements)
 
     @property
     def verdict(self) -> Verdict:
-        """The outcome, at level `alpha` of the whole family."""
+        """The outcome at level `alpha` of the whole family."""
         if self.adjusted_p_value <= self.alpha:
             by_sign = self.wins > self.losses
             by_mean = (self.difference.estimate > 0) == self.higher_is_better
@@ -193,7 +194,7 @@ class Comparison:
         )
 
     def seeds_needed(self, effect: float, power: float = 0.8) -> int | None:
-        """Return about how many common seeds, in all, detect a difference; None if not known."""
+        """Return about how many common seeds in all detect a difference; None if unknown."""
         if self.statistic == Statistic.SIGN or self.pairs < 2:
             return None
         return seeds_needed(
@@ -201,7 +202,7 @@ class Comparison:
         )
 
     def detectable_effect(self, power: float = 0.8) -> float | None:
-        """Return the smallest difference these seeds can be expected to show; None if not known."""
+        """Return the smallest difference that these seeds can detect; None if unknown."""
         if self.statistic == Statistic.SIGN or self.pairs < 2:
             return None
         return detectable_effect(
@@ -214,13 +215,13 @@ class Comparisons:
     """All pairs of optimizers on one metric, as one family.
 
     Attributes:
-        order: optimizers, best mean first; those with runs that diverged come behind the others,
-            fewest first, unless they beat them nevertheless.
-        pairs: every two optimizers, in the order in which they were given.
-        groups: maximal groups that cannot be told apart from their best member; the first is that
-            of the best optimizer, and it may hold several or all of them. An optimizer without a
-            run that has a finite value is in none.
-        diverged: for each optimizer with runs that diverged, how many of how many, in that order.
+        order: optimizers, best mean first; those with runs that diverged follow, fewest first,
+            unless they beat others nevertheless.
+        pairs: every two optimizers, in the order of the input.
+        groups: maximal groups that cannot be told apart from their best member. The first is that
+            of the best optimizer and may hold several or all of them. An optimizer without a finite
+            value is in none.
+        diverged: for each optimizer with runs that diverged, their number and that of all runs.
     """
 
     order: tuple[str, ...]
@@ -235,7 +236,7 @@ class Comparisons:
 
     @property
     def not_compared(self) -> tuple[str, ...]:
-        """The optimizers without a run that has a finite value."""
+        """Optimizers without a finite value."""
         compared = {name for group in self.groups for name in group}
         return tuple(name for name in self.order if name not in compared)
 
@@ -277,31 +278,32 @@ def compare_all(
 ) -> Comparisons:
     """Compare every two optimizers on their common seeds, with Holm's correction.
 
-    A run that diverged is worse than every run that did not, and as bad as another one that
-    diverged. It has no finite difference, so where a pair holds one the signs of the differences
-    are tested instead of their mean, twice: over all common seeds, and over those on which both
-    finished. An optimizer is better only where both tests say so (an intersection-union test:
-    p is the larger of the two, 1 where they point in opposite directions). Thus no optimizer is
-    better because the other one diverged, and none is better because its own failures are ignored.
+    A run that diverged is worse than every run that did not, and ties with another one that
+    diverged. It has no finite difference, so a pair with such a run is tested by the signs of the
+    differences instead of their mean, twice: over all common seeds, and over those on which both
+    finished. An optimizer is better only if both tests say so (an intersection-union test: p is the
+    larger of the two, and 1 if they point in opposite directions). Thus no optimizer is better
+    because the other one diverged, and none is better because its own failures are ignored.
 
-    An optimizer of which every run diverged cannot be compared: its pairs have p = 1 and are not
-    counted in the family. The others remain a valid family: exchanging two optimizers on seeds
-    never makes one of them diverge everywhere if both finished on a common seed, and without such
-    a seed p is 1 as well.
+    An optimizer whose runs all diverged cannot be compared: its pairs have p = 1 and do not count
+    in the family. The others remain a valid family: exchanging two optimizers on seeds never makes
+    one of them diverge everywhere if both finished on a common seed, and without such a seed p is 1
+    as well.
 
-    Random numbers depend on `seed` and the number of common seeds alone, so that two optimizers
-    have the same p-value and interval by themselves, in any family and in any order.
+    Random numbers depend only on `seed` and the number of common seeds, so that two optimizers have
+    the same p-value and interval alone, in any family and in any order.
 
     Args:
-        values: the metric by optimizer and seed; a value that is not finite marks a run that
-            diverged, None one that is done without a value. The latter is left out and counted; a
-            run that failed for another reason is not in the mapping, and counted as unpaired.
+        values: the metric by optimizer and seed; see `Values`. A finished run without a value is
+            left out and counted; a run that failed for another reason is not in the mapping, and
+            its seed counts as unpaired.
         metric: name of the metric.
-        higher_is_better: of the metric.
+        higher_is_better: whether higher values of the metric are better.
         percent: whether the metric is a fraction, shown in percentage points.
         alpha: chance of any false finding among all pairs.
-        level: nominal coverage of each interval by itself.
-        seed: of the bootstrap resamples, and of the sign vectors above `paired.EXACT_UP_TO` pairs.
+        level: nominal coverage of each interval alone.
+        seed: seed of the bootstrap resamples, and of the sign vectors above `paired.EXACT_UP_TO`
+            pairs.
     """
     named = list(combinations(values, 2))
     known = {name: known_values(own) for name, own in values.items()}
@@ -346,13 +348,13 @@ def _finishes(values: Mapping[int, float]) -> bool:
 
 
 def _diverged(values: Values) -> tuple[int, int]:
-    """Return how many runs diverged, and how many there are."""
+    """Return the number of runs that diverged, and that of all runs."""
     lost = [value for value in known_values(values).values() if not math.isfinite(value)]
     return len(lost), len(values)
 
 
 def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
-    """Return comparisons, of one metric or of several, corrected together by Holm's method."""
+    """Return comparisons on one or several metrics, corrected together by Holm's method."""
     family = tuple(comparisons)
     return tuple(
         replace(comparison, adjusted_p_value=float(p_value), comparisons=len(family))
@@ -361,7 +363,7 @@ def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
 
 
 def _as_family_without(lost: Set[str], pairs: Sequence[Comparison]) -> list[Comparison]:
-    """Correct the pairs in which both have a run that finished; the others keep p = 1."""
+    """Correct the pairs in which both have a finished run; the others keep p = 1."""
     family = as_family(pair for pair in pairs if lost.isdisjoint((pair.first, pair.second)))
     corrected = {(pair.first, pair.second): pair for pair in family}
     size = max(1, len(family))
@@ -397,15 +399,15 @@ def _estimates(
 ) -> list[tuple[Interval, float]]:
     """Estimate and test every pairing.
 
-    Those with equally many seeds share their resamples: drawing these is what takes the time.
+    Pairings with equally many seeds share their resamples, whose drawing takes most of the time.
     """
-    found: dict[int, tuple[Interval, float]] = {}
+    estimates: dict[int, tuple[Interval, float]] = {}
     for count in sorted({len(pairing.differences) for pairing in pairings}):
         places = [i for i, pairing in enumerate(pairings) if len(pairing.differences) == count]
         same = [pairings[i] for i in places]
         generator = np.random.default_rng([seed, count])
-        found.update(zip(places, _equal_estimates(same, generator, level), strict=True))
-    return [found[i] for i in range(len(pairings))]
+        estimates.update(zip(places, _equal_estimates(same, generator, level), strict=True))
+    return [estimates[i] for i in range(len(pairings))]
 
 
 def _equal_estimates(
@@ -432,7 +434,7 @@ def _equal_estimates(
 def _order(
     values: Mapping[str, Mapping[int, float]], beats: Set[tuple[str, str]], higher_is_better: bool
 ) -> tuple[str, ...]:
-    """Order by standing, but never a beaten optimizer before the one that beats it."""
+    """Order by merit, but never a beaten optimizer before the one that beats it."""
 
     def standing(name: str) -> tuple[float, float, float]:
         merits = merit(list(values[name].values()), higher_is_better=higher_is_better)

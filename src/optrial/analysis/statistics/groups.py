@@ -1,4 +1,4 @@
-"""Who cannot be told apart from whom."""
+"""Groups of optimizers that cannot be told apart."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def tie_groups(
 ) -> tuple[tuple[str, ...], ...]:
     """Return the maximal groups of names that cannot be told apart from their best member.
 
-    Every name leads one group, of itself and those behind it that cannot be told apart from it;
-    a group within another one is left out. The first group is that of the best. Groups may overlap:
-    "cannot be told apart" is not transitive.
+    Every name leads a group of itself and the names behind it that cannot be told apart from it; a
+    group within another one is left out. The first group is that of the best. Groups may overlap,
+    because "cannot be told apart" is not transitive.
 
     Args:
         order: names, best first.

@@ -1,7 +1,7 @@
-"""Intervals: what the seeds that were run say about those that were not.
+"""Confidence intervals over seeds.
 
-Bootstrap intervals are too short for few seeds. Share of nominal 95 % intervals for the mean that
-hold it, over 4,000 to 10,000 repeated studies (a binomial standard error of 0.3 points):
+Bootstrap intervals are too short for few seeds. Coverage of nominal 95 % intervals for the mean in
+percent, over 4,000 to 10,000 repeated studies (a binomial standard error of 0.3 points):
 
     seeds                                     5     6     8    10    20
     normal values       plain BCa            84    86    89    90    92
@@ -9,8 +9,8 @@ hold it, over 4,000 to 10,000 repeated studies (a binomial standard error of 0.3
     exponential values  BCa, widened         90    91    92    93    93
     t values, 3 d.o.f.  BCa, widened         95    95    93    93    92
 
-`mean_interval` therefore widens the BCa interval about the mean. From ten seeds on it is nominal
-for values that are roughly normal; skew and heavy tails still cost two or three points.
+`mean_interval` therefore widens the BCa interval about the mean. From ten seeds on, coverage is
+nominal for roughly normal values; skew and heavy tails still cost two or three points.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Interval:
     """An estimate and the interval around it.
 
     Attributes:
-        estimate: in the unit of the values.
-        low: lower limit; NaN where there are too few seeds for an interval.
-        high: upper limit, likewise.
-        level: nominal coverage, as 0.95.
+        estimate: the estimate, in the unit of the values.
+        low: lower limit; NaN with too few seeds for an interval.
+        high: upper limit; NaN with too few seeds.
+        level: nominal coverage, such as 0.95.
     """
 
     estimate: float
@@ -76,7 +76,7 @@ def mean_interval(
     """Return the mean and its widened BCa interval; see `mean_intervals`.
 
     Args:
-        values: (n,) finite values, one a seed; a single one has no interval.
+        values: (n,) finite values, one per seed; a single one has no interval.
         generator: draws the resamples.
         level: nominal coverage.
         resamples: number of bootstrap resamples.
@@ -96,8 +96,8 @@ def mean_intervals(
 ) -> list[Interval]:
     """Return the mean and its widened BCa interval of each row; the rows share the resamples.
 
-    Each limit is moved away from the mean by `widening`. For normal values this gives the length of
-    Student's interval, while the asymmetry that BCa found in the sample is kept.
+    The distance of each limit from the mean is multiplied by `widening`. For normal values this
+    gives the length of Student's interval, and it keeps the asymmetry of BCa.
 
     Args:
         samples: (m, n) finite values, n seeds each.
@@ -119,7 +119,7 @@ def mean_intervals(
 
 
 def resample_weights(count: int, resamples: int, generator: np.random.Generator) -> Floats:
-    """Return (resamples, count) how often each bootstrap resample holds each value, over count."""
+    """Return (resamples, count) relative frequencies of the values in bootstrap resamples."""
     drawn = generator.integers(count, size=(resamples, count))
     drawn += count * np.arange(resamples)[:, None]
     # Three times as fast as the generator's own multinomial distribution.
@@ -136,7 +136,7 @@ def bca_limits(samples: Floats, weights: Floats, level: float) -> tuple[Floats, 
 
     Args:
         samples: (m, n) finite values.
-        weights: (resamples, n), how often each resample holds each value, divided by n.
+        weights: (resamples, n) frequencies of each value in each resample, divided by n.
         level: nominal coverage.
 
     Source: Efron & Tibshirani 1993, equations 14.9, 14.10, 14.14 and 14.15.
@@ -163,14 +163,14 @@ def bca_limits(samples: Floats, weights: Floats, level: float) -> tuple[Floats, 
 
 
 def widening(count: int, level: float) -> float:
-    """Return sqrt(n / (n - 1)) t / z: how much too short a bootstrap interval of n values is.
+    """Return sqrt(n / (n - 1)) t / z, the factor by which a bootstrap interval is too short.
 
     The root undoes the bootstrap's variance with divisor n; the quotient of Student's and the
-    normal quantile allows for not knowing the standard deviation.
+    normal quantile allows for the unknown standard deviation.
 
     Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, who moves the
-    percentiles by as much. Moving the limits instead serves five values too, whose resampled means
-    have no tail to read such a percentile from.
+    percentiles by as much. Moving the limits instead also works for five values, whose resampled
+    means have too short a tail for such a percentile.
     """
     quantile = (1 + level) / 2
     student = special.stdtrit(count - 1, quantile) / special.ndtri(quantile)
@@ -180,7 +180,8 @@ def widening(count: int, level: float) -> float:
 def percentile_limits(resampled: Floats, level: float) -> tuple[Floats, Floats]:
     """Return the percentile bootstrap limits over the first axis of resampled estimates.
 
-    They are order statistics, not interpolated: an infinity next to a limit cannot leak into it.
+    They are order statistics without interpolation, so that an infinity next to a limit cannot leak
+    into it.
     """
     tail = (1 - level) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0, method="inverted_cdf")
@@ -188,15 +189,15 @@ def percentile_limits(resampled: Floats, level: float) -> tuple[Floats, Floats]:
 
 
 def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Return the median and the interval between order statistics that holds it.
+    """Return the median and its interval between order statistics.
 
     The limits are the k-th lowest and k-th highest value, with the largest k for which
-    2 P(Binomial(n, 1/2) < k) <= 1 - level. The interval inverts the sign test: whatever the
-    distribution, it covers at least `level`. Fewer than 6 values have none at 95 %.
+    2 P(Binomial(n, 1/2) < k) <= 1 - level. The interval inverts the sign test: its coverage is at
+    least `level` for any distribution. Fewer than 6 values have none at 95 %.
 
     Args:
-        values: (n,), of which some may be infinite.
-        level: least coverage.
+        values: (n,), some may be infinite.
+        level: minimum coverage.
     """
     sample = np.sort(_sample(values))
     with np.errstate(invalid="ignore"):  # the middle of -inf and inf is not known

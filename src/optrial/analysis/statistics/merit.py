@@ -1,4 +1,4 @@
-"""One scale for every metric: larger is better, and a run that diverged is below all others."""
+"""Merits: one scale for every metric, on which larger is better and divergence is the worst."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Floats = NDArray[np.float64]
 
 
 def worst(higher_is_better: bool) -> float:
-    """Return the value that stands for a run that diverged: no finite value is as bad."""
+    """Return the value that stands for a run that diverged, worse than every finite value."""
     return -np.inf if higher_is_better else np.inf
 
 
 def merit(values: ArrayLike, *, higher_is_better: bool) -> Floats:
     """Return values of any shape as merits: larger is better, -inf for a run that diverged.
 
-    A value that is not finite (NaN, inf) marks a run that diverged. The infinity serves ranks,
-    orders and medians; it is never averaged into a number that looks like a measurement.
+    A value that is not finite (NaN, inf) marks a run that diverged. The infinity is meant for
+    ranks, orders and medians, never for averages.
     """
     values = np.asarray(values, np.float64)
     return np.where(np.isfinite(values), values if higher_is_better else -values, -np.inf)

@@ -1,4 +1,4 @@
-"""Tests on paired differences: two optimizers, the same seeds."""
+"""Tests on paired differences of two optimizers over the same seeds."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 EXACT_UP_TO = 24
-"""Pairs up to which every sign vector is counted: 2^24 of them in about a millisecond."""
+"""Number of pairs up to which every sign vector is counted: 2^24 in about a millisecond."""
 
 _ROUNDING = 1e-12
-"""Sums of equal numbers in another order differ by rounding; they must count as equal."""
+"""Relative rounding of sums of equal numbers in different orders, which must count as equal."""
 
 
 def sign_flip_p_value(
@@ -31,8 +31,8 @@ def sign_flip_p_value(
     """Return the two-sided p-value of the paired permutation test; see `sign_flip_p_values`.
 
     Args:
-        differences: (n,) finite; their signs alone make it the sign test.
-        generator: used above `EXACT_UP_TO` pairs only.
+        differences: (n,) finite; with their signs alone it is the sign test.
+        generator: draws sign vectors above `EXACT_UP_TO` pairs.
         resamples: number of random sign vectors above `EXACT_UP_TO` pairs.
     """
     return float(sign_flip_p_values(np.asarray(differences)[None], generator, resamples)[0])
@@ -41,15 +41,15 @@ def sign_flip_p_value(
 def sign_flip_p_values(
     differences: Floats, generator: np.random.Generator, resamples: int = 9_999
 ) -> Floats:
-    """Return the p-value of each row: the share of sign vectors s with |s . d| >= |sum d|.
+    """Return the p-value of each row: the fraction of sign vectors s with |s . d| >= |sum d|.
 
-    If two optimizers are exchangeable, every sign of a paired difference is as likely as the other:
-    the test is exact for any distribution. Up to `EXACT_UP_TO` pairs all 2^n sign vectors are
-    counted; above, random ones, and p = (1 + number that reach the sum) / (1 + resamples), which
-    is never too small (Phipson & Smyth 2010). Zero pairs give p = 1.
+    If two optimizers are exchangeable, both signs of a paired difference are equally likely: the
+    test is exact for any distribution. Up to `EXACT_UP_TO` pairs all 2^n sign vectors are counted;
+    above, random ones, and p = (1 + number that reach the sum) / (1 + resamples), which is never
+    too small (Phipson & Smyth 2010). Zero pairs give p = 1.
 
     Args:
-        differences: (m, n) finite, n pairs each; the rows share the random sign vectors.
+        differences: (m, n) finite, n pairs per row; the rows share the random sign vectors.
         generator: draws the sign vectors.
         resamples: number of random sign vectors.
 
@@ -71,8 +71,8 @@ def sign_flip_p_values(
 def _exact_p_value(differences: Floats) -> float:
     """Count the sign vectors that reach the sum, without building them.
 
-    A signed sum is one of the first half plus one of the second, so that two sorted lists of
-    2^(n/2) sums tell how many of the 2^n are large enough (Horowitz & Sahni 1974).
+    A signed sum is one of the first half plus one of the second, so that the 2^n sums can be
+    counted from two sorted lists of 2^(n/2) sums (Horowitz & Sahni 1974).
     """
     least = _least_sum(differences)
     if least <= 0:
@@ -91,17 +91,18 @@ def _signed_sums(values: Floats) -> Floats:
 
 
 def _least_sum(differences: Floats) -> Floats:
-    """Return the sum that is as extreme as the observed one, less rounding."""
+    """Return the absolute observed sum, less rounding."""
     total = np.abs(differences.sum(axis=-1))
     return np.asarray(total - _ROUNDING * np.abs(differences).sum(axis=-1))
 
 
 def probability_of_improvement(improvements: ArrayLike) -> float:
-    """Return P(A > B) over common seeds: the share of pairs in which A is better, ties as half.
+    """Return P(A > B) over common seeds: the fraction of pairs in which A is better, ties as half.
+
+    NaN for no pairs.
 
     Args:
-        improvements: (n,) how much A is better than B; infinite where one of them diverged. NaN
-            for no pairs.
+        improvements: (n,) improvement of A over B; infinite if one of them diverged.
 
     Source: Bouthillier et al. 2021, with the ties of Agarwal et al. 2021.
     """
@@ -110,10 +111,11 @@ def probability_of_improvement(improvements: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return p-values adjusted for being one family; those below alpha may be rejected together.
+    """Return p-values of one family adjusted by Holm's method.
 
-    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j): the chance of any
-    false rejection stays below alpha, however the tests depend on each other.
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j). Rejecting every
+    adjusted value up to alpha keeps the chance of any false rejection below alpha, whatever the
+    dependence of the tests.
 
     Source: Holm 1979.
     """

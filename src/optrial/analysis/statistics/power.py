@@ -1,4 +1,4 @@
-"""How many seeds a difference needs, and which difference the seeds at hand can show."""
+"""Power: seeds needed for a difference, and the difference that given seeds can detect."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["detectable_effect", "seeds_needed", "sign_flip_power"]
 def sign_flip_power(
     pairs: int, effect: float, *, alpha: float = 0.05, comparisons: int = 1
 ) -> float:
-    """Return how likely the sign-flip test finds a difference, about.
+    """Return the approximate power of the sign-flip test.
 
     The power of the two-sided paired t test: with nc = effect sqrt(n) and t the critical value,
     1 - T(t; n - 1, nc) + T(-t; n - 1, nc), T being the noncentral t distribution (Cohen 1988).
-    A sign-flip test has p-values in steps of 2^(1 - n) only, so t is taken at the largest one that
-    does not exceed alpha / comparisons. For normal differences this is within one point of the
-    simulated power from ten pairs on, and up to seven points too high at `minimum_pairs` itself.
+    A sign-flip test has p-values in steps of 2^(1 - n), so t is taken at the largest one up to
+    alpha / comparisons. For normal differences this is within one point of the simulated power from
+    ten pairs on, and up to seven points too high at `minimum_pairs`.
 
     Args:
         pairs: number of paired seeds, n.
@@ -50,10 +50,10 @@ def seeds_needed(
     alpha: float = 0.05,
     comparisons: int = 1,
 ) -> int:
-    """Return about how many paired seeds, in all, are needed to detect a difference.
+    """Return about how many paired seeds in all are needed to detect a difference.
 
-    The standard deviation is that of the seeds at hand: from ten of them the answer may be a third
-    of the right one or twice it (the 95 % range of a variance with nine degrees of freedom).
+    The standard deviation is that of the given seeds: with ten of them, the result may be a third
+    or twice the right one (the 95 % range of a variance with nine degrees of freedom).
 
     Args:
         differences: (n,) finite paired differences, n >= 2.
@@ -84,9 +84,9 @@ def seeds_needed(
 def detectable_effect(
     differences: ArrayLike, *, power: float = 0.8, alpha: float = 0.05, comparisons: int = 1
 ) -> float:
-    """Return the smallest true difference that this many pairs detect with the given power.
+    """Return the smallest true difference that as many pairs detect with the given power.
 
-    Infinite below `minimum_pairs`: such a study cannot find anything.
+    Infinite below `minimum_pairs`, where no difference can be significant.
 
     Args:
         differences: (n,) finite paired differences, n >= 2.
@@ -101,7 +101,7 @@ def detectable_effect(
 
 @lru_cache(maxsize=256)
 def _detectable_size(pairs: int, power: float, alpha: float, comparisons: int) -> float:
-    """Return the effect, in standard deviations, at which the power is reached."""
+    """Return the effect in standard deviations that has the power."""
     if pairs < minimum_pairs(alpha, comparisons):
         return math.inf
 

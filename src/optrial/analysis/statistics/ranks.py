@@ -1,4 +1,4 @@
-"""Optimizers over several problems: ranks, because raw values of two problems do not compare."""
+"""Ranks over several problems, whose values cannot be averaged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 def ranks(values: ArrayLike, *, higher_is_better: bool) -> Floats:
     """Return the rank of each value along the last axis, 1 for the best, ties averaged.
 
-    A value that is not finite marks an optimizer that diverged: it shares the last ranks.
+    A value that is not finite marks an optimizer that diverged and shares the last ranks.
     """
     merits = merit(values, higher_is_better=higher_is_better)
     return np.asarray(stats.rankdata(-merits, axis=-1), np.float64)
@@ -35,13 +35,13 @@ def ranks(values: ArrayLike, *, higher_is_better: bool) -> Floats:
 
 @dataclass(frozen=True)
 class Friedman:
-    """Whether any optimizer has a different average rank.
+    """Friedman's test of equal average ranks.
 
     Attributes:
         statistic: Friedman's chi-square with k - 1 degrees of freedom.
-        p_value: by that distribution, which is conservative for few problems.
+        p_value: p-value of the chi-square, which is conservative for few problems.
         f_statistic: Iman and Davenport's F with k - 1 and (k - 1)(N - 1) degrees of freedom.
-        f_p_value: by that distribution, the better of the two.
+        f_p_value: p-value of F, the more accurate of the two.
     """
 
     statistic: float
@@ -81,7 +81,7 @@ def friedman_test(table: ArrayLike) -> Friedman:
 
 
 def critical_difference(problems: int, optimizers: int, alpha: float = 0.05) -> float:
-    """Return the difference of average ranks above which Nemenyi's test tells two apart.
+    """Return the difference of average ranks above which two differ by Nemenyi's test.
 
     q sqrt(k (k + 1) / (6 N)), with q the quantile of the studentised range of k groups and infinite
     degrees of freedom, divided by sqrt(2).
@@ -94,14 +94,14 @@ def critical_difference(problems: int, optimizers: int, alpha: float = 0.05) -> 
 
 @dataclass(frozen=True)
 class RankComparison:
-    """Everything that a critical-difference diagram shows.
+    """Content of a critical-difference diagram.
 
     Attributes:
         order: names, best average rank first.
         average_ranks: in that order; 1 is the best.
         critical_difference: average ranks that differ by at most this cannot be told apart.
-        groups: maximal groups that cannot be told apart, each a stretch of the order.
-        friedman: whether there is any difference at all; if not, the groups should not be read.
+        groups: maximal groups that cannot be told apart, contiguous in the order.
+        friedman: test of any difference at all; without one, the groups mean nothing.
         problems: number of problems.
     """
 
@@ -119,8 +119,8 @@ def compare_ranks(
     """Compare k optimizers over N problems by Friedman's and Nemenyi's tests.
 
     Args:
-        values: (N, k) one value, usually a mean over seeds, for each problem and optimizer; one
-            that is not finite marks an optimizer that diverged.
+        values: (N, k) values by problem and optimizer, usually means over seeds; one that is not
+            finite marks an optimizer that diverged.
         names: (k,) of the optimizers.
         higher_is_better: of the metric.
         alpha: chance of any false finding among all pairs.
@@ -149,16 +149,16 @@ def rank_stability(
     higher_is_better: bool,
     shares: Sequence[float] = (0.25, 0.5, 0.75),
 ) -> tuple[float, ...]:
-    """Return Kendall's tau-b between the ranks at parts of the budget and the final ones.
+    """Return Kendall's tau-b between the ranks at fractions of the budget and the final ranks.
 
-    1 means that the order was settled by then, -1 that it was the reverse. NaN where nothing had
-    been evaluated yet, or where all are tied.
+    1 means that the order was final by then, -1 that it was reversed. NaN before the first
+    evaluation, or if all are tied.
 
     Args:
         steps: (n,) increasing steps of evaluation.
         values: (optimizers, n) curves; a value that is not finite marks one that diverged.
         higher_is_better: of the metric.
-        shares: parts of the last step; the latest evaluation up to there counts.
+        shares: fractions of the last step; the latest evaluation up to there counts.
 
     Source: Kendall 1945.
     """

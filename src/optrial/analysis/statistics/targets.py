@@ -1,4 +1,4 @@
-"""Time to a target when some runs never reach it: censored times, and who is there first."""
+"""Time to a target that some runs never reach: censored times, and a paired comparison."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ def _first(times: Floats, chosen: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetComparison:
-    """Which of two optimizers reaches a target first, over their common seeds.
+    """Comparison of the times of two optimizers to a target over their common seeds.
 
     Attributes:
-        first: name of an optimizer.
+        first: name of one optimizer.
         second: name of the other.
         target: the target in words, such as "validation_accuracy 0.95".
         unit: "steps" or "seconds".
@@ -194,12 +194,12 @@ class TargetComparison:
 
     @property
     def reached(self) -> tuple[int, int]:
-        """On how many common seeds each of the two reached the target."""
+        """Number of common seeds on which each of the two reached the target."""
         return self._count(lambda arrival: arrival.reached)
 
     @property
     def diverged(self) -> tuple[int, int]:
-        """On how many common seeds each of the two diverged before the target."""
+        """Number of common seeds on which each of the two diverged before the target."""
         return self._count(lambda arrival: arrival.diverged)
 
     @property

@@ -1,4 +1,4 @@
-"""What tuning gains: the best of k trials, and how much the learning rate matters."""
+"""Gain from tuning: the best of k trials, and the sensitivity to the learning rate."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class BestOfK:
 
     Attributes:
         trials: (n,) k.
-        expected: (n,) given that at least one of the k trials finished.
+        expected: (n,) expected best value, given that at least one of the k trials finished.
         low: (n,) lower limit; NaN for a single trial.
-        high: (n,) upper limit, likewise.
+        high: (n,) upper limit; NaN for a single trial.
         all_diverged: (n,) chance that none of the k trials finishes.
         level: nominal coverage.
     """
@@ -45,15 +45,15 @@ def best_of_k(
 ) -> BestOfK:
     """Return the expected best value of k trials drawn from those that were run.
 
-    With v_1 <= ... <= v_n by merit, E_k = sum v_i ((i / n)^k - ((i - 1) / n)^k). A trial that
-    diverged takes the lowest ranks and has no value; the expectation is then over the draws that
-    hold a finished one, and `all_diverged` tells how many do not. As an estimate for new trials the
-    curve is pessimistic where k comes near n (Tang et al. 2020).
+    With v_1 <= ... <= v_n by merit, E_k = sum v_i ((i / n)^k - ((i - 1) / n)^k). Trials that
+    diverged have the lowest ranks and no value; the expectation is then over draws with a finished
+    trial, and `all_diverged` is the chance of the others. As an estimate for new trials the curve
+    is pessimistic for k close to n (Tang et al. 2020).
 
     Args:
-        values: (n,) one a trial, all drawn from the same search space; a value that is not finite
-            marks a trial that diverged.
-        generator: draws the trials that percentile intervals are made of.
+        values: (n,) one value per trial, all drawn from the same search space; a value that is not
+            finite marks a trial that diverged.
+        generator: draws the resamples of the percentile intervals.
         higher_is_better: of the metric.
         level: nominal coverage.
         resamples: number of bootstrap resamples.
@@ -79,7 +79,7 @@ def _expected_best(merits: Floats, weights: Floats, trials: Floats) -> tuple[Flo
 
     Args:
         merits: (n,) sorted, -inf first.
-        weights: (resamples, n) share of the draws that gave each trial.
+        weights: (resamples, n) fraction of draws of each trial.
         trials: (K,).
     """
     below = np.cumsum(weights, axis=1)
@@ -94,10 +94,10 @@ def _expected_best(merits: Floats, weights: Floats, trials: Floats) -> tuple[Flo
 
 
 def crossings(positions: ArrayLike, first: ArrayLike, second: ArrayLike) -> Floats:
-    """Return the positions at which two curves change places, linear between their points.
+    """Return the positions at which two curves cross, linear between their points.
 
-    Where the curves touch and part again as they were they do not cross; where they are equal at
-    one point or more between, the first such point counts.
+    Curves that touch and part in the same order do not cross; if they cross at points where they
+    are equal, the first such point counts.
 
     Args:
         positions: (n,) increasing.
@@ -117,15 +117,15 @@ def crossings(positions: ArrayLike, first: ArrayLike, second: ArrayLike) -> Floa
 
 @dataclass(frozen=True)
 class RateRange:
-    """The learning rates around the best one that do about as well.
+    """Range of learning rates around the best one that are about as good.
 
     Attributes:
         best: rate with the best mean; NaN if every rate has a run that diverged.
         low: lowest rate of the range.
         high: highest rate of the range.
         decades: log10(high / low), and its percentile bootstrap interval over seeds.
-        open_low: no lower rate was tried: the range may reach further.
-        open_high: no higher rate was tried.
+        open_low: whether the range ends at the lowest rate tried and may extend further.
+        open_high: whether it ends at the highest rate tried.
     """
 
     best: float
@@ -146,11 +146,11 @@ def learning_rate_range(
     level: float = 0.95,
     resamples: int = 1_000,
 ) -> RateRange:
-    """Return how far the learning rate may be off before the metric is worse by `tolerance`.
+    """Return the range of learning rates whose metric is within `tolerance` of the best.
 
-    The range holds the best mean over seeds and every rate next to it whose mean is worse by at
-    most `tolerance`. Its ends are interpolated in log(rate), except beside a rate at which a run
-    diverged: that rate is outside, and the range ends at the last one that did not.
+    It consists of the rate with the best mean over seeds and the adjacent rates within `tolerance`.
+    Its ends are interpolated in log(rate), except next to a rate at which a run diverged: the range
+    then ends at the last rate without divergence.
 
     Args:
         rates: (r,) positive, increasing.
@@ -198,7 +198,7 @@ def _range_of(logs: Floats, means: Floats, tolerance: float) -> tuple[float, flo
 
 
 def _end(logs: Floats, means: Floats, least: float) -> float:
-    """Walk away from the best rate, the first, to where the mean falls below `least`."""
+    """Return the end of the range, going from the best rate to where the mean is below `least`."""
     outside = np.flatnonzero(means < least)
     if not len(outside):
         return float(logs[-1])

@@ -1,4 +1,4 @@
-"""Comparisons in words, with as many digits as their intervals support."""
+"""Comparisons in words, with the digits that their intervals support."""
 
 from __future__ import annotations
 
@@ -23,44 +23,46 @@ _LARGE = 1e6  # written with an exponent from here on
 
 
 def sentence(comparison: Comparison, effect: float | None = None, power: float = 0.8) -> str:
-    """Say what a comparison found, in one sentence without a full stop.
+    """Return the result of a comparison as one sentence without a full stop.
 
     Fractions such as accuracies (`Comparison.percent`) are shown in percentage points.
 
     Args:
-        comparison: what to say.
-        effect: for a tie, the difference of interest in the unit of the metric: how many more
-            seeds would show it is said. Without it, the difference that these seeds can show.
-        power: chance of showing it.
+        comparison: the comparison.
+        effect: difference of interest in the unit of the metric. For a tie, the sentence says how
+            many more seeds would detect it; without it, which difference these seeds can detect.
+        power: chance to detect it.
     """
     match comparison.verdict:
         case Verdict.BETTER | Verdict.WORSE:
-            return _difference_found(comparison)
+            return _difference_sentence(comparison)
         case Verdict.TIED:
-            found = "cannot be told apart on"
+            relation = "cannot be told apart on"
             outlook = _outlook(comparison, effect, power)
         case Verdict.UNDECIDED_DIVERGED:
             return _diverged(comparison)
         case Verdict.UNDECIDED_TOO_FEW:
-            found = "cannot be compared yet on"
+            relation = "cannot be compared yet on"
             fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
             family = f" for {comparison.comparisons} comparisons" * (comparison.comparisons > 1)
             outlook = f"; at least {fewest} seeds are needed{family}"
     names = f"{comparison.first} and {comparison.second}"
-    return f"{names} {found} {comparison.metric} ({_evidence(comparison)}){outlook}"
+    return f"{names} {relation} {comparison.metric} ({_evidence(comparison)}){outlook}"
 
 
 def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str:
-    """Say which optimizer is best, and which cannot be told apart from it.
+    """Return which optimizer is best and which cannot be told apart from it, as one sentence.
 
-    A lone optimizer is named as the best of one. `compared` says what they are, in the plural.
+    Args:
+        comparisons: the family; a lone optimizer is named as the best of one.
+        compared: plural noun for the members of the family.
     """
     metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
     if not comparisons.groups:
         diverged = comparisons.all_diverged == comparisons.order
         why = "every run diverged" if diverged else "no run has a value"
         return f"{why}: nothing is said about any of the {compared}{metric}"
-    behind = "".join(f"; {each}" for each in (*_left_out(comparisons), *_losses(comparisons)))
+    behind = "".join(f"; {part}" for part in (*_left_out(comparisons), *_losses(comparisons)))
     (best, *ties), lost = comparisons.groups[0], comparisons.not_compared
     count = len(comparisons.order) - len(lost)
     finished = set(lost) <= set(comparisons.all_diverged)
@@ -79,7 +81,7 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
 
 
 def target_sentence(comparison: TargetComparison) -> str:
-    """Say which optimizer reaches a target first, in one sentence without a full stop."""
+    """Return which optimizer reaches a target first, as one sentence without a full stop."""
     faster, slower = comparison.first, comparison.second
     evidence = _target_evidence(comparison)
     match comparison.verdict:
@@ -96,16 +98,16 @@ def target_sentence(comparison: TargetComparison) -> str:
                 f"{comparison.unit} to {comparison.target}"
             )
         case Verdict.TIED:
-            found, outlook = "cannot be told apart", ""
+            relation, outlook = "cannot be told apart", ""
         case Verdict.UNDECIDED_TOO_FEW:
             fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
-            found, outlook = "cannot be compared yet", f"; at least {fewest} seeds are needed"
+            relation, outlook = "cannot be compared yet", f"; at least {fewest} seeds are needed"
     on = f"on {comparison.unit} to {comparison.target}"
-    return f"{faster} and {slower} {found} {on} ({evidence}){outlook}"
+    return f"{faster} and {slower} {relation} {on} ({evidence}){outlook}"
 
 
 def _target_evidence(comparison: TargetComparison) -> str:
-    """The numbers in brackets: who was first how often, who arrived, medians, p-value."""
+    """Return the numbers in brackets: wins, losses, arrivals, medians and p-value."""
     if not comparison.pairs:
         return "they have no seed in common"
     names, pairs = (comparison.first, comparison.second), comparison.pairs
@@ -131,7 +133,7 @@ def _observed(arrivals: Sequence[Arrival]) -> Iterator[float]:
 
 
 def time_text(median: Interval, observed: float, unit: str) -> str:
-    """Return a median time, without its unit; ``over 1,000`` where half of the runs took longer.
+    """Return a median time without its unit; ``over 1,000`` if fewer than half of the runs arrived.
 
     Args:
         median: as `median_time` returns it.
@@ -145,7 +147,7 @@ def time_text(median: Interval, observed: float, unit: str) -> str:
 
 
 def _left_out(comparisons: Comparisons) -> Iterator[str]:
-    """Name the optimizers that have no value to compare, and why."""
+    """Yield clauses that name the optimizers without a value, with the reason."""
     diverged = [name for name in comparisons.not_compared if name in comparisons.all_diverged]
     others = [name for name in comparisons.not_compared if name not in diverged]
     for names, why in (
@@ -158,7 +160,7 @@ def _left_out(comparisons: Comparisons) -> Iterator[str]:
 
 
 def _losses(comparisons: Comparisons) -> Iterator[str]:
-    """Name the other optimizers with runs that diverged."""
+    """Yield clauses that name the other optimizers with runs that diverged."""
     for name, (lost, runs) in comparisons.diverged.items():
         if name not in comparisons.all_diverged:
             yield f"{lost} of {runs} runs of {name} diverged"
@@ -184,7 +186,7 @@ def number_text(value: float, half_width: float) -> str:
     return f"{value:z.{max(0, (float(leading) < 3) - int(exponent))}f}"
 
 
-def _difference_found(comparison: Comparison) -> str:
+def _difference_sentence(comparison: Comparison) -> str:
     if comparison.verdict == Verdict.WORSE:
         comparison = comparison.swapped()
     beats = f"{comparison.first} beats {comparison.second} on {comparison.metric}"
@@ -196,7 +198,7 @@ def _difference_found(comparison: Comparison) -> str:
 
 
 def _evidence(comparison: Comparison) -> str:
-    """The numbers in brackets, for a result in which no difference is stated before them."""
+    """Return the numbers in brackets for a sentence that states no difference before them."""
     if not comparison.pairs:
         return ", ".join(["they have no seed in common", *without_value(comparison)])
     if comparison.statistic == Statistic.SIGN:
@@ -210,7 +212,7 @@ def _evidence(comparison: Comparison) -> str:
 
 
 def _diverged(comparison: Comparison) -> str:
-    """Say that runs which diverged leave too little to compare."""
+    """Return the sentence for a pair with too many runs that diverged."""
     first, second = comparison.first, comparison.second
     match comparison.all_diverged:
         case ():
@@ -230,14 +232,14 @@ def _diverged(comparison: Comparison) -> str:
 
 
 def _lost(comparison: Comparison) -> str:
-    """How many runs of which optimizer diverged."""
+    """Return the number of runs that diverged, by optimizer."""
     sides = zip((comparison.first, comparison.second), comparison.diverged, strict=True)
     lost = [f"{n} of {comparison.pairs} runs of {name}" for name, n in sides if n]
     return f"{' and '.join(lost)} diverged"
 
 
 def _difference(comparison: Comparison) -> tuple[str, str]:
-    """The difference with its unit, and its interval."""
+    """Return the difference with its unit, and its interval."""
     scale, unit = (100, " points") if comparison.percent else (1, "")
     interval = comparison.difference
     if not interval.known:
@@ -251,7 +253,7 @@ def _difference(comparison: Comparison) -> tuple[str, str]:
 
 
 def _basis(comparison: Comparison) -> str:
-    """Number of seeds, p-value, and the correction if there was one."""
+    """Return the number of seeds, the p-value, and the correction if any."""
     seeds = [_seeds(comparison.pairs), *_unpaired(comparison), *without_value(comparison)]
     return ", ".join([*seeds, _probability(comparison)])
 
@@ -271,7 +273,7 @@ def _probability(comparison: Comparison | TargetComparison) -> str:
 
 
 def without_value(comparison: Comparison) -> list[str]:
-    """Name the optimizers with runs that are done without a finite value of the metric."""
+    """Return clauses that name optimizers with finished runs without a value of the metric."""
     names = (comparison.first, comparison.second)
     return [
         f"{count} of {total} runs of {name} have no value of {comparison.metric}"
@@ -281,7 +283,7 @@ def without_value(comparison: Comparison) -> list[str]:
 
 
 def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
-    """What more seeds would show, or what these would have shown; nothing where all are equal."""
+    """Return what more seeds would detect, or these could; empty if all differences are 0."""
     if not any(comparison.differences):
         return ""
     scale, unit = (100, " points") if comparison.percent else (1, "")
@@ -301,5 +303,5 @@ def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
 
 
 def _rounded(count: int) -> int:
-    """Two significant digits: no estimate of a number of seeds supports more."""
+    """Round to two significant digits, as estimates of a number of seeds support no more."""
     return int(float(f"{count:.2g}"))
