@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -264,3 +266,17 @@ def test_blocks_cover_the_grid_in_the_order_of_the_runs() -> None:
             assert sorted(np.concatenate([block.ravel() for block in blocks])) == sorted(
                 places.ravel()
             )
+
+
+@pytest.mark.parametrize(("value", "reason"), [(1e300, ""), (np.inf, "returned inf")])
+def test_a_large_value_of_a_user_metric_is_a_value(
+    monkeypatch: pytest.MonkeyPatch, value: float, reason: str
+) -> None:
+    """It does not fit into float32."""
+    module = ModuleType("users_metric")
+    module.constant = lambda outputs, targets: value  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "users_metric", module)
+    score = split_metric("users_metric:constant")(torch.ones(3), torch.ones(3))
+    assert score.value == value
+    assert reason in score.reason
+    assert bool(reason) == bool(score.reason)

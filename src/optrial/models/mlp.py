@@ -54,7 +54,7 @@ class MLPArguments(ModelArguments):
     ] = "relu"
     dropout: Rate = 0.0
     input_dropout: Rate = 0.0
-    # Left out where it does nothing, so that runs keep the ids they had before there was one.
+    # Records leave it out at rate 0, where there is no such layer.
     output_dropout: Annotated[Rate, Field(exclude_if=lambda rate: rate == 0)] = 0.0
     bias: Bias = None
     batch_norm: StrictBool = False
