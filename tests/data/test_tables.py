@@ -669,8 +669,9 @@ def test_bad_targets_are_refused(
     target: list[Any], arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     frame = FRAME.assign(y=[target[i % len(target)] for i in range(40)])
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         loaded(tmp_path, frame.to_csv(index=False), **arguments)
+    assert "drop:" not in str(caught.value)  # a target cannot be left out
 
 
 def test_targets_as_the_user_says(tmp_path: Path) -> None:

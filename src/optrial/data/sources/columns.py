@@ -277,7 +277,8 @@ def _problem(name: str, column: Cells, kind: ColumnKind, arguments: TableArgumen
                 "float32 cannot represent; use scale: standardize, or leave it out by "
                 f"drop: [{name}]"
             )
-    return problem_with_text(name, column) if kind == "text" else ""
+    problem = problem_with_text(name, column) if kind == "text" else ""
+    return f"{problem}, or leave the column out by drop: [{name}]" if problem else ""
 
 
 def problem_with_text(name: str, column: Cells) -> str:
@@ -285,7 +286,6 @@ def problem_with_text(name: str, column: Cells) -> str:
     counts = column.astype(str)[column.notna()].value_counts()
     cells = list(counts.index)
     plain = counts[[bool(PLAIN_NUMBER.fullmatch(cell)) for cell in cells]]
-    way_out = f"or leave the column out by drop: [{name}]"
     odd = [cell for cell in cells if not PLAIN_NUMBER.fullmatch(cell)]
     share = plain.sum() / counts.sum()
     if odd and (share > _MOST or (len(plain) > _FEW and share > 1 / 2)):
@@ -294,21 +294,19 @@ def problem_with_text(name: str, column: Cells) -> str:
         texts = int(counts.sum() - plain.sum())
         return (
             f"column '{name}' holds numbers, and text in {counted(texts, 'row')} such as {shown} "
-            f"(data row {row}); correct them, name missing values, as in na_values: "
-            f"[{odd[0]!r}], {way_out}"
+            f"(data row {row}); correct them, name missing values, as in na_values: [{odd[0]!r}]"
         )
     marked = next((cell for cell in cells if "." in cell or "," in cell), None)
     if marked is not None and all(map(may_be_number, cells)):
         return (
             f"column '{name}' holds numbers such as {marked!r}, whose decimal mark or thousands "
-            "separator differs from that of other numbers of the table; write all numbers alike, "
-            f"{way_out}"
+            "separator differs from that of other numbers of the table; write all numbers alike"
         )
     signed = all(map(_SIGNS.search, cells))
     if (signed or len(cells) > _FEW) and all(map(_DECORATED.fullmatch, cells)):
         return (
             f"column '{name}' holds numbers written as text, such as {cells[0]!r}; write them as "
-            f"plain numbers, without signs, units or spaces, {way_out}"
+            "plain numbers, without signs, units or spaces"
         )
     return ""
 

@@ -17,6 +17,7 @@ from optrial.data.arguments import TableArguments
 from optrial.data.source import Encoded
 from optrial.data.sources.columns import Roles
 from optrial.data.summary import Column
+from optrial.errors import counted
 
 __all__ = ["TableEncoder"]
 
@@ -60,8 +61,9 @@ class TableEncoder:
             name: sum(int(frame[name].isna().sum()) for frame in frames.values())
             for name in self.roles.features
         }
-        made = {**self.targets, **self.roles.dropped, **dict(self._described(fitted, counts))}
-        columns = [made[name] for name in self.order]
+        features = dict(self._described(fitted, counts))
+        described = {**self.targets, **self.roles.dropped, **features}
+        columns = [described[name] for name in self.order]
         notes = [*self.roles.notes, *self._missing_notes(counts)]
         return Encoded(inputs, len(self.roles.numbers), columns, notes)
 
@@ -154,7 +156,7 @@ def _listed(counts: Mapping[str, int]) -> str:
     """List names and counts, the first few in full."""
     shown = [f"{name} ({count:,})" for name, count in counts.items()][:_COLUMNS_SHOWN]
     more = len(counts) - len(shown)
-    return ", ".join([*shown, *([f"and {more} more columns"] if more else [])])
+    return ", ".join([*shown, *([f"and {counted(more, 'more column')}"] if more else [])])
 
 
 def _categories(encoder: Any, place: int) -> str:
