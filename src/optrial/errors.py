@@ -20,27 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-__all__ = [
-    "USER_CODE_ERRORS",
-    "CheckpointError",
-    "DataError",
-    "DownloadError",
-    "EngineError",
-    "OptrialError",
-    "Problem",
-    "StoreBusyError",
-    "StoreError",
-    "StudyError",
-    "counted",
-    "key_path",
-    "listed",
-    "one_line",
-    "problem_of",
-    "problems_of",
-    "reason_of",
-    "suggest",
-]
-
 
 @dataclass(frozen=True)
 class Problem:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["TargetKind", "Targets", "targets_of"]
-
 TargetKind = Literal["labels", "positions", "multilabel", "values"]
 """Kind of the targets of a dataset.
 

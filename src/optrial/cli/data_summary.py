@@ -11,8 +11,6 @@ from optrial.cli.output import draw
 if TYPE_CHECKING:
     from optrial.data import ClassCount, Column, Dataset, ValueScale
 
-__all__ = ["data_notes", "print_data"]
-
 _COLUMNS_SHOWN = 24  # in a wider table, columns of the same kind and use share a row
 _ROWS_SHOWN = 20
 _NAMES_SHOWN = 3

@@ -14,8 +14,6 @@ from optrial.code.errors import Unidentifiable
 from optrial.code.libraries import is_library_class
 from optrial.errors import USER_CODE_ERRORS
 
-__all__ = ["Contents", "array_contents", "lasting_state", "reduced", "slots"]
-
 _COMPILING = ("_dynamo", "_is_torch_compile", "_compiled_call_impl")
 """Prefixes of the attributes that compiling leaves in tensors and modules."""
 _ENTERED = ("prev", "_inference_mode_context", "record")

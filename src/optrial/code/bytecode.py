@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from optrial.errors import USER_CODE_ERRORS
 
-__all__ = ["Import", "global_names", "imported", "imports"]
-
 _GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD"}
 

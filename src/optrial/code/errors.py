@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Unidentifiable"]
-
 
 class Unidentifiable(ValueError):  # noqa: N818  names a property of an object
     """An object holds state that cannot be read, so it cannot be told from others like it.

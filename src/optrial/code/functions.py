@@ -26,16 +26,6 @@ from optrial.code.libraries import (
 from optrial.code.texts import text_of
 from optrial.code.walk import Walk
 
-__all__ = [
-    "write_bound",
-    "write_builtin",
-    "write_by_name",
-    "write_function",
-    "write_module",
-    "write_namespace",
-    "write_reference",
-]
-
 _MISSING = object()
 _COMPILED = "_torchdynamo_orig_callable"
 """Attribute of a function that `torch.compile` returns."""

@@ -30,8 +30,6 @@ from optrial.code.instances import write_class, write_contents, write_instance
 from optrial.code.libraries import has_text
 from optrial.code.walk import Walk
 
-__all__ = ["fingerprint"]
-
 
 def fingerprint(thing: object, home: ModuleType | None = None) -> str:
     """Return the sha256 of the content of an object, equal in all processes that load its code.

@@ -25,8 +25,6 @@ from optrial.code.libraries import (
 from optrial.code.texts import text_of
 from optrial.code.walk import Walk
 
-__all__ = ["write_class", "write_contents", "write_instance"]
-
 _WITHOUT_MEANING = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__"),
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),

@@ -21,23 +21,6 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = [
-    "has_text",
-    "home_of",
-    "is_extension",
-    "is_library",
-    "is_library_class",
-    "is_library_name",
-    "is_own",
-    "is_own_code",
-    "is_patch",
-    "library_version",
-    "module_of",
-    "resolve",
-    "text_attribute",
-    "without_hooks",
-]
-
 _ENVIRONMENT = {"optrial", "torch", "numpy"}
 """Packages identified by name, wherever they are installed; runs record their versions."""
 _FOLDERS = {"site-packages", "dist-packages"}

@@ -19,21 +19,6 @@ from optrial.code.errors import Unidentifiable
 from optrial.code.hashing import fingerprint
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
 
-__all__ = [
-    "Unidentifiable",
-    "call_problems",
-    "changed_code",
-    "code_sha256",
-    "identity_problem",
-    "importable",
-    "importable_from_here",
-    "is_code",
-    "load_code",
-    "readable",
-    "register",
-    "unidentifiable",
-]
-
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NOTEBOOK = "notebook"
 _registered: dict[str, object] = {}

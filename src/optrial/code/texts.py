@@ -14,8 +14,6 @@ from optrial.code.bytecode import imports
 from optrial.code.errors import Unidentifiable
 from optrial.code.libraries import has_text, is_extension
 
-__all__ = ["text_of"]
-
 _STARTED = time.time()
 
 

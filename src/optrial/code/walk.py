@@ -14,8 +14,6 @@ from optrial.code.libraries import home_of, library_version, without_hooks
 from optrial.code.texts import text_of
 from optrial.errors import USER_CODE_ERRORS, one_line
 
-__all__ = ["Walk"]
-
 _ATOMS = (
     *(type(None), bool, int, float, complex, str, bytes, bytearray),
     *(range, slice, type(...), type(NotImplemented)),

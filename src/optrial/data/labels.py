@@ -12,8 +12,6 @@ from optrial.data.source import Rows
 from optrial.errors import DataError, counted
 from optrial.target_kinds import Targets
 
-__all__ = ["Numbered", "number_labels"]
-
 _SHOWN = 6
 _LARGEST = 2**53  # beyond it, float64 does not hold every whole number
 _FEW = 10  # this many classes are plausible, however few the samples

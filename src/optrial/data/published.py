@@ -15,8 +15,6 @@ from optrial.data.download import (
 )
 from optrial.errors import DataError, suggest
 
-__all__ = ["fetch", "files", "verify"]
-
 
 def fetch(name: str, data_dir: Path | None = None, progress: Progress | None = None) -> list[Path]:
     """Download missing and damaged files of a dataset; return the paths of all files.

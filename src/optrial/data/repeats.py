@@ -13,8 +13,6 @@ from optrial.data.dataset import SPLITS, Split
 from optrial.data.source import Inputs, Source
 from optrial.errors import DataError, counted
 
-__all__ = ["distinct", "kept_samples", "left_out_notes", "shared_notes", "shared_samples"]
-
 
 def distinct(source: Source) -> Source:
     """Leave out of ``all`` samples those whose inputs an earlier one has; splits stay unchanged."""

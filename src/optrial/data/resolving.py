@@ -30,8 +30,6 @@ from optrial.data.catalogue import (
 from optrial.errors import DataError, Problem, problem_of, suggest
 from optrial.target_kinds import Targets
 
-__all__ = ["Resolved", "augment_problems", "check_dataset", "resolve", "unusable"]
-
 _FILES = {
     ".npz": NPZ,
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt", ".data", ".dat"), TEXT_TABLE),

@@ -16,8 +16,6 @@ from optrial.target_kinds import Targets
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Encoded", "Encoder", "Inputs", "Request", "Rows", "Source"]
-
 A_co = TypeVar("A_co", bound=Arguments, covariant=True)
 
 Inputs: TypeAlias = "Array | pd.DataFrame"

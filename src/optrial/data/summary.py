@@ -9,9 +9,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClassCount", "Column", "ColumnKind", "Summary", "ValueScale", "summarized"]
-
-
 ColumnKind: TypeAlias = Literal["number", "boolean", "text", "date", "empty", "object"]
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from pandas.api.extensions import ExtensionDtype
 
-__all__ = ["Roles", "assign_roles", "kind_of", "problem_with_text"]
-
 _FEW = 20  # this many different values may be categories, however few the rows
 _MOST = 0.9  # a column with a larger share of numbers is a column of numbers
 _DATE = re.compile(

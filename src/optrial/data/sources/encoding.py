@@ -19,8 +19,6 @@ from optrial.data.sources.columns import Roles
 from optrial.data.summary import Column
 from optrial.errors import counted
 
-__all__ = ["TableEncoder"]
-
 _COLUMNS_SHOWN = 8
 
 

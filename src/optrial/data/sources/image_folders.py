@@ -16,8 +16,6 @@ from optrial.data.dataset import SPLITS
 from optrial.data.source import Request, Source
 from optrial.errors import DataError, counted
 
-__all__ = ["read_image_folder"]
-
 _SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val"), "validation"),

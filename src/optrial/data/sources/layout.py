@@ -11,8 +11,6 @@ from optrial.data.dataset import Array, Pair
 from optrial.data.source import Source
 from optrial.errors import DataError
 
-__all__ = ["with_channels"]
-
 _AXES = {"nchw": 4, "nhwc": 4, "nhw": 3}
 _CHANNELS = (1, 3, 4)
 _PIXEL_MAXIMUM = 255

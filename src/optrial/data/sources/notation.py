@@ -13,20 +13,6 @@ import pandas as pd
 from optrial.data.arguments import TextTableArguments
 from optrial.errors import DataError, counted
 
-__all__ = [
-    "MISSING_WORDS",
-    "PLAIN_NUMBER",
-    "POINT_GROUPS",
-    "SPACED_GROUPS",
-    "Cells",
-    "Notation",
-    "is_number",
-    "is_numeric",
-    "may_be_number",
-    "notation_notes",
-    "recognised",
-]
-
 Cells: TypeAlias = "pd.Series[Any]"
 """A column of a table, with values of any type."""
 

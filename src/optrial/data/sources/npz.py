@@ -17,8 +17,6 @@ from optrial.data.source import Request, Source
 from optrial.data.sources.layout import with_channels
 from optrial.errors import DataError
 
-__all__ = ["read_npz"]
-
 _FORMS = (
     "train_inputs, train_targets[, test_inputs, test_targets][, validation_...], or "
     "x_train, y_train[, x_test, y_test], or train_images, train_labels, or inputs, targets, or "

@@ -18,8 +18,6 @@ from optrial.data.source import Request, Source
 from optrial.data.sources.layout import with_channels
 from optrial.errors import USER_CODE_ERRORS, DataError, listed, one_line
 
-__all__ = ["call_function", "split_objects"]
-
 _FORMS = (
     '{"train": (inputs, targets), "test": (inputs, targets)}, "validation" optional, or '
     "(inputs, targets), or (x_train, y_train, x_test, y_test); a torch Dataset may stand for any "

@@ -18,8 +18,6 @@ from optrial.data.summary import Column
 from optrial.errors import DataError, counted
 from optrial.target_kinds import Targets
 
-__all__ = ["read_parquet", "read_table"]
-
 _ROWS_SHOWN = 5
 
 

@@ -37,8 +37,6 @@ from optrial.data.sources.notation import (
 )
 from optrial.errors import DataError, counted
 
-__all__ = ["read_text_table"]
-
 _DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
     b"\x1f\x8b": gzip.decompress,
     b"BZh": bz2.decompress,
