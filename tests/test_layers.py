@@ -81,7 +81,7 @@ WITHOUT_TORCH = [
         "data",
         "records",
         "rules",
-        "explain",
+        "explain.files",
         "analysis",
         "timing",
         "report",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from optrial.errors import OptrialError, StudyError
-from optrial.explain import make_landscape
 from optrial.explain.files import write_landscape, write_rule_docs
+from optrial.explain.landscape import make_landscape
 from optrial.rules import RULES
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from optrial.errors import StudyError
-from optrial.explain import landscape_rows, make_landscape
-from optrial.explain.landscape import LEARNING_RATES, paths
+from optrial.explain.landscape import LEARNING_RATES, landscape_rows, make_landscape, paths
 from optrial.explain.optimizers import parse_optimizers, parse_point
 from optrial.functions import FUNCTIONS
 from optrial.rules import RULES

@@ -8,8 +8,13 @@ from dataclasses import replace
 import pytest
 
 from optrial.errors import StudyError
-from optrial.explain import explain, explanation_html, explanation_markdown
-from optrial.explain.page import picture_of, rule_markdown
+from optrial.explain.comparison import explain
+from optrial.explain.page import (
+    explanation_html,
+    explanation_markdown,
+    picture_of,
+    rule_markdown,
+)
 from optrial.rules import RULES
 from tests.report.pages import parse_page
 

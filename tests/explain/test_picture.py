@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from optrial.explain import make_landscape
 from optrial.explain.figure import landscape_figure
-from optrial.explain.landscape import Landscape
+from optrial.explain.landscape import Landscape, make_landscape
 from optrial.explain.picture import draw_scene, landscape_page
 from optrial.report.drawing import Span, log_ticks, outline, ticks
 from optrial.report.pages import embedded_json

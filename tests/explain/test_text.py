@@ -7,7 +7,8 @@ from itertools import combinations
 import pytest
 
 from optrial.errors import StudyError
-from optrial.explain import compare, explain, explanation_text
+from optrial.explain.comparison import compare, explain
+from optrial.explain.text import explanation_text
 from optrial.rules import RULES
 
 

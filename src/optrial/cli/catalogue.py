@@ -67,14 +67,18 @@ def explain(
     out: OutOption = None,
 ) -> None:
     """Explain update rules: equations, hyperparameters, cost, and how they differ."""
-    from optrial.explain import explanation_html, explanation_markdown, explanation_text
-
     match file_format:
         case PageFormat.HTML:
+            from optrial.explain.page import explanation_html
+
             text = explanation_html(rules)
         case PageFormat.MARKDOWN:
+            from optrial.explain.page import explanation_markdown
+
             text = explanation_markdown(rules)
         case PageFormat.TEXT:
+            from optrial.explain.text import explanation_text
+
             text = explanation_text(rules, min(shutil.get_terminal_size().columns, MOST_COLUMNS))
     if out is not None:
         write(out, text)
@@ -105,7 +109,7 @@ def landscape(
     ] = None,
 ) -> None:
     """Show the paths of optimizers on a function of two variables."""
-    from optrial.explain import landscape_rows, make_landscape
+    from optrial.explain.landscape import landscape_rows, make_landscape
 
     if out is not None:
         from optrial.explain.files import check_format, write_landscape
