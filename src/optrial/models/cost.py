@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from optrial.errors import USER_CODE_ERRORS
+from optrial.models.arguments import Shape
 from optrial.models.parameters import spare_copy
 
 __all__ = ["SampleCost", "activation_count", "call_count", "output_count", "sample_cost"]
 
-Shape = tuple[int, ...]
 Worth = Callable[[str, Sequence[Any], object], int]
 """Maps the name, the arguments and the result of a torch function to a number that is added up."""
 

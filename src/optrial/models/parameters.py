@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from optrial.errors import USER_CODE_ERRORS, one_line
+from optrial.models.arguments import Shape
 
 __all__ = [
     "as_complex",
@@ -70,7 +71,7 @@ def as_complex(values: Mapping[str, Tensor], names: Collection[str]) -> dict[str
     return {n: torch.view_as_complex(v) if n in names else v for n, v in values.items()}
 
 
-def freeze_unused(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+def freeze_unused(model: nn.Module, input_shape: Shape) -> None:
     """Freeze parameters that do not affect the outputs, in place.
 
     `torch.optim` does not change such parameters, because they have no gradient. Where the
