@@ -1,4 +1,4 @@
-"""Run specs of made-up runs."""
+"""Specs and facts of made-up runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from optrial.records import PlannedRun
-from optrial.spec import RunSpec, StackId
+from optrial.records.encoding import decode_facts
+from optrial.spec import RunFacts, RunSpec, StackId
 
 STACK = StackId("stacked", "0")
 
@@ -48,6 +49,11 @@ SPEC = RunSpec(
 )
 
 Run = TypeVar("Run", bound=PlannedRun)
+
+
+def facts_of(**values: Any) -> RunFacts:
+    """Facts, given as a store keeps them."""
+    return decode_facts(values)
 
 
 def changed(run: Run, **changes: Any) -> Run:

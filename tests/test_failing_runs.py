@@ -90,7 +90,7 @@ def alone(results: Results, stack: StackId) -> dict[str, str]:
     )
     for _ in training.run():
         pass
-    return {s.run_id: s.facts["parameters_sha256"] for s in training.segments()}
+    return {s.run_id: s.facts.parameters_sha256 for s in training.segments()}
 
 
 @pytest.mark.parametrize("engine", ["auto", "stacked", "reference"])
@@ -112,9 +112,9 @@ def test_a_stack_of_failing_runs_leaves_other_stacks_alone() -> None:
         for record in records:
             if record.spec.model_arguments["width"] == 13:
                 assert (record.status, record.reason) == (Status.ERROR, "ValueError: thirteen")
-                assert record.facts.get("stack_width", 1) == 1
+                assert record.width == 1
             else:
-                assert (record.status, record.facts["stack_width"]) == (Status.DONE, 4)
+                assert (record.status, record.facts.stack_width) == (Status.DONE, 4)
 
 
 class HookOfAllSteps(Hook):
@@ -172,12 +172,10 @@ def test_healthy_runs_have_the_results_of_the_stack_they_are_stored_with(
             (3, Status.ERROR, "ValueError: three")
         ]
         healthy = [record for record in records if record.status is Status.DONE]
-        assert [r.facts["stack_width"] for r in healthy] == [2, 2, 1, 4, 4, 4, 4]
+        assert [r.facts.stack_width for r in healthy] == [2, 2, 1, 4, 4, 4, 4]
         for stack in {record.stack for record in healthy}:
             members = [record for record in healthy if record.stack == stack]
-            assert alone(results, stack) == {
-                r.run_id: r.facts["parameters_sha256"] for r in members
-            }
+            assert alone(results, stack) == {r.run_id: r.facts.parameters_sha256 for r in members}
             for record in members:
                 assert len(results.store.curve(record.run_id, "train_loss")) == 40
 
@@ -196,10 +194,10 @@ def test_a_run_whose_model_cannot_be_built_is_the_only_one_that_fails() -> None:
 def test_a_failed_run_is_tried_again_alone_and_the_others_are_left_alone() -> None:
     study = Study(**keys("Unlucky", seeds=5))
     with study.run("out") as results:
-        before = {r.run_id: (r.stack, r.facts.get("parameters_sha256")) for r in results.records}
+        before = {r.run_id: (r.stack, r.facts.parameters_sha256) for r in results.records}
         (failed,) = (r for r in results.records if r.status is Status.ERROR)
     with study.run("out") as results:
-        after = {r.run_id: (r.stack, r.facts.get("parameters_sha256")) for r in results.records}
+        after = {r.run_id: (r.stack, r.facts.parameters_sha256) for r in results.records}
         assert [r.run_id for r in results.records if r.stack == failed.stack] == [failed.run_id]
     assert after == before
 

@@ -50,7 +50,7 @@ ALLOWED = {
     "sweep": {"callbacks", "plan", "engine", "records", "code", "spec", "errors", "data"},
     "analysis": {"learning_rates", "spec", "records", "errors"},
     "timing": {"analysis", "errors"},
-    "timing.steps": {"engine", "errors"},
+    "timing.steps": {"engine", "spec", "errors"},
     "timing.memory": {"data", "engine", "models", "spec", "rules"},
     "timing.measure": {
         *("timing", "timing.steps", "timing.memory"),

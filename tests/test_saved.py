@@ -158,7 +158,7 @@ def test_values_that_are_not_finite_equal_themselves(optrial: Command, tmp_path:
     ]
     problem = small_keys()["problem"] | {"metrics": metrics}
     with Study(**small_keys(problem=problem, save="final")).run(tmp_path) as results:
-        assert {r.facts["evaluation_difference"] for r in results.records} == {0.0}
+        assert {r.facts.evaluation_difference for r in results.records} == {0.0}
         found = list(evaluate_saved(results.store, tmp_path, "test"))
         assert len(found) == 3 * len(results.records)
         assert not any(each.differs for each in found)

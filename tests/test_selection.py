@@ -23,7 +23,7 @@ from optrial.plan import merit
 from optrial.records import Record
 from optrial.report.figures import study_figures
 from optrial.report.study_page import study_page
-from optrial.spec import METRICS, Direction, RunSpec, Selection, Status, metric_label
+from optrial.spec import METRICS, Direction, RunFacts, RunSpec, Selection, Status, metric_label
 from tests.small import small_keys, small_plan
 from tests.specs import SPEC, STACK
 
@@ -77,8 +77,8 @@ def view_of(study: StudyFile, records: Sequence[Record], metric: str) -> StudyVi
 class Scripted:
     """A learner with given validation values, whose weights are the number of its steps."""
 
-    chunk, threads, facts = 1, None, {"flushes_denormals": False}
-    run_facts = ({},)
+    chunk, threads, facts = 1, None, RunFacts(flushes_denormals=False)
+    run_facts = (RunFacts(),)
 
     def __init__(self, values: Sequence[float], means: int) -> None:
         self._values: Iterator[float] = iter(values)
@@ -193,7 +193,7 @@ def test_saved_weights_follow_what_tuning_selects(tmp_path: Path) -> None:
         for run in results.reported:
             assert run.spec.select == Selection("validation_mse", "lower")
             curve = results.store.curve(run.run_id, "validation_mse")
-            assert run.facts["saved_step"] == curve.steps[curve.values.argmin()]
+            assert run.facts.saved_step == curve.steps[curve.values.argmin()]
         assert {r.spec.select for r in results.records if r.phase == "tune"} == {None}
 
 

@@ -114,7 +114,7 @@ def test_what_runs_may_share_is_left_as_it_was(tmp_path: Path) -> None:
 def test_copies_of_a_model_start_alike(tmp_path: Path) -> None:
     net = linear()
     with compared(tmp_path, model=lambda: copy.deepcopy(net)) as results:
-        facts = [r.facts["initial_parameters_sha256"] for r in results.records]
+        facts = [r.facts.initial_parameters_sha256 for r in results.records]
     assert len(facts) == 2
     assert len(set(facts)) == 1
 

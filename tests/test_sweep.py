@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, Any]:
                 record.step,
                 record.reason,
                 dict(record.metrics),
-                *(record.facts[name] for name in hashes),
+                *(getattr(record.facts, name) for name in hashes),
             )
             for record in store.runs()
         }

@@ -61,11 +61,14 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
     record = records[run_id]
     spec = record.spec
     _check_code(record, spec)
+    input_shape, outputs = record.facts.input_shape, record.facts.outputs
+    assert input_shape is not None  # both are recorded before any weights are saved
+    assert outputs is not None
     model = build_model(
         spec.model,
         spec.model_arguments,
-        input_shape=tuple(record.facts["input_shape"]),
-        classes=record.facts["outputs"],
+        input_shape=input_shape,
+        classes=outputs,
         seed=spec.seed,
     )
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
@@ -144,7 +147,7 @@ def _check_code(record: Record, spec: RunSpec) -> None:
         except (ImportError, Unidentifiable) as error:
             raise StoreError(f"run {record.run_id} cannot be evaluated: {error}.") from error
         if changed:
-            python = record.facts.get("versions", {}).get("python", "another version")
+            python = (record.facts.versions or {}).get("python", "another version")
             raise StoreError(
                 f"'{name}' is not the code that run {record.run_id} used, with Python {python}; "
                 "restore it, or train again."
@@ -166,7 +169,12 @@ def _check_data(record: Record, spec: RunSpec, dataset: Dataset) -> None:
 
 def _draws_step(spec: RunSpec, record: Record) -> int:
     """Return the step whose draws an evaluation repeats; any will do where nothing is drawn."""
-    return int(record.facts["saved_step"]) if spec.code else 0
+    return _saved_step(record) if spec.code else 0
+
+
+def _saved_step(record: Record) -> int:
+    """Return the step from which the weights were saved."""
+    return record.facts.saved_step or record.step
 
 
 def _recorded(store: Store, record: Record, metric: str) -> float | None:
@@ -174,5 +182,5 @@ def _recorded(store: Store, record: Record, metric: str) -> float | None:
     if metric not in record.metrics:
         return None
     curve = store.curve(record.run_id, metric)
-    at = (curve.steps == record.facts["saved_step"]).nonzero()[0]
+    at = (curve.steps == _saved_step(record)).nonzero()[0]
     return float(curve.values[at[0]]) if len(at) else None

@@ -35,7 +35,7 @@ from optrial.errors import (
 )
 from optrial.plan import Plan, arrange, make_plan, merit, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
-from optrial.spec import ENDED, FINAL, RunSpec, StackId, Status
+from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
 
 __all__ = ["sweep"]
 
@@ -235,7 +235,7 @@ class _Worker:
             self.callback.on_message(f"the training could not be checked: {one_line(error)}")
             return segments
         return [
-            replace(segment, facts={**segment.facts, **found.get(segment.run_id, {})})
+            replace(segment, facts=segment.facts | found.get(segment.run_id, RunFacts()))
             for segment in segments
         ]
 
@@ -306,7 +306,7 @@ def _as_segment(record: Record) -> Segment:
 
 
 def _with_provenance(segment: Segment) -> Segment:
-    return replace(segment, facts={**provenance(), **segment.facts})
+    return replace(segment, facts=provenance() | segment.facts)
 
 
 def _planned(

@@ -9,7 +9,7 @@ import pytest
 
 from optrial.analysis import missing_values, runs_frame, summarize
 from optrial.records import Record
-from optrial.spec import Directions, Selection, Status
+from optrial.spec import Directions, RunFacts, Selection, Status
 from tests.specs import SPEC, STACK
 from tests.tolerance import GRADIENT_FLOAT64
 
@@ -41,7 +41,7 @@ def runs(setting: str, values: Mapping[int, float | None], metric: str) -> list[
 
 def test_metrics_without_a_value_are_said_once_per_reason() -> None:
     records = [
-        replace(record("a", setting, seed, Status.DONE), facts={"not_finite": reasons})
+        replace(record("a", setting, seed, Status.DONE), facts=RunFacts(not_finite=reasons))
         for setting, seed, reasons in [
             ("s", 0, {"test_f1": "it is nan", "test_auc": "it is nan"}),
             ("s", 1, {"test_f1": "it is nan", "test_auc": "it is nan"}),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,7 +163,7 @@ def test_ranks_need_several_problems() -> None:
 def test_pairing_is_read_from_what_runs_recorded() -> None:
     records = made_up_records()
     assert made_up_view(records).paired_seeds == (3, 3)
-    other: Mapping[str, object] = {**records[0].facts, "first_batches_sha256": "others"}
+    other = replace(records[0].facts, first_batches_sha256="others")
     records[0] = replace(records[0], facts=other)
     assert made_up_view(records).paired_seeds == (2, 3)
 

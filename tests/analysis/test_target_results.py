@@ -38,7 +38,7 @@ def raced(
     """Records and curves of runs of 200 steps that approach an accuracy of 1 exponentially."""
     records = made_up_records(tuple(speeds), (0.1,), 8, **options)
     records = [
-        replace(record, facts={**record.facts, "stack_width": 1 if alone else 4})
+        replace(record, facts=replace(record.facts, stack_width=1 if alone else 4))
         for record in records
     ]
     curves = {}
@@ -89,7 +89,8 @@ def test_steps_and_seconds_are_those_of_the_curves() -> None:
         name = steps.contender.optimizer
         expected = {seed: expected_step(SPEED[name], seed) for seed in range(8)}
         assert {s: a.time for s, a in steps.arrivals.items()} == expected
-        training = records[[r.optimizer for r in records].index(name)].facts["seconds"]["training"]
+        taken = records[[r.optimizer for r in records].index(name)].facts.seconds
+        training = taken.training if taken else 0.0
         assert seconds.arrivals[3].time == pytest.approx(training * expected[3] / 200)
         assert steps.median.estimate == sorted(expected.values())[3]
     assert not result.why_no_seconds

@@ -160,7 +160,7 @@ def test_interrupted_training_goes_on_to_the_bit(
     for _ in second.run():
         pass
     (segment,) = second.segments()
-    assert segment.facts["parameters_sha256"] == whole.facts["parameters_sha256"]
+    assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])

@@ -51,7 +51,7 @@ def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> Non
     with trained(prices) as results:
         found, report = finding(results, "E19"), report_text(results.audit())
         train = Study.from_file(prices / "h.yaml").load_data().splits["train"]
-        scale = results.records[0].facts["scale"]["targets"]
+        scale = results.records[0].facts.scale.targets
     assert found is not None
     assert found.severity is Severity.ERROR
     assert "; first E19, the data" in report  # before what follows from it

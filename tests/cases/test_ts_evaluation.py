@@ -34,7 +34,7 @@ def test_evaluation_that_draws_is_named_whatever_seeds_it(case: Case, rng: str) 
     study = Study.from_file("m.yaml", ["problem.model.factory=ts:Drop", f"rng={rng}"])
     with study.run() as results:
         (record,) = results.records
-        assert record.facts["evaluation_difference"] > 0.01
+        assert record.facts.evaluation_difference > 0.01
 
 
 @pytest.mark.filterwarnings("error")
@@ -46,7 +46,7 @@ def test_a_value_that_is_infinite_twice_does_not_differ(case: Case) -> None:
     keys["optimizers"] = [{"rule": "sgd", "lr": 1.0}]
     with Study(**small_keys(problem=problem, **keys)).run(folder) as results:
         record = results.records[0]
-        assert record.facts["evaluation_difference"] == 0
+        assert record.facts.evaluation_difference == 0
         names = ("train_sometimes_infinite_epoch", "test_sometimes_infinite")
         assert record.not_finite == dict.fromkeys(names, "it is inf")
         for name in (*names, "train_sometimes_infinite"):

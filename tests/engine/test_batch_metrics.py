@@ -135,7 +135,7 @@ def test_asking_changes_nothing_else() -> None:
         train_stack(silent, dataset, "stacked"),
         strict=True,
     ):
-        assert asked.facts["parameters_sha256"] == without.facts["parameters_sha256"]
+        assert asked.facts.parameters_sha256 == without.facts.parameters_sha256
         assert set(asked.curves) == {*without.curves, "train_accuracy", "train_mae"}
         for name, curve in without.curves.items():
             assert asked.curves[name].values.tolist() == curve.values.tolist()

@@ -106,7 +106,7 @@ def test_replayed_steps_are_the_steps_themselves(graph: Graph) -> None:
         for metric, curve in segment.curves.items():
             assert curve.values.tobytes() == expected.curves[metric].values.tobytes(), metric
         if segment.status is Status.DONE:
-            assert segment.facts["parameters_sha256"] == expected.facts["parameters_sha256"]
+            assert segment.facts.parameters_sha256 == expected.facts.parameters_sha256
 
 
 def test_all_that_a_captured_step_reads_stays_where_it_is(graph: Graph) -> None:
@@ -202,7 +202,7 @@ def test_a_stack_on_cuda_equals_the_stack_on_the_cpu(compiled: bool) -> None:
     expected = trained(stack, Engines(dataset, "float64", "cpu").build("stacked", stack))
     engine = "compiled" if compiled else "stacked"
     learner = Engines(dataset, "float64", "cuda").build(engine, stack)
-    assert learner.facts["captured"] is compiled
+    assert learner.facts.captured is compiled
     for run_id, segment in trained(stack, learner).items():
         assert largest_difference(expected[run_id], segment) <= TRAJECTORY_FLOAT64
 

@@ -16,7 +16,7 @@ from optrial.engine.select import engines as engines_module
 from optrial.engine.select import measure as measure_module
 from optrial.engine.select import speeds as speeds_module
 from optrial.engine.select.measure import Candidate, StepTime, StepTimer
-from optrial.spec import RunSpec, Status
+from optrial.spec import RunFacts, RunSpec, Status
 from optrial.study import Study
 from tests.small import small_keys, small_plan
 
@@ -107,7 +107,7 @@ class Machine:
             advance=advance,
             chunk=20,
             threads=None,
-            facts={"flushes_denormals": False},
+            facts=RunFacts(flushes_denormals=False),
         )
 
 
@@ -164,15 +164,15 @@ def test_a_stack_is_halved_when_memory_runs_out(
     monkeypatch.setattr(speeds_module, "LEAST_CPU_SHARE", 0.0)  # on a busy machine too
     keys = small_keys(**WIDE, optimizers=[{"rule": "sgd", "lr": [0.1, 0.2]}])
     with Study(**keys).run(tmp_path / "roomy") as roomy:
-        wanted = {r.run_id: r.facts["parameters_sha256"] for r in roomy.records}
-        widest = max(r.facts["stack_width"] for r in roomy.records)
+        wanted = {r.run_id: r.facts.parameters_sha256 for r in roomy.records}
+        widest = max(r.facts.stack_width for r in roomy.records)
     monkeypatch.setattr(engines_module, "StackedEngine", fits(3))
     notes = Notes()
     with Study(**keys).run(tmp_path / "tight", callbacks=[notes]) as tight:
         assert all(record.status is Status.DONE for record in tight.records)
-        widths = {record.facts["stack_width"] for record in tight.records}
+        widths = {record.facts.stack_width for record in tight.records}
         stacks = {record.stack for record in tight.records}
-        found = {r.run_id: r.facts["parameters_sha256"] for r in tight.records}
+        found = {r.run_id: r.facts.parameters_sha256 for r in tight.records}
     assert widest > 3
     assert max(widths) <= 3
     assert len(stacks) * max(widths) >= len(wanted)

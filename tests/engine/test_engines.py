@@ -63,7 +63,7 @@ def test_numpy_and_reference_train_alike(rule: str) -> None:
     (run,) = plan.runs
     reference, by_hand = train(run, dataset, "reference"), train(run, dataset, "numpy")
     for name in ("initial_parameters_sha256", "first_batches_sha256"):
-        assert reference.facts[name] == by_hand.facts[name]
+        assert getattr(reference.facts, name) == getattr(by_hand.facts, name)
     assert set(reference.curves) == set(by_hand.curves)
     for metric, curve in reference.curves.items():
         assert np.array_equal(curve.steps, by_hand.curves[metric].steps)
@@ -116,7 +116,7 @@ def test_runs_with_one_seed_are_paired(engine: str, rule: str) -> None:
     )
     facts = [train(run, dataset).facts for run in plan.runs]
     for name in ("initial_parameters_sha256", "first_batches_sha256"):
-        first_0, first_1, second_0, second_1 = (fact[name] for fact in facts)
+        first_0, first_1, second_0, second_1 = (getattr(fact, name) for fact in facts)
         assert first_0 == second_0 != first_1 == second_1
 
 
@@ -129,7 +129,7 @@ def test_evaluation_changes_nothing(engine: str) -> None:
     dense = train(replace(often, evaluate_every=1, evaluate_on=("train", "test")), dataset)
     sparse = train(rarely, dataset)
     assert np.array_equal(dense.curves["train_loss"].values, sparse.curves["train_loss"].values)
-    assert dense.facts["parameters_sha256"] == sparse.facts["parameters_sha256"]
+    assert dense.facts.parameters_sha256 == sparse.facts.parameters_sha256
 
 
 def test_evaluation_uses_the_whole_network() -> None:
@@ -227,8 +227,8 @@ def test_resumed_training_is_bit_identical(
     for _ in second.run():
         pass
     (after,) = second.segments()
-    assert after.facts["parameters_sha256"] == whole.facts["parameters_sha256"]
-    assert after.facts["first_batches_sha256"] == whole.facts["first_batches_sha256"]
+    assert after.facts.parameters_sha256 == whole.facts.parameters_sha256
+    assert after.facts.first_batches_sha256 == whole.facts.first_batches_sha256
     for metric, curve in whole.curves.items():
         parts = [part.curves[metric] for part in (before, after) if metric in part.curves]
         assert np.array_equal(curve.steps, np.concatenate([part.steps for part in parts]))

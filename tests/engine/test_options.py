@@ -75,7 +75,7 @@ def test_schedule_and_clipping_change_the_run_they_belong_to() -> None:
         (stack,) = pack(plan.runs, 2)
         segments = train_stack(stack, dataset, "stacked")
         names = [run.optimizer for run in stack]
-        hashes = [segment.facts["parameters_sha256"] for segment in segments]
+        hashes = [segment.facts.parameters_sha256 for segment in segments]
         ends.append(dict(zip(names, hashes, strict=True)))
     assert ends[0]["sgd"] == ends[1]["sgd"]
     assert ends[0]["b"] != ends[1]["b"]

@@ -56,7 +56,7 @@ def test_state_goes_on_to_the_bit_wherever_it_is(name: str, stop: int, rng: str)
         pass
     (after,) = second.segments()
     assert after.status is Status.DONE
-    assert after.facts["parameters_sha256"] == whole.facts["parameters_sha256"]
+    assert after.facts.parameters_sha256 == whole.facts.parameters_sha256
     for metric, curve in whole.curves.items():
         parts = [part.curves[metric] for part in (before, after) if metric in part.curves]
         assert np.array_equal(curve.values, np.concatenate([part.values for part in parts]))
@@ -88,7 +88,7 @@ def test_a_check_does_not_disturb_the_training() -> None:
         if not other.ended:
             resumption.check(other, other.checkpoint())
     (segment,) = other.segments()
-    assert segment.facts["parameters_sha256"] == whole.facts["parameters_sha256"]
+    assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 
 
 def test_a_model_that_counts_is_not_resumed() -> None:

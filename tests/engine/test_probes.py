@@ -169,7 +169,7 @@ def test_probes_change_no_number_and_agree_between_engines(name: str) -> None:
         for without, beside in zip(
             train_stack(stack, dataset, "stacked"), with_probes, strict=True
         ):
-            assert without.facts["parameters_sha256"] == beside.facts["parameters_sha256"]
+            assert without.facts.parameters_sha256 == beside.facts.parameters_sha256
             assert set(without.curves) < set(beside.curves)
         for run, segment in zip(other, with_probes, strict=True):
             alone = train(run, dataset, "reference")
@@ -191,7 +191,7 @@ def test_script_draws_the_same_with_probes() -> None:
         probes=["effective_learning_rate", "relu_gradient_square_sum"],
     )
     without, beside = (train(plan.runs[0], dataset) for plan in (plain, probed))
-    assert without.facts["parameters_sha256"] == beside.facts["parameters_sha256"]
+    assert without.facts.parameters_sha256 == beside.facts.parameters_sha256
     assert beside.curves["effective_learning_rate"].values == pytest.approx(0.1, rel=THREE_DIGITS)
 
 

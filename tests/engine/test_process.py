@@ -10,6 +10,7 @@ import torch
 
 from optrial.engine import Engines, process_for
 from optrial.engine.process import can_flush_denormals
+from optrial.spec import RunFacts
 from tests.small import small_plan
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -28,7 +29,7 @@ def denormals_left() -> list[bool]:
 
 @needs_flushing
 def test_no_thread_has_denormals_inside_and_every_thread_afterwards() -> None:
-    learner = SimpleNamespace(threads=None, facts={"flushes_denormals": True})
+    learner = SimpleNamespace(threads=None, facts=RunFacts(flushes_denormals=True))
     before = denormals_left()  # starts the threads, as a user's own code may have done
     with process_for(learner):
         inside = denormals_left()
@@ -38,7 +39,7 @@ def test_no_thread_has_denormals_inside_and_every_thread_afterwards() -> None:
 
 
 def test_a_learner_may_keep_denormals() -> None:
-    learner = SimpleNamespace(threads=1, facts={"flushes_denormals": False})
+    learner = SimpleNamespace(threads=1, facts=RunFacts(flushes_denormals=False))
     with process_for(learner):
         assert denormals_left() == [True] * 8
 
@@ -70,4 +71,4 @@ def test_weights_that_decay_end_at_zero(engine: str, rng: str, kept: bool) -> No
         learner.advance(133)
     sizes = np.abs(np.concatenate([array.ravel() for array in learner.weights(0).values()]))
     assert bool(((sizes > 0) & (sizes < TINY)).any()) is kept
-    assert learner.facts["flushes_denormals"] is not kept
+    assert learner.facts.flushes_denormals is not kept

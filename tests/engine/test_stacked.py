@@ -77,7 +77,7 @@ def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
         alone = train(run, dataset, "reference")
         assert largest_difference(stacked[run.run_id], alone) <= TRAJECTORY_FLOAT64, run
         for name in ("initial_parameters_sha256", "first_batches_sha256"):
-            assert stacked[run.run_id].facts[name] == alone.facts[name]
+            assert getattr(stacked[run.run_id].facts, name) == getattr(alone.facts, name)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -125,7 +125,7 @@ def test_a_diverging_neighbour_changes_no_bit() -> None:
         diverged = [segment.status is Status.DIVERGED for segment in segments]
         assert diverged == [rate > 1 and not keep for keep in kept]
         values = [segment.curves["train_loss"].values.tobytes() for segment in segments]
-        hashes = [segment.facts["parameters_sha256"] for segment in segments]
+        hashes = [segment.facts.parameters_sha256 for segment in segments]
         return [x for many in (values, hashes) for x, keep in zip(many, kept, strict=True) if keep]
 
     assert other_bits(0.2) == other_bits(1e30)
@@ -167,7 +167,7 @@ def test_evaluation_changes_nothing() -> None:
     rarely = [replace(run, evaluate_every=20) for run in stack]
     dense, sparse = (train_stack(runs, dataset, "stacked") for runs in (often, rarely))
     for one, other in zip(dense, sparse, strict=True):
-        assert one.facts["parameters_sha256"] == other.facts["parameters_sha256"]
+        assert one.facts.parameters_sha256 == other.facts.parameters_sha256
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 20, 39])
@@ -197,7 +197,7 @@ def test_resumed_stack_is_bit_identical(stop_at: int) -> None:
         parts = [part[run_id] for part in (before, after) if run_id in part]
         assert (parts[-1].status, parts[-1].step) == (expected.status, expected.step)
         if expected.status is Status.DONE:
-            hashes = [s.facts["parameters_sha256"] for s in (parts[-1], expected)]
+            hashes = [s.facts.parameters_sha256 for s in (parts[-1], expected)]
             assert hashes[0] == hashes[1]
         for metric, curve in expected.curves.items():
             pieces = [part.curves[metric] for part in parts if metric in part.curves]

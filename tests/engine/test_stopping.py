@@ -63,7 +63,7 @@ def test_numbers_do_not_depend_on_how_steps_are_divided(
         found.append(
             [
                 (
-                    segment.facts["parameters_sha256"],
+                    segment.facts.parameters_sha256,
                     {
                         name: (curve.steps.tobytes(), curve.values.tobytes())
                         for name, curve in segment.curves.items()

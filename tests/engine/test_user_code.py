@@ -143,7 +143,7 @@ def test_a_mixed_study_says_what_trained_what() -> None:
     engines = {run.optimizer: c.engine for c in choices for stack in c.stacks for run in stack}
     assert engines == {"sgd": "stacked", "SignSGD": "reference", "LBFGS": "reference"}
     lbfgs = next(run for run in plan.runs if run.optimizer == "LBFGS")
-    assert train(lbfgs, dataset, "reference").facts["implementation"] == "torch.optim:LBFGS()"
+    assert train(lbfgs, dataset, "reference").facts.implementation == "torch.optim:LBFGS()"
 
 
 @pytest.mark.parametrize("optimizer", [f"{HERE}:SignSGD", "torch.optim:LBFGS", "torch.optim:Adam"])
@@ -161,7 +161,7 @@ def test_any_optimizer_resumes_to_the_bit(optimizer: str) -> None:
         pass
     (segment,) = second.segments()
     assert segment.status is Status.DONE
-    assert segment.facts["parameters_sha256"] == whole.facts["parameters_sha256"]
+    assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 
 
 def test_lbfgs_is_torch_s_own() -> None:

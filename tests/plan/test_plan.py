@@ -204,7 +204,9 @@ def test_memory_estimate_counts_every_array() -> None:
 def test_time_estimate_has_the_right_size() -> None:
     plan, dataset = small_plan(budget={"steps": 400}, evaluate={"every": {"steps": 400}})
     (run,) = plan.runs
-    measured = sum(train(run, dataset).facts["seconds"].values())
+    seconds = train(run, dataset).facts.seconds
+    assert seconds is not None
+    measured = seconds.total
     ratio = estimate(plan.runs, dataset).seconds / measured
     assert 1 / ESTIMATE_FACTOR < ratio < ESTIMATE_FACTOR
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from optrial.errors import StoreError
 from optrial.records import Curve, PlannedRun, Store
-from optrial.spec import StackId, Status
+from optrial.spec import RunFacts, StackId, Status
 from tests.records.samples import curve, planned, same_bits, segment
 from tests.specs import STACK
 
@@ -39,7 +39,7 @@ def test_a_planned_run_comes_back_as_it_was(store: Store, location: str) -> None
     for field in fields(PlannedRun):
         assert getattr(record, field.name) == getattr(run, field.name)
     assert (record.status, record.step, record.reason) == (Status.PLANNED, 0, "")
-    assert (record.facts, record.metrics) == ({}, {})
+    assert (record.facts, record.metrics) == (RunFacts(), {})
 
 
 def test_runs_are_listed_in_the_order_of_the_current_plan(store: Store) -> None:
@@ -129,10 +129,10 @@ def test_a_final_value_that_is_not_finite_is_no_number(store: Store) -> None:
 def test_the_latest_outcome_is_the_record_and_the_others_are_kept(store: Store) -> None:
     store.save_plan("one", {}, [planned("a")])
     for step in range(1, 4):
-        facts = {"seconds": step / 2, "loss": float("nan"), "torch": "2"}
+        facts = RunFacts(threads=step, versions={"torch": "2"}, warm_up_seconds=float("nan"))
         store.commit([segment("a", step, facts=facts)], STACK, None)
     (record,) = store.runs()
-    assert (record.step, record.facts) == (3, {"seconds": 1.5, "loss": None, "torch": "2"})
+    assert (record.step, record.facts) == (3, RunFacts(threads=3, versions={"torch": "2"}))
     assert count_rows(store, "outcomes") == 3
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from optrial.analysis.gather import StudyView, gather
 from optrial.records import Curve, PlannedRun, Record, Segment, Store
-from optrial.spec import Status
+from optrial.spec import RunFacts, Seconds, Status
 from tests.specs import SPEC, STACK
 
 METRICS = ("train_loss", "validation_accuracy", "test_accuracy")
@@ -56,14 +56,14 @@ def made_up_records(
                     "status": Status.DIVERGED if lost else Status.DONE,
                     "step": 90 if lost else 200,
                     "reason": "the loss is not finite" if lost else "",
-                    "facts": {
-                        "engine": "stacked",
-                        "device": "cpu",
-                        "stack_width": 4,
-                        "seconds": {"training": 8.0 + number, "evaluation": 0.4},
-                        "initial_parameters_sha256": f"weights {seed}",
-                        "first_batches_sha256": f"batches {seed}",
-                    },
+                    "facts": RunFacts(
+                        engine="stacked",
+                        device="cpu",
+                        stack_width=4,
+                        seconds=Seconds(8.0 + number, 0.4),
+                        initial_parameters_sha256=f"weights {seed}",
+                        first_batches_sha256=f"batches {seed}",
+                    ),
                     "metrics": dict(zip(METRICS, [None] * 3 if lost else finals, strict=True)),
                 }
                 for name in PROBES if probes else ():

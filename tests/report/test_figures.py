@@ -22,7 +22,7 @@ from optrial.report.style import (
     line_styles,
     save_figure,
 )
-from optrial.spec import Status
+from optrial.spec import RunFacts, Status
 from tests.report.studies import made_up_records, made_up_view, store_made_up
 
 NASTY = "$x_1$ & <b> % \\frac 🚀"
@@ -118,7 +118,7 @@ def test_names_come_out_as_text_and_nothing_warns(suffix: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "records",
-    [[], made_up_records(status=Status.PLANNED, metrics={}, facts={}, step=0)],
+    [[], made_up_records(status=Status.PLANNED, metrics={}, facts=RunFacts(), step=0)],
     ids=["empty", "planned"],
 )
 def test_nothing_is_drawn_of_nothing(records: list[Record]) -> None:

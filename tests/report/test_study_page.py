@@ -18,7 +18,7 @@ from optrial import load
 from optrial.analysis.statistics import best_sentence, sentence
 from optrial.records import Record
 from optrial.report.study_page import study_page
-from optrial.spec import Status
+from optrial.spec import RunFacts, Seconds, Status
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view, store_made_up
 from tests.timing.timings import made_up_timing
@@ -143,8 +143,10 @@ def test_what_is_not_finished_is_said_first() -> None:
         [],
         made_up_records(["adam"], (0.1,), 1),
         made_up_records(diverged=range(12)),
-        made_up_records(status=Status.PLANNED, metrics={}, facts={}, step=0),
-        made_up_records(status=Status.ERROR, metrics={}, facts={}, step=0, reason="no memory"),
+        made_up_records(status=Status.PLANNED, metrics={}, facts=RunFacts(), step=0),
+        made_up_records(
+            status=Status.ERROR, metrics={}, facts=RunFacts(), step=0, reason="no memory"
+        ),
     ],
     ids=["empty", "one-run", "all-diverged", "planned", "errors"],
 )
@@ -211,7 +213,7 @@ def test_charts_hold_what_the_curves_do() -> None:
 
 
 def test_seconds_are_shown_only_of_runs_trained_alone() -> None:
-    alone = {"stack_width": 1, "seconds": {"training": 8.0, "evaluation": 0.5}}
+    alone = RunFacts(stack_width=1, seconds=Seconds(8.0, 0.5))
     page = page_of(made_up_records(facts=alone))
     data = json.loads(page.all("script", id="data")[0].text)
     assert data["problems"][0]["lines"][0]["perStep"] == 8.0 / 200

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from optrial.engine.training import Steps
+from optrial.spec import RunFacts
 from optrial.timing.steps import StepTimes, time_steps
 from tests.tolerance import STATISTIC_FLOAT64
 
@@ -37,12 +37,8 @@ class FakeLearner:
 
     chunk = 10
     threads = None
-    facts: Mapping[str, Any] = {
-        "device": "cpu",
-        "implementation": "made up",
-        "flushes_denormals": False,
-    }
-    run_facts = ({},)
+    facts = RunFacts(device="cpu", implementation="made up", flushes_denormals=False)
+    run_facts = (RunFacts(),)
 
     def __init__(
         self,

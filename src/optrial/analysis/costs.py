@@ -45,14 +45,14 @@ class Cost:
 
 def cost_of(contender: Contender) -> Cost | None:
     """Return the recorded cost of the finished runs; None without any."""
-    done = [r for r in contender.records if r.status is Status.DONE and r.facts.get("seconds")]
+    done = [r for r in contender.records if r.status is Status.DONE and r.facts.seconds]
     if not done:
         return None
-    widths = [int(record.facts.get("stack_width") or 1) for record in done]
+    widths = [record.width for record in done]
     training = finished(done, TRAINING_SECONDS)
-    evaluation = [r.facts["seconds"]["evaluation"] / w for r, w in zip(done, widths, strict=True)]
+    evaluation = [r.facts.seconds.evaluation / r.width for r in done if r.facts.seconds]
     steps = [max(1, record.step) for record in done]
-    trained_by = (f"{r.facts.get('engine', '?')}, {r.facts.get('device', '?')}" for r in done)
+    trained_by = (f"{r.facts.engine or '?'}, {r.facts.device or '?'}" for r in done)
     return Cost(
         name=contender.name,
         seconds=tuple(training),

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -316,7 +316,7 @@ class StudyView:
         """What runs recorded of their circumstances: name -> value -> number of runs."""
         found: dict[str, Counter[str]] = {}
         for record in self.records:
-            for name, value in _flat(record.facts):
+            for name, value in _flat(asdict(record.facts)):
                 found.setdefault(name, Counter())[value] += 1
         return {name: dict(counts.most_common()) for name, counts in found.items()}
 
@@ -325,8 +325,8 @@ class StudyView:
         """For how many seeds all runs began alike, and how many have two runs that tell."""
         starts: dict[tuple[int, str], list[tuple[str, str]]] = {}
         for record in self.records:
-            weights = record.facts.get("initial_parameters_sha256")
-            batches = record.facts.get("first_batches_sha256")
+            weights = record.facts.initial_parameters_sha256
+            batches = record.facts.first_batches_sha256
             if weights and batches:
                 spec = record.spec
                 model = json.dumps([spec.model, spec.model_arguments, spec.batch_size])

@@ -171,19 +171,19 @@ def _scale(record: Record, unit: Unit) -> float:
     """Return the time of one step in the unit; NaN where seconds are not recorded."""
     if unit == "steps":
         return 1.0
-    seconds = record.facts.get("seconds", {}).get("training")
-    return seconds / record.step if seconds and record.step else math.nan
+    seconds = record.facts.seconds
+    return seconds.training / record.step if seconds and record.step else math.nan
 
 
 def shared_seconds(records: Iterable[Record]) -> str:
     """Say why seconds of runs cannot be compared; empty where each was trained alone."""
     ended = [r for r in records if r.status in FINAL]
-    widths = [int(record.facts.get("stack_width") or 1) for record in ended]
+    widths = [record.width for record in ended]
     shared = sum(width > 1 for width in widths)
     if shared:
         together = f"{shared} of {len(ended)} runs were trained in stacks of up to {max(widths)}"
         return f"{together}, whose seconds are shared by all of their runs"
-    if not all(record.facts.get("seconds") for record in ended):
+    if not all(record.facts.seconds for record in ended):
         return "not every run recorded how long it was trained"
     return ""
 

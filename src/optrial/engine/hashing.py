@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+
+from optrial.spec import RunFacts
 
 __all__ = ["StepHashes", "arrays_sha256", "module_sha256"]
 
@@ -50,13 +51,13 @@ class StepHashes:
             self._epochs.append(hashlib.sha256(samples).digest())
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> RunFacts:
         """The first ten batches together, the first of three epochs each, the first masks."""
-        return {
-            "first_batches_sha256": "" if self._chain == _NOTHING else self._chain.hex(),
-            "epoch_batches_sha256": [each.hex() for each in self._epochs],
-            "first_masks_sha256": None if self._masks == _NOTHING else self._masks.hex(),
-        }
+        return RunFacts(
+            first_batches_sha256="" if self._chain == _NOTHING else self._chain.hex(),
+            epoch_batches_sha256=tuple(each.hex() for each in self._epochs),
+            first_masks_sha256=None if self._masks == _NOTHING else self._masks.hex(),
+        )
 
     def state(self) -> NDArray[np.uint8]:
         """Return all hashes, one after the other."""

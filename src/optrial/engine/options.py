@@ -17,7 +17,7 @@ from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
 from optrial.plan import KEPT_OUTPUTS
 from optrial.rules import learning_rate_factors
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec, Scale, Scales
 
 __all__ = [
     "arithmetic_facts",
@@ -70,24 +70,24 @@ def implementation_of(spec: RunSpec) -> str:
     return spec.rule if ":" in spec.rule else f"optrial.rules.{spec.rule}"
 
 
-def arithmetic_facts() -> dict[str, Any]:
+def arithmetic_facts() -> RunFacts:
     """Return the switches of PyTorch that change the rounding of a training."""
-    return {
-        "float32_products": torch.get_float32_matmul_precision(),  # "highest" is without TF32
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-    }
+    return RunFacts(
+        float32_products=torch.get_float32_matmul_precision(),  # "highest" is without TF32
+        deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
+        cudnn_benchmark=torch.backends.cudnn.benchmark,
+    )
 
 
-def data_facts(dataset: Dataset) -> dict[str, Any]:
+def data_facts(dataset: Dataset) -> RunFacts:
     """Return what a later reader needs to judge the data and to build the model again."""
-    return {
-        "input_shape": list(dataset.input_shape),
-        "outputs": dataset.classes,
-        "split_sizes": dataset.sizes,
-        "split_overlap": _overlaps(dataset),
-        "scale": _scales(dataset),
-    }
+    return RunFacts(
+        input_shape=tuple(dataset.input_shape),
+        outputs=dataset.classes,
+        split_sizes=dataset.sizes,
+        split_overlap=_overlaps(dataset),
+        scale=_scales(dataset),
+    )
 
 
 _known_overlaps: dict[str, dict[str, int]] = {}  # by the hash of a dataset
@@ -103,37 +103,29 @@ def _overlaps(dataset: Dataset) -> dict[str, int]:
     return _known_overlaps[dataset.sha256]
 
 
-_known_scales: dict[str, dict[str, Any]] = {}  # by the hash of a dataset
+_known_scales: dict[str, Scales] = {}  # by the hash of a dataset
 
 
-def _scales(dataset: Dataset) -> dict[str, Any]:
-    """Return the scale of the training split's inputs and targets, as a model is given them.
-
-    `mean` is the largest absolute mean of any feature, channel or output, `std` the largest
-    standard deviation, `whole` whether all values are whole numbers. None where they are no
-    floating-point numbers: labels have no scale.
-    """
+def _scales(dataset: Dataset) -> Scales:
+    """Return the scales of the training split's inputs and targets as a model gets them."""
     if dataset.sha256 not in _known_scales:
         train = dataset.splits["train"]
-        _known_scales[dataset.sha256] = {
-            "inputs": _scale(train.inputs),
-            "targets": _scale(train.targets),
-        }
+        _known_scales[dataset.sha256] = Scales(_scale(train.inputs), _scale(train.targets))
     return _known_scales[dataset.sha256]
 
 
-def _scale(values: NDArray[Any]) -> dict[str, Any] | None:
+def _scale(values: NDArray[Any]) -> Scale | None:
     if values.dtype.kind != "f":
         return None
     # Enough samples to tell the order of magnitude, however large the dataset is.
     every = -(-values.size // _SCALE_FROM)
     sample = values[::every].astype(np.float64)
     axes = tuple(axis for axis in range(sample.ndim) if axis != 1 or sample.ndim not in (2, 4))
-    return {
-        "mean": float(np.abs(sample.mean(axes)).max()),
-        "std": float(sample.std(axes).max()),
-        "whole": bool((sample % 1 == 0).all()),
-    }
+    return Scale(
+        mean=float(np.abs(sample.mean(axes)).max()),
+        std=float(sample.std(axes).max()),
+        whole=bool((sample % 1 == 0).all()),
+    )
 
 
 def evaluation_extent(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from optrial.data import Dataset
 from optrial.plan import step_operations
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["can_flush_denormals", "keep_freed_memory", "process_for", "threads_for"]
 
@@ -26,7 +26,7 @@ the second core, 10 ms on two."""
 
 class _Trains(Protocol):
     threads: int | None
-    facts: Mapping[str, Any]
+    facts: RunFacts
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def process_for(learner: _Trains) -> Iterator[None]:
     """Set the process as a learner's threads and facts say, and back afterwards."""
     with (
         _limited_threads(learner.threads),
-        _flushed_denormals(bool(learner.facts["flushes_denormals"])),
+        _flushed_denormals(bool(learner.facts.flushes_denormals)),
     ):
         yield
 

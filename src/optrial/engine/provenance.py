@@ -6,7 +6,8 @@ import platform
 import subprocess
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+
+from optrial.spec import RunFacts
 
 __all__ = ["provenance"]
 
@@ -14,20 +15,20 @@ _PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
 
 
 @cache
-def provenance() -> dict[str, Any]:
+def provenance() -> RunFacts:
     """Return what a later reader needs to judge or repeat a run on this machine.
 
     The git commit is that of the current folder, None where it is not in a repository.
     """
     commit = _git("rev-parse", "HEAD")
-    return {
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "host": platform.node(),
-        "git_commit": commit,
-        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
-    }
+    return RunFacts(
+        versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        machine=platform.machine(),
+        system=platform.platform(),
+        host=platform.node(),
+        git_commit=commit,
+        git_dirty=bool(_git("status", "--porcelain")) if commit else None,
+    )
 
 
 def _git(*arguments: str) -> str | None:

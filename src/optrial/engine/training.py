@@ -22,7 +22,18 @@ from optrial.engine.hashing import arrays_sha256
 from optrial.engine.process import process_for
 from optrial.models import needs_whole_split, seeded_draws
 from optrial.records import Curve, Segment
-from optrial.spec import PROBES, RunSpec, Status, label_of, metric_label
+from optrial.spec import (
+    FINAL,
+    PROBES,
+    EvaluationCheck,
+    RunFacts,
+    RunSpec,
+    Seconds,
+    Status,
+    TrainingCheck,
+    label_of,
+    metric_label,
+)
 
 __all__ = ["FIRST_STEPS", "Learner", "Steps", "Training", "always", "batch_order"]
 
@@ -64,10 +75,10 @@ class Learner(Protocol):
 
     chunk: int  # most steps it should be asked for at once, to stay interruptible
     threads: int | None  # how many threads train it; None leaves the process as it is
-    facts: Mapping[str, Any]  # how it trains, for the records: device, ...
+    facts: RunFacts  # how it trains, for the records: device, ...
 
     @property
-    def run_facts(self) -> Sequence[Mapping[str, Any]]:
+    def run_facts(self) -> Sequence[RunFacts]:
         """The same for each run: hash of its initial weights, ..."""
 
     def start(self, first_step: int) -> None:
@@ -113,17 +124,17 @@ class Learner(Protocol):
 
 def _checks(
     before: tuple[Mapping[str, bool], str, str], after: tuple[Mapping[str, bool], str, str]
-) -> dict[str, Any]:
+) -> RunFacts:
     """What an audit wants to know of an evaluation."""
     (modes, buffers, generators), (modes_after, buffers_after, generators_after) = before, after
-    return {
-        "training": {"evaluation_modules": [name for name, on in modes.items() if not on]},
-        "evaluation": {
-            "training_modules": [name for name, on in modes_after.items() if on],
-            "buffers_sha256": [buffers, buffers_after],
-            "generators_sha256": [generators, generators_after],
-        },
-    }
+    return RunFacts(
+        training=TrainingCheck(tuple(name for name, on in modes.items() if not on)),
+        evaluation=EvaluationCheck(
+            training_modules=tuple(name for name, on in modes_after.items() if on),
+            buffers_sha256=(buffers, buffers_after),
+            generators_sha256=(generators, generators_after),
+        ),
+    )
 
 
 def batch_order(spec: RunSpec, size: int) -> BatchOrder:
@@ -184,7 +195,7 @@ class Training:
         self._warm_up = np.zeros(2)  # seconds and steps of the first chunk of each process
         self._is_warm = False
         self._best_merits = np.full(len(specs), -np.inf)
-        self._checks: dict[str, Any] = {}
+        self._checks = RunFacts()
         self._evaluation_differences: Floats | None = None
         # Why metrics have no finite value, of the last epoch and of the last evaluation.
         self._epoch_reasons: list[dict[str, str]] = [{} for _ in specs]
@@ -265,25 +276,24 @@ class Training:
         stack shares, do not depend on when segments are asked for.
         """
         run_facts = self.learner.run_facts
-        shared = {
-            "seconds": {"training": self._seconds[0], "evaluation": self._seconds[1]},
-            "warm_up_seconds": self._warm_up_seconds(),
-            "stack_width": len(self.specs),
-            "threads": self.learner.threads or torch.get_num_threads(),
-            **self._checks,
-            **self.learner.facts,
-        }
+        training, evaluation = self._seconds.tolist()
+        shared = self._checks | self.learner.facts
+        shared |= RunFacts(
+            seconds=Seconds(training, evaluation),
+            warm_up_seconds=self._warm_up_seconds(),
+            stack_width=len(self.specs),
+            threads=self.learner.threads or torch.get_num_threads(),
+        )
         found = []
         for index in np.flatnonzero(~self._reported).tolist():
-            facts = {**shared, **run_facts[index]}
-            if self._evaluation_differences is not None:
-                facts["evaluation_difference"] = float(self._evaluation_differences[index])
-            if not_finite := self._not_finite(index):
-                facts["not_finite"] = not_finite
-            if self.status[index] is not Status.INTERRUPTED:
-                facts["parameters_sha256"] = self.learner.parameters_sha256(index)
-            if self.specs[index].save is not None:
-                facts["saved_step"] = int(self._best_steps[index]) or self.step
+            differences, ended = self._evaluation_differences, self.status[index] in FINAL
+            saves = self.specs[index].save is not None
+            facts = RunFacts(
+                evaluation_difference=None if differences is None else float(differences[index]),
+                not_finite=self._not_finite(index) or None,
+                parameters_sha256=self.learner.parameters_sha256(index) if ended else None,
+                saved_step=(int(self._best_steps[index]) or self.step) if saves else None,
+            )
             diverged = self.status[index] is Status.DIVERGED
             segment = Segment(
                 run_id=self.specs[index].run_id,
@@ -291,7 +301,7 @@ class Training:
                 curves=self._curves(index),
                 status=self.status[index],
                 reason=self._reason(index),
-                facts=facts,
+                facts=shared | run_facts[index] | facts,
             )
             self._reported[index] = self.ended
             found.append(segment)
@@ -425,7 +435,7 @@ class Training:
     def _evaluate(self) -> None:
         """Evaluate on every split asked for; find the runs whose loss is not finite."""
         started = time.perf_counter()
-        first, before = not self._checks, self._modes_and_hashes()
+        first, before = self._checks.evaluation is None, self._modes_and_hashes()
         evaluations = {
             split: self.learner.evaluate(split, self.step) for split in self.specs[0].evaluate_on
         }
@@ -465,7 +475,7 @@ class Training:
         """
         spec, script = self.specs[0], self.specs[0].rng == "script"
         evaluated = {spec.model, spec.loss, *spec.metrics} & spec.code.keys()
-        if not evaluated or (script and self.learner.facts["device"] != "cpu"):
+        if not evaluated or (script and self.learner.facts.device != "cpu"):
             return None
         split, once = next(iter(evaluations.items()))
         with seeded_draws(_ANOTHER_STEP) if script else nullcontext():
@@ -480,7 +490,7 @@ class Training:
 
     def _modes_and_hashes(self) -> tuple[Mapping[str, bool], str, str]:
         """Return what evaluation must not change; read once, because it costs time."""
-        if self._checks:
+        if self._checks.evaluation:
             return {}, "", ""
         generators = [
             torch.get_rng_state().numpy(),

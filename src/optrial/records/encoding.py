@@ -8,23 +8,29 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import sqlalchemy as sql
 from numpy.typing import NDArray
 
 from optrial.records.record import Curve
-from optrial.spec import RunSpec, StackId
+from optrial.spec import RunFacts, RunSpec, StackId
 
 __all__ = [
+    "Facts",
     "Spec",
     "Stack",
     "StrictJSON",
     "decode_checkpoint",
     "decode_curve",
+    "decode_facts",
     "encode_checkpoint",
     "encode_curve",
+    "encode_facts",
     "strict",
 ]
 
@@ -79,6 +85,21 @@ class Spec(StrictJSON):
         return RunSpec.from_dict(super().process_result_value(value, dialect))
 
 
+class Facts(StrictJSON):
+    """A column of run facts, stored as JSON without those that are None."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: RunFacts | None, dialect: sql.Dialect) -> str:
+        """Encode facts."""
+        return super().process_bind_param(value and encode_facts(value), dialect)
+
+    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> RunFacts | None:
+        """Decode facts; None where an outer join has no row."""
+        decoded = super().process_result_value(value, dialect)
+        return None if decoded is None else decode_facts(decoded)
+
+
 class Stack(sql.types.TypeDecorator[StackId]):
     """A column of stack ids, stored as text."""
 
@@ -92,6 +113,39 @@ class Stack(sql.types.TypeDecorator[StackId]):
     def process_result_value(self, value: str | None, dialect: sql.Dialect) -> StackId | None:  # noqa: ARG002
         """Decode a stack id."""
         return None if value is None else StackId.parse(value)
+
+
+def encode_facts(facts: RunFacts) -> dict[str, Any]:
+    """Return facts as JSON-able values, without those that are None."""
+    return {name: value for name, value in asdict(facts).items() if value is not None}
+
+
+def decode_facts(values: Mapping[str, Any]) -> RunFacts:
+    """Return the facts of `encode_facts`.
+
+    Facts that another version wrote may be unknown, missing or of another form: the first are
+    ignored, the others are None.
+    """
+    return _decode(RunFacts, values) or RunFacts()
+
+
+def _decode(kind: Any, value: Any) -> Any:
+    """Return a JSON value as a type: dataclasses from objects, tuples from lists."""
+    if value is None:
+        return None
+    kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind  # X of X | None
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return tuple(value) if isinstance(value, list) else value
+    kinds = _types(kind)
+    try:
+        return kind(**{name: _decode(kinds[name], v) for name, v in value.items() if name in kinds})
+    except (TypeError, AttributeError):
+        return None
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def encode_curve(curve: Curve) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.spec import TRAINING_SECONDS, Phase, RunSpec, StackId, Status
+from optrial.spec import TRAINING_SECONDS, Phase, RunFacts, RunSpec, StackId, Status
 
 __all__ = ["Curve", "PlannedRun", "Record", "Segment"]
 
@@ -113,7 +113,7 @@ class Segment:
     curves: Mapping[str, Curve]
     status: Status
     reason: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: RunFacts = field(default_factory=RunFacts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +132,13 @@ class Record(PlannedRun):
     status: Status = Status.PLANNED
     step: int = 0
     reason: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: RunFacts = field(default_factory=RunFacts)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def not_finite(self) -> Mapping[str, str]:
         """Reasons why metrics of a completed run have no value, by metric."""
-        return self.facts.get("not_finite") or {} if self.status is Status.DONE else {}
+        return self.facts.not_finite or {} if self.status is Status.DONE else {}
 
     def final(self, metric: str) -> float | None:
         """Return the final value of a metric, or None if it has none.
@@ -148,7 +148,10 @@ class Record(PlannedRun):
         """
         if metric != TRAINING_SECONDS:
             return self.metrics.get(metric)
-        seconds = self.facts.get("seconds")
-        if self.status is not Status.DONE or not seconds:
-            return None
-        return float(seconds["training"]) / int(self.facts.get("stack_width") or 1)
+        seconds = self.facts.seconds
+        return seconds.training / self.width if seconds and self.status is Status.DONE else None
+
+    @property
+    def width(self) -> int:
+        """Number of runs that were trained together; 1 if it is not recorded."""
+        return self.facts.stack_width or 1

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sql
 
-from optrial.records.encoding import Spec, Stack, StrictJSON
+from optrial.records.encoding import Facts, Spec, Stack, StrictJSON
 
 __all__ = [
     "VERSION",
@@ -87,7 +87,7 @@ outcomes = sql.Table(
     sql.Column("status", sql.Text, nullable=False),
     sql.Column("step", sql.BigInteger, nullable=False),
     sql.Column("reason", sql.Text, nullable=False),
-    sql.Column("facts", StrictJSON, nullable=False),
+    sql.Column("facts", Facts, nullable=False),
     # {metric: [step, value]}, the end of every curve so far. Records are listed, and overlapping
     # chunks detected, without reading a curve.
     sql.Column("latest", StrictJSON, nullable=False),

@@ -196,10 +196,11 @@ def _seconds_per_step(records: Sequence[Record]) -> float | None:
     The seconds of a stack say nothing of one run in it.
     """
     found = [
-        seconds / record.step
+        seconds.training / record.step
         for record in records
-        if (seconds := record.facts.get("seconds", {}).get("training"))
-        and record.facts.get("stack_width") == 1
+        if (seconds := record.facts.seconds)
+        and seconds.training
+        and record.facts.stack_width == 1
         and record.step
     ]
     return float(f"{median(found):.4g}") if found else None

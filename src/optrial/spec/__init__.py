@@ -1,5 +1,14 @@
 """What a run is and what its record means: the vocabulary that every other package shares."""
 
+from optrial.spec.facts import (
+    Certificate,
+    EvaluationCheck,
+    RunFacts,
+    Scale,
+    Scales,
+    Seconds,
+    TrainingCheck,
+)
 from optrial.spec.metrics import (
     METRICS,
     PROBES,
@@ -27,16 +36,23 @@ __all__ = [
     "METRICS",
     "PROBES",
     "TRAINING_SECONDS",
+    "Certificate",
     "Direction",
     "Directions",
+    "EvaluationCheck",
     "Metric",
     "Phase",
     "Probe",
     "ProbeSettings",
+    "RunFacts",
     "RunSpec",
+    "Scale",
+    "Scales",
+    "Seconds",
     "Selection",
     "StackId",
     "Status",
+    "TrainingCheck",
     "catalogued",
     "default_metrics",
     "label_of",

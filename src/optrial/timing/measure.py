@@ -240,9 +240,12 @@ def _memory_meaning(device: str) -> str:
 
 
 def _machine(load: float) -> dict[str, Any]:
-    cuda = torch.cuda.is_available()
+    cuda, facts = torch.cuda.is_available(), provenance()
     return {
-        **{name: provenance()[name] for name in ("host", "machine", "system", "versions")},
+        "host": facts.host,
+        "machine": facts.machine,
+        "system": facts.system,
+        "versions": facts.versions,
         "processors": os.cpu_count(),
         "load": round(load, 2),
         "gpu": torch.cuda.get_device_name() if cuda else None,

@@ -18,6 +18,7 @@ import torch
 
 from optrial.engine import Learner, process_for
 from optrial.errors import USER_CODE_ERRORS, one_line
+from optrial.spec import RunFacts
 
 __all__ = ["StepTimes", "time_steps"]
 
@@ -124,14 +125,14 @@ class _Contender:
 
     def result(self) -> StepTimes:
         """Return the step times."""
-        facts = self._learner.facts if self._learner else {}
-        run_facts = self._learner.run_facts[0] if self._learner else {}
+        learner = self._learner
+        facts = learner.facts | learner.run_facts[0] if learner else RunFacts()
         return StepTimes(
             seconds=tuple(self._seconds),
             first_step=self._first_step,
-            threads=(self._learner and self._learner.threads) or torch.get_num_threads(),
-            device=facts.get("device", ""),
-            implementation=facts.get("implementation") or run_facts.get("implementation", ""),
+            threads=(learner and learner.threads) or torch.get_num_threads(),
+            device=facts.device or "",
+            implementation=facts.implementation or "",
             diverged=self._diverged,
             error=self._error,
         )
@@ -163,5 +164,5 @@ class _Contender:
     def _wait(self) -> None:
         """Wait for pending CUDA work; a no-op on the CPU."""
         assert self._learner is not None
-        if str(self._learner.facts.get("device", "")).startswith("cuda"):
+        if (self._learner.facts.device or "").startswith("cuda"):
             torch.cuda.synchronize()

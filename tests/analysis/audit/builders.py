@@ -13,8 +13,9 @@ import numpy as np
 from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.config import StudyFile
 from optrial.records import Curve, Record
-from optrial.spec import Status
-from tests.specs import SPEC, STACK, changed
+from optrial.records.encoding import decode_facts
+from optrial.spec import RunFacts, Seconds, Status
+from tests.specs import SPEC, STACK, changed, facts_of
 
 Select = Callable[[Record], bool]
 
@@ -28,36 +29,38 @@ ACCURACY: Mapping[str, float] = {"sgd": 0.90, "momentum": 0.93, "adam": 0.96}
 CLAIM = "adam > sgd on test_accuracy"
 STEPS, STEPS_PER_EPOCH = 1000, 100
 
-FACTS: Mapping[str, Any] = {
-    "engine": "stacked",
-    "device": "cpu",
-    "threads": 1,
-    "host": "here",
-    "machine": "x86_64",
-    "stack_width": 15,
-    "seconds": {"training": 30.0, "evaluation": 1.5},
-    "versions": {"python": "3.11.9", "torch": "2.7.1", "optrial": "0.1.0"},
-    "git_dirty": False,
-    "float32_products": "highest",
-    "implementation": "optrial.rules",
-    "evaluation": {
-        "training_modules": [],
-        "buffers_sha256": ["b", "b"],
-        "generators_sha256": ["g", "g"],
-    },
-    "training": {"evaluation_modules": []},
-    "split_sizes": {"train": 50_000, "validation": 5_000, "test": 10_000},
-    "split_overlap": {"train/test": 0, "train/validation": 0},
-    "scale": {"inputs": {"mean": 0.1, "std": 1.0, "whole": False}, "targets": None},
-    "epoch_batches_sha256": ["e1", "e2", "e3"],
-    "parity": {"against": "torch.optim", "difference": 0.0, "tolerance": 1e-12},
-    "stack_certificate": {"steps": 20, "difference": 0.0, "tolerance": 1e-4},
-    "stack_neighbour": {"difference": 0.0, "tolerance": 0.0},
-    "replicate_difference": 0.0,
-    "evaluation_difference": 0.0,
-    "decayed_share": 1.0,
-    "warm_up_seconds": 0.1,
-}
+FACTS = decode_facts(
+    {
+        "engine": "stacked",
+        "device": "cpu",
+        "threads": 1,
+        "host": "here",
+        "machine": "x86_64",
+        "stack_width": 15,
+        "seconds": {"training": 30.0, "evaluation": 1.5},
+        "versions": {"python": "3.11.9", "torch": "2.7.1", "optrial": "0.1.0"},
+        "git_dirty": False,
+        "float32_products": "highest",
+        "implementation": "optrial.rules",
+        "evaluation": {
+            "training_modules": [],
+            "buffers_sha256": ["b", "b"],
+            "generators_sha256": ["g", "g"],
+        },
+        "training": {"evaluation_modules": []},
+        "split_sizes": {"train": 50_000, "validation": 5_000, "test": 10_000},
+        "split_overlap": {"train/test": 0, "train/validation": 0},
+        "scale": {"inputs": {"mean": 0.1, "std": 1.0, "whole": False}, "targets": None},
+        "epoch_batches_sha256": ["e1", "e2", "e3"],
+        "parity": {"against": "torch.optim", "difference": 0.0, "tolerance": 1e-12},
+        "stack_certificate": {"steps": 20, "difference": 0.0, "tolerance": 1e-4},
+        "stack_neighbour": {"difference": 0.0, "tolerance": 0.0},
+        "replicate_difference": 0.0,
+        "evaluation_difference": 0.0,
+        "decayed_share": 1.0,
+        "warm_up_seconds": 0.1,
+    }
+)
 
 
 def noise(*parts: object) -> float:
@@ -85,12 +88,12 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
         metrics["test_accuracy"] = accuracy(named, rate, seed, "test")
         metrics["test_loss"] = 1 - metrics["test_accuracy"]
     on = ("validation", "test") if phase == "report" else ("validation",)
-    own = {
-        "initial_parameters_sha256": f"w{seed}",
-        "parameters_sha256": f"{named}{rate}{seed}",
-        "first_batches_sha256": f"o{seed}",
-        "first_masks_sha256": f"m{seed}",
-    }
+    own = RunFacts(
+        initial_parameters_sha256=f"w{seed}",
+        parameters_sha256=f"{named}{rate}{seed}",
+        first_batches_sha256=f"o{seed}",
+        first_masks_sha256=f"m{seed}",
+    )
     given: dict[str, Any] = {
         "run_id": f"{named}-{rate:g}-{phase}-{seed}",
         "problem": "digits",
@@ -112,7 +115,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
         "stack": STACK,
         "status": Status.DONE,
         "step": STEPS,
-        "facts": {**FACTS, **own},
+        "facts": FACTS | own,
         "metrics": metrics,
     }
     return changed(Record(**given), **changes)
@@ -192,14 +195,15 @@ class Case:
         )
 
     def facts(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        return self.each(lambda run: replace(run, facts={**run.facts, **changes}), where)
+        return self.each(lambda run: replace(run, facts=run.facts | facts_of(**changes)), where)
 
     def evaluation(self, where: Select = lambda r: True, **changes: Any) -> Self:
         """Change what is recorded of evaluations."""
 
         def with_evaluation(run: Record) -> Record:
-            evaluation = {**run.facts["evaluation"], **changes}
-            return replace(run, facts={**run.facts, "evaluation": evaluation})
+            assert run.facts.evaluation is not None
+            evaluation = replace(run.facts.evaluation, **changes)
+            return replace(run, facts=replace(run.facts, evaluation=evaluation))
 
         return self.each(with_evaluation, where)
 
@@ -260,6 +264,6 @@ def timed() -> Case:
 
     def taken(run: Record) -> Record:
         seconds = 10.0 + (run.optimizer == "adam") + 0.1 * run.seed
-        return replace(run, facts={**run.facts, "seconds": {"training": seconds, "evaluation": 1}})
+        return replace(run, facts=replace(run.facts, seconds=Seconds(seconds, evaluation=1.0)))
 
     return claimed.each(taken).facts(stack_width=1)

@@ -26,7 +26,7 @@ from optrial.analysis.gather import gather
 from optrial.engine.backends.reference import ReferenceEngine
 from optrial.errors import StudyError
 from optrial.records import Curve
-from optrial.spec import Status
+from optrial.spec import RunFacts, Status
 from optrial.study import Study
 from tests.analysis.audit import builders
 from tests.analysis.audit import test_rules as rules
@@ -127,7 +127,7 @@ def test_cost_is_that_of_similar_runs() -> None:
 
 
 def test_an_empty_or_unfinished_study_is_audited_too() -> None:
-    planned = sound().fields(status=Status.PLANNED, step=0, facts={}, metrics={})
+    planned = sound().fields(status=Status.PLANNED, step=0, facts=RunFacts(), metrics={})
     for case in (planned, Case(study(), ()), sound().only(lambda r: not reported(r))):
         assert report_text(case.audit())
     assert planned.audit().funnel["done"] == 0

@@ -47,7 +47,7 @@ def test_a_claim_about_speed_rests_on_recorded_times(
 ) -> None:
     records, report = trained(tmp_path, engine=engine, claims=["sgd > adam on training_seconds"])
     taken = [record.final("training_seconds") for record in records]
-    assert taken == [record.facts["seconds"]["training"] / width for record in records]
+    assert taken == [record.facts.seconds.training / width for record in records]
     assert records[0].final("train_loss") == records[0].metrics["train_loss"]
     (claim,) = report.claims
     assert "training_seconds" in claim.sentence
@@ -70,7 +70,7 @@ def test_only_slow_first_steps_are_a_warm_up(
     monkeypatch.setattr(ReferenceEngine, "step", waiting)
     claims = ["sgd > adam on training_seconds"]
     records, report = trained(tmp_path, engine="reference", claims=claims)
-    warm_up = [record.facts["warm_up_seconds"] for record in records]
+    warm_up = [record.facts.warm_up_seconds for record in records]
     assert all((seconds > 0.1) == (slow == 1) for seconds in warm_up)
     assert ("F01" in {f.rule for f in report.findings}) == (slow == 1)
 
@@ -79,10 +79,10 @@ def test_only_slow_first_steps_are_a_warm_up(
 def test_batches_and_masks_of_the_first_steps(tmp_path: Path, engine: str) -> None:
     records, report = trained(tmp_path, engine=engine)
     facts = [record.facts for record in records]
-    assert [len(set(each["epoch_batches_sha256"])) for each in facts] == [3] * 4
-    masks = {(r.optimizer, r.seed): r.facts["first_masks_sha256"] for r in records}
+    assert [len(set(each.epoch_batches_sha256)) for each in facts] == [3] * 4
+    masks = {(r.optimizer, r.seed): r.facts.first_masks_sha256 for r in records}
     assert masks["sgd", 0] == masks["adam", 0] != masks["sgd", 1]
-    assert [each["decayed_share"] for each in facts] == [0, 0, 1, 1]
+    assert [each.decayed_share for each in facts] == [0, 0, 1, 1]
     assert not {"E08", "E10", "E14"} & {
         *report.unchecked,
         *(f.rule for f in report.findings),
@@ -92,7 +92,7 @@ def test_batches_and_masks_of_the_first_steps(tmp_path: Path, engine: str) -> No
 def test_engines_record_the_same_batches(tmp_path: Path) -> None:
     found = [
         [
-            record.facts["epoch_batches_sha256"]
+            record.facts.epoch_batches_sha256
             for record in trained(tmp_path / engine, engine=engine)[0]
         ]
         for engine in ("numpy", "reference", "stacked")
@@ -107,7 +107,7 @@ def test_a_fixed_order_is_found(tmp_path: Path) -> None:
 
 def test_a_short_training_is_not_certified(tmp_path: Path) -> None:
     records, report = trained(tmp_path, engine="stacked")
-    assert "stack_certificate" not in records[0].facts
+    assert records[0].facts.stack_certificate is None
     assert {"E13", "E15", "E17"} <= set(report.unchecked)
 
 
@@ -117,13 +117,13 @@ def test_a_training_certifies_itself(tmp_path: Path, engine: str) -> None:
     before, _ = trained(tmp_path / "twice", engine=engine)
     records, report = trained(tmp_path, engine=engine)
     assert [r.metrics for r in records] == [r.metrics for r in before]
-    assert [r.facts["replicate_difference"] for r in records] == [0.0] * 4
-    assert [r.facts["evaluation_difference"] for r in records] == [0.0] * 4
+    assert [r.facts.replicate_difference for r in records] == [0.0] * 4
+    assert [r.facts.evaluation_difference for r in records] == [0.0] * 4
     assert not {"E13", "E15", "E17"} & told(report)
     if engine == "stacked":
-        alone = [r for r in records if "stack_certificate" in r.facts]
+        alone = [r for r in records if r.facts.stack_certificate is not None]
         assert {r.rule for r in alone} == {"sgd", "adam"}
-        assert sum("stack_neighbour" in r.facts for r in records) == 3
+        assert sum(r.facts.stack_neighbour is not None for r in records) == 3
 
 
 @pytest.mark.usefixtures("short_runs_certified")
@@ -132,7 +132,7 @@ def test_an_evaluation_that_is_random_is_found(
 ) -> None:
     monkeypatch.setattr(f"{__name__}.MODEL", "tests.user_code:AlwaysDropping")
     records, report = trained(tmp_path)
-    assert all(record.facts["evaluation_difference"] > 0 for record in records)
+    assert all(record.facts.evaluation_difference > 0 for record in records)
     (finding,) = [finding for finding in report.findings if finding.rule == "E01"]
     assert "two evaluations of the same weights differ" in finding.evidence
 
@@ -175,9 +175,9 @@ def test_a_rule_that_is_not_what_its_name_says_is_found(
 ) -> None:
     monkeypatch.setattr("optrial.engine.checks.certificate.parity_is_cheap", lambda seconds: True)
     records, report = trained(tmp_path / "right", engine="stacked")
-    against = {record.rule: record.facts["parity"]["against"] for record in records}
+    against = {record.rule: record.facts.parity.against for record in records}
     assert against == {"sgd": "torch.optim.SGD", "adam": "torch.optim.Adam"}
-    assert all(record.facts["parity"]["difference"] < 1e-12 for record in records)
+    assert all(record.facts.parity.difference < 1e-12 for record in records)
     assert "E04" not in told(report)
     monkeypatch.setattr("optrial.rules.adam.bias_correction", lambda beta, step, grad: 1.0)
     _, report = trained(tmp_path / "wrong", engine="stacked")

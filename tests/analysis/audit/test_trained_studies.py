@@ -21,8 +21,9 @@ from optrial.engine import ReferenceEngine, StackedEngine, provenance
 from optrial.engine.training import Steps
 from optrial.models import build_model
 from optrial.records import PlannedRun, Record
+from optrial.records.encoding import encode_facts
 from optrial.results import Results
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec
 from optrial.study import Study
 from tests.small import MOONS, small_keys
 
@@ -71,8 +72,8 @@ def study(rules: str, *versions: Keys, joined: bool = False, **keys: Any) -> Spo
 
 def other_machine(patch: pytest.MonkeyPatch) -> None:
     """Another host, with another PyTorch, and changes that are in no commit."""
-    facts = {**provenance(), "host": "elsewhere", "git_dirty": True}
-    facts["versions"] = {**facts["versions"], "torch": "0.0"}
+    versions = {**(provenance().versions or {}), "torch": "0.0"}
+    facts = replace(provenance(), host="elsewhere", git_dirty=True, versions=versions)
     patch.setattr("optrial.sweep.provenance", lambda: facts)
 
 
@@ -391,25 +392,22 @@ STUDIES: Mapping[str, Spoiled] = {
 }
 
 
-class Facts(dict[str, Any]):
-    """Facts that remember which of them were asked for, by their dotted names."""
+NAMES = frozenset(field.name for field in fields(RunFacts))
 
-    def __init__(self, facts: Mapping[str, Any], read: set[str], prefix: str = "") -> None:
-        super().__init__(
-            {
-                name: Facts(value, read, f"{prefix}{name}.") if isinstance(value, dict) else value
-                for name, value in facts.items()
-            }
-        )
-        self._read, self._prefix = read, prefix
 
-    def __getitem__(self, name: str) -> Any:
-        self._read.add(self._prefix + name)
-        return super().__getitem__(name)
+class Facts(RunFacts):
+    """Facts that remember which of them were read."""
 
-    def get(self, name: str, default: Any = None) -> Any:
-        self._read.add(self._prefix + name)
-        return super().get(name, default)
+    @classmethod
+    def remembering(cls, facts: RunFacts, read: set[str]) -> Facts:
+        copy = cls(**{name: getattr(facts, name) for name in NAMES})
+        object.__setattr__(copy, "_read", read)
+        return copy
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in NAMES:
+            object.__getattribute__(self, "_read").add(name)
+        return super().__getattribute__(name)
 
 
 @dataclass(frozen=True)
@@ -421,14 +419,6 @@ class Seen:
     written: frozenset[str]
 
 
-def paths(facts: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in facts.items():
-        if value is not None:
-            yield prefix + name
-        if isinstance(value, Mapping):
-            yield from paths(value, f"{prefix}{name}.")
-
-
 def planned(record: Record) -> PlannedRun:
     return PlannedRun(**{field.name: getattr(record, field.name) for field in fields(PlannedRun)})
 
@@ -437,7 +427,7 @@ def audited(results: Results) -> Seen:
     """Audit as `Results.audit` does, with facts that remember."""
     read: set[str] = set()
     everything = [
-        replace(record, facts=Facts(record.facts, read))
+        replace(record, facts=Facts.remembering(record.facts, read))
         for record in results.store.runs(everything=True)
     ]
     ids = {record.run_id for record in results.records}
@@ -448,7 +438,7 @@ def audited(results: Results) -> Seen:
         former=[record for record in everything if record.run_id not in ids],
         plans=[PlanVersion(*version) for version in results.store.plans()],
     )
-    written = {path for record in everything for path in paths(dict(record.facts))}
+    written = {name for record in everything for name in encode_facts(record.facts)}
     return Seen(report, frozenset(read), frozenset(written))
 
 
@@ -491,7 +481,7 @@ def test_every_rule_fires_from_some_trained_study() -> None:
 
 
 def test_every_fact_that_a_rule_reads_is_written_by_an_engine() -> None:
-    read = {path for name in STUDIES for path in seen(name).read}
-    written = {path for name in STUDIES for path in seen(name).written}
-    declared = {path for rule in AUDIT_RULES.values() for path in rule.facts}
+    read = {fact for name in STUDIES for fact in seen(name).read}
+    written = {fact for name in STUDIES for fact in seen(name).written}
+    declared = {fact for rule in AUDIT_RULES.values() for fact in rule.facts}
     assert read | declared <= written

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from optrial.analysis.audit.catalogue import AUDIT_RULES
-from optrial.analysis.audit.context import Context, CurveReader, PlanVersion, fact
+from optrial.analysis.audit.context import Context, CurveReader, PlanVersion
 from optrial.analysis.audit.finding import Finding, Severity, group_runs
 from optrial.analysis.audit.report import AuditReport
 from optrial.analysis.audit.rule import AuditRule
@@ -88,7 +88,9 @@ def _lacking(rule: AuditRule, context: Context) -> tuple[str, ...]:
     if not context.ended:
         return ()
     return tuple(
-        path for path in rule.facts if all(fact(record, path) is None for record in context.ended)
+        name
+        for name in rule.facts
+        if all(getattr(record.facts, name) is None for record in context.ended)
     )
 
 

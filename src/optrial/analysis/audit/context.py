@@ -37,8 +37,6 @@ __all__ = [
     "Context",
     "CurveReader",
     "PlanVersion",
-    "beyond_tolerance",
-    "fact",
     "names",
 ]
 
@@ -59,22 +57,6 @@ class PlanVersion:
 
     study: Mapping[str, Any]
     ended: int
-
-
-def fact(record: Record, path: str) -> Any:
-    """Return a recorded fact by its dotted name; None where it is not recorded."""
-    value: Any = record.facts
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def beyond_tolerance(record: Record, path: str) -> bool:
-    """Whether a certificate's difference exceeds its tolerance; NaN exceeds every one."""
-    difference, tolerance = fact(record, f"{path}.difference"), fact(record, f"{path}.tolerance")
-    if difference is None and fact(record, path) is None:
-        return False
-    return not (difference is not None and difference <= (tolerance or 0.0))
 
 
 def names(found: Iterable[str]) -> str:
@@ -299,9 +281,9 @@ class Context:
     def seconds(self, runs: int, like: Iterable[Record]) -> float | None:
         """Return about how long `runs` runs take, from what similar ones took."""
         took = [
-            sum(spent.values()) / (record.facts.get("stack_width") or 1)
+            record.facts.seconds.total / record.width
             for record in like
-            if record.status is Status.DONE and (spent := record.facts.get("seconds"))
+            if record.status is Status.DONE and record.facts.seconds
         ]
         return runs * median(took) if took else None
 

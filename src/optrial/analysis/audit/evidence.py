@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from statistics import fmean
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import new_seeds
 from optrial.analysis.audit.rule import audit_rule
@@ -161,7 +161,7 @@ def test_set_noise(context: Context) -> Iterator[Observation]:
         claim, gap = result.claim, result.numbers.get("difference")
         supported = result.verdict is ClaimVerdict.SUPPORTED and claim.kind is ClaimKind.BETTER
         contenders = context.claimed(claim)
-        sizes = {(fact(r, "split_sizes") or {}).get("test") for c in contenders for r in c.records}
+        sizes = {(r.facts.split_sizes or {}).get("test") for c in contenders for r in c.records}
         images = max((size for size in sizes if size), default=0)
         if not (supported and gap is not None and images and claim.metric == "test_accuracy"):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.records import Record
@@ -14,17 +14,27 @@ __all__ = ["IMPLEMENTATION_RULES"]
 _ROUNDING = 1e-6  # of a loss, where a GPU adds in another order
 
 
-def _changed(record: Record, path: str) -> bool:
-    """Whether a [before, after] pair of hashes differs."""
-    pair = fact(record, path)
-    return bool(pair) and pair[0] != pair[1]
+def _modules_in_training(record: Record) -> tuple[str, ...]:
+    """Return the modules that were in training mode during an evaluation."""
+    return record.facts.evaluation.training_modules if record.facts.evaluation else ()
+
+
+def _modules_in_evaluation(record: Record) -> tuple[str, ...]:
+    """Return the modules that were in evaluation mode during the training."""
+    return record.facts.training.evaluation_modules if record.facts.training else ()
+
+
+def _repeats_batches(record: Record) -> bool:
+    """Whether two epochs begin with the same batches."""
+    batches = record.facts.epoch_batches_sha256 or ()
+    return len(set(batches)) < len(batches)
 
 
 @audit_rule(
     "E01",
     Severity.ERROR,
     "the model was evaluated in training mode",
-    facts=("evaluation.training_modules",),
+    facts=("evaluation",),
     root=True,
 )
 def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
@@ -41,16 +51,14 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     """
     bad = context.where(
         lambda r: (
-            fact(r, "evaluation.training_modules")
-            or fact(r, "training.evaluation_modules")
-            or (fact(r, "evaluation_difference") or 0.0) > _ROUNDING
+            _modules_in_training(r)
+            or _modules_in_evaluation(r)
+            or (r.facts.evaluation_difference or 0.0) > _ROUNDING
         ),
     )
     if bad:
-        found = [fact(r, "evaluation.training_modules") or () for r in bad]
-        modules = sorted({module or "the model" for each in found for module in each})
-        training = [fact(r, "training.evaluation_modules") or () for r in bad]
-        asleep = sorted({module or "the model" for each in training for module in each})
+        modules = sorted({m or "the model" for r in bad for m in _modules_in_training(r)})
+        asleep = sorted({m or "the model" for r in bad for m in _modules_in_evaluation(r)})
         said = [f"{names(modules)} in training mode during the evaluation"] * bool(modules)
         said += [f"{names(asleep)} in evaluation mode during the training"] * bool(asleep)
         yield Observation(
@@ -66,7 +74,7 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     "E02",
     Severity.ERROR,
     "evaluation changed the model",
-    facts=("evaluation.buffers_sha256",),
+    facts=("evaluation",),
     root=True,
 )
 def evaluation_changes_buffers(context: Context) -> Iterator[Observation]:
@@ -77,7 +85,9 @@ def evaluation_changes_buffers(context: Context) -> Iterator[Observation]:
     Example: buffers of 4 runs differ before and after an evaluation.
     Fix: evaluate in evaluation mode, under `torch.no_grad()`.
     """
-    bad = context.where(lambda r: _changed(r, "evaluation.buffers_sha256"))
+    bad = context.where(
+        lambda r: r.facts.evaluation is not None and r.facts.evaluation.changes_buffers
+    )
     if bad:
         yield Observation(
             f"buffers of {len(bad)} runs differ before and after an evaluation",
@@ -91,7 +101,7 @@ def evaluation_changes_buffers(context: Context) -> Iterator[Observation]:
     "E03",
     Severity.ERROR,
     "evaluation consumed the training's random numbers",
-    facts=("evaluation.generators_sha256",),
+    facts=("evaluation",),
 )
 def evaluation_uses_generator(context: Context) -> Iterator[Observation]:
     """If an evaluation draws from the generator that deals batches and masks, the trajectory
@@ -102,7 +112,9 @@ def evaluation_uses_generator(context: Context) -> Iterator[Observation]:
     Fix: give evaluation a generator of its own; `rng: streams` does. A study with `rng: script`
     imitates a script that has this flaw: it is to be waived there.
     """
-    bad = context.where(lambda r: _changed(r, "evaluation.generators_sha256"))
+    bad = context.where(
+        lambda r: r.facts.evaluation is not None and r.facts.evaluation.uses_generators
+    )
     if bad:
         script = any(record.spec.rng == "script" for record in bad)
         yield Observation(
@@ -133,14 +145,7 @@ def not_shuffled(context: Context) -> Iterator[Observation]:
     Fix: `shuffle: true`.
     """
     bad = context.where(
-        lambda r: (
-            r.steps_per_epoch > 1
-            and (
-                not r.spec.shuffle
-                or len(set(fact(r, "epoch_batches_sha256") or "ab"))
-                < len(fact(r, "epoch_batches_sha256") or "ab")
-            )
-        ),
+        lambda r: r.steps_per_epoch > 1 and (not r.spec.shuffle or _repeats_batches(r))
     )
     if bad:
         yield Observation(

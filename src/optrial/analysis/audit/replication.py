@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds
 from optrial.analysis.audit.rule import audit_rule
@@ -125,8 +125,8 @@ def one_source(context: Context) -> Iterator[Observation]:
     Fix: vary initial weights and order with the seed, as `rng: streams` and `shuffle: true` do.
     """
     for contender in context.contenders:
-        starts = {fact(r, "initial_parameters_sha256") for r in contender.records} - {None}
-        orders = {fact(r, "first_batches_sha256") for r in contender.records} - {None, ""}
+        starts = {r.facts.initial_parameters_sha256 for r in contender.records} - {None}
+        orders = {r.facts.first_batches_sha256 for r in contender.records} - {None, ""}
         seeds = len(set(contender.seeds))
         if seeds > 1 and starts and orders and min(len(starts), len(orders)) == 1:
             yield Observation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import validation_remedy
 from optrial.analysis.audit.rule import audit_rule
@@ -57,15 +57,15 @@ def unknown_provenance(context: Context) -> Iterator[Observation]:
     Example: 6 runs have no checksum of their data.
     Fix: train with optrial, which records all of it; commit before training.
     """
-    bare = [r for r in context.ended if not (fact(r, "versions") and r.spec.dataset_sha256)]
-    if bare and any(fact(r, "versions") for r in context.ended):
+    bare = [r for r in context.ended if not (r.facts.versions and r.spec.dataset_sha256)]
+    if bare and any(r.facts.versions for r in context.ended):
         yield Observation(
             f"{len(bare)} of {len(context.ended)} runs have no versions or no checksum of the data",
             {"runs": len(bare)},
             bare,
             context.remedy("train these runs again", {}, len(bare), bare),
         )
-    dirty = [r for r in context.ended if fact(r, "git_dirty") and r.spec.code]
+    dirty = [r for r in context.ended if r.facts.git_dirty and r.spec.code]
     if dirty:
         yield Observation(
             f"{len(dirty)} runs were trained with code of your own that is in no commit",

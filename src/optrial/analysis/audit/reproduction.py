@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from optrial.analysis.audit.context import Context, beyond_tolerance, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.records import Record
+from optrial.spec import Certificate, RunFacts
 
 __all__ = ["REPRODUCTION_RULES"]
 
@@ -19,7 +19,7 @@ HASHED_STEPS = 10  # whose batches are hashed; a shorter run has another hash
 
 
 def _stacked(context: Context) -> bool:
-    return any((fact(record, "stack_width") or 1) > 1 for record in context.ended)
+    return any(record.width > 1 for record in context.ended)
 
 
 def _has_dropout(context: Context) -> bool:
@@ -38,7 +38,7 @@ def version_drift(context: Context) -> Iterator[Observation]:
     """
     seen: dict[str, set[str]] = {}
     for record in context.ended:
-        for package, version in (fact(record, "versions") or {}).items():
+        for package, version in (record.facts.versions or {}).items():
             seen.setdefault(package, set()).add(str(version))
     drifted = {package: sorted(found) for package, found in seen.items() if len(found) > 1}
     if drifted:
@@ -46,7 +46,7 @@ def version_drift(context: Context) -> Iterator[Observation]:
         old = [
             r
             for r in context.ended
-            if any((fact(r, "versions") or {}).get(p) != v for p, v in newest.items())
+            if any((r.facts.versions or {}).get(p) != v for p, v in newest.items())
         ]
         yield Observation(
             names(f"{package} {' and '.join(found)}" for package, found in drifted.items()),
@@ -57,14 +57,14 @@ def version_drift(context: Context) -> Iterator[Observation]:
 
 
 def _differing(
-    path: str, key: Callable[[Record], Any], records: Iterable[Record]
+    fact: Callable[[RunFacts], str | None], key: Callable[[Record], Any], records: Iterable[Record]
 ) -> list[list[Record]]:
     """Return the groups of runs that share a key but not the fact that should follow from it."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        if fact(record, path):
+        if fact(record.facts):
             groups.setdefault(json.dumps(key(record), default=str), []).append(record)
-    return [group for group in groups.values() if len({fact(r, path) for r in group}) > 1]
+    return [group for group in groups.values() if len({fact(r.facts) for r in group}) > 1]
 
 
 def _start(record: Record) -> list[Any]:
@@ -95,7 +95,7 @@ def unequal_starts(context: Context) -> Iterator[Observation]:
     Example: with seed 0, sgd and adam start from different weights.
     Fix: build the model under the run's seed, before anything else draws random numbers.
     """
-    groups = _differing("initial_parameters_sha256", _start, context.ended)
+    groups = _differing(lambda f: f.initial_parameters_sha256, _start, context.ended)
     yield from _unpaired(context, groups, "start from different weights")
 
 
@@ -114,7 +114,7 @@ def unequal_orders(context: Context) -> Iterator[Observation]:
     Fix: deal batches by a generator of their own, keyed by the seed.
     """
     long = [r for r in context.ended if r.step >= min(HASHED_STEPS, r.steps)]
-    groups = _differing("first_batches_sha256", _order, long)
+    groups = _differing(lambda f: f.first_batches_sha256, _order, long)
     yield from _unpaired(context, groups, "see different batches")
 
 
@@ -149,7 +149,8 @@ def stack_differs(context: Context) -> Iterator[Observation]:
     Example: stacked runs differ from single ones by 0.003, the tolerance is 0.0001.
     Fix: `engine: reference`.
     """
-    yield from _certificate(context, "stack_certificate", "stacked runs differ from single ones")
+    certificates = {r.run_id: r.facts.stack_certificate for r in context.ended}
+    yield from _failing(context, certificates, "stacked runs differ from single ones")
 
 
 @audit_rule(
@@ -169,7 +170,7 @@ def shared_masks(context: Context) -> Iterator[Observation]:
     """
     by_mask: dict[str, list[Record]] = {}
     for record in context.ended:
-        if mask := fact(record, "first_masks_sha256"):
+        if mask := record.facts.first_masks_sha256:
             by_mask.setdefault(f"{mask} {record.optimizer} {record.setting}", []).append(record)
     shared = [group for group in by_mask.values() if len({r.seed for r in group}) > 1]
     if shared:
@@ -199,14 +200,19 @@ def neighbour_contaminates(context: Context) -> Iterator[Observation]:
     Example: runs change by 0.02 if their neighbour diverges.
     Fix: `engine: reference`.
     """
-    yield from _certificate(context, "stack_neighbour", "runs change if their neighbour diverges")
+    certificates = {r.run_id: r.facts.stack_neighbour for r in context.ended}
+    yield from _failing(context, certificates, "runs change if their neighbour diverges")
 
 
-def _certificate(context: Context, path: str, said: str) -> Iterator[Observation]:
-    bad = context.where(lambda r: beyond_tolerance(r, path))
+def _failing(
+    context: Context, certificates: Mapping[str, Certificate | None], said: str
+) -> Iterator[Observation]:
+    """Report the runs whose certificate fails."""
+    failing = {run_id: c for run_id, c in certificates.items() if c and c.fails}
+    bad = context.where(lambda r: r.run_id in failing)
     if bad:
-        worst = max(fact(r, f"{path}.difference") or np.inf for r in bad)
-        tolerance = fact(bad[0], f"{path}.tolerance") or 0.0
+        worst = max(c.difference or math.inf for c in failing.values())
+        tolerance = failing[bad[0].run_id].tolerance
         yield Observation(
             f"{said} by {worst:.2g}, the tolerance is {tolerance:.2g}",
             {"difference": worst, "tolerance": tolerance},
@@ -226,13 +232,17 @@ def flags_differ(context: Context) -> Iterator[Observation]:
     Example: float32_products is highest for 12 runs and high for 6.
     Fix: train all with one precision on one kind of device.
     """
-    flags = ("float32_products", "deterministic_algorithms", "cudnn_benchmark")
     seen: dict[str, set[str]] = {}
     for record in context.ended:
-        found = {name: fact(record, name) for name in flags}
-        found["precision"] = record.spec.precision
-        found["device"] = str(fact(record, "device") or "").partition(":")[0] or None
-        for name, value in found.items():
+        facts = record.facts
+        flags = {
+            "float32_products": facts.float32_products,
+            "deterministic_algorithms": facts.deterministic_algorithms,
+            "cudnn_benchmark": facts.cudnn_benchmark,
+            "precision": record.spec.precision,
+            "device": facts.device and facts.device.partition(":")[0],
+        }
+        for name, value in flags.items():
             if value is not None:
                 seen.setdefault(name, set()).add(str(value))
     mixed = {name: sorted(values) for name, values in seen.items() if len(values) > 1}
@@ -259,7 +269,7 @@ def not_deterministic(context: Context) -> Iterator[Observation]:
     Example: taking two steps again changed their loss by 0.0004.
     Fix: train on the CPU, or with deterministic algorithms.
     """
-    drift = {r.run_id: fact(r, "replicate_difference") for r in context.ended}
+    drift = {r.run_id: r.facts.replicate_difference or 0.0 for r in context.ended}
     moved = [r for r in context.ended if drift[r.run_id]]
     if moved:
         most = max(abs(drift[r.run_id]) for r in moved)

@@ -30,7 +30,7 @@ class AuditRule:
         severity: of its findings, unless one says otherwise.
         title: what is wrong where it fires, in one line.
         check: yields what it saw; pure, from records only.
-        facts: dotted names of the facts it reads. Where no run recorded one of them the rule is
+        facts: names of the `RunFacts` it reads. Where no run recorded one of them the rule is
             listed as not checked, so that silence is never mistaken for a pass.
         concerns: whether the rule means anything for a study.
         root: whether what it finds may cause other findings, so that it is shown before them.

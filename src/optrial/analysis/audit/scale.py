@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from optrial.analysis.audit.context import Context, fact
+from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.records import Record
-from optrial.spec import Status
+from optrial.spec import Scale, Scales, Status
 
 __all__ = ["SCALE_RULES", "scaling_remedy"]
 
@@ -39,14 +40,15 @@ def unscaled_data(context: Context) -> Iterator[Observation]:
             loss = problem.records[0].spec.loss
             yield Observation(
                 " and ".join(
-                    f"the {part} have an absolute mean of up to {scale['mean']:.3g} and a standard "
-                    f"deviation of up to {scale['std']:.3g}"
-                    + f" under {loss}"
-                    * (part == "targets")
+                    f"the {part} have an absolute mean of up to {scale.mean:.3g} and a standard "
+                    f"deviation of up to {scale.std:.3g}" + f" under {loss}" * (part == "targets")
                     for part, scale in unscaled.items()
                 )
                 + lost,
-                {"scale": unscaled, "diverged": len(diverged)},
+                {
+                    "scale": {part: asdict(scale) for part, scale in unscaled.items()},
+                    "diverged": len(diverged),
+                },
                 problem.records,
                 _remedy(context, problem.records, unscaled),
                 Severity.ERROR if diverged else None,
@@ -59,22 +61,21 @@ def scaling_remedy(context: Context, records: Sequence[Record]) -> Remedy | None
     return _remedy(context, records, unscaled) if unscaled else None
 
 
-def _unscaled(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+def _unscaled(records: Sequence[Record]) -> dict[str, Scale]:
     """Return the scales of features and targets of one problem that are not near 1."""
-    recorded = (fact(record, "scale") for record in records)
-    scale: dict[str, Any] = next(filter(None, recorded), {})
-    inputs, targets = scale.get("inputs"), scale.get("targets")
+    scales = next((r.facts.scale for r in records if r.facts.scale), Scales())
+    inputs, targets = scales.inputs, scales.targets
     spec, unscaled = records[0].spec, {}
-    tokens = inputs and inputs["whole"] and ":" in spec.model
-    if inputs and not tokens and max(inputs["mean"], inputs["std"]) > LARGE_FEATURES:
+    tokens = inputs and inputs.whole and ":" in spec.model
+    if inputs and not tokens and max(inputs.mean, inputs.std) > LARGE_FEATURES:
         unscaled["features"] = inputs
     if targets and _judges_values(records) and _is_unscaled(targets):
         unscaled["targets"] = targets
     return unscaled
 
 
-def _is_unscaled(scale: dict[str, float]) -> bool:
-    return max(scale["mean"], scale["std"]) > LARGE_TARGETS or 0 < scale["std"] < SMALL_TARGETS
+def _is_unscaled(scale: Scale) -> bool:
+    return max(scale.mean, scale.std) > LARGE_TARGETS or 0 < scale.std < SMALL_TARGETS
 
 
 def _judges_values(records: Sequence[Record]) -> bool:
@@ -85,9 +86,7 @@ def _judges_values(records: Sequence[Record]) -> bool:
     return loss not in NOT_OF_VALUES
 
 
-def _remedy(
-    context: Context, records: Sequence[Record], unscaled: dict[str, dict[str, float]]
-) -> Remedy:
+def _remedy(context: Context, records: Sequence[Record], unscaled: Mapping[str, Scale]) -> Remedy:
     settings: dict[str, Any] = {}
     if "targets" in unscaled:
         settings["problem.dataset.standardize_targets"] = True

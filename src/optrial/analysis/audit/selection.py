@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
@@ -171,7 +171,7 @@ def leakage(context: Context) -> Iterator[Observation]:
     Fix: drop_duplicates: true of the dataset leaves out what is twice.
     """
     for record in context.ended:
-        overlap = {k: n for k, n in (fact(record, "split_overlap") or {}).items() if n}
+        overlap = {k: n for k, n in (record.facts.split_overlap or {}).items() if n}
         if overlap:
             said = [f"{count} samples are in both of {pair}" for pair, count in overlap.items()]
             yield Observation(

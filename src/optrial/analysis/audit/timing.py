@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from optrial.analysis.audit.context import Context, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.records import Record
@@ -51,9 +51,9 @@ def unclean_timing(context: Context) -> Iterator[Observation]:
     Fix: `optrial timing STUDY`, which leaves out the first steps and reports the median.
     """
     shares = {
-        r.run_id: (fact(r, "warm_up_seconds") or 0.0) / trained
+        r.run_id: (r.facts.warm_up_seconds or 0.0) / seconds.training
         for r in _timed(context)
-        if (trained := fact(r, "seconds.training"))
+        if (seconds := r.facts.seconds) and seconds.training
     }
     bad = [r for r in _timed(context) if shares.get(r.run_id, 0.0) > WARM_UP]
     if bad:
@@ -83,8 +83,15 @@ def different_machines(context: Context) -> Iterator[Observation]:
     """
     seen: dict[str, set[Any]] = {}
     for record in _timed(context):
-        for name in ("device", "threads", "host", "machine"):
-            if (value := fact(record, name)) is not None:
+        facts = record.facts
+        conditions = {
+            "device": facts.device,
+            "threads": facts.threads,
+            "host": facts.host,
+            "machine": facts.machine,
+        }
+        for name, value in conditions.items():
+            if value is not None:
                 seen.setdefault(name, set()).add(value)
     mixed = {name: sorted(map(str, values)) for name, values in seen.items() if len(values) > 1}
     if mixed:
@@ -111,9 +118,9 @@ def stacked_times(context: Context) -> Iterator[Observation]:
     Example: the times of 6 runs come from stacks of up to 6.
     Fix: `optrial timing STUDY` measures each optimizer alone.
     """
-    bad = [r for r in _timed(context) if (fact(r, "stack_width") or 1) > 1]
+    bad = [r for r in _timed(context) if r.width > 1]
     if bad:
-        widest = max(fact(r, "stack_width") for r in bad)
+        widest = max(r.width for r in bad)
         yield Observation(
             f"the times of {len(bad)} runs come from stacks of up to {widest}",
             {"runs": len(bad), "widest": widest},

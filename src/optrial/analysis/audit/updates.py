@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from optrial.analysis.audit.context import Context, beyond_tolerance, fact, names
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.families import label_words, rule_words
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
@@ -47,13 +48,14 @@ def mislabelled(context: Context) -> Iterator[Observation]:
                 optimizer.trials,
                 _rename(context, optimizer.name, optimizer.rule),
             )
-    bad = context.where(lambda r: beyond_tolerance(r, "parity"))
-    if bad:
+    failing = [(r, p) for r in context.ended if (p := r.facts.parity) and p.fails]
+    if failing:
+        bad = [record for record, _ in failing]
         yield Observation(
             f"steps of {names(r.rule for r in bad)} differ from those of "
-            f"{names(str(fact(r, 'parity.against')) for r in bad)} by up to "
-            f"{max(fact(r, 'parity.difference') or np.inf for r in bad):.2g}",
-            {"differences": {r.rule: fact(r, "parity.difference") for r in bad}},
+            f"{names(str(parity.against) for _, parity in failing)} by up to "
+            f"{max(parity.difference or math.inf for _, parity in failing):.2g}",
+            {"differences": {record.rule: parity.difference for record, parity in failing}},
             bad,
             context.rerun("correct the rule and train again", bad),
         )
@@ -131,7 +133,7 @@ def decayed_parameters_differ(context: Context) -> Iterator[Observation]:
     Fix: the same groups for all; rules of optrial decay every parameter.
     """
     for problem in context.problems:
-        shares = {c.name: fact(c.records[0], "decayed_share") for c in problem.contenders}
+        shares = {c.name: c.records[0].facts.decayed_share for c in problem.contenders}
         decayed = {name: share for name, share in shares.items() if share}
         if len(set(decayed.values())) > 1:
             said = names(
@@ -158,8 +160,8 @@ def did_not_train(context: Context) -> Iterator[Observation]:
         lambda r: (
             r.status is Status.DONE
             and r.step > 0
-            and fact(r, "parameters_sha256") is not None
-            and fact(r, "parameters_sha256") == fact(r, "initial_parameters_sha256")
+            and r.facts.parameters_sha256 is not None
+            and r.facts.parameters_sha256 == r.facts.initial_parameters_sha256
         ),
     )
     if still:

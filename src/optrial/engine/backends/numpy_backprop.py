@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, drop_threshold, keep_mask
 from optrial.plan import rule_of
 from optrial.rules import apply_all, clip_all, evaluation_point, initialise_all
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["Network", "NumpyEngine", "cross_entropy", "mse"]
 
@@ -252,14 +252,13 @@ class NumpyEngine(SoloEngine):
         self.rule_state = initialise_all(self.rule, self._parameters(), spec.hyperparameters)
         self.piled = {name: np.zeros_like(value) for name, value in self._parameters().items()}
         self._at_evaluation_point = False
-        self.facts: Mapping[str, Any] = {
-            "engine": "numpy",
-            "device": "cpu",
-            **data_facts(dataset),
-            "implementation": implementation_of(spec),
-            "decayed_share": float(spec.weight_decay > 0),
-            "flushes_denormals": False,  # cannot be set for the threads of NumPy's products
-        }
+        self.facts = data_facts(dataset) | RunFacts(
+            engine="numpy",
+            device="cpu",
+            implementation=implementation_of(spec),
+            decayed_share=float(spec.weight_decay > 0),
+            flushes_denormals=False,  # cannot be set for the threads of NumPy's products
+        )
         self.initial_sha256 = self.parameters_sha256(0)
 
     def _parameters(self) -> dict[str, Array]:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ from optrial.models import (
     step_optimizer,
     trained_parameters,
 )
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["ReferenceEngine"]
 
@@ -104,17 +103,16 @@ class ReferenceEngine(SoloEngine):
         self._at_evaluation_point = False
         self._evaluated_modules: dict[str, bool] = {}
         self._extents: dict[str, Extent] = {}  # by split, measured once
-        self.facts: Mapping[str, Any] = {
-            "engine": "reference",
-            **arithmetic_facts(),
-            **data_facts(dataset),
-            "device": str(first.device),
-            "implementation": implementation,
-            "decayed_share": decayed_share(self.optimizer),
-            "keeps_freed_memory": keep_freed_memory(),
+        self.facts = arithmetic_facts() | data_facts(dataset)
+        self.facts |= RunFacts(
+            engine="reference",
+            device=str(first.device),
+            implementation=implementation,
+            decayed_share=decayed_share(self.optimizer),
+            keeps_freed_memory=keep_freed_memory(),
             # A script computes with denormal numbers too, slow as they are.
-            "flushes_denormals": not self.script and can_flush_denormals(),
-        }
+            flushes_denormals=not self.script and can_flush_denormals(),
+        )
         # A script runs with PyTorch's default number of threads.
         self.threads = None if self.script else threads_for(spec, dataset)
         self._rng_at_step = torch.get_rng_state()

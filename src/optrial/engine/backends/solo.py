@@ -15,7 +15,7 @@ from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import StepHashes
 from optrial.engine.probes import series
 from optrial.engine.training import Steps
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["Batch", "Measured", "SoloEngine"]
 
@@ -41,7 +41,7 @@ class SoloEngine(ABC):
 
     chunk = 10
     threads: int | None
-    facts: Mapping[str, Any]
+    facts: RunFacts
     initial_sha256: str  # of the weights before the first step
 
     def __init__(self, spec: RunSpec) -> None:
@@ -50,9 +50,9 @@ class SoloEngine(ABC):
         self._hashes = StepHashes(spec.steps_per_epoch)
 
     @property
-    def run_facts(self) -> list[dict[str, Any]]:
+    def run_facts(self) -> list[RunFacts]:
         """Hashes used to verify that runs are paired."""
-        return [{"initial_parameters_sha256": self.initial_sha256, **self._hashes.facts}]
+        return [RunFacts(initial_parameters_sha256=self.initial_sha256) | self._hashes.facts]
 
     def start(self, first_step: int) -> None:
         """Prepare to take `first_step` next."""

@@ -48,7 +48,7 @@ from optrial.models import (
     place_model,
 )
 from optrial.rules import evaluation_point, initialise_all
-from optrial.spec import RunSpec
+from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["StackedEngine", "stackable_model"]
 
@@ -127,28 +127,27 @@ class StackedEngine:
             )  # steps are so short that waits count
         self.threads: int | None = None
         self._at_evaluation_point = False
-        self.facts: Mapping[str, Any] = {
-            "engine": "stacked",
-            "device": str(self.device),
-            "compiled": compiled,
-            "captured": self._captured is not None,
-            "keeps_freed_memory": keep_freed_memory(),
-            "flushes_denormals": can_flush_denormals(),
-            **arithmetic_facts(),
-            **data_facts(dataset),
-        }
+        self.facts = arithmetic_facts() | data_facts(dataset)
+        self.facts |= RunFacts(
+            engine="stacked",
+            device=str(self.device),
+            compiled=compiled,
+            captured=self._captured is not None,
+            keeps_freed_memory=keep_freed_memory(),
+            flushes_denormals=can_flush_denormals(),
+        )
         self._hashes = [StepHashes(spec.steps_per_epoch) for spec in specs[:: self.shape[1]]]
 
     @property
-    def run_facts(self) -> list[dict[str, Any]]:
+    def run_facts(self) -> list[RunFacts]:
         """Hashes used to verify that runs are paired, and the implementation of the update."""
         return [
-            {
-                "initial_parameters_sha256": initial,
-                "implementation": implementation_of(spec),
-                "decayed_share": float(spec.weight_decay > 0),  # a rule decays all or none
-                **self._hashes[run // self.shape[1]].facts,
-            }
+            self._hashes[run // self.shape[1]].facts
+            | RunFacts(
+                initial_parameters_sha256=initial,
+                implementation=implementation_of(spec),
+                decayed_share=float(spec.weight_decay > 0),  # a rule decays all or none
+            )
             for run, (spec, initial) in enumerate(zip(self.specs, self._initial, strict=True))
         ]
 

@@ -16,11 +16,11 @@ from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.checks.parity import parity, parity_is_cheap
 from optrial.engine.process import process_for
 from optrial.engine.training import FIRST_STEPS, Floats, Learner, Training
-from optrial.spec import RunSpec, Status
+from optrial.spec import Certificate, RunFacts, RunSpec, Status
 
 __all__ = ["certificates"]
 
-Certificates = dict[str, dict[str, Any]]
+Certificates = dict[str, RunFacts]
 """Facts by run id."""
 
 _LEAST_STEPS = 300
@@ -48,37 +48,37 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
     if training.step < _LEAST_STEPS or training.seconds < _LEAST_SECONDS:
         return {}
     done = [run for run, status in enumerate(training.status) if status is Status.DONE]
-    found: Certificates = {training.specs[run].run_id: {} for run in done}
+    found: Certificates = {training.specs[run].run_id: RunFacts() for run in done}
     with process_for(training.learner):
         before = training.learner.state()
         once, twice = (_losses(training.learner, before) for _ in range(2))
         for run in done:
             difference = _difference(once[:, run], twice[:, run])
-            found[training.specs[run].run_id]["replicate_difference"] = difference
+            found[training.specs[run].run_id] |= RunFacts(replicate_difference=difference)
         if isinstance(training.learner, StackedEngine) and len(done) > 1:
             victim, *others = done
             beside = _losses(training.learner, _spoiled(before, training.learner.shape, victim))
             for run in others:
-                fact = {"difference": _difference(once[:, run], beside[:, run]), "tolerance": 0.0}
-                found[training.specs[run].run_id]["stack_neighbour"] = fact
+                fact = Certificate(_difference(once[:, run], beside[:, run]), tolerance=0.0)
+                found[training.specs[run].run_id] |= RunFacts(stack_neighbour=fact)
             first_of = {training.specs[run].rule: run for run in reversed(done)}
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
-                found[training.specs[run].run_id]["stack_certificate"] = fact
+                found[training.specs[run].run_id] |= RunFacts(stack_certificate=fact)
     # Where user code may draw, the first evaluation was repeated at once.
     if done and training.evaluation_is_cheap and not training.specs[done[0]].code:
         difference = _evaluated_twice(training, training.specs[done[0]], alone)
-        for facts in found.values():
-            facts["evaluation_difference"] = difference
+        for run_id in found:
+            found[run_id] |= RunFacts(evaluation_difference=difference)
     if parity_is_cheap(training.seconds):
         for spec, fact in _parities([training.specs[run] for run in done]):
-            found[spec.run_id]["parity"] = fact
+            found[spec.run_id] |= RunFacts(parity=fact)
     return found
 
 
-def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, Certificate]]:
     """Compare each setting's rule once, for the runs of all its seeds."""
-    kept: dict[str, dict[str, Any] | None] = {}
+    kept: dict[str, Certificate | None] = {}
     for spec in specs:
         setting = repr((spec.rule, spec.hyperparameters, spec.weight_decay, spec.decay))
         if setting not in kept:
@@ -117,17 +117,17 @@ def _spoiled(
     return spoiled
 
 
-def _alone(training: Training, run: int, alone: Callable[[RunSpec], Learner]) -> dict[str, Any]:
+def _alone(training: Training, run: int, alone: Callable[[RunSpec], Learner]) -> Certificate:
     spec, stacked = training.specs[run], training.first_losses[:, run]
     learner = alone(spec)
     learner.start(1)
     losses = learner.advance(len(stacked)).losses[:, 0]
     scale = np.abs(losses).max()
-    return {
-        "steps": len(stacked),
-        "difference": _difference(losses / scale, stacked / scale),
-        "tolerance": _SAME_LOSS[spec.precision],
-    }
+    return Certificate(
+        difference=_difference(losses / scale, stacked / scale),
+        tolerance=_SAME_LOSS[spec.precision],
+        steps=len(stacked),
+    )
 
 
 def _difference(one: Floats, other: Floats) -> float:

@@ -6,14 +6,13 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.plan import rule_of
-from optrial.spec import RunSpec
+from optrial.spec import Certificate, RunSpec
 
 __all__ = ["parity", "parity_is_cheap"]
 
@@ -28,15 +27,15 @@ def parity_is_cheap(seconds: float) -> bool:
     return seconds >= _LONG or "torch._dynamo" in sys.modules
 
 
-def parity(spec: RunSpec) -> dict[str, Any] | None:
+def parity(spec: RunSpec) -> Certificate | None:
     """Return how far a run's rule is from the class of `torch.optim` that computes the same.
 
     Both take the same 20 random gradients in float64, at the run's own hyperparameters and weight
     decay and a constant rate.
 
     Returns:
-        `against`: the class; `difference`: the largest, relative to the largest
-        parameter; `tolerance`: what rounding explains. None where there is no such class.
+        The largest difference, relative to the largest parameter; None where there is no such
+        class.
     """
     if spec.optimizer_kind == "torch":
         return None
@@ -52,11 +51,11 @@ def parity(spec: RunSpec) -> dict[str, Any] | None:
         ours = _trained(lambda p: RuleOptimizer({"p": p}, rule, spec.hyperparameters, *treated))
         expected = _trained(lambda p: theirs([p], **arguments))
     difference = float((ours - expected).abs().max() / expected.abs().max())
-    return {
-        "against": f"torch.optim.{counterpart.class_name}",
-        "difference": difference if math.isfinite(difference) else sys.float_info.max,
-        "tolerance": _TOLERANCE,
-    }
+    return Certificate(
+        difference=difference if math.isfinite(difference) else sys.float_info.max,
+        tolerance=_TOLERANCE,
+        against=f"torch.optim.{counterpart.class_name}",
+    )
 
 
 def _trained(make: Callable[[nn.Parameter], torch.optim.Optimizer]) -> Tensor:

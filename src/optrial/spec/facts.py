@@ -1,0 +1,213 @@
+"""Provenance, timings and checks that a run records beside its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+__all__ = [
+    "Certificate",
+    "EvaluationCheck",
+    "RunFacts",
+    "Scale",
+    "Scales",
+    "Seconds",
+    "TrainingCheck",
+]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Seconds that a stack of runs took.
+
+    Attributes:
+        training: spent on training steps.
+        evaluation: spent on evaluations.
+    """
+
+    training: float
+    evaluation: float
+
+    @property
+    def total(self) -> float:
+        """Seconds of training and evaluation."""
+        return self.training + self.evaluation
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Difference between two computations that should agree.
+
+    Attributes:
+        difference: largest difference; None if it is not finite.
+        tolerance: the difference that rounding explains.
+        steps: number of steps that were compared.
+        against: name of the implementation that was compared.
+    """
+
+    difference: float | None
+    tolerance: float
+    steps: int | None = None
+    against: str | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether the difference exceeds the tolerance or is not finite."""
+        return self.difference is None or not self.difference <= self.tolerance
+
+
+@dataclass(frozen=True)
+class TrainingCheck:
+    """State of the model during training.
+
+    Attributes:
+        evaluation_modules: modules that were in evaluation mode.
+    """
+
+    evaluation_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationCheck:
+    """State of the model and the process around an evaluation.
+
+    Attributes:
+        training_modules: modules that were in training mode during the evaluation.
+        buffers_sha256: hash of the buffers before and after.
+        generators_sha256: hash of the random generators before and after.
+    """
+
+    training_modules: tuple[str, ...]
+    buffers_sha256: tuple[str, str]
+    generators_sha256: tuple[str, str]
+
+    @property
+    def changes_buffers(self) -> bool:
+        """Whether the evaluation changed the buffers."""
+        before, after = self.buffers_sha256
+        return before != after
+
+    @property
+    def uses_generators(self) -> bool:
+        """Whether the evaluation drew from the random generators."""
+        before, after = self.generators_sha256
+        return before != after
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Scale of an array of training data.
+
+    Attributes:
+        mean: largest absolute mean of a feature.
+        std: largest standard deviation of a feature.
+        whole: whether all values are whole numbers.
+    """
+
+    mean: float
+    std: float
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Scales of the training data; None for arrays that are not floating-point."""
+
+    inputs: Scale | None = None
+    targets: Scale | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a run records beside its curves. Every fact is None where it was not recorded.
+
+    Attributes:
+        versions: version of Python and of each package, by name.
+        machine: processor architecture.
+        system: operating system.
+        host: name of the machine.
+        git_commit: commit of the current folder.
+        git_dirty: whether the current folder had uncommitted changes.
+        engine: the engine that trained the run.
+        device: "cpu" or a CUDA device.
+        implementation: the code that computed the update rule.
+        threads: number of CPU threads.
+        stack_width: number of runs in the stack.
+        seconds: time that the whole stack took.
+        warm_up_seconds: training time of the first steps beyond their share.
+        compiled: whether the steps were compiled.
+        captured: whether the steps were replayed as a CUDA graph.
+        keeps_freed_memory: whether freed memory stayed with the process.
+        flushes_denormals: whether denormal numbers counted as 0.
+        float32_products: PyTorch's precision of float32 matrix products.
+        deterministic_algorithms: whether PyTorch used deterministic algorithms only.
+        cudnn_benchmark: whether cuDNN chose its algorithms by timing them.
+        input_shape: shape of one sample.
+        outputs: number of classes, or of values per sample.
+        split_sizes: number of samples by split.
+        split_overlap: number of samples of the second split that are in the first, by
+            ``first and second``.
+        scale: scales of the training data.
+        decayed_share: share of the parameters that weight decay applies to.
+        initial_parameters_sha256: hash of the initial parameters.
+        parameters_sha256: hash of the final parameters.
+        first_batches_sha256: hash of the first batches.
+        epoch_batches_sha256: hash of the first batches of each of the first epochs.
+        first_masks_sha256: hash of the first dropout masks.
+        training: state of the model during training.
+        evaluation: state of the model and the process around an evaluation.
+        not_finite: reasons why metrics have no value, by metric.
+        saved_step: the step from which the weights were saved.
+        evaluation_difference: largest difference between two evaluations of the same weights.
+        replicate_difference: largest difference of a loss between two repetitions of some steps.
+        stack_certificate: a run of the stack beside the same run trained alone.
+        stack_neighbour: a run beside itself with a neighbour whose weights are not finite.
+        parity: the update rule beside its counterpart in `torch.optim`.
+    """
+
+    versions: Mapping[str, str] | None = None
+    machine: str | None = None
+    system: str | None = None
+    host: str | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    engine: str | None = None
+    device: str | None = None
+    implementation: str | None = None
+    threads: int | None = None
+    stack_width: int | None = None
+    seconds: Seconds | None = None
+    warm_up_seconds: float | None = None
+    compiled: bool | None = None
+    captured: bool | None = None
+    keeps_freed_memory: bool | None = None
+    flushes_denormals: bool | None = None
+    float32_products: str | None = None
+    deterministic_algorithms: bool | None = None
+    cudnn_benchmark: bool | None = None
+    input_shape: tuple[int, ...] | None = None
+    outputs: int | None = None
+    split_sizes: Mapping[str, int] | None = None
+    split_overlap: Mapping[str, int] | None = None
+    scale: Scales | None = None
+    decayed_share: float | None = None
+    initial_parameters_sha256: str | None = None
+    parameters_sha256: str | None = None
+    first_batches_sha256: str | None = None
+    epoch_batches_sha256: tuple[str, ...] | None = None
+    first_masks_sha256: str | None = None
+    training: TrainingCheck | None = None
+    evaluation: EvaluationCheck | None = None
+    not_finite: Mapping[str, str] | None = None
+    saved_step: int | None = None
+    evaluation_difference: float | None = None
+    replicate_difference: float | None = None
+    stack_certificate: Certificate | None = None
+    stack_neighbour: Certificate | None = None
+    parity: Certificate | None = None
+
+    def __or__(self, other: RunFacts) -> Self:
+        """Return these facts, replaced by those that `other` has."""
+        values = {field.name: getattr(other, field.name) for field in fields(other)}
+        return replace(self, **{name: value for name, value in values.items() if value is not None})

@@ -1,0 +1,51 @@
+"""Run specs, the ids made of them, and stack ids."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from optrial.spec import ProbeSettings, RunSpec, Selection, StackId
+from tests.specs import SPEC
+
+PROBES = ProbeSettings(("gradient_norm",), 5, per_layer=True)
+
+
+def test_a_spec_survives_json() -> None:
+    spec = replace(SPEC, probes=PROBES, select=Selection("validation_loss", "lower"), save="best")
+    again = RunSpec.from_dict(json.loads(json.dumps(spec.as_dict())))
+    assert again == spec
+    assert again.run_id == spec.run_id
+
+
+def test_fields_with_their_defaults_leave_the_id_alone() -> None:
+    older = {n: v for n, v in SPEC.as_dict().items() if n not in ("probes", "closure", "select")}
+    assert RunSpec.from_dict(older).run_id == SPEC.run_id
+    assert replace(SPEC, closure=True).run_id != SPEC.run_id
+
+
+@pytest.mark.parametrize("field", ["optimizer", "rule", "model", "dataset_sha256", "loss"])
+def test_other_fields_change_the_id(field: str) -> None:
+    assert replace(SPEC, **{field: "other"}).run_id != SPEC.run_id
+
+
+def test_runs_of_one_setting_differ_in_seed_and_phase_alone() -> None:
+    tuning = replace(SPEC, seed=9, evaluate_on=("validation",), save=None, probes=None)
+    report = replace(SPEC, seed=1, save="final", probes=PROBES, batch_metrics=True)
+    assert tuning.setting_id == report.setting_id
+    assert replace(SPEC, hyperparameters={"lr": 0.1 + 1e-12}).setting_id != SPEC.setting_id
+
+
+def test_a_stack_is_its_engine_and_its_runs() -> None:
+    runs = [SPEC, replace(SPEC, seed=1)]
+    stack = StackId.of("stacked", runs)
+    assert StackId.parse(str(stack)) == stack == StackId.of("stacked", reversed(runs))
+    assert stack not in (StackId.of("stacked", runs[:1]), StackId.of("reference", runs))
+
+
+@pytest.mark.parametrize("text", ["", "stacked", "stacked-", "-0123"])
+def test_other_texts_are_no_stacks(text: str) -> None:
+    with pytest.raises(ValueError, match="ENGINE-DIGEST"):
+        StackId.parse(text)
