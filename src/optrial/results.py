@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import pandas as pd
 
-from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame, summarize
+from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.audit import AuditReport, PlanVersion, audit
 from optrial.analysis.audit.context import Context
 from optrial.analysis.contenders import Contender
@@ -129,17 +129,22 @@ class Results:
         return wide_curves(self.curves(metric))
 
     def settings(self) -> list[SettingSummary]:
-        """Return a summary over seeds for each setting of each optimizer.
+        """Return a summary over seeds for each setting of each optimizer, problem by problem.
 
         With `tune`, these are the chosen settings; the trials, while the study is still tuning.
         """
-        return summarize(self.reported or self.records, self.selection)
+        return [summary for problem in self.view().problems for summary in problem.summaries]
 
     def summary(self) -> pd.DataFrame:
-        """Return one row per setting: number of runs, mean and deviation of final metrics."""
+        """Return one row per setting: number of runs, mean and deviation of final metrics.
+
+        The column ``problem`` comes first if the study has several problems.
+        """
         rows = []
+        several = len({record.problem for record in self.records}) > 1
         for summary in self.settings():
-            row: dict[str, Any] = {
+            row: dict[str, Any] = {"problem": summary.problem} if several else {}
+            row |= {
                 "optimizer": summary.optimizer,
                 "setting": summary.setting,
                 "best": summary.best,
@@ -205,7 +210,13 @@ class Results:
         return self._arrivals_frame(Target(metric, value), "seconds")
 
     def compare_to_target(
-        self, first: str, second: str, metric: str, value: float, unit: Unit = "steps"
+        self,
+        first: str,
+        second: str,
+        metric: str,
+        value: float,
+        unit: Unit = "steps",
+        problem: str | None = None,
     ) -> TargetComparison:
         """Compare how soon two optimizers reach a target, over the seeds that both have.
 
@@ -217,15 +228,16 @@ class Results:
             metric: name of a metric.
             value: see `steps_to`.
             unit: "steps" or "seconds".
+            problem: name of the problem; needed if the study has several.
 
         Raises:
-            StoreError: as `steps_to` and `seconds_to`, or there is no such optimizer.
+            StoreError: as `steps_to` and `seconds_to`, or there is no such optimizer or problem.
         """
         view = self.view()
-        problem, target = view.problems[0], Target(metric, value)
+        one, target = _one_problem(view, problem), Target(metric, value)
         for name in (first, second):
-            _check_contender(problem, name)
-        times = self._times_to(view, problem, target, unit)
+            _check_contender(one, name)
+        times = self._times_to(view, one, target, unit)
         arrivals = {each.contender.name: each.arrivals for each in times}
         return compare_arrivals(
             arrivals.get(first, {}),
@@ -276,6 +288,7 @@ class Results:
         second: str,
         metric: str | None = None,
         better: Direction | None = None,
+        problem: str | None = None,
     ) -> Comparison:
         """Compare two optimizers by their chosen settings, over the seeds that both have.
 
@@ -287,15 +300,18 @@ class Results:
             second: name of another optimizer.
             metric: by default the metric that the study reports, on the test split if there is one.
             better: "lower" or "higher", for a metric whose direction the study does not declare.
+            problem: name of the problem; needed if the study has several.
 
         Raises:
-            StoreError: there is no such optimizer or metric, or its direction is unknown.
+            StoreError: there is no such optimizer, problem or metric, or the direction of the
+                metric is unknown.
         """
         view = self._ordered_view(metric, better)
-        (problem, *_), metric = view.problems, view.metric
+        one = _one_problem(view, problem)
+        metric = one.metric
         return compare(
-            _check_contender(problem, first).values(metric),
-            _check_contender(problem, second).values(metric),
+            _check_contender(one, first).values(metric),
+            _check_contender(one, second).values(metric),
             metric=metric,
             higher_is_better=view.directions.better(metric) == "higher",
             percent=view.directions.percent(metric),
@@ -386,33 +402,45 @@ class Results:
                 save_figure(figure, written[-1])
         return written
 
-    def plot_curves(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
+    def plot_curves(
+        self, metric: str | None = None, axes: Axes | None = None, problem: str | None = None
+    ) -> Axes:
         """Draw a metric over steps, mean and interval of each optimizer, and return the axes.
 
         Args:
             metric: see `view`.
             axes: matplotlib axes to draw on; by default those of a new figure.
+            problem: name of the problem; needed if the study has several.
         """
         view = self.view(metric)
-        return plot(draw_curves, view, view.problems[0], view.metric, axes=axes)
+        one = _one_problem(view, problem)
+        return plot(draw_curves, view, one, one.metric, axes=axes)
 
-    def plot_sensitivity(self, metric: str | None = None, axes: Axes | None = None) -> Axes:
+    def plot_sensitivity(
+        self, metric: str | None = None, axes: Axes | None = None, problem: str | None = None
+    ) -> Axes:
         """Draw final values over learning rates and return the axes; see `plot_curves`."""
         view = self.view(metric)
-        return plot(draw_sensitivity, view, view.problems[0], view.metric, axes=axes)
+        one = _one_problem(view, problem)
+        return plot(draw_sensitivity, view, one, one.metric, axes=axes)
 
     def plot_differences(
         self,
         metric: str | None = None,
         axes: Axes | None = None,
         better: Direction | None = None,
+        problem: str | None = None,
     ) -> Axes:
         """Draw paired differences with their intervals and return the axes; see `compare`."""
         view = self._ordered_view(metric, better)
-        return plot(draw_differences, view.problems[0], axes=axes)
+        return plot(draw_differences, _one_problem(view, problem), axes=axes)
 
     def plot_targets(
-        self, metric: str | None = None, value: float | None = None, axes: Axes | None = None
+        self,
+        metric: str | None = None,
+        value: float | None = None,
+        axes: Axes | None = None,
+        problem: str | None = None,
     ) -> Axes:
         """Draw the share of runs that reached a target by step, and return the axes.
 
@@ -420,15 +448,16 @@ class Results:
             metric: name of a metric; by default that of the study's first target.
             value: see `steps_to`; by default the study's target for the metric.
             axes: what to draw on; by default a new figure.
+            problem: name of the problem; needed if the study has several.
 
         Raises:
             StoreError: as `steps_to`, or the study has no such target.
         """
         view = self.view()
-        problem = view.problems[0]
-        target = self._target(view, problem, metric, value)
-        self._times_to(view, problem, target, "steps")  # refuses what nothing can reach
-        return plot(draw_targets, view, target_result(view, problem, target), axes=axes)
+        one = _one_problem(view, problem)
+        target = self._target(view, one, metric, value)
+        self._times_to(view, one, target, "steps")  # refuses what nothing can reach
+        return plot(draw_targets, view, target_result(view, one, target), axes=axes)
 
     def plot_profiles(
         self, metric: str | None = None, value: float | None = None, axes: Axes | None = None
@@ -461,18 +490,19 @@ class Results:
             )
         return plot(draw_profile, view, profile, axes=axes)
 
-    def plot_trials(self, axes: Axes | None = None) -> Axes:
+    def plot_trials(self, axes: Axes | None = None, problem: str | None = None) -> Axes:
         """Draw the expected best of k tried settings by k, and return the axes.
 
         Raises:
             StoreError: no optimizer was tried with several settings, or nothing selects among them.
         """
         view = self.view()
-        if not best_of_trials(view.problems[0]):
+        one = _one_problem(view, problem)
+        if not best_of_trials(one):
             raise StoreError(
                 "no optimizer has two settings that ended and a validation metric to choose by."
             )
-        return plot(draw_trials, view, view.problems[0], axes=axes)
+        return plot(draw_trials, view, one, axes=axes)
 
     def _target(
         self, view: StudyView, problem: ProblemView, metric: str | None, value: float | None
@@ -493,10 +523,10 @@ class Results:
             "('validation_accuracy', 0.95), or give the study targets: {validation_accuracy: 0.95}."
         )
 
-    def plot_timing(self, axes: Axes | None = None) -> Axes:
+    def plot_timing(self, axes: Axes | None = None, problem: str | None = None) -> Axes:
         """Draw training seconds per run and return the axes; see `plot_curves`."""
         view = self.view()
-        return plot(draw_timing, view, view.problems[0], axes=axes)
+        return plot(draw_timing, view, _one_problem(view, problem), axes=axes)
 
     def _context(self) -> Context:
         records = self.records
@@ -534,6 +564,21 @@ def _check_contender(problem: ProblemView, name: str) -> Contender:
     if name not in contenders:
         raise StoreError(f"'{name}' does not contend. {suggest(name, contenders)}")
     return contenders[name]
+
+
+def _one_problem(view: StudyView, name: str | None) -> ProblemView:
+    """Return the problem of a name, or the only one.
+
+    Raises:
+        StoreError: there is no such problem, or there are several and none is named.
+    """
+    problems = {problem.name: problem for problem in view.problems}
+    if name is None and len(problems) == 1:
+        return view.problems[0]
+    if name not in problems:
+        missing = "the study has several problems; name one" if name is None else f"no '{name}'"
+        raise StoreError(f"problem: {missing}. {suggest(name, problems)}")
+    return problems[name]
 
 
 def _declared(directions: Directions, metric: str, better: Direction | None) -> Directions:

@@ -7,7 +7,7 @@ here, and speak of the same runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -27,10 +27,14 @@ __all__ = [
     "hyperparameters",
     "merit",
     "problems_of",
+    "report_metric",
 ]
 
 Settings = Mapping[str, tuple[Record, ...]]
 """Runs by the values that vary."""
+
+
+_USUAL = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,30 @@ def merit(records: Iterable[Record], selection: Selection) -> tuple[int, float]:
     finals = (selection.merit(record.final(selection.metric)) for record in records)
     merits = [value for value in finals if value is not None]
     return len(merits), fmean(merits) if merits else -math.inf
+
+
+def report_metric(
+    recorded: Collection[str], directions: Directions, claimed: Sequence[str] = ()
+) -> str:
+    """Return the metric that a reader looks at first, that of the first claim or of the test split.
+
+    It has a known direction if any metric has. Of training, it is one over the most samples.
+
+    Args:
+        recorded: names of metrics; empty gives an empty name.
+        directions: directions of the metrics.
+        claimed: recorded metrics of claims, in their order.
+    """
+    evaluated = sorted(n for n in recorded if n.startswith(("test_", "validation_")))
+    usual = [n for n in _USUAL if n in evaluated and directions.label(n) not in directions.own]
+    training = sorted(recorded, key=_by_share_of_training_split)
+    candidates = [*claimed, *usual, *evaluated, *training]
+    return next((n for n in candidates if directions.better(n)), next(iter(candidates), ""))
+
+
+def _by_share_of_training_split(metric: str) -> tuple[bool, bool, str]:
+    """Sort evaluations on the whole training split first, then means over epochs, then batches."""
+    return (not metric.startswith("train_eval_"), not metric.endswith("_epoch"), metric)
 
 
 def finished(records: Iterable[Record], metric: str) -> list[float]:

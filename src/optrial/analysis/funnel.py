@@ -18,6 +18,7 @@ class Flow:
     """Number of runs of one optimizer in one phase, by outcome.
 
     Attributes:
+        problem: name of the problem.
         optimizer: name of the optimizer.
         phase: "tune" for the trials that choose a setting, "report" for results.
         settings: number of settings.
@@ -30,6 +31,7 @@ class Flow:
         at_edge: hyperparameters whose chosen value is the lowest or highest that was tried.
     """
 
+    problem: str
     optimizer: str
     phase: Literal["tune", "report"]
     settings: int
@@ -43,14 +45,14 @@ class Flow:
 
 
 def funnel(records: Iterable[Record]) -> list[Flow]:
-    """Count the runs of each optimizer by phase, in the order of the plan, trials first."""
-    groups: dict[tuple[str, Literal["tune", "report"]], list[Record]] = {}
+    """Count the runs of each problem and optimizer by phase, in the order of the plan."""
+    groups: dict[tuple[str, str, Literal["tune", "report"]], list[Record]] = {}
     for record in records:
-        groups.setdefault((record.optimizer, record.phase), []).append(record)
+        groups.setdefault((record.problem, record.optimizer, record.phase), []).append(record)
     flows = []
-    for optimizer in dict.fromkeys(optimizer for optimizer, _ in groups):
-        trials = groups.get((optimizer, "tune"), [])
-        reported = groups.get((optimizer, "report"), [])
+    for problem, optimizer in dict.fromkeys(key[:2] for key in groups):
+        trials = groups.get((problem, optimizer, "tune"), [])
+        reported = groups.get((problem, optimizer, "report"), [])
         if trials:
             flows.append(_flow(trials, "", ()))
         if reported:
@@ -62,6 +64,7 @@ def funnel(records: Iterable[Record]) -> list[Flow]:
 def _flow(records: Sequence[Record], chosen: str, at_edge: tuple[str, ...]) -> Flow:
     statuses = [record.status for record in records]
     return Flow(
+        problem=records[0].problem,
         optimizer=records[0].optimizer,
         phase=records[0].phase,
         settings=len({record.setting for record in records}),

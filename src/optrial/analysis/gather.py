@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optrial.analysis.bands import Band, make_band, points_shown
-from optrial.analysis.contenders import Contender, ProblemRuns, problems_of
+from optrial.analysis.contenders import Contender, ProblemRuns, problems_of, report_metric
 from optrial.analysis.costs import Cost, cost_of
 from optrial.analysis.rates import RateLine, RatePoint, rate_line
 from optrial.analysis.statistics import (
@@ -28,7 +28,7 @@ from optrial.analysis.statistics import (
 )
 from optrial.analysis.summary import SettingSummary, summarize
 from optrial.records import Curve, Record
-from optrial.spec import FAILED, Directions, Selection, Status, undeclared
+from optrial.spec import FAILED, TRAINING_SECONDS, Directions, Selection, Status, undeclared
 
 __all__ = [
     "Contender",
@@ -297,19 +297,21 @@ class StudyView:
 
         None as well where nothing declares which values of the metric are better.
         """
-        by_problem = [
-            {c.name: _mean(c.values(self.metric)) for c in problem.contenders}
-            for problem in self.problems
-        ]
-        common = [n for n in by_problem[0] if all(n in each for each in by_problem)]
-        better = self.directions.better(self.metric)
-        if len(by_problem) < 2 or len(common) < 2 or better is None:
+        if len(self.problems) < 2:
             return None
-        return compare_ranks(
-            [[each[name] for name in common] for each in by_problem],
-            common,
-            higher_is_better=better == "higher",
-        )
+        merits = []
+        for problem in self.problems:
+            better = self.directions.better(problem.metric)
+            if better is None:
+                return None
+            sign = 1 if better == "higher" else -1
+            values = {c.name: sign * _mean(c.values(problem.metric)) for c in problem.contenders}
+            merits.append(values)
+        common = [name for name in merits[0] if all(name in values for values in merits)]
+        table = [[values[name] for name in common] for values in merits]
+        if len(common) < 2 or np.isnan(table).all():
+            return None
+        return compare_ranks(table, common, higher_is_better=True)
 
     @cached_property
     def facts(self) -> dict[str, dict[str, int]]:
@@ -350,15 +352,26 @@ def gather(
         study: after defaults, as it is stored.
         records: the runs of the current plan.
         read_curves: metric -> run id -> curve.
-        metric: what optimizers are compared on; empty if nothing is recorded.
+        metric: what optimizers are compared on, if a problem records it; else its usual metric.
         directions: directions of the metrics; by default as the study declares.
         seed: of the bootstrap resamples.
     """
     records = tuple(records)
     directions = directions or Directions.of(study)
     problems = problems_of(records, directions) or (ProblemRuns("", (), ()),)
-    views = tuple(ProblemView(problem, metric, directions, seed) for problem in problems)
+    views = tuple(
+        ProblemView(runs, _metric_of(runs, metric, directions), directions, seed)
+        for runs in problems
+    )
     return StudyView(study, records, metric, directions, views, read_curves)
+
+
+def _metric_of(runs: ProblemRuns, metric: str, directions: Directions) -> str:
+    """Return the metric to compare on: the one asked for, or the usual one of the problem."""
+    recorded = {name for record in runs.records for name in record.metrics}
+    if metric in recorded or metric == TRAINING_SECONDS:
+        return metric
+    return report_metric(recorded, directions)
 
 
 def _mean(values: Values) -> float:

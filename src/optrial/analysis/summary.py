@@ -40,6 +40,7 @@ class SettingSummary:
         setting: the values that vary.
         statuses: number of runs by status; statuses without runs are left out.
         metrics: final values over seeds by metric, for metrics that any run has.
+        problem: name of the problem.
         best: whether this is the optimizer's best setting by the metric that selects.
     """
 
@@ -48,6 +49,7 @@ class SettingSummary:
     statuses: Mapping[Status, int]
     metrics: Mapping[str, Spread]
     best: bool
+    problem: str = ""
 
     @property
     def runs(self) -> int:
@@ -88,6 +90,7 @@ def _summaries(
             statuses={s: n for s in Status if (n := sum(r.status == s for r in records))},
             metrics=_spreads(records),
             best=setting == best,
+            problem=records[0].problem,
         )
 
 

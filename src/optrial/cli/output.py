@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from optrial.analysis.gather import ProblemView, StudyView
     from optrial.results import Results
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "save_parquet",
     "show_summary",
     "stderr",
+    "titled",
     "write",
 ]
 
@@ -178,24 +180,37 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
 
 
 def show_summary(results: Results, quiet: bool) -> None:
-    """Print the summary table and, unless quiet, statements about the optimizers."""
+    """Print the summary table of each problem and, unless quiet, what it shows."""
+    from optrial.analysis.statistics import ranks_sentence
+
+    view = results.view()
+    for title, problem in titled(view):
+        _show_problem(problem, title, quiet)
+    _show_targets(results, quiet)
+    if view.ranks and not quiet:
+        note(ranks_sentence(view.ranks))
+
+
+def titled(view: StudyView) -> list[tuple[str, ProblemView]]:
+    """Return the problems of a study with the titles of their tables."""
+    if len(view.problems) == 1:
+        return [(view.name, view.problems[0])]
+    return [(f"{view.name}: {problem.name}", problem) for problem in view.problems]
+
+
+def _show_problem(problem: ProblemView, title: str, quiet: bool) -> None:
     from optrial.analysis import funnel, missing_values
     from optrial.report import funnel_table, summary_note, summary_table
 
-    summaries, flows = results.settings(), funnel(results.records)
-    directions, selection = results.directions, results.selection
-    table = summary_table(results.study.get("name", ""), summaries, directions)
+    flows = funnel(problem.records)
+    table = summary_table(title, problem.summaries, problem.directions)
     draw(table, [str(column.header) for column in table.columns[3:-1]])
     if any(flow.phase == "tune" for flow in flows):
         draw(funnel_table(flows))
     if not quiet:
-        select = selection.metric if selection else None
-        note(summary_note(summaries, flows, select))
-        for line in missing_values(results.reported):
+        note(summary_note(problem.summaries, flows, problem.select))
+        for line in [*missing_values(problem.reported), *_statements(problem)]:
             note(line)
-        for line in _statements(results):
-            note(line)
-    _show_targets(results, quiet)
 
 
 def _show_targets(results: Results, quiet: bool) -> None:
@@ -212,19 +227,15 @@ def _show_targets(results: Results, quiet: bool) -> None:
             note(targets_note(results_of_problem))
 
 
-def _statements(results: Results) -> list[str]:
-    """Return which optimizer is best and how it compares with the others, in sentences."""
+def _statements(problem: ProblemView) -> list[str]:
+    """Return which optimizer is best, and how it compares with the others."""
     from optrial.analysis.statistics import best_sentence, sentence
 
-    lines = []
-    for problem in results.view().problems:
-        if problem.comparisons is None:
-            lines.append(problem.not_compared)
-            continue
-        lines.append(best_sentence(problem.comparisons, problem.compared))
-        pairs = [pair for pair in problem.pairs if not pair.all_diverged]  # the line above has them
-        lines += [f"  {sentence(pair)}" for pair in pairs[:_PAIRS_SHOWN]]
-    return [line for line in lines if line]
+    if problem.comparisons is None:
+        return [problem.not_compared] if problem.not_compared else []
+    pairs = [pair for pair in problem.pairs if not pair.all_diverged]  # the first line names these
+    best = best_sentence(problem.comparisons, problem.compared)
+    return [best, *(f"  {sentence(pair)}" for pair in pairs[:_PAIRS_SHOWN])]
 
 
 def duration(seconds: float) -> str:

@@ -35,6 +35,7 @@ from optrial.cli.output import (
     prints_apart,
     save_parquet,
     show_summary,
+    titled,
 )
 from optrial.errors import Problem, StudyError
 
@@ -58,8 +59,11 @@ def show(
             show_summary(results, quiet=False)
             return
         as_text = summary_latex if file_format is ShowFormat.LATEX else summary_markdown
-        name, settings = results.study.get("name", ""), results.settings()
-        typer.echo(as_text(name, settings, results.directions), nl=False)
+        view = results.view()
+        tables = [
+            as_text(title, problem.summaries, problem.directions) for title, problem in titled(view)
+        ]
+        typer.echo("\n".join(tables), nl=False)
 
 
 def report(
@@ -116,7 +120,8 @@ def runs(
     if file_format is RowFormat.PARQUET:
         save_parquet(runs_frame(records), out)
     elif file_format is RowFormat.TABLE:
-        columns = ("run_id", "optimizer", "setting", "phase", "seed", "status", "step")
+        several = ["problem"] * (len({record.problem for record in records}) > 1)
+        columns = ("run_id", *several, "optimizer", "setting", "phase", "seed", "status", "step")
         rows = [
             {name: _six_digits(row[name]) for name in (*columns, *metrics, "reason")}
             for row in run_rows(records)
@@ -196,20 +201,26 @@ def compare(
     unit: Annotated[
         TimeUnit, typer.Option("--in", help="How the time to a target is measured.")
     ] = TimeUnit.STEPS,
+    problem: Annotated[
+        str | None, typer.Option(help="Problem to compare on \\[default: each].")
+    ] = None,
 ) -> None:
     """Compare two optimizers in one sentence, and judge the claims of the study."""
     from optrial.analysis.statistics import sentence, target_sentence
 
     if target and (metric or better):
-        problem = "names the metric already; leave out --metric and --better."
-        raise StudyError([Problem("--target", problem)])
+        message = "names the metric already; leave out --metric and --better."
+        raise StudyError([Problem("--target", message)])
     with load_results(store) as results:
-        if target:
-            name, value = _named_target(results, target)
-            pair = results.compare_to_target(first, second, name, value, unit.value)
-            typer.echo(target_sentence(pair))
-        else:
-            typer.echo(sentence(results.compare(first, second, metric, direction_of(better))))
+        problems = [problem] if problem else [p.name for p in results.view().problems]
+        for name in problems:
+            if target:
+                metric, value = _named_target(results, target)
+                pair = results.compare_to_target(first, second, metric, value, unit.value, name)
+                said = target_sentence(pair)
+            else:
+                said = sentence(results.compare(first, second, metric, direction_of(better), name))
+            typer.echo(f"{name}: {said}" if len(problems) > 1 else said)
         for result in results.audit().claims:
             typer.echo(f"{result.verdict}: {result.sentence}")
 

@@ -15,19 +15,28 @@ from optrial.report.drawing import MARKER_SIZE
 from optrial.report.style import LineStyle, marker_outline
 from optrial.spec import probe_of
 
-__all__ = ["chart_data", "probes_of"]
+__all__ = ["chart_data", "groups_on", "probes_of"]
 
 Groups = Mapping[tuple[str, str], int]
 """Number of each optimizer and setting."""
 
 
-def chart_data(view: StudyView, styles: Mapping[str, LineStyle], groups: Groups) -> dict[str, Any]:
+def groups_on(groups: Mapping[tuple[str, str, str], int], problem: str) -> Groups:
+    """Return the numbers of the settings of one problem."""
+    return {(key[1], key[2]): number for key, number in groups.items() if key[0] == problem}
+
+
+def chart_data(
+    view: StudyView,
+    styles: Mapping[str, LineStyle],
+    groups: Mapping[tuple[str, str, str], int],
+) -> dict[str, Any]:
     """Return what the charts of a page draw, JSON-able; study.js reads it.
 
     Args:
         view: what is shown.
         styles: of the optimizers, in their order.
-        groups: number of each optimizer and setting, by which the page filters its runs.
+        groups: number of each problem, optimizer and setting, by which the page filters its runs.
     """
     places = {name: index for index, name in enumerate(view.optimizers)}
     return {
@@ -43,7 +52,10 @@ def chart_data(view: StudyView, styles: Mapping[str, LineStyle], groups: Groups)
         "probes": probes_of(view),
         "better": {name: view.directions.better(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
-        "problems": [_problem_data(view, problem, places, groups) for problem in view.problems],
+        "problems": [
+            _problem_data(view, problem, places, groups_on(groups, problem.name))
+            for problem in view.problems
+        ],
         "profiles": _profile_data(view, places),
     }
 

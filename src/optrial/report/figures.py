@@ -51,7 +51,7 @@ def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, 
     """Yield the name of each figure that the study has data for, fit for a file, and the figure."""
     for problem in view.problems:
         suffix = f"-{problem.name}" if len(view.problems) > 1 else ""
-        for metric in _curve_metrics(view):
+        for metric in _curve_metrics(view, problem):
             if any(record.metrics.get(metric) is not None for record in problem.reported):
                 yield f"curves-{metric}{suffix}", _figure(draw_curves, view, problem, metric, theme)
         for result in target_results(view, problem):
@@ -78,7 +78,7 @@ def _search_figures(
     view: StudyView, problem: ProblemView, theme: Theme, suffix: str
 ) -> Iterator[tuple[str, Figure]]:
     """Yield what the learning rate does, and what trying several settings gained."""
-    metric = problem.select or view.metric
+    metric = problem.select or problem.metric
     if problem.sensitivity(metric):
         yield f"sensitivity{suffix}", _figure(draw_sensitivity, view, problem, metric, theme)
     if rows := len(rate_ranges(problem, metric)):
@@ -363,7 +363,7 @@ def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure
     return figure
 
 
-def _curve_metrics(view: StudyView) -> list[str]:
+def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
     """The training loss, the metric that optimizers are compared on, and every probe.
 
     Where metrics of batches are recorded, they and the loss of batches too.
@@ -373,7 +373,7 @@ def _curve_metrics(view: StudyView) -> list[str]:
     batches = [m for m in of_training if not (m.endswith("_epoch") or m.startswith("train_eval_"))]
     asked = batches if len(batches) > 1 else []  # the loss alone is there always
     probes = [name for name in probes_of(view) if name in view.metrics]
-    return list(dict.fromkeys([*training, *asked, view.metric, *probes]))
+    return list(dict.fromkeys([*training, *asked, problem.metric, *probes]))
 
 
 def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedValue]]:

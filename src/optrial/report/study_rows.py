@@ -179,14 +179,12 @@ def target_rows(
 
 
 def flow_rows(flows: Sequence[Flow]) -> list[dict[str, Any]]:
-    """One row an optimizer: its trials, then its runs for the report."""
-    return [
-        {
-            "optimizer": optimizer,
-            **{flow.phase: flow for flow in flows if flow.optimizer == optimizer},
-        }
-        for optimizer in dict.fromkeys(flow.optimizer for flow in flows)
-    ]
+    """Return one row per problem and optimizer: its trials, then its runs for the report."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for flow in flows:
+        row = {"problem": flow.problem, "optimizer": flow.optimizer}
+        rows.setdefault((flow.problem, flow.optimizer), row)[flow.phase] = flow
+    return list(rows.values())
 
 
 def rank_table(ranks: RankComparison | None) -> RankTable | None:

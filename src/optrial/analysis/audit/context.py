@@ -27,6 +27,7 @@ from optrial.analysis.contenders import (
     OptimizerRuns,
     ProblemRuns,
     problems_of,
+    report_metric,
 )
 from optrial.analysis.statistics import Values
 from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
@@ -42,8 +43,6 @@ __all__ = [
 
 CurveReader = Callable[[str], Mapping[str, Curve]]
 """Metric -> run id -> curve."""
-
-REPORTED_FIRST = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 
 
 @dataclass(frozen=True)
@@ -139,19 +138,10 @@ class Context:
 
     @cached_property
     def report_metric(self) -> str:
-        """The metric that a reader looks at first: that of the first claim, else on the test split.
-
-        One of known direction where there is any. Of training, one of as many samples as there is;
-        empty where nothing is recorded.
-        """
-        own, final = self.directions.own, [c for c in self.claims if not c.target]
+        """The metric that a reader looks at first; empty if nothing is recorded."""
+        final = [claim for claim in self.claims if not claim.target]
         claimed = [c.metric for c in final if c.metric in self.recorded and not c.about_seconds]
-        others = sorted(name for name in self.recorded if name.startswith(("test_", "validation_")))
-        usual = [n for n in REPORTED_FIRST if n in others and self.directions.label(n) not in own]
-        training = sorted(self.recorded, key=_by_share_of_training_split)
-        candidates = [*claimed, *usual, *others, *training]
-        ordered = (name for name in candidates if self.directions.better(name))
-        return next(ordered, next(iter(candidates), ""))
+        return report_metric(self.recorded, self.directions, claimed)
 
     @cached_property
     def problems(self) -> tuple[ProblemRuns, ...]:
@@ -313,13 +303,8 @@ class Context:
         fresh = (seed for seed in range(count + max(seeds, default=0) + 1) if seed not in seeds)
         added = [next(fresh) for _ in range(max(0, count - len(seeds)))]
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
-        settings = len({(r.optimizer, r.setting) for r in reported})
+        settings = len({(r.problem, r.optimizer, r.setting) for r in reported})
         return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
-
-
-def _by_share_of_training_split(metric: str) -> tuple[bool, bool, str]:
-    """Sort evaluations on all of the training split first, then means over epochs, then batches."""
-    return (not metric.startswith("train_eval_"), not metric.endswith("_epoch"), metric)
 
 
 def _undecided(result: ClaimResult, why: str) -> ClaimResult:

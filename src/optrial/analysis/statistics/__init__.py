@@ -49,6 +49,7 @@ from optrial.analysis.statistics.tuning import (
 )
 from optrial.analysis.statistics.wording import (
     best_sentence,
+    ranks_sentence,
     sentence,
     target_sentence,
     time_text,
@@ -94,6 +95,7 @@ __all__ = [
     "probability_of_improvement",
     "rank_stability",
     "ranks",
+    "ranks_sentence",
     "seeds_needed",
     "sentence",
     "sign_flip_p_value",

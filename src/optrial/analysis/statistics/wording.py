@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
 from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.paired import minimum_pairs
+from optrial.analysis.statistics.ranks import RankComparison
 from optrial.analysis.statistics.targets import Arrival, TargetComparison
 
 __all__ = [
     "best_sentence",
     "number_text",
+    "ranks_sentence",
     "sentence",
     "target_sentence",
     "time_text",
@@ -270,6 +272,16 @@ def _probability(comparison: Comparison | TargetComparison) -> str:
     p_value = comparison.adjusted_p_value
     probability = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     return probability + ", Holm" * (comparison.comparisons > 1)
+
+
+def ranks_sentence(ranks: RankComparison, alpha: float = 0.05) -> str:
+    """Return the average ranks over problems in one line, and whether they differ."""
+    pairs = zip(ranks.order, ranks.average_ranks, strict=True)
+    averages = ", ".join(f"{name} {rank:.2f}" for name, rank in pairs)
+    p_value = ranks.friedman.f_p_value
+    different = "differ" if p_value <= alpha else "cannot be told apart"
+    shown = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    return f"average ranks over {ranks.problems} problems: {averages}; they {different} ({shown})"
 
 
 def without_value(comparison: Comparison) -> list[str]:

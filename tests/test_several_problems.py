@@ -1,0 +1,212 @@
+"""Studies of several problems: each is planned, tuned and trained as in a study of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optrial.analysis.statistics import ranks
+from optrial.callbacks import Callback
+from optrial.config import override, parse_study
+from optrial.errors import StoreError, StudyError
+from optrial.records import Store
+from optrial.results import Results
+from optrial.study import Study
+from tests.conftest import Command
+
+
+class StoppedError(KeyboardInterrupt):
+    """Raised by `Stopping`."""
+
+
+class Stopping(Callback):
+    """Stops a study when its sixth run ends."""
+
+    left = 6
+
+    def on_run_end(self, *_: object) -> None:
+        self.left -= 1
+        if not self.left:
+            raise StoppedError
+
+
+DIGITS: dict[str, Any] = {"dataset": "digits", "model": {"kind": "mlp", "hidden": [4]}}
+MOONS: dict[str, Any] = {"dataset": "moons", "model": {"kind": "mlp", "hidden": [4]}}
+SHARED: dict[str, Any] = {
+    "name": "several",
+    "budget": {"epochs": 1},
+    "batch_size": 256,
+    "seeds": 2,
+    "engine": "reference",
+    "optimizers": [{"rule": "sgd", "lr": [0.1, 1.0]}, {"rule": "adam", "lr": [0.01, 0.1]}],
+}
+TUNE = {"tune": {"seeds": 1, "extend": False}}
+OWN = {"batch_size": 32, "budget": {"steps": 5}, "optimizers": {"adam": {"lr": [0.03, 0.3]}}}
+MOONS_ALONE: dict[str, Any] = {
+    **SHARED,
+    "batch_size": 32,
+    "budget": {"steps": 5},
+    "optimizers": [{"rule": "sgd", "lr": [0.1, 1.0]}, {"rule": "adam", "lr": [0.03, 0.3]}],
+}
+
+
+def both(**keys: Any) -> dict[str, Any]:
+    return {**SHARED, "problem": {"digits": DIGITS, "small": {**MOONS, **OWN}}, **keys}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both problems in one study, and each in a study of its own."""
+    place = tmp_path_factory.mktemp("several")
+    studies = {
+        "both": both(**TUNE),
+        "digits": {**SHARED, **TUNE, "problem": DIGITS},
+        "small": {**MOONS_ALONE, **TUNE, "problem": MOONS},
+    }
+    for name, keys in studies.items():
+        Study(**keys).run(place / name).close()
+    return place
+
+
+def numbers(folder: Path) -> Mapping[tuple[str, str], bytes]:
+    with Store.open(folder) as store:
+        curves = store.curves()
+        return {key: curve.values.tobytes() for key, curve in curves.items()}
+
+
+def test_runs_are_those_of_single_studies_to_the_last_bit(folder: Path) -> None:
+    joint = numbers(folder / "both")
+    assert joint == {**numbers(folder / "digits"), **numbers(folder / "small")}
+
+
+def test_records_and_tables_name_the_problem(folder: Path) -> None:
+    with Results(Store.open(folder / "both")) as results:
+        assert [r.problem for r in results.reported] == ["digits"] * 4 + ["small"] * 4
+        frame = results.summary()
+        assert frame["problem"].tolist() == ["digits"] * 2 + ["small"] * 2
+        assert set(results.curves("train_loss")["problem"]) == {"digits", "small"}
+        assert len(results.funnel()) == 8
+
+
+def test_summaries_are_those_of_single_studies(folder: Path) -> None:
+    with (
+        Results(Store.open(folder / "both")) as joint,
+        Results(Store.open(folder / "digits")) as digits,
+        Results(Store.open(folder / "small")) as small,
+    ):
+        means = [*digits.summary()["test_loss_mean"], *small.summary()["test_loss_mean"]]
+        assert joint.summary()["test_loss_mean"].tolist() == means
+        pair = joint.compare("adam", "sgd", "test_loss", problem="small")
+        assert pair == small.compare("adam", "sgd", "test_loss")
+        with pytest.raises(StoreError, match=r"name one\. Allowed: digits, small"):
+            joint.compare("adam", "sgd")
+
+
+def test_ranks_are_over_problems(folder: Path) -> None:
+    with Results(Store.open(folder / "both")) as results:
+        view = results.view("test_loss")
+        means = [
+            [np.mean(list(c.values("test_loss").values())) for c in problem.contenders]
+            for problem in view.problems
+        ]
+        assert view.ranks is not None
+        expected = ranks(means, higher_is_better=False).mean(axis=0)
+        averages = dict(zip(view.ranks.order, view.ranks.average_ranks, strict=True))
+        assert [averages["sgd"], averages["adam"]] == expected.tolist()
+
+
+def test_a_study_that_was_stopped_goes_on_to_the_same_bits(folder: Path, tmp_path: Path) -> None:
+    study = Study(**both(**TUNE))
+    with pytest.raises(StoppedError):
+        study.run(tmp_path, callbacks=[Stopping()])
+    study.run(tmp_path).close()
+    assert numbers(tmp_path) == numbers(folder / "both")
+
+
+@pytest.mark.parametrize("study", [both(), both(**TUNE)], ids=["grid", "tuned"])
+def test_what_a_store_holds_is_the_study(study: dict[str, Any]) -> None:
+    studies, problems = parse_study(study)
+    assert studies is not None
+    again, more = parse_study(studies.as_dict())
+    assert not problems + more
+    assert again == studies
+    assert again is not None
+    assert again.as_dict() == studies.as_dict()
+
+
+def test_names_of_a_list() -> None:
+    cnn = {"dataset": "digits", "model": "cnn"}
+    lists = [DIGITS, MOONS], [DIGITS, cnn], [DIGITS, MOONS, DIGITS]
+    names = [list(parse_study({**SHARED, "problem": problems})[0].by_name) for problems in lists]  # type: ignore[union-attr]
+    assert names[0] == ["digits", "moons"]
+    assert names[1] == ["digits-mlp", "digits-cnn"]
+    assert names[2] == ["digits-mlp-1", "moons-mlp", "digits-mlp-2"]
+
+
+def test_what_is_wrong_is_named_with_its_problem() -> None:
+    wrong = {
+        "digits": {**DIGITS, "batch_size": 0},
+        "small": {**MOONS, "optimizers": {"adam": {"lr": [], "name": "x"}, "sdg": {"lr": 1}}},
+        "other": {"dataset": "mons"},
+    }
+    with pytest.raises(StudyError) as error:
+        Study(**both(problem=wrong, engine="fast"))
+    found = {problem.path: problem.message for problem in error.value.problems}
+    assert "'fast' is not one of the choices" in found["engine"]
+    assert "must be a whole number" in found["problem.digits.batch_size"]
+    assert "the same on all problems" in found["problem.small.optimizers.adam.name"]
+    assert "Allowed: sgd, adam" in found["problem.small.optimizers.sdg"]
+    assert "Did you mean 'moons'?" in found["problem.other.dataset.name"]
+
+
+def test_what_does_not_fit_one_of_the_datasets() -> None:
+    with pytest.raises(StudyError) as error:
+        Study(**both(problem=[DIGITS, MOONS])).plan()
+    (problem,) = error.value.problems
+    assert problem.path == "batch_size"
+    assert problem.message.startswith("in problem moons: 256: the training split has 80 samples")
+
+
+def test_equal_problems_are_refused() -> None:
+    with pytest.raises(StudyError, match=r"problem\.b: has a run that a has too"):
+        Study(**both(problem={"a": DIGITS, "b": DIGITS})).plan()
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem", "value"),
+    [
+        ("problem.small.dataset.n_samples=50", "small", {"n_samples": 50}),
+        ("problem.digits.optimizers.adam.lr=0.5", "digits", (0.5,)),
+        ("problem.small.budget.epochs=3", "small", 3),
+    ],
+)
+def test_settings_of_one_problem(setting: str, problem: str, value: object) -> None:
+    studies, problems = parse_study(override(both(), [setting]))
+    assert not problems
+    assert studies is not None
+    study = studies.by_name[problem]
+    adam = study.optimizers[1].hyperparameters["lr"].values
+    assert value in (study.problem.dataset.arguments, adam, study.budget.epochs)
+
+
+def test_settings_of_a_problem_in_a_list() -> None:
+    changed = override(both(problem=[DIGITS, MOONS]), ["problem.moons.batch_size=8"])
+    assert changed["problem"][1]["batch_size"] == 8
+
+
+def test_commands(optrial: Command, folder: Path) -> None:
+    shown = optrial("show", folder / "both")
+    assert "several: digits" in shown.out
+    assert "several: small" in shown.out
+    assert "average ranks over 2 problems" in shown.err
+    assert "small" in optrial("runs", folder / "both").out
+    compared = optrial("compare", folder / "both", "adam", "sgd").out
+    assert compared.startswith("digits: ")
+    assert "a claim" not in optrial("audit", folder / "both").err
+    optrial("report", folder / "both", "--out", folder / "page.html")
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert "Ranks over problems" in page
