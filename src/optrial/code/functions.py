@@ -60,7 +60,7 @@ def write_by_name(walk: Walk, thing: object) -> bool:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two bound methods are equal; other objects are not compared, as arrays would be."""
+    """Return whether two bound methods are equal, without comparing other objects."""
     bound = types.BuiltinFunctionType | types.MethodType
     return isinstance(one, bound) and isinstance(other, bound) and bool(one == other)
 
@@ -87,8 +87,8 @@ def write_reference(walk: Walk, function: FunctionType) -> None:
 
 def write_function(walk: Walk, function: FunctionType) -> None:
     """Write a function: its code, all that it holds, and the globals it reads."""
-    own, scope = is_own_code(function), function.__globals__
-    if own:
+    is_own_function, scope = is_own_code(function), function.__globals__
+    if is_own_function:
         walk.code(function.__code__)
     else:
         walk.library(str(scope["__name__"]), function.__code__.co_qualname)
@@ -100,7 +100,7 @@ def write_function(walk: Walk, function: FunctionType) -> None:
         walk.named_value(name, _content(cell))
     if _COMPILED not in vars(function):  # copied by `functools.wraps`, with addresses
         walk.mapping("attributes", vars(function))
-    if own:
+    if is_own_function:
         _write_uses(walk, function.__code__, scope)
 
 

@@ -61,7 +61,7 @@ def write_class(walk: Walk, kind: type) -> None:
 
 
 def _has_meaning(kind: type, name: str, attribute: object) -> bool:
-    """Whether a class attribute was written by the user and affects behaviour."""
+    """Return whether a class attribute was written by the user and affects behaviour."""
     if name in _WITHOUT_MEANING or name.startswith("__pydantic_"):
         return False
     if name in _ENUM_CACHES and issubclass(kind, enum.Enum):
@@ -125,7 +125,7 @@ def _uncached(walk: Walk, thing: object, attributes: Mapping[str, object]) -> di
 
 
 def _is_cached(walk: Walk, thing: object, name: str, value: object) -> bool:
-    """Whether a cached property of the class computes the value of an attribute.
+    """Return whether a cached property of the class computes the value of an attribute.
 
     The value is computed again, because an attribute may have been assigned in its place.
     """

@@ -28,7 +28,7 @@ _MAIN = {"__main__", "__mp_main__"}
 
 
 def is_library(module: ModuleType) -> bool:
-    """Whether a module belongs to Python or an installed package."""
+    """Return whether a module belongs to Python or an installed package."""
     name = module.__name__
     if name in _MAIN:
         return False
@@ -44,14 +44,14 @@ def is_library(module: ModuleType) -> bool:
 
 
 def has_text(module: ModuleType | None) -> bool:
-    """Whether a user module was imported from a file, unlike a notebook."""
+    """Return whether a user module was imported from a file, unlike a notebook."""
     if module is None or module.__name__ in _MAIN:
         return False
     return bool(getattr(module, "__file__", None)) and not is_library(module)
 
 
 def is_library_name(name: str) -> bool:
-    """Whether a module name belongs to a library, without importing it."""
+    """Return whether a module name belongs to a library, without importing it."""
     top = name.partition(".")[0]
     if top in sys.modules:
         return is_library(sys.modules[top])
@@ -63,7 +63,7 @@ def is_library_name(name: str) -> bool:
 
 
 def is_own_code(function: FunctionType) -> bool:
-    """Whether a function was compiled from user code; its `__module__` may mislead."""
+    """Return whether a function was compiled from user code; its `__module__` may mislead."""
     scope = function.__globals__
     module = sys.modules.get(str(scope.get("__name__")))
     generated = scope is vars(builtins)  # by `dataclass`, for a class whose module has no name
@@ -71,7 +71,7 @@ def is_own_code(function: FunctionType) -> bool:
 
 
 def is_extension(module: ModuleType | None) -> bool:
-    """Whether a module is compiled, so its functions have no bytecode."""
+    """Return whether a module is compiled, so its functions have no bytecode."""
     return str(getattr(module, "__file__", None)).endswith(tuple(EXTENSION_SUFFIXES))
 
 
@@ -91,7 +91,7 @@ def home_of(thing: object) -> ModuleType | None:
 
 
 def is_patch(method: FunctionType) -> bool:
-    """Whether a function of a library was defined in a user module."""
+    """Return whether a function of a library was defined in a user module."""
     scope = method.__globals__
     module = sys.modules.get(str(scope.get("__name__")))
     return module is not None and vars(module) is scope and not is_library(module)
@@ -109,7 +109,7 @@ def without_hooks(value: object) -> object:
 
 
 def is_own(value: object) -> bool:
-    """Whether a value in a library module was put there by user code."""
+    """Return whether a value in a library module was put there by user code."""
     if isinstance(value, partial):
         return is_own(value.func)
     if isinstance(value, MethodType):
@@ -120,7 +120,7 @@ def is_own(value: object) -> bool:
 
 
 def is_library_class(kind: type) -> bool:
-    """Whether a class is the one that a library has under its name."""
+    """Return whether a class is the one that a library has under its name."""
     module = sys.modules.get(text_attribute(kind, "__module__") or "")
     is_there = resolve(text_attribute(kind, "__module__"), kind.__qualname__) is kind
     return module is not None and is_there and is_library(module)

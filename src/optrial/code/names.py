@@ -25,7 +25,7 @@ _registered: dict[str, object] = {}
 
 
 def is_code(name: object) -> bool:
-    """Whether a name has the form ``module:function``."""
+    """Return whether a name has the form ``module:function``."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 

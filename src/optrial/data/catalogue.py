@@ -197,7 +197,7 @@ _ENTRIES = (
     ),
     DatasetEntry(
         name="palindrome",
-        summary="digits, the last of which, the class, mirrors the first: a test of memory",
+        summary="palindromes of digits; the class is the last digit, a test of memory",
         source="Deep Learning course of the University of Amsterdam, 2019, assignment 2",
         licence="none needed",
         arguments=PalindromeArguments,

@@ -71,7 +71,7 @@ class Dataset:
 
     @property
     def regression(self) -> bool:
-        """Whether the targets are values to predict."""
+        """True for values to predict, False for labels of any kind."""
         return self.kind == "values"
 
     @property

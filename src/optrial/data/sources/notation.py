@@ -47,12 +47,12 @@ class Notation:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a text is a number with a decimal point or comma, without thousands separators."""
+    """Return whether a text is a number with a decimal point or comma, but no thousands mark."""
     return bool(PLAIN_NUMBER.fullmatch(cell) or _COMMA_DECIMAL.fullmatch(cell))
 
 
 def may_be_number(cell: str) -> bool:
-    """Whether a text is a number with any decimal mark and thousands separator."""
+    """Return whether a text is a number with any decimal mark and thousands separator."""
     return any(
         pattern.fullmatch(cell)
         for pattern in (PLAIN_NUMBER, _COMMA_DECIMAL, _COMMA_GROUPS, POINT_GROUPS)
@@ -60,7 +60,7 @@ def may_be_number(cell: str) -> bool:
 
 
 def is_numeric(column: Sequence[str]) -> bool:
-    """Whether the cells of a column are numbers, except for missing values."""
+    """Return whether the cells of a column are numbers, except for missing values."""
     filled = [cell for cell in column if cell and cell.casefold() not in MISSING_WORDS]
     return bool(filled) and all(map(is_number, filled))
 

@@ -125,7 +125,7 @@ def _in_order(raw: object) -> dict[str, object]:
 
 
 def _is_split(value: object) -> bool:
-    """Whether a value is a split of a pair of splits, not the inputs of (inputs, targets)."""
+    """Return whether a value is a split, unlike the inputs of (inputs, targets)."""
     return _has_samples(value) or (isinstance(value, tuple) and len(value) == 2)
 
 
@@ -134,7 +134,7 @@ def _is_pair(value: object) -> TypeGuard[Sequence[object]]:
 
 
 def _has_samples(value: object) -> TypeGuard[_Samples]:
-    """Whether a value is a torch `Dataset` or behaves like one: no array, no collection."""
+    """Return whether a value is a torch `Dataset` or behaves like one: no array, no collection."""
     return (
         isinstance(value, Sized)
         and hasattr(value, "__getitem__")

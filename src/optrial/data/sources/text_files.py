@@ -263,7 +263,7 @@ def _check_first_row(
 
 
 def _looks_like_data(first: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row has numbers in columns of numbers, and known texts in the others.
+    """Return whether the first row has numbers in columns of numbers, known texts in others.
 
     A row of whole numbers over columns of numbers may be data, or years that name columns; it
     counts as data, so that the user decides.
