@@ -22,7 +22,6 @@ import pytest
 import optrial as package
 from optrial.analysis.frames import CURVE_COLUMNS, RUN_COLUMNS
 from optrial.cli import complete
-from optrial.cli.options import Listing
 from optrial.config import read_study
 from optrial.data import DATASETS
 from optrial.functions import FUNCTIONS
@@ -281,8 +280,10 @@ def test_list(optrial: Command, what: str, names: list[str]) -> None:
         assert name in answer.out
 
 
-def test_all_that_can_be_listed_is_offered() -> None:
-    assert {entry.value for entry in Listing} == set(LISTINGS)
+def test_all_that_can_be_listed_is_offered(optrial: Command) -> None:
+    assert set(complete.CATALOGUES) == set(LISTINGS)
+    answer = optrial("list", "rule")
+    assert (answer.status, "Did you mean 'rules'?" in answer.err) == (2, True)
 
 
 def test_recipe_is_printed_or_copied(optrial: Command) -> None:

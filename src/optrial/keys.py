@@ -70,7 +70,7 @@ class Length(TypedDict, total=False):
 
 
 class Evaluation(TypedDict, total=False):
-    """When the model is evaluated, and on which splits."""
+    """Interval and splits of the evaluation."""
 
     every: Length
     on: Sequence[Literal["train", "validation", "test"]]
@@ -96,7 +96,7 @@ Optimizer: TypeAlias = OptimizerKeys | Keys
 
 
 class Tuning(TypedDict, total=False):
-    """How each optimizer's setting is chosen before it is run with the study's seeds."""
+    """Choice of each optimizer's setting in trials, before it runs with the study's seeds."""
 
     select: str
     seeds: int
@@ -107,7 +107,7 @@ class Tuning(TypedDict, total=False):
 
 
 class ProbingKeys(TypedDict, total=False):
-    """Which probes are measured, and how often."""
+    """Probes, and the interval at which they are measured."""
 
     measure: Required[Sequence[str]]
     every: Length

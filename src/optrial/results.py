@@ -86,7 +86,7 @@ class Results:
 
     @property
     def directions(self) -> Directions:
-        """Which values of each metric are better, from the catalogue or declared by the study."""
+        """Direction of each metric, from the catalogue or declared by the study."""
         return Directions.of(self.study)
 
     @property

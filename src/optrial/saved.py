@@ -1,9 +1,9 @@
-"""Trained weights, back from their files: as modules, and evaluated once more."""
+"""Saved weights: loaded into modules, or evaluated again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +13,25 @@ from torch import nn
 from optrial.code import Unidentifiable, code_sha256
 from optrial.config import stored_study
 from optrial.data import Dataset
-from optrial.engine import Engines, process_for, storage_dtype
+from optrial.engine import Engines, Learner, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
 from optrial.plan import arrange, datasets_of
 from optrial.records import Record, Store, WeightFiles
-from optrial.spec import RunSpec, StackId, Status, metric_label
+from optrial.spec import StackId, Status, metric_label
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One metric of one run's saved weights.
+    """One metric of a run's saved weights, evaluated again.
 
     Attributes:
         record: the run.
         metric: such as "test_accuracy".
-        value: as evaluated now.
-        recorded: as recorded at the step the weights are from, None where that was not evaluated.
+        value: value computed now.
+        recorded: value recorded at the step of the saved weights; None if there is none.
     """
 
     record: Record
@@ -41,7 +41,7 @@ class Evaluated:
 
     @property
     def differs(self) -> bool:
-        """Whether the value is not the recorded one; NaN equals NaN."""
+        """True if the value is not the recorded one; NaN equals NaN."""
         both_nan = (
             self.recorded is not None and math.isnan(self.value) and math.isnan(self.recorded)
         )
@@ -52,7 +52,7 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
     """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
 
     Raises:
-        StoreError: there is no such run, no weights of it are saved, or its code has changed.
+        StoreError: there is no such run, its weights were not saved, or its code has changed.
     """
     records = {record.run_id: record for record in store.runs(everything=True)}
     if run_id not in records:
@@ -60,7 +60,7 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
     weights = WeightFiles(folder).read(run_id)
     record = records[run_id]
     spec = record.spec
-    _check_code(record, spec)
+    _check_code(record)
     input_shape, outputs = record.facts.input_shape, record.facts.outputs
     assert input_shape is not None  # both are recorded before any weights are saved
     assert outputs is not None
@@ -81,21 +81,21 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
 def evaluate_saved(
     store: Store, folder: Path, split: str, *, data_dir: Path | None = None, device: str = "auto"
 ) -> Iterator[Evaluated]:
-    """Evaluate the saved weights of every finished run of the plan on a split.
+    """Evaluate the saved weights of every completed run of the plan on a split.
 
-    Each is evaluated in the stack it was trained in, so that the numbers are those recorded, to the
-    last bit, where the split was evaluated then.
+    Each run is evaluated in its stack, so that the values equal the recorded ones bit for bit if
+    the split was evaluated during training.
 
     Raises:
-        StoreError: no weights are saved, or the code or the data of a run has changed, or
-            the code raises.
+        StoreError: no weights are saved, the code or the data of a run has changed, or the code
+            raises an error.
         DataError: the dataset has no such split.
     """
     files = WeightFiles(folder)
-    planned = [record for record in store.runs() if record.status is Status.DONE]
-    saved = {record.run_id for record in planned if files.path(record.run_id).exists()}
+    done = [record for record in store.runs() if record.status is Status.DONE]
+    saved = {r.run_id: r for r in done if files.path(r.run_id).exists()}
     if not saved:
-        files.read(planned[0].run_id if planned else "")  # says what to do
+        files.read(done[0].run_id if done else "")  # raises the error that tells what to do
     datasets = datasets_of(stored_study(store.study()), data_dir)
     for dataset in datasets.values():
         if split not in dataset.splits:
@@ -104,43 +104,52 @@ def evaluate_saved(
     stacks: dict[StackId, list[Record]] = {}
     for record in store.runs(everything=True):
         stacks.setdefault(record.stack, []).append(record)
-    for stack in dict.fromkeys(r.stack for r in planned if r.run_id in saved):
-        members = {record.run_id: record for record in stacks[stack]}
-        specs = arrange(record.spec for record in members.values())
-        dataset = datasets[next(r.problem for r in planned if r.stack == stack)]
-        for spec in specs:
-            _check_code(members[spec.run_id], spec)
-            _check_data(members[spec.run_id], spec, dataset)
+    for stack, problem in {r.stack: r.problem for r in saved.values()}.items():
+        dataset = datasets[problem]
+        for record in stacks[stack]:
+            _check_code(record)
+            _check_data(record, dataset)
+        specs = arrange(record.spec for record in stacks[stack])
         learner = Engines(dataset, specs[0].precision, device).build(stack.engine, specs)
-        for index, spec in enumerate(specs):
-            if spec.run_id in saved:
-                learner.load_weights(index, files.read(spec.run_id))
-        own = [index for index, spec in enumerate(specs) if spec.run_id in saved]
-        steps = {index: _draws_step(specs[index], members[specs[index].run_id]) for index in own}
-        try:
-            with process_for(learner):
-                evaluations = {step: learner.evaluate(split, step) for step in set(steps.values())}
-        except USER_CODE_ERRORS as error:
-            names = ", ".join(specs[index].run_id for index in own)
-            raise StoreError(
-                f"{names} cannot be evaluated on {split}: {reason_of(error)}."
-            ) from error
-        labels = ["loss", *map(metric_label, specs[0].metrics)]
-        prefix = "train_eval" if split == "train" else split
-        for index in own:
-            record, evaluation = members[specs[index].run_id], evaluations[steps[index]]
-            values = [evaluation.losses[index], *evaluation.metrics[index]]
-            for label, value in zip(labels, values, strict=True):
-                metric = f"{prefix}_{label}"
-                yield Evaluated(record, metric, float(value), _recorded(store, record, metric))
+        places = {i: saved[s.run_id] for i, s in enumerate(specs) if s.run_id in saved}
+        for index, record in places.items():
+            learner.load_weights(index, files.read(record.run_id))
+        for record, metric, value in _evaluated(learner, places, split):
+            yield Evaluated(record, metric, value, _recorded(store, record, metric))
 
 
-def _check_code(record: Record, spec: RunSpec) -> None:
-    """Refuse weights whose model, loss or metrics are no longer what the run used.
+def _evaluated(
+    learner: Learner, places: Mapping[int, Record], split: str
+) -> Iterator[tuple[Record, str, float]]:
+    """Yield run, metric and value for the runs at some places of a stack.
+
+    Raises:
+        StoreError: the user's code raises an error.
+    """
+    steps = {index: _step_of_draws(record) for index, record in places.items()}
+    try:
+        with process_for(learner):
+            evaluations = {step: learner.evaluate(split, step) for step in set(steps.values())}
+    except USER_CODE_ERRORS as error:
+        names = ", ".join(record.run_id for record in places.values())
+        reason = reason_of(error)
+        raise StoreError(f"{names} cannot be evaluated on {split}: {reason}.") from error
+    prefix = "train_eval" if split == "train" else split
+    for index, record in places.items():
+        evaluation = evaluations[steps[index]]
+        labels = ["loss", *map(metric_label, record.spec.metrics)]
+        values = [evaluation.losses[index], *evaluation.metrics[index]]
+        for label, value in zip(labels, values, strict=True):
+            yield record, f"{prefix}_{label}", float(value)
+
+
+def _check_code(record: Record) -> None:
+    """Check that model, loss and metrics are still the code that a run used.
 
     Raises:
         StoreError: the code has changed or cannot be imported.
     """
+    spec = record.spec
     for name in {spec.model, spec.loss, *spec.metrics} & spec.code.keys():
         try:
             changed = code_sha256(name) != spec.code[name]
@@ -154,22 +163,22 @@ def _check_code(record: Record, spec: RunSpec) -> None:
             )
 
 
-def _check_data(record: Record, spec: RunSpec, dataset: Dataset) -> None:
-    """Refuse data that is not, bit for bit, what the run used.
+def _check_data(record: Record, dataset: Dataset) -> None:
+    """Check that the data is, bit for bit, what a run used.
 
     Raises:
         StoreError: the data has changed.
     """
-    if dataset.sha256 != spec.dataset_sha256:
+    if dataset.sha256 != record.spec.dataset_sha256:
         raise StoreError(
             f"'{dataset.name}' does not give the data that run {record.run_id} used: the file, "
             "the function or a library that prepares it has changed; restore it, or train again."
         )
 
 
-def _draws_step(spec: RunSpec, record: Record) -> int:
-    """Return the step whose draws an evaluation repeats; any will do where nothing is drawn."""
-    return _saved_step(record) if spec.code else 0
+def _step_of_draws(record: Record) -> int:
+    """Return the step whose random draws the evaluation repeats; only user code draws any."""
+    return _saved_step(record) if record.spec.code else 0
 
 
 def _saved_step(record: Record) -> int:
@@ -178,7 +187,7 @@ def _saved_step(record: Record) -> int:
 
 
 def _recorded(store: Store, record: Record, metric: str) -> float | None:
-    """Return what was recorded of a metric at the step from which the weights are."""
+    """Return the value recorded for a metric at the step of the saved weights."""
     if metric not in record.metrics:
         return None
     curve = store.curve(record.run_id, metric)

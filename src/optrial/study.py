@@ -366,7 +366,7 @@ def _checked(keys: Mapping[str, Any], source: str) -> Studies:
 
 
 def _problems_of_one(study: StudyFile) -> list[Problem]:
-    """Return what is wrong with the study on one problem."""
+    """Return the problems of a study on one of its datasets."""
     labels = [entry.label for entry in study.optimizers]
     metrics = recorded_metrics(study)
     targets = target_problems(study.targets, metrics, study.directions)

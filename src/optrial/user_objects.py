@@ -59,7 +59,7 @@ def dataset_name(data: object) -> str:
     """Return a name for a dataset made of the user's arrays or `torch.utils.data.Dataset`.
 
     Raises:
-        DataError: it is neither.
+        DataError: the object is neither.
     """
     splits = split_objects("data", data)  # read once: only the arrays count
     return register(_returning(splits.get("all", splits)))

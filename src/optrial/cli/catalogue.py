@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from optrial.cli import complete
-from optrial.cli.options import DataDir, Listing, OutOption, PageFormat
+from optrial.cli.options import DataDir, OutOption, PageFormat
 from optrial.cli.output import note, print_table, stderr, write
 from optrial.errors import DataError, Problem, StudyError, suggest
 
@@ -21,16 +21,30 @@ MOST_COLUMNS = 88
 
 
 DatasetArgument = Annotated[
-    str, typer.Argument(help="Name of a published dataset.", autocompletion=complete.datasets)
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of a published dataset.", autocompletion=complete.datasets
+    ),
 ]
 
 
 def list_names(
-    catalogue: Annotated[Listing, typer.Argument(help="The catalogue to print.")],
+    catalogue: Annotated[
+        str,
+        typer.Argument(
+            metavar="CATALOGUE",
+            help="rules, datasets, models, recipes, schedules, losses, metrics or probes.",
+            autocompletion=complete.catalogues,
+        ),
+    ],
 ) -> None:
-    """List the rules, datasets, models, ... that a study may name."""
+    """List the names that a study may use."""
     from optrial.listings import LISTINGS
 
+    if catalogue not in LISTINGS:
+        raise StudyError(
+            [Problem("", f"is not a catalogue. {suggest(catalogue, LISTINGS)}")], catalogue
+        )
     print_table(*LISTINGS[catalogue]())
 
 
@@ -38,7 +52,9 @@ def recipe(
     name: Annotated[
         str,
         typer.Argument(
-            help="Name of a recipe; see: optrial list recipes.", autocompletion=complete.recipes
+            metavar="NAME",
+            help="Name of a recipe; see: optrial list recipes.",
+            autocompletion=complete.recipes,
         ),
     ],
     out: OutOption = None,
@@ -59,7 +75,7 @@ def recipe(
 def explain(
     rules: Annotated[
         list[str],
-        typer.Argument(metavar="RULE...", help="One or more rules.", autocompletion=complete.rules),
+        typer.Argument(metavar="RULE", help="One or more rules.", autocompletion=complete.rules),
     ],
     file_format: Annotated[
         PageFormat, typer.Option("--format", help="Format of the page.")
@@ -92,7 +108,9 @@ def landscape(
     function: Annotated[
         str,
         typer.Argument(
-            help="A function: rosenbrock, beale, ...", autocompletion=complete.functions
+            metavar="FUNCTION",
+            help="rosenbrock, beale, himmelblau, ...",
+            autocompletion=complete.functions,
         ),
     ] = "rosenbrock",
     optimizers: Annotated[

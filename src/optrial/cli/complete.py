@@ -15,9 +15,11 @@ from pathlib import Path
 import typer
 
 __all__ = [
+    "CATALOGUES",
     "DATASETS",
     "FUNCTIONS",
     "RULES",
+    "catalogues",
     "datasets",
     "folders",
     "functions",
@@ -28,6 +30,9 @@ __all__ = [
     "studies",
 ]
 
+CATALOGUES = (
+    *("rules", "datasets", "models", "recipes", "schedules", "losses", "metrics", "probes"),
+)
 RULES = (
     *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adadelta"),
     *("adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "lion", "adafactor", "lars"),
@@ -48,6 +53,11 @@ FUNCTIONS = (
 _RECIPES = Path(__file__).parents[1] / "recipes"
 _RECENT = 100
 """Number of commits that are searched for the names of metrics."""
+
+
+def catalogues(incomplete: str) -> list[str]:
+    """Complete the name of a catalogue of `optrial list`."""
+    return _starting(incomplete, CATALOGUES)
 
 
 def rules(incomplete: str) -> list[str]:

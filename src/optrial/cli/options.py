@@ -25,10 +25,10 @@ __all__ = [
     "EngineOption",
     "FigureFormat",
     "Format",
-    "Listing",
     "OutOption",
     "PageFormat",
     "PrecisionOption",
+    "QuietOption",
     "ReportedMetric",
     "RowFormat",
     "SeedsOption",
@@ -109,21 +109,8 @@ class PageFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-class Listing(StrEnum):
-    """Catalogues that `optrial list` prints."""
-
-    RULES = "rules"
-    DATASETS = "datasets"
-    MODELS = "models"
-    RECIPES = "recipes"
-    SCHEDULES = "schedules"
-    LOSSES = "losses"
-    METRICS = "metrics"
-    PROBES = "probes"
-
-
 class Better(StrEnum):
-    """Which values of a metric are better."""
+    """Directions of a metric."""
 
     LOWER = "lower"
     HIGHER = "higher"
@@ -186,7 +173,7 @@ ReportedMetric = Annotated[
 ]
 BetterOption = Annotated[
     Better | None,
-    typer.Option(help="Which values of the metric are better, if the study does not declare it."),
+    typer.Option(help="Direction of the metric, if the study does not declare it."),
 ]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to a new file instead.")
@@ -202,12 +189,18 @@ Settings = Annotated[
     ),
 ]
 EngineOption = Annotated[
-    Engine | None, typer.Option(help="Engine that trains \\[default: the study's].")
+    Engine | None,
+    typer.Option(
+        metavar="ENGINE",
+        help="auto, stacked, reference or numpy \\[default: the study's].",
+    ),
 ]
 PrecisionOption = Annotated[
-    Precision | None, typer.Option(help="Floating-point type \\[default: the study's].")
+    Precision | None,
+    typer.Option(metavar="TYPE", help="float32, bfloat16 or float64 \\[default: the study's]."),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print neither progress nor notes.")]
 SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds \\[default: the study's].")]
 
 

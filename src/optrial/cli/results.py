@@ -167,7 +167,7 @@ def curves(
 
 
 def _is_still_to_come(results: Results, metric: str) -> bool:
-    """Whether the study records a metric that no run has reached yet."""
+    """Return True if the study records a metric that no run has reached yet."""
     unfinished = any(record.status in ("planned", "interrupted") for record in results.records)
     if not unfinished or metric in results.store.metrics():
         return False
@@ -199,7 +199,7 @@ def compare(
         typer.Option(help="Compare the time to a target instead: 'validation_accuracy 0.95'."),
     ] = None,
     unit: Annotated[
-        TimeUnit, typer.Option("--in", help="How the time to a target is measured.")
+        TimeUnit, typer.Option("--in", help="Unit of the time to a target.")
     ] = TimeUnit.STEPS,
     problem: Annotated[
         str | None, typer.Option(help="Problem to compare on \\[default: each].")

@@ -17,6 +17,7 @@ from optrial.cli.options import (
     DeviceOption,
     EngineOption,
     PrecisionOption,
+    QuietOption,
     SeedsOption,
     Settings,
     StudyArgument,
@@ -69,9 +70,7 @@ def run(
         bool,
         typer.Option("--restart", help="Start over; earlier files move to a folder backup-..."),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print neither progress nor notes.")
-    ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train every run of a study that is not recorded yet, then show the summary.
 

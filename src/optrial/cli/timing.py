@@ -16,6 +16,7 @@ from optrial.cli.options import (
     DeviceOption,
     Engine,
     PrecisionOption,
+    QuietOption,
     Settings,
     StudyArgument,
     TableFormat,
@@ -33,7 +34,9 @@ __all__ = ["timing"]
 
 def timing(
     study: StudyArgument,
-    engine: Annotated[Engine, typer.Option(help="Engine to time.")] = Engine.REFERENCE,
+    engine: Annotated[
+        Engine, typer.Option(metavar="ENGINE", help="stacked, reference or numpy.")
+    ] = Engine.REFERENCE,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
     rounds: Annotated[int, typer.Option(min=3, help="Number of turns of each optimizer.")] = 15,
@@ -45,17 +48,22 @@ def timing(
     ] = None,
     settings: Settings = None,
     data_dir: DataDir = None,
-    format_: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = (
-        TableFormat.TABLE
-    ),
-    out: Annotated[Path | None, typer.Option(help="FILE.json to write, too.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="FILE.png, .pdf or .svg to draw.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+    file_format: Annotated[
+        TableFormat,
+        typer.Option("--format", metavar="FORMAT", help="table, json, csv or markdown."),
+    ] = TableFormat.TABLE,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file to write as well.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="FILE.png, .pdf or .svg to draw.")
+    ] = None,
+    quiet: QuietOption = False,
 ) -> None:
-    """Time a training step of each optimizer of a study; optimizers take turns.
+    """Time a training step of each optimizer of a study.
 
-    Every batch size and model of the study is timed. Learning rates and seeds do not change the
-    time of a step. Exit status 1 if an optimizer could not be timed.
+    Optimizers take turns, and every batch size and model of the study is timed.
+    Exit status 1 if an optimizer could not be timed.
     """
     _check_files(out, figure)
     from optrial.report.progress import DownloadBar
@@ -70,7 +78,7 @@ def timing(
             times = time_study(
                 plan, dataset, device=device, rounds=rounds, memory=memory, progress=progress
             )
-    _print(times, format_, quiet)
+    _print(times, file_format, quiet)
     written = []
     if loaded.default_folder.is_dir():
         written.append(loaded.default_folder / "timing.json")
@@ -111,7 +119,7 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
         raise StudyError(problems, "the timing")
 
 
-def _print(times: StudyTiming, format_: TableFormat, quiet: bool) -> None:
+def _print(times: StudyTiming, file_format: TableFormat, quiet: bool) -> None:
     from optrial.records import write_csv, write_json
     from optrial.timing import reported_times
     from optrial.timing.markdown import timing_markdown
@@ -124,7 +132,7 @@ def _print(times: StudyTiming, format_: TableFormat, quiet: bool) -> None:
     )
 
     published = reported_times(times.reported_seconds, times)
-    match format_:
+    match file_format:
         case TableFormat.JSON:
             write_json(times.as_dict(), sys.stdout)
         case TableFormat.CSV:

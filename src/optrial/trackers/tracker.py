@@ -28,7 +28,7 @@ class Tracker(Protocol):
 
     @property
     def place(self) -> str:
-        """Where the tracker writes; no point is sent to the same place twice."""
+        """Destination of the tracker; no point is sent to the same place twice."""
 
     def start(self, run: Record, service_id: str | None) -> str:
         """Start a run in the service, or continue one.
