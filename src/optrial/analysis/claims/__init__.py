@@ -1,0 +1,20 @@
+"""Claims: what a study is meant to show, fixed before its runs, and the verdicts on them."""
+
+from optrial.analysis.claims.language import Amount, Claim, ClaimKind, parse_claims
+from optrial.analysis.claims.verdicts import (
+    Arrivals,
+    ClaimResult,
+    ClaimVerdict,
+    evaluate_claims,
+)
+
+__all__ = [
+    "Amount",
+    "Arrivals",
+    "Claim",
+    "ClaimKind",
+    "ClaimResult",
+    "ClaimVerdict",
+    "evaluate_claims",
+    "parse_claims",
+]
