@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,7 @@ def full_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = made_up_records(names, (0.1,), 2, probes=True)
     results = [replace(record, run_id=f"r{record.run_id}") for record in results]
     study = {"name": "full", "reported": {"test_accuracy": {"sgd": 0.9}}}
+    study["targets"] = {"test_accuracy": 0.9, "train_loss": 0.5}
     view = made_up_view([*trials, *results], study)
     file = tmp_path_factory.mktemp("page") / "full.html"
     file.write_text(study_page(view, timing=made_up_timing()), encoding="utf-8")
@@ -266,6 +269,21 @@ def test_probes_and_trials_are_drawn(full_page: Any) -> None:
     assert find(full_page, "figure[data-chart=trials] .tip")[0].text.startswith("sgd: ")
     svg.send_keys(webdriver.Keys.ENTER)
     assert len(shown_runs(full_page)) == 3 + 2  # sgd's trials, and the results of the chosen one
+
+
+def test_shares_of_runs_at_a_target_are_drawn_in_steps(full_page: Any) -> None:
+    figure = find(full_page, "figure[data-chart=targets]")[0]
+    options = [option.text for option in find(figure, "option")]
+    assert options == ["test_accuracy 0.9", "train_loss 0.5"]
+    ticks = [text.text for text in find(figure, "text[text-anchor=end]")]
+    assert ticks == ["0", "20", "40", "60", "80", "100"]
+    find(figure, "option")[1].click()
+    lines = [path.get_attribute("d") for path in find(figure, "path.mean")]
+    assert len(lines) == 2
+    corners = [re.findall(r"[\d.]+", line) for line in lines]
+    for x, y in ((values[::2], values[1::2]) for values in corners):
+        pairs = zip(pairwise(x), pairwise(y), strict=True)
+        assert all(one == other or low == high for (one, other), (low, high) in pairs)
 
 
 def barriers(page: Any, **options: Any) -> list[str]:
