@@ -214,7 +214,7 @@ class Results:
         first: str,
         second: str,
         metric: str,
-        value: float,
+        value: float | None = None,
         unit: Unit = "steps",
         problem: str | None = None,
     ) -> TargetComparison:
@@ -226,15 +226,17 @@ class Results:
             first: name of an optimizer, as in `compare`.
             second: another one.
             metric: name of a metric.
-            value: see `steps_to`.
+            value: see `steps_to`; by default the study's target for the metric.
             unit: "steps" or "seconds".
             problem: name of the problem; needed if the study has several.
 
         Raises:
-            StoreError: as `steps_to` and `seconds_to`, or there is no such optimizer or problem.
+            StoreError: as `steps_to` and `seconds_to`, or there is no such optimizer, problem or
+                target.
         """
         view = self.view()
-        one, target = _one_problem(view, problem), Target(metric, value)
+        one = _one_problem(view, problem)
+        target = self._target(view, one, metric, value)
         for name in (first, second):
             _check_contender(one, name)
         times = self._times_to(view, one, target, unit)

@@ -194,14 +194,19 @@ def test_commands_and_page_show_targets(optrial: Command, tmp_path: Path) -> Non
     assert "8 of 8" in shown.out
     by_name = optrial("compare", tmp_path / "study", "adam", "sgd", "--target", TARGET.metric)
     for unit in ("steps", "seconds"):
-        arguments = ("--target", str(TARGET), "--in", unit)
+        arguments = ("--target", "validation_accuracy 80%", "--in", unit)
         answer = optrial("compare", tmp_path / "study", "adam", "sgd", *arguments)
         first, *_ = answer.out.splitlines()
         amount = "fewer steps" if unit == "steps" else "less time"
         assert first.startswith(f"adam reaches validation_accuracy 0.8 in {amount} than sgd (")
         assert unit == "seconds" or first in by_name.out
-    refused = optrial("compare", tmp_path / "study", "adam", "sgd", "--target", "0.8")
-    assert "must be a metric and a value" in refused.err
+    for text, message in (
+        ("0.8", "the study has no target for 0.8; name its metric and value"),
+        ("validation_accuracy high", "column 21: 'high', expected a value, such as 0.95 or 95%"),
+        ("validation_accuracy 0.8 soon", "column 25: 'soon', expected the end"),
+    ):
+        refused = optrial("compare", tmp_path / "study", "adam", "sgd", "--target", text)
+        assert (refused.status, message in refused.err) == (2, True)
     assert optrial("report", tmp_path / "study").status == 0
     page = parse_page((tmp_path / "study" / "report.html").read_text("utf-8"))
     (section,) = page.all("section", id="targets")

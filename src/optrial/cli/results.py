@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -225,17 +224,14 @@ def compare(
             typer.echo(f"{result.verdict}: {result.sentence}")
 
 
-def _named_target(results: Results, text: str) -> tuple[str, float]:
+def _named_target(results: Results, text: str) -> tuple[str, float | None]:
     """Read ``METRIC VALUE``, or the metric alone of a target of the study."""
-    metric, _, value = text.strip().rpartition(" ")
-    named = results.study.get("targets") or {}
-    if not metric and isinstance(named.get(value), int | float):
-        return value, named[value]
-    with suppress(ValueError):
-        if metric:
-            return metric.strip(), float(value)
-    way_out = "must be a metric and a value, such as 'validation_accuracy 0.95'"
-    raise StudyError([Problem("--target", f"'{text}': {way_out}.")])
+    from optrial.analysis.claims import parse_target
+
+    try:
+        return parse_target(text, results.directions)
+    except ValueError as error:
+        raise StudyError([Problem("--target", f"'{text}': {error}")]) from error
 
 
 def audit(

@@ -1,6 +1,6 @@
 """Claims: what a study is meant to show, fixed before its runs, and the verdicts on them."""
 
-from optrial.analysis.claims.language import Amount, Claim, ClaimKind, parse_claims
+from optrial.analysis.claims.language import Amount, Claim, ClaimKind, parse_claims, parse_target
 from optrial.analysis.claims.verdicts import (
     Arrivals,
     ClaimResult,
@@ -17,4 +17,5 @@ __all__ = [
     "ClaimVerdict",
     "evaluate_claims",
     "parse_claims",
+    "parse_target",
 ]

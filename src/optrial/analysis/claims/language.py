@@ -28,7 +28,7 @@ from optrial.analysis.targets import Target, Unit, target_metric_problem
 from optrial.errors import Problem, suggest
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, undeclared
 
-__all__ = ["Amount", "Claim", "ClaimKind", "parse_claims"]
+__all__ = ["Amount", "Claim", "ClaimKind", "parse_claims", "parse_target"]
 
 
 class ClaimKind(StrEnum):
@@ -157,6 +157,12 @@ class _Reader:
             raise _ClaimError(f"column {token.column}: '{token.text}', expected {expected}.")
         return float(match[1]) / 100 if match[2] else float(match[1])
 
+    def end(self) -> None:
+        """Refuse further words."""
+        if self.tokens:
+            extra = self.tokens[0]
+            raise _ClaimError(f"column {extra.column}: '{extra.text}', expected the end.")
+
     def amount(self, metric: str, percent: bool) -> Amount:
         """Read the rest, which must be an amount; only a `percent` metric has points."""
         column = self.tokens[0].column if self.tokens else len(self.text.rstrip()) + 1
@@ -171,12 +177,6 @@ class _Reader:
             way_out = "write a number in its unit, or a share such as 5%"
             raise _ClaimError(f"column {column}: '{metric}' has no points; {way_out}.")
         return Amount(value / 100 if unit else value, unit == "%" and not percent)
-
-    def end(self) -> None:
-        """Refuse further words."""
-        if self.tokens:
-            extra = self.tokens[0]
-            raise _ClaimError(f"column {extra.column}: '{extra.text}', expected the end.")
 
 
 @dataclass(frozen=True)
@@ -299,3 +299,20 @@ def parse_claims(
         except _ClaimError as error:
             problems.append(Problem(f"claims[{index}]", f'"{text}": {error}'))
     return claims, problems
+
+
+def parse_target(text: str, directions: Directions = CATALOGUE) -> tuple[str, float | None]:
+    """Read ``METRIC VALUE``, or ``METRIC``, as in claims; the value is None if it is missing.
+
+    Args:
+        text: such as "validation_accuracy 95%".
+        directions: directions of the metrics.
+
+    Raises:
+        ValueError: the text is neither, and says what was expected.
+    """
+    reader = _Reader(text)
+    metric = reader.name("a metric", ())
+    value = reader.value(directions.percent(metric)) if reader.tokens else None
+    reader.end()
+    return metric, value
