@@ -169,7 +169,8 @@ def draw(table: Table, expendable: Sequence[str] = ()) -> None:
     hidden = fit_columns(table, console.width, expendable)
     console.print(table)
     if hidden:
-        note(f"not shown in {console.width} columns: {', '.join(hidden)}; widen the terminal")
+        names = ", ".join(hidden)
+        note(f"too narrow for: {names}; widen the terminal, or pipe the output to see them")
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
