@@ -50,6 +50,10 @@ run that did not, but no claim is supported by divergence alone: the seeds on wh
 must say the same. A claim may also be on `training_seconds`, how long a run was trained; the rules
 under F say what such times are worth.
 
+In a study of several problems, a claim may end with `in PROBLEM`, as in `adam > sgd on
+test_accuracy in moons`. Without, it is decided on each problem by itself, and it is shown for the
+study only where it is supported on every one. Holm's correction is over all claims on all problems.
+
 Claims about a target, where `sooner than` is short for `in fewer steps than`, are decided by the
 sign test: over common seeds, which run is there first? A run that has not arrived when its training
 ends is second to one that had by then, and a run that diverged decides as above. Seconds are those

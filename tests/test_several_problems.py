@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optrial.analysis.audit.context import Context
 from optrial.analysis.statistics import ranks
 from optrial.callbacks import Callback
 from optrial.config import override, parse_study
@@ -196,6 +197,23 @@ def test_settings_of_one_problem(setting: str, problem: str, value: object) -> N
 def test_settings_of_a_problem_in_a_list() -> None:
     changed = override(both(problem=[DIGITS, MOONS]), ["problem.moons.batch_size=8"])
     assert changed["problem"][1]["batch_size"] == 8
+
+
+def test_claims_are_decided_on_each_problem_or_the_one_they_name(folder: Path) -> None:
+    claims = ["adam > sgd on test_loss", "sgd is best on test_loss in small"]
+    with Results(Store.open(folder / "both")) as results:
+        context = Context({**results.study, "claims": claims}, tuple(results.records), dict)
+        decided = context.decided
+    assert [problem.name for problem, _ in decided] == ["digits", "small", "small"]
+    sentences = [result.sentence for _, result in decided]
+    assert sentences[0].startswith('"adam > sgd on test_loss" on digits is undecided')
+    assert sentences[2].startswith('"sgd is best on test_loss in small" is undecided')
+    assert all("for 3 comparisons" in sentence for sentence in sentences[:2])
+
+
+def test_a_claim_about_no_problem() -> None:
+    with pytest.raises(StudyError, match=r"'moon' is not a problem of this study\. Did you mean"):
+        Study(**both(problem=[DIGITS, MOONS], claims=["adam > sgd on test_loss in moon"]))
 
 
 def test_commands(optrial: Command, folder: Path) -> None:

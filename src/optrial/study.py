@@ -357,7 +357,8 @@ def _checked(keys: Mapping[str, Any], source: str) -> Studies:
         labels = [entry.label for entry in shared.optimizers]
         metrics = [name for study in studies.by_name.values() for name in recorded_metrics(study)]
         claimable = list(dict.fromkeys([*metrics, TRAINING_SECONDS]))
-        problems += parse_claims(shared.claims, labels, claimable, studies.directions)[1]
+        known = (labels, claimable, studies.directions, list(studies.by_name))
+        problems += parse_claims(shared.claims, *known)[1]
         problems += waiver_problems(shared.waive)
         problems += check_trackers(shared.trackers)
     if problems or studies is None:

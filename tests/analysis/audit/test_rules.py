@@ -283,18 +283,6 @@ def reversed_order(case: Case) -> Case:
     return replace(case, drawn={"test_accuracy": drawn})
 
 
-def two_problems(number: int) -> Callable[[Case], Case]:
-    def spoil(case: Case) -> Case:
-        again = [
-            replace(r, run_id=f"{r.run_id}-{k}", problem=f"problem{k}")
-            for r in case.records
-            for k in range(1, number)
-        ]
-        return case.adding(*again)
-
-    return spoil
-
-
 def piling(case: Case) -> Case:
     steps = np.arange(1, 101) * 10
     drawn = {r.run_id: Curve(steps, 0.01 * steps) for r in case.records if r.optimizer == "sgd"}
@@ -488,8 +476,6 @@ ROWS = [
     ),
     Row("D09", W, sound, lambda c: c.diverged(lambda r: sgd(r) and reported(r)), "all of one"),
     Row("D09", I, sound, lambda c: c.diverged(lambda r: sgd(r) and r.seed == 3), "not the leader"),
-    Row("D10", W, sound, two_problems(2)),
-    Row("D11", W, sound, two_problems(2)),
     Row("D12", I, sound, just_ahead),
     Row(
         "D13",

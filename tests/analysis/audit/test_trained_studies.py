@@ -231,19 +231,6 @@ STUDIES: Mapping[str, Spoiled] = {
         },
         joined=True,
     ),
-    "two problems": study(
-        "D10 D11",
-        {"optimizers": [SGD, ADAM]},
-        {
-            "optimizers": [SGD, ADAM],
-            "claims": ["adam > sgd on test_accuracy"],
-            "problem": {
-                "dataset": {**MOONS, "noise": 0.3},
-                "model": {"kind": "mlp", "hidden": [8]},
-            },
-        },
-        joined=True,
-    ),
     "a schedule that is cut off": study(
         "C02", optimizers=[SGD | {"schedule": {"kind": "multistep", "at": [20, 90]}}]
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,9 +17,10 @@ from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.claims import (
     Arrivals,
     Claim,
+    ClaimCase,
     ClaimKind,
     ClaimResult,
-    evaluate_claims,
+    evaluate_cases,
     parse_claims,
 )
 from optrial.analysis.contenders import (
@@ -29,7 +30,6 @@ from optrial.analysis.contenders import (
     problems_of,
     report_metric,
 )
-from optrial.analysis.statistics import Values
 from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
 from optrial.records import Curve, Record
 from optrial.spec import FINAL, Directions, Selection, Status
@@ -181,25 +181,27 @@ class Context:
 
     @property
     def results(self) -> tuple[ClaimResult, ...]:
-        """What came of every claim, on each problem."""
+        """The verdict on every claim, on each problem that it is about."""
         return tuple(result for _, result in self.decided)
 
     @cached_property
     def decided(self) -> tuple[tuple[ProblemRuns, ClaimResult], ...]:
-        """The same with the problem."""
-        found: list[tuple[ProblemRuns, ClaimResult]] = []
-        for problem in self.problems:
-            values: dict[str, dict[str, Values]] = {
-                metric: {c.name: c.values(metric) for c in problem.contenders}
-                for metric in {claim.metric for claim in self.claims}
-            }
-            several = [o.name for o in problem.optimizers if o.chosen is None]
-            arrivals = self._arrivals(problem)
-            for result in evaluate_claims(self.claims, values, arrivals, seed=self.seed):
-                unchosen = [name for name in result.claim.optimizers if name in several]
-                why = _without_choice(unchosen) or _without_seconds(problem, result.claim)
-                found.append((problem, _undecided(result, why) if why else result))
-        return tuple(found)
+        """The results with their problems."""
+        cases = [case for problem in self.problems for case in self._cases(problem)]
+        results = evaluate_cases([case for _, case in cases], seed=self.seed)
+        return tuple(
+            (problem, _with_reason(problem, result))
+            for (problem, _), result in zip(cases, results, strict=True)
+        )
+
+    def _cases(self, problem: ProblemRuns) -> Iterator[tuple[ProblemRuns, ClaimCase]]:
+        """Yield the claims about a problem, with the values to decide them."""
+        arrivals = self._arrivals(problem)
+        name = problem.name if len(self.problems) > 1 else ""
+        for claim in self.claims:
+            if claim.problem in ("", problem.name):
+                values = {c.name: c.values(claim.metric) for c in problem.contenders}
+                yield problem, ClaimCase(claim, {claim.metric: values}, arrivals, name)
 
     def _arrivals(self, problem: ProblemRuns) -> dict[tuple[Target, Unit], Arrivals]:
         """Return when runs reached the targets of claims; seconds that are shared are no times."""
@@ -243,12 +245,25 @@ class Context:
     def claimed(self, claim: Claim) -> list[Contender]:
         """Return the contenders that a claim is about: for "is best", all."""
         everyone = claim.kind is ClaimKind.BEST
-        return [c for c in self.contenders if everyone or c.optimizer in claim.optimizers]
+        return [
+            contender
+            for problem in self._claimed_problems(claim)
+            for contender in problem.contenders
+            if everyone or contender.optimizer in claim.optimizers
+        ]
+
+    def _claimed_problems(self, claim: Claim) -> list[ProblemRuns]:
+        return [problem for problem in self.problems if claim.problem in ("", problem.name)]
 
     def claimed_optimizers(self, claim: Claim) -> list[OptimizerRuns]:
         """Return the optimizers that a claim is about: for "is best", all."""
         claimed = {contender.optimizer for contender in self.claimed(claim)}
-        return [optimizer for optimizer in self.optimizers if optimizer.name in claimed]
+        return [
+            optimizer
+            for problem in self._claimed_problems(claim)
+            for optimizer in problem.optimizers
+            if optimizer.name in claimed
+        ]
 
     def claimed_runs(self, claim: Claim) -> list[Record]:
         """Return the runs that a claim is about."""
@@ -305,6 +320,14 @@ class Context:
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
         settings = len({(r.problem, r.optimizer, r.setting) for r in reported})
         return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
+
+
+def _with_reason(problem: ProblemRuns, result: ClaimResult) -> ClaimResult:
+    """Return the result, with the reason if the runs cannot decide its claim."""
+    several = [optimizer.name for optimizer in problem.optimizers if optimizer.chosen is None]
+    unchosen = [name for name in result.claim.optimizers if name in several]
+    why = _without_choice(unchosen) or _without_seconds(problem, result.claim)
+    return _undecided(result, why) if why else result
 
 
 def _undecided(result: ClaimResult, why: str) -> ClaimResult:

@@ -24,7 +24,6 @@ from optrial.analysis.statistics import (
 __all__ = ["EVIDENCE_RULES"]
 
 PRACTICAL = 0.001  # differences of accuracy below a tenth of a point are of no use
-PROBLEMS_NEEDED = 5
 MOST_COMPARED = 40  # settings; beyond, nobody reads which are tied
 
 
@@ -177,42 +176,6 @@ def test_set_noise(context: Context) -> Iterator[Observation]:
             )
 
 
-@audit_rule("D10", Severity.WARNING, "raw values of several problems in one claim")
-def raw_over_problems(context: Context) -> Iterator[Observation]:
-    """Losses and accuracies of different problems have different units in effect: an average over
-    them is decided by the problem with the largest spread.
-
-    Source: Demsar 2006; Agarwal et al. 2021.
-    Example: "adam is best on test_loss" is claimed over moons, digits and mnist.
-    Fix: compare average ranks (Friedman, Nemenyi) or normalised scores.
-    """
-    if context.claims and len(context.problems) > 1:
-        yield Observation(
-            f"{len(context.claims)} claims over {names(p.name for p in context.problems)}",
-            {"problems": [p.name for p in context.problems]},
-            context.compared,
-            context.remedy("compare average ranks over the problems"),
-        )
-
-
-@audit_rule("D11", Severity.WARNING, "too few problems for a general claim")
-def few_problems(context: Context) -> Iterator[Observation]:
-    """With two problems a test on ranks cannot be significant, whatever the results.
-
-    Source: Demsar 2006; Schmidt et al. 2021.
-    Example: claims over 2 problems, 5 are the least.
-    Fix: more problems, or one claim for each.
-    """
-    count = len(context.problems)
-    if context.claims and 1 < count < PROBLEMS_NEEDED:
-        yield Observation(
-            f"claims over {count} problems, {PROBLEMS_NEEDED} are the least",
-            {"problems": count, "needed": PROBLEMS_NEEDED},
-            context.compared,
-            context.remedy("add problems, or claim for each by itself"),
-        )
-
-
 @audit_rule("D12", Severity.ADVICE, "significant, but of no practical size")
 def no_practical_size(context: Context) -> Iterator[Observation]:
     """With many seeds a difference of a hundredth of a point becomes significant. Whether it
@@ -275,8 +238,6 @@ EVIDENCE_RULES = (
     unsupported_claim,
     uncorrected,
     test_set_noise,
-    raw_over_problems,
-    few_problems,
     no_practical_size,
     tied,
 )

@@ -3,8 +3,10 @@
 from optrial.analysis.claims.language import Amount, Claim, ClaimKind, parse_claims, parse_target
 from optrial.analysis.claims.verdicts import (
     Arrivals,
+    ClaimCase,
     ClaimResult,
     ClaimVerdict,
+    evaluate_cases,
     evaluate_claims,
 )
 
@@ -12,9 +14,11 @@ __all__ = [
     "Amount",
     "Arrivals",
     "Claim",
+    "ClaimCase",
     "ClaimKind",
     "ClaimResult",
     "ClaimVerdict",
+    "evaluate_cases",
     "evaluate_claims",
     "parse_claims",
     "parse_target",

@@ -8,6 +8,7 @@
     A reaches METRIC VALUE in less time than B
     A reaches METRIC VALUE sooner than B          the same as in fewer steps
 
+Each may end with ``in PROBLEM``. Without, it is about every problem of the study, each by itself.
 A name with spaces or one of ``> ~ ' "`` in it is put in quotes. An amount is a number in the unit
 of the metric, ``0.01``; for an accuracy ``0.5 points`` or ``0.5%`` is 0.005; for any other metric
 ``0.5%`` is that share of B's mean. A value is a number in the unit of the metric; for an accuracy
@@ -19,7 +20,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class Claim:
         percent: whether the metric is a fraction, shown in percentage points.
         target: the target of "reaches"; None for every other kind.
         unit: of the time to the target.
+        problem: name of the problem that the claim is about; empty for every problem.
     """
 
     text: str
@@ -82,6 +84,7 @@ class Claim:
     percent: bool = False
     target: Target | None = None
     unit: Unit = "steps"
+    problem: str = ""
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -163,6 +166,17 @@ class _Reader:
             extra = self.tokens[0]
             raise _ClaimError(f"column {extra.column}: '{extra.text}', expected the end.")
 
+    def problem(self, known: Sequence[str]) -> str:
+        """Take ``in PROBLEM`` off the end; return the name, or "" if the claim names none."""
+        if len(self.tokens) < 2 or self.tokens[-2].quoted or self.tokens[-2].text != "in":
+            return ""
+        token = self.tokens[-1]
+        if known and token.text not in known:
+            is_not = f"'{token.text}' is not a problem of this study"
+            raise _ClaimError(f"column {token.column}: {is_not}. {suggest(token.text, known)}")
+        del self.tokens[-2:]
+        return token.text
+
     def amount(self, metric: str, percent: bool) -> Amount:
         """Read the rest, which must be an amount; only a `percent` metric has points."""
         column = self.tokens[0].column if self.tokens else len(self.text.rstrip()) + 1
@@ -186,17 +200,19 @@ class _Grammar:
     optimizers: Sequence[str]
     metrics: Sequence[str]
     directions: Directions
+    problems: Sequence[str] = ()
 
     def read(self, text: str) -> Claim:
         """Return the claim of a text."""
         reader = _Reader(text)
+        problem = reader.problem(self.problems)
         first = reader.name("an optimizer", self.optimizers)
         relation = reader.word(*_READERS)
         claim = _READERS[relation](self, reader, text, first)
         reader.end()
         if claim.second == claim.first:
             raise _ClaimError(f"compares '{first}' with itself; name two optimizers.")
-        return claim
+        return replace(claim, problem=problem)
 
     def better(self, reader: _Reader, text: str, first: str) -> Claim:
         """Read ``> B on METRIC by AMOUNT`` from the second name on."""
@@ -282,6 +298,7 @@ def parse_claims(
     optimizers: Sequence[str] = (),
     metrics: Sequence[str] = (),
     directions: Directions = CATALOGUE,
+    problems: Sequence[str] = (),
 ) -> tuple[list[Claim], list[Problem]]:
     """Read the claims of a study; return the valid ones, and a problem for each other.
 
@@ -290,15 +307,16 @@ def parse_claims(
         optimizers: names of the optimizers; none allows every name.
         metrics: names of the metrics; none allows every name.
         directions: directions of the metrics.
+        problems: names of the problems; none allows every name.
     """
-    grammar = _Grammar(optimizers, metrics, directions)
-    claims, problems = [], []
+    grammar = _Grammar(optimizers, metrics, directions, problems)
+    claims, invalid = [], []
     for index, text in enumerate(texts):
         try:
             claims.append(grammar.read(str(text)))
         except _ClaimError as error:
-            problems.append(Problem(f"claims[{index}]", f'"{text}": {error}'))
-    return claims, problems
+            invalid.append(Problem(f"claims[{index}]", f'"{text}": {error}'))
+    return claims, invalid
 
 
 def parse_target(text: str, directions: Directions = CATALOGUE) -> tuple[str, float | None]:

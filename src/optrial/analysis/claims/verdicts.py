@@ -28,7 +28,14 @@ from optrial.analysis.statistics import (
 from optrial.analysis.statistics.wording import number_text
 from optrial.analysis.targets import Target, Unit
 
-__all__ = ["Arrivals", "ClaimResult", "ClaimVerdict", "evaluate_claims"]
+__all__ = [
+    "Arrivals",
+    "ClaimCase",
+    "ClaimResult",
+    "ClaimVerdict",
+    "evaluate_cases",
+    "evaluate_claims",
+]
 
 
 class ClaimVerdict(StrEnum):
@@ -126,11 +133,38 @@ def evaluate_claims(
         alpha: chance of any false decision among all claims.
         seed: of the resamples; see `compare_all`.
     """
-    evidence = [_evidence(claim, values, arrivals or {}, seed) for claim in claims]
+    cases = [ClaimCase(claim, values, arrivals or {}) for claim in claims]
+    return evaluate_cases(cases, alpha=alpha, seed=seed)
+
+
+class ClaimCase(NamedTuple):
+    """A claim and the values to decide it on one problem; see `evaluate_claims`.
+
+    Attributes:
+        claim: the claim.
+        values: final values.
+        arrivals: times to targets.
+        problem: name of the problem; empty if the study has no other.
+    """
+
+    claim: Claim
+    values: Mapping[str, Mapping[str, Values]]
+    arrivals: Mapping[tuple[Target, Unit], Arrivals]
+    problem: str = ""
+
+
+def evaluate_cases(
+    cases: Sequence[ClaimCase], *, alpha: float = 0.05, seed: int = 0
+) -> list[ClaimResult]:
+    """Decide claims, each on one problem, with Holm's correction over all of them.
+
+    See `evaluate_claims`.
+    """
+    evidence = [_evidence(case.claim, case.values, case.arrivals, seed) for case in cases]
     adjusted = holm([min(one.support, one.refutation) for one in evidence])
     return [
-        _result(claim, one, float(p_value), len(claims), alpha)
-        for claim, one, p_value in zip(claims, evidence, adjusted, strict=True)
+        _result(case, one, float(p_value), len(cases), alpha)
+        for case, one, p_value in zip(cases, evidence, adjusted, strict=True)
     ]
 
 
@@ -154,8 +188,9 @@ def _evidence(
 
 
 def _result(
-    claim: Claim, evidence: _Evidence, adjusted: float, family: int, alpha: float
+    case: ClaimCase, evidence: _Evidence, adjusted: float, family: int, alpha: float
 ) -> ClaimResult:
+    claim = case.claim
     verdict = ClaimVerdict.UNDECIDED
     if adjusted <= alpha:
         supported = evidence.support <= evidence.refutation
@@ -166,13 +201,19 @@ def _result(
     return ClaimResult(
         claim,
         verdict,
-        f'"{claim.text}" is {verdict}: {text}',
+        f"{_stated(case)} is {verdict}: {text}",
         min(evidence.support, evidence.refutation),
         adjusted,
         alpha,
         evidence.comparisons,
         evidence.arrivals,
     )
+
+
+def _stated(case: ClaimCase) -> str:
+    """Return the claim in quotes, and the problem if the claim does not name it."""
+    on = f" on {case.problem}" if case.problem and not case.claim.problem else ""
+    return f'"{case.claim.text}"{on}'
 
 
 def _compared(
