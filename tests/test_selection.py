@@ -18,7 +18,8 @@ from optrial.analysis.claims import evaluate_claims, parse_claims
 from optrial.analysis.gather import StudyView, gather
 from optrial.config import StudyFile
 from optrial.engine.evaluation import Evaluation
-from optrial.engine.training import Steps, Training
+from optrial.engine.learner import Steps
+from optrial.engine.training import Training
 from optrial.plan import merit
 from optrial.records import Record
 from optrial.report.figures import study_figures

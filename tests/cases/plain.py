@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from optrial.data import Dataset
 from optrial.engine import Training
-from optrial.engine.training import batch_order
+from optrial.engine.options import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model
 from optrial.spec import RunSpec

@@ -15,7 +15,7 @@ from torch.nn import functional
 import optrial
 from optrial.data import Dataset
 from optrial.engine import Engines, Training
-from optrial.engine.training import batch_order
+from optrial.engine.options import batch_order
 from optrial.errors import DataError, StudyError
 from optrial.models import build_model
 from optrial.plan import pack

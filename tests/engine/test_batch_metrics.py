@@ -16,7 +16,7 @@ from torch import nn
 from optrial.analysis.audit import Severity
 from optrial.data import Dataset
 from optrial.engine import Training
-from optrial.engine.training import batch_order
+from optrial.engine.options import batch_order
 from optrial.models import build_model
 from optrial.plan import pack
 from optrial.report import figures

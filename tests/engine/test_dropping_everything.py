@@ -11,7 +11,7 @@ import torch
 
 from optrial.data import Dataset
 from optrial.engine import Engines, Training
-from optrial.engine.training import batch_order
+from optrial.engine.options import batch_order
 from optrial.models import build_model
 from optrial.spec import RunSpec
 from tests.small import MOONS, learner_for, small_plan

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from optrial.engine import Training
-from optrial.engine.training import batch_order
+from optrial.engine.options import batch_order
 from optrial.errors import StudyError
 from optrial.models import build_model
 from optrial.plan import pack

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from optrial.engine.training import Steps
+from optrial.engine.learner import Steps
 from optrial.spec import RunFacts
 from optrial.timing.steps import StepTimes, time_steps
 from tests.tolerance import STATISTIC_FLOAT64

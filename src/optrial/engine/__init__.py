@@ -7,13 +7,14 @@ from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import tensor_splits
 from optrial.engine.checks.certificate import certificates
 from optrial.engine.checks.resumption import Resumption
+from optrial.engine.learner import Learner
 from optrial.engine.options import storage_dtype
 from optrial.engine.process import process_for
 from optrial.engine.provenance import provenance
 from optrial.engine.select.choice import Choice, out_of_memory
 from optrial.engine.select.engines import Engines
 from optrial.engine.select.speeds import clear_speeds, kept_speeds, speeds_file
-from optrial.engine.training import Learner, Training
+from optrial.engine.training import Training
 
 __all__ = [
     "Choice",

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from optrial.data import Dataset, augment, shared_samples
+from optrial.data import BatchOrder, Dataset, augment, shared_samples
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
@@ -22,6 +22,7 @@ from optrial.spec import RunFacts, RunSpec, Scale, Scales
 __all__ = [
     "arithmetic_facts",
     "augmentation",
+    "batch_order",
     "data_facts",
     "evaluation_draws",
     "evaluation_extent",
@@ -54,6 +55,18 @@ def mixed_precision(precision: str, device: torch.device) -> AbstractContextMana
     if precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def batch_order(spec: RunSpec, size: int) -> BatchOrder:
+    """Return the training samples, out of `size`, that each step of a run uses."""
+    return BatchOrder(
+        size=size,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        sampling=spec.sampling,
+        shuffle=spec.shuffle,
+        drop_last=spec.drop_last,
+    )
 
 
 def rate_factors(spec: RunSpec, first_step: int, count: int) -> NDArray[np.float64]:

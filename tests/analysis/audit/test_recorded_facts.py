@@ -11,7 +11,7 @@ import pytest
 
 from optrial.analysis.audit import AuditReport
 from optrial.engine import ReferenceEngine, StackedEngine, certificates
-from optrial.engine.training import Steps
+from optrial.engine.learner import Steps
 from optrial.records import Record
 from optrial.study import Study
 from tests.small import small_keys

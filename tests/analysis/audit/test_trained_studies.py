@@ -18,7 +18,7 @@ import torch
 from optrial.analysis.audit import AUDIT_RULES, AuditReport, PlanVersion, audit
 from optrial.data import BatchOrder
 from optrial.engine import ReferenceEngine, StackedEngine, provenance
-from optrial.engine.training import Steps
+from optrial.engine.learner import Steps
 from optrial.models import build_model
 from optrial.records import PlannedRun, Record
 from optrial.records.encoding import encode_facts

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from optrial.engine.backends.solo import Batch
 from optrial.engine.backends.tensor_splits import TensorSplit
-from optrial.engine.training import batch_order
+from optrial.engine.options import batch_order
 from optrial.spec import RunSpec
 
 __all__ = ["ScriptBatches", "evaluation_batches", "keyed_batches"]

@@ -22,13 +22,13 @@ from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256
 from optrial.engine.options import (
     augmentation,
+    batch_order,
     data_facts,
     evaluation_draws,
     implementation_of,
     rate_factors,
 )
 from optrial.engine.process import threads_for
-from optrial.engine.training import batch_order
 from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, drop_threshold, keep_mask
 from optrial.plan import rule_of

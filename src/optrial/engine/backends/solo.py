@@ -13,8 +13,8 @@ from torch import Tensor
 
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import StepHashes
+from optrial.engine.learner import Steps
 from optrial.engine.probes import series
-from optrial.engine.training import Steps
 from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["Batch", "Measured", "SoloEngine"]

@@ -26,9 +26,11 @@ from optrial.engine.backends.stacked_update import columns, groups_of, treatment
 from optrial.engine.backends.tensor_splits import TensorSplit
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
+from optrial.engine.learner import Steps
 from optrial.engine.options import (
     arithmetic_facts,
     augmentation,
+    batch_order,
     data_facts,
     evaluation_draws,
     evaluation_extent,
@@ -37,7 +39,6 @@ from optrial.engine.options import (
 )
 from optrial.engine.probes import Prober, series
 from optrial.engine.process import can_flush_denormals, keep_freed_memory
-from optrial.engine.training import Steps, batch_order
 from optrial.keyed import mask_key
 from optrial.models import (
     build_model,

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.checks.parity import parity, parity_is_cheap
+from optrial.engine.learner import Floats, Learner
 from optrial.engine.process import process_for
-from optrial.engine.training import FIRST_STEPS, Floats, Learner, Training
+from optrial.engine.training import FIRST_STEPS, Training
 from optrial.spec import Certificate, RunFacts, RunSpec, Status
 
 __all__ = ["certificates"]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from optrial.engine.backends.numpy_backprop import NumpyEngine
 from optrial.engine.backends.reference import ReferenceEngine
-from optrial.engine.training import Learner, Training
+from optrial.engine.learner import Learner
+from optrial.engine.training import Training
 from optrial.errors import USER_CODE_ERRORS, CheckpointError, OptrialError, one_line
 from optrial.plan import pack
 from optrial.spec import RunSpec

@@ -12,8 +12,8 @@ from optrial.engine.backends.numpy_backprop import NumpyEngine
 from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import tensor_splits
+from optrial.engine.learner import Learner
 from optrial.engine.select.choice import Choice, Chooser
-from optrial.engine.training import Learner
 from optrial.errors import EngineError
 from optrial.plan import pack
 from optrial.spec import RunSpec

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from optrial.data import Dataset
+from optrial.engine.learner import Learner
 from optrial.engine.process import process_for
 from optrial.engine.select.speeds import Measured, Speeds
-from optrial.engine.training import Learner
 from optrial.spec import RunSpec
 
 __all__ = ["Build", "Candidate", "StepTime", "StepTimer"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.backends.stacked import stackable_model
+from optrial.engine.learner import Learner
 from optrial.engine.select.measure import Build
-from optrial.engine.training import Learner
 from optrial.errors import USER_CODE_ERRORS, reason_of
 from optrial.models import foreign_types
 from optrial.plan import pack
