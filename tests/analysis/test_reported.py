@@ -87,7 +87,7 @@ def test_a_study_may_say_what_was_reported() -> None:
         ({"seconds": {"sdg": 485}}, "reported.seconds: 'sdg' does not begin with an optimizer"),
         ({"seconds": {"sgd": 0}}, "reported.seconds.sgd: 0: must be above 0"),
         ({"seconds": {"sgd lr=0.1": -3.5}}, "reported.seconds.sgd lr=0.1: -3.5: must be above 0"),
-        ({"seconds": {"sgd": "8:05"}}, "'8:05': must be a finite number; of a time its seconds"),
+        ({"seconds": {"sgd": "8:05"}}, "'8:05': must be a finite number; give times in seconds"),
         ({"seconds": {"sgd": math.nan}}, "reported.seconds.sgd: nan: must be a finite number"),
         ({"seconds": {"sgd": True}}, "reported.seconds.sgd: True: must be a finite number"),
         ({"seconds": 485}, "reported.seconds: 485: must be a mapping"),

@@ -1,4 +1,4 @@
-"""What a user may say: YAML in, validated immutable values out."""
+"""Study files: YAML in, validated immutable values out."""
 
 from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.overrides import override

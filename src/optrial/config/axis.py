@@ -27,9 +27,9 @@ class Axis:
     """The values that one field of a study takes.
 
     Attributes:
-        values: in the order written, never empty; of a range without points, its two ends.
-        spacing: how a range is spaced, None for a list.
-        open: whether it is a range without points, of which only a sampler can choose values.
+        values: the values in the order written, at least one; for a range without points, its ends.
+        spacing: spacing of a range; None for a list.
+        open: True for a range without points, from which only a sampler can choose.
     """
 
     values: tuple[Any, ...]
@@ -67,7 +67,7 @@ def _frozen(value: Any) -> Any:
 
 
 def plain_values(axis: Axis) -> Any:
-    """Return what a study file would say: one value, a list, or a range."""
+    """Return an axis as a study file writes it: one value, a list, or a range."""
     if axis.spacing:
         ends = {axis.spacing: [axis.values[0], axis.values[-1]]}
         return ends if axis.open else ends | {"points": len(axis.values)}

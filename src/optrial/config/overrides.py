@@ -98,7 +98,7 @@ class _Place:
 
     @property
     def is_duration(self) -> bool:
-        """Whether `steps` and `epochs` exclude each other here."""
+        """True if `steps` and `epochs` exclude each other here."""
         return _plain(self.annotation) is Span or "schedule" in self.path
 
     def entered(self, part: str, below: str) -> _Place:
@@ -141,7 +141,7 @@ class _Place:
         return _inside(self.annotation, part)
 
     def key(self, part: str) -> str | int:
-        """Return the key or index that `part` stands for.
+        """Return the key or index of `part`.
 
         Raises:
             LookupError: a list has no such index, and no entry of that name.
@@ -160,7 +160,7 @@ class _Place:
 
 
 def _long_form(annotation: Any, value: Any, below: str) -> Any:
-    """Expand a value whose part `below` is to be set, as far as its field has a long form."""
+    """Expand a value to its long form, if it has one, before its part `below` is set."""
     for form in _short_forms(annotation):
         try:
             expanded = form.expand(value)
@@ -176,7 +176,7 @@ def _long_form(annotation: Any, value: Any, below: str) -> Any:
 
 
 def _names(entries: list[Any], part: str) -> bool:
-    """Whether a list may have an entry `part`, by index or name."""
+    """Return whether a list may have an entry `part`, by index or name."""
     return part.isdigit() or part in map(entry_label, entries)
 
 

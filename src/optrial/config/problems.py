@@ -179,7 +179,7 @@ def by_problem(raw: Mapping[str, Any]) -> tuple[list[ProblemKeys], list[Problem]
 
 
 def is_several(problem: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
-    """Whether a value of `problem` maps names to problems."""
+    """Return whether a value of `problem` maps names to problems."""
     return (
         isinstance(problem, Mapping)
         and bool(problem)

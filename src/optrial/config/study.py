@@ -98,7 +98,7 @@ class MetricEntry(_Frozen):
 
     @property
     def is_code(self) -> bool:
-        """Whether the metric is user-defined."""
+        """True for a user-defined metric."""
         return ":" in self.name
 
     @property
@@ -119,10 +119,10 @@ def short_name(name: str) -> str:
 
 
 class ProblemEntry(_Frozen):
-    """What is to be learnt: dataset, model, loss, and the metrics that judge it.
+    """Dataset, model, loss and metrics.
 
-    A `model` whose name has a colon is the user's own function. `metrics` is None for the default:
-    accuracy for cross entropy, none besides the loss for others.
+    A `model` whose name has a colon is user-defined. `metrics` is None for the default: accuracy
+    with cross entropy, only the loss otherwise.
     """
 
     @model_validator(mode="before")
@@ -188,10 +188,10 @@ SplitName = Literal["train", "validation", "test"]
 
 
 class Evaluation(_Frozen):
-    """When the model is evaluated, and on which splits.
+    """Steps and splits of evaluation.
 
-    `on` is None for the default: every split but `train` that the dataset has. `batch_metrics`
-    records the metrics of each step's batch too, as its loss always is.
+    `on` is None for the default: every split of the dataset but `train`. `batch_metrics` records
+    the metrics of each training batch, in addition to its loss.
     """
 
     every: Span = Span(epochs=1)
@@ -202,9 +202,9 @@ class Evaluation(_Frozen):
 
 
 class Probing(_Frozen):
-    """Which probes are measured, and at which steps: the first, and each `every`.
+    """Diagnostics of training, measured at the first step and every `every` after it.
 
-    `every` is None for the cadence of evaluation. `per_layer` records each layer's value besides.
+    `every` is None for the steps of evaluation. `per_layer` also records the value of each layer.
     """
 
     measure: Annotated[tuple[StrictStr, ...], AfterValidator(_distinct), Field(min_length=1)]
@@ -239,7 +239,7 @@ Schedules = Annotated[
 
 
 class Clip(_Frozen):
-    """Gradient clipping, per run: by the global norm, or each coordinate by its value."""
+    """Gradient clipping: by the global norm, by the value of each coordinate, or both."""
 
     norm: AxisField | None = None
     value: AxisField | None = None
@@ -294,14 +294,14 @@ class OptimizerEntry(BaseModel):
 
     @property
     def kind(self) -> Literal["rule", "torch", "rule_factory"]:
-        """Which of the three keys names it."""
+        """The key that names the optimizer."""
         if self.rule is not None:
             return "rule"
         return "torch" if self.torch is not None else "rule_factory"
 
     @property
     def code(self) -> str:
-        """What that key says: the rule's name, or ``module:name``."""
+        """The name of the rule, or ``module:name``."""
         return self.rule or self.torch or self.rule_factory or ""
 
     @property
@@ -336,16 +336,16 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 class Tuning(_Frozen):
-    """How each optimizer's setting is chosen before it is run with the study's seeds.
+    """Search for each optimizer's setting, before it is trained with the study's seeds.
 
     Attributes:
-        select: the metric that selects, on the validation split, at the end of training; None for
-            accuracy where the study has it, else the loss.
-        seeds: how many runs a trial has, with seeds that the report does not use.
+        select: metric that selects, on the validation split at the end of training; None for
+            accuracy if the study has it, else the loss.
+        seeds: number of runs per trial, with seeds that the report does not use.
         sampler: "grid" tries every setting; "random", "sobol" and "tpe" draw `trials` of them.
-        trials: settings that each optimizer tries; of a grid, what all grids have to have.
-        extend: whether a grid grows where its best value lies at its edge; None for every grid.
-        seed: of the sampler.
+        trials: number of settings that each optimizer tries; for grids, the size of each grid.
+        extend: whether a grid grows when its best value is at its edge; None means yes.
+        seed: seed of the sampler.
     """
 
     select: StrictStr | None = None
@@ -363,7 +363,7 @@ class Tuning(_Frozen):
 
     @property
     def extends(self) -> bool:
-        """Whether grids grow."""
+        """True if grids grow."""
         return self.sampler == "grid" and self.extend is not False
 
 
@@ -380,7 +380,7 @@ def _target(given: Any) -> Any:
 
 def _published(given: Any) -> Any:
     if not _is_finite(given):
-        raise ValueError("must be a finite number; of a time its seconds, 485 for 8:05")
+        raise ValueError("must be a finite number; give times in seconds (485 for 8:05)")
     return given
 
 
@@ -398,7 +398,7 @@ Trackers = Annotated[tuple[NamedComponent, ...], AfterValidator(_each_once), eac
 
 
 class StudyFile(_Frozen):
-    """A study as its file says it, after defaults.
+    """A study on one problem, after defaults.
 
     Every field but `problem`, `budget` and `optimizers` has a default. `batch_size`, the model's
     arguments, every hyperparameter, `weight_decay`, `schedule` and `clip` may be grid axes

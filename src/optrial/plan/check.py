@@ -1,4 +1,4 @@
-"""What the names of a study mean, and everything that is wrong with them, before data is read."""
+"""Checks of a study that need no data: names, values and their combinations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["check_study", "targets_wanted", "validation_wanted"]
 
 
 def check_study(study: StudyFile) -> list[Problem]:
-    """Return everything that is wrong with the names and values of a study."""
+    """Return every problem with the names and values of a study on one problem."""
     dataset, model = study.problem.dataset, study.problem.model
     problems = [
         problem.under("problem.dataset")
@@ -48,7 +48,7 @@ def check_study(study: StudyFile) -> list[Problem]:
 
 
 def _identity_problems(study: StudyFile) -> Iterator[Problem]:
-    """Code that cannot be identified would give different runs one id."""
+    """Refuse code that cannot be identified: different runs would share an id."""
     names = {"problem.model.factory": study.problem.model.name}
     names["problem.loss.name"] = study.problem.loss.name
     names |= {f"problem.metrics[{i}]": m.name for i, m in enumerate(study.problem.metrics or ())}
@@ -71,7 +71,7 @@ def _probe_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def targets_wanted(study: StudyFile) -> Targets:
-    """Return which targets the loss takes; for a user-defined loss, metrics may tell."""
+    """Return the targets that the loss takes; for a user-defined loss, those of the metrics."""
     of_loss = targets_of(study.problem.loss.name)
     metrics = [catalogued(entry.name) for entry in study.problem.metrics or ()]
     taken = {metric.targets for metric in metrics if metric}
@@ -81,7 +81,7 @@ def targets_wanted(study: StudyFile) -> Targets:
 
 
 def validation_wanted(study: StudyFile) -> bool:
-    """Whether the study needs a validation split, so that one must be carved."""
+    """Return whether the study needs a validation split."""
     named = "validation" in (study.evaluate.on or ())
     return named or study.save == "best" or study.tune is not None
 
@@ -105,7 +105,7 @@ def _model_problems(model: Component) -> list[Problem]:
 
 
 def _noise_problems(problem: ProblemEntry) -> Iterator[Problem]:
-    """A function that is defined with noise must be given it: nobody should descend it without."""
+    """Refuse a function that is defined with noise but is given none."""
     name = problem.model.arguments.get("function")
     function = FUNCTIONS.get(name) if isinstance(name, str) else None
     if function and function.noise and "noise" not in problem.dataset.arguments:
@@ -154,7 +154,7 @@ def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
 
 
 def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
-    """What is wrong with a class of the user's and the arguments for it."""
+    """Yield problems with an optimizer class and its arguments."""
     if reason := importable(entry.code, "Class"):
         yield Problem("torch", reason)
         return
@@ -167,7 +167,7 @@ def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
 
 
 def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
-    """What is wrong with a rule, its hyperparameters and its weight decay."""
+    """Yield problems with a rule, its hyperparameters and its weight decay."""
     for name in ("closure", "create_graph"):
         if getattr(entry, name):
             yield Problem(name, "goes with torch; a rule computes its step from the gradient.")
@@ -202,7 +202,7 @@ def _unknown_hyperparameter(rule: Rule, name: str) -> str:
 
 
 def _combination_problems(study: StudyFile) -> Iterator[Problem]:
-    """What is right by itself but not together."""
+    """Yield values that are valid alone but not together."""
     if study.rng == "script":
         if study.engine not in ("auto", "reference"):
             yield Problem("rng", f"'script' needs engine: reference, not {study.engine}.")
@@ -223,7 +223,7 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
 
 
 def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
-    """What the NumPy engine, written out for MLPs, cannot do."""
+    """Yield what the NumPy engine, which is written for MLPs, cannot train."""
     way_out = "use engine: reference or auto"
     model = study.problem.model
     if model.name not in ("mlp", "logistic") or model.arguments.get("batch_norm", False):

@@ -1,4 +1,4 @@
-"""What a plan will cost, from its sizes and a few constants: rough, before anything runs."""
+"""Rough cost of a plan before anything runs, from its sizes and a few constants."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Estimate", "estimate", "step_operations"]
 
 
 class _Speed(NamedTuple):
-    """What a step of an engine costs besides its matrix products, as measured on two 2.5 GHz cores.
+    """Cost of a step besides its matrix products, as measured on two 2.5 GHz cores.
 
     Attributes:
-        step: seconds whatever the sizes: loop, batch, metrics.
-        tensor: seconds for each parameter tensor: its share of forward, backward and update.
-        state: further seconds for each array that the rule keeps of a parameter tensor.
-        traffic: bytes a second at which an update, written as array operations, passes its arrays.
+        step: seconds per step for loop, batch and metrics.
+        tensor: seconds per parameter tensor for forward, backward and update.
+        state: seconds per array of optimizer state of a parameter tensor.
+        traffic: bytes per second that an update, written as array operations, reads and writes.
     """
 
     step: float
@@ -50,12 +50,13 @@ class Estimate:
     """Expected cost of a set of runs on this machine, within a factor of about two.
 
     Attributes:
-        seconds: training, one run after the other.
-        evaluation_seconds: evaluation.
+        seconds: training time of the runs one after the other; at least this much for an
+            optimizer with a closure, which may compute several gradients per step.
+        evaluation_seconds: time of evaluation.
         peak_bytes: data, and the parameters, gradients, state and activations of one stack.
         run_bytes: the same without the data, of one run.
         parameters: number of trained parameters of the largest model.
-        tensors: and in how many tensors they lie.
+        tensors: number of tensors that hold them.
     """
 
     seconds: float
@@ -107,7 +108,7 @@ class _Cost(NamedTuple):
 def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     shapes, untrained, sample = _sizes_of(run, dataset)
     weights = sum(map(math.prod, shapes))
-    # A class of the user's is taken to keep two averages, as Adam does.
+    # A torch class is assumed to keep two averages, as Adam does.
     state = 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way

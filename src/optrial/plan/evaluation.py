@@ -1,5 +1,4 @@
-"""What evaluation needs to know of a problem: metrics that fit its targets, functions that are no
-means over samples."""
+"""Checks of metrics against the targets, and functions that are not means over samples."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ Targets = NDArray[np.generic]
 
 
 def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
-    """Return the code of the user's that is evaluated on a whole split at once.
+    """Return the user-defined code that is evaluated on a whole split at once.
 
     These are names of metrics, declared or recognised, "loss" and "model"; see `RunSpec`.
     """

@@ -35,7 +35,7 @@ from optrial.spec import Phase, ProbeSettings, RunSpec
 
 __all__ = ["Plan", "make_plan"]
 
-_TRIED_SAMPLES = 32  # on which code of the user's is tried
+_TRIED_SAMPLES = 32  # user-defined code is tried on so many
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class _Expansion:
         return {name: sha256 for name, sha256 in self.code.items() if name not in others}
 
     def _protocol(self) -> str:
-        """What else is fixed from the first wave on."""
+        """Return the part of the protocol that is fixed before the first wave, as text."""
         if self.study.tune is None:
             return ""
         report = {name: self.common[name] for name in ("evaluate_on", "save", "select")}
@@ -248,7 +248,7 @@ class _Expansion:
         return json.dumps(report | {"seeds": self.study.seeds, "tune": tune})
 
     def setting(self, trial: Trial) -> str:
-        """The values that vary, as every table shows them, the learning rate first."""
+        """Return the values that vary, as tables show them, the learning rate first."""
         axes = self.spaces[trial.optimizer].axes
         names = [n for n, axis in axes.items() if len(axis.values) > 1 and n != "rule.lr"]
         names = ["rule.lr", *names] if "rule.lr" in axes else names
@@ -256,7 +256,7 @@ class _Expansion:
         return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
 
     def score(self, trial: Trial) -> Score:
-        """How good the runs of a trial are."""
+        """Return the score of a trial over its runs."""
         merits = [self.merits[run_id] for run_id in self.tried[trial]]
         finite = [merit for merit in merits if merit is not None]
         return Score(len(finite), math.fsum(finite) / len(finite) if finite else 0.0)
@@ -282,7 +282,7 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
 
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
-    """What is wrong with every grid point of the model for samples of this shape."""
+    """Yield problems of every grid point of the model with samples of this shape."""
     axes, loss = model_axes(study.problem.model), study.problem.loss
     kind = study.problem.model.name
     metrics = _metrics(study)
@@ -356,7 +356,7 @@ def _tried_batch(dataset: Dataset, precision: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
-    """The fields that all runs of a study share."""
+    """Return the fields that all runs of a study share."""
     component = study.problem.dataset
     splits = tuple(split for split in dataset.splits if split != "train")
     return {
@@ -391,7 +391,7 @@ def _metrics(study: StudyFile) -> tuple[str, ...]:
 def _fields(
     study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point
 ) -> dict[str, Any]:
-    """The fields that the runs of one setting share."""
+    """Return the fields that the runs of one setting share."""
     size = dataset.sizes["train"]
     batch_size = size if point["batch_size"] == "full" else point["batch_size"]
     rounded = math.floor if study.drop_last else math.ceil
@@ -422,7 +422,7 @@ def _under(prefix: str, point: Point) -> dict[str, Any]:
 
 
 def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a run that say which optimizer it has, given one value a hyperparameter."""
+    """Return the fields of a run that describe its optimizer."""
     if entry.kind == "torch":
         return {
             "optimizer_kind": "torch",
@@ -445,7 +445,7 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
 
 
 def _code(studies: Studies) -> dict[str, str]:
-    """Name and hash of all user code of a study; the datasets have hashes of their own."""
+    """Name and hash of all user code of a study; datasets are hashed separately."""
     names = dict.fromkeys(n for study in studies.by_name.values() for n in _code_names(study))
     return {name: code_sha256(name) for name in names}
 

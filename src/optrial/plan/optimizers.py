@@ -1,4 +1,4 @@
-"""What an optimizer entry of a study stands for."""
+"""The update rule of an optimizer entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["rule_of"]
 
 
 def rule_of(kind: str, name: str) -> Rule:
-    """Return a rule of the catalogue, or the one that a function of the user's returns.
+    """Return a rule of the catalogue, or the one that a user-defined function returns.
 
     Args:
         kind: "rule" or "rule_factory".

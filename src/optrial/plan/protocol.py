@@ -1,4 +1,4 @@
-"""What is wrong with the tuning protocol of a study whose names and values are right."""
+"""Checks of the tuning protocol of a study whose names and values are valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_spaces", "check_tuning"]
 
 
 def check_tuning(study: StudyFile) -> Iterator[Problem]:
-    """Yield what is wrong with how a study chooses settings."""
+    """Yield problems with the way a study chooses settings."""
     if study.tune is None:
         return
     allowed, selected = study.validation_metrics, study.tune.select
@@ -73,7 +73,7 @@ def _open_axes(spaces: Sequence[Space]) -> Iterator[Problem]:
 
 
 def _path(index: int, axis: str) -> str:
-    """Where the study file has an axis of the optimizer with this index."""
+    """Return the path in the study file of an axis of the optimizer with this index."""
     if axis == "batch_size":
         return axis
     unit, _, name = axis.rpartition(".")
@@ -83,7 +83,7 @@ def _path(index: int, axis: str) -> str:
 
 
 def _unequal_grids(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]:
-    """Grids of which one would get more trials than another."""
+    """Yield grids of different sizes, which would give optimizers different numbers of trials."""
     sizes = {space.optimizer: int(space.size()) for space in spaces}
     listed = ", ".join(f"{optimizer} {size}" for optimizer, size in sizes.items())
     most = max(sizes.values())

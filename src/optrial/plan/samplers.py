@@ -16,8 +16,8 @@ from optrial.plan.space import Point, Space
 __all__ = ["drawn", "new_points", "suggested", "tpe_is_here"]
 
 _ASKED = 10
-"""How often TPE is asked for each new setting before one is drawn at random: in a small space it
-may come back again and again to what it knows."""
+"""Attempts per new setting before one is drawn at random: in a small space, TPE may keep suggesting
+settings that were tried."""
 
 
 def new_points(points: Iterable[Point], tried: Iterable[Point], count: int | None) -> list[Point]:
@@ -71,7 +71,7 @@ def _value(axis: Axis, share: float) -> Any:
 
 
 def tpe_is_here() -> bool:
-    """Whether Optuna, which has the tree-structured Parzen estimator, is installed."""
+    """Return whether Optuna, which provides the sampler "tpe", is installed."""
     return find_spec("optuna") is not None
 
 
@@ -123,7 +123,7 @@ def suggested(
 
 
 def _encoded(axis: Axis, value: Any) -> Any:
-    """What Optuna knows a value by: a number of a range as it is, others by their place."""
+    """Return the value that Optuna stores: a number of a range, or the index in a list."""
     return value if axis.spacing else axis.values.index(value)
 
 

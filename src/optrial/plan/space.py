@@ -1,4 +1,4 @@
-"""The settings that an optimizer of a study may have: its axes, and how they go on."""
+"""The settings that an optimizer of a study may have: its axes and how they grow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Point = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Growth:
-    """How a numeric axis goes on beyond its ends and between its values.
+    """Continuation of a numeric axis beyond its ends and between its values.
 
     Attributes:
         axis: as it was written.
@@ -37,7 +37,7 @@ class Growth:
     sensible: tuple[float, float] = (-math.inf, math.inf)
 
     def allows(self, value: float, upwards: bool) -> bool:
-        """Whether a value may be tried next in a direction; any on the way to the sensible ones."""
+        """Return whether a value may be tried next in a direction."""
         low, high = self.sensible
         return (value <= high if upwards else value >= low) and self.takes(value)
 
@@ -69,7 +69,7 @@ class Growth:
 
 @dataclass(frozen=True)
 class Space:
-    """What may vary in the runs of one optimizer, besides the seed.
+    """Axes along which the runs of one optimizer vary, besides the seed.
 
     Attributes:
         optimizer: name of the study's entry.
@@ -190,13 +190,13 @@ def _prefixed(prefix: str, axes: Mapping[str, Axis]) -> dict[str, Axis]:
 
 
 def _grows(entry: OptimizerEntry, value: Any) -> bool:
-    """Whether a value is a number among others; a class of the user's may count with integers."""
+    """Return whether an axis can grow from this value; integers of a torch class may be counts."""
     kinds = float if entry.kind == "torch" else int | float
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
-    """How an axis goes on: as it is written, and for a list as is usual for what it means."""
+    """Return the continuation of an axis: as written, or the usual one of its hyperparameter."""
     sensible = sensible_rates(entry.code) if name == "rule.lr" else (-math.inf, math.inf)
     least, is_log = min(axis.values), axis.spacing != "lin"
     takes: Callable[[float], bool]

@@ -1,4 +1,4 @@
-"""Which runs are trained together, as one stack, and in which order they lie in it."""
+"""Stacks: groups of runs that are trained together, and their order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
     """Cut runs into stacks of at most `width`, each a grid of all its settings by all its seeds.
 
     Runs of one stack share everything but rule, hyperparameters, weight decay, schedule, clipping,
-    seed and what the model's entry calls stackable. A class of the user's is never stacked. Runs
+    seed and what the model's entry calls stackable. A torch class is never stacked. Runs
     with one seed see the same batches, so that a stack that is a grid gathers each batch once.
 
     Args:
@@ -58,7 +58,7 @@ def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
 
 
 def _shared(run: RunSpec) -> str:
-    """What all runs of a stack have in common."""
+    """Return the fields that all runs of a stack share, as text."""
     stackable = MODELS[run.model].stackable if run.model in MODELS else ()
     model = {name: v for name, v in run.model_arguments.items() if name not in stackable}
     own = _OF_A_RUN if run.optimizer_kind != "torch" else {"run_id"}

@@ -1,7 +1,7 @@
 """The tuning protocol: what each optimizer tries, wave after wave, and which setting is chosen.
 
-Everything here is a function of the study and of the scores so far, so that a study that was
-interrupted comes to the same decisions when it goes on.
+Everything here is a function of the study and the scores so far, so that an interrupted study makes
+the same decisions when it is resumed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 _MOST_EXTENSIONS = 6
-"""How often grids grow at most: in steps of ten, a learning rate that was guessed a million times
-too small is found; and a metric that rises for ever ends the tuning all the same."""
+"""Largest number of times that grids grow. In steps of ten, this reaches a learning rate a million
+times the first guess, and ends the tuning of a metric that keeps improving."""
 
 _DEFAULT_TRIALS = 16
 _TPE_WAVES = 4  # each is trained as stacks, so few and wide
@@ -46,11 +46,11 @@ class Trial:
 
 
 class Score(NamedTuple):
-    """How good a trial is; the larger, the better: any failed run counts more than the mean.
+    """Score of a trial; higher is better. A failed run counts more than any mean.
 
     Attributes:
-        done: how many of its runs were trained to their end.
-        mean: merit of these, 0 if there are none.
+        done: number of its finished runs.
+        mean: mean merit of these; 0 if there are none.
     """
 
     done: int
@@ -58,11 +58,11 @@ class Score(NamedTuple):
 
 
 class Wave(NamedTuple):
-    """What is tried before anything is decided again.
+    """Trials between two decisions.
 
     Attributes:
-        trials: equally many of every optimizer.
-        why: in one line, for the user.
+        trials: as many for each optimizer.
+        why: the reason in one line, for the user.
     """
 
     trials: list[Trial]
@@ -95,14 +95,14 @@ def trial_count(tuning: Tuning, spaces: Sequence[Space]) -> int:
 
 @dataclass(frozen=True)
 class Outline:
-    """How much a study tunes, as far as that is known before.
+    """Amount of tuning that is known in advance.
 
     Attributes:
         select: the metric that selects.
         trials: settings that each optimizer tries, before any grid grows.
         tuning_runs: the runs of these.
         report_runs: the runs of the chosen settings.
-        waves: how often at most something is tried before it is decided again.
+        waves: largest number of waves.
     """
 
     select: str
@@ -134,12 +134,12 @@ def _most_waves(tuning: Tuning) -> int:
 
 
 def waves(tuning: Tuning, spaces: Sequence[Space], score: Scores) -> Iterator[Wave]:
-    """Yield what is to be tried next, until that is decided.
+    """Yield wave after wave of trials until the settings can be chosen.
 
     Args:
         tuning: the protocol.
-        spaces: one of each optimizer.
-        score: of a trial; asked about those of a wave when the next one is wanted.
+        spaces: one per optimizer.
+        score: score of a trial; called for those of a wave before the next one.
     """
     searches = [_Search(space) for space in spaces]
     proposals = _grid_waves if tuning.sampler == "grid" else _sampled_waves
@@ -166,7 +166,7 @@ def choose(space: Space, trials: Iterable[Trial], score: Scores) -> Trial:
 
 
 class _Search:
-    """What one optimizer may try and has tried."""
+    """The space of one optimizer and its trials so far."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -185,10 +185,10 @@ class _Search:
 
 
 def _grid_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> Iterator[Wave]:
-    """Try whole grids; where the best lies at the edge of one, let it grow and refine the others.
+    """Try whole grids; if the best value is at the edge of a grid, extend it and refine the others.
 
-    A grid grows by one value an axis, with all combinations. The others try as many settings more,
-    between their best and its neighbours, so that all budgets stay equal.
+    A grid grows by one value per axis, with all combinations. The other optimizers try as many
+    further settings between their best value and its neighbours, so that all budgets stay equal.
     """
     trials = [trial for search in searches for trial in search.add(search.space.grid())]
     yield Wave(trials, f"{_counted(searches[0].trials)} of each optimizer: its grid")
