@@ -123,7 +123,13 @@ def test_a_rate_that_was_tried_with_other_values_shows_the_best_of_them() -> Non
     records = made_up_records(["adam"], (0.01, 0.1), 2)
     high = {"test_accuracy": 0.99}
     better = [
-        replace(r, run_id=f"b{r.run_id}", setting="lr=0.01 beta1=0.5", metrics=dict(high))
+        changed(
+            r,
+            run_id=f"b{r.run_id}",
+            setting="lr=0.01 beta1=0.5",
+            hyperparameters={"lr": 0.01, "beta1": 0.5},
+            metrics=dict(high),
+        )
         for r in records[:2]
     ]
     (line,) = made_up_view([*records, *better]).problems[0].sensitivity("test_accuracy")

@@ -58,6 +58,11 @@ class Contender:
         return final_values(self.records, metric)
 
     @property
+    def setting_id(self) -> str:
+        """Id of the setting."""
+        return self.records[0].setting_id
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds of its runs."""
         return [record.seed for record in self.records]
@@ -220,24 +225,29 @@ def _optimizer_runs(
         best = best_setting(reported, selection)
         contending = contending[:1] if best is None else [best]
     contenders = tuple(
-        Contender(name if len(contending) == 1 else f"{name} {each}", name, each, reported[each])
-        for each in contending
+        _contender(name, reported[setting_id], alone=len(contending) == 1)
+        for setting_id in contending
     )
     tried = by_setting(r for r in records if r.phase == "tune") or everything
     return OptimizerRuns(name, tried, contenders)
+
+
+def _contender(optimizer: str, records: tuple[Record, ...], *, alone: bool) -> Contender:
+    setting = records[0].setting
+    return Contender(optimizer if alone else f"{optimizer} {setting}", optimizer, setting, records)
 
 
 def by_setting(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
     """Group the runs of one optimizer by setting, in the order of the plan."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(record.setting, []).append(record)
-    return {setting: tuple(group) for setting, group in groups.items()}
+        groups.setdefault(record.setting_id, []).append(record)
+    return {setting_id: tuple(group) for setting_id, group in groups.items()}
 
 
 def best_setting(settings: Mapping[str, Sequence[Record]], selection: Selection) -> str | None:
     """Return the setting with the most runs that have a value, then the best mean; None if none."""
-    merits = {setting: merit(records, selection) for setting, records in settings.items()}
+    merits = {setting_id: merit(records, selection) for setting_id, records in settings.items()}
     best = max(merits, key=merits.__getitem__, default=None)
     return best if best is not None and merits[best][0] else None
 

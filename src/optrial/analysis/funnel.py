@@ -67,7 +67,7 @@ def _flow(records: Sequence[Record], chosen: str, at_edge: tuple[str, ...]) -> F
         problem=records[0].problem,
         optimizer=records[0].optimizer,
         phase=records[0].phase,
-        settings=len({record.setting for record in records}),
+        settings=len({record.setting_id for record in records}),
         planned=len(records),
         run=sum(status in ENDED for status in statuses),
         used=statuses.count(Status.DONE),

@@ -58,12 +58,14 @@ class Search:
         metric: what chose.
         trials: the settings, in the order of the plan.
         chosen: the setting that was chosen; while none is, the best so far.
+        chosen_id: id of that setting.
     """
 
     optimizer: str
     metric: str
     trials: tuple[SettingSummary, ...]
     chosen: str
+    chosen_id: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +212,7 @@ class ProblemView:
                 self.select or "",
                 tuple(trial for trial in trials if trial.optimizer == optimizer.name),
                 optimizer.contenders[0].setting,
+                optimizer.contenders[0].setting_id,
             )
             for optimizer in self.runs.optimizers
             if any(record.phase == "tune" for record in optimizer.trials)
@@ -220,19 +223,19 @@ class ProblemView:
         """What the finished runs of every contender took, as far as it is recorded."""
         return tuple(cost for contender in self.contenders if (cost := cost_of(contender)))
 
-    def bands(self, curves: Mapping[str, Curve], points: int) -> dict[tuple[str, str], Band]:
-        """Return the curves of one metric by optimizer and setting of the reported runs.
+    def bands(self, curves: Mapping[str, Curve], points: int) -> dict[str, Band]:
+        """Return the curves of one metric by setting id of the reported runs.
 
         Args:
             curves: run id -> curve.
             points: how many to keep of each at most.
         """
         generator = np.random.default_rng(self.seed)
-        settings: dict[tuple[str, str], dict[str, Curve]] = {}
+        settings: dict[str, dict[str, Curve]] = {}
         for record in self.reported:
             curve = curves.get(record.run_id)
             if curve is not None and len(curve):
-                own = settings.setdefault((record.optimizer, record.setting), {})
+                own = settings.setdefault(record.setting_id, {})
                 own[record.run_id] = curve
         return {
             setting: make_band(found, generator, points=points)

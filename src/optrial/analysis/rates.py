@@ -24,6 +24,7 @@ class RatePoint:
     Attributes:
         rate: the learning rate.
         setting: the values that vary; the best of those with this rate.
+        setting_id: id of the setting.
         interval: interval of the mean over the finished runs; NaN without any.
         done: number of finished runs.
         runs: number of all runs.
@@ -31,6 +32,7 @@ class RatePoint:
 
     rate: float
     setting: str
+    setting_id: str
     interval: Interval
     done: int
     runs: int
@@ -77,14 +79,21 @@ def rate_line(
 def _points(
     settings: Mapping[str, Sequence[Record]], metric: str, seed: int
 ) -> Iterator[RatePoint]:
-    for setting, records in settings.items():
+    for setting_id, records in settings.items():
         rate = records[0].hyperparameters.get("lr")
         if isinstance(rate, int | float) and rate > 0:
             values = finished(records, metric)
             interval = Interval(math.nan, math.nan, math.nan, 0.95)
             if values:
                 (interval,) = seed_intervals(np.array([values]), np.random.default_rng(seed))
-            yield RatePoint(float(rate), setting, interval, len(values), len(records))
+            yield RatePoint(
+                rate=float(rate),
+                setting=records[0].setting,
+                setting_id=setting_id,
+                interval=interval,
+                done=len(values),
+                runs=len(records),
+            )
 
 
 def _best(points: Sequence[RatePoint], better: Direction | None) -> RatePoint:

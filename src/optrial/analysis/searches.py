@@ -105,7 +105,11 @@ def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
 def _by_seed(line: RateLine, tried: Mapping[str, Sequence[Record]], metric: str) -> Floats:
     """Return final values as (rates, seeds) for common seeds; NaN for a run that failed."""
     rows = [
-        {run.seed: run.metrics.get(metric) for run in tried[point.setting] if run.status in ENDED}
+        {
+            run.seed: run.metrics.get(metric)
+            for run in tried[point.setting_id]
+            if run.status in ENDED
+        }
         for point in line.points
     ]
     seeds = sorted(set.intersection(*map(set, rows)))

@@ -42,6 +42,7 @@ class SettingSummary:
         metrics: final values over seeds by metric, for metrics that any run has.
         problem: name of the problem.
         best: whether this is the optimizer's best setting by the metric that selects.
+        setting_id: id of the setting.
     """
 
     optimizer: str
@@ -50,6 +51,7 @@ class SettingSummary:
     metrics: Mapping[str, Spread]
     best: bool
     problem: str = ""
+    setting_id: str = ""
 
     @property
     def runs(self) -> int:
@@ -83,13 +85,14 @@ def _summaries(
     optimizer: str, settings: Mapping[str, Sequence[Record]], selection: Selection | None
 ) -> Iterator[SettingSummary]:
     best = best_setting(settings, selection) if selection else None
-    for setting, records in settings.items():
+    for setting_id, records in settings.items():
         yield SettingSummary(
             optimizer=optimizer,
-            setting=setting,
+            setting=records[0].setting,
+            setting_id=setting_id,
             statuses={s: n for s in Status if (n := sum(r.status == s for r in records))},
             metrics=_spreads(records),
-            best=setting == best,
+            best=setting_id == best,
             problem=records[0].problem,
         )
 

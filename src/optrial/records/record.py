@@ -85,6 +85,11 @@ class PlannedRun:
         return self.spec.seed
 
     @property
+    def setting_id(self) -> str:
+        """Id that runs share if they differ in seed and phase alone."""
+        return self.spec.setting_id
+
+    @property
     def steps(self) -> int:
         """Planned number of training steps."""
         return self.spec.steps

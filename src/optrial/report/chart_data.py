@@ -15,28 +15,23 @@ from optrial.report.drawing import MARKER_SIZE
 from optrial.report.style import LineStyle, marker_outline
 from optrial.spec import probe_of
 
-__all__ = ["chart_data", "groups_on", "probes_of"]
+__all__ = ["chart_data", "probes_of"]
 
-Groups = Mapping[tuple[str, str], int]
-"""Number of each optimizer and setting."""
-
-
-def groups_on(groups: Mapping[tuple[str, str, str], int], problem: str) -> Groups:
-    """Return the numbers of the settings of one problem."""
-    return {(key[1], key[2]): number for key, number in groups.items() if key[0] == problem}
+Groups = Mapping[str, int]
+"""Number of each setting, by its id."""
 
 
 def chart_data(
     view: StudyView,
     styles: Mapping[str, LineStyle],
-    groups: Mapping[tuple[str, str, str], int],
+    groups: Groups,
 ) -> dict[str, Any]:
     """Return what the charts of a page draw, JSON-able; study.js reads it.
 
     Args:
         view: what is shown.
         styles: of the optimizers, in their order.
-        groups: number of each problem, optimizer and setting, by which the page filters its runs.
+        groups: number of each setting, by which the page filters its runs.
     """
     places = {name: index for index, name in enumerate(view.optimizers)}
     return {
@@ -52,10 +47,7 @@ def chart_data(
         "probes": probes_of(view),
         "better": {name: view.directions.better(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
-        "problems": [
-            _problem_data(view, problem, places, groups_on(groups, problem.name))
-            for problem in view.problems
-        ],
+        "problems": [_problem_data(view, problem, places, groups) for problem in view.problems],
         "profiles": _profile_data(view, places),
     }
 
@@ -71,16 +63,16 @@ def _problem_data(
     places: Mapping[str, int],
     groups: Groups,
 ) -> dict[str, Any]:
-    chosen = {(c.optimizer, c.setting) for c in problem.contenders}
-    members: dict[tuple[str, str], list[Record]] = {}
+    chosen = {c.setting_id for c in problem.contenders}
+    members: dict[str, list[Record]] = {}
     for record in problem.reported:
-        members.setdefault((record.optimizer, record.setting), []).append(record)
+        members.setdefault(record.setting_id, []).append(record)
     lines = {key: index for index, key in enumerate(members)}
     return {
         "lines": [
             {
-                "optimizer": places[key[0]],
-                "setting": key[1],
+                "optimizer": places[own[0].optimizer],
+                "setting": own[0].setting,
                 "group": groups[key],
                 "chosen": key in chosen,
                 "perEpoch": own[0].steps_per_epoch,
@@ -140,7 +132,7 @@ def _rate_data(
             "optimizer": places[line.optimizer],
             "rates": [point.rate for point in line.points],
             "settings": [point.setting for point in line.points],
-            "groups": [groups[line.optimizer, point.setting] for point in line.points],
+            "groups": [groups[point.setting_id] for point in line.points],
             "mean": _rounded(point.interval.estimate for point in line.points),
             "low": _rounded(point.interval.low for point in line.points),
             "high": _rounded(point.interval.high for point in line.points),
@@ -159,7 +151,7 @@ def _trial_data(
         {
             "optimizer": places[optimizer],
             "trials": best.trials.tolist(),
-            "groups": [groups[optimizer, setting] for setting in tried[optimizer]],
+            "groups": [groups[setting_id] for setting_id in tried[optimizer]],
             "mean": _rounded(best.expected),
             "low": _rounded(best.low),
             "high": _rounded(best.high),
@@ -175,7 +167,7 @@ def _target_data(
         {
             "optimizer": places[times.contender.optimizer],
             "name": times.contender.name,
-            "group": groups[times.contender.optimizer, times.contender.setting],
+            "group": groups[times.contender.setting_id],
             "steps": times.survival.times.tolist(),
             "reached": _rounded(100 * (1 - times.survival.share)),
             "end": result.drawn_until(times),

@@ -98,7 +98,7 @@ def draw_curves(
     bands = problem.bands(view.read_curves(metric), view.points)
     windows = set()
     for contender in problem.contenders:
-        band = bands.get((contender.optimizer, contender.setting))
+        band = bands.get(contender.setting_id)
         if band is None:
             continue
         windows.add(band.window)
@@ -233,11 +233,11 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
     """Draw every trial of each optimizer, and the setting that was chosen."""
     styles = line_styles(view.optimizers)
     for row, search in enumerate(problem.searches):
-        scores = {t.setting: t.metrics.get(search.metric) for t in search.trials}
+        scores = {t.setting_id: t.metrics.get(search.metric) for t in search.trials}
         means = [spread.mean for spread in scores.values() if spread]
         style = styles[search.optimizer].matplotlib(theme) | {"linestyle": ""}
         axes.plot(means, [row] * len(means), "o", mfc="none", mec=theme.muted, markersize=3)
-        if chosen := scores.get(search.chosen):
+        if chosen := scores.get(search.chosen_id):
             axes.plot([chosen.mean], [row], **style | {"markersize": 6})
     axes.set_xlabel(
         f"{literal(problem.searches[0].metric)} of each trial\n(filled: chosen)", loc="right"

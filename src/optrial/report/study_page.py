@@ -27,7 +27,7 @@ from optrial.analysis.statistics import (
 )
 from optrial.analysis.target_results import profiles, target_results
 from optrial.records import Record
-from optrial.report.chart_data import chart_data, groups_on, probes_of
+from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.drawing import Track, track
 from optrial.report.pages import embedded_json, render_page
 from optrial.report.study_rows import (
@@ -81,7 +81,7 @@ def study_page(
         {
             "view": problem,
             "id": f"p{index}",
-            "differences": differences(problem, groups_on(groups, problem.name)),
+            "differences": differences(problem, groups),
             "answer": _answer(problem),
             "said": _said(problem.pairs),
             "costs": cost_rows(problem.costs),
@@ -135,7 +135,7 @@ def study_page(
         tolerance_text=tolerance_text,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,
-        group=lambda *key: groups[key],
+        group=groups.__getitem__,
         groups_of=partial(_groups_of, view.records, groups),
         spread_text=spread_text,
         runs_text=runs_text,
@@ -157,20 +157,20 @@ def _tunes(view: StudyView) -> bool:
     return any(record.phase == "tune" for record in view.records)
 
 
-def _number_groups(records: Iterable[Record]) -> dict[tuple[str, str, str], int]:
+def _number_groups(records: Iterable[Record]) -> dict[str, int]:
     """Number the settings, so that links can name them whatever they are called."""
-    keys = dict.fromkeys((r.problem, r.optimizer, r.setting) for r in records)
-    return {key: number for number, key in enumerate(keys)}
+    ids = dict.fromkeys(record.setting_id for record in records)
+    return {setting_id: number for number, setting_id in enumerate(ids)}
 
 
 def _groups_of(
     records: Iterable[Record],
-    groups: Mapping[tuple[str, str, str], int],
+    groups: Mapping[str, int],
     runs: Mapping[str, Sequence[str]],
 ) -> str:
     """The numbers of the settings of the runs that a finding is about."""
     wanted = {run_id for ids in runs.values() for run_id in ids}
-    found = (groups[r.problem, r.optimizer, r.setting] for r in records if r.run_id in wanted)
+    found = (groups[r.setting_id] for r in records if r.run_id in wanted)
     return " ".join(map(str, sorted(set(found))))
 
 

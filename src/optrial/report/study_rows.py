@@ -111,12 +111,12 @@ class ReportedTimeTable:
     notes: Sequence[str]
 
 
-def differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> Differences | None:
+def differences(problem: ProblemView, groups: Mapping[str, int]) -> Differences | None:
     """Return the table of differences; None where nothing is compared.
 
     Args:
         problem: whose pairs are shown.
-        groups: number of each optimizer and setting.
+        groups: number of each setting, by its id.
     """
     if problem.comparisons is None:
         return None
@@ -128,7 +128,7 @@ def differences(problem: ProblemView, groups: Mapping[tuple[str, str], int]) -> 
         for estimate, low, high in (pair.interval for pair in pairs)
     ]
     scale = Scale.of(chain.from_iterable(limits), include=0.0)
-    group = {c.name: groups[c.optimizer, c.setting] for c in problem.contenders}
+    group = {c.name: groups[c.setting_id] for c in problem.contenders}
     rows = [
         Pair(c, sentence(c), scale.strip(*row), f"{group[c.first]} {group[c.second]}")
         for c, row in zip(pairs, limits, strict=True)
@@ -149,12 +149,12 @@ def cost_rows(costs: Sequence[Cost]) -> tuple[Scale, list[tuple[Cost, Strip]]]:
 def search_rows(searches: Sequence[Search]) -> tuple[Scale, list[tuple[Search, Strip]]]:
     """Each trial as a small dot, the chosen one as a large one."""
     scores = [
-        {t.setting: t.metrics[s.metric].mean for t in s.trials if s.metric in t.metrics}
+        {t.setting_id: t.metrics[s.metric].mean for t in s.trials if s.metric in t.metrics}
         for s in searches
     ]
     scale = Scale.of(value for own in scores for value in own.values())
     return scale, [
-        (search, scale.strip(own.get(search.chosen, math.nan), math.nan, math.nan, own.values()))
+        (search, scale.strip(own.get(search.chosen_id, math.nan), math.nan, math.nan, own.values()))
         for search, own in zip(searches, scores, strict=True)
     ]
 

@@ -96,7 +96,9 @@ def momentum_grid(best: float) -> Callable[[Case], Case]:
         ]
         others = case.only(lambda r: not (r.optimizer == "momentum" and r.phase == "tune"))
         return others.adding(*runs).fields(
-            lambda r: r.optimizer == "momentum" and reported(r), setting=f"momentum={best}"
+            lambda r: r.optimizer == "momentum" and reported(r),
+            setting=f"momentum={best}",
+            hyperparameters={"lr": BEST["momentum"], "momentum": best},
         )
 
     return spoil

@@ -318,7 +318,7 @@ class Context:
         fresh = (seed for seed in range(count + max(seeds, default=0) + 1) if seed not in seeds)
         added = [next(fresh) for _ in range(max(0, count - len(seeds)))]
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
-        settings = len({(r.problem, r.optimizer, r.setting) for r in reported})
+        settings = len({r.setting_id for r in reported})
         return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
 
 

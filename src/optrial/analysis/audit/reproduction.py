@@ -171,7 +171,7 @@ def shared_masks(context: Context) -> Iterator[Observation]:
     by_mask: dict[str, list[Record]] = {}
     for record in context.ended:
         if mask := record.facts.first_masks_sha256:
-            by_mask.setdefault(f"{mask} {record.optimizer} {record.setting}", []).append(record)
+            by_mask.setdefault(f"{mask} {record.setting_id}", []).append(record)
     shared = [group for group in by_mask.values() if len({r.seed for r in group}) > 1]
     if shared:
         runs = [record for group in shared for record in group]

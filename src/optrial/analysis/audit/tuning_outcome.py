@@ -206,11 +206,11 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
     metric, sign = selection.metric, (1 if selection.better == "higher" else -1)
     for optimizer in context.optimizers:
         tried = dict(optimizer.tried)
-        chosen = optimizer.contenders[0].setting
-        first = finished(tried.pop(chosen, ()), metric)
-        rivals = {merit(runs, selection): setting for setting, runs in tried.items()}
-        runner_up = rivals[max(rivals)] if rivals else ""
-        second = finished(tried.get(runner_up, ()), metric)
+        chosen = optimizer.contenders[0]
+        first = finished(tried.pop(chosen.setting_id, ()), metric)
+        rivals = {merit(runs, selection): runs for runs in tried.values()}
+        runner_up = rivals[max(rivals)] if rivals else ()
+        second = finished(runner_up, metric)
         rerun = finished(optimizer.reported, metric)
         if min(len(second), len(rerun)) < FEW or not first:
             continue
@@ -222,9 +222,9 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         )
         if again.high < before.low:
             yield Observation(
-                f"{optimizer.name} {chosen} had {metric} "
+                f"{optimizer.name} {chosen.setting} had {metric} "
                 f"{fmean(first):.4g} in tuning and {fmean(rerun):.4g} with new seeds, less than "
-                f"{runner_up} had ({fmean(second):.4g})",
+                f"{runner_up[0].setting} had ({fmean(second):.4g})",
                 {"tuning": fmean(first), "rerun": fmean(rerun), "second": fmean(second)},
                 optimizer.reported,
                 context.remedy(
