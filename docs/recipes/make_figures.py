@@ -202,7 +202,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def main() -> None:
-    """Draw what there are results for."""
+    """Draw every figure whose results exist."""
     for name, draw in FIGURES.items():
         try:
             with figure_style():
