@@ -15,7 +15,7 @@ import pytest
 from optrial import Results, StoreError, Study, StudyError
 from optrial.analysis.audit import audit
 from optrial.analysis.claims import evaluate_claims, parse_claims
-from optrial.analysis.gather import StudyView, gather
+from optrial.analysis.view import StudyView
 from optrial.config import StudyFile
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.learner import Steps
@@ -72,7 +72,7 @@ def better_and_worse(label: str, better: Direction | None) -> list[Record]:
 
 
 def view_of(study: StudyFile, records: Sequence[Record], metric: str) -> StudyView:
-    return gather(study.model_dump(mode="json"), records, lambda _: {}, metric)
+    return StudyView(study.model_dump(mode="json"), tuple(records), lambda _: {}, metric)
 
 
 class Scripted:
@@ -245,7 +245,7 @@ def test_displays_show_a_metric_without_direction_unranked(tmp_path: Path) -> No
 def test_an_audit_ranks_nothing_without_a_direction() -> None:
     records = better_and_worse("score", "lower")
     study = study_of("mine:score", None, select=False).model_dump(mode="json")
-    report = audit(study, records, lambda _: {})
+    report = audit(StudyView(study, tuple(records), lambda _: {}))
     assert not [f for f in report.findings if f.rule in ("A01", "A11", "D04", "D15")]
 
 

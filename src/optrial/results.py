@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import pandas as pd
 
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
-from optrial.analysis.audit import AuditReport, PlanVersion, audit
-from optrial.analysis.audit.context import Context
+from optrial.analysis.audit import AuditReport, audit
 from optrial.analysis.contenders import Contender
-from optrial.analysis.gather import ProblemView, StudyView, gather
 from optrial.analysis.searches import best_of_trials, best_of_trials_frame
 from optrial.analysis.statistics import Comparison, TargetComparison, compare, compare_arrivals
 from optrial.analysis.target_results import (
@@ -25,6 +23,7 @@ from optrial.analysis.target_results import (
     targets_frame,
 )
 from optrial.analysis.targets import Target, TargetTimes, Unit, target_metric_problem
+from optrial.analysis.view import PlanVersion, ProblemView, StudyView
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
 from optrial.records import Curve, Record, Store
@@ -165,14 +164,7 @@ class Results:
 
     def audit(self) -> AuditReport:
         """Check whether the runs support the comparison; see `optrial.analysis.audit`."""
-        context = self._context()
-        return audit(
-            context.study,
-            context.records,
-            self._read_curves,
-            former=context.former,
-            plans=context.plans,
-        )
+        return audit(self.view())
 
     def targets(self) -> pd.DataFrame:
         """Return the time to each target of the study: one row per target and optimizer.
@@ -330,16 +322,17 @@ class Results:
         Raises:
             StoreError: the metric is not recorded, or `better` contradicts its direction.
         """
-        context = self._context()
-        recorded = {name for record in context.records for name in record.metrics}
-        recorded.add(TRAINING_SECONDS)
-        if metric is not None and metric not in recorded:
-            raise StoreError(f"no '{metric}' is recorded. {suggest(metric, sorted(recorded))}")
-        metric = metric or context.report_metric
-        directions = _declared(context.directions, metric, better)
-        return gather(
-            context.study, context.records, self._read_curves, metric, directions=directions
+        records = self.records
+        planned = {record.run_id for record in records}
+        everything = self.store.runs(everything=True)
+        view = StudyView(
+            self.study,
+            tuple(records),
+            self._read_curves,
+            former=tuple(record for record in everything if record.run_id not in planned),
+            plans=tuple(PlanVersion(study, ended) for study, ended in self.store.plans()),
         )
+        return _compared_on(view, metric, better)
 
     def _ordered_view(self, metric: str | None, better: Direction | None) -> StudyView:
         """Return the view on a metric of known direction.
@@ -373,7 +366,8 @@ class Results:
         """
         timed = self.folder / "timing.json"
         timing = read_timing(timed) if timed.exists() else None
-        page = study_page(self.view(metric, better), self.audit(), timing)
+        view = self.view()
+        page = study_page(_compared_on(view, metric, better), audit(view), timing)
         with _writing(Path(path)):
             Path(path).write_text(page, encoding="utf-8")
         return Path(path)
@@ -530,18 +524,6 @@ class Results:
         view = self.view()
         return plot(draw_timing, view, _one_problem(view, problem), axes=axes)
 
-    def _context(self) -> Context:
-        records = self.records
-        planned = {record.run_id for record in records}
-        everything = self.store.runs(everything=True)
-        return Context(
-            self.study,
-            tuple(records),
-            self._read_curves,
-            tuple(record for record in everything if record.run_id not in planned),
-            tuple(PlanVersion(study, ended) for study, ended in self.store.plans()),
-        )
-
     def _read_curves(self, metric: str) -> dict[str, Curve]:
         return {run_id: curve for (run_id, _), curve in self.store.curves(metric).items()}
 
@@ -583,20 +565,26 @@ def _one_problem(view: StudyView, name: str | None) -> ProblemView:
     return problems[name]
 
 
-def _declared(directions: Directions, metric: str, better: Direction | None) -> Directions:
-    """Return the directions, with that of a metric as declared by a call.
+def _compared_on(view: StudyView, metric: str | None, better: Direction | None) -> StudyView:
+    """Return the view with another metric to compare on.
 
     Raises:
-        StoreError: `better` is not a direction, or contradicts that of the metric.
+        StoreError: the metric is not recorded; `better` is not a direction, or contradicts that of
+            the metric.
     """
-    if better is None:
-        return directions
-    if better not in get_args(Direction):
+    recorded = {*view.metrics, TRAINING_SECONDS}
+    if metric is not None and metric not in recorded:
+        raise StoreError(f"no '{metric}' is recorded. {suggest(metric, sorted(recorded))}")
+    if better is not None and better not in get_args(Direction):
         raise StoreError(f"better is 'lower' or 'higher', not {better!r}.")
+    if metric is None and better is None:
+        return view
+    view = replace(view, chosen_metric=metric or "", better=better)
     try:
-        return directions.declaring(metric, better)
+        view.directions  # noqa: B018  # refuses a contradiction
     except ValueError as error:
         raise StoreError(f"{error}; leave better out.") from error
+    return view
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 import optrial
 from optrial.analysis.audit import audit
-from optrial.analysis.gather import StudyView, gather
 from optrial.analysis.target_results import profiles, target_results
 from optrial.analysis.targets import Target, target_problems
+from optrial.analysis.view import StudyView
 from optrial.config import parse_study
 from optrial.errors import StoreError, StudyError
 from optrial.records import Curve, PlannedRun, Record, Segment, Store
@@ -52,7 +52,7 @@ def raced(
 def view_of(records: Sequence[Record], curves: Mapping[str, Curve], **study: object) -> StudyView:
     keys = {"name": "raced", "targets": {TARGET.metric: TARGET.value}, **study}
     read = {TARGET.metric: curves}
-    return gather(keys, records, lambda metric: read.get(metric, {}), TARGET.metric)
+    return StudyView(keys, tuple(records), lambda metric: read.get(metric, {}), TARGET.metric)
 
 
 def expected_step(speed: float, seed: int) -> float:
@@ -125,7 +125,7 @@ def test_seconds_of_stacks_are_refused(tmp_path: Path) -> None:
     assert not result.seconds
     assert "24 of 24 runs were trained in stacks of up to 4" in result.why_no_seconds
     study = {"name": "raced", "claims": [claim]}
-    report = audit(study, records, lambda metric: curves if metric == TARGET.metric else {})
+    report = audit(view_of(records, curves, targets=None, **study))
     (decided,) = report.claims
     assert str(decided.verdict) == "undecided"
     assert "trained in stacks of up to 4" in decided.sentence
@@ -144,7 +144,7 @@ def test_claims_about_targets_are_decided_on_curves() -> None:
         "sgd reaches validation_accuracy 80% in less time than adam",
     ]
     study = {"name": "raced", "claims": claims}
-    report = audit(study, records, lambda metric: curves if metric == TARGET.metric else {})
+    report = audit(view_of(records, curves, targets=None, **study))
     assert [str(result.verdict) for result in report.claims] == ["supported", "refuted"]
     assert "F03" not in {finding.rule for finding in report.findings}
 

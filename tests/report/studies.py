@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from optrial.analysis.gather import StudyView, gather
+from optrial.analysis.view import StudyView
 from optrial.records import Curve, PlannedRun, Record, Segment, Store
 from optrial.spec import RunFacts, Seconds, Status
 from tests.specs import SPEC, STACK
@@ -95,9 +95,9 @@ def made_up_view(
     """What a report shows of them."""
     curves = made_up_curves(records)
     recorded = {name for record in records for name in record.metrics}
-    return gather(
+    return StudyView(
         study or {"name": "made up", "notes": "For tests."},
-        records,
+        tuple(records),
         lambda name: curves.get(name, {}),
         metric if metric in recorded else "",
     )

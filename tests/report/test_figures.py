@@ -68,7 +68,7 @@ def test_curves_are_means_in_the_style_of_their_optimizer() -> None:
     view = made_up_view(records)
     axes = Figure().add_subplot()
     draw_curves(axes, view, view.problems[0], "test_accuracy")
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     sgd, adam, end = axes.lines
     assert sgd.get_color() == LIGHT.lines[styles["sgd"].colour]
     finals = [r.metrics["test_accuracy"] for r in records[:3]]

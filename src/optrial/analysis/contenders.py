@@ -20,13 +20,12 @@ from optrial.spec import Directions, RunSpec, Selection, Status
 __all__ = [
     "Contender",
     "OptimizerRuns",
-    "ProblemRuns",
     "best_setting",
     "by_setting",
     "finished",
     "hyperparameters",
     "merit",
-    "problems_of",
+    "optimizers_of",
     "report_metric",
 ]
 
@@ -143,75 +142,19 @@ class OptimizerRuns:
         return [record for record in self.trials if hyperparameters(record).get(name) == value]
 
 
-@dataclass(frozen=True)
-class ProblemRuns:
-    """The optimizers that were compared on one problem.
-
-    Attributes:
-        name: of the problem.
-        records: every run, those that tuned included.
-        optimizers: in the order of the study.
-        selection: the metric that selects settings; None where only the test split could.
-    """
-
-    name: str
-    records: tuple[Record, ...]
-    optimizers: tuple[OptimizerRuns, ...]
-    selection: Selection | None = None
-
-    @cached_property
-    def contenders(self) -> tuple[Contender, ...]:
-        """What is compared."""
-        return tuple(each for optimizer in self.optimizers for each in optimizer.contenders)
-
-    @property
-    def chooses(self) -> bool:
-        """Whether one setting contends for each optimizer."""
-        return len(self.contenders) == len(self.optimizers)
-
-    @property
-    def finishing(self) -> tuple[Contender, ...]:
-        """The contenders that can be compared: those with a run that is done."""
-        return tuple(each for each in self.contenders if each.count(Status.DONE))
-
-    @property
-    def compared(self) -> list[Record]:
-        """The runs that are compared."""
-        return [record for contender in self.contenders for record in contender.records]
-
-    @property
-    def trials(self) -> list[Record]:
-        """Every run among which settings are chosen."""
-        return [record for optimizer in self.optimizers for record in optimizer.trials]
-
-
-def problems_of(records: Iterable[Record], directions: Directions) -> tuple[ProblemRuns, ...]:
-    """Group runs by problem and optimizer, in the order of the plan.
-
-    The metric that selects settings is looked for among those that a problem records; where there
-    is none on the validation split, nothing selects, because the test split must not.
+def optimizers_of(
+    records: Iterable[Record], selection: Selection | None
+) -> tuple[OptimizerRuns, ...]:
+    """Group the runs of one problem by optimizer, in the order of the plan.
 
     Args:
-        records: the runs of a plan.
-        directions: directions of the metrics of the study.
+        records: the runs of one problem.
+        selection: the metric that selects settings; None if nothing may.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(record.problem, []).append(record)
-    return tuple(_problem(name, group, directions) for name, group in groups.items())
-
-
-def _problem(name: str, records: Sequence[Record], directions: Directions) -> ProblemRuns:
-    selection = directions.selection(name for record in records for name in record.metrics)
-    optimizers: dict[str, list[Record]] = {}
-    for record in records:
-        optimizers.setdefault(record.optimizer, []).append(record)
-    return ProblemRuns(
-        name,
-        tuple(records),
-        tuple(_optimizer_runs(name, runs, selection) for name, runs in optimizers.items()),
-        selection,
-    )
+        groups.setdefault(record.optimizer, []).append(record)
+    return tuple(_optimizer_runs(name, runs, selection) for name, runs in groups.items())
 
 
 def _optimizer_runs(

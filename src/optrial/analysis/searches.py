@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from optrial.analysis.contenders import OptimizerRuns, finished
-from optrial.analysis.gather import ProblemView, RateLine, StudyView
+from optrial.analysis.rates import RateLine
 from optrial.analysis.statistics import BestOfK, RateRange, best_of_k, learning_rate_range
+from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.spec import ENDED, Direction
 
@@ -43,7 +44,7 @@ def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
     if selection is None:
         return {}
     curves = {}
-    for optimizer in problem.runs.optimizers:
+    for optimizer in problem.optimizers:
         values = _trial_values(optimizer, selection.metric)
         if len(values) > 1 and np.isfinite(values).any():
             curves[optimizer.name] = best_of_k(
@@ -87,7 +88,7 @@ def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
     better = problem.directions.better(metric)
     if better is None:
         return {}
-    tried = {optimizer.name: optimizer.tried for optimizer in problem.runs.optimizers}
+    tried = {optimizer.name: optimizer.tried for optimizer in problem.optimizers}
     ranges = {}
     for line in problem.sensitivity(metric):
         values = _by_seed(line, tried[line.optimizer], metric)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from optrial.analysis.claims import parse_claims
-from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.statistics import performance_profile
 from optrial.analysis.statistics.merit import Floats
 from optrial.analysis.targets import (
@@ -21,6 +19,7 @@ from optrial.analysis.targets import (
     target_times,
     targets_of,
 )
+from optrial.analysis.view import ProblemView, StudyView
 
 __all__ = [
     "Profile",
@@ -68,8 +67,7 @@ def study_targets(view: StudyView, problem: ProblemView) -> tuple[Target, ...]:
 
 
 def _claimed(view: StudyView) -> list[Target]:
-    claims, _ = parse_claims(view.study.get("claims") or (), directions=view.directions)
-    return [claim.target for claim in claims if claim.target]
+    return [claim.target for claim in view.claims if claim.target]
 
 
 def target_results(view: StudyView, problem: ProblemView) -> tuple[TargetResult, ...]:
@@ -87,7 +85,7 @@ def target_result(view: StudyView, problem: ProblemView, target: Target) -> Targ
     better = view.directions.better(target.metric)
     if better is None:
         raise ValueError(f"{target.metric} has no direction")
-    curves = view.read_curves(target.metric)
+    curves = view.curves(target.metric)
     contenders = problem.contenders
     reason = shared_seconds(record for each in contenders for record in each.records)
     return TargetResult(

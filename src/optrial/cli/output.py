@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from optrial.analysis.gather import ProblemView, StudyView
+    from optrial.analysis.view import ProblemView, StudyView
     from optrial.results import Results
 
 __all__ = [
@@ -235,7 +235,7 @@ def _statements(problem: ProblemView) -> list[str]:
     if problem.comparisons is None:
         return [problem.not_compared] if problem.not_compared else []
     pairs = [pair for pair in problem.pairs if not pair.all_diverged]  # the first line names these
-    best = best_sentence(problem.comparisons, problem.compared)
+    best = best_sentence(problem.comparisons, problem.contestants)
     return [best, *(f"  {sentence(pair)}" for pair in pairs[:_PAIRS_SHOWN])]
 
 

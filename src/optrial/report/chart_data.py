@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.searches import best_of_trials
 from optrial.analysis.target_results import TargetResult, profiles, target_results
+from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.report.drawing import MARKER_SIZE
 from optrial.report.style import LineStyle, marker_outline
@@ -33,7 +33,7 @@ def chart_data(
         styles: of the optimizers, in their order.
         groups: number of each setting, by which the page filters its runs.
     """
-    places = {name: index for index, name in enumerate(view.optimizers)}
+    places = {name: index for index, name in enumerate(view.optimizer_names)}
     return {
         "optimizers": [
             {
@@ -117,7 +117,7 @@ def _curve_data(
             "seeds": [seeds[run] for run in band.runs],
             "values": [_rounded(row) for row in band.values],
         }
-        for key, band in problem.bands(view.read_curves(metric), view.points).items()
+        for key, band in problem.bands(view.curves(metric), view.points).items()
     ]
 
 
@@ -146,7 +146,7 @@ def _rate_data(
 def _trial_data(
     problem: ProblemView, places: Mapping[str, int], groups: Groups
 ) -> list[dict[str, Any]]:
-    tried = {optimizer.name: optimizer.tried for optimizer in problem.runs.optimizers}
+    tried = {optimizer.name: optimizer.tried for optimizer in problem.optimizers}
     return [
         {
             "optimizer": places[optimizer],

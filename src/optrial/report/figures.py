@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import ReportedValue, reported_values
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
+from optrial.analysis.view import ProblemView, StudyView
 from optrial.report.chart_data import probes_of
 from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 from optrial.spec import Directions
@@ -94,8 +94,8 @@ def draw_curves(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
     """Draw the mean of each contender by step, with its interval; × where a run ended early."""
-    styles = line_styles(view.optimizers)
-    bands = problem.bands(view.read_curves(metric), view.points)
+    styles = line_styles(view.optimizer_names)
+    bands = problem.bands(view.curves(metric), view.points)
     windows = set()
     for contender in problem.contenders:
         band = bands.get(contender.setting_id)
@@ -121,7 +121,7 @@ def draw_curves(
 
 def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:
     """Draw the share of runs that reached a target by step; a bar where runs ended without it."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     for times in result.steps:
         style = styles[times.contender.optimizer].matplotlib(theme)
         arrivals = times.survival.times
@@ -143,7 +143,7 @@ def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme
 
 def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = LIGHT) -> None:
     """Draw on which share of the problems each optimizer is within a factor of the fastest."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     end = BEYOND * max(profile.factors[-1], 2.0)
     lines = zip(profile.names, profile.optimizers, profile.shares, strict=True)
     for name, optimizer, shares in lines:
@@ -174,7 +174,7 @@ def draw_sensitivity(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
     """Draw final values by learning rate; hollow where some runs did not finish, × where none."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     for line in problem.sensitivity(metric):
         style = styles[line.optimizer].matplotlib(theme)
         rates = np.array([point.rate for point in line.points])
@@ -231,7 +231,7 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw every trial of each optimizer, and the setting that was chosen."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     for row, search in enumerate(problem.searches):
         scores = {t.setting_id: t.metrics.get(search.metric) for t in search.trials}
         means = [spread.mean for spread in scores.values() if spread]
@@ -247,7 +247,7 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
 
 def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw the expected best of k trials of each optimizer, by k."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     for optimizer, best in best_of_trials(problem).items():
         style = styles[optimizer].matplotlib(theme)
         every = max(1, len(best.trials) // 7)
@@ -263,7 +263,7 @@ def draw_rate_ranges(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
     """Draw the learning rates about as good as the best; an arrow where none beyond was tried."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     ranges = rate_ranges(problem, metric)
     rates = tried_rates(problem, metric)
     axes.set_xscale("log")
@@ -303,7 +303,7 @@ def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LI
 
 def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw seconds of training a run: median and range over the runs of each contender."""
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     optimizers = {contender.name: contender.optimizer for contender in problem.contenders}
     for row, cost in enumerate(problem.costs):
         style = styles[optimizers[cost.name]].matplotlib(theme)
@@ -323,7 +323,7 @@ def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
     ranks = view.ranks
     if ranks is None:
         raise ValueError(f"ranks need two problems, and there are {len(view.problems)}")
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     averages = dict(zip(ranks.order, ranks.average_ranks, strict=True))
     for row, (name, average) in enumerate(averages.items()):
         style = styles[name] if name in styles else next(iter(styles.values()))

@@ -15,7 +15,6 @@ from optrial.analysis import missing_values
 from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
 from optrial.analysis.funnel import funnel
-from optrial.analysis.gather import ProblemView, StudyView
 from optrial.analysis.reported import SECONDS
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.statistics import (
@@ -26,6 +25,7 @@ from optrial.analysis.statistics import (
     without_value,
 )
 from optrial.analysis.target_results import profiles, target_results
+from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.drawing import Track, track
@@ -73,7 +73,7 @@ def study_page(
         audit: what the audit found; None to leave it out.
         timing: what was timed alone; None where nothing was.
     """
-    styles = line_styles(view.optimizers)
+    styles = line_styles(view.optimizer_names)
     groups = _number_groups(view.records)
     reported = view.study.get("reported") or {}
     targets = [target_results(view, problem) for problem in view.problems]
@@ -202,7 +202,7 @@ def _answer(problem: ProblemView) -> str:
     """Which optimizer is best; names keep the case that they have."""
     if problem.comparisons is None:
         return problem.not_compared
-    said = best_sentence(problem.comparisons, problem.compared)
+    said = best_sentence(problem.comparisons, problem.contestants)
     missing = dict.fromkeys(n for pair in problem.comparisons.pairs for n in without_value(pair))
     return ". ".join([said.replace("none of", "None of", 1), *missing]) + "."
 

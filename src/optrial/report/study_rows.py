@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
+from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import Flow
-from optrial.analysis.gather import Cost, ProblemView, Search
 from optrial.analysis.reported import ReportedValue, reported_values
 from optrial.analysis.statistics import Comparison, RankComparison, RateRange, sentence
 from optrial.analysis.summary import SettingSummary
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
+from optrial.analysis.view import ProblemView, Search
 from optrial.report.strips import Scale, Strip
 from optrial.timing import Quartiles, StudyTiming, reported_times
 from optrial.timing.table import reported_time_notes, reported_time_rows, timing_rows

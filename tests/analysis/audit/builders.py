@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from optrial.analysis.audit import AuditReport, PlanVersion, audit
+from optrial.analysis.audit import AuditReport, audit
+from optrial.analysis.view import PlanVersion, StudyView
 from optrial.config import StudyFile
 from optrial.records import Curve, Record
 from optrial.records.encoding import decode_facts
@@ -150,12 +151,11 @@ class Case:
     plans: tuple[PlanVersion, ...] = ()
 
     def audit(self) -> AuditReport:
-        return audit(
-            self.study,
-            self.records,
-            self.curves,
-            former=self.former,
-            plans=self.plans,
+        return audit(self.view())
+
+    def view(self) -> StudyView:
+        return StudyView(
+            self.study, self.records, self.curves, former=self.former, plans=self.plans
         )
 
     def curves(self, metric: str) -> Mapping[str, Curve]:

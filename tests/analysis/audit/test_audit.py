@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +16,13 @@ from optrial.analysis.audit import (
     AuditRule,
     Severity,
     as_json,
-    audit,
     report_text,
     summary_line,
     waiver_problems,
 )
 from optrial.analysis.audit.context import Context
-from optrial.analysis.gather import gather
 from optrial.engine.backends.reference import ReferenceEngine
 from optrial.errors import StudyError
-from optrial.records import Curve
 from optrial.spec import RunFacts, Status
 from optrial.study import Study
 from tests.analysis.audit import builders
@@ -154,7 +151,7 @@ def test_a_thousand_runs_are_analysed_and_audited_in_seconds() -> None:
     assert len(records) == 990
     before = time.process_time()
     case.audit()
-    view = gather(case.study, case.records, case.curves, "test_accuracy")
+    view = case.view()
     for problem in view.problems:
         assert problem.summaries
         assert problem.pairs
@@ -176,11 +173,7 @@ def test_trained_runs_are_audited(tmp_path: Path) -> None:
     """Records of the engine, read from a store; what they lack is said."""
     keys = small_keys(seeds=[0], optimizers=[{"rule": "sgd", "lr": 0.1}, {"rule": "adam"}])
     with Study(**keys).run(tmp_path) as results:
-
-        def curves(metric: str) -> Mapping[str, Curve]:
-            return {run: curve for (run, _), curve in results.store.curves(metric).items()}
-
-        report = audit(results.study, results.records, curves)
+        report = results.audit()
     assert {"A05", "D01"} <= {finding.rule for finding in report.findings}
     assert not {"E06", "E07"} & {finding.rule for finding in report.findings}
     assert not {"E06", "E07", "D07"} & set(report.unchecked)
@@ -207,9 +200,8 @@ def test_a_model_that_is_evaluated_with_dropout_on_is_found(
 
 def test_tables_and_audit_speak_of_the_same_settings() -> None:
     for case in (sound(), grid(), fixed(), rules.test_only(grid())):
-        context = Context(case.study, case.records, case.curves)
-        (view,) = gather(case.study, case.records, case.curves, "test_accuracy").problems
-        assert view.contenders == context.contenders
+        view = case.view()
+        assert view.problems[0].contenders == Context.of(view).contenders
 
 
 def test_where_nothing_may_choose_every_setting_contends_and_no_claim_is_decided() -> None:

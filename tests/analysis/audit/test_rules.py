@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from optrial.analysis.audit import AUDIT_RULES, PlanVersion, Severity, as_json
+from optrial.analysis.audit import AUDIT_RULES, Severity, as_json
+from optrial.analysis.view import PlanVersion
 from optrial.config import override, parse_study
 from optrial.plan import check_study
 from optrial.records import Curve, Record

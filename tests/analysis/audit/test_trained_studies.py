@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from optrial.analysis.audit import AUDIT_RULES, AuditReport, PlanVersion, audit
+from optrial.analysis.audit import AUDIT_RULES, AuditReport, audit
 from optrial.data import BatchOrder
 from optrial.engine import ReferenceEngine, StackedEngine, provenance
 from optrial.engine.learner import Steps
@@ -418,13 +418,12 @@ def audited(results: Results) -> Seen:
         for record in results.store.runs(everything=True)
     ]
     ids = {record.run_id for record in results.records}
-    report = audit(
-        results.study,
-        [record for record in everything if record.run_id in ids],
-        lambda metric: {run: c for (run, _), c in results.store.curves(metric).items()},
-        former=[record for record in everything if record.run_id not in ids],
-        plans=[PlanVersion(*version) for version in results.store.plans()],
+    view = replace(
+        results.view(),
+        records=tuple(record for record in everything if record.run_id in ids),
+        former=tuple(record for record in everything if record.run_id not in ids),
     )
+    report = audit(view)
     written = {name for record in everything for name in encode_facts(record.facts)}
     return Seen(report, frozenset(read), frozenset(written))
 

@@ -2,7 +2,6 @@
 
 from optrial.analysis.audit.audit import audit, waiver_problems
 from optrial.analysis.audit.catalogue import AUDIT_RULES, SECTIONS
-from optrial.analysis.audit.context import CurveReader, PlanVersion
 from optrial.analysis.audit.finding import Finding, Remedy, Severity
 from optrial.analysis.audit.report import AuditReport, as_json, report_text, summary_line
 from optrial.analysis.audit.rule import AuditRule
@@ -12,9 +11,7 @@ __all__ = [
     "SECTIONS",
     "AuditReport",
     "AuditRule",
-    "CurveReader",
     "Finding",
-    "PlanVersion",
     "Remedy",
     "Severity",
     "as_json",

@@ -12,7 +12,8 @@ from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
-from optrial.analysis.contenders import Contender, ProblemRuns, finished
+from optrial.analysis.contenders import Contender, finished
+from optrial.analysis.view import ProblemView
 from optrial.learning_rates import usual_rates
 from optrial.spec import Direction, Status
 
@@ -79,7 +80,7 @@ def diverged_dropped(context: Context) -> Iterator[Observation]:
         yield from _order_by_finished(context, problem)
 
 
-def _order_by_finished(context: Context, problem: ProblemRuns) -> Iterator[Observation]:
+def _order_by_finished(context: Context, problem: ProblemView) -> Iterator[Observation]:
     metric, contenders = context.report_metric, problem.contenders
     lost = {c.name: c.count(Status.DIVERGED) for c in contenders}
     failing = [c for c in contenders if lost[c.name]]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optrial.analysis.audit.catalogue import AUDIT_RULES
-from optrial.analysis.audit.context import Context, CurveReader, PlanVersion
+from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Finding, Severity, group_runs
 from optrial.analysis.audit.report import AuditReport
 from optrial.analysis.audit.rule import AuditRule
+from optrial.analysis.view import StudyView
 from optrial.errors import Problem, StudyError
-from optrial.records import Record
 from optrial.spec import Status
 
 __all__ = ["audit", "waiver_problems"]
@@ -19,36 +19,20 @@ __all__ = ["audit", "waiver_problems"]
 ORDER = tuple(Severity)
 
 
-def audit(
-    study: Mapping[str, Any],
-    records: Sequence[Record],
-    curves: CurveReader,
-    *,
-    former: Sequence[Record] = (),
-    plans: Sequence[PlanVersion] = (),
-    seed: int = 0,
-) -> AuditReport:
-    """Check whether a comparison supports what it is to show.
-
-    Args:
-        study: after defaults, as the store holds it; `claims` and `waive` are read too.
-        records: the runs of the current plan.
-        curves: metric -> run id -> curve; called once a metric, and only for those that rules need.
-        former: runs that only earlier plans of the study had.
-        plans: every plan of the study, oldest first; none if they are not known.
-        seed: of the bootstrap resamples.
+def audit(view: StudyView) -> AuditReport:
+    """Check whether the runs of a study support its comparisons and claims.
 
     Returns:
-        Findings by severity, those that may cause others first; the claims' verdicts, and the rules
-        that could not be checked.
+        Findings by severity, root causes first, verdicts on claims, and rules that could not be
+        checked.
 
     Raises:
-        StudyError: `waive` names a rule that does not exist, or gives no reason.
+        StudyError: `waive` of the study names a rule that does not exist, or gives no reason.
     """
-    waived = study.get("waive") or {}
+    waived = view.study.get("waive") or {}
     if problems := waiver_problems(waived):
         raise StudyError(problems)
-    context = Context(study, tuple(records), curves, tuple(former), tuple(plans), seed)
+    context = Context.of(view)
     concerned = [rule for rule in AUDIT_RULES.values() if rule.concerns(context)]
     lacking = {rule.id: _lacking(rule, context) for rule in concerned}
     unchecked = {rule: facts for rule, facts in lacking.items() if facts}

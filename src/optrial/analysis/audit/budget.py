@@ -97,7 +97,7 @@ def still_improving(context: Context) -> Iterator[Observation]:
     Example: validation_loss of sgd still fell over the last fifth of training.
     Fix: train for twice as long, or name the length in the claim.
     """
-    metric = next((m for m in ("validation_loss", "test_loss") if m in context.recorded), "")
+    metric = next((m for m in ("validation_loss", "test_loss") if m in context.metrics), "")
     curves = context.curves(metric) if metric else {}
     improving = {}
     for contender in context.contenders:
@@ -203,7 +203,7 @@ def training_only(context: Context) -> Iterator[Observation]:
     Fix: claim on a test metric too, or say that the claim is about optimisation.
     """
     claims: list[Any] = context.claims
-    tested = [name for name in sorted(context.recorded) if name.startswith("test_")]
+    tested = [name for name in sorted(context.metrics) if name.startswith("test_")]
     if claims and tested and all(c.metric.startswith("train_") for c in claims):
         moved = [
             claim.text.replace(claim.metric, tested[0])

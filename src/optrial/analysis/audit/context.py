@@ -1,11 +1,11 @@
-"""What audit rules look at: the runs of a study, grouped once, and its curves, read when needed."""
+"""The view of a study that audit rules read, with verdicts on its claims and with remedies."""
 
 from __future__ import annotations
 
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
@@ -21,41 +21,14 @@ from optrial.analysis.claims import (
     ClaimKind,
     ClaimResult,
     evaluate_cases,
-    parse_claims,
 )
-from optrial.analysis.contenders import (
-    Contender,
-    OptimizerRuns,
-    ProblemRuns,
-    problems_of,
-    report_metric,
-)
+from optrial.analysis.contenders import Contender, OptimizerRuns
 from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
-from optrial.records import Curve, Record
-from optrial.spec import FINAL, Directions, Selection, Status
+from optrial.analysis.view import ProblemView, StudyView
+from optrial.records import Record
+from optrial.spec import Selection, Status
 
-__all__ = [
-    "Context",
-    "CurveReader",
-    "PlanVersion",
-    "names",
-]
-
-CurveReader = Callable[[str], Mapping[str, Curve]]
-"""Metric -> run id -> curve."""
-
-
-@dataclass(frozen=True)
-class PlanVersion:
-    """One plan that a study has had.
-
-    Attributes:
-        study: after defaults.
-        ended: how many runs had ended when this plan was saved.
-    """
-
-    study: Mapping[str, Any]
-    ended: int
+__all__ = ["Context", "names"]
 
 
 def names(found: Iterable[str]) -> str:
@@ -66,69 +39,21 @@ def names(found: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Context:
-    """A study and its runs, for rules to look at.
+class Context(StudyView):
+    """A view of a study with the verdicts on its claims, and with remedies."""
 
-    Attributes:
-        study: after defaults, as it is stored.
-        records: the runs of the current plan.
-        read_curves: metric -> run id -> curve.
-        former: runs that only earlier plans of the study had.
-        plans: every plan of the study, oldest first.
-        seed: of the bootstrap resamples.
-    """
-
-    study: Mapping[str, Any]
-    records: tuple[Record, ...]
-    read_curves: CurveReader
-    former: tuple[Record, ...] = ()
-    plans: tuple[PlanVersion, ...] = ()
-    seed: int = 0
-    _read: dict[str, Mapping[str, Curve]] = field(default_factory=dict)
-
-    def curves(self, metric: str) -> Mapping[str, Curve]:
-        """Return the curves of a metric by run id; empty where none is stored."""
-        if metric not in self._read:
-            self._read[metric] = self.read_curves(metric) if metric in self.recorded else {}
-        return self._read[metric]
+    @classmethod
+    def of(cls, view: StudyView) -> Context:
+        """Return the context of a view."""
+        return cls(**{field.name: getattr(view, field.name) for field in fields(StudyView)})
 
     def generator(self, *purpose: str) -> np.random.Generator:
-        """Return a generator for one purpose, whatever else was drawn before.
+        """Return a random generator for one purpose, independent of all other draws.
 
         Args:
-            purpose: the id of a rule, and the names of what it resamples.
+            purpose: id of a rule, and names of what it resamples.
         """
         return np.random.default_rng([self.seed, zlib.crc32("\0".join(purpose).encode())])
-
-    @cached_property
-    def recorded(self) -> frozenset[str]:
-        """Names of the metrics that any run recorded."""
-        return frozenset(name for record in self.records for name in record.metrics)
-
-    @cached_property
-    def ended(self) -> tuple[Record, ...]:
-        """The runs that are done or diverged."""
-        return tuple(record for record in self.records if record.status in FINAL)
-
-    @cached_property
-    def has_tuning(self) -> bool:
-        """Whether the study tells runs that tune from runs that are reported."""
-        return any(record.phase == "tune" for record in self.records)
-
-    @cached_property
-    def directions(self) -> Directions:
-        """Directions of the metrics of the study."""
-        return Directions.of(self.study)
-
-    @cached_property
-    def selection(self) -> Selection | None:
-        """The metric that selects settings; None where only the test split could."""
-        return self.directions.selection(self.recorded)
-
-    @property
-    def selects_on(self) -> str | None:
-        """Name of the metric that selects settings."""
-        return self.selection.metric if self.selection else None
 
     @cached_property
     def ranked_by(self) -> Selection | None:
@@ -136,56 +61,13 @@ class Context:
         better = self.directions.better(self.report_metric)
         return self.selection or (Selection(self.report_metric, better) if better else None)
 
-    @cached_property
-    def report_metric(self) -> str:
-        """The metric that a reader looks at first; empty if nothing is recorded."""
-        final = [claim for claim in self.claims if not claim.target]
-        claimed = [c.metric for c in final if c.metric in self.recorded and not c.about_seconds]
-        return report_metric(self.recorded, self.directions, claimed)
-
-    @cached_property
-    def problems(self) -> tuple[ProblemRuns, ...]:
-        """The runs by problem and optimizer, with what contends for each."""
-        return problems_of(self.records, self.directions)
-
-    @cached_property
-    def optimizers(self) -> tuple[OptimizerRuns, ...]:
-        """Every optimizer on every problem."""
-        return tuple(each for problem in self.problems for each in problem.optimizers)
-
-    @cached_property
-    def contenders(self) -> tuple[Contender, ...]:
-        """Everything that is compared, on every problem."""
-        return tuple(each for problem in self.problems for each in problem.contenders)
-
-    @property
-    def compared(self) -> list[Record]:
-        """The runs that are compared."""
-        return [record for contender in self.contenders for record in contender.records]
-
-    @cached_property
-    def _parsed(self) -> tuple[list[Claim], list[Any]]:
-        texts = list(self.study.get("claims") or ())
-        optimizers = list(dict.fromkeys(r.optimizer for r in self.records))
-        return parse_claims(texts, optimizers, directions=self.directions)
-
-    @property
-    def claims(self) -> list[Claim]:
-        """The claims of the study that can be read."""
-        return self._parsed[0]
-
-    @property
-    def claim_problems(self) -> list[Any]:
-        """What is wrong with the others."""
-        return self._parsed[1]
-
     @property
     def results(self) -> tuple[ClaimResult, ...]:
         """The verdict on every claim, on each problem that it is about."""
         return tuple(result for _, result in self.decided)
 
     @cached_property
-    def decided(self) -> tuple[tuple[ProblemRuns, ClaimResult], ...]:
+    def decided(self) -> tuple[tuple[ProblemView, ClaimResult], ...]:
         """The results with their problems."""
         cases = [case for problem in self.problems for case in self._cases(problem)]
         results = evaluate_cases([case for _, case in cases], seed=self.seed)
@@ -194,7 +76,7 @@ class Context:
             for (problem, _), result in zip(cases, results, strict=True)
         )
 
-    def _cases(self, problem: ProblemRuns) -> Iterator[tuple[ProblemRuns, ClaimCase]]:
+    def _cases(self, problem: ProblemView) -> Iterator[tuple[ProblemView, ClaimCase]]:
         """Yield the claims about a problem, with the values to decide them."""
         arrivals = self._arrivals(problem)
         name = problem.name if len(self.problems) > 1 else ""
@@ -203,7 +85,7 @@ class Context:
                 values = {c.name: c.values(claim.metric) for c in problem.contenders}
                 yield problem, ClaimCase(claim, {claim.metric: values}, arrivals, name)
 
-    def _arrivals(self, problem: ProblemRuns) -> dict[tuple[Target, Unit], Arrivals]:
+    def _arrivals(self, problem: ProblemView) -> dict[tuple[Target, Unit], Arrivals]:
         """Return when runs reached the targets of claims; seconds that are shared are no times."""
         arrivals: dict[tuple[Target, Unit], Arrivals] = {}
         for claim in self.claims:
@@ -252,7 +134,7 @@ class Context:
             if everyone or contender.optimizer in claim.optimizers
         ]
 
-    def _claimed_problems(self, claim: Claim) -> list[ProblemRuns]:
+    def _claimed_problems(self, claim: Claim) -> list[ProblemView]:
         return [problem for problem in self.problems if claim.problem in ("", problem.name)]
 
     def claimed_optimizers(self, claim: Claim) -> list[OptimizerRuns]:
@@ -322,7 +204,7 @@ class Context:
         return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
 
 
-def _with_reason(problem: ProblemRuns, result: ClaimResult) -> ClaimResult:
+def _with_reason(problem: ProblemView, result: ClaimResult) -> ClaimResult:
     """Return the result, with the reason if the runs cannot decide its claim."""
     several = [optimizer.name for optimizer in problem.optimizers if optimizer.chosen is None]
     unchosen = [name for name in result.claim.optimizers if name in several]
@@ -343,6 +225,6 @@ def _without_choice(optimizers: Sequence[str]) -> str:
     return f"{names(optimizers)} {have} several settings, and no validation split chose one"
 
 
-def _without_seconds(problem: ProblemRuns, claim: Claim) -> str:
+def _without_seconds(problem: ProblemView, claim: Claim) -> str:
     """Say why seconds to a target cannot be compared; empty where they can, or no claim asks."""
     return shared_seconds(problem.compared) if claim.target and claim.about_seconds else ""

@@ -12,7 +12,7 @@ from optrial.analysis.audit.remedies import new_seeds
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
-from optrial.analysis.contenders import ProblemRuns, finished
+from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import (
     Verdict,
     compare_all,
@@ -20,6 +20,7 @@ from optrial.analysis.statistics import (
     mean_interval,
     minimum_pairs,
 )
+from optrial.analysis.view import ProblemView
 
 __all__ = ["EVIDENCE_RULES"]
 
@@ -47,7 +48,7 @@ def unsupported_claim(context: Context) -> Iterator[Observation]:
         )
 
 
-def _ties(context: Context, problem: ProblemRuns, result: ClaimResult) -> str:
+def _ties(context: Context, problem: ProblemView, result: ClaimResult) -> str:
     """Name the group of the best, for a claim that one is."""
     if result.claim.kind is not ClaimKind.BEST:
         return ""
@@ -55,7 +56,7 @@ def _ties(context: Context, problem: ProblemRuns, result: ClaimResult) -> str:
     return f"; tied for the best: {', '.join(best)}" if len(best) > 1 else ""
 
 
-def _best_group(context: Context, problem: ProblemRuns, metric: str) -> tuple[str, ...]:
+def _best_group(context: Context, problem: ProblemView, metric: str) -> tuple[str, ...]:
     """Return the best of a problem and who cannot be told apart from it."""
     values = {c.name: found for c in problem.contenders if (found := c.values(metric))}
     better = context.directions.better(metric)
@@ -76,7 +77,7 @@ def _best_group(context: Context, problem: ProblemRuns, metric: str) -> tuple[st
     return tuple(name for name in best if name == best[0] or name in tied)
 
 
-def _decide(context: Context, problem: ProblemRuns, result: ClaimResult) -> Remedy:
+def _decide(context: Context, problem: ProblemView, result: ClaimResult) -> Remedy:
     """More seeds for an undecided claim, as many as its own differences ask for."""
     without = [text for text in context.study.get("claims") or () if text != result.claim.text]
     if result.verdict is ClaimVerdict.REFUTED:

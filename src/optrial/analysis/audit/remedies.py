@@ -34,8 +34,8 @@ def with_validation(context: Context) -> dict[str, Any]:
 def validation_remedy(context: Context) -> Remedy:
     """Return the remedy of a validation split; it has to be carved off, so that all is trained."""
     settings: dict[str, Any] = {"evaluate.on": ["validation", "test"]}
-    if str(context.selects_on).startswith("test"):
-        settings["tune.select"] = str(context.selects_on).replace("test", "validation")
+    if str(context.select).startswith("test"):
+        settings["tune.select"] = str(context.select).replace("test", "validation")
     action = "evaluate on a validation split, and choose on it"
     return context.remedy(action, settings, len(context.records))
 

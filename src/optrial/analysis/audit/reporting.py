@@ -86,7 +86,7 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
     Fix: evaluate less often, or export single values with `optrial curves`.
     """
     metric = context.report_metric
-    points = points_shown(len(context.records), len(context.recorded))
+    points = points_shown(len(context.records), len(context.metrics))
     counts = {r.run_id: r.step // r.spec.evaluate_every for r in context.compared}
     most = max(counts.values(), default=0)
     if metric and most > points:
@@ -118,8 +118,8 @@ def untestable_claim(context: Context) -> Iterator[Observation]:
     reasons = {claims[int(p.path[7:-1])]: p.message.rstrip(".") for p in context.claim_problems}
     for result in context.results:
         claim = result.claim
-        if claim.metric not in {*context.recorded, TRAINING_SECONDS}:
-            known = names(sorted(context.recorded))
+        if claim.metric not in {*context.metrics, TRAINING_SECONDS}:
+            known = names(sorted(context.metrics))
             reasons[claim.text] = f'"{claim.text}": no run recorded {claim.metric}, but {known}'
         elif not result.pairs:
             reasons[claim.text] = f"{result.sentence}"

@@ -28,17 +28,13 @@ def chosen_on_test(context: Context) -> Iterator[Observation]:
     Fix: `evaluate: {on: [validation, test]}`; optrial then chooses on validation.
     """
     several = [o for o in context.optimizers if len(o.tried) > 1]
-    on_test = context.selects_on is None or context.selects_on.startswith("test")
+    on_test = context.select is None or context.select.startswith("test")
     if several and on_test and context.ended:
         settings = sum(len(o.tried) for o in several)
-        how = (
-            f"by {context.selects_on}"
-            if context.selects_on
-            else "and no validation split was evaluated"
-        )
+        how = f"by {context.select}" if context.select else "and no validation split was evaluated"
         yield Observation(
             f"{settings} settings of {names(o.name for o in several)} were compared {how}",
-            {"settings": settings, "selects_on": context.selects_on},
+            {"settings": settings, "selects_on": context.select},
             [r for o in several for r in o.trials],
             validation_remedy(context),
         )
@@ -77,7 +73,7 @@ def another_metric(context: Context) -> Iterator[Observation]:
     Example: settings were chosen by validation_loss, the claims are on test_accuracy.
     Fix: `tune: {select: validation_accuracy}`, or claim what was chosen.
     """
-    chosen, reported = context.selects_on, context.report_metric
+    chosen, reported = context.select, context.report_metric
     several = [o for o in context.optimizers if len(o.tried) > 1]
     same_kind = chosen and chosen.partition("_")[2] == reported.partition("_")[2]
     wanted = f"validation_{reported.partition('_')[2]}"

@@ -15,7 +15,8 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import balanced
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.audit.scale import scaling_remedy
-from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, hyperparameters
+from optrial.analysis.contenders import OptimizerRuns, hyperparameters
+from optrial.analysis.view import ProblemView
 from optrial.learning_rates import sensible_rates
 from optrial.spec import FINAL, Selection, Status
 
@@ -144,7 +145,7 @@ def _seed_merits(
     return best
 
 
-def _extension(context: Context, problem: ProblemRuns, edges: list[_Edge]) -> Remedy:
+def _extension(context: Context, problem: ProblemView, edges: list[_Edge]) -> Remedy:
     """Two points beyond each edge, and as many for the others: one on either side.
 
     Not where the data is on another scale, which moves the best rates, nor beyond rates that are

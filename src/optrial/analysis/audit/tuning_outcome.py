@@ -17,9 +17,10 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import balanced, equal_search
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
-from optrial.analysis.contenders import OptimizerRuns, ProblemRuns, finished, hyperparameters, merit
+from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, merit
 from optrial.analysis.statistics import BestOfK, best_of_k, compare, known_values, mean_interval
 from optrial.analysis.values import final_values
+from optrial.analysis.view import ProblemView
 from optrial.records import Record
 
 __all__ = ["TUNING_OUTCOME_RULES"]
@@ -75,7 +76,7 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
             )
 
 
-def _imitation(context: Context, problem: ProblemRuns, general: OptimizerRuns, name: str) -> Remedy:
+def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, name: str) -> Remedy:
     """Equally many trials for all, in which the general rule may become the special one."""
     trials = max(TRIALS, *(len(o.tried) for o in problem.optimizers))
     action = f"tune {name} of {general.name} too, with as many trials for the others"

@@ -93,13 +93,12 @@ def test_diverged_runs_are_compared_as_worst_and_unfinished_ones_not_at_all() ->
 @pytest.mark.parametrize(
     ("records", "why"),
     [
-        ([], "nothing can be said"),
         (made_up_records(["adam"]), "adam is alone"),
         (made_up_records(diverged=range(12)), "diverged"),
         (made_up_records(status=Status.PLANNED, metrics={}), "nothing can be said"),
         (made_up_records([f"o{i}" for i in range(41)], (0.1,), 2), "41 settings contend, too many"),
     ],
-    ids=["empty", "alone", "diverged", "planned", "many"],
+    ids=["alone", "diverged", "planned", "many"],
 )
 def test_why_nothing_is_compared(records: list[Record], why: str) -> None:
     (problem,) = made_up_view(records).problems

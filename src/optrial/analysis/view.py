@@ -1,12 +1,12 @@
-"""Records and curves -> the plain data that every table, figure and page of a study shows."""
+"""One view of a study: everything that tables, pages, figures and the audit show of its records."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from optrial.analysis.bands import Band, make_band, points_shown
-from optrial.analysis.contenders import Contender, ProblemRuns, problems_of, report_metric
+from optrial.analysis.claims import Claim, parse_claims
+from optrial.analysis.contenders import Contender, OptimizerRuns, optimizers_of, report_metric
 from optrial.analysis.costs import Cost, cost_of
-from optrial.analysis.rates import RateLine, RatePoint, rate_line
+from optrial.analysis.rates import RateLine, rate_line
 from optrial.analysis.statistics import (
     Comparison,
     Comparisons,
@@ -27,37 +28,50 @@ from optrial.analysis.statistics import (
     known_values,
 )
 from optrial.analysis.summary import SettingSummary, summarize
+from optrial.errors import Problem
 from optrial.records import Curve, Record
-from optrial.spec import FAILED, TRAINING_SECONDS, Directions, Selection, Status, undeclared
+from optrial.spec import (
+    FAILED,
+    FINAL,
+    TRAINING_SECONDS,
+    Direction,
+    Directions,
+    Selection,
+    Status,
+    undeclared,
+)
 
-__all__ = [
-    "Contender",
-    "Cost",
-    "ProblemView",
-    "RateLine",
-    "RatePoint",
-    "ReadCurves",
-    "Search",
-    "StudyView",
-    "gather",
-]
+__all__ = ["CurveReader", "PlanVersion", "ProblemView", "Search", "StudyView"]
 
-ReadCurves = Callable[[str], Mapping[str, Curve]]
-"""Metric -> run id -> curve."""
+CurveReader = Callable[[str], Mapping[str, Curve]]
+"""Maps the name of a metric to its curves by run id."""
 
 MOST_CONTENDERS = 40
-"""Beyond that many the pairs are too many to be read, and Holm's correction leaves nothing."""
+"""More contenders make too many pairs to read, and Holm's correction leaves nothing."""
+
+
+@dataclass(frozen=True)
+class PlanVersion:
+    """One plan of a study.
+
+    Attributes:
+        study: the study after defaults.
+        ended: number of runs that had ended when the plan was saved.
+    """
+
+    study: Mapping[str, Any]
+    ended: int
 
 
 @dataclass(frozen=True)
 class Search:
-    """What was tried before an optimizer's setting was chosen.
+    """The trials among which the setting of an optimizer was chosen.
 
     Attributes:
-        optimizer: name of the study's entry.
-        metric: what chose.
+        optimizer: name of the optimizer.
+        metric: the metric that selects.
         trials: the settings, in the order of the plan.
-        chosen: the setting that was chosen; while none is, the best so far.
+        chosen: the chosen setting; the best so far while tuning goes on.
         chosen_id: id of that setting.
     """
 
@@ -73,62 +87,70 @@ class ProblemView:
     """The runs of a study on one problem.
 
     Attributes:
-        runs: all of them, those that tuned included, and what contends.
-        metric: what optimizers are compared on; empty where nothing is recorded.
+        name: name of the problem.
+        records: all runs, trials of tuning included.
+        optimizers: the optimizers, in the order of the study.
+        selection: the metric that selects settings; None if only the test split could.
+        metric: the metric that optimizers are compared on; empty if nothing is recorded.
         directions: directions of the metrics.
-        seed: of the bootstrap resamples: the same records give the same numbers.
+        seed: seed of the bootstrap resamples.
     """
 
-    runs: ProblemRuns
+    name: str
+    records: tuple[Record, ...]
+    optimizers: tuple[OptimizerRuns, ...]
+    selection: Selection | None
     metric: str
     directions: Directions
     seed: int
-
-    @property
-    def selection(self) -> Selection | None:
-        """The metric that selects settings; None where nothing may."""
-        return self.runs.selection
 
     @property
     def select(self) -> str | None:
         """Name of the metric that selects."""
         return self.selection.metric if self.selection else None
 
-    @property
-    def name(self) -> str:
-        """Name of the problem."""
-        return self.runs.name
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """Every run, those that tuned included."""
-        return self.runs.records
-
     @cached_property
     def reported(self) -> tuple[Record, ...]:
-        """The runs that are results; while a study still tunes, its trials."""
+        """The runs that are results; the trials while the study is still tuning."""
         results = tuple(record for record in self.records if record.phase == "report")
         return results or self.records
 
+    @cached_property
+    def contenders(self) -> tuple[Contender, ...]:
+        """The settings that are compared."""
+        return tuple(
+            contender for optimizer in self.optimizers for contender in optimizer.contenders
+        )
+
     @property
-    def optimizers(self) -> tuple[str, ...]:
-        """Names of the study's entries that it was trained with."""
-        return tuple(optimizer.name for optimizer in self.runs.optimizers)
+    def chooses(self) -> bool:
+        """Whether one setting contends for each optimizer."""
+        return len(self.contenders) == len(self.optimizers)
+
+    @property
+    def contestants(self) -> str:
+        """The word for what is compared: "optimizers", or "settings" if one has several."""
+        return "optimizers" if self.chooses else "settings"
+
+    @property
+    def finishing(self) -> tuple[Contender, ...]:
+        """The contenders with at least one finished run."""
+        return tuple(c for c in self.contenders if c.count(Status.DONE))
+
+    @property
+    def compared(self) -> list[Record]:
+        """The runs that are compared."""
+        return [record for contender in self.contenders for record in contender.records]
+
+    @property
+    def trials(self) -> list[Record]:
+        """The runs among which settings are chosen."""
+        return [record for optimizer in self.optimizers for record in optimizer.trials]
 
     @cached_property
     def summaries(self) -> tuple[SettingSummary, ...]:
         """Every setting of the reported runs."""
         return tuple(summarize(self.reported, self.selection))
-
-    @property
-    def contenders(self) -> tuple[Contender, ...]:
-        """What stands for each optimizer in comparisons."""
-        return self.runs.contenders
-
-    @property
-    def compared(self) -> str:
-        """What is compared: "optimizers", or "settings" where one has several that contend."""
-        return "optimizers" if self.runs.chooses else "settings"
 
     @cached_property
     def _values(self) -> dict[str, Values]:
@@ -197,7 +219,7 @@ class ProblemView:
         better = self.directions.better(metric)
         return tuple(
             line
-            for optimizer in self.runs.optimizers
+            for optimizer in self.optimizers
             if (line := rate_line(optimizer.name, optimizer.tried, metric, better, self.seed))
         )
 
@@ -214,7 +236,7 @@ class ProblemView:
                 optimizer.contenders[0].setting,
                 optimizer.contenders[0].setting_id,
             )
-            for optimizer in self.runs.optimizers
+            for optimizer in self.optimizers
             if any(record.phase == "tune" for record in optimizer.trials)
         )
 
@@ -245,28 +267,133 @@ class ProblemView:
 
 @dataclass(frozen=True, eq=False)
 class StudyView:
-    """Everything that a report shows of a study.
+    """Everything that is shown of a study, computed when it is first asked for.
 
     Attributes:
-        study: after defaults, as it is stored.
+        study: the study after defaults, as stored.
         records: the runs of the current plan.
-        metric: what optimizers are compared on; empty where nothing is recorded.
-        directions: directions of the metrics.
-        problems: the runs by problem.
-        read_curves: metric -> run id -> curve.
+        read_curves: reads the curves of one metric; called once per metric.
+        chosen_metric: the metric that optimizers are compared on; by default `report_metric`.
+        better: direction of that metric, if the study does not declare it.
+        former: runs of earlier plans only.
+        plans: every plan of the study, oldest first.
+        seed: seed of the bootstrap resamples.
     """
 
     study: Mapping[str, Any]
     records: tuple[Record, ...]
-    metric: str
-    directions: Directions
-    problems: tuple[ProblemView, ...]
-    read_curves: ReadCurves
+    read_curves: CurveReader
+    chosen_metric: str = ""
+    better: Direction | None = None
+    former: tuple[Record, ...] = ()
+    plans: tuple[PlanVersion, ...] = ()
+    seed: int = 0
+    _curves: dict[str, Mapping[str, Curve]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """That of the study."""
+        """Name of the study."""
         return str(self.study.get("name", "study"))
+
+    def curves(self, metric: str) -> Mapping[str, Curve]:
+        """Return the curves of a metric by run id; empty if none is stored."""
+        if metric not in self._curves:
+            self._curves[metric] = self.read_curves(metric)
+        return self._curves[metric]
+
+    @property
+    def metric(self) -> str:
+        """The metric that optimizers are compared on; empty if nothing is recorded."""
+        return self.chosen_metric or self.report_metric
+
+    @cached_property
+    def directions(self) -> Directions:
+        """Directions of the metrics, from the catalogue, the study or `better`."""
+        declared = Directions.of(self.study)
+        return declared.declaring(self.metric, self.better) if self.better else declared
+
+    @cached_property
+    def report_metric(self) -> str:
+        """The default metric of a report, that of the first claim or one on the test split."""
+        claimed = [
+            claim.metric
+            for claim in self.claims
+            if claim.metric in self.metrics and not claim.target and not claim.about_seconds
+        ]
+        return report_metric(self.metrics, Directions.of(self.study), claimed)
+
+    @cached_property
+    def selection(self) -> Selection | None:
+        """The metric that selects settings; None if only the test split could."""
+        return self.directions.selection(self.metrics)
+
+    @property
+    def select(self) -> str | None:
+        """Name of the metric that selects settings."""
+        return self.selection.metric if self.selection else None
+
+    @cached_property
+    def _parsed_claims(self) -> tuple[list[Claim], list[Problem]]:
+        return parse_claims(
+            list(self.study.get("claims") or ()),
+            self.optimizer_names,
+            directions=Directions.of(self.study),
+        )
+
+    @property
+    def claims(self) -> list[Claim]:
+        """The claims of the study that can be read."""
+        return self._parsed_claims[0]
+
+    @property
+    def claim_problems(self) -> list[Problem]:
+        """What is wrong with the other claims."""
+        return self._parsed_claims[1]
+
+    @cached_property
+    def problems(self) -> tuple[ProblemView, ...]:
+        """The runs by problem, in the order of the plan."""
+        groups: dict[str, list[Record]] = {}
+        for record in self.records:
+            groups.setdefault(record.problem, []).append(record)
+        return tuple(self._problem(name, records) for name, records in groups.items())
+
+    def _problem(self, name: str, records: Sequence[Record]) -> ProblemView:
+        """Return one problem; its own metrics decide which is compared and which selects."""
+        recorded = dict.fromkeys(metric for record in records for metric in record.metrics)
+        selection = self.directions.selection(recorded)
+        metric = self.metric
+        if metric not in recorded and metric != TRAINING_SECONDS:
+            metric = report_metric(recorded, self.directions)
+        return ProblemView(
+            name,
+            tuple(records),
+            optimizers_of(records, selection),
+            selection,
+            metric,
+            self.directions,
+            self.seed,
+        )
+
+    @cached_property
+    def contenders(self) -> tuple[Contender, ...]:
+        """The settings that are compared, on every problem."""
+        return tuple(c for problem in self.problems for c in problem.contenders)
+
+    @property
+    def compared(self) -> list[Record]:
+        """The runs that are compared, on every problem."""
+        return [record for problem in self.problems for record in problem.compared]
+
+    @cached_property
+    def ended(self) -> tuple[Record, ...]:
+        """The runs that finished or diverged."""
+        return tuple(record for record in self.records if record.status in FINAL)
+
+    @cached_property
+    def has_tuning(self) -> bool:
+        """Whether the study has a tuning phase."""
+        return any(record.phase == "tune" for record in self.records)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -274,9 +401,14 @@ class StudyView:
         return tuple(dict.fromkeys(name for record in self.records for name in record.metrics))
 
     @cached_property
-    def optimizers(self) -> tuple[str, ...]:
-        """Names of the study's entries."""
+    def optimizer_names(self) -> tuple[str, ...]:
+        """Names of the optimizers, in the order of the study."""
         return tuple(dict.fromkeys(record.optimizer for record in self.records))
+
+    @cached_property
+    def optimizers(self) -> tuple[OptimizerRuns, ...]:
+        """Every optimizer on every problem."""
+        return tuple(optimizer for problem in self.problems for optimizer in problem.optimizers)
 
     @cached_property
     def statuses(self) -> dict[Status, int]:
@@ -338,43 +470,6 @@ class StudyView:
                 starts.setdefault((record.seed, model), []).append((weights, batches))
         told = [found for found in starts.values() if len(found) > 1]
         return sum(len(set(found)) == 1 for found in told), len(told)
-
-
-def gather(
-    study: Mapping[str, Any],
-    records: Iterable[Record],
-    read_curves: ReadCurves,
-    metric: str,
-    *,
-    directions: Directions | None = None,
-    seed: int = 0,
-) -> StudyView:
-    """Return what is to be shown of a study, computed when it is asked for.
-
-    Args:
-        study: after defaults, as it is stored.
-        records: the runs of the current plan.
-        read_curves: metric -> run id -> curve.
-        metric: what optimizers are compared on, if a problem records it; else its usual metric.
-        directions: directions of the metrics; by default as the study declares.
-        seed: of the bootstrap resamples.
-    """
-    records = tuple(records)
-    directions = directions or Directions.of(study)
-    problems = problems_of(records, directions) or (ProblemRuns("", (), ()),)
-    views = tuple(
-        ProblemView(runs, _metric_of(runs, metric, directions), directions, seed)
-        for runs in problems
-    )
-    return StudyView(study, records, metric, directions, views, read_curves)
-
-
-def _metric_of(runs: ProblemRuns, metric: str, directions: Directions) -> str:
-    """Return the metric to compare on: the one asked for, or the usual one of the problem."""
-    recorded = {name for record in runs.records for name in record.metrics}
-    if metric in recorded or metric == TRAINING_SECONDS:
-        return metric
-    return report_metric(recorded, directions)
 
 
 def _mean(values: Values) -> float:
