@@ -424,8 +424,9 @@ def audited(results: Results) -> Seen:
         former=tuple(record for record in everything if record.run_id not in ids),
     )
     report = audit(view)
+    read_by_rules = frozenset(read)  # writing them below reads every fact
     written = {name for record in everything for name in encode_facts(record.facts)}
-    return Seen(report, frozenset(read), frozenset(written))
+    return Seen(report, read_by_rules, frozenset(written))
 
 
 @cache
