@@ -1,4 +1,4 @@
-"""Write a table to learn from: house-prices.csv, 400 made-up houses and what they cost.
+"""Write house-prices.csv, a table of 400 made-up houses with their prices.
 
 python house_prices.py && optrial run house-prices.yaml
 """

@@ -1,4 +1,4 @@
-"""Compare three optimizers on data of your own, from Python.
+"""Compare three optimizers on your own data, from Python.
 
 Run it with: python examples/own_data.py
 """

@@ -1,6 +1,6 @@
-"""A small residual network, as it is found in many repositories: He et al. 2016, for CIFAR.
+"""A small residual network for CIFAR (He et al. 2016), as many repositories have it.
 
-Nothing in it knows of optrial. Compare optimizers on it with: optrial run residual-cnn.yaml
+It does not depend on optrial. Compare optimizers on it with: optrial run residual-cnn.yaml
 """
 
 from __future__ import annotations
