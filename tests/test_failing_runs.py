@@ -14,7 +14,7 @@ import pytest
 from optrial.config import stored_study
 from optrial.engine import Choice, Engines, StackedEngine, Training
 from optrial.errors import OptrialError
-from optrial.plan import arrange, dataset_of, pack
+from optrial.plan import arrange, datasets_of, pack
 from optrial.results import Results, load
 from optrial.spec import RunSpec, StackId, Status
 from optrial.study import Study
@@ -84,7 +84,7 @@ def alone(results: Results, stack: StackId) -> dict[str, str]:
     """The hashes of the weights that a stack gives when it is trained by itself."""
     records = [r for r in results.records if r.stack == stack]
     specs = arrange(record.spec for record in records)
-    dataset = dataset_of(stored_study(results.study))
+    (dataset,) = datasets_of(stored_study(results.study)).values()
     training = Training(
         specs, Engines(dataset, specs[0].precision, "cpu").build(stack.engine, specs)
     )
