@@ -117,6 +117,51 @@ def test_a_stack_is_interrupted_and_continued_as_one(tmp_path: Path) -> None:
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+HOOKS = ("on_prepare", "on_start", "on_plan", "on_step", "on_run_end", "on_end")
+
+
+def failing(hook: str) -> Callback:
+    """Return a callback with a hook that raises an error."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError(hook)
+
+    return type("Failing", (Callback,), {hook: fail})()
+
+
+@pytest.fixture(scope="module", params=["reference", "stacked"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study by each engine, trained without interruption."""
+    folder = tmp_path_factory.mktemp(request.param)
+    run(folder, study=MIXED | {"engine": request.param}).close()
+    return folder
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_error_of_a_hook_stops_the_study_and_is_not_one_of_a_run(
+    whole: Path, hook: str, tmp_path: Path
+) -> None:
+    with load(whole) as results:
+        study = MIXED | {"engine": results.study["engine"]}
+    with pytest.raises(LookupError, match=hook):
+        run(tmp_path, study=study, callbacks=[failing(hook)])
+    with Store.open(tmp_path, create=True) as store:
+        records = store.runs()
+    assert "error" not in {record.status for record in records}
+    begun = [record for record in records if record.step]
+    assert bool(begun) == (hook in ("on_step", "on_run_end", "on_end"))
+    run(tmp_path, study=study).close()
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_an_error_of_on_message_stops_the_study(tmp_path: Path) -> None:
+    study = MIXED | {"optimizers": [{"torch": "tests.user_optimizers:Generated"}]}
+    with pytest.raises(LookupError, match="on_message"):
+        run(tmp_path, study=study, callbacks=[failing("on_message")])
+    with Store.open(tmp_path) as store:
+        assert {record.status for record in store.runs()} == {"planned"}
+
+
 def test_new_seeds_leave_the_stacks_of_old_ones_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,6 +128,7 @@ class _Worker:
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
     ended: set[str] = field(default_factory=set)  # runs whose end was reported
     counted: int = 0  # steps of the current stack that were reported
+    hook_error: BaseException | None = None  # raised by a hook; it stops the study
     resumption: Resumption = field(init=False)
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
 
@@ -179,6 +180,8 @@ class _Worker:
         except (StoreError, EngineError):
             raise
         except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
+            if error is self.hook_error:
+                raise
             failure, memory_ran_out = reason_of(error), out_of_memory(error)
         # The error, and with it the memory that its traceback holds, is gone here.
         if failure is not None and len(records) > 1:
@@ -195,7 +198,7 @@ class _Worker:
         if checkpoint is not None:
             training.resume(checkpoint)
         for _ in training.run(self._count(training)):
-            ended = training.ended or self.stopped.is_set()
+            ended = training.ended or self.stopped.is_set() or self.hook_error is not None
             if ended or time.monotonic() - committed_at >= self.checkpoint_seconds:
                 for run, spec in enumerate(specs):
                     if self.weights and (weights := training.weights(run)):
@@ -212,6 +215,17 @@ class _Worker:
                 self.store.commit(segments, stack, checkpoint)
                 self._tell(segments, specs[0].steps)
                 committed_at = time.monotonic()
+        if self.hook_error is not None:
+            raise self.hook_error
+
+    @contextmanager
+    def _hooks(self) -> Iterator[Callback]:
+        """Yield the callback; remember an error of its hooks, which is not one of the run."""
+        try:
+            yield self.callback
+        except USER_CODE_ERRORS as error:
+            self.hook_error = error
+            raise
 
     def _checkpoint(self, training: Training) -> Mapping[str, Any]:
         """Return a checkpoint that is known to go on as if the training had never stopped."""
@@ -222,7 +236,8 @@ class _Worker:
     def _note_unresumable(self, spec: RunSpec, reason: str) -> None:
         note = f"{spec.optimizer} cannot be resumed: {reason}; a run that is stopped begins again"
         if note not in self.unresumable:
-            self.callback.on_message(note)
+            with self._hooks() as hooks:
+                hooks.on_message(note)
         self.unresumable.add(note)
 
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
@@ -232,7 +247,8 @@ class _Worker:
         except CheckpointError:  # which is noted already
             return segments
         except USER_CODE_ERRORS as error:  # a check must not cost the runs
-            self.callback.on_message(f"the training could not be checked: {one_line(error)}")
+            with self._hooks() as hooks:
+                hooks.on_message(f"the training could not be checked: {one_line(error)}")
             return segments
         return [
             replace(segment, facts=segment.facts | found.get(segment.run_id, RunFacts()))
@@ -274,14 +290,18 @@ class _Worker:
         self._tell([failed], record.steps)
 
     def _count(self, training: Training) -> Callable[[int], bool]:
-        """Return a function that reports steps and returns whether to go on."""
+        """Return a function that reports steps and returns whether to go on.
+
+        An error of the hook is raised once the training has paused and is committed.
+        """
         self.counted = training.step
 
         def keep_going(step: int) -> bool:
             runs = sum(status not in FINAL for status in training.status)
-            self.callback.on_step((step - self.counted) * runs)
+            with suppress(*USER_CODE_ERRORS), self._hooks() as hooks:
+                hooks.on_step((step - self.counted) * runs)
             self.counted = step
-            return not self.stopped.is_set()
+            return not self.stopped.is_set() and self.hook_error is None
 
         return keep_going
 
@@ -290,7 +310,8 @@ class _Worker:
             ended = segment.status is not Status.INTERRUPTED and segment.run_id not in self.ended
             if ended and segment.run_id in self.planned:
                 self.ended.add(segment.run_id)
-                self.callback.on_run_end(segment.run_id, segment.status, steps - segment.step)
+                with self._hooks() as hooks:
+                    hooks.on_run_end(segment.run_id, segment.status, steps - segment.step)
 
 
 def _as_segment(record: Record) -> Segment:
