@@ -20,6 +20,7 @@ from optrial.analysis.statistics import (
     best_of_k,
     kaplan_meier,
     mean_interval,
+    performance_profile,
     sign_flip_p_value,
     sign_flip_power,
 )
@@ -45,7 +46,7 @@ ACCURACY = {name: np.array(values) for name, values in VALUES["accuracy"].items(
 
 
 def draw_pairing(left: Axes, right: Axes) -> None:
-    """Two optimizers seed by seed, and the differences that are left."""
+    """Accuracies of two optimizers by seed, and the differences."""
     styles = line_styles(["momentum", "nesterov"])
     seeds = range(len(ACCURACY["momentum"]))
     for name, style in styles.items():
@@ -53,7 +54,7 @@ def draw_pairing(left: Axes, right: Axes) -> None:
     left.set(
         xlabel="seed",
         ylabel="test accuracy (%)",
-        title="What a seed does, it does in part to both",
+        title="A seed affects both optimizers",
         xticks=seeds,
     )
     left.legend()
@@ -115,7 +116,7 @@ def draw_permutation(axes: Axes) -> None:
 
 
 def draw_power(axes: Axes) -> None:
-    """How likely a difference is found, by seeds and by its size."""
+    """Power by number of seeds, for three sizes of difference."""
     seeds = np.arange(2, 31)
     for effect, colour in zip((0.5, 1.0, 2.0), (BLUE, TEAL, ORANGE), strict=True):
         chances = [100 * sign_flip_power(count, effect) for count in seeds]
@@ -127,7 +128,7 @@ def draw_power(axes: Axes) -> None:
 
 
 def draw_survival(axes: Axes) -> None:
-    """Runs on their way to a target, and the share that has not arrived."""
+    """Share of runs that have not reached the target, by step."""
     survival = kaplan_meier(VALUES["steps"], VALUES["reached"])
     end = max(VALUES["steps"])
     steps = np.concatenate([[0], survival.times, [end]])
@@ -138,23 +139,58 @@ def draw_survival(axes: Axes) -> None:
     axes.annotate("3 censored", (end, share[-1]), (0, 8), textcoords="offset points", ha="right")
     axes.set(
         xlabel="step",
-        ylabel="not yet there (%)",
+        ylabel="not yet arrived (%)",
         ylim=(-2, 105),
-        title="Half of the runs are there after 340 steps",
+        title="Half of the runs arrive within 340 steps",
     )
 
 
 def draw_best_of_k(axes: Axes) -> None:
-    """What the best of k trials is expected to be."""
+    """Expected best of k trials, by k."""
     for name, colour in (("careful", BLUE), ("lucky", ORANGE)):
         best = best_of_k(VALUES[name], np.random.default_rng(0), higher_is_better=True)
         axes.plot(best.trials, best.expected, color=colour, label=name)
     axes.set(
         xlabel="trials",
         ylabel="expected best accuracy (%)",
-        title="Who is better depends on the budget",
+        title="The better one depends on the budget",
     )
     axes.legend()
+
+
+def draw_problems(left: Axes, right: Axes) -> None:
+    """Average ranks over problems with groups that tie, and a performance profile."""
+    ranks, steps = VALUES["ranks"], np.array(VALUES["steps_to_target"])
+    averages = dict(zip(ranks.order, ranks.average_ranks, strict=True))
+    styles = line_styles(["sgd", "momentum", "adam"])
+    for row, (name, average) in enumerate(averages.items()):
+        left.plot(average, row, **styles[name].matplotlib(LIGHT) | {"linestyle": ""})
+    for place, group in enumerate(ranks.groups):
+        ends = [averages[group[0]], averages[group[-1]]]
+        left.plot(ends, [-0.6 - 0.35 * place] * 2, color=TEXT, lw=2)
+    left.set(
+        yticks=range(len(averages)),
+        yticklabels=list(averages),
+        ylim=(2.5, -1.4),
+        xlim=(1, 3.1),
+        xlabel="average rank over 6 problems",
+        title="A bar joins optimizers that tie",
+    )
+    factors = np.geomspace(1, 8, 200)
+    for (name, style), shares in zip(
+        styles.items(), performance_profile(steps, factors), strict=True
+    ):
+        look = style.matplotlib(LIGHT) | {"marker": ""}
+        right.plot(factors, 100 * shares, label=name, drawstyle="steps-post", **look)
+    right.set_xscale("log", base=2)
+    right.xaxis.set_major_formatter("{x:g}")
+    right.set(
+        xlabel="steps to the target / fewest steps",
+        ylabel="% of problems within",
+        ylim=(-3, 103),
+        title="Steps on each problem",
+    )
+    right.legend()
 
 
 def two(draw: Callable[[Axes, Axes], None]) -> Figure:
@@ -181,6 +217,7 @@ def main() -> None:
             "power": one(draw_power),
             "survival": one(draw_survival),
             "best-of-k": one(draw_best_of_k),
+            "problems": two(draw_problems),
         }
         for name, figure in figures.items():
             figure.savefig(HERE / f"statistics-{name}.png", dpi=DOTS_PER_INCH)
