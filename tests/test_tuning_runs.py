@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sql
 
 from optrial.errors import StoreError
 from optrial.records import Record
@@ -20,6 +21,7 @@ from optrial.results import Results, load
 from optrial.spec import Status
 from optrial.study import Study
 from tests.conftest import Command
+from tests.records.connections import transaction
 from tests.small import small_keys
 from tests.test_sweep import Hook, contents, killed_again_and_again
 
@@ -118,12 +120,10 @@ def test_running_again_trains_nothing(folder: Path) -> None:
 
 def plan_rows(folder: Path) -> list[tuple[str, int]]:
     """Hash and number of runs of every plan that was saved."""
-    import sqlalchemy as sql
-
     query = (
         "select hash, count(*) from plans join plan_runs on plan_id = plans.id group by plans.id"
     )
-    with load(folder) as results, results.store._reading() as connection:
+    with transaction(folder) as connection:
         return [tuple(row) for row in connection.execute(sql.text(query))]
 
 

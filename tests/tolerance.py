@@ -97,6 +97,9 @@ RUNNING_STATISTICS = 1e-6
 """Relative error of saved weights and running averages between engines: as their trajectories, and
 rounded to float32 when they are saved."""
 
+WHOLE_NUMBER = {"rtol": 1e-6, "atol": 1e-3}
+"""Relative and absolute error of a whole number computed from averages with seven digits."""
+
 THREE_DIGITS = 1e-3
 """Relative error of a value shown with four significant digits, or measured over float32 steps."""
 

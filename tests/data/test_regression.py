@@ -107,12 +107,8 @@ def test_standardized_targets_are_those_of_scikit_learn() -> None:
     loaded = load_objects(raw, arguments={"standardize_targets": True}, targets="values")
     scaler = StandardScaler().fit(targets)
     for split, (_, given) in raw.items():
-        np.testing.assert_allclose(
-            loaded.splits[split].targets,
-            scaler.transform(given),
-            rtol=0,
-            atol=STATISTICS_FLOAT32,
-        )
+        expected = scaler.transform(given)
+        assert loaded.splits[split].targets == pytest.approx(expected, abs=STATISTICS_FLOAT32)
     assert np.array_equal(loaded.splits["train"].inputs, X)
 
 
@@ -135,9 +131,9 @@ def test_diabetes_is_that_of_scikit_learn_standardized_by_its_training_split() -
     for split, inputs, targets in (("train", train, of_train), ("test", test, of_test)):
         part = loaded.splits[split]
         expected = StandardScaler().fit(train).transform(inputs)
-        np.testing.assert_allclose(part.inputs, expected, rtol=0, atol=STATISTICS_FLOAT32)
+        assert part.inputs == pytest.approx(expected, abs=STATISTICS_FLOAT32)
         expected = StandardScaler().fit(of_train[:, None]).transform(targets[:, None])
-        np.testing.assert_allclose(part.targets, expected, rtol=0, atol=STATISTICS_FLOAT32)
+        assert part.targets == pytest.approx(expected, abs=STATISTICS_FLOAT32)
     raw = load_dataset("diabetes", {"scale": "none", "standardize_targets": False},
                        targets="values")  # fmt: skip
     assert np.array_equal(raw.splits["test"].inputs, test.astype(np.float32))

@@ -15,6 +15,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreError
 from optrial.records import Store
+from tests.records.connections import transaction
 from tests.records.samples import curve, planned, segment
 from tests.specs import STACK
 
@@ -93,18 +94,18 @@ def test_a_damaged_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["values_blob", "steps_blob"])
-def test_a_damaged_curve(store: Store, column: str) -> None:
+def test_a_damaged_curve(store: Store, location: str, column: str) -> None:
     store.save_plan("one", {}, [planned("a")])
     store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], STACK, None)
-    with store._writing() as connection:
+    with transaction(location, writing=True) as connection:
         connection.execute(sql.text(f"update curves set {column} = :data"), {"data": b"garbage"})
     with pytest.raises(StoreError, match="stored data are damaged"):
         store.curves()
 
 
-def test_a_checkpoint_is_never_unpickled(store: Store) -> None:
+def test_a_checkpoint_is_never_unpickled(store: Store, location: str) -> None:
     store.commit([], STACK, {"step": np.array(1)})
-    with store._writing() as connection:
+    with transaction(location, writing=True) as connection:
         connection.execute(sql.text("update checkpoints set data = :data"), {"data": b"\x80\x05N."})
     with pytest.raises(StoreError, match="stored data are damaged"):
         store.checkpoint(STACK)
@@ -119,7 +120,7 @@ def test_the_database_of_another_program(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_newer_version(store: Store, location: str) -> None:
-    with store._writing() as connection:
+    with transaction(location, writing=True) as connection:
         connection.execute(sql.text("update meta set value = '99' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
@@ -127,7 +128,7 @@ def test_a_store_of_a_newer_version(store: Store, location: str) -> None:
 
 
 def test_a_store_of_an_older_version(store: Store, location: str) -> None:
-    with store._writing() as connection:
+    with transaction(location, writing=True) as connection:
         connection.execute(sql.text("update meta set value = '1' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)

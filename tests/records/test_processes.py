@@ -18,6 +18,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreBusyError
 from optrial.records import Store
+from tests.records.connections import transaction
 from tests.records.samples import curve, planned, segment
 from tests.specs import STACK
 
@@ -26,6 +27,7 @@ WRITER = """
 import sys
 import numpy as np
 from optrial.records import Store
+from tests.records.connections import transaction
 from tests.records.samples import curve, planned, segment
 from tests.specs import STACK
 
@@ -143,7 +145,7 @@ def test_others_read_while_one_writes(location: str) -> None:
 
 def test_a_reader_delays_no_writer(store: Store, location: str) -> None:
     store.save_plan("one", {}, [planned("a")])
-    with Store.open(location) as reader, reader._reading() as connection:
+    with transaction(location) as connection:
         assert connection.scalar(sql.text("select count(*) from runs")) == 1
         with store.lock():
             store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], STACK, {})
@@ -159,7 +161,7 @@ def test_a_lost_connection_is_made_again(postgresql: str) -> None:
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where application_name = :name and pid <> pg_backend_pid()"
             )
-            with other._reading() as connection:
+            with transaction(postgresql) as connection:
                 assert len(connection.execute(end, {"name": name}).all()) >= 1
             store.commit([segment("a", 1)], STACK, None)
         assert other.runs()[0].step == 1

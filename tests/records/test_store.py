@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from optrial.errors import StoreError
 from optrial.records import Curve, PlannedRun, Store
 from optrial.spec import RunFacts, StackId, Status
+from tests.records.connections import transaction
 from tests.records.samples import curve, planned, same_bits, segment
 from tests.specs import STACK
 
@@ -57,12 +58,12 @@ def test_saving_the_current_plan_again_changes_nothing(store: Store, location: s
     for _ in range(3):
         store.save_plan("one", {"betas": (0.9, 0.999)}, [planned("a"), planned("b")])
     assert names(store, everything=True) == ["a", "b"]
-    assert count_rows(store, "plans") == 1
-    assert count_rows(store, "plan_runs") == 2
+    assert count_rows(location, "plans") == 1
+    assert count_rows(location, "plan_runs") == 2
 
 
-def count_rows(store: Store, table: str) -> int:
-    with store._reading() as connection:
+def count_rows(location: str, table: str) -> int:
+    with transaction(location) as connection:
         return connection.scalar(sql.text(f"select count(*) from {table}"))
 
 
@@ -126,14 +127,16 @@ def test_a_final_value_that_is_not_finite_is_no_number(store: Store) -> None:
     assert store.curve("a", "norm").values.tolist() == [np.inf]
 
 
-def test_the_latest_outcome_is_the_record_and_the_others_are_kept(store: Store) -> None:
+def test_the_latest_outcome_is_the_record_and_the_others_are_kept(
+    store: Store, location: str
+) -> None:
     store.save_plan("one", {}, [planned("a")])
     for step in range(1, 4):
         facts = RunFacts(threads=step, versions={"torch": "2"}, warm_up_seconds=float("nan"))
         store.commit([segment("a", step, facts=facts)], STACK, None)
     (record,) = store.runs()
     assert (record.step, record.facts) == (3, RunFacts(threads=3, versions={"torch": "2"}))
-    assert count_rows(store, "outcomes") == 3
+    assert count_rows(location, "outcomes") == 3
 
 
 def test_any_text_is_a_reason(store: Store) -> None:
@@ -168,10 +171,11 @@ def test_steps_that_are_stored_are_not_stored_again(store: Store) -> None:
     assert store.runs()[0].step == 2
 
 
-def test_the_database_itself_refuses_a_second_chunk(store: Store) -> None:
+def test_the_database_itself_refuses_a_second_chunk(store: Store, location: str) -> None:
     store.save_plan("one", {}, [planned("a")])
     store.commit([segment("a", 1, curves={"loss": curve(1, [3.0])})], STACK, None)
-    with store._writing() as connection:  # as if another writer had committed in between
+    with transaction(location, writing=True) as connection:
+        # as if another writer had committed in between
         connection.execute(sql.text("""update outcomes set latest = '{}'"""))
     with pytest.raises(StoreError, match="another process stored these steps first"):
         store.commit([segment("a", 1, curves={"loss": curve(1, [9.0])})], STACK, None)

