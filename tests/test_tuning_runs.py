@@ -283,7 +283,7 @@ def test_command_line(optrial: Command, tmp_path: Path) -> None:
     study.write_text(json.dumps(small_keys(**TUNED)), encoding="utf-8")
     planned = optrial("plan", study).out
     assert "2 trials of each optimizer on validation_loss: 8 runs" in planned
-    assert "at most 6 waves more" in planned
+    assert "at most 6 more waves" in planned
     assert "4 runs of the chosen settings" in planned
     answer = optrial("run", study)
     assert answer.status == 0  # a trial that diverged is a finding

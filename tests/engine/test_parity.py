@@ -19,13 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # i
 def test_every_rule_with_a_counterpart_agrees_with_it(name: str) -> None:
     plan, _ = small_plan(optimizers=[{"rule": name, "lr": 0.01, "weight_decay": 0.1}])
     counterpart = RULES[name].torch_optim
-    found = parity(plan.runs[0])
-    if found is None:
+    certificate = parity(plan.runs[0])
+    if certificate is None:
         assert counterpart is None or plan.runs[0].decay not in counterpart.decays
         return
     assert counterpart is not None
-    assert found["against"] == f"torch.optim.{counterpart.class_name}"
-    assert found["difference"] < 1e-12 < found["tolerance"]
+    assert certificate.against == f"torch.optim.{counterpart.class_name}"
+    assert certificate.difference < RULE_FLOAT64 < certificate.tolerance
     assert torch.get_default_dtype() == torch.float32, "put back"
 
 
@@ -37,16 +37,16 @@ def test_other_hyperparameters_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(right, keywords=lambda lr: right.keywords(lr=lr * (1 + 1e-6)))
     rule = replace(RULES["sgd"], torch_optim=wrong)
     monkeypatch.setattr("optrial.engine.checks.parity.rule_of", lambda kind, name: rule)
-    found = parity(plan.runs[0])
-    assert found is not None
-    assert found["difference"] > found["tolerance"]
+    certificate = parity(plan.runs[0])
+    assert certificate is not None
+    assert certificate.difference > certificate.tolerance
 
 
 def test_numbers_that_overflow_are_a_difference_json_can_hold() -> None:
     plan, _ = small_plan(optimizers=[{"rule": "sgd", "lr": 1e308, "weight_decay": 1e10}])
-    found = parity(plan.runs[0])
-    assert found is not None
-    assert found["difference"] > 1e300
+    certificate = parity(plan.runs[0])
+    assert certificate is not None
+    assert certificate.difference > 1e300
 
 
 def test_classes_of_torch_are_not_compared_with_themselves() -> None:

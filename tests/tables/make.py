@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
 from tests.tolerance import WHOLE_NUMBER
 
 HERE = Path(__file__).parent
