@@ -11,6 +11,7 @@ import torch
 from optrial.engine.checks.parity import parity, parity_is_cheap
 from optrial.rules import RULES
 from tests.small import small_plan
+from tests.tolerance import RULE_FLOAT64
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own
 

@@ -20,6 +20,7 @@ DROPOUT = {
     "seeds": 2,
     "optimizers": [{"rule": "adam", "lr": [0.001, 0.1]}],
 }
+SOME_DIVERGE = {"batch_size": 4, "loss_limit": 0.8}
 
 
 @pytest.mark.parametrize(("step_seconds", "most"), [(0.03, 3), (0.15, 1)])
@@ -49,18 +50,26 @@ def test_it_stops_after_the_step_under_way(monkeypatch: pytest.MonkeyPatch) -> N
     assert (training.step, training.status) == (7, [Status.INTERRUPTED])
 
 
-@pytest.mark.parametrize("engine", ["reference", "numpy", "stacked"])
+@pytest.mark.parametrize(
+    ("engine", "changes"),
+    [
+        ("reference", {}),
+        ("numpy", {}),
+        ("stacked", {}),
+        ("stacked", SOME_DIVERGE),
+    ],
+)
 def test_numbers_do_not_depend_on_how_steps_are_divided(
-    engine: str, monkeypatch: pytest.MonkeyPatch
+    engine: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, dataset = small_plan(**DROPOUT)
+    plan, dataset = small_plan(**DROPOUT | changes)
     runs = plan.runs if engine == "stacked" else plan.runs[:1]
-    found = []
+    trained = []
     for stop_seconds in (0.0, 1e9):
         monkeypatch.setattr(training_module, "_STOP_SECONDS", stop_seconds)
         training = Training(runs, learner_for(runs, dataset, engine))
         list(training.run())
-        found.append(
+        trained.append(
             [
                 (
                     segment.facts.parameters_sha256,
@@ -72,4 +81,4 @@ def test_numbers_do_not_depend_on_how_steps_are_divided(
                 for segment in training.segments()
             ]
         )
-    assert found[0] == found[1]
+    assert trained[0] == trained[1]

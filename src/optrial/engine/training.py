@@ -152,6 +152,7 @@ class Training:
     def _end_diverged(self, numbers: NDArray[np.int64], losses: Floats) -> NDArray[np.bool_]:
         """Set losses to NaN from the step of divergence on; return where they are valid."""
         limit = self.specs[0].loss_limit or np.inf
+        losses[:, self._last_steps >= 0] = np.nan
         with np.errstate(invalid="ignore"):
             alive = np.isfinite(losses) & (losses <= limit)
         for run in np.flatnonzero(~alive.all(axis=0)).tolist():

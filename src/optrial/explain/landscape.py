@@ -137,7 +137,8 @@ def make_landscape(
         problems.append(
             Problem("function", f"'{function}' is not a function. {suggest(function, FUNCTIONS)}")
         )
-    chosen = _collect(problems, "--optimizers", parse_optimizers, optimizers or DEFAULT_OPTIMIZERS)
+    named = DEFAULT_OPTIMIZERS if optimizers is None else optimizers
+    chosen = _collect(problems, "--optimizers", parse_optimizers, named)
     point = _collect(problems, "--start", parse_point, start) if start is not None else None
     if not 1 <= steps <= MOST_STEPS:
         problems.append(Problem("--steps", f"{steps}: must be from 1 to {MOST_STEPS:,}."))
