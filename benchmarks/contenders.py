@@ -1,4 +1,4 @@
-"""The ways of training that are compared: three that people write by hand, and optrial."""
+"""The training loops that are compared: three written by hand, and optrial's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from optrial.data import Dataset, Split
 from optrial.engine import Engines, Learner, StackedEngine, tensor_splits
 from optrial.plan import pack
 
-Step = Callable[[int], float]  # takes so many steps, returns the seconds they took
+Step = Callable[[int], float]  # takes a number of steps, returns their seconds
 
 
 def synchronize(device: str) -> None:
-    """Wait until a CUDA device has done all it was told to."""
+    """Wait for pending CUDA work; a no-op on the CPU."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def timed(take: Callable[[int], object], device: str) -> Step:
-    """Return a function that takes steps and says how long they took."""
+    """Return a function that takes steps and returns their seconds."""
 
     def step(count: int) -> float:
         synchronize(device)
@@ -41,7 +41,7 @@ def timed(take: Callable[[int], object], device: str) -> Step:
 
 
 def plain(workload: Workload, dataset: Dataset, device: str) -> Step:
-    """Tensors on the device, one permutation an epoch, fused Adam."""
+    """An expert's loop: tensors on the device, one permutation per epoch, fused Adam."""
     split = dataset.splits["train"]
     inputs = torch.from_numpy(split.inputs).to(device)
     targets = torch.from_numpy(split.targets).to(device)
@@ -66,7 +66,7 @@ def plain(workload: Workload, dataset: Dataset, device: str) -> Step:
 
 
 class Transformed(Samples[tuple[torch.Tensor, int]]):
-    """Samples with a transform each, as torchvision's data sets deliver them."""
+    """Samples transformed one by one, as in torchvision's datasets."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -85,7 +85,7 @@ def loader(samples: Samples[Any], workload: Workload) -> DataLoader[Any]:
 
 
 def script(workload: Workload, dataset: Dataset, device: str) -> Step:
-    """DataLoader, transform, Adam, and the loss printed: a `.item()` each step."""
+    """A homework script: DataLoader, transform, Adam, and `.item()` of the loss at each step."""
     network = workload.module().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     epoch = loader(Transformed(dataset.splits["train"]), workload)
@@ -109,7 +109,7 @@ def script(workload: Workload, dataset: Dataset, device: str) -> Step:
 
 
 def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
-    """A LightningModule with everything optional off; None where Lightning is not installed."""
+    """A LightningModule with all options off; None if Lightning is not installed."""
     if importlib.util.find_spec("lightning") is None:
         return None
     import lightning
@@ -129,7 +129,7 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
             return torch.optim.Adam(self.parameters(), lr=1e-3)
 
     class Clock(lightning.Callback):  # type: ignore[misc]
-        """Times the steps alone, without the trainer's setting up."""
+        """Times only the steps, without the set-up of the trainer."""
 
         seconds = 0.0
 
@@ -163,7 +163,7 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
 
 
 def started(learner: Learner, device: str) -> Step:
-    """Return the steps of one of optrial's learners, whose first compiles."""
+    """Return the steps of one of optrial's learners, which compiles in its first step."""
     learner.start(1)
     return timed(learner.advance, device)
 
@@ -171,7 +171,7 @@ def started(learner: Learner, device: str) -> Step:
 def stack(
     workload: Workload, dataset: Dataset, device: str, precision: str, width: int
 ) -> tuple[Step, int]:
-    """One compiled stack of about `width` runs; returns also how many they are."""
+    """One compiled stack of about `width` runs; also returns their number."""
     runs = pack(workload.specs(dataset, precision), width)[0]
     splits = tensor_splits(dataset, precision, device)
     return started(StackedEngine(runs, dataset, splits, compiled=True), device), len(runs)
@@ -180,7 +180,7 @@ def stack(
 def chosen(
     workload: Workload, dataset: Dataset, device: str, precision: str
 ) -> tuple[Step, int, str]:
-    """What optrial chooses for the workload's runs; returns also how many, and the engine."""
+    """optrial's choice for the workload's runs; also returns their number and the engine."""
     engines = Engines(dataset, precision, device)
     (choice,) = engines.choose(workload.specs(dataset, precision))
     runs = choice.stacks[0]

@@ -4,16 +4,16 @@
     scripts/bench --memory           peak memory of a stack against the planner's estimate
     scripts/bench --workload W6      a whole study on MNIST through the command line
 
-For each workload, interleaved, medians of several repeats, compilation left out:
+For each workload, interleaved, medians of several repeats, without compilation:
 
     plain      an expert's loop: tensors in memory, index batches, fused Adam
-    script     a DataLoader over samples with a transform each, as homework scripts have it
-    lightning  a LightningModule with everything optional off, where Lightning is installed
-    ours       a compiled stack of runs of different learning rates; for W5 what optrial chooses
+    script     a homework script: a DataLoader that transforms samples one by one
+    lightning  a LightningModule with all options off, if Lightning is installed
+    ours       a compiled stack of runs with different learning rates; for W5 optrial's choice
     floor      no training: the products of ours and one fused Adam update alone, for MLPs
 
-Printed are microseconds per run and step, how many times faster ours is than each, and how much of
-the measured rate of float32 matrix products each reaches. The others are always in float32.
+Prints microseconds per run and step, the speed of ours as a multiple of each, and the fraction of
+the measured rate of float32 matrix products that each reaches. The others always use float32.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LABELS = (*OTHERS, "ours", "floor")
 
 
 def seconds_per_step(step: Step, seconds: float = 0.5) -> float:
-    """Time steps for about so long."""
+    """Return the seconds per step, from steps that take about `seconds`."""
     elapsed, steps, count = 0.0, 0, 1
     while elapsed < seconds:
         elapsed += step(count)
@@ -52,7 +52,7 @@ def seconds_per_step(step: Step, seconds: float = 0.5) -> float:
 
 
 def matrix_product_limit(device: str) -> float:
-    """Operations a second of float32 matrix products: of 2048 x 2048, on CUDA of 8192 x 8192."""
+    """Operations per second of float32 matrix products, 2048 x 2048, or 8192 x 8192 on CUDA."""
     size = 8192 if device == "cuda" else 2048
     matrix = torch.ones(size, size, device=device)
 
@@ -64,7 +64,7 @@ def matrix_product_limit(device: str) -> float:
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Time one workload; of stacks, the best of the widths."""
+    """Time one workload; stacks at their best width."""
     workload, device = WORKLOADS[name], options.device
     dataset = workload.data()
     contenders: dict[str, tuple[Step, int]] = {}
@@ -107,7 +107,7 @@ def best_stack(
 def figures(
     workload: Workload, times: dict[str, list[float]], limits: list[float]
 ) -> dict[str, Any]:
-    """Return medians, and medians of the ratios of times taken next to each other."""
+    """Return medians, and medians of the ratios of adjacent times."""
     limit, flops = statistics.median(limits), workload.flops()
     found: dict[str, Any] = {"runs": workload.runs, "limit_gflops": limit / 1e9}
     for label, values in times.items():
@@ -122,7 +122,7 @@ def figures(
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print what was found about one workload."""
+    """Print the result of one workload."""
     together = f"{row['engine']}, {row['width']} at a time"
     print(f"{row['workload']} {row['about']}; ours: {together}", flush=True)
     limit = row["limit_gflops"]
@@ -132,7 +132,7 @@ def show(row: dict[str, Any]) -> None:
                 print(f"  {label:10} is not installed")
             continue
         share = 100 * row[f"{label}_share_of_limit"]
-        line = f"  {label:10}{row[f'{label}_us']:10.1f} us a run and step"
+        line = f"  {label:10}{row[f'{label}_us']:10.1f} us per run and step"
         line += f"  {share:5.1f} % of {limit:.0f} GFLOP/s"
         if label == "floor":
             line += f"  ours takes {1 / row['times_floor']:.2f} times as long"
@@ -147,7 +147,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure what was asked for, print it, write JSON."""
+    """Measure, print, write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workload", action="extend", nargs="+", choices=[*WORKLOADS, "W6"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

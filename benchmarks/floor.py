@@ -1,8 +1,8 @@
-"""What a step cannot be faster than: its matrix products and its update, and nothing else.
+"""A lower bound on the time of a step: its matrix products and its update alone.
 
-A product that is as large as the hardware likes reaches the machine's limit; those of a step have
-their own shapes, and the update of Adam moves seven arrays of the parameters' size through memory
-whatever computes it. Both are timed bare, by PyTorch's own kernels, on arrays that are there.
+Large products reach the limit of the machine; those of a step have other shapes, and every
+implementation of Adam's update moves seven arrays of the size of the parameters through memory.
+Both are timed with PyTorch's kernels on existing arrays.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def floor(workload: Workload, runs: int, device: str) -> Step | None:
 def _products(
     layer: nn.Linear, runs: int, batch: int, device: str, *, first: bool
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """The products of a layer, forward and backward: left, right, and where the result goes.
+    """Return the forward and backward products of a layer: left, right, output.
 
-    The first layer's input is the same for all runs, so that they can be one large product, which
-    is the faster way on a GPU; and nobody needs its gradient.
+    All runs share the input of the first layer: on a GPU their products are one large product,
+    which is faster. The gradient of the input is not needed.
     """
 
     def zeros(*shape: int) -> Tensor:

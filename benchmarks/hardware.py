@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and what that machine can do at most."""
+"""Facts about the machine of a measurement."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def about(device: str) -> dict[str, Any]:
 
 
 def has_bfloat16_units(device: str) -> bool:
-    """Whether products in bfloat16 run in units of their own, not emulated."""
+    """Return whether the hardware computes products in bfloat16 without emulation."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return any(flag in BFLOAT16_FLAGS for flag in _processor()[1])
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Return the name and the flags of the processor, where the system tells."""
+    """Return the name and the flags of the processor, if the system reports them."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

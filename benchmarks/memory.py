@@ -1,8 +1,8 @@
-"""Compare the memory that training a stack takes with what the planner expects.
+"""Compare the memory of training a stack with the planner's estimate.
 
-Each workload trains in a process of its own, not compiled, at the width of all its runs, at most
-`WIDEST`. Counted is the peak of its resident memory above that after a small stack was trained,
-which loads all code: data, weights, gradients, the rule's state, activations, temporary arrays.
+Each workload trains uncompiled in a fresh process, all runs in one stack, up to `WIDEST`. A small
+stack is trained first to load all code; the growth of peak resident memory beyond it counts: data,
+weights, gradients, the rule's state, activations, temporary arrays.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def compare(name: str) -> dict[str, Any]:
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print what was found about one workload."""
+    """Print the result of one workload."""
     peak, expected = (row[key] / 2**20 for key in ("peak_bytes", "expected_bytes"))
     print(
         f"{row['workload']} {row['about']}, {row['width']} runs: peak {peak:.0f} MiB, "
@@ -42,7 +42,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def peak_memory() -> int:
-    """Return the most resident bytes this process has had so far."""
+    """Return the peak resident memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
@@ -57,7 +57,7 @@ def train(name: str) -> dict[str, int]:
 
 
 def _stack(name: str, widest: int) -> tuple[int, int]:
-    """Train a stack of a workload; return how many runs it has, and the bytes expected."""
+    """Train a stack of a workload; return its number of runs and the expected bytes."""
     dataset = WORKLOADS[name].data()
     runs = pack(WORKLOADS[name].specs(dataset), widest)[0]
     engine = StackedEngine(runs, dataset, tensor_splits(dataset, "float32", "cpu"))

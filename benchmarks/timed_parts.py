@@ -1,4 +1,4 @@
-"""The command line with a clock on its parts: timed_parts.py JSON_FILE ARGUMENTS OF optrial"""
+"""Run the command line and time its parts: timed_parts.py JSON_FILE ARGUMENTS OF optrial"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
 def clocked(
     function: Callable[..., Any], part: str, seconds: dict[str, float]
 ) -> Callable[..., Any]:
-    """Add the time of a function to its part, and take it from the part that called it."""
+    """Add the time of a function to its part, and subtract it from the calling part."""
 
     @functools.wraps(function)
     def timed(*arguments: Any, **named: Any) -> Any:

@@ -1,10 +1,10 @@
 """Time a whole study through the command line against the sum of plain loops.
 
 Nine rules, five learning rates and three seeds on MNIST: 135 runs of 600 steps of an MLP
-784-100-10 with batches of 100, tested every 200 steps. `optrial run` starts with everything cold:
-no measured speeds, no compiled programs. A plain loop is an expert's: tensors in memory, the class
-of `torch.optim`, fused where it exists, tested as often. One run of each rule is trained before
-the study and one after, and the mean counts for fifteen; with `--full` all of them are trained.
+784-100-10 with batches of 100, tested every 200 steps. `optrial run` starts cold:
+no measured speeds, no compiled programs. The plain loop is an expert's: tensors in memory, the
+class of `torch.optim`, fused if it can be, tested as often. One run of each rule is trained before
+the study and one after, and their mean stands for fifteen runs; `--full` trains all of them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ STUDY = {
 
 
 def measure(full: bool) -> dict[str, Any]:
-    """Time both ways; return seconds, and where ours went.
+    """Time both ways; return their seconds, and those of the parts of ours.
 
     Raises:
-        SystemExit: OPTRIAL_DATA does not say where MNIST lies.
+        SystemExit: OPTRIAL_DATA is not set.
     """
     if "OPTRIAL_DATA" not in os.environ:
         raise SystemExit("W6 needs MNIST: set OPTRIAL_DATA to the folder that holds it.")
@@ -68,19 +68,19 @@ def measure(full: bool) -> dict[str, Any]:
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print both times, and what ours went into."""
+    """Print both times, and the parts of ours."""
     measured = row["plain_runs_measured"]
     whole = "all runs" if measured == len(RULES) * RUNS_OF_A_RULE else f"from {measured} runs"
     print(f"{row['workload']} {row['about']}; ours: {', '.join(row['engines'])}")
     print(f"  plain     {row['plain_seconds']:8.1f} s ({whole})")
-    print(f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast, of which")
+    print(f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast")
     for part, seconds in row["parts"].items():
         share = 100 * seconds / row["wall_seconds"]
         print(f"    {part:11}{seconds:6.1f} s{share:6.1f} %", flush=True)
 
 
 def study_by_command_line() -> dict[str, Any]:
-    """Run the study in a process of its own; return its seconds, as a whole and by part."""
+    """Run the study in a fresh process; return its seconds, in all and by part."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cold = {"OPTRIAL_CACHE": folder / "cache", "TORCHINDUCTOR_CACHE_DIR": folder / "inductor"}
@@ -134,7 +134,7 @@ def _test(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tu
 
 
 def _optimizer(name: str, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the rule's class of `torch.optim`, fused where it can be."""
+    """Return the rule's class of `torch.optim`, fused if possible."""
     (rule,) = get_rules([name])
     assert rule.torch_optim is not None
     optimizer = getattr(torch.optim, rule.torch_optim.class_name)

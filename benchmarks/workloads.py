@@ -1,4 +1,4 @@
-"""What is trained in the benchmarks: models, shapes, batch sizes, and the data for them."""
+"""Workloads of the benchmarks: models, shapes, batch sizes, data."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from optrial.data import Dataset, Split
 from optrial.spec import RunSpec
 from optrial.study import Study
 
-SAMPLES = 10_000  # more would only cost memory: each step gathers a batch of them
+SAMPLES = 10_000  # more would only cost memory: each step gathers one batch
 WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 POOL_AFTER = (1, 2, 4, 6, 8)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A model, its batches, and how many runs of it a study has.
+    """A model, its batches, and the number of runs of a study.
 
     Attributes:
-        about: a few words.
-        module: builds the model as anybody would write it, for the plain contenders.
+        about: short description.
+        module: builds the model in plain PyTorch, for the other contenders.
         model: the same for a study: ``kind`` and arguments of the catalogue, or a ``factory``.
         input_shape: of one sample.
         classes: number of classes.
-        batch_size: samples a step.
-        runs: how many runs a study has, with different learning rates.
-        steps: of a whole run, to which times are extrapolated; None to leave that out.
-        stacked: whether ours is a compiled stack; else what optrial chooses by itself.
-        cuda_only: whether it is too large for a few CPU cores.
+        batch_size: samples per step.
+        runs: number of runs of a study, with different learning rates.
+        steps: steps of a whole run, to which times are extrapolated; None for no extrapolation.
+        stacked: whether ours is a compiled stack; otherwise optrial chooses.
+        cuda_only: too large for a few CPU cores.
     """
 
     about: str
@@ -72,9 +72,9 @@ class Workload:
         return study.plan(dataset).runs
 
     def flops(self) -> int:
-        """Count the operations of the products of one run's step, forward and backward.
+        """Count the floating-point operations of the products of one run's step, both passes.
 
-        The counter knows neither oneDNN's LSTM, which is for float32, nor fused attention.
+        The counter does not support oneDNN's LSTM (float32) and fused attention.
         """
         inputs = torch.zeros(self.batch_size, *self.input_shape, dtype=torch.float64)
         targets = torch.zeros(self.batch_size, dtype=torch.int64)
@@ -85,7 +85,7 @@ class Workload:
 
 
 def mlp(*sizes: int) -> Callable[[], nn.Module]:
-    """Return what builds an MLP of one hidden layer."""
+    """Return a function that builds an MLP of one hidden layer."""
     inputs, hidden, classes = sizes
     return lambda: nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
@@ -106,7 +106,7 @@ class Recurrent(nn.Module):
 
 
 class LastState(nn.Module):
-    """The LSTM of PyTorch over rows of 8 numbers, with a linear read-out of its last state."""
+    """PyTorch's LSTM over rows of 8 numbers, with a linear read-out of its last state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class LastState(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Two layers of PyTorch's transformer, with its default dropout, over rows of 8 numbers."""
+    """Two layers of PyTorch's transformer with default dropout, over rows of 8 numbers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Write what the code of pages prints into their empty text blocks, in their place.
+"""Fill the empty text blocks of pages with the output of the code above them.
 
 python -m docs.fill_outputs docs/tutorial.md
 
-To renew an output, empty its block first. Lines that are wider than the page are wrapped, which
-tests/test_docs.py does not mind; cut what is of no use to the reader with a line of three dots.
+To renew an output, empty its block first. Lines wider than the page are wrapped, which
+tests/test_docs.py ignores; replace parts that do not help the reader by a line of three dots.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ EMPTY = re.compile(r"^```text\n```$", re.MULTILINE)
 
 
 def shown(printed: str) -> str:
-    """Return output as a page shows it."""
+    """Return output in the form that pages show."""
     lines = [wrapped(line.rstrip()) for line in printed.strip("\n").splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 
 def wrapped(line: str) -> str:
-    """Return a line of text, if it is none of a table, as several of at most `WIDTH` characters."""
+    """Return a line wrapped to `WIDTH` characters, unless it belongs to a table."""
     indent = line[: len(line) - len(line.lstrip())]
     if len(line) <= WIDTH or LINES.search(line):
         return line
@@ -36,7 +36,7 @@ def wrapped(line: str) -> str:
 
 
 def fill(page: str) -> str:
-    """Return a page whose empty text blocks hold what was printed before them."""
+    """Return a page whose empty text blocks hold the output of the block before."""
     reader, outputs = Reader(), []
     for block in read_blocks(page):
         if block.shows_output and not block.text:

@@ -1,4 +1,4 @@
-"""What MkDocs does for optrial besides its plugins: formulas, and the pages of a folder listed."""
+"""MkDocs hooks: formulas as MathML, and folders in the navigation."""
 
 from __future__ import annotations
 

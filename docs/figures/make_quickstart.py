@@ -16,7 +16,7 @@ from optrial.report.style import WIDTHS, figure_style, save_figure
 
 
 def main() -> None:
-    """Train if need be, draw, save."""
+    """Train if necessary, draw, save."""
     folder = sys.argv[1] if len(sys.argv) > 1 else "studies/quickstart"
     with optrial.Study.from_file("quickstart").run(folder) as results, figure_style():
         figure = Figure(figsize=(WIDTHS["page"], 2.9))

@@ -23,7 +23,7 @@ COLOURS = 64
 
 
 def main() -> None:
-    """Train, open the report in a browser without a window, and save what it shows."""
+    """Train, open the report in a headless browser, and save a screenshot."""
     browser = next(filter(None, map(shutil.which, BROWSERS)))
     page = (HERE.parent / "tutorial.md").read_text(encoding="utf-8")
     (study,) = re.findall(r"^```yaml\n(# fair\.yaml\n.*?)^```", page, re.DOTALL | re.MULTILINE)
