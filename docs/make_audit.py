@@ -1,18 +1,19 @@
-"""Writes docs/audit.md from the catalogue of audit rules: python docs/make_audit.py"""
+"""Write docs/audit.md from the catalogue of audit rules: python docs/make_audit.py"""
 
 from __future__ import annotations
 
 import textwrap
 from pathlib import Path
 
-from optrial.analysis.audit import AUDIT_RULES, SECTIONS, AuditRule, Severity
+from optrial.analysis.audit import AUDIT_RULES, SECTIONS, AuditRule
+from optrial.analysis.audit.report import LABELS
 
 INTRODUCTION = """\
 # Audit
 
-An audit checks from the records of a study whether its comparison supports what it is to show. It
-knows {count} rules; each finding names the runs concerned, the evidence, and the cheapest
-experiment that would clear it, with its cost.
+An audit checks from the records of a study whether its comparison supports its conclusions. There
+are {count} rules. Each finding names the runs concerned, the evidence, and the cheapest experiment
+that clears it, with its cost. [How to read an audit](how-to/audit.md) explains one line by line.
 
 | severity | meaning | exit status |
 | --- | --- | --- |
@@ -20,16 +21,16 @@ experiment that would clear it, with its cost.
 | W | must be disclosed beside the claim | 1 |
 | I | good to know | 0 |
 
-A rule that is broken on purpose is waived with a reason, which every report shows:
+To break a rule on purpose, waive it with a reason, which every report shows:
 
-    waive: {{A05: the published settings are what is compared}}
+    waive: {{A05: the published settings are compared}}
 
-A rule whose facts no run recorded is listed as not checked. A study without claims is audited too,
-by the rules that need none.
+If no run recorded the facts that a rule needs, it is listed as not checked. Rules that need no
+claims also apply to studies without any.
 
 ## Claims
 
-What a study sets out to show is written down before it runs, and comes out supported, refuted or
+A claim states, before the study runs, what it should show. The audit calls it supported, refuted or
 undecided:
 
     claims:
@@ -40,47 +41,43 @@ undecided:
       - adam reaches validation_accuracy 95% in fewer steps than sgd
       - adam reaches validation_accuracy 95% in less time than sgd
 
-`>` reads "is better than": lower for a loss, and what the catalogue or the study
-[declares](study-file.md#losses-and-metrics) for a metric; only `~` needs no direction. `points` are
-percentage points of an accuracy, for which `%` means the same; of another metric `5%` is that
-share of the second's mean. Every claim is decided by the paired permutation test over common
-seeds, with Holm's correction over all claims; `~` by two one-sided tests; "is best" is supported
-where it beats every rival, and refuted where one beats it. A run that diverged is worse than every
-run that did not, but no claim is supported by divergence alone: the seeds on which both finished
-must say the same. A claim may also be on `training_seconds`, how long a run was trained; the rules
-under F say what such times are worth.
+`>` means "is better than": lower for a loss, and the
+[declared direction](study-file.md#losses-and-metrics) for any other metric; only `~` needs no
+direction. For an accuracy, `points` and `%` are percentage points; for any other metric, `5%` is
+relative to the mean of the second optimizer.
+
+Every claim is tested by a paired permutation test over common seeds, with Holm's correction over
+all claims; `~` by two one-sided tests. "Is best" is supported if it beats every rival, and refuted
+if any rival beats it. A diverged run is worse than every finished run, but divergence alone does
+not support a claim: the seeds on which both optimizers finished must agree. A claim can also be on
+`training_seconds`, the training time of a run; the rules of section F check whether such times are
+comparable.
 
 In a study of several problems, a claim may end with `in PROBLEM`, as in `adam > sgd on
-test_accuracy in moons`. Without, it is decided on each problem by itself, and it is shown for the
-study only where it is supported on every one. Holm's correction is over all claims on all problems.
+test_accuracy in moons`. Otherwise it is decided on each problem separately, and holds for the study
+only if it is supported on every problem. Holm's correction is over all claims on all problems.
 
-Claims about a target, where `sooner than` is short for `in fewer steps than`, are decided by the
-sign test: over common seeds, which run is there first? A run that has not arrived when its training
-ends is second to one that had by then, and a run that diverged decides as above. Seconds are those
-of training without evaluation; where runs were trained in stacks they are shared, and the claim
-stays undecided.
+A claim about a target (`sooner than` is short for `in fewer steps than`) is decided by a sign test:
+on each common seed, which run reaches the target first? A run that has not reached it when training
+ends loses to one that has; diverged runs count as above. Times are training seconds without
+evaluation. Runs of a stack share their time, so a claim on them stays undecided.
 
-The sources say where a rule comes from; its text and its limits are this project's.
+Sources give the origin of a rule; its text and thresholds are those of this project.
 """
-WORDS = {
-    Severity.ERROR: "blocks the claim",
-    Severity.WARNING: "must be disclosed",
-    Severity.ADVICE: "good to know",
-}
 
 
 def entry(rule: AuditRule) -> str:
-    """One rule: severity, why, source, example, how to fix, and the facts it needs."""
+    """Return the entry of a rule: severity, needed facts, why, source, example and fix."""
     parts = rule.documentation
     facts = f" Needs {', '.join(f'`{path}`' for path in rule.facts)}." if rule.facts else ""
-    lines = [f"{rule.severity}, {WORDS[rule.severity]}.{facts} {parts.pop('Why')}"]
+    lines = [f"{rule.severity}, {LABELS[rule.severity]}.{facts} {parts.pop('Why')}"]
     lines += [f"- {name}: {text}" for name, text in parts.items()]
     filled = [textwrap.fill(line, 100, break_long_words=False) for line in lines]
     return f"### {rule.id} {rule.title}\n\n{filled[0]}\n\n" + "\n".join(filled[1:]) + "\n"
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     text = INTRODUCTION.format(count=len(AUDIT_RULES))
     for letter, name in SECTIONS.items():
         rules = [entry(rule) for rule in AUDIT_RULES.values() if rule.id.startswith(letter)]

@@ -54,11 +54,14 @@ def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> Non
         scale = results.records[0].facts.scale.targets
     assert found is not None
     assert found.severity is Severity.ERROR
-    assert "; first E19, the data" in report  # before what follows from it
+    assert "; first: E19 the data" in report  # before its consequences
     targets = np.asarray(train.targets, np.float64)
     assert scale.mean == pytest.approx(targets.mean(), rel=STATISTIC_FLOAT64)
     assert scale.std == pytest.approx(targets.std(), rel=STATISTIC_FLOAT64)
-    assert f"the targets have an absolute mean of up to {targets.mean():.3g}" in found.evidence
+    assert (
+        f"the targets have an absolute mean of up to {round(targets.mean(), -3):,.0f}"
+        in found.evidence
+    )
     assert "12 of 24 runs diverged" in found.evidence
     block = next(b for b in report.split("\n\n") if b.startswith("E19 "))
     changes = [word for word in shlex.split(block[block.index("--set") :]) if word != "--set"]

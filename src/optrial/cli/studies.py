@@ -97,7 +97,7 @@ def run(
         if not quiet and all(record.status in FINAL for record in reported):
             from optrial.analysis.audit import summary_line
 
-            note(f"{summary_line(results.audit())}: optrial audit {location}")
+            note(f"{summary_line(results.audit())}; details: optrial audit {location}")
             if "://" not in location:
                 note(f"report: {results.report(Path(location) / 'report.html')}")
     statuses = Counter(str(record.status) for record in records)

@@ -195,7 +195,7 @@ def test_a_model_that_is_evaluated_with_dropout_on_is_found(
     with Study(**keys).run(tmp_path, device="cpu") as results:
         found = [f for f in results.audit().findings if f.rule == "E01"]
     assert [f.severity for f in found] == [Severity.ERROR]
-    assert "in training mode during the evaluation" in found[0].evidence
+    assert "in training mode during evaluation: " in found[0].evidence
 
 
 def test_tables_and_audit_speak_of_the_same_settings() -> None:

@@ -1,4 +1,4 @@
-"""Checks every rule of the catalogue against the records of a study."""
+"""Check every rule of the catalogue against the records of a study."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from optrial.errors import Problem, StudyError
 from optrial.spec import Status
 
 __all__ = ["audit", "waiver_problems"]
-
-ORDER = tuple(Severity)
 
 
 def audit(view: StudyView) -> AuditReport:
@@ -37,7 +35,7 @@ def audit(view: StudyView) -> AuditReport:
     lacking = {rule.id: _lacking(rule, context) for rule in concerned}
     unchecked = {rule: facts for rule, facts in lacking.items() if facts}
     findings = [finding for rule in concerned for finding in _findings(rule, context, waived)]
-    findings.sort(key=_place)
+    findings.sort(key=_order)
     return AuditReport(
         tuple(findings),
         context.results,
@@ -48,23 +46,24 @@ def audit(view: StudyView) -> AuditReport:
 
 
 def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> Iterator[Finding]:
-    for seen in rule.check(context):
+    for observation in rule.check(context):
         yield Finding(
             rule.id,
-            seen.severity or rule.severity,
+            observation.severity or rule.severity,
             rule.title,
-            seen.evidence,
-            seen.numbers,
-            group_runs(seen.records),
-            seen.remedy,
+            observation.evidence,
+            observation.numbers,
+            group_runs(observation.records),
+            observation.remedy,
             str(waived.get(rule.id, "")),
         )
 
 
-def _place(finding: Finding) -> tuple[bool, int, bool, str]:
-    """Return the key by which findings are sorted."""
+def _order(finding: Finding) -> tuple[bool, int, bool, str]:
+    """Sort waived findings last, then by severity, root causes first."""
     root = AUDIT_RULES[finding.rule].root
-    return bool(finding.waived), ORDER.index(finding.severity), not root, finding.rule
+    severity = list(Severity).index(finding.severity)
+    return bool(finding.waived), severity, not root, finding.rule
 
 
 def _lacking(rule: AuditRule, context: Context) -> tuple[str, ...]:
@@ -79,31 +78,33 @@ def _lacking(rule: AuditRule, context: Context) -> tuple[str, ...]:
 
 
 def _funnel(context: Context) -> dict[str, int]:
+    """Return numbers of runs by stage; of planned and done runs even if there are none."""
     statuses = [record.status for record in context.records]
     counts = {
         "planned": len(statuses),
         "done": statuses.count(Status.DONE),
         "diverged": statuses.count(Status.DIVERGED),
         "failed": statuses.count(Status.ERROR),
-        "left out of the study": len(context.former),
+        "removed from the study": len(context.former),
     }
     always = ("planned", "done")
-    shown = {what: count for what, count in counts.items() if count or what in always}
+    shown = {stage: count for stage, count in counts.items() if count or stage in always}
     return shown | {"reported": len(context.compared)}
 
 
 def waiver_problems(waive: object) -> list[Problem]:
     """Return everything that is wrong with the `waive` of a study: ``{rule id: reason}``."""
     if not isinstance(waive, Mapping):
-        return [Problem("waive", f"{waive!r}: must be a mapping of rules to reasons.")]
+        problem = f"{waive!r}: must map audit rules to reasons, such as {{A05: a pilot study}}."
+        return [Problem("waive", problem)]
     problems = []
     for rule, reason in waive.items():
         if rule not in AUDIT_RULES:
-            near = str(rule).upper()
-            hint = f"Did you mean '{near}'? " if near in AUDIT_RULES else ""
-            known = f"{next(iter(AUDIT_RULES))} to {list(AUDIT_RULES)[-1]}"
+            upper = str(rule).upper()
+            hint = f"Did you mean '{upper}'? " if upper in AUDIT_RULES else ""
+            known = f"{min(AUDIT_RULES)} to {max(AUDIT_RULES)}"
             message = f"there is no such audit rule. {hint}Rules are named {known}."
             problems.append(Problem(f"waive.{rule}", message))
         elif not isinstance(reason, str) or not reason.strip():
-            problems.append(Problem(f"waive.{rule}", f"{reason!r}: give the reason as a text."))
+            problems.append(Problem(f"waive.{rule}", f"{reason!r}: must be a reason in words."))
     return problems

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from optrial.analysis.audit.aggregates import AGGREGATE_RULES
-from optrial.analysis.audit.budget import BUDGET_RULES
-from optrial.analysis.audit.evidence import EVIDENCE_RULES
-from optrial.analysis.audit.implementation import IMPLEMENTATION_RULES
-from optrial.analysis.audit.replication import REPLICATION_RULES
-from optrial.analysis.audit.reporting import REPORTING_RULES
-from optrial.analysis.audit.reproduction import REPRODUCTION_RULES
+import optrial.analysis.audit.budget as budget_rules
+import optrial.analysis.audit.implementation as implementation_rules
+import optrial.analysis.audit.replication as replication_rules
+import optrial.analysis.audit.reporting as reporting_rules
+import optrial.analysis.audit.reproducibility as reproducibility_rules
+import optrial.analysis.audit.selection as selection_rules
+import optrial.analysis.audit.significance as significance_rules
+import optrial.analysis.audit.timing as timing_rules
+import optrial.analysis.audit.tuning as tuning_rules
+import optrial.analysis.audit.tuning_outcome as tuning_outcome_rules
 from optrial.analysis.audit.rule import AuditRule
-from optrial.analysis.audit.scale import SCALE_RULES
-from optrial.analysis.audit.selection import SELECTION_RULES
-from optrial.analysis.audit.timing import TIMING_RULES
-from optrial.analysis.audit.tuning_budget import TUNING_BUDGET_RULES
-from optrial.analysis.audit.tuning_edge import TUNING_EDGE_RULES
-from optrial.analysis.audit.tuning_outcome import TUNING_OUTCOME_RULES
-from optrial.analysis.audit.updates import UPDATE_RULES
 
 __all__ = ["AUDIT_RULES", "SECTIONS"]
 
@@ -34,28 +30,24 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "G": "Reporting",
     }
 )
+MODULES = {
+    "A": (tuning_rules, tuning_outcome_rules),
+    "B": (selection_rules,),
+    "C": (budget_rules,),
+    "D": (replication_rules, significance_rules),
+    "E": (implementation_rules, reproducibility_rules),
+    "F": (timing_rules,),
+    "G": (reporting_rules,),
+}
+"""Modules of each section; every `AuditRule` in them is in the catalogue."""
 
-AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType(
-    {
-        rule.id: rule
-        for rule in sorted(
-            (
-                *TUNING_BUDGET_RULES,
-                *TUNING_EDGE_RULES,
-                *TUNING_OUTCOME_RULES,
-                *SELECTION_RULES,
-                *BUDGET_RULES,
-                *REPLICATION_RULES,
-                *EVIDENCE_RULES,
-                *AGGREGATE_RULES,
-                *IMPLEMENTATION_RULES,
-                *UPDATE_RULES,
-                *REPRODUCTION_RULES,
-                *SCALE_RULES,
-                *TIMING_RULES,
-                *REPORTING_RULES,
-            ),
-            key=lambda rule: rule.id,
-        )
-    }
-)
+
+def _rules() -> list[AuditRule]:
+    modules = [module for section in MODULES.values() for module in section]
+    values = [value for module in modules for value in vars(module).values()]
+    return sorted(
+        (value for value in values if isinstance(value, AuditRule)), key=lambda rule: rule.id
+    )
+
+
+AUDIT_RULES: Mapping[str, AuditRule] = MappingProxyType({rule.id: rule for rule in _rules()})

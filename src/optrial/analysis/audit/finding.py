@@ -1,4 +1,4 @@
-"""What an audit finds: a severity, the evidence, and the cheapest way to clear it."""
+"""What an audit reports: a severity, the evidence, and the cheapest remedy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Finding", "Observation", "Remedy", "Severity", "group_runs"]
 
 
 class Severity(StrEnum):
-    """How much a finding weighs."""
+    """Weight of a finding."""
 
     ERROR = "E"
-    """It blocks the claim."""
+    """Blocks the claim."""
     WARNING = "W"
-    """It must be disclosed beside the claim."""
+    """Must be disclosed beside the claim."""
     ADVICE = "I"
-    """It is good to know."""
+    """Good to know."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Remedy:
     """The cheapest way to clear a finding.
 
     Attributes:
-        action: what to do, one sentence.
-        settings: keys of the study and their new values, which `optrial run STUDY --set` takes;
-            empty where no change of the study helps.
-        runs: number of runs that are to be trained anew.
-        seconds: about how long that takes, from the recorded seconds of similar runs; None if none
-            are recorded.
+        action: what to do, as an imperative sentence without a full stop.
+        settings: keys of the study and their new values, for `optrial run STUDY --set`; empty if no
+            change of the study helps.
+        runs: number of runs to train.
+        seconds: estimated training time, from the recorded times of similar runs; None if none are
+            recorded.
     """
 
     action: str
@@ -45,29 +45,29 @@ class Remedy:
 
     @property
     def assignments(self) -> list[str]:
-        """The settings as ``key.path=value``, the values in JSON, which is YAML too."""
+        """The settings as ``key.path=value``, with values in JSON, which is YAML too."""
         return [f"{path}={json.dumps(value)}" for path, value in self.settings.items()]
 
     @property
     def arguments(self) -> list[str]:
-        """The settings as arguments of ``optrial run STUDY``, quoted for a shell."""
-        return [f"--set {shlex.quote(each)}" for each in self.assignments]
+        """The settings as shell-quoted arguments of ``optrial run STUDY``."""
+        return [f"--set {shlex.quote(assignment)}" for assignment in self.assignments]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the check of a rule saw; the audit makes a finding of it.
+    """What a check observed; the audit turns it into a `Finding`.
 
     Attributes:
-        evidence: the numbers in a sentence, without a full stop.
-        numbers: the same as data, JSON-able.
+        evidence: a sentence with the numbers, without a full stop.
+        numbers: the same numbers as JSON-able values.
         records: the runs concerned.
-        remedy: what would clear it.
-        severity: where it is not the rule's own.
+        remedy: the cheapest way to clear it.
+        severity: overrides that of the rule.
     """
 
     evidence: str
-    numbers: Mapping[str, Any]
+    numbers: Mapping[str, object]
     records: Iterable[Record]
     remedy: Remedy
     severity: Severity | None = None
@@ -75,24 +75,24 @@ class Observation:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a comparison, or good to know about it.
+    """A problem of a comparison, or advice about it.
 
     Attributes:
         rule: id in `AUDIT_RULES`.
-        severity: how much it weighs.
-        title: what the rule is about.
-        evidence: the numbers in a sentence, without a full stop.
-        numbers: the same as data, JSON-able.
+        severity: its weight.
+        title: that of the rule.
+        evidence: a sentence with the numbers, without a full stop.
+        numbers: the same numbers as JSON-able values.
         runs: ids of the runs concerned, by optimizer and setting, ``adam lr=0.1``.
-        remedy: the cheapest experiment that would clear it.
-        waived: the reason that the study gives for not counting it; empty if it counts.
+        remedy: the cheapest way to clear it.
+        waived: the study's reason for waiving it; empty if it counts.
     """
 
     rule: str
     severity: Severity
     title: str
     evidence: str
-    numbers: Mapping[str, Any]
+    numbers: Mapping[str, object]
     runs: Mapping[str, tuple[str, ...]]
     remedy: Remedy
     waived: str = ""

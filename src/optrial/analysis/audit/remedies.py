@@ -1,4 +1,4 @@
-"""Changes of a study that several rules propose, made so that the plan accepts them."""
+"""Changes of a study that several rules propose, in a form that the plan accepts."""
 
 from __future__ import annotations
 
@@ -10,29 +10,18 @@ from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.learning_rates import usual_rates, within_sensible
-
-__all__ = [
-    "balanced",
-    "equal_search",
-    "new_seeds",
-    "tune_apart",
-    "validation_remedy",
-    "with_validation",
-]
+from optrial.records import Record
+from optrial.spec import Scale, Scales, Status
 
 TUNING_SEEDS = 3
-
-
-def with_validation(context: Context) -> dict[str, Any]:
-    """Return the setting by which the validation split is evaluated too; none if it is already."""
-    splits = (context.study.get("evaluate") or {}).get("on")
-    if splits and "validation" not in splits:
-        return {"evaluate.on": ["validation", *splits]}
-    return {}
+LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
+LARGE_TARGETS = 100.0
+SMALL_TARGETS = 0.01  # standard deviation
+SCALE_FREE_LOSSES = ("cross_entropy", "mean_output")  # the scale of targets does not matter
 
 
 def validation_remedy(context: Context) -> Remedy:
-    """Return the remedy of a validation split; it has to be carved off, so that all is trained."""
+    """Return the remedy of a validation split; every run is trained again on the rest."""
     settings: dict[str, Any] = {"evaluate.on": ["validation", "test"]}
     if str(context.select).startswith("test"):
         settings["tune.select"] = str(context.select).replace("test", "validation")
@@ -41,21 +30,21 @@ def validation_remedy(context: Context) -> Remedy:
 
 
 def new_seeds(context: Context, action: str) -> Remedy:
-    """Return the remedy of reporting as many seeds as there are, none of which was used."""
+    """Return the remedy of reporting as many seeds as now, all of them unused."""
     used = {record.seed for record in context.compared}
     count = max((len(set(c.seeds)) for c in context.contenders), default=1)
     first = max(used, default=-1) + 1
-    fresh = list(range(first, first + count))
-    return context.remedy(action, {"seeds": fresh}, count * len(context.contenders))
+    seeds = list(range(first, first + count))
+    return context.remedy(action, {"seeds": seeds}, count * len(context.contenders))
 
 
 def equal_search(
     context: Context, optimizers: Sequence[OptimizerRuns], trials: int, action: str
 ) -> Remedy:
-    """Return the remedy of equally many trials for all, over a range of learning rates of its own.
+    """Return the remedy of equally many trials for all, each over its own range of learning rates.
 
-    Quasi-random trials, because they are equally many whatever else an optimizer varies. Where an
-    optimizer has no learning rate only the action is said.
+    The trials are quasi-random, so their number does not depend on which other hyperparameters an
+    optimizer varies. If an optimizer has no learning rate, the remedy has no settings.
     """
     tune = dict(context.study.get("tune") or {})
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
@@ -69,13 +58,21 @@ def equal_search(
         settings["tune"] = {"sampler": "sobol", "trials": trials, "seeds": seeds}
         if str(tune.get("select")).startswith("validation"):
             settings["tune"]["select"] = tune["select"]
-        settings |= with_validation(context)
+        settings |= _with_validation(context)
     reported = len({seed for o in optimizers for seed in o.seeds})
     return context.remedy(action, settings, (trials * seeds + reported) * len(optimizers))
 
 
+def _with_validation(context: Context) -> dict[str, Any]:
+    """Return the setting that adds the validation split, if it is not evaluated yet."""
+    splits = (context.study.get("evaluate") or {}).get("on")
+    if splits and "validation" not in splits:
+        return {"evaluate.on": ["validation", *splits]}
+    return {}
+
+
 def _rate_range(optimizer: OptimizerRuns) -> list[float]:
-    """Return the ends of a range of learning rates: what was tried, at least three decades."""
+    """Return the ends of a range around the tried learning rates, at least three decades wide."""
     tried = [rate for rate in optimizer.tuned.get("lr", []) if rate > 0]
     rate = hyperparameters(optimizer.reported[0]).get("lr")
     if tried:
@@ -91,7 +88,7 @@ def _rate_range(optimizer: OptimizerRuns) -> list[float]:
 
 
 def tune_apart(context: Context, optimizers: Sequence[OptimizerRuns], action: str) -> Remedy:
-    """Return the remedy of tuning with seeds of its own; the runs there are serve as the report."""
+    """Return the remedy of tuning on separate seeds; existing runs serve as the report."""
     sizes = {len(o.tried) for o in context.optimizers}
     if len(sizes) > 1:
         return equal_search(context, context.optimizers, max(sizes), action)
@@ -99,13 +96,13 @@ def tune_apart(context: Context, optimizers: Sequence[OptimizerRuns], action: st
     if not all(o.tuned for o in context.optimizers):
         tune["extend"] = False  # there is nothing to extend
     runs = TUNING_SEEDS * sum(len(o.tried) for o in optimizers)
-    return context.remedy(action, {"tune": tune, **with_validation(context)}, runs)
+    return context.remedy(action, {"tune": tune, **_with_validation(context)}, runs)
 
 
 def balanced(
     context: Context, optimizers: Iterable[OptimizerRuns], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return new values of hyperparameters, or nothing where grids that tune would become unequal.
+    """Return new values of hyperparameters, or nothing if they make grids of a tuning unequal.
 
     Args:
         context: the study.
@@ -125,3 +122,46 @@ def balanced(
                 size = size / before * len(values)
         sizes.add(size)
     return dict(settings) if len(sizes) == 1 else {}
+
+
+def scaling_remedy(context: Context, records: Sequence[Record]) -> Remedy | None:
+    """Return the remedy of scaling the data of runs; None if it is on a unit scale."""
+    unscaled = unscaled_parts(records)
+    if not unscaled:
+        return None
+    settings: dict[str, Any] = {}
+    if "targets" in unscaled:
+        settings["problem.dataset.standardize_targets"] = True
+    if "features" in unscaled:
+        arguments = records[0].spec.dataset_arguments
+        fixed = [key for key in ("mean", "std") if arguments.get(key) is not None]
+        settings |= {f"problem.dataset.{key}": None for key in fixed}
+        settings["problem.dataset.scale"] = "standardize"
+    unit = "; losses and metrics are then in standard deviations of the targets"
+    action = f"standardize the {' and the '.join(unscaled)}{unit * ('targets' in unscaled)}"
+    return context.remedy(action, settings, len(records), records)
+
+
+def unscaled_parts(records: Sequence[Record]) -> dict[str, Scale]:
+    """Return the scales of features and targets of one problem that are far from 1."""
+    scales = next((r.facts.scale for r in records if r.facts.scale), Scales())
+    inputs, targets = scales.inputs, scales.targets
+    unscaled = {}
+    tokens = inputs and inputs.whole and ":" in records[0].spec.model
+    if inputs and not tokens and max(inputs.mean, inputs.std) > LARGE_FEATURES:
+        unscaled["features"] = inputs
+    if targets and _depends_on_scale(records) and _is_unscaled(targets):
+        unscaled["targets"] = targets
+    return unscaled
+
+
+def _is_unscaled(targets: Scale) -> bool:
+    return max(targets.mean, targets.std) > LARGE_TARGETS or 0 < targets.std < SMALL_TARGETS
+
+
+def _depends_on_scale(records: Sequence[Record]) -> bool:
+    """Whether the scale of targets matters to the loss; to a user-defined one if runs diverged."""
+    loss = records[0].spec.loss
+    if ":" in loss:
+        return any(record.status is Status.DIVERGED for record in records)
+    return loss not in SCALE_FREE_LOSSES

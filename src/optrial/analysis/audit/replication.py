@@ -1,33 +1,42 @@
-"""D, first third: whether there are enough runs, of the right kind."""
+"""D, first half: whether there are enough runs, and whether means represent them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
 
 from optrial.analysis.audit.context import Context, names
-from optrial.analysis.audit.finding import Observation, Severity
-from optrial.analysis.audit.remedies import new_seeds
+from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.remedies import new_seeds, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimResult, ClaimVerdict
+from optrial.analysis.contenders import Contender, finished
 from optrial.analysis.statistics import minimum_pairs
-
-__all__ = ["REPLICATION_RULES"]
+from optrial.analysis.view import ProblemView
+from optrial.errors import counted
+from optrial.learning_rates import usual_rates
+from optrial.spec import Direction, Status
 
 ENOUGH_SEEDS = 10
+OUTLIER = 5.0  # robust standard deviations
 
 
-def _claimed_or_several(context: Context) -> bool:
+def _claims_or_compares(context: Context) -> bool:
     return bool(context.claims) or len(context.contenders) > 1
 
 
-@audit_rule("D01", Severity.ERROR, "one seed", concerns=_claimed_or_several)
+@audit_rule("D01", Severity.ERROR, "there is only one seed", concerns=_claims_or_compares)
 def one_seed(context: Context) -> Iterator[Observation]:
-    """Initial weights and order of the data alone move a result by as much as most differences
-    between optimizers. One run a setting tells nothing about that.
+    """Initial weights and data order alone change a result by as much as most differences between
+    optimizers. One run per setting does not show by how much.
 
     Source: Bouthillier et al. 2021; Agarwal et al. 2021.
-    Example: sgd, momentum and adam were run with one seed.
+    Example: sgd, momentum, adam were run with one seed.
     Fix: `seeds: 10`.
     """
     lone = [c for c in context.contenders if len(set(c.seeds)) == 1]
@@ -41,37 +50,42 @@ def one_seed(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule("D02", Severity.WARNING, "too few seeds to find a difference")
+@audit_rule("D02", Severity.WARNING, "too few seeds to detect a difference")
 def underpowered(context: Context) -> Iterator[Observation]:
-    """The smallest p-value of n pairs is 2^(1-n): below a number of seeds no difference, however
-    large, can be significant. Where a claim names an amount, the seeds must be able to show it.
+    """The smallest possible p-value of n pairs is 2^(1-n). Below a certain number of seeds no
+    difference, however large, can be significant. If a claim names an amount, the seeds must be
+    able to show it.
 
     Source: Bouthillier et al. 2021; Noether 1987.
-    Example: 3 seeds, while 15 comparisons need at least 10.
-    Fix: more seeds; those that are there are kept.
+    Example: there are 3 seeds, but a comparison of 6 optimizers needs at least 10.
+    Fix: add seeds; existing runs are kept.
     """
     if len(context.contenders) < 2 or min(len(set(c.seeds)) for c in context.contenders) < 2:
         return
-    family = len(context.claims)
+    claims = len(context.claims)
     for problem in context.problems:
         count = len(problem.finishing if len(problem.finishing) > 1 else problem.contenders)
         fewest = min(len(set(c.seeds)) for c in problem.contenders)
-        needed = minimum_pairs(comparisons=family or max(1, math.comb(count, 2)))
+        needed = minimum_pairs(comparisons=claims or max(1, math.comb(count, 2)))
         if fewest < needed:
-            several = "optimizers" if problem.chooses else "settings"
-            what = f"{family} claims" if family else f"comparing {count} {several} with each other"
+            kind = "optimizers" if problem.chooses else "settings"
+            subject = (
+                f"a test of {counted(claims, 'claim')}"
+                if claims
+                else f"a comparison of {count} {kind}"
+            )
             yield Observation(
-                f"{fewest} seeds, while {what} cannot be decided with fewer than {needed}",
+                f"there are {fewest} seeds, but {subject} needs at least {needed}",
                 {"seeds": fewest, "needed": needed},
                 problem.compared,
                 context.more_seeds(needed, f"run {needed} seeds"),
             )
     for result in context.results:
-        yield from _too_small_to_see(context, result)
+        yield from _amount_below_power(context, result)
 
 
-def _too_small_to_see(context: Context, result: ClaimResult) -> Iterator[Observation]:
-    """Say where an undecided claim names an amount that its seeds cannot show."""
+def _amount_below_power(context: Context, result: ClaimResult) -> Iterator[Observation]:
+    """Report an undecided claim whose amount is too small for its seeds to show."""
     amount = result.claim.amount
     if result.verdict is not ClaimVerdict.UNDECIDED or not amount.value or amount.relative:
         return
@@ -79,7 +93,7 @@ def _too_small_to_see(context: Context, result: ClaimResult) -> Iterator[Observa
     needed = pair.seeds_needed(amount.value) if pair.pairs > 1 else None
     if needed is not None and needed > pair.pairs:
         yield Observation(
-            f'"{result.claim.text}": about {needed} seeds would show a difference of that size, '
+            f'"{result.claim.text}" needs about {needed} seeds to show a difference of that size; '
             f"there are {pair.pairs}",
             {"seeds": pair.pairs, "needed": needed},
             context.claimed_runs(result.claim),
@@ -87,42 +101,70 @@ def _too_small_to_see(context: Context, result: ClaimResult) -> Iterator[Observa
         )
 
 
-@audit_rule("D05", Severity.ADVICE, "optimizers share too few seeds to be paired")
+@audit_rule("D03", Severity.WARNING, "a result has no interval")
+def no_interval(context: Context) -> Iterator[Observation]:
+    """If only one run finished there is neither a standard deviation nor an interval: the value
+    looks like a mean over seeds but is not one. Studies with a single planned seed are left to D01.
+
+    Source: Agarwal et al. 2021 (intervals for every estimate); Bouthillier et al. 2021.
+    Example: only 1 of 3 runs of adam finished, so the result has no interval.
+    Fix: choose a setting with which more runs finish, or add seeds.
+    """
+    metric = context.report_metric
+    lone = [
+        c
+        for c in context.contenders
+        if len(set(c.seeds)) > 1 and len(finished(c.records, metric)) == 1
+    ]
+    if lone:
+        yield Observation(
+            f"only {names(f'1 of {len(c.records)} runs of {c.name}' for c in lone)} finished, so "
+            "the result has no interval",
+            {"finished": {c.name: [1, len(c.records)] for c in lone}},
+            [r for c in lone for r in c.records],
+            _smaller_rates(context, lone),
+        )
+
+
+@audit_rule("D05", Severity.ADVICE, "optimizers do not have the same seeds")
 def unpaired(context: Context) -> Iterator[Observation]:
-    """Runs with one seed start from the same weights and see the same batches, so that their
-    difference has less noise than each of them. Seeds that only one has cannot be paired.
+    """Runs with the same seed start from the same weights and see the same batches, so their
+    difference is less noisy than either result. A seed that only one optimizer has cannot be
+    paired.
 
     Source: Bouthillier et al. 2021.
-    Example: adam has seeds 0 to 4, sgd 5 to 9.
-    Fix: the same seeds for all.
+    Example: adam has seeds 0 to 4, sgd has seeds 5 to 9.
+    Fix: use the same seeds for all.
     """
     for problem in context.problems:
         seeds = {c.name: set(c.seeds) for c in problem.contenders}
-        everyone = set().union(*seeds.values())
-        lacking = {name: sorted(everyone - own) for name, own in seeds.items() if own != everyone}
+        union = set().union(*seeds.values())
+        lacking = {name: sorted(union - have) for name, have in seeds.items() if have != union}
         if lacking:
             missing = sum(map(len, lacking.values()))
             yield Observation(
-                names(f"{name} lacks {len(s)} of {len(everyone)}" for name, s in lacking.items()),
+                names(
+                    f"{name} lacks {len(s)} of {len(union)} seeds" for name, s in lacking.items()
+                ),
                 {"lacking": lacking},
                 problem.compared,
-                context.remedy("run all with the same seeds", {"seeds": sorted(everyone)}, missing),
+                context.remedy("run all with the same seeds", {"seeds": sorted(union)}, missing),
             )
 
 
 @audit_rule(
     "D07",
     Severity.WARNING,
-    "the seeds vary only one source of chance",
+    "seeds vary only one source of randomness",
     facts=("initial_parameters_sha256", "first_batches_sha256"),
 )
 def one_source(context: Context) -> Iterator[Observation]:
-    """If only the order of the data varies, and not the initial weights, the interval covers part
-    of the chance in a result and is too short.
+    """If the seed changes the data order but not the initial weights, or the reverse, the interval
+    covers only part of the randomness and is too short.
 
     Source: Bouthillier et al. 2021.
-    Example: the 5 seeds of adam have 5 orders of the data and 1 set of initial weights.
-    Fix: vary initial weights and order with the seed, as `rng: streams` and `shuffle: true` do.
+    Example: the 5 seeds of adam have 5 data orders and 1 set of initial weights.
+    Fix: let the seed change both, as `rng: streams` and `shuffle: true` do.
     """
     for contender in context.contenders:
         starts = {r.facts.initial_parameters_sha256 for r in contender.records} - {None}
@@ -130,44 +172,165 @@ def one_source(context: Context) -> Iterator[Observation]:
         seeds = len(set(contender.seeds))
         if seeds > 1 and starts and orders and min(len(starts), len(orders)) == 1:
             yield Observation(
-                f"the {seeds} seeds of {contender.name} have {len(orders)} orders of the data "
-                f"and {len(starts)} sets of initial weights",
+                f"the {seeds} seeds of {contender.name} have {counted(len(orders), 'data order')} "
+                f"and {len(starts)} set{'s' * (len(starts) > 1)} of initial weights",
                 {"seeds": seeds, "orders": len(orders), "initial_weights": len(starts)},
                 contender.records,
                 context.remedy(
-                    "vary both with the seed",
+                    "let the seed change initial weights and data order",
                     {"shuffle": True, "rng": "streams"},
                     len(context.records),
                 ),
             )
 
 
-@audit_rule("D13", Severity.WARNING, "seeds were added again and again")
+@audit_rule("D09", Severity.ERROR, "means leave out runs that diverged")
+def diverged_dropped(context: Context) -> Iterator[Observation]:
+    """A mean over finished runs rewards an optimizer for failing on hard seeds. A run that diverged
+    counts as the worst. An error if the mean changes the leading optimizer, or if diverged runs
+    were removed from the study; a warning if every run of an optimizer diverged, so that nothing
+    can be said about it; otherwise advice.
+
+    Source: Dahl et al. 2023 (AlgoPerf: an unreached target counts as infinite time).
+    Example: 3 of 10 runs of adam diverged; adam leads only by the mean over finished runs.
+    Fix: rank by the median, report the failure rate, or choose a setting that does not diverge.
+    """
+    planned = {(r.optimizer, r.setting) for r in context.records}
+    ids = {r.run_id for r in context.records}
+    removed = [
+        r
+        for r in context.former
+        if r.status is Status.DIVERGED
+        and (r.optimizer, r.setting) in planned
+        and r.run_id not in ids
+    ]
+    if removed:
+        seeds = {*(r.seed for r in removed), *(r.seed for r in context.compared)}
+        yield Observation(
+            f"{counted(len(removed), 'diverged run')} of {names(r.optimizer for r in removed)} "
+            f"{'was' if len(removed) == 1 else 'were'} removed from the study",
+            {"dropped": len(removed)},
+            removed,
+            context.remedy("restore their seeds", {"seeds": sorted(seeds)}),
+        )
+    for problem in context.problems:
+        yield from _leads_by_finished(context, problem)
+
+
+def _leads_by_finished(context: Context, problem: ProblemView) -> Iterator[Observation]:
+    """Report diverged runs, and whether the mean over finished runs hides them."""
+    metric, contenders = context.report_metric, problem.contenders
+    diverged = {c.name: c.count(Status.DIVERGED) for c in contenders}
+    failing = [c for c in contenders if diverged[c.name]]
+    if not failing:
+        return
+    leader = _leader(contenders, metric, context.directions.better(metric))
+    misleads = len(contenders) > 1 and diverged.get(leader, 0) > min(diverged.values())
+    hopeless = any(diverged[c.name] == len(c.records) for c in failing)
+    counts = names(f"{diverged[c.name]} of {len(c.records)} runs of {c.name}" for c in failing)
+    reversal = f"; {leader} leads only by the mean over finished runs" if misleads else ""
+    yield Observation(
+        f"{counts} diverged{reversal}",
+        {"diverged": diverged, "leads_by_finished": leader},
+        [r for c in failing for r in c.records if r.status is Status.DIVERGED],
+        scaling_remedy(context, problem.records) or _smaller_rates(context, failing),
+        Severity.ERROR if misleads else Severity.WARNING if hopeless else Severity.ADVICE,
+    )
+
+
+def _leader(contenders: Sequence[Contender], metric: str, better: Direction | None) -> str:
+    """Return the contender with the best mean over finished runs; empty if there is none."""
+    means = {c.name: fmean(values) for c in contenders if (values := finished(c.records, metric))}
+    best = {"higher": max, "lower": min}.get(better or "")
+    return best(means, key=means.__getitem__, default="") if best else ""
+
+
+def _smaller_rates(context: Context, contenders: Sequence[Contender]) -> Remedy:
+    """Return the remedy of a smaller learning rate for each optimizer that diverges."""
+    settings = {}
+    tuned = {optimizer.name for optimizer in context.optimizers if "lr" in optimizer.tuned}
+    for contender in contenders:
+        path, _ = context.entry(contender.optimizer)
+        rate = contender.records[0].hyperparameters.get("lr")
+        if path and isinstance(rate, int | float) and rate > 0 and contender.optimizer not in tuned:
+            settings[f"{path}.lr"] = float(f"{_smaller(contender, rate):.3g}")
+    return context.remedy(
+        "use a smaller learning rate, or report the failure rate",
+        settings,
+        sum(len(c.records) for c in contenders),
+    )
+
+
+def _smaller(contender: Contender, rate: float) -> float:
+    """Return a third of a rate; if every run diverged, a tenth or a usual rate, the smaller."""
+    if contender.count(Status.DIVERGED) < len(contender.records):
+        return rate / 3
+    low, high = usual_rates(contender.records[0].rule, rate)
+    return min(rate / 10, math.sqrt(low * high))
+
+
+@audit_rule("D13", Severity.WARNING, "seeds were added after looking at results")
 def optional_stopping(context: Context) -> Iterator[Observation]:
-    """Looking, adding seeds, and looking again until a difference is significant finds one in the
-    end where there is none. One planned extension is advice only.
+    """Adding seeds until a difference is significant finds one in the end even if there is none. A
+    single extension is advice only.
 
     Source: optional stopping, Armitage et al. 1969.
     Example: the study had 3, then 5, then 8 seeds, each time after runs had ended.
-    Fix: fix the number of seeds before, or test the claim with new seeds only.
+    Fix: fix the number of seeds in advance, or test the claims on new seeds only.
     """
     counts = [_seed_count(plan.study) for plan in context.plans]
-    pairs = zip(counts, counts[1:], context.plans[1:], strict=False)
-    grown = [after for before, after, plan in pairs if plan.ended and after > before]
+    grown = [
+        after
+        for (before, after), plan in zip(pairwise(counts), context.plans[1:], strict=True)
+        if plan.ended and after > before
+    ]
     if grown and context.claims:
+        each_time = (
+            ", each time after runs had ended" if len(grown) > 1 else " after runs had ended"
+        )
         yield Observation(
-            f"the study had {counts[0]}, then {', then '.join(map(str, grown))} seeds, each time "
-            "after runs had ended",
+            f"the study had {counts[0]}, then {', then '.join(map(str, grown))} seeds{each_time}",
             {"seeds": [counts[0], *grown]},
             context.compared,
-            new_seeds(context, "test the claims with new seeds, in a new folder"),
+            new_seeds(context, "test the claims on new seeds, in a new folder"),
             Severity.WARNING if len(grown) > 1 else Severity.ADVICE,
         )
 
 
-def _seed_count(study: object) -> int:
-    seeds = study.get("seeds", 0) if hasattr(study, "get") else 0
+def _seed_count(study: Mapping[str, Any]) -> int:
+    seeds = study.get("seeds", 0)
     return seeds if isinstance(seeds, int) else len(seeds)
 
 
-REPLICATION_RULES = (one_seed, underpowered, unpaired, one_source, optional_stopping)
+@audit_rule("D14", Severity.ADVICE, "a run is an outlier")
+def outliers(context: Context) -> Iterator[Observation]:
+    """A single run that went wrong can dominate the mean and its interval. The median and the
+    interquartile mean show the other runs.
+
+    Source: Agarwal et al. 2021.
+    Example: the median test_accuracy of adam is 0.965, but seed 3 has 0.81.
+    Fix: report the interquartile mean beside the mean; look at the run.
+    """
+    metric = context.report_metric
+    for contender in context.contenders:
+        values = finished(contender.records, metric)
+        if len(values) < 5:
+            continue
+        middle = median(values)
+        spread = 1.4826 * median(abs(value - middle) for value in values)
+        far = [
+            r
+            for r in contender.records
+            if (value := r.metrics.get(metric)) is not None
+            and spread > 0
+            and abs(value - middle) > OUTLIER * spread
+            and abs(value - middle) > 4 * float(np.std([v for v in values if v != value], ddof=1))
+        ]
+        if far:
+            yield Observation(
+                f"the median {metric} of {contender.name} is {middle:.4g}, but "
+                + names(f"seed {r.seed} has {r.metrics[metric]:.4g}" for r in far),
+                {"median": middle, "outliers": {str(r.seed): r.metrics[metric] for r in far}},
+                far,
+                context.remedy("report the interquartile mean beside the mean"),
+            )

@@ -10,11 +10,12 @@ from typing import Any
 
 from optrial.analysis.audit.finding import Finding, Remedy, Severity
 from optrial.analysis.claims import ClaimResult
+from optrial.errors import counted
 
 __all__ = ["AuditReport", "as_json", "report_text", "summary_line"]
 
 WIDTH = 88
-SHOWN = 6  # settings of a finding that are named one by one
+SHOWN = 6  # most settings of a finding that are listed by name
 LABELS = {
     Severity.ERROR: "blocks the claim",
     Severity.WARNING: "must be disclosed",
@@ -24,15 +25,14 @@ LABELS = {
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What an audit found.
+    """Findings of an audit, and verdicts on the claims.
 
     Attributes:
-        findings: by severity, those that may cause others first, then rule; waived ones last.
-        claims: what came of every claim of the study.
+        findings: by severity, root causes first, then by rule; waived ones last.
+        claims: the verdict on every claim of the study.
         unchecked: rules that could not be checked, with the facts that no run recorded.
-        checked: how many rules were checked.
-        funnel: how many runs were planned, ended, diverged, failed, left out of the study, and are
-            reported.
+        checked: number of rules that were checked.
+        funnel: numbers of planned, done, diverged, failed, removed and reported runs.
     """
 
     findings: tuple[Finding, ...]
@@ -45,31 +45,31 @@ class AuditReport:
         return report_text(self)
 
     def count(self, severity: Severity) -> int:
-        """Return how many findings of a severity are not waived."""
+        """Return the number of findings of a severity that are not waived."""
         return sum(f.severity is severity and not f.waived for f in self.findings)
 
     @property
     def exit_status(self) -> int:
-        """0 clean, 1 with warnings, 2 with findings that block the claim."""
+        """0 if clean, 1 with warnings, 2 with findings that block the claim."""
         if self.count(Severity.ERROR):
             return 2
         return 1 if self.count(Severity.WARNING) else 0
 
 
 def summary_line(report: AuditReport) -> str:
-    """Return one line for the end of a run, without a full stop."""
-    errors, warnings = (report.count(s) for s in (Severity.ERROR, Severity.WARNING))
-    waived = sum(bool(f.waived) for f in report.findings)
+    """Return the outcome in one line, without a full stop."""
+    errors, warnings = report.count(Severity.ERROR), report.count(Severity.WARNING)
+    waived = sum(bool(finding.waived) for finding in report.findings)
     notes = [f"{waived} waived"] * bool(waived)
     unchecked = len(report.unchecked)
-    notes += [f"{unchecked} rule{'s' * (unchecked != 1)} not checked"] * bool(unchecked)
-    behind = f" ({', '.join(notes)})" if notes else ""
+    notes += [f"{counted(unchecked, 'rule')} not checked"] * bool(unchecked)
+    remarks = f" ({', '.join(notes)})" if notes else ""
     if not errors + warnings:
-        return f"audit: clean, {report.checked} rules checked{behind}"
-    worst = next(f for f in report.findings if not f.waived)
-    parts = [f"{errors} blocking"] * bool(errors)
-    parts += [f"{warnings} warning{'s' * (warnings != 1)}"] * bool(warnings)
-    return f"audit: {', '.join(parts)}{behind}; first {worst.rule}, {worst.title}"
+        return f"audit: clean, {counted(report.checked, 'rule')} checked{remarks}"
+    first = next(finding for finding in report.findings if not finding.waived)
+    counts = [f"{errors} blocking"] * bool(errors)
+    counts += [counted(warnings, "warning")] * bool(warnings)
+    return f"audit: {', '.join(counts)}{remarks}; first: {first.rule} {first.title}"
 
 
 def report_text(report: AuditReport) -> str:
@@ -79,7 +79,7 @@ def report_text(report: AuditReport) -> str:
 
 def _lines(report: AuditReport) -> Iterator[str]:
     yield _wrapped(summary_line(report) + ".")
-    yield _wrapped("Runs: " + ", ".join(f"{n} {what}" for what, n in report.funnel.items()) + ".")
+    yield _wrapped("Runs: " + ", ".join(f"{n} {stage}" for stage, n in report.funnel.items()) + ".")
     for finding in report.findings:
         yield ""
         yield from _finding_lines(finding)
@@ -89,21 +89,21 @@ def _lines(report: AuditReport) -> Iterator[str]:
             yield _wrapped(f"{result.sentence}.", "  ")
     if report.unchecked:
         listed = "; ".join(f"{rule} ({', '.join(f)})" for rule, f in report.unchecked.items())
-        yield "\nNot checked, because these facts are not recorded"
+        yield "\nNot checked, because no run recorded the facts in brackets:"
         yield _wrapped(f"{listed}.", "  ")
 
 
 def _finding_lines(finding: Finding) -> Iterator[str]:
-    weight = "waived" if finding.waived else LABELS[finding.severity]
-    yield _wrapped(f"{finding.rule} {finding.title} ({weight})")
+    label = "waived" if finding.waived else LABELS[finding.severity]
+    yield _wrapped(f"{finding.rule} {finding.title} ({label})")
     if finding.waived:
-        yield _wrapped(f"reason given: {finding.waived}", "    ")
+        yield _wrapped(f"reason: {finding.waived}", "    ")
     yield _wrapped(f"{finding.evidence}.", "    ")
     if finding.runs:
         shown = [f"{name} ({len(ids)})" for name, ids in finding.runs.items()]
         total = sum(map(len, finding.runs.values()))
-        few = ", ".join(shown) if len(shown) <= SHOWN else f"{total} of {len(shown)} settings"
-        yield _wrapped(f"runs: {few}", "    ")
+        listed = ", ".join(shown) if len(shown) <= SHOWN else f"{total} of {len(shown)} settings"
+        yield _wrapped(f"runs: {listed}", "    ")
     if not finding.waived:
         yield _wrapped(f"to clear: {finding.remedy.action}{_cost(finding.remedy)}", "    ")
         if finding.remedy.settings:
@@ -113,12 +113,12 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
 def _cost(remedy: Remedy) -> str:
     if not remedy.runs:
         return ""
-    runs = f"{remedy.runs} run{'s' * (remedy.runs != 1)}"
+    runs = counted(remedy.runs, "run")
     return f" ({runs})" if remedy.seconds is None else f" ({runs}, {_duration(remedy.seconds)})"
 
 
 def _duration(seconds: float) -> str:
-    """About how long, in one unit: seconds, minutes or hours."""
+    """Return an approximate duration in seconds, minutes or hours."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"about {seconds / size:.0f} {unit}"
@@ -137,7 +137,7 @@ def _wrapped(text: str, indent: str = "") -> str:
 
 
 def as_json(report: AuditReport) -> dict[str, Any]:
-    """Return the report as plain values that JSON can hold; what is not finite is None."""
+    """Return the report as JSON-able values; numbers that are not finite become None."""
     plain: dict[str, Any] = _plain(
         {
             "exit_status": report.exit_status,
@@ -166,11 +166,11 @@ def _finding_values(finding: Finding) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Replace tuples by lists and numbers that are not finite by None, all the way down."""
+    """Replace tuples by lists and numbers that are not finite by None, recursively."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

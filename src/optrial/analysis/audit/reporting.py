@@ -12,63 +12,64 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
 from optrial.analysis.contenders import finished
+from optrial.errors import counted
 from optrial.spec import FINAL, TRAINING_SECONDS
-
-__all__ = ["REPORTING_RULES"]
 
 SMALL_PART = 0.01  # of the scale of an accuracy
 
 
-@audit_rule("G01", Severity.WARNING, "settings were tried that the study no longer names")
+@audit_rule("G01", Severity.WARNING, "trained settings were removed from the study")
 def hidden_trials(context: Context) -> Iterator[Observation]:
-    """What was tried and left out is part of the tuning: who reads three settings and not the
-    thirty before them takes luck for merit.
+    """Settings that were tried and removed are part of the tuning. Readers who see three settings,
+    but not the thirty before them, mistake luck for merit.
 
     Source: Dodge et al. 2019 (Show Your Work); Sivaprasad et al. 2020.
-    Example: 27 runs of 9 settings of adam were trained that the study no longer names.
-    Fix: put the settings back, or name their number beside the result.
+    Example: 27 runs of adam, with 9 settings, were trained and then removed from the study.
+    Fix: restore the settings, or report their number beside the result.
     """
     planned = {(r.optimizer, r.setting) for r in context.records}
     optimizers = {r.optimizer for r in context.records}
-    hidden = [
+    removed = [
         r
         for r in context.former
         if r.status in FINAL
         and r.optimizer in optimizers
         and (r.optimizer, r.setting) not in planned
     ]
-    if hidden:
-        settings = {(r.optimizer, r.setting) for r in hidden}
+    if removed:
+        settings = len({(r.optimizer, r.setting) for r in removed})
         yield Observation(
-            f"{len(hidden)} runs of {len(settings)} settings of "
-            f"{names(r.optimizer for r in hidden)} were trained that the study no longer names",
-            {"runs": len(hidden), "settings": len(settings)},
-            hidden,
-            context.remedy("name their number beside the result"),
+            f"{counted(len(removed), 'run')} of {names(r.optimizer for r in removed)}, with "
+            f"{counted(settings, 'setting')}, {'was' if len(removed) == 1 else 'were'} trained and "
+            "then removed from the study",
+            {"runs": len(removed), "settings": settings},
+            removed,
+            context.remedy("report their number beside the result"),
         )
 
 
-@audit_rule("G02", Severity.WARNING, "it is not known what was run", facts=("versions",))
+@audit_rule("G02", Severity.WARNING, "it is not recorded what was run", facts=("versions",))
 def unknown_provenance(context: Context) -> Iterator[Observation]:
-    """Without versions and a checksum of the data nobody can repeat a run. Changes that are in no
-    commit are advice only: a run's own code is hashed with its plan.
+    """Without versions and a checksum of the data nobody can repeat a run. Uncommitted changes are
+    advice only, because the plan holds a hash of user code.
 
     Source: Pineau et al. 2021 (Improving Reproducibility in Machine Learning Research).
-    Example: 6 runs have no checksum of their data.
-    Fix: train with optrial, which records all of it; commit before training.
+    Example: 6 of 30 runs have no versions or no checksum of the data.
+    Fix: train with optrial, which records both; commit before training.
     """
     bare = [r for r in context.ended if not (r.facts.versions and r.spec.dataset_sha256)]
     if bare and any(r.facts.versions for r in context.ended):
         yield Observation(
-            f"{len(bare)} of {len(context.ended)} runs have no versions or no checksum of the data",
+            f"{len(bare)} of {counted(len(context.ended), 'run')} have no versions or no checksum "
+            "of the data",
             {"runs": len(bare)},
             bare,
-            context.remedy("train these runs again", {}, len(bare), bare),
+            context.rerun("train these runs again", bare),
         )
     dirty = [r for r in context.ended if r.facts.git_dirty and r.spec.code]
     if dirty:
         yield Observation(
-            f"{len(dirty)} runs were trained with code of your own that is in no commit",
+            f"the code of {counted(len(dirty), 'run')} was not committed",
             {"runs": len(dirty)},
             dirty,
             context.remedy("commit before training"),
@@ -78,8 +79,8 @@ def unknown_provenance(context: Context) -> Iterator[Observation]:
 
 @audit_rule("G03", Severity.ADVICE, "curves are smoothed")
 def smoothed_curves(context: Context) -> Iterator[Observation]:
-    """Curves with more evaluations than fit are drawn as means of windows, which hides peaks and
-    makes every optimizer look steady. A caption has to say so, as the report's own do.
+    """Curves with more evaluations than fit are drawn as means of windows. This hides peaks and
+    makes every optimizer look steady. Captions must say so, as those of the report do.
 
     Source: standard practice.
     Example: test_accuracy was evaluated 900 times and is drawn as means of 5 evaluations.
@@ -91,27 +92,26 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
     most = max(counts.values(), default=0)
     if metric and most > points:
         longest = max(context.compared, key=lambda r: counts[r.run_id])
-        seldom = -(-longest.steps // points)
+        window = -(-most // points)
         yield Observation(
-            f"{metric} was evaluated {most} times and is drawn as means of {-(-most // points)} "
-            "evaluations",
-            {"evaluations": most, "window": -(-most // points)},
+            f"{metric} was evaluated {most} times and is drawn as means of {window} evaluations",
+            {"evaluations": most, "window": window},
             [r for r in context.compared if counts[r.run_id] > points],
             context.remedy(
                 "evaluate less often, or say in the caption that curves are smoothed",
-                {"evaluate.every.steps": seldom},
+                {"evaluate.every.steps": -(-longest.steps // points)},
                 len(context.records),
             ),
         )
 
 
-@audit_rule("G04", Severity.ERROR, "a claim that cannot be tested")
+@audit_rule("G04", Severity.ERROR, "a claim cannot be tested")
 def untestable_claim(context: Context) -> Iterator[Observation]:
-    """A claim without a test is an opinion: it names an optimizer or a metric that the study does
-    not have, or optimizers without a common seed.
+    """A claim without a test is an opinion. It names an optimizer or metric that the study does not
+    have, or optimizers without a common seed.
 
     Source: modded-nanogpt, submission rules (run logs that reach a level of significance).
-    Example: "adam > sgd on test_f1": no run recorded test_f1.
+    Example: "adam > sgd on test_f1": no run recorded test_f1, only test_accuracy, test_loss.
     Fix: correct the claim.
     """
     claims = [str(text) for text in context.study.get("claims") or ()]
@@ -119,55 +119,56 @@ def untestable_claim(context: Context) -> Iterator[Observation]:
     for result in context.results:
         claim = result.claim
         if claim.metric not in {*context.metrics, TRAINING_SECONDS}:
-            known = names(sorted(context.metrics))
-            reasons[claim.text] = f'"{claim.text}": no run recorded {claim.metric}, but {known}'
+            recorded = names(sorted(context.metrics))
+            reasons[claim.text] = f'"{claim.text}": no run recorded {claim.metric}, only {recorded}'
         elif not result.pairs:
-            reasons[claim.text] = f"{result.sentence}"
+            reasons[claim.text] = result.sentence
     unchosen = {optimizer.name for optimizer in context.optimizers if not optimizer.chosen}
-    named = {claim.text: claim.optimizers for claim in context.claims}
+    optimizers = {claim.text: claim.optimizers for claim in context.claims}
     for text, reason in reasons.items() if context.ended else ():
-        correction = {"claims": [c for c in claims if c != text]}
+        kept = {"claims": [claim for claim in claims if claim != text]}
         yield Observation(
             reason,
             {"claim": text, "verdict": str(ClaimVerdict.UNDECIDED)},
             (),
             validation_remedy(context)
-            if unchosen & {*named.get(text, ())}
-            else context.remedy("correct the claim", correction),
+            if unchosen & {*optimizers.get(text, ())}
+            else context.remedy("correct or remove the claim", kept),
         )
 
 
-@audit_rule("G05", Severity.ADVICE, "an axis shows a small part of its scale")
+@audit_rule("G05", Severity.ADVICE, "an axis shows only a small part of its scale")
 def truncated_axis(context: Context) -> Iterator[Observation]:
-    """An axis that is fitted to values which lie within a point of each other fills the figure with
-    a hundredth of the scale: what is nearly equal looks far apart.
+    """If all values lie within one point, an axis fitted to them fills the figure with a hundredth
+    of the scale. Nearly equal results then look far apart.
 
     Source: standard practice (Tufte 1983, The Visual Display of Quantitative Information).
     Example: test_accuracy of 3 optimizers lies within 0.4 points.
-    Fix: say what the axis shows, or draw differences with their intervals.
+    Fix: state the range of the axis, or draw differences with their intervals.
     """
     metric = context.report_metric
     for problem in context.problems if context.directions.percent(metric) else ():
-        found = [finished(c.records, metric) for c in problem.contenders]
-        means = [fmean(values) for values in found if values]
+        finals = [finished(c.records, metric) for c in problem.contenders]
+        means = [fmean(values) for values in finals if values]
         if len(means) > 1 and max(means) - min(means) < SMALL_PART:
             spread = 100 * (max(means) - min(means))
+            kind = "optimizers" if problem.chooses else "settings"
             yield Observation(
-                f"{metric} of {len(means)} optimizers lies within {spread:.2g} points",
+                f"{metric} of {len(means)} {kind} lies within {spread:.2g} points",
                 {"lowest": min(means), "highest": max(means)},
                 problem.compared,
-                context.remedy("draw differences with their intervals: optrial figures has them"),
+                context.remedy("draw differences with their intervals, as optrial figures does"),
             )
 
 
 @audit_rule("G06", Severity.WARNING, "curves over epochs compare different batch sizes")
 def epochs_of_batch_sizes(context: Context) -> Iterator[Observation]:
-    """An epoch with batches of 32 has four times as many updates as one with batches of 128: over
-    epochs the small batch looks fast, over steps the large one.
+    """An epoch with batches of 32 has four times as many updates as one with batches of 128. Over
+    epochs the small batch looks fast, over steps the large one does.
 
     Source: Semenov et al. 2025; Shallue et al. 2019.
-    Example: adam is reported with batch size 32 and sgd with 128.
-    Fix: draw curves over steps and over samples, and say which.
+    Example: adam is reported with batch size 32, sgd is reported with batch size 128.
+    Fix: draw curves over steps and over samples, and label them.
     """
     for problem in context.problems:
         sizes = {c.name: c.spec.batch_size for c in problem.contenders}
@@ -178,13 +179,3 @@ def epochs_of_batch_sizes(context: Context) -> Iterator[Observation]:
                 problem.compared,
                 context.remedy("draw curves over steps as well as over epochs"),
             )
-
-
-REPORTING_RULES = (
-    hidden_trials,
-    unknown_provenance,
-    smoothed_curves,
-    untestable_claim,
-    truncated_axis,
-    epochs_of_batch_sizes,
-)

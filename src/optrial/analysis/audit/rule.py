@@ -1,4 +1,4 @@
-"""An audit rule: a check, and a docstring from which its entry in the docs is made."""
+"""An audit rule: a check, with a docstring that becomes its entry in the documentation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Observation, Severity
 
-__all__ = ["AuditRule", "Check", "audit_rule"]
-
 Check = Callable[[Context], Iterator[Observation]]
-SECTIONS = ("Source", "Example", "Fix")
 
 
-def _always(context: Context) -> bool:
+def _every_study(context: Context) -> bool:
     del context
     return True
 
@@ -26,14 +23,14 @@ class AuditRule:
     """One rule of the catalogue.
 
     Attributes:
-        id: section letter and number, ``A04``.
-        severity: of its findings, unless one says otherwise.
-        title: what is wrong where it fires, in one line.
-        check: yields what it saw; pure, from records only.
-        facts: names of the `RunFacts` it reads. Where no run recorded one of them the rule is
-            listed as not checked, so that silence is never mistaken for a pass.
-        concerns: whether the rule means anything for a study.
-        root: whether what it finds may cause other findings, so that it is shown before them.
+        id: letter of the section and number, ``A04``.
+        severity: of findings that do not set their own.
+        title: what is wrong, in one line.
+        check: yields what is wrong; a pure function of the records.
+        facts: names of the `RunFacts` that the check needs. If no run recorded one of them, the
+            rule is listed as not checked, so that silence is never mistaken for a pass.
+        concerns: whether the rule applies to a study.
+        root: whether its findings can cause others, and are therefore shown first.
     """
 
     id: str
@@ -41,14 +38,14 @@ class AuditRule:
     title: str
     check: Check
     facts: tuple[str, ...] = ()
-    concerns: Callable[[Context], bool] = _always
+    concerns: Callable[[Context], bool] = _every_study
     root: bool = False
 
     @property
     def documentation(self) -> dict[str, str]:
-        """The docstring of the check by part: Why, Source, Example and Fix, each one paragraph."""
+        """Parts of the check's docstring, one paragraph each: Why, Source, Example and Fix."""
         text = " ".join((inspect.getdoc(self.check) or "").split())
-        why, *parts = re.split(rf"\b({'|'.join(SECTIONS)}): ", text)
+        why, *parts = re.split(r"\b(Source|Example|Fix): ", text)
         return {"Why": why.strip()} | {
             name: part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)
         }
@@ -60,8 +57,8 @@ def audit_rule(
     title: str,
     *,
     facts: tuple[str, ...] = (),
-    concerns: Callable[[Context], bool] = _always,
+    concerns: Callable[[Context], bool] = _every_study,
     root: bool = False,
 ) -> Callable[[Check], AuditRule]:
-    """Make an `AuditRule` of the check that it decorates."""
+    """Turn the decorated check into an `AuditRule`."""
     return lambda check: AuditRule(rule, severity, title, check, facts, concerns, root)

@@ -1,62 +1,63 @@
-"""B: whether what was chosen was chosen without looking at the answer."""
+"""B: whether settings and claims were chosen without looking at the reported results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
+from optrial.errors import counted
 from optrial.records import Record
 from optrial.spec import FINAL, Directions, Status
-
-__all__ = ["SELECTION_RULES"]
 
 FEW_SEEDS = 3
 PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling")
 
 
-@audit_rule("B01", Severity.ERROR, "the test set chose the settings")
+@audit_rule("B01", Severity.ERROR, "settings were chosen on the test set")
 def chosen_on_test(context: Context) -> Iterator[Observation]:
-    """The best of several settings by test result is the one whose errors on the test set happened
-    to be few: its test result is too good, and more so for who tried more settings.
+    """The setting with the best test result is the one that happened to make few errors on the test
+    set. Its test result is too good, and more so the more settings were tried.
 
     Source: standard practice; Dahl et al. 2023 (AlgoPerf); Deep Learning Tuning Playbook.
-    Example: 18 settings were tried and no validation split was evaluated.
+    Example: 18 settings were compared, and no validation split was evaluated.
     Fix: `evaluate: {on: [validation, test]}`; optrial then chooses on validation.
     """
     several = [o for o in context.optimizers if len(o.tried) > 1]
-    on_test = context.select is None or context.select.startswith("test")
+    selects_on = context.select
+    on_test = selects_on is None or selects_on.startswith("test")
     if several and on_test and context.ended:
         settings = sum(len(o.tried) for o in several)
-        how = f"by {context.select}" if context.select else "and no validation split was evaluated"
+        how = f"by {selects_on}" if selects_on else "and no validation split was evaluated"
         yield Observation(
             f"{settings} settings of {names(o.name for o in several)} were compared {how}",
-            {"settings": settings, "selects_on": context.select},
+            {"settings": settings, "selects_on": selects_on},
             [r for o in several for r in o.trials],
             validation_remedy(context),
         )
 
 
-@audit_rule("B03", Severity.ADVICE, "optimizers were evaluated unequally often")
+@audit_rule("B03", Severity.ADVICE, "evaluation frequencies differ between optimizers")
 def unequal_evaluations(context: Context) -> Iterator[Observation]:
-    """A curve with more evaluations shows more peaks and dips, and who looks for the best point of
-    it finds a better one by chance. What is compared is the value after the last step.
+    """A curve with more evaluations shows more peaks and dips, so its best point is better by
+    chance. Compare the values after the last step instead.
 
     Source: Dahl et al. 2023 (AlgoPerf, rules of evaluation).
-    Example: adam was evaluated 30 times, sgd 10 times.
-    Fix: evaluate all at the same steps.
+    Example: adam was evaluated 30 times, sgd was evaluated 10 times.
+    Fix: evaluate all optimizers at the same steps.
     """
     for problem in context.problems:
         counts = {c.name: _evaluations(c.records[0]) for c in problem.contenders}
         if len(set(counts.values())) > 1:
             yield Observation(
-                names(f"{name} was evaluated {count} times" for name, count in counts.items()),
+                names(f"{n} was evaluated {counted(count, 'time')}" for n, count in counts.items()),
                 {"evaluations": counts},
                 problem.compared,
-                context.remedy("evaluate all at the same steps", {}, len(problem.compared)),
+                context.rerun("evaluate all optimizers at the same steps", problem.compared),
             )
 
 
@@ -64,14 +65,16 @@ def _evaluations(record: Record) -> int:
     return -(-record.steps // record.spec.evaluate_every)
 
 
-@audit_rule("B04", Severity.WARNING, "settings were chosen by another metric than is reported")
+@audit_rule(
+    "B04", Severity.WARNING, "settings were chosen by a metric that is not the reported one"
+)
 def another_metric(context: Context) -> Iterator[Observation]:
-    """The setting with the best loss is often not that with the best accuracy: choosing by one and
-    reporting the other shows an optimizer below its best.
+    """The setting with the best loss is often not the one with the best accuracy. Choosing by one
+    and reporting the other shows an optimizer below its best.
 
     Source: Deep Learning Tuning Playbook.
-    Example: settings were chosen by validation_loss, the claims are on test_accuracy.
-    Fix: `tune: {select: validation_accuracy}`, or claim what was chosen.
+    Example: settings were chosen by validation_loss, but test_accuracy is reported.
+    Fix: `tune: {select: validation_accuracy}`, or claim on the metric that chose.
     """
     chosen, reported = context.select, context.report_metric
     several = [o for o in context.optimizers if len(o.tried) > 1]
@@ -79,7 +82,7 @@ def another_metric(context: Context) -> Iterator[Observation]:
     wanted = f"validation_{reported.partition('_')[2]}"
     if several and chosen and not same_kind and reported.startswith(("test", "validation")):
         yield Observation(
-            f"settings were chosen by {chosen}, {reported} is reported",
+            f"settings were chosen by {chosen}, but {reported} is reported",
             {"chosen": chosen, "reported": reported},
             [r for o in several for r in o.trials],
             context.remedy(
@@ -90,36 +93,41 @@ def another_metric(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule("B05", Severity.WARNING, "the seeds that chose are those that are reported")
+@audit_rule("B05", Severity.WARNING, "the reported seeds were also used for tuning")
 def seeds_reused(context: Context) -> Iterator[Observation]:
-    """The chosen setting is the one that these seeds favoured, so that their mean is too good (the
-    winner's curse), more so for who tried more settings. An error with fewer than three seeds.
+    """The chosen setting is the one that these seeds favoured, so its mean over them is too good
+    (the winner's curse), and more so the more settings were tried. An error with fewer than three
+    seeds.
 
     Source: Bouthillier et al. 2021; Dahl et al. 2023 (AlgoPerf).
-    Example: adam chose among 9 settings with the 3 seeds that are also reported.
-    Fix: `tune: {seeds: 3}`: tuning then has seeds of its own, and the chosen setting is run anew.
+    Example: the best of 9 settings of adam was chosen on seeds that are also reported.
+    Fix: `tune: {seeds: 3}` tunes on separate seeds and then runs the chosen setting on new ones.
     """
     reused = [
         o for o in context.optimizers if len(o.tried) > 1 and {r.seed for r in o.trials} & o.seeds
     ]
     if reused:
         fewest = min(len(o.seeds) for o in reused)
+        most = max(len(o.tried) for o in reused)
+        count = f"up to {most}" if len(reused) > 1 else str(most)
         yield Observation(
-            f"{names(o.name for o in reused)} chose among up to "
-            f"{max(len(o.tried) for o in reused)} settings with seeds that are reported too",
+            f"the best of {count} settings of {names(o.name for o in reused)} was chosen on seeds "
+            "that are also reported",
             {"settings": {o.name: len(o.tried) for o in reused}, "seeds": fewest},
             [r for o in reused for r in o.reported],
-            tune_apart(context, reused, "tune with seeds that the report does not use"),
+            tune_apart(context, reused, "tune on seeds that are not reported"),
             Severity.ERROR if fewest < FEW_SEEDS else None,
         )
 
 
-@audit_rule("B06", Severity.ERROR, "planned seeds are missing")
+@audit_rule("B06", Severity.ERROR, "planned runs or seeds are missing")
 def seeds_missing(context: Context) -> Iterator[Observation]:
-    """A mean over the seeds that happen to be there is a mean over a choice, whoever made it.
+    """A mean over the seeds that happen to be there is a mean over a selection, even if nobody made
+    it on purpose.
 
     Source: Henderson et al. 2018 (Deep Reinforcement Learning that Matters).
-    Example: 2 of 30 planned runs have no result; seed 4 was trained and then left out of the study.
+    Example: 2 of 30 planned runs have no result; runs with seed 4 were trained and then removed
+    from the study.
     Fix: run the study to its end, with every seed that was ever planned.
     """
     lost = [r for r in context.records if r.status not in FINAL]
@@ -127,25 +135,26 @@ def seeds_missing(context: Context) -> Iterator[Observation]:
         states = {str(s): sum(r.status is s for r in lost) for s in Status if s not in FINAL}
         shown = names(f"{count} {state}" for state, count in states.items() if count)
         yield Observation(
-            f"{len(lost)} of {len(context.records)} planned runs have no result ({shown})",
+            f"{len(lost)} of {counted(len(context.records), 'planned run')} have no result "
+            f"({shown})",
             {"missing": len(lost), "planned": len(context.records)},
             lost,
-            context.remedy("run the study again: it trains what is missing", {}, len(lost)),
+            context.remedy("run the study again; it trains only the missing runs", {}, len(lost)),
         )
-    left_out = _left_out(context)
-    if left_out:
-        seeds = sorted({record.seed for record in left_out})
+    removed = _removed_seeds(context)
+    if removed:
+        seeds = sorted({record.seed for record in removed})
         planned = sorted({*seeds, *(r.seed for r in context.compared)})
         yield Observation(
-            f"seeds {names(map(str, seeds))} were trained and then left out of the study",
+            f"runs with seed {names(map(str, seeds))} were trained and then removed from the study",
             {"left_out": seeds},
-            left_out,
-            context.remedy("put every seed back that was planned", {"seeds": planned}),
+            removed,
+            context.remedy("restore every planned seed", {"seeds": planned}),
         )
 
 
-def _left_out(context: Context) -> list[Record]:
-    """Return ended runs of settings that are still planned, with seeds that no longer are."""
+def _removed_seeds(context: Context) -> list[Record]:
+    """Return finished runs of settings that are still planned, with seeds that no longer are."""
     planned: dict[str, set[int]] = {}
     for record in context.records:
         planned.setdefault(record.spec.without_seed, set()).add(record.seed)
@@ -157,26 +166,28 @@ def _left_out(context: Context) -> list[Record]:
 
 
 @audit_rule(
-    "B07", Severity.ERROR, "the test data leaked into training", facts=("split_overlap",), root=True
+    "B07", Severity.ERROR, "test data leaked into training", facts=("split_overlap",), root=True
 )
 def leakage(context: Context) -> Iterator[Observation]:
-    """A sample whose inputs are in two splits lets training see what it is to be tested on.
+    """If a sample is in two splits, training sees data that it is tested on.
 
     Source: standard practice; Kapoor & Narayanan 2023 (leakage and the reproducibility crisis).
-    Example: 12 samples of the test split are in the training split too.
-    Fix: drop_duplicates: true of the dataset leaves out what is twice.
+    Example: train and test share 12 samples.
+    Fix: `drop_duplicates: true` in the dataset removes repeated samples.
     """
     for record in context.ended:
         overlap = {k: n for k, n in (record.facts.split_overlap or {}).items() if n}
         if overlap:
-            said = [f"{count} samples are in both of {pair}" for pair, count in overlap.items()]
             yield Observation(
-                "; ".join(said),
+                names(
+                    f"{pair.replace('/', ' and ')} share {counted(count, 'sample')}"
+                    for pair, count in overlap.items()
+                ),
                 {"overlap": overlap},
                 context.records,
                 context.remedy(
-                    "leave out the repeated samples, by drop_duplicates: true of the dataset, "
-                    "and train again",
+                    "remove repeated samples with drop_duplicates: true in the dataset, and train "
+                    "again",
                     {"problem.dataset.drop_duplicates": True},
                     len(context.records),
                 ),
@@ -184,40 +195,38 @@ def leakage(context: Context) -> Iterator[Observation]:
             return
 
 
-@audit_rule("B08", Severity.WARNING, "the protocol was changed after results were there")
+@audit_rule("B08", Severity.WARNING, "the protocol changed after results were known")
 def protocol_changed(context: Context) -> Iterator[Observation]:
-    """Who changes budget, data or evaluation after seeing results can keep the change that suits.
-    Adding settings or seeds is not a change.
+    """Changing budget, data or evaluation after seeing results makes it possible to keep the change
+    that suits. Adding settings or seeds is not a change.
 
     Source: pre-registration; Bouthillier et al. 2021.
-    Example: budget was changed after 12 runs had ended; optimizer lion was removed.
-    Fix: say so, with the results before the change; or run the final study in a new folder.
+    Example: budget changed and optimizer lion removed after 12 runs had ended.
+    Fix: disclose it together with the earlier results, or run the final study in a new folder.
     """
-    for before, after in zip(context.plans, context.plans[1:], strict=False):
+    for before, after in pairwise(context.plans):
         changed = [key for key in PROTOCOL if _differ(before.study, after.study, key)]
         removed = [n for n in _optimizers(before.study) if n not in _optimizers(after.study)]
         if after.ended and (changed or removed):
-            said = [f"{names(changed)} changed"] * bool(changed)
-            said += [f"optimizer {names(removed)} removed"] * bool(removed)
+            changes = [f"{names(changed)} changed"] * bool(changed)
+            changes += [f"optimizer {names(removed)} removed"] * bool(removed)
             yield Observation(
-                f"{' and '.join(said)} after {after.ended} runs had ended",
+                f"{' and '.join(changes)} after {counted(after.ended, 'run')} had ended",
                 {"changed": changed, "removed": removed, "ended": after.ended},
                 context.records,
-                context.remedy(
-                    "run the study as it is now into a new folder", {}, len(context.records)
-                ),
+                context.remedy("run the current study in a new folder", {}, len(context.records)),
             )
 
 
 def _differ(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> bool:
-    """Whether a key was changed; declaring the direction of a metric changes no number."""
-    one, other = before.get(key), after.get(key)
-    if key == "problem" and one and other:
+    """Whether a key changed; declaring the direction of a metric does not count."""
+    first, second = before.get(key), after.get(key)
+    if key == "problem" and first and second:
         directions = Directions.of(before).own
-        kept = {label: better for label, better in directions.items() if better}
-        if kept.items() <= Directions.of(after).own.items():
-            one, other = _undirected(one), _undirected(other)
-    return bool(one != other)
+        declared = {label: better for label, better in directions.items() if better}
+        if declared.items() <= Directions.of(after).own.items():
+            first, second = _undirected(first), _undirected(second)
+    return bool(first != second)
 
 
 def _undirected(problem: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,34 +242,23 @@ def _optimizers(study: Mapping[str, Any]) -> list[str]:
     return [str(e.get("name") or e.get("rule") or e) for e in study.get("optimizers") or ()]
 
 
-@audit_rule("B09", Severity.WARNING, "a claim was made after results were there")
+@audit_rule("B09", Severity.WARNING, "a claim was added after results were known")
 def late_claim(context: Context) -> Iterator[Observation]:
-    """A claim found in the data is always supported by it. It has to be made before, or tested with
-    new seeds.
+    """The data in which a claim was found always support it. State claims before the first run, or
+    test them on new seeds.
 
-    Source: Dahl et al. 2023 (targets are set before); pre-registration.
+    Source: Dahl et al. 2023 (targets are set in advance); pre-registration.
     Example: "adam > sgd on test_accuracy" was added after 30 runs had ended.
-    Fix: test the claim with as many new seeds, in a new folder.
+    Fix: test the claim on as many new seeds, in a new folder.
     """
     late = context.late_claims
     if late:
         yield Observation(
             names(
-                f'"{text}" was added after {ended} runs had ended' for text, ended in late.items()
+                f'"{text}" was added after {counted(ended, "run")} had ended'
+                for text, ended in late.items()
             ),
             {"claims": late},
             context.compared,
-            new_seeds(context, "test the claim with new seeds, in a new folder"),
+            new_seeds(context, "test the claim on new seeds, in a new folder"),
         )
-
-
-SELECTION_RULES = (
-    chosen_on_test,
-    unequal_evaluations,
-    another_metric,
-    seeds_reused,
-    seeds_missing,
-    leakage,
-    protocol_changed,
-    late_claim,
-)

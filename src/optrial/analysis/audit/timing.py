@@ -1,19 +1,17 @@
-"""F: whether claims about speed rest on times that can be compared."""
+"""F: whether claims about speed rest on comparable times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from optrial.analysis.audit.context import Context, names
+from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.reproducibility import mixed_values, mixed_values_text
 from optrial.analysis.audit.rule import audit_rule
+from optrial.errors import counted
 from optrial.records import Record
 
-__all__ = ["TIMING_RULES"]
-
-WARM_UP = 0.05  # share of the seconds of training
-ALONE = "measure each optimizer alone: optrial timing STUDY"
+WARM_UP = 0.05  # largest share of warm-up in the training time
 
 
 def _claims_time(context: Context) -> bool:
@@ -22,33 +20,34 @@ def _claims_time(context: Context) -> bool:
 
 def _timed(context: Context) -> list[Record]:
     """Return the runs behind claims about speed."""
-    found = {
+    runs = {
         record.run_id: record
         for claim in context.time_claims
         for record in context.claimed_runs(claim)
     }
-    return list(found.values())
+    return list(runs.values())
 
 
-def _one_by_one(context: Context, records: list[Record]) -> Remedy:
-    return context.remedy(ALONE, {"engine": "reference"}, len(records), records)
+def _timed_alone(context: Context, records: Sequence[Record]) -> Remedy:
+    action = "time each optimizer alone: optrial timing STUDY"
+    return context.remedy(action, {"engine": "reference"}, len(records), records)
 
 
 @audit_rule(
     "F01",
     Severity.WARNING,
-    "times include what is not the optimizer's",
+    "times include warm-up",
     facts=("warm_up_seconds",),
     concerns=_claims_time,
 )
 def unclean_timing(context: Context) -> Iterator[Observation]:
-    """The first steps compile, allocate and fill caches, which says nothing of an optimizer and
-    weighs the more the shorter a training is. Recorded is by how much the first steps took longer
-    than as many later ones.
+    """The first steps compile, allocate and fill caches. This says nothing about the optimizer, and
+    weighs more the shorter the training is. Records hold how much longer the first steps took than
+    the same number of later ones.
 
     Source: PyTorch documentation of torch.compile and torch.utils.benchmark; AlgoPerf.
-    Example: 22 % of the seconds of 6 runs are the warm-up of their first steps.
-    Fix: `optrial timing STUDY`, which leaves out the first steps and reports the median.
+    Example: warm-up takes up to 22 % of the training time of 6 runs.
+    Fix: `optrial timing STUDY` leaves out the first steps and reports the median.
     """
     shares = {
         r.run_id: (r.facts.warm_up_seconds or 0.0) / seconds.training
@@ -57,13 +56,12 @@ def unclean_timing(context: Context) -> Iterator[Observation]:
     }
     bad = [r for r in _timed(context) if shares.get(r.run_id, 0.0) > WARM_UP]
     if bad:
-        most = max(shares.values())
+        most, runs = max(shares.values()), counted(len(bad), "run")
         yield Observation(
-            f"up to {most:.0%} of the seconds of {len(bad)} runs are the warm-up of their first "
-            "steps",
+            f"warm-up takes up to {100 * most:.0f} % of the training time of {runs}",
             {"share": most, "runs": len(bad)},
             bad,
-            _one_by_one(context, bad),
+            _timed_alone(context, bad),
         )
 
 
@@ -75,58 +73,50 @@ def unclean_timing(context: Context) -> Iterator[Observation]:
     concerns=_claims_time,
 )
 def different_machines(context: Context) -> Iterator[Observation]:
-    """Times compare only on the same device, with as many threads, beside the same other work.
+    """Times are comparable only on the same device, with the same number of threads and the same
+    load.
 
     Source: Dahl et al. 2023 (AlgoPerf, fixed hardware).
-    Example: threads is 1 for adam and 8 for sgd.
-    Fix: time all on one machine that does nothing else.
+    Example: threads is 1 or 8.
+    Fix: time all runs on one otherwise idle machine.
     """
-    seen: dict[str, set[Any]] = {}
-    for record in _timed(context):
-        facts = record.facts
-        conditions = {
-            "device": facts.device,
-            "threads": facts.threads,
-            "host": facts.host,
-            "machine": facts.machine,
-        }
-        for name, value in conditions.items():
-            if value is not None:
-                seen.setdefault(name, set()).add(value)
-    mixed = {name: sorted(map(str, values)) for name, values in seen.items() if len(values) > 1}
+    timed = _timed(context)
+    mixed = mixed_values(
+        timed,
+        lambda r: {
+            "device": r.facts.device,
+            "threads": r.facts.threads,
+            "host": r.facts.host,
+            "machine": r.facts.machine,
+        },
+    )
     if mixed:
         yield Observation(
-            names(f"{name} is {' and '.join(values)}" for name, values in mixed.items()),
-            {"conditions": mixed},
-            _timed(context),
-            _one_by_one(context, _timed(context)),
+            mixed_values_text(mixed), {"conditions": mixed}, timed, _timed_alone(context, timed)
         )
 
 
 @audit_rule(
     "F03",
     Severity.ERROR,
-    "times were taken from stacked runs",
+    "times come from stacked runs",
     facts=("stack_width",),
     concerns=_claims_time,
 )
 def stacked_times(context: Context) -> Iterator[Observation]:
-    """Runs of a stack are trained as one program: its time is shared by all of them, and says
-    nothing of one optimizer's.
+    """The runs of a stack are trained as one program. They share its time, which says nothing about
+    a single optimizer.
 
     Source: Wang et al. 2021 (HFTA).
-    Example: the times of 6 runs come from stacks of up to 6.
-    Fix: `optrial timing STUDY` measures each optimizer alone.
+    Example: the times of 6 runs come from stacks of up to 6 runs.
+    Fix: `optrial timing STUDY` times each optimizer alone.
     """
     bad = [r for r in _timed(context) if r.width > 1]
     if bad:
         widest = max(r.width for r in bad)
         yield Observation(
-            f"the times of {len(bad)} runs come from stacks of up to {widest}",
+            f"the times of {counted(len(bad), 'run')} come from stacks of up to {widest} runs",
             {"runs": len(bad), "widest": widest},
             bad,
-            _one_by_one(context, bad),
+            _timed_alone(context, bad),
         )
-
-
-TIMING_RULES = (unclean_timing, different_machines, stacked_times)

@@ -1,85 +1,284 @@
-"""A, last third: whether what tuning chose can be trusted."""
+"""A, second half: whether the settings that tuning chose can be trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optrial.analysis.audit.context import Context, names
-from optrial.analysis.audit.families import INCLUSIONS
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
-from optrial.analysis.audit.remedies import balanced, equal_search
+from optrial.analysis.audit.grids import extended, has_room_above, refined
+from optrial.analysis.audit.remedies import balanced, equal_search, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, merit
-from optrial.analysis.statistics import BestOfK, best_of_k, compare, known_values, mean_interval
+from optrial.analysis.statistics import (
+    BestOfK,
+    Verdict,
+    best_of_k,
+    compare,
+    known_values,
+    mean_interval,
+)
 from optrial.analysis.values import final_values
 from optrial.analysis.view import ProblemView
 from optrial.records import Record
+from optrial.spec import FINAL, Selection, Status
 
-__all__ = ["TUNING_OUTCOME_RULES"]
+EDGE_CHANCE = 0.2  # least chance of the edge being best that is reported
+NEAR_BOUND = 0.05  # share of a continuous range that counts as its edge
+EDGE_RESAMPLES = 2_000
+INCLUSIONS = (
+    ("momentum", "sgd", "momentum"),
+    ("nesterov", "sgd", "momentum"),
+    ("adam", "momentum", "eps"),
+    ("adamw", "momentum", "eps"),
+    ("nadam", "nesterov", "eps"),
+    ("rmsprop", "sgd", "eps"),
+    ("rmsprop_nesterov", "rmsprop", "momentum"),
+)
+"""(general, special, hyperparameter): the general rule becomes the special one in the limit of the
+hyperparameter (Choi et al. 2019)."""
+IMITATION_TRIALS = 16  # of a search over two hyperparameters
+COARSE = 3.5  # ratio of neighbouring learning rates; two per decade are fine enough
+TRIALS_FOR_CURVE = 5
+CURVE_RESAMPLES = 200
+RUNS_FOR_INTERVAL = 3
 
-COARSE = 3.5  # ratio of neighbouring learning rates: two a decade are fine enough
-RESAMPLES = 200
-FEW = 3  # values below which an interval says nothing
-POINTS_FOR_CURVE = 5
-TRIALS = 16  # of a search over two hyperparameters
-SETTLED = 0.7  # Kendall's tau of an order that lasts
+Floats = NDArray[np.float64]
+
+
+class _Edge(NamedTuple):
+    """A best value at the edge of the tried values of one hyperparameter."""
+
+    optimizer: OptimizerRuns
+    name: str
+    values: list[float]
+    best: float
+    upwards: bool
+    chance: float  # of the edge being best, over resampled seeds
+
+
+@audit_rule("A01", Severity.ERROR, "the best value lies at the edge of the tried range")
+def best_at_edge(context: Context) -> Iterator[Observation]:
+    """There may be a better value beyond the edge, so the optimizer may not be at its best. An
+    error for learning rates; a warning for other hyperparameters, and where the edge is best in
+    fewer than half of the resamples of the seeds. A value next to diverged ones is not an edge, nor
+    is 0.
+
+    Source: Wilson et al. 2017; Choi et al. 2019; Deep Learning Tuning Playbook.
+    Example: adam does best with lr 0.01, the largest of 0.0001, 0.001 and 0.01.
+    Fix: extend the grid there, and the grids of the others by as many values; `tune.extend` does it
+    automatically.
+    """
+    for problem in context.problems:
+        all_edges = [edge for o in problem.optimizers for edge in _edges(context, o)]
+        for severity in (Severity.ERROR, Severity.WARNING):
+            edges = [edge for edge in all_edges if _severity(edge) is severity]
+            if edges:
+                yield Observation(
+                    "; ".join(map(_edge_text, edges)),
+                    {"edges": [e._asdict() | {"optimizer": e.optimizer.name} for e in edges]},
+                    [r for e in edges for r in e.optimizer.with_value(e.name, e.best)],
+                    _extension(context, problem, edges),
+                    severity,
+                )
+
+
+def _severity(edge: _Edge) -> Severity:
+    blocking = edge.name == "lr" and edge.chance >= 0.5
+    return Severity.ERROR if blocking else Severity.WARNING
+
+
+def _edge_text(edge: _Edge) -> str:
+    end = "largest" if edge.upwards else "smallest"
+    tried = ", ".join(f"{value:g}" for value in edge.values[:8])
+    does = "does" if edge.chance >= 0.5 else "may do"
+    return (
+        f"{edge.optimizer.name} {does} best with {edge.name} {edge.best:g}, the {end} of "
+        f"{tried} (in {100 * edge.chance:.0f} % of resamples of the seeds)"
+    )
+
+
+def _edges(context: Context, optimizer: OptimizerRuns) -> Iterator[_Edge]:
+    selection = context.ranked_by
+    if selection is None:
+        return
+    for name, values in optimizer.tuned.items():
+        if len(values) < 3 and name != "lr":
+            continue  # two values are a choice, not a range
+        merits = [_merits_by_seed(optimizer, name, value, selection) for value in values]
+        seeds = sorted(set.intersection(*map(set, merits)))
+        if not seeds:
+            continue
+        table = np.array([[by_seed[seed] for seed in seeds] for by_seed in merits])
+        if not np.isfinite(table.mean(axis=1)).any():
+            continue
+        generator = context.generator("A01", optimizer.name, name)
+        drawn = generator.integers(len(seeds), size=(EDGE_RESAMPLES, len(seeds)))
+        means = np.concatenate([table.mean(axis=1)[:, None], table[:, drawn].mean(axis=2)], axis=1)
+        low, high = _best_at_ends(context, optimizer, name, values, means)
+        upwards = bool(high.mean() > low.mean())
+        at_end, best = (high, values[-1]) if upwards else (low, values[0])
+        chance = float(at_end[1:].mean())
+        if best != 0 and (at_end[0] or chance > EDGE_CHANCE):
+            yield _Edge(optimizer, name, values, best, upwards, chance)
+
+
+def _best_at_ends(
+    context: Context, optimizer: OptimizerRuns, name: str, values: Sequence[float], means: Floats
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return per column of mean merits whether the lowest or the highest value is best.
+
+    The outermost of values drawn from a range is at the edge only if it is near a bound.
+    """
+    inner = means[1:-1].max(axis=0, initial=-np.inf)
+    low = (means[0] > inner) & (means[0] >= means[-1])
+    high = (means[-1] > inner) & (means[-1] > means[0])
+    if drawn_from := context.drawn_from(optimizer.name, name):
+        scale = math.log if "log" in drawn_from else float
+        first, last = (scale(float(end)) for end in drawn_from.get("log") or drawn_from["lin"])
+        near = NEAR_BOUND * (last - first)
+        low = low & (scale(values[0]) < first + near)
+        high = high & (scale(values[-1]) > last - near)
+    return low, high
+
+
+def _merits_by_seed(
+    optimizer: OptimizerRuns, name: str, value: float, selection: Selection
+) -> dict[int, float]:
+    """Return merit by seed of the best setting with this value; -inf for a run without a result."""
+    best: dict[int, float] = {}
+    for runs in optimizer.tried.values():
+        if hyperparameters(runs[0]).get(name) != value:
+            continue
+        merits = {
+            r.seed: selection.merit(r.final(selection.metric)) for r in runs if r.status in FINAL
+        }
+        finite = {seed: -math.inf if m is None else m for seed, m in merits.items()}
+        if finite and (not best or fmean(finite.values()) > fmean(best.values())):
+            best = finite
+    return best
+
+
+def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -> Remedy:
+    """Return the remedy of two more values per grid: beyond each edge, else one at either end.
+
+    If the data is not on a unit scale, scaling it comes first, because it moves the best rates. A
+    rate at the end of the sensible range points to the data or the loss instead.
+    """
+    if scaling := scaling_remedy(context, problem.records):
+        return scaling
+    at_edge = {edge.optimizer.name: edge for edge in edges}
+    settings: dict[str, Any] = {}
+    runs = 0
+    for optimizer in problem.optimizers:
+        edge = at_edge.get(optimizer.name)
+        name = edge.name if edge else "lr"
+        path, entry = context.entry(optimizer.name)
+        if path and name in optimizer.tuned:
+            values = extended(optimizer, name, entry.get(name), *_sides(optimizer, edge))
+            if values is None:
+                return _no_room(context, edges)
+            settings[f"{path}.{name}"] = values
+            runs += 2 * len(optimizer.trials) // len(optimizer.tuned[name])
+    settings = balanced(context, problem.optimizers, settings)
+    tune = context.study.get("tune") or {}
+    grids = tune.get("sampler", "grid") == "grid" and all(o.tuned for o in problem.optimizers)
+    if tune.get("extend") is False and grids:
+        settings["tune.extend"] = True  # two values may be too few
+    more = names(
+        f"two {'larger' if edge.upwards else 'smaller'} values of {edge.name} for "
+        f"{edge.optimizer.name}"
+        for edge in edges
+    )
+    others = any(o.name not in at_edge and "lr" in o.tuned for o in problem.optimizers)
+    action = f"try {more}{', and two more for each of the others' * others}"
+    return context.remedy(action, settings, runs)
+
+
+def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
+    """Return how many values to add below and above; none above rates that diverged."""
+    if edge:
+        return (0, 2) if edge.upwards else (2, 0)
+    rates = optimizer.tuned.get("lr", [])
+    highest = optimizer.with_value("lr", rates[-1]) if rates else []
+    diverges = any(record.status is Status.DIVERGED for record in highest)
+    return (1, 1) if has_room_above(optimizer) and not diverges else (2, 0)
+
+
+def _no_room(context: Context, edges: Sequence[_Edge]) -> Remedy:
+    values = names(f"{edge.name} {edge.best:g} of {edge.optimizer.name}" for edge in edges)
+    return context.remedy(
+        f"check the scale of the data, the loss and the initial weights: {values} is at the end of "
+        "the sensible range"
+    )
 
 
 @audit_rule("A06", Severity.WARNING, "a rule loses to its own special case")
 def inclusion_violated(context: Context) -> Iterator[Observation]:
-    """Adam with a large epsilon is momentum, momentum 0 is SGD. A rule tuned over all of its
-    hyperparameters cannot lose to a special case of itself: if it does, the search left out what it
-    takes to imitate it. An error where the study claims that the special case is better.
+    """Adam with a large epsilon is momentum, and momentum with coefficient 0 is SGD. A rule that is
+    tuned over all of its hyperparameters cannot lose to its own special case; if it does, the
+    search left out the hyperparameter that makes them equal. An error if the study claims that the
+    special case is better.
 
     Source: Choi et al. 2019.
-    Example: momentum loses to sgd by 0.8 points while momentum was fixed at 0.9.
-    Fix: tune the hyperparameter that makes the one from the other too.
+    Example: momentum loses to sgd by 0.8 points with momentum fixed at 0.9.
+    Fix: also tune the hyperparameter that turns the general rule into the special case.
     """
     metric = context.report_metric
     better = context.directions.better(metric)
     for problem in context.problems if better else ():
         by_rule = {o.rule: o for o in problem.optimizers}
-        for general, special, name in INCLUSIONS:
-            one, other = by_rule.get(general), by_rule.get(special)
-            if not (one and other and one.chosen and other.chosen) or name in one.tuned:
+        for general_rule, special_rule, name in INCLUSIONS:
+            general, special = by_rule.get(general_rule), by_rule.get(special_rule)
+            if not (general and special and general.chosen and special.chosen):
                 continue
-            pair = compare(
-                one.chosen.values(metric),
-                other.chosen.values(metric),
-                metric=metric,
-                higher_is_better=better == "higher",
-                seed=context.seed,
-            )
-            if pair.verdict.value != "worse":
+            if name in general.tuned or not _loses(context, general, special, metric, better):
                 continue
-            fixed = hyperparameters(one.reported[0]).get(name)
+            fixed = hyperparameters(general.reported[0]).get(name)
             claimed = any(
                 claim.kind is ClaimKind.BETTER
-                and (claim.first, claim.second) == (other.name, one.name)
+                and (claim.first, claim.second) == (special.name, general.name)
                 for claim in context.claims
             )
             yield Observation(
-                f"{one.name} loses to {other.name} on {metric}, with {name} fixed at "
-                f"{fixed}, though it can imitate it",
-                {"general": one.name, "special": other.name, "fixed": {name: fixed}},
-                [*one.reported, *other.reported],
-                _imitation(context, problem, one, name),
+                f"{general.name} loses to {special.name} on {metric} with {name} fixed at {fixed}, "
+                f"although another value makes the two equal",
+                {"general": general.name, "special": special.name, "fixed": {name: fixed}},
+                [*general.reported, *special.reported],
+                _imitation(context, problem, general, name),
                 Severity.ERROR if claimed else None,
             )
 
 
+def _loses(
+    context: Context,
+    general: OptimizerRuns,
+    special: OptimizerRuns,
+    metric: str,
+    better: str | None,
+) -> bool:
+    """Whether the chosen setting of `general` is significantly worse than that of `special`."""
+    first, second = general.contenders[0].values(metric), special.contenders[0].values(metric)
+    higher = better == "higher"
+    pair = compare(first, second, metric=metric, higher_is_better=higher, seed=context.seed)
+    return pair.verdict is Verdict.WORSE
+
+
 def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, name: str) -> Remedy:
-    """Equally many trials for all, in which the general rule may become the special one."""
-    trials = max(TRIALS, *(len(o.tried) for o in problem.optimizers))
-    action = f"tune {name} of {general.name} too, with as many trials for the others"
+    """Return the remedy of equal searches in which the general rule can become the special one."""
+    trials = max(IMITATION_TRIALS, *(len(o.tried) for o in problem.optimizers))
+    action = (
+        f"also tune {name} of {general.name}, with the same number of trials for every optimizer"
+    )
     remedy = equal_search(context, problem.optimizers, trials, action)
     if not remedy.settings:
         return remedy
@@ -88,14 +287,15 @@ def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, n
     return replace(remedy, settings={path: values, **remedy.settings})
 
 
-@audit_rule("A08", Severity.WARNING, "learning rates too far apart near the best one")
+@audit_rule("A08", Severity.WARNING, "the learning-rate grid is coarse around the best value")
 def coarse_grid(context: Context) -> Iterator[Observation]:
-    """Where neighbouring learning rates differ by a factor of ten, the best of them can be three
-    times too large or small, by chance more so for one optimizer than for another. With fewer than
-    five trials A05 says so already; a search that draws from a range is judged by its trials alone.
+    """If neighbouring learning rates differ by a factor of ten, the best of them can be three times
+    too large or too small, by chance more so for one optimizer than for another. Fewer than five
+    trials are left to A05; searches that draw from a range are judged by their number of trials
+    alone.
 
     Source: Wilson et al. 2017; Deep Learning Tuning Playbook.
-    Example: next to adam's best lr 0.001 the nearest that were tried are 0.0001 and 0.01.
+    Example: the neighbours of adam's best lr 0.001 in the grid are 0.0001 and 0.01.
     Fix: add the values in between, `lr: {log: [0.0001, 0.01], points: 5}`.
     """
     for problem in context.problems:
@@ -109,16 +309,16 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
                 continue
             place = rates.index(optimizer.best_rate)
             near = rates[max(0, place - 1) : place + 2]
-            ratio = max(b / a for a, b in pairwise(near))
+            ratio = max(high / low for low, high in pairwise(near))
             if path := context.entry(optimizer.name)[0]:
-                settings[f"{path}.lr"] = _halved(rates, near)
-            if ratio > COARSE and len(optimizer.tried) >= POINTS_FOR_CURVE:
+                settings[f"{path}.lr"] = refined(rates, near)
+            if ratio > COARSE and len(optimizer.tried) >= TRIALS_FOR_CURVE:
                 coarse[optimizer.name] = ratio
                 runs += [r for rate in near for r in optimizer.with_value("lr", rate)]
         if coarse:
-            said = names(f"{name} {ratio:.2g}" for name, ratio in coarse.items())
+            ratios = names(f"{ratio:.2g} ({name})" for name, ratio in coarse.items())
             yield Observation(
-                f"ratio of neighbouring learning rates around the best: {said}",
+                f"neighbouring learning rates around the best differ by a factor of {ratios}",
                 {"ratio": coarse},
                 runs,
                 context.remedy(
@@ -129,19 +329,14 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
             )
 
 
-def _halved(rates: list[float], near: list[float]) -> list[float]:
-    """Return the rates and the middle of every two neighbours of `near`, in logarithms."""
-    return sorted({*rates, *(float(f"{math.sqrt(a * b):.3g}") for a, b in pairwise(near))})
-
-
-@audit_rule("A11", Severity.WARNING, "who is ahead depends on the number of trials")
+@audit_rule("A11", Severity.WARNING, "the ranking depends on the number of trials")
 def budget_decides(context: Context) -> Iterator[Observation]:
-    """The best of k random trials rises with k, faster for an optimizer that is hard to tune. Where
-    the curves of two optimizers cross, the order holds for one tuning budget only.
+    """The best of k random trials improves with k, more slowly for an optimizer that is hard to
+    tune. If the curves of two optimizers cross, their order holds for one tuning budget only.
 
     Source: Dodge et al. 2019; Sivaprasad et al. 2020.
-    Example: adam is ahead for 2 trials and sgd for 9.
-    Fix: report the whole curve of best-of-k, or tune with more trials.
+    Example: adam leads after 2 trials and sgd after 9.
+    Fix: report the whole best-of-k curve, or tune with more trials.
     """
     selection = context.ranked_by
     if selection is None:
@@ -153,53 +348,56 @@ def budget_decides(context: Context) -> Iterator[Observation]:
                 [_mean(runs, metric) for runs in o.tried.values()],
                 context.generator("A11", problem.name, o.name),
                 higher_is_better=higher,
-                resamples=RESAMPLES,
+                resamples=CURVE_RESAMPLES,
             )
             for o in problem.optimizers
-            if len(o.tried) >= POINTS_FOR_CURVE
+            if len(o.tried) >= TRIALS_FOR_CURVE
         }
-        crossed = [
-            (first, second, early, k)
+        crossings = [
+            (first, second, *trials)
             for first, one in curves.items()
             for second, other in curves.items()
-            for early, k in _overtaken(one, other, higher)
+            if (trials := _overtaken(one, other, higher))
         ]
-        if crossed:
-            said = names(f"{a} leads {b} for {k} trials, not for {n}" for a, b, k, n in crossed)
-            involved = {name for each in crossed for name in each[:2]}
+        if crossings:
+            involved = {name for crossing in crossings for name in crossing[:2]}
             yield Observation(
-                said,
-                {"crossings": [list(each) for each in crossed]},
+                names(
+                    f"{a} leads {b} after {k} trials but not after {n}" for a, b, k, n in crossings
+                ),
+                {"crossings": [list(crossing) for crossing in crossings]},
                 [r for o in problem.optimizers if o.name in involved for r in o.trials],
-                context.remedy("say for how many trials the order holds"),
+                context.remedy("state the number of trials for which the order holds"),
             )
 
 
-def _overtaken(one: BestOfK, other: BestOfK, higher: bool) -> Iterator[tuple[int, int]]:
-    """Yield k and K where `one` is clearly ahead after k trials and behind after K."""
+def _overtaken(one: BestOfK, other: BestOfK, higher: bool) -> tuple[int, int] | None:
+    """Return k and K if `one` is clearly ahead after k trials and behind after K, else None."""
     sign, count = (1 if higher else -1), min(len(one.trials), len(other.trials))
-    least = (one.low if higher else -one.high)[:count]
-    most = (other.high if higher else -other.low)[:count]
-    ahead = np.flatnonzero(least > most)
+    worst = (one.low if higher else -one.high)[:count]
+    best = (other.high if higher else -other.low)[:count]
+    ahead = np.flatnonzero(worst > best)
     if len(ahead) and sign * other.expected[count - 1] > sign * one.expected[count - 1]:
-        yield int(ahead[0]) + 1, count
+        return int(ahead[0]) + 1, count
+    return None
 
 
-def _mean(runs: tuple[Record, ...], metric: str) -> float:
-    """Return the mean over seeds of one trial; NaN where any of its runs has no finite value."""
+def _mean(runs: Sequence[Record], metric: str) -> float:
+    """Return the mean over seeds of one trial; NaN if a run has no finite value."""
     values = final_values(runs, metric)
     known = known_values(values)
     return fmean(known.values()) if known and len(known) == len(values) else math.nan
 
 
-@audit_rule("A12", Severity.ERROR, "the chosen trial was a lucky one")
+@audit_rule("A12", Severity.ERROR, "the chosen setting was a lucky trial")
 def lucky_trial(context: Context) -> Iterator[Observation]:
-    """The best of many trials is partly the luckiest. If new seeds bring it clearly below what the
-    second best had, interval below interval, another setting should have been chosen.
+    """The best of many trials is partly the luckiest. If its results with new seeds are clearly
+    worse than those of the second-best trial (the intervals do not overlap), a different setting
+    should have been chosen.
 
     Source: Dahl et al. 2023 (AlgoPerf); Deep Learning Tuning Playbook (study variance).
     Example: adam's best trial had 0.971 in tuning and 0.962 with new seeds; the second had 0.968.
-    Fix: tune with more seeds a trial.
+    Fix: tune with more seeds per trial.
     """
     selection = context.selection
     if not context.has_tuning or selection is None:
@@ -213,7 +411,7 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         runner_up = rivals[max(rivals)] if rivals else ()
         second = finished(runner_up, metric)
         rerun = finished(optimizer.reported, metric)
-        if min(len(second), len(rerun)) < FEW or not first:
+        if min(len(second), len(rerun)) < RUNS_FOR_INTERVAL or not first:
             continue
         again, before = (
             mean_interval(
@@ -224,25 +422,25 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         if again.high < before.low:
             yield Observation(
                 f"{optimizer.name} {chosen.setting} had {metric} "
-                f"{fmean(first):.4g} in tuning and {fmean(rerun):.4g} with new seeds, less than "
-                f"{runner_up[0].setting} had ({fmean(second):.4g})",
+                f"{fmean(first):.4g} in tuning and {fmean(rerun):.4g} with new seeds, worse than "
+                f"{runner_up[0].setting} in tuning ({fmean(second):.4g})",
                 {"tuning": fmean(first), "rerun": fmean(rerun), "second": fmean(second)},
                 optimizer.reported,
                 context.remedy(
-                    "tune with more seeds a trial",
+                    "tune with more seeds per trial",
                     {"tune.seeds": 2 * max(map(len, optimizer.tried.values()))},
                     sum(len(o.trials) for o in context.optimizers),
                 ),
             )
 
 
-@audit_rule("A15", Severity.WARNING, "a claimed gap is smaller than the effect of the next setting")
+@audit_rule("A15", Severity.WARNING, "a claimed gap is smaller than one step of the grid")
 def gap_below_tuning_noise(context: Context) -> Iterator[Observation]:
-    """Where one step along the grid changes an optimizer by more than the gap between two of them,
+    """If one step along the grid changes an optimizer by more than the gap between two optimizers,
     the gap may come from where the grid points happen to lie.
 
     Source: Bouthillier et al. 2021 (hyperparameter optimization as a source of variance).
-    Example: adam leads sgd by 0.2 points, its neighbouring learning rates differ by 0.6 points.
+    Example: adam leads sgd by 0.2 points; its neighbouring learning rates differ by 0.6 points.
     Fix: use a finer grid around the best settings.
     """
     for result in context.results:
@@ -255,8 +453,9 @@ def gap_below_tuning_noise(context: Context) -> Iterator[Observation]:
             scale, unit = (100, " points") if result.claim.percent else (1, "")
             optimizers = context.claimed_optimizers(result.claim)
             yield Observation(
-                f'"{result.claim.text}" rests on a gap of {scale * abs(gap):.2g}{unit}, while the '
-                f"neighbours of a chosen learning rate differ by {scale * spread:.2g}{unit}",
+                f'"{result.claim.text}" rests on a gap of {scale * abs(gap):.2g}{unit}, but '
+                "the results of neighbouring learning rates have a standard deviation of "
+                f"{scale * spread:.2g}{unit}",
                 {"gap": abs(gap), "spread": spread},
                 [r for o in optimizers for r in o.reported],
                 _finer(context, optimizers),
@@ -278,21 +477,12 @@ def _neighbour_spread(context: Context, result: ClaimResult, name: str) -> float
     return 0.0
 
 
-def _finer(context: Context, optimizers: list[OptimizerRuns]) -> Remedy:
+def _finer(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
     settings: dict[str, Any] = {}
     for optimizer in optimizers:
         rates, path = optimizer.tuned.get("lr", []), context.entry(optimizer.name)[0]
         if path and len(rates) > 1 and rates[0] > 0:
-            settings[f"{path}.lr"] = _halved(rates, rates)
+            settings[f"{path}.lr"] = refined(rates, rates)
     runs = sum(len(o.trials) for o in optimizers)
     settings = balanced(context, context.optimizers, settings)
-    return context.remedy("halve the steps of the grids of learning rates", settings, runs)
-
-
-TUNING_OUTCOME_RULES = (
-    inclusion_violated,
-    coarse_grid,
-    budget_decides,
-    lucky_trial,
-    gap_below_tuning_noise,
-)
+    return context.remedy("halve the steps of the learning-rate grids", settings, runs)

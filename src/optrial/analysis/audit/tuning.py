@@ -1,0 +1,338 @@
+"""A, first half: whether every optimizer was tuned alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from optrial.analysis.audit.context import Context, names
+from optrial.analysis.audit.finding import Observation, Remedy, Severity
+from optrial.analysis.audit.remedies import equal_search
+from optrial.analysis.audit.rule import audit_rule
+from optrial.analysis.contenders import OptimizerRuns, hyperparameters
+from optrial.learning_rates import SELF_SCALED, update_scale, within_sensible
+
+MOST_UNEQUAL = 1.1  # ratio of trials or steps that still counts as equal
+MOST_WIDER = 2.0  # ratio of search ranges, in decades, that still counts as equal
+POINTS = 5  # trials needed per tuned hyperparameter, for up to two of them
+
+
+@audit_rule("A02", Severity.ERROR, "tuning budgets are unequal")
+def unequal_budget(context: Context) -> Iterator[Observation]:
+    """The best of more trials is better by chance alone, and a longer search finds better settings.
+    Trials and training steps include those of failed runs.
+
+    Source: Sivaprasad et al. 2020; Dahl et al. 2023 (AlgoPerf).
+    Example: adam had 15 trials and sgd 3, so adam may lead because of its larger search.
+    Fix: use grids of the same size for all optimizers, or `tune: {sampler: random, trials: N}`.
+    """
+    for problem in context.problems:
+        trials = {o.name: len(o.tried) for o in problem.optimizers}
+        steps = {o.name: sum(r.steps for r in o.trials) for o in problem.optimizers}
+        if max(trials.values()) == 1:
+            continue
+        ratio = max(max(n.values()) / max(1, min(n.values())) for n in (trials, steps))
+        if ratio > MOST_UNEQUAL:
+            most = max(trials, key=trials.__getitem__)
+            least = min(steps, key=steps.__getitem__)
+            yield Observation(
+                f"the number of trials ranges from {trials[least]} ({least}, {steps[least]} steps) "
+                f"to {trials[most]} ({most}, {steps[most]} steps)",
+                {"trials": trials, "steps": steps},
+                problem.trials,
+                _equal_trials(context, problem.optimizers),
+            )
+
+
+def _equal_trials(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
+    """Return the remedy of giving every optimizer as many trials as the largest search."""
+    most = max(len(o.tried) for o in optimizers)
+    return equal_search(context, optimizers, most, f"tune every optimizer with {most} trials")
+
+
+@audit_rule("A03", Severity.ERROR, "tuned optimizers are compared with untuned ones")
+def tuned_against_default(context: Context) -> Iterator[Observation]:
+    """A default learning rate is a guess made for other problems. Comparing it with a tuned one
+    measures the tuning. Rules that set their own scale, such as adadelta and prodigy, may keep
+    their defaults.
+
+    Source: Schmidt et al. 2021; Wen et al. 2025.
+    Example: the learning rate of adam is the best of 5; that of sgd is the default.
+    Fix: give the untuned optimizers a grid of the same size.
+    """
+    for problem in context.problems:
+        tuned = [o for o in problem.optimizers if "lr" in o.tuned]
+        default = [
+            o
+            for o in problem.optimizers
+            if "lr" not in context.entry(o.name)[1]
+            and o.rule not in SELF_SCALED
+            and "lr" not in o.tuned
+        ]
+        if tuned and default and context.study.get("optimizers"):
+            yield Observation(
+                f"the learning rate of {names(o.name for o in tuned)} is the best of "
+                f"{max(len(o.tuned['lr']) for o in tuned)}; that of "
+                f"{names(o.name for o in default)} is the default",
+                {
+                    "tuned": {o.name: o.tuned["lr"] for o in tuned},
+                    "default": [o.name for o in default],
+                },
+                [r for o in default for r in o.reported],
+                _equal_trials(context, problem.optimizers),
+            )
+
+
+@audit_rule("A04", Severity.ERROR, "optimizers of different scale share one learning rate")
+def one_rate_for_all(context: Context) -> Iterator[Observation]:
+    """SGD moves by the learning rate times the gradient; Adam moves by about the learning rate
+    whatever the gradient. The same value therefore means different step lengths, and favours the
+    rule that it happens to suit.
+
+    Source: Wen et al. 2025 (blind transfer of hyperparameters); Choi et al. 2019.
+    Example: sgd and adam both have lr 0.001, and no other value was tried for either.
+    Fix: tune the learning rate of each optimizer on its own range.
+    """
+    for problem in context.problems:
+        scales = {o.name: update_scale(o.rule) for o in problem.optimizers}
+        if rates := _shared_rates(problem.optimizers):
+            (rate,) = rates
+            quantities = ", ".join(sorted(set(scales.values()) - {""}))
+            yield Observation(
+                f"every optimizer has lr {rate}, but their step sizes depend on different "
+                f"quantities: {quantities}",
+                {"lr": rate, "scales": scales},
+                problem.compared,
+                equal_search(
+                    context,
+                    problem.optimizers,
+                    POINTS,
+                    "tune the learning rate of each optimizer on its own range",
+                ),
+            )
+
+
+def _shared_rates(optimizers: Sequence[OptimizerRuns]) -> set[Any]:
+    """Return the one learning rate of optimizers whose steps have different scales, or nothing."""
+    scales = {update_scale(o.rule) for o in optimizers} - {""}
+    rates = {hyperparameters(r).get("lr") for o in optimizers for r in o.trials}
+    return rates if len(rates) == 1 and len(scales) > 1 and rates != {None} else set()
+
+
+@audit_rule("A05", Severity.WARNING, "too few trials to tune")
+def few_trials(context: Context) -> Iterator[Observation]:
+    """With fewer than five values of one hyperparameter, or 25 settings of two or more, the best
+    trial may be far from the best setting, and farther for one optimizer than for another.
+
+    Source: Godbole et al. 2023, Deep Learning Tuning Playbook; Sivaprasad et al. 2020.
+    Example: sgd has 3 trials for 1 tuned hyperparameter, but 5 are needed.
+    Fix: use a finer or wider grid, or tune with `sampler: sobol`.
+    """
+    for problem in context.problems:
+        if all(not o.tuned for o in problem.optimizers):
+            yield from _untuned(context, problem.optimizers)
+            continue
+        needed = {o.name: POINTS ** min(len(o.tuned), 2) for o in problem.optimizers if o.tuned}
+        lacking = [o for o in problem.optimizers if len(o.tried) < needed.get(o.name, 0)]
+        if lacking:
+            counts = {o.name: [len(o.tried), needed[o.name]] for o in lacking}
+            yield Observation(
+                names(
+                    f"{name} has {n} of the {m} trials needed" for name, (n, m) in counts.items()
+                ),
+                {"trials": counts},
+                [r for o in lacking for r in o.trials],
+                equal_search(
+                    context,
+                    problem.optimizers,
+                    max(needed[o.name] for o in lacking),
+                    "use more trials, the same number for every optimizer",
+                ),
+            )
+
+
+def _untuned(context: Context, optimizers: Sequence[OptimizerRuns]) -> Iterator[Observation]:
+    """Report that nothing was tuned, unless A04 reports something worse."""
+    if len(optimizers) > 1 and not _shared_rates(optimizers):
+        yield Observation(
+            "each optimizer was tried with one setting only, so the study compares settings, not "
+            "optimizers",
+            {"trials": {o.name: [1, POINTS] for o in optimizers}},
+            [r for o in optimizers for r in o.reported],
+            equal_search(context, optimizers, POINTS, "tune the learning rate of each optimizer"),
+        )
+
+
+@audit_rule("A07", Severity.WARNING, "search spaces are not comparable")
+def search_spaces(context: Context) -> Iterator[Observation]:
+    """A wider range of learning rates is harder to search, and a linear grid spends nearly all of
+    its trials on the largest rates.
+
+    Source: Choi et al. 2019; Sivaprasad et al. 2020.
+    Example: the learning rates of adam span 4 decades and those of sgd 1.
+    Fix: give all optimizers ranges of equal width in decades, `{log: [low, high], points: n}`.
+    """
+    for problem in context.problems:
+        rates = {o.name: _written_rates(context, o) for o in problem.optimizers if "lr" in o.tuned}
+        decades = {n: math.log10(r[-1] / r[0]) for n, r in rates.items() if r[0] > 0}
+        linear = [name for name, values in rates.items() if _is_linear(values)]
+        unequal = decades and max(decades.values()) > MOST_WIDER * min(decades.values())
+        if unequal or linear:
+            widths = names(f"{width:.2g} ({name})" for name, width in decades.items())
+            spacing = f"; the grid of {names(linear)} is linear" if linear else ""
+            yield Observation(
+                f"the learning rates span, in decades: {widths}{spacing}",
+                {"decades": decades, "linear": linear},
+                problem.trials,
+                _equal_ranges(context, problem.optimizers, rates, decades, linear),
+            )
+
+
+def _equal_ranges(
+    context: Context,
+    optimizers: Sequence[OptimizerRuns],
+    rates: Mapping[str, list[float]],
+    decades: Mapping[str, float],
+    linear: Sequence[str],
+) -> Remedy:
+    """Return the remedy of logarithmic ranges that are all as wide as the widest."""
+    most = max(decades.values(), default=1.0)
+    moved = [
+        o for o in optimizers if o.name in linear or MOST_WIDER * decades.get(o.name, most) < most
+    ]
+    points = max(map(len, rates.values()))
+    settings = {
+        f"{context.entry(o.name)[0]}.lr": {
+            "log": _widened(rates[o.name], most, o.rule),
+            "points": points,
+        }
+        for o in moved
+    }
+    if any(len(o.tuned) > 1 for o in optimizers):
+        settings = {}  # the other tuned hyperparameters decide how many points are possible
+    action = f"search {most:.2g} decades of learning rates for every optimizer, on a log scale"
+    return context.remedy(action, settings, sum(len(o.trials) for o in moved))
+
+
+def _written_rates(context: Context, optimizer: OptimizerRuns) -> list[float]:
+    """Return the tried learning rates within the range of the study file, and its ends."""
+    written, tried = context.entry(optimizer.name)[1].get("lr"), optimizer.tuned["lr"]
+    if isinstance(written, Mapping):
+        written = written.get("log") or written.get("lin")
+    elif not context.study.get("tune"):
+        written = None
+    ends = list(map(float, written)) if isinstance(written, list | tuple) else tried
+    return sorted({*ends, *(rate for rate in tried if min(ends) <= rate <= max(ends))})
+
+
+def _is_linear(rates: Sequence[float]) -> bool:
+    """Whether rates over more than half a decade are equally spaced."""
+    gaps = [high - low for low, high in pairwise(rates)]
+    wide = rates[0] <= 0 or rates[-1] / rates[0] > math.sqrt(10)
+    return len(rates) > 3 and wide and max(gaps) - min(gaps) < 0.01 * max(gaps)
+
+
+def _widened(rates: Sequence[float], decades: float, rule: str) -> list[float]:
+    """Return the ends of a range of this many decades around the middle of the rates."""
+    low = rates[0] if rates[0] > 0 else rates[1]
+    middle = math.sqrt(low * rates[-1])
+    ends = within_sensible(middle * 10 ** (-decades / 2), middle * 10 ** (decades / 2), rule)
+    return [float(f"{end:.3g}") for end in ends]
+
+
+@audit_rule("A09", Severity.WARNING, "schedules differ between optimizers")
+def schedules_differ(context: Context) -> Iterator[Observation]:
+    """A learning-rate schedule can matter as much as the optimizer. It must be the same for all
+    optimizers, or tuned for each.
+
+    Source: Schmidt et al. 2021; Semenov et al. 2025.
+    Example: adam has a cosine schedule, sgd a constant learning rate.
+    Fix: use the same schedule for all, or list schedules as a grid axis of each optimizer.
+    """
+    for problem in context.problems:
+        kinds = {
+            o.name: sorted({_schedule_kind(r.spec.schedule) for r in o.trials})
+            for o in problem.optimizers
+        }
+        if len({tuple(schedules) for schedules in kinds.values()}) > 1:
+            yield Observation(
+                names(f"the schedule of {name} is {' or '.join(k)}" for name, k in kinds.items()),
+                {"schedules": kinds},
+                problem.compared,
+                _common_schedule(context, problem.optimizers, sorted(set().union(*kinds.values()))),
+            )
+
+
+def _common_schedule(
+    context: Context, optimizers: Sequence[OptimizerRuns], kinds: Sequence[str]
+) -> Remedy:
+    """Return the remedy of giving optimizers without a schedule that of the first with one."""
+    entries = [context.entry(o.name) for o in optimizers]
+    common = next((entry["schedule"] for _, entry in entries if entry.get("schedule")), "constant")
+    settings = {
+        f"{path}.schedule": common for path, entry in entries if path and not entry.get("schedule")
+    }
+    runs = sum(len(o.trials) for o in optimizers if not o.spec.schedule)
+    return context.remedy(f"use one schedule for all: {' or '.join(kinds)}", settings, runs)
+
+
+def _schedule_kind(schedule: Mapping[str, Any] | None) -> str:
+    return str(schedule["kind"]) if schedule else "constant"
+
+
+@audit_rule("A10", Severity.WARNING, "optimizers use different kinds of weight decay")
+def decay_kinds(context: Context) -> Iterator[Observation]:
+    """L2 decay adds to the gradient; decoupled decay shrinks the weights directly. The same
+    coefficient is a different regularizer in each.
+
+    Source: Loshchilov & Hutter 2019 (AdamW); Semenov et al. 2025.
+    Example: sgd has l2 weight decay 0.01, adamw decoupled 0.01.
+    Fix: use one kind for all, `decay: decoupled`, or tune the coefficient of each.
+    """
+    for problem in context.problems:
+        fixed = [o for o in problem.optimizers if "weight_decay" not in o.tuned]
+        decays = {o.name: (o.spec.decay, o.spec.weight_decay) for o in fixed if o.spec.weight_decay}
+        if len({kind for kind, _ in decays.values()}) > 1:
+            coupled = [o for o in fixed if decays.get(o.name, ("",))[0] == "l2"]
+            paths = [context.entry(o.name)[0] for o in coupled]
+            yield Observation(
+                names(
+                    f"{name} has {kind} weight decay {value:g}"
+                    for name, (kind, value) in decays.items()
+                ),
+                {"decay": {name: list(values) for name, values in decays.items()}},
+                problem.compared,
+                context.remedy(
+                    "use one kind of weight decay for all",
+                    {f"{path}.decay": "decoupled" for path in paths if path},
+                    sum(len(o.trials) for o in coupled),
+                ),
+            )
+
+
+@audit_rule("A13", Severity.WARNING, "settings were chosen on a single seed")
+def tuned_on_one_seed(context: Context) -> Iterator[Observation]:
+    """The best trial on one seed is partly the luckiest. Several seeds per trial reduce this.
+
+    Source: Schneider et al. 2019 (DeepOBS); Bouthillier et al. 2021.
+    Example: the best of 9 settings of adam was chosen with 1 seed each.
+    Fix: set `tune.seeds` to 3.
+    """
+    lone = [
+        o
+        for o in context.optimizers
+        if len(o.tried) > 1 and all(len(runs) == 1 for runs in o.tried.values())
+    ]
+    if lone:
+        action = "train every trial with 3 seeds"
+        yield Observation(
+            f"the best of {max(len(o.tried) for o in lone)} settings of "
+            f"{names(o.name for o in lone)} was chosen with 1 seed each",
+            {"settings": {o.name: len(o.tried) for o in lone}},
+            [r for o in lone for r in o.trials],
+            context.remedy(action, {"tune.seeds": 3}, 2 * sum(len(o.tried) for o in lone))
+            if context.study.get("tune")
+            else context.more_seeds(3, action),
+        )
