@@ -157,7 +157,7 @@ def test_grids_that_grew_have_the_ranges_that_were_written(tmp_path: Path) -> No
         "seeds": 2,
     }
     with run(Study.from_file(saved(tmp_path, keys)), tmp_path / "out") as results:
-        grown = {o.name: o.tuned["lr"] for o in results.view().problems[0].runs.optimizers}
+        grown = {o.name: o.tuned["lr"] for o in results.view().problems[0].optimizers}
         report = results.audit()
     assert grown["sgd"][0] < 1e2
     assert not found(report, "A07"), report_text(report)

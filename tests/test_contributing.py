@@ -85,12 +85,11 @@ INSERTED: Mapping[str, list[tuple[str, str]]] = {
         )
     ],
     # Add an audit rule.
-    "analysis/audit/catalogue.py": [
+    "analysis/audit/replication.py": [
         (
-            "from optrial.analysis.audit.rule import AuditRule\n",
-            "from optrial.analysis.audit.even_seeds import even_seeds\n",
+            "from optrial.analysis.audit.context import Context, names\n",
+            "from optrial.analysis.audit.even_seeds import even_seeds as even_seeds\n",
         ),
-        ("                *REPORTING_RULES,\n", "                even_seeds,\n"),
     ],
     # Add a tracker.
     "trackers/catalogue.py": [
