@@ -221,8 +221,8 @@ def test_unknown_metric(optrial: Command, tmp_path: Path) -> None:
 
 
 def test_full_disk_loses_nothing(tmp_path: Path) -> None:
-    """No file may grow beyond 400 kB: the study stops in one clear error and can be continued."""
-    optimizers = [{"rule": "adam", "lr": {"log": [0.001, 0.1], "points": 40}}]
+    """No file may grow beyond 250 kB: the study stops in one clear error and can be continued."""
+    optimizers = [{"rule": "adam", "lr": {"log": [0.001, 0.1], "points": 16}}]
     wide = {"kind": "mlp", "hidden": [50]}
     big = small_keys(
         problem={"dataset": {"name": "moons", "n_samples": 200}, "model": wide},
@@ -239,7 +239,7 @@ def test_full_disk_loses_nothing(tmp_path: Path) -> None:
         import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # let writing fail, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
 
     full = subprocess.run(
         command, preexec_fn=small_disk, capture_output=True, text=True, check=False
@@ -250,10 +250,10 @@ def test_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert "run again to continue" in full.stderr
     with Store.open(tmp_path / "out") as store:
         before = {r.run_id: dict(r.metrics) for r in store.runs() if r.status is Status.DONE}
-    assert 0 < len(before) < 40
+    assert 0 < len(before) < 16
     whole = subprocess.run(command, capture_output=True, text=True, check=False)
     assert whole.returncode == 0
     with Store.open(tmp_path / "out") as store:
         after = {record.run_id: dict(record.metrics) for record in store.runs()}
-    assert len(after) == 40
+    assert len(after) == 16
     assert {run_id: after[run_id] for run_id in before} == before

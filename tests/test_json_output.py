@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -148,13 +147,11 @@ def test_json_suits_the_encoding_of_standard_output(
     optrial: Command, study: Path, encoding: str
 ) -> None:
     optrial("run", study, "--out", "out", "--quiet")
-    done = subprocess.run(
-        [sys.executable, "-m", "optrial", "runs", "out", "--format", "json"],
-        env=os.environ | {"PYTHONIOENCODING": encoding},
-        capture_output=True,
-        check=True,
-    )
-    names = {row["optimizer"] for row in strict(done.stdout.decode(encoding))}
+    output = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+    with redirect_stdout(output):
+        assert optrial("runs", "out", "--format", "json").status == 0
+    output.seek(0)
+    names = {row["optimizer"] for row in strict(output.read())}
     assert names == {"schön", "最適"}
 
 

@@ -294,9 +294,9 @@ def test_postgresql_gives_the_same_records(tmp_path: Path) -> None:
         engine.dispose()
 
 
-KILLS = 7  # of each of three kinds: twenty and one
+KILLS = 5  # of each of three kinds
 
-# Imports once and forks for each attempt, so that twenty attempts take seconds. The kernel ends an
+# Imports once and forks for each attempt, so that many attempts take seconds. The kernel ends an
 # attempt, wherever it is, a time after it took a number of steps: on a busy machine too.
 VICTIM = """
 import json, os, signal, sys
@@ -361,11 +361,11 @@ def killed_again_and_again(
 )
 def test_killed_at_random_moments(tmp_path: Path, engine: str, rng: str) -> None:
     """Killed again and again, then to the end: records equal those of an undisturbed study."""
-    study = MIXED | {"engine": engine, "rng": rng, "budget": {"steps": 400}}
+    study = MIXED | {"engine": engine, "rng": rng, "budget": {"steps": 200}}
     run(tmp_path / "whole", study=study).store.close()
     chance = random.Random(engine + rng)
     before_training = [(0, chance.uniform(0.001, 0.2))] * 2
-    training = [(chance.randint(1, 150), chance.uniform(1e-6, 0.02)) for _ in range(KILLS - 2)]
+    training = [(chance.randint(1, 80), chance.uniform(1e-6, 0.02)) for _ in range(KILLS - 2)]
     killed = killed_again_and_again(study, tmp_path / "parts", before_training + training)
     assert killed >= KILLS // 2, "the study ended too early to be killed: make it longer"
     run(tmp_path / "parts", study=study).store.close()

@@ -56,7 +56,8 @@ ESTIMATE_FACTOR = 10
 machine; tests share theirs with others."""
 
 FINAL_LOSS_FLOAT32 = 1e-3
-"""Relative difference of a float32 loss after fifty steps in engines that round differently."""
+"""Relative difference of a float32 loss after up to fifty steps in engines that round
+differently."""
 
 BFLOAT16_LOSS = 0.05
 """Relative difference of a loss whose products were taken in bfloat16, which has 8 bits, after

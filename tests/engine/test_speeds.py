@@ -142,12 +142,12 @@ def test_a_cache_that_cannot_be_written_costs_the_measurement_only(tmp_path: Pat
 def test_wall_and_cpu_time_decide_what_is_kept(
     cpu: float, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine whose clocks are made up: each look at the time is a millisecond later."""
+    """A machine whose clocks are made up: each look at the time is ten milliseconds later."""
     clock = iter(range(10**9))
     now = {"wall": 0.0}
 
     def wall() -> float:
-        now["wall"] = next(clock) * 1e-3
+        now["wall"] = next(clock) * 1e-2
         return now["wall"]
 
     monkeypatch.setattr(measure.time, "perf_counter", wall)
