@@ -72,7 +72,10 @@ def entry(rule: AuditRule) -> str:
     facts = f" Needs {', '.join(f'`{path}`' for path in rule.facts)}." if rule.facts else ""
     lines = [f"{rule.severity}, {LABELS[rule.severity]}.{facts} {parts.pop('Why')}"]
     lines += [f"- {name}: {text}" for name, text in parts.items()]
-    filled = [textwrap.fill(line, 100, break_long_words=False) for line in lines]
+    filled = [
+        textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False)
+        for line, indent in zip(lines, ["", *["  "] * len(parts)], strict=True)
+    ]
     return f"### {rule.id} {rule.title}\n\n{filled[0]}\n\n" + "\n".join(filled[1:]) + "\n"
 
 

@@ -38,7 +38,7 @@ def unequal_length(context: Context) -> Iterator[Observation]:
     epochs; with different batch sizes, one of the two.
 
     Source: Choi et al. 2019; Dahl et al. 2023 (AlgoPerf); Schmidt et al. 2021.
-    Example: adam was trained for 1000 steps and sgd for 500.
+    Example: training lengths: adam 1000 steps (10 epochs), sgd 500 steps (5 epochs).
     Fix: use one budget for all.
     """
     for problem in context.problems:
@@ -63,8 +63,7 @@ def before_schedule_end(context: Context) -> Iterator[Observation]:
     differently than at its end.
 
     Source: Wen et al. 2025.
-    Example: the learning rate of adam would have changed at step 900, but training ended at step
-    500.
+    Example: the schedule of adam lasts until step 900, but training ended at step 500.
     Fix: fit the schedule to the budget by giving its times as shares: `{kind: step, every: 0.3}`.
     """
     early = {
@@ -207,7 +206,7 @@ def training_only(context: Context) -> Iterator[Observation]:
     one says nothing about the other.
 
     Source: Wilson et al. 2017.
-    Example: every claim is on train_loss_epoch, although test_accuracy was evaluated.
+    Example: all claims are on train_loss_epoch, although test_accuracy was evaluated.
     Fix: also claim on a test metric, or say that the claim is about optimization.
     """
     claims = context.claims

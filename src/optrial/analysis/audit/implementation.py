@@ -154,10 +154,10 @@ IMPLIED = {
 
 @audit_rule("E04", Severity.ERROR, "an optimizer is not what its name says")
 def mislabelled(context: Context) -> Iterator[Observation]:
-    """Readers trust the labels of a table. RMSProp labelled Nesterov, or an Adam whose steps differ
-    from the published ones, makes every conclusion about the wrong rule. Names of rules in a label
-    are compared with the rule. After training for two minutes, or compiled, each rule also takes 20
-    steps beside the equivalent class of torch.optim, and the difference is recorded.
+    """Readers trust the labels of a table. If RMSProp is labelled Nesterov, or the steps of an Adam
+    differ from the published ones, every conclusion is about the wrong rule. Names of rules in a
+    label are compared with the rule. After training for two minutes, or compiled, each rule also
+    takes 20 steps beside the equivalent class of torch.optim, and the difference is recorded.
 
     Source: Keras #17391; PyTorch #23796; optax #532.
     Example: 'RMSProp (Nesterov)' promises nesterov; its rule is rmsprop (without momentum).

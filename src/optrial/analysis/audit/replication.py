@@ -133,7 +133,7 @@ def unpaired(context: Context) -> Iterator[Observation]:
     paired.
 
     Source: Bouthillier et al. 2021.
-    Example: adam has seeds 0 to 4, sgd has seeds 5 to 9.
+    Example: adam lacks 5 of 10 seeds, sgd lacks 5 of 10 seeds.
     Fix: use the same seeds for all.
     """
     for problem in context.problems:

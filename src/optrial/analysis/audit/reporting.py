@@ -48,10 +48,10 @@ def hidden_trials(context: Context) -> Iterator[Observation]:
         )
 
 
-@audit_rule("G02", Severity.WARNING, "it is not recorded what was run", facts=("versions",))
+@audit_rule("G02", Severity.WARNING, "the provenance of runs is incomplete", facts=("versions",))
 def unknown_provenance(context: Context) -> Iterator[Observation]:
-    """Without versions and a checksum of the data nobody can repeat a run. Uncommitted changes are
-    advice only, because the plan holds a hash of user code.
+    """Without versions and a checksum of the data, a run cannot be repeated. Uncommitted changes
+    are advice only, because the plan holds a hash of user code.
 
     Source: Pineau et al. 2021 (Improving Reproducibility in Machine Learning Research).
     Example: 6 of 30 runs have no versions or no checksum of the data.
@@ -107,8 +107,8 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
 
 @audit_rule("G04", Severity.ERROR, "a claim cannot be tested")
 def untestable_claim(context: Context) -> Iterator[Observation]:
-    """A claim without a test is an opinion. It names an optimizer or metric that the study does not
-    have, or optimizers without a common seed.
+    """A claim that cannot be tested is an opinion. It names an optimizer or metric that the study
+    does not have, or optimizers without a common seed.
 
     Source: modded-nanogpt, submission rules (run logs that reach a level of significance).
     Example: "adam > sgd on test_f1": no run recorded test_f1, only test_accuracy, test_loss.

@@ -83,7 +83,7 @@ def unequal_starts(context: Context) -> Iterator[Observation]:
     equal seeds mean equal weights. Otherwise the paired tests are wrong.
 
     Source: common random numbers; Bouthillier et al. 2021.
-    Example: with seed 0, sgd and adam start from different weights.
+    Example: with seed 0, runs of sgd, adam start from different weights.
     Fix: build the model under the run's seed, before anything else draws random numbers.
     """
     groups = _differing(lambda f: f.initial_parameters_sha256, _start, context.ended)
@@ -101,7 +101,7 @@ def unequal_orders(context: Context) -> Iterator[Observation]:
     are noisier than necessary.
 
     Source: common random numbers; Bouthillier et al. 2021.
-    Example: with seed 0, sgd and adam see different batches.
+    Example: with seed 0, runs of sgd, adam see different batches.
     Fix: draw batches from a separate generator that is keyed by the seed.
     """
     long = [r for r in context.ended if r.step >= min(HASHED_STEPS, r.steps)]

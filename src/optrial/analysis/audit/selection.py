@@ -24,7 +24,7 @@ def chosen_on_test(context: Context) -> Iterator[Observation]:
     set. Its test result is too good, and more so the more settings were tried.
 
     Source: standard practice; Dahl et al. 2023 (AlgoPerf); Deep Learning Tuning Playbook.
-    Example: 18 settings were compared, and no validation split was evaluated.
+    Example: 18 settings of adam, sgd were compared and no validation split was evaluated.
     Fix: `evaluate: {on: [validation, test]}`; optrial then chooses on validation.
     """
     several = [o for o in context.optimizers if len(o.tried) > 1]
@@ -122,8 +122,7 @@ def seeds_reused(context: Context) -> Iterator[Observation]:
 
 @audit_rule("B06", Severity.ERROR, "planned runs or seeds are missing")
 def seeds_missing(context: Context) -> Iterator[Observation]:
-    """A mean over the seeds that happen to be there is a mean over a selection, even if nobody made
-    it on purpose.
+    """A mean over the seeds that happen to be there is a mean over a selection, intended or not.
 
     Source: Henderson et al. 2018 (Deep Reinforcement Learning that Matters).
     Example: 2 of 30 planned runs have no result; runs with seed 4 were trained and then removed

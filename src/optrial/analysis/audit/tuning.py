@@ -25,7 +25,7 @@ def unequal_budget(context: Context) -> Iterator[Observation]:
     Trials and training steps include those of failed runs.
 
     Source: Sivaprasad et al. 2020; Dahl et al. 2023 (AlgoPerf).
-    Example: adam had 15 trials and sgd 3, so adam may lead because of its larger search.
+    Example: the number of trials ranges from 3 (sgd, 900 steps) to 15 (adam, 4500 steps).
     Fix: use grids of the same size for all optimizers, or `tune: {sampler: random, trials: N}`.
     """
     for problem in context.problems:
@@ -92,7 +92,8 @@ def one_rate_for_all(context: Context) -> Iterator[Observation]:
     rule that it happens to suit.
 
     Source: Wen et al. 2025 (blind transfer of hyperparameters); Choi et al. 2019.
-    Example: sgd and adam both have lr 0.001, and no other value was tried for either.
+    Example: every optimizer has lr 0.001, but their step sizes depend on different quantities: the
+    gradient, the learning rate alone.
     Fix: tune the learning rate of each optimizer on its own range.
     """
     for problem in context.problems:
@@ -127,7 +128,7 @@ def few_trials(context: Context) -> Iterator[Observation]:
     trial may be far from the best setting, and farther for one optimizer than for another.
 
     Source: Godbole et al. 2023, Deep Learning Tuning Playbook; Sivaprasad et al. 2020.
-    Example: sgd has 3 trials for 1 tuned hyperparameter, but 5 are needed.
+    Example: sgd has 3 of the 5 trials needed.
     Fix: use a finer or wider grid, or tune with `sampler: sobol`.
     """
     for problem in context.problems:
@@ -171,7 +172,7 @@ def search_spaces(context: Context) -> Iterator[Observation]:
     its trials on the largest rates.
 
     Source: Choi et al. 2019; Sivaprasad et al. 2020.
-    Example: the learning rates of adam span 4 decades and those of sgd 1.
+    Example: the learning rates span, in decades: 4 (adam), 1 (sgd).
     Fix: give all optimizers ranges of equal width in decades, `{log: [low, high], points: n}`.
     """
     for problem in context.problems:
@@ -248,7 +249,7 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
     optimizers, or tuned for each.
 
     Source: Schmidt et al. 2021; Semenov et al. 2025.
-    Example: adam has a cosine schedule, sgd a constant learning rate.
+    Example: the schedule of adam is cosine, the schedule of sgd is constant.
     Fix: use the same schedule for all, or list schedules as a grid axis of each optimizer.
     """
     for problem in context.problems:
@@ -288,7 +289,7 @@ def decay_kinds(context: Context) -> Iterator[Observation]:
     coefficient is a different regularizer in each.
 
     Source: Loshchilov & Hutter 2019 (AdamW); Semenov et al. 2025.
-    Example: sgd has l2 weight decay 0.01, adamw decoupled 0.01.
+    Example: sgd has l2 weight decay 0.01, adamw has decoupled weight decay 0.01.
     Fix: use one kind for all, `decay: decoupled`, or tune the coefficient of each.
     """
     for problem in context.problems:
