@@ -20,7 +20,7 @@ OUTCOMES = {
     "foreign-optimizers.yaml": ["adamw", "AdaBelief", "Adan", "RAdam", "8 done"],
     "house-prices.yaml": ["momentum", "adam", "prodigy", "7 done"],
     "residual-cnn.yaml": ["nesterov", "adamw", "muon", "5 done"],
-    "several-problems.yaml": ["circles", "diabetes", "average ranks over 4 problems"],
+    "several-problems.yaml": ["circles", "diabetes", "Average ranks over 4 problems"],
     "which-one.yaml": ["sgd", "momentum", "adam", "9 done"],
 }
 

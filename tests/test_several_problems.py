@@ -220,7 +220,7 @@ def test_commands(optrial: Command, folder: Path) -> None:
     shown = optrial("show", folder / "both")
     assert "several: digits" in shown.out
     assert "several: small" in shown.out
-    assert "average ranks over 2 problems" in shown.err
+    assert "Average ranks over 2 problems" in shown.err
     assert "small" in optrial("runs", folder / "both").out
     compared = optrial("compare", folder / "both", "adam", "sgd").out
     assert compared.startswith("digits: ")

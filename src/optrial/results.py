@@ -350,7 +350,11 @@ class Results:
         return view
 
     def report(
-        self, path: str | Path, metric: str | None = None, better: Direction | None = None
+        self,
+        path: str | Path,
+        metric: str | None = None,
+        better: Direction | None = None,
+        audited: AuditReport | None = None,
     ) -> Path:
         """Write one self-contained HTML page, replacing an earlier one, and return its path.
 
@@ -360,6 +364,7 @@ class Results:
             path: path of the file.
             metric: see `view`.
             better: see `view`.
+            audited: the audit of these results, if it is at hand.
 
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` cannot be read.
@@ -367,7 +372,7 @@ class Results:
         timed = self.folder / "timing.json"
         timing = read_timing(timed) if timed.exists() else None
         view = self.view()
-        page = study_page(_compared_on(view, metric, better), audit(view), timing)
+        page = study_page(_compared_on(view, metric, better), audited or audit(view), timing)
         with _writing(Path(path)):
             Path(path).write_text(page, encoding="utf-8")
         return Path(path)

@@ -35,7 +35,7 @@ def test_in_text(twins: Results) -> None:
     assert "cannot be told apart" in sentence(pair)
     (problem,) = twins.view().problems
     assert problem.comparisons is not None
-    assert "none of 2 optimizers" in best_sentence(problem.comparisons)
+    assert "None of 2 optimizers" in best_sentence(problem.comparisons)
     assert "adam, eve are tied on test_accuracy" in report_text(twins.audit())
 
 

@@ -129,7 +129,7 @@ def test_where_nothing_was_timed_the_page_says_what_measures_it(
     first = next(iter(reported["seconds"].values()))
     wanted = [[n, f"{value / first:.2f}"] for n, value in reported["seconds"].items()]
     assert cells(table) == wanted
-    assert "Nothing was timed here yet" in section.text
+    assert "Nothing has been timed here yet" in section.text
     assert [code.text for code in section.all("code")] == ["optrial timing STUDY"]
 
 

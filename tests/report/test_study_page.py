@@ -168,8 +168,21 @@ def test_a_study_that_tunes_shows_the_funnel() -> None:
     assert "phase" in heads
 
 
-def test_ranks_are_drawn_for_several_problems_and_else_explained() -> None:
-    assert "at least two problems" in section(page_of(made_up_records()), "differences").text
+def test_rows_of_several_problems_fill_their_columns_and_name_the_problem() -> None:
+    records = [r for d in "ab" for r in made_up_records(dataset=d, diverged=(0, 1))]
+    page = page_of(records)
+    for name, count in (("runs", len(records)), ("failures", 4)):
+        (table,) = section(page, name).all("table")
+        (head,) = table.all("thead")
+        columns = [cell.text for cell in head.all("th")]
+        rows = cells(table)
+        assert len(rows) == count
+        assert {len(row) for row in rows} == {len(columns)}
+        assert {row[columns.index("problem")] for row in rows} == {"a", "b"}
+
+
+def test_ranks_are_drawn_for_several_problems_only() -> None:
+    assert "ranks" not in section(page_of(made_up_records()), "differences").text.lower()
     names = ["sgd", "adam", "lion"]
     records = [r for d in "abcde" for r in made_up_records(names, (0.1,), dataset=d)]
     page = page_of(records)

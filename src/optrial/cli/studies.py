@@ -97,9 +97,10 @@ def run(
         if not quiet and all(record.status in FINAL for record in reported):
             from optrial.analysis.audit import summary_line
 
-            note(f"{summary_line(results.audit())}; details: optrial audit {location}")
+            audited = results.audit()
+            note(f"{summary_line(audited)}; details: optrial audit {location}")
             if "://" not in location:
-                note(f"report: {results.report(Path(location) / 'report.html')}")
+                note(f"report: {results.report(Path(location) / 'report.html', audited=audited)}")
     statuses = Counter(str(record.status) for record in records)
     if not quiet:
         # A trial that diverges is a result of tuning, not a failure.

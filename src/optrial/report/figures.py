@@ -302,14 +302,14 @@ def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LI
 
 
 def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
-    """Draw seconds of training a run: median and range over the runs of each contender."""
+    """Draw training seconds per run: median and range over the runs of each contender."""
     styles = line_styles(view.optimizer_names)
     optimizers = {contender.name: contender.optimizer for contender in problem.contenders}
     for row, cost in enumerate(problem.costs):
         style = styles[optimizers[cost.name]].matplotlib(theme)
         _interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
     shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
-    axes.set_xlabel(f"seconds of training a run{shared}", loc="right")
+    axes.set_xlabel(f"training seconds per run{shared}", loc="right")
     axes.set_xlim(left=0)
     _rows(axes, [cost.name for cost in problem.costs])
 
@@ -364,7 +364,7 @@ def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure
 
 
 def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
-    """The training loss, the metric that optimizers are compared on, and every probe.
+    """Return the training loss, the metric that optimizers are compared on, and every probe.
 
     Where metrics of batches are recorded, they and the loss of batches too.
     """
@@ -377,7 +377,7 @@ def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
 
 
 def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedValue]]:
-    """What a publication says, by metric."""
+    """Return published values by metric."""
     found: dict[str, list[ReportedValue]] = {}
     for value in reported_values(view.study.get("reported") or {}, problem.summaries):
         found.setdefault(value.metric, []).append(value)

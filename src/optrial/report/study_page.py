@@ -1,11 +1,12 @@
-"""One self-contained HTML page about a study: the answer first, then everything behind it."""
+"""One self-contained HTML page about a study: conclusions first, then the evidence."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,29 @@ from ruamel.yaml import YAML
 from optrial.analysis import missing_values
 from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
+from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import funnel
-from optrial.analysis.reported import SECONDS
+from optrial.analysis.reported import SECONDS, ReportedValue
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.statistics import (
-    Comparison,
+    BestOfK,
+    RateRange,
     best_sentence,
     sentence,
     time_text,
     without_value,
 )
-from optrial.analysis.target_results import profiles, target_results
-from optrial.analysis.view import ProblemView, StudyView
+from optrial.analysis.target_results import TargetResult, profiles, target_results
+from optrial.analysis.view import ProblemView, Search, StudyView
 from optrial.records import Record
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.drawing import Track, track
 from optrial.report.pages import embedded_json, render_page
+from optrial.report.strips import Scale, Strip
 from optrial.report.study_rows import (
+    Differences,
+    Rows,
+    TargetRow,
     cost_rows,
     differences,
     flow_rows,
@@ -58,51 +65,134 @@ from optrial.timing.table import timing_notes
 
 __all__ = ["study_page"]
 
-SAID = 3
+SENTENCES = 3
 SHOWN_FAILURES = 50
 SHOWN_VALUES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class ProblemSection:
+    """Texts and tables of one problem, as the template shows them.
+
+    Attributes:
+        study: the study.
+        view: the problem.
+        groups: number of each setting by its id.
+    """
+
+    study: StudyView
+    view: ProblemView
+    groups: Mapping[str, int]
+
+    @property
+    def answer(self) -> str:
+        """Which optimizer is best, or why nothing is compared."""
+        comparisons = self.view.comparisons
+        if comparisons is None:
+            return self.view.not_compared
+        best = best_sentence(comparisons, self.view.contestants)
+        missing = dict.fromkeys(note for pair in comparisons.pairs for note in without_value(pair))
+        return ". ".join([best, *missing]) + "."
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The comparisons of the leader, three at most; pairs with a failed optimizer are left out.
+
+        `answer` names these.
+        """
+        pairs = self.view.pairs
+        leading = [pair for pair in pairs if pair.first == pairs[0].first and not pair.all_diverged]
+        return [sentence(pair) for pair in leading[:SENTENCES]]
+
+    @cached_property
+    def differences(self) -> Differences | None:
+        """The table of paired differences."""
+        return differences(self.view, self.groups)
+
+    @property
+    def costs(self) -> Rows[Cost]:
+        """The table of training times."""
+        return cost_rows(self.view.costs)
+
+    @property
+    def searches(self) -> Rows[Search]:
+        """The table of tuning trials."""
+        return search_rows(self.view.searches)
+
+    @property
+    def note(self) -> str:
+        """How to read the summary table."""
+        view = self.view
+        return summary_note(view.summaries, funnel(view.records), view.select)
+
+    @property
+    def missing(self) -> list[str]:
+        """Why finished runs have no value of a metric."""
+        return missing_values(self.view.reported)
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Metrics of the summary table."""
+        recorded = dict.fromkeys(name for s in self.view.summaries for name in s.metrics)
+        return shown_metrics(recorded, self.view.directions)
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether any optimizer was tried with several learning rates."""
+        return any(self.view.sensitivity(metric) for metric in self.study.metrics)
+
+    @property
+    def range_metric(self) -> str:
+        """The metric of the table of learning rates."""
+        return self.view.select or self.view.metric
+
+    @property
+    def ranges(self) -> tuple[Scale, list[tuple[str, RateRange, Strip]]]:
+        """The table of learning rates that are about as good as the best."""
+        metric = self.range_metric
+        return rate_rows(rate_ranges(self.view, metric), tried_rates(self.view, metric))
+
+    @cached_property
+    def best_of_trials(self) -> dict[str, BestOfK]:
+        """Expected best of k trials by optimizer."""
+        return best_of_trials(self.view)
+
+    @cached_property
+    def target_results(self) -> tuple[TargetResult, ...]:
+        """Times to the targets of the problem."""
+        return target_results(self.study, self.view)
+
+    @property
+    def targets(self) -> list[tuple[TargetResult, Scale, list[TargetRow]]]:
+        """The tables of times to targets."""
+        return [(result, *target_rows(result)) for result in self.target_results]
+
+    @property
+    def targets_note(self) -> str:
+        """How to read the tables of targets."""
+        return targets_note(self.target_results)
+
+    @cached_property
+    def reported(self) -> dict[str, Rows[ReportedValue]]:
+        """Published values beside measured ones, by metric."""
+        return reported_tables(self.study.study.get("reported") or {}, self.view.summaries)
 
 
 def study_page(
     view: StudyView, audit: AuditReport | None = None, timing: StudyTiming | None = None
 ) -> str:
-    """Return the page.
+    """Return the page of a study.
 
     Args:
-        view: what is shown.
-        audit: what the audit found; None to leave it out.
-        timing: what was timed alone; None where nothing was.
+        view: the study.
+        audit: its audit; None leaves the section out.
+        timing: step times of each optimizer alone; None if none were measured.
     """
     styles = line_styles(view.optimizer_names)
     groups = _number_groups(view.records)
-    reported = view.study.get("reported") or {}
-    targets = [target_results(view, problem) for problem in view.problems]
-    problems = [
-        {
-            "view": problem,
-            "id": f"p{index}",
-            "differences": differences(problem, groups),
-            "answer": _answer(problem),
-            "said": _said(problem.pairs),
-            "costs": cost_rows(problem.costs),
-            "searches": search_rows(problem.searches),
-            "note": summary_note(problem.summaries, funnel(problem.records), problem.select),
-            "missing": missing_values(problem.reported),
-            "metrics": shown_metrics(
-                dict.fromkeys(name for s in problem.summaries for name in s.metrics),
-                view.directions,
-            ),
-            "has_rates": any(problem.sensitivity(metric) for metric in view.metrics),
-            "ranges": _ranges(problem, problem.select or problem.metric),
-            "range_metric": problem.select or problem.metric,
-            "best_of_trials": best_of_trials(problem),
-            "targets": [(result, *target_rows(result)) for result in targets[index]],
-            "targets_note": targets_note(targets[index]),
-            "reported": reported_tables(reported, problem.summaries),
-        }
-        for index, problem in enumerate(view.problems)
-    ]
-    flows = [flow for flow in funnel(view.records) if _tunes(view)]
+    problems = [ProblemSection(view, problem, groups) for problem in view.problems]
+    published = view.study.get("reported") or {}
+    flows = funnel(view.records) if view.has_tuning else []
     return render_page(
         "study.html",
         view=view,
@@ -119,19 +209,19 @@ def study_page(
         ranks=rank_table(view.ranks),
         ranked_metrics=", ".join(dict.fromkeys(problem.metric for problem in view.problems)),
         flows=flow_rows(flows),
-        targets=any(targets),
+        targets=any(problem.target_results for problem in problems),
         profiles=profiles(view),
         reached_text=reached_text,
         interval_text=interval_text,
         time_text=time_text,
-        searched=bool(flows) or any(problem["best_of_trials"] for problem in problems),
+        searched=bool(flows) or any(problem.best_of_trials for problem in problems),
         timing=timing,
         timed=timing and timing_table(timing),
         timing_notes=timing and timing_notes(timing),
         probes={name: PROBES[name].about for name in probes_of(view)},
         metrics=[metric for metric in view.metrics if not probe_of(metric)],
-        reported=any(problem["reported"] for problem in problems),
-        reported_times=reported_time_table(reported.get(SECONDS) or {}, timing),
+        reported=any(problem.reported for problem in problems),
+        reported_times=reported_time_table(published.get(SECONDS) or {}, timing),
         tolerance_text=tolerance_text,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,
@@ -141,8 +231,8 @@ def study_page(
         runs_text=runs_text,
         number=_number,
         failures=view.failures[:SHOWN_FAILURES],
-        hyperparameters=_names(record.hyperparameters for record in view.records),
-        phases=_tunes(view),
+        hyperparameters=list(dict.fromkeys(n for r in view.records for n in r.hyperparameters)),
+        phases=view.has_tuning,
         facts=_shown_facts(view.facts),
         study_text=_yaml(view.study),
         data=embedded_json(chart_data(view, styles, groups)),
@@ -153,12 +243,8 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _tunes(view: StudyView) -> bool:
-    return any(record.phase == "tune" for record in view.records)
-
-
 def _number_groups(records: Iterable[Record]) -> dict[str, int]:
-    """Number the settings, so that links can name them whatever they are called."""
+    """Number the settings, so that links can name them whatever characters their names have."""
     ids = dict.fromkeys(record.setting_id for record in records)
     return {setting_id: number for number, setting_id in enumerate(ids)}
 
@@ -168,18 +254,14 @@ def _groups_of(
     groups: Mapping[str, int],
     runs: Mapping[str, Sequence[str]],
 ) -> str:
-    """The numbers of the settings of the runs that a finding is about."""
-    wanted = {run_id for ids in runs.values() for run_id in ids}
-    found = (groups[r.setting_id] for r in records if r.run_id in wanted)
-    return " ".join(map(str, sorted(set(found))))
-
-
-def _names(values: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for each in values for name in each))
+    """Return the numbers of the settings with one of the runs of a finding."""
+    ids = {run_id for run_ids in runs.values() for run_id in run_ids}
+    numbers = {groups[record.setting_id] for record in records if record.run_id in ids}
+    return " ".join(map(str, sorted(numbers)))
 
 
 def _about(view: StudyView) -> dict[str, str]:
-    """What was trained, in a few words each."""
+    """Return labels and short texts that describe the study."""
     if not view.records:
         return {}
     specs = [record.spec for record in view.records]
@@ -198,28 +280,6 @@ def _about(view: StudyView) -> dict[str, str]:
     return {label: value for label, value in about.items() if value}
 
 
-def _answer(problem: ProblemView) -> str:
-    """Which optimizer is best; names keep the case that they have."""
-    if problem.comparisons is None:
-        return problem.not_compared
-    said = best_sentence(problem.comparisons, problem.contestants)
-    missing = dict.fromkeys(n for pair in problem.comparisons.pairs for n in without_value(pair))
-    return ". ".join([said.replace("none of", "None of", 1), *missing]) + "."
-
-
-def _said(pairs: Sequence[Comparison]) -> list[str]:
-    """What was found of the leader and each other optimizer, three sentences at most.
-
-    Optimizers of which every run diverged are named before.
-    """
-    leading = [pair for pair in pairs if pair.first == pairs[0].first and not pair.all_diverged]
-    return [sentence(pair) for pair in leading[:SAID]]
-
-
-def _ranges(problem: ProblemView, metric: str) -> Any:
-    return rate_rows(rate_ranges(problem, metric), tried_rates(problem, metric))
-
-
 def _swatch(name: str, style: LineStyle) -> Track:
     return track(name, "", np.empty(0), style, "")
 
@@ -234,7 +294,7 @@ def _number(value: Any) -> str:
 
 
 def _shown_facts(facts: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:
-    """Each fact's values, with the number of runs where they differ."""
+    """Return the values of each fact, with numbers of runs if they differ."""
     shown = {}
     for name, counts in facts.items():
         values = list(counts.items())[:SHOWN_VALUES]
@@ -245,7 +305,7 @@ def _shown_facts(facts: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]
 
 
 def _yaml(study: Mapping[str, Any]) -> str:
-    """Return the study as a study file, without the keys that say nothing."""
+    """Return the study as a study file, without keys that are not set."""
     stream = io.StringIO()
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = None

@@ -1,4 +1,4 @@
-"""Rows of the tables of a study's page, each with its small drawing on the scale of its table."""
+"""Tables of the page of a study: rows, each with a small drawing on a common scale."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import Flow
 from optrial.analysis.reported import ReportedValue, reported_values
-from optrial.analysis.statistics import Comparison, RankComparison, RateRange, sentence
+from optrial.analysis.statistics import (
+    Comparison,
+    RankComparison,
+    RateRange,
+    ranks_sentence,
+    sentence,
+)
 from optrial.analysis.summary import SettingSummary
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
@@ -25,6 +31,8 @@ __all__ = [
     "Pair",
     "RankTable",
     "ReportedTimeTable",
+    "Rows",
+    "TargetRow",
     "cost_rows",
     "differences",
     "flow_rows",
@@ -38,9 +46,18 @@ __all__ = [
 ]
 
 ARROW = 10.0
-"""Pixels by which a line is drawn beyond an end that is open."""
+"""Pixels by which a line extends beyond an open end."""
 PAIRS_AT_FIRST = 21
-"""So many pairs are shown at once, those of seven optimizers; else only those of the first."""
+"""Most pairs to show at once, those of seven optimizers; of more, those of the leader."""
+
+
+T = TypeVar("T")
+
+Rows = tuple[Scale, list[tuple[T, Strip]]]
+"""A table with small drawings: their scale, and the rows with their drawings."""
+
+TargetRow = tuple[TargetTimes, TargetTimes | None, Strip]
+"""Steps to a target, seconds if they can be compared, and the drawing of the steps."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +65,9 @@ class Pair:
     """One row of the table of differences.
 
     Attributes:
-        comparison: the better one first.
-        sentence: what it found.
-        strip: its interval.
+        comparison: the comparison, with the better optimizer first.
+        sentence: the result in words.
+        strip: drawing of the interval.
         groups: numbers of the two settings.
     """
 
@@ -65,10 +82,10 @@ class Differences:
     """The table of paired differences.
 
     Attributes:
-        scale: what the rows share.
-        unit: of its numbers.
-        first: the pairs of the leader, or all.
-        others: the remaining ones.
+        scale: scale of all rows.
+        unit: "points" for a fraction; else empty.
+        first: the pairs of the leader, or all pairs if there are few.
+        others: the remaining pairs.
     """
 
     scale: Scale
@@ -82,14 +99,16 @@ class RankTable:
     """Average ranks over problems.
 
     Attributes:
-        ranks: what it shows.
-        p_value: of Friedman's test, in words.
-        scale: what the rows share.
-        rows: name, average rank and its strip: half a critical difference to either side, so that
-            two that cannot be told apart overlap.
+        ranks: the ranks.
+        sentence: the ranks in one sentence without a full stop.
+        p_value: p-value of Friedman's test, in words.
+        scale: scale of all rows.
+        rows: name, average rank, and its drawing with half a critical difference to either side:
+            lines overlap if two optimizers cannot be told apart.
     """
 
     ranks: RankComparison
+    sentence: str
     p_value: str
     scale: Scale
     rows: Sequence[tuple[str, float, Strip]]
@@ -100,10 +119,11 @@ class ReportedTimeTable:
     """Published and measured times, as ratios to those of the first named setting.
 
     Attributes:
-        scale: what the rows share; 1 is on it.
-        columns: the first is that of the names.
-        rows: cells, and the strip: the measured ratio with its middle half, the published one.
-        notes: how to read it.
+        scale: scale of all rows; it includes 1.
+        columns: headers of the columns; the first column has names.
+        rows: cells, and the drawing of the published ratio and of the measured one with its middle
+            half.
+        notes: how to read the table.
     """
 
     scale: Scale
@@ -113,10 +133,10 @@ class ReportedTimeTable:
 
 
 def differences(problem: ProblemView, groups: Mapping[str, int]) -> Differences | None:
-    """Return the table of differences; None where nothing is compared.
+    """Return the table of differences; None if nothing is compared.
 
     Args:
-        problem: whose pairs are shown.
+        problem: the problem.
         groups: number of each setting, by its id.
     """
     if problem.comparisons is None:
@@ -138,8 +158,8 @@ def differences(problem: ProblemView, groups: Mapping[str, int]) -> Differences 
     return Differences(scale, "points" if points else "", rows[:leading], rows[leading:])
 
 
-def cost_rows(costs: Sequence[Cost]) -> tuple[Scale, list[tuple[Cost, Strip]]]:
-    """Return what runs took: median, and least to greatest."""
+def cost_rows(costs: Sequence[Cost]) -> Rows[Cost]:
+    """Return training times: median and range."""
     scale = Scale.of((second for cost in costs for second in cost.seconds), include=0.0)
     rows = []
     for cost in costs:
@@ -147,8 +167,8 @@ def cost_rows(costs: Sequence[Cost]) -> tuple[Scale, list[tuple[Cost, Strip]]]:
     return scale, rows
 
 
-def search_rows(searches: Sequence[Search]) -> tuple[Scale, list[tuple[Search, Strip]]]:
-    """Each trial as a small dot, the chosen one as a large one."""
+def search_rows(searches: Sequence[Search]) -> Rows[Search]:
+    """Return each trial as a small dot, the chosen one as a large dot."""
     scores = [
         {t.setting_id: t.metrics[s.metric].mean for t in s.trials if s.metric in t.metrics}
         for s in searches
@@ -160,12 +180,10 @@ def search_rows(searches: Sequence[Search]) -> tuple[Scale, list[tuple[Search, S
     ]
 
 
-def target_rows(
-    result: TargetResult,
-) -> tuple[Scale, list[tuple[TargetTimes, TargetTimes | None, Strip]]]:
-    """Return steps and seconds to a target, and the strip: median, interval, runs that arrived.
+def target_rows(result: TargetResult) -> tuple[Scale, list[TargetRow]]:
+    """Return steps and seconds to a target, with median, interval and runs that reached it.
 
-    An interval that reaches beyond the longest run is cut off there.
+    An interval that extends beyond the longest run is cut off there.
     """
     observed = [times.observed for times in result.steps]
     scale = Scale.of(observed, include=0.0)
@@ -198,6 +216,7 @@ def rank_table(ranks: RankComparison | None) -> RankTable | None:
     p_value = ranks.friedman.f_p_value
     return RankTable(
         ranks,
+        ranks_sentence(ranks),
         "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}",
         scale,
         [(name, rank, scale.strip(rank, rank - half, rank + half)) for name, rank in rows],
@@ -207,7 +226,7 @@ def rank_table(ranks: RankComparison | None) -> RankTable | None:
 def rate_rows(
     ranges: Mapping[str, RateRange], tried: Sequence[float]
 ) -> tuple[Scale, list[tuple[str, RateRange, Strip]]]:
-    """Return the learning rates that do about as well as the best one, on the axis of all tried."""
+    """Return the learning rates about as good as the best, on an axis of all that were tried."""
     scale = Scale.of_logarithms(math.log10(rate) for rate in tried)
     rows = []
     for optimizer, each in ranges.items():
@@ -226,11 +245,11 @@ def _log10(value: float) -> float:
 
 def reported_tables(
     reported: Mapping[str, Mapping[str, float]], settings: Sequence[SettingSummary]
-) -> dict[str, tuple[Scale, list[tuple[ReportedValue, Strip]]]]:
+) -> dict[str, Rows[ReportedValue]]:
     """Return published values beside measured ones by metric.
 
-    The dot is the measured mean, the line where one more run would lie, the circle what was
-    published.
+    The dot is the measured mean, the line the range of one more run, the circle the published
+    value.
     """
     tables: dict[str, list[ReportedValue]] = {}
     for value in reported_values(reported, settings):
@@ -240,7 +259,7 @@ def reported_tables(
 
 def _reported_rows(
     values: Sequence[ReportedValue],
-) -> tuple[Scale, list[tuple[ReportedValue, Strip]]]:
+) -> Rows[ReportedValue]:
     limits = [_around(value) for value in values]
     scale = Scale.of(
         v for value, row in zip(values, limits, strict=True) for v in (*row, value.reported)
@@ -252,7 +271,7 @@ def _reported_rows(
 
 
 def _around(value: ReportedValue) -> tuple[float, float, float]:
-    """The measured mean, and the prediction interval around it."""
+    """Return the measured mean and its prediction interval."""
     mean = value.reported + value.difference
     return mean, mean - value.margin, mean + value.margin
 
@@ -260,11 +279,11 @@ def _around(value: ReportedValue) -> tuple[float, float, float]:
 def reported_time_table(
     seconds: Mapping[str, float], timing: StudyTiming | None
 ) -> ReportedTimeTable | None:
-    """Return published times beside measured ones; None where none were published.
+    """Return published times beside measured ones; None if none were published.
 
     Args:
         seconds: published times by name of a setting.
-        timing: None where nothing was timed.
+        timing: measured times; None if nothing was timed.
     """
     times = reported_times(seconds, timing)
     if not times:
@@ -286,7 +305,7 @@ def reported_time_table(
 def timing_table(
     timing: StudyTiming,
 ) -> tuple[Scale, list[str], list[tuple[Sequence[object], Strip]]]:
-    """Return the scale in milliseconds, the columns, and the rows of what was timed alone."""
+    """Return a scale in milliseconds, the columns, and the rows of times measured alone."""
     columns, rows = timing_rows(timing)
     steps = [each.step.times(1e3) for each in timing.settings]
     scale = Scale.of((step.high for step in steps), include=0.0)

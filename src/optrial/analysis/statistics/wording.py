@@ -63,19 +63,19 @@ def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str
     if not comparisons.groups:
         diverged = comparisons.all_diverged == comparisons.order
         why = "every run diverged" if diverged else "no run has a value"
-        return f"{why}: nothing is said about any of the {compared}{metric}"
+        return f"No best {compared.removesuffix('s')}{metric}: {why}"
     behind = "".join(f"; {part}" for part in (*_left_out(comparisons), *_losses(comparisons)))
     (best, *ties), lost = comparisons.groups[0], comparisons.not_compared
     count = len(comparisons.order) - len(lost)
     finished = set(lost) <= set(comparisons.all_diverged)
     if lost and count == 1:
-        why = f"for no other one {'finished' if finished else 'has a value'}"
-        return f"{best} is not called the best{metric}, {why}{behind}"
+        only = f"only {best} {'finished' if finished else 'has a value'}"
+        return f"No best {compared.removesuffix('s')}{metric}: {only}{behind}"
     among = f"{count} {compared}"
     if lost:
         among = f"the {among} {'that finished' if finished else 'with a value'}"
     if ties and len(ties) + 1 == count:
-        return f"none of {among} can be called the best{metric}{behind}"
+        return f"None of {among} can be called the best{metric}{behind}"
     if ties:
         return f"{best} leads{metric}, but {_listed(ties)} cannot be told apart from it{behind}"
     standing = f"the best{metric} of {among}" if lost else f"the best of {count}{metric}"
@@ -94,10 +94,10 @@ def target_sentence(comparison: TargetComparison) -> str:
             return f"{faster} reaches {comparison.target} in {amount} than {slower} ({evidence})"
         case Verdict.UNDECIDED_DIVERGED:
             lost = comparison.all_diverged
-            whose = " and ".join(lost)
+            whose = "both" if len(lost) > 1 else lost[0]
             return (
-                f"every run of {whose} diverged: nothing is said about {faster} and {slower} on "
-                f"{comparison.unit} to {comparison.target}"
+                f"{faster} and {slower} cannot be compared on {comparison.unit} to "
+                f"{comparison.target}: every run of {whose} diverged"
             )
         case Verdict.TIED:
             relation, outlook = "cannot be told apart", ""
@@ -157,8 +157,7 @@ def _left_out(comparisons: Comparisons) -> Iterator[str]:
         (others, "no run of {} has a value"),
     ):
         if names:
-            them = "them" if len(names) > 1 else "it"
-            yield f"{why.format(_listed(names))}, so nothing is said about {them}"
+            yield why.format(_listed(names))
 
 
 def _losses(comparisons: Comparisons) -> Iterator[str]:
@@ -224,13 +223,11 @@ def _diverged(comparison: Comparison) -> str:
             return f"{names} ({_evidence(comparison)}); {wanted}"
         case (lost,):
             other = first if lost == second else second
-            return (
-                f"every run of {lost} diverged: nothing is said about {lost} and {other} on "
-                f"{comparison.metric}"
-            )
+            names = f"{lost} and {other} cannot be compared on {comparison.metric}"
+            return f"{names}: every run of {lost} diverged"
         case _:
-            both = f"every run of {first} and {second} diverged"
-            return f"{both}: nothing is said about them on {comparison.metric}"
+            names = f"{first} and {second} cannot be compared on {comparison.metric}"
+            return f"{names}: every run of both diverged"
 
 
 def _lost(comparison: Comparison) -> str:
@@ -281,7 +278,7 @@ def ranks_sentence(ranks: RankComparison, alpha: float = 0.05) -> str:
     p_value = ranks.friedman.f_p_value
     different = "differ" if p_value <= alpha else "cannot be told apart"
     shown = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    return f"average ranks over {ranks.problems} problems: {averages}; they {different} ({shown})"
+    return f"Average ranks over {ranks.problems} problems: {averages}; they {different} ({shown})"
 
 
 def without_value(comparison: Comparison) -> list[str]:

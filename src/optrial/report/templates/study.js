@@ -357,7 +357,7 @@ function setUp(area) {
       const series = metric ? SERIES[kind](problem, metric, options) : [];
       const xLabel = { rates: "learning rate", trials: "trials", targets: "step", profiles: "times as many steps as the fastest" }[kind] ?? options.by;
       const logX = kind === "rates" || Boolean((control("logX", figure) ?? control("logX"))?.checked);
-      const what = { rates: "final values by learning rate", trials: "expected of the best of so many trials", targets: "reached, percent of runs by step", profiles: "reached, percent of problems by factor of the fewest steps" }[kind] ?? `by ${options.by}`;
+      const what = { rates: "final values by learning rate", trials: "expected best by number of trials", targets: "reached, percent of runs by step", profiles: "reached, percent of problems by factor of the fewest steps" }[kind] ?? `by ${options.by}`;
       draw(figure.querySelector(".plot"), {
         kind, series, xLabel, logX, logY: Boolean(control("logY", figure)?.checked), higher: !lowerIsBetter(metric), share: data.percent.includes(metric),
         title: `${metric || "no metric"} ${what}, ${series.length} lines. Arrow keys move over the points; Enter shows the runs. The tables below hold the final values.`,
@@ -383,7 +383,7 @@ function setUp(area) {
   const seconds = control("by")?.querySelector("[value=second]");
   if (seconds && !problem.lines.some((line) => line.chosen && line.perStep)) {
     seconds.disabled = true;
-    for (const note of all("[data-note]", area)) note.textContent = "Not by second: the runs were trained together, so their seconds are not their own.";
+    for (const note of all("[data-note]", area)) note.textContent = "No seconds: the runs were trained together, so none has a time of its own.";
   }
   if (control("lines") && problem.lines.every((line) => line.chosen)) control("lines").closest("label").hidden = true;
   for (const group of all(".controls", area)) group.hidden = false;
@@ -399,7 +399,7 @@ function curveCaption(problem, metric, options, series) {
   const sentences = [`${metric}: ${seeds > 1 ? "mean over seeds" : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
   if (window > 1) sentences.push(`Each point is the mean of ${window} recorded values.`);
   if (options.smoothing > 1) sentences.push(`Smoothed: lines and limits are means of the last ${options.smoothing} points.`);
-  if (series.some((s) => s.lost)) sentences.push("×: a run ended there; no mean is drawn of those that went on.");
+  if (series.some((s) => s.lost)) sentences.push("×: a run ended here; the mean is not drawn beyond.");
   return sentences.join(" ");
 }
 
