@@ -95,7 +95,7 @@ def test_nothing_is_best_where_the_other_side_diverged(
         report = results.audit()
         page = results.report(prices / "report.html").read_text()
         best = best_sentence(problem.comparisons)
-    said = "sgd and adam cannot be compared on test_loss: every run of sgd diverged"
+    said = "adam and sgd cannot be compared on test_loss: every run of sgd diverged"
     assert (pair.p_value, sentence(pair)) == (1, said)
     assert {str(claim.verdict) for claim in report.claims} == {"undecided"}
     assert best.startswith("No best optimizer on test_loss: only adam finished")

@@ -69,6 +69,7 @@ def _problem_data(
         members.setdefault(record.setting_id, []).append(record)
     lines = {key: index for index, key in enumerate(members)}
     return {
+        "metric": problem.metric,
         "lines": [
             {
                 "optimizer": places[own[0].optimizer],

@@ -183,7 +183,7 @@ def test_no_optimizer_is_better_because_the_other_one_diverged(seeds: int, highe
     (pair,) = family.pairs
     assert (pair.p_value, pair.verdict) == (1, Verdict.UNDECIDED_DIVERGED)
     assert sentence(pair) == (
-        "sgd and adam cannot be compared on test_accuracy: every run of sgd diverged"
+        "adam and sgd cannot be compared on test_accuracy: every run of sgd diverged"
     )
     assert best_sentence(family) == (
         "No best optimizer on test_accuracy: only adam finished; every run of sgd diverged"

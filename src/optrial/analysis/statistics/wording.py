@@ -221,13 +221,10 @@ def _diverged(comparison: Comparison) -> str:
             names = f"{first} and {second} cannot be compared on {comparison.metric}"
             wanted = f"at least {fewest} seeds are needed on which both finish"
             return f"{names} ({_evidence(comparison)}); {wanted}"
-        case (lost,):
-            other = first if lost == second else second
-            names = f"{lost} and {other} cannot be compared on {comparison.metric}"
-            return f"{names}: every run of {lost} diverged"
-        case _:
+        case lost:
+            whose = "both" if len(lost) > 1 else lost[0]
             names = f"{first} and {second} cannot be compared on {comparison.metric}"
-            return f"{names}: every run of both diverged"
+            return f"{names}: every run of {whose} diverged"
 
 
 def _lost(comparison: Comparison) -> str:

@@ -327,7 +327,7 @@ function offered(figure, problem) {
   const names = Object.keys(problem.curves);
   if (kind === "probe") return names.filter((name) => probe(name) === figure.dataset.probe).sort((a, b) => a.includes("/") - b.includes("/"));
   const others = names.filter((name) => !probe(name));
-  return kind === "training" ? prefer(others, [/^train_loss_epoch$/, /^train_/]) : prefer(others, [/^test_(?!loss)/, /^test/, /^validation_(?!loss)/, /^validation/]);
+  return kind === "training" ? prefer(others, [/^train_loss_epoch$/, /^train_/]) : prefer(others, [exactly(problem.metric), /^test_(?!loss)/, /^test/, /^validation_(?!loss)/, /^validation/]);
 }
 
 // Whether a metric begins on a logarithmic axis: a cost, or a probe that spans more than a power of ten.
@@ -336,6 +336,8 @@ function suitsLog(metric, values) {
   if (!known.length || Math.min(...known) <= 0) return false;
   return lowerIsBetter(metric) || (probe(metric) !== undefined && !metric.includes("fraction") && Math.max(...known) > 10 * Math.min(...known));
 }
+
+const exactly = (name) => ({ test: (other) => other === name });
 
 function prefer(names, patterns) {
   const first = patterns.map((pattern) => names.find((name) => pattern.test(name))).find(Boolean) ?? names[0];
