@@ -37,7 +37,7 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     twice with different draws, which also finds functional dropout that ignores the mode.
 
     Source: Lightning #20177 and #20216 (modes that nobody switches back).
-    Example: in training mode during evaluation: dropout1 (6 runs).
+    Example: modules in training mode during evaluation: dropout1 (6 runs).
     Fix: call `model.eval()` before evaluation and `model.train()` after it; use functional dropout
     as `dropout(x, p, training=self.training)`.
     """
@@ -51,8 +51,10 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     if bad:
         training = sorted({m or "the model" for r in bad for m in _modules_in_training(r)})
         evaluation = sorted({m or "the model" for r in bad for m in _modules_in_evaluation(r)})
-        modes = [f"in training mode during evaluation: {names(training)}"] * bool(training)
-        modes += [f"in evaluation mode during training: {names(evaluation)}"] * bool(evaluation)
+        modes = [f"modules in training mode during evaluation: {names(training)}"] * bool(training)
+        modes += [f"modules in evaluation mode during training: {names(evaluation)}"] * bool(
+            evaluation
+        )
         fault = "; ".join(modes) or "two evaluations of the same weights differ"
         yield Observation(
             f"{fault} ({counted(len(bad), 'run')})",
@@ -269,7 +271,7 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
     of the optimizer. It must be the same for all, or tuned for each.
 
     Source: Zhang et al. 2020; AlgoPerf.
-    Example: gradients of adam are clipped ({'norm': 1.0}), those of sgd are not.
+    Example: gradient clipping: norm 1 (adam), none (sgd).
     Fix: use the same `clip` for all, or a list as a grid axis.
     """
     for problem in context.problems:
@@ -283,9 +285,12 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
             written = context.entry(clipped[0].name)[1].get("clip") or {}
             clip = {name: value for name, value in written.items() if value is not None}
             paths = [context.entry(o.name)[0] for o in others]
+            kinds = {
+                o.name: " or ".join(sorted({_clip_text(r) for r in o.trials}))
+                for o in problem.optimizers
+            }
             yield Observation(
-                f"gradients of {names(o.name for o in clipped)} are clipped ({clip or clips})"
-                + (f", those of {names(o.name for o in others)} are not" if others else ""),
+                f"gradient clipping: {names(f'{kind} ({name})' for name, kind in kinds.items())}",
                 {"clip": clips},
                 problem.compared,
                 context.remedy(
@@ -294,6 +299,12 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
                     sum(len(o.trials) for o in others),
                 ),
             )
+
+
+def _clip_text(record: Record) -> str:
+    limits = {"norm": record.spec.clip_norm, "value": record.spec.clip_value}
+    texts = [f"{kind} {limit:g}" for kind, limit in limits.items() if limit is not None]
+    return " and ".join(texts) or "none"
 
 
 def _decays(context: Context) -> bool:
@@ -341,7 +352,7 @@ def running_average(context: Context) -> Iterator[Observation]:
     both, so they are not comparable with evaluations of the final weights.
 
     Source: Keras FAQ (why is my training loss much higher than my testing loss).
-    Example: "adam > sgd on train_accuracy_epoch".
+    Example: "adam > sgd on train_accuracy_epoch" is measured on training batches.
     Fix: evaluate on the training split, and claim on train_eval_accuracy.
     """
     running = {claim.text: claim for claim in context.claims if _of_batches(claim.metric)}
@@ -360,7 +371,8 @@ def running_average(context: Context) -> Iterator[Observation]:
             for record in context.claimed_runs(claim)
         )
         yield Observation(
-            names(f'"{text}"' for text in running),
+            names(f'"{text}"' for text in running)
+            + f" {'is' if len(running) == 1 else 'are'} measured on training batches",
             {"claims": list(running)},
             [r for claim in running.values() for r in context.claimed_runs(claim)],
             context.remedy(
@@ -388,7 +400,7 @@ def did_not_train(context: Context) -> Iterator[Observation]:
     measure a mistake.
 
     Source: PyTorch documentation of `Optimizer.zero_grad`; standard practice.
-    Example: 3 runs of sgd ended with their initial parameters.
+    Example: the parameters of 3 runs of sgd never changed.
     Fix: find the missing step; set `zero_grad: true`.
     """
     still = context.where(
@@ -401,8 +413,8 @@ def did_not_train(context: Context) -> Iterator[Observation]:
     )
     if still:
         yield Observation(
-            f"{counted(len(still), 'run')} of {names(r.optimizer for r in still)} ended with "
-            "their initial parameters",
+            f"the parameters of {counted(len(still), 'run')} of "
+            f"{names(r.optimizer for r in still)} never changed",
             {"runs": len(still)},
             still,
             context.rerun("find out why no step was taken, and train again", still),

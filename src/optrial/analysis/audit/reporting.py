@@ -143,7 +143,7 @@ def truncated_axis(context: Context) -> Iterator[Observation]:
     of the scale. Nearly equal results then look far apart.
 
     Source: standard practice (Tufte 1983, The Visual Display of Quantitative Information).
-    Example: test_accuracy of 3 optimizers lies within 0.4 points.
+    Example: the mean test_accuracy of 3 optimizers lies within 0.4 points.
     Fix: state the range of the axis, or draw differences with their intervals.
     """
     metric = context.report_metric
@@ -153,8 +153,9 @@ def truncated_axis(context: Context) -> Iterator[Observation]:
         if len(means) > 1 and max(means) - min(means) < SMALL_PART:
             spread = 100 * (max(means) - min(means))
             kind = "optimizers" if problem.chooses else "settings"
+            extent = f"lies within {spread:.2g} points" if spread else "is the same"
             yield Observation(
-                f"{metric} of {len(means)} {kind} lies within {spread:.2g} points",
+                f"the mean {metric} of {len(means)} {kind} {extent}",
                 {"lowest": min(means), "highest": max(means)},
                 problem.compared,
                 context.remedy("draw differences with their intervals, as optrial figures does"),

@@ -29,6 +29,7 @@ from optrial.analysis.statistics import (
 )
 from optrial.analysis.values import final_values
 from optrial.analysis.view import ProblemView
+from optrial.errors import counted
 from optrial.records import Record
 from optrial.spec import FINAL, Selection, Status
 
@@ -230,8 +231,8 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
     special case is better.
 
     Source: Choi et al. 2019.
-    Example: momentum loses to sgd on test_accuracy with momentum fixed at 0.9, although another
-    value makes the two equal.
+    Example: momentum loses to sgd on test_accuracy with momentum fixed at 0.9, although a
+    different value makes the two equal.
     Fix: also tune the hyperparameter that turns the general rule into the special case.
     """
     metric = context.report_metric
@@ -245,14 +246,15 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
             if name in general.tuned or not _loses(context, general, special, metric, better):
                 continue
             fixed = hyperparameters(general.reported[0]).get(name)
+            value = "its default" if fixed is None else fixed
             claimed = any(
                 claim.kind is ClaimKind.BETTER
                 and (claim.first, claim.second) == (special.name, general.name)
                 for claim in context.claims
             )
             yield Observation(
-                f"{general.name} loses to {special.name} on {metric} with {name} fixed at {fixed}, "
-                f"although another value makes the two equal",
+                f"{general.name} loses to {special.name} on {metric} with {name} fixed at {value}, "
+                "although a different value makes the two equal",
                 {"general": general.name, "special": special.name, "fixed": {name: fixed}},
                 [*general.reported, *special.reported],
                 _imitation(context, problem, general, name),
@@ -278,7 +280,8 @@ def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, n
     """Return the remedy of equal searches in which the general rule can become the special one."""
     trials = max(IMITATION_TRIALS, *(len(o.tried) for o in problem.optimizers))
     action = (
-        f"also tune {name} of {general.name}, with the same number of trials for every optimizer"
+        f"also tune hyperparameter {name} of {general.name}, with the same number of trials for "
+        "every optimizer"
     )
     remedy = equal_search(context, problem.optimizers, trials, action)
     if not remedy.settings:
@@ -317,7 +320,7 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
                 coarse[optimizer.name] = ratio
                 runs += [r for rate in near for r in optimizer.with_value("lr", rate)]
         if coarse:
-            ratios = names(f"{ratio:.2g} ({name})" for name, ratio in coarse.items())
+            ratios = names(f"{float(f'{ratio:.2g}'):,g} ({name})" for name, ratio in coarse.items())
             yield Observation(
                 f"neighbouring learning rates around the best differ by a factor of {ratios}",
                 {"ratio": coarse},
@@ -364,7 +367,8 @@ def budget_decides(context: Context) -> Iterator[Observation]:
             involved = {name for crossing in crossings for name in crossing[:2]}
             yield Observation(
                 names(
-                    f"{a} leads {b} after {k} trials but not after {n}" for a, b, k, n in crossings
+                    f"{a} leads {b} after {counted(k, 'trial')} but not after {n}"
+                    for a, b, k, n in crossings
                 ),
                 {"crossings": [list(crossing) for crossing in crossings]},
                 [r for o in problem.optimizers if o.name in involved for r in o.trials],
