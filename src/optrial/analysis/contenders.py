@@ -1,7 +1,6 @@
-"""Runs -> problems, optimizers and settings, and which of these settings contend.
+"""Groups runs by optimizer and setting, and chooses the settings that contend.
 
-The one place that says so: tables, figures, comparisons, claims and the audit all take it from
-here, and speak of the same runs.
+Tables, figures, comparisons, claims and the audit all use these groups.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 Settings = Mapping[str, tuple[Record, ...]]
-"""Runs by the values that vary."""
+"""Runs by the id of their setting."""
 
 
 _USUAL = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
@@ -38,7 +37,7 @@ _USUAL = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"
 
 @dataclass(frozen=True)
 class Contender:
-    """What stands for an optimizer in comparisons: the runs of the setting chosen for it.
+    """The runs that represent an optimizer in comparisons: those of its chosen setting.
 
     Attributes:
         name: that of the optimizer; followed by the setting where several of them contend.
@@ -78,7 +77,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class OptimizerRuns:
-    """One optimizer on one problem: what was tried, and what contends for it.
+    """One optimizer on one problem: the settings that were tried and those that contend.
 
     Attributes:
         name: of the study's entry.
@@ -113,17 +112,17 @@ class OptimizerRuns:
 
     @cached_property
     def tuned(self) -> dict[str, list[float]]:
-        """Hyperparameters of which several numbers were tried: their values, increasing."""
+        """Increasing values of the hyperparameters that were tried with several numbers."""
         values: dict[str, set[float]] = {}
         for runs in self.tried.values():
             for name, value in hyperparameters(runs[0]).items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     values.setdefault(name, set()).add(float(value))
-        return {name: sorted(found) for name, found in values.items() if len(found) > 1}
+        return {name: sorted(tried) for name, tried in values.items() if len(tried) > 1}
 
     @property
     def best_rate(self) -> float | None:
-        """The learning rate of the chosen setting, if there is one."""
+        """Learning rate of the chosen setting; None if it has none."""
         rate = hyperparameters(self.chosen.records[0]).get("lr") if self.chosen else None
         return rate if isinstance(rate, int | float) else None
 
@@ -196,7 +195,7 @@ def best_setting(settings: Mapping[str, Sequence[Record]], selection: Selection)
 
 
 def merit(records: Iterable[Record], selection: Selection) -> tuple[int, float]:
-    """Return how settings are ordered: by runs with a finite value, then by their mean merit."""
+    """Return the key that orders settings: number of runs with a finite value, then mean merit."""
     finals = (selection.merit(record.final(selection.metric)) for record in records)
     merits = [value for value in finals if value is not None]
     return len(merits), fmean(merits) if merits else -math.inf
@@ -205,9 +204,9 @@ def merit(records: Iterable[Record], selection: Selection) -> tuple[int, float]:
 def report_metric(
     recorded: Collection[str], directions: Directions, claimed: Sequence[str] = ()
 ) -> str:
-    """Return the metric that a reader looks at first, that of the first claim or of the test split.
+    """Return the default metric of a report: of the first claim, else of the test split.
 
-    It has a known direction if any metric has. Of training, it is one over the most samples.
+    Metrics with a known direction come first; of training metrics, those over the most samples.
 
     Args:
         recorded: names of metrics; empty gives an empty name.
@@ -232,11 +231,11 @@ def finished(records: Iterable[Record], metric: str) -> list[float]:
 
 
 def hyperparameters(record: Record) -> dict[str, Any]:
-    """Return everything that an optimizer is set by, its weight decay and clipping included."""
+    """Return the hyperparameters of a run, with weight decay and clipping."""
     options = {
         "weight_decay": record.spec.weight_decay,
         "clip_norm": record.spec.clip_norm,
         "clip_value": record.spec.clip_value,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    return given | dict(record.hyperparameters)
+    known = {name: value for name, value in options.items() if value is not None}
+    return known | dict(record.hyperparameters)

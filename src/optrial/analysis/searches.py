@@ -37,8 +37,8 @@ Floats = NDArray[np.float64]
 def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
     """Return the expected best value of k trials, for each optimizer with two trials or more.
 
-    The value of a trial is its mean over seeds on the metric that selects; a trial with a run that
-    failed has none.
+    The value of a trial is its mean over seeds on the metric that selects. A trial with a failed
+    run has none.
     """
     selection = problem.selection
     if selection is None:
@@ -70,7 +70,7 @@ def best_of_trials_frame(view: StudyView) -> pd.DataFrame:
 
 
 def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:
-    """Return the mean of every trial that has ended; NaN for one with a run that failed."""
+    """Return the mean of each ended trial; NaN for a trial with a failed run."""
     trials = [runs for runs in optimizer.tried.values() if all(r.status in ENDED for r in runs)]
     values = [finished(runs, metric) for runs in trials]
     return [
@@ -119,7 +119,7 @@ def _by_seed(line: RateLine, tried: Mapping[str, Sequence[Record]], metric: str)
 
 
 def tried_rates(problem: ProblemView, metric: str) -> list[float]:
-    """Return every learning rate of every optimizer with several."""
+    """Return all learning rates of the optimizers tried with several."""
     return [point.rate for line in problem.sensitivity(metric) for point in line.points]
 
 

@@ -149,7 +149,7 @@ class ProblemView:
 
     @cached_property
     def summaries(self) -> tuple[SettingSummary, ...]:
-        """Every setting of the reported runs."""
+        """Summaries of the settings of the reported runs."""
         return tuple(summarize(self.reported, self.selection))
 
     @cached_property
@@ -158,27 +158,27 @@ class ProblemView:
 
     @property
     def not_compared(self) -> str:
-        """Why there are no comparisons, one sentence; empty where there are."""
+        """Reason why nothing is compared, in one sentence; empty if there are comparisons."""
         count = len(self._values)
         if not self.metric or not count:
-            return "No run has ended: nothing can be said yet."
+            return "No run has ended: there is nothing to compare yet."
         if reason := self._nothing_finite:
             return f"{reason}: there is nothing to compare."
         if self.directions.better(self.metric) is None:
             way_out = "declare it under problem.metrics of the study, with better: lower or higher"
             return f"No order is shown: {undeclared(self.metric)}; {way_out}."
         if count == 1:
-            return f"{next(iter(self._values))} is alone: there is nothing to compare it with."
+            return f"Only {next(iter(self._values))} has results: there is nothing to compare."
         if count > MOST_CONTENDERS:
             return (
-                f"{count} settings contend, too many to compare every two of them. Evaluate on a "
-                "validation split, so that one of each optimizer can be chosen."
+                f"{count} settings contend, too many to compare all pairs. Evaluate on a "
+                "validation split to choose one setting per optimizer."
             )
         return ""
 
     @property
     def _nothing_finite(self) -> str:
-        """Why no finished run has a finite value of the metric; empty if one has."""
+        """Reason why no finished run has a finite value of the metric; empty if one has."""
         ended = [value for values in self._values.values() for value in values.values()]
         if any(value is not None and math.isfinite(value) for value in ended):
             return ""
@@ -188,7 +188,7 @@ class ProblemView:
 
     @cached_property
     def comparisons(self) -> Comparisons | None:
-        """All pairs of contenders on the metric; None where there is nothing to be compared."""
+        """All pairs of contenders on the metric; None if nothing can be compared."""
         if self.not_compared:
             return None
         return compare_all(
@@ -201,7 +201,7 @@ class ProblemView:
 
     @cached_property
     def pairs(self) -> tuple[Comparison, ...]:
-        """The comparisons, in each the optimizer that leads first; those of the best one first."""
+        """The comparisons, each with the leading optimizer first; those of the best come first."""
         if self.comparisons is None:
             return ()
         place = {name: index for index, name in enumerate(self.comparisons.order)}
@@ -212,9 +212,9 @@ class ProblemView:
         return tuple(sorted(pairs, key=lambda pair: (place[pair.first], place[pair.second])))
 
     def sensitivity(self, metric: str) -> tuple[RateLine, ...]:
-        """Return final values by learning rate, for each optimizer that was tried with several.
+        """Return final values by learning rate for each optimizer tried with several.
 
-        Those of the tuning phase where there is one.
+        If the study has a tuning phase, these are values of its trials.
         """
         better = self.directions.better(metric)
         return tuple(
@@ -225,7 +225,7 @@ class ProblemView:
 
     @cached_property
     def searches(self) -> tuple[Search, ...]:
-        """How each optimizer was tuned; nothing where the study has no tuning phase."""
+        """Trials of each optimizer; empty if the study has no tuning phase."""
         tuned = [record for record in self.records if record.phase == "tune"]
         trials = summarize(tuned, self.selection)
         return tuple(
@@ -242,26 +242,26 @@ class ProblemView:
 
     @cached_property
     def costs(self) -> tuple[Cost, ...]:
-        """What the finished runs of every contender took, as far as it is recorded."""
+        """Recorded training times of the finished runs of each contender."""
         return tuple(cost for contender in self.contenders if (cost := cost_of(contender)))
 
     def bands(self, curves: Mapping[str, Curve], points: int) -> dict[str, Band]:
         """Return the curves of one metric by setting id of the reported runs.
 
         Args:
-            curves: run id -> curve.
-            points: how many to keep of each at most.
+            curves: curves by run id.
+            points: greatest number of points per curve.
         """
         generator = np.random.default_rng(self.seed)
         settings: dict[str, dict[str, Curve]] = {}
         for record in self.reported:
             curve = curves.get(record.run_id)
             if curve is not None and len(curve):
-                own = settings.setdefault(record.setting_id, {})
-                own[record.run_id] = curve
+                members = settings.setdefault(record.setting_id, {})
+                members[record.run_id] = curve
         return {
-            setting: make_band(found, generator, points=points)
-            for setting, found in settings.items()
+            setting: make_band(members, generator, points=points)
+            for setting, members in settings.items()
         }
 
 
@@ -412,25 +412,25 @@ class StudyView:
 
     @cached_property
     def statuses(self) -> dict[Status, int]:
-        """How many runs have each status; absent ones are left out."""
-        found = Counter(record.status for record in self.records)
-        return {status: found[status] for status in Status if found[status]}
+        """Number of runs by status; statuses without runs are left out."""
+        counts = Counter(record.status for record in self.records)
+        return {status: counts[status] for status in Status if counts[status]}
 
     @cached_property
     def failures(self) -> tuple[Record, ...]:
-        """The runs that diverged or could not be trained."""
+        """The runs that diverged or ended with an error."""
         return tuple(record for record in self.records if record.status in FAILED)
 
     @property
     def points(self) -> int:
-        """How many points of a curve are kept for drawing."""
+        """Number of points of a curve that is drawn."""
         return points_shown(len(self.records), len(self.metrics))
 
     @cached_property
     def ranks(self) -> RankComparison | None:
-        """The optimizers over all problems; None for fewer than two problems or optimizers.
+        """Ranks of the optimizers over all problems.
 
-        None as well where nothing declares which values of the metric are better.
+        None for fewer than two problems or optimizers, or if a metric has no direction.
         """
         if len(self.problems) < 2:
             return None
@@ -450,16 +450,16 @@ class StudyView:
 
     @cached_property
     def facts(self) -> dict[str, dict[str, int]]:
-        """What runs recorded of their circumstances: name -> value -> number of runs."""
-        found: dict[str, Counter[str]] = {}
+        """Number of runs by recorded fact and value."""
+        counts: dict[str, Counter[str]] = {}
         for record in self.records:
             for name, value in _flat(asdict(record.facts)):
-                found.setdefault(name, Counter())[value] += 1
-        return {name: dict(counts.most_common()) for name, counts in found.items()}
+                counts.setdefault(name, Counter())[value] += 1
+        return {name: dict(values.most_common()) for name, values in counts.items()}
 
     @cached_property
     def paired_seeds(self) -> tuple[int, int]:
-        """For how many seeds all runs began alike, and how many have two runs that tell."""
+        """Number of seeds on which all runs started alike, and of seeds with at least two runs."""
         starts: dict[tuple[int, str], list[tuple[str, str]]] = {}
         for record in self.records:
             weights = record.facts.initial_parameters_sha256
@@ -468,8 +468,8 @@ class StudyView:
                 spec = record.spec
                 model = json.dumps([spec.model, spec.model_arguments, spec.batch_size])
                 starts.setdefault((record.seed, model), []).append((weights, batches))
-        told = [found for found in starts.values() if len(found) > 1]
-        return sum(len(set(found)) == 1 for found in told), len(told)
+        shared = [pairs for pairs in starts.values() if len(pairs) > 1]
+        return sum(len(set(pairs)) == 1 for pairs in shared), len(shared)
 
 
 def _mean(values: Values) -> float:
@@ -489,7 +489,7 @@ _OF_ONE_RUN = (
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yield facts by dotted name as text, without those that every run has its own of."""
+    """Yield facts by dotted name as text; facts that differ in every run are left out."""
     for name, value in facts.items():
         if isinstance(value, Mapping) and name not in _OF_ONE_RUN:
             yield from _flat(value, f"{prefix}{name}.")

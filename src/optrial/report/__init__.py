@@ -1,4 +1,4 @@
-"""Draws what `optrial.analysis` returns; computes no statistics of its own."""
+"""Tables, figures and pages of what `optrial.analysis` computes."""
 
 from optrial.report.tables import (
     fit_columns,

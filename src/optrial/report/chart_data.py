@@ -1,4 +1,4 @@
-"""What the interactive charts of a study's page draw, as plain values for its script."""
+"""Data of the interactive charts of a study's page, as plain values."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def chart_data(
     styles: Mapping[str, LineStyle],
     groups: Groups,
 ) -> dict[str, Any]:
-    """Return what the charts of a page draw, JSON-able; study.js reads it.
+    """Return the data of the charts of a page, which study.js reads from JSON.
 
     Args:
-        view: what is shown.
+        view: the study.
         styles: of the optimizers, in their order.
         groups: number of each setting, by which the page filters its runs.
     """
@@ -53,7 +53,7 @@ def chart_data(
 
 
 def probes_of(view: StudyView) -> list[str]:
-    """Return the names of the probes of which anything is recorded, layers left out."""
+    """Return the names of the recorded probes, without layers."""
     return list(dict.fromkeys(name.partition("/")[0] for name in view.metrics if probe_of(name)))
 
 
@@ -196,9 +196,9 @@ def _profile_data(view: StudyView, places: Mapping[str, int]) -> dict[str, list[
 
 
 def _seconds_per_step(records: Sequence[Record]) -> float | None:
-    """Return seconds of training per step; None where runs were trained together.
+    """Return training seconds per step; None if runs were trained together.
 
-    The seconds of a stack say nothing of one run in it.
+    The seconds of a stack are not those of one run in it.
     """
     found = [
         seconds.training / record.step
@@ -212,5 +212,5 @@ def _seconds_per_step(records: Sequence[Record]) -> float | None:
 
 
 def _rounded(values: Iterable[float]) -> list[float | None]:
-    """Four significant digits, more than a screen shows; null for what is not finite."""
+    """Round to four significant digits, more than a screen shows; None if not finite."""
     return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values]

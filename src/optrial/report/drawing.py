@@ -1,4 +1,4 @@
-"""Scalable drawings within pages: data to pixels, ticks, contours and lines as text of SVG."""
+"""Parts of SVG drawings: data to pixels, ticks, contours and lines."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Array = NDArray[np.float64]
 LINE_WIDTH = 2.0
 MARKER_SIZE = 11.0
 FAR = 1e4
-"""Pixels beyond which a point is drawn at this distance: renderers fail on huge numbers."""
+"""Greatest pixel coordinate; points beyond are clipped, because renderers fail on huge numbers."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """An interval of data, and the pixels it is drawn on."""
+    """An interval of data and of the pixels on which it is drawn."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Span:
     last: float
 
     def pixels(self, values: Array) -> Array:
-        """Return where values are drawn, of the same shape."""
+        """Return the pixels of values, in the same shape."""
         share = (values - self.low) / (self.high - self.low)
         return np.clip(self.first + share * (self.last - self.first), -FAR, FAR)
 
@@ -50,14 +50,14 @@ class Track:
     """A line and the marker at its end.
 
     Attributes:
-        label: what it is called.
-        fate: how it ended, in a word or two.
-        values: what is shown of each of its points.
+        label: name of the line.
+        fate: how the line ended, in a word or two.
+        values: value that is shown for each point.
         colour: index into `Theme.lines`.
-        dashes: of the line, as SVG writes them.
+        dashes: dashes of the line, as in SVG.
         marker: outline of the marker around (0, 0).
         points: "x,y x,y ...".
-        head: the last of them.
+        head: the last point.
     """
 
     label: str

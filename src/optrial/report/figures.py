@@ -38,17 +38,17 @@ __all__ = [
 ]
 
 LABEL = 28
-"""Characters in a line of the label of a row: longer ones would leave no room for the plot."""
+"""Characters per line in the label of a row; longer lines would leave no room for the plot."""
 TWO_COLUMNS = 18
 """Characters in the longest label of a legend that still has two columns."""
 BEYOND = 1.5
-"""Factor by which a line is drawn beyond a learning rate where it ends open."""
+"""Factor by which a line extends beyond a learning rate at an open end."""
 MOST_ROWS = 40
-"""More rows do not fit a page; of more pairs those of the leader are drawn."""
+"""Most rows that fit a page; of more pairs, only those of the leader are drawn."""
 
 
 def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, Figure]]:
-    """Yield the name of each figure that the study has data for, fit for a file, and the figure."""
+    """Yield each figure that the study has data for, with its name for a file."""
     for problem in view.problems:
         suffix = f"-{problem.name}" if len(view.problems) > 1 else ""
         for metric in _curve_metrics(view, problem):
@@ -77,7 +77,7 @@ def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, 
 def _search_figures(
     view: StudyView, problem: ProblemView, theme: Theme, suffix: str
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield what the learning rate does, and what trying several settings gained."""
+    """Yield figures of learning rates and of tuning."""
     metric = problem.select or problem.metric
     if problem.sensitivity(metric):
         yield f"sensitivity{suffix}", _figure(draw_sensitivity, view, problem, metric, theme)
@@ -173,7 +173,7 @@ def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = L
 def draw_sensitivity(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
-    """Draw final values by learning rate; hollow where some runs did not finish, × where none."""
+    """Draw final values by learning rate; hollow if some runs did not finish, × if none did."""
     styles = line_styles(view.optimizer_names)
     for line in problem.sensitivity(metric):
         style = styles[line.optimizer].matplotlib(theme)
@@ -205,7 +205,7 @@ def draw_sensitivity(
 
 
 def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> None:
-    """Draw the paired differences with their intervals; filled where the two are told apart."""
+    """Draw paired differences with their intervals; filled if the two are told apart."""
     pairs = _shown_pairs(problem)
     factor = 100 if problem.directions.percent(problem.metric) else 1
     for row, pair in enumerate(pairs):
@@ -230,7 +230,7 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
 
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
-    """Draw every trial of each optimizer, and the setting that was chosen."""
+    """Draw the trials of each optimizer and its chosen setting."""
     styles = line_styles(view.optimizer_names)
     for row, search in enumerate(problem.searches):
         scores = {t.setting_id: t.metrics.get(search.metric) for t in search.trials}
@@ -262,7 +262,7 @@ def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
 def draw_rate_ranges(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
-    """Draw the learning rates about as good as the best; an arrow where none beyond was tried."""
+    """Draw the learning rates about as good as the best; an arrow if none beyond was tried."""
     styles = line_styles(view.optimizer_names)
     ranges = rate_ranges(problem, metric)
     rates = tried_rates(problem, metric)
@@ -366,7 +366,7 @@ def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure
 def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
     """Return the training loss, the metric that optimizers are compared on, and every probe.
 
-    Where metrics of batches are recorded, they and the loss of batches too.
+    If metrics of batches are recorded, they and the loss of batches come too.
     """
     training = [m for m in ("train_loss_epoch", "train_loss") if m in view.metrics][:1]
     of_training = [m for m in view.metrics if m.startswith("train_")]
@@ -390,14 +390,14 @@ def _shown_pairs(problem: ProblemView) -> Sequence[Any]:
 
 
 def _interval(axes: Axes, row: int, values: tuple[float, float, float], **style: Any) -> None:
-    """Draw a dot and a line in a row; what is not finite is left out."""
+    """Draw a dot and a line in a row; values that are not finite are left out."""
     estimate, low, high = (value if math.isfinite(value) else math.nan for value in values)
     axes.hlines(row, low, high, color=style["color"], linewidth=0.9)
     axes.plot([estimate], [row], **style | {"linestyle": ""})
 
 
 def _metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
-    """Label the axis of a metric; a loss that is positive is logarithmic."""
+    """Label the axis of a metric, logarithmic for a positive loss."""
     values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
     known = np.concatenate([own[np.isfinite(own)] for own in values] or [np.empty(0)])
     if directions.label(metric) == "loss" and len(known) and known.min() > 0:

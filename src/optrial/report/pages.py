@@ -51,7 +51,7 @@ def embedded_json(value: Any) -> Markup:
 
 
 def _is_formula(element: ElementTree.Element) -> bool:
-    """Whether an element is one of MathML's, without a link or anything to be run."""
+    """Return whether an element is MathML without links and scripts."""
     name = element.tag.rpartition("}")[2]
     active = [key for key in element.attrib if key.startswith("on") or key.endswith("href")]
     return FORMULA_ELEMENTS.fullmatch(name) is not None and not active

@@ -1,4 +1,4 @@
-"""Rows of dots and intervals on one scale, as small drawings within the cells of a table."""
+"""Dots and intervals on a common scale, drawn in the cells of a table."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Strip:
     """One row, in pixels.
 
     Attributes:
-        at: where its dot is; None to draw none.
-        low: the left end of its line; None to draw none.
-        high: the right end.
-        cut_low: whether the line goes on to the left.
-        cut_high: whether it goes on to the right.
-        others: where its small dots are.
+        at: position of the dot; None for no dot.
+        low: left end of the line; None for no line.
+        high: right end of the line.
+        cut_low: whether the line continues to the left.
+        cut_high: whether the line continues to the right.
+        others: positions of small dots.
     """
 
     at: float | None
@@ -39,11 +39,11 @@ class Strip:
 
 @dataclass(frozen=True)
 class Scale:
-    """What all rows of a table are drawn on.
+    """The common scale of all rows of a table.
 
     Attributes:
-        span: from data to pixels.
-        ticks: of its axis.
+        span: map from data to pixels.
+        ticks: ticks of the axis.
     """
 
     span: Span
@@ -51,10 +51,10 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float], include: float | None = None) -> Scale:
-        """Return a scale that holds all finite values, and `include` if it is given."""
-        found = [value for value in values if math.isfinite(value)]
-        found += [] if include is None else [include]
-        low, high = (min(found), max(found)) if found else (0.0, 1.0)
+        """Return a scale that contains all finite values, and `include` unless it is None."""
+        finite = [value for value in values if math.isfinite(value)]
+        finite += [] if include is None else [include]
+        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
         if low == high:
             low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
         span = Span(low, high, MARGIN, WIDTH - MARGIN)
@@ -62,9 +62,9 @@ class Scale:
 
     @classmethod
     def of_logarithms(cls, values: Iterable[float]) -> Scale:
-        """Return a scale that holds decimal logarithms, with the powers of ten around them."""
-        found = [value for value in values if math.isfinite(value)] or [0.0]
-        low, high = math.floor(min(found)), math.ceil(max(found))
+        """Return a scale of decimal logarithms that ends at powers of ten."""
+        finite = [value for value in values if math.isfinite(value)] or [0.0]
+        low, high = math.floor(min(finite)), math.ceil(max(finite))
         span = Span(low, max(high, low + 1), MARGIN, WIDTH - MARGIN)
         return cls(span, log_ticks(span, 6))
 

@@ -1,7 +1,7 @@
-"""How figures and pages look: colours, markers and dashes of optimizers, themes, print style.
+"""Style of figures and pages: themes, print style, and the line styles of optimizers.
 
-Every optimizer has one colour, marker and dash pattern, the same in every figure, table and page.
-Colours are told apart with any common colour-vision deficiency and stand out from the background.
+An optimizer has the same colour, marker and dash pattern in every figure, table and page. Colours
+stay distinct with any common colour-vision deficiency and stand out from the background.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ SLOTS = {name: slot for slot, name in enumerate(name for row in FIXED for name i
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How one optimizer is drawn.
+    """Line style of one optimizer.
 
     Attributes:
         colour: index into `Theme.lines`.
@@ -173,8 +173,8 @@ class LineStyle:
 def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
     """Return a style for every optimizer; no two of up to 48 are alike.
 
-    A well-known name always has the same style. Any other has one that is computed from the name,
-    or the next one that no other of `names` has.
+    A well-known name always has the same style. Other names have a style that is computed from the
+    name, or the next one that is free.
     """
     names = list(dict.fromkeys(names))
     slots = {name: SLOTS[name] for name in names if name in SLOTS}

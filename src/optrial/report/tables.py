@@ -1,4 +1,4 @@
-"""Tables for the terminal: they show what `optrial.analysis` returns."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def summary_table(name: str, summaries: Sequence[SettingSummary], directions: Di
 
 
 def funnel_table(flows: Sequence[Flow]) -> Table:
-    """Return one row an optimizer: how far its trials and its runs for the report came."""
+    """Return one row per optimizer: planned, started and used runs of tuning and report."""
     columns = ["optimizer", "trials", "tuning runs", "chosen", "report runs", "at the edge"]
     rows = []
     for optimizer in dict.fromkeys(flow.optimizer for flow in flows):
@@ -167,7 +167,7 @@ def target_table(result: TargetResult, problem: str = "") -> Table:
 
 
 def target_cells(result: TargetResult) -> list[list[str]]:
-    """Return the cells of `target_table` but for seconds."""
+    """Return the cells of `target_table`, without seconds."""
     return [
         [
             times.contender.name,
@@ -186,7 +186,7 @@ def reached_text(times: TargetTimes) -> str:
 
 
 def interval_text(times: TargetTimes) -> str:
-    """Return the interval of median steps; a dash where it is not known."""
+    """Return the interval of median steps; a dash if it is unknown."""
     interval = times.median
     if not interval.known or math.isinf(interval.low):
         return "—"
@@ -197,9 +197,9 @@ def interval_text(times: TargetTimes) -> str:
 
 
 def targets_note(results: Sequence[TargetResult]) -> str:
-    """Explain how to read the tables of `target_table`."""
+    """Return how to read the tables of `target_table`."""
     note = (
-        "Time to target: medians by Kaplan and Meier, in which runs that did not reach it count. "
+        "Time to target: Kaplan-Meier medians, which count runs that did not reach it. "
         "Differences are not tested here."
     )
     reasons = dict.fromkeys(result.why_no_seconds for result in results if result.why_no_seconds)
@@ -219,12 +219,12 @@ def summary_note(
     flows: Sequence[Flow],
     select: str | None,
 ) -> str:
-    """Explain how to read the summary table, and what it does not say.
+    """Return how to read the summary table, and what it does not show.
 
     Args:
         summaries: its rows.
-        flows: how far the runs of each optimizer came.
-        select: the metric that selects settings; None where nothing may.
+        flows: planned, started and used runs of each optimizer.
+        select: the metric that selects settings; None if there is none.
     """
     most = max((s.runs for s in summaries), default=0)
     spread = "mean ± standard deviation over seeds" if most > 1 else "one seed: no spread is known"
@@ -244,7 +244,7 @@ def summary_note(
 def shown_metrics(recorded: Iterable[str], directions: Directions) -> list[str]:
     """Return the metrics of the summary table: the training loss and the study's metrics.
 
-    Evaluated losses are left out where an accuracy of the catalogue is shown instead.
+    Evaluated losses are left out if an accuracy of the catalogue is shown.
     """
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
@@ -255,7 +255,7 @@ def shown_metrics(recorded: Iterable[str], directions: Directions) -> list[str]:
 
 
 def spread_text(spread: Spread | None) -> str:
-    """Return mean ± standard deviation; a dash where no run finished."""
+    """Return mean ± standard deviation; a dash if no run finished."""
     if spread is None:
         return "—"
     digits = ".4f" if 1e-3 <= abs(spread.mean) < 1e4 or spread.mean == 0 else ".3g"
@@ -264,6 +264,6 @@ def spread_text(spread: Spread | None) -> str:
 
 
 def runs_text(summary: SettingSummary) -> str:
-    """Return the number of runs, and what happened to those that are not done."""
+    """Return the number of runs, and the numbers of those that are not done by status."""
     others = [f"{n} {status}" for status, n in summary.statuses.items() if status != Status.DONE]
     return ", ".join([str(summary.runs), *others])

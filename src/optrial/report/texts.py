@@ -71,12 +71,12 @@ def summary_latex(name: str, summaries: Sequence[SettingSummary], directions: Di
 
 
 def markdown_text(text: str) -> str:
-    """Keep Markdown, and HTML within it, from reading a text as markup."""
+    """Escape a text for Markdown, and for HTML within it."""
     return html.escape(text, quote=False).translate(MARKDOWN)
 
 
 def latex_text(text: str) -> str:
-    """Keep LaTeX from reading a text as commands."""
+    """Escape a text for LaTeX."""
     return text.translate(LATEX)
 
 

@@ -98,7 +98,7 @@ class Context(StudyView):
 
     @cached_property
     def late_claims(self) -> dict[str, int]:
-        """Claims that were made after results were there: how many runs had ended by then."""
+        """Claims added after runs had ended, with the number of runs that had."""
         late: dict[str, int] = {}
         known: set[str] = set()
         for plan in self.plans:
@@ -109,7 +109,7 @@ class Context(StudyView):
 
     @cached_property
     def dropped_claims(self) -> list[str]:
-        """Claims that were given up after results were there."""
+        """Claims that were dropped after runs had ended."""
         now = self.study.get("claims") or ()
         given = [
             str(claim)
