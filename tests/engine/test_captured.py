@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,12 @@ from optrial.engine import (
     tensor_splits,
 )
 from optrial.engine.backends import cuda_graph, stacked
-from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.options import augmentation
 from optrial.plan import pack
 from optrial.records import Segment
 from optrial.rules import RULES
 from optrial.spec import PROBES, RunSpec, Status
+from tests.engine.memory import Addresses, address
 from tests.engine.test_models_in_stacks import MODELS, OPTIMIZERS
 from tests.engine.test_stacked import MIXED_DROPOUT, by_id, largest_difference, mixed_plan
 from tests.engine.without_data import ELSEWHERE, NothingFromHost, moved
@@ -32,6 +33,8 @@ from tests.small import MOONS, small_plan
 from tests.tolerance import TRAJECTORY_FLOAT64
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
+
+Outputs = tuple[torch.Tensor, torch.Tensor]
 
 MIXED = {
     "problem": {"dataset": dict(MOONS), "model": MIXED_DROPOUT},  # 160 points to train on
@@ -52,14 +55,20 @@ class Graph:
 
     def __init__(self) -> None:
         self.replays = 0
-        self.step: CapturedStep
+        self.capturing = False
+        self.compute: Callable[[], Outputs]
+        self.outputs: Outputs
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        self.capturing = True
+        yield
+        self.capturing = False
 
     def replay(self) -> None:
         self.replays += 1
-        step = self.step
-        found = step._engine.compute(step._inputs, step._targets)
-        for kept, new in zip(step._outputs, found, strict=True):
-            kept.copy_(new)
+        for captured, new in zip(self.outputs, self.compute(), strict=True):
+            captured.copy_(new)
 
 
 @pytest.fixture
@@ -72,18 +81,28 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
         Stream=lambda: stream,
         current_stream=lambda: stream,
         stream=lambda stream: nullcontext(),
-        graph=lambda graph: nullcontext(),
+        graph=Graph.capture,
     )
+    compute = StackedEngine.compute
+
+    def recorded(engine: StackedEngine, *batch: torch.Tensor, **options: Any) -> Outputs:
+        outputs = compute(engine, *batch, **options)
+        if graph.capturing:
+            graph.compute, graph.outputs = partial(compute, engine, *batch, **options), outputs
+        return outputs
+
+    monkeypatch.setattr(StackedEngine, "compute", recorded)
     monkeypatch.setattr(cuda_graph, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(stacked, "compiled_program", lambda function: function)
     return graph
 
 
-def mixed_engine(**changes: Any) -> StackedEngine:
+def mixed_engine(*, captured: bool = False) -> StackedEngine:
     """An engine that writes its state into place, as a compiled one does."""
-    plan, dataset = small_plan(**(MIXED | changes))
+    plan, dataset = small_plan(**MIXED)
     (stack,) = pack(plan.runs, len(plan.runs))
-    return StackedEngine(stack, dataset, tensor_splits(dataset, "float64", "cpu"), compiled=True)
+    splits = tensor_splits(dataset, "float64", "cpu")
+    return StackedEngine(stack, dataset, splits, compiled=True, captured=captured)
 
 
 def trained(specs: Sequence[RunSpec], learner: Learner) -> dict[str, Segment]:
@@ -95,9 +114,8 @@ def trained(specs: Sequence[RunSpec], learner: Learner) -> dict[str, Segment]:
 
 def test_replayed_steps_are_the_steps_themselves(graph: Graph) -> None:
     """Warming up leaves no trace, every batch arrives, and a short one is not replayed."""
-    learner = mixed_engine()
+    learner = mixed_engine(captured=True)
     plain = trained(learner.specs, mixed_engine())
-    learner._captured = graph.step = CapturedStep(learner)
     replayed = trained(learner.specs, learner)
     assert graph.replays == 40 - 40 // 3, "each epoch has two batches of 60 and one of 40"
     for run_id, segment in replayed.items():
@@ -110,21 +128,29 @@ def test_replayed_steps_are_the_steps_themselves(graph: Graph) -> None:
             assert segment.facts.parameters_sha256 == expected.facts.parameters_sha256
 
 
-def test_all_that_a_captured_step_reads_stays_where_it_is(graph: Graph) -> None:
-    """A graph knows addresses: none may change by training, a short batch, or taking up a state."""
-    learner = mixed_engine()
+def test_all_that_a_captured_step_reads_stays_where_it_is(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph knows addresses: training, a short batch, an evaluation or `load` changes none."""
+    learner, reads = mixed_engine(), []
+    compute = learner.compute
 
-    def addresses() -> dict[str, int]:
-        own = dict(learner._tensors()) | {"step": learner._step, "factors": learner._factors}
-        return {name: tensor.data_ptr() for name, tensor in own.items()}
+    def watched(*batch: torch.Tensor, **options: Any) -> Outputs:
+        with Addresses() as memory:
+            outputs = compute(*batch, **options)
+        reads.append(memory.read - {address(tensor) for tensor in batch})
+        return outputs
 
+    monkeypatch.setattr(learner, "compute", watched)
     learner.start(1)
-    before = addresses()
     learner.advance(5)
     learner.load(learner.state(), 5)
+    learner.evaluate("test", 5)
     learner.advance(5)
-    learner.evaluate("test", 1)
-    assert addresses() == before
+    full = [read for step, read in enumerate(reads, 1) if step % 3]  # each third batch is short
+    assert len(full) == 7
+    assert len(full[0]) > len(learner.state())
+    assert all(read == full[0] for read in full)
 
 
 ALL_PROBES = {"measure": list(PROBES), "every": {"steps": 1}, "per_layer": True}

@@ -61,8 +61,9 @@ class StackedEngine:
         specs: the runs, as `optrial.plan.arrange` orders them.
         dataset: what they train on.
         splits: the same on a device.
-        compiled: whether to compile the step, which takes seconds and pays off later. On CUDA the
-            compiled step is also captured once and replayed from then on.
+        compiled: whether to compile the step, which takes seconds and pays off later.
+        captured: whether to capture the step once as a CUDA graph and replay it from then on;
+            None captures compiled steps on CUDA.
     """
 
     chunk = 20
@@ -74,6 +75,7 @@ class StackedEngine:
         splits: Mapping[str, TensorSplit],
         *,
         compiled: bool = False,
+        captured: bool | None = None,
     ) -> None:
         self.specs = specs
         self.splits = splits
@@ -121,11 +123,9 @@ class StackedEngine:
             if not self._model.alone:  # the gradient of a single run is faster in plain PyTorch
                 self._differentiate = compiled_program(self._model.differentiate_traced)
         self._captured: CapturedStep | None = None
-        if compiled and self.device.type == "cuda":
-            self._captured, self.chunk = (
-                CapturedStep(self),
-                100,
-            )  # steps are so short that waits count
+        if captured or (captured is None and compiled and self.device.type == "cuda"):
+            self._captured = CapturedStep(self)
+            self.chunk = 100  # steps are so short that waits count
         self.threads: int | None = None
         self._at_evaluation_point = False
         self.facts = arithmetic_facts() | data_facts(dataset)
