@@ -20,7 +20,7 @@ from optrial.engine import (
     tensor_splits,
 )
 from optrial.engine.backends import cuda_graph, stacked
-from optrial.engine.options import augmentation
+from optrial.engine.training import Steps
 from optrial.plan import pack
 from optrial.records import Segment
 from optrial.rules import RULES
@@ -28,7 +28,7 @@ from optrial.spec import PROBES, RunSpec, Status
 from tests.engine.memory import Addresses, address
 from tests.engine.test_models_in_stacks import MODELS, OPTIMIZERS
 from tests.engine.test_stacked import MIXED_DROPOUT, by_id, largest_difference, mixed_plan
-from tests.engine.without_data import ELSEWHERE, NothingFromHost, moved
+from tests.engine.without_data import ELSEWHERE, Transfers
 from tests.small import MOONS, small_plan
 from tests.tolerance import TRAJECTORY_FLOAT64
 
@@ -156,24 +156,24 @@ def test_all_that_a_captured_step_reads_stays_where_it_is(
 ALL_PROBES = {"measure": list(PROBES), "every": {"steps": 1}, "per_layer": True}
 
 
-def step_without_data(**changes: Any) -> dict[str, torch.Tensor]:
-    """Take two steps, the second on another device, where only what is there may be used.
-
-    Returns:
-        What probes measured in the second.
-    """
+def transfers_without_data(steps: int, **changes: Any) -> tuple[Transfers, Steps]:
+    """Take steps on a device without data, after a first one, where only what is there is used."""
     plan, dataset = small_plan(**({"seeds": 2, "precision": "float64"} | changes))
     (stack,) = pack(plan.runs, len(plan.runs))
-    learner = StackedEngine(stack, dataset, tensor_splits(dataset, "float64", "cpu"))
-    learner.start(1)
-    learner.advance(1)
-    batches = [np.stack([next(order) for order in learner._batches])]
-    (given,) = moved(list(learner._on_device(batches)))
-    moved(learner)._augment = augmentation(dataset, ELSEWHERE)
-    probes: dict[str, torch.Tensor] = {}
-    with nullcontext() if "probes" in changes else NothingFromHost():
-        learner._take_step(*given, probes)
-    return probes
+    with Transfers(strict=False):
+        splits = tensor_splits(dataset, "float64", str(ELSEWHERE))
+        learner = StackedEngine(stack, dataset, splits)
+        learner.start(1)
+        learner.advance(1)
+    with Transfers(strict="probes" not in changes) as transfers:
+        return transfers, learner.advance(steps)
+
+
+def check_steps_stay_on_the_device(**changes: Any) -> None:
+    """Batches, mask keys and rates go there and losses and metrics come back once for all steps."""
+    for steps in (1, 3):
+        transfers, _ = transfers_without_data(steps, **changes)
+        assert (transfers.sent, transfers.fetched) == (3, 2)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -185,29 +185,30 @@ def test_a_step_of_every_rule_needs_nothing_from_the_host(rule: str) -> None:
         "clip": {"norm": 0.5, "value": 0.2},
         "schedule": {"kind": "cosine", "warmup": {"steps": 10}},
     }
-    step_without_data(problem=MIXED["problem"], optimizers=[optimizer])
+    check_steps_stay_on_the_device(problem=MIXED["problem"], optimizers=[optimizer])
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("zero_grad", [True, False])
 def test_a_step_of_every_model_needs_nothing_from_the_host(name: str, zero_grad: bool) -> None:
-    step_without_data(problem=MODELS[name], optimizers=OPTIMIZERS, zero_grad=zero_grad)
+    check_steps_stay_on_the_device(problem=MODELS[name], optimizers=OPTIMIZERS, zero_grad=zero_grad)
 
 
 def test_every_probe_measures_on_the_device() -> None:
-    found = step_without_data(
-        problem=MIXED["problem"], optimizers=MIXED["optimizers"], probes=ALL_PROBES
+    transfers, steps = transfers_without_data(
+        3, problem=MIXED["problem"], optimizers=MIXED["optimizers"], probes=ALL_PROBES
     )
-    assert {name.partition("/")[0] for name in found} == set(PROBES)
-    assert {value.device for value in found.values()} == {ELSEWHERE}
+    assert {name.partition("/")[0] for name in steps.probes} == set(PROBES)
+    assert transfers.fetched == 2 + 3 * len(steps.probes)
 
 
 def test_what_a_step_may_not_do_is_noticed() -> None:
     there = torch.zeros(3, device=ELSEWHERE)
-    with pytest.raises(RuntimeError, match="meta"):
-        bool(there.any())
-    with NothingFromHost(), pytest.raises(AssertionError, match="of the host"):
-        there.copy_(torch.ones(3))
+    with Transfers(strict=True):
+        with pytest.raises(RuntimeError, match="meta"):
+            bool(there.any())
+        with pytest.raises(AssertionError, match="of the host"):
+            there.copy_(torch.ones(3))
 
 
 @contextmanager
