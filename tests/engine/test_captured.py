@@ -20,7 +20,7 @@ from optrial.engine import (
     tensor_splits,
 )
 from optrial.engine.backends import cuda_graph, stacked
-from optrial.engine.training import Steps
+from optrial.engine.learner import Steps
 from optrial.plan import pack
 from optrial.records import Segment
 from optrial.rules import RULES
