@@ -35,6 +35,7 @@ ALLOWED = {
         *("models", "rules", "errors"),
     },
     "records": {"spec", "errors"},
+    "joined": {"config", "records", "spec", "errors"},
     "engine": {
         "spec",
         "plan",
@@ -60,7 +61,7 @@ ALLOWED = {
     "timing.markdown": {"report", "timing"},
     "timing.figure": {"report", "timing"},
     "recipes": {"config", "errors"},
-    "results": {"analysis", "spec", "records", "report", "saved", "timing", "errors"},
+    "results": {"analysis", "joined", "spec", "records", "report", "saved", "timing", "errors"},
     "user_objects": {"code", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {

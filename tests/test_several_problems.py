@@ -15,7 +15,7 @@ from optrial.callbacks import Callback
 from optrial.config import override, parse_study
 from optrial.errors import StoreError, StudyError
 from optrial.records import Store
-from optrial.results import Results
+from optrial.results import Results, load
 from optrial.study import Study
 from tests.conftest import Command
 
@@ -228,3 +228,101 @@ def test_commands(optrial: Command, folder: Path) -> None:
     optrial("report", folder / "both", "--out", folder / "page.html")
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert "Ranks over problems" in page
+
+
+def tables(results: Results) -> list[str]:
+    """Everything that tables, comparisons and ranks show."""
+    frames = [results.summary(), results.runs(), results.funnel(), results.curves("train_loss")]
+    names = [name for name in frames[1] if "seconds" in name]
+    frames[1] = frames[1].drop(columns=names)
+    pairs = [results.compare("adam", "sgd", "test_loss", problem=p) for p in ("digits", "moons")]
+    return [*(frame.to_csv() for frame in frames), str(pairs), str(results.view("test_loss").ranks)]
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> list[Path]:
+    """The studies of one problem each."""
+    return [folder / "digits", folder / "small"]
+
+
+@pytest.fixture(scope="module")
+def together(folder: Path) -> Path:
+    """The study of both problems, under the names that joined studies have."""
+    problem = {"digits": DIGITS, "moons": {**MOONS, **OWN}}
+    Study(**both(problem=problem, **TUNE)).run(folder / "together").close()
+    return folder / "together"
+
+
+def test_joined_studies_are_one_study_of_several_problems(
+    together: Path, alone: list[Path], tmp_path: Path
+) -> None:
+    with load(alone) as joined, load(together) as whole:
+        assert tables(joined) == tables(whole)
+        assert parse_study(joined.study) == parse_study(
+            {**whole.study, "name": joined.study["name"]}
+        )
+        assert not {f.rule for f in joined.audit().findings} - {
+            f.rule for f in whole.audit().findings
+        }
+        page = joined.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Ranks over problems" in page
+
+
+def test_claims_of_joined_studies_are_about_their_problems(
+    alone: list[Path], tmp_path: Path
+) -> None:
+    claims = {"claims": ["adam > sgd on test_loss"]}
+    late = {**MOONS_ALONE, **TUNE, "problem": MOONS}
+    Study(**late).run(tmp_path).close()
+    Study(**late, **claims).run(tmp_path).close()
+    with load([alone[0], tmp_path]) as joined:
+        assert joined.study["claims"] == ["adam > sgd on test_loss in moons"]
+        report = joined.audit()
+    assert [result.claim.problem for result in report.claims] == ["moons"]
+    assert "B09" in {finding.rule for finding in report.findings}
+
+
+def test_problems_of_one_name_are_told_apart_by_their_studies(tmp_path: Path) -> None:
+    for name, steps in (("short one", 2), ("long", 3)):
+        keys = {**MOONS_ALONE, "name": name, "budget": {"steps": steps}, "problem": MOONS}
+        Study(**keys).run(tmp_path / name).close()
+    with load([tmp_path / "short one", tmp_path / "long"]) as joined:
+        names = [problem.name for problem in joined.view().problems]
+    assert names == ["moons-short-one", "moons-long"]
+
+
+def test_what_cannot_be_joined(alone: list[Path], folder: Path, tmp_path: Path) -> None:
+    other = {**MOONS_ALONE, "problem": MOONS, "optimizers": [{"name": "adam", "rule": "sgd"}]}
+    Study(**other).run(tmp_path / "other").close()
+    selecting = {**MOONS_ALONE, "problem": MOONS, "tune": {"select": "validation_accuracy"}}
+    Study(**selecting).run(tmp_path / "selecting").close()
+    refused = {
+        "both contain the run": [folder / "both", alone[0]],
+        "'adam' is rule: adam in .*digits, but rule: sgd in .*other": [
+            alone[0],
+            tmp_path / "other",
+        ],
+        "select: None in .*select: validation_accuracy": [alone[0], tmp_path / "selecting"],
+        "several different ones": [alone[0], alone[0]],
+        "no study": [alone[0], tmp_path / "missing"],
+    }
+    for message, places in refused.items():
+        with pytest.raises(StoreError, match=message):
+            load(places)
+
+
+def test_joined_studies_keep_their_weights_and_close(tmp_path: Path) -> None:
+    for name, problem in (("a", DIGITS), ("b", MOONS)):
+        Study(**{**MOONS_ALONE, "save": "final"}, problem=problem).run(tmp_path / name).close()
+    with load([tmp_path / "a", tmp_path / "b"]) as joined:
+        last = joined.records[-1]
+        shapes = [list(p.shape) for p in joined.model(last.run_id).parameters()]
+    assert shapes[0] == [4, 2]
+
+
+def test_commands_on_joined_studies(optrial: Command, alone: list[Path], tmp_path: Path) -> None:
+    assert "over 2 problems" in optrial("show", *alone).err
+    assert optrial("compare", *alone, "adam", "sgd").out.startswith("digits: ")
+    optrial("report", *alone, "--out", tmp_path / "page.html")
+    assert "moons" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "problem" in optrial("runs", *alone).out

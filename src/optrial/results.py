@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -26,7 +26,8 @@ from optrial.analysis.targets import Target, TargetTimes, Unit, target_metric_pr
 from optrial.analysis.view import PlanVersion, ProblemView, StudyView
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
-from optrial.records import Curve, Record, Store
+from optrial.joined import JoinedStore
+from optrial.records import Curve, Record, Store, StoreReader
 from optrial.report.figures import (
     draw_curves,
     draw_differences,
@@ -41,7 +42,7 @@ from optrial.report.figures import (
 from optrial.report.study_page import study_page
 from optrial.report.style import save_figure
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
-from optrial.timing import read_timing
+from optrial.timing import StudyTiming, read_timing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,11 +63,15 @@ class Results:
     Args:
         store: the study's records.
         folder: folder of the study, with its weights and measured times.
+        parts: results of each study, if several are joined.
     """
 
-    def __init__(self, store: Store, folder: Path = Path()) -> None:
+    def __init__(
+        self, store: StoreReader, folder: Path = Path(), parts: Sequence[Results] = ()
+    ) -> None:
         self.store = store
         self.folder = folder
+        self.parts = tuple(parts)
 
     def __enter__(self) -> Self:
         return self
@@ -358,7 +363,8 @@ class Results:
     ) -> Path:
         """Write one self-contained HTML page, replacing an earlier one, and return its path.
 
-        The page includes the times that `optrial timing` wrote into the study's folder.
+        The page includes the times that `optrial timing` wrote into the study's folder, or into
+        the first one of joined studies that has any.
 
         Args:
             path: path of the file.
@@ -369,13 +375,20 @@ class Results:
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` cannot be read.
         """
-        timed = self.folder / "timing.json"
-        timing = read_timing(timed) if timed.exists() else None
-        view = self.view()
+        timing, view = self._timing(), self.view()
         page = study_page(_compared_on(view, metric, better), audited or audit(view), timing)
         with _writing(Path(path)):
             Path(path).write_text(page, encoding="utf-8")
         return Path(path)
+
+    def _timing(self) -> StudyTiming | None:
+        """Return the times that were measured of each optimizer alone, if any were."""
+        for part in self.parts:
+            if timing := part._timing():
+                where = f"Measured on the study {timing.study}, one of those that are joined."
+                return replace(timing, notes=(*timing.notes, where))
+        timed = self.folder / "timing.json"
+        return read_timing(timed) if not self.parts and timed.exists() else None
 
     def figures(
         self,
@@ -540,6 +553,9 @@ class Results:
         """
         from optrial.saved import saved_model  # loads torch  # noqa: PLC0415
 
+        for part in self.parts:
+            if run_id in {record.run_id for record in part.records}:
+                return part.model(run_id)
         return saved_model(self.store, self.folder, run_id)
 
 
@@ -602,13 +618,27 @@ def _writing(path: Path) -> Iterator[None]:
         raise StoreError(f"'{path}' cannot be written: {problem}. Choose another place.") from error
 
 
-def load(location: str | Path) -> Results:
-    """Open the results of a study.
+def load(location: str | Path | Sequence[str | Path]) -> Results:
+    """Open the results of a study, or those of several studies as one study of several problems.
 
     Args:
-        location: the study's folder or a ``postgresql://`` URL.
+        location: the study's folder or a ``postgresql://`` URL; or a list of locations, of studies
+            of different problems; see `optrial.joined.JoinedStore`.
 
     Raises:
-        StoreError: no study is stored there.
+        StoreError: no study is stored there, or the studies cannot be joined.
     """
-    return Results(Store.open(location), Path(location))
+    if isinstance(location, str | Path):
+        return Results(Store.open(location), Path(location))
+    places = list(map(str, location))
+    if not places or len(set(places)) < len(places):
+        raise StoreError("name one folder, or several different ones.")
+    with ExitStack() as on_failure:
+        parts = [on_failure.enter_context(load(place)) for place in places]
+        if len(parts) == 1:
+            results = parts[0]
+        else:
+            stores = {place: part.store for place, part in zip(places, parts, strict=True)}
+            results = Results(JoinedStore(stores), parts=parts)
+        on_failure.pop_all()
+    return results

@@ -17,7 +17,7 @@ from optrial.engine import Engines, Learner, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
 from optrial.plan import arrange, datasets_of
-from optrial.records import Record, Store, WeightFiles
+from optrial.records import Record, StoreReader, WeightFiles
 from optrial.spec import StackId, Status, metric_label
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
@@ -48,7 +48,7 @@ class Evaluated:
         return not both_nan and self.recorded not in (None, self.value)
 
 
-def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
+def saved_model(store: StoreReader, folder: Path, run_id: str) -> nn.Module:
     """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
 
     Raises:
@@ -79,7 +79,12 @@ def saved_model(store: Store, folder: Path, run_id: str) -> nn.Module:
 
 
 def evaluate_saved(
-    store: Store, folder: Path, split: str, *, data_dir: Path | None = None, device: str = "auto"
+    store: StoreReader,
+    folder: Path,
+    split: str,
+    *,
+    data_dir: Path | None = None,
+    device: str = "auto",
 ) -> Iterator[Evaluated]:
     """Evaluate the saved weights of every completed run of the plan on a split.
 
@@ -186,10 +191,12 @@ def _saved_step(record: Record) -> int:
     return record.facts.saved_step or record.step
 
 
-def _recorded(store: Store, record: Record, metric: str) -> float | None:
+def _recorded(store: StoreReader, record: Record, metric: str) -> float | None:
     """Return the value recorded for a metric at the step of the saved weights."""
     if metric not in record.metrics:
         return None
-    curve = store.curve(record.run_id, metric)
+    curve = store.curves(metric, [record.run_id]).get((record.run_id, metric))
+    if curve is None:
+        return None
     at = (curve.steps == _saved_step(record)).nonzero()[0]
     return float(curve.values[at[0]]) if len(at) else None

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from optrial.errors import StoreError, suggest
-from optrial.records import Record, Store, strict
+from optrial.records import Record, StoreReader, strict
 
 __all__ = ["CURVE_COLUMNS", "RUN_COLUMNS", "Value", "curves_frame", "run_rows", "runs_frame"]
 
@@ -92,7 +92,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame.astype({"status": "str"} | dict.fromkeys(metrics, "float64"))
 
 
-def curves_frame(store: Store, metrics: Iterable[str]) -> pd.DataFrame:
+def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
     """Return one row per recorded value, with the columns `CURVE_COLUMNS`.
 
     ``epoch`` is the step divided by the steps per epoch; ``value`` may be infinite or NaN. Runs of

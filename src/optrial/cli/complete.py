@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +27,7 @@ __all__ = [
     "optimizers",
     "recipes",
     "rules",
+    "stores_and_optimizers",
     "studies",
 ]
 
@@ -105,10 +106,15 @@ def optimizers(context: typer.Context, incomplete: str) -> list[str]:
     )
 
 
+def stores_and_optimizers(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the folder of a study, or an optimizer once a folder is named."""
+    return optimizers(context, incomplete) or folders(incomplete)
+
+
 def _column(context: typer.Context, query: str) -> list[str]:
     """Return the first column of a query on the study that the command line names."""
     # While an option lacks its value, no argument is parsed yet.
-    store = str(context.params.get("store") or next(iter(context.args), ""))
+    store = next(_words(context), "")
     for folder in (Path(store), Path("studies", store)):
         if (folder / "study.db").is_file():
             address = f"{(folder / 'study.db').absolute().as_uri()}?mode=ro"
@@ -118,6 +124,14 @@ def _column(context: typer.Context, query: str) -> list[str]:
             except sqlite3.Error:
                 return []
     return []
+
+
+def _words(context: typer.Context) -> Iterator[str]:
+    """Yield the arguments that may name a study; an incomplete line fills the last ones first."""
+    for name in ("store", "first", "second"):
+        value = context.params.get(name) or ()
+        yield from (value,) if isinstance(value, str) else value
+    yield from context.args
 
 
 def _starting(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuditFormat",
     "BetterOption",
+    "ComparedStores",
     "DataDir",
     "Device",
     "DeviceOption",
@@ -36,6 +37,7 @@ __all__ = [
     "ShowFormat",
     "Split",
     "StoreArgument",
+    "StoresArgument",
     "StudyArgument",
     "TableFormat",
     "TimeUnit",
@@ -163,6 +165,18 @@ StoreArgument = Annotated[
         autocompletion=complete.folders,
     ),
 ]
+_STORES = (
+    "A study's folder, its name in studies/, or a postgresql:// URL; several studies of different "
+    "problems are joined."
+)
+StoresArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="DIR...", help=_STORES, autocompletion=complete.folders),
+]
+ComparedStores = Annotated[
+    list[str],
+    typer.Argument(metavar="DIR...", help=_STORES, autocompletion=complete.stores_and_optimizers),
+]
 ReportedMetric = Annotated[
     str | None,
     typer.Option(
@@ -226,10 +240,17 @@ def load_study(
     return Study.from_file(source, [*(settings or []), *changes])
 
 
-def load_results(location: str) -> Results:
-    """Open the results in a folder or at a URL, or those of a study by name."""
+def load_results(location: str | list[str]) -> Results:
+    """Open the results in a folder or at a URL, or those of a study by name; or join several."""
     from optrial.results import load
 
+    if isinstance(location, list):
+        return load([_place(each) for each in location])
+    return load(_place(location))
+
+
+def _place(location: str) -> str:
+    """Return a location; that of a folder in ``studies`` by its name."""
     named = Path("studies", location)
     is_name = "://" not in location and not Path(location).exists() and named.exists()
-    return load(named if is_name else location)
+    return str(named) if is_name else location

@@ -12,6 +12,7 @@ from optrial.cli import complete
 from optrial.cli.options import (
     AuditFormat,
     BetterOption,
+    ComparedStores,
     DataDir,
     Device,
     DeviceOption,
@@ -23,6 +24,7 @@ from optrial.cli.options import (
     ShowFormat,
     Split,
     StoreArgument,
+    StoresArgument,
     TimeUnit,
     direction_of,
     load_results,
@@ -45,7 +47,7 @@ __all__ = ["audit", "compare", "curves", "evaluate", "figures", "report", "runs"
 
 
 def show(
-    store: StoreArgument,
+    store: StoresArgument,
     file_format: Annotated[ShowFormat, typer.Option("--format", help="Format of the table.")] = (
         ShowFormat.TABLE
     ),
@@ -66,7 +68,7 @@ def show(
 
 
 def report(
-    store: StoreArgument,
+    store: StoresArgument,
     out: Annotated[
         Path | None, typer.Option(help="FILE.html \\[default: report.html in the study's folder].")
     ] = None,
@@ -80,7 +82,7 @@ def report(
 
 
 def figures(
-    store: StoreArgument,
+    store: StoresArgument,
     file_format: Annotated[FigureFormat, typer.Option("--format", help="Format of the files.")] = (
         FigureFormat.PNG
     ),
@@ -101,7 +103,7 @@ def figures(
 
 
 def runs(
-    store: StoreArgument,
+    store: StoresArgument,
     file_format: Annotated[RowFormat, typer.Option("--format", help="Format of the rows.")] = (
         RowFormat.TABLE
     ),
@@ -135,7 +137,7 @@ def _six_digits(value: object) -> object:
 
 
 def curves(
-    store: StoreArgument,
+    store: StoresArgument,
     metric: Annotated[
         str,
         typer.Option(
@@ -180,7 +182,7 @@ def _is_still_to_come(results: Results, metric: str) -> bool:
 
 
 def compare(
-    store: StoreArgument,
+    store: ComparedStores,
     first: Annotated[
         str,
         typer.Argument(
@@ -235,7 +237,7 @@ def _named_target(results: Results, text: str) -> tuple[str, float | None]:
 
 
 def audit(
-    store: StoreArgument,
+    store: StoresArgument,
     file_format: Annotated[
         AuditFormat, typer.Option("--format", help="Format of the findings.")
     ] = AuditFormat.TEXT,

@@ -2,7 +2,14 @@
 
 from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.overrides import override
-from optrial.config.problems import ProblemKeys, Studies, is_several
+from optrial.config.problems import (
+    ProblemKeys,
+    Studies,
+    as_one,
+    by_problem,
+    entry_label,
+    is_several,
+)
 from optrial.config.read import parse_study, read_study, stored_study
 from optrial.config.study import (
     Component,
@@ -29,6 +36,9 @@ __all__ = [
     "Studies",
     "StudyFile",
     "Tuning",
+    "as_one",
+    "by_problem",
+    "entry_label",
     "is_several",
     "override",
     "parse_axis",

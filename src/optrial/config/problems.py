@@ -21,6 +21,7 @@ __all__ = [
     "OVERRIDES",
     "ProblemKeys",
     "Studies",
+    "as_one",
     "by_problem",
     "entry_label",
     "is_several",
@@ -137,21 +138,36 @@ class Studies:
         """Return the study after defaults as plain values, from which it can be parsed again."""
         if len(self.by_name) == 1 and self.sources[next(iter(self.by_name))].name is None:
             return self.shared.model_dump(mode="json")
-        studies = {name: study.model_dump(mode="json") for name, study in self.by_name.items()}
-        first = next(iter(studies.values()))
-        replaced = [
-            key
-            for key in OVERRIDES
-            if key != "optimizers" and any(study[key] != first[key] for study in studies.values())
-        ]
-        problems = {
-            name: study["problem"]
-            | {key: study[key] for key in replaced}
-            | _optimizer_changes(first["optimizers"], study["optimizers"])
-            for name, study in studies.items()
-        }
-        shared = {key: value for key, value in first.items() if key not in replaced}
-        return shared | {"problem": problems}
+        return as_one({name: study.model_dump(mode="json") for name, study in self.by_name.items()})
+
+
+def as_one(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return several studies of one problem each as one study of several problems.
+
+    Of keys that a problem cannot replace, the first study decides; of optimizers with the same
+    name, the first definition is shared and the others state what differs.
+
+    Args:
+        studies: studies after defaults as plain values, by name of the problem.
+    """
+    first = next(iter(studies.values()))
+    replaced = [
+        key
+        for key in OVERRIDES
+        if key != "optimizers" and any(study[key] != first[key] for study in studies.values())
+    ]
+    optimizers: dict[str, Mapping[str, Any]] = {}
+    for study in studies.values():
+        for entry in study["optimizers"]:
+            optimizers.setdefault(entry_label(entry), entry)
+    problems = {
+        name: study["problem"]
+        | {key: study[key] for key in replaced}
+        | _optimizer_changes(optimizers, study["optimizers"])
+        for name, study in studies.items()
+    }
+    shared = {key: value for key, value in first.items() if key not in replaced}
+    return shared | {"problem": problems, "optimizers": list(optimizers.values())}
 
 
 def by_problem(raw: Mapping[str, Any]) -> tuple[list[ProblemKeys], list[Problem]]:
@@ -260,16 +276,18 @@ def _divided(
 
 
 def _optimizer_changes(
-    shared: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]
+    shared: Mapping[str, Mapping[str, Any]], entries: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the key `optimizers` of a problem: what differs from the shared entries."""
     changes = {}
-    for one, other in zip(shared, entries, strict=True):
+    for entry in entries:
+        name = entry_label(entry)
+        common = shared[name]
         different = {
-            key: other.get(key) for key in {**one, **other} if other.get(key) != one.get(key)
+            key: entry.get(key) for key in {**common, **entry} if entry.get(key) != common.get(key)
         }
         if different:
-            changes[entry_label(one)] = different
+            changes[name] = different
     return {"optimizers": changes} if changes else {}
 
 

@@ -3,6 +3,7 @@
 from optrial.records.backup import set_aside
 from optrial.records.encoding import strict
 from optrial.records.export import write_csv, write_json
+from optrial.records.reader import StoreReader
 from optrial.records.record import Curve, PlannedRun, Record, Segment
 from optrial.records.store import Store
 from optrial.records.weights import WeightFiles
@@ -13,6 +14,7 @@ __all__ = [
     "Record",
     "Segment",
     "Store",
+    "StoreReader",
     "WeightFiles",
     "set_aside",
     "strict",

@@ -298,8 +298,10 @@ def optional_stopping(context: Context) -> Iterator[Observation]:
 
 
 def _seed_count(study: Mapping[str, Any]) -> int:
-    seeds = study.get("seeds", 0)
-    return seeds if isinstance(seeds, int) else len(seeds)
+    """Return the number of seeds; the most of any problem if problems have their own."""
+    own = [p.get("seeds") for p in study.get("problem", {}).values() if isinstance(p, Mapping)]
+    seeds = [found for found in (study.get("seeds"), *own) if found]
+    return max((n if isinstance(n, int) else len(n) for n in seeds), default=0)
 
 
 @audit_rule("D14", Severity.ADVICE, "a run is an outlier")
