@@ -241,7 +241,7 @@ class _Worker:
         self.unresumable.add(note)
 
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
-        """Add what the training shows of itself, where that can be had."""
+        """Add the results of the checks that the training allows."""
         try:
             found = certificates(training, lambda spec: self.build("reference", [spec]))
         except CheckpointError:  # which is noted already

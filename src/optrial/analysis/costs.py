@@ -39,7 +39,7 @@ class Cost:
 
     @property
     def alone(self) -> bool:
-        """Whether every run was trained alone, so that its seconds are not shared."""
+        """True if every run was trained alone, so that its seconds are not shared."""
         return self.widths == (1,)
 
 

@@ -55,7 +55,7 @@ class ReportedValue:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the published value may be one more run; None if the spread is unknown."""
+        """True if the published value may be one more run; None if the spread is unknown."""
         return None if math.isnan(self.margin) else abs(self.difference) <= self.margin
 
 
@@ -77,7 +77,7 @@ def _measured(metric: str, name: str, summaries: Iterable[SettingSummary]) -> Sp
 
 
 def names_setting(name: str, optimizer: str, setting: str) -> bool:
-    """Whether a name is that of an optimizer, followed only by values of its setting.
+    """Return whether a name is that of an optimizer, followed only by values of its setting.
 
     Args:
         name: name as in a study: ``adam``, ``adam batch_size=16``.

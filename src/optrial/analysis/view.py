@@ -124,7 +124,7 @@ class ProblemView:
 
     @property
     def chooses(self) -> bool:
-        """Whether one setting contends for each optimizer."""
+        """True if one setting contends for each optimizer."""
         return len(self.contenders) == len(self.optimizers)
 
     @property
@@ -392,7 +392,7 @@ class StudyView:
 
     @cached_property
     def has_tuning(self) -> bool:
-        """Whether the study has a tuning phase."""
+        """True if the study has a tuning phase."""
         return any(record.phase == "tune" for record in self.records)
 
     @cached_property

@@ -168,7 +168,7 @@ def plan(
 
 
 class _Cost(NamedTuple):
-    """What the runs of one problem cost, and how they would be trained."""
+    """Cost of the runs of one problem, and how they would be trained."""
 
     choices: Sequence[Choice]
     seconds: float

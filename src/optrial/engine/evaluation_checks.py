@@ -1,4 +1,4 @@
-"""Whether an evaluation leaves the training alone, and gives the same values again."""
+"""Checks that an evaluation does not affect the training, and that it is reproducible."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from optrial.spec import EvaluationCheck, RunFacts, RunSpec, TrainingCheck
 __all__ = ["Untouched", "change_when_repeated"]
 
 _OTHER_STEP = 0
-"""No evaluation follows this step, so user code draws other numbers there."""
+"""A step without evaluation: user code draws other random numbers there."""
 _HUGE = float(np.finfo(np.float64).max)  # infinity is no JSON
 
 
 class Untouched(NamedTuple):
-    """What an evaluation must not change."""
+    """State that an evaluation must not change."""
 
     modules: Mapping[str, bool]
     buffers_sha256: str
@@ -39,7 +39,7 @@ class Untouched(NamedTuple):
         return cls(learner.modules(), learner.buffers_sha256(), arrays_sha256(generators))
 
     def facts(self, learner: Learner) -> RunFacts:
-        """Return what the evaluation since `of` shows."""
+        """Return facts about the evaluation since `of` was called."""
         after = Untouched.of(learner)
         evaluated = learner.evaluated_modules()
         return RunFacts(
@@ -57,8 +57,8 @@ def change_when_repeated(
 ) -> Floats | None:
     """Return the largest change of a value, (runs,), when user code draws other random numbers.
 
-    None if no user code is evaluated, or if a script's generator on a GPU, which cannot be restored
-    here, would be drawn from.
+    None if no user code is evaluated, or if it would draw from a script's generator on a GPU, which
+    cannot be restored here.
     """
     script = spec.rng == "script"
     evaluated = {spec.model, spec.loss, *spec.metrics} & spec.code.keys()

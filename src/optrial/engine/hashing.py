@@ -1,4 +1,4 @@
-"""Hashes by which runs are shown to have started from, or arrived at, the same numbers."""
+"""Hashes used to verify that runs are paired, and that they arrive at the same numbers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NOTHING = bytes(32)
 
 
 class StepHashes:
-    """What a run was trained on, as hashes of what its first steps were given.
+    """Hashes of the samples and dropout masks of the first steps of a run.
 
-    They can be stored and taken up again, which a hash object cannot.
+    Unlike a hash object, they can be stored and restored.
 
     Args:
-        steps_per_epoch: of the run.
+        steps_per_epoch: number of steps in an epoch of the run.
     """
 
     def __init__(self, steps_per_epoch: int) -> None:
@@ -32,7 +32,7 @@ class StepHashes:
         self._epochs: list[bytes] = []
 
     def wants(self, step: int) -> bool:
-        """Whether a step changes anything: one of the first ten, or the first of three epochs."""
+        """Return whether a step is hashed: one of the first ten, or the first of three epochs."""
         return step <= _BATCHES or self._begins_epoch(step)
 
     def _begins_epoch(self, step: int) -> bool:
@@ -40,7 +40,7 @@ class StepHashes:
         return within == 0 and epoch < _EPOCHS
 
     def add(self, step: int, rows: NDArray[np.int64], mask_keys: Sequence[int]) -> None:
-        """Take note of a step's samples, and of the keys that its dropout layers had."""
+        """Add the samples of a step and the keys of its dropout masks."""
         samples = np.asarray(rows, np.int64).tobytes()
         if step == 1 and mask_keys:
             self._masks = hashlib.sha256(repr(list(mask_keys)).encode()).digest()
@@ -52,19 +52,19 @@ class StepHashes:
 
     @property
     def facts(self) -> RunFacts:
-        """The first ten batches together, the first of three epochs each, the first masks."""
+        """Hash of the first ten batches, of the first batch of three epochs, of the first masks."""
         return RunFacts(
             first_batches_sha256="" if self._chain == _NOTHING else self._chain.hex(),
-            epoch_batches_sha256=tuple(each.hex() for each in self._epochs),
+            epoch_batches_sha256=tuple(digest.hex() for digest in self._epochs),
             first_masks_sha256=None if self._masks == _NOTHING else self._masks.hex(),
         )
 
     def state(self) -> NDArray[np.uint8]:
-        """Return all hashes, one after the other."""
+        """Return all hashes, concatenated."""
         return np.frombuffer(b"".join([self._chain, self._masks, *self._epochs]), np.uint8)
 
     def load(self, state: NDArray[np.uint8]) -> None:
-        """Take up what `state` returned."""
+        """Restore what `state` returned."""
         self._chain, self._masks, *self._epochs = map(bytes, state.reshape(-1, len(_NOTHING)))
 
 

@@ -1,4 +1,4 @@
-"""What the course of a training needs from an engine."""
+"""Interface between the course of a training and an engine."""
 
 from __future__ import annotations
 

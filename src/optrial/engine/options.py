@@ -1,4 +1,4 @@
-"""The options of a run that every engine reads the same way."""
+"""Options of a run that all engines interpret in the same way."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _SCALE_FROM = 2**22  # values; about 20 ms
 
 
 def storage_dtype(precision: str) -> torch.dtype:
-    """Return the type of weights, their updates and the data; bfloat16 is for products only."""
+    """Return the type of weights, updates and data; bfloat16 is used for products only."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which products are taken in bfloat16, where that is the precision."""
+    """Return a context that computes products in bfloat16 if that is the precision."""
     if precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
@@ -70,7 +70,7 @@ def batch_order(spec: RunSpec, size: int) -> BatchOrder:
 
 
 def rate_factors(spec: RunSpec, first_step: int, count: int) -> NDArray[np.float64]:
-    """Return by what the schedule multiplies the learning rate of `count` steps, (count,)."""
+    """Return the factors of the learning rate at `count` steps, (count,)."""
     steps = np.arange(first_step, first_step + count)
     if spec.schedule is None:
         return np.ones(count)
@@ -79,12 +79,12 @@ def rate_factors(spec: RunSpec, first_step: int, count: int) -> NDArray[np.float
 
 
 def implementation_of(spec: RunSpec) -> str:
-    """Say for the records whose code updates the parameters."""
+    """Return the name of the code that updates the parameters, for the records."""
     return spec.rule if ":" in spec.rule else f"optrial.rules.{spec.rule}"
 
 
 def arithmetic_facts() -> RunFacts:
-    """Return the switches of PyTorch that change the rounding of a training."""
+    """Return the settings of PyTorch that affect rounding."""
     return RunFacts(
         float32_products=torch.get_float32_matmul_precision(),  # "highest" is without TF32
         deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
@@ -93,7 +93,7 @@ def arithmetic_facts() -> RunFacts:
 
 
 def data_facts(dataset: Dataset) -> RunFacts:
-    """Return what a later reader needs to judge the data and to build the model again."""
+    """Return the facts needed to judge the data and to rebuild the model."""
     return RunFacts(
         input_shape=tuple(dataset.input_shape),
         outputs=dataset.classes,
@@ -107,7 +107,7 @@ _known_overlaps: dict[str, dict[str, int]] = {}  # by the hash of a dataset
 
 
 def _overlaps(dataset: Dataset) -> dict[str, int]:
-    """Return for each pair of splits how many samples of the second are in the first too."""
+    """Return, for each pair of splits, how many samples of the second are also in the first."""
     if dataset.sha256 not in _known_overlaps:
         _known_overlaps[dataset.sha256] = {
             f"{first} and {second}": int(shared.sum())
@@ -120,7 +120,7 @@ _known_scales: dict[str, Scales] = {}  # by the hash of a dataset
 
 
 def _scales(dataset: Dataset) -> Scales:
-    """Return the scales of the training split's inputs and targets as a model gets them."""
+    """Return the scales of the inputs and targets of the training split, as a model sees them."""
     if dataset.sha256 not in _known_scales:
         train = dataset.splits["train"]
         _known_scales[dataset.sha256] = Scales(_scale(train.inputs), _scale(train.targets))

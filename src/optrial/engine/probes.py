@@ -69,7 +69,7 @@ class Prober:
         }
 
     def wants(self, step: int) -> bool:
-        """Whether a step is probed, or its gradient is needed for the next one."""
+        """Return whether a step is probed, or its gradient is needed for the next one."""
         if not self.asked:
             return False
         return self._always or self._due(step) or bool(self.previous and self._due(step + 1))

@@ -1,4 +1,4 @@
-"""How the process computes while runs are trained: threads, denormal numbers, freed memory."""
+"""Settings of the process during training: threads, denormal numbers, freed memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from optrial.spec import RunFacts, RunSpec
 __all__ = ["can_flush_denormals", "keep_freed_memory", "process_for", "threads_for"]
 
 _FLOPS_WORTH_SHARING = 1e7
-"""Below so many operations a step, one thread is as fast alone, and much faster on a busy machine:
-an MLP 64-64-10 with batch 32 (1e6) took 0.7 ms a step on one thread and, with another process on
-the second core, 10 ms on two."""
+"""Operations per step below which one thread is as fast, and much faster on a busy machine: an MLP
+64-64-10 with batch 32 (1e6) took 0.7 ms per step on one thread and, with another process on the
+second core, 10 ms on two."""
 
 
 class _Trains(Protocol):
@@ -31,7 +31,7 @@ class _Trains(Protocol):
 
 @contextmanager
 def process_for(learner: _Trains) -> Iterator[None]:
-    """Set the process as a learner's threads and facts say, and back afterwards."""
+    """Apply the threads and the handling of denormals of a learner; restore them afterwards."""
     with (
         _limited_threads(learner.threads),
         _flushed_denormals(bool(learner.facts.flushes_denormals)),
@@ -40,16 +40,16 @@ def process_for(learner: _Trains) -> Iterator[None]:
 
 
 def threads_for(spec: RunSpec, dataset: Dataset) -> int | None:
-    """Return 1 for a run of small steps, None to leave the number of threads as it is.
+    """Return 1 for a run with small steps, None to leave the number of threads unchanged.
 
-    It depends on the run alone, so that a run that is resumed is trained the same way.
+    The number depends on the run only, so a resumed run is trained in the same way.
     """
     return 1 if step_operations(spec, dataset) < _FLOPS_WORTH_SHARING else None
 
 
 @contextmanager
 def _limited_threads(threads: int | None) -> Iterator[None]:
-    """Let PyTorch and the matrix products of NumPy use so many threads; None changes nothing."""
+    """Limit the threads of PyTorch and of NumPy's matrix products; None changes nothing."""
     if threads is None:
         yield
         return
@@ -64,11 +64,11 @@ def _limited_threads(threads: int | None) -> Iterator[None]:
 
 @contextmanager
 def _flushed_denormals(flush: bool) -> Iterator[None]:
-    """Take denormal numbers for 0, in all threads that compute; a CPU is slow with them.
+    """Treat denormal numbers as 0 in all computing threads, because a CPU is slow with them.
 
-    They are those next to 0, below 1.2e-38 in float32. Weight decay brings the weights of dead
-    units there, and a product of such weights takes some 300 times as long as any other; one such
-    run would hold up its whole stack.
+    Denormal numbers lie below 1.2e-38 in float32. Weight decay shrinks the weights of dead units to
+    them, and products of such weights take about 300 times as long; one such run would slow down
+    its whole stack.
     """
     if not flush:
         yield
@@ -82,16 +82,16 @@ def _flushed_denormals(flush: bool) -> Iterator[None]:
 
 @cache
 def can_flush_denormals() -> bool:
-    """Whether this processor can take denormal numbers for 0; leaves it as PyTorch has it."""
+    """Return whether this processor can flush denormal numbers; PyTorch's default is kept."""
     supported = torch.set_flush_denormal(True)
     torch.set_flush_denormal(False)
     return supported
 
 
 def _flush_denormals(flush: bool) -> None:
-    """Set this thread, and those of OpenMP that share its work, which PyTorch leaves as they are.
+    """Set this thread and the OpenMP threads that share its work, which PyTorch does not set.
 
-    The floating-point environment of this thread is handed to all, by a parallel region of them.
+    A parallel region copies the floating-point environment of this thread to the others.
     """
     torch.set_flush_denormal(flush)
     if platform.libc_ver()[0] != "glibc":
@@ -105,10 +105,10 @@ def _flush_denormals(flush: bool) -> None:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for the next step instead of returning them to the kernel.
+    """Make glibc keep freed blocks for the next step instead of returning them to the kernel.
 
-    By default every array over 128 KiB is mapped afresh and its pages are faulted in again at each
-    step, which can cost more than the arithmetic. Returns whether it was done: on glibc only.
+    By default, every array over 128 KiB is mapped again at each step and its pages are faulted in,
+    which can cost more than the arithmetic. Returns whether that succeeded; False without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

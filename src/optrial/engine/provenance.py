@@ -1,4 +1,4 @@
-"""Where and with what a run was trained: versions, machine, source revision."""
+"""Provenance of a run: versions, machine, source revision."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
 
 @cache
 def provenance() -> RunFacts:
-    """Return what a later reader needs to judge or repeat a run on this machine.
+    """Return the facts needed to judge or repeat a run on this machine.
 
-    The git commit is that of the current folder, None where it is not in a repository.
+    The git commit is that of the current folder; None outside a repository.
     """
     commit = _git("rev-parse", "HEAD")
     return RunFacts(

@@ -71,7 +71,7 @@ class Training:
         self._is_warm = False
         self._checks = RunFacts()
         self._evaluation_changes: Floats | None = None
-        # Why metrics have no finite value: of the last epoch, and of the last evaluation.
+        # Reasons for metrics without a finite value, in the last epoch and the last evaluation.
         self._epoch_reasons: list[dict[str, str]] = [{} for _ in specs]
         self._evaluation_reasons: list[dict[str, str]] = [{} for _ in specs]
 
@@ -82,14 +82,14 @@ class Training:
 
     @property
     def evaluation_is_cheap(self) -> bool:
-        """Whether evaluating one run on one split twice takes less than 1 % of the training."""
+        """True if evaluating one run on one split twice takes less than 1 % of the training."""
         one_run = self._seconds[1] / len(self.specs)
         splits = self.step // self.specs[0].evaluate_every * len(self.specs[0].evaluate_on)
         return splits > 0 and 200 * one_run / splits < self.seconds
 
     @property
     def ended(self) -> bool:
-        """Whether every run has ended."""
+        """True if every run has ended."""
         return Status.INTERRUPTED not in self.status
 
     def run(self, keep_going: Callable[[int], bool] = _always) -> Iterator[None]:

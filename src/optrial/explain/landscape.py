@@ -292,7 +292,7 @@ def _left(function: Function, points: Array, values: Array) -> NDArray[np.intp]:
 
 
 def _near(function: Function, points: Array) -> NDArray[np.bool_]:
-    """Whether points, (..., 2), are at most `REACH` picture sizes from the middle, (...)."""
+    """Return whether points, (..., 2), are at most `REACH` picture sizes from the middle, (...)."""
     left, right, below, above = function.bounds
     middle = np.asarray([left + right, below + above]) / 2
     size = np.asarray([right - left, above - below])

@@ -151,7 +151,7 @@ def _types(kind: type) -> dict[str, Any]:
 def encode_curve(curve: Curve) -> dict[str, Any]:
     """Return a part of a curve with at least one step as columns of the table of curves.
 
-    Values are stored as float32 where that is lossless. Steps are stored as differences, which are
+    Values are stored as float32 if that is lossless. Steps are stored as differences, which are
     nearly constant and compress to almost nothing.
     """
     with np.errstate(all="ignore"):

@@ -102,7 +102,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """What one run gained since the last commit.
+    """New data of one run since the last commit.
 
     Attributes:
         run_id: a run of a saved plan.

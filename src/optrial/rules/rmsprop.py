@@ -119,7 +119,7 @@ def _rho(default: float, meaning: str, *aliases: str) -> Hyperparameter:
 
 
 def _any_set(value: Array) -> bool:
-    """Whether a hyperparameter differs from 0 in any run."""
+    """Return whether a hyperparameter differs from 0 in any run."""
     return bool((value != 0).any()) if is_array(value) else bool(value)
 
 

@@ -201,7 +201,7 @@ class Rule:
 
     @property
     def evaluates_elsewhere(self) -> bool:
-        """Whether the model is evaluated at another point than its gradient is taken."""
+        """True if the model is evaluated at another point than its gradient is taken."""
         return self.evaluate is not None
 
     @property

@@ -1,4 +1,4 @@
-"""What a run is and what its record means: the vocabulary that every other package shares."""
+"""Vocabulary shared by all packages: runs, metrics, statuses and recorded facts."""
 
 from optrial.spec.facts import (
     Certificate,

@@ -53,7 +53,7 @@ class Certificate:
 
     @property
     def fails(self) -> bool:
-        """Whether the difference exceeds the tolerance or is not finite."""
+        """True if the difference exceeds the tolerance or is not finite."""
         return self.difference is None or not self.difference <= self.tolerance
 
 
@@ -84,13 +84,13 @@ class EvaluationCheck:
 
     @property
     def changes_buffers(self) -> bool:
-        """Whether the evaluation changed the buffers."""
+        """True if the evaluation changed the buffers."""
         before, after = self.buffers_sha256
         return before != after
 
     @property
     def uses_generators(self) -> bool:
-        """Whether the evaluation drew from the random generators."""
+        """True if the evaluation drew from the random generators."""
         before, after = self.generators_sha256
         return before != after
 
@@ -120,7 +120,7 @@ class Scales:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a run records beside its curves. Every fact is None where it was not recorded.
+    """Facts that a run records beside its curves; None for a fact that was not recorded.
 
     Attributes:
         versions: version of Python and of each package, by name.

@@ -14,7 +14,7 @@ from optrial.spec.metrics import Selection
 __all__ = ["Phase", "ProbeSettings", "RunSpec", "StackId"]
 
 Phase = Literal["tune", "report"]
-"""Whether a run helps to choose a setting, or is a result."""
+"""A run of phase `tune` helps to choose a setting; one of phase `report` is a result."""
 
 _FORMAT = 1
 """Part of every id. Raise it when the same fields come to mean other numbers."""

@@ -8,7 +8,7 @@ __all__ = ["ENDED", "FAILED", "FINAL", "Status"]
 
 
 class Status(StrEnum):
-    """How far a run has come.
+    """Progress of a run.
 
     Only a completed run has final metrics: a failure is a status, never a number.
     """

@@ -1,4 +1,4 @@
-"""Measures the peak memory of training a run, each in a process of its own."""
+"""Measures the peak memory of training a run, each in a separate process."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Claim:
 
     @property
     def about_seconds(self) -> bool:
-        """Whether the claim is about the time that training takes."""
+        """True if the claim is about the time that training takes."""
         return self.metric == TRAINING_SECONDS or self.unit == "seconds"
 
 

@@ -343,7 +343,7 @@ def compare_all(
 
 
 def _finishes(values: Mapping[int, float]) -> bool:
-    """Whether any run has a finite value."""
+    """Return whether any run has a finite value."""
     return any(map(math.isfinite, values.values()))
 
 

@@ -59,7 +59,7 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether there were enough seeds for limits."""
+        """True if there were enough seeds for limits."""
         return not math.isnan(self.low)
 
     def __neg__(self) -> Interval:

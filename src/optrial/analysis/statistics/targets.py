@@ -57,7 +57,7 @@ class Arrival(NamedTuple):
 
     @property
     def diverged(self) -> bool:
-        """Whether the run diverged before it reached the target."""
+        """True if the run diverged before it reached the target."""
         return math.isinf(self.time)
 
 

@@ -19,7 +19,7 @@ _numbers = count()
 
 
 def can_compile() -> bool:
-    """Whether PyTorch can compile for the CPU here: it needs a C++ compiler."""
+    """Return whether PyTorch can compile for the CPU here: it needs a C++ compiler."""
     return shutil.which("c++") is not None
 
 

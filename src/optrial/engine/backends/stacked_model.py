@@ -261,7 +261,7 @@ class StackedModel:
 
 
 def _is_key(name: str) -> bool:
-    """Whether a buffer is the mask key of a dropout layer."""
+    """Return whether a buffer is the mask key of a dropout layer."""
     return name.rpartition(".")[2] == "mask_key"
 
 

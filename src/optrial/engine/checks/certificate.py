@@ -1,7 +1,6 @@
-"""What a training shows of itself by taking a few steps again, after its end.
+"""Checks of a training that repeat a few of its steps after its end.
 
-Then nothing can be disturbed any more. It is done where the steps are few beside those of the
-training, and costs about a hundredth of it.
+The checks run only if the training was long enough, and take about 1 % of its time.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ _SAME_LOSS = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 0.1}
 
 
 def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Certificates:
-    """Return what a training that has ended shows of itself; nothing where that would cost much.
+    """Return the results of all checks, by run; none if the training was too short.
 
-    `replicate_difference` is by how much a loss changes when the same steps are taken again,
-    `evaluation_difference` the same of evaluating the same weights again. Of a stack,
-    `stack_neighbour` is by how much it changes where the run beside it is not finite, and
-    `stack_certificate` by how much, relatively, the first losses of one run of each rule differ
-    from those of the run alone. `parity` is by how much the rule's steps differ from those of its
-    counterpart in `torch.optim`.
+    - `replicate_difference`: change of the loss when the same steps are repeated.
+    - `evaluation_difference`: change of the loss when the same weights are evaluated again.
+    - `stack_neighbour`: change of the loss when another run of the stack is not finite.
+    - `stack_certificate`: relative difference of the first losses between the stack and the run
+      trained alone, for one run of each rule.
+    - `parity`: difference between the steps of the rule and those of its `torch.optim` class.
 
     Args:
-        training: its learner cannot go on afterwards.
+        training: a training that has ended; its learner cannot continue afterwards.
         alone: builds a learner of a single run.
     """
     if training.step < _LEAST_STEPS or training.seconds < _LEAST_SECONDS:
@@ -66,7 +65,7 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
                 found[training.specs[run].run_id] |= RunFacts(stack_certificate=fact)
-    # Where user code may draw, the first evaluation was repeated at once.
+    # The first evaluation of user code was repeated during the training.
     if done and training.evaluation_is_cheap and not training.specs[done[0]].code:
         difference = _evaluated_twice(training, training.specs[done[0]], alone)
         for run_id in found:
@@ -91,7 +90,7 @@ def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, Certificate]]
 def _evaluated_twice(
     training: Training, spec: RunSpec, alone: Callable[[RunSpec], Learner]
 ) -> float:
-    """Evaluate one model twice: all of a training are the same but for their weights."""
+    """Evaluate one model twice; the models of a training differ only in their weights."""
     learner = training.learner if len(training.specs) == 1 else alone(spec)
     once, twice = (learner.evaluate(spec.evaluate_on[0], training.step).losses for _ in range(2))
     return _difference(once, twice)
@@ -100,7 +99,7 @@ def _evaluated_twice(
 def _losses(
     learner: Learner, state: Mapping[str, NDArray[Any]], steps: int = FIRST_STEPS
 ) -> Floats:
-    """Take the first steps' batches from a state; return losses, (steps, runs)."""
+    """Take steps from a state with the first batches; return losses, (steps, runs)."""
     learner.load(state, 0)
     learner.start(1)
     return learner.advance(steps).losses
@@ -109,7 +108,7 @@ def _losses(
 def _spoiled(
     state: Mapping[str, NDArray[Any]], shape: tuple[int, int], run: int
 ) -> dict[str, NDArray[Any]]:
-    """Return the state of a stack in which the weights of one run are not numbers."""
+    """Return a state of a stack in which the weights of one run are NaN."""
     seed, setting = divmod(run, shape[1])
     spoiled = {name: array.copy() for name, array in state.items()}
     for name, array in spoiled.items():
@@ -132,7 +131,7 @@ def _alone(training: Training, run: int, alone: Callable[[RunSpec], Learner]) ->
 
 
 def _difference(one: Floats, other: Floats) -> float:
-    """Return the largest absolute difference; huge where only one of two is a number."""
+    """Return the largest absolute difference; huge if only one value of a pair is finite."""
     with np.errstate(invalid="ignore"):
         apart = np.where(np.isnan(one) & np.isnan(other) | (one == other), 0.0, np.abs(one - other))
     return float(np.nan_to_num(apart, nan=_HUGE, posinf=_HUGE).max())

@@ -1,4 +1,4 @@
-"""Whether a rule takes the steps of its counterpart in `torch.optim`: both take some."""
+"""Comparison of a rule with its counterpart in `torch.optim`, step by step."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ __all__ = ["parity", "parity_is_cheap"]
 
 _STEPS, _SHAPE = 20, (4, 3)
 _TOLERANCE = 1e-9  # float64 rounding differs by less than 1e-14
-_LONG = 120.0  # seconds beside which the import of PyTorch's compiler, about 2, does not count
+_LONG = 120.0  # seconds, next to which importing PyTorch's compiler, about 2, is negligible
 
 
 def parity_is_cheap(seconds: float) -> bool:
-    """Whether comparing costs little beside so long a training: any class of `torch.optim` imports
-    PyTorch's compiler at its first step."""
+    """Return whether the comparison is cheap next to a training of this duration.
+
+    The first step of any `torch.optim` class imports PyTorch's compiler.
+    """
     return seconds >= _LONG or "torch._dynamo" in sys.modules
 
 
 def parity(spec: RunSpec) -> Certificate | None:
-    """Return how far a run's rule is from the class of `torch.optim` that computes the same.
+    """Compare a run's rule with the `torch.optim` class that computes the same.
 
-    Both take the same 20 random gradients in float64, at the run's own hyperparameters and weight
-    decay and a constant rate.
+    Both process the same 20 random gradients in float64, with the hyperparameters and the weight
+    decay of the run and a constant learning rate.
 
     Returns:
-        The largest difference, relative to the largest parameter; None where there is no such
-        class.
+        The largest difference, relative to the largest parameter; None if there is no such class.
     """
     if spec.optimizer_kind == "torch":
         return None
@@ -70,7 +71,7 @@ def _trained(make: Callable[[nn.Parameter], torch.optim.Optimizer]) -> Tensor:
 
 @contextmanager
 def _float64() -> Iterator[None]:
-    """Let `torch.optim` keep its own scalars in float64 too: NAdam's product of momenta."""
+    """Make `torch.optim` keep scalars in float64 too, such as NAdam's product of momenta."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

@@ -37,7 +37,7 @@ _NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled:
 
 @dataclass(frozen=True)
 class Choice:
-    """How some new runs, which could be one stack, are trained.
+    """Choice of how new runs that could be one stack are trained.
 
     Attributes:
         engine: "reference", "stacked", "compiled" (stacked, with a compiled step) or "numpy".
@@ -198,7 +198,7 @@ def _seconds_of(choice: Choice) -> float:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the host or on a device."""
+    """Return whether an error says that memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)

@@ -109,7 +109,7 @@ class _Trial:
         self._at_once = min(max(at_once, 1), learner.chunk)
 
     def enough(self, turns: int) -> bool:
-        """Whether it had that many turns and enough time."""
+        """Return whether it had that many turns and enough time."""
         return len(self.turns) >= turns and sum(self.turns) * self._at_once >= _TIMED_SECONDS
 
     def take_turn(self) -> None:
