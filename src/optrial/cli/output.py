@@ -187,7 +187,7 @@ def show_summary(results: Results, quiet: bool) -> None:
     view = results.view()
     for title, problem in titled(view):
         _show_problem(problem, title, quiet)
-    _show_targets(results, quiet)
+    _show_targets(view, quiet)
     if view.ranks and not quiet:
         note(ranks_sentence(view.ranks))
 
@@ -214,18 +214,19 @@ def _show_problem(problem: ProblemView, title: str, quiet: bool) -> None:
             note(line)
 
 
-def _show_targets(results: Results, quiet: bool) -> None:
+def _show_targets(view: StudyView, quiet: bool) -> None:
     """Print the time that each optimizer took to each target of the study, if it has any."""
     from optrial.analysis.target_results import target_results
     from optrial.report.tables import target_table, targets_note
 
-    view = results.view()
+    several = len(view.problems) > 1
+    results = []
     for problem in view.problems:
-        results_of_problem = target_results(view, problem)
-        for result in results_of_problem:
-            draw(target_table(result, problem.name if len(view.problems) > 1 else ""))
-        if results_of_problem and not quiet:
-            note(targets_note(results_of_problem))
+        for result in target_results(view, problem):
+            draw(target_table(result, problem.name if several else ""))
+            results.append(result)
+    if results and not quiet:
+        note(targets_note(results))
 
 
 def _statements(problem: ProblemView) -> list[str]:

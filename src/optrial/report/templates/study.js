@@ -27,14 +27,14 @@ function logTicks(low, high, count) {
   const from = Math.floor(Math.log10(low)), to = Math.ceil(Math.log10(high));
   const every = Math.max(1, Math.ceil((to - from) / count));
   const factors = to - from <= 2 ? [1, 2, 5] : [1];
-  const found = [];
+  const ticks = [];
   for (let power = from; power <= to; power += every) {
     for (const factor of factors) {
       const value = factor * 10 ** power;
-      if (value >= low * 0.999 && value <= high * 1.001) found.push({ value, label: shown(value) });
+      if (value >= low * 0.999 && value <= high * 1.001) ticks.push({ value, label: shown(value) });
     }
   }
-  return found;
+  return ticks.length > 1 ? ticks : linearTicks(low, high, count); // less than one factor of the scale
 }
 
 function shown(value) {
@@ -121,7 +121,7 @@ function draw(holder, plot) {
   // Limits of the best of several trials are as wide as the search, and say little side by side.
   const limits = plot.kind === "trials" ? [] : series.flatMap((s) => [...s.low, ...s.high, ...s.singles.flat()]);
   const yRange = extent([...series.flatMap((s) => s.mean), ...limits], logY);
-  if (plot.share && !logY) yRange[1] = Math.min(yRange[1], 1.01);
+  if (plot.share && !logY) yRange.splice(0, 2, Math.max(yRange[0], -0.01), Math.min(yRange[1], 1.01));
   if (shares(plot.kind)) yRange.splice(0, 2, -2, 102);
   const x = axis(bySteps && !logX ? [Math.min(0, xRange[0]), xRange[1]] : xRange, logX, frame.left, frame.right);
   const y = axis(yRange, logY, frame.bottom, frame.top);
