@@ -80,7 +80,7 @@ def test_formulas_are_mathml(site: Path) -> None:
         '@import "https://example.org/a.css"',
     ],
 )
-def test_requests_are_found(text: str) -> None:
+def test_requests_are_recognized(text: str) -> None:
     assert REQUEST.search(text)
 
 

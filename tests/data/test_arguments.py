@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,13 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "arguments", "path", "message"), BAD)
-def test_bad_argument_is_found_without_loading(
+def test_a_bad_argument_is_refused_without_loading(
     name: str, arguments: dict[str, Any], path: str, message: str
 ) -> None:
     problems = check_dataset(name, arguments)
     assert path in [problem.path for problem in problems]
     assert message in next(problem.message for problem in problems if problem.path == path)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=re.escape(message)):
         load_dataset(name, arguments)
 
 

@@ -233,7 +233,7 @@ def test_tables_show_splits_and_figures_the_batches_too(
         ("train_eval_accuracy", 50, None),
     ],
 )
-def test_claims_on_batches_are_found(
+def test_claims_on_batches_are_audited(
     metric: str, batch_size: int | str, severity: Severity | None, tmp_path: Path
 ) -> None:
     changes = {"batch_size": batch_size, "evaluate": ASKED["evaluate"] | {"on": ["train", "test"]}}

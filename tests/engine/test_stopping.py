@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from optrial.engine import Training
-from optrial.engine import training as training_module
 from optrial.spec import Status
 from tests.small import learner_for, small_plan
 
@@ -42,10 +41,11 @@ def test_steps_between_two_looks_take_a_tenth_of_a_second(
     assert max(asked) <= most
 
 
-def test_it_stops_after_the_step_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_module, "_STOP_SECONDS", 0.0)  # as if steps were slow
+def test_it_stops_after_the_step_under_way() -> None:
     plan, dataset = small_plan()
-    training = Training(plan.runs, learner_for(plan.runs, dataset))
+    learner = learner_for(plan.runs, dataset)
+    learner.chunk = 1
+    training = Training(plan.runs, learner)
     list(training.run(lambda step: step < 7))
     assert (training.step, training.status) == (7, [Status.INTERRUPTED])
 
@@ -60,14 +60,15 @@ def test_it_stops_after_the_step_under_way(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_numbers_do_not_depend_on_how_steps_are_divided(
-    engine: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    engine: str, changes: dict[str, Any]
 ) -> None:
     plan, dataset = small_plan(**DROPOUT | changes)
     runs = plan.runs if engine == "stacked" else plan.runs[:1]
     trained = []
-    for stop_seconds in (0.0, 1e9):
-        monkeypatch.setattr(training_module, "_STOP_SECONDS", stop_seconds)
-        training = Training(runs, learner_for(runs, dataset, engine))
+    for chunk in (1, 1000):
+        learner = learner_for(runs, dataset, engine)
+        learner.chunk = chunk
+        training = Training(runs, learner)
         list(training.run())
         trained.append(
             [

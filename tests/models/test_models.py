@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import get_args
 
 import numpy as np
@@ -183,14 +184,14 @@ def test_weights_are_drawn_in_order_of_registration_and_batch_norm_keeps_its_own
         ({"bias": "no"}, "bias", "must be true or false"),
     ],
 )
-def test_bad_arguments(arguments: dict[str, object], path: str, message: str) -> None:
+def test_a_bad_argument_is_refused(arguments: dict[str, object], path: str, message: str) -> None:
     problems = {problem.path: problem.message for problem in check_model("mlp", arguments)}
     assert message in problems[path]
-    with pytest.raises(StudyError):
+    with pytest.raises(StudyError, match=re.escape(message)):
         resolve_model("mlp", arguments)
 
 
-def test_unknown_model() -> None:
+def test_an_unknown_model_is_refused() -> None:
     (problem,) = check_model("mpl", {})
     assert "Did you mean 'mlp'?" in problem.message
 

@@ -104,7 +104,7 @@ def test_a_killed_writer_leaves_a_consistent_store(location: str) -> None:
         connection.close()
 
 
-def test_a_second_writer_is_told_who_the_first_is(location: str) -> None:
+def test_a_second_writer_learns_who_the_first_is(location: str) -> None:
     with process(HOLDER, location) as holder, Store.open(location) as store:
         name = f"process {holder.pid} on {os.uname().nodename} is training into it"
         with pytest.raises(StoreBusyError, match=name), store.lock():

@@ -180,7 +180,7 @@ def test_a_damaged_journal_stops_no_tracker(
     assert spies["one"].ended[-2:] == [("r0", Status.DONE), ("r1", Status.DONE)]
 
 
-def test_a_journal_that_cannot_be_read_is_told(spies: dict[str, Spy], tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_read_is_reported(spies: dict[str, Spy], tmp_path: Path) -> None:
     notes: list[str] = []
     with plan(tmp_path, [planned("r0")]) as store:
         (tmp_path / "study.db-trackers").mkdir()
@@ -193,7 +193,7 @@ def test_a_journal_that_cannot_be_read_is_told(spies: dict[str, Spy], tmp_path: 
     assert spies["one"].rows == spies["two"].rows == []
 
 
-def test_a_tracker_that_exits_is_told(
+def test_a_tracker_that_exits_is_reported(
     spies: dict[str, Spy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def leave(run: Record, rows: Rows) -> None:
