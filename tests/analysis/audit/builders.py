@@ -65,7 +65,7 @@ FACTS = decode_facts(
 
 
 def noise(*parts: object) -> float:
-    """A standard normal number that depends on the parts alone."""
+    """A standard normal number that depends only on the parts."""
     return float(np.random.default_rng(zlib.crc32(repr(parts).encode())).normal())
 
 
@@ -77,7 +77,7 @@ def accuracy(optimizer: str, rate: float, seed: int, split: str) -> float:
 
 
 def record(named: str, rate: float, seed: int, phase: str = "report", **changes: Any) -> Record:
-    """A run as the engine would have left it."""
+    """A run as the engine would record it."""
     validation = accuracy(named, rate, seed, "validation")
     metrics: dict[str, float | None] = {
         "validation_accuracy": validation,
@@ -95,7 +95,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
         first_batches_sha256=f"o{seed}",
         first_masks_sha256=f"m{seed}",
     )
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "run_id": f"{named}-{rate:g}-{phase}-{seed}",
         "problem": "digits",
         "setting": f"lr={rate:g}",
@@ -119,7 +119,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
         "facts": FACTS | own,
         "metrics": metrics,
     }
-    return changed(Record(**given), **changes)
+    return changed(Record(**values), **changes)
 
 
 def study(**changes: Any) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def study(**changes: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A study with everything that an audit looks at; each method returns a changed one."""
+    """A study with everything that an audit reads; methods return changed copies."""
 
     study: Mapping[str, Any]
     records: tuple[Record, ...]
@@ -159,21 +159,21 @@ class Case:
         )
 
     def curves(self, metric: str) -> Mapping[str, Curve]:
-        """Ten evaluations that settle after five, unless others are given."""
+        """Ten evaluations that settle after five, except for drawn curves."""
         steps = np.arange(1, 11) * STEPS // 10
         rise = np.minimum(np.arange(1, 11) / 5, 1)
-        found = {}
+        curves = {}
         for run in self.records:
             value = run.metrics.get(metric)
             if value is not None:
                 values = value + (1 - rise) * (0.5 if metric.endswith("loss") else -0.5)
-                found[run.run_id] = Curve(steps, values)
-        return found | dict(self.drawn.get(metric, {}))
+                curves[run.run_id] = Curve(steps, values)
+        return curves | dict(self.drawn.get(metric, {}))
 
     def with_study(self, **keys: Any) -> Self:
         return replace(self, study={**self.study, **keys})
 
-    def each(self, change: Callable[[Record], Record], where: Select = lambda r: True) -> Self:
+    def change(self, change: Callable[[Record], Record], where: Select = lambda r: True) -> Self:
         records = (change(run) if where(run) else run for run in self.records)
         return replace(self, records=tuple(records))
 
@@ -184,18 +184,18 @@ class Case:
         return replace(self, records=(*self.records, *records))
 
     def fields(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        return self.each(lambda run: changed(run, **changes), where)
+        return self.change(lambda run: changed(run, **changes), where)
 
     def spec(self, where: Select = lambda r: True, **changes: Any) -> Self:
         return self.fields(where, **changes)
 
     def settings(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        return self.each(
+        return self.change(
             lambda run: changed(run, hyperparameters={**run.hyperparameters, **changes}), where
         )
 
     def facts(self, where: Select = lambda r: True, **changes: Any) -> Self:
-        return self.each(lambda run: replace(run, facts=run.facts | facts_of(**changes)), where)
+        return self.change(lambda run: replace(run, facts=run.facts | facts_of(**changes)), where)
 
     def evaluation(self, where: Select = lambda r: True, **changes: Any) -> Self:
         """Change what is recorded of evaluations."""
@@ -205,12 +205,12 @@ class Case:
             evaluation = replace(run.facts.evaluation, **changes)
             return replace(run, facts=replace(run.facts, evaluation=evaluation))
 
-        return self.each(with_evaluation, where)
+        return self.change(with_evaluation, where)
 
     def metric(
         self, name: str, value: Callable[[Record], float | None], where: Select = lambda r: True
     ) -> Self:
-        return self.each(lambda r: replace(r, metrics={**r.metrics, name: value(r)}), where)
+        return self.change(lambda r: replace(r, metrics={**r.metrics, name: value(r)}), where)
 
     def diverged(self, where: Select) -> Self:
         nothing = dict.fromkeys(self.records[0].metrics)
@@ -266,4 +266,4 @@ def timed() -> Case:
         seconds = 10.0 + (run.optimizer == "adam") + 0.1 * run.seed
         return replace(run, facts=replace(run.facts, seconds=Seconds(seconds, evaluation=1.0)))
 
-    return claimed.each(taken).facts(stack_width=1)
+    return claimed.change(taken).facts(stack_width=1)

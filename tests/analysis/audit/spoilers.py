@@ -1,4 +1,4 @@
-"""Code of a user's that is wrong in one way each, for studies in which an audit finds something."""
+"""User code with one fault each, for studies with audit findings."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def with_batch_norm(input_shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def duplicates() -> dict[str, Any]:
-    """Data of which the test split is in the training split too."""
+    """Data whose test split is also in the training split."""
     inputs = np.random.default_rng(0).normal(size=(60, 2))
     labels = (inputs[:, 0] > 0).astype(int)
     return {"train": (inputs, labels), "test": (inputs[:20], labels[:20])}
 
 
 def one_hard_sample() -> dict[str, Any]:
-    """Data that any optimizer learns but for one test sample in 2,000, which takes longer."""
+    """Data that any optimizer learns, except for one test sample in 2,000 that takes longer."""
 
     def split(size: int, hard: int) -> tuple[Any, Any]:
         labels = np.arange(size) % 2

@@ -75,9 +75,9 @@ def test_identical_optimizers_are_tied_and_never_better() -> None:
     )
     report = case.audit()
     assert [str(result.verdict) for result in report.claims] == ["undecided", "undecided"]
-    said = [f.evidence for f in report.findings if f.rule == "D04"]
-    assert len(said) == 2
-    assert any("tied for the best: adam, eve" in each for each in said)
+    evidence = [f.evidence for f in report.findings if f.rule == "D04"]
+    assert len(evidence) == 2
+    assert any("tied for the best: adam, eve" in text for text in evidence)
 
 
 def test_waived_findings_are_shown_with_their_reason_and_do_not_count() -> None:
@@ -163,14 +163,14 @@ def test_a_thousand_runs_are_analysed_and_audited_in_seconds() -> None:
 
 def test_an_audit_does_not_depend_on_the_order_of_records() -> None:
     case = grid()
-    backwards = case.only(lambda r: True).each(lambda r: r)
+    backwards = case.only(lambda r: True).change(lambda r: r)
     shuffled = Case(case.study, tuple(sorted(backwards.records, key=lambda r: r.run_id[::-1])))
     rules = [[f.rule for f in c.audit().findings] for c in (case, shuffled)]
     assert rules[0] == rules[1]
 
 
 def test_trained_runs_are_audited(tmp_path: Path) -> None:
-    """Records of the engine, read from a store; what they lack is said."""
+    """Records of the engine, read from a store."""
     keys = small_keys(seeds=[0], optimizers=[{"rule": "sgd", "lr": 0.1}, {"rule": "adam"}])
     with Study(**keys).run(tmp_path) as results:
         report = results.audit()
@@ -182,7 +182,7 @@ def test_trained_runs_are_audited(tmp_path: Path) -> None:
 def test_a_model_that_is_evaluated_with_dropout_on_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the records say of a loop that forgets `model.eval()`."""
+    """A loop that forgets `model.eval()` shows in the records."""
 
     @contextmanager
     def forgetful(self: ReferenceEngine) -> Iterator[None]:
@@ -193,9 +193,9 @@ def test_a_model_that_is_evaluated_with_dropout_on_is_found(
     keys = small_keys(engine="reference")
     keys["problem"]["model"] |= {"dropout": 0.5}
     with Study(**keys).run(tmp_path, device="cpu") as results:
-        found = [f for f in results.audit().findings if f.rule == "E01"]
-    assert [f.severity for f in found] == [Severity.ERROR]
-    assert "in training mode during evaluation: " in found[0].evidence
+        findings = [f for f in results.audit().findings if f.rule == "E01"]
+    assert [f.severity for f in findings] == [Severity.ERROR]
+    assert "in training mode during evaluation: " in findings[0].evidence
 
 
 def test_tables_and_audit_speak_of_the_same_settings() -> None:

@@ -1,4 +1,4 @@
-"""What the engines record for the audit is what happened, and faults show in it."""
+"""The facts that engines record are true, and faults show in them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def trained(folder: Path, **changes: Any) -> tuple[list[Record], AuditReport]:
         return results.records, results.audit()
 
 
-def told(report: AuditReport) -> set[str]:
-    """The rules that found something, or could not be checked."""
+def mentioned(report: AuditReport) -> set[str]:
+    """The rules that fired, or could not be checked."""
     return {*report.unchecked, *(finding.rule for finding in report.findings)}
 
 
@@ -51,8 +51,8 @@ def test_a_claim_about_speed_rests_on_recorded_times(
     assert records[0].final("train_loss") == records[0].metrics["train_loss"]
     (claim,) = report.claims
     assert "training_seconds" in claim.sentence
-    found = {f.rule for f in report.findings if f.rule.startswith("F")} - {"F01"}
-    assert found == ({"F03"} if engine == "stacked" else set())
+    fired = {f.rule for f in report.findings if f.rule.startswith("F")} - {"F01"}
+    assert fired == ({"F03"} if engine == "stacked" else set())
     assert not {rule for rule in report.unchecked if rule.startswith("F")}
 
 
@@ -79,10 +79,10 @@ def test_only_slow_first_steps_are_a_warm_up(
 def test_batches_and_masks_of_the_first_steps(tmp_path: Path, engine: str) -> None:
     records, report = trained(tmp_path, engine=engine)
     facts = [record.facts for record in records]
-    assert [len(set(each.epoch_batches_sha256)) for each in facts] == [3] * 4
+    assert [len(set(fact.epoch_batches_sha256)) for fact in facts] == [3] * 4
     masks = {(r.optimizer, r.seed): r.facts.first_masks_sha256 for r in records}
     assert masks["sgd", 0] == masks["adam", 0] != masks["sgd", 1]
-    assert [each.decayed_share for each in facts] == [0, 0, 1, 1]
+    assert [fact.decayed_share for fact in facts] == [0, 0, 1, 1]
     assert not {"E08", "E10", "E14"} & {
         *report.unchecked,
         *(f.rule for f in report.findings),
@@ -90,14 +90,14 @@ def test_batches_and_masks_of_the_first_steps(tmp_path: Path, engine: str) -> No
 
 
 def test_engines_record_the_same_batches(tmp_path: Path) -> None:
-    found = [
+    batches = [
         [
             record.facts.epoch_batches_sha256
             for record in trained(tmp_path / engine, engine=engine)[0]
         ]
         for engine in ("numpy", "reference", "stacked")
     ]
-    assert found[0] == found[1] == found[2]
+    assert batches[0] == batches[1] == batches[2]
 
 
 def test_a_fixed_order_is_found(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_training_certifies_itself(tmp_path: Path, engine: str) -> None:
     assert [r.metrics for r in records] == [r.metrics for r in before]
     assert [r.facts.replicate_difference for r in records] == [0.0] * 4
     assert [r.facts.evaluation_difference for r in records] == [0.0] * 4
-    assert not {"E13", "E15", "E17"} & told(report)
+    assert not {"E13", "E15", "E17"} & mentioned(report)
     if engine == "stacked":
         alone = [r for r in records if r.facts.stack_certificate is not None]
         assert {r.rule for r in alone} == {"sgd", "adam"}
@@ -178,7 +178,7 @@ def test_a_rule_that_is_not_what_its_name_says_is_found(
     against = {record.rule: record.facts.parity.against for record in records}
     assert against == {"sgd": "torch.optim.SGD", "adam": "torch.optim.Adam"}
     assert all(record.facts.parity.difference < 1e-12 for record in records)
-    assert "E04" not in told(report)
+    assert "E04" not in mentioned(report)
     monkeypatch.setattr("optrial.rules.adam.bias_correction", lambda beta, step, grad: 1.0)
     _, report = trained(tmp_path / "wrong", engine="stacked")
     (finding,) = [finding for finding in report.findings if finding.rule == "E04"]

@@ -1,4 +1,4 @@
-"""Each rule finds what it is for, and is silent about the same study without it."""
+"""Every rule fires on its fault, and is silent about the same study without it."""
 
 from __future__ import annotations
 
@@ -146,18 +146,18 @@ def weakly(case: Case) -> Case:
     )
 
 
-def given_up(*claims: str) -> Callable[[Case], Case]:
-    """These claims were dropped when results were there."""
+def removed_claims(*claims: str) -> Callable[[Case], Case]:
+    """These claims were removed after results were known."""
     return lambda case: plans(({"claims": [CLAIM, *claims]}, 0), ({}, 12))(weakly(case))
 
 
-def found_late(case: Case) -> Case:
-    """The claim was made when results were there."""
+def added_late(case: Case) -> Case:
+    """The claim was added after results were known."""
     return plans(({"claims": []}, 0), ({}, 12))(weakly(case))
 
 
 def values(optimizer: str, mean: float, spread: float = 0.001) -> Callable[[Case], Case]:
-    """Give the reported runs of an optimizer other test accuracies."""
+    """Change the test accuracies of the reported runs of an optimizer."""
     return lambda case: case.metric(
         "test_accuracy",
         lambda r: mean + spread * noise(optimizer, r.seed, "given"),
@@ -176,7 +176,7 @@ def coarse(case: Case) -> Case:
 def decades_apart(case: Case) -> Case:
     """The rates of adam lie ten times apart."""
     moved = {rate: BEST["adam"] * 10.0 ** (i - 2) for i, rate in enumerate(RATES["adam"])}
-    return case.each(
+    return case.change(
         lambda r: changed(r, hyperparameters={"lr": moved[r.hyperparameters["lr"]]}), adam
     )
 
@@ -184,7 +184,7 @@ def decades_apart(case: Case) -> Case:
 def linear_rates(case: Case) -> Case:
     """The rates of adam are spaced like those of a `lin` range."""
     place = {rate: 0.0002 + 0.0004 * i for i, rate in enumerate(RATES["adam"])}
-    return rewritten(case, "adam", list(place.values())).each(
+    return rewritten(case, "adam", list(place.values())).change(
         lambda r: changed(r, hyperparameters={"lr": place[r.hyperparameters["lr"]]}), by("adam")
     )
 
@@ -235,7 +235,7 @@ def just_ahead(case: Case) -> Case:
 def test_only(case: Case) -> Case:
     """No validation split was evaluated."""
     metrics = ("test_accuracy", "test_loss")
-    return case.each(
+    return case.change(
         lambda r: replace(r, metrics={name: r.metrics[name] for name in metrics})
     ).with_study(evaluate={"on": ["test"]})
 
@@ -255,7 +255,7 @@ def left_out(status: Status) -> Callable[[Case], Case]:
 
 
 def plans(*versions: tuple[dict, int]) -> Callable[[Case], Case]:
-    """The study had these versions, each saved when so many runs had ended."""
+    """The study had these versions, saved after so many runs had ended."""
     return lambda case: replace(
         case, plans=tuple(PlanVersion({**case.study, **keys}, ended) for keys, ended in versions)
     )
@@ -303,7 +303,7 @@ def claiming(*claims: str) -> Callable[[Case], Case]:
 
 
 def with_own(label: str, better: str | None) -> Callable[[Case], Case]:
-    """Declare a metric of the user's."""
+    """Declare a user-defined metric."""
 
     def declare(case: Case) -> Case:
         metrics = [{"name": "accuracy"}, {"name": f"my_metrics:{label}", "better": better}]
@@ -321,8 +321,8 @@ def several(*changes: Callable[[Case], Case]) -> Callable[[Case], Case]:
     return spoil
 
 
-def seeds(*given: int) -> Callable[[Case], Case]:
-    return lambda case: case.only(lambda r: not reported(r) or r.seed in given)
+def seeds(*kept: int) -> Callable[[Case], Case]:
+    return lambda case: case.only(lambda r: not reported(r) or r.seed in kept)
 
 
 def rename(old: str, new: str) -> Callable[[Case], Case]:
@@ -337,7 +337,7 @@ def rename(old: str, new: str) -> Callable[[Case], Case]:
 
 
 def sharing(**rules: str) -> Callable[[Case], Case]:
-    """One learning rate for all, with other rules under the names there are."""
+    """One learning rate for all, with other rules under the same names."""
 
     def spoil(_case: Case) -> Case:
         case = fixed().settings(lr=0.01).fields(setting="lr=0.01")
@@ -361,9 +361,11 @@ def scaled(**scales: tuple[float, float]) -> Callable[[Case], Case]:
     def spoil(case: Case) -> Case:
         before = case.records[0].facts.scale
         assert before is not None
-        given = {part: Scale(mean, std, whole=False) for part, (mean, std) in scales.items()}
-        return case.each(
-            lambda r: replace(r, facts=replace(r.facts, scale=replace(before, **given)))
+        changed_scales = {
+            part: Scale(mean, std, whole=False) for part, (mean, std) in scales.items()
+        }
+        return case.change(
+            lambda r: replace(r, facts=replace(r.facts, scale=replace(before, **changed_scales)))
         )
 
     return spoil
@@ -456,17 +458,23 @@ ROWS = [
         E,
         lambda: claiming("adam is best on test_accuracy")(sound()),
         values("momentum", 0.96, 0.005),
-        "the best is not told apart from the second",
+        "the best is tied with the second",
     ),
     Row("D05", I, sound, lambda c: c.only(lambda r: not (reported_adam(r) and r.seed < 2))),
     Row(
         "D06",
         W,
         lambda: weakly(sound()),
-        given_up(*(f"{name} is best on test_loss" for name in BEST)),
-        "claims were given up",
+        removed_claims(*(f"{name} is best on test_loss" for name in BEST)),
+        "claims were removed",
     ),
-    Row("D06", W, lambda: weakly(sound()), found_late, "the claim was found in the results"),
+    Row(
+        "D06",
+        W,
+        lambda: weakly(sound()),
+        added_late,
+        "the claim was added after results were known",
+    ),
     Row("D07", W, sound, lambda c: c.facts(initial_parameters_sha256="same")),
     Row("D08", W, sound, lambda c: c.facts(split_sizes={"train": 900, "test": 100})),
     Row("D09", E, sound, left_out(Status.DIVERGED), "diverged runs dropped"),
@@ -574,7 +582,7 @@ ROWS = [
         E,
         lambda: scaled(targets=(184_000.0, 43_000.0))(regression().spec(loss="mine:loss")),
         lambda c: c.diverged(lambda r: sgd(r) and r.seed == 3),
-        "a loss of the user's, with runs that diverged",
+        "a user-defined loss, with runs that diverged",
     ),
     Row("F01", W, timed, lambda c: c.facts(warm_up_seconds=3.0)),
     Row("F02", E, timed, lambda c: c.facts(adam, threads=8)),
@@ -584,7 +592,7 @@ ROWS = [
     Row("G02", I, sound, lambda c: c.facts(git_dirty=True).spec(code={"a:b": "0"}), "own code"),
     Row("G03", I, sound, lambda c: c.spec(evaluate_every=2)),
     Row("G05", I, sound, several(*(values(name, 0.9 + 0.001 * i) for i, name in enumerate(BEST)))),
-    Row("G04", E, sound, claiming("adam > sgd on test_f1"), "a metric that nobody recorded"),
+    Row("G04", E, sound, claiming("adam > sgd on test_f1"), "a metric that was not recorded"),
     Row("G04", E, sound, claiming("adam is the best"), "not a claim"),
     Row("G04", E, sound, lambda c: test_only(grid()).with_study(claims=[CLAIM]), "none was chosen"),
     Row("G06", W, sound, lambda c: c.spec(adam, batch_size=128)),
@@ -612,14 +620,14 @@ def fired(case: Case, rule: str) -> list[Severity]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-def test_a_rule_fires_on_what_it_is_for_alone(row: Row) -> None:
+def test_a_rule_fires_only_on_its_fault(row: Row) -> None:
     good = good_of(row)
     assert row.severity not in fired(good, row.rule)
     assert row.severity in fired(row.spoil(good), row.rule)
 
 
 def as_written(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The study as its file says it, without what is left to defaults."""
+    """The study as its file has it, without defaults."""
     keys = {name: value for name, value in study.items() if name not in ("claims", "waive")}
     entries = [{k: v for k, v in e.items() if v is not None} for e in study["optimizers"]]
     return {name: value for name, value in keys.items() if value is not None} | {
@@ -629,22 +637,22 @@ def as_written(study: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
 def test_a_remedy_is_a_valid_change_of_the_study(row: Row) -> None:
-    """Every ``--set`` can be pasted: the study reads, and its plan refuses nothing."""
+    """Every ``--set`` can be pasted: the study is valid, and so is its plan."""
     case = row.spoil(good_of(row))
     plain = as_written(case.study)
     for finding in case.audit().findings:
-        given = [a for a in finding.remedy.assignments if not a.startswith("claims=")]
+        settings = [a for a in finding.remedy.assignments if not a.startswith("claims=")]
         before, _ = parse_study(plain)
-        parsed, problems = parse_study(override(plain, given))
+        parsed, problems = parse_study(override(plain, settings))
         assert not problems, (finding.rule, problems)
         assert parsed is not None
         already = check_study(before.shared) if before else []
         wrong = [p for p in check_study(parsed.shared) if p not in already]
-        assert not wrong, (finding.rule, given, wrong)
+        assert not wrong, (finding.rule, settings, wrong)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
-def test_a_finding_says_all_it_should(row: Row) -> None:
+def test_a_finding_is_complete(row: Row) -> None:
     report = row.spoil(good_of(row)).audit()
     json.dumps(as_json(report), allow_nan=False)
     for finding in report.findings:
@@ -670,10 +678,12 @@ def test_a_rule_without_its_fact_is_listed_as_not_checked(missing: str) -> None:
     asking = {rule.id for rule in AUDIT_RULES.values() if missing in rule.facts}
     bases = {rule: timed() if rule.startswith("F") else decaying() for rule in asking}
     for rule, base in bases.items():
-        report = base.each(lambda r: replace(r, facts=replace(r.facts, **{missing: None}))).audit()
+        report = base.change(
+            lambda r: replace(r, facts=replace(r.facts, **{missing: None}))
+        ).audit()
         assert rule in report.unchecked
         assert rule not in {finding.rule for finding in report.findings}
 
 
-def test_no_two_rules_say_the_same_of_the_sound_study() -> None:
+def test_the_sound_study_has_no_findings() -> None:
     assert [f.rule for f in sound().audit().findings] == []

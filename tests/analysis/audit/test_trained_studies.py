@@ -1,4 +1,4 @@
-"""Every rule finds something in studies that were trained, and reads only what engines write."""
+"""Every rule fires on some trained study, and reads only facts that engines write."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Spoiled:
     Attributes:
         rules: what finds them.
         versions: the keys of its versions, run one after the other in one folder.
-        patches: faults of the engine, for each version one; missing ones are none.
+        patches: faults of the engine, one per version; missing ones are none.
         joined: whether the runs of all versions make one table.
     """
 
@@ -127,7 +127,7 @@ def certified(patch: pytest.MonkeyPatch) -> None:
 
 
 def irreproducible(patch: pytest.MonkeyPatch) -> None:
-    """A stack that gives other losses each time, and whose neighbours are not left alone."""
+    """A stack with different losses each time, also next to a diverging run."""
     certified(patch)
     advance, noise = StackedEngine.advance, np.random.default_rng(0)
 
@@ -265,7 +265,7 @@ STUDIES: Mapping[str, Spoiled] = {
         optimizers=[SGD, {"name": "twin", "rule": "sgd", "lr": 0.1}],
         claims=["twin > sgd on test_accuracy"],
     ),
-    "claims given up": study(
+    "claims removed": study(
         "D06 D13",
         {"seeds": 5, "optimizers": [SGD, ADAM], "claims": [CLAIM, *OTHERS]},
         {"seeds": 6, "optimizers": [SGD, ADAM], "claims": [CLAIM, *OTHERS]},
@@ -402,7 +402,7 @@ class Facts(RunFacts):
 
 @dataclass(frozen=True)
 class Seen:
-    """What an audit said, which facts it asked for, and which were written."""
+    """The report of an audit, the facts that it read, and those that were written."""
 
     report: AuditReport
     read: frozenset[str]
@@ -446,8 +446,8 @@ def seen(name: str) -> Seen:
                     if spoiled.joined:
                         runs = [planned(r) for r in results.store.runs(everything=True)]
                         results.store.save_plan("joined", dict(results.study), runs)
-                    found = audited(results)
-    return found
+                    outcome = audited(results)
+    return outcome
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -458,7 +458,7 @@ def test_rules_fire_on_trained_studies(name: str) -> None:
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 def test_the_implementation_of_an_ordinary_study_has_no_faults(engine: str, tmp_path: Path) -> None:
-    """Whatever else there is to say, evaluation left the runs alone, in the right mode."""
+    """Evaluation does not change the runs, and is in the right mode."""
     keys = {**BASE, "engine": engine, "compile": "never", "optimizers": [SGD, ADAM]}
     with Study(**small_keys(**keys)).run(tmp_path, device="cpu") as results:
         wrong = [finding for finding in results.audit().findings if finding.rule[0] in "EF"]
