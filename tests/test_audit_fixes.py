@@ -78,6 +78,25 @@ CASES = [
         "every run at an absurd rate",
     ),
     Case("E19", {"problem": PRICES, "optimizers": SEVERAL}, "targets"),
+    Case(
+        "E19",
+        {
+            "problem": {"raw": PRICES, "digits": TINY["problem"]},
+            "optimizers": SEVERAL,
+        },
+        "targets of one of two problems",
+    ),
+    Case(
+        "A02",
+        {
+            "problem": {
+                "even": PRICES | {"dataset": "diabetes"},
+                "uneven": TINY["problem"] | {"optimizers": {"adam": {"lr": [0.003, 0.01]}}},
+            },
+            "optimizers": SEVERAL,
+        },
+        "on one of two problems",
+    ),
     Case("E19", {"problem": PRICES | {"dataset": HUGE}, "optimizers": SEVERAL}, "features too"),
     Case(
         "D04",

@@ -8,6 +8,7 @@ from typing import Any
 from optrial.analysis.audit.catalogue import AUDIT_RULES
 from optrial.analysis.audit.context import Context
 from optrial.analysis.audit.finding import Finding, Severity, group_runs
+from optrial.analysis.audit.remedies import on_problems
 from optrial.analysis.audit.report import AuditReport
 from optrial.analysis.audit.rule import AuditRule
 from optrial.analysis.view import StudyView
@@ -47,14 +48,15 @@ def audit(view: StudyView) -> AuditReport:
 
 def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> Iterator[Finding]:
     for observation in rule.check(context):
+        records = tuple(observation.records)
         yield Finding(
             rule.id,
             observation.severity or rule.severity,
             rule.title,
             observation.evidence,
             observation.numbers,
-            group_runs(observation.records),
-            observation.remedy,
+            group_runs(records),
+            on_problems(context, observation.remedy, records),
             str(waived.get(rule.id, "")),
         )
 

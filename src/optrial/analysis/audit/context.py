@@ -154,8 +154,7 @@ class Context(StudyView):
     def entry(self, optimizer: str) -> tuple[str, Mapping[str, Any]]:
         """Return where an optimizer is in the study, as ``--set`` takes it, and what is there."""
         for index, entry in enumerate(self.study.get("optimizers") or ()):
-            code = entry.get("rule") or entry.get("torch") or entry.get("rule_factory") or ""
-            if optimizer == (entry.get("name") or code.rpartition(":")[2]):
+            if optimizer == optimizer_name(entry):
                 plain = re.fullmatch(r"[A-Za-z][\w-]*", optimizer)
                 return f"optimizers.{optimizer}" if plain else f"optimizers[{index}]", entry
         return "", {}
@@ -202,6 +201,12 @@ class Context(StudyView):
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
         settings = len({r.setting_id for r in reported})
         return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
+
+
+def optimizer_name(entry: Mapping[str, Any]) -> str:
+    """Return the name of an entry of the key `optimizers`."""
+    code = entry.get("rule") or entry.get("torch") or entry.get("rule_factory") or ""
+    return str(entry.get("name") or code.rpartition(":")[2])
 
 
 def _with_reason(problem: ProblemView, result: ClaimResult) -> ClaimResult:

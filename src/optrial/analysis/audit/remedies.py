@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from optrial.analysis.audit.context import Context
+from optrial.analysis.audit.context import Context, optimizer_name
 from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.learning_rates import usual_rates, within_sensible
@@ -165,3 +167,44 @@ def _depends_on_scale(records: Sequence[Record]) -> bool:
     if ":" in loss:
         return any(record.status is Status.DIVERGED for record in records)
     return loss not in SCALE_FREE_LOSSES
+
+
+def on_problems(context: Context, remedy: Remedy, records: Iterable[Record]) -> Remedy:
+    """Return a remedy whose settings change the problems of some runs.
+
+    In a study of several problems, a path begins with ``problem.NAME`` where the problem has a key
+    of its own, or where an optimizer changes on some of the problems only.
+    """
+    entries = context.study.get("problem") or {}
+    affected = dict.fromkeys(record.problem for record in records)
+    names = [name for name in affected or entries if isinstance(entries.get(name), Mapping)]
+    if len(context.problems) < 2 or not names:
+        return remedy
+    settings = {
+        place: value
+        for path, value in remedy.settings.items()
+        for place in _places(context, path, names)
+    }
+    return replace(remedy, settings=settings)
+
+
+def _places(context: Context, path: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield where a study of several problems has the setting of a study of one."""
+    entries = context.study["problem"]
+    key = re.split(r"[.\[]", path, maxsplit=1)[0]
+    own = [entry for entry in entries.values() if key in entry]
+    if key == "optimizers":
+        optimizer, _, name = path.removeprefix(key).rpartition(".")
+        if index := re.fullmatch(r"\[(\d+)\]", optimizer):
+            optimizer = f"[{optimizer_name(context.study['optimizers'][int(index[1])])}]"
+        label = optimizer.strip(".[]")
+        own = [e for e in own if name in e["optimizers"].get(label, ())]
+        if len(names) < len(entries) or own:
+            path = f"optimizers{optimizer}.{name}"
+            own = list(entries.values())
+    for problem in names if own or key == "problem" else ():
+        plain = re.fullmatch(r"[^.\[\]=]+", problem)
+        root = f"problem.{problem}" if plain else f"problem[{problem}]"
+        yield f"{root}{path.removeprefix('problem')}" if key == "problem" else f"{root}.{path}"
+    if not own and key != "problem":
+        yield path
