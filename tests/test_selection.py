@@ -20,7 +20,6 @@ from optrial.config import StudyFile
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.learner import Steps
 from optrial.engine.training import Training
-from optrial.plan import merit
 from optrial.records import Record
 from optrial.report.figures import study_figures
 from optrial.report.study_page import study_page
@@ -134,12 +133,12 @@ def spec() -> RunSpec:
 @pytest.mark.parametrize(("name", "better"), DECLARED)
 def test_everything_agrees_on_what_is_better(name: str, better: Direction, spec: RunSpec) -> None:
     study, label = study_of(name, better), metric_label(name)
-    low, high = (merit(study, {f"validation_{label}": value}) for value in (1.0, 2.0))
+    assert study.selection == Selection(f"validation_{label}", better)
+    low, high = (study.selection.score(value) for value in (1.0, 2.0))
     assert low is not None
     assert high is not None
     assert (high > low) == (better == "higher")
 
-    assert study.selection is not None
     catalogued = name if name in METRICS else "accuracy"  # code of the user's is not there to load
     means = 0 if METRICS[catalogued].whole_split else 1
     select = Selection(f"validation_{catalogued}", better)
@@ -171,12 +170,6 @@ def test_a_value_that_is_not_finite_saves_no_weights(better: Direction, spec: Ru
     values = [math.inf, 0.5, -math.inf, math.nan, 0.5]
     assert saved_step(spec, values, 1) == 2
     assert saved_step(spec, [math.nan] * 5, 1) == 5  # the last ones, for want of a best
-
-
-def test_a_run_without_a_value_of_the_selecting_metric_failed_for_tuning() -> None:
-    study = study_of("accuracy", None)
-    for value in (None, math.nan, math.inf):
-        assert merit(study, {"validation_accuracy": value}) is None
 
 
 def test_saved_weights_follow_what_tuning_selects(tmp_path: Path) -> None:

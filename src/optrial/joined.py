@@ -191,7 +191,7 @@ def _check_directions(studies: Mapping[str, Study]) -> None:
     declared: dict[str, tuple[str, object]] = {}
     for location, study in studies.items():
         directions = Directions.of(study)
-        keys = {label: ("better", better) for label, better in directions.own.items()}
+        keys = {label: ("better", better) for label, better in directions.user_metrics.items()}
         for label, (key, value) in {**keys, "tune": ("select", directions.select)}.items():
             other, known = declared.setdefault(label, (location, value))
             if value != known:

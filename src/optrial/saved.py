@@ -18,7 +18,7 @@ from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, s
 from optrial.models import build_model, place_model
 from optrial.plan import arrange, datasets_of
 from optrial.records import Record, StoreReader, WeightFiles
-from optrial.spec import StackId, Status, metric_label
+from optrial.spec import MetricName, StackId, Status, metric_label
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
 
@@ -139,13 +139,12 @@ def _evaluated(
         names = ", ".join(record.run_id for record in places.values())
         reason = reason_of(error)
         raise StoreError(f"{names} cannot be evaluated on {split}: {reason}.") from error
-    prefix = "train_eval" if split == "train" else split
     for index, record in places.items():
         evaluation = evaluations[steps[index]]
         labels = ["loss", *map(metric_label, record.spec.metrics)]
         values = [evaluation.losses[index], *evaluation.metrics[index]]
         for label, value in zip(labels, values, strict=True):
-            yield record, f"{prefix}_{label}", float(value)
+            yield record, str(MetricName.evaluation(label, split)), float(value)
 
 
 def _check_code(record: Record) -> None:

@@ -31,7 +31,7 @@ from optrial.plan import Plan, check_study, dataset_of, datasets_of, make_plan
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside
 from optrial.results import Results
-from optrial.spec import TRAINING_SECONDS
+from optrial.spec import TRAINING_SECONDS, MetricName
 from optrial.sweep import sweep
 from optrial.timing import StudyTiming
 from optrial.timing.measure import time_study
@@ -329,16 +329,18 @@ class Study:
 
 def recorded_metrics(study: StudyFile) -> list[str]:
     """Return the names of the metrics that a study records, without probes."""
-    labels = [entry.label for entry in study.problem.judges]
-    means = _mean_labels(study)
+    labels = ["loss", *(entry.label for entry in study.problem.judges)]
+    means = ["loss", *_mean_labels(study)]
     splits = study.evaluate.on or ("validation", "test")
-    evaluated = ["train_eval" if split == "train" else split for split in splits]
-    return [
-        "train_loss",
-        *(f"train_{label}" for label in means if study.evaluate.batch_metrics),
-        *(f"train_{label}_epoch" for label in ["loss", *means]),
-        *(f"{split}_{label}" for split in evaluated for label in ["loss", *labels]),
+    names = [
+        *(
+            MetricName(label, "train")
+            for label in means[: None if study.evaluate.batch_metrics else 1]
+        ),
+        *(MetricName(label, "train", epoch_mean=True) for label in means),
+        *(MetricName.evaluation(label, split) for split in splits for label in labels),
     ]
+    return [str(name) for name in names]
 
 
 def _checked(keys: Mapping[str, Any], source: str) -> Studies:

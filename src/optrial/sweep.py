@@ -33,7 +33,7 @@ from optrial.errors import (
     one_line,
     reason_of,
 )
-from optrial.plan import Plan, arrange, make_plan, merit, pack
+from optrial.plan import Plan, arrange, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
 
@@ -105,13 +105,13 @@ def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Pla
     """Extend the plan using the results recorded so far."""
     if plan.studies.shared.tune is None:
         return plan
-    studies = plan.studies.by_name
-    merits = {
-        record.run_id: merit(studies[record.problem], record.metrics)
+    selections = {name: study.selection for name, study in plan.studies.by_name.items()}
+    scores = {
+        record.run_id: selection.score(record.final(selection.metric))
         for record in store.runs(everything=True)
-        if record.status in ENDED and record.problem in studies
+        if record.status in ENDED and (selection := selections.get(record.problem))
     }
-    return make_plan(plan.studies, datasets, merits, plan.code)
+    return make_plan(plan.studies, datasets, scores, plan.code)
 
 
 @dataclass

@@ -17,7 +17,8 @@ from scipy.stats import qmc
 from optrial.errors import StudyError
 from optrial.plan import Plan, make_plan, tuning_seeds
 from optrial.plan.space import space_of
-from optrial.plan.tuning import Score, Trial, choose, waves
+from optrial.plan.tuning import Trial, choose, waves
+from optrial.spec import SettingScore
 from optrial.study import Study
 from tests.small import small_keys
 from tests.tolerance import PRINTED_DIGITS
@@ -36,9 +37,9 @@ def tuned(study: Study, merit: Merit) -> tuple[list[list[Trial]], dict[str, Tria
     assert config.tune
     spaces = [space_of(config, entry) for entry in config.optimizers]
 
-    def score(trial: Trial) -> Score:
+    def score(trial: Trial) -> SettingScore:
         value = merit(trial.optimizer, trial.point)
-        return Score(0, 0.0) if value is None else Score(config.tune.seeds, value)
+        return SettingScore.of([value] * config.tune.seeds)
 
     found = [wave.trials for wave in waves(config.tune, spaces, score)]
     chosen = {

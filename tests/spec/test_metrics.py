@@ -16,7 +16,9 @@ from optrial.spec import (
     TRAINING_SECONDS,
     Direction,
     Directions,
+    MetricName,
     Selection,
+    SettingScore,
     catalogued,
 )
 
@@ -57,6 +59,53 @@ def test_the_name_of_a_metric_of_the_users_tells_nothing(
     study = {"problem": {"metrics": metrics}}
     assert Directions.of(study).better(written.format(label)) == better
     assert not Directions.of(study).percent(written.format(label))
+
+
+NAMES = {
+    "train_loss": MetricName("loss", "train"),
+    "train_loss_epoch": MetricName("loss", "train", epoch_mean=True),
+    "train_eval_top_5_accuracy": MetricName("top_5_accuracy", "train_eval"),
+    "validation_f1_macro": MetricName("f1_macro", "validation"),
+    "test_loss_epoch": MetricName("loss_epoch", "test"),
+    "train_eval_mine_epoch": MetricName("mine_epoch", "train_eval"),
+    "gradient_norm/layer.0": MetricName("gradient_norm/layer.0"),
+    "training_seconds": MetricName("training_seconds"),
+    "test": MetricName("test"),
+}
+
+
+@pytest.mark.parametrize(("text", "name"), NAMES.items())
+def test_the_text_of_a_name_is_read_and_written(text: str, name: MetricName) -> None:
+    assert MetricName.parse(text) == name
+    assert str(name) == text
+
+
+@pytest.mark.parametrize("label", [*MISLEADING, "eval_accuracy", "test_score", "mean_epoch"])
+def test_every_name_of_a_users_metric_is_read_as_it_was_written(label: str) -> None:
+    for name in MetricName.possible(label):
+        assert MetricName.parse(str(name), [label]) == name
+
+
+def test_names_tell_evaluations_from_batches_and_probes() -> None:
+    read = MetricName.parse
+    evaluated = ["train_eval_loss", "validation_f1", "test_loss"]
+    assert [text for text in [*NAMES, *evaluated] if read(text).of_batches] == [*NAMES][:2]
+    assert all(read(text).evaluated for text in evaluated)
+    assert not any(read(text).evaluated for text in ["train_f1_epoch", "gradient_norm", "test"])
+    assert [read(text).of_training for text in evaluated] == [True, False, False]
+    assert [MetricName.evaluation("f1", split).split for split in ("train", "test")] == [
+        "train_eval",
+        "test",
+    ]
+    assert read("gradient_norm/layer.0").probe == "gradient_norm"
+    assert read("test_gradient_norm").probe is None
+    assert read("training_seconds").probe is None
+
+
+def test_a_setting_with_more_runs_that_succeeded_has_the_better_score() -> None:
+    scores = [SettingScore.of(s) for s in ([None, None], [9.0, None], [1.0, 2.0], [1.0, 3.0])]
+    assert scores == sorted(scores)
+    assert scores[-1] == (2, 2.0)
 
 
 def test_a_batch_metric_of_the_users_is_no_evaluation_of_the_training_split() -> None:
@@ -113,11 +162,11 @@ def test_nothing_selects_without_a_validation_split() -> None:
 
 
 @given(st.floats())
-def test_a_value_that_is_not_finite_has_no_merit(value: float) -> None:
+def test_a_value_that_is_not_finite_has_no_score(value: float) -> None:
     for better, sign in (("higher", 1), ("lower", -1)):
-        merit = Selection("validation_loss", better).merit(value)  # type: ignore[arg-type]
-        assert merit == (sign * value if math.isfinite(value) else None)
-    assert Selection("validation_loss", "lower").merit(None) is None
+        score = Selection("validation_loss", better).score(value)  # type: ignore[arg-type]
+        assert score == (sign * value if math.isfinite(value) else None)
+    assert Selection("validation_loss", "lower").score(None) is None
 
 
 def test_a_direction_can_be_declared_later_but_not_reversed() -> None:

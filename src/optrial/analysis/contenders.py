@@ -5,16 +5,14 @@ Tables, figures, comparisons, claims and the audit all use these groups.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
 from typing import Any
 
 from optrial.analysis.values import final_values
 from optrial.records import Record
-from optrial.spec import Directions, RunSpec, Selection, Status
+from optrial.spec import Directions, MetricName, RunSpec, Selection, SettingScore, Status
 
 __all__ = [
     "Contender",
@@ -23,9 +21,9 @@ __all__ = [
     "by_setting",
     "finished",
     "hyperparameters",
-    "merit",
     "optimizers_of",
     "report_metric",
+    "setting_score",
 ]
 
 Settings = Mapping[str, tuple[Record, ...]]
@@ -189,16 +187,14 @@ def by_setting(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
 
 def best_setting(settings: Mapping[str, Sequence[Record]], selection: Selection) -> str | None:
     """Return the setting with the most runs that have a value, then the best mean; None if none."""
-    merits = {setting_id: merit(records, selection) for setting_id, records in settings.items()}
-    best = max(merits, key=merits.__getitem__, default=None)
-    return best if best is not None and merits[best][0] else None
+    scores = {name: setting_score(records, selection) for name, records in settings.items()}
+    best = max(scores, key=scores.__getitem__, default=None)
+    return best if best is not None and scores[best].succeeded else None
 
 
-def merit(records: Iterable[Record], selection: Selection) -> tuple[int, float]:
-    """Return the key that orders settings: number of runs with a finite value, then mean merit."""
-    finals = (selection.merit(record.final(selection.metric)) for record in records)
-    merits = [value for value in finals if value is not None]
-    return len(merits), fmean(merits) if merits else -math.inf
+def setting_score(records: Iterable[Record], selection: Selection) -> SettingScore:
+    """Return the score of a setting from the final values of its runs."""
+    return SettingScore.of(selection.score(r.final(selection.metric)) for r in records)
 
 
 def report_metric(
@@ -213,16 +209,17 @@ def report_metric(
         directions: directions of the metrics.
         claimed: recorded metrics of claims, in their order.
     """
-    evaluated = sorted(n for n in recorded if n.startswith(("test_", "validation_")))
-    usual = [n for n in _USUAL if n in evaluated and directions.label(n) not in directions.own]
-    training = sorted(recorded, key=_by_share_of_training_split)
+    names = {text: directions.parse(text) for text in recorded}
+    evaluated = sorted(n for n in names if names[n].split in ("test", "validation"))
+    usual = [n for n in _USUAL if n in evaluated and names[n].label not in directions.user_metrics]
+    training = sorted(names, key=lambda n: (_place_in_training(names[n]), n))
     candidates = [*claimed, *usual, *evaluated, *training]
     return next((n for n in candidates if directions.better(n)), next(iter(candidates), ""))
 
 
-def _by_share_of_training_split(metric: str) -> tuple[bool, bool, str]:
+def _place_in_training(metric: MetricName) -> tuple[bool, bool]:
     """Sort evaluations on the whole training split first, then means over epochs, then batches."""
-    return (not metric.startswith("train_eval_"), not metric.endswith("_epoch"), metric)
+    return metric.split != "train_eval", not metric.epoch_mean
 
 
 def finished(records: Iterable[Record], metric: str) -> list[float]:

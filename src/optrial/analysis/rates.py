@@ -100,8 +100,8 @@ def _best(points: Sequence[RatePoint], better: Direction | None) -> RatePoint:
     """Return the best setting with one learning rate: most finished runs, then best mean."""
     sign = -1 if better == "lower" else 1
 
-    def merit(point: RatePoint) -> tuple[float, float]:
+    def order(point: RatePoint) -> tuple[float, float]:
         estimate = sign * point.interval.estimate
         return point.done / point.runs, estimate if point.done else -math.inf
 
-    return max(points, key=merit)
+    return max(points, key=order)

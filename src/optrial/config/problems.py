@@ -97,9 +97,11 @@ class Studies:
     @property
     def directions(self) -> Directions:
         """Directions of the metrics of all problems."""
-        declared = [study.directions.own for study in self.by_name.values()]
-        own = {label: better for labels in reversed(declared) for label, better in labels.items()}
-        return Directions(own, self.shared.tune.select if self.shared.tune else None)
+        declared = [study.directions.user_metrics for study in self.by_name.values()]
+        metrics = {
+            label: better for labels in reversed(declared) for label, better in labels.items()
+        }
+        return Directions(metrics, self.shared.tune.select if self.shared.tune else None)
 
     def only(self, name: str | None) -> Studies:
         """Return the study on one problem, by default the first.
@@ -123,11 +125,13 @@ class Studies:
 
     def conflicts(self) -> Iterator[Problem]:
         """Yield metrics of one name that several problems declare differently."""
-        directions = self.directions.own
+        directions = self.directions.user_metrics
         for name, study in self.by_name.items():
-            for label, better in study.directions.own.items():
+            for label, better in study.directions.user_metrics.items():
                 if better != directions[label]:
-                    first = next(n for n, s in self.by_name.items() if label in s.directions.own)
+                    first = next(
+                        n for n, s in self.by_name.items() if label in s.directions.user_metrics
+                    )
                     yield Problem(
                         f"{self.sources[name].place}.metrics",
                         f"'{label}' is declared better: {better}, but better: {directions[label]} "

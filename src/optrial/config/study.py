@@ -25,7 +25,7 @@ from pydantic import (
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
 from optrial.config.short_forms import ShortForm, each_named, keyed, one_or_several
-from optrial.spec import Direction, Directions, Selection, catalogued, default_metrics, metric_label
+from optrial.spec import Direction, Directions, MetricName, Selection, catalogued, metric_label
 
 __all__ = [
     "Component",
@@ -159,10 +159,10 @@ class ProblemEntry(_Frozen):
 
     @property
     def judges(self) -> tuple[MetricEntry, ...]:
-        """The metrics, or the default ones of the loss."""
+        """The metrics; by default the accuracy with cross entropy, otherwise none."""
         if self.metrics is not None:
             return self.metrics
-        return tuple(MetricEntry(name=name) for name in default_metrics(self.loss.name))
+        return (MetricEntry(name="accuracy"),) if self.loss.name == "cross_entropy" else ()
 
 
 class Span(_Frozen):
@@ -456,15 +456,15 @@ class StudyFile(_Frozen):
     @property
     def directions(self) -> Directions:
         """Directions of the metrics."""
-        own = {entry.label: entry.better for entry in self.problem.judges if entry.is_code}
-        return Directions(own, self.tune.select if self.tune else None)
+        declared = {entry.label: entry.better for entry in self.problem.judges if entry.is_code}
+        return Directions(declared, self.tune.select if self.tune else None)
 
     @property
     def validation_metrics(self) -> list[str]:
         """The metrics that may select, the usual ones first."""
         judges = [entry.label for entry in self.problem.judges]
         labels = sorted(["loss", *judges], key=lambda label: label != "accuracy")
-        return [f"validation_{label}" for label in labels]
+        return [str(MetricName(label, "validation")) for label in labels]
 
     @property
     def selection(self) -> Selection | None:

@@ -26,19 +26,19 @@ class BestWeights:
     def __init__(self, runs: int) -> None:
         self.steps = np.zeros(runs, np.int64)
         self.weights: list[Weights] = [{} for _ in range(runs)]
-        self._merits = np.full(runs, -np.inf)
+        self._scores = np.full(runs, -np.inf)
 
-    def offer(self, run: int, step: int, merit: float, weights: Callable[[int], Weights]) -> None:
-        """Keep the weights of a run if its merit is higher than ever before."""
-        if merit > self._merits[run]:
-            self._merits[run] = merit
+    def offer(self, run: int, step: int, score: float, weights: Callable[[int], Weights]) -> None:
+        """Keep the weights of a run if its score is higher than ever before."""
+        if score > self._scores[run]:
+            self._scores[run] = score
             self.steps[run] = step
             self.weights[run] = weights(run)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `load` needs."""
         return {
-            "training.best_merits": self._merits.copy(),
+            "training.best_merits": self._scores.copy(),
             "training.best_steps": self.steps.copy(),
             **{
                 f"best.{run}.{name}": array
@@ -49,7 +49,7 @@ class BestWeights:
 
     def load(self, state: Arrays) -> None:
         """Restore the result of `state`."""
-        self._merits = state["training.best_merits"].copy()
+        self._scores = state["training.best_merits"].copy()
         self.steps = state["training.best_steps"].copy()
         for name, array in state.items():
             if name.startswith("best."):

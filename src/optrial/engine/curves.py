@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optrial.engine.learner import Floats, Steps
 from optrial.models import needs_whole_split
 from optrial.records import Curve
-from optrial.spec import PROBES, RunSpec, metric_label
+from optrial.spec import PROBES, MetricName, RunSpec, metric_label
 
 __all__ = ["Curves", "Epoch", "EpochSums"]
 
@@ -27,11 +27,11 @@ class Curves:
     """Points of all runs, by metric."""
 
     def __init__(self) -> None:
-        self._points: dict[str, list[_Points]] = defaultdict(list)
+        self._points: dict[MetricName, list[_Points]] = defaultdict(list)
 
     def add(
         self,
-        metric: str,
+        metric: MetricName,
         steps: int | NDArray[np.int64],
         values: Floats,
         measured: NDArray[np.bool_] | None = None,
@@ -43,13 +43,13 @@ class Curves:
 
     def of(self, run: int) -> dict[str, Curve]:
         """Return the curves of one run."""
-        curves = {}
+        curves: dict[str, Curve] = {}
         for metric, parts in self._points.items():
             steps = np.concatenate([part.steps for part in parts])
             values = np.concatenate([part.values[:, run] for part in parts])
             measured = np.concatenate([part.measured[:, run] for part in parts])
             if measured.any():
-                curves[metric] = Curve(steps[measured], values[measured])
+                curves[str(metric)] = Curve(steps[measured], values[measured])
         return curves
 
     def clear(self) -> None:

@@ -21,7 +21,7 @@ from optrial.engine.evaluation_checks import Untouched, change_when_repeated
 from optrial.engine.learner import Arrays, Floats, Learner, Steps
 from optrial.engine.process import process_for
 from optrial.records import Segment
-from optrial.spec import FINAL, RunFacts, RunSpec, Seconds, Status, label_of, metric_label
+from optrial.spec import FINAL, MetricName, RunFacts, RunSpec, Seconds, Status, metric_label
 
 __all__ = ["FIRST_STEPS", "Training"]
 
@@ -141,7 +141,7 @@ class Training:
         self.first_losses = np.vstack([self.first_losses, losses[:missing]])
         numbers = self.step + 1 + np.arange(len(losses))
         alive = self._end_diverged(numbers, losses)
-        self._curves.add("train_loss", numbers, losses)
+        self._curves.add(MetricName("loss", "train"), numbers, losses)
         if self.specs[0].batch_metrics:
             self._record_batch_metrics(numbers, measured)
         probes = {n: np.where(alive, v, np.nan) for n, v in measured.probes.items()}
@@ -168,28 +168,28 @@ class Training:
         means = measured.metrics / measured.samples[:, None, None]
         alive = np.isfinite(measured.losses)
         for label, values in zip(self._epoch.labels, np.moveaxis(means, 2, 0), strict=True):
-            self._curves.add(f"train_{label}", numbers, values, alive)
+            self._curves.add(MetricName(label, "train"), numbers, values, alive)
 
     def _record_probes(self, numbers: NDArray[np.int64], probes: Mapping[str, Floats]) -> None:
         """Record the probes of single steps."""
         for name, values in probes.items():
             rows = np.isfinite(values).any(axis=1)
             if name not in self._epoch.probes:
-                self._curves.add(name, numbers[rows], values[rows])
+                self._curves.add(MetricName(name), numbers[rows], values[rows])
 
     def _record_epochs(self, measured: Steps, probes: Mapping[str, Floats]) -> None:
         """Record the means of the epochs that the steps complete."""
         for epoch in self._epoch.add(self.step + 1, measured, probes):
             for name, total in epoch.probes.items():
-                self._curves.add(name, epoch.step, total)
-            self._curves.add("train_loss_epoch", epoch.step, epoch.loss)
+                self._curves.add(MetricName(name), epoch.step, total)
+            self._curves.add(MetricName("loss", "train", epoch_mean=True), epoch.step, epoch.loss)
             alive = np.isfinite(epoch.loss)
             self._epoch_reasons = [{} for _ in self.specs]
             for label, values in epoch.metrics.items():
-                metric = f"train_{label}_epoch"
+                metric = MetricName(label, "train", epoch_mean=True)
                 self._curves.add(metric, epoch.step, values, alive)
                 for run in np.flatnonzero(alive & ~np.isfinite(values)).tolist():
-                    self._epoch_reasons[run][metric] = f"it is {values[run]}"
+                    self._epoch_reasons[run][str(metric)] = f"it is {values[run]}"
 
     def _evaluate(self) -> None:
         """Evaluate on every split of the study; find the runs whose loss is not finite."""
@@ -213,32 +213,31 @@ class Training:
 
     def _record_evaluation(self, split: str, evaluation: Evaluation) -> None:
         """Record loss and metrics of the runs whose loss on a split is finite."""
-        # "train_loss" is the loss of each step, so the whole training split has another name.
-        prefix = "train_eval" if split == "train" else split
         for run in np.flatnonzero(~np.isfinite(evaluation.losses)).tolist():
             self._diverge(
                 run, self.step, f"{split}_loss is {evaluation.losses[run]} after step {{}}"
             )
         alive = np.array([status is not Status.DIVERGED for status in self.status])
-        self._curves.add(f"{prefix}_loss", self.step, evaluation.losses, alive)
-        for label, column in zip(self._labels, evaluation.metrics.T, strict=True):
-            self._curves.add(f"{prefix}_{label}", self.step, column, alive)
+        names = [MetricName.evaluation(label, split) for label in self._labels]
+        self._curves.add(MetricName.evaluation("loss", split), self.step, evaluation.losses, alive)
+        for name, column in zip(names, evaluation.metrics.T, strict=True):
+            self._curves.add(name, self.step, column, alive)
         for (run, place), reason in evaluation.reasons.items():
             if alive[run]:
-                self._evaluation_reasons[run][f"{prefix}_{self._labels[place]}"] = reason
+                self._evaluation_reasons[run][str(names[place])] = reason
 
     def _keep_best(self, validation: Evaluation) -> None:
         """Keep the weights of the runs whose selecting metric is the best so far."""
         selection = self.specs[0].select
         assert selection is not None  # `plan.check_study` refuses to save the best of nothing
-        label = label_of(selection.metric)
+        metric = MetricName.parse(selection.metric)
         values = validation.losses
-        if label != "loss":
-            values = validation.metrics[:, self._labels.index(label)]
+        if not metric.is_loss:
+            values = validation.metrics[:, self._labels.index(metric.label)]
         for run, value in enumerate(values.tolist()):
-            merit = selection.merit(value)
-            if merit is not None and self.status[run] is not Status.DIVERGED:
-                self._best.offer(run, self.step, merit, self.learner.weights)
+            score = selection.score(value)
+            if score is not None and self.status[run] is not Status.DIVERGED:
+                self._best.offer(run, self.step, score, self.learner.weights)
 
     def _diverge(self, run: int, step: int, reason: str) -> None:
         if self.status[run] is not Status.DIVERGED:

@@ -7,7 +7,7 @@ from optrial.plan.evaluation import KEPT_OUTPUTS
 from optrial.plan.expand import Plan, make_plan
 from optrial.plan.optimizers import rule_of
 from optrial.plan.stacks import arrange, pack
-from optrial.plan.tuning import Outline, merit, outline, tuning_seeds
+from optrial.plan.tuning import Outline, outline, tuning_seeds
 
 __all__ = [
     "KEPT_OUTPUTS",
@@ -20,7 +20,6 @@ __all__ = [
     "datasets_of",
     "estimate",
     "make_plan",
-    "merit",
     "outline",
     "pack",
     "rule_of",

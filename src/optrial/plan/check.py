@@ -16,7 +16,7 @@ from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule
-from optrial.spec import PROBES, catalogued, recorded_as
+from optrial.spec import PROBES, MetricName, catalogued
 from optrial.target_kinds import Targets, targets_of
 
 __all__ = ["check_study", "targets_wanted", "validation_wanted"]
@@ -116,13 +116,13 @@ def _noise_problems(problem: ProblemEntry) -> Iterator[Problem]:
 def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
     for found in check_loss(problem.loss.name, problem.loss.arguments):
         yield found.under("problem.loss")
-    taken = dict.fromkeys(recorded_as("loss"), "the loss")
+    taken = dict.fromkeys(_possible_names("loss"), "the loss")
     for index, entry in enumerate(problem.metrics or ()):
         path = f"problem.metrics[{index}]"
         if reason := check_metric(entry.name):
             yield Problem(path, reason)
             continue
-        names = recorded_as(entry.label)
+        names = _possible_names(entry.label)
         if both := sorted(names & taken.keys()):
             yield Problem(
                 path,
@@ -134,6 +134,10 @@ def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
             yield Problem(
                 f"{path}.better", f"{entry.name} is better {entry.direction} anyway; leave it out."
             )
+
+
+def _possible_names(label: str) -> set[str]:
+    return {str(name) for name in MetricName.possible(label)}
 
 
 def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:

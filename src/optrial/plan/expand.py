@@ -29,9 +29,9 @@ from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of
 from optrial.plan.stacks import pack
 from optrial.plan.trial import try_optimizers
-from optrial.plan.tuning import Score, Trial, choose, tuning_seeds, waves
+from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
 from optrial.rules import resolve_schedule
-from optrial.spec import Phase, ProbeSettings, RunSpec
+from optrial.spec import Phase, ProbeSettings, RunSpec, SettingScore
 
 __all__ = ["Plan", "make_plan"]
 
@@ -88,19 +88,19 @@ class Plan:
 def make_plan(
     studies: Studies,
     datasets: Mapping[str, Dataset],
-    merits: Mapping[str, float | None] = MappingProxyType({}),
+    scores: Mapping[str, float | None] = MappingProxyType({}),
     code: Mapping[str, str] | None = None,
 ) -> Plan:
     """Expand every grid axis and seed of a checked study, problem by problem.
 
-    With `tune`, the plan goes as far as `merits` can decide: while a run of a wave has none, that
+    With `tune`, the plan goes as far as `scores` can decide: while a run of a wave has none, that
     wave is the last of its problem; when every wave has, the chosen setting of each optimizer
-    follows, with the seeds of the report. The same merits always give the same plan.
+    follows, with the seeds of the report. The same scores always give the same plan.
 
     Args:
         studies: the study.
         datasets: the dataset of each problem, by name of the problem.
-        merits: run id -> score of a finished run, higher is better; None for a run that failed.
+        scores: run id -> score of a finished run, higher is better; None for a run that failed.
         code: hashes of the plan that this one continues: changes that training makes to the state
             of user code make no other runs.
 
@@ -117,11 +117,11 @@ def make_plan(
         dataset = datasets[name]
         problems[name] = list(_data_problems(study, dataset))
         tried: list[str] = []
-        if not (problems[name] or merits):  # else they were tried when the first runs were planned
+        if not (problems[name] or scores):  # else they were tried when the first runs were planned
             batch = _tried_batch(dataset, study.precision)
             problems[name], tried = try_optimizers(study, batch, dataset.classes)
         if not problems[name]:
-            expansions[name] = _Expansion(study, dataset, merits, code)
+            expansions[name] = _Expansion(study, dataset, scores, code)
             whole = expansions[name].common["whole_split"]
             problems[name] += memory_problems(study, dataset, whole)
             notes += [*whole_split_notes(study, whole), *tried]
@@ -169,12 +169,12 @@ class _Expansion:
         self,
         study: StudyFile,
         dataset: Dataset,
-        merits: Mapping[str, float | None],
+        scores: Mapping[str, float | None],
         code: Mapping[str, str],
     ) -> None:
         self.study = study
         self.dataset = dataset
-        self.merits = merits
+        self.scores = scores
         self.code = {name: code[name] for name in _code_names(study)}
         self.entries = {entry.label: entry for entry in study.optimizers}
         self.spaces = {name: space_of(study, entry) for name, entry in self.entries.items()}
@@ -194,7 +194,7 @@ class _Expansion:
             return ""
         for wave in waves(study.tune, list(spaces.values()), self.score):
             self.add(wave.trials, tuning_seeds(study), "tune")
-            if not self.merits.keys() >= self.runs.keys():
+            if not self.scores.keys() >= self.runs.keys():
                 return f"tuning: {wave.why}"
         trials = list(self.tried)
         chosen = [
@@ -255,11 +255,9 @@ class _Expansion:
         shown = {name.rpartition(".")[2]: trial.point[name] for name in names}
         return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
 
-    def score(self, trial: Trial) -> Score:
+    def score(self, trial: Trial) -> SettingScore:
         """Return the score of a trial over its runs."""
-        merits = [self.merits[run_id] for run_id in self.tried[trial]]
-        finite = [merit for merit in merits if merit is not None]
-        return Score(len(finite), math.fsum(finite) / len(finite) if finite else 0.0)
+        return SettingScore.of(self.scores[run_id] for run_id in self.tried[trial])
 
 
 def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from optrial.errors import Problem, suggest
 from optrial.plan.samplers import tpe_is_here
 from optrial.plan.space import Space, space_of
 from optrial.plan.tuning import trial_count
-from optrial.spec import undeclared
+from optrial.spec import MetricName, undeclared
 
 __all__ = ["check_spaces", "check_tuning"]
 
@@ -33,17 +33,19 @@ def check_tuning(study: StudyFile) -> Iterator[Problem]:
 
 def _declared(study: StudyFile, metric: str | None) -> str:
     """Return what to write in the study file to declare the direction of a metric."""
-    names = {f"validation_{entry.label}": entry.name for entry in study.problem.judges}
-    return f"write metrics: [{{name: {names.get(str(metric))}, better: lower}}], or higher"
+    names = {entry.label: entry.name for entry in study.problem.judges}
+    name = names.get(MetricName.parse(str(metric)).label)
+    return f"write metrics: [{{name: {name}, better: lower}}], or higher"
 
 
 def _why_not(selected: str) -> str:
-    if selected.startswith("test"):
+    name = MetricName.parse(selected)
+    if name.split == "test":
         return (
             "is of the test split, which is for the report alone: a setting that was chosen by it "
             "looks better there than it is."
         )
-    if selected.startswith("train"):
+    if name.of_training:
         return "is of the training split, where the setting that overfits most looks best."
     return "is no validation metric of this study."
 

@@ -7,21 +7,20 @@ the same decisions when it is resumed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from optrial.config import StudyFile, Tuning
 from optrial.plan.samplers import drawn, new_points, suggested
 from optrial.plan.space import Point, Space, space_of
+from optrial.spec import SettingScore
 
 __all__ = [
     "Outline",
-    "Score",
     "Trial",
     "Wave",
     "choose",
-    "merit",
     "outline",
     "trial_count",
     "tuning_seeds",
@@ -45,18 +44,6 @@ class Trial:
     point: Point
 
 
-class Score(NamedTuple):
-    """Score of a trial; higher is better. A failed run counts more than any mean.
-
-    Attributes:
-        done: number of its finished runs.
-        mean: mean merit of these; 0 if there are none.
-    """
-
-    done: int
-    mean: float
-
-
 class Wave(NamedTuple):
     """Trials between two decisions.
 
@@ -69,16 +56,7 @@ class Wave(NamedTuple):
     why: str
 
 
-Scores = Callable[[Trial], Score]
-
-
-def merit(study: StudyFile, metrics: Mapping[str, float | None]) -> float | None:
-    """Return the merit of a run's final metrics, larger is better.
-
-    None for a run that failed, or whose value of the selecting metric is not finite.
-    """
-    selection = study.selection
-    return selection.merit(metrics.get(selection.metric)) if selection else None
+Scores = Callable[[Trial], SettingScore]
 
 
 def tuning_seeds(study: StudyFile) -> tuple[int, ...]:
@@ -156,11 +134,11 @@ def choose(space: Space, trials: Iterable[Trial], score: Scores) -> Trial:
     values = {name: [trial.point[name] for trial in trials] for name in space.growth}
     ends = {name: (min(tried), max(tried)) for name, tried in values.items()}
 
-    def goodness(trial: Trial) -> tuple[Score, int]:
+    def goodness(trial: Trial) -> tuple[SettingScore, int]:
         return score(trial), -sum(trial.point[name] in ends[name] for name in ends)
 
     best = max(trials, key=goodness)
-    if score(best).done == 0:  # they diverged, and smaller steps are safer
+    if score(best).succeeded == 0:  # they diverged, and smaller steps are safer
         best = min(trials, key=lambda trial: [trial.point[name] for name in ends])
     return best
 

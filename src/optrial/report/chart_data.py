@@ -13,7 +13,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.report.drawing import MARKER_SIZE
 from optrial.report.style import LineStyle, marker_outline
-from optrial.spec import probe_of
+from optrial.spec import MetricName
 
 __all__ = ["chart_data", "probes_of"]
 
@@ -54,7 +54,8 @@ def chart_data(
 
 def probes_of(view: StudyView) -> list[str]:
     """Return the names of the recorded probes, without layers."""
-    return list(dict.fromkeys(name.partition("/")[0] for name in view.metrics if probe_of(name)))
+    probes = (MetricName.parse(metric).probe for metric in view.metrics)
+    return list(dict.fromkeys(probe for probe in probes if probe))
 
 
 def _problem_data(
@@ -89,7 +90,8 @@ def _problem_data(
         "rates": {
             metric: rates
             for metric in view.metrics
-            if not probe_of(metric) and (rates := _rate_data(problem, metric, places, groups))
+            if not MetricName.parse(metric).probe
+            and (rates := _rate_data(problem, metric, places, groups))
         },
         "targets": {
             str(result.target): _target_data(result, places, groups)

@@ -369,8 +369,8 @@ def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
     If metrics of batches are recorded, they and the loss of batches come too.
     """
     training = [m for m in ("train_loss_epoch", "train_loss") if m in view.metrics][:1]
-    of_training = [m for m in view.metrics if m.startswith("train_")]
-    batches = [m for m in of_training if not (m.endswith("_epoch") or m.startswith("train_eval_"))]
+    names = {metric: view.directions.parse(metric) for metric in view.metrics}
+    batches = [m for m, name in names.items() if name.of_batches and not name.epoch_mean]
     asked = batches if len(batches) > 1 else []  # the loss alone is there always
     probes = [name for name in probes_of(view) if name in view.metrics]
     return list(dict.fromkeys([*training, *asked, problem.metric, *probes]))
@@ -400,7 +400,7 @@ def _metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
     """Label the axis of a metric, logarithmic for a positive loss."""
     values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
     known = np.concatenate([own[np.isfinite(own)] for own in values] or [np.empty(0)])
-    if directions.label(metric) == "loss" and len(known) and known.min() > 0:
+    if directions.parse(metric).is_loss and len(known) and known.min() > 0:
         axes.set_yscale("log")
         axes.set_ylim(known.min() / 1.5, known.max() * 1.5)
     elif directions.percent(metric):

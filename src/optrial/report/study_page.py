@@ -59,7 +59,7 @@ from optrial.report.tables import (
     summary_note,
     targets_note,
 )
-from optrial.spec import PROBES, Status, probe_of
+from optrial.spec import PROBES, MetricName, Status
 from optrial.timing import StudyTiming
 from optrial.timing.table import timing_notes
 
@@ -219,7 +219,7 @@ def study_page(
         timed=timing and timing_table(timing),
         timing_notes=timing and timing_notes(timing),
         probes={name: PROBES[name].about for name in probes_of(view)},
-        metrics=[metric for metric in view.metrics if not probe_of(metric)],
+        metrics=[metric for metric in view.metrics if not MetricName.parse(metric).probe],
         reported=any(problem.reported for problem in problems),
         reported_times=reported_time_table(published.get(SECONDS) or {}, timing),
         tolerance_text=tolerance_text,

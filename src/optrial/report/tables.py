@@ -248,10 +248,10 @@ def shown_metrics(recorded: Iterable[str], directions: Directions) -> list[str]:
     """
     names = list(recorded)
     training = [m for m in ("train_loss_epoch", "train_loss") if m in names][:1]
-    evaluated = [m for m in names if m.startswith(("validation_", "test_", "train_eval_"))]
+    evaluated = {m: name for m in names if (name := directions.parse(m)).evaluated}
     if any(directions.percent(metric) for metric in evaluated):
-        return training + [m for m in evaluated if directions.label(m) != "loss"]
-    return training + [m for m in evaluated if not m.startswith("train_")]
+        return training + [m for m, name in evaluated.items() if not name.is_loss]
+    return training + [m for m, name in evaluated.items() if not name.of_training]
 
 
 def spread_text(spread: Spread | None) -> str:

@@ -1,7 +1,7 @@
-"""The catalogue of metrics and probes, and the directions of the metrics of a study.
+"""Metrics and probes: their catalogue, the names of their records, and which values are better.
 
-A direction is never read from a name: `METRICS` holds those of the catalogue, and a study declares
-those of user functions.
+A direction is never guessed from a name: `METRICS` holds the directions of the catalogue, and a
+study declares those of user functions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from statistics import fmean
+from typing import Any, ClassVar, Literal, NamedTuple
 
 __all__ = [
     "METRICS",
@@ -19,14 +20,12 @@ __all__ = [
     "Direction",
     "Directions",
     "Metric",
+    "MetricName",
     "Probe",
     "Selection",
+    "SettingScore",
     "catalogued",
-    "default_metrics",
-    "label_of",
     "metric_label",
-    "probe_of",
-    "recorded_as",
     "undeclared",
 ]
 
@@ -38,11 +37,10 @@ class Metric(NamedTuple):
     """A metric of the catalogue; `optrial.models.objective` computes it.
 
     Attributes:
-        about: what it is, in a line.
-        better: which values are better.
-        targets: what it is computed from: class labels or values to predict; "any" for both.
+        about: description in one line.
+        targets: targets that it accepts: class labels, values to predict, or "any".
         whole_split: whether it needs all outputs of a split at once; otherwise it is a mean over
-            samples, which batches add up to.
+            samples, summed batch by batch.
         percent: whether it is a fraction that is shown in percent.
     """
 
@@ -69,12 +67,12 @@ METRICS: Mapping[str, Metric] = {
     "recall": Metric("recall of class 1 of two", "higher", "labels"),
     "recall_macro": Metric("mean of the recalls of all classes", "higher", "labels"),
     "roc_auc": Metric(
-        "area under the ROC curve; of several classes the mean, each against the rest",
+        "area under the ROC curve; with several classes, the one-vs-rest mean",
         "higher",
         "labels",
     ),
     "average_precision": Metric(
-        "area under the precision-recall curve; of several classes the mean, each against the rest",
+        "area under the precision-recall curve; with several classes, the one-vs-rest mean",
         "higher",
         "labels",
     ),
@@ -93,31 +91,18 @@ METRICS: Mapping[str, Metric] = {
     "median_absolute_error": Metric("median of the absolute errors", "lower", "values"),
     "max_error": Metric("largest absolute error", "lower", "values"),
 }
-"""Besides these, ``top_5_accuracy`` and the like for any number, and ``module:function``."""
+"""The named metrics; ``top_k_accuracy`` (any k) and ``module:function`` are metrics, too."""
 
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
-_SPLIT = re.compile(r"(train_eval|train|validation|test)_")
-
-
-def default_metrics(loss: str) -> tuple[str, ...]:
-    """Return the metrics that go with a loss where a study names none."""
-    return ("accuracy",) if loss == "cross_entropy" else ()
 
 
 def metric_label(name: str) -> str:
-    """Return the name of a metric in curves and tables: of ``module:function`` the function's."""
+    """Return the label of a metric in curves and tables: ``f1`` for ``module:f1``."""
     return name.rpartition(":")[2].rpartition(".")[2]
 
 
-def label_of(metric: str) -> str:
-    """Return the label of a recorded metric: ``f1`` of ``test_f1`` and of ``train_f1_epoch``."""
-    split = _SPLIT.match(metric)
-    label = metric[split.end() :] if split else metric
-    return label.removesuffix("_epoch") if split and split[1] == "train" else label
-
-
 def catalogued(label: str) -> Metric | None:
-    """Return the catalogue's metric of a name, ``top_5_accuracy`` included, or None."""
+    """Return the metric of the catalogue with this label (``top_5_accuracy``, too), or None."""
     if top := _TOP.fullmatch(label):
         about = f"fraction of samples whose class is among the {top[1]} largest outputs"
         return Metric(about, "higher", "labels", False, percent=True)
@@ -125,11 +110,94 @@ def catalogued(label: str) -> Metric | None:
 
 
 TRAINING_SECONDS = "training_seconds"
-"""How long a run was trained: no curve, but what every run that is done can be asked for."""
+"""Seconds of training; a value of every completed run, without a curve."""
+
+MetricSplit = Literal["train", "train_eval", "validation", "test"]
+"""Samples that a metric is measured on: ``train`` are the batches of training, each before its
+update; the others are whole splits, evaluated with fixed weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricName:
+    """The name under which a metric or a probe is recorded; `str` gives it as text.
+
+    Attributes:
+        label: ``loss``, or the label of a metric; without a split, the whole name: a probe
+            (``probe`` or ``probe/layer``) or ``training_seconds``.
+        split: the samples; None for probes and ``training_seconds``.
+        epoch_mean: whether it is the mean over the batches of an epoch.
+    """
+
+    _SPLITS: ClassVar[tuple[MetricSplit, ...]] = ("train_eval", "train", "validation", "test")
+
+    label: str
+    split: MetricSplit | None = None
+    epoch_mean: bool = False
+
+    def __str__(self) -> str:
+        start = f"{self.split}_" if self.split else ""
+        return f"{start}{self.label}{'_epoch' if self.epoch_mean else ''}"
+
+    @classmethod
+    def parse(cls, text: str, user_labels: Iterable[str] = ()) -> MetricName:
+        """Return the name that a text stands for.
+
+        Args:
+            text: such as ``test_f1``, ``train_f1_epoch`` or ``gradient_norm/layer``.
+            user_labels: labels of user functions, which take precedence: with ``eval_f1`` among
+                them, ``train_eval_f1`` is a metric of batches.
+        """
+        names = (name for label in user_labels for name in cls.possible(label))
+        if known := next((name for name in names if str(name) == text), None):
+            return known
+        for split in cls._SPLITS:
+            label = text.removeprefix(f"{split}_")
+            if label != text:
+                mean = split == "train" and label.endswith("_epoch")
+                return cls(label.removesuffix("_epoch") if mean else label, split, mean)
+        return cls(text)
+
+    @classmethod
+    def evaluation(cls, label: str, split: str) -> MetricName:
+        """Return the name of a metric evaluated on a split of the dataset."""
+        # "train_loss" is the loss of each batch, so the whole training split has another name.
+        recorded = "train_eval" if split == "train" else split
+        return cls(label, next(known for known in cls._SPLITS if known == recorded))
+
+    @classmethod
+    def possible(cls, label: str) -> list[MetricName]:
+        """Return every name under which a metric with this label can be recorded."""
+        return [cls(label, "train", epoch_mean=True), *(cls(label, split) for split in cls._SPLITS)]
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is the loss of the study."""
+        return self.label == "loss"
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether it was evaluated on a whole split."""
+        return self.split is not None and not self.of_batches
+
+    @property
+    def of_batches(self) -> bool:
+        """Whether it was measured on batches during training, or is a mean over these."""
+        return self.split == "train"
+
+    @property
+    def of_training(self) -> bool:
+        """Whether it was measured on training samples."""
+        return self.split in ("train", "train_eval")
+
+    @property
+    def probe(self) -> str | None:
+        """Name of the probe, without the layer; None for a metric."""
+        name = self.label.partition("/")[0]
+        return name if self.split is None and name in PROBES else None
 
 
 class Selection(NamedTuple):
-    """The metric that selects: settings in tuning, and the weights that `save: best` keeps.
+    """The metric that selects settings in tuning, and the weights that `save: best` keeps.
 
     Attributes:
         metric: name of the metric, on the validation split.
@@ -139,11 +207,29 @@ class Selection(NamedTuple):
     metric: str
     better: Direction
 
-    def merit(self, value: float | None) -> float | None:
-        """Return a merit, larger is better; None for a value that is missing or not finite."""
+    def score(self, value: float | None) -> float | None:
+        """Return the score of a value, higher is better; None if it is missing or not finite."""
         if value is None or not math.isfinite(value):
             return None
         return value if self.better == "higher" else -value
+
+
+class SettingScore(NamedTuple):
+    """Score of a setting over its runs; higher is better. One more success outweighs any mean.
+
+    Attributes:
+        succeeded: number of runs that have a score.
+        mean: mean of their scores; 0 if there are none.
+    """
+
+    succeeded: int
+    mean: float
+
+    @classmethod
+    def of(cls, scores: Iterable[float | None]) -> SettingScore:
+        """Return the score of a setting from those of its runs; None for a run without one."""
+        finite = [score for score in scores if score is not None]
+        return cls(len(finite), fmean(finite) if finite else 0.0)
 
 
 @dataclass(frozen=True)
@@ -151,12 +237,12 @@ class Directions:
     """Directions of the metrics of a study, and the metric that selects.
 
     Attributes:
-        own: label -> declared direction of each metric that is a user function; None where the
-            study declares none.
+        user_metrics: label -> direction of each metric that is a user function; None if the study
+            declares no direction.
         select: the metric named by ``tune.select``; None for the default.
     """
 
-    own: Mapping[str, Direction | None] = field(default_factory=dict)
+    user_metrics: Mapping[str, Direction | None] = field(default_factory=dict)
     select: str | None = None
 
     @classmethod
@@ -169,44 +255,45 @@ class Directions:
             for one in ([problem] if is_one else problem.values())
             for entry in one.get("metrics") or ()
         ]
-        own: dict[str, Direction | None] = {
+        user_metrics: dict[str, Direction | None] = {
             metric_label(entry["name"]): entry.get("better")
             for entry in entries
             if ":" in entry["name"]
         }
-        return cls(own, (study.get("tune") or {}).get("select"))
+        return cls(user_metrics, (study.get("tune") or {}).get("select"))
 
-    def label(self, metric: str) -> str:
-        """Return the label of a recorded metric; labels of user functions take precedence."""
-        return next((own for own in self.own if metric in recorded_as(own)), label_of(metric))
+    def parse(self, metric: str) -> MetricName:
+        """Return the name of a recorded metric; labels of user functions take precedence."""
+        return MetricName.parse(metric, self.user_metrics)
 
     def better(self, metric: str) -> Direction | None:
-        """Return the direction of a recorded metric; None where nothing declares one."""
-        label = self.label(metric)
-        if label in self.own:
-            return self.own[label]
-        if metric == TRAINING_SECONDS or label == "loss":
+        """Return the direction of a recorded metric, or None if it is unknown."""
+        name = self.parse(metric)
+        if name.label in self.user_metrics:
+            return self.user_metrics[name.label]
+        if metric == TRAINING_SECONDS or name.is_loss:
             return "lower"
-        entry = catalogued(label)
+        entry = catalogued(name.label)
         return entry.better if entry else None
 
     def percent(self, metric: str) -> bool:
         """Whether a metric is an accuracy of the catalogue, a fraction shown in percent."""
-        label = self.label(metric)
-        entry = None if label in self.own else catalogued(label)
+        label = self.parse(metric).label
+        entry = None if label in self.user_metrics else catalogued(label)
         return entry is not None and entry.percent
 
     def selection(self, recorded: Iterable[str]) -> Selection | None:
-        """Return the metric that selects, or None without one on the validation split.
+        """Return the metric that selects: `select`, else the accuracy, else the validation loss.
 
-        The metric is `select`, else the catalogue's accuracy, else the loss.
+        None if the study does not evaluate on the validation split, or if the direction of `select`
+        is unknown.
 
         Args:
             recorded: names of the metrics of the study.
         """
         known = set(recorded)
         usual = ("validation_accuracy", "validation_loss")
-        default = (m for m in usual if m in known and self.label(m) not in self.own)
+        default = (m for m in usual if m in known and self.parse(m).label not in self.user_metrics)
         metric = self.select or next(default, None)
         better = self.better(metric) if metric else None
         return Selection(metric, better) if metric and better else None
@@ -215,31 +302,27 @@ class Directions:
         """Return a copy that also declares the direction of one metric.
 
         Raises:
-            ValueError: the metric is known to have the other direction.
+            ValueError: the metric has the other direction.
         """
         known = self.better(metric)
         if known not in (None, better):
             raise ValueError(f"{metric} is better when {known}, not when {better}")
-        return self if known else replace(self, own={**self.own, self.label(metric): better})
+        if known:
+            return self
+        return replace(self, user_metrics={**self.user_metrics, self.parse(metric).label: better})
 
 
 def undeclared(metric: str) -> str:
-    """Return the start of an error about a metric without a direction; the way out follows."""
+    """Return the start of an error about a metric without a direction."""
     return f"nothing declares whether lower or higher values of {metric} are better"
-
-
-def recorded_as(label: str) -> set[str]:
-    """Return every name under which a metric can be recorded."""
-    splits = ("train", "train_eval", "validation", "test")
-    return {f"train_{label}_epoch", *(f"{split}_{label}" for split in splits)}
 
 
 class Probe(NamedTuple):
     """A diagnostic that can be measured during training; `optrial.engine.probes` computes it.
 
     Attributes:
-        about: what it is, in a line.
-        gradients: what measuring it costs, in gradients of a batch.
+        about: description in one line.
+        gradients: cost of a measurement, in gradients of a batch.
         summed: whether it is measured at every step and summed over each epoch.
     """
 
@@ -269,8 +352,3 @@ PROBES: Mapping[str, Probe] = {
         "eigenvalue of largest magnitude of the batch loss's Hessian: 30 power iterations", 60
     ),
 }
-
-
-def probe_of(metric: str) -> Probe | None:
-    """Return the probe that recorded a metric, as a whole or of one layer (``probe/layer``)."""
-    return PROBES.get(metric.partition("/")[0])

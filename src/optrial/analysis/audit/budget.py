@@ -15,7 +15,7 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind
 from optrial.analysis.statistics import rank_stability
 from optrial.records import Curve, Record
-from optrial.spec import Status
+from optrial.spec import MetricName, Status
 
 LAST_PART = 0.2  # of the evaluations, over which a slope is fitted
 LEAST_FALL = 0.001  # of the loss over that part
@@ -210,8 +210,8 @@ def training_only(context: Context) -> Iterator[Observation]:
     Fix: also claim on a test metric, or say that the claim is about optimization.
     """
     claims = context.claims
-    tested = [name for name in sorted(context.metrics) if name.startswith("test_")]
-    if claims and tested and all(c.metric.startswith("train_") for c in claims):
+    tested = [name for name in sorted(context.metrics) if MetricName.parse(name).split == "test"]
+    if claims and tested and all(MetricName.parse(c.metric).of_training for c in claims):
         on_test = [
             claim.text.replace(claim.metric, tested[0])
             for claim in claims

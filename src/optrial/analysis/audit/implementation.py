@@ -17,7 +17,7 @@ from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.errors import counted
 from optrial.learning_rates import plain_name
 from optrial.records import Curve, Record
-from optrial.spec import Status
+from optrial.spec import MetricName, Status
 
 ROUNDING = 1e-6  # of a loss, because a GPU may add in a different order
 PILING = 0.98  # correlation of gradient norm and step above which gradients accumulate
@@ -355,11 +355,12 @@ def running_average(context: Context) -> Iterator[Observation]:
     Example: "adam > sgd on train_accuracy_epoch" is measured on training batches.
     Fix: evaluate on the training split, and claim on train_eval_accuracy.
     """
-    running = {claim.text: claim for claim in context.claims if _of_batches(claim.metric)}
+    name_of = context.directions.parse
+    running = {c.text: c for c in context.claims if name_of(c.metric).of_batches}
     if running:
         splits = [split for record in context.records for split in record.spec.evaluate_on]
         claims = [
-            text.replace(claim.metric, _on_whole_split(claim.metric))
+            text.replace(claim.metric, str(MetricName(name_of(claim.metric).label, "train_eval")))
             if (claim := running.get(str(text)))
             else text
             for text in context.study.get("claims") or ()
@@ -367,7 +368,7 @@ def running_average(context: Context) -> Iterator[Observation]:
         last_batch_only = any(
             record.steps_per_epoch > 1
             for claim in running.values()
-            if not claim.metric.endswith("_epoch")
+            if not name_of(claim.metric).epoch_mean
             for record in context.claimed_runs(claim)
         )
         yield Observation(
@@ -382,16 +383,6 @@ def running_average(context: Context) -> Iterator[Observation]:
             ),
             Severity.WARNING if last_batch_only else Severity.ADVICE,
         )
-
-
-def _of_batches(metric: str) -> bool:
-    """Whether a metric was measured on training batches."""
-    return metric.startswith("train_") and not metric.startswith("train_eval_")
-
-
-def _on_whole_split(metric: str) -> str:
-    """Return the same metric evaluated on the whole training split."""
-    return metric.removesuffix("_epoch").replace("train_", "train_eval_", 1)
 
 
 @audit_rule("E18", Severity.ERROR, "an optimizer did not train", root=True)

@@ -13,7 +13,7 @@ from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.learning_rates import usual_rates, within_sensible
 from optrial.records import Record
-from optrial.spec import Scale, Scales, Status
+from optrial.spec import MetricName, Scale, Scales, Status
 
 TUNING_SEEDS = 3
 LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
@@ -25,8 +25,9 @@ SCALE_FREE_LOSSES = ("cross_entropy", "mean_output")  # the scale of targets doe
 def validation_remedy(context: Context) -> Remedy:
     """Return the remedy of a validation split; every run is trained again on the rest."""
     settings: dict[str, Any] = {"evaluate.on": ["validation", "test"]}
-    if str(context.select).startswith("test"):
-        settings["tune.select"] = str(context.select).replace("test", "validation")
+    select = MetricName.parse(context.select or "")
+    if select.split == "test":
+        settings["tune.select"] = str(MetricName(select.label, "validation"))
     action = "evaluate on a validation split, and choose on it"
     return context.remedy(action, settings, len(context.records))
 
@@ -58,7 +59,7 @@ def equal_search(
         settings = {}
     else:
         settings["tune"] = {"sampler": "sobol", "trials": trials, "seeds": seeds}
-        if str(tune.get("select")).startswith("validation"):
+        if MetricName.parse(str(tune.get("select"))).split == "validation":
             settings["tune"]["select"] = tune["select"]
         settings |= _with_validation(context)
     reported = len({seed for o in optimizers for seed in o.seeds})

@@ -12,7 +12,7 @@ from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_re
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted
 from optrial.records import Record
-from optrial.spec import FINAL, Directions, Status
+from optrial.spec import FINAL, Directions, MetricName, Status
 
 FEW_SEEDS = 3
 PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling")
@@ -29,7 +29,7 @@ def chosen_on_test(context: Context) -> Iterator[Observation]:
     """
     several = [o for o in context.optimizers if len(o.tried) > 1]
     selects_on = context.select
-    on_test = selects_on is None or selects_on.startswith("test")
+    on_test = selects_on is None or MetricName.parse(selects_on).split == "test"
     if several and on_test and context.ended:
         settings = sum(len(o.tried) for o in several)
         how = f"by {selects_on}" if selects_on else "and no validation split was evaluated"
@@ -78,9 +78,10 @@ def another_metric(context: Context) -> Iterator[Observation]:
     """
     chosen, reported = context.select, context.report_metric
     several = [o for o in context.optimizers if len(o.tried) > 1]
-    same_kind = chosen and chosen.partition("_")[2] == reported.partition("_")[2]
-    wanted = f"validation_{reported.partition('_')[2]}"
-    if several and chosen and not same_kind and reported.startswith(("test", "validation")):
+    name = MetricName.parse(reported)
+    same_metric = chosen and MetricName.parse(chosen).label == name.label
+    wanted = str(MetricName(name.label, "validation"))
+    if several and chosen and not same_metric and name.split in ("test", "validation"):
         yield Observation(
             f"settings were chosen by {chosen}, but {reported} is reported",
             {"chosen": chosen, "reported": reported},
@@ -221,9 +222,9 @@ def _differ(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> bo
     """Whether a key changed; declaring the direction of a metric does not count."""
     first, second = before.get(key), after.get(key)
     if key == "problem" and first and second:
-        directions = Directions.of(before).own
+        directions = Directions.of(before).user_metrics
         declared = {label: better for label, better in directions.items() if better}
-        if declared.items() <= Directions.of(after).own.items():
+        if declared.items() <= Directions.of(after).user_metrics.items():
             first, second = _undirected(first), _undirected(second)
     return bool(first != second)
 

@@ -18,7 +18,7 @@ from optrial.analysis.audit.grids import extended, has_room_above, refined
 from optrial.analysis.audit.remedies import balanced, equal_search, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
-from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, merit
+from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, setting_score
 from optrial.analysis.statistics import (
     BestOfK,
     Verdict,
@@ -115,11 +115,11 @@ def _edges(context: Context, optimizer: OptimizerRuns) -> Iterator[_Edge]:
     for name, values in optimizer.tuned.items():
         if len(values) < 3 and name != "lr":
             continue  # two values are a choice, not a range
-        merits = [_merits_by_seed(optimizer, name, value, selection) for value in values]
-        seeds = sorted(set.intersection(*map(set, merits)))
+        scores = [_scores_by_seed(optimizer, name, value, selection) for value in values]
+        seeds = sorted(set.intersection(*map(set, scores)))
         if not seeds:
             continue
-        table = np.array([[by_seed[seed] for seed in seeds] for by_seed in merits])
+        table = np.array([[by_seed[seed] for seed in seeds] for by_seed in scores])
         if not np.isfinite(table.mean(axis=1)).any():
             continue
         generator = context.generator("A01", optimizer.name, name)
@@ -136,7 +136,7 @@ def _edges(context: Context, optimizer: OptimizerRuns) -> Iterator[_Edge]:
 def _best_at_ends(
     context: Context, optimizer: OptimizerRuns, name: str, values: Sequence[float], means: Floats
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return per column of mean merits whether the lowest or the highest value is best.
+    """Return per column of mean scores whether the lowest or the highest value is best.
 
     The outermost of values drawn from a range is at the edge only if it is near a bound.
     """
@@ -152,18 +152,18 @@ def _best_at_ends(
     return low, high
 
 
-def _merits_by_seed(
+def _scores_by_seed(
     optimizer: OptimizerRuns, name: str, value: float, selection: Selection
 ) -> dict[int, float]:
-    """Return merit by seed of the best setting with this value; -inf for a run without a result."""
+    """Return scores by seed of the best setting with this value; -inf for a failed run."""
     best: dict[int, float] = {}
     for runs in optimizer.tried.values():
         if hyperparameters(runs[0]).get(name) != value:
             continue
-        merits = {
-            r.seed: selection.merit(r.final(selection.metric)) for r in runs if r.status in FINAL
+        scores = {
+            r.seed: selection.score(r.final(selection.metric)) for r in runs if r.status in FINAL
         }
-        finite = {seed: -math.inf if m is None else m for seed, m in merits.items()}
+        finite = {seed: -math.inf if s is None else s for seed, s in scores.items()}
         if finite and (not best or fmean(finite.values()) > fmean(best.values())):
             best = finite
     return best
@@ -413,7 +413,7 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         tried = dict(optimizer.tried)
         chosen = optimizer.contenders[0]
         first = finished(tried.pop(chosen.setting_id, ()), metric)
-        rivals = {merit(runs, selection): runs for runs in tried.values()}
+        rivals = {setting_score(runs, selection): runs for runs in tried.values()}
         runner_up = rivals[max(rivals)] if rivals else ()
         second = finished(runner_up, metric)
         rerun = finished(optimizer.reported, metric)
