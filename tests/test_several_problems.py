@@ -326,3 +326,14 @@ def test_commands_on_joined_studies(optrial: Command, alone: list[Path], tmp_pat
     optrial("report", *alone, "--out", tmp_path / "page.html")
     assert "moons" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "problem" in optrial("runs", *alone).out
+
+
+def test_published_values_of_a_problem_are_shown(optrial: Command, tmp_path: Path) -> None:
+    small = {**MOONS, **OWN, "reported": {"test_accuracy": {"adam": 0.777}}}
+    study = both(problem={"digits": DIGITS, "small": small}, **TUNE)
+    with Study(**study).run(tmp_path / "out") as results:
+        page = results.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Published values" in page
+    assert (
+        "published test_accuracy of adam on small: 0.777" in optrial("show", tmp_path / "out").err
+    )

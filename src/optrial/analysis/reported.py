@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scipy import special
 
 from optrial.analysis.summary import SettingSummary, Spread
 from optrial.errors import Problem, suggest
 
-__all__ = ["SECONDS", "ReportedValue", "names_setting", "reported_problems", "reported_values"]
+__all__ = [
+    "SECONDS",
+    "ReportedValue",
+    "names_setting",
+    "published",
+    "reported_problems",
+    "reported_values",
+]
 
 SECONDS = "seconds"
 """Key of `reported` that holds times instead of a metric; `optrial.timing` reads it."""
@@ -57,6 +65,18 @@ class ReportedValue:
     def agrees(self) -> bool | None:
         """True if the published value may be one more run; None if the spread is unknown."""
         return None if math.isnan(self.margin) else abs(self.difference) <= self.margin
+
+
+def published(study: Mapping[str, Any], problem: str) -> Reported:
+    """Return the published values for one problem of a study.
+
+    Args:
+        study: after defaults, as a store holds it.
+        problem: name of the problem, whose own `reported` replaces that of the study.
+    """
+    entry = (study.get("problem") or {}).get(problem)
+    own = entry.get("reported") if isinstance(entry, Mapping) else None
+    return (study.get("reported") or {}) if own is None else own
 
 
 def reported_values(reported: Reported, settings: Iterable[SettingSummary]) -> list[ReportedValue]:

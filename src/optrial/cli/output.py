@@ -188,6 +188,8 @@ def show_summary(results: Results, quiet: bool) -> None:
     for title, problem in titled(view):
         _show_problem(problem, title, quiet)
     _show_targets(view, quiet)
+    if not quiet:
+        _show_published(view)
     if view.ranks and not quiet:
         note(ranks_sentence(view.ranks))
 
@@ -212,6 +214,18 @@ def _show_problem(problem: ProblemView, title: str, quiet: bool) -> None:
         note(summary_note(problem.summaries, flows, problem.select))
         for line in [*missing_values(problem.reported), *_statements(problem)]:
             note(line)
+
+
+def _show_published(view: StudyView) -> None:
+    """Print the published values beside the measured ones."""
+    from optrial.analysis.reported import published, reported_values
+
+    for problem in view.problems:
+        where = f" on {problem.name}" * (len(view.problems) > 1)
+        for value in reported_values(published(view.study, problem.name), problem.summaries):
+            measured = f"{value.measured.mean:.4g}" if value.measured else "not measured"
+            name = f"{value.metric} of {value.name}{where}"
+            note(f"published {name}: {value.reported:.4g}; here: {measured}")
 
 
 def _show_targets(view: StudyView, quiet: bool) -> None:

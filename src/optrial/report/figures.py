@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optrial.analysis.reported import ReportedValue, reported_values
+from optrial.analysis.reported import ReportedValue, published, reported_values
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
@@ -379,7 +379,7 @@ def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
 def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedValue]]:
     """Return published values by metric."""
     found: dict[str, list[ReportedValue]] = {}
-    for value in reported_values(view.study.get("reported") or {}, problem.summaries):
+    for value in reported_values(published(view.study, problem.name), problem.summaries):
         found.setdefault(value.metric, []).append(value)
     return found
 

@@ -17,7 +17,7 @@ from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import funnel
-from optrial.analysis.reported import SECONDS, ReportedValue
+from optrial.analysis.reported import SECONDS, ReportedValue, published
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.statistics import (
     BestOfK,
@@ -175,7 +175,7 @@ class ProblemSection:
     @cached_property
     def reported(self) -> dict[str, Rows[ReportedValue]]:
         """Published values beside measured ones, by metric."""
-        return reported_tables(self.study.study.get("reported") or {}, self.view.summaries)
+        return reported_tables(published(self.study.study, self.view.name), self.view.summaries)
 
 
 def study_page(
@@ -191,7 +191,7 @@ def study_page(
     styles = line_styles(view.optimizer_names)
     groups = _number_groups(view.records)
     problems = [ProblemSection(view, problem, groups) for problem in view.problems]
-    published = view.study.get("reported") or {}
+    first = view.problems[0].name if view.problems else ""
     flows = funnel(view.records) if view.has_tuning else []
     return render_page(
         "study.html",
@@ -221,7 +221,7 @@ def study_page(
         probes={name: PROBES[name].about for name in probes_of(view)},
         metrics=[metric for metric in view.metrics if not MetricName.parse(metric).probe],
         reported=any(problem.reported for problem in problems),
-        reported_times=reported_time_table(published.get(SECONDS) or {}, timing),
+        reported_times=reported_time_table(published(view.study, first).get(SECONDS) or {}, timing),
         tolerance_text=tolerance_text,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,
