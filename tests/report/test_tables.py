@@ -68,6 +68,12 @@ def test_accuracies_replace_losses_and_no_other_metric() -> None:
     assert shown_metrics(recorded, declared) == ["train_loss", *recorded[2:]]
 
 
+def test_batches_of_a_users_metric_are_no_evaluation() -> None:
+    recorded = ["train_loss", "train_eval_score", "test_accuracy", "test_eval_score"]
+    directions = Directions({"eval_score": "higher"})
+    assert shown_metrics(recorded, directions) == ["train_loss", *recorded[2:]]
+
+
 def test_an_empty_study_renders() -> None:
     assert "study" in text(summary_table("study", [], CATALOGUE))
     assert summary_note([], [], None)
