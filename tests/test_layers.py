@@ -24,6 +24,8 @@ ALLOWED = {
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
     "learning_rates": set(),
+    "style": {"errors"},
+    "markup": set(),
     "target_kinds": set(),
     "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
@@ -57,11 +59,15 @@ ALLOWED = {
         *("timing", "timing.steps", "timing.memory"),
         *("analysis", "data", "engine", "plan", "spec", "errors"),
     },
-    "report": {"analysis", "callbacks", "spec", "records", "timing", "errors"},
-    "timing.markdown": {"report", "timing"},
-    "timing.figure": {"report", "timing"},
+    "report": {
+        *("analysis", "callbacks", "markup", "spec", "style", "records", "timing", "errors")
+    },
+    "timing.markdown": {"markup", "timing"},
+    "timing.figure": {"style", "timing"},
     "recipes": {"config", "errors"},
-    "results": {"analysis", "joined", "spec", "records", "report", "saved", "timing", "errors"},
+    "results": {
+        *("analysis", "joined", "spec", "records", "report", "saved", "style", "timing", "errors")
+    },
     "user_objects": {"code", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {
@@ -72,7 +78,7 @@ ALLOWED = {
     "saved": {"code", "config", "data", "engine", "spec", "models", "plan", "records", "errors"},
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},
     "testing": {"rules", "errors"},
-    "explain": {"rules", "functions", "report", "errors"},
+    "explain": {"rules", "functions", "report", "style", "errors"},
     "cli": None,  # whatever it needs
     "__main__": {"cli"},
 }

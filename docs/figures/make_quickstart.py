@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import optrial
-from optrial.report.style import WIDTHS, figure_style, save_figure
+from optrial.style import WIDTHS, figure_style, save_figure
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from optrial.analysis.statistics import (
     sign_flip_p_value,
     sign_flip_power,
 )
-from optrial.report.style import LIGHT, figure_style, line_styles
+from optrial.style import LIGHT, figure_style, line_styles
 
 HERE = Path(__file__).parent
 MUTED, TEXT = LIGHT.muted, LIGHT.text

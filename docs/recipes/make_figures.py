@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 import optrial
-from optrial.report.style import LIGHT, figure_style, line_styles
+from optrial.style import LIGHT, figure_style, line_styles
 
 HERE = Path(__file__).parent
 STUDIES = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("studies")

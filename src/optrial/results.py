@@ -40,8 +40,8 @@ from optrial.report.figures import (
     study_figures,
 )
 from optrial.report.study_page import study_page
-from optrial.report.style import save_figure
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
+from optrial.style import save_figure
 from optrial.timing import StudyTiming, read_timing
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from matplotlib.colors import same_color
 
 from optrial.analysis.audit import report_text
 from optrial.analysis.statistics import Verdict, best_sentence, sentence
-from optrial.report.style import LIGHT
 from optrial.results import Results
 from optrial.study import Study
+from optrial.style import LIGHT
 from tests.small import small_keys
 
 SEEDS = 6

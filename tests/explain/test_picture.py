@@ -10,10 +10,10 @@ from matplotlib.colors import to_hex
 
 from optrial.explain.figure import landscape_figure
 from optrial.explain.landscape import Landscape, make_landscape
-from optrial.explain.picture import draw_scene, landscape_page
-from optrial.report.drawing import Span, log_ticks, outline, ticks
+from optrial.explain.picture import draw_scene, landscape_page, outline
+from optrial.report.drawing import Span, log_ticks, ticks
 from optrial.report.pages import embedded_json
-from optrial.report.style import DARK, LIGHT, THEMES, Theme
+from optrial.style import DARK, LIGHT, THEMES, Theme
 from tests.report.pages import parse_page
 from tests.tolerance import DRAWN_PIXEL, THREE_DIGITS
 

@@ -13,7 +13,8 @@ from optrial import load
 from optrial.errors import StoreError
 from optrial.records import Record
 from optrial.report.figures import draw_curves, draw_differences, draw_ranks, study_figures
-from optrial.report.style import (
+from optrial.spec import RunFacts, Status
+from optrial.style import (
     DARK,
     LIGHT,
     THEMES,
@@ -22,7 +23,6 @@ from optrial.report.style import (
     line_styles,
     save_figure,
 )
-from optrial.spec import RunFacts, Status
 from tests.report.studies import made_up_records, made_up_view, store_made_up
 
 NASTY = "$x_1$ & <b> % \\frac 🚀"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from optrial.report.study_page import study_page
-from optrial.report.style import DARK, LIGHT
+from optrial.style import DARK, LIGHT
 from tests.report.studies import made_up_records, made_up_view
 from tests.timing.timings import made_up_timing
 

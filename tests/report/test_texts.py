@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from optrial.analysis import SettingSummary, Spread
-from optrial.report.texts import latex_text, markdown_text, summary_latex, summary_markdown
+from optrial.markup import latex_text, markdown_text
+from optrial.report.texts import summary_latex, summary_markdown
 from optrial.spec import Directions, Status
 
 NASTY = "a|b $x_1^2$ & 50% #1 {c} \\input{/etc/passwd} ~<script>alert('1')</script> \"q\" `d` *e*"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optrial.report.style import LIGHT, THEMES, Theme, line_styles, save_figure
+from optrial.style import LIGHT, THEMES, Theme, line_styles, save_figure
 from optrial.timing.figure import timing_figure
 from optrial.timing.markdown import timing_markdown
 from optrial.timing.table import timing_notes, timing_records, timing_rows

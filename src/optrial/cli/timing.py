@@ -84,7 +84,7 @@ def timing(
         written.append(loaded.default_folder / "timing.json")
         write_timing(times, written[-1])
     if figure is not None:
-        from optrial.report.style import save_figure
+        from optrial.style import save_figure
         from optrial.timing.figure import timing_figure
 
         save_figure(timing_figure(times), figure)
@@ -103,7 +103,7 @@ def _check_files(out: Path | None, figure: Path | None) -> None:
     Raises:
         StudyError: they cannot; lists every problem.
     """
-    from optrial.report.style import FIGURE_FORMATS
+    from optrial.style import FIGURE_FORMATS
 
     problems = []
     if out is not None and out.exists():

@@ -10,7 +10,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from optrial.explain.landscape import Landscape, OptimizerPath
 from optrial.explain.picture import aspect_of, fate
-from optrial.report.style import LIGHT, WIDTHS, Theme, blend, figure_style, literal
+from optrial.style import LIGHT, WIDTHS, Theme, blend, figure_style, literal
 
 __all__ = ["landscape_figure"]
 

@@ -10,8 +10,8 @@ from optrial.explain.figure import landscape_figure
 from optrial.explain.landscape import Landscape
 from optrial.explain.page import picture_of, rule_markdown
 from optrial.explain.picture import landscape_page
-from optrial.report.style import FIGURE_FORMATS, save_figure
 from optrial.rules import RULES
+from optrial.style import FIGURE_FORMATS, save_figure
 
 __all__ = ["check_format", "write_landscape", "write_rule_docs"]
 

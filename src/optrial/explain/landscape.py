@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from optrial.errors import Problem, StudyError, suggest
 from optrial.explain.optimizers import PathOptimizer, parse_optimizers, parse_point
 from optrial.functions import FUNCTIONS, Function, Point
-from optrial.report.style import LineStyle, line_styles
 from optrial.rules import apply_all, evaluation_point, initialise_all
+from optrial.style import LineStyle, line_styles
 
 __all__ = [
     "LEARNING_RATES",

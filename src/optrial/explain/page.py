@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from optrial.explain.comparison import Explanation, explain, model_state, selected
 from optrial.explain.formulas import equations_latex
 from optrial.explain.landscape import Landscape, assemble
+from optrial.explain.mathml import mathml
 from optrial.explain.optimizers import parse_optimizers
 from optrial.explain.picture import draw_scene
 from optrial.functions import FUNCTIONS
@@ -33,6 +34,7 @@ def explanation_html(names: Iterable[str]) -> str:
     pictures = [picture_of(rule) for rule in rules]
     return render_page(
         "rules.html",
+        mathml=mathml,
         explanations=[explain(rule) for rule in rules],
         formulas=[_latex(rule) for rule in rules],
         symbols=[_symbols(rule) for rule in rules],

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from contourpy import FillType, contour_generator
+from numpy.typing import NDArray
 
 from optrial.explain.landscape import LEVELS, Landscape, OptimizerPath
+from optrial.explain.mathml import mathml
 from optrial.functions import Point
-from optrial.report.drawing import Span, Tick, Track, log_ticks, outline, polyline, ticks, track
+from optrial.report.drawing import Span, Tick, Track, log_ticks, polyline, ticks, track
 from optrial.report.pages import embedded_json, render_page
 
-__all__ = ["Scene", "aspect_of", "draw_scene", "fate", "landscape_page"]
+__all__ = ["Scene", "aspect_of", "draw_scene", "fate", "landscape_page", "outline"]
+
+Array = NDArray[np.float64]
 
 LEAST_HEIGHT = 1e-12
 """Smaller heights are drawn as this one, on logarithmic axes."""
@@ -22,6 +29,7 @@ def landscape_page(landscape: Landscape) -> str:
     """Return a self-contained HTML page that plays the paths."""
     return render_page(
         "landscape.html",
+        mathml=mathml,
         landscape=landscape,
         scene=draw_scene(landscape),
         chart=draw_chart(landscape),
@@ -134,3 +142,25 @@ def fate(path: OptimizerPath) -> str:
 def aspect_of(landscape: Landscape) -> float:
     """Return height / width of the picture: true to scale unless too flat or too tall."""
     return float(np.clip(np.ptp(landscape.y) / np.ptp(landscape.x), 0.5, 0.9))
+
+
+def outline(
+    x: NDArray[np.float64], y: NDArray[np.float64], heights: NDArray[np.float64], level: float
+) -> str:
+    """Return the region above a level as the ``d`` of an SVG path, to be filled even-odd.
+
+    Args:
+        x: pixels of the columns, (columns,).
+        y: pixels of the rows, (rows,).
+        heights: (rows, columns).
+        level: a height.
+    """
+    generator = contour_generator(x, y, heights, fill_type=FillType.OuterOffset)
+    filled: Any = generator.filled(level, np.inf)  # its form depends on the type of filling
+    polygons, offsets = filled
+    rings = [
+        points[first:last]
+        for points, ends in zip(polygons, offsets, strict=True)
+        for first, last in pairwise(ends)
+    ]
+    return "".join(f"M{polyline(*ring[:-1].T)}Z" for ring in rings)

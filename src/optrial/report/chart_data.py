@@ -12,8 +12,8 @@ from optrial.analysis.target_results import TargetResult, profiles, target_resul
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.report.drawing import MARKER_SIZE
-from optrial.report.style import LineStyle, marker_outline
 from optrial.spec import MetricName
+from optrial.style import LineStyle, marker_outline
 
 __all__ = ["chart_data", "probes_of"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.report.style import LineStyle, marker_outline
+from optrial.style import LineStyle, marker_outline
 
-__all__ = ["Span", "Tick", "Track", "log_ticks", "outline", "polyline", "ticks", "track"]
+__all__ = ["Span", "Tick", "Track", "log_ticks", "polyline", "ticks", "track"]
 
 Array = NDArray[np.float64]
 
@@ -87,28 +85,6 @@ def track(label: str, fate: str, values: Array, style: LineStyle, points: str) -
 def polyline(x: Array, y: Array) -> str:
     """Return pixels (points,) and (points,) as "x,y x,y ..."."""
     return " ".join(f"{a:g},{b:g}" for a, b in zip(x.round(1), y.round(1), strict=True))
-
-
-def outline(x: Array, y: Array, heights: Array, level: float) -> str:
-    """Return the region above a level as the ``d`` of an SVG path, to be filled even-odd.
-
-    Args:
-        x: pixels of the columns, (columns,).
-        y: pixels of the rows, (rows,).
-        heights: (rows, columns).
-        level: a height.
-    """
-    from contourpy import FillType, contour_generator  # part of matplotlib  # noqa: PLC0415
-
-    generator = contour_generator(x, y, heights, fill_type=FillType.OuterOffset)
-    filled: Any = generator.filled(level, np.inf)  # its form depends on the type of filling
-    polygons, offsets = filled
-    rings = [
-        points[first:last]
-        for points, ends in zip(polygons, offsets, strict=True)
-        for first, last in pairwise(ends)
-    ]
-    return "".join(f"M{polyline(*ring[:-1].T)}Z" for ring in rings)
 
 
 def ticks(span: Span, count: int) -> list[Tick]:

@@ -14,8 +14,8 @@ from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_tex
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.report.chart_data import probes_of
-from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 from optrial.spec import Directions
+from optrial.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

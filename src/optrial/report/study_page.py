@@ -49,7 +49,6 @@ from optrial.report.study_rows import (
     target_rows,
     timing_table,
 )
-from optrial.report.style import LineStyle, line_styles
 from optrial.report.tables import (
     interval_text,
     reached_text,
@@ -60,6 +59,7 @@ from optrial.report.tables import (
     targets_note,
 )
 from optrial.spec import PROBES, MetricName, Status
+from optrial.style import LineStyle, line_styles
 from optrial.timing import StudyTiming
 from optrial.timing.table import timing_notes
 

@@ -213,7 +213,7 @@ def rank_table(ranks: RankComparison | None) -> RankTable | None:
     half = ranks.critical_difference / 2
     rows = list(zip(ranks.order, ranks.average_ranks, strict=True))
     scale = Scale.of(rank + side for _, rank in rows for side in (-half, half))
-    p_value = ranks.friedman.f_p_value
+    p_value = ranks.friedman.permutation_p_value
     return RankTable(
         ranks,
         ranks_sentence(ranks),

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 from optrial.analysis import SettingSummary
+from optrial.markup import latex_text, markdown_text
 from optrial.report.tables import runs_text, shown_metrics, spread_text
 from optrial.spec import Directions
 
-__all__ = ["latex_text", "markdown_text", "summary_latex", "summary_markdown"]
-
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "$": r"\$",
-        "&": r"\&",
-        "#": r"\#",
-        "%": r"\%",
-        "_": r"\_",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
-        "—": "---",
-        "±": r"\ensuremath{\pm}",
-        "\n": " ",
-    }
-)
-MARKDOWN = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|~$#"} | {"\n": " "})
+__all__ = ["summary_latex", "summary_markdown"]
 
 
 def summary_markdown(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> str:
@@ -68,16 +45,6 @@ def summary_latex(name: str, summaries: Sequence[SettingSummary], directions: Di
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def markdown_text(text: str) -> str:
-    """Escape a text for Markdown, and for HTML within it."""
-    return html.escape(text, quote=False).translate(MARKDOWN)
-
-
-def latex_text(text: str) -> str:
-    """Escape a text for LaTeX."""
-    return text.translate(LATEX)
 
 
 def _cells(

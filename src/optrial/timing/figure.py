@@ -8,7 +8,7 @@ from textwrap import fill
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optrial.report.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
+from optrial.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 from optrial.timing.results import SettingTiming, StudyTiming
 from optrial.timing.table import condition_text
 

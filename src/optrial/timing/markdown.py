@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from optrial.report.texts import markdown_text
+from optrial.markup import markdown_text
 from optrial.timing.results import StudyTiming, reported_times
 from optrial.timing.table import reported_time_rows, timing_rows
 

@@ -61,10 +61,48 @@ def test_iman_davenport_is_the_analysis_of_variance_of_the_ranks() -> None:
 def test_friedman_where_all_agree_or_all_tie() -> None:
     agreed = friedman_test(np.tile([1.0, 2.0, 3.0], (5, 1)))
     assert (agreed.statistic, agreed.f_statistic, agreed.f_p_value) == (10, math.inf, 0)
+    assert agreed.permutation_p_value == pytest.approx(6**-4, rel=STATISTIC_FLOAT64)
     tied = friedman_test(np.full((5, 3), 2.0))
-    assert (tied.p_value, tied.f_p_value) == (1, 1)
+    assert (tied.p_value, tied.f_p_value, tied.permutation_p_value) == (1, 1, 1)
     with pytest.raises(ValueError, match=r"got shape \(1, 3\)"):
         friedman_test([[1.0, 2.0, 3.0]])
+
+
+@pytest.mark.parametrize(("problems", "count"), [(2, 2), (5, 2), (2, 4), (3, 3), (6, 3)])
+def test_problems_that_agree_do_so_by_chance_with_a_known_probability(
+    problems: int, count: int
+) -> None:
+    agreed = friedman_test(np.tile(np.arange(1.0, count + 1), (problems, 1)))
+    expected = math.factorial(count) ** (1 - problems)
+    assert agreed.permutation_p_value == pytest.approx(expected, rel=STATISTIC_FLOAT64)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_permutation_p_value_is_that_of_scipy(ties: bool) -> None:
+    """SciPy permutes within problems, as paired samples, all of them."""
+    ranked = ranks(table(3, ties=ties)[:4, :3], higher_is_better=True)
+
+    def spread(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        return sum((column.sum(axis=axis) - 4 * 2) ** 2 for column in columns)
+
+    theirs = stats.permutation_test(
+        list(ranked.T),
+        spread,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=np.inf,
+        vectorized=True,
+    )
+    ours = friedman_test(ranked)
+    assert ours.permutation_p_value == pytest.approx(theirs.pvalue, rel=STATISTIC_FLOAT64)
+
+
+def test_many_problems_are_tested_by_f_within_the_limits_of_permutations() -> None:
+    ranked = ranks(table(1), higher_is_better=True)
+    result = friedman_test(ranked)
+    assert result.permutation_p_value == result.f_p_value
+    agreed = friedman_test(np.tile(np.arange(1.0, 10), (2, 1)))
+    assert agreed.permutation_p_value == 1 / math.factorial(9)
 
 
 def test_critical_difference_has_the_published_quantiles() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations as permutations_of
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,10 @@ __all__ = [
     "rank_stability",
     "ranks",
 ]
+
+MOST_PERMUTATIONS = 50_000
+"""Permutations up to which Friedman's test is exact."""
+ROUNDING = 1e-9
 
 
 def ranks(values: ArrayLike, *, higher_is_better: bool) -> Floats:
@@ -41,13 +46,17 @@ class Friedman:
         statistic: Friedman's chi-square with k - 1 degrees of freedom.
         p_value: p-value of the chi-square, which is conservative for few problems.
         f_statistic: Iman and Davenport's F with k - 1 and (k - 1)(N - 1) degrees of freedom.
-        f_p_value: p-value of F, the more accurate of the two.
+        f_p_value: p-value of F, the more accurate of the two for many problems.
+        permutation_p_value: exact p-value over all permutations of the ranks within each problem,
+            for up to `MOST_PERMUTATIONS`; beyond, that of F, but at least the smallest one that
+            permutations allow.
     """
 
     statistic: float
     p_value: float
     f_statistic: float
     f_p_value: float
+    permutation_p_value: float
 
 
 def friedman_test(table: ArrayLike) -> Friedman:
@@ -55,7 +64,9 @@ def friedman_test(table: ArrayLike) -> Friedman:
 
     chi2 = (k - 1) sum_j (R_j - N (k + 1) / 2)^2 / (sum_ij r_ij^2 - N k (k + 1)^2 / 4), which is
     corrected for ties; F = (N - 1) chi2 / (N (k - 1) - chi2). If all are tied, p = 1; if all
-    problems agree without a tie, F is infinite.
+    problems agree without a tie, F is infinite. Its p-value is then 0 for any number of problems,
+    where the permutation test, which gives all orders in each problem the same chance, knows that k
+    optimizers are in the same order on N problems by chance with probability (k!)^(1 - N).
 
     Args:
         table: (N, k) ranks within each problem, N >= 2 and k >= 2.
@@ -67,17 +78,35 @@ def friedman_test(table: ArrayLike) -> Friedman:
     centred = table - (count + 1) / 2
     spread = (centred**2).sum()
     if spread == 0:
-        return Friedman(0.0, 1.0, 0.0, 1.0)
+        return Friedman(0.0, 1.0, 0.0, 1.0, 1.0)
     statistic = (count - 1) * (centred.sum(axis=0) ** 2).sum() / spread
     rest = problems * (count - 1) - statistic
     f_statistic = (problems - 1) * statistic / rest if rest > 1e-9 else math.inf
     freedom = count - 1
+    f_p_value = float(stats.f.sf(f_statistic, freedom, freedom * (problems - 1)))
+    permutations = math.factorial(count) ** (problems - 1)
+    exact = permutations <= MOST_PERMUTATIONS
     return Friedman(
         float(statistic),
         float(special.chdtrc(freedom, statistic)),
         float(f_statistic),
-        float(stats.f.sf(f_statistic, freedom, freedom * (problems - 1))),
+        f_p_value,
+        _permutation_p_value(centred) if exact else max(f_p_value, 1 / permutations),
     )
+
+
+def _permutation_p_value(centred: Floats) -> float:
+    """Return the share of permutations within problems with rank sums at least as far apart.
+
+    The first problem keeps its order, because only the orders relative to it matter.
+    """
+    sums = centred[:1]
+    for row in centred[1:]:
+        orders = np.array(list(permutations_of(row.tolist())))
+        sums = (sums[:, None] + orders).reshape(-1, centred.shape[1])
+    spreads = (sums**2).sum(axis=1)
+    observed = (centred.sum(axis=0) ** 2).sum()
+    return float((spreads >= observed * (1 - ROUNDING)).mean())
 
 
 def critical_difference(problems: int, optimizers: int, alpha: float = 0.05) -> float:

@@ -272,7 +272,7 @@ def ranks_sentence(ranks: RankComparison, alpha: float = 0.05) -> str:
     """Return the average ranks over problems in one line, and whether they differ."""
     pairs = zip(ranks.order, ranks.average_ranks, strict=True)
     averages = ", ".join(f"{name} {rank:.2f}" for name, rank in pairs)
-    p_value = ranks.friedman.f_p_value
+    p_value = ranks.friedman.permutation_p_value
     different = "differ" if p_value <= alpha else "cannot be told apart"
     shown = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     return f"Average ranks over {ranks.problems} problems: {averages}; they {different} ({shown})"

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from optrial.errors import StudyError
-from optrial.report.style import (
+from optrial.rules import RULES
+from optrial.style import (
     COLOURS,
     DARK,
     DASHES,
@@ -25,7 +26,6 @@ from optrial.report.style import (
     marker_outline,
     save_figure,
 )
-from optrial.rules import RULES
 
 every_theme = pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 

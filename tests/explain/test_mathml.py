@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optrial.report.pages import mathml
+from optrial.explain.mathml import mathml
 from tests.report.pages import parse_page
 
 
