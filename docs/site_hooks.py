@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from optrial.report.pages import mathml
+from optrial.explain.mathml import mathml
 from optrial.rules import RULES
 
 FORMULA = re.compile(
