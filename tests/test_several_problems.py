@@ -93,6 +93,21 @@ def test_records_and_tables_name_the_problem(folder: Path) -> None:
         assert len(results.funnel()) == 8
 
 
+def test_findings_on_one_problem_name_it(folder: Path) -> None:
+    with Results(Store.open(folder / "both")) as results:
+        problems = {record.run_id: record.problem for record in results.records}
+        findings = results.audit().findings
+    of_one = [
+        (names.pop(), finding.evidence)
+        for finding in findings
+        if len(names := {problems[run] for runs in finding.runs.values() for run in runs}) == 1
+    ]
+    assert of_one
+    assert all(f"on {problem}" in evidence for problem, evidence in of_one)
+    with Results(Store.open(folder / "digits")) as results:
+        assert not any("on digits" in finding.evidence for finding in results.audit().findings)
+
+
 def test_summaries_are_those_of_single_studies(folder: Path) -> None:
     with (
         Results(Store.open(folder / "both")) as joint,

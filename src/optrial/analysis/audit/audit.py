@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from optrial.analysis.audit.catalogue import AUDIT_RULES
@@ -13,6 +13,7 @@ from optrial.analysis.audit.report import AuditReport
 from optrial.analysis.audit.rule import AuditRule
 from optrial.analysis.view import StudyView
 from optrial.errors import Problem, StudyError
+from optrial.records import Record
 from optrial.spec import Status
 
 __all__ = ["audit", "waiver_problems"]
@@ -53,12 +54,21 @@ def _findings(rule: AuditRule, context: Context, waived: Mapping[str, Any]) -> I
             rule.id,
             observation.severity or rule.severity,
             rule.title,
-            observation.evidence,
+            _evidence(context, observation.evidence, records),
             observation.numbers,
             group_runs(records),
             on_problems(context, observation.remedy, records),
             str(waived.get(rule.id, "")),
         )
+
+
+def _evidence(context: Context, evidence: str, records: Sequence[Record]) -> str:
+    """Return the evidence, after the name of its problem in a study of several problems."""
+    problems = {record.problem for record in records}
+    if len(context.problems) < 2 or len(problems) != 1:
+        return evidence
+    (problem,) = problems
+    return evidence if f" on {problem}" in evidence else f"on {problem}: {evidence}"
 
 
 def _order(finding: Finding) -> tuple[bool, int, bool, str]:
