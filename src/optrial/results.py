@@ -237,7 +237,7 @@ class Results:
         for name in (first, second):
             _check_contender(one, name)
         times = self._times_to(view, one, target, unit)
-        arrivals = {each.contender.name: each.arrivals for each in times}
+        arrivals = {entry.contender.name: entry.arrivals for entry in times}
         return compare_arrivals(
             arrivals.get(first, {}),
             arrivals.get(second, {}),
@@ -565,7 +565,7 @@ def _check_contender(problem: ProblemView, name: str) -> Contender:
     Raises:
         StoreError: nothing is.
     """
-    contenders = {each.name: each for each in problem.contenders}
+    contenders = {entry.name: entry for entry in problem.contenders}
     if name not in contenders:
         raise StoreError(f"'{name}' does not contend. {suggest(name, contenders)}")
     return contenders[name]

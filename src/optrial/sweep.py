@@ -243,7 +243,7 @@ class _Worker:
     def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
         """Add the results of the checks that the training allows."""
         try:
-            found = certificates(training, lambda spec: self.build("reference", [spec]))
+            facts_by_run = certificates(training, lambda spec: self.build("reference", [spec]))
         except CheckpointError:  # which is noted already
             return segments
         except USER_CODE_ERRORS as error:  # a check must not cost the runs
@@ -251,7 +251,7 @@ class _Worker:
                 hooks.on_message(f"the training could not be checked: {one_line(error)}")
             return segments
         return [
-            replace(segment, facts=segment.facts | found.get(segment.run_id, RunFacts()))
+            replace(segment, facts=segment.facts | facts_by_run.get(segment.run_id, RunFacts()))
             for segment in segments
         ]
 

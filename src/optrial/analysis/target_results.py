@@ -52,7 +52,7 @@ class TargetResult:
 
     def drawn_until(self, times: TargetTimes) -> float:
         """Return the step up to which the fraction of runs of one contender is known."""
-        longest = max(each.observed for each in self.steps)
+        longest = max(entry.observed for entry in self.steps)
         return times.observed if times.censored else longest
 
     def times(self, unit: Unit) -> tuple[TargetTimes, ...]:
@@ -87,7 +87,7 @@ def target_result(view: StudyView, problem: ProblemView, target: Target) -> Targ
         raise ValueError(f"{target.metric} has no direction")
     curves = view.curves(target.metric)
     contenders = problem.contenders
-    reason = shared_seconds(record for each in contenders for record in each.records)
+    reason = shared_seconds(record for entry in contenders for record in entry.records)
     return TargetResult(
         target,
         target_times(contenders, curves, target, better),
@@ -131,12 +131,12 @@ def profiles(view: StudyView) -> tuple[Profile, ...]:
     ]
     rows += [[target] * len(named) for target in _claimed(view)]
     distinct = dict.fromkeys(map(tuple, rows))
-    found = (
+    candidates = (
         profile_of([target_result(view, *pair) for pair in zip(view.problems, row, strict=True)])
         for row in distinct
         if all(target.metric in view.metrics for target in row)
     )
-    return tuple(profile for profile in found if profile)
+    return tuple(profile for profile in candidates if profile)
 
 
 def profile_of(results: Sequence[TargetResult]) -> Profile | None:
@@ -197,18 +197,18 @@ def arrivals_frame(times: Mapping[str, Sequence[TargetTimes]]) -> pd.DataFrame:
     """
     rows = []
     for problem, contenders in times.items():
-        for each in contenders:
-            runs = {record.seed: record.run_id for record in each.contender.records}
+        for entry in contenders:
+            runs = {record.seed: record.run_id for record in entry.contender.records}
             rows += [
                 {
                     "problem": problem,
-                    "optimizer": each.contender.optimizer,
-                    "setting": each.contender.setting,
+                    "optimizer": entry.contender.optimizer,
+                    "setting": entry.contender.setting,
                     "seed": seed,
                     "run_id": runs[seed],
                     "reached": arrival.reached,
-                    each.unit: arrival.time,
+                    entry.unit: arrival.time,
                 }
-                for seed, arrival in each.arrivals.items()
+                for seed, arrival in entry.arrivals.items()
             ]
     return pd.DataFrame(rows)

@@ -245,7 +245,7 @@ def load_results(location: str | list[str]) -> Results:
     from optrial.results import load
 
     if isinstance(location, list):
-        return load([_place(each) for each in location])
+        return load([_place(place) for place in location])
     return load(_place(location))
 
 

@@ -218,10 +218,12 @@ def compare(
             if target:
                 metric, value = _named_target(results, target)
                 pair = results.compare_to_target(first, second, metric, value, unit.value, name)
-                said = target_sentence(pair)
+                sentence_text = target_sentence(pair)
             else:
-                said = sentence(results.compare(first, second, metric, direction_of(better), name))
-            typer.echo(f"{name}: {said}" if len(problems) > 1 else said)
+                sentence_text = sentence(
+                    results.compare(first, second, metric, direction_of(better), name)
+                )
+            typer.echo(f"{name}: {sentence_text}" if len(problems) > 1 else sentence_text)
         for result in results.audit().claims:
             typer.echo(f"{result.verdict}: {result.sentence}")
 

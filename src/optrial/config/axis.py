@@ -37,7 +37,7 @@ class Axis:
     open: bool = False
 
 
-def parse_axis(given: Any) -> Axis:
+def parse_axis(raw: Any) -> Axis:
     """Read one value, a list of values, or a `log` or `lin` range.
 
     A list within the list is one value that is a list itself, such as ``betas: [[0.9, 0.99]]``.
@@ -46,11 +46,11 @@ def parse_axis(given: Any) -> Axis:
         ValueError: an empty or repeating list, a value that is no number, text or switch, or a
             range that is not ``{log|lin: [first, last]}``, with ``points: n`` or without.
     """
-    if isinstance(given, Axis):
-        return given
-    if isinstance(given, dict):
-        return _range(given)
-    values = tuple(map(_frozen, given)) if isinstance(given, list | tuple) else (given,)
+    if isinstance(raw, Axis):
+        return raw
+    if isinstance(raw, dict):
+        return _range(raw)
+    values = tuple(map(_frozen, raw)) if isinstance(raw, list | tuple) else (raw,)
     if not values:
         raise ValueError("an axis needs at least one value")
     for value in values:
@@ -83,16 +83,16 @@ def rounded(value: float) -> float:
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
 
 
-def _range(given: dict[Any, Any]) -> Axis:
+def _range(raw: dict[Any, Any]) -> Axis:
     """Read ``{log: [a, b], points: n}`` or ``{lin: [a, b], points: n}``, perhaps without points."""
     spacings: tuple[Literal["log", "lin"], ...] = ("log", "lin")
-    found = [spacing for spacing in spacings if spacing in given]
-    if set(given) - {"log", "lin", "points"} or len(found) != 1:
+    named = [spacing for spacing in spacings if spacing in raw]
+    if set(raw) - {"log", "lin", "points"} or len(named) != 1:
         raise ValueError("a range is written {log: [first, last], points: n} or {lin: ...}")
-    kind, points = found[0], given.get("points", 2)
+    kind, points = named[0], raw.get("points", 2)
     if not isinstance(points, int) or isinstance(points, bool) or points < 2:
         raise ValueError("points must be a whole number, 2 or more")
-    ends = given[kind]
+    ends = raw[kind]
     if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(map(_finite, ends)):
         raise ValueError(f"{kind} must be [first, last], two finite numbers")
     if ends[0] == ends[1]:
@@ -101,7 +101,7 @@ def _range(given: dict[Any, Any]) -> Axis:
         raise ValueError("log must run between two positive numbers")
     first, last = map(float, ends)
     space = np.geomspace if kind == "log" else np.linspace
-    return Axis(tuple(map(rounded, space(first, last, points))), kind, "points" not in given)
+    return Axis(tuple(map(rounded, space(first, last, points))), kind, "points" not in raw)
 
 
 def _finite(value: Any) -> bool:

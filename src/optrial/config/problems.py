@@ -121,7 +121,7 @@ class Studies:
         Args:
             problems: what is wrong, by name of the problem.
         """
-        return located({name: list(found) for name, found in problems.items()}, self.sources)
+        return located({name: list(distinct) for name, distinct in problems.items()}, self.sources)
 
     def conflicts(self) -> Iterator[Problem]:
         """Yield metrics of one name that several problems declare differently."""
@@ -305,7 +305,7 @@ def located(
         sources: where each problem is.
     """
     everywhere = set.intersection(*map(set, problems.values())) if problems else set()
-    found: dict[Problem, None] = {}
+    distinct: dict[Problem, None] = {}
     for name, own in problems.items():
         source = sources[name]
         for problem in own:
@@ -313,5 +313,5 @@ def located(
             of_all = path == problem.path and (problem in everywhere or source.name is None)
             is_named = of_all or path.startswith(f"{source.place}.") or path == source.place
             message = problem.message if is_named else f"in problem {name}: {problem.message}"
-            found[Problem(path, message)] = None
-    return list(found)
+            distinct[Problem(path, message)] = None
+    return list(distinct)

@@ -53,16 +53,16 @@ class Component(_Frozen):
     arguments: dict[str, Any] = {}
 
 
-def _as_component(key: str, given: Any) -> Any:
+def _as_component(key: str, raw: Any) -> Any:
     """Read ``{key: name, argument: value, ...}``, the long form of a name."""
-    if isinstance(given, dict) and {"name", "arguments"} <= set(given):  # as a store holds it
-        changed = {name: v for name, v in given.items() if name not in ("name", "arguments")}
-        return Component(name=given["name"], arguments={**given["arguments"], **changed})
-    if isinstance(given, dict) and isinstance(given.get(key), str):
-        arguments = {name: value for name, value in given.items() if name != key}
-        return Component(name=given[key], arguments=arguments)
-    if isinstance(given, Component):
-        return given
+    if isinstance(raw, dict) and {"name", "arguments"} <= set(raw):  # as a store holds it
+        changed = {name: v for name, v in raw.items() if name not in ("name", "arguments")}
+        return Component(name=raw["name"], arguments={**raw["arguments"], **changed})
+    if isinstance(raw, dict) and isinstance(raw.get(key), str):
+        arguments = {name: value for name, value in raw.items() if name != key}
+        return Component(name=raw[key], arguments=arguments)
+    if isinstance(raw, Component):
+        return raw
     raise ValueError(f"must be a name or a mapping with the key '{key}'")
 
 
@@ -71,16 +71,16 @@ NamedComponent = Annotated[
 ]
 
 
-def _model(given: Any) -> Any:
+def _model(raw: Any) -> Any:
     """Read ``{kind: name, ...}`` or ``{factory: module:function, args: {...}}``."""
-    if isinstance(given, dict) and "factory" in given:
-        if extra := set(given) - {"factory", "args"}:
+    if isinstance(raw, dict) and "factory" in raw:
+        if extra := set(raw) - {"factory", "args"}:
             raise ValueError(f"{sorted(extra)[0]!r} does not go with factory; use args: {{...}}")
-        arguments = given.get("args", {})
-        if not isinstance(given["factory"], str) or not isinstance(arguments, dict):
+        arguments = raw.get("args", {})
+        if not isinstance(raw["factory"], str) or not isinstance(arguments, dict):
             raise ValueError("is written {factory: module:function, args: {name: value}}")
-        return Component(name=given["factory"], arguments=arguments)
-    return _as_component("kind", given)
+        return Component(name=raw["factory"], arguments=arguments)
+    return _as_component("kind", raw)
 
 
 class MetricEntry(_Frozen):
@@ -127,19 +127,19 @@ class ProblemEntry(_Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_function(cls, given: Any) -> Any:
+    def _of_function(cls, raw: Any) -> Any:
         """Accept ``{function: rosenbrock, start: [-1, 1], noise: 0.1, ...}``, without data."""
-        if not isinstance(given, dict) or "function" not in given:
-            return given
-        if beside := {"dataset", "model", "loss"} & set(given):
+        if not isinstance(raw, dict) or "function" not in raw:
+            return raw
+        if beside := {"dataset", "model", "loss"} & set(raw):
             raise ValueError(f"function stands for {sorted(beside)[0]} too; give one of them")
-        of_data = {name: given[name] for name in ("noise", "n_samples") if name in given}
-        of_model = {name: v for name, v in given.items() if name not in {*of_data, "metrics"}}
+        of_data = {name: raw[name] for name in ("noise", "n_samples") if name in raw}
+        of_model = {name: v for name, v in raw.items() if name not in {*of_data, "metrics"}}
         return {
             "dataset": {"name": "displacements", **of_data},
             "model": {"kind": "function", **of_model},
             "loss": "mean_output",
-            "metrics": given.get("metrics"),
+            "metrics": raw.get("metrics"),
         }
 
     dataset: NamedComponent
@@ -218,16 +218,16 @@ def _names_of_probes(value: Any) -> Any:
     return {"measure": value} if isinstance(value, list | tuple) else value
 
 
-def _schedules(given: Any) -> tuple[Any, ...]:
+def _schedules(raw: Any) -> tuple[Any, ...]:
     """Read one schedule or a list of them: mappings, unchecked."""
-    schedules = tuple(given) if isinstance(given, list | tuple) else (given,)
+    schedules = tuple(raw) if isinstance(raw, list | tuple) else (raw,)
     if not schedules or not all(isinstance(item, dict) for item in schedules):
         raise ValueError("must be a name or {kind: name, ...}, or a list of these")
     return schedules
 
 
-def _one_or_all(given: tuple[Any, ...]) -> Any:
-    return list(given) if len(given) > 1 else given[0]
+def _one_or_all(raw: tuple[Any, ...]) -> Any:
+    return list(raw) if len(raw) > 1 else raw[0]
 
 
 Schedules = Annotated[
@@ -251,8 +251,8 @@ class Clip(_Frozen):
         return self
 
 
-def _clip(given: Any) -> Any:
-    return given if isinstance(given, dict | Clip) else {"norm": given}
+def _clip(raw: Any) -> Any:
+    return raw if isinstance(raw, dict | Clip) else {"norm": raw}
 
 
 class OptimizerEntry(BaseModel):
@@ -281,14 +281,14 @@ class OptimizerEntry(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _keys(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            raise ValueError(f"must be a mapping; write {{rule: {given}}}, with its learning rate")
-        return given
+    def _keys(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raise ValueError(f"must be a mapping; write {{rule: {raw}}}, with its learning rate")
+        return raw
 
     @model_validator(mode="after")
     def _one_kind(self) -> OptimizerEntry:
-        if sum(given is not None for given in (self.rule, self.torch, self.rule_factory)) != 1:
+        if sum(raw is not None for raw in (self.rule, self.torch, self.rule_factory)) != 1:
             raise ValueError("give one of rule, torch and rule_factory")
         return self
 
@@ -315,16 +315,16 @@ class OptimizerEntry(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-def _seeds(given: Any) -> Any:
-    if isinstance(given, list | tuple):
-        return given
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+def _seeds(raw: Any) -> Any:
+    if isinstance(raw, list | tuple):
+        return raw
+    if not isinstance(raw, int) or isinstance(raw, bool) or raw < 1:
         raise ValueError("must be a count of 1 or more, or a list of seeds")
-    return list(range(given))
+    return list(range(raw))
 
 
-def _batch_sizes(given: Any) -> Axis:
-    axis = parse_axis(given)
+def _batch_sizes(raw: Any) -> Axis:
+    axis = parse_axis(raw)
     for value in axis.values:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if value != "full" and not whole:
@@ -367,27 +367,27 @@ class Tuning(_Frozen):
         return self.sampler == "grid" and self.extend is not False
 
 
-def _each_once(given: tuple[Component, ...]) -> tuple[Component, ...]:
-    _distinct(tuple(entry.name for entry in given))
-    return given
+def _each_once(raw: tuple[Component, ...]) -> tuple[Component, ...]:
+    _distinct(tuple(entry.name for entry in raw))
+    return raw
 
 
-def _target(given: Any) -> Any:
-    if not _is_finite(given):
+def _target(raw: Any) -> Any:
+    if not _is_finite(raw):
         raise ValueError("must be a finite number")
-    return given
+    return raw
 
 
-def _published(given: Any) -> Any:
-    if not _is_finite(given):
+def _published(raw: Any) -> Any:
+    if not _is_finite(raw):
         raise ValueError("must be a finite number; give times in seconds (485 for 8:05)")
-    return given
+    return raw
 
 
-def _is_finite(given: object) -> bool:
-    if isinstance(given, bool) or not isinstance(given, int | float):
+def _is_finite(raw: object) -> bool:
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
         return False
-    return abs(given) < math.inf
+    return abs(raw) < math.inf
 
 
 Targets = dict[StrictStr, Annotated[float, BeforeValidator(_target)]]
@@ -416,12 +416,12 @@ class StudyFile(_Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _full_batches_of_functions(cls, given: Any) -> Any:
+    def _full_batches_of_functions(cls, raw: Any) -> Any:
         """A function that is descended has no samples to batch unless a study says so."""
-        problem = given.get("problem") if isinstance(given, dict) else None
+        problem = raw.get("problem") if isinstance(raw, dict) else None
         if isinstance(problem, dict) and "function" in problem:
-            return {"batch_size": "full", **given}
-        return given
+            return {"batch_size": "full", **raw}
+        return raw
 
     name: StrictStr = Field(default="study", min_length=1)
     problem: ProblemEntry

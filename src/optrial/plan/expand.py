@@ -126,8 +126,8 @@ def make_plan(
             problems[name] += memory_problems(study, dataset, whole)
             notes += [*whole_split_notes(study, whole), *tried]
     source = f"study '{studies.shared.name}'"
-    if found := studies.located(problems):
-        raise StudyError(found, source)
+    if located := studies.located(problems):
+        raise StudyError(located, source)
     reasons = {name: expansion.expand() for name, expansion in expansions.items()}
     _refuse_equal_problems(studies, expansions, source)
     return Plan(
@@ -289,18 +289,18 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     tried = own_code or dataset.kind == "positions" or dataset.splits["train"].targets.ndim > 2
     batch = _tried_batch(dataset, study.precision)
     sizes = [small for small in _small_batches(study, dataset) if own_code or small.samples == 1]
-    found: dict[Problem, None] = {}
+    distinct: dict[Problem, None] = {}
     for values in itertools.product(*(axis.values for axis in axes.values())):
         model = (kind, dict(zip(axes, values, strict=True)))
-        wrong = [each.under("model") for each in check_input_shape(*model, dataset.input_shape)]
+        wrong = [fault.under("model") for fault in check_input_shape(*model, dataset.input_shape)]
         problem = TrialProblem(model, (loss.name, loss.arguments), *batch, dataset.classes)
         if tried and not wrong:
             wrong = try_code(problem, metrics, keyed=study.rng != "script")
-        found |= dict.fromkeys(each.under("problem") for each in wrong)
+        distinct |= dict.fromkeys(fault.under("problem") for fault in wrong)
         for small in sizes if not wrong else ():
             if reason := try_batch(problem.first(small.samples)):
-                found[small.problem(reason, dataset.sizes["train"])] = None
-    yield from found
+                distinct[small.problem(reason, dataset.sizes["train"])] = None
+    yield from distinct
 
 
 class _SmallBatch(NamedTuple):
@@ -467,6 +467,6 @@ def _short(value: Any) -> str:
     """Six significant digits, fewer where they are zeros."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, dict):  # a schedule
-        own = [f"{name}:{_short(given)}" for name, given in value.items() if name != "kind"]
+        own = [f"{name}:{_short(argument)}" for name, argument in value.items() if name != "kind"]
         return ",".join([str(value.get("kind", "")), *own])
     return f"{value:.6g}" if is_number else str(value).replace(" ", "")

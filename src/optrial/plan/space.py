@@ -150,26 +150,26 @@ def model_axes(model: Component) -> dict[str, Axis]:
     grid axis (``dropout: [0.0, 0.5]``, ``hidden: [[100], [50]]``).
     """
     if is_code(model.name):  # what a list means to the user's code is not known: always an axis
-        return {name: parse_axis(given) for name, given in model.arguments.items()}
+        return {name: parse_axis(raw) for name, raw in model.arguments.items()}
     axes = {}
-    for name, given in model.arguments.items():
-        is_range = isinstance(given, dict) and not {"log", "lin"}.isdisjoint(given)
+    for name, raw in model.arguments.items():
+        is_range = isinstance(raw, dict) and not {"log", "lin"}.isdisjoint(raw)
         if is_range:
-            axes[name] = parse_axis(given)
-        elif isinstance(given, list) and given and check_model(model.name, {name: given}):
-            axes[name] = Axis(tuple(given))
+            axes[name] = parse_axis(raw)
+        elif isinstance(raw, list) and raw and check_model(model.name, {name: raw}):
+            axes[name] = Axis(tuple(raw))
         else:
-            axes[name] = Axis((given,))
+            axes[name] = Axis((raw,))
     return axes
 
 
 def axes_of(entry: OptimizerEntry) -> Mapping[str, Axis]:
     """Return every hyperparameter of an entry, and its weight decay, after defaults."""
-    given: dict[str, Any] = entry.hyperparameters
+    raw: dict[str, Any] = entry.hyperparameters
     if entry.kind == "torch":
-        return given | ({"weight_decay": entry.weight_decay} if entry.weight_decay else {})
+        return raw | ({"weight_decay": entry.weight_decay} if entry.weight_decay else {})
     rule = rule_of(entry.kind, entry.code)
-    axes = {h.name: given.get(h.name, Axis((h.default,))) for h in rule.hyperparameters}
+    axes = {h.name: raw.get(h.name, Axis((h.default,))) for h in rule.hyperparameters}
     return axes | {"weight_decay": entry.weight_decay or Axis((rule.default_weight_decay,))}
 
 

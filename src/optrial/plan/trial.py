@@ -76,7 +76,9 @@ def _settings(axes: Mapping[str, Axis]) -> list[Setting]:
     """Return every combination of values; of many, the first with one value changed at a time."""
     values = [axis.values for axis in axes.values()]
     combinations = itertools.islice(itertools.product(*values), _MOST_SETTINGS + 1)
-    settings: list[Setting] = [dict(zip(axes, each, strict=True)) for each in combinations]
+    settings: list[Setting] = [
+        dict(zip(axes, combination, strict=True)) for combination in combinations
+    ]
     if len(settings) <= _MOST_SETTINGS:
         return settings
     changed = ({**settings[0], name: v} for name, axis in axes.items() for v in axis.values[1:])

@@ -200,7 +200,7 @@ def _sampled_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -
                 points = drawn(search.space, sampler, tuning.seed)
             else:
                 scores = [score(trial) for trial in search.trials]
-                ranks = [sorted(set(scores)).index(each) for each in scores]
+                ranks = [sorted(set(scores)).index(trial_score) for trial_score in scores]
                 seed = (tuning.seed + part) % 2**32
                 points = suggested(search.space, search.points, ranks, count, seed)
             trials += search.add(points, count)

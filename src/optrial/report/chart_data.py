@@ -202,7 +202,7 @@ def _seconds_per_step(records: Sequence[Record]) -> float | None:
 
     The seconds of a stack are not those of one run in it.
     """
-    found = [
+    seconds_per_step = [
         seconds.training / record.step
         for record in records
         if (seconds := record.facts.seconds)
@@ -210,7 +210,7 @@ def _seconds_per_step(records: Sequence[Record]) -> float | None:
         and record.facts.stack_width == 1
         and record.step
     ]
-    return float(f"{median(found):.4g}") if found else None
+    return float(f"{median(seconds_per_step):.4g}") if seconds_per_step else None
 
 
 def _rounded(values: Iterable[float]) -> list[float | None]:

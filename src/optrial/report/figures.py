@@ -268,12 +268,12 @@ def draw_rate_ranges(
     rates = tried_rates(problem, metric)
     axes.set_xscale("log")
     axes.set_xlim(min(rates) / BEYOND**2, max(rates) * BEYOND**2)
-    for row, (optimizer, found) in enumerate(ranges.items()):
+    for row, (optimizer, span) in enumerate(ranges.items()):
         style = styles[optimizer].matplotlib(theme)
-        _interval(axes, row, (found.best, found.low, found.high), **style)
+        _interval(axes, row, (span.best, span.low, span.high), **style)
         for end, beyond, arrow, is_open in (
-            (found.low, 1 / BEYOND, "<", found.open_low),
-            (found.high, BEYOND, ">", found.open_high),
+            (span.low, 1 / BEYOND, "<", span.open_low),
+            (span.high, BEYOND, ">", span.open_high),
         ):
             if is_open:
                 shape: dict[str, Any] = {
@@ -378,10 +378,10 @@ def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
 
 def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedValue]]:
     """Return published values by metric."""
-    found: dict[str, list[ReportedValue]] = {}
+    by_metric: dict[str, list[ReportedValue]] = {}
     for value in reported_values(published(view.study, problem.name), problem.summaries):
-        found.setdefault(value.metric, []).append(value)
-    return found
+        by_metric.setdefault(value.metric, []).append(value)
+    return by_metric
 
 
 def _shown_pairs(problem: ProblemView) -> Sequence[Any]:

@@ -229,13 +229,13 @@ def rate_rows(
     """Return the learning rates about as good as the best, on an axis of all that were tried."""
     scale = Scale.of_logarithms(math.log10(rate) for rate in tried)
     rows = []
-    for optimizer, each in ranges.items():
-        strip = scale.strip(_log10(each.best), _log10(each.low), _log10(each.high))
-        if each.open_low:
+    for optimizer, entry in ranges.items():
+        strip = scale.strip(_log10(entry.best), _log10(entry.low), _log10(entry.high))
+        if entry.open_low:
             strip = replace(strip, low=(strip.low or 0) - ARROW, cut_low=True)
-        if each.open_high:
+        if entry.open_high:
             strip = replace(strip, high=(strip.high or 0) + ARROW, cut_high=True)
-        rows.append((optimizer, each, strip))
+        rows.append((optimizer, entry, strip))
     return scale, rows
 
 
@@ -289,13 +289,13 @@ def reported_time_table(
     if not times:
         return None
     unknown = Quartiles(math.nan, math.nan, math.nan)
-    measured = [each.measured or unknown for each in times]
-    published = [each.reported for each in times]
-    limits = [value for each in measured for value in (each.low, each.high)]
+    measured = [entry.measured or unknown for entry in times]
+    published = [entry.reported for entry in times]
+    limits = [value for entry in measured for value in (entry.low, entry.high)]
     scale = Scale.of([*published, *limits], include=1.0)
     strips = [
-        scale.strip(each.median, each.low, each.high, [ratio])
-        for each, ratio in zip(measured, published, strict=True)
+        scale.strip(entry.median, entry.low, entry.high, [ratio])
+        for entry, ratio in zip(measured, published, strict=True)
     ]
     columns, rows = reported_time_rows(times)
     notes = reported_time_notes(times) if timing else []
@@ -307,7 +307,7 @@ def timing_table(
 ) -> tuple[Scale, list[str], list[tuple[Sequence[object], Strip]]]:
     """Return a scale in milliseconds, the columns, and the rows of times measured alone."""
     columns, rows = timing_rows(timing)
-    steps = [each.step.times(1e3) for each in timing.settings]
+    steps = [entry.step.times(1e3) for entry in timing.settings]
     scale = Scale.of((step.high for step in steps), include=0.0)
     strips = [scale.strip(step.median, step.low, step.high) for step in steps]
     return scale, columns, list(zip(rows, strips, strict=True))

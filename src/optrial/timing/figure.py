@@ -53,7 +53,7 @@ def _draw_step_times(
     axes: Axes, timing: StudyTiming, settings: list[SettingTiming], theme: Theme = LIGHT
 ) -> None:
     """Draw the step times of some settings, one row each, from the top."""
-    styles = line_styles(dict.fromkeys(each.optimizer for each in timing.settings))
+    styles = line_styles(dict.fromkeys(entry.optimizer for entry in timing.settings))
     labels = []
     for row, setting in enumerate(settings):
         style = styles[setting.optimizer].matplotlib(theme) | {"linestyle": ""}
@@ -72,7 +72,7 @@ def _draw_step_times(
                 fontsize=7,
             )
     # All panels share the axis.
-    axes.set_xlim(0, 1.05e3 * max(each.step.high for each in timing.settings))
+    axes.set_xlim(0, 1.05e3 * max(entry.step.high for entry in timing.settings))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

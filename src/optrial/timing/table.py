@@ -38,20 +38,20 @@ def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
     first, fastest = f"× {timing.first}", "× fastest"
     rows = [
         {
-            "optimizer": each.optimizer,
-            "setting": _setting(timing, each),
-            "batch size": each.conditions["batch_size"],
-            "step (ms)": _spread(each.step.times(1e3), ".3g"),
-            first: (to_first := timing.to_first(each)) and _spread(to_first, ".2f"),
-            fastest: _rounded(timing.to_fastest(each).median),
-            "steps": each.steps,
-            "run (s)": _rounded(each.run.median),
-            "memory (MB)": each.memory_bytes and _rounded(each.memory_bytes / 1e6),
+            "optimizer": entry.optimizer,
+            "setting": _setting(timing, entry),
+            "batch size": entry.conditions["batch_size"],
+            "step (ms)": _spread(entry.step.times(1e3), ".3g"),
+            first: (to_first := timing.to_first(entry)) and _spread(to_first, ".2f"),
+            fastest: _rounded(timing.to_fastest(entry).median),
+            "steps": entry.steps,
+            "run (s)": _rounded(entry.run.median),
+            "memory (MB)": entry.memory_bytes and _rounded(entry.memory_bytes / 1e6),
         }
-        for each in timing.settings
+        for entry in timing.settings
     ]
     unused = {name for name in ("setting", "memory (MB)") if not any(row[name] for row in rows)}
-    if all(timing.to_first(each) == timing.to_fastest(each) for each in timing.settings):
+    if all(timing.to_first(entry) == timing.to_fastest(entry) for entry in timing.settings):
         unused.add(fastest)
     columns = [name for name in rows[0] if name not in unused]
     return columns, [[row[name] for name in columns] for row in rows]
@@ -59,9 +59,9 @@ def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
 
 def timing_notes(timing: StudyTiming) -> list[str]:
     """Return the notes below the table: how to read it, and remarks about the measurement."""
-    threads = sorted({each.threads for each in timing.settings})
+    threads = sorted({entry.threads for entry in timing.settings})
     counted = f"{' or '.join(map(str, threads))} thread{'s' if threads[-1] > 1 else ''}"
-    engines = dict.fromkeys(_ENGINES[each.engine] for each in timing.settings)
+    engines = dict.fromkeys(_ENGINES[entry.engine] for entry in timing.settings)
     lines = [
         f"{' and '.join(engines)}, {timing.device}, {timing.precision}, {counted}. "
         f"Medians of {timing.rounds} turns of each run alone; middle half in brackets.",
@@ -77,8 +77,10 @@ def timing_notes(timing: StudyTiming) -> list[str]:
 
 def _implementation_notes(timing: StudyTiming) -> list[str]:
     """Return a note on times that depend on optrial's implementation of a rule."""
-    timed = [each for each in timing.settings if each.engine == "reference"]
-    ours = dict.fromkeys(each.optimizer for each in timed if each.implementation.startswith(_OURS))
+    timed = [entry for entry in timing.settings if entry.engine == "reference"]
+    ours = dict.fromkeys(
+        entry.optimizer for entry in timed if entry.implementation.startswith(_OURS)
+    )
     if not ours:
         return []
     return [
@@ -95,14 +97,14 @@ def reported_time_rows(times: Sequence[ReportedTime]) -> tuple[list[str], list[l
     columns = [f"time × {times[0].name}", "published", "measured", "measured / published"]
     rows: list[list[object]] = [
         [
-            each.name,
-            f"{each.reported:.2f}",
-            each.measured and _spread(each.measured, ".2f"),
-            each.quotient and f"{each.quotient.median:.2f}",
+            entry.name,
+            f"{entry.reported:.2f}",
+            entry.measured and _spread(entry.measured, ".2f"),
+            entry.quotient and f"{entry.quotient.median:.2f}",
         ]
-        for each in times
+        for entry in times
     ]
-    shown = len(columns) if any(each.measured for each in times) else 2
+    shown = len(columns) if any(entry.measured for entry in times) else 2
     return columns[:shown], [row[:shown] for row in rows]
 
 
@@ -115,15 +117,15 @@ def reported_time_notes(times: Sequence[ReportedTime]) -> list[str]:
         "Published times often include evaluation and data loading, which take the same time for "
         "all optimizers and bring ratios closer to 1.",
     ]
-    timed = {id(each.timing): each.timing for each in times if each.timing}
+    timed = {id(entry.timing): entry.timing for entry in times if entry.timing}
     for timing in timed.values():
-        names = [each.name for each in times if each.timing is timing]
+        names = [entry.name for entry in times if entry.timing is timing]
         if len(names) > 1:
             lines.append(
                 f"{', '.join(names)}: timed as one, because they differ only in values that do not "
                 "change the time of a step."
             )
-    if unknown := [each.name for each in times if not each.timing]:
+    if unknown := [entry.name for entry in times if not entry.timing]:
         lines.append(
             f"{', '.join(unknown)}: the name matches no timed setting, or several; "
             "to time the current study: optrial timing STUDY."
@@ -136,25 +138,25 @@ def timing_records(timing: StudyTiming) -> Iterator[dict[str, Any]]:
 
     If times were published, a setting has one row for each of its published names.
     """
-    names = dict.fromkeys(name for each in timing.settings for name in each.conditions)
+    names = dict.fromkeys(name for entry in timing.settings for name in entry.conditions)
     times = reported_times(timing.reported_seconds, timing)
-    for each in timing.settings:
+    for entry in timing.settings:
         row = {
-            "optimizer": each.optimizer,
-            "setting": each.setting,
-            **{name: each.conditions.get(name) for name in names},
-            "steps": each.steps,
-            "engine": each.engine,
-            "implementation": each.implementation,
-            "threads": each.threads,
-            **_columns("step_seconds", each.step),
-            **_columns("run_seconds", each.run),
-            **_columns("to_first", timing.to_first(each)),
-            **_columns("to_fastest", timing.to_fastest(each)),
-            "first_step_seconds": each.first_step_seconds,
-            "memory_bytes": each.memory_bytes,
+            "optimizer": entry.optimizer,
+            "setting": entry.setting,
+            **{name: entry.conditions.get(name) for name in names},
+            "steps": entry.steps,
+            "engine": entry.engine,
+            "implementation": entry.implementation,
+            "threads": entry.threads,
+            **_columns("step_seconds", entry.step),
+            **_columns("run_seconds", entry.run),
+            **_columns("to_first", timing.to_first(entry)),
+            **_columns("to_fastest", timing.to_fastest(entry)),
+            "first_step_seconds": entry.first_step_seconds,
+            "memory_bytes": entry.memory_bytes,
         }
-        matches: list[ReportedTime | None] = [time for time in times if time.timing is each]
+        matches: list[ReportedTime | None] = [time for time in times if time.timing is entry]
         yield from (row | _reported_columns(time) for time in matches or [None]) if times else [row]
 
 
@@ -173,11 +175,11 @@ def condition_text(timing: StudyTiming, setting: SettingTiming) -> str:
     return " ".join(f"{name}={str(value).replace(' ', '')}" for name, value in shown.items())
 
 
-def _setting(timing: StudyTiming, each: SettingTiming) -> str:
+def _setting(timing: StudyTiming, entry: SettingTiming) -> str:
     """Return everything that varies except the batch size, which has its own column."""
-    conditions = condition_text(timing, each).split()
+    conditions = condition_text(timing, entry).split()
     others = [text for text in conditions if not text.startswith("batch_size=")]
-    return " ".join([*others, each.setting]).strip()
+    return " ".join([*others, entry.setting]).strip()
 
 
 def _spread(values: Quartiles, digits: str) -> str:

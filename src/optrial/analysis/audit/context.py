@@ -31,9 +31,9 @@ from optrial.spec import Selection, Status
 __all__ = ["Context", "names"]
 
 
-def names(found: Iterable[str]) -> str:
+def names(texts: Iterable[str]) -> str:
     """Join different names for a sentence, shortened beyond four."""
-    different = list(dict.fromkeys(found))
+    different = list(dict.fromkeys(texts))
     more = f" and {len(different) - 4} more" * (len(different) > 4)
     return ", ".join(different[:4]) + more
 

@@ -48,32 +48,32 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
     if training.step < _LEAST_STEPS or training.seconds < _LEAST_SECONDS:
         return {}
     done = [run for run, status in enumerate(training.status) if status is Status.DONE]
-    found: Certificates = {training.specs[run].run_id: RunFacts() for run in done}
+    facts_by_run: Certificates = {training.specs[run].run_id: RunFacts() for run in done}
     with process_for(training.learner):
         before = training.learner.state()
         once, twice = (_losses(training.learner, before) for _ in range(2))
         for run in done:
             difference = _difference(once[:, run], twice[:, run])
-            found[training.specs[run].run_id] |= RunFacts(replicate_difference=difference)
+            facts_by_run[training.specs[run].run_id] |= RunFacts(replicate_difference=difference)
         if isinstance(training.learner, StackedEngine) and len(done) > 1:
             victim, *others = done
             beside = _losses(training.learner, _spoiled(before, training.learner.shape, victim))
             for run in others:
                 fact = Certificate(_difference(once[:, run], beside[:, run]), tolerance=0.0)
-                found[training.specs[run].run_id] |= RunFacts(stack_neighbour=fact)
+                facts_by_run[training.specs[run].run_id] |= RunFacts(stack_neighbour=fact)
             first_of = {training.specs[run].rule: run for run in reversed(done)}
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
-                found[training.specs[run].run_id] |= RunFacts(stack_certificate=fact)
+                facts_by_run[training.specs[run].run_id] |= RunFacts(stack_certificate=fact)
     # The first evaluation of user code was repeated during the training.
     if done and training.evaluation_is_cheap and not training.specs[done[0]].code:
         difference = _evaluated_twice(training, training.specs[done[0]], alone)
-        for run_id in found:
-            found[run_id] |= RunFacts(evaluation_difference=difference)
+        for run_id in facts_by_run:
+            facts_by_run[run_id] |= RunFacts(evaluation_difference=difference)
     if parity_is_cheap(training.seconds):
         for spec, fact in _parities([training.specs[run] for run in done]):
-            found[spec.run_id] |= RunFacts(parity=fact)
-    return found
+            facts_by_run[spec.run_id] |= RunFacts(parity=fact)
+    return facts_by_run
 
 
 def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, Certificate]]:

@@ -68,7 +68,7 @@ class Speed:
         """Read an entry; return None if it is damaged or has expired."""
         try:
             seconds = [float(value) for value in entry["seconds"]]
-            candidates = [dict(each) for each in entry["candidates"]]
+            candidates = [dict(candidate) for candidate in entry["candidates"]]
             taken = datetime.fromisoformat(entry["taken"])
             age = datetime.now(UTC) - taken
             share, machine = float(entry["cpu_share"]), dict(entry["machine"])
