@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optrial.analysis.audit import audit
 from optrial.analysis.audit.context import Context
 from optrial.analysis.statistics import ranks
+from optrial.analysis.view import StudyView
 from optrial.callbacks import Callback
 from optrial.config import override, parse_study
 from optrial.errors import StoreError, StudyError
@@ -108,6 +110,16 @@ def test_findings_on_one_problem_name_it(folder: Path) -> None:
         assert not any("on digits" in finding.evidence for finding in results.audit().findings)
 
 
+def test_a_finding_on_a_claim_names_its_problem_once(folder: Path) -> None:
+    claims = ["adam > sgd on test_loss", "sgd is best on test_loss in small"]
+    with Results(Store.open(folder / "both")) as results:
+        view = StudyView({**results.study, "claims": claims}, tuple(results.records), lambda _: {})
+        findings = [finding for finding in audit(view).findings if finding.rule == "D04"]
+    assert findings
+    for finding in findings:
+        assert not finding.evidence.startswith("on "), "the claim itself names the problem"
+
+
 def test_summaries_are_those_of_single_studies(folder: Path) -> None:
     with (
         Results(Store.open(folder / "both")) as joint,
@@ -177,6 +189,12 @@ def test_what_is_wrong_is_named_with_its_problem() -> None:
     assert "the same on all problems" in found["problem.small.optimizers.adam.name"]
     assert "Allowed: sgd, adam" in found["problem.small.optimizers.sdg"]
     assert "Did you mean 'moons'?" in found["problem.other.dataset.name"]
+
+
+@pytest.mark.parametrize("problem", [[], {}])
+def test_no_problem_at_all(problem: Any) -> None:
+    with pytest.raises(StudyError, match=r"problem: .*list or mapping of problems"):
+        Study(**both(problem=problem))
 
 
 def test_what_does_not_fit_one_of_the_datasets() -> None:

@@ -225,7 +225,7 @@ def compare(
                 )
             typer.echo(f"{name}: {sentence_text}" if len(problems) > 1 else sentence_text)
         for result in results.audit().claims:
-            typer.echo(f"{result.verdict}: {result.sentence}")
+            typer.echo(result.sentence)
 
 
 def _named_target(results: Results, text: str) -> tuple[str, float | None]:

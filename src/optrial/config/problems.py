@@ -177,7 +177,10 @@ def as_one(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def by_problem(raw: Mapping[str, Any]) -> tuple[list[ProblemKeys], list[Problem]]:
     """Divide a study into one study per problem, and return what is wrong with the division."""
     problem = raw.get("problem")
-    if isinstance(problem, list | tuple) and problem:
+    if isinstance(problem, list | tuple | Mapping) and not problem:
+        empty = "must be a problem, such as {dataset: digits}, or a list or mapping of problems."
+        return [], [Problem("problem", f"{problem!r}: {empty}")]
+    if isinstance(problem, list | tuple):
         names = problem_names(problem)
         places = [f"problem[{index}]" for index in range(len(problem))]
         entries = list(problem)

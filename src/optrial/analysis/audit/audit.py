@@ -68,7 +68,8 @@ def _evidence(context: Context, evidence: str, records: Sequence[Record]) -> str
     if len(context.problems) < 2 or len(problems) != 1:
         return evidence
     (problem,) = problems
-    return evidence if f" on {problem}" in evidence else f"on {problem}: {evidence}"
+    named = f" on {problem}" in evidence or f" in {problem}" in evidence  # by a claim
+    return evidence if named else f"on {problem}: {evidence}"
 
 
 def _order(finding: Finding) -> tuple[bool, int, bool, str]:

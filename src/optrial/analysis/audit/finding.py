@@ -1,4 +1,4 @@
-"""What an audit reports: a severity, the evidence, and the cheapest remedy."""
+"""Findings of an audit: a severity, the evidence, and the cheapest remedy."""
 
 from __future__ import annotations
 
