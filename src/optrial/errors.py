@@ -15,10 +15,99 @@ A run that fails in training is not an error but a status of its record.
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+_VALUE_LENGTH = 200
+"""Most characters of a value in a message."""
+
+_MESSAGE_LENGTH = 1500
+_PROBLEMS_SHOWN = 20
+_CHOICES_SHOWN = 100
+_LARGEST_WRITTEN = 10**300  # Python refuses to write integers of over 4,300 digits
+_DEEPEST_WRITTEN = 20
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor movement
+    # titles, links, clipboard: a text up to its terminator
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]?"
+)
+_JOINERS = "\u200c\u200d"  # parts of words and of emoji
+
+
+def printable(text: str) -> str:
+    """Return a text without anything that a terminal obeys instead of showing.
+
+    Escape sequences and invisible characters, such as controls and bidirectional overrides, are
+    removed; lone surrogates become U+FFFD, and line and paragraph separators spaces. Line feeds and
+    tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_visible, _ESCAPE_SEQUENCE.sub("", text)))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or character in "\n\t" or character in _JOINERS:
+        return character
+    match unicodedata.category(character):
+        case "Cc" | "Cf":
+            return ""
+        case "Cs":
+            return "\N{REPLACEMENT CHARACTER}"
+        case "Zl" | "Zp":
+            return " "
+    return character
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: the start of its `repr`, of bounded cost and length."""
+    text = ""
+    for piece in _pieces(value, _DEEPEST_WRITTEN):
+        text += piece
+        if len(text) > _VALUE_LENGTH:
+            return f"{text[: _VALUE_LENGTH - 1]}…"
+    return text
+
+
+def _pieces(value: object, depth: int) -> Iterator[str]:
+    """Yield the parts of the `repr` of a value, as far as a message may need them."""
+    match value:
+        case dict() | list() | tuple() if value and not depth:
+            yield "…"
+        case dict() if value:
+            for index, (key, item) in enumerate(value.items()):
+                yield ", " if index else "{"
+                yield from _pieces(key, depth - 1)
+                yield ": "
+                yield from _pieces(item, depth - 1)
+            yield "}"
+        case list() | tuple() if value:
+            opening, closing = "[]" if isinstance(value, list) else "()"
+            for index, item in enumerate(value):
+                yield ", " if index else opening
+                yield from _pieces(item, depth - 1)
+            yield f",{closing}" if isinstance(value, tuple) and len(value) == 1 else closing
+        case str():
+            yield repr(value[: _VALUE_LENGTH + 1])
+        case int() if abs(value) > _LARGEST_WRITTEN:
+            digits = value.bit_length() * math.log10(2)
+            yield f"a whole number of about {digits:,.0f} digits"
+        case _:
+            yield repr(value)
+
+
+def cut(text: str, limit: int = _VALUE_LENGTH) -> str:
+    """Return a text, with its middle left out if it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return f"{text[: limit - end - 3]} … {text[-end:]}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +132,10 @@ class Problem:
 
 
 class OptrialError(Exception):
-    """Base class of all errors that optrial raises on purpose."""
+    """Base class of all errors that optrial raises on purpose; their messages are printable."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class StudyError(OptrialError):
@@ -52,8 +144,15 @@ class StudyError(OptrialError):
     def __init__(self, problems: Iterable[Problem], source: str = "the study") -> None:
         self.problems = tuple(problems)
         count = counted(len(self.problems), "problem")
-        lines = [f"{source} has {count}:", *(f"  {problem}" for problem in self.problems)]
+        lines = [f"{cut(source)} has {count}:"]
+        lines += [f"  {_shortened(problem)}" for problem in self.problems[:_PROBLEMS_SHOWN]]
+        if len(self.problems) > _PROBLEMS_SHOWN:
+            lines.append(f"  and {len(self.problems) - _PROBLEMS_SHOWN:,} more")
         super().__init__("\n".join(lines))
+
+
+def _shortened(problem: Problem) -> Problem:
+    return Problem(cut(problem.path), cut(problem.message, _MESSAGE_LENGTH))
 
 
 class DataError(OptrialError):
@@ -87,7 +186,8 @@ USER_CODE_ERRORS = (Exception, SystemExit)
 def reason_of(error: BaseException) -> str:
     """Return the reason that the record of a failed run gives, in one line."""
     if isinstance(error, StudyError):
-        return "; ".join(map(str, error.problems))
+        problems = "; ".join(map(str, error.problems[:_PROBLEMS_SHOWN]))
+        return cut(printable(problems), _MESSAGE_LENGTH)
     if isinstance(error, CheckpointError):
         return f"the optimizer does not fit its checkpoint: {error}; use --restart"
     return one_line(error)
@@ -95,7 +195,7 @@ def reason_of(error: BaseException) -> str:
 
 def one_line(error: BaseException, limit: int = 200) -> str:
     """Return the type of an error and the first line of its message, cut to `limit` characters."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    lines = (" ".join(line.split()) for line in printable(str(error)).splitlines())
     message = next(filter(None, lines), "")
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
@@ -118,9 +218,13 @@ def suggest(name: object, allowed: Iterable[str]) -> str:
     One or two sentences that start with a capital: ``"Did you mean 'adam'? Allowed: ..."``.
     """
     choices = list(allowed)
-    near = difflib.get_close_matches(str(name).lower(), choices, n=1, cutoff=0.6)
-    hint = f"Did you mean '{near[0]}'? " if near else ""
-    return f"{hint}Allowed: {', '.join(choices)}."
+    text = name.lower() if isinstance(name, str) else shown(name)
+    is_near = len(text) <= _VALUE_LENGTH  # comparing takes the product of the lengths
+    near = difflib.get_close_matches(text, choices, n=1, cutoff=0.6) if is_near else []
+    hint = f"Did you mean '{cut(near[0])}'? " if near else ""
+    several = choices[:_CHOICES_SHOWN]
+    more = f" and {len(choices) - len(several):,} more" if len(choices) > len(several) else ""
+    return f"{hint}Allowed: {', '.join(map(cut, several))}{more}."
 
 
 class _ValidationError(Protocol):
@@ -160,25 +264,25 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
             message = "is required and missing."
         case "literal_error":
             choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
-            message = f"{value!r} is not one of the choices. {suggest(value, choices)}"
+            message = f"{shown(value)} is not one of the choices. {suggest(value, choices)}"
         case "model_type" | "dict_type":
-            message = f"{value!r}: must be a mapping of keys to values."
+            message = f"{shown(value)}: must be a mapping of keys to values."
         case "too_short" | "string_too_short":
             message = "must not be empty."
         case "string_type" if entry["loc"][-1:] == ("[key]",):  # of a mapping with free keys
             return Problem(key_path(entry["loc"][:-2]), _key_message(value))
         case kind if kind in _KINDS:
-            message = f"{value!r}: must be {_KINDS[kind]}."
+            message = f"{shown(value)}: must be {_KINDS[kind]}."
         case "invalid_key":
             return Problem(key_path(entry["loc"][:-1]), _key_message(value))
         case _:
             reason = entry["msg"].removeprefix("Value error, ").rstrip(".")
-            message = f"{value!r}: {reason.replace('Input should', 'must')}."
+            message = f"{shown(value)}: {reason.replace('Input should', 'must')}."
     return Problem(key_path(entry["loc"]), message)
 
 
 def _key_message(key: object) -> str:
-    return f"the key {key!r} must be text; put it in quotes."
+    return f"the key {shown(key)} must be text; put it in quotes."
 
 
 def key_path(parts: Iterable[str | int]) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from optrial.cli import complete
 from optrial.cli.options import DataDir, OutOption, PageFormat
-from optrial.cli.output import note, print_table, stderr, write
+from optrial.cli.output import note, print_table, say, stderr, write
 from optrial.errors import DataError, Problem, StudyError, suggest
 
 __all__ = ["explain", "fetch", "landscape", "list_names", "path", "recipe", "verify"]
@@ -66,7 +66,7 @@ def recipe(
         raise StudyError([Problem("", f"is not a recipe. {suggest(name, RECIPES)}")], name)
     text = RECIPES[name].read_text(encoding="utf-8")
     if out is None:
-        typer.echo(text, nl=False)
+        say(text, end="")
         return
     write(out, text)
     note(f"run it with: optrial run {out}")
@@ -166,4 +166,4 @@ def path(name: DatasetArgument, data_dir: DataDir = None) -> None:
     from optrial.data import data_directory, files
 
     for file in files(name, data_directory(data_dir)):
-        typer.echo(file)
+        say(str(file))

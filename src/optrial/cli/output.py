@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 
-from optrial.errors import Problem, StudyError
+from optrial.errors import Problem, StudyError, printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,6 +33,7 @@ __all__ = [
     "print_table",
     "prints_apart",
     "save_parquet",
+    "say",
     "show_summary",
     "stderr",
     "titled",
@@ -43,14 +44,19 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _PAIRS_SHOWN = 4
 
 
+def say(text: str, end: str = "\n") -> None:
+    """Print a result to standard output."""
+    typer.echo(printable(text) + end, nl=False)
+
+
 def note(text: str) -> None:
     """Print a line to standard error."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def fail(text: str) -> NoReturn:
     """Print an error and exit."""
-    typer.echo(f"error: {text}", err=True)
+    note(f"error: {text}")
     sys.exit(BAD_INPUT)
 
 
@@ -147,7 +153,7 @@ def print_table(
 
 def _tab_separated(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
     for row in (columns, *rows):
-        cells = ("" if cell is None else " ".join(str(cell).split()) for cell in row)
+        cells = ("" if cell is None else " ".join(printable(str(cell)).split()) for cell in row)
         yield "\t".join(cells) + "\n"
 
 
@@ -177,7 +183,7 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
     """Print pairs of a name and a text, one per line."""
     width = max(map(len, pairs))
     for key, value in pairs.items():
-        typer.echo(f"{key:>{width}}  {value}")
+        say(f"{key:>{width}}  {value}")
 
 
 def show_summary(results: Results, quiet: bool) -> None:

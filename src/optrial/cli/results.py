@@ -35,6 +35,7 @@ from optrial.cli.output import (
     print_rows,
     prints_apart,
     save_parquet,
+    say,
     show_summary,
     titled,
 )
@@ -64,7 +65,7 @@ def show(
         tables = [
             as_text(title, problem.summaries, problem.directions) for title, problem in titled(view)
         ]
-        typer.echo("\n".join(tables), nl=False)
+        say("\n".join(tables), end="")
 
 
 def report(
@@ -223,9 +224,9 @@ def compare(
                 sentence_text = sentence(
                     results.compare(first, second, metric, direction_of(better), name)
                 )
-            typer.echo(f"{name}: {sentence_text}" if len(problems) > 1 else sentence_text)
+            say(f"{name}: {sentence_text}" if len(problems) > 1 else sentence_text)
         for result in results.audit().claims:
-            typer.echo(result.sentence)
+            say(result.sentence)
 
 
 def _named_target(results: Results, text: str) -> tuple[str, float | None]:
@@ -256,7 +257,7 @@ def audit(
     if file_format is AuditFormat.JSON:
         write_json(as_json(report), sys.stdout)
     else:
-        typer.echo(report_text(report))
+        say(report_text(report))
     sys.exit(report.exit_status)
 
 

@@ -22,7 +22,7 @@ from optrial.cli.options import (
     TableFormat,
     load_study,
 )
-from optrial.cli.output import FAILED, note, print_table, prints_apart, stderr, write
+from optrial.cli.output import FAILED, note, print_table, prints_apart, say, stderr, write
 from optrial.errors import Problem, StudyError, suggest
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _print(times: StudyTiming, file_format: TableFormat, quiet: bool) -> None:
         case TableFormat.CSV:
             write_csv(timing_records(times), sys.stdout)
         case TableFormat.MARKDOWN:
-            typer.echo(timing_markdown(times), nl=False)
+            say(timing_markdown(times), end="")
         case TableFormat.TABLE:
             print_table(*timing_rows(times), times.study)
             if published:

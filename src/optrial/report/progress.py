@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -19,6 +20,7 @@ from rich.status import Status as Spinner
 from rich.text import Text
 
 from optrial.callbacks import Callback
+from optrial.errors import printable
 from optrial.spec import Status
 
 __all__ = ["DownloadBar", "ProgressBar"]
@@ -62,12 +64,12 @@ class ProgressBar(Callback):
         """Show a task until training starts."""
         self._bar.stop()
         self._stop_spinner()
-        self._spinner = self._console.status(task)
+        self._spinner = self._console.status(escape(printable(task)))
         self._spinner.start()
 
     def on_message(self, text: str) -> None:
         """Print a message above the bar."""
-        self._console.print(text, style="dim", markup=False, highlight=False)
+        self._console.print(printable(text), style="dim", markup=False, highlight=False)
 
     def on_plan(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
         """Start a bar that counts recorded steps as done; each wave replaces the bar."""
@@ -124,7 +126,7 @@ class DownloadBar:
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(label, total=total_bytes or None)
+        self._task = self._bar.add_task(escape(printable(label)), total=total_bytes or None)
 
     def on_bytes(self, count: int) -> None:
         """Count bytes."""

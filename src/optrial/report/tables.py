@@ -13,6 +13,7 @@ from optrial.analysis import Flow, SettingSummary, Spread
 from optrial.analysis.statistics import time_text
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
+from optrial.errors import printable
 from optrial.spec import Directions, Status
 
 __all__ = [
@@ -41,17 +42,22 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     Names, which are in the first column, and numbers are never wrapped.
     """
     rows = [list(row) for row in rows]
-    table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
+    table = Table(title=_escaped(title) or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float | None) for row in rows)
         table.add_column(
-            escape(column),
+            _escaped(column),
             justify="right" if numeric and rows else "left",
             no_wrap=numeric or index == 0,
         )
     for row in rows:
-        table.add_row(*("—" if value is None else escape(str(value)) for value in row))
+        table.add_row(*("—" if value is None else _escaped(str(value)) for value in row))
     return table
+
+
+def _escaped(text: str) -> str:
+    """Return a text that rich and the terminal show as it is."""
+    return escape(printable(text))
 
 
 def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> list[str]:
@@ -108,20 +114,20 @@ def summary_table(name: str, summaries: Sequence[SettingSummary], directions: Di
     """Return one row per setting: runs, failures, mean ± standard deviation of final metrics."""
     recorded = dict.fromkeys(metric for summary in summaries for metric in summary.metrics)
     metrics = shown_metrics(recorded, directions)
-    table = Table(title=escape(name), title_justify="left", header_style="bold")
+    table = Table(title=_escaped(name), title_justify="left", header_style="bold")
     table.add_column("optimizer", no_wrap=True)
     table.add_column("setting")
     table.add_column("runs", justify="right")
     for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
+        table.add_column(_escaped(metric), justify="right", no_wrap=True)
     previous = ""
     for summary in summaries:
         if previous not in ("", summary.optimizer):
             table.add_section()
         cells = [spread_text(summary.metrics.get(metric)) for metric in metrics]
         table.add_row(
-            escape(summary.optimizer) if summary.optimizer != previous else "",
-            escape(summary.setting) + (" *" if summary.best else ""),
+            _escaped(summary.optimizer) if summary.optimizer != previous else "",
+            _escaped(summary.setting) + (" *" if summary.best else ""),
             runs_text(summary),
             *cells,
             style="bold" if summary.best else None,
