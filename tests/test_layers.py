@@ -18,13 +18,14 @@ PACKAGE = Path(optrial.__file__).parent
 ALLOWED = {
     "__init__": {"callbacks", "comparing", "errors", "report", "results", "study"},  # lazily
     "errors": set(),
+    "files": set(),
     "spec": {"errors"},
     "code": {"errors"},
     "keyed": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
     "learning_rates": set(),
-    "style": {"errors"},
+    "style": {"errors", "files"},
     "markup": set(),
     "target_kinds": set(),
     "functions": {"rules", "errors"},
@@ -36,7 +37,7 @@ ALLOWED = {
         *("code", "functions", "learning_rates", "spec", "target_kinds", "config", "data"),
         *("models", "rules", "errors"),
     },
-    "records": {"spec", "errors"},
+    "records": {"files", "spec", "errors"},
     "joined": {"config", "records", "spec", "errors"},
     "engine": {
         "spec",
@@ -47,12 +48,13 @@ ALLOWED = {
         "records",
         "code",
         "keyed",
+        "files",
         "errors",
     },
-    "trackers": {"callbacks", "config", "records", "spec", "errors"},
+    "trackers": {"callbacks", "config", "files", "records", "spec", "errors"},
     "sweep": {"callbacks", "plan", "engine", "records", "code", "spec", "errors", "data"},
-    "analysis": {"learning_rates", "spec", "records", "errors"},
-    "timing": {"analysis", "errors"},
+    "analysis": {"files", "learning_rates", "spec", "records", "errors"},
+    "timing": {"analysis", "files", "errors"},
     "timing.steps": {"engine", "spec", "errors"},
     "timing.memory": {"data", "engine", "models", "spec", "rules"},
     "timing.measure": {
@@ -66,7 +68,8 @@ ALLOWED = {
     "timing.figure": {"style", "timing"},
     "recipes": {"config", "errors"},
     "results": {
-        *("analysis", "joined", "spec", "records", "report", "saved", "style", "timing", "errors")
+        *("analysis", "files", "joined", "spec", "records", "report", "saved", "style", "timing"),
+        "errors",
     },
     "user_objects": {"code", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
@@ -78,7 +81,7 @@ ALLOWED = {
     "saved": {"code", "config", "data", "engine", "spec", "models", "plan", "records", "errors"},
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},
     "testing": {"rules", "errors"},
-    "explain": {"rules", "functions", "report", "style", "errors"},
+    "explain": {"files", "rules", "functions", "report", "style", "errors"},
     "cli": None,  # whatever it needs
     "__main__": {"cli"},
 }

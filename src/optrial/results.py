@@ -26,6 +26,7 @@ from optrial.analysis.targets import Target, TargetTimes, Unit, target_metric_pr
 from optrial.analysis.view import PlanVersion, ProblemView, StudyView
 from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
+from optrial.files import write_whole
 from optrial.joined import JoinedStore
 from optrial.records import Curve, Record, Store, StoreReader
 from optrial.report.figures import (
@@ -378,7 +379,7 @@ class Results:
         timing, view = self._timing(), self.view()
         page = study_page(_compared_on(view, metric, better), audited or audit(view), timing)
         with _writing(Path(path)):
-            Path(path).write_text(page, encoding="utf-8")
+            write_whole(Path(path), page)
         return Path(path)
 
     def _timing(self) -> StudyTiming | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from optrial.errors import Problem, StudyError, suggest
+from optrial.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -234,8 +235,8 @@ def save_figure(figure: Figure, file: Path) -> None:
         )
         raise StudyError([problem], str(file))
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with figure_style():
-        figure.savefig(file, metadata=undated[suffix], dpi=DOTS_PER_INCH)
+    with figure_style(), replacing(file) as partial:
+        figure.savefig(partial, metadata=undated[suffix], dpi=DOTS_PER_INCH)
 
 
 def literal(text: str) -> str:

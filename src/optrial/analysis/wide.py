@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from optrial.errors import StoreError
+from optrial.files import replacing
 
 __all__ = ["wide_curves", "write_parquet"]
 
@@ -51,7 +52,8 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
             "'optrial[parquet]', or use --format csv"
         )
     try:
-        table.apply(_one_type).to_parquet(path, index=False)
+        with replacing(path) as partial:
+            table.apply(_one_type).to_parquet(partial, index=False)
     except OSError as error:
         raise StoreError(f"'{path}' cannot be written: {error}. Choose another file.") from error
 

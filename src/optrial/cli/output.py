@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import typer
 
 from optrial.errors import Problem, StudyError, printable
+from optrial.files import replacing
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -74,7 +75,7 @@ def _output(out: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        with out.open("x", encoding="utf-8") as file:
+        with replacing(out, new=True) as partial, partial.open("w", encoding="utf-8") as file:
             yield file
     except OSError as error:
         raise StudyError([Problem("--out", f"{error.strerror}.")], str(out)) from error

@@ -10,6 +10,7 @@ from optrial.explain.figure import landscape_figure
 from optrial.explain.landscape import Landscape
 from optrial.explain.page import picture_of, rule_markdown
 from optrial.explain.picture import landscape_page
+from optrial.files import write_whole
 from optrial.rules import RULES
 from optrial.style import FIGURE_FORMATS, save_figure
 
@@ -28,9 +29,9 @@ def write_rule_docs(folder: Path) -> None:
             picture = picture_of(rule)
             save_figure(landscape_figure(picture), folder / f"{rule.name}.png")
             text = rule_markdown(explain(rule), picture, f"{rule.name}.png")
-            (folder / f"{rule.name}.md").write_text(text, encoding="utf-8")
+            write_whole(folder / f"{rule.name}.md", text)
         entries = "".join(f"- [{r.title}]({r.name}.md) (`{r.name}`)\n" for r in RULES.values())
-        (folder / "index.md").write_text(f"# Update rules\n\n{entries}", encoding="utf-8")
+        write_whole(folder / "index.md", f"# Update rules\n\n{entries}")
     except OSError as error:
         raise OptrialError(f"{error.filename} cannot be written: {error.strerror}.") from error
 
@@ -45,7 +46,7 @@ def write_landscape(landscape: Landscape, file: Path) -> None:
     suffix = check_format(file)
     try:
         if suffix == "html":
-            file.write_text(landscape_page(landscape), encoding="utf-8")
+            write_whole(file, landscape_page(landscape))
         else:
             save_figure(landscape_figure(landscape), file)
     except OSError as error:

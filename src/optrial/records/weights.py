@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from optrial.errors import StoreError
+from optrial.files import replacing
 
 __all__ = ["WeightFiles"]
 
@@ -40,13 +40,12 @@ class WeightFiles:
         """Write the weights of a run, by name; the file appears complete or not at all."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = self.path(run_id).with_suffix(f".{os.getpid()}")
             arrays, pairs = dict(weights), [n for n, a in weights.items() if a.dtype.kind == "c"]
             for name in pairs:  # safetensors lacks some complex types
                 arrays[name] = np.stack([arrays[name].real, arrays[name].imag], axis=-1)
-            save_file(arrays, partial, {_PAIRS: json.dumps(pairs)} if pairs else None)
-            partial.replace(self.path(run_id))
-        except OSError as error:
+            with replacing(self.path(run_id)) as partial:
+                save_file(arrays, partial, {_PAIRS: json.dumps(pairs)} if pairs else None)
+        except (OSError, SafetensorError) as error:
             raise StoreError(f"{self.path(run_id)} cannot be written ({error}).") from error
 
     def read(self, run_id: str) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,6 @@ Published times come from yet another machine, so they too are compared as ratio
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from optrial.analysis.reported import names_setting
 from optrial.errors import OptrialError, StoreError
+from optrial.files import write_whole
 
 __all__ = [
     "Quartiles",
@@ -271,10 +271,8 @@ def write_timing(timing: StudyTiming, path: Path) -> None:
     Raises:
         OptrialError: the file cannot be written.
     """
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial_file.write_text(timing.as_json(), encoding="utf-8")
-        partial_file.replace(path)
+        write_whole(path, timing.as_json())
     except OSError as error:
         raise OptrialError(f"'{path}' cannot be written: {error.strerror}.") from error
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
+from optrial.files import replacing
 from optrial.records import Record
 from optrial.spec import Status
 
@@ -54,9 +54,8 @@ class Journal:
             except (ValueError, TypeError):
                 self.damaged += 1
         if readable != content:
-            partial = self._file.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(readable)
-            partial.replace(self._file)
+            with replacing(self._file) as partial:
+                partial.write_bytes(readable)
 
     def mark(self, place: str, run: Record) -> Mark:
         """Return the state of a run in a place."""

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple, Self
 import pooch
 import torch
 
+from optrial.files import write_whole
+
 __all__ = ["Measured", "Speed", "Speeds", "clear_speeds", "kept_speeds", "speeds_file"]
 
 LIFETIME = timedelta(days=30)
@@ -176,6 +178,4 @@ def _write(speeds: Mapping[str, Speed]) -> None:
     file = speeds_file()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        partial.replace(file)
+        write_whole(file, json.dumps(content, indent=1, allow_nan=False))

@@ -1,0 +1,111 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+
+__all__ = ["replacing", "write_whole"]
+
+_STALE_SECONDS = 3600.0
+"""Age at which the temporary file of a process that was killed is removed."""
+
+_numbers = count()
+
+
+@contextmanager
+def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
+    """Yield the path of a temporary file that takes the place of `path` when the block ends.
+
+    The temporary file lies in the same folder and has the same suffix. It is flushed to the disk
+    before it takes the place, so that a crash or a full disk leaves the earlier file as it was. If
+    the block raises an error, the temporary file is removed. A replaced file keeps its permissions,
+    a new one gets those of the umask. Links are followed; a device or pipe is written directly.
+
+    Args:
+        path: file to write.
+        new: refuse to replace an existing file.
+
+    Raises:
+        FileExistsError: `new`, and the file exists.
+        OSError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    mode = _mode_of(target)
+    if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        yield target
+        return
+    if mode is not None and new:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if mode is not None and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    _remove_stale(target)
+    partial = target.with_name(f"{_prefix(target)}{os.getpid()}-{next(_numbers)}{target.suffix}")
+    try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        permissions = stat.S_IMODE(partial.stat().st_mode if mode is None else mode)
+        yield partial
+        partial.chmod(permissions)  # some libraries replace the file by one of their own
+        _flush(partial)
+        _move(partial, target, new=new)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, whole or not at all; see `replacing`."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _mode_of(target: Path) -> int | None:
+    """Return type and permissions of a file; None if there is none."""
+    try:
+        return target.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _prefix(target: Path) -> str:
+    """Return the start of the names of a file's temporary files; short for any name."""
+    return f".optrial-{sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove temporary files of the same file that a killed process left behind."""
+    with suppress(OSError):
+        for left in target.parent.glob(f"{_prefix(target)}*"):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
+
+
+def _move(partial: Path, target: Path, *, new: bool) -> None:
+    if new:
+        try:
+            os.link(partial, target)  # unlike a rename, fails if the file exists by now
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            partial.replace(target)
+    else:
+        partial.replace(target)
+    with suppress(OSError):  # folders cannot be flushed everywhere
+        _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
