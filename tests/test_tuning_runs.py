@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from optrial.errors import StoreError
 from optrial.records import Record
 from optrial.results import Results, load
-from optrial.spec import Status
+from optrial.spec import FINAL, Status
 from optrial.study import Study
 from tests.conftest import Command
 from tests.records.connections import transaction
@@ -50,6 +50,41 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("tuned")
     run(where).store.close()
     return where
+
+
+RANGES = [{"rule": rule, "lr": {"log": [0.01, 1]}} for rule in ("sgd", "adam")]
+SAMPLERS = {
+    "grid": {},
+    "random": {"optimizers": RANGES, "tune": {"sampler": "random", "trials": 2, "seeds": 2}},
+    "sobol": {"optimizers": RANGES, "tune": {"sampler": "sobol", "trials": 2, "seeds": 2}},
+    "tpe": {"optimizers": RANGES, "tune": {"sampler": "tpe", "trials": 4, "seeds": 1}},
+}
+COMMANDS = ("report", "show", "audit", "runs", "figures", "compare", "curves")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_command_reads_a_study_whose_tuning_was_interrupted(
+    sampler: str, tmp_path: Path, optrial: Command
+) -> None:
+    """After each wave and within it; running it again completes it to the same bits."""
+    study = TUNED | {"engine": "reference", **SAMPLERS[sampler]}
+    run(tmp_path / "whole", study).close()
+    whole = contents(tmp_path / "whole")
+    for steps in range(15, 330, 105):
+        folder = tmp_path / str(steps)
+        interrupt = Hook(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
+        run(folder, study, callbacks=[interrupt]).close()
+        for command in COMMANDS:
+            names = ["sgd", "adam"] if command == "compare" else []
+            assert "Traceback" not in optrial(command, folder, *names).err
+        page = (folder / "report.html").read_text()
+        with load(folder) as results:
+            reported = bool(results.reported)
+            ended = all(record.status in FINAL for record in results.records)
+        assert ("Tuning has not ended" in page) == (not reported)
+        assert ("provisional" in page) == (not reported or not ended)
+        run(folder, study).close()
+        assert contents(folder) == whole
 
 
 def test_trials_are_equal_and_their_seeds_apart(folder: Path) -> None:

@@ -94,7 +94,7 @@ def run(
     with results:
         show_summary(results, quiet)
         records, reported = results.records, results.reported
-        if not quiet and all(record.status in FINAL for record in reported):
+        if not quiet and reported and all(record.status in FINAL for record in reported):
             from optrial.analysis.audit import summary_line
 
             audited = results.audit()

@@ -197,6 +197,7 @@ def study_page(
         "study.html",
         view=view,
         about=_about(view),
+        tuning=any({record.phase for record in p.records} == {"tune"} for p in view.problems),
         unfinished=sum(
             count
             for status, count in view.statuses.items()

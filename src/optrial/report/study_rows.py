@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import Flow
@@ -197,13 +197,22 @@ def target_rows(result: TargetResult) -> tuple[Scale, list[TargetRow]]:
     return scale, rows
 
 
-def flow_rows(flows: Sequence[Flow]) -> list[dict[str, Any]]:
+class FlowRow(NamedTuple):
+    """Runs of one optimizer on one problem; a phase is None if no run of it is planned yet."""
+
+    problem: str
+    optimizer: str
+    tune: Flow | None
+    report: Flow | None
+
+
+def flow_rows(flows: Sequence[Flow]) -> list[FlowRow]:
     """Return one row per problem and optimizer: its trials, then its runs for the report."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for flow in flows:
-        row = {"problem": flow.problem, "optimizer": flow.optimizer}
-        rows.setdefault((flow.problem, flow.optimizer), row)[flow.phase] = flow
-    return list(rows.values())
+    phases = {(flow.problem, flow.optimizer, flow.phase): flow for flow in flows}
+    return [
+        FlowRow(*pair, phases.get((*pair, "tune")), phases.get((*pair, "report")))
+        for pair in dict.fromkeys((flow.problem, flow.optimizer) for flow in flows)
+    ]
 
 
 def rank_table(ranks: RankComparison | None) -> RankTable | None:
