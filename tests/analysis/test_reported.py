@@ -34,15 +34,20 @@ def test_a_name_tells_its_setting() -> None:
         measured("adam", f"lr=0.001 batch_size={size}", [size / 100] * 2) for size in (16, 64)
     )
     sgd = measured("sgd", "lr=0.1", [0.5])
-    adam, other, wholly = values_of(
-        {"adam batch_size=64": 0.7, "sgd": 0.5, "adam lr=0.001 batch_size=16": 0.1},
+    adam, other, wholly, exponent = values_of(
+        {
+            "adam batch_size=64": 0.7,
+            "sgd": 0.5,
+            "adam lr=0.001 batch_size=16": 0.1,
+            "adam batch_size=16 lr=1e-3": 0.1,
+        },
         small,
         large,
         sgd,
     )
     assert adam.measured == large.metrics["test_accuracy"]
     assert other.measured == sgd.metrics["test_accuracy"]
-    assert wholly.measured == small.metrics["test_accuracy"]
+    assert wholly.measured == exponent.measured == small.metrics["test_accuracy"]
 
 
 def test_a_name_of_several_settings_or_none_tells_nothing() -> None:

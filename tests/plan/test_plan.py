@@ -191,6 +191,11 @@ def test_two_settings_that_are_one_run_are_refused() -> None:
         study.plan()
 
 
+def test_settings_that_differ_in_late_digits_are_shown_apart() -> None:
+    plan, _ = small_plan(optimizers=[{"rule": "sgd", "lr": [0.1, 0.10000001, 0.2]}])
+    assert set(plan.settings.values()) == {"lr=0.1", "lr=0.10000001", "lr=0.2"}
+
+
 def test_memory_estimate_counts_every_array() -> None:
     """Data of 200 x 2 floats; 42 parameters, each with gradient and two averages; activations."""
     plan, dataset = small_plan(optimizers=[{"rule": "adam"}])

@@ -97,7 +97,9 @@ def _measured(metric: str, name: str, summaries: Iterable[SettingSummary]) -> Sp
 
 
 def names_setting(name: str, optimizer: str, setting: str) -> bool:
-    """Return whether a name is that of an optimizer, followed only by values of its setting.
+    """Return True if a name is that of an optimizer, followed only by values of its setting.
+
+    Numbers may be written in any form: ``lr=1e-3`` names the setting ``lr=0.001``.
 
     Args:
         name: name as in a study: ``adam``, ``adam batch_size=16``.
@@ -106,7 +108,20 @@ def names_setting(name: str, optimizer: str, setting: str) -> bool:
     """
     rest = name.removeprefix(optimizer)
     named = name == optimizer or name.startswith(f"{optimizer} ")
-    return named and set(rest.split()) <= set(setting.split())
+    return named and _values(rest) <= _values(setting)
+
+
+def _values(setting: str) -> set[tuple[str, str]]:
+    """Return hyperparameters and values, numbers with the six digits that settings show."""
+    pairs = (text.partition("=") for text in setting.split())
+    return {(name, _short(value)) for name, _, value in pairs}
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.6g}"
+    except ValueError:
+        return value
 
 
 def reported_problems(

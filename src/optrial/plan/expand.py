@@ -252,8 +252,10 @@ class _Expansion:
         axes = self.spaces[trial.optimizer].axes
         names = [n for n, axis in axes.items() if len(axis.values) > 1 and n != "rule.lr"]
         names = ["rule.lr", *names] if "rule.lr" in axes else names
-        shown = {name.rpartition(".")[2]: trial.point[name] for name in names}
-        return " ".join(f"{name}={_short(value)}" for name, value in shown.items())
+        return " ".join(
+            f"{name.rpartition('.')[2]}={_distinct(trial.point[name], axes[name].values)}"
+            for name in names
+        )
 
     def score(self, trial: Trial) -> SettingScore:
         """Return the score of a trial over its runs."""
@@ -461,6 +463,12 @@ def _steps(span: Span, steps_per_epoch: int) -> int:
 
 def _number(value: float | bool) -> float | bool:
     return value if isinstance(value, bool) else float(value)
+
+
+def _distinct(value: Any, values: Iterable[Any]) -> str:
+    """Return a value as `_short` does, or all its digits if others of its axis look the same."""
+    text = _short(value)
+    return text if sum(_short(other) == text for other in values) < 2 else repr(value)
 
 
 def _short(value: Any) -> str:

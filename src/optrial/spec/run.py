@@ -22,6 +22,12 @@ _FORMAT = 1
 _OF_A_PHASE = ("seed", "evaluate_on", "save", "select", "batch_metrics", "probes")
 """Fields in which runs with one setting differ: between seeds, and between the two phases."""
 
+_OF_AN_OPTIMIZER = (
+    *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay"),
+    *("schedule", "clip_norm", "clip_value", "zero_grad", "closure", "create_graph"),
+)
+"""Fields that an entry of `optimizers` sets."""
+
 
 class ProbeSettings(NamedTuple):
     """The probes of a run.
@@ -146,6 +152,11 @@ class RunSpec:
     def setting_id(self) -> str:
         """Twelve hexadecimal digits that runs share if they differ in seed and phase alone."""
         return _digest(self._text_without(*_OF_A_PHASE))
+
+    @cached_property
+    def protocol_id(self) -> str:
+        """Twelve hexadecimal digits that runs share if they differ in optimizer and seed alone."""
+        return _digest(self._text_without(*_OF_AN_OPTIMIZER, *_OF_A_PHASE))
 
     @cached_property
     def without_seed(self) -> str:

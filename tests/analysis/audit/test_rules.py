@@ -298,6 +298,21 @@ def hidden(case: Case) -> Case:
     return replace(case, former=tuple(runs))
 
 
+def hidden_momentum(case: Case) -> Case:
+    """Another momentum was trained and replaced; the texts of both settings are the same."""
+    runs = [r for r in case.records if r.optimizer == "momentum"]
+    return replace(
+        case, former=tuple(changed(r, hyperparameters={"lr": 0.01, "momentum": 0.5}) for r in runs)
+    )
+
+
+def left_out_of_another_text(case: Case) -> Case:
+    """Seed 9 diverged and was left out, and then another hyperparameter varied."""
+    spoiled = left_out(Status.DIVERGED)(case)
+    renamed = tuple(replace(r, setting="lr=0.1 momentum=0") for r in spoiled.former)
+    return replace(spoiled, former=renamed)
+
+
 def claiming(*claims: str) -> Callable[[Case], Case]:
     return lambda case: case.with_study(claims=list(claims))
 
@@ -478,6 +493,7 @@ ROWS = [
     Row("D07", W, sound, lambda c: c.facts(initial_parameters_sha256="same")),
     Row("D08", W, sound, lambda c: c.facts(split_sizes={"train": 900, "test": 100})),
     Row("D09", E, sound, left_out(Status.DIVERGED), "diverged runs dropped"),
+    Row("D09", E, sound, left_out_of_another_text, "diverged runs dropped, shown differently"),
     Row(
         "D09",
         E,
@@ -588,6 +604,7 @@ ROWS = [
     Row("F02", E, timed, lambda c: c.facts(adam, threads=8)),
     Row("F03", E, timed, lambda c: c.facts(stack_width=6), "timing from stacked runs"),
     Row("G01", W, sound, hidden),
+    Row("G01", W, sound, hidden_momentum, "settings that are shown alike"),
     Row("G02", W, sound, lambda c: c.spec(adam, dataset_sha256="")),
     Row("G02", I, sound, lambda c: c.facts(git_dirty=True).spec(code={"a:b": "0"}), "own code"),
     Row("G03", I, sound, lambda c: c.spec(evaluate_every=2)),
@@ -661,6 +678,18 @@ def test_a_finding_is_complete(row: Row) -> None:
         assert finding.remedy.action
         assert finding.remedy.runs == 0 or (finding.remedy.seconds or 0) > 0
         assert "nan" not in finding.evidence
+
+
+def test_a_setting_that_is_shown_differently_is_not_removed() -> None:
+    case = left_out_of_another_text(sound())
+    assert not fired(case, "G01")
+
+
+def test_settings_of_another_protocol_are_no_hidden_trials() -> None:
+    case = hidden(sound())
+    longer = replace(case, former=tuple(changed(r, steps=2 * r.steps) for r in case.former))
+    assert fired(case, "G01")
+    assert not fired(longer, "G01")
 
 
 def test_every_rule_is_tested() -> None:

@@ -192,6 +192,17 @@ class Context(StudyView):
         """Return the runs that ended and meet a condition."""
         return [record for record in self.ended if condition(record)]
 
+    def removed_seeds(self, status: Status) -> list[Record]:
+        """Return former runs of settings that are still planned, but with other seeds."""
+        planned: dict[str, set[int]] = {}
+        for record in self.records:
+            planned.setdefault(record.spec.without_seed, set()).add(record.seed)
+        return [
+            r
+            for r in self.former
+            if r.status is status and r.seed not in planned.get(r.spec.without_seed, {r.seed})
+        ]
+
     def more_seeds(self, count: int, action: str) -> Remedy:
         """Return the remedy of reporting `count` seeds: new ones, the old ones kept."""
         given = self.study.get("seeds") or sorted({r.seed for r in self.compared})

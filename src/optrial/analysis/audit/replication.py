@@ -195,15 +195,7 @@ def diverged_dropped(context: Context) -> Iterator[Observation]:
     Example: 3 of 10 runs of adam diverged; adam leads only by the mean over finished runs.
     Fix: rank by the median, report the failure rate, or choose a setting that does not diverge.
     """
-    planned = {(r.optimizer, r.setting) for r in context.records}
-    ids = {r.run_id for r in context.records}
-    removed = [
-        r
-        for r in context.former
-        if r.status is Status.DIVERGED
-        and (r.optimizer, r.setting) in planned
-        and r.run_id not in ids
-    ]
+    removed = context.removed_seeds(Status.DIVERGED)
     if removed:
         seeds = {*(r.seed for r in removed), *(r.seed for r in context.compared)}
         yield Observation(

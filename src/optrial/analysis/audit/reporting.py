@@ -21,23 +21,24 @@ SMALL_PART = 0.01  # of the scale of an accuracy
 @audit_rule("G01", Severity.WARNING, "trained settings were removed from the study")
 def hidden_trials(context: Context) -> Iterator[Observation]:
     """Settings that were tried and removed are part of the tuning. Readers who see three settings,
-    but not the thirty before them, mistake luck for merit.
+    but not the thirty before them, mistake luck for merit. Runs under another protocol are left to
+    B08.
 
     Source: Dodge et al. 2019 (Show Your Work); Sivaprasad et al. 2020.
     Example: 27 runs of adam, with 9 settings, were trained and then removed from the study.
     Fix: restore the settings, or report their number beside the result.
     """
-    planned = {(r.optimizer, r.setting) for r in context.records}
-    optimizers = {r.optimizer for r in context.records}
+    settings_planned = {r.setting_id for r in context.records}
+    protocols = {(r.optimizer, r.spec.protocol_id) for r in context.records}
     removed = [
         r
         for r in context.former
         if r.status in FINAL
-        and r.optimizer in optimizers
-        and (r.optimizer, r.setting) not in planned
+        and r.setting_id not in settings_planned
+        and (r.optimizer, r.spec.protocol_id) in protocols
     ]
     if removed:
-        settings = len({(r.optimizer, r.setting) for r in removed})
+        settings = len({r.setting_id for r in removed})
         yield Observation(
             f"{counted(len(removed), 'run')} of {names(r.optimizer for r in removed)}, with "
             f"{counted(settings, 'setting')}, {'was' if len(removed) == 1 else 'were'} trained and "

@@ -141,7 +141,7 @@ def seeds_missing(context: Context) -> Iterator[Observation]:
             lost,
             context.remedy("run the study again; it trains only the missing runs", {}, len(lost)),
         )
-    removed = _removed_seeds(context)
+    removed = context.removed_seeds(Status.DONE)
     if removed:
         seeds = sorted({record.seed for record in removed})
         planned = sorted({*seeds, *(r.seed for r in context.compared)})
@@ -151,18 +151,6 @@ def seeds_missing(context: Context) -> Iterator[Observation]:
             removed,
             context.remedy("restore every planned seed", {"seeds": planned}),
         )
-
-
-def _removed_seeds(context: Context) -> list[Record]:
-    """Return finished runs of settings that are still planned, with seeds that no longer are."""
-    planned: dict[str, set[int]] = {}
-    for record in context.records:
-        planned.setdefault(record.spec.without_seed, set()).add(record.seed)
-    return [
-        r
-        for r in context.former
-        if r.status is Status.DONE and r.seed not in planned.get(r.spec.without_seed, {r.seed})
-    ]
 
 
 @audit_rule(
