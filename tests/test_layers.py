@@ -24,7 +24,6 @@ ALLOWED = {
     "keyed": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
-    "learning_rates": set(),
     "style": {"errors", "files"},
     "markup": set(),
     "target_kinds": set(),
@@ -34,7 +33,7 @@ ALLOWED = {
     "models": {"code", "functions", "keyed", "spec", "errors"},
     "rules": {"errors"},
     "plan": {
-        *("code", "functions", "learning_rates", "spec", "target_kinds", "config", "data"),
+        *("code", "functions", "spec", "target_kinds", "config", "data"),
         *("models", "rules", "errors"),
     },
     "records": {"files", "spec", "errors"},
@@ -53,7 +52,7 @@ ALLOWED = {
     },
     "trackers": {"callbacks", "config", "files", "records", "spec", "errors"},
     "sweep": {"callbacks", "plan", "engine", "records", "code", "spec", "errors", "data"},
-    "analysis": {"files", "learning_rates", "spec", "records", "errors"},
+    "analysis": {"files", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},
     "timing.steps": {"engine", "spec", "errors"},
     "timing.memory": {"data", "engine", "models", "spec", "rules"},

@@ -10,9 +10,9 @@ from typing import Any
 
 from optrial.code import is_code
 from optrial.config import Axis, Component, OptimizerEntry, StudyFile, parse_axis, rounded
-from optrial.learning_rates import sensible_rates
 from optrial.models import check_model
 from optrial.plan.optimizers import rule_of
+from optrial.rules.learning_rates import sensible_rates
 
 __all__ = ["Growth", "Point", "Space", "axes_of", "model_axes", "space_of"]
 

@@ -148,6 +148,7 @@ ADAFACTOR = Rule(
         "column": "c, one number per column",
     },
     direction="the gradient",
+    step_scale="the parameters",
     scaling=(
         "divided by the root of squared gradients averaged over rows and columns, clipped, and "
         "multiplied by the scale of the parameter"

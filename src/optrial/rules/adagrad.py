@@ -130,6 +130,7 @@ ADAGRAD = Rule(
     symbols=PARAMETER | GRADIENT | STEP | {"s": "sum of all squared gradients so far"},
     state={"total": "s, sum of all squared gradients"},
     direction="the gradient",
+    step_scale="the learning rate alone",
     scaling="divided by the root of the sum of all squared gradients",
     epsilon="outside the root",
     conventions=(
@@ -169,6 +170,7 @@ ADADELTA = Rule(
         "change": "q, running average of the squared step",
     },
     direction="the gradient",
+    step_scale="the parameters",
     scaling=(
         "multiplied by the root of the running average of squared steps, "
         "divided by the root of the running average of squared gradients"

@@ -171,6 +171,7 @@ ADAM = Rule(
         "square": "v, running average of the squared gradient",
     },
     direction="the running average of the gradient",
+    step_scale="the learning rate alone",
     scaling="divided by the root of the running average of squared gradients",
     bias_correction="both averages, divided by 1 − beta^t",
     epsilon="outside the root, after bias correction",

@@ -92,6 +92,7 @@ SGD = Rule(
     symbols=PARAMETER | GRADIENT,
     state={},
     direction="the gradient",
+    step_scale="the gradient",
     scaling=ONE_STEP_SIZE,
     conventions="There is only one variant: torch.optim.SGD with momentum = 0.",
     torch_optim=TorchOptim("SGD", _sgd_keywords, {"l2": {}}),
@@ -111,6 +112,7 @@ MOMENTUM = Rule(
     symbols=PARAMETER | GRADIENT | {"u": "velocity, a decaying sum of the gradients; starts at 0"},
     state={"velocity": "u, decaying sum of the gradients"},
     direction="a decaying sum of the gradients (the velocity)",
+    step_scale="the gradient",
     scaling=ONE_STEP_SIZE,
     conventions=(
         "As torch.optim.SGD without dampening: the velocity sums gradients, and lr multiplies the "
@@ -142,6 +144,7 @@ NESTEROV = Rule(
     },
     state=MOMENTUM.state,
     direction="a decaying sum of the gradients, one velocity step ahead",
+    step_scale="the gradient",
     scaling=ONE_STEP_SIZE,
     conventions=(
         "As torch.optim.SGD(nesterov=True). The stored parameter is the look-ahead point at which "

@@ -160,6 +160,7 @@ PRODIGY = Rule(
         "start": "θ₀, the parameter before the first step",
     },
     direction="the running average of the gradient",
+    step_scale="the parameters",
     scaling=(
         "divided by the root of the running average of squared gradients, times an estimate of "
         "the whole model's distance to the solution"

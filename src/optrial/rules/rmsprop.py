@@ -164,6 +164,7 @@ RMSPROP = Rule(
     },
     state={"square": "r, running average of the squared gradient"},
     direction="the gradient; with momentum, a decaying sum of the scaled gradients",
+    step_scale="the learning rate alone",
     scaling=SQUARED_GRADIENT_ROOT,
     epsilon="outside the root",
     conventions=(
@@ -205,6 +206,7 @@ RMSPROP_NESTEROV = Rule(
         "velocity": "u, decaying sum of the steps, lr included",
     },
     direction="a decaying sum of the scaled gradients, one velocity step ahead",
+    step_scale="the learning rate alone",
     scaling=SQUARED_GRADIENT_ROOT,
     epsilon="outside the root",
     conventions=(

@@ -18,10 +18,13 @@ __all__ = [
     "NoState",
     "Rule",
     "State",
+    "StepScale",
     "TorchOptim",
     "WholeModel",
     "equations_of",
 ]
+
+StepScale = Literal["the gradient", "the learning rate alone", "the parameters", ""]
 
 State = Any
 """A NamedTuple of arrays; a field that no run needs is None."""
@@ -152,6 +155,8 @@ class Rule:
         symbols: symbol in `equations` that is not a hyperparameter -> its meaning.
         state: name of an array kept, of the parameter's shape -> its meaning.
         direction: the direction of a step.
+        step_scale: the quantity that sets the size of a step, beside the learning rate; empty for
+            a mixture, such as layers scaled by the norm of their weights.
         scaling: how the step is scaled in each coordinate.
         bias_correction: which averages are corrected for their start at zero.
         epsilon: the position of eps.
@@ -185,6 +190,7 @@ class Rule:
     state: Mapping[str, str]
     direction: str
     scaling: str
+    step_scale: StepScale = ""
     bias_correction: str = "none"
     epsilon: str = "none"
     conventions: str

@@ -183,6 +183,7 @@ SCHEDULE_FREE_SGD = Rule(
     state={"fast": "z, the fast iterate"},
     reduced_state={"total": "sum of the squared learning rates so far, one number per run"},
     direction="the gradient, with part of the way back to the fast iterate",
+    step_scale="the gradient",
     scaling=ONE_STEP_SIZE,
     conventions=(
         "Schedule-free averaging of plain gradient descent; momentum is the paper's β. "
@@ -215,6 +216,7 @@ SCHEDULE_FREE_ADAMW = replace(
         "v": "running average of the squared gradient; starts at 0",
     },
     state={"fast": "z, the fast iterate", "square": "v, running average of the squared gradient"},
+    step_scale="the learning rate alone",
     scaling="divided by the root of the running average of squared gradients",
     bias_correction="the average of squared gradients, divided by 1 − beta2^t",
     epsilon="outside the root, after bias correction",

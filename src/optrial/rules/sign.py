@@ -67,6 +67,7 @@ LION = Rule(
     },
     state={"mean": "m, running average of the gradient"},
     direction="the sign of the running average of the gradient, mixed with the gradient",
+    step_scale="the learning rate alone",
     scaling="every coordinate moves by lr, regardless of the size of its gradient",
     conventions=(
         "As in the paper. The authors recommend an lr 3 to 10 times smaller than Adam's, and a "

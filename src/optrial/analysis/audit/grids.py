@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from optrial.analysis.contenders import OptimizerRuns
-from optrial.learning_rates import sensible_rates
+from optrial.rules.learning_rates import sensible_rates
 
 SMALLEST_RATIO, LARGEST_RATIO = 1.5, 10.0  # between neighbouring values of an extended grid
 ALIKE = 1.5  # factor by which ratios such as those of 1, 3, 10, 30 may differ

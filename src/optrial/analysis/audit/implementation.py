@@ -15,8 +15,8 @@ from optrial.analysis.audit.remedies import scaling_remedy, unscaled_parts
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
 from optrial.errors import counted
-from optrial.learning_rates import plain_name
 from optrial.records import Curve, Record
+from optrial.rules.learning_rates import plain_name
 from optrial.spec import MetricName, Status
 
 ROUNDING = 1e-6  # of a loss, because a GPU may add in a different order

@@ -11,8 +11,8 @@ from typing import Any
 from optrial.analysis.audit.context import Context, optimizer_name
 from optrial.analysis.audit.finding import Remedy
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
-from optrial.learning_rates import usual_rates, within_sensible
 from optrial.records import Record
+from optrial.rules.learning_rates import usual_rates, within_sensible
 from optrial.spec import MetricName, Scale, Scales, Status
 
 TUNING_SEEDS = 3

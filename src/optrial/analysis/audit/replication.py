@@ -19,7 +19,7 @@ from optrial.analysis.contenders import Contender, finished
 from optrial.analysis.statistics import minimum_pairs
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted
-from optrial.learning_rates import usual_rates
+from optrial.rules.learning_rates import usual_rates
 from optrial.spec import Direction, Status
 
 ENOUGH_SEEDS = 10

@@ -12,7 +12,7 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import equal_search
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
-from optrial.learning_rates import SELF_SCALED, update_scale, within_sensible
+from optrial.rules.learning_rates import needs_tuning, update_scale, within_sensible
 
 MOST_UNEQUAL = 1.1  # ratio of trials or steps that still counts as equal
 MOST_WIDER = 2.0  # ratio of search ranges, in decades, that still counts as equal
@@ -67,9 +67,7 @@ def tuned_against_default(context: Context) -> Iterator[Observation]:
         default = [
             o
             for o in problem.optimizers
-            if "lr" not in context.entry(o.name)[1]
-            and o.rule not in SELF_SCALED
-            and "lr" not in o.tuned
+            if "lr" not in context.entry(o.name)[1] and needs_tuning(o.rule) and "lr" not in o.tuned
         ]
         if tuned and default and context.study.get("optimizers"):
             yield Observation(

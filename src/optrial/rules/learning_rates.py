@@ -1,9 +1,12 @@
-"""Learning rates worth trying, by the name of an update rule."""
+"""Learning rates worth trying, by the name of an update rule or of a class of that name."""
 
 from __future__ import annotations
 
+from optrial.rules.catalogue import RULES
+from optrial.rules.rule import StepScale
+
 __all__ = [
-    "SELF_SCALED",
+    "needs_tuning",
     "plain_name",
     "sensible_rates",
     "update_scale",
@@ -11,17 +14,10 @@ __all__ = [
     "within_sensible",
 ]
 
-_BY_GRADIENT = frozenset({"sgd", "momentum", "nesterov", "schedule_free_sgd"})
-_BY_COORDINATE = frozenset(
-    {
-        *("adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "rmsprop", "rmsprop_nesterov"),
-        *("adagrad", "lion", "schedule_free_adamw"),
-    }
-)
-SELF_SCALED = frozenset({"adadelta", "prodigy", "adafactor"})
-"""Rules whose default learning rate needs no tuning."""
-
-_USUAL = {"the gradient": (0.001, 1.0), "the learning rate alone": (0.0001, 0.1)}
+_USUAL: dict[StepScale, tuple[float, float]] = {
+    "the gradient": (0.001, 1.0),
+    "the learning rate alone": (0.0001, 0.1),
+}
 
 
 def plain_name(rule: str) -> str:
@@ -29,14 +25,15 @@ def plain_name(rule: str) -> str:
     return rule.rpartition(":")[2].rpartition(".")[2].lower().replace("-", "_")
 
 
-def update_scale(rule: str) -> str:
-    """Return the quantity that sets the size of a rule's step; empty if the name does not tell."""
-    name = plain_name(rule)
-    if name in _BY_GRADIENT:
-        return "the gradient"
-    if name in SELF_SCALED:
-        return "the parameters"
-    return "the learning rate alone" if name in _BY_COORDINATE else ""
+def update_scale(rule: str) -> StepScale:
+    """Return the quantity that sets the size of a rule's step; empty for an unknown rule."""
+    known = RULES.get(plain_name(rule))
+    return known.step_scale if known else ""
+
+
+def needs_tuning(rule: str) -> bool:
+    """Return False for a rule that scales its steps by itself, so that its default rate may do."""
+    return update_scale(rule) != "the parameters"
 
 
 def usual_rates(rule: str, rate: float) -> tuple[float, float]:
