@@ -11,7 +11,7 @@ import torch
 
 import optrial
 from optrial.errors import StoreError
-from optrial.saved import Evaluated, evaluate_saved
+from optrial.saved import Evaluated
 from optrial.study import Study
 from tests.conftest import Command
 from tests.small import small_keys
@@ -32,11 +32,11 @@ def test_evaluating_again_gives_the_recorded_value(engine: str, save: str, tmp_p
     evaluate = {"every": {"steps": 7}, "on": on}
     with trained(tmp_path, engine=engine, save=save, evaluate=evaluate) as results:
         for split in on:
-            found = list(evaluate_saved(results.store, tmp_path, split))
+            found = results.evaluate(split)
             assert len(found) == 12  # loss and accuracy of six runs
             assert [each.value for each in found] == [each.recorded for each in found]
         if save == "best":
-            for each in evaluate_saved(results.store, tmp_path, "validation"):
+            for each in results.evaluate("validation"):
                 if each.metric == "validation_accuracy":
                     curve = results.store.curve(each.record.run_id, each.metric)
                     assert each.value == curve.values.max()
@@ -80,7 +80,7 @@ def test_evaluating_needs_nothing_that_only_training_needs(
         monkeypatch.setattr("optrial.plan.protocol.tpe_is_here", lambda: False)
         monkeypatch.setattr("optrial.study.make_plan", None)
         monkeypatch.setattr("optrial.study.check_study", None)
-        found = evaluate_saved(results.store, tmp_path, "test")
+        found = results.evaluate("test")
         evaluated = {e.record.run_id: e.value for e in found if e.metric == "test_loss"}
         results.model(next(iter(recorded)))
     assert evaluated == recorded
@@ -125,10 +125,10 @@ def test_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("table.csv").write_text("\n".join(["x,y", *rows]))
     problem = {"dataset": {"name": "table.csv", "target": "y"}, "model": "mlp"}
     results = trained(tmp_path, save="final", problem=problem)
-    assert list(evaluate_saved(results.store, results.folder, "test"))
+    assert results.evaluate("test")
     Path("table.csv").write_text("\n".join(["x,y", "11.5,0", *rows[1:]]))
     with pytest.raises(StoreError, match=r"'table\.csv' does not give the data that run"):
-        list(evaluate_saved(results.store, results.folder, "test"))
+        results.evaluate("test")
 
 
 class FailsOnTheTrainingSplit(torch.nn.Module):
@@ -159,7 +159,7 @@ def test_values_that_are_not_finite_equal_themselves(optrial: Command, tmp_path:
     problem = small_keys()["problem"] | {"metrics": metrics}
     with Study(**small_keys(problem=problem, save="final")).run(tmp_path) as results:
         assert {r.facts.evaluation_difference for r in results.records} == {0.0}
-        found = list(evaluate_saved(results.store, tmp_path, "test"))
+        found = results.evaluate("test")
         assert len(found) == 3 * len(results.records)
         assert not any(each.differs for each in found)
     assert optrial("evaluate", tmp_path).status == 0
@@ -171,4 +171,4 @@ def test_a_model_that_raises_on_a_split_is_named(tmp_path: Path) -> None:
     with Study(**small_keys(problem=problem, save="final")).run(tmp_path) as results:
         run_id = results.records[0].run_id
         with pytest.raises(StoreError, match=f"{run_id}.* on train: ValueError: too many samples"):
-            list(evaluate_saved(results.store, tmp_path, "train"))
+            results.evaluate("train")

@@ -249,6 +249,16 @@ def test_a_claim_about_no_problem() -> None:
         Study(**both(problem=[DIGITS, MOONS], claims=["adam > sgd on test_loss in moon"]))
 
 
+def test_compare_decides_claims_without_an_audit(
+    optrial: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {"claims": ["adam > sgd on test_loss"]}
+    Study(**{**MOONS_ALONE, **TUNE, **claims, "problem": MOONS}).run(tmp_path / "s").close()
+    monkeypatch.setattr("optrial.results.audit", None)
+    compared = optrial("compare", tmp_path / "s", "adam", "sgd")
+    assert '"adam > sgd on test_loss" is undecided' in compared.out
+
+
 def test_commands(optrial: Command, folder: Path) -> None:
     shown = optrial("show", folder / "both")
     assert "several: digits" in shown.out
@@ -311,6 +321,7 @@ def test_claims_of_joined_studies_are_about_their_problems(
     with load([alone[0], tmp_path]) as joined:
         assert joined.study["claims"] == ["adam > sgd on test_loss in moons"]
         report = joined.audit()
+        assert joined.claims() == report.claims
     assert [result.claim.problem for result in report.claims] == ["moons"]
     assert "B09" in {finding.rule for finding in report.findings}
 
@@ -344,13 +355,21 @@ def test_what_cannot_be_joined(alone: list[Path], folder: Path, tmp_path: Path) 
             load(places)
 
 
-def test_joined_studies_keep_their_weights_and_close(tmp_path: Path) -> None:
+def test_joined_studies_keep_their_weights_and_close(optrial: Command, tmp_path: Path) -> None:
     for name, problem in (("a", DIGITS), ("b", MOONS)):
         Study(**{**MOONS_ALONE, "save": "final"}, problem=problem).run(tmp_path / name).close()
     with load([tmp_path / "a", tmp_path / "b"]) as joined:
         last = joined.records[-1]
         shapes = [list(p.shape) for p in joined.model(last.run_id).parameters()]
+        evaluations = joined.evaluate("test", device="cpu")
     assert shapes[0] == [4, 2]
+    assert {(e.record.problem, e.differs) for e in evaluations} == {
+        ("digits", False),
+        ("moons", False),
+    }
+    table = optrial("evaluate", tmp_path / "a", tmp_path / "b").out.splitlines()
+    assert table[0].split("\t")[:2] == ["run_id", "problem"]
+    assert len(table) == 1 + len(evaluations)
 
 
 def test_commands_on_joined_studies(optrial: Command, alone: list[Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.audit import AuditReport, audit
+from optrial.analysis.audit.context import Context
 from optrial.analysis.contenders import Contender
 from optrial.analysis.searches import best_of_trials, best_of_trials_frame
 from optrial.analysis.statistics import Comparison, TargetComparison, compare, compare_arrivals
@@ -48,6 +49,9 @@ from optrial.timing import StudyTiming, read_timing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import nn
+
+    from optrial.analysis.claims import ClaimResult
+    from optrial.saved import Evaluated
 
 __all__ = ["Results", "load"]
 
@@ -171,6 +175,10 @@ class Results:
     def audit(self) -> AuditReport:
         """Check whether the runs support the comparison; see `optrial.analysis.audit`."""
         return audit(self.view())
+
+    def claims(self) -> tuple[ClaimResult, ...]:
+        """Return the verdict on every claim of the study, on each problem that it is about."""
+        return Context.of(self.view()).results
 
     def targets(self) -> pd.DataFrame:
         """Return the time to each target of the study: one row per target and optimizer.
@@ -558,6 +566,40 @@ class Results:
             if run_id in {record.run_id for record in part.records}:
                 return part.model(run_id)
         return saved_model(self.store, self.folder, run_id)
+
+    def evaluate(
+        self, split: str = "test", *, data_dir: str | Path | None = None, device: str = "auto"
+    ) -> list[Evaluated]:
+        """Evaluate the saved weights of every finished run again.
+
+        Each run is evaluated in its stack, so that the values equal the recorded ones bit for bit
+        if the split was evaluated during training.
+
+        Args:
+            split: "train", "validation" or "test".
+            data_dir: folder of downloaded datasets.
+            device: "auto", "cpu" or "cuda".
+
+        Returns:
+            One entry per run and metric, with the attributes ``record``, ``metric``, ``value``,
+            ``recorded`` (None if the split was not evaluated at that step) and ``differs``.
+
+        Raises:
+            StoreError: no weights were saved, the code or the data of a run has changed, or user
+                code raises an error.
+            DataError: the dataset has no such split.
+        """
+        from optrial.saved import evaluate_saved  # loads torch  # noqa: PLC0415
+
+        if self.parts:
+            records = {record.run_id: record for record in self.records}
+            return [
+                replace(evaluated, record=records[evaluated.record.run_id])
+                for part in self.parts
+                for evaluated in part.evaluate(split, data_dir=data_dir, device=device)
+            ]
+        folder = None if data_dir is None else Path(data_dir)
+        return list(evaluate_saved(self.store, self.folder, split, data_dir=folder, device=device))
 
 
 def _check_contender(problem: ProblemView, name: str) -> Contender:

@@ -20,7 +20,6 @@ from optrial.errors import DataError, StudyError
 from optrial.models import build_model
 from optrial.plan import pack
 from optrial.records import WeightFiles
-from optrial.saved import evaluate_saved
 from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.cases.conftest import Case
@@ -176,7 +175,7 @@ def test_saved_weights_are_complex(case: Case, precision: str, engine: str) -> N
     saved = WeightFiles(folder).read(run_id)["w"]
     assert np.array_equal(saved, model.w.detach().numpy())
     assert np.abs(saved.imag).min() > 0
-    for evaluated in evaluate_saved(results.store, folder, "test"):
+    for evaluated in results.evaluate("test"):
         assert evaluated.value == evaluated.recorded
 
 

@@ -36,7 +36,6 @@ __all__ = [
     "Settings",
     "ShowFormat",
     "Split",
-    "StoreArgument",
     "StoresArgument",
     "StudyArgument",
     "TableFormat",
@@ -155,14 +154,6 @@ StudyArgument = Annotated[
     str,
     typer.Argument(
         metavar="STUDY", help="A study file or a recipe.", autocompletion=complete.studies
-    ),
-]
-StoreArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DIR",
-        help="A study's folder, its name in studies/, or a postgresql:// URL.",
-        autocompletion=complete.folders,
     ),
 ]
 _STORES = (

@@ -23,7 +23,6 @@ from optrial.cli.options import (
     RowFormat,
     ShowFormat,
     Split,
-    StoreArgument,
     StoresArgument,
     TimeUnit,
     direction_of,
@@ -225,7 +224,7 @@ def compare(
                     results.compare(first, second, metric, direction_of(better), name)
                 )
             say(f"{name}: {sentence_text}" if len(problems) > 1 else sentence_text)
-        for result in results.audit().claims:
+        for result in results.claims():
             say(result.sentence)
 
 
@@ -262,7 +261,7 @@ def audit(
 
 
 def evaluate(
-    store: StoreArgument,
+    store: StoresArgument,
     split: Annotated[Split, typer.Option(help="Split to evaluate on.")] = Split.TEST,
     device: DeviceOption = Device.AUTO,
     data_dir: DataDir = None,
@@ -274,15 +273,13 @@ def evaluate(
 
     Needs a study with `save: final` or `save: best`. Exit status 1 if a value differs.
     """
-    from optrial.saved import evaluate_saved
-
     with load_results(store) as results, prints_apart():
-        evaluations = list(
-            evaluate_saved(results.store, results.folder, split, data_dir=data_dir, device=device)
-        )
+        evaluations = results.evaluate(split, data_dir=data_dir, device=device)
+    several = len({evaluated.record.problem for evaluated in evaluations}) > 1
     rows = [
         {
             "run_id": evaluated.record.run_id,
+            **({"problem": evaluated.record.problem} if several else {}),
             "optimizer": evaluated.record.optimizer,
             "setting": evaluated.record.setting,
             "seed": evaluated.record.seed,
