@@ -17,7 +17,8 @@ PACKAGE = Path(optrial.__file__).parent
 
 ALLOWED = {
     "__init__": {"callbacks", "comparing", "errors", "report", "results", "study"},  # lazily
-    "errors": set(),
+    "passwords": set(),
+    "errors": {"passwords"},
     "files": set(),
     "spec": {"errors"},
     "code": {"errors"},
@@ -36,7 +37,7 @@ ALLOWED = {
         *("code", "functions", "spec", "target_kinds", "config", "data"),
         *("models", "rules", "errors"),
     },
-    "records": {"files", "spec", "errors"},
+    "records": {"files", "passwords", "spec", "errors"},
     "joined": {"config", "records", "spec", "errors"},
     "engine": {
         "spec",
@@ -50,7 +51,7 @@ ALLOWED = {
         "files",
         "errors",
     },
-    "trackers": {"callbacks", "config", "files", "records", "spec", "errors"},
+    "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "sweep": {"callbacks", "plan", "engine", "records", "code", "spec", "errors", "data"},
     "analysis": {"files", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},
@@ -75,7 +76,7 @@ ALLOWED = {
     "study": {
         *("analysis", "callbacks", "config", "data", "keys", "models", "plan", "sweep"),
         *("records", "results", "recipes", "timing", "timing.measure", "trackers"),
-        *("user_objects", "spec", "errors"),
+        *("user_objects", "spec", "passwords", "errors"),
     },
     "saved": {"code", "config", "data", "engine", "spec", "models", "plan", "records", "errors"},
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},

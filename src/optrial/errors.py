@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from optrial.passwords import without_passwords
+
 _VALUE_LENGTH = 200
 """Most characters of a value in a message."""
 
@@ -45,8 +47,9 @@ def printable(text: str) -> str:
 
     Escape sequences and invisible characters, such as controls and bidirectional overrides, are
     removed; lone surrogates become U+FFFD, and line and paragraph separators spaces. Line feeds and
-    tabs stay.
+    tabs stay. Passwords are masked.
     """
+    text = without_passwords(text)
     if text.isprintable():
         return text
     return "".join(map(_visible, _ESCAPE_SEQUENCE.sub("", text)))

@@ -29,7 +29,7 @@ from optrial.analysis.wide import wide_curves
 from optrial.errors import StoreError, suggest
 from optrial.files import write_whole
 from optrial.joined import JoinedStore
-from optrial.records import Curve, Record, Store, StoreReader
+from optrial.records import Curve, Record, Store, StoreReader, shown_location
 from optrial.report.figures import (
     draw_curves,
     draw_differences,
@@ -672,7 +672,7 @@ def load(location: str | Path | Sequence[str | Path]) -> Results:
         StoreError: no study is stored there, or the studies cannot be joined.
     """
     if isinstance(location, str | Path):
-        return Results(Store.open(location), Path(location))
+        return Results(Store.open(location), Path(shown_location(location)))
     places = list(map(str, location))
     if not places or len(set(places)) < len(places):
         raise StoreError("name one folder, or several different ones.")

@@ -27,9 +27,10 @@ from optrial.keys import (
 )
 from optrial.keys import Problem as ProblemValue
 from optrial.models import needs_whole_split
+from optrial.passwords import holds_password
 from optrial.plan import Plan, check_study, dataset_of, datasets_of, make_plan
 from optrial.recipes import RECIPES, with_recipe
-from optrial.records import Store, WeightFiles, set_aside
+from optrial.records import Store, WeightFiles, set_aside, shown_location
 from optrial.results import Results
 from optrial.spec import TRAINING_SECONDS, MetricName
 from optrial.sweep import sweep
@@ -302,7 +303,7 @@ class Study:
                     weights=weights,
                 )
             on_failure.pop_all()
-        return Results(store, Path(location))
+        return Results(store, Path(shown_location(location)))
 
     def _weight_files(self, location: str, restart: bool) -> WeightFiles | None:
         """Return the place of saved weights, if the study saves any.
@@ -363,9 +364,26 @@ def _checked(keys: Mapping[str, Any], source: str) -> Studies:
         problems += parse_claims(shared.claims, *known)[1]
         problems += waiver_problems(shared.waive)
         problems += check_trackers(shared.trackers)
+        problems += _password_problems(keys)
     if problems or studies is None:
         raise StudyError(problems, source)
     return studies
+
+
+def _password_problems(value: object, path: str = "") -> Iterator[Problem]:
+    """Refuse URLs with a password or token anywhere in a study, which is stored and shown."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _password_problems(item, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _password_problems(item, f"{path}[{index}]")
+    elif isinstance(value, str) and holds_password(value):
+        yield Problem(
+            path,
+            "must not hold a password or token, which would be stored with the study; read it from "
+            "an environment variable.",
+        )
 
 
 def _problems_of_one(study: StudyFile) -> list[Problem]:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +227,10 @@ def test_a_missing_driver(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     message = complaint("postgresql://me:secret@host/optrial")
     assert "pip install 'optrial[postgresql]'" in message
+
+
+def test_the_driver_repeats_no_password(postgresql: str) -> None:
+    url = sql.make_url(postgresql).set(password="secret").update_query_dict({"sslmode": "secret"})
+    with pytest.raises(StoreError, match=r"invalid sslmode value: .\*\*\*") as caught:
+        Store.open(url.render_as_string(hide_password=False))
+    assert "secret" not in "".join(traceback.format_exception(caught.value))

@@ -10,17 +10,33 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from optrial.cli import catalogue, results, speeds, studies, timing
 from optrial.cli.output import INTERRUPTED, fail, note
-from optrial.errors import OptrialError
+from optrial.errors import OptrialError, printable
 
 __all__ = ["main"]
 
+
+class _Group(TyperGroup):
+    """Commands whose messages about the command line show no password."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # Typer does not export the class
+            if isinstance(message := getattr(error, "message", None), str):
+                vars(error)["message"] = printable(message)
+            raise
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Controlled, randomised, paired trials of neural-network optimizers.",

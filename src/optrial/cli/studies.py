@@ -76,6 +76,7 @@ def run(
 
     An interrupted study continues where it stopped. Exit status 1 if a run failed.
     """
+    from optrial.records import shown_location
     from optrial.report.progress import DownloadBar, ProgressBar
 
     console = stderr(quiet)
@@ -91,6 +92,7 @@ def run(
             progress=DownloadBar(console),
             callbacks=[bar],
         )
+    place = shown_location(location)
     with results:
         show_summary(results, quiet)
         records, reported = results.records, results.reported
@@ -98,7 +100,7 @@ def run(
             from optrial.analysis.audit import summary_line
 
             audited = results.audit()
-            note(f"{summary_line(audited)}; details: optrial audit {location}")
+            note(f"{summary_line(audited)}; details: optrial audit {place}")
             if "://" not in location:
                 note(f"report: {results.report(Path(location) / 'report.html', audited=audited)}")
     statuses = Counter(str(record.status) for record in records)
@@ -106,9 +108,9 @@ def run(
         # A trial that diverges is a result of tuning, not a failure.
         _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
-        note(f"{len(records)} runs ({counted}) in {location}")
+        note(f"{len(records)} runs ({counted}) in {place}")
     if bar.unfinished or not reported:
-        note(f"interrupted; to continue: optrial run {study} --out {location}")
+        note(f"interrupted; to continue: optrial run {study} --out {place}")
         sys.exit(INTERRUPTED)
     if statuses["error"] or any(record.status == "diverged" for record in reported):
         sys.exit(FAILED)

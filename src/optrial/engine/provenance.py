@@ -11,6 +11,9 @@ from optrial.spec import RunFacts
 
 __all__ = ["provenance"]
 
+_HARMLESS = ("-c", "core.fsmonitor=false", "--no-optional-locks")
+"""Options without which `git status` runs a program that the repository names."""
+
 _PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
 
 
@@ -34,7 +37,7 @@ def provenance() -> RunFacts:
 def _git(*arguments: str) -> str | None:
     try:
         answer = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=5, check=True
+            ["git", *_HARMLESS, *arguments], capture_output=True, text=True, timeout=5, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

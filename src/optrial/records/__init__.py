@@ -1,6 +1,7 @@
 """Records of runs: their contents, storage and export."""
 
 from optrial.records.backup import set_aside
+from optrial.records.database import shown_location
 from optrial.records.encoding import strict
 from optrial.records.export import write_csv, write_json
 from optrial.records.reader import StoreReader
@@ -17,6 +18,7 @@ __all__ = [
     "StoreReader",
     "WeightFiles",
     "set_aside",
+    "shown_location",
     "strict",
     "write_csv",
     "write_json",

@@ -12,18 +12,20 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sql
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from optrial.errors import StoreError
+from optrial.passwords import MASK, without_passwords
 
-__all__ = ["Database", "file_lock", "find_database"]
+__all__ = ["Database", "file_lock", "find_database", "shown_location"]
 
 LOCK_SPACE = 0x6F70_7472  # "optr": separates optrial's advisory locks from those of other programs
 
@@ -59,15 +61,17 @@ class Database:
     """A database.
 
     Attributes:
-        shown: location to show in messages, without password.
+        shown: location to show in messages; see `shown_location`.
         engine: source of connections; the execution option ``writing`` starts a write transaction.
         writer_lock: context manager that yields whether this process became the only writer. The
             lock ends with the process, even if it is killed.
+        password: of a server, masked where messages of the driver repeat it.
     """
 
     shown: str
     engine: sql.Engine
     writer_lock: Callable[[], AbstractContextManager[bool]]
+    password: str = field(default="", repr=False)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -75,12 +79,20 @@ class Database:
         try:
             yield
         except (DBAPIError, sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self.shown}: {_explain(error)}") from error
+            message = _explain(error)
+            masked = self._masked(message)
+            raise StoreError(f"{self.shown}: {masked}") from error if masked == message else None
         except (zlib.error, zipfile.BadZipFile, json.JSONDecodeError) as error:
             raise StoreError(
                 f"{self.shown}: stored data are damaged ({error}). Restore a copy, or train into "
                 "another folder."
             ) from error
+
+    def _masked(self, message: str) -> str:
+        """Mask the password, as it is and as it is written in a URL."""
+        for written in {self.password, quote(self.password, safe="")} - {""}:
+            message = message.replace(written, MASK)
+        return message
 
 
 def _explain(error: Exception) -> str:
@@ -104,6 +116,8 @@ def find_database(location: str | Path, *, create: bool) -> Database:
             installed.
     """
     scheme, separator, _ = str(location).partition("://")
+    if not separator and scheme.startswith(("postgresql:", "postgres:")):
+        raise StoreError("a URL begins with two slashes: postgresql://USER@HOST/DATABASE.")
     if not separator:
         return _folder(Path(location), create=create)
     if scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
@@ -171,23 +185,54 @@ def file_lock(file: Path) -> Iterator[bool]:
 
 
 def _server(location: str) -> Database:
-    try:
-        url = sql.make_url(location).set(drivername="postgresql+psycopg")
-    except (ArgumentError, ValueError):
-        url = None
-    if url is None or "@" in (url.host or ""):  # do not show the URL: it may contain a password
+    url = _url(location)
+    if url is None:  # do not show the URL: it may contain a password
         raise StoreError(
             "the PostgreSQL URL cannot be read. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
             ", in the password %40 for @, %3A for : and %2F for /."
         )
+    # The representation of an engine shows the arguments of its URL, but not those of the driver.
+    hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
+    arguments = {name: value for name, value in url.query.items() if name not in hosts}
+    password = str(arguments.get("password", url.password or ""))
+    url = url.set(drivername="postgresql+psycopg", query=hosts)
     try:
-        engine = sql.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        engine = sql.create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 10, **arguments}
+        )
     except ImportError as error:
         raise StoreError(
             f"PostgreSQL needs its driver ({error}). Install it: pip install 'optrial[postgresql]'"
         ) from error
-    shown = sql.URL.create("postgresql", host=url.host, port=url.port, database=url.database)
-    return Database(shown.render_as_string(), engine, partial(_advisory_lock, engine))
+    return Database(
+        shown_location(location), engine, partial(_advisory_lock, engine), password=password
+    )
+
+
+def _url(location: str) -> sql.URL | None:
+    """Return a URL that can be read, or None."""
+    try:
+        url = sql.make_url(location)
+    except (ArgumentError, ValueError):
+        return None
+    return None if "@" in (url.host or "") else url
+
+
+def shown_location(location: str | Path) -> str:
+    """Return a folder as it is, and of a URL the server and the database alone.
+
+    User, password and options of the connection are left out; PostgreSQL also reads them from the
+    environment (PGUSER, PGPASSWORD) and from its password file.
+    """
+    scheme, separator, _ = str(location).partition("://")
+    if not separator:
+        return without_passwords(str(location))
+    url = _url(str(location))
+    if url is None:
+        return f"{scheme}://"
+    kind = "postgresql" if scheme.startswith("postgres") else scheme
+    shown = sql.URL.create(kind, host=url.host, port=url.port, database=url.database)
+    return shown.render_as_string()
 
 
 @contextmanager

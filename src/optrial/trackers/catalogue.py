@@ -76,12 +76,6 @@ def _problems(entry: Component) -> Iterator[Problem]:
             yield Problem(name, f"{value!r}: must be text.")
         elif known[name] and value not in known[name]:
             yield Problem(name, f"{value!r} is not allowed. {suggest(value, known[name])}")
-        elif "://" in value and "@" in value:
-            yield Problem(
-                name,
-                "must not hold a password, which would be stored with the study; use the "
-                f"environment variables of {entry.name}.",
-            )
 
 
 def missing_libraries(entries: Sequence[Component]) -> list[Problem]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
+from optrial.passwords import without_passwords
 from optrial.records import Record
 from optrial.spec import Status
 from optrial.trackers.tracker import Rows, described, title_of
@@ -52,7 +53,7 @@ class MLflow:
         self._artifacts = None if self._uri != default else (folder / "mlflow").as_uri()
         # The place holds neither the folder, which may be moved, nor a password.
         shown = "" if self._uri == default else re.sub(r"//[^/]*@", "//", self._uri)
-        self.place = f"mlflow:{shown} {self._experiment}"
+        self.place = f"mlflow:{without_passwords(shown)} {self._experiment}"
         self._ids: dict[str, str] = {}
 
     def start(self, run: Record, service_id: str | None) -> str:
