@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from optrial.spec import ProbeSettings, RunSpec, Selection, StackId
 from tests.specs import SPEC
 
+DEFAULTS = ("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph")
 PROBES = ProbeSettings(("gradient_norm",), 5, per_layer=True)
 
 
@@ -49,3 +51,18 @@ def test_a_stack_is_its_engine_and_its_runs() -> None:
 def test_other_texts_are_no_stacks(text: str) -> None:
     with pytest.raises(ValueError, match="ENGINE-DIGEST"):
         StackId.parse(text)
+
+
+def test_the_id_is_the_hash_of_every_field_in_alphabetical_order() -> None:
+    fields = {n: v for n, v in SPEC.as_dict().items() if n not in DEFAULTS}
+    text = json.dumps({"format": 1} | fields, sort_keys=True)
+    assert SPEC.run_id == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**40])
+def test_a_run_with_another_seed_is_the_run_that_has_it(seed: int) -> None:
+    spec = replace(SPEC, probes=PROBES)
+    assert spec.with_seed(seed) == replace(spec, seed=seed)
+    assert spec.with_seed(seed).run_id == replace(spec, seed=seed).run_id
+    assert spec.with_seed(seed).without_seed == spec.without_seed
+    assert spec.with_seed(seed).setting_id == spec.setting_id

@@ -69,17 +69,20 @@ class Estimate:
 
 def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estimate:
     """Estimate the cost of `runs`: time one after the other, memory `width` at a time."""
-    costs = [_cost(run, dataset) for run in runs]
+    settings = {run.without_seed: run for run in runs}
+    of_setting = {text: _cost(run, dataset) for text, run in settings.items()}
+    costs = [of_setting[run.without_seed] for run in runs]
+    largest = max(cost.bytes for cost in of_setting.values())
     values = sum(split.inputs.size for split in dataset.splits.values())
     return Estimate(
         seconds=sum(cost.training for cost in costs),
         evaluation_seconds=sum(cost.evaluation for cost in costs),
-        peak_bytes=values * max(map(_itemsize, runs))
-        + width * max(cost.bytes for cost in costs)
-        + max(_kept_bytes(run, dataset, width) for run in runs),
-        run_bytes=max(cost.bytes for cost in costs),
-        parameters=max(cost.parameters for cost in costs),
-        tensors=max(cost.tensors for cost in costs),
+        peak_bytes=values * max(map(_itemsize, settings.values()))
+        + width * largest
+        + max(_kept_bytes(run, dataset, width) for run in settings.values()),
+        run_bytes=largest,
+        parameters=max(cost.parameters for cost in of_setting.values()),
+        tensors=max(cost.tensors for cost in of_setting.values()),
     )
 
 

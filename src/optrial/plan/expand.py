@@ -218,8 +218,9 @@ class _Expansion:
                 fields["probes"] = None
             fields["code"] = self._code(self.entries[trial.optimizer])
             setting = self.setting(trial)
+            first = RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0)
             for seed in seeds:
-                run = RunSpec(**common, **fields, optimizer=trial.optimizer, seed=seed)
+                run = first.with_seed(seed)
                 if run.run_id in self.runs:
                     taken = self.settings[run.run_id]
                     same = f"'{taken}' and '{setting}' are the same run; keep one."

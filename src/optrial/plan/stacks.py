@@ -33,23 +33,19 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
         runs: in any order; the same runs always give the same stacks.
         width: most runs in a stack, from 1.
     """
-    groups: dict[tuple[str, tuple[int, ...]], list[RunSpec]] = {}
     settings: dict[str, list[RunSpec]] = {}
     for run in arrange(runs):
         settings.setdefault(run.without_seed, []).append(run)
+    groups: dict[tuple[str, tuple[int, ...]], list[list[RunSpec]]] = {}
     for same in settings.values():
         seeds = tuple(run.seed for run in same)
-        groups.setdefault((_shared(same[0]), seeds), []).extend(same)
-    stacks: list[tuple[RunSpec, ...]] = []
-    for (_, seeds), members in groups.items():
-        for some_seeds in _cut(seeds, width):
-            chosen = [run for run in members if run.seed in some_seeds]
-            settings_of_chosen = list(dict.fromkeys(run.without_seed for run in chosen))
-            stacks += [
-                arrange(run for run in chosen if run.without_seed in some)
-                for some in map(set, _cut(settings_of_chosen, width // len(some_seeds)))
-            ]
-    return stacks
+        groups.setdefault((_shared(same[0]), seeds), []).append(same)
+    return [
+        tuple(same[place] for place in places for same in some)
+        for (_, seeds), members in groups.items()
+        for places in _cut(range(len(seeds)), width)
+        for some in _cut(members, width // len(places))
+    ]
 
 
 def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:

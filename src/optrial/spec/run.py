@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self
 
 from optrial.spec.metrics import Selection
@@ -43,8 +44,51 @@ class ProbeSettings(NamedTuple):
     per_layer: bool
 
 
-@dataclass(frozen=True)
-class RunSpec:
+class _WithoutSeed:
+    """Texts and hashes of every field but the seed, computed once for the seeds of a setting."""
+
+    def __init__(self, run: RunSpec) -> None:
+        self._run = run
+
+    @cached_property
+    def text(self) -> str:
+        return self._text("seed")
+
+    @cached_property
+    def setting_id(self) -> str:
+        return _digest(self._text(*_OF_A_PHASE))
+
+    @cached_property
+    def protocol_id(self) -> str:
+        return _digest(self._text(*_OF_AN_OPTIMIZER, *_OF_A_PHASE))
+
+    def _text(self, *names: str) -> str:
+        return json.dumps(self._run.as_dict() | dict.fromkeys(names), sort_keys=True)
+
+    @cached_property
+    def around_seed(self) -> tuple[str, str]:
+        """What stands before and after the seed in the text whose hash is the id of a run."""
+        values = {"format": _FORMAT} | self._run.as_dict()
+        for field in fields(self._run):
+            if field.default is not MISSING and values[field.name] == field.default:
+                del values[field.name]
+        before = {name: value for name, value in values.items() if name < "seed"}
+        after = {name: value for name, value in values.items() if name > "seed"}
+        texts = [json.dumps(part, sort_keys=True, allow_nan=False) for part in (before, after)]
+        return texts[0][:-1] + ', "seed": ', ", " + texts[1][1:]
+
+
+class _Computed:
+    """Slots of `RunSpec` that are no fields."""
+
+    __slots__ = ("_run_id", "_without_seed")
+
+    _run_id: str
+    _without_seed: _WithoutSeed
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec(_Computed):
     """One training: problem x optimizer x hyperparameter values x seed, everything resolved.
 
     Every field changes the id. A field that has a default changes it only where it differs from
@@ -138,33 +182,47 @@ class RunSpec:
     closure: bool = False
     create_graph: bool = False
 
-    @cached_property
+    @property
     def run_id(self) -> str:
         """Twelve hexadecimal digits that change with anything that could change a number."""
-        values = self.as_dict()
-        for field in fields(self):
-            if field.default is not MISSING and values[field.name] == field.default:
-                del values[field.name]
-        text = json.dumps({"format": _FORMAT} | values, sort_keys=True, allow_nan=False)
-        return _digest(text)
+        try:
+            return self._run_id
+        except AttributeError:
+            before, after = self._of_all_seeds.around_seed
+            object.__setattr__(self, "_run_id", _digest(f"{before}{self.seed:d}{after}"))
+            return self._run_id
 
-    @cached_property
+    @property
     def setting_id(self) -> str:
         """Twelve hexadecimal digits that runs share if they differ in seed and phase alone."""
-        return _digest(self._text_without(*_OF_A_PHASE))
+        return self._of_all_seeds.setting_id
 
-    @cached_property
+    @property
     def protocol_id(self) -> str:
         """Twelve hexadecimal digits that runs share if they differ in optimizer and seed alone."""
-        return _digest(self._text_without(*_OF_AN_OPTIMIZER, *_OF_A_PHASE))
+        return self._of_all_seeds.protocol_id
 
-    @cached_property
+    @property
     def without_seed(self) -> str:
         """Text of every field but the seed."""
-        return self._text_without("seed")
+        return self._of_all_seeds.text
 
-    def _text_without(self, *names: str) -> str:
-        return json.dumps(self.as_dict() | dict.fromkeys(names), sort_keys=True)
+    @property
+    def _of_all_seeds(self) -> _WithoutSeed:
+        try:
+            return self._without_seed
+        except AttributeError:
+            object.__setattr__(self, "_without_seed", _WithoutSeed(self))
+            return self._without_seed
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """Return the run with another seed; all values but the seed are shared with this one."""
+        run = object.__new__(RunSpec)
+        for set_value, value in zip(_SETTERS, _values(self), strict=True):
+            set_value(run, value)
+        object.__setattr__(run, "seed", seed)
+        object.__setattr__(run, "_without_seed", self._of_all_seeds)
+        return run
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -185,6 +243,11 @@ class RunSpec:
             if values[name] is not None:
                 values[name] = values[name]._asdict()
         return values
+
+
+_NAMES = [field.name for field in fields(RunSpec)]
+_SETTERS = [getattr(RunSpec, name).__set__ for name in _NAMES]
+_values = attrgetter(*_NAMES)
 
 
 @dataclass(frozen=True, order=True)

@@ -72,6 +72,7 @@ class Chooser:
         self._place = place
         self._timer = StepTimer(build, dataset, place)
         self._known_kernels: dict[tuple[str, str], int] = {}
+        self._known_tensors: dict[str, int] = {}
 
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
@@ -150,9 +151,16 @@ class Chooser:
         """Guess the time to compile a stack."""
         constant, kernel, update = _COMPILE_SECONDS
         rules = {(run.rule, run.decay) for run in runs}
-        updates = len(rules) * estimate(runs[:1], self._dataset).tensors
+        updates = len(rules) * self._tensors(runs[0])
         kernels = self._kernels(runs[0]) if len(runs) > 1 else 0  # gradient of one: not compiled
         return constant + kernel * kernels + update * updates
+
+    def _tensors(self, run: RunSpec) -> int:
+        """Return the number of parameter tensors of a run."""
+        if run.without_seed not in self._known_tensors:
+            tensors = estimate([run], self._dataset).tensors
+            self._known_tensors[run.without_seed] = tensors
+        return self._known_tensors[run.without_seed]
 
     def _kernels(self, run: RunSpec) -> int:
         """Return the number of kernels that the forward pass of a run in a stack calls."""

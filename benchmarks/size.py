@@ -1,0 +1,162 @@
+"""Time every command on studies of many short runs, and measure the memory that each takes.
+
+    python benchmarks/size.py [--runs 1000 10000 100000] [--settings 25] [--folder DIR] [--new]
+                              [--command show audit ...]
+
+The study trains a logistic model on moons for 20 steps: four rules, each with `--settings` learning
+rates and as many seeds as the number of runs asks for. Each command runs as a user gives it, in a
+process of its own that may use one thread, and leaves its files in `--folder`, where a finished
+study is reused unless `--new` asks for another one.
+
+Prints a Markdown table: user CPU seconds, elapsed seconds, peak resident memory and size of the
+output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import hardware
+
+RULES = ("sgd", "momentum", "rmsprop", "adam")
+SPREAD = 1e-4, 1e-1
+"""Lowest and highest learning rate."""
+COMMANDS = ("plan", "run", "again", "show", "runs", "audit", "report")
+
+
+class Cost(NamedTuple):
+    """Cost of one command.
+
+    Attributes:
+        user: seconds of CPU time, without those of the system.
+        elapsed: seconds by the clock.
+        peak_bytes: peak resident memory.
+        output_bytes: size of what it printed or wrote.
+    """
+
+    user: float
+    elapsed: float
+    peak_bytes: int
+    output_bytes: int
+
+
+def study_file(runs: int, settings: int) -> str:
+    """Return a study with a number of runs, in whole seeds."""
+    low, high = SPREAD
+    rates = [low * (high / low) ** (n / max(1, settings - 1)) for n in range(settings)]
+    text = ", ".join(f"{rate:.6g}" for rate in rates)
+    optimizers = "\n".join(f"  - {{rule: {rule}, lr: [{text}]}}" for rule in RULES)
+    return (
+        f"name: size-{runs}\nproblem: {{dataset: moons, model: logistic}}\n"
+        f"batch_size: full\nbudget: {{steps: 20}}\nevaluate: {{every: {{steps: 10}}}}\n"
+        f"seeds: {max(1, runs // (len(RULES) * settings))}\noptimizers:\n{optimizers}\n"
+    )
+
+
+def arguments(command: str, folder: Path) -> list[str]:
+    """Return the arguments of `optrial` for a command."""
+    study, store, page = (str(folder / name) for name in ("study.yaml", "store", "page.html"))
+    return {
+        "plan": ["plan", study],
+        "run": ["run", study, "--out", store],
+        "again": ["run", study, "--out", store],
+        "show": ["show", store],
+        "runs": ["runs", store, "--format", "csv"],
+        "audit": ["audit", store],
+        "report": ["report", store, "--out", page],
+    }[command]
+
+
+def cost_of(command: str, folder: Path) -> Cost:
+    """Run a command and return its cost.
+
+    Raises:
+        SystemExit: the command failed.
+    """
+    program = [sys.executable, "-m", "optrial", *arguments(command, folder)]
+    output, errors = folder / f"{command}.txt", folder / f"{command}.err"
+    started = time.perf_counter()
+    with output.open("w") as stdout, errors.open("w") as stderr:
+        process = subprocess.Popen(
+            program, stdout=stdout, stderr=stderr, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    elapsed = time.perf_counter() - started
+    text = errors.read_text(encoding="utf-8")
+    if not os.WIFEXITED(status) or "Traceback" in text or "error:" in text:
+        raise SystemExit(f"optrial {' '.join(program[3:])} failed:\n{text[-2000:]}")
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    written = folder / "page.html" if command == "report" else output
+    return Cost(usage.ru_utime, elapsed, peak, written.stat().st_size)
+
+
+def first_outcome(folder: Path, started: datetime) -> float:
+    """Return the seconds from a start until the first outcome was stored."""
+    with closing(sqlite3.connect(folder / "store" / "study.db")) as database:
+        (saved_at,) = database.execute("SELECT min(saved_at) FROM outcomes").fetchone()
+    return (datetime.fromisoformat(saved_at).replace(tzinfo=UTC) - started).total_seconds()
+
+
+def measure(runs: int, settings: int, options: argparse.Namespace) -> Iterator[tuple[str, Cost]]:
+    """Yield the cost of each command on a study of this size."""
+    folder = options.folder / f"{runs}-{settings}"
+    store = folder / "store"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(study_file(runs, settings), encoding="utf-8")
+    if options.new:
+        shutil.rmtree(store, ignore_errors=True)
+    for command in COMMANDS:
+        if command == "run":
+            if store.exists():
+                continue
+            started = datetime.now(UTC)
+            yield command, cost_of(command, folder)._replace(output_bytes=_size(store))
+            print(f"first outcome after {first_outcome(folder, started):.1f} s", file=sys.stderr)
+        elif command in options.command:
+            yield command, cost_of(command, folder)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("study.db*"))
+
+
+def row(runs: int, command: str, cost: Cost) -> str:
+    """Return a row of the table."""
+    return (
+        f"| {runs:,} | {command} | {cost.user:.1f} | {cost.elapsed:.1f} | "
+        f"{cost.peak_bytes / 1e6:,.0f} | {cost.output_bytes / 1e6:,.2f} |"
+    )
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--settings", type=int, default=25, help="learning rates of each rule")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "optrial-size"))
+    parser.add_argument("--command", nargs="+", choices=COMMANDS, default=COMMANDS)
+    parser.add_argument("--new", action="store_true", help="train again, even if trained before")
+    options = parser.parse_args(given)
+    about = hardware.about("cpu")
+    print(f"{about['processor']}, one thread, Python {about['python']}\n")
+    print("| runs | command | user CPU, s | elapsed, s | peak memory, MB | output, MB |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    for runs in options.runs:
+        for command, cost in measure(runs, options.settings, options):
+            print(row(runs, command, cost), flush=True)
+
+
+if __name__ == "__main__":
+    main()
