@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ def curves(draw: st.DrawFn) -> Curve:
 
 @given(curves())
 def test_a_curve_comes_back_bit_for_bit(curve: Curve) -> None:
-    back = decode_curve([SimpleNamespace(**encode_curve(curve))])
+    back = decode_curve([encode_curve(curve)])
     assert same_bits(back.steps, curve.steps)
     assert same_bits(back.values, curve.values)
 

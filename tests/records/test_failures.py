@@ -16,7 +16,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreError
 from optrial.records import Store
-from tests.records.connections import transaction
+from tests.records.connections import edit, transaction
 from tests.records.samples import curve, planned, segment
 from tests.specs import STACK
 
@@ -98,17 +98,16 @@ def test_a_damaged_database(tmp_path: Path) -> None:
 def test_a_damaged_curve(store: Store, location: str, column: str) -> None:
     store.save_plan("one", {}, [planned("a")])
     store.commit([segment("a", 1, curves={"loss": curve(1, [1.0])})], STACK, None)
-    with transaction(location, writing=True) as connection:
-        connection.execute(sql.text(f"update curves set {column} = :data"), {"data": b"garbage"})
-    with pytest.raises(StoreError, match="stored data are damaged"):
+    edit(location, "curves", **{column: b"garbage"})
+    with pytest.raises(StoreError, match="run a: its loss from step 1 is damaged") as caught:
         store.curves()
+    assert f"optrial verify '{store.shown}'" in str(caught.value)
 
 
 def test_a_checkpoint_is_never_unpickled(store: Store, location: str) -> None:
     store.commit([], STACK, {"step": np.array(1)})
-    with transaction(location, writing=True) as connection:
-        connection.execute(sql.text("update checkpoints set data = :data"), {"data": b"\x80\x05N."})
-    with pytest.raises(StoreError, match="stored data are damaged"):
+    edit(location, "checkpoints", seal=True, data=b"\x80\x05N.")
+    with pytest.raises(StoreError, match=f"stack {STACK}: its checkpoint cannot be decoded"):
         store.checkpoint(STACK)
 
 
@@ -125,7 +124,7 @@ def test_a_store_of_a_newer_version(store: Store, location: str) -> None:
         connection.execute(sql.text("update meta set value = '99' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 99; this optrial reads version 3. Upgrade: pip install" in message
+        assert "version 99; this optrial reads version 4. Upgrade: pip install" in message
 
 
 def test_a_store_of_an_older_version(store: Store, location: str) -> None:
@@ -133,7 +132,7 @@ def test_a_store_of_an_older_version(store: Store, location: str) -> None:
         connection.execute(sql.text("update meta set value = '1' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 1; this optrial reads version 3. Train into another folder" in message
+        assert "version 1; this optrial reads version 4. Train into another folder" in message
 
 
 def test_a_full_disk(small_disk: Path) -> None:
@@ -169,7 +168,7 @@ with Store.open(sys.argv[1], create=True) as store, store.lock():
     ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root)
     assert ran.stderr == ""
     steps, message = ran.stdout.split(" ", 1)
-    assert re.search("the disk .*full.*Nothing stored so far is lost", message)
+    assert re.search("the disk .*full.*optrial verify", message)
     with Store.open(tmp_path) as store:
         check(store, int(steps))
 

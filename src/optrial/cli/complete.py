@@ -94,7 +94,10 @@ def folders(incomplete: str) -> list[str]:
 
 def metrics(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a metric that the study of the command records."""
-    query = f"SELECT latest FROM outcomes ORDER BY id DESC LIMIT {_RECENT}"
+    query = (
+        "SELECT latest FROM outcomes WHERE status <> 'planned' AND json_valid(latest)"
+        f" ORDER BY rowid DESC LIMIT {_RECENT}"
+    )
     latest = [json.loads(text) for text in _column(context, query)]
     return _starting(incomplete, dict.fromkeys(name for ends in latest for name in ends))
 

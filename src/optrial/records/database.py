@@ -5,11 +5,8 @@ They differ in how to connect, how one writer excludes the others, and how they 
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,10 +17,11 @@ from urllib.parse import quote
 
 import sqlalchemy as sql
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from optrial.errors import StoreError
 from optrial.passwords import MASK, without_passwords
+from optrial.records.rows import DamagedError
 
 __all__ = ["Database", "file_lock", "find_database", "shown_location"]
 
@@ -31,13 +29,19 @@ LOCK_SPACE = 0x6F70_7472  # "optr": separates optrial's advisory locks from thos
 
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
-CONTINUE = "Nothing stored so far is lost: fix this and run again to continue."
+CONTINUE = "Nothing stored so far is lost: make room and run again to continue."
+CHECK = "optrial verify '{location}'"
+REPAIR = f"Find all damage: {CHECK}; add --repair to train again just what is damaged."
 
 # (text in the database's message, in lower case; meaning; remedy); the first match counts.
 EXPLANATIONS = [
     ("disk is full", "the disk is full", CONTINUE),
     ("no space left on device", "the disk is full", CONTINUE),
-    ("disk i/o error", "the disk could not be read or written (full, failing or gone)", CONTINUE),
+    (
+        "disk i/o error",
+        "the disk could not be read or written (full, failing or gone)",
+        f"Check it and run again to continue; check what is stored: {CHECK}",
+    ),
     ("readonly", "you may not write there", "Ask for permission or choose another folder."),
     ("database is locked", "another program holds it", "Close that and run again to continue."),
     (
@@ -45,11 +49,9 @@ EXPLANATIONS = [
         "study.db is not a database",
         "Start over with --restart, which keeps it, or choose another folder.",
     ),
-    (
-        "image is malformed",
-        "study.db is damaged",
-        "Restore a copy, or start over with --restart, which keeps it.",
-    ),
+    ("malformed", "study.db is damaged", REPAIR),
+    ("no such ", "study.db is damaged", REPAIR),
+    ("could not decode", "study.db is damaged", REPAIR),
     ("unable to open", "study.db cannot be opened", "Check the permissions of the folder."),
     ("connection refused", "no server answers there", "Check host and port, and start the server."),
     ("unique constraint", "another process stored these steps first", "Stop it and run again."),
@@ -78,14 +80,13 @@ class Database:
         """Turn every failure of the database into a `StoreError` with a message of one line."""
         try:
             yield
-        except (DBAPIError, sqlite3.Error, OSError) as error:
-            message = _explain(error)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            message = self._explain(error)
             masked = self._masked(message)
             raise StoreError(f"{self.shown}: {masked}") from error if masked == message else None
-        except (zlib.error, zipfile.BadZipFile, json.JSONDecodeError) as error:
+        except DamagedError as error:
             raise StoreError(
-                f"{self.shown}: stored data are damaged ({error}). Restore a copy, or train into "
-                "another folder."
+                f"{self.shown}: {error}. {REPAIR.format(location=self.shown)}"
             ) from error
 
     def _masked(self, message: str) -> str:
@@ -94,14 +95,14 @@ class Database:
             message = message.replace(written, MASK)
         return message
 
-
-def _explain(error: Exception) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    message = (str(cause).strip() or type(cause).__name__).splitlines()[0].strip().rstrip(".")
-    for pattern, meaning, remedy in EXPLANATIONS:
-        if pattern in message.lower():
-            return f"{meaning} ({message}). {remedy}"
-    return f"{message}. {CONTINUE}"
+    def _explain(self, error: Exception) -> str:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        message = (str(cause).strip() or type(cause).__name__).splitlines()[0].strip().rstrip(".")
+        for pattern, meaning, remedy in EXPLANATIONS:
+            if pattern in message.lower():
+                return f"{meaning} ({message}). {remedy.format(location=self.shown)}"
+        check = CHECK.format(location=self.shown)
+        return f"{message}. Run again to continue; check what is stored: {check}"
 
 
 def find_database(location: str | Path, *, create: bool) -> Database:
@@ -158,9 +159,10 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
 
     @sql.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.text_factory = _text
         connection.isolation_level = None  # the driver would leave schema changes unprotected
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")
         if create:
             connection.execute("PRAGMA journal_mode = WAL")
 
@@ -170,6 +172,10 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+_text = partial(str, encoding="utf-8", errors="surrogateescape")
+"""Decode text without failing, so that the checksum tells which row is damaged."""
 
 
 @contextmanager
@@ -198,7 +204,10 @@ def _server(location: str) -> Database:
     url = url.set(drivername="postgresql+psycopg", query=hosts)
     try:
         engine = sql.create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": 10, **arguments}
+            url,
+            isolation_level="REPEATABLE READ",
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10, **arguments},
         )
     except ImportError as error:
         raise StoreError(

@@ -1,30 +1,24 @@
-"""Curves, checkpoints, specs and JSON as bytes and text; numbers are restored bit for bit."""
+"""Curves, checkpoints, facts and JSON as bytes and plain values; numbers are restored exactly."""
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
-import sqlalchemy as sql
 from numpy.typing import NDArray
 
 from optrial.records.record import Curve
-from optrial.spec import RunFacts, RunSpec, StackId
+from optrial.spec import RunFacts
 
 __all__ = [
-    "Facts",
-    "Spec",
-    "Stack",
-    "StrictJSON",
     "decode_checkpoint",
     "decode_curve",
     "decode_facts",
@@ -36,6 +30,9 @@ __all__ = [
 
 PART_BYTES = 64 * 2**20
 """Size of one stored part of a checkpoint; both databases refuse single values of about 1 GB."""
+
+_DTYPES = ("<f4", "<f8")
+"""Types of stored values."""
 
 
 def strict(value: Any) -> Any:
@@ -56,68 +53,14 @@ def strict(value: Any) -> Any:
             return value
 
 
-class StrictJSON(sql.types.TypeDecorator[Any]):
-    """A column of strict JSON, stored as plain text in both databases."""
-
-    impl = sql.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: sql.Dialect) -> str:  # noqa: ARG002
-        """Encode a value."""
-        return json.dumps(strict(value), allow_nan=False)
-
-    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> Any:  # noqa: ARG002
-        """Decode a value; None where an outer join has no row."""
-        return None if value is None else json.loads(value)
-
-
-class Spec(StrictJSON):
-    """A column of run specs, stored as JSON."""
-
-    cache_ok = True
-
-    def process_bind_param(self, value: RunSpec | None, dialect: sql.Dialect) -> str:
-        """Encode a spec."""
-        return super().process_bind_param(value and value.as_dict(), dialect)
-
-    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> RunSpec:
-        """Decode a spec."""
-        return RunSpec.from_dict(super().process_result_value(value, dialect))
-
-
-class Facts(StrictJSON):
-    """A column of run facts, stored as JSON without those that are None."""
-
-    cache_ok = True
-
-    def process_bind_param(self, value: RunFacts | None, dialect: sql.Dialect) -> str:
-        """Encode facts."""
-        return super().process_bind_param(value and encode_facts(value), dialect)
-
-    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> RunFacts | None:
-        """Decode facts; None where an outer join has no row."""
-        decoded = super().process_result_value(value, dialect)
-        return None if decoded is None else decode_facts(decoded)
-
-
-class Stack(sql.types.TypeDecorator[StackId]):
-    """A column of stack ids, stored as text."""
-
-    impl = sql.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: StackId | None, dialect: sql.Dialect) -> str:  # noqa: ARG002
-        """Encode a stack id."""
-        return str(value)
-
-    def process_result_value(self, value: str | None, dialect: sql.Dialect) -> StackId | None:  # noqa: ARG002
-        """Decode a stack id."""
-        return None if value is None else StackId.parse(value)
-
-
 def encode_facts(facts: RunFacts) -> dict[str, Any]:
     """Return facts as JSON-able values, without those that are None."""
-    return {name: value for name, value in asdict(facts).items() if value is not None}
+    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def decode_facts(values: Mapping[str, Any]) -> RunFacts:
@@ -155,9 +98,9 @@ def encode_curve(curve: Curve) -> dict[str, Any]:
     nearly constant and compress to almost nothing.
     """
     with np.errstate(all="ignore"):
-        narrow = curve.values.astype(np.float32)
+        narrow = curve.values.astype("<f4")
         lossless = narrow.astype(np.float64).tobytes() == curve.values.tobytes()
-    values = narrow if lossless else curve.values
+    values = narrow if lossless else curve.values.astype("<f8")
     return {
         "first_step": int(curve.steps[0]),
         "count": len(curve),
@@ -167,12 +110,20 @@ def encode_curve(curve: Curve) -> dict[str, Any]:
     }
 
 
-def decode_curve(chunks: Iterable[Any]) -> Curve:
-    """Concatenate the stored rows of one curve, ordered by step."""
+def decode_curve(chunks: Iterable[Mapping[Any, Any]]) -> Curve:
+    """Concatenate the stored rows of one curve, ordered by step.
+
+    Raises:
+        ValueError: a row holds other numbers than floats, or its steps do not increase.
+        zlib.error: the data of a row cannot be decompressed.
+    """
     steps, values = [], []
     for chunk in chunks:
-        steps.append(np.cumsum(np.frombuffer(zlib.decompress(chunk.steps_blob), "<i8")))
-        values.append(np.frombuffer(zlib.decompress(chunk.values_blob), chunk.dtype).astype("f8"))
+        if chunk["dtype"] not in _DTYPES:
+            raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {chunk['dtype']!r}")
+        steps.append(np.cumsum(np.frombuffer(zlib.decompress(chunk["steps_blob"]), "<i8")))
+        data = zlib.decompress(chunk["values_blob"])
+        values.append(np.frombuffer(data, chunk["dtype"]).astype("f8"))
     return Curve(np.concatenate(steps), np.concatenate(values))
 
 

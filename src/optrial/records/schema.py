@@ -1,22 +1,22 @@
 """The tables of a store, the same in SQLite and PostgreSQL.
 
-    plans 1--n plan_runs n--1 runs 1--n outcomes
+    plans 1--n plan_runs n--1 runs 1--1 outcomes
                                    1--n curves         checkpoints (by stack)
 
-Rows are appended, never edited: the plan with the highest id is the current plan, the outcome with
-the highest id is the run's record. The waves of a study that tunes are plans with one hash; each
-plan contains all runs of the plan before it. There are two exceptions: checkpoints and the name of
-the writer are replaced, and the results of unfinished runs are deleted when the runs move to
-another stack.
+Plans, runs and parts of curves are appended, never edited. A run's outcome is replaced whenever the
+run is committed, and so are checkpoints, the stack of an unfinished run that moves to another one,
+and the rows of `meta`. The waves of a study that tunes are plans with one hash; each plan contains
+all runs of the plan before it.
+
+Every column holds plain values. The column ``checksum`` of a row is the checksum of its other
+columns; see `optrial.records.rows`. Rows that are lost are missed too: a plan knows how many runs
+it has, every run has an outcome from the moment it is planned, and the outcome knows how many
+points each of its curves has. Order is the order in which rows were stored; times are for people.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sql
-
-from optrial.records.encoding import Facts, Spec, Stack, StrictJSON
 
 __all__ = [
     "VERSION",
@@ -30,31 +30,35 @@ __all__ = [
     "runs",
 ]
 
-VERSION = 3
+VERSION = 4
 """Raise it whenever an older optrial could not read a store written by this one."""
 
 metadata = sql.MetaData()
 
 
-def _now() -> datetime:
-    """Return the time in UTC; SQLite's own clock has a resolution of one second."""
-    return datetime.now(UTC).replace(tzinfo=None)
+def _checksum() -> sql.Column[int]:
+    return sql.Column("checksum", sql.BigInteger, nullable=False)
 
 
 meta = sql.Table(
     "meta",
     metadata,
-    sql.Column("key", sql.Text, primary_key=True),
+    sql.Column("key", sql.Text, primary_key=True),  # version, plan (the current one) and writer
     sql.Column("value", sql.Text, nullable=False),
+    _checksum(),
 )
 
 plans = sql.Table(
     "plans",
     metadata,
-    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("id", sql.Integer, primary_key=True, autoincrement=False),  # 1, 2, ...
     sql.Column("hash", sql.Text, nullable=False),
-    sql.Column("study", StrictJSON, nullable=False),
-    sql.Column("saved_at", sql.DateTime, default=_now, nullable=False),
+    sql.Column("study", sql.Text, nullable=False),  # JSON
+    sql.Column("runs", sql.Integer, nullable=False),  # number of runs in this plan
+    sql.Column("known", sql.Integer, nullable=False),  # number of runs in this and earlier plans
+    sql.Column("ended", sql.Integer, nullable=False),  # number of runs that had ended before it
+    sql.Column("saved_at", sql.Text, nullable=False),
+    _checksum(),
 )
 
 runs = sql.Table(
@@ -62,8 +66,9 @@ runs = sql.Table(
     metadata,
     sql.Column("id", sql.Integer, primary_key=True),
     sql.Column("run_id", sql.Text, unique=True, nullable=False),
-    sql.Column("spec", Spec, nullable=False),
-    sql.Column("stack", Stack, nullable=False),
+    sql.Column("spec", sql.Text, nullable=False),  # JSON
+    sql.Column("stack", sql.Text, nullable=False),
+    _checksum(),
 )
 
 plan_runs = sql.Table(
@@ -76,23 +81,23 @@ plan_runs = sql.Table(
     sql.Column("problem", sql.Text, nullable=False),
     sql.Column("setting", sql.Text, nullable=False),
     sql.Column("phase", sql.Text, nullable=False),
+    _checksum(),
     sql.Index("plans_by_run", "run_id", "plan_id"),
 )
 
 outcomes = sql.Table(
     "outcomes",
     metadata,
-    sql.Column("id", sql.Integer, primary_key=True),
-    sql.Column("run_id", sql.ForeignKey(runs.c.run_id), nullable=False),
+    sql.Column("run_id", sql.ForeignKey(runs.c.run_id), primary_key=True),
     sql.Column("status", sql.Text, nullable=False),
     sql.Column("step", sql.BigInteger, nullable=False),
     sql.Column("reason", sql.Text, nullable=False),
-    sql.Column("facts", Facts, nullable=False),
-    # {metric: [step, value]}, the end of every curve so far. Records are listed, and overlapping
-    # chunks detected, without reading a curve.
-    sql.Column("latest", StrictJSON, nullable=False),
-    sql.Column("saved_at", sql.DateTime, default=_now, nullable=False),
-    sql.Index("outcomes_by_run", "run_id", "id"),
+    sql.Column("facts", sql.Text, nullable=False),  # JSON
+    # JSON: {metric: [step, value, points]}, the end of every curve so far and its length. Records
+    # are listed, and overlapping or missing parts detected, without reading a curve.
+    sql.Column("latest", sql.Text, nullable=False),
+    sql.Column("saved_at", sql.Text, nullable=False),
+    _checksum(),
 )
 
 curves = sql.Table(
@@ -106,13 +111,15 @@ curves = sql.Table(
     sql.Column("dtype", sql.Text, nullable=False),
     sql.Column("steps_blob", sql.LargeBinary, nullable=False),
     sql.Column("values_blob", sql.LargeBinary, nullable=False),
+    _checksum(),
     sql.UniqueConstraint("run_id", "metric", "first_step"),
 )
 
 checkpoints = sql.Table(
     "checkpoints",
     metadata,
-    sql.Column("stack", Stack, primary_key=True),
+    sql.Column("stack", sql.Text, primary_key=True),
     sql.Column("part", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("data", sql.LargeBinary, nullable=False),
+    _checksum(),
 )

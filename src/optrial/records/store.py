@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,14 +17,26 @@ from numpy.typing import NDArray
 
 from optrial.errors import StoreBusyError, StoreError, suggest
 from optrial.records.database import Database, find_database
-from optrial.records.encoding import (
-    decode_checkpoint,
-    decode_curve,
-    encode_checkpoint,
-    encode_curve,
-    strict,
-)
+from optrial.records.encoding import decode_checkpoint, decode_curve, encode_checkpoint, strict
 from optrial.records.record import Curve, PlannedRun, Record, Segment
+from optrial.records.rows import (
+    COVERED,
+    DamagedError,
+    Latest,
+    as_json,
+    as_record,
+    check,
+    curve_rows,
+    decoding,
+    latest_of,
+    name_of,
+    now,
+    outcome_row,
+    plan_run_row,
+    planned_outcome,
+    run_row,
+    sealed,
+)
 from optrial.records.schema import (
     VERSION,
     checkpoints,
@@ -36,25 +48,15 @@ from optrial.records.schema import (
     plans,
 )
 from optrial.records.schema import runs as all_runs
-from optrial.spec import ENDED, FINAL, StackId, Status
+from optrial.spec import ENDED, FINAL, StackId
 
 __all__ = ["Store"]
 
-PLAN_COLUMNS = [field.name for field in fields(PlannedRun)]
-OF_A_PLAN = ("problem", "setting", "phase")
-OUTCOME_COLUMNS = ["status", "step", "reason", "facts", "latest"]
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
 
-CURRENT_PLAN = sql.select(sql.func.max(plans.c.id)).correlate(None).scalar_subquery()
 LATEST_PLAN = (
     sql.select(sql.func.max(plan_runs.c.plan_id))
     .where(plan_runs.c.run_id == all_runs.c.run_id)
-    .correlate(all_runs)
-    .scalar_subquery()
-)
-LATEST_OUTCOME = (
-    sql.select(sql.func.max(outcomes.c.id))
-    .where(outcomes.c.run_id == all_runs.c.run_id)
     .correlate(all_runs)
     .scalar_subquery()
 )
@@ -97,13 +99,13 @@ class Store:
         with self._writing() as connection:
             if not sql.inspect(connection).has_table("meta"):
                 metadata.create_all(connection, checkfirst=False)
-                connection.execute(meta.insert().values(key="version", value=str(VERSION)))
+                _set_meta(connection, version=str(VERSION), plan="0")
 
     def _check_version(self) -> None:
         with self._reading() as connection:
             if not sql.inspect(connection).has_table("meta"):
                 raise StoreError(
-                    f"no study is stored in {self._database.shown}. Check the location, or make "
+                    f"no study is stored in {self.shown}. Check the location, or make "
                     "one with: optrial run STUDY --out LOCATION"
                 )
             version = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "version"))
@@ -116,9 +118,14 @@ class Store:
                 else "Upgrade: pip install --upgrade optrial"
             )
             raise StoreError(
-                f"{self._database.shown} holds a store of version {version}; this optrial reads "
+                f"{self.shown} holds a store of version {version}; this optrial reads "
                 f"version {VERSION}. {way_out}"
             )
+
+    @property
+    def shown(self) -> str:
+        """Location of the store to show in messages, without password."""
+        return self._database.shown
 
     def close(self) -> None:
         """Close every connection."""
@@ -152,13 +159,11 @@ class Store:
             with self._database.errors():
                 if not held.enter_context(self._database.writer_lock()):
                     raise StoreBusyError(
-                        f"{self._database.shown}: {self._writer_name()} is training into it. Wait "
+                        f"{self.shown}: {self._writer_name()} is training into it. Wait "
                         "until it is done, stop it, or train into another folder."
                     )
             with self._writing() as connection:
-                connection.execute(meta.delete().where(meta.c.key == "writer"))
-                name = f"process {os.getpid()} on {socket.gethostname()}"
-                connection.execute(meta.insert().values(key="writer", value=name))
+                _set_meta(connection, writer=f"process {os.getpid()} on {socket.gethostname()}")
             yield
 
     def _writer_name(self) -> str:
@@ -181,49 +186,52 @@ class Store:
         """
         run_ids = [run.run_id for run in runs]
         with self._writing() as connection:
-            newest = connection.execute(sql.select(plans).order_by(plans.c.id.desc()).limit(1))
-            current = newest.one_or_none()
+            current = _current_plan(connection)
             if current is not None and (
-                (current.hash, current.study) == (plan_hash, strict(study))
-                and _planned_ids(connection) == run_ids
+                (current["hash"], json.loads(current["study"])) == (plan_hash, strict(study))
+                and _planned_ids(connection, current["id"]) == run_ids
             ):
                 return
             known = set(connection.scalars(sql.select(all_runs.c.run_id)))
-            added = [_columns(run) for run in runs if run.run_id not in known]
-            _insert(connection, all_runs, added)
-            plan = plans.insert().values(hash=plan_hash, study=study).returning(plans.c.id)
-            plan_id = connection.scalar(plan)
-            positions = [
-                {"plan_id": plan_id, "run_id": run.run_id, "position": position}
-                | {name: getattr(run, name) for name in OF_A_PLAN}
-                for position, run in enumerate(runs)
-            ]
-            _insert(connection, plan_runs, positions)
+            added = [run for run in runs if run.run_id not in known]
+            ended = sql.select(sql.func.count()).where(outcomes.c.status.in_(sorted(ENDED)))
+            plan = {
+                "id": current["id"] + 1 if current is not None else 1,
+                "hash": plan_hash,
+                "study": as_json(study),
+                "runs": len(runs),
+                "known": len(known) + len(added),
+                "ended": connection.scalar(ended),
+                "saved_at": now(),
+            }
+            _insert(connection, plans, [sealed(plans, plan)])
+            _insert(connection, all_runs, map(run_row, added))
+            _insert(connection, outcomes, [planned_outcome(run.run_id) for run in added])
+            places = [plan_run_row(plan["id"], place, run) for place, run in enumerate(runs)]
+            _insert(connection, plan_runs, places)
+            _set_meta(connection, plan=str(plan["id"]))
 
     def study(self) -> dict[str, Any]:
         """Return the study of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
-            study = sql.select(plans.c.study).where(plans.c.id == CURRENT_PLAN)
-            return connection.scalar(study) or {}
+            plan = _current_plan(connection)
+            return {} if plan is None else _decoded_study(plan)
 
     def plan_hash(self) -> str:
         """Return the hash of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
-            return (
-                connection.scalar(sql.select(plans.c.hash).where(plans.c.id == CURRENT_PLAN)) or ""
-            )
+            plan = _current_plan(connection)
+            return "" if plan is None else plan["hash"]
 
     def plans(self) -> list[tuple[dict[str, Any], int]]:
         """Return the study of every plan, oldest first, and how many runs had ended before it."""
-        ended = (
-            sql.select(sql.func.count(sql.distinct(outcomes.c.run_id)))
-            .where(outcomes.c.saved_at <= plans.c.saved_at)
-            .where(outcomes.c.status.in_(sorted(ENDED)))
-            .scalar_subquery()
-        )
         with self._reading() as connection:
-            query = sql.select(plans.c.study, ended).order_by(plans.c.id)
-            return [(study, int(count)) for study, count in connection.execute(query)]
+            rows = connection.execute(sql.select(plans).order_by(plans.c.id)).mappings().all()
+            for row in rows:
+                check(plans, row)
+            if rows and [row["id"] for row in rows] != _plan_ids(connection):
+                raise DamagedError("a plan is missing")
+            return [(_decoded_study(row), row["ended"]) for row in rows]
 
     def runs(self, *, everything: bool = False) -> list[Record]:
         """Return the runs of the current plan, in its order.
@@ -232,27 +240,14 @@ class Store:
             everything: also return the runs that only earlier plans contain, as described by the
                 latest of these plans.
         """
-        position = sql.case((plan_runs.c.plan_id == CURRENT_PLAN, plan_runs.c.position))
-        latest = sql.and_(
-            plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == LATEST_PLAN
-        )
-        columns = [plan_runs.c[name] for name in OF_A_PLAN]
-        columns += [outcomes.c[name] for name in OUTCOME_COLUMNS]
-        query = (
-            sql.select(all_runs, *columns)
-            .select_from(all_runs)
-            .join(plan_runs, latest)
-            .outerjoin(outcomes, outcomes.c.id == LATEST_OUTCOME)
-            .order_by(position.is_(None), position, all_runs.c.id)
-        )
-        if not everything:
-            query = query.where(position.is_not(None))
         with self._reading() as connection:
-            rows = connection.execute(query).mappings().all()
-        metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        for row in rows:
-            metrics[row["problem"]] |= dict.fromkeys(row["latest"] or {})
-        return [_record(row, list(metrics[row["problem"]])) for row in rows]
+            plan = _current_plan(connection)
+            if plan is None:
+                return []
+            rows = connection.execute(_run_query(plan["id"], everything)).all()
+            if len(rows) != plan["known" if everything else "runs"]:
+                raise DamagedError("runs are missing")
+            return _records(rows)
 
     def commit(
         self,
@@ -272,18 +267,18 @@ class Store:
         """
         parts = [] if checkpoint is None else encode_checkpoint(checkpoint)
         with self._writing() as connection:
-            latest = _latest_values(connection, [segment.run_id for segment in segments])
-            results, chunks = [], []
+            latest = _latest(connection, [segment.run_id for segment in segments])
+            parts_of_curves: list[dict[str, Any]] = []
             for segment in segments:
                 self._check_segment(segment, latest)
-                latest[segment.run_id] = latest[segment.run_id] | _ends(segment)
-                results.append(_outcome(segment, latest[segment.run_id]))
-                chunks += _chunks(segment)
-            _insert(connection, outcomes, results)
-            _insert(connection, curves, chunks)
-            connection.execute(checkpoints.delete().where(checkpoints.c.stack == stack))
+                latest[segment.run_id] = latest_of(segment, latest[segment.run_id])
+                parts_of_curves += curve_rows(segment.run_id, segment.curves)
+            _insert(connection, curves, parts_of_curves)
+            _replace(connection, outcomes, [outcome_row(s, latest[s.run_id]) for s in segments])
+            connection.execute(checkpoints.delete().where(checkpoints.c.stack == str(stack)))
             numbered = [
-                {"stack": stack, "part": part, "data": data} for part, data in enumerate(parts)
+                sealed(checkpoints, {"stack": str(stack), "part": part, "data": data})
+                for part, data in enumerate(parts)
             ]
             _insert(connection, checkpoints, numbered)
 
@@ -291,14 +286,14 @@ class Store:
         """Refuse a segment that does not continue a planned run where it stopped."""
         if segment.run_id not in latest:
             raise StoreError(
-                f"{self._database.shown}: run '{segment.run_id}' is not part of any plan. Save the "
+                f"{self.shown}: run '{segment.run_id}' is not part of any plan. Save the "
                 "plan first."
             )
         before = latest[segment.run_id]
         for metric, curve in segment.curves.items():
             if metric in before and len(curve) and curve.steps[0] <= before[metric][0]:
                 raise StoreError(
-                    f"{self._database.shown}: step {curve.steps[0]} of '{metric}' of run "
+                    f"{self.shown}: step {curve.steps[0]} of '{metric}' of run "
                     f"'{segment.run_id}' is already stored, up to step {before[metric][0]}. "
                     "Continue a run from its checkpoint."
                 )
@@ -315,29 +310,36 @@ class Store:
         Raises:
             StoreError: a run is done or has diverged; its numbers are final.
         """
-        moved = [run_id for run_ids in stacks.values() for run_id in run_ids]
-        ended = {run.run_id for run in self.runs(everything=True) if run.status in FINAL}
-        if final := sorted(ended.intersection(moved)):
-            raise StoreError(f"run {final[0]} has ended; its stack is part of its numbers.")
+        stack_of = {run_id: stack for stack, run_ids in stacks.items() for run_id in run_ids}
         with self._writing() as connection:
-            left = sql.select(all_runs.c.stack).where(all_runs.c.run_id.in_(moved)).distinct()
-            left_stacks = connection.scalars(left).all()
-            connection.execute(checkpoints.delete().where(checkpoints.c.stack.in_(left_stacks)))
-            connection.execute(curves.delete().where(curves.c.run_id.in_(moved)))
-            connection.execute(outcomes.delete().where(outcomes.c.run_id.in_(moved)))
-            for stack, run_ids in stacks.items():
-                of_stack = all_runs.update().where(all_runs.c.run_id.in_(run_ids))
-                connection.execute(of_stack.values(stack=stack))
+            final = sql.select(outcomes.c.run_id).where(outcomes.c.status.in_(sorted(FINAL)))
+            if ended := set(connection.scalars(final)) & stack_of.keys():
+                raise StoreError(f"run {min(ended)} has ended; its stack is part of its numbers.")
+            query = sql.select(all_runs).where(all_runs.c.run_id.in_(stack_of))
+            rows = connection.execute(query).mappings().all()
+            for row in rows:
+                check(all_runs, row)
+            left = {row["stack"] for row in rows}
+            connection.execute(checkpoints.delete().where(checkpoints.c.stack.in_(left)))
+            connection.execute(curves.delete().where(curves.c.run_id.in_(stack_of)))
+            _replace(connection, outcomes, [planned_outcome(run_id) for run_id in stack_of])
+            moved = [
+                sealed(all_runs, {**row, "stack": str(stack_of[row["run_id"]])}) for row in rows
+            ]
+            _replace(connection, all_runs, moved)
 
     def checkpoint(self, stack: StackId) -> dict[str, NDArray[Any]] | None:
         """Return the arrays from which the training of a stack continues, or None.
 
         Nothing is unpickled.
         """
-        query = sql.select(checkpoints.c.data).where(checkpoints.c.stack == stack)
+        query = sql.select(checkpoints).where(checkpoints.c.stack == str(stack))
         with self._reading() as connection:
-            parts = connection.scalars(query.order_by(checkpoints.c.part)).all()
-            return decode_checkpoint(parts) if parts else None
+            rows = connection.execute(query.order_by(checkpoints.c.part)).mappings().all()
+            for row in rows:
+                check(checkpoints, row)
+            with decoding(f"stack {stack}: its checkpoint"):
+                return decode_checkpoint(row["data"] for row in rows) if rows else None
 
     def metrics(self) -> list[str]:
         """Return the names of all metrics that have a stored curve, in alphabetical order."""
@@ -353,13 +355,9 @@ class Store:
         if curves_of_run := self.curves(metric, [run_id]):
             return curves_of_run[run_id, metric]
         if metric not in (known := self.metrics()):
-            raise StoreError(
-                f"{self._database.shown} holds no metric '{metric}'. {suggest(metric, known)}"
-            )
+            raise StoreError(f"{self.shown} holds no metric '{metric}'. {suggest(metric, known)}")
         if run_id not in {run.run_id for run in self.runs(everything=True)}:
-            raise StoreError(
-                f"{self._database.shown} holds no run '{run_id}'. List them with: optrial runs"
-            )
+            raise StoreError(f"{self.shown} holds no run '{run_id}'. List them with: optrial runs")
         return Curve(np.empty(0, np.int64), np.empty(0))
 
     def curves(
@@ -371,86 +369,159 @@ class Store:
             metric: only this metric; by default all.
             run_ids: only these runs, in this order; by default those of the current plan.
         """
-        chunks = defaultdict(list)
-        query = sql.select(curves).order_by(curves.c.run_id, curves.c.metric, curves.c.first_step)
+        columns = [curves.c[name] for name in (*COVERED[curves], "checksum")]
+        parts = sql.select(*columns).order_by(curves.c.run_id, curves.c.metric, curves.c.first_step)
+        ends = sql.select(outcomes.c.run_id, outcomes.c.latest)
         if metric is not None:
-            query = query.where(curves.c.metric == metric)
+            parts = parts.where(curves.c.metric == metric)
+        rows: defaultdict[tuple[str, str], list[sql.RowMapping]] = defaultdict(list)
+        latest: dict[str, Latest] = {}
         with self._reading() as connection:
             wanted = _planned_ids(connection) if run_ids is None else list(run_ids)
             for start in range(0, len(wanted), IDS_PER_QUERY):
-                some = curves.c.run_id.in_(wanted[start : start + IDS_PER_QUERY])
-                for row in connection.execute(query.where(some)):
-                    chunks[row.run_id, row.metric].append(row)
-            order = {run_id: position for position, run_id in enumerate(wanted)}
-            keys = sorted(chunks, key=lambda key: order[key[0]])
-            return {key: decode_curve(chunks[key]) for key in keys}
+                ids = wanted[start : start + IDS_PER_QUERY]
+                for row in connection.execute(parts.where(curves.c.run_id.in_(ids))).mappings():
+                    check(curves, row)
+                    rows[row["run_id"], row["metric"]].append(row)
+                for run_id, text in connection.execute(ends.where(outcomes.c.run_id.in_(ids))):
+                    with decoding(f"run {run_id}: its outcome"):
+                        latest[run_id] = json.loads(text)
+        ends_of = {
+            (run_id, name): end
+            for run_id in wanted
+            for name, end in sorted(latest.get(run_id, {}).items())
+            if metric in (None, name)
+        }
+        with self._database.errors():
+            if unknown := rows.keys() - ends_of.keys():
+                run_id, name = min(unknown)
+                raise DamagedError(f"run {run_id}: its outcome lacks {name}")
+            return {key: _whole_curve(*key, rows[key], end) for key, end in ends_of.items()}
 
 
-def _columns(run: PlannedRun) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in PLAN_COLUMNS if name not in OF_A_PLAN}
+def _current_plan(connection: sql.Connection) -> sql.RowMapping | None:
+    """Return the row of the current plan; None before any plan is saved."""
+    stored = sql.select(meta).where(meta.c.key == "plan")
+    entry = connection.execute(stored).mappings().one_or_none()
+    if entry is None:
+        raise DamagedError("the number of the current plan is missing")
+    check(meta, entry)
+    number = int(entry["value"])
+    if not number:
+        return None
+    plan = connection.execute(sql.select(plans).where(plans.c.id == number)).mappings()
+    row = plan.one_or_none()
+    if row is None:
+        raise DamagedError(f"plan {number} is missing")
+    check(plans, row)
+    return row
 
 
-def _insert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(table.insert(), rows)
+def _plan_ids(connection: sql.Connection) -> list[int]:
+    """Return the numbers of all plans: 1, 2, ..."""
+    current = _current_plan(connection)
+    return [] if current is None else list(range(1, current["id"] + 1))
 
 
-def _planned_ids(connection: sql.Connection) -> list[str]:
-    query = sql.select(plan_runs.c.run_id).where(plan_runs.c.plan_id == CURRENT_PLAN)
+def _planned_ids(connection: sql.Connection, plan_id: int | None = None) -> list[str]:
+    """Return the runs of a plan, by default the current one, in its order."""
+    if plan_id is None:
+        plan = _current_plan(connection)
+        plan_id = 0 if plan is None else plan["id"]
+    query = sql.select(plan_runs.c.run_id).where(plan_runs.c.plan_id == plan_id)
     return list(connection.scalars(query.order_by(plan_runs.c.position)))
 
 
-def _latest_values(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the end of every curve, ``{metric: [step, value]}``, for each stored run."""
-    query = (
-        sql.select(all_runs.c.run_id, outcomes.c.latest)
+def _decoded_study(plan: sql.RowMapping) -> dict[str, Any]:
+    with decoding(name_of(plans, plan)):
+        return dict(json.loads(plan["study"]))
+
+
+_OF_A_RUN = {table: (*COVERED[table], "checksum") for table in (all_runs, outcomes, plan_runs)}
+"""The tables, and their columns, that make the record of a run."""
+
+
+def _run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
+    """Return the query of the columns of `_OF_A_RUN`, in this order, one row per run."""
+    current = sql.case((plan_runs.c.plan_id == plan_id, plan_runs.c.position))
+    columns = [table.c[name] for table, names in _OF_A_RUN.items() for name in names]
+    plan = LATEST_PLAN if everything else plan_id
+    place = sql.and_(plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == plan)
+    return (
+        sql.select(*(column.label(f"column{n}") for n, column in enumerate(columns)))
         .select_from(all_runs)
-        .outerjoin(outcomes, outcomes.c.id == LATEST_OUTCOME)
-        .where(all_runs.c.run_id.in_(run_ids))
+        .join(plan_runs, place)
+        .join(outcomes, outcomes.c.run_id == all_runs.c.run_id)
+        .order_by(current.is_(None), current, all_runs.c.id)
     )
-    return {row.run_id: row.latest or {} for row in connection.execute(query)}
 
 
-def _outcome(segment: Segment, latest: Mapping[str, Any]) -> dict[str, Any]:
-    # PostgreSQL refuses NUL and lone surrogates, which messages of user code may contain.
-    reason = segment.reason.replace("\0", " ").encode(errors="replace").decode()
-    return {
-        "run_id": segment.run_id,
-        "status": segment.status.value,
-        "step": segment.step,
-        "reason": " ".join(reason.split()),
-        "facts": segment.facts,
-        "latest": latest,
-    }
+def _records(rows: Iterable[sql.Row[Any]]) -> list[Record]:
+    """Return records from rows of `_run_query`; those of one problem have the same metrics."""
+    decoded: list[tuple[dict[str, Any], Latest]] = []
+    metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        values = iter(row)
+        columns: dict[str, Any] = {}
+        for table, names in _OF_A_RUN.items():
+            of_table = dict(zip(names, values, strict=False))
+            check(table, of_table)
+            columns |= of_table
+        with decoding(name_of(outcomes, columns)):
+            ends = dict(json.loads(columns["latest"]))
+        decoded.append((columns, ends))
+        metrics[columns["problem"]] |= dict.fromkeys(ends)
+    records = []
+    for columns, latest in decoded:
+        with decoding(f"run {columns['run_id']}"):
+            records.append(as_record(columns, metrics[columns["problem"]], latest))
+    return records
 
 
-def _ends(segment: Segment) -> dict[str, tuple[int, float]]:
-    return {
-        metric: (int(curve.steps[-1]), float(curve.values[-1]))
-        for metric, curve in segment.curves.items()
-        if len(curve)
-    }
+def _insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:
+    if rows := list(rows):
+        connection.execute(table.insert(), rows)
 
 
-def _chunks(segment: Segment) -> list[dict[str, Any]]:
-    return [
-        {"run_id": segment.run_id, "metric": metric, **encode_curve(curve)}
-        for metric, curve in segment.curves.items()
-        if len(curve)
-    ]
+def _replace(connection: sql.Connection, table: sql.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Replace rows of a table with one row per run."""
+    if rows:
+        update = table.update().where(table.c.run_id == sql.bindparam("replaced"))
+        connection.execute(update, [{**row, "replaced": row["run_id"]} for row in rows])
 
 
-def _record(row: sql.RowMapping, metrics: Sequence[str]) -> Record:
-    plan = {name: row[name] for name in PLAN_COLUMNS}
-    if row["status"] is None:
-        return Record(**plan, metrics=dict.fromkeys(metrics))
-    status = Status(row["status"])
-    latest = row["latest"] if status is Status.DONE else {}
-    return Record(
-        **plan,
-        status=status,
-        step=row["step"],
-        reason=row["reason"],
-        facts=row["facts"],
-        metrics={metric: latest.get(metric, (0, None))[1] for metric in metrics},
-    )
+def _set_meta(connection: sql.Connection, **entries: str) -> None:
+    connection.execute(meta.delete().where(meta.c.key.in_(entries)))
+    rows = [sealed(meta, {"key": key, "value": value}) for key, value in entries.items()]
+    _insert(connection, meta, rows)
+
+
+def _latest(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, Latest]:
+    """Return the ends of the curves of each stored run."""
+    latest: dict[str, Latest] = {}
+    query = sql.select(outcomes).where(outcomes.c.run_id.in_(run_ids))
+    for row in connection.execute(query).mappings():
+        check(outcomes, row)
+        with decoding(name_of(outcomes, row)):
+            latest[row["run_id"]] = dict(json.loads(row["latest"]))
+    return latest
+
+
+def _whole_curve(run_id: str, metric: str, rows: Sequence[sql.RowMapping], end: Any) -> Curve:
+    """Return a curve from the rows of its parts.
+
+    Args:
+        run_id: the run.
+        metric: the metric.
+        rows: the rows in the order of their steps.
+        end: last step, last value and number of points that the outcome of the run gives.
+
+    Raises:
+        DamagedError: a part is missing or cannot be decoded.
+    """
+    with decoding(f"run {run_id}: {metric}"):
+        curve = decode_curve(rows) if rows else Curve(np.empty(0, np.int64), np.empty(0))
+        last = int(curve.steps[-1]) if len(curve) else None
+        if (last, len(curve)) != (end[0], end[2]):
+            raise DamagedError(f"run {run_id}: parts of {metric} are missing")
+        return curve

@@ -1,0 +1,219 @@
+"""Rows of the store: objects to plain values with a checksum, and back.
+
+A checksum is the CRC-32 of the other columns of a row. It shows damage by hardware and by programs
+that edit the database; it is no protection against forgery.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sql
+
+from optrial.records.encoding import decode_facts, encode_curve, encode_facts, strict
+from optrial.records.record import Curve, PlannedRun, Record, Segment
+from optrial.records.schema import (
+    checkpoints,
+    curves,
+    meta,
+    metadata,
+    outcomes,
+    plan_runs,
+    plans,
+    runs,
+)
+from optrial.spec import RunSpec, StackId, Status
+
+__all__ = [
+    "COVERED",
+    "DamagedError",
+    "Latest",
+    "as_json",
+    "as_record",
+    "check",
+    "checksum",
+    "curve_rows",
+    "decoding",
+    "latest_of",
+    "name_of",
+    "now",
+    "outcome_row",
+    "plan_run_row",
+    "planned_outcome",
+    "run_row",
+    "sealed",
+]
+
+Row = Mapping[Any, Any]  # columns by name: a dict, or a row of SQLAlchemy
+
+Latest = Mapping[str, Sequence[Any]]
+"""Step, value and number of points at the end of each curve of a run, by metric."""
+
+COVERED = {
+    table: [
+        column.name
+        for column in table.columns
+        if column.name != "checksum" and column is not table.autoincrement_column
+    ]
+    for table in metadata.tables.values()
+}
+"""The columns of each table that its checksums cover: all but numbers that the database assigns."""
+
+_NAMES = {
+    meta: "entry '{key}' of the table meta",
+    plans: "plan {id}",
+    runs: "run {run_id}: its spec",
+    plan_runs: "run {run_id}: its place in plan {plan_id}",
+    outcomes: "run {run_id}: its outcome",
+    curves: "run {run_id}: its {metric} from step {first_step}",
+    checkpoints: "stack {stack}: its checkpoint",
+}
+"""What messages call a row of each table."""
+
+_DECODE_ERRORS = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RecursionError),
+    *(zlib.error, zipfile.BadZipFile, NotImplementedError),
+)
+
+
+class DamagedError(Exception):
+    """Rows of the store are damaged or missing; the message names them."""
+
+
+def checksum(values: Iterable[object]) -> int:
+    """Return the CRC-32 of the lengths and bytes of a row's values."""
+    parts = [
+        value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+        for value in values
+    ]
+    total = zlib.crc32(",".join([str(len(part)) for part in parts]).encode())
+    for part in parts:
+        total = zlib.crc32(part, total)
+    return total
+
+
+def sealed(table: sql.Table, row: Row) -> dict[str, Any]:
+    """Return a row with its checksum."""
+    return {**row, "checksum": checksum(row[name] for name in COVERED[table])}
+
+
+def check(table: sql.Table, row: Row) -> None:
+    """Compare a row with its checksum.
+
+    Raises:
+        DamagedError: they differ.
+    """
+    if row["checksum"] != checksum(row[name] for name in COVERED[table]):
+        raise DamagedError(f"{name_of(table, row)} is damaged")
+
+
+def name_of(table: sql.Table, row: Row) -> str:
+    """Return the words that messages use for a row."""
+    return _NAMES[table].format_map(row)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn any failure to decode into a `DamagedError` about what has this name."""
+    try:
+        yield
+    except _DECODE_ERRORS as error:
+        raise DamagedError(f"{name} cannot be decoded ({type(error).__name__})") from error
+
+
+def as_json(value: object) -> str:
+    """Return strict JSON; numbers that are not finite become null."""
+    return json.dumps(strict(value), allow_nan=False)
+
+
+def now() -> str:
+    """Return the time in UTC, for people to read."""
+    return datetime.now(UTC).isoformat(" ", "milliseconds")
+
+
+def run_row(run: PlannedRun) -> dict[str, Any]:
+    """Return the row of a run's spec and stack."""
+    spec = as_json(run.spec.as_dict())
+    return sealed(runs, {"run_id": run.run_id, "spec": spec, "stack": str(run.stack)})
+
+
+def plan_run_row(plan_id: int, position: int, run: PlannedRun) -> dict[str, Any]:
+    """Return the row of a run's place in a plan."""
+    row = {"plan_id": plan_id, "position": position, "run_id": run.run_id}
+    names = {"problem": run.problem, "setting": run.setting, "phase": run.phase}
+    return sealed(plan_runs, row | names)
+
+
+def planned_outcome(run_id: str) -> dict[str, Any]:
+    """Return the outcome of a run of which nothing is trained."""
+    return outcome_row(Segment(run_id=run_id, step=0, curves={}, status=Status.PLANNED), {})
+
+
+def outcome_row(segment: Segment, latest: Latest) -> dict[str, Any]:
+    """Return the outcome of a run after a segment, with the ends of its curves."""
+    # PostgreSQL refuses NUL and lone surrogates, which messages of user code may contain.
+    reason = segment.reason.replace("\0", " ").encode(errors="replace").decode()
+    row = {
+        "run_id": segment.run_id,
+        "status": segment.status.value,
+        "step": segment.step,
+        "reason": " ".join(reason.split()),
+        "facts": as_json(encode_facts(segment.facts)),
+        "latest": as_json(latest),
+        "saved_at": now(),
+    }
+    return sealed(outcomes, row)
+
+
+def latest_of(segment: Segment, before: Latest) -> Latest:
+    """Return the ends of a run's curves after a segment."""
+    added = {
+        metric: (
+            int(curve.steps[-1]),
+            float(curve.values[-1]),
+            len(curve) + (before[metric][2] if metric in before else 0),
+        )
+        for metric, curve in segment.curves.items()
+        if len(curve)
+    }
+    return {**before, **added}
+
+
+def curve_rows(run_id: str, parts: Mapping[str, Curve]) -> list[dict[str, Any]]:
+    """Return a row for the new part of each curve of a run."""
+    return [
+        sealed(curves, {"run_id": run_id, "metric": metric, **encode_curve(curve)})
+        for metric, curve in parts.items()
+        if len(curve)
+    ]
+
+
+def as_record(row: Row, metrics: Iterable[str], latest: Latest) -> Record:
+    """Return the record of a run from the columns of its spec, its place and its outcome.
+
+    Args:
+        row: the columns.
+        metrics: names of the metrics of the record.
+        latest: the decoded column of this name.
+    """
+    status = Status(row["status"])
+    ends = latest if status is Status.DONE else {}
+    return Record(
+        run_id=row["run_id"],
+        problem=row["problem"],
+        spec=RunSpec.from_dict(json.loads(row["spec"])),
+        setting=row["setting"],
+        stack=StackId.parse(row["stack"]),
+        phase=row["phase"],
+        status=status,
+        step=row["step"],
+        reason=row["reason"],
+        facts=decode_facts(json.loads(row["facts"])),
+        metrics={metric: ends[metric][1] if metric in ends else None for metric in metrics},
+    )
