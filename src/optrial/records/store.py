@@ -195,8 +195,9 @@ class Store:
             known = set(connection.scalars(sql.select(all_runs.c.run_id)))
             added = [run for run in runs if run.run_id not in known]
             ended = sql.select(sql.func.count()).where(outcomes.c.status.in_(sorted(ENDED)))
+            number = 1 if current is None else int(current["id"]) + 1
             plan = {
-                "id": current["id"] + 1 if current is not None else 1,
+                "id": number,
                 "hash": plan_hash,
                 "study": as_json(study),
                 "runs": len(runs),
@@ -207,9 +208,9 @@ class Store:
             _insert(connection, plans, [sealed(plans, plan)])
             _insert(connection, all_runs, map(run_row, added))
             _insert(connection, outcomes, [planned_outcome(run.run_id) for run in added])
-            places = [plan_run_row(plan["id"], place, run) for place, run in enumerate(runs)]
+            places = [plan_run_row(number, place, run) for place, run in enumerate(runs)]
             _insert(connection, plan_runs, places)
-            _set_meta(connection, plan=str(plan["id"]))
+            _set_meta(connection, plan=str(number))
 
     def study(self) -> dict[str, Any]:
         """Return the study of the current plan; empty before any plan is saved."""
