@@ -13,6 +13,7 @@ from optrial.engine.process import process_for
 from optrial.engine.provenance import provenance
 from optrial.engine.select.choice import Choice, out_of_memory
 from optrial.engine.select.engines import Engines
+from optrial.engine.select.measure import timed_steps
 from optrial.engine.select.speeds import clear_speeds, kept_speeds, speeds_file
 from optrial.engine.training import Training
 
@@ -35,4 +36,5 @@ __all__ = [
     "speeds_file",
     "storage_dtype",
     "tensor_splits",
+    "timed_steps",
 ]

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from optrial.engine import Learner, process_for
+from optrial.engine import Learner, timed_steps
 from optrial.errors import USER_CODE_ERRORS, one_line
 from optrial.spec import RunFacts
 
@@ -145,24 +145,8 @@ class _Contender:
     def _timed(self, chunks: int, chunk: int) -> float:
         """Take steps and return the seconds of one; restart a run that diverged."""
         assert self._learner is not None
-        taken, diverged = 0, False
-        with process_for(self._learner):
-            self._wait()
-            started = self._clock()
-            for _ in range(chunks):
-                taken_now = len(self._learner.advance(chunk).losses)
-                taken += taken_now
-                if diverged := taken_now < chunk:
-                    break
-            self._wait()
-            seconds = self._clock() - started
+        seconds, diverged = timed_steps(self._learner, self._clock, chunk, chunks)
         if diverged:
             self._diverged = True
             self._fresh()
-        return seconds / taken
-
-    def _wait(self) -> None:
-        """Wait for pending CUDA work; a no-op on the CPU."""
-        assert self._learner is not None
-        if (self._learner.facts.device or "").startswith("cuda"):
-            torch.cuda.synchronize()
+        return seconds

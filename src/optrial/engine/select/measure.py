@@ -15,7 +15,7 @@ from optrial.engine.process import process_for
 from optrial.engine.select.speeds import Measured, Speeds
 from optrial.spec import RunSpec
 
-__all__ = ["Build", "Candidate", "StepTime", "StepTimer"]
+__all__ = ["Build", "Candidate", "StepTime", "StepTimer", "timed_steps"]
 
 _TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
 _COMPARED_TURNS = 7  # if several candidates are compared
@@ -125,7 +125,36 @@ class _Trial:
         return self._cpu / self._wall if self._wall > 0 else 1.0
 
     def _timed(self, steps: int) -> float:
-        with process_for(self._learner):
-            started = time.perf_counter()
-            taken = len(self._learner.advance(steps).losses)
-            return (time.perf_counter() - started) / taken
+        seconds, _ = timed_steps(self._learner, time.perf_counter, steps)
+        return seconds
+
+
+def timed_steps(
+    learner: Learner, clock: Callable[[], float], chunk: int, chunks: int = 1
+) -> tuple[float, bool]:
+    """Take steps, and return the seconds of one and whether the learner diverged on the way.
+
+    Pending CUDA work is waited for before and afterwards.
+
+    Args:
+        learner: a learner that was started.
+        clock: returns the time in seconds.
+        chunk: number of steps at once.
+        chunks: number of times that they are taken, unless the learner diverges.
+    """
+    taken, diverged = 0, False
+    with process_for(learner):
+        _wait_for(learner)
+        started = clock()
+        for _ in range(chunks):
+            steps = len(learner.advance(chunk).losses)
+            taken += steps
+            if diverged := steps < chunk:
+                break
+        _wait_for(learner)
+        return (clock() - started) / taken, diverged
+
+
+def _wait_for(learner: Learner) -> None:
+    if (learner.facts.device or "").startswith("cuda"):
+        torch.cuda.synchronize()
