@@ -311,6 +311,31 @@ def test_joined_studies_are_one_study_of_several_problems(
     assert "Ranks over problems" in page
 
 
+def test_remedies_of_joined_studies_name_the_studies(alone: list[Path], tmp_path: Path) -> None:
+    with load(alone) as joined:
+        problems = {record.run_id: record.problem for record in joined.records}
+        report = joined.audit()
+        page = joined.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    places = dict(zip(("digits", "moons"), map(str, alone), strict=True))
+    assert any(finding.remedy.settings for finding in report.findings)
+    for finding in report.findings:
+        affected = {problems[run] for runs in finding.runs.values() for run in runs}
+        assert set(finding.remedy.studies) == {places[name] for name in affected or places}
+        assert not any(name in path for path in finding.remedy.settings for name in places)
+        assert f"in {', '.join(finding.remedy.studies)}" in str(report)
+        assert f", in {', '.join(finding.remedy.studies)}" in page
+
+
+def test_a_rate_of_one_problem_is_no_default(tmp_path: Path) -> None:
+    small = {**MOONS, "optimizers": {"adam": {"lr": 0.02}}}
+    optimizers = [{"rule": "sgd", "lr": [0.1, 1.0]}, {"rule": "adam"}]
+    study = both(problem={"digits": DIGITS, "small": small}, optimizers=optimizers, batch_size=32)
+    with Study(**study).run(tmp_path / "out") as results:
+        findings = [f.evidence for f in results.audit().findings if f.rule == "A03"]
+    assert len(findings) == 1
+    assert findings[0].startswith("on digits: ")
+
+
 def test_claims_of_joined_studies_are_about_their_problems(
     alone: list[Path], tmp_path: Path
 ) -> None:

@@ -48,6 +48,16 @@ class JoinedStore:
                 for study, store in zip(studies.values(), self._stores, strict=True)
             ]
         )
+        self._sources = {
+            problem: location
+            for location, names in zip(stores, self._names, strict=True)
+            for problem in names.values()
+        }
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Location of each problem's study."""
+        return dict(self._sources)
 
     def study(self) -> dict[str, Any]:
         """Return the joined study."""

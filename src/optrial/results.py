@@ -345,6 +345,7 @@ class Results:
             self._read_curves,
             former=tuple(record for record in everything if record.run_id not in planned),
             plans=tuple(PlanVersion(study, ended) for study, ended in self.store.plans()),
+            sources=self.store.sources if isinstance(self.store, JoinedStore) else {},
         )
         return _compared_on(view, metric, better)
 

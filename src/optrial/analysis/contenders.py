@@ -59,6 +59,11 @@ class Contender:
         return self.records[0].setting_id
 
     @property
+    def problem(self) -> str:
+        """Name of the problem."""
+        return self.records[0].problem
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds of its runs."""
         return [record.seed for record in self.records]
@@ -87,6 +92,11 @@ class OptimizerRuns:
     name: str
     tried: Settings
     contenders: tuple[Contender, ...]
+
+    @property
+    def problem(self) -> str:
+        """Name of the problem."""
+        return self.contenders[0].problem
 
     @property
     def chosen(self) -> Contender | None:

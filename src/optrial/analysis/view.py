@@ -277,6 +277,7 @@ class StudyView:
         better: direction of that metric, if the study does not declare it.
         former: runs of earlier plans only.
         plans: every plan of the study, oldest first.
+        sources: location of each problem's study, if several studies are joined.
         seed: seed of the bootstrap resamples.
     """
 
@@ -287,6 +288,7 @@ class StudyView:
     better: Direction | None = None
     former: tuple[Record, ...] = ()
     plans: tuple[PlanVersion, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     _curves: dict[str, Mapping[str, Curve]] = field(default_factory=dict)
 

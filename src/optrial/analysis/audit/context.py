@@ -28,7 +28,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.spec import Selection, Status
 
-__all__ = ["Context", "names"]
+__all__ = ["Context", "names", "optimizer_name"]
 
 
 def names(texts: Iterable[str]) -> str:
@@ -151,18 +151,28 @@ class Context(StudyView):
         """Return the runs that a claim is about."""
         return [record for contender in self.claimed(claim) for record in contender.records]
 
-    def entry(self, optimizer: str) -> tuple[str, Mapping[str, Any]]:
-        """Return where an optimizer is in the study, as ``--set`` takes it, and what is there."""
-        for index, entry in enumerate(self.study.get("optimizers") or ()):
-            if optimizer == optimizer_name(entry):
-                plain = re.fullmatch(r"[A-Za-z][\w-]*", optimizer)
-                return f"optimizers.{optimizer}" if plain else f"optimizers[{index}]", entry
-        return "", {}
+    def path(self, optimizer: str) -> str:
+        """Return where an optimizer is in the study, as ``--set`` takes it; empty if unknown."""
+        names = [optimizer_name(entry) for entry in self.study.get("optimizers") or ()]
+        if optimizer not in names:
+            return ""
+        plain = re.fullmatch(r"[A-Za-z][\w-]*", optimizer)
+        return f"optimizers.{optimizer}" if plain else f"optimizers[{names.index(optimizer)}]"
 
-    def drawn_from(self, optimizer: str, name: str) -> Mapping[str, Any] | None:
+    def entry(self, optimizer: OptimizerRuns) -> Mapping[str, Any]:
+        """Return the keys of an optimizer in the study, with those that its problem replaces."""
+        entries = self.study.get("optimizers") or ()
+        shared: Mapping[str, Any]
+        shared = next((e for e in entries if optimizer_name(e) == optimizer.name), {})
+        problem = self.study.get("problem", {}).get(optimizer.problem)
+        replaced = problem.get("optimizers") if isinstance(problem, Mapping) else None
+        keys = {**shared, **(replaced or {}).get(optimizer.name, {})}
+        return {key: value for key, value in keys.items() if value is not None}
+
+    def drawn_from(self, optimizer: OptimizerRuns, name: str) -> Mapping[str, Any] | None:
         """Return the range from which values of a hyperparameter are drawn; None for a grid."""
-        given = self.entry(optimizer)[1].get(name)
-        return given if isinstance(given, Mapping) and "points" not in given else None
+        written = self.entry(optimizer).get(name)
+        return written if isinstance(written, Mapping) and "points" not in written else None
 
     def seconds(self, runs: int, like: Iterable[Record]) -> float | None:
         """Return about how long `runs` runs take, from what similar ones took."""

@@ -33,6 +33,7 @@ class Remedy:
         action: what to do, as an imperative sentence without a full stop.
         settings: keys of the study and their new values, for `optrial run STUDY --set`; empty if no
             change of the study helps.
+        studies: locations of the studies to change, if several studies are joined.
         runs: number of runs to train.
         seconds: estimated training time, from the recorded times of similar runs; None if none are
             recorded.
@@ -42,6 +43,7 @@ class Remedy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 0
     seconds: float | None = 0.0
+    studies: tuple[str, ...] = ()
 
     @property
     def assignments(self) -> list[str]:

@@ -220,7 +220,7 @@ def _momentum_text(record: Record) -> str:
 
 
 def _rename(context: Context, optimizer: str, rule: str) -> Remedy:
-    path, _ = context.entry(optimizer)
+    path = context.path(optimizer)
     plain = rule.rpartition(":")[2]
     taken = {record.optimizer for record in context.records}
     name = plain if plain not in taken else f"{plain} as written"
@@ -282,9 +282,9 @@ def unequal_clipping(context: Context) -> Iterator[Observation]:
         if len(set(map(tuple, clips.values()))) > 1:
             clipped = [o for o in problem.optimizers if clips[o.name] != ["None None"]]
             others = [o for o in problem.optimizers if clips[o.name] == ["None None"]]
-            written = context.entry(clipped[0].name)[1].get("clip") or {}
+            written = context.entry(clipped[0]).get("clip") or {}
             clip = {name: value for name, value in written.items() if value is not None}
-            paths = [context.entry(o.name)[0] for o in others]
+            paths = [context.path(o.name) for o in others]
             kinds = {
                 o.name: " or ".join(sorted({_clip_text(r) for r in o.trials}))
                 for o in problem.optimizers

@@ -51,7 +51,7 @@ def equal_search(
     """
     tune = dict(context.study.get("tune") or {})
     seeds = int(tune.get("seeds") or TUNING_SEEDS)
-    ranges = {context.entry(o.name)[0]: _rate_range(o) for o in optimizers}
+    ranges = {context.path(o.name): _rate_range(o) for o in optimizers}
     settings: dict[str, Any] = {
         f"{path}.lr": {"log": ends} for path, ends in ranges.items() if ends
     }
@@ -118,7 +118,7 @@ def balanced(
     sizes = set()
     for optimizer in optimizers:
         size = float(len(optimizer.tried))
-        path, _ = context.entry(optimizer.name)
+        path = context.path(optimizer.name)
         for name, values in settings.items():
             if name.startswith(f"{path}."):
                 before = len(optimizer.tuned.get(name.removeprefix(f"{path}."), [0.0]))
@@ -173,11 +173,14 @@ def _depends_on_scale(records: Sequence[Record]) -> bool:
 def on_problems(context: Context, remedy: Remedy, records: Iterable[Record]) -> Remedy:
     """Return a remedy whose settings change the problems of some runs.
 
-    In a study of several problems, a path begins with ``problem.NAME`` where the problem has a key
-    of its own, or where an optimizer changes on some of the problems only.
+    Of joined studies, the remedy names those to change. In a study of several problems, a path
+    begins with ``problem.NAME`` where the problem has a key of its own, or where an optimizer
+    changes on some of the problems only.
     """
     entries = context.study.get("problem") or {}
     affected = dict.fromkeys(record.problem for record in records)
+    if context.sources:
+        return _on_studies(remedy, context.sources, affected or context.sources)
     names = [name for name in affected or entries if isinstance(entries.get(name), Mapping)]
     if len(context.problems) < 2 or not names:
         return remedy
@@ -187,6 +190,17 @@ def on_problems(context: Context, remedy: Remedy, records: Iterable[Record]) -> 
         for place in _places(context, path, names)
     }
     return replace(remedy, settings=settings)
+
+
+def _on_studies(remedy: Remedy, sources: Mapping[str, str], problems: Iterable[str]) -> Remedy:
+    """Return a remedy of joined studies, with settings if each of them can have these.
+
+    A study of several problems needs other paths, and claims are about problems that are renamed.
+    """
+    studies = tuple(dict.fromkeys(sources[problem] for problem in problems))
+    of_one_problem = all(list(sources.values()).count(study) == 1 for study in studies)
+    settings = remedy.settings if of_one_problem and "claims" not in remedy.settings else {}
+    return replace(remedy, settings=settings, studies=studies)
 
 
 def _places(context: Context, path: str, names: Sequence[str]) -> Iterator[str]:

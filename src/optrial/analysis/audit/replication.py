@@ -242,7 +242,7 @@ def _smaller_rates(context: Context, contenders: Sequence[Contender]) -> Remedy:
     settings = {}
     tuned = {optimizer.name for optimizer in context.optimizers if "lr" in optimizer.tuned}
     for contender in contenders:
-        path, _ = context.entry(contender.optimizer)
+        path = context.path(contender.optimizer)
         rate = contender.records[0].hyperparameters.get("lr")
         if path and isinstance(rate, int | float) and rate > 0 and contender.optimizer not in tuned:
             settings[f"{path}.lr"] = float(f"{_smaller(contender, rate):.3g}")

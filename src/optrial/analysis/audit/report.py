@@ -106,6 +106,8 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
         yield _wrapped(f"runs: {listed}", "    ")
     if not finding.waived:
         yield _wrapped(f"to clear: {finding.remedy.action}{_cost(finding.remedy)}", "    ")
+        if finding.remedy.studies:
+            yield f"      in {', '.join(finding.remedy.studies)}"
         if finding.remedy.settings:
             yield " \\\n".join(f"      {argument}" for argument in finding.remedy.arguments)
 

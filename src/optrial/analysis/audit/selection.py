@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from optrial.analysis.audit.context import Context, names
+from optrial.analysis.audit.context import Context, names, optimizer_name
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
@@ -227,7 +227,7 @@ def _undirected(problem: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizers(study: Mapping[str, Any]) -> list[str]:
-    return [str(e.get("name") or e.get("rule") or e) for e in study.get("optimizers") or ()]
+    return [optimizer_name(entry) for entry in study.get("optimizers") or ()]
 
 
 @audit_rule("B09", Severity.WARNING, "a claim was added after results were known")

@@ -67,7 +67,7 @@ def tuned_against_default(context: Context) -> Iterator[Observation]:
         default = [
             o
             for o in problem.optimizers
-            if "lr" not in context.entry(o.name)[1] and needs_tuning(o.rule) and "lr" not in o.tuned
+            if "lr" not in context.entry(o) and needs_tuning(o.rule) and "lr" not in o.tuned
         ]
         if tuned and default and context.study.get("optimizers"):
             yield Observation(
@@ -203,7 +203,7 @@ def _equal_ranges(
     ]
     points = max(map(len, rates.values()))
     settings = {
-        f"{context.entry(o.name)[0]}.lr": {
+        f"{context.path(o.name)}.lr": {
             "log": _widened(rates[o.name], most, o.rule),
             "points": points,
         }
@@ -217,7 +217,7 @@ def _equal_ranges(
 
 def _written_rates(context: Context, optimizer: OptimizerRuns) -> list[float]:
     """Return the tried learning rates within the range of the study file, and its ends."""
-    written, tried = context.entry(optimizer.name)[1].get("lr"), optimizer.tuned["lr"]
+    written, tried = context.entry(optimizer).get("lr"), optimizer.tuned["lr"]
     if isinstance(written, Mapping):
         written = written.get("log") or written.get("lin")
     elif not context.study.get("tune"):
@@ -268,10 +268,12 @@ def _common_schedule(
     context: Context, optimizers: Sequence[OptimizerRuns], kinds: Sequence[str]
 ) -> Remedy:
     """Return the remedy of giving optimizers without a schedule that of the first with one."""
-    entries = [context.entry(o.name) for o in optimizers]
-    common = next((entry["schedule"] for _, entry in entries if entry.get("schedule")), "constant")
+    entries = {context.path(o.name): context.entry(o) for o in optimizers}
+    schedules = [entry["schedule"] for entry in entries.values() if entry.get("schedule")]
     settings = {
-        f"{path}.schedule": common for path, entry in entries if path and not entry.get("schedule")
+        f"{path}.schedule": schedules[0] if schedules else "constant"
+        for path, entry in entries.items()
+        if path and not entry.get("schedule")
     }
     runs = sum(len(o.trials) for o in optimizers if not o.spec.schedule)
     return context.remedy(f"use one schedule for all: {' or '.join(kinds)}", settings, runs)
@@ -295,7 +297,7 @@ def decay_kinds(context: Context) -> Iterator[Observation]:
         decays = {o.name: (o.spec.decay, o.spec.weight_decay) for o in fixed if o.spec.weight_decay}
         if len({kind for kind, _ in decays.values()}) > 1:
             coupled = [o for o in fixed if decays.get(o.name, ("",))[0] == "l2"]
-            paths = [context.entry(o.name)[0] for o in coupled]
+            paths = [context.path(o.name) for o in coupled]
             yield Observation(
                 names(
                     f"{name} has {kind} weight decay {value:g}"

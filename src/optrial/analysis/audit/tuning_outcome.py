@@ -143,7 +143,7 @@ def _best_at_ends(
     inner = means[1:-1].max(axis=0, initial=-np.inf)
     low = (means[0] > inner) & (means[0] >= means[-1])
     high = (means[-1] > inner) & (means[-1] > means[0])
-    if drawn_from := context.drawn_from(optimizer.name, name):
+    if drawn_from := context.drawn_from(optimizer, name):
         scale = math.log if "log" in drawn_from else float
         first, last = (scale(float(end)) for end in drawn_from.get("log") or drawn_from["lin"])
         near = NEAR_BOUND * (last - first)
@@ -183,7 +183,7 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     for optimizer in problem.optimizers:
         edge = at_edge.get(optimizer.name)
         name = edge.name if edge else "lr"
-        path, entry = context.entry(optimizer.name)
+        path, entry = context.path(optimizer.name), context.entry(optimizer)
         if path and name in optimizer.tuned:
             values = extended(optimizer, name, entry.get(name), *_sides(optimizer, edge))
             if values is None:
@@ -287,7 +287,7 @@ def _imitation(context: Context, problem: ProblemView, general: OptimizerRuns, n
     if not remedy.settings:
         return remedy
     values = {"log": [1e-8, 1.0]} if name == "eps" else {"lin": [0.0, 0.99]}
-    path = f"{context.entry(general.name)[0]}.{name}"
+    path = f"{context.path(general.name)}.{name}"
     return replace(remedy, settings={path: values, **remedy.settings})
 
 
@@ -308,13 +308,13 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
         runs: list[Record] = []
         for optimizer in problem.optimizers:
             rates = [rate for rate in optimizer.tuned.get("lr", []) if rate > 0]
-            drawn = context.drawn_from(optimizer.name, "lr")
+            drawn = context.drawn_from(optimizer, "lr")
             if drawn or optimizer.best_rate not in rates or len(rates) < 2:
                 continue
             place = rates.index(optimizer.best_rate)
             near = rates[max(0, place - 1) : place + 2]
             ratio = max(high / low for low, high in pairwise(near))
-            if path := context.entry(optimizer.name)[0]:
+            if path := context.path(optimizer.name):
                 settings[f"{path}.lr"] = refined(rates, near)
             if ratio > COARSE and len(optimizer.tried) >= TRIALS_FOR_CURVE:
                 coarse[optimizer.name] = ratio
@@ -487,7 +487,7 @@ def _neighbour_spread(context: Context, result: ClaimResult, name: str) -> float
 def _finer(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
     settings: dict[str, Any] = {}
     for optimizer in optimizers:
-        rates, path = optimizer.tuned.get("lr", []), context.entry(optimizer.name)[0]
+        rates, path = optimizer.tuned.get("lr", []), context.path(optimizer.name)
         if path and len(rates) > 1 and rates[0] > 0:
             settings[f"{path}.lr"] = refined(rates, rates)
     runs = sum(len(o.trials) for o in optimizers)
