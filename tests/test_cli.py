@@ -348,6 +348,24 @@ def training(folder: Path) -> bool:
         return False
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_interrupted_before_training(
+    study: Path, optrial: Command, monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
+    """Ctrl-C ends with a word and 130, also where it makes the clean-up fail."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            if failing:
+                raise AssertionError("a rollback was cut short")
+
+    monkeypatch.setattr("optrial.study.Study.run", interrupt)
+    answer = optrial("run", study)
+    assert (answer.status, answer.err.strip()) == (130, "interrupted")
+
+
 def test_interrupted_from_the_keyboard(study: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and names the command that continues."""
     command = [sys.executable, "-c", "from optrial.cli import main; main()", "run", str(study)]

@@ -7,6 +7,7 @@ they run, so that help and completion are quick.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -82,17 +83,25 @@ app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 def main() -> None:
     """Run the command line; the module documents the exit statuses."""
     debug = "--debug" in sys.argv
+    logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # its errors are raised too
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
-    except OptrialError as error:
-        if debug:
-            raise
-        fail(str(error))
-    except KeyboardInterrupt:
-        note("interrupted")
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BaseException as error:
+        if _interrupted(error):
+            note("interrupted")
+            sys.exit(INTERRUPTED)
+        if debug or not isinstance(error, OptrialError):
+            raise
+        fail(str(error))
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C led to an error, such as that of a rollback which it cut short."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @app.callback(invoke_without_command=True)

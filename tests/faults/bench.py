@@ -1,0 +1,343 @@
+"""What the scenarios share: undisturbed studies, and the requirements on a disturbed one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from optrial.errors import StoreError
+from optrial.records import Store, WeightFiles
+from tests.faults.process import HANGS, NO_FAULT, Fault, Outcome, Runner
+from tests.faults.server import Server
+from tests.faults.shim import Operation
+from tests.faults.studies import STUDIES, USER_CODE
+
+RESULTS = "results"
+UNREADABLE = "cannot be read"
+INTERRUPTED = 130
+HASHES = ("initial_parameters_sha256", "parameters_sha256", "first_batches_sha256")
+CRASHES = (
+    "Traceback",
+    "Exception ignored",
+    "Fatal Python error",
+    "core dumped",
+    "terminate called",
+)
+
+
+class Reference:
+    """An undisturbed study; each number is counted when it is first asked for.
+
+    Attributes:
+        contents: see `contents`.
+        status: exit status.
+        operations: number of operations that change files.
+    """
+
+    def __init__(self, bench: Bench, study: str) -> None:
+        self._bench, self._study = bench, study
+        self._folder = bench.folder(study)
+        outcome = bench.run(self._folder)
+        assert outcome.status in (0, 1), outcome
+        assert not complaints(outcome), outcome
+        self.contents = contents(self._folder / RESULTS)
+        self.status = outcome.status
+        self.operations = outcome.operations
+
+    @cached_property
+    def all_operations(self) -> int:
+        """Number of operations on files, with those that read."""
+        folder = self._bench.folder(self._study)
+        return self._bench.run(folder, Fault(operations=Operation(255))).operations
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """Findings of the audit."""
+        return findings(self._bench.call(self._folder, "audit", "--format", "json").out)
+
+    @cached_property
+    def python_calls(self) -> int:
+        """Number of calls of Python functions, rounded down to thousands."""
+        return self._calls("python")
+
+    @cached_property
+    def steps(self) -> int:
+        """Number of times that steps were reported."""
+        return self._calls("step")
+
+    @cached_property
+    def waves(self) -> int:
+        """Number of waves."""
+        return self._calls("wave")
+
+    @cached_property
+    def socket_operations(self) -> int:
+        """Number of operations on connections, of the study on a server."""
+        server = self._bench.server
+        assert server is not None
+        command = ["run", "study.yaml", "--out", server.schema(), "--quiet"]
+        fault, folder = Fault(operations=Operation.SOCKET), self._bench.folder(self._study)
+        outcome = self._bench.runner.run(command, folder, fault, port=server.port)
+        assert outcome.operations, outcome
+        return outcome.operations
+
+    def _calls(self, hook: str) -> int:
+        bench = self._bench
+        bench.run(bench.folder(self._study), Fault(prepare=partial(bench.count, hook)))
+        return int(bench.runner.control.calls)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a scenario ended.
+
+    Attributes:
+        answer: of the disturbed command: "unaffected", "died" or "message".
+        wrong: what is wrong; empty if the study ended as the undisturbed one.
+        message: the error that the disturbed command printed.
+        printed: everything that it printed to standard error.
+    """
+
+    answer: str
+    wrong: tuple[str, ...] = ()
+    message: str = ""
+    printed: str = ""
+
+    def __or__(self, problems: list[str]) -> Result:
+        return replace(self, wrong=(*self.wrong, *problems))
+
+
+class Bench:
+    """Runs studies in folders of their own.
+
+    Args:
+        runner: starts the commands.
+        root: an empty folder.
+        server: a PostgreSQL server, if there is one.
+    """
+
+    def __init__(self, runner: Runner, root: Path, server: Server | None = None) -> None:
+        self.runner = runner
+        self.root = root
+        self.server = server
+        self.folders = 0
+        self.references: dict[str, Reference] = {}
+
+    def folder(self, study: str) -> Path:
+        """Make the working folder of a study, with its file and its code."""
+        self.folders += 1
+        folder = self.root / f"{study}-{self.folders}"
+        folder.mkdir()
+        (folder / "study.yaml").write_text(json.dumps(STUDIES[study]))
+        (folder / "mine.py").write_text(USER_CODE)
+        return folder
+
+    def discard(self, folder: Path) -> None:
+        """Delete a working folder and the output of its commands."""
+        shutil.rmtree(folder)
+        for log in self.root.glob(f"{folder.name}.*"):
+            log.unlink()
+
+    def run(self, folder: Path, fault: Fault = NO_FAULT, *options: str, **watch: Any) -> Outcome:
+        """Run the study of a folder."""
+        command = ["run", "study.yaml", "--out", RESULTS, *(options or ["--quiet"])]
+        return self.runner.run(command, folder, fault, **watch)
+
+    def call(self, folder: Path, *command: str, fault: Fault = NO_FAULT) -> Outcome:
+        """Run a command on the results of a folder."""
+        name, *options = command
+        return self.runner.run([name, RESULTS, *options], folder, fault)
+
+    def reference(self, study: str) -> Reference:
+        """Return the undisturbed study, run at the first call."""
+        if study not in self.references:
+            self.references[study] = Reference(self, study)
+        return self.references[study]
+
+    def count(self, hook: str, at: int = 0, act: Callable[[], None] | None = None) -> None:
+        """Count the calls of a hook in this process, and act at one of them."""
+        HOOKS[hook](self.runner.control, at, act)
+
+    def resumed(
+        self, study: str, folder: Path, disturbed: Outcome, chance: random.Random
+    ) -> Result:
+        """Check a disturbed command, run a reader and the study again, and compare."""
+        reference = self.reference(study)
+        wrong = complaints(disturbed)
+        kept = stored_rows(folder)
+        if chance.random() < 0.3:
+            command = chance.choice([("show",), ("audit",), ("runs",), ("report",)])
+            reading = self.call(folder, *command, *["--out", "r.html"] * (command == ("report",)))
+            wrong += [f"then {problem}" for problem in complaints(reading)]
+        again = self.run(folder)
+        wrong += [f"again: {problem}" for problem in complaints(again)]
+        if again.status != reference.status:
+            wrong.append(f"again: exit status {again.status}: {last_line(again)}")
+        wrong += differences(folder / RESULTS, reference)
+        wrong += [f"lost: {row}" for row in sorted(kept - stored_rows(folder))[:1]]
+        return Result(
+            answer_of(disturbed, reference), tuple(wrong), last_line(disturbed), disturbed.err
+        )
+
+
+def result_of(disturbed: Outcome, reference: Reference, wrong: list[str]) -> Result:
+    """Return how a scenario ended in which one command was disturbed."""
+    answer = answer_of(disturbed, reference)
+    return Result(answer, tuple(wrong), last_line(disturbed), disturbed.err)
+
+
+def answer_of(outcome: Outcome, reference: Reference) -> str:
+    """Return how a disturbed command ended."""
+    if outcome.status < 0:
+        return "died"
+    same = outcome.status == reference.status and "error:" not in outcome.err
+    return "unaffected" if same else "message"
+
+
+def last_line(outcome: Outcome) -> str:
+    """Return the end of what a command printed to standard error."""
+    lines = outcome.err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or [""])[-1][:300]
+
+
+def complaints(outcome: Outcome) -> list[str]:
+    """Return what is wrong with the way in which a command ended."""
+    name, printed = " ".join(outcome.command[:1]), outcome.out + outcome.err
+    if outcome.status == HANGS:
+        return [f"{name} hangs"]
+    wrong = [f"{name}: {crash}: {_crash(printed)}" for crash in CRASHES if crash in printed][:1]
+    if outcome.status < 0:
+        return wrong
+    errors = re.findall(r"^error: ", outcome.err, re.MULTILINE)
+    if outcome.status not in (0, 1, 2, 3, INTERRUPTED):
+        wrong.append(f"{name}: exit status {outcome.status}")
+    if outcome.status == 2 and len(errors) != 1 and name != "audit":
+        wrong.append(f"{name}: exit status 2 with {len(errors)} errors: {last_line(outcome)}")
+    if outcome.status != 2 and errors:
+        wrong.append(f"{name}: exit status {outcome.status} with error: {last_line(outcome)}")
+    if outcome.status == INTERRUPTED and "interrupt" not in outcome.err:
+        wrong.append(f"{name}: interrupted without a word")
+    if "\x1b" in printed:
+        wrong.append(f"{name}: prints an escape sequence")
+    return wrong
+
+
+def _crash(printed: str) -> str:
+    places = re.findall(r'File "[^"]*?(\w+/\w+\.py)", line (\d+)', printed)
+    where = " < ".join(f"{name}:{line}" for name, line in places[:-4:-1])
+    return f"{printed.strip().splitlines()[-1][:200]} [{where}]"
+
+
+def contents(location: Path | str) -> dict[str, Any]:
+    """Return everything about every run that must not depend on faults."""
+    entries: dict[str, Any] = {}
+    weights = WeightFiles(Path(location))
+    with Store.open(location) as store:
+        for record in store.runs():
+            entries[record.run_id] = (
+                *(record.problem, record.setting, record.phase, record.seed),
+                *(record.status, record.step, record.reason, dict(record.metrics)),
+                *(getattr(record.facts, name) for name in HASHES),
+            )
+            if "://" not in str(location) and weights.path(record.run_id).exists():
+                entries[record.run_id, "weights"] = [
+                    (name, array.dtype.str, array.shape, array.tobytes())
+                    for name, array in sorted(weights.read(record.run_id).items())
+                ]
+        for key, curve in store.curves().items():
+            entries[key] = (curve.steps.tobytes(), curve.values.tobytes())
+    return entries
+
+
+def differences(location: Path | str, reference: Reference) -> list[str]:
+    """Return how the contents of a store differ from the undisturbed ones, if they do."""
+    try:
+        entries = contents(location)
+    except StoreError as error:
+        return [f"{UNREADABLE}: {error}"]
+    missing = reference.contents.keys() ^ entries.keys()
+    other = [key for key in entries.keys() - missing if entries[key] != reference.contents[key]]
+    wrong = [f"{len(missing)} runs, curves or weights are missing or added"] * bool(missing)
+    if other:
+        key = sorted(other, key=str)[0]
+        values = f"{entries[key]} != {reference.contents[key]}"[:300]
+        wrong.append(f"{len(other)} runs, curves or weights differ: {key}: {values}")
+    return wrong
+
+
+def stored_rows(folder: Path) -> set[tuple[Any, ...]]:
+    """Return the curves that a store holds, read from a copy: opening it would repair it."""
+    copy = folder.parent / f"{folder.name}.copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in (folder / RESULTS).glob("study.db*"):
+        shutil.copy(file, copy)
+    rows: set[tuple[Any, ...]] = set()
+    if (copy / "study.db").exists():
+        query = "select id, run_id, metric, first_step, count, values_blob from curves"
+        with closing(sqlite3.connect(copy / "study.db")) as connection:
+            tables = connection.execute("select 1 from sqlite_master where name = 'curves'")
+            if tables.fetchone():
+                for *row, values in connection.execute(query):
+                    rows.add((*row, hashlib.sha256(values).hexdigest()))
+    shutil.rmtree(copy)
+    return rows
+
+
+def findings(text: str) -> list[str]:
+    """Return the findings of an audit in JSON."""
+    return [f"{finding['rule']} {finding['evidence']}" for finding in json.loads(text)["findings"]]
+
+
+def _count_python(control: Any, at: int, act: Callable[[], None] | None) -> None:
+    """Count calls of Python functions, in thousands unless something happens at one of them."""
+    import sys
+
+    number = 0
+
+    def called(frame: object, event: str, argument: object) -> None:
+        nonlocal number
+        if event != "call":
+            return
+        number += 1
+        if act and number == at:
+            sys.setprofile(None)
+            act()
+        elif not act and number % 1000 == 0:
+            control.calls = number
+
+    sys.setprofile(called)
+
+
+def _count_method(name: str, control: Any, at: int, act: Callable[[], None] | None) -> None:
+    """Count calls of a hook of the progress bar."""
+    from optrial.report.progress import ProgressBar
+
+    original = getattr(ProgressBar, name)
+    control.calls = 0
+
+    def called(*arguments: Any, **named: Any) -> None:
+        original(*arguments, **named)
+        control.calls += 1
+        if act and control.calls == at:
+            act()
+
+    setattr(ProgressBar, name, called)
+
+
+HOOKS: Mapping[str, Callable[[Any, int, Callable[[], None] | None], None]] = {
+    "python": _count_python,
+    "step": partial(_count_method, "on_step"),
+    "wave": partial(_count_method, "on_plan"),
+}

@@ -1,0 +1,409 @@
+"""The kinds of faults: each draws a study, a fault and its moment, and returns how it ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+
+from optrial.errors import StoreError
+from tests.faults.bench import (
+    INTERRUPTED,
+    RESULTS,
+    UNREADABLE,
+    Bench,
+    Result,
+    answer_of,
+    complaints,
+    contents,
+    differences,
+    findings,
+    last_line,
+    stored_rows,
+)
+from tests.faults.damage import damage
+from tests.faults.power import cut
+from tests.faults.process import NO_FAULT, Fault
+from tests.faults.server import Server
+from tests.faults.shim import CHANGES, Action, Operation
+from tests.faults.studies import STUDIES
+
+Kind = Callable[[Bench, random.Random], Result]
+KINDS: dict[str, Kind] = {}
+
+TUNINGS = [name for name, study in STUDIES.items() if "tune" in study]
+GROWING = Operation.OPEN | Operation.WRITE | Operation.MKDIR
+"""Operations that need space on the disk."""
+SIGNALLED = [Action.SIGNAL_BEFORE, Action.SIGNAL_AFTER, Action.SIGNAL_HALFWAY]
+
+
+def kind(function: Kind) -> Kind:
+    KINDS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def disturb(bench: Bench, study: str, fault: Fault, chance: random.Random) -> Result:
+    """Run a study with a fault, and again without."""
+    folder = bench.folder(study)
+    disturbed = bench.run(folder, fault)
+    result = bench.resumed(study, folder, disturbed, chance)
+    bench.discard(folder)
+    return result
+
+
+def any_study(chance: random.Random) -> str:
+    return chance.choice(sorted(STUDIES))
+
+
+def signalled(number: int, bench: Bench, chance: random.Random) -> Result:
+    study = any_study(chance)
+    moment = chance.randint(1, bench.reference(study).operations)
+    return disturb(bench, study, Fault(moment, chance.choice(SIGNALLED), number), chance)
+
+
+@kind
+def killed(bench: Bench, chance: random.Random) -> Result:
+    """The process is killed before, after or halfway through the n-th operation on a file."""
+    return signalled(signal.SIGKILL, bench, chance)
+
+
+@kind
+def killed_twice(bench: Bench, chance: random.Random) -> Result:
+    """The process is killed, and the next one too."""
+    study = any_study(chance)
+    folder, reference = bench.folder(study), bench.reference(study)
+    for _ in range(2):
+        moment = chance.randint(1, reference.operations)
+        disturbed = bench.run(folder, Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL))
+    result = bench.resumed(study, folder, disturbed, chance)
+    bench.discard(folder)
+    return result
+
+
+@kind
+def terminated(bench: Bench, chance: random.Random) -> Result:
+    """SIGTERM at the n-th operation."""
+    return signalled(signal.SIGTERM, bench, chance)
+
+
+@kind
+def interrupted(bench: Bench, chance: random.Random) -> Result:
+    """Ctrl-C at the n-th operation."""
+    return signalled(signal.SIGINT, bench, chance)
+
+
+@kind
+def interrupted_in_python(bench: Bench, chance: random.Random) -> Result:
+    """Ctrl-C at the n-th call of a Python function."""
+    study = any_study(chance)
+    moment = chance.randint(1, bench.reference(study).python_calls)
+    act = partial(bench.count, "python", moment, _interrupt)
+    return disturb(bench, study, Fault(prepare=act), chance)
+
+
+def _interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@kind
+def killed_while_training(bench: Bench, chance: random.Random) -> Result:
+    """The process is killed after the n-th step."""
+    study = any_study(chance)
+    moment = chance.randint(1, bench.reference(study).steps)
+    return disturb(bench, study, Fault(prepare=partial(bench.count, "step", moment, _kill)), chance)
+
+
+@kind
+def interrupted_wave(bench: Bench, chance: random.Random) -> Result:
+    """Ctrl-C as a wave of a tuning begins, or some steps later."""
+    study = chance.choice(TUNINGS)
+    reference = bench.reference(study)
+    if chance.random() < 0.5:
+        hook, moment = "wave", chance.randint(1, reference.waves)
+    else:
+        hook, moment = "step", chance.randint(1, reference.steps)
+    folder = bench.folder(study)
+    options = [] if chance.random() < 0.7 else ["--seeds", "2"]  # not quiet: its report is written
+    disturbed = bench.run(
+        folder, Fault(prepare=partial(bench.count, hook, moment, _interrupt)), *options
+    )
+    result = bench.resumed(study, folder, disturbed, chance)
+    if disturbed.status not in (INTERRUPTED, reference.status):
+        result |= [f"exit status {disturbed.status}"]
+    bench.discard(folder)
+    return result
+
+
+def failing(number: int, operations: Operation, bench: Bench, chance: random.Random) -> Result:
+    study = any_study(chance)
+    reference = bench.reference(study)
+    reads = Operation.READ in operations
+    total = reference.all_operations if reads else reference.operations
+    moment = chance.randint(1, total)
+    forever = chance.random() < 0.5
+    return disturb(bench, study, Fault(moment, Action.FAIL, number, operations, forever), chance)
+
+
+@kind
+def disk_full(bench: Bench, chance: random.Random) -> Result:
+    """ENOSPC or EDQUOT at the n-th operation that needs space, once or from then on."""
+    number = chance.choice([errno.ENOSPC, errno.ENOSPC, errno.EDQUOT])
+    return failing(number, GROWING, bench, chance)
+
+
+@kind
+def disk_failing(bench: Bench, chance: random.Random) -> Result:
+    """EIO at the n-th operation, reading included, once or from then on."""
+    return failing(errno.EIO, chance.choice([CHANGES, Operation(255)]), bench, chance)
+
+
+@kind
+def short_write(bench: Bench, chance: random.Random) -> Result:
+    """The n-th write, or each from then on, writes half of what it should."""
+    study = any_study(chance)
+    moment = chance.randint(1, bench.reference(study).operations)
+    fault = Fault(moment, Action.SHORT, 0, Operation.WRITE, forever=chance.random() < 0.5)
+    return disturb(bench, study, fault, chance)
+
+
+@kind
+def clock_set(bench: Bench, chance: random.Random) -> Result:
+    """The clock is set back or forward, by seconds or years, at the n-th operation."""
+    study = any_study(chance)
+    reference = bench.reference(study)
+    shift = chance.choice([-1, 1]) * int(10 ** chance.uniform(0, 8.3))
+    moment = chance.randint(1, reference.operations)
+    folder = bench.folder(study)
+    disturbed = bench.run(folder, Fault(clock=shift, clock_at=moment))
+    audit = bench.call(folder, "audit", "--format", "json")
+    result = bench.resumed(study, folder, disturbed, chance)
+    wrong = complaints(audit)
+    if not wrong:
+        other = set(findings(audit.out)).symmetric_difference(reference.findings)
+        wrong += [f"audit differs: {finding}" for finding in sorted(other)]
+    result |= wrong
+    bench.discard(folder)
+    return result
+
+
+@kind
+def little_memory(bench: Bench, chance: random.Random) -> Result:
+    """The address space may grow by little."""
+    study = any_study(chance)
+    return disturb(bench, study, Fault(memory=int(10 ** chance.uniform(5, 8))), chance)
+
+
+@kind
+def hostile_code(bench: Bench, chance: random.Random) -> Result:
+    """The model misbehaves at its n-th forward pass in training."""
+    act = chance.choice(
+        ["raise", "memory", "exit", "interrupt", "abort", "chdir", "print", "double", "seed"]
+    )
+    environment = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 60))}
+    return disturb(bench, "user-code", Fault(environment=environment), chance)
+
+
+@kind
+def hanging_code(bench: Bench, chance: random.Random) -> Result:
+    """The model hangs at its n-th forward pass; Ctrl-C twice ends the study."""
+    steps = str(chance.randint(1, 40))
+    environment = {"FAULTS_ACT": "hang", "FAULTS_STEPS": steps}
+    fault = Fault(environment=environment, prepare=_interrupt_twice)
+    return disturb(bench, "user-code", fault, chance)
+
+
+def _interrupt_twice() -> None:
+    """Start a process that sends two signals to this one, after it had time to hang."""
+    signals = f"sleep 3; kill -INT {os.getpid()}; sleep 1; kill -INT {os.getpid()}"
+    subprocess.Popen(["sh", "-c", signals], stderr=subprocess.DEVNULL)
+
+
+@kind
+def restart_disturbed(bench: Bench, chance: random.Random) -> Result:
+    """`--restart` is killed, or the disk fills up: the former study is never lost."""
+    study = any_study(chance)
+    reference = bench.reference(study)
+    folder = bench.folder(study)
+    bench.run(folder)
+    moment = chance.randint(1, 40 if chance.random() < 0.7 else reference.operations)
+    full = Fault(moment, Action.FAIL, errno.ENOSPC, GROWING | Operation.RENAME, forever=True)
+    kill = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
+    disturbed = bench.run(folder, chance.choice([full, kill]), "--restart", "--quiet")
+    kept = False
+    for place in (folder / RESULTS, *(folder / RESULTS).glob("backup-*")):
+        try:
+            kept |= contents(place) == reference.contents
+        except StoreError:
+            continue
+    result = bench.resumed(study, folder, disturbed, chance)
+    result |= [] if kept else ["the former study is lost"]
+    bench.discard(folder)
+    return result
+
+
+@kind
+def page_disturbed(bench: Bench, chance: random.Random) -> Result:
+    """A report is written again while the disk fails or the process is killed."""
+    study = any_study(chance)
+    folder = bench.folder(study)
+    bench.run(folder)
+    bench.call(folder, "report", "--out", "page.html")
+    before = (folder / "page.html").read_bytes()
+    moment = chance.randint(1, 20)
+    number = chance.choice([errno.ENOSPC, errno.EIO])
+    fail = Fault(moment, Action.FAIL, number, CHANGES, forever=chance.random() < 0.5)
+    kill = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
+    disturbed = bench.call(
+        folder, "report", "--out", "page.html", fault=chance.choice([fail, kill])
+    )
+    page = folder / "page.html"
+    result = bench.resumed(study, folder, disturbed, chance)
+    if not page.exists() or abs(len(page.read_bytes()) - len(before)) > len(before) // 100:
+        result |= ["the page is cut or gone"]
+    bench.discard(folder)
+    return result
+
+
+def damaged(names: list[str], bench: Bench, chance: random.Random) -> Result:
+    """Damage one file of a study, which is then refused or ends as undisturbed."""
+    with_weights = [name for name, study in STUDIES.items() if "save" in study]
+    study = chance.choice(with_weights) if "weights" in names[0] else any_study(chance)
+    reference, folder = bench.reference(study), bench.folder(study)
+    unfinished = chance.random() < 0.5
+    moment = chance.randint(30, reference.operations)
+    stop = Fault(moment, Action.SIGNAL_BEFORE, signal.SIGKILL) if unfinished else NO_FAULT
+    bench.run(folder, stop)
+    files = sorted(file for name in names for file in (folder / RESULTS).glob(name))
+    if not files:
+        bench.discard(folder)
+        return Result("unaffected")
+    how = damage(chance.choice(files), chance)
+    shown = bench.call(folder, chance.choice(["show", "audit", "report"]))
+    again = bench.run(folder)
+    wrong = [*complaints(shown), *complaints(again)]
+    answer, unlike = answer_of(again, reference), differences(folder / RESULTS, reference)
+    refused = [line for line in unlike if line.startswith(UNREADABLE)]
+    if answer != "message" and unlike and not refused:
+        wrong += [f"silently: {line}" for line in unlike]
+    if unlike:
+        restarted = bench.run(folder, NO_FAULT, "--restart", "--quiet")
+        wrong += [f"restart: {problem}" for problem in complaints(restarted)]
+        wrong += [f"restart: {line}" for line in differences(folder / RESULTS, reference)]
+        answer = "message"
+    bench.discard(folder)
+    wrong = [f"{how}: {line}" for line in wrong]
+    said = last_line(again) if answer_of(again, reference) == "message" else "".join(refused)
+    return Result(answer, tuple(wrong), f"{how}: {said}", again.err)
+
+
+@kind
+def damaged_store(bench: Bench, chance: random.Random) -> Result:
+    """The database or its log is damaged between two commands."""
+    return damaged(["study.db", "study.db-wal"], bench, chance)
+
+
+@kind
+def damaged_weights(bench: Bench, chance: random.Random) -> Result:
+    """Saved weights are damaged between two commands."""
+    return damaged(["weights/*"], bench, chance)
+
+
+@kind
+def power_cut(bench: Bench, chance: random.Random) -> Result:
+    """The power fails: what was not synced is lost, in part."""
+    study = any_study(chance)
+    reference, folder = bench.reference(study), bench.folder(study)
+    between_commits = chance.random() < 0.5
+    if between_commits:
+        moment = chance.randint(1, reference.steps)
+        fault = Fault(prepare=partial(bench.count, "step", moment, _kill))
+    else:
+        moment = chance.randint(1, reference.operations)
+        fault = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
+    journal = bench.root / f"{folder.name}.journal"
+    file = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    disturbed = bench.run(folder, fault, journal=file)
+    os.close(file)
+    committed = stored_rows(folder)
+    cut(folder / RESULTS, journal, chance)
+    lost = committed - stored_rows(folder)
+    result = bench.resumed(study, folder, disturbed, chance)
+    if between_commits and lost:
+        result |= [f"{len(lost)} committed rows are lost"]
+    bench.discard(folder)
+    return result
+
+
+SERVED = [name for name, study in STUDIES.items() if "save" not in study and name != "user-code"]
+
+
+def served(
+    bench: Bench,
+    chance: random.Random,
+    action: Action,
+    number: int = 0,
+    stopped: Callable[[Server], None] | None = None,
+) -> Result:
+    """Run a study on a PostgreSQL server with a fault at an operation on the connection."""
+    server = bench.server
+    if server is None:
+        return Result("skipped")
+    study = chance.choice(SERVED)
+    reference, folder, url = bench.reference(study), bench.folder(study), server.schema()
+    command = ["run", "study.yaml", "--out", url, "--quiet"]
+    moment = chance.randint(1, reference.socket_operations)
+    fault = Fault(moment, action, number, Operation.SOCKET)
+    disturbed = bench.runner.run(
+        command,
+        folder,
+        fault,
+        port=server.port,
+        stopped=partial(stopped, server) if stopped else None,
+    )
+    wrong = complaints(disturbed)
+    for _ in range(20):  # the server notices only later that a client is gone
+        again = bench.runner.run(command, folder)
+        if "is training into it" not in again.err:
+            break
+        time.sleep(0.25)
+    wrong += [f"again: {problem}" for problem in complaints(again)]
+    if again.status != reference.status:
+        wrong.append(f"again: exit status {again.status}: {last_line(again)}")
+    wrong += differences(url, reference)
+    bench.discard(folder)
+    return Result(
+        answer_of(disturbed, reference), tuple(wrong), last_line(disturbed), disturbed.err
+    )
+
+
+@kind
+def client_killed(bench: Bench, chance: random.Random) -> Result:
+    """PostgreSQL: the process is killed at the n-th operation on its connection."""
+    return served(bench, chance, chance.choice(SIGNALLED[:2]), signal.SIGKILL)
+
+
+@kind
+def connection_cut(bench: Bench, chance: random.Random) -> Result:
+    """PostgreSQL: the connection breaks at the n-th operation on it."""
+    return served(bench, chance, Action.CUT)
+
+
+@kind
+def backend_ended(bench: Bench, chance: random.Random) -> Result:
+    """PostgreSQL: the server ends the connection at the n-th operation on it."""
+    return served(bench, chance, Action.SIGNAL_BEFORE, signal.SIGSTOP, Server.end_connections)
+
+
+@kind
+def server_restarted(bench: Bench, chance: random.Random) -> Result:
+    """PostgreSQL: the server crashes and starts again at the n-th operation on the connection."""
+    return served(bench, chance, Action.SIGNAL_BEFORE, signal.SIGSTOP, Server.restart)

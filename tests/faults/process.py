@@ -1,0 +1,183 @@
+"""Commands in forked children with a fault, and what they leave."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from optrial import cli
+from tests.faults.shim import CHANGES, Action, Control, Operation
+
+LONGEST = 60.0
+"""Seconds after which a command counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of a command.
+
+    Attributes:
+        at: number of the operation, from 1; 0 for none.
+        action: what happens there.
+        value: signal or errno.
+        operations: which operations are counted.
+        forever: whether all later operations fail too.
+        clock: seconds by which the clock is set forward from operation `clock_at` on.
+        memory: bytes of address space beyond those in use; 0 for no limit.
+        prepare: called in the child before the command.
+        environment: variables of the child.
+    """
+
+    at: int = 0
+    action: Action = Action.NOTHING
+    value: int = 0
+    operations: Operation = CHANGES
+    forever: bool = False
+    clock: int = 0
+    clock_at: int = 0
+    memory: int = 0
+    prepare: Callable[[], None] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_FAULT = Fault()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left.
+
+    Attributes:
+        status: exit status; minus the signal that killed it.
+        out, err: what it printed.
+        operations: number of counted operations.
+        fired: whether the fault happened.
+    """
+
+    command: Sequence[str]
+    status: int
+    out: str
+    err: str
+    operations: int
+    fired: bool
+
+
+class Runner:
+    """Runs commands in forked children of this process.
+
+    Args:
+        control: the control block of the preloaded library.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
+    def run(
+        self,
+        command: Sequence[object],
+        folder: Path,
+        fault: Fault = NO_FAULT,
+        *,
+        port: int = 0,
+        journal: int = 0,
+        stopped: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """Run `optrial COMMAND` in `folder`, whose files are watched.
+
+        Args:
+            port: port whose connections are watched.
+            journal: file descriptor to which all changes are written.
+            stopped: called when the child stops itself; then it is continued.
+        """
+        arguments = list(map(str, command))
+        with self._armed(folder, fault, port, journal):
+            child = os.fork()
+            if child == 0:
+                _become(arguments, folder, fault)
+            status = self._wait(child, stopped)
+        logs = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
+        out, err = (log.read_text(errors="replace") for log in logs)
+        return Outcome(arguments, status, out, err, self.control.count, bool(self.control.fired))
+
+    @contextmanager
+    def _armed(self, folder: Path, fault: Fault, port: int, journal: int) -> Iterator[None]:
+        block = self.control
+        block.prefix = f"{folder}/".encode()
+        block.kinds, block.action, block.value = fault.operations, fault.action, fault.value
+        block.at, block.forever, block.count, block.fired = fault.at, fault.forever, 0, 0
+        block.clock_offset, block.clock_at = fault.clock * 10**9, fault.clock_at
+        block.port, block.journal = port, journal
+        block.armed = 1
+        try:
+            yield
+        finally:
+            block.armed = 0
+
+    def _wait(self, child: int, stopped: Callable[[], None] | None) -> int:
+        end = time.monotonic() + LONGEST
+        while True:
+            number, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
+            if number and os.WIFSTOPPED(status):
+                self.control.armed = 0
+                if stopped:
+                    stopped()
+                self.control.armed = 1
+                os.kill(child, signal.SIGCONT)
+            elif number:
+                return os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return HANGS
+            time.sleep(0.002)
+
+
+HANGS = 999
+
+
+def _become(arguments: list[str], folder: Path, fault: Fault) -> None:
+    """Run a command as if this process had been started for it; never returns."""
+    status = 1
+    try:
+        for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
+            path = folder.parent / f"{folder.name}.{name}"
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.chdir(folder)
+        os.environ.update({"OPTRIAL_CACHE": str(folder / "cache")} | dict(fault.environment))
+        sys.path.insert(0, str(folder))
+        sys.argv = ["optrial", *arguments]
+        if fault.prepare:
+            fault.prepare()
+        if fault.memory:
+            limit = _address_space() + fault.memory
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        cli.main()
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()

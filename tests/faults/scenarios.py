@@ -1,0 +1,106 @@
+"""Scenarios by seed, and the count of how they ended."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from optrial.study import Study
+from tests.faults import shim
+from tests.faults.bench import RESULTS, Bench, Result
+from tests.faults.kinds import KINDS
+from tests.faults.process import Runner
+from tests.faults.server import started
+
+ANSWERS = ("unaffected", "died", "message", "skipped")
+
+
+@contextmanager
+def bench_in(root: Path) -> Iterator[Bench]:
+    """Make a bench in a folder that is deleted afterwards."""
+    assert Study.run.__kwdefaults__ is not None
+    Study.run.__kwdefaults__["checkpoint_seconds"] = 0.0  # a commit at every pause
+    sys.dont_write_bytecode = True
+    root.chmod(0o755)  # the server runs as another user
+    try:
+        with started(root / "postgresql") as server:
+            yield Bench(Runner(shim.control()), root, server)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def warm_up(bench: Bench) -> None:
+    """Import in this process what a study imports, so that no child has to."""
+    import matplotlib.figure
+    import optuna
+    import scipy.stats
+    import torch._dynamo
+
+    from optrial import cli
+    from optrial.analysis import audit
+    from optrial.report import study_page
+
+    del matplotlib, optuna, scipy, torch, audit, study_page
+    out, before, arguments = os.dup(1), Path.cwd(), sys.argv
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    folder = bench.folder("reference")
+    os.chdir(folder)
+    sys.argv = ["optrial", "run", "study.yaml", "--out", RESULTS, "--quiet"]
+    with suppress(SystemExit):
+        cli.main()
+    sys.stdout.flush()
+    os.chdir(before)
+    os.dup2(out, 1)
+    sys.argv = arguments
+    gc.collect()
+    gc.freeze()
+
+
+def scenario(bench: Bench, seed: int, kinds: Sequence[str] | None = None) -> tuple[str, Result]:
+    """Run the scenario of a seed; return its kind and how it ended.
+
+    Args:
+        kinds: restrict the kinds; the other choices stay those of the seed and the kind.
+    """
+    names = sorted(kinds or KINDS)
+    name = names[seed % len(names)]
+    return name, KINDS[name](bench, random.Random(f"{name} {seed}"))
+
+
+class Tally:
+    """Counts scenarios by kind."""
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.wrong = 0
+        self.last = ""
+        self.last_printed = ""
+        self.last_is_wrong = False
+
+    def add(self, seed: int, kind: str, result: Result) -> None:
+        self.last_is_wrong = bool(result.wrong)
+        self.wrong += self.last_is_wrong
+        self.counts[kind][result.answer] += 1
+        self.counts[kind]["wrong"] += self.last_is_wrong
+        self.last = f"{seed} {kind}: {result.answer}: {result.message}"
+        self.last += "".join(f"\n    wrong: {problem}" for problem in result.wrong)
+        self.last_printed = result.printed
+
+    def table(self) -> str:
+        """Return a Markdown table of the counts."""
+        header = ["kind", "tried", *ANSWERS, "wrong"]
+        rows = [[kind, *self._row(count)] for kind, count in sorted(self.counts.items())]
+        rows.append(["all", *self._row(sum(self.counts.values(), Counter()))])
+        lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+        return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+    @staticmethod
+    def _row(count: Counter[str]) -> list[int]:
+        return [sum(count[name] for name in ANSWERS), *(count[n] for n in (*ANSWERS, "wrong"))]

@@ -1,0 +1,122 @@
+"""Tiny studies that together use every part of a store: stacks, tuning, weights, problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOONS = {"name": "moons", "n_samples": 60, "noise": 0.1}
+MLP = {"kind": "mlp", "hidden": [4]}
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    """The keys of a study; stacks have at most four runs, so their width is always the same."""
+    keys: dict[str, Any] = {
+        "name": "faults",
+        "problem": {"dataset": MOONS, "model": MLP},
+        "batch_size": 16,
+        "budget": {"steps": 8},
+        "evaluate": {"every": {"steps": 4}},
+        "seeds": 2,
+        "optimizers": [{"rule": "sgd", "lr": 0.1}, {"rule": "adam", "lr": 0.01}],
+    }
+    return keys | changes
+
+
+def tuned(optimizers: list[dict[str, Any]], **tune: Any) -> dict[str, Any]:
+    return study(optimizers=optimizers, tune={"seeds": 1, **tune}, engine="reference")
+
+
+RANGES = [
+    {"rule": "sgd", "lr": {"log": [0.01, 1.0]}},
+    {"rule": "adam", "lr": {"log": [0.001, 0.1]}},
+]
+
+STUDIES = {
+    "reference": study(engine="reference", save="final"),
+    "script": study(
+        engine="reference", rng="script", problem={"dataset": MOONS, "model": "logistic"}
+    ),
+    "stacked": study(engine="stacked", compile="never"),
+    "stacks": study(
+        engine="stacked",
+        compile="never",
+        save="best",
+        batch_size=[8, 16],
+        problem={"dataset": MOONS, "model": {**MLP, "dropout": 0.2}},
+        optimizers=[
+            {"rule": "sgd", "lr": 0.1},
+            {"rule": "adam", "lr": [0.01, 1e30]},
+        ],
+    ),
+    "numpy": study(engine="numpy", save="final", seeds=1),
+    "problems": study(
+        engine="stacked",
+        compile="never",
+        problem={
+            "moons": {"dataset": MOONS, "model": "logistic"},
+            "valley": {"function": "rosenbrock", "spread": 0.2, "batch_size": "full"},
+        },
+        optimizers=[{"rule": "sgd", "lr": 0.001}, {"rule": "adam", "lr": 0.01}],
+    ),
+    "user-code": study(
+        engine="reference",
+        problem={"dataset": MOONS, "model": "mine:Net"},
+        optimizers=[{"rule": "sgd", "lr": 0.1}, {"torch": "torch.optim:Adam", "lr": 0.01}],
+        save="final",
+    ),
+    "tune-grid": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}]),
+    "tune-random": tuned(RANGES, sampler="random", trials=2),
+    "tune-sobol": tuned(RANGES, sampler="sobol", trials=2),
+    "tune-tpe": tuned(RANGES, sampler="tpe", trials=3),
+    "tune-stacked": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}])
+    | {"engine": "stacked", "compile": "never", "save": "final"},
+}
+
+USER_CODE = '''
+"""A model whose forward pass misbehaves when the environment says so."""
+
+import os
+import sys
+import time
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        misbehave(self.training)
+        return self.layer(x)
+
+
+def misbehave(training):
+    left = int(os.environ.get("FAULTS_STEPS", "0")) - training
+    os.environ["FAULTS_STEPS"] = str(left)
+    if left != 0 or not training:
+        return
+    match os.environ["FAULTS_ACT"]:
+        case "raise":
+            raise RuntimeError("the model\\x1b[31m fails\\n" + "x" * 1000)
+        case "memory":
+            raise MemoryError
+        case "exit":
+            sys.exit(0)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "abort":
+            os._exit(3)
+        case "chdir":
+            os.chdir("..")
+        case "hang":
+            time.sleep(1000)
+        case "print":
+            print("from the model")
+        case "double":
+            torch.set_default_dtype(torch.float64)
+        case "seed":
+            torch.manual_seed(1)
+'''

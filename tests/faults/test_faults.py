@@ -1,0 +1,47 @@
+"""Whatever happens to a process, its disk, its server or its files, a study ends as undisturbed.
+
+The scenarios run in a process of their own, which preloads the library of `shim.c`. A failure names
+its seed; `python -m tests.faults --first SEED --faults 1` runs that scenario alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.shim import compiler
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and /proc are Linux's"),
+    pytest.mark.skipif(compiler() is None, reason="no C compiler (cc) for the preloaded library"),
+]
+
+
+KINDS = [
+    *("backend-ended", "client-killed", "connection-cut", "server-restarted"),
+    *("disk-failing", "disk-full", "short-write", "page-disturbed", "restart-disturbed"),
+    *("interrupted", "interrupted-in-python", "interrupted-wave", "terminated", "hanging-code"),
+    *("killed", "killed-twice", "killed-while-training", "little-memory"),
+]
+
+
+def run_scenarios(first: int, count: int) -> None:
+    command = [sys.executable, "-m", "tests.faults", "--first", str(first), "--faults", str(count)]
+    command += [option for kind in KINDS for option in ("--kind", kind)]
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_some_faults() -> None:
+    run_scenarios(0, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", [40, 120])
+def test_many_faults(first: int) -> None:
+    run_scenarios(first, 80)
