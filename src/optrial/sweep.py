@@ -22,7 +22,6 @@ from optrial.engine import (
     Resumption,
     Training,
     certificates,
-    out_of_memory,
     provenance,
 )
 from optrial.errors import (
@@ -33,6 +32,7 @@ from optrial.errors import (
     one_line,
     reason_of,
 )
+from optrial.memory import out_of_memory
 from optrial.plan import Plan, arrange, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status

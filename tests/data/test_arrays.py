@@ -247,15 +247,6 @@ def test_header_that_promises_too_much_is_refused_before_allocation(tmp_path: Pa
         load_dataset(str(path), {})
 
 
-def test_archive_larger_than_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = npz(tmp_path, x=X, y=Y)
-    monkeypatch.setattr("os.sysconf", lambda name: 16)
-    with pytest.raises(DataError, match="more than this machine's memory"):
-        load_dataset(path, {})
-
-
 @pytest.mark.parametrize("targets", ["labels", None])
 def test_one_hot_labels(targets: Any) -> None:
     arguments = {"targets": targets} if targets else {}

@@ -149,7 +149,7 @@ def test_value_is_that_of_all_outputs(
     outputs = [outputs_of(arrays, test.inputs) for arrays in weights]
     extents = ((1, 2**26), (7, 4 * SAMPLES), (SAMPLES, 1))
     for batch, kept in extents if width < 64 else extents[1:2]:
-        monkeypatch.setattr(options, "_MOST_SAMPLES", batch * width)
+        monkeypatch.setattr(options, "MOST_SAMPLES", batch * width)
         monkeypatch.setattr("optrial.engine.backends.numpy_backprop._EVALUATION_BATCH", batch)
         monkeypatch.setattr(options, "KEPT_OUTPUTS", kept)
         fresh = learner_for(runs, dataset, engine)

@@ -23,6 +23,7 @@ from optrial.data.dataset import (
     target_kind,
 )
 from optrial.data.download import Progress, data_directory, require_files
+from optrial.data.fitting import memory_errors
 from optrial.data.labels import Numbered, number_labels
 from optrial.data.repeats import distinct, kept_samples, left_out_notes, shared_notes
 from optrial.data.resolving import Resolved, augment_problems, resolve, unusable
@@ -66,7 +67,8 @@ def load_dataset(
     if resolved.entry.published:
         folder = require_files(resolved.entry.published, data_directory(data_dir), progress)
     request = Request(name, resolved.arguments, resolved.wanted(targets), folder)
-    return _load(resolved, request, validation)
+    with memory_errors(f"dataset '{request.title}'"):
+        return _load(resolved, request, validation)
 
 
 def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> Dataset:

@@ -9,9 +9,9 @@ from optrial.engine.checks.certificate import certificates
 from optrial.engine.checks.resumption import Resumption
 from optrial.engine.learner import Learner
 from optrial.engine.options import storage_dtype
-from optrial.engine.process import process_for
+from optrial.engine.process import process_for, release_memory
 from optrial.engine.provenance import provenance
-from optrial.engine.select.choice import Choice, out_of_memory
+from optrial.engine.select.choice import Choice
 from optrial.engine.select.engines import Engines
 from optrial.engine.select.measure import timed_steps
 from optrial.engine.select.speeds import clear_speeds, kept_speeds, speeds_file
@@ -30,9 +30,9 @@ __all__ = [
     "certificates",
     "clear_speeds",
     "kept_speeds",
-    "out_of_memory",
     "process_for",
     "provenance",
+    "release_memory",
     "speeds_file",
     "storage_dtype",
     "tensor_splits",

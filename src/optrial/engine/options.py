@@ -15,7 +15,7 @@ from optrial.data import BatchOrder, Dataset, augment, shared_samples
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
-from optrial.plan import KEPT_OUTPUTS
+from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.rules import learning_rate_factors
 from optrial.spec import RunFacts, RunSpec, Scale, Scales
 
@@ -40,8 +40,6 @@ class Split(Protocol):
     targets: Any
 
 
-_EVALUATED_AT_ONCE = 2**26  # activations; bounds the memory of evaluation, not its result
-_MOST_SAMPLES = 2**15
 _SCALE_FROM = 2**22  # values; about 20 ms
 
 
@@ -155,8 +153,8 @@ def evaluation_extent(
     """
     size, shape = len(split.targets), tuple(split.inputs.shape[1:])
     activations = activation_count(model, shape, split.inputs.dtype)
-    most = _EVALUATED_AT_ONCE // activations
-    samples = max(1, min(_MOST_SAMPLES, most) // runs)
+    most = EVALUATED_AT_ONCE // activations
+    samples = max(1, min(MOST_SAMPLES, most) // runs)
     if "model" in spec.whole_split:  # the outputs of a sample depend on those beside it
         samples, runs = size, max(1, min(runs, most // size))
     if objective.needs_outputs:

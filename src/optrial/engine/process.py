@@ -1,8 +1,9 @@
-"""Settings of the process during training: threads, denormal numbers, freed memory."""
+"""The process during training: threads, denormal numbers, memory."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,18 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from optrial.data import Dataset
+from optrial.memory import MemoryLimit, memory_limit
 from optrial.plan import step_operations
 from optrial.spec import RunFacts, RunSpec
 
-__all__ = ["can_flush_denormals", "keep_freed_memory", "process_for", "threads_for"]
+__all__ = [
+    "can_flush_denormals",
+    "device_limit",
+    "keep_freed_memory",
+    "process_for",
+    "release_memory",
+    "threads_for",
+]
 
 _FLOPS_WORTH_SHARING = 1e7
 """Operations per step below which one thread is as fast, and much faster on a busy machine: an MLP
@@ -115,3 +124,20 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     trim_threshold, mmap_threshold, large = -1, -3, 2**30
     return bool(mallopt(mmap_threshold, large) and mallopt(trim_threshold, large))
+
+
+def release_memory() -> None:
+    """Free the memory of objects that are not used any more, and return it to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def device_limit(place: torch.device) -> MemoryLimit:
+    """Return the tightest limit on the memory of a device."""
+    if place.type != "cuda":
+        return memory_limit()
+    free, total = torch.cuda.mem_get_info(place)
+    return MemoryLimit(torch.cuda.get_device_name(place), total, total - free)

@@ -3,14 +3,16 @@
 from optrial.plan.check import check_study, targets_wanted, validation_wanted
 from optrial.plan.dataset import dataset_of, datasets_of
 from optrial.plan.estimate import Estimate, estimate, step_operations
-from optrial.plan.evaluation import KEPT_OUTPUTS
+from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.plan.expand import Plan, make_plan
 from optrial.plan.optimizers import rule_of
 from optrial.plan.stacks import arrange, pack
 from optrial.plan.tuning import Outline, outline, tuning_seeds
 
 __all__ = [
+    "EVALUATED_AT_ONCE",
     "KEPT_OUTPUTS",
+    "MOST_SAMPLES",
     "Estimate",
     "Outline",
     "Plan",

@@ -13,8 +13,14 @@ from typing import NamedTuple
 import torch
 
 from optrial.data import Dataset
-from optrial.models import SampleCost, build_model, sample_cost, trained_parameters
-from optrial.plan.evaluation import KEPT_OUTPUTS, kept_outputs
+from optrial.models import (
+    SampleCost,
+    activation_count,
+    build_model,
+    sample_cost,
+    trained_parameters,
+)
+from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, kept_outputs
 from optrial.plan.optimizers import rule_of
 from optrial.spec import PROBES, RunSpec
 
@@ -42,6 +48,7 @@ _SPEEDS = {
     "numpy": _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9),
 }
 _PASSES = 4  # how often an update reads or writes each array
+_EVALUATED_SHARE = 1.0
 _ACTIVATIONS = 5  # arrays of the size of what is saved for the backward pass, at its peak
 
 
@@ -53,8 +60,10 @@ class Estimate:
         seconds: training time of the runs one after the other; at least this much for an
             optimizer with a closure, which may compute several gradients per step.
         evaluation_seconds: time of evaluation.
-        peak_bytes: data, and the parameters, gradients, state and activations of one stack.
-        run_bytes: the same without the data, of one run.
+        peak_bytes: data, and what one stack needs.
+        stack_bytes: parameters, gradients, state and activations of one stack, its evaluation and
+            its checkpoint.
+        run_bytes: the same of one run.
         parameters: number of trained parameters of the largest model.
         tensors: number of tensors that hold them.
     """
@@ -62,6 +71,7 @@ class Estimate:
     seconds: float
     evaluation_seconds: float
     peak_bytes: int
+    stack_bytes: int
     run_bytes: int
     parameters: int
     tensors: int
@@ -74,27 +84,35 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
     costs = [of_setting[run.without_seed] for run in runs]
     largest = max(cost.bytes for cost in of_setting.values())
     values = sum(split.inputs.size for split in dataset.splits.values())
+    stack_bytes = width * largest
+    stack_bytes += max(_evaluation_bytes(run, dataset, width) for run in settings.values())
     return Estimate(
         seconds=sum(cost.training for cost in costs),
         evaluation_seconds=sum(cost.evaluation for cost in costs),
-        peak_bytes=values * max(map(_itemsize, settings.values()))
-        + width * largest
-        + max(_kept_bytes(run, dataset, width) for run in settings.values()),
+        peak_bytes=values * max(map(_itemsize, settings.values())) + stack_bytes,
+        stack_bytes=stack_bytes,
         run_bytes=largest,
         parameters=max(cost.parameters for cost in of_setting.values()),
         tensors=max(cost.tensors for cost in of_setting.values()),
     )
 
 
-def _kept_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
-    """Return the bytes of the outputs of a split that are kept at once to evaluate a stack."""
+def _evaluation_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
+    """Return the bytes of the activations and outputs that evaluating a stack keeps at once."""
+    *_, activations = _sizes_of(run, dataset)
+    largest = max(dataset.sizes[split] for split in run.evaluate_on)
+    samples = largest
+    if "model" not in run.whole_split:
+        samples = min(largest, max(1, min(MOST_SAMPLES, EVALUATED_AT_ONCE // activations) // width))
+    evaluated = max(samples * activations, min(width * samples * activations, EVALUATED_AT_ONCE))
     kept = kept_outputs(dataset, run.evaluate_on, run.metrics, run.whole_split)
-    return max(kept, min(width * kept, KEPT_OUTPUTS)) * _itemsize(run)
+    kept = max(kept, min(width * kept, KEPT_OUTPUTS))
+    return int(kept + _EVALUATED_SHARE * evaluated) * _itemsize(run)
 
 
 def step_operations(run: RunSpec, dataset: Dataset) -> int:
     """Return the operations of the products of one training step of a run."""
-    *_, sample = _sizes_of(run, dataset)
+    sample = _sizes_of(run, dataset).sample
     return 3 * sample.operations * run.batch_size  # forward once, backward twice as much
 
 
@@ -109,7 +127,7 @@ class _Cost(NamedTuple):
 
 
 def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
-    shapes, untrained, sample = _sizes_of(run, dataset)
+    shapes, untrained, sample, _ = _sizes_of(run, dataset)
     weights = sum(map(math.prod, shapes))
     # A torch class is assumed to keep two averages, as Adam does.
     state = 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
@@ -150,11 +168,15 @@ def _itemsize(run: RunSpec) -> int:
 
 
 class _Sizes(NamedTuple):
-    """Shapes of a model's trained parameters, number of others, and what a sample costs."""
+    """Shapes of a model's trained parameters, number of others, and what a sample costs.
+
+    The activations are those of all layers for one sample.
+    """
 
     trained: Sequence[tuple[int, ...]]
     untrained: int
     sample: SampleCost
+    activations: int
 
 
 def _sizes_of(run: RunSpec, dataset: Dataset) -> _Sizes:
@@ -182,7 +204,8 @@ def _sizes(
     trained = [tuple(parameter.shape) for parameter in trained_parameters(model).values()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     untrained = parameters - sum(map(math.prod, trained))
-    return _Sizes(trained, untrained, sample_cost(model, input_shape))
+    activations = activation_count(model, input_shape)
+    return _Sizes(trained, untrained, sample_cost(model, input_shape), activations)
 
 
 @cache

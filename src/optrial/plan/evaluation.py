@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -12,12 +11,15 @@ from numpy.typing import NDArray
 from optrial.config import StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
+from optrial.memory import memory_limit, shortage
 from optrial.models import TrialProblem, needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
 from optrial.spec import catalogued
 
 __all__ = [
+    "EVALUATED_AT_ONCE",
     "KEPT_OUTPUTS",
+    "MOST_SAMPLES",
     "kept_outputs",
     "memory_problems",
     "metric_problems",
@@ -25,10 +27,15 @@ __all__ = [
     "whole_split_notes",
 ]
 
+EVALUATED_AT_ONCE = 2**26
+"""Activations that are computed at once; bounds the memory of evaluation, not its result."""
+
+MOST_SAMPLES = 2**15
+"""Samples times runs that are evaluated at once, at most."""
+
 KEPT_OUTPUTS = 2**26
 """Numbers that runs of a stack put out for a whole split and that are kept at once, unless one run
 alone puts out more."""
-_SHARE_OF_MEMORY = 0.5
 _TRIED_SAMPLES = 60
 _TRIED_TARGETS = 2048
 _KINDS = {
@@ -130,13 +137,13 @@ def memory_problems(
     metrics = [entry.name for entry in study.problem.judges]
     kept = kept_outputs(dataset, _evaluated(study, dataset), metrics, names)
     needed = kept * (8 if study.precision == "float64" else 4)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > _SHARE_OF_MEMORY * memory:
+    limit = memory_limit()
+    if needed > limit.free:
         yield Problem(
             "problem.metrics",
-            f"the outputs of a whole split take {needed / 1e9:.1f} GB of the {memory / 1e9:.1f} GB "
-            "of memory here, and a metric or the loss needs them all; use means over samples, such "
-            "as accuracy, or evaluate on fewer samples.",
+            f"a metric or the loss needs all outputs of a split at once, which "
+            f"{shortage(needed, limit)}; use means over samples, such as accuracy, or evaluate on "
+            "fewer samples.",
         )
 
 

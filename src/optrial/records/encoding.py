@@ -133,13 +133,42 @@ def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
     Raises:
         ValueError: an array holds Python objects, which only pickle could store.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    parts = _Parts()
+    with zipfile.ZipFile(parts, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-    data = buffer.getbuffer()
-    return [bytes(data[start : start + PART_BYTES]) for start in range(0, len(data), PART_BYTES)]
+    return parts.complete()
+
+
+class _Parts(io.RawIOBase):
+    """A file that is cut into parts as it is written, so that no second copy of it is made."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._part = bytearray()
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        rest = memoryview(data).cast("B")
+        count = len(rest)
+        while len(rest):
+            space = PART_BYTES - len(self._part)
+            self._part += rest[:space]
+            rest = rest[space:]
+            if len(self._part) == PART_BYTES:
+                self._next()
+        return count
+
+    def _next(self) -> None:
+        self._parts.append(bytes(self._part))
+        self._part = bytearray()
+
+    def complete(self) -> list[bytes]:
+        """Return all parts."""
+        if self._part:
+            self._next()
+        return self._parts
 
 
 def decode_checkpoint(parts: Iterable[bytes]) -> dict[str, NDArray[Any]]:

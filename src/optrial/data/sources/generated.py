@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from optrial.data.arguments import DisplacementArguments, PalindromeArguments
 from optrial.data.dataset import Pair
+from optrial.data.fitting import require_memory
 from optrial.data.source import Request, Source
 
 Digits = NDArray[np.uint8]
 
+_POINT_BYTES = 2 * (8 + 8 + 4)  # as drawn, while they are scaled, and as float32
+_DIGIT_BYTES = 1 + 4 + 4  # the same
 _STREAM = 0x9A11D  # separates these draws from others under the same seed
 _ENUMERATED = 7  # digits of the longest first halves that are all written down, 10^7 of them
 _SPARE = 1.25  # draws per sample beyond that; at most an eighth of them are duplicates
@@ -21,6 +24,7 @@ _SPARE = 1.25  # draws per sample beyond that; at most an eighth of them are dup
 def draw_displacements(request: Request[DisplacementArguments]) -> Source:
     """Draw points around the origin of the plane, (n, 2); the test split is the origin itself."""
     arguments = request.arguments
+    require_memory(f"dataset '{request.title}'", _POINT_BYTES * arguments.n_samples)
     generator = np.random.default_rng(arguments.random_state)
     points = arguments.noise * generator.standard_normal((arguments.n_samples, 2))
     labels = np.zeros(arguments.n_samples, np.int64)
@@ -41,6 +45,9 @@ def draw_palindromes(request: Request[PalindromeArguments]) -> Source:
         (n, length - 1, 10); targets (n,).
     """
     arguments = request.arguments
+    width = arguments.length * (10 if arguments.one_hot else 1)
+    samples = arguments.n_samples + arguments.test_samples
+    require_memory(f"dataset '{request.title}'", _DIGIT_BYTES * width * samples)
     halves = _first_halves(arguments)
     train, test = _parts(arguments)
     splits = {

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from optrial.data.arguments import ImageFolderArguments
 from optrial.data.dataset import SPLITS
+from optrial.data.fitting import require_memory
 from optrial.data.source import Request, Source
 from optrial.errors import DataError, counted
 
@@ -23,6 +24,7 @@ _SPLIT_FOLDERS = {
 }
 _GRAYSCALE_MODES = {"1", "L", "LA"}
 _DEEP_MODES = ("I", "F")  # more than 8 bits, which a conversion would cut off
+_PIXEL_BYTES = 1 + 1 + 4  # as read, together in one array, and as float32
 _FILES_SHOWN = 5
 
 Pixels = NDArray[np.uint8]
@@ -51,6 +53,8 @@ def read_image_folder(request: Request[ImageFolderArguments]) -> Source:
     grayscale = arguments.color == "grayscale" or (
         arguments.color is None and all(_mode(file) in _GRAYSCALE_MODES for file in paths)
     )
+    first = _pixels(paths[0], grayscale, arguments.size)
+    require_memory(str(folder), _PIXEL_BYTES * first.size * len(paths))
     pixels = {file: _pixels(file, grayscale, arguments.size) for file in paths}
     _check_sizes(folder, pixels)
     notes = [f"images are read as {'grayscale' if grayscale else 'RGB'}"]

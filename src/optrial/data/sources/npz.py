@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -13,15 +12,18 @@ import numpy as np
 
 from optrial.data.arguments import ArrayArguments
 from optrial.data.dataset import SPLITS, Array
+from optrial.data.fitting import require_memory
 from optrial.data.source import Request, Source
 from optrial.data.sources.layout import with_channels
 from optrial.errors import DataError
+from optrial.memory import out_of_memory
 
 _FORMS = (
     "train_inputs, train_targets[, test_inputs, test_targets][, validation_...], or "
     "x_train, y_train[, x_test, y_test], or train_images, train_labels, or inputs, targets, or "
     "X, y, or data, target"
 )
+_COPIES = 1.5  # at least: the arrays of the file, and float32 numbers
 _INPUTS = ("inputs", "x", "data", "images", "features")
 _TARGETS = ("targets", "y", "target", "labels", "label")
 _SPLIT_WORDS = {
@@ -60,13 +62,7 @@ def _members(path: Path) -> list[str]:
             infos = archive.infolist()
     except Exception as error:  # damaged bytes raise errors of many types
         raise _unreadable(path, error) from error
-    size = sum(info.file_size for info in infos)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory:
-        raise DataError(
-            f"{path} unpacks to {size / 1e9:,.1f} GB, more than this machine's memory of "
-            f"{memory / 1e9:,.1f} GB; keep fewer samples, or a smaller type such as uint8"
-        )
+    require_memory(str(path), _COPIES * sum(info.file_size for info in infos))
     return [info.filename.removesuffix(".npy") for info in infos]
 
 
@@ -111,6 +107,8 @@ def _loaded(path: Path, names: list[str]) -> dict[str, Array]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise _unreadable(path, error) from error
 
 

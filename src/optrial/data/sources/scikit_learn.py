@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 from sklearn import datasets
 
 from optrial.data.arguments import (
@@ -11,9 +14,13 @@ from optrial.data.arguments import (
     MoonsArguments,
     SplitArguments,
 )
+from optrial.data.fitting import require_memory
 from optrial.data.source import Request, Source
 
+_VALUE_BYTES = 8 + 8 + 4  # as drawn, while it is scaled, and as float32
 _NOT_OF_THE_GENERATOR = set(SplitArguments.model_fields) - {"random_state"}
+
+_Drawn = TypeVar("_Drawn", MoonsArguments, CirclesArguments, BlobsArguments)
 
 
 def read_digits(_: Request[Arguments]) -> Source:
@@ -30,19 +37,24 @@ def read_diabetes(_: Request[Arguments]) -> Source:
 
 def draw_moons(request: Request[MoonsArguments]) -> Source:
     """Draw two interleaving half circles, (n, 2)."""
-    return Source({"all": datasets.make_moons(**_keywords(request.arguments))})
+    return Source({"all": datasets.make_moons(**_keywords(request, 2))})
 
 
 def draw_circles(request: Request[CirclesArguments]) -> Source:
     """Draw a circle inside a circle, (n, 2)."""
-    return Source({"all": datasets.make_circles(**_keywords(request.arguments))})
+    return Source({"all": datasets.make_circles(**_keywords(request, 2))})
 
 
 def draw_blobs(request: Request[BlobsArguments]) -> Source:
     """Draw isotropic Gaussian clusters, (n, n_features)."""
-    return Source({"all": datasets.make_blobs(**_keywords(request.arguments))})
+    centers = request.arguments.centers
+    features = len(centers[0]) if isinstance(centers, tuple) else request.arguments.n_features
+    return Source({"all": datasets.make_blobs(**_keywords(request, features))})
 
 
-def _keywords(arguments: SplitArguments) -> dict[str, object]:
-    """Return the arguments of the generator of scikit-learn."""
+def _keywords(request: Request[_Drawn], features: int) -> dict[str, object]:
+    """Return the arguments of the generator of scikit-learn, which draws that many features."""
+    arguments = request.arguments
+    values = features * float(np.sum(arguments.n_samples))
+    require_memory(f"dataset '{request.title}'", _VALUE_BYTES * values)
     return arguments.model_dump(exclude=_NOT_OF_THE_GENERATOR)

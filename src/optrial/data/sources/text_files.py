@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 from optrial.data.arguments import TextTableArguments
+from optrial.data.fitting import require_memory
 from optrial.data.sources.notation import (
     PLAIN_NUMBER,
     POINT_GROUPS,
@@ -45,6 +46,7 @@ _DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {  # by the first bytes 
 _NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 _SPACES = r"\s+"
 _SEPARATORS = (",", ";", "\t", "|")
+_COPIES = 3  # at least: bytes, text, and the numbers of the table
 _SAMPLE_ROWS = 200
 _COMMENT_MARKS = ("#", "%")
 _BYTE_ORDER_MARKS = {
@@ -108,10 +110,11 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
 def _decompressed(path: Path) -> bytes:
     """Return the content of a file, decompressed if its first bytes say so."""
     try:
+        require_memory(str(path), _COPIES * path.stat().st_size)
         content = path.read_bytes()
         marked = (unpack for mark, unpack in _DECOMPRESS.items() if content.startswith(mark))
         return next(marked, bytes)(content)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, MemoryError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); write it again, or name another file"
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,20 +11,22 @@ import torch
 from optrial.data import Dataset
 from optrial.engine.backends.compiling import can_compile
 from optrial.engine.backends.stacked import stackable_model
+from optrial.engine.process import device_limit
 from optrial.engine.select.measure import Build, StepTimer
 from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
+from optrial.memory import MemoryLimit, out_of_memory
 from optrial.models import call_count
 from optrial.plan import estimate, pack
 from optrial.spec import RunSpec
 
-__all__ = ["Choice", "Chooser", "out_of_memory"]
+__all__ = ["Choice", "Chooser"]
 
 _WORTH_MEASURING = 5.0
 """Seconds of plain training below which measuring takes longer than it saves."""
 _WIDTHS = (4, 16, 64, 256)
 _CLOSE = 1.5  # ratio by which a machine's pace may change between two measurements
-_SHARE_OF_MEMORY = 0.25
+_SHARE_OF_MEMORY = 0.5  # of the free memory; what is needed is an estimate
 _COMPILE_SECONDS = (6.0, 0.4, 1.3)
 """Compile time on two 2.5 GHz cores: a constant, per kernel that a stack's forward pass calls, and
 per update of a parameter tensor by a rule. It is 13 s for an MLP of one hidden layer with one rule,
@@ -76,24 +77,32 @@ class Chooser:
 
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
-        first, plain = runs[0], estimate(runs, self._dataset).seconds
-        alone = tuple((run,) for run in runs)
-        if first.engine == "numpy" and first.optimizer_kind != "torch":
-            return Choice("numpy", alone, plain)
-        reference = Choice("reference", alone, plain)
-        if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
-            return reference
-        if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
-            return reference
+        alone = Choice("reference", tuple((run,) for run in runs), 0.0)
         try:
-            reason = why_not_stacked(runs, self._dataset, self._build)
-            if not reason:
-                return self._fastest(runs)
+            return self._choose(runs, replace(alone, seconds=estimate(runs, self._dataset).seconds))
         except EngineError:
             raise
         except USER_CODE_ERRORS as error:  # training fails likewise, and records the failure
-            reason = reason_of(error).partition("\n")[0]
-        return replace(reference, note=f"trained one by one: {reason}")
+            return replace(alone, note=self._one_by_one(error))
+
+    def _choose(self, runs: Sequence[RunSpec], reference: Choice) -> Choice:
+        first = runs[0]
+        if first.engine == "numpy" and first.optimizer_kind != "torch":
+            return replace(reference, engine="numpy")
+        if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
+            return reference
+        short = len(runs) == 1 or reference.seconds < _WORTH_MEASURING
+        if first.engine == "auto" and short:
+            return reference
+        if reason := why_not_stacked(runs, self._dataset, self._build):
+            return replace(reference, note=f"trained one by one: {reason}")
+        return self._fastest(runs)
+
+    def _one_by_one(self, error: BaseException) -> str:
+        """Return the note for runs that could not be tried."""
+        if out_of_memory(error):
+            return f"trained one by one: memory ran out when a few steps were tried; {self._limit}"
+        return f"trained one by one: {reason_of(error)}"
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
         steps = _steps_of(runs)
@@ -127,6 +136,8 @@ class Chooser:
 
         If memory does not hold all of them at once, return them as they are.
         """
+        if not self._fit(*(choice.stacks[0] for choice in choices)):
+            return list(choices)
         try:
             times = self._timer.times(*((choice.engine, choice.stacks[0]) for choice in choices))
         except Exception as error:
@@ -172,12 +183,8 @@ class Chooser:
 
     def _seconds_by_width(self, runs: Sequence[RunSpec]) -> dict[int, float]:
         """Return seconds per run and step by width of the stack, until they rise again."""
-        largest_bytes = _SHARE_OF_MEMORY * self._memory()
-        bytes_of_one = estimate(runs[:1], self._dataset).run_bytes
         measured: dict[int, float] = {}
-        for width in (*(w for w in _WIDTHS if w < len(runs)), min(len(runs), _WIDTHS[-1])):
-            if width > 1 and width * bytes_of_one > largest_bytes:
-                break
+        for width in self._widths(runs):
             try:
                 ((seconds, _),) = self._timer.times(("stacked", pack(runs, width)[0]))
             except Exception as error:
@@ -190,11 +197,21 @@ class Chooser:
                 break
         return measured or {1: self._timer.times(("stacked", runs[:1]))[0].seconds}
 
-    def _memory(self) -> int:
-        """Return the bytes of memory of the device."""
-        if self._place.type == "cuda":
-            return torch.cuda.get_device_properties(self._place).total_memory
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    def _widths(self, runs: Sequence[RunSpec]) -> list[int]:
+        """Return the widths of stacks to try: those that fit into memory, in ascending order."""
+        count = len(runs)
+        widths = [*(width for width in _WIDTHS if width < count), min(count, _WIDTHS[-1])]
+        fitting = [width for width in widths if self._fit(runs[:width])]
+        return fitting or ([2] if count > 2 and self._fit(runs[:2]) else [])
+
+    def _fit(self, *stacks: Sequence[RunSpec]) -> bool:
+        """Return whether stacks fit into memory, all at once, with room to spare."""
+        needed = sum(estimate(runs, self._dataset, len(runs)).stack_bytes for runs in stacks)
+        return needed <= _SHARE_OF_MEMORY * self._limit.free
+
+    @property
+    def _limit(self) -> MemoryLimit:
+        return device_limit(self._place)
 
 
 def _steps_of(stack: Sequence[RunSpec]) -> int:
@@ -203,13 +220,3 @@ def _steps_of(stack: Sequence[RunSpec]) -> int:
 
 def _seconds_of(choice: Choice) -> float:
     return choice.seconds
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on the host or on a device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )

@@ -19,6 +19,7 @@ __all__ = ["Build", "Candidate", "StepTime", "StepTimer", "timed_steps"]
 
 _TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
 _COMPARED_TURNS = 7  # if several candidates are compared
+_SLOW = 10.0  # seconds of a step of which one turn is enough
 
 Build = Callable[[str, Sequence[RunSpec]], Learner]
 """Returns a fresh learner of the runs of a stack for an engine."""
@@ -110,6 +111,8 @@ class _Trial:
 
     def enough(self, turns: int) -> bool:
         """Return whether it had that many turns and enough time."""
+        if self.turns and self.turns[0] > _SLOW:
+            return True
         return len(self.turns) >= turns and sum(self.turns) * self._at_once >= _TIMED_SECONDS
 
     def take_turn(self) -> None:

@@ -17,6 +17,7 @@ from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.learner import Learner
 from optrial.engine.select.measure import Build
 from optrial.errors import USER_CODE_ERRORS, reason_of
+from optrial.memory import out_of_memory
 from optrial.models import foreign_types
 from optrial.plan import pack
 from optrial.spec import RunSpec
@@ -27,6 +28,7 @@ _SAME_GRADIENT = {"float32": 1e-3, "float64": 1e-6, "bfloat16": 0.1}  # relative
 _SAME_LOSS = 1e-3  # relative difference of float32 losses that rounding explains after a few steps
 
 Arrays = dict[str, NDArray[Any]]
+Floats = NDArray[np.float64]
 
 
 def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> str:
@@ -46,10 +48,12 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         losses = _losses(build("stacked", pair))
         changes = _changes(build("stacked", descents), len(descents))
     except USER_CODE_ERRORS as error:  # the reference engine may still train it
-        return reason_of(error).partition("\n")[0]
+        if out_of_memory(error):
+            raise
+        return reason_of(error)
     alone = np.hstack([_losses(build("reference", [run])) for run in pair])
-    if not np.allclose(losses, alone, rtol=_SAME_LOSS, equal_nan=True):
-        return "in a stack its numbers differ from those of a run by itself"
+    if reason := _why_losses_differ(losses, alone):
+        return reason
     parameters = {name for name, _ in model.named_parameters()}
     for run, (_, change) in zip(descents, changes, strict=True):
         ((weights, expected),) = _changes(build("reference", [run]), 1)
@@ -59,6 +63,14 @@ def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> 
         difference = _norm(change[name] - expected[name] for name in names)
         if difference > _SAME_GRADIENT[first.precision] * scale:
             return "in a stack its gradients differ from those of a run by itself"
+    return ""
+
+
+def _why_losses_differ(stacked: Floats, alone: Floats) -> str:
+    if not np.isfinite(alone[0]).all():
+        return "its first loss is not finite, which leaves nothing to compare a stack with"
+    if not np.allclose(stacked, alone, rtol=_SAME_LOSS, equal_nan=True):
+        return "in a stack its numbers differ from those of a run by itself"
     return ""
 
 
@@ -81,11 +93,15 @@ def _descents(runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
     return pack(grid, 4)[0]
 
 
-def _losses(learner: Learner) -> NDArray[np.float64]:
-    """Take three steps and evaluate; return all losses, (losses, runs)."""
+def _losses(learner: Learner) -> Floats:
+    """Take three steps and evaluate; return all losses, (4, runs), NaN from a divergence on."""
     learner.start(1)
     steps = learner.advance(3).losses
-    return np.vstack([steps, learner.evaluate("train", 3).losses])
+    losses = np.full((4, steps.shape[1]), np.nan)
+    losses[: len(steps)] = steps
+    losses[3] = learner.evaluate("train", 3).losses
+    losses[~np.logical_and.accumulate(np.isfinite(losses))] = np.nan
+    return losses
 
 
 def _changes(learner: Learner, runs: int) -> list[tuple[Arrays, Arrays]]:
