@@ -336,15 +336,15 @@ class Results:
         Raises:
             StoreError: the metric is not recorded, or `better` contradicts its direction.
         """
-        records = self.records
+        records, plans = self.records, self.store.plans()
         planned = {record.run_id for record in records}
-        everything = self.store.runs(everything=True)
-        view = StudyView(
+        every = self.store.runs(everything=True) if len(plans) > 1 else records
+        view = Context(
             self.study,
             tuple(records),
             self._read_curves,
-            former=tuple(record for record in everything if record.run_id not in planned),
-            plans=tuple(PlanVersion(study, ended) for study, ended in self.store.plans()),
+            former=tuple(record for record in every if record.run_id not in planned),
+            plans=tuple(PlanVersion(study, ended) for study, ended in plans),
             sources=self.store.sources if isinstance(self.store, JoinedStore) else {},
         )
         return _compared_on(view, metric, better)
@@ -369,7 +369,7 @@ class Results:
         path: str | Path,
         metric: str | None = None,
         better: Direction | None = None,
-        audited: AuditReport | None = None,
+        view: StudyView | None = None,
     ) -> Path:
         """Write one self-contained HTML page, replacing an earlier one, and return its path.
 
@@ -380,13 +380,13 @@ class Results:
             path: path of the file.
             metric: see `view`.
             better: see `view`.
-            audited: the audit of these results, if it is at hand.
+            view: the view of these results, if it is at hand; otherwise the store is read.
 
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` cannot be read.
         """
-        timing, view = self._timing(), self.view()
-        page = study_page(_compared_on(view, metric, better), audited or audit(view), timing)
+        timing, view = self._timing(), view or self.view()
+        page = study_page(_compared_on(view, metric, better), audit(view), timing)
         with _writing(Path(path)):
             write_whole(Path(path), page)
         return Path(path)

@@ -16,6 +16,8 @@ from optrial.spec import Direction
 
 __all__ = ["RateLine", "RatePoint", "rate_line"]
 
+_UNKNOWN = Interval(math.nan, math.nan, math.nan, 0.95)
+
 
 @dataclass(frozen=True)
 class RatePoint:
@@ -79,21 +81,36 @@ def rate_line(
 def _points(
     settings: Mapping[str, Sequence[Record]], metric: str, seed: int
 ) -> Iterator[RatePoint]:
-    for setting_id, records in settings.items():
-        rate = records[0].hyperparameters.get("lr")
-        if isinstance(rate, int | float) and rate > 0:
-            values = finished(records, metric)
-            interval = Interval(math.nan, math.nan, math.nan, 0.95)
-            if values:
-                (interval,) = seed_intervals(np.array([values]), np.random.default_rng(seed))
-            yield RatePoint(
-                rate=float(rate),
-                setting=records[0].setting,
-                setting_id=setting_id,
-                interval=interval,
-                done=len(values),
-                runs=len(records),
-            )
+    rates = {
+        setting_id: float(rate)
+        for setting_id, records in settings.items()
+        if isinstance(rate := records[0].hyperparameters.get("lr"), int | float) and rate > 0
+    }
+    values = {setting_id: finished(settings[setting_id], metric) for setting_id in rates}
+    intervals = _intervals(values, seed)
+    for setting_id, rate in rates.items():
+        yield RatePoint(
+            rate=rate,
+            setting=settings[setting_id][0].setting,
+            setting_id=setting_id,
+            interval=intervals.get(setting_id, _UNKNOWN),
+            done=len(values[setting_id]),
+            runs=len(settings[setting_id]),
+        )
+
+
+def _intervals(values: Mapping[str, Sequence[float]], seed: int) -> dict[str, Interval]:
+    """Return the interval of each mean; settings with as many values share their resamples."""
+    by_count: dict[int, list[str]] = {}
+    for setting_id, finals in values.items():
+        by_count.setdefault(len(finals), []).append(setting_id)
+    intervals: dict[str, Interval] = {}
+    for count, ids in by_count.items():
+        if count:
+            rows = np.array([values[setting_id] for setting_id in ids])
+            means = seed_intervals(rows, np.random.default_rng(seed))
+            intervals |= zip(ids, means, strict=True)
+    return intervals
 
 
 def _best(points: Sequence[RatePoint], better: Direction | None) -> RatePoint:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -36,6 +36,7 @@ from optrial.spec import (
     TRAINING_SECONDS,
     Direction,
     Directions,
+    RunFacts,
     Selection,
     Status,
     undeclared,
@@ -103,6 +104,7 @@ class ProblemView:
     metric: str
     directions: Directions
     seed: int
+    _rates: dict[str, tuple[RateLine, ...]] = field(default_factory=dict)
 
     @property
     def select(self) -> str | None:
@@ -216,12 +218,14 @@ class ProblemView:
 
         If the study has a tuning phase, these are values of its trials.
         """
-        better = self.directions.better(metric)
-        return tuple(
-            line
-            for optimizer in self.optimizers
-            if (line := rate_line(optimizer.name, optimizer.tried, metric, better, self.seed))
-        )
+        if metric not in self._rates:
+            better = self.directions.better(metric)
+            self._rates[metric] = tuple(
+                line
+                for optimizer in self.optimizers
+                if (line := rate_line(optimizer.name, optimizer.tried, metric, better, self.seed))
+            )
+        return self._rates[metric]
 
     @cached_property
     def searches(self) -> tuple[Search, ...]:
@@ -245,23 +249,29 @@ class ProblemView:
         """Recorded training times of the finished runs of each contender."""
         return tuple(cost for contender in self.contenders if (cost := cost_of(contender)))
 
-    def bands(self, curves: Mapping[str, Curve], points: int) -> dict[str, Band]:
+    def bands(
+        self,
+        curves: Mapping[str, Curve],
+        points: int,
+        settings: Collection[str] | None = None,
+    ) -> dict[str, Band]:
         """Return the curves of one metric by setting id of the reported runs.
 
         Args:
             curves: curves by run id.
             points: greatest number of points per curve.
+            settings: ids of settings; by default all.
         """
         generator = np.random.default_rng(self.seed)
-        settings: dict[str, dict[str, Curve]] = {}
+        members: dict[str, dict[str, Curve]] = {}
         for record in self.reported:
             curve = curves.get(record.run_id)
-            if curve is not None and len(curve):
-                members = settings.setdefault(record.setting_id, {})
-                members[record.run_id] = curve
+            wanted = settings is None or record.setting_id in settings
+            if wanted and curve is not None and len(curve):
+                members.setdefault(record.setting_id, {})[record.run_id] = curve
         return {
-            setting: make_band(members, generator, points=points)
-            for setting, members in settings.items()
+            setting: make_band(of_setting, generator, points=points)
+            for setting, of_setting in members.items()
         }
 
 
@@ -454,21 +464,30 @@ class StudyView:
     def facts(self) -> dict[str, dict[str, int]]:
         """Number of runs by recorded fact and value."""
         counts: dict[str, Counter[str]] = {}
-        for record in self.records:
-            for name, value in _flat(asdict(record.facts)):
-                counts.setdefault(name, Counter())[value] += 1
+        for name in _SHARED_FACTS:
+            values = [getattr(record.facts, name) for record in self.records]
+            distinct = {id(value): value for value in values}  # many runs share one object
+            for key, runs in Counter(map(id, values)).items():
+                value = distinct[key]
+                plain = asdict(value) if is_dataclass(value) else value
+                for dotted, text in _flat({name: plain}):
+                    counts.setdefault(dotted, Counter())[text] += runs
         return {name: dict(values.most_common()) for name, values in counts.items()}
 
     @cached_property
     def paired_seeds(self) -> tuple[int, int]:
         """Number of seeds on which all runs started alike, and of seeds with at least two runs."""
         starts: dict[tuple[int, str], list[tuple[str, str]]] = {}
+        models: dict[str, str] = {}
         for record in self.records:
             weights = record.facts.initial_parameters_sha256
             batches = record.facts.first_batches_sha256
             if weights and batches:
-                spec = record.spec
-                model = json.dumps([spec.model, spec.model_arguments, spec.batch_size])
+                if record.setting_id not in models:
+                    spec = record.spec
+                    shared = [spec.model, spec.model_arguments, spec.batch_size]
+                    models[record.setting_id] = json.dumps(shared)
+                model = models[record.setting_id]
                 starts.setdefault((record.seed, model), []).append((weights, batches))
         shared = [pairs for pairs in starts.values() if len(pairs) > 1]
         return sum(len(set(pairs)) == 1 for pairs in shared), len(shared)
@@ -488,6 +507,9 @@ _OF_ONE_RUN = (
     "first_batches",
     "warnings",
 )
+
+
+_SHARED_FACTS = [entry.name for entry in fields(RunFacts) if not entry.name.startswith(_OF_ONE_RUN)]
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

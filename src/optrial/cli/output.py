@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from optrial.analysis.view import ProblemView, StudyView
-    from optrial.results import Results
 
 __all__ = [
     "BAD_INPUT",
@@ -187,11 +186,10 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
         say(f"{key:>{width}}  {value}")
 
 
-def show_summary(results: Results, quiet: bool) -> None:
+def show_summary(view: StudyView, quiet: bool) -> None:
     """Print the summary table of each problem and, unless quiet, what it shows."""
     from optrial.analysis.statistics import ranks_sentence
 
-    view = results.view()
     for title, problem in titled(view):
         _show_problem(problem, title, quiet)
     _show_targets(view, quiet)

@@ -57,7 +57,7 @@ def show(
 
     with load_results(store) as results:
         if file_format is ShowFormat.TABLE:
-            show_summary(results, quiet=False)
+            show_summary(results.view(), quiet=False)
             return
         as_text = summary_latex if file_format is ShowFormat.LATEX else summary_markdown
         view = results.view()

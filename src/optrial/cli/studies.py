@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -94,15 +94,16 @@ def run(
         )
     place = shown_location(location)
     with results:
-        show_summary(results, quiet)
-        records, reported = results.records, results.reported
+        view = results.view()
+        show_summary(view, quiet)
+        records = view.records
+        reported = [record for record in records if record.phase == "report"]
         if not quiet and reported and all(record.status in FINAL for record in reported):
-            from optrial.analysis.audit import summary_line
+            from optrial.analysis.audit import audit, summary_line
 
-            audited = results.audit()
-            note(f"{summary_line(audited)}; details: optrial audit {place}")
+            note(f"{summary_line(audit(view))}; details: optrial audit {place}")
             if "://" not in location:
-                note(f"report: {results.report(Path(location) / 'report.html', audited=audited)}")
+                note(f"report: {results.report(Path(location) / 'report.html', view=view)}")
     statuses = Counter(str(record.status) for record in records)
     if not quiet:
         # A trial that diverges is a result of tuning, not a failure.
@@ -152,11 +153,12 @@ def plan(
                 for problem, dataset in datasets.items()
             }
     several = len(datasets) > 1
-    runs, groups = len(made.runs), len(made.groups)
+    number = {run.run_id: n for n, group in enumerate(made.groups, 1) for run in group}
+    runs, groups = len(made.runs), max(number.values())
     counts = f"{runs} run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
     whole = {"plan": f"{made.hash}: {counts}"}
     for problem, dataset in datasets.items():
-        _print_plan(made, problem, f"{made.name}: {problem}" if several else made.name)
+        _print_plan(made, problem, f"{made.name}: {problem}" if several else made.name, number)
         print_data(dataset)
         tuning = outline(made.studies.by_name[problem])
         pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
@@ -219,13 +221,20 @@ def _outputs_word(dataset: Dataset) -> str:
     return words[dataset.classes > 1]
 
 
-def _print_plan(made: Plan, problem: str, title: str) -> None:
+def _print_plan(made: Plan, problem: str, title: str, number: Mapping[str, int]) -> None:
+    """Print the settings of a problem, each with the number of its group.
+
+    Args:
+        made: the plan.
+        problem: name of the problem.
+        title: title of the table.
+        number: number of its group by run id.
+    """
     from optrial.report import plain_table
 
     groups: dict[tuple[str, str], list[RunSpec]] = {}
     for run_ in made.runs_of(problem):
         groups.setdefault((run_.optimizer, made.settings[run_.run_id]), []).append(run_)
-    number = {run_.run_id: n for n, group in enumerate(made.groups, 1) for run_ in group}
     rows = [
         [
             optimizer,

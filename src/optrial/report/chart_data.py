@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -11,6 +11,7 @@ from optrial.analysis.searches import best_of_trials
 from optrial.analysis.target_results import TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
+from optrial.report.cuts import single_runs, thinned
 from optrial.report.drawing import MARKER_SIZE
 from optrial.spec import MetricName
 from optrial.style import LineStyle, marker_outline
@@ -25,6 +26,7 @@ def chart_data(
     view: StudyView,
     styles: Mapping[str, LineStyle],
     groups: Groups,
+    shown: Mapping[str, Collection[str]],
 ) -> dict[str, Any]:
     """Return the data of the charts of a page, which study.js reads from JSON.
 
@@ -32,6 +34,7 @@ def chart_data(
         view: the study.
         styles: of the optimizers, in their order.
         groups: number of each setting, by which the page filters its runs.
+        shown: ids of the settings whose curves are drawn, by name of the problem.
     """
     places = {name: index for index, name in enumerate(view.optimizer_names)}
     return {
@@ -47,7 +50,10 @@ def chart_data(
         "probes": probes_of(view),
         "better": {name: view.directions.better(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
-        "problems": [_problem_data(view, problem, places, groups) for problem in view.problems],
+        "problems": [
+            _problem_data(view, problem, places, groups, shown[problem.name])
+            for problem in view.problems
+        ],
         "profiles": _profile_data(view, places),
     }
 
@@ -63,11 +69,13 @@ def _problem_data(
     problem: ProblemView,
     places: Mapping[str, int],
     groups: Groups,
+    shown: Collection[str],
 ) -> dict[str, Any]:
     chosen = {c.setting_id for c in problem.contenders}
     members: dict[str, list[Record]] = {}
     for record in problem.reported:
-        members.setdefault(record.setting_id, []).append(record)
+        if record.setting_id in shown:
+            members.setdefault(record.setting_id, []).append(record)
     lines = {key: index for index, key in enumerate(members)}
     return {
         "metric": problem.metric,
@@ -94,7 +102,7 @@ def _problem_data(
             and (rates := _rate_data(problem, metric, places, groups))
         },
         "targets": {
-            str(result.target): _target_data(result, places, groups)
+            str(result.target): _target_data(result, places, groups, shown)
             for result in target_results(view, problem)
         },
         "trials": {
@@ -109,6 +117,7 @@ def _curve_data(
     view: StudyView, problem: ProblemView, metric: str, lines: Groups
 ) -> list[dict[str, Any]]:
     seeds = {record.run_id: record.seed for record in problem.reported}
+    singles = single_runs(len(lines), len(view.metrics), view.points)
     return [
         {
             "line": lines[key],
@@ -117,10 +126,10 @@ def _curve_data(
             "mean": _rounded(band.mean),
             "low": _rounded(band.low),
             "high": _rounded(band.high),
-            "seeds": [seeds[run] for run in band.runs],
-            "values": [_rounded(row) for row in band.values],
+            "seeds": [seeds[run] for run in band.runs[:singles]],
+            "values": [_rounded(row) for row in band.values[:singles]],
         }
-        for key, band in problem.bands(view.curves(metric), view.points).items()
+        for key, band in problem.bands(view.curves(metric), view.points, lines).items()
     ]
 
 
@@ -133,16 +142,17 @@ def _rate_data(
     return [
         {
             "optimizer": places[line.optimizer],
-            "rates": [point.rate for point in line.points],
-            "settings": [point.setting for point in line.points],
-            "groups": [groups[point.setting_id] for point in line.points],
-            "mean": _rounded(point.interval.estimate for point in line.points),
-            "low": _rounded(point.interval.low for point in line.points),
-            "high": _rounded(point.interval.high for point in line.points),
-            "done": [point.done for point in line.points],
-            "runs": [point.runs for point in line.points],
+            "rates": [point.rate for point in points],
+            "settings": [point.setting for point in points],
+            "groups": [groups[point.setting_id] for point in points],
+            "mean": _rounded(point.interval.estimate for point in points),
+            "low": _rounded(point.interval.low for point in points),
+            "high": _rounded(point.interval.high for point in points),
+            "done": [point.done for point in points],
+            "runs": [point.runs for point in points],
         }
         for line in problem.sensitivity(metric)
+        for points in [thinned(line.points)]
     ]
 
 
@@ -154,7 +164,7 @@ def _trial_data(
         {
             "optimizer": places[optimizer],
             "trials": best.trials.tolist(),
-            "groups": [groups[setting_id] for setting_id in tried[optimizer]],
+            "groups": thinned([groups[setting_id] for setting_id in tried[optimizer]]),
             "mean": _rounded(best.expected),
             "low": _rounded(best.low),
             "high": _rounded(best.high),
@@ -164,19 +174,20 @@ def _trial_data(
 
 
 def _target_data(
-    result: TargetResult, places: Mapping[str, int], groups: Groups
+    result: TargetResult, places: Mapping[str, int], groups: Groups, shown: Collection[str]
 ) -> list[dict[str, Any]]:
     return [
         {
             "optimizer": places[times.contender.optimizer],
             "name": times.contender.name,
             "group": groups[times.contender.setting_id],
-            "steps": times.survival.times.tolist(),
-            "reached": _rounded(100 * (1 - times.survival.share)),
+            "steps": thinned(times.survival.times.tolist()),
+            "reached": thinned(_rounded(100 * (1 - times.survival.share))),
             "end": result.drawn_until(times),
             "censored": times.censored > 0,
         }
         for times in result.steps
+        if times.contender.setting_id in shown
     ]
 
 

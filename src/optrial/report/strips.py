@@ -14,6 +14,7 @@ __all__ = ["WIDTH", "Scale", "Strip"]
 
 WIDTH = 240.0
 MARGIN = 12.0
+MOST_DOTS = 250
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,12 @@ class Scale:
             high=self.at(high) if known else None,
             cut_low=known and math.isinf(low),
             cut_high=known and math.isinf(high),
-            others=[self.at(value) for value in others if math.isfinite(value)],
+            others=_places([self.at(value) for value in others if math.isfinite(value)]),
         )
+
+
+def _places(dots: Sequence[float]) -> Sequence[float]:
+    """Return the positions of dots; of very many, one per pixel."""
+    if len(dots) <= MOST_DOTS:
+        return dots
+    return sorted({float(round(dot)) for dot in dots})

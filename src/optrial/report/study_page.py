@@ -27,10 +27,12 @@ from optrial.analysis.statistics import (
     time_text,
     without_value,
 )
+from optrial.analysis.summary import SettingSummary
 from optrial.analysis.target_results import TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, Search, StudyView
 from optrial.records import Record
 from optrial.report.chart_data import chart_data, probes_of
+from optrial.report.cuts import shown_runs, shown_settings
 from optrial.report.drawing import Track, track
 from optrial.report.pages import embedded_json, render_page
 from optrial.report.strips import Scale, Strip
@@ -109,10 +111,32 @@ class ProblemSection:
         """The table of paired differences."""
         return differences(self.view, self.groups)
 
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """Ids of the settings that tables and curves show."""
+        return shown_settings(self.view)
+
+    @property
+    def cut(self) -> str:
+        """Which settings of a large study are left out; empty if none is."""
+        count, total = len(self.shown), len(self.view.summaries)
+        if count == total:
+            return ""
+        return (
+            f"Tables and curves show {count:,} of {total:,} settings, the best of each optimizer; "
+            "optrial show lists all of them"
+        )
+
+    @property
+    def summaries(self) -> list[SettingSummary]:
+        """The rows of the summary table."""
+        return [s for s in self.view.summaries if s.setting_id in self.shown]
+
     @property
     def costs(self) -> Rows[Cost]:
         """The table of training times."""
-        return cost_rows(self.view.costs)
+        shown = {c.name for c in self.view.contenders if c.setting_id in self.shown}
+        return cost_rows([cost for cost in self.view.costs if cost.name in shown])
 
     @property
     def searches(self) -> Rows[Search]:
@@ -165,7 +189,7 @@ class ProblemSection:
     @property
     def targets(self) -> list[tuple[TargetResult, Scale, list[TargetRow]]]:
         """The tables of times to targets."""
-        return [(result, *target_rows(result)) for result in self.target_results]
+        return [(result, *target_rows(result, self.shown)) for result in self.target_results]
 
     @property
     def targets_note(self) -> str:
@@ -193,6 +217,8 @@ def study_page(
     problems = [ProblemSection(view, problem, groups) for problem in view.problems]
     first = view.problems[0].name if view.problems else ""
     flows = funnel(view.records) if view.has_tuning else []
+    failures = view.failures[:SHOWN_FAILURES]
+    shown = {problem.view.name: problem.shown for problem in problems}
     return render_page(
         "study.html",
         view=view,
@@ -231,12 +257,13 @@ def study_page(
         spread_text=spread_text,
         runs_text=runs_text,
         number=_number,
-        failures=view.failures[:SHOWN_FAILURES],
+        failures=failures,
+        runs=shown_runs(view, failures, (key for settings in shown.values() for key in settings)),
         hyperparameters=list(dict.fromkeys(n for r in view.records for n in r.hyperparameters)),
         phases=view.has_tuning,
         facts=_shown_facts(view.facts),
         study_text=_yaml(view.study),
-        data=embedded_json(chart_data(view, styles, groups)),
+        data=embedded_json(chart_data(view, styles, groups, shown)),
     )
 
 

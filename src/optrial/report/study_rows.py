@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple, TypeVar
@@ -180,16 +180,22 @@ def search_rows(searches: Sequence[Search]) -> Rows[Search]:
     ]
 
 
-def target_rows(result: TargetResult) -> tuple[Scale, list[TargetRow]]:
+def target_rows(result: TargetResult, settings: Collection[str]) -> tuple[Scale, list[TargetRow]]:
     """Return steps and seconds to a target, with median, interval and runs that reached it.
 
     An interval that extends beyond the longest run is cut off there.
+
+    Args:
+        result: the times of all contenders.
+        settings: ids of the settings that are shown.
     """
     observed = [times.observed for times in result.steps]
     scale = Scale.of(observed, include=0.0)
     seconds: Sequence[TargetTimes | None] = result.seconds or [None] * len(result.steps)
     rows = []
     for times, alone in zip(result.steps, seconds, strict=True):
+        if times.contender.setting_id not in settings:
+            continue
         median = times.median
         arrived = [arrival.time for arrival in times.arrivals.values() if arrival.reached]
         low = math.nan if math.isinf(median.low) else median.low

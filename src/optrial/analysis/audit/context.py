@@ -44,7 +44,9 @@ class Context(StudyView):
 
     @classmethod
     def of(cls, view: StudyView) -> Context:
-        """Return the context of a view."""
+        """Return the context of a view, with what it has computed if it is one itself."""
+        if isinstance(view, cls):
+            return view
         return cls(**{field.name: getattr(view, field.name) for field in fields(StudyView)})
 
     def generator(self, *purpose: str) -> np.random.Generator:

@@ -16,6 +16,7 @@ nominal for roughly normal values; skew and heavy tails still cost two or three 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,11 @@ __all__ = [
 RESAMPLES = 5_000
 """Bootstrap resamples: a 95 % limit then varies between generators by 1 % of the interval's width
 (its standard deviation)."""
+
+_MOST_DRAWS, _FEWEST_RESAMPLES = 20_000_000, 1_000
+"""Values drawn for an interval: thousands of seeds need fewer resamples, because the distribution
+of their mean is almost normal."""
+_NUMBERS_OF_A_PART = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,23 @@ def mean_intervals(
     means = samples.mean(axis=1)
     low = high = np.full_like(means, np.nan)
     if count > 1:
-        weights = resample_weights(count, resamples, generator)
+        resamples = min(resamples, max(_FEWEST_RESAMPLES, _MOST_DRAWS // count))
         factor = widening(count, level)
-        low, high = (means + factor * (x - means) for x in bca_limits(samples, weights, level))
+        limits = _bca(samples, _weights_in_parts(count, resamples, generator), level)
+        low, high = (means + factor * (x - means) for x in limits)
     return [
         Interval(float(mean), float(below), float(above), level)
         for mean, below, above in zip(means, low, high, strict=True)
     ]
+
+
+def _weights_in_parts(
+    count: int, resamples: int, generator: np.random.Generator
+) -> Iterator[Floats]:
+    """Yield `resample_weights` in parts that fit a cache; the parts together are the whole."""
+    most = max(1, _NUMBERS_OF_A_PART // count)
+    for start in range(0, resamples, most):
+        yield resample_weights(count, min(most, resamples - start), generator)
 
 
 def resample_weights(count: int, resamples: int, generator: np.random.Generator) -> Floats:
@@ -141,10 +157,15 @@ def bca_limits(samples: Floats, weights: Floats, level: float) -> tuple[Floats, 
 
     Source: Efron & Tibshirani 1993, equations 14.9, 14.10, 14.14 and 14.15.
     """
+    return _bca(samples, [weights], level)
+
+
+def _bca(samples: Floats, weights: Iterable[Floats], level: float) -> tuple[Floats, Floats]:
+    """Return `bca_limits`, the weights in parts of (some resamples, n)."""
     means = samples.mean(axis=1, keepdims=True)
     deviations = samples - means
     deviations[np.ptp(samples, axis=1) == 0] = 0.0  # their mean may have been rounded
-    resampled = np.sort(deviations @ weights.T, axis=1)
+    resampled = np.sort(np.hstack([deviations @ part.T for part in weights]), axis=1)
     size = np.abs(deviations).max(axis=1, keepdims=True)
     # Accuracies have few distinct values: resampled means that equal the mean differ by rounding.
     resampled[np.abs(resampled) <= 1e-12 * size] = 0.0

@@ -13,17 +13,24 @@ from optrial.analysis.statistics.merit import Floats, merit
 
 __all__ = ["BestOfK", "RateRange", "best_of_k", "crossings", "learning_rate_range"]
 
+_EACH_TRIAL = 100
+"""Number of trials up to which the best of k is computed for every k; then for thirty more."""
+_MOST_DRAWS, _FEWEST_RESAMPLES = 2_000_000, 200
+"""Trials drawn for an interval: of thousands of trials, fewer resamples."""
+
 
 @dataclass(frozen=True, eq=False)
 class BestOfK:
     """The expected value of the best of k random trials, for k = 1, 2, ..., n.
 
+    Beyond k = 100, only thirty more values of k are computed, up to n.
+
     Attributes:
-        trials: (n,) k.
-        expected: (n,) expected best value, given that at least one of the k trials finished.
-        low: (n,) lower limit; NaN for a single trial.
-        high: (n,) upper limit; NaN for a single trial.
-        all_diverged: (n,) chance that none of the k trials finishes.
+        trials: (m,) k.
+        expected: (m,) expected best value, given that at least one of the k trials finished.
+        low: (m,) lower limit; NaN for a single trial.
+        high: (m,) upper limit; NaN for a single trial.
+        all_diverged: (m,) chance that none of the k trials finishes.
         level: nominal coverage.
     """
 
@@ -62,7 +69,8 @@ def best_of_k(
     """
     merits = np.sort(merit(values, higher_is_better=higher_is_better))
     count = len(merits)
-    trials = np.arange(1, count + 1, dtype=np.float64)
+    resamples = min(resamples, max(_FEWEST_RESAMPLES, _MOST_DRAWS // count))
+    trials = _numbers_of_trials(count)
     expected, all_diverged = _expected_best(merits, np.full((1, count), 1 / count), trials)
     low = high = np.full(len(trials), np.nan)
     if count > 1:
@@ -72,6 +80,13 @@ def best_of_k(
         low, high = -high, -low
     sign = 1 if higher_is_better else -1
     return BestOfK(trials, sign * expected[0], low, high, all_diverged[0], level)
+
+
+def _numbers_of_trials(count: int) -> Floats:
+    """Return 1, 2, ... up to `count`; beyond a hundred, ever fewer of them."""
+    few = np.arange(1, min(count, _EACH_TRIAL) + 1)
+    more = np.geomspace(_EACH_TRIAL, count, 30).round() if count > _EACH_TRIAL else []
+    return np.unique([*few, *more]).astype(np.float64)
 
 
 def _expected_best(merits: Floats, weights: Floats, trials: Floats) -> tuple[Floats, Floats]:
