@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -465,14 +465,14 @@ class StudyView:
         """Number of runs by recorded fact and value."""
         counts: dict[str, Counter[str]] = {}
         for name in _SHARED_FACTS:
-            values = [getattr(record.facts, name) for record in self.records]
+            values: list[Any] = [getattr(record.facts, name) for record in self.records]
             distinct = {id(value): value for value in values}  # many runs share one object
             for key, runs in Counter(map(id, values)).items():
                 value = distinct[key]
-                plain = asdict(value) if is_dataclass(value) else value
+                plain = value if not is_dataclass(value) else asdict(cast(Any, value))
                 for dotted, text in _flat({name: plain}):
                     counts.setdefault(dotted, Counter())[text] += runs
-        return {name: dict(values.most_common()) for name, values in counts.items()}
+        return {name: dict(texts.most_common()) for name, texts in counts.items()}
 
     @cached_property
     def paired_seeds(self) -> tuple[int, int]:
@@ -485,8 +485,8 @@ class StudyView:
             if weights and batches:
                 if record.setting_id not in models:
                     spec = record.spec
-                    shared = [spec.model, spec.model_arguments, spec.batch_size]
-                    models[record.setting_id] = json.dumps(shared)
+                    about = [spec.model, spec.model_arguments, spec.batch_size]
+                    models[record.setting_id] = json.dumps(about)
                 model = models[record.setting_id]
                 starts.setdefault((record.seed, model), []).append((weights, batches))
         shared = [pairs for pairs in starts.values() if len(pairs) > 1]

@@ -84,9 +84,10 @@ def best_of_k(
 
 def _numbers_of_trials(count: int) -> Floats:
     """Return 1, 2, ... up to `count`; beyond a hundred, ever fewer of them."""
-    few = np.arange(1, min(count, _EACH_TRIAL) + 1)
-    more = np.geomspace(_EACH_TRIAL, count, 30).round() if count > _EACH_TRIAL else []
-    return np.unique([*few, *more]).astype(np.float64)
+    few = np.arange(1.0, min(count, _EACH_TRIAL) + 1)
+    if count <= _EACH_TRIAL:
+        return few
+    return np.union1d(few, np.geomspace(_EACH_TRIAL, count, 30).round())
 
 
 def _expected_best(merits: Floats, weights: Floats, trials: Floats) -> tuple[Floats, Floats]:
