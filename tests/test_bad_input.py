@@ -181,7 +181,7 @@ def test_all_problems_of_names_and_types_come_together(optrial: Command, tmp_pat
         (["run", "quickstrat"], ["Did you mean 'quickstart'?"]),
         (["run", "quickstart", "--set", "optimizers.adma.lr=1"], ["Did you mean 'adam'?"]),
         (["run", "quickstart", "--set", "seeds"], ["key.path=value"]),
-        (["run", "quickstart", "--seeds", "0"], ["seeds", "1 or more"]),
+        (["run", "quickstart", "--seeds", "0"], ["seeds", "from 1 to"]),
         (["run", "quickstart", "--engine", "jax"], ["--engine"]),
         (["run", "quickstart", "--engine", "numpy", "--device", "cuda"], ["cuda", "cpu"]),
         (["show", "nowhere"], ["no study is stored", "optrial run"]),

@@ -272,6 +272,9 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
             message = f"{shown(value)}: must be a mapping of keys to values."
         case "too_short" | "string_too_short":
             message = "must not be empty."
+        case "too_long":
+            most, length = entry["ctx"]["max_length"], entry["ctx"]["actual_length"]
+            message = f"has {length or most + 1:,} entries; at most {most:,} are allowed."
         case "string_type" if entry["loc"][-1:] == ("[key]",):  # of a mapping with free keys
             return Problem(key_path(entry["loc"][:-2]), _key_message(value))
         case kind if kind in _KINDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from optrial.keys import (
 from optrial.keys import Problem as ProblemValue
 from optrial.models import needs_whole_split
 from optrial.passwords import holds_password
-from optrial.plan import Plan, check_study, dataset_of, datasets_of, make_plan
+from optrial.plan import Plan, check_size, check_study, dataset_of, datasets_of, make_plan
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside, shown_location
 from optrial.results import Results
@@ -162,7 +163,7 @@ class Study:
             StudyError: the file cannot be read, or is not valid; lists all problems.
         """
         source = RECIPES.get(str(path), Path(path))
-        if not source.exists():
+        if not os.path.exists(source):  # noqa: PTH110  that of Path raises for overlong names
             hint = suggest(path, RECIPES).replace("Allowed", "Recipes")
             raise StudyError([Problem("", f"no such file, and no such recipe. {hint}")], str(path))
         study = cls.__new__(cls)
@@ -365,6 +366,7 @@ def _checked(keys: Mapping[str, Any], source: str) -> Studies:
         problems += waiver_problems(shared.waive)
         problems += check_trackers(shared.trackers)
         problems += _password_problems(keys)
+        problems += check_size(studies) if not problems else ()
     if problems or studies is None:
         raise StudyError(problems, source)
     return studies

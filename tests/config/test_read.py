@@ -46,6 +46,20 @@ def test_yaml_is_read_as_people_mean_it(tmp_path: Path) -> None:
     assert raw == {"name": "mine", "evaluate": {"on": ["test"]}, "lr": 0.001}
 
 
+def test_dates_and_marks_are_text(tmp_path: Path) -> None:
+    text = "\ufeffnotes: 2024-13-45\nname: 2024-01-01\nother: =\n"
+    raw = read_study(write(tmp_path / "mine.yaml", text))
+    assert raw == {"notes": "2024-13-45", "name": "2024-01-01", "other": "="}
+
+
+def test_anchors_are_written_out(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 2}\nb: [*a, *a]\nc: {<<: *a, y: 3}\nd: &a 5\ne: *a\n"
+    raw = read_study(write(tmp_path / "mine.yaml", text))
+    assert raw["b"] == [{"x": 1, "y": 2}] * 2
+    assert raw["c"] == {"x": 1, "y": 3}
+    assert raw["e"] == 5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -53,7 +67,21 @@ def test_yaml_is_read_as_people_mean_it(tmp_path: Path) -> None:
         ("a: 1\na: 2", "duplicate key"),
         ("- 1\n- 2", "must be a mapping"),
         ("", "it is empty"),
-        ("a: !!python/object/apply:os.system [id]", "not valid YAML"),
+        ("a: !!python/object/apply:os.system [id]", "not a type of values"),
+        ("a: !!binary aGk=", "line 1, column 4: '!!binary' is not a type"),
+        ("a: !!set {b}", "'!!set' is not a type"),
+        ("a: !!int x", "line 1, column 4: 'x' is not a whole number"),
+        ("a: !!bool x", "'x' is not true or false"),
+        ("a: !!float x", "'x' is not a number"),
+        ("[a]: 1", "a key must be a text"),
+        ("? {a: 1}\n: 2", "a key must be a text"),
+        ("a: *b", "undefined alias"),
+        ("<<: 3", "for merging"),
+        ("a:\t1", "cannot start any token"),
+        ("a: 1\n--- \nb: 2", "another document"),
+        ('a: "\\ud800"', r"U\+D800"),
+        ('a: "\\0"', r"U\+0000"),
+        ("a: \0", "special characters"),
     ],
 )
 def test_bad_yaml(tmp_path: Path, text: str, message: str) -> None:
@@ -66,6 +94,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
         read_study(tmp_path / "missing.yaml")
     with pytest.raises(StudyError, match="directory"):
         read_study(tmp_path)
+    for encoding in ("utf-16", "utf-32", "latin-1"):
+        (tmp_path / "encoded.yaml").write_bytes("name: é".encode(encoding))
+        with pytest.raises(StudyError, match="UTF-8"):
+            read_study(tmp_path / "encoded.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StudyError, match="UTF-8"):
         read_study(tmp_path / "binary.yaml")
@@ -119,10 +151,10 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
         ("budget", 3, "mapping"),
         ("budget", {"steps": True}, "whole number"),
         ("budget", {"steps": 1.5}, "whole number"),
-        ("seeds", 0, "count of 1 or more"),
-        ("seeds", True, "count of 1 or more"),
+        ("seeds", 0, "count from 1 to 100,000"),
+        ("seeds", True, "count from 1 to 100,000"),
         ("seeds", [], "empty"),
-        ("seeds", "3", "count of 1 or more"),
+        ("seeds", "3", "count from 1 to 100,000"),
         ("batch_size", 0, "whole number"),
         ("batch_size", 1.5, "whole number"),
         ("optimizers", [], "empty"),

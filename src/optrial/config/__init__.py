@@ -12,6 +12,7 @@ from optrial.config.problems import (
 )
 from optrial.config.read import parse_study, read_study, stored_study
 from optrial.config.study import (
+    MOST_RUNS,
     Component,
     Evaluation,
     MetricEntry,
@@ -24,6 +25,7 @@ from optrial.config.study import (
 )
 
 __all__ = [
+    "MOST_RUNS",
     "Axis",
     "Component",
     "Evaluation",

@@ -9,7 +9,7 @@ lr: {log: [1.0e-4, 1.0]}             any value between the ends, for a sampler t
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 __all__ = ["Axis", "AxisField", "parse_axis", "plain_values", "rounded"]
 
+_MOST_POINTS = 10_000
 _SIGNIFICANT_DIGITS = 12
 """Spaced values are rounded to this, so that they print short and agree between platforms."""
 
@@ -57,6 +58,8 @@ def parse_axis(raw: Any) -> Axis:
         parts = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(part, bool | int | float | str) for part in parts):
             raise ValueError("must be a number, a text, or a list of them")
+        if not all(isinstance(part, str) or _finite(part) for part in parts):
+            raise ValueError("must be a finite number")
     if len({(type(value), value) for value in values}) < len(values):
         raise ValueError("an axis must not repeat a value")
     return Axis(values)
@@ -90,10 +93,10 @@ def _range(raw: dict[Any, Any]) -> Axis:
     if set(raw) - {"log", "lin", "points"} or len(named) != 1:
         raise ValueError("a range is written {log: [first, last], points: n} or {lin: ...}")
     kind, points = named[0], raw.get("points", 2)
-    if not isinstance(points, int) or isinstance(points, bool) or points < 2:
-        raise ValueError("points must be a whole number, 2 or more")
+    if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= _MOST_POINTS:
+        raise ValueError(f"points must be a whole number from 2 to {_MOST_POINTS:,}")
     ends = raw[kind]
-    if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(map(_finite, ends)):
+    if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(map(_is_number, ends)):
         raise ValueError(f"{kind} must be [first, last], two finite numbers")
     if ends[0] == ends[1]:
         raise ValueError(f"{kind} must run between two different numbers")
@@ -101,8 +104,18 @@ def _range(raw: dict[Any, Any]) -> Axis:
         raise ValueError("log must run between two positive numbers")
     first, last = map(float, ends)
     space = np.geomspace if kind == "log" else np.linspace
-    return Axis(tuple(map(rounded, space(first, last, points))), kind, "points" not in raw)
+    with np.errstate(all="ignore"):  # ends near the largest numbers may overflow
+        values = tuple(map(rounded, space(first, last, points)))
+    if not all(map(_finite, values)) or len(set(values)) < points:
+        digits = f"numbers that differ in their first {_SIGNIFICANT_DIGITS} digits"
+        raise ValueError(f"{kind} and points must give {digits}")
+    return Axis(values, kind, "points" not in raw)
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a number that is finite as a floating-point number."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and _finite(value)

@@ -12,17 +12,19 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from optrial.config.plain_yaml import parse_yaml
 from optrial.config.problems import OVERRIDES, entry_label, is_several, problem_names
-from optrial.config.read import parse_yaml
 from optrial.config.short_forms import ShortForm
 from optrial.config.study import OptimizerEntry, ProblemEntry, Span, StudyFile
 from optrial.errors import Problem, StudyError, key_path, suggest
+from optrial.errors import shown as as_text
 
 __all__ = ["override"]
 
 _PATH = r"[^.\[\]=]+ (?: \.[^.\[\]=]+ | \[[^\]]+\] )*"  # a name in brackets may hold dots and "="
 _SETTING = re.compile(rf"({_PATH}) = (.*)", re.VERBOSE | re.DOTALL)
 _PART = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
+_INDEX_DIGITS = 9
 _OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
 
 
@@ -115,14 +117,14 @@ class _Place:
             value = _default(self.annotation, part)
         value = _long_form(annotation, value, below)
         shown = key_path(path)
-        if value is None and below.isdigit():
+        if value is None and _is_index(below):
             raise LookupError(f"{shown} is not set; set all of it: --set '{shown}=[...]'.")
         if value is None:
             value = {}
         if not isinstance(value, dict | list):
             raise LookupError(
-                f"'{below}' leads nowhere, because {shown} is the single value {value!r}; set all "
-                f"of it: --set '{shown}=...'."
+                f"'{below}' leads nowhere, because {shown} is the single value {as_text(value)}; "
+                f"set all of it: --set '{shown}=...'."
             )
         self.node[key] = value
         return _Place(value, annotation, path)
@@ -148,7 +150,7 @@ class _Place:
         """
         if isinstance(self.node, dict):
             return part
-        if part.isdigit() and int(part) < len(self.node):
+        if _is_index(part) and int(part) < len(self.node):
             return int(part)
         is_problems = self.path == ("problem",)
         names = problem_names(self.node) if is_problems else list(map(entry_label, self.node))
@@ -167,7 +169,7 @@ def _long_form(annotation: Any, value: Any, below: str) -> Any:
         except ValueError:  # validation reports it
             return value
         # A list or mapping may be a short form of the other; it stays where it has the part.
-        if isinstance(value, list) and below.isdigit() and not isinstance(expanded, list):
+        if isinstance(value, list) and _is_index(below) and not isinstance(expanded, list):
             continue
         if isinstance(value, dict) and isinstance(expanded, list) and not _names(expanded, below):
             continue
@@ -175,9 +177,14 @@ def _long_form(annotation: Any, value: Any, below: str) -> Any:
     return value
 
 
+def _is_index(part: str) -> bool:
+    """Return whether a part of a path is the index of an entry of a list."""
+    return part.isdecimal() and len(part) <= _INDEX_DIGITS
+
+
 def _names(entries: list[Any], part: str) -> bool:
     """Return whether a list may have an entry `part`, by index or name."""
-    return part.isdigit() or part in map(entry_label, entries)
+    return _is_index(part) or part in map(entry_label, entries)
 
 
 def _short_forms(annotation: Any) -> list[ShortForm]:

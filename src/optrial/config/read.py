@@ -7,28 +7,32 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from optrial.config.plain_yaml import LONGEST_TEXT, parse_yaml
 from optrial.config.problems import ProblemKeys, Studies, by_problem, located
-from optrial.config.study import StudyFile
-from optrial.errors import Problem, StudyError, problem_of
+from optrial.config.study import MOST_RUNS, StudyFile
+from optrial.errors import Problem, StudyError, problem_of, shown
 
-__all__ = ["parse_study", "parse_yaml", "read_study", "stored_study"]
+__all__ = ["parse_study", "read_study", "stored_study"]
 
 
 def read_study(path: Path) -> dict[str, Any]:
     """Read a YAML study file into plain values; its name defaults to the file's.
 
-    YAML 1.2, so that ``on`` is a word and ``1e-4`` a number. Nothing in the file is executed.
-
     Raises:
         StudyError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
+        with path.open("rb") as file:
+            content = file.read(4 * LONGEST_TEXT + 1)  # bytes, also of a device without end
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = "not a text file in UTF-8"
+        if error.reason == "unexpected end of data" and error.start > LONGEST_TEXT:
+            reason = f"longer than {LONGEST_TEXT:,} characters"
+        raise StudyError([Problem("", f"cannot be read: {reason}.")], str(path)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise StudyError([Problem("", f"cannot be read: {reason}.")], str(path)) from error
     raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
@@ -36,22 +40,6 @@ def read_study(path: Path) -> dict[str, Any]:
         problem = Problem("", f"must be a mapping of keys to values; it is {kind}.")
         raise StudyError([problem], str(path))
     return {"name": path.stem} | raw
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Return what YAML says, as plain values.
-
-    Raises:
-        StudyError: it is not YAML; `source` is where it is from.
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise StudyError([Problem(place, f"not valid YAML: {error.problem}.")], source) from error
-    except YAMLError as error:
-        raise StudyError([Problem("", f"not valid YAML: {error}.")], source) from error
 
 
 def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:
@@ -71,6 +59,9 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:
         named[name], invalid[name] = source, found
         if study is not None:
             studies[name] = study
+        if sum(len(checked.seeds) for checked in studies.values()) > MOST_RUNS:
+            most = f"with their seeds, the problems have over {MOST_RUNS:,} runs; give fewer seeds."
+            return None, [*problems, Problem("problem", most)]
     problems += located(invalid, named)
     if len(studies) < max(1, len(sources)):
         return None, problems
@@ -85,6 +76,9 @@ def _parsed(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
     while True:
         try:
             return StudyFile.model_validate(remaining), problems
+        except UnicodeEncodeError as error:  # of a key or text with lone surrogates
+            text = f"{shown(error.object)}: is not text that can be written in UTF-8."
+            return None, [*problems, Problem("", text)]
         except ValidationError as error:
             entries = error.errors()
             wrong = removed | {entry["loc"] for entry in entries}

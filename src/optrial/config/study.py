@@ -5,8 +5,8 @@ What a name stands for (a rule, a dataset, a model) is resolved by `optrial.plan
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -25,9 +25,11 @@ from pydantic import (
 
 from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
 from optrial.config.short_forms import ShortForm, each_named, keyed, one_or_several
+from optrial.errors import cut, shown
 from optrial.spec import Direction, Directions, MetricName, Selection, catalogued, metric_label
 
 __all__ = [
+    "MOST_RUNS",
     "Component",
     "Evaluation",
     "MetricEntry",
@@ -39,7 +41,13 @@ __all__ = [
     "Tuning",
 ]
 
-PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+MOST_RUNS = 1_000_000
+"""Most runs of a study."""
+
+_MOST_SEEDS = 100_000
+_MOST_STEPS = 10**9  # products with the number of batches stay exact
+
+PositiveInt = Annotated[int, Field(strict=True, ge=1, le=_MOST_STEPS)]
 
 
 class _Frozen(BaseModel):
@@ -75,7 +83,8 @@ def _model(raw: Any) -> Any:
     """Read ``{kind: name, ...}`` or ``{factory: module:function, args: {...}}``."""
     if isinstance(raw, dict) and "factory" in raw:
         if extra := set(raw) - {"factory", "args"}:
-            raise ValueError(f"{sorted(extra)[0]!r} does not go with factory; use args: {{...}}")
+            key = shown(min(extra, key=str))
+            raise ValueError(f"{key} does not go with factory; use args: {{...}}")
         arguments = raw.get("args", {})
         if not isinstance(raw["factory"], str) or not isinstance(arguments, dict):
             raise ValueError("is written {factory: module:function, args: {name: value}}")
@@ -283,7 +292,8 @@ class OptimizerEntry(BaseModel):
     @classmethod
     def _keys(cls, raw: Any) -> Any:
         if isinstance(raw, str):
-            raise ValueError(f"must be a mapping; write {{rule: {raw}}}, with its learning rate")
+            written = f"{{rule: {cut(raw)}}}"
+            raise ValueError(f"must be a mapping; write {written}, with its learning rate")
         return raw
 
     @model_validator(mode="after")
@@ -318,8 +328,8 @@ class OptimizerEntry(BaseModel):
 def _seeds(raw: Any) -> Any:
     if isinstance(raw, list | tuple):
         return raw
-    if not isinstance(raw, int) or isinstance(raw, bool) or raw < 1:
-        raise ValueError("must be a count of 1 or more, or a list of seeds")
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 1 <= raw <= _MOST_SEEDS:
+        raise ValueError(f"must be a count from 1 to {_MOST_SEEDS:,}, or a list of seeds")
     return list(range(raw))
 
 
@@ -328,7 +338,7 @@ def _batch_sizes(raw: Any) -> Axis:
     for value in axis.values:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if value != "full" and not whole:
-            raise ValueError(f"{value!r} must be a whole number of 1 or more, or 'full'")
+            raise ValueError(f"{shown(value)} must be a whole number of 1 or more, or 'full'")
     return axis
 
 
@@ -387,7 +397,7 @@ def _published(raw: Any) -> Any:
 def _is_finite(raw: object) -> bool:
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         return False
-    return abs(raw) < math.inf
+    return abs(raw) <= sys.float_info.max
 
 
 Targets = dict[StrictStr, Annotated[float, BeforeValidator(_target)]]

@@ -19,6 +19,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 
 
@@ -46,18 +47,23 @@ _Std = Annotated[
     PositiveFloat | Annotated[tuple[PositiveFloat, ...], _Lax, Field(min_length=1)],
     _described("a number above 0, or a list of them, one per channel or feature"),
 ]
+_MOST_SAMPLES = 10_000_000
+_MOST_VALUES = 1_000_000_000
+"""Most values of a dataset that is drawn: samples times features."""
+_Samples = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
+_Clusters = Annotated[int, Field(ge=1, le=10_000)]
 _TwoCounts = Annotated[
-    PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], _Lax],
-    _described("a whole number above 0, or two of them, one per class"),
+    _Samples | Annotated[tuple[_Samples, _Samples], _Lax],
+    _described(f"a whole number from 1 to {_MOST_SAMPLES:,}, or two of them, one per class"),
 ]
 _ClusterCounts = Annotated[
-    PositiveInt | Annotated[tuple[PositiveInt, ...], _Lax, Field(min_length=1)],
-    _described("a whole number above 0, or a list of them, one per cluster"),
+    _Samples | Annotated[tuple[_Samples, ...], _Lax, Field(min_length=1)],
+    _described(f"a whole number from 1 to {_MOST_SAMPLES:,}, or a list of them, one per cluster"),
 ]
 _Point = Annotated[tuple[float, ...], _Lax, Field(min_length=1)]
 _Centers = Annotated[
-    PositiveInt | Annotated[tuple[_Point, ...], _Lax, Field(min_length=1)],
-    _described("a whole number above 0, or a list of points"),
+    _Clusters | Annotated[tuple[_Point, ...], _Lax, Field(min_length=1)],
+    _described("a whole number from 1 to 10,000, or a list of points"),
 ]
 _Spread = Annotated[
     NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], _Lax, Field(min_length=1)],
@@ -93,6 +99,12 @@ _Box = Annotated[
     _Lax,
     _described("two numbers, the lower and the upper end of all coordinates"),
 ]
+
+
+def _check_values(count: int, fewer: str) -> None:
+    """Refuse data that would take gigabytes, before they are drawn."""
+    if count > _MOST_VALUES:
+        raise ValueError(f"has {count:,} values, over {_MOST_VALUES:,}; ask for fewer {fewer}")
 
 
 class Arguments(BaseModel):
@@ -213,19 +225,27 @@ class PalindromeArguments(Arguments):
     length: int = Field(
         11, ge=2, le=1000, description="digits of a palindrome; the input has one less"
     )
-    n_samples: int = Field(10_000, ge=10, le=10_000_000, description="training samples")
-    test_samples: int = Field(1_000, ge=10, le=10_000_000, description="samples of the test split")
+    n_samples: int = Field(10_000, ge=10, le=_MOST_SAMPLES, description="training samples")
+    test_samples: int = Field(
+        1_000, ge=10, le=_MOST_SAMPLES, description="samples of the test split"
+    )
     one_hot: bool = Field(
         False, description="encode each digit as ten zeros and ones instead of a number 0 to 9"
     )
     random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
+
+    @model_validator(mode="after")
+    def _few_values(self) -> PalindromeArguments:
+        samples = self.n_samples + self.test_samples
+        _check_values(samples * self.length * (10 if self.one_hot else 1), "samples")
+        return self
 
 
 class DisplacementArguments(Arguments):
     """Arguments of the points around the current one at which a function is evaluated."""
 
     noise: NonNegativeFloat = Field(0.0, description="standard deviation of each coordinate")
-    n_samples: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+    n_samples: _Samples = Field(
         1, description="points of the training split, over which the function is averaged"
     )
     random_state: _RandomState = Field(0, description="seed of the points")
@@ -254,7 +274,9 @@ class BlobsArguments(SplitArguments):
     """Arguments of `sklearn.datasets.make_blobs`, except `return_centers`."""
 
     n_samples: _ClusterCounts = Field(100, description="samples in total, or in each cluster")
-    n_features: PositiveInt = Field(2, description="features per sample, unless centers are points")
+    n_features: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        2, description="features per sample, unless centers are points"
+    )
     centers: _Centers | None = Field(
         None, description="number of clusters, or their centers; by default 3, or one per n_samples"
     )
@@ -263,6 +285,15 @@ class BlobsArguments(SplitArguments):
         (-10.0, 10.0), description="lower and upper end of the coordinates of drawn centers"
     )
     shuffle: bool = Field(True, description="shuffle the samples")
+
+    @model_validator(mode="after")
+    def _few_values(self) -> BlobsArguments:
+        counts, centers = self.n_samples, self.centers
+        samples = sum(counts) if isinstance(counts, tuple) else counts
+        features = len(centers[0]) if isinstance(centers, tuple) else self.n_features
+        clusters = centers if isinstance(centers, int) else 3
+        _check_values(max(samples, clusters) * features, "samples or features")
+        return self
 
     @field_validator("centers")
     @classmethod

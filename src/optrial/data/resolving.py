@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from optrial.data.catalogue import (
     TEXT_TABLE,
     DatasetEntry,
 )
+from optrial.data.source import expanded
 from optrial.errors import DataError, Problem, problem_of, suggest
 from optrial.target_kinds import Targets
 
@@ -82,7 +84,7 @@ def resolve(
     if isinstance(entry, Problem):
         return [entry]
     problems = []
-    if entry in _FILES.values() and not Path(name).expanduser().is_file():
+    if entry in _FILES.values() and not _is_file(expanded(name)):
         missing = f"there is no file '{name}'; a relative path starts at {Path.cwd()}."
         problems.append(Problem("name", missing))
     if targets not in get_args(Targets):
@@ -133,12 +135,20 @@ def _problem_of_name(name: str) -> str:
     if name.lower().endswith(_ARCHIVES):
         named = "name a file or folder of it; .csv.gz, .csv.bz2 and .csv.xz can stay compressed"
         return f"is an archive; unpack it and {named}."
-    if Path(name).expanduser().is_file():
+    if _is_file(expanded(name)):
         way_out = "convert it to .csv, .parquet or .npz, or read it by a function, module:function"
         return f"is a file of a kind that cannot be read; {way_out}."
     if ":" in name:
         return "must be module:function, such as my_package.data:load."
     return f"is not a dataset. {suggest(name, DATASETS)} Or {_YOURS}."
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  that of Path raises where a name is too long
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  that of Path raises where a name is too long
 
 
 def _file_entry(path: Path) -> DatasetEntry | None:
@@ -147,7 +157,7 @@ def _file_entry(path: Path) -> DatasetEntry | None:
     entry = _FILES.get(plain.suffix.lower())
     if entry is not None and (plain == path or entry is TEXT_TABLE):
         return entry
-    return IMAGE_FOLDER if path.name and path.expanduser().is_dir() else None
+    return IMAGE_FOLDER if path.name and _is_folder(expanded(str(path))) else None
 
 
 def _length_problems(channels: int, arguments: Arguments) -> Iterator[Problem]:

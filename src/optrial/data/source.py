@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ A_co = TypeVar("A_co", bound=Arguments, covariant=True)
 Inputs: TypeAlias = "Array | pd.DataFrame"
 Rows: TypeAlias = "tuple[Inputs, Array]"
 """Inputs and targets of one split."""
+
+
+def expanded(name: str) -> Path:
+    """Return a name as a path, its ``~`` as the home folder, if there is one."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  that of Path raises without a home
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Request(Generic[A_co]):
     @property
     def path(self) -> Path:
         """The name as the path of a file or folder, relative to the current folder."""
-        return Path(self.name).expanduser()
+        return expanded(self.name)
 
 
 @dataclass(frozen=True)

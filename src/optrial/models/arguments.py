@@ -11,7 +11,16 @@ from torch import nn
 from optrial.errors import Problem
 from optrial.models.initialization import Initialization
 
-__all__ = ["Bias", "Count", "InitializationByName", "ModelArguments", "Rate", "Shape", "has_bias"]
+__all__ = [
+    "MOST_LAYERS",
+    "Bias",
+    "Count",
+    "InitializationByName",
+    "ModelArguments",
+    "Rate",
+    "Shape",
+    "has_bias",
+]
 
 Shape = tuple[int, ...]
 """Shape of one sample, without the batch."""
@@ -19,8 +28,11 @@ Shape = tuple[int, ...]
 Bias = StrictBool | None
 """True or False for all layers; None for all layers except those that batch norm follows."""
 
-Count = Annotated[int, Field(strict=True, ge=1)]
-"""A number of units or channels, 1 or more."""
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+"""A number of units or channels, from 1 to a million."""
+
+MOST_LAYERS = 1_000
+"""Most layers of a model of the catalogue."""
 
 Rate = Annotated[float, Field(strict=True, ge=0, lt=1)]
 """Probability of dropping an activation, in [0, 1)."""

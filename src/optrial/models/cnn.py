@@ -11,6 +11,7 @@ from torch import nn
 
 from optrial.errors import Problem
 from optrial.models.arguments import (
+    MOST_LAYERS,
     Bias,
     Count,
     InitializationByName,
@@ -40,7 +41,7 @@ class CNNArguments(ModelArguments):
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
 
-    widths: Annotated[tuple[Count, ...], Field(min_length=1)] = (
+    widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=MOST_LAYERS)] = (
         *(64, 128, 256, 256),
         *(512, 512, 512, 512),
     )

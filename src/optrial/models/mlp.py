@@ -10,6 +10,7 @@ from pydantic import Field, StrictBool, model_validator
 from torch import nn
 
 from optrial.models.arguments import (
+    MOST_LAYERS,
     Bias,
     Count,
     InitializationByName,
@@ -48,7 +49,7 @@ class MLPArguments(ModelArguments):
         initialization: a scheme by name, or ``{name: normal, std: 0.01}``.
     """
 
-    hidden: tuple[Count, ...] = (100,)
+    hidden: Annotated[tuple[Count, ...], Field(max_length=MOST_LAYERS)] = (100,)
     activation: Literal[
         "relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "sigmoid", "identity"
     ] = "relu"

@@ -6,6 +6,7 @@ from optrial.plan.estimate import Estimate, estimate, step_operations
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.plan.expand import Plan, make_plan
 from optrial.plan.optimizers import rule_of
+from optrial.plan.protocol import check_size
 from optrial.plan.stacks import arrange, pack
 from optrial.plan.tuning import Outline, outline, tuning_seeds
 
@@ -17,6 +18,7 @@ __all__ = [
     "Outline",
     "Plan",
     "arrange",
+    "check_size",
     "check_study",
     "dataset_of",
     "datasets_of",

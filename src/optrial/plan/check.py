@@ -95,13 +95,14 @@ def _model_problems(model: Component) -> list[Problem]:
         return [Problem("", f"{error}.")]
     if is_code(model.name):
         return check_model(model.name, {name: axis.values[0] for name, axis in axes.items()})
-    found = [
-        problem
-        for name, axis in axes.items()
-        for value in axis.values
-        for problem in check_model(model.name, {name: value})
-    ]
-    return list(dict.fromkeys(found))
+    problems: dict[Problem, None] = {}
+    for name, axis in axes.items():
+        wrong = [p for value in axis.values for p in check_model(model.name, {name: value})]
+        if wrong and all(problem.message.endswith("must be a list.") for problem in wrong):
+            # Not values of an axis: a list of the right kind with something wrong in it.
+            wrong = check_model(model.name, {name: model.arguments[name]})
+        problems |= dict.fromkeys(wrong)
+    return list(problems)
 
 
 def _noise_problems(problem: ProblemEntry) -> Iterator[Problem]:

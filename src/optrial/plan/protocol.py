@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from optrial.config import StudyFile, Tuning
+from optrial.config import MOST_RUNS, Studies, StudyFile, Tuning
 from optrial.errors import Problem, suggest
 from optrial.plan.samplers import tpe_is_here
 from optrial.plan.space import Space, space_of
 from optrial.plan.tuning import trial_count
 from optrial.spec import MetricName, undeclared
 
-__all__ = ["check_spaces", "check_tuning"]
+__all__ = ["check_size", "check_spaces", "check_tuning"]
+
+_COUNTED = 10**18
 
 
 def check_tuning(study: StudyFile) -> Iterator[Problem]:
@@ -29,6 +31,27 @@ def check_tuning(study: StudyFile) -> Iterator[Problem]:
     if study.tune.sampler == "tpe" and not tpe_is_here():
         way_out = "pip install 'optrial[tune]', or use sampler: sobol"
         yield Problem("tune.sampler", f"'tpe' needs Optuna, which is not installed: {way_out}.")
+
+
+def check_size(studies: Studies) -> Iterator[Problem]:
+    """Yield that a study whose names and values are valid has too many runs; lists none of them."""
+    runs = sum(map(_least_runs, studies.by_name.values()))
+    if runs > MOST_RUNS:
+        count = f"{runs:,}" if runs < _COUNTED else f"over {_COUNTED:,}"
+        most = f"at most {MOST_RUNS:,} are allowed; give fewer values, seeds or trials"
+        yield Problem("", f"the study has {count} runs; {most}.")
+
+
+def _least_runs(study: StudyFile) -> int:
+    """Return the number of runs on one problem before any grid grows."""
+    spaces = [space_of(study, entry) for entry in study.optimizers]
+    if study.tune is None:
+        return len(study.seeds) * sum(int(space.size()) for space in spaces)
+    trials = [
+        int(space.size()) if study.tune.sampler == "grid" else trial_count(study.tune, [space])
+        for space in spaces
+    ]
+    return study.tune.seeds * sum(trials) + len(study.seeds) * len(spaces)
 
 
 def _declared(study: StudyFile, metric: str | None) -> str:

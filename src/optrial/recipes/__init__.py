@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from optrial.config import read_study
-from optrial.errors import Problem, StudyError, suggest
+from optrial.errors import Problem, StudyError, shown, suggest
 
 __all__ = ["RECIPES", "with_recipe"]
 
@@ -31,6 +31,6 @@ def with_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
         return own
     name = own.pop("recipe")
     if not isinstance(name, str) or name not in RECIPES:
-        allowed = suggest(str(name), RECIPES)
-        raise StudyError([Problem("recipe", f"{name!r} is not a recipe. {allowed}")], "the study")
+        message = f"{shown(name)} is not a recipe. {suggest(name, RECIPES)}"
+        raise StudyError([Problem("recipe", message)], "the study")
     return with_recipe(read_study(RECIPES[name])) | own

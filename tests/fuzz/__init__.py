@@ -1,0 +1,6 @@
+"""Fuzzers: mutations of valid inputs, which end in a result or in an error of optrial.
+
+`target` holds the targets and judges one input, `mutation` changes inputs, `past` holds every input
+that failed once. ``python -m tests.fuzz --inputs 1000000`` runs as many as wanted; the number of an
+input and the name of its target reproduce it.
+"""
