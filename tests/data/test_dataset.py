@@ -114,7 +114,7 @@ PACKED = packed(IDX)
 def test_idx_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(PACKED)
-    assert read_idx(path).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_idx(path, 2).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_damaged_idx_is_refused(content: bytes, tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.gz cannot be read .*`optrial data fetch mnist`"):
-        read_idx(path)
+        read_idx(path, 2)
 
 
 def test_damaged_cifar_is_refused(tmp_path: Path) -> None:

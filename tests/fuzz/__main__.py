@@ -31,7 +31,8 @@ def main() -> int:
     with limited_memory():
         for name in options.targets:
             count, ended = 0, time.process_time() + options.seconds / len(options.targets)
-            share = options.inputs // len(options.targets)
+            whole = sum(TARGETS[other].share for other in options.targets)
+            share = round(options.inputs * TARGETS[name].share / whole)
             started = time.process_time()
             for number in range(options.first, options.first + share):
                 if time.process_time() > ended:

@@ -35,13 +35,13 @@ class Target:
         name: of the target.
         make: a valid or mutated input.
         read: reads an input in an empty folder; raises OptrialError where it refuses it.
-        cost: typical seconds per input, by which inputs are shared out between targets.
+        share: of the inputs of all targets.
     """
 
     name: str
     make: Callable[[Random], bytes]
     read: Callable[[bytes, Path], object]
-    cost: float = 0.01
+    share: float
 
     def numbered(self, number: int) -> bytes:
         """Return input `number`, the same in every process."""

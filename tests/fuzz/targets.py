@@ -31,7 +31,7 @@ from tests.fuzz.mutation import changed_bytes, changed_text, changed_tree
 from tests.fuzz.target import Target
 from tests.small import small_keys
 
-__all__ = ["TARGETS"]
+__all__ = ["TARGETS", "valid_inputs"]
 
 _TWO = [
     {"rule": "sgd", "lr": [0.1, 0.5]},
@@ -84,7 +84,7 @@ _TREES: tuple[dict[str, Any], ...] = (
                 "momentum": [0.5, 0.9],
                 "schedule": [{"kind": "cosine"}, {"kind": "step", "every": {"steps": 5}}],
                 "clip": {"norm": 1.0, "value": [0.1, 0.2]},
-                "weight_decay": {"log": [1e-4, 1e-2]},
+                "weight_decay": {"log": [1e-4, 1e-2], "points": 2},
                 "decay": "decoupled",
             },
             {"torch": "torch.optim:Adam", "lr": 0.01, "betas": [[0.9, 0.99]], "name": "theirs"},
@@ -115,7 +115,7 @@ def _study_texts() -> tuple[str, ...]:
         yaml.dump(tree, stream)
         texts.append(stream.getvalue())
     anchored = (
-        "problem: moons\nbudget: &b {steps: 10}\nevaluate: {every: *b}\n"
+        "problem: {dataset: moons}\nbudget: &b {steps: 10}\nevaluate: {every: *b}\n"
         "optimizers: [&a {rule: sgd, lr: 0.1}, {<<: *a, name: other, lr: 1}]\n"
     )
     return (
@@ -223,6 +223,10 @@ _LANDSCAPES = (
     "beale|adam:lr=0.1:beta1=0.5:eps=1e-3|2|0.5,0.5",
     *(f"{name}|{rule}|1|" for name, rule in zip(sorted(FUNCTIONS) * 3, sorted(RULES), strict=True)),
 )
+
+
+def _changed_landscape(random: Random) -> bytes:
+    return _encoded(changed_text(random, _LANDSCAPES, tuple(RULES)))
 
 
 def _read_landscape(content: bytes, folder: Path) -> None:
@@ -339,14 +343,19 @@ _IDX = tuple(gzip.compress(_idx(*shape), mtime=0) for shape in ((6, 4, 4), (6,),
 
 
 def _changed_idx(random: Random) -> bytes:
+    kind = random.choice((b"\0", b"\1"))
     if random.random() < 0.5:
-        return changed_bytes(random, _IDX)
-    return gzip.compress(changed_bytes(random, [gzip.decompress(part) for part in _IDX]), mtime=0)
+        return kind + changed_bytes(random, _IDX)
+    content = changed_bytes(random, [gzip.decompress(part) for part in _IDX])
+    return kind + gzip.compress(content, mtime=0)
 
 
 def _read_idx(content: bytes, folder: Path) -> None:
-    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (folder / f"{name}-ubyte.gz").write_bytes(content)
+    is_image = content[:1] == b"\0"  # the first byte says which of the files the others are
+    images, labels = (content[1:], _IDX[1]) if is_image else (_IDX[0], content[1:])
+    for split in ("train", "t10k"):
+        (folder / f"{split}-images-idx3-ubyte.gz").write_bytes(images)
+        (folder / f"{split}-labels-idx1-ubyte.gz").write_bytes(labels)
     read_mnist(Request("mnist", Arguments(), folder=folder))
 
 
@@ -362,20 +371,33 @@ def _read_cifar(content: bytes, folder: Path) -> None:
 TARGETS = {
     target.name: target
     for target in (
-        Target("study file", _changed_study_file, _read_study_file, 0.05),
-        Target("study keys", _changed_keys, _read_keys, 0.01),
-        Target("plan", _changed_keys, _read_plan, 0.2),
-        Target("set", _changed_settings, _read_settings, 0.01),
-        Target("claim", lambda r: _encoded(changed_text(r, _CLAIMS)), _read_claim, 0.0005),
-        Target(
-            "landscape",
-            lambda r: _encoded(changed_text(r, _LANDSCAPES, tuple(RULES))),
-            _read_landscape,
-            0.01,
-        ),
-        Target("npz", _changed_npz, partial(_read_data, ".npz", {}), 0.01),
-        Target("csv", _changed_table, _read_table, 0.03),
-        Target("idx", _changed_idx, _read_idx, 0.001),
-        Target("cifar", lambda r: changed_bytes(r, _CIFAR), _read_cifar, 0.001),
+        Target("study file", _changed_study_file, _read_study_file, 0.12),
+        Target("study keys", _changed_keys, _read_keys, 0.12),
+        Target("plan", _changed_keys, _read_plan, 0.04),
+        Target("set", _changed_settings, _read_settings, 0.12),
+        Target("claim", lambda r: _encoded(changed_text(r, _CLAIMS)), _read_claim, 0.1),
+        Target("landscape", _changed_landscape, _read_landscape, 0.1),
+        Target("npz", _changed_npz, partial(_read_data, ".npz", {}), 0.15),
+        Target("csv", _changed_table, _read_table, 0.1),
+        Target("idx", _changed_idx, _read_idx, 0.075),
+        Target("cifar", lambda r: changed_bytes(r, _CIFAR), _read_cifar, 0.075),
     )
 }
+
+
+def valid_inputs(name: str) -> list[bytes]:
+    """Return inputs that a target reads without an error; most mutations begin with them."""
+    trees = [json.dumps(tree).encode() for tree in _TREES]
+    inputs = {
+        "study file": [*map(_encoded, _study_texts())],
+        "study keys": trees,
+        "plan": trees[:2],
+        "set": [json.dumps([1, [setting]]).encode() for setting in _SETTINGS[:4]],
+        "claim": [*map(_encoded, _CLAIMS[:2])],
+        "landscape": [*map(_encoded, _LANDSCAPES)],
+        "npz": list(_npz_files()[:6]),
+        "csv": [b"\0" + _encoded(table) for table in _TABLES[:3]],
+        "idx": [b"\0" + _IDX[0], b"\1" + _IDX[1]],
+        "cifar": list(_CIFAR[:2]),
+    }
+    return inputs[name]

@@ -145,6 +145,8 @@ def _remove(raw: Any, location: tuple[str | int, ...]) -> bool:
 
     A whole optimizer is never removed: it would shift the numbers of those behind it.
     """
+    if not location:
+        return False
     *parents, last = location
     try:
         for part in parents:

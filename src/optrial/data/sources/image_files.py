@@ -29,15 +29,15 @@ def read_mnist(request: Request[Arguments]) -> Source:
     """
     splits = {
         split: (
-            read_idx(request.folder / f"{stem}-images-idx3-ubyte.gz")[:, None],
-            read_idx(request.folder / f"{stem}-labels-idx1-ubyte.gz"),
+            read_idx(request.folder / f"{stem}-images-idx3-ubyte.gz", 3)[:, None],
+            read_idx(request.folder / f"{stem}-labels-idx1-ubyte.gz", 1),
         )
         for split, stem in (("train", "train"), ("test", "t10k"))
     }
     return Source(splits)
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
+def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
     """Read one gzipped idx file of unsigned bytes: two zeros, type, rank, sizes, values.
 
     Raises:
@@ -47,9 +47,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, str(error)) from error
-    if len(content) < 4 or content[:3] != bytes([0, 0, _IDX_BYTES]):
-        raise _damaged(path, f"it starts with {content[:4].hex()}, not with 000008")
-    header = 4 + 4 * content[3]
+    start = bytes([0, 0, _IDX_BYTES, rank])
+    if content[:4] != start:
+        raise _damaged(path, f"it starts with {content[:4].hex()}, not with {start.hex()}")
+    header = 4 + 4 * rank
     shape = tuple(
         int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4)
     )

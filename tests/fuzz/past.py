@@ -1,0 +1,74 @@
+"""Every input that failed once: the name of its target, and the input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from tests.small import small_keys
+
+__all__ = ["PAST"]
+
+
+def _keys(**changes: Any) -> tuple[str, bytes]:
+    return "study keys", json.dumps(small_keys(**changes)).encode()
+
+
+def _rate(value: Any, **entry: Any) -> tuple[str, bytes]:
+    return _keys(optimizers=[{**(entry or {"rule": "sgd"}), "lr": value}])
+
+
+def _dataset(name: str) -> tuple[str, bytes]:
+    return _file(f"recipe: quickstart\nproblem: {{dataset: {name}}}")
+
+
+def _set(*settings: str) -> tuple[str, bytes]:
+    return "set", json.dumps([1, settings]).encode()
+
+
+def _file(text: str) -> tuple[str, bytes]:
+    return "study file", text.encode()
+
+
+PAST: dict[str, tuple[str, bytes]] = {
+    "date without such a month": _file("name: 2024-13-45"),
+    "text tagged as a number": _file("name: !!int x"),
+    "text tagged as a switch": _file("name: !!bool x"),
+    "number of 5,000 digits": _file("seeds: " + "9" * 5000),
+    "nesting of 400": _file("name: " + "[" * 400 + "]" * 400),
+    "list of recipes": _file("recipe: [a]"),
+    "recipe of a number": _file("recipe: 7"),
+    "lone surrogate in YAML": _file('name: "\\ud800"'),
+    "anchor defined twice": _file("a: &a 1\nb: &a 2\nc: *a"),
+    "name of a file that is too long": _file(
+        "recipe: quickstart\nproblem: {dataset: " + "a" * 5000 + "}"
+    ),
+    "home of a user that does not exist": _file(
+        "recipe: quickstart\nproblem: {dataset: ~nobody-here/a.csv}"
+    ),
+    "seeds beyond an index": _keys(seeds=2**63),
+    "seeds beyond memory": _keys(seeds=2**32),
+    "lone surrogate in a value": _keys(optimizers=["\ud800"]),
+    "lone surrogate in a key": _keys(**{"\ud800": 1}),
+    "infinite rate of a class": _keys(
+        optimizers=[{"torch": "torch.optim:SGD", "lr": float("inf")}]
+    ),
+    "points beyond memory": _keys(
+        optimizers=[{"rule": "sgd", "lr": {"log": [0.1, 1], "points": 2**31}}]
+    ),
+    "points beyond an array": _keys(
+        optimizers=[{"rule": "sgd", "lr": {"log": [0.1, 1], "points": 2**63}}]
+    ),
+    "range of the largest numbers": _rate({"lin": [-1e308, 1e308], "points": 3}),
+    "superscript as an index": _set("optimizers[²].lr=1"),
+    "index of 5,000 digits": _set("optimizers[" + "9" * 5000 + "].lr=1"),
+    "value of 5,000 digits": _set("seeds=" + "9" * 5000),
+    "bytes that are no text": _set("name=\udcff"),
+    "key that is no text": _set("\udcff=1"),
+    "idx file of one value": ("idx", b"\0" + gzip.compress(bytes([0, 0, 8, 0, 5]), mtime=0)),
+    "idx file of four dimensions": (
+        "idx",
+        b"\0" + gzip.compress(bytes([0, 0, 8, 4]) + bytes([0, 0, 0, 1]) * 4 + b"\1", mtime=0),
+    ),
+}
