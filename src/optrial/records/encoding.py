@@ -22,9 +22,11 @@ __all__ = [
     "decode_checkpoint",
     "decode_curve",
     "decode_facts",
+    "decode_fields",
     "encode_checkpoint",
     "encode_curve",
     "encode_facts",
+    "encode_values",
     "strict",
 ]
 
@@ -55,10 +57,14 @@ def strict(value: Any) -> Any:
 
 def encode_facts(facts: RunFacts) -> dict[str, Any]:
     """Return facts as JSON-able values, without those that are None."""
-    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return encode_values((field.name, getattr(facts, field.name)) for field in fields(facts))
+
+
+def encode_values(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """Return values by name as JSON-able values, without those that are None."""
     return {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for name, value in values.items()
+        for name, value in values
         if value is not None
     }
 
@@ -69,26 +75,31 @@ def decode_facts(values: Mapping[str, Any]) -> RunFacts:
     Facts that another version wrote may be unknown, missing or of another form: the first are
     ignored, the others are None.
     """
-    return _decode(RunFacts, values) or RunFacts()
+    return RunFacts(**decode_fields(RunFacts, values))
 
 
-def _decode(kind: Any, value: Any) -> Any:
-    """Return a JSON value as a type: dataclasses from objects, tuples from lists."""
-    if value is None:
-        return None
-    kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind  # X of X | None
-    if not (isinstance(kind, type) and is_dataclass(kind)):
+def decode_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values by name as the fields of a dataclass; unknown names are left out."""
+    types = _types(kind)
+    return {name: _decode(types[name], v) for name, v in values.items() if name in types}
+
+
+def _decode(kind: type | None, value: Any) -> Any:
+    """Return a JSON value as a dataclass, unless it is None; lists become tuples."""
+    if kind is None or value is None:
         return tuple(value) if isinstance(value, list) else value
-    kinds = _types(kind)
     try:
-        return kind(**{name: _decode(kinds[name], v) for name, v in value.items() if name in kinds})
+        return kind(**decode_fields(kind, value))
     except (TypeError, AttributeError):
         return None
 
 
 @cache
-def _types(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _types(kind: type) -> dict[str, type | None]:
+    """Return the dataclass of each field of a dataclass; None for fields of other types."""
+    hints = get_type_hints(kind)
+    plain = {n: get_args(t)[0] if get_origin(t) is UnionType else t for n, t in hints.items()}
+    return {n: t if isinstance(t, type) and is_dataclass(t) else None for n, t in plain.items()}
 
 
 def encode_curve(curve: Curve) -> dict[str, Any]:

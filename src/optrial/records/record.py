@@ -44,7 +44,7 @@ class Curve:
         return len(self.steps)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedRun:
     """One run of a plan.
 
@@ -121,7 +121,7 @@ class Segment:
     facts: RunFacts = field(default_factory=RunFacts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record(PlannedRun):
     """One run as stored: its plan and its latest outcome.
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from optrial.records.encoding import decode_facts, encode_curve, encode_facts, strict
-from optrial.records.record import Curve, PlannedRun, Record, Segment
+from optrial.records.encoding import encode_curve, strict
+from optrial.records.record import Curve, PlannedRun, Segment
 from optrial.records.schema import (
     checkpoints,
     curves,
@@ -28,22 +28,23 @@ from optrial.records.schema import (
     plans,
     runs,
 )
-from optrial.spec import RunSpec, StackId, Status
+from optrial.records.texts import FactsWriter, spec_text
+from optrial.spec import Status
 
 __all__ = [
     "COVERED",
     "DamagedError",
     "Latest",
     "as_json",
-    "as_record",
     "check",
+    "check_values",
     "checksum",
     "curve_rows",
     "decoding",
     "latest_of",
     "name_of",
     "now",
-    "outcome_row",
+    "outcome_rows",
     "plan_run_row",
     "planned_outcome",
     "run_row",
@@ -139,8 +140,8 @@ def now() -> str:
 
 def run_row(run: PlannedRun) -> dict[str, Any]:
     """Return the row of a run's spec and stack."""
-    spec = as_json(run.spec.as_dict())
-    return sealed(runs, {"run_id": run.run_id, "spec": spec, "stack": str(run.stack)})
+    row = {"run_id": run.run_id, "spec": spec_text(run.spec), "stack": str(run.stack)}
+    return sealed(runs, row)
 
 
 def plan_run_row(plan_id: int, position: int, run: PlannedRun) -> dict[str, Any]:
@@ -152,11 +153,23 @@ def plan_run_row(plan_id: int, position: int, run: PlannedRun) -> dict[str, Any]
 
 def planned_outcome(run_id: str) -> dict[str, Any]:
     """Return the outcome of a run of which nothing is trained."""
-    return outcome_row(Segment(run_id=run_id, step=0, curves={}, status=Status.PLANNED), {})
+    nothing = Segment(run_id=run_id, step=0, curves={}, status=Status.PLANNED)
+    return outcome_row(nothing, "{}", {})
 
 
-def outcome_row(segment: Segment, latest: Latest) -> dict[str, Any]:
-    """Return the outcome of a run after a segment, with the ends of its curves."""
+def outcome_rows(segments: Sequence[Segment], latest: Mapping[str, Latest]) -> list[dict[str, Any]]:
+    """Return the outcomes of runs after a segment of each.
+
+    Args:
+        segments: the segments.
+        latest: the ends of the curves by run id.
+    """
+    writer = FactsWriter()
+    return [outcome_row(s, writer.text(s.facts), latest[s.run_id]) for s in segments]
+
+
+def outcome_row(segment: Segment, facts: str, latest: Latest) -> dict[str, Any]:
+    """Return the outcome of a run after a segment, with its facts and the ends of its curves."""
     # PostgreSQL refuses NUL and lone surrogates, which messages of user code may contain.
     reason = segment.reason.replace("\0", " ").encode(errors="replace").decode()
     row = {
@@ -164,7 +177,7 @@ def outcome_row(segment: Segment, latest: Latest) -> dict[str, Any]:
         "status": segment.status.value,
         "step": segment.step,
         "reason": " ".join(reason.split()),
-        "facts": as_json(encode_facts(segment.facts)),
+        "facts": facts,
         "latest": as_json(latest),
         "saved_at": now(),
     }
@@ -194,26 +207,8 @@ def curve_rows(run_id: str, parts: Mapping[str, Curve]) -> list[dict[str, Any]]:
     ]
 
 
-def as_record(row: Row, metrics: Iterable[str], latest: Latest) -> Record:
-    """Return the record of a run from the columns of its spec, its place and its outcome.
-
-    Args:
-        row: the columns.
-        metrics: names of the metrics of the record.
-        latest: the decoded column of this name.
-    """
-    status = Status(row["status"])
-    ends = latest if status is Status.DONE else {}
-    return Record(
-        run_id=row["run_id"],
-        problem=row["problem"],
-        spec=RunSpec.from_dict(json.loads(row["spec"])),
-        setting=row["setting"],
-        stack=StackId.parse(row["stack"]),
-        phase=row["phase"],
-        status=status,
-        step=row["step"],
-        reason=row["reason"],
-        facts=decode_facts(json.loads(row["facts"])),
-        metrics={metric: ends[metric][1] if metric in ends else None for metric in metrics},
-    )
+def check_values(table: sql.Table, values: Sequence[object], stored: object) -> None:
+    """Compare the covered columns of a row with their checksum; see `check`."""
+    if stored != checksum(values):
+        row = dict(zip(COVERED[table], values, strict=True))
+        raise DamagedError(f"{name_of(table, row)} is damaged")

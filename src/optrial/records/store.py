@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate, chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,14 +27,14 @@ from optrial.records.rows import (
     DamagedError,
     Latest,
     as_json,
-    as_record,
     check,
+    check_values,
     curve_rows,
     decoding,
     latest_of,
     name_of,
     now,
-    outcome_row,
+    outcome_rows,
     plan_run_row,
     planned_outcome,
     run_row,
@@ -48,7 +51,8 @@ from optrial.records.schema import (
     plans,
 )
 from optrial.records.schema import runs as all_runs
-from optrial.spec import ENDED, FINAL, StackId
+from optrial.records.texts import TextReader
+from optrial.spec import ENDED, FINAL, StackId, Status
 
 __all__ = ["Store"]
 
@@ -245,10 +249,11 @@ class Store:
             plan = _current_plan(connection)
             if plan is None:
                 return []
-            rows = connection.execute(_run_query(plan["id"], everything)).all()
-            if len(rows) != plan["known" if everything else "runs"]:
+            query = _run_query(plan["id"], everything)
+            runs = _records(connection.execution_options(yield_per=1_000).execute(query))
+            if len(runs) != plan["known" if everything else "runs"]:
                 raise DamagedError("runs are missing")
-            return _records(rows)
+            return runs
 
     def commit(
         self,
@@ -275,7 +280,7 @@ class Store:
                 latest[segment.run_id] = latest_of(segment, latest[segment.run_id])
                 parts_of_curves += curve_rows(segment.run_id, segment.curves)
             _insert(connection, curves, parts_of_curves)
-            _replace(connection, outcomes, [outcome_row(s, latest[s.run_id]) for s in segments])
+            _replace(connection, outcomes, outcome_rows(segments, latest))
             connection.execute(checkpoints.delete().where(checkpoints.c.stack == str(stack)))
             numbered = [
                 sealed(checkpoints, {"stack": str(stack), "part": part, "data": data})
@@ -441,6 +446,25 @@ def _decoded_study(plan: sql.RowMapping) -> dict[str, Any]:
 _OF_A_RUN = {table: (*COVERED[table], "checksum") for table in (all_runs, outcomes, plan_runs)}
 """The tables, and their columns, that make the record of a run."""
 
+_LAST = list(accumulate(len(names) for names in _OF_A_RUN.values()))
+_PLACES = {
+    table: (last - len(names), last - 1)
+    for (table, names), last in zip(_OF_A_RUN.items(), _LAST, strict=True)
+}
+"""Places of the covered columns of each table in a row of `_run_query`; the checksum follows."""
+
+_NAMED = {name: place for place, name in enumerate(chain(*_OF_A_RUN.values()))}
+_columns = itemgetter(
+    *(
+        _NAMED[name]
+        for name in (
+            *("run_id", "problem", "spec", "setting", "stack", "phase"),
+            *("status", "step", "reason", "facts"),
+        )
+    )
+)
+_latest_text = itemgetter(_NAMED["latest"])
+
 
 def _run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
     """Return the query of the columns of `_OF_A_RUN`, in this order, one row per run."""
@@ -457,26 +481,47 @@ def _run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
     )
 
 
-def _records(rows: Iterable[sql.Row[Any]]) -> list[Record]:
+def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:
     """Return records from rows of `_run_query`; those of one problem have the same metrics."""
-    decoded: list[tuple[dict[str, Any], Latest]] = []
+    reader = TextReader()
+    records: list[Record] = []
+    finals: list[dict[str, float | None]] = []
     metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
-        values = iter(row)
-        columns: dict[str, Any] = {}
-        for table, names in _OF_A_RUN.items():
-            of_table = dict(zip(names, values, strict=False))
-            check(table, of_table)
-            columns |= of_table
-        with decoding(name_of(outcomes, columns)):
-            ends = dict(json.loads(columns["latest"]))
-        decoded.append((columns, ends))
-        metrics[columns["problem"]] |= dict.fromkeys(ends)
-    records = []
-    for columns, latest in decoded:
-        with decoding(f"run {columns['run_id']}"):
-            records.append(as_record(columns, metrics[columns["problem"]], latest))
+        for table, (first, last) in _PLACES.items():
+            check_values(table, row[first:last], row[last])
+        with decoding(f"run {row[0]}"):
+            ends = json.loads(_latest_text(row)).items()
+            finals.append({sys.intern(metric): value for metric, (_, value, _) in ends})
+            records.append(_record(row, reader, finals[-1]))
+        metrics[records[-1].problem] |= dict.fromkeys(finals[-1])
+    names = {problem: list(known) for problem, known in metrics.items()}
+    for record, values in zip(records, finals, strict=True):
+        if record.status is not Status.DONE:
+            values.clear()
+        if list(values) != names[record.problem]:
+            known = dict(values)
+            values.clear()
+            values.update((name, known.get(name)) for name in names[record.problem])
     return records
+
+
+def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
+    """Return the record of a row of `_run_query`."""
+    run_id, problem, spec, setting, stack, phase, status, step, reason, facts = _columns(row)
+    return Record(
+        run_id=run_id,
+        problem=sys.intern(problem),
+        spec=reader.spec(spec),
+        setting=sys.intern(setting),
+        stack=reader.stack(stack),
+        phase=phase,
+        status=Status(status),
+        step=step,
+        reason=sys.intern(reason),
+        facts=reader.facts(facts),
+        metrics=metrics,
+    )
 
 
 def _insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 __all__ = [
     "Certificate",
@@ -118,7 +118,7 @@ class Scales:
     targets: Scale | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
     """Facts that a run records beside its curves; None for a fact that was not recorded.
 
@@ -207,7 +207,22 @@ class RunFacts:
     stack_neighbour: Certificate | None = None
     parity: Certificate | None = None
 
-    def __or__(self, other: RunFacts) -> Self:
+    def __or__(self, other: RunFacts) -> RunFacts:
         """Return these facts, replaced by those that `other` has."""
-        values = {field.name: getattr(other, field.name) for field in fields(other)}
-        return replace(self, **{name: value for name, value in values.items() if value is not None})
+        return self.with_values(
+            {name: v for name, v in zip(_NAMES, _values(other), strict=True) if v is not None}
+        )
+
+    def with_values(self, values: Mapping[str, object]) -> RunFacts:
+        """Return these facts, replaced by values by name; all others are shared with these."""
+        facts = object.__new__(RunFacts)
+        for set_value, value in zip(_SETTERS, _values(self), strict=True):
+            set_value(facts, value)
+        for name, value in values.items():
+            object.__setattr__(facts, name, value)
+        return facts
+
+
+_NAMES = [field.name for field in fields(RunFacts)]
+_SETTERS = [getattr(RunFacts, name).__set__ for name in _NAMES]
+_values = attrgetter(*_NAMES)

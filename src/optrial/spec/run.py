@@ -66,6 +66,11 @@ class _WithoutSeed:
         return json.dumps(self._run.as_dict() | dict.fromkeys(names), sort_keys=True)
 
     @cached_property
+    def json(self) -> str:
+        values = {name: value for name, value in self._run.as_dict().items() if name != "seed"}
+        return json.dumps(values, allow_nan=False)
+
+    @cached_property
     def around_seed(self) -> tuple[str, str]:
         """What stands before and after the seed in the text whose hash is the id of a run."""
         values = {"format": _FORMAT} | self._run.as_dict()
@@ -206,6 +211,11 @@ class RunSpec(_Computed):
     def without_seed(self) -> str:
         """Text of every field but the seed."""
         return self._of_all_seeds.text
+
+    @property
+    def json_without_seed(self) -> str:
+        """JSON object of every field but the seed."""
+        return self._of_all_seeds.json
 
     @property
     def _of_all_seeds(self) -> _WithoutSeed:

@@ -1,0 +1,121 @@
+"""Specs and facts as JSON in lines; a line that many runs share is written and read once.
+
+A spec is a line of all values but the seed, and a line of the seed. Facts are three lines: those
+that the runs of a stack share, those of a seed and those of one run. Text within JSON contains no
+line breaks, so that lines need no parsing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from operator import attrgetter
+
+from optrial.records.encoding import decode_fields, encode_values, strict
+from optrial.spec import RunFacts, RunSpec, StackId
+
+__all__ = ["FactsWriter", "TextReader", "spec_text"]
+
+_BREAK = ",\n"
+_SEED = f'{_BREAK}"seed": '
+
+_OF_A_SEED = (
+    *("initial_parameters_sha256", "first_batches_sha256"),
+    *("epoch_batches_sha256", "first_masks_sha256"),
+)
+_OF_A_RUN = (
+    *("seconds", "warm_up_seconds", "parameters_sha256", "weights_sha256", "saved_step"),
+    *("not_finite", "evaluation_difference", "replicate_difference"),
+    *("stack_certificate", "stack_neighbour", "parity"),
+)
+_NAMES = [field.name for field in fields(RunFacts)]
+_LINES = [
+    [name for name in _NAMES if name not in (*_OF_A_SEED, *_OF_A_RUN)],
+    [name for name in _NAMES if name in _OF_A_SEED],
+    [name for name in _NAMES if name in _OF_A_RUN],
+]
+
+
+def spec_text(spec: RunSpec) -> str:
+    """Return a spec as JSON."""
+    return _object([spec.json_without_seed[1:-1], f'"seed": {spec.seed}'])
+
+
+class FactsWriter:
+    """Writes the facts of many runs as JSON."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[int, ...], str] = {}
+        self._written: list[RunFacts] = []  # as long as they live, their ids are those of values
+
+    def text(self, facts: RunFacts) -> str:
+        """Return facts as JSON, without those that are None."""
+        self._written.append(facts)
+        lines = [self._line(n, names, values(facts)) for n, (names, values) in enumerate(_GROUPS)]
+        return _object([line for line in lines if line])
+
+    def _line(self, number: int, names: Sequence[str], values: Sequence[object]) -> str:
+        key = (number, *map(id, values))
+        if key not in self._texts:
+            plain = encode_values(zip(names, values, strict=True))
+            self._texts[key] = json.dumps(strict(plain), allow_nan=False)[1:-1]
+        return self._texts[key]
+
+
+_GROUPS = [(names, attrgetter(*names)) for names in _LINES]
+
+
+class TextReader:
+    """Reads the specs and facts of many runs; equal values are one object."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, RunSpec] = {}
+        self._facts = {"": RunFacts()}
+        self._stacks: dict[str, StackId] = {}
+
+    def spec(self, text: str) -> RunSpec:
+        """Return a spec.
+
+        Raises:
+            ValueError, TypeError: the text is no spec.
+        """
+        setting, seed_follows, seed = text.partition(_SEED)
+        if not seed_follows:
+            return RunSpec.from_dict(json.loads(text))
+        if setting not in self._specs:
+            self._specs[setting] = RunSpec.from_dict(json.loads(text))
+        return self._specs[setting].with_seed(int(seed.removesuffix("\n}")))
+
+    def stack(self, text: str) -> StackId:
+        """Return the id of a stack.
+
+        Raises:
+            ValueError: the text is no id.
+        """
+        if text not in self._stacks:
+            self._stacks[text] = StackId.parse(text)
+        return self._stacks[text]
+
+    def facts(self, text: str) -> RunFacts:
+        """Return facts.
+
+        Raises:
+            ValueError: the text is no JSON.
+        """
+        shared, _, line = text[1:-1].strip("\n").rpartition(_BREAK)
+        return self._of_lines(shared).with_values(_values_of(line))
+
+    def _of_lines(self, lines: str) -> RunFacts:
+        if lines not in self._facts:
+            before, _, line = lines.rpartition(_BREAK)
+            self._facts[lines] = self._of_lines(before).with_values(_values_of(line))
+        return self._facts[lines]
+
+
+def _object(lines: Sequence[str]) -> str:
+    return "{\n" + _BREAK.join(lines) + "\n}"
+
+
+def _values_of(line: str) -> dict[str, object]:
+    return decode_fields(RunFacts, json.loads(f"{{{line}}}"))

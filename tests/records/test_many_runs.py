@@ -1,0 +1,120 @@
+"""Reading many runs: what they share is read and decoded once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+
+from optrial.records import PlannedRun, Record, Store
+from optrial.records.texts import FactsWriter, TextReader, spec_text
+from optrial.spec import RunFacts, RunSpec, Seconds, Status
+from tests.records.samples import segment
+from tests.specs import SPEC, STACK
+
+VERSIONS = {"python": "3.11", "torch": "2"}
+
+
+def facts_of(seed: int) -> RunFacts:
+    return RunFacts(
+        versions=VERSIONS,
+        seconds=Seconds(1.0 + seed, 0.5),
+        first_batches_sha256=f"batches {seed}",
+        parameters_sha256=f"weights {seed}",
+    )
+
+
+def store_with(folder: Path, settings: int, seeds: int) -> Store:
+    """A store of finished runs."""
+    store = Store.open(folder, create=True)
+    specs = [
+        replace(SPEC, hyperparameters={"lr": 0.1 * (n + 1)}).with_seed(seed)
+        for n in range(settings)
+        for seed in range(seeds)
+    ]
+    runs = [
+        PlannedRun(run_id=s.run_id, problem="moons", spec=s, setting="", stack=STACK) for s in specs
+    ]
+    store.save_plan("plan", {"name": "many"}, runs)
+    done = [segment(s.run_id, 100, Status.DONE, facts=facts_of(s.seed)) for s in specs]
+    store.commit(done, STACK, None)
+    return store
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The SQL statements that are executed."""
+    texts: list[str] = []
+
+    def note(_: Any, __: Any, text: str, *___: Any) -> None:
+        texts.append(text)
+
+    sql.event.listen(sql.Engine, "before_cursor_execute", note)
+    yield texts
+    sql.event.remove(sql.Engine, "before_cursor_execute", note)
+
+
+def read(folder: Path, settings: int, seeds: int) -> list[Record]:
+    with store_with(folder, settings, seeds) as store:
+        return store.runs()
+
+
+def test_statements_do_not_grow_with_the_number_of_runs(
+    tmp_path: Path, statements: list[str]
+) -> None:
+    counts = []
+    for seeds in (2, 60):
+        with store_with(tmp_path / str(seeds), 2, seeds) as store:
+            statements.clear()
+            store.runs()
+            counts.append(len(statements))
+    assert counts[0] == counts[1]
+
+
+def test_a_spec_is_decoded_once_per_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    original = RunSpec.from_dict.__func__  # type: ignore[attr-defined]
+
+    def count(cls: type[RunSpec], values: dict[str, Any]) -> RunSpec:
+        decoded.append(values)
+        return original(cls, values)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(RunSpec, "from_dict", classmethod(count))
+    records = read(tmp_path, 3, 20)
+    assert len(decoded) == 3
+    assert [record.spec.run_id for record in records] == [record.run_id for record in records]
+    assert [record.facts for record in records] == [facts_of(record.seed) for record in records]
+
+
+def test_runs_share_what_they_have_in_common(tmp_path: Path) -> None:
+    records = read(tmp_path, 2, 10)
+    assert len({id(record.facts.versions) for record in records}) == 1
+    assert len({id(record.spec.dataset_arguments) for record in records}) == 2
+    assert len({id(record.stack) for record in records}) == 1
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**40])
+def test_specs_survive_whatever_their_values_are_called(seed: int) -> None:
+    strange = replace(SPEC, hyperparameters={"seed": 5, 'a",\n"seed": 7': 1.0}, code={"m:f": "}"})
+    text = spec_text(strange.with_seed(seed))
+    assert json.loads(text)["seed"] == seed
+    reader = TextReader()
+    assert reader.spec(spec_text(strange.with_seed(1))) == strange.with_seed(1)
+    assert reader.spec(text) == strange.with_seed(seed)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [RunFacts(), RunFacts(versions=VERSIONS), RunFacts(saved_step=3), facts_of(0), facts_of(1)],
+)
+def test_facts_survive(facts: RunFacts) -> None:
+    text = FactsWriter().text(facts)
+    assert TextReader().facts(text) == facts
+    assert TextReader().facts(json.dumps(json.loads(text))) == facts
