@@ -276,7 +276,8 @@ class Study:
             data_dir: folder of downloaded data; ``OPTRIAL_DATA`` or the user cache by default.
             progress: follows downloads.
             callbacks: follow training; see `optrial.Callback`.
-            checkpoint_seconds: least time between two commits of a run.
+            checkpoint_seconds: seconds of training that a crash loses at most; see
+                `docs/reliability.md`.
 
         Raises:
             StudyError, DataError: bad input, before any training.

@@ -6,6 +6,7 @@ cadence of evaluation, divergence, interruption and checkpoints.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ FIRST_STEPS = 2
 """Steps whose losses are kept for certificates; the second one shows the first update."""
 
 _STOP_SECONDS = 0.1
-"""Training time between two calls of `keep_going`, unless a single step takes longer."""
+"""Training time between two pauses, unless a single step takes longer."""
 
 
 def _always(step: int) -> bool:
@@ -93,12 +94,14 @@ class Training:
         return Status.INTERRUPTED not in self.status
 
     def run(self, keep_going: Callable[[int], bool] = _always) -> Iterator[None]:
-        """Train; pause after each evaluation and at the end.
+        """Train; pause about every tenth of a second, after each longer step, and at the end.
+
+        At each pause the training is ready for a checkpoint. Whether one is made does not affect
+        the numbers.
 
         Args:
-            keep_going: called with the number of steps taken, about every tenth of a second of
-                training, after each step that takes longer, and after each evaluation. If it
-                returns False, the training pauses and stops, INTERRUPTED, ready for a checkpoint.
+            keep_going: called before each pause with the number of steps taken. If it returns
+                False, the training stops after the pause, INTERRUPTED.
         """
         with process_for(self.learner):
             yield from self._run(keep_going)
@@ -111,16 +114,16 @@ class Training:
             self._train(min(until - self.step, self._steps_at_once()))
             if self.step == until and not self.ended:
                 self._evaluate()
-                if self.step < total and not self.ended:
-                    yield
-            if not keep_going(self.step) and self.step < total and not self.ended:
+            going = keep_going(self.step)
+            if self.step < total and not self.ended:
                 yield
-                return
+                if not going:
+                    return
         self.status = [Status.DONE if s is Status.INTERRUPTED else s for s in self.status]
         yield
 
     def _steps_at_once(self) -> int:
-        """Return the number of steps until `keep_going` is called again.
+        """Return the number of steps until the next pause.
 
         It does not affect the numbers: a learner takes the same steps however they are divided.
         """
@@ -324,6 +327,11 @@ class Training:
             "training.first_losses": self.first_losses,
             "training.last_steps": self._last_steps.copy(),
             "training.reasons": np.array(self._reasons, dtype=str),
+            "training.not_finite": np.array(
+                list(
+                    map(json.dumps, zip(self._epoch_reasons, self._evaluation_reasons, strict=True))
+                )
+            ),
             **self._best.state(),
         }
 
@@ -336,6 +344,8 @@ class Training:
         self.first_losses = checkpoint["training.first_losses"].copy()
         self._last_steps = checkpoint["training.last_steps"].copy()
         self._reasons = checkpoint["training.reasons"].tolist()
+        not_finite = map(json.loads, checkpoint["training.not_finite"].tolist())
+        self._epoch_reasons, self._evaluation_reasons = map(list, zip(*not_finite, strict=True))
         self._best.load(checkpoint)
         for run in np.flatnonzero(self._last_steps >= 0).tolist():
             self.status[run] = Status.DIVERGED
