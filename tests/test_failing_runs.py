@@ -233,6 +233,20 @@ def metric(outputs, targets):
     raise SystemExit
 
 
+def interrupting(outputs, targets):
+    raise KeyboardInterrupt
+
+
+class Interrupting(torch.optim.SGD):
+    calls = 0
+
+    def step(self, closure=None):
+        self.calls += 1
+        if self.calls > 7:
+            raise KeyboardInterrupt
+        super().step(closure)
+
+
 class SGD(torch.optim.SGD):
     def __init__(self, params, lr=0.1, lasts=0):
         super().__init__(params, lr=lr)
@@ -272,6 +286,7 @@ def exiting(tmp_path: Path) -> None:
         ),
         ({"model": {"factory": "exits_on_import:Net"}}, r"cannot be imported \(SystemExit\)"),
         ({"loss": {"name": f"{MODULE}:loss", "fails": True}}, "loss: .* raised SystemExit: 4"),
+        ({"loss": {"name": f"{MODULE}:interrupting"}}, "loss: .* raised KeyboardInterrupt"),
         ({"metrics": [f"{MODULE}:metric"]}, r"metrics\[0\]: .* raised SystemExit"),
         ({"dataset": f"{MODULE}:data"}, "raised SystemExit; correct"),
         ({"optimizers": [{"torch": f"{MODULE}:SGD", "lr": 0.1}]}, "in step 1: SystemExit: worn"),
@@ -283,6 +298,14 @@ def test_code_that_exits_is_an_error_of_the_study(changes: dict[str, Any], messa
     problem = small_keys()["problem"] | changes
     with pytest.raises(OptrialError, match=message):
         Study(**small_keys(problem=problem, **of_study)).plan()
+
+
+@pytest.mark.usefixtures("exiting")
+def test_code_that_interrupts_while_it_is_trained_fails_its_run() -> None:
+    optimizers = [{"torch": f"{MODULE}:Interrupting", "lr": 0.1}, {"rule": "sgd", "lr": 0.1}]
+    with Study(**small_keys(optimizers=optimizers)).run("out") as results:
+        outcomes = [(str(record.status), record.reason) for record in results.records]
+    assert outcomes == [("error", "KeyboardInterrupt"), ("done", "")]
 
 
 @pytest.mark.usefixtures("exiting")

@@ -23,6 +23,7 @@ ALLOWED = {
     "spec": {"errors"},
     "code": {"errors"},
     "memory": set(),
+    "interruption": set(),
     "keyed": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
@@ -55,7 +56,8 @@ ALLOWED = {
     },
     "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "sweep": {
-        *("callbacks", "plan", "engine", "records", "code", "spec", "errors", "data", "memory"),
+        *("callbacks", "interruption", "plan", "engine", "records", "code", "spec", "errors"),
+        *("data", "memory"),
     },
     "analysis": {"files", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},
@@ -80,7 +82,7 @@ ALLOWED = {
     "study": {
         *("analysis", "callbacks", "config", "data", "keys", "models", "plan", "sweep"),
         *("records", "results", "recipes", "timing", "timing.measure", "trackers"),
-        *("user_objects", "spec", "passwords", "errors"),
+        *("user_objects", "spec", "interruption", "passwords", "errors"),
     },
     "saved": {"code", "config", "data", "engine", "spec", "models", "plan", "records", "errors"},
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Callback", "Callbacks"]
 
+_STOPPING = "stopping after the current step; press Ctrl-C again to stop now"
 _LOGGER = logging.getLogger("optrial")
 
 
@@ -57,6 +58,14 @@ class Callback:
         """Called with a one-line message for the user, perhaps from another thread.
 
         Messages that no callback takes go to the logger ``optrial``.
+        """
+
+    def on_signal(self, number: int, again: bool) -> None:
+        """Called at once when SIGINT or SIGTERM asks to stop, from another thread.
+
+        Args:
+            number: number of the signal.
+            again: whether it is a further signal, which stops without waiting for a step.
         """
 
     def on_end(self, error: BaseException | None) -> None:
@@ -110,6 +119,13 @@ class Callbacks(Callback):
         """See `Callback`."""
         for callback in self._callbacks:
             callback.on_message(text)
+
+    def on_signal(self, number: int, again: bool) -> None:
+        """Acknowledge the first signal with a message; see `Callback`."""
+        if not again:
+            self.on_message(_STOPPING)
+        for callback in self._callbacks:
+            callback.on_signal(number, again)
 
     def on_end(self, error: BaseException | None) -> None:
         """See `Callback`."""

@@ -182,8 +182,10 @@ class CheckpointError(OptrialError):
     """A run holds state that a checkpoint cannot store or exactly restore."""
 
 
-USER_CODE_ERRORS = (Exception, SystemExit)
-"""Errors to catch around user-defined code: `sys.exit()` in it ends a run, not the process."""
+USER_CODE_ERRORS = (Exception, SystemExit, KeyboardInterrupt)
+"""Errors to catch around user-defined code: `sys.exit()` in it ends a run, not the process.
+
+Ctrl-C raises `optrial.interruption.Interrupted` instead, which user code does not."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from optrial.callbacks import Callback, Callbacks
 from optrial.config import Studies, StudyFile, is_several, override, parse_study, read_study
 from optrial.data import Dataset, Progress
 from optrial.errors import Problem, StoreError, StudyError, suggest
+from optrial.interruption import stop_on_signal
 from optrial.keys import (
     AxisValues,
     Evaluation,
@@ -230,7 +231,8 @@ class Study:
         """
         if isinstance(data, Dataset):
             data = dict.fromkeys(self.studies.by_name, data)
-        return make_plan(self.studies, self.load_datasets() if data is None else data)
+        with stop_on_signal():
+            return make_plan(self.studies, self.load_datasets() if data is None else data)
 
     def plan_on(self, problem: str | None, dataset: Dataset) -> Plan:
         """Return the plan on one problem alone, by default the first; see `plan`."""
@@ -269,6 +271,9 @@ class Study:
         With `tune`, trials are trained in waves until each optimizer's setting is chosen, and then
         the runs that are reported.
 
+        SIGINT (Ctrl-C) and SIGTERM stop after the current step and store a checkpoint; running the
+        study again continues.
+
         Args:
             out: a folder or a ``postgresql://`` URL; ``studies/<name>`` by default.
             device: "auto", "cpu" or "cuda".
@@ -282,13 +287,14 @@ class Study:
         Raises:
             StudyError, DataError: bad input, before any training.
             StoreError: `out` cannot be written, or another process is writing to it.
+            KeyboardInterrupt: a signal came before training, or a second one while it was ending.
         """
         location = self.location(out)
         hooks = Callbacks(callbacks)
         weights = self._weight_files(location, restart)
         hooks.add(Tracking(self.config.trackers, self.config.name, location, hooks.on_message))
         with ExitStack() as on_failure:
-            with hooks:
+            with stop_on_signal(hooks.on_signal) as stop, hooks:
                 datasets = self.load_datasets(data_dir, progress)
                 plan = self._plan_with_messages(datasets, hooks)
                 if restart and (backup := set_aside(Path(location))):
@@ -299,6 +305,7 @@ class Study:
                     plan,
                     datasets,
                     store,
+                    stop,
                     device=device,
                     callback=hooks,
                     checkpoint_seconds=checkpoint_seconds,

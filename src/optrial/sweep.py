@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -32,6 +30,7 @@ from optrial.errors import (
     one_line,
     reason_of,
 )
+from optrial.interruption import Stop
 from optrial.memory import out_of_memory
 from optrial.plan import Plan, arrange, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
@@ -52,6 +51,7 @@ def sweep(
     plan: Plan,
     datasets: Mapping[str, Dataset],
     store: Store,
+    stop: Stop,
     *,
     device: str = "auto",
     checkpoint_seconds: float = 1.0,
@@ -64,15 +64,15 @@ def sweep(
     until each optimizer's setting is chosen and its runs for the report are trained too.
 
     A run that is done or diverged is left as it is. One that was interrupted or failed goes on
-    from its checkpoint, to the same bits as if it had never stopped. SIGINT and SIGTERM end the
-    sweep, with a checkpoint, after a tenth of a second's worth of steps at most, or after the step
-    or evaluation under way where that takes longer. A second one ends it at once, as does the first
-    while nothing is trained yet.
+    from its checkpoint, to the same bits as if it had never stopped. `stop` ends the sweep, with a
+    checkpoint, after a tenth of a second's worth of steps at most, or after the step or evaluation
+    under way where that takes longer.
 
     Args:
         plan: the runs; of a study that tunes, as many as are known.
         datasets: the dataset of each problem, by name of the problem.
         store: where they are recorded; locked meanwhile.
+        stop: ends the sweep when it is set; `at_once` is false while runs train.
         device: "auto", "cpu" or "cuda".
         checkpoint_seconds: seconds of training that a crash loses at most. Commits are rarer where
             they would take over 3 % of the time, and in long trainings, which lose up to 0.2 % of
@@ -88,17 +88,17 @@ def sweep(
         EngineError: the engine or device cannot train this plan.
     """
     callback = callback or Callbacks()
-    with store.lock(), _stop_on_signal() as stopped:
+    with store.lock():
         engines = {
             dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
             for dataset in datasets.values()
         }
-        worker = _Worker(engines, store, callback, stopped, checkpoint_seconds, weights)
+        worker = _Worker(engines, store, callback, stop, checkpoint_seconds, weights)
         plan = _continued(plan, datasets, store)
         while True:
             worker.train_plan(plan)
             trained, plan = plan, _continued(plan, datasets, store)
-            if stopped.is_set() or plan.runs == trained.runs:
+            if stop.is_set() or plan.runs == trained.runs:
                 break
         for name in changed_code(plan.code):
             callback.on_message(f"'{name}' {_CHANGED}")
@@ -125,7 +125,7 @@ class _Worker:
     engines: Mapping[str, Engines]  # by hash of the dataset
     store: Store
     callback: Callback
-    stopped: _Stop
+    stop: Stop
     checkpoint_seconds: float
     weights: WeightFiles | None  # where those that are to be saved go
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
@@ -165,11 +165,11 @@ class _Worker:
         stacks: dict[StackId, list[Record]] = {}
         for record in self.store.runs(everything=True):
             stacks.setdefault(record.stack, []).append(record)
-        self.stopped.at_once = False
+        self.stop.at_once = False
         for stack in dict.fromkeys(record.stack for record in left):
-            if not self.stopped.is_set():
+            if not self.stop.is_set():
                 self.train(stack, stacks[stack])
-        self.stopped.at_once = True
+        self.stop.at_once = True
 
     def train(self, stack: StackId, records: Sequence[Record]) -> None:
         """Train the runs of a stack to their end, or until told to stop.
@@ -188,6 +188,8 @@ class _Worker:
                 raise
             failure, memory_ran_out = reason_of(error), out_of_memory(error)
         # The error, and with it the memory that its traceback holds, is gone here.
+        if self.stop.is_set():  # a signal may have ended processes that the stack needs
+            return
         if failure is not None and len(records) > 1:
             self._halve(stack, failure, memory_ran_out=memory_ran_out)
         elif failure is not None:
@@ -202,7 +204,7 @@ class _Worker:
         if checkpoint is not None:
             training.resume(checkpoint)
         for _ in training.run(self._count(training)):
-            ended = training.ended or self.stopped.is_set() or self.hook_error is not None
+            ended = training.ended or self.stop.is_set() or self.hook_error is not None
             if ended or pace.due(training.seconds):
                 for run, spec in enumerate(specs):
                     if self.weights and (weights := training.weights(run)):
@@ -278,7 +280,7 @@ class _Worker:
         stacks = {StackId.of(engine, half): [spec.run_id for spec in half] for half in halves}
         self.store.restack(stacks)
         for part, run_ids in stacks.items():
-            if not self.stopped.is_set():
+            if not self.stop.is_set():
                 self.train(part, [replace(records[run_id], stack=part) for run_id in run_ids])
 
     def _fail(self, stack: StackId, record: Record, reason: str) -> None:
@@ -302,7 +304,7 @@ class _Worker:
             with suppress(*USER_CODE_ERRORS), self._hooks() as hooks:
                 hooks.on_step((step - self.counted) * runs)
             self.counted = step
-            return not self.stopped.is_set() and self.hook_error is None
+            return not self.stop.is_set() and self.hook_error is None
 
         return keep_going
 
@@ -387,41 +389,3 @@ def _planned(
         )
         for run in plan.runs
     ]
-
-
-class _Stop(threading.Event):
-    """Set when a signal asks to stop.
-
-    Attributes:
-        at_once: whether a signal interrupts what is under way, because nothing would be lost.
-    """
-
-    at_once = True
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[_Stop]:
-    """Turn the first SIGINT or SIGTERM into an event; outside the main thread, change nothing."""
-    stopped = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, frame: object) -> None:
-        del number, frame
-        stopped.set()
-        restore()
-        if stopped.at_once:
-            raise KeyboardInterrupt
-
-    for number in previous:
-        signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        restore()

@@ -1,8 +1,8 @@
 """The command line: parses, calls, prints. Nothing else in optrial prints or exits.
 
 Standard output holds results only; progress, notes and errors go to standard error. Exit status:
-0 ok, 1 some runs failed, 2 bad input, 130 interrupted. Commands import their dependencies when
-they run, so that help and completion are quick.
+0 ok, 1 some runs failed, 2 bad input, 130 interrupted, 143 terminated. Commands import their
+dependencies when they run, so that help and completion are quick.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from optrial.cli import catalogue, results, speeds, studies, timing
-from optrial.cli.output import INTERRUPTED, fail, note
+from optrial.cli.output import fail, note, status_of_signal
 from optrial.errors import OptrialError, printable
+from optrial.interruption import stop_on_signal
 
 __all__ = ["main"]
 
@@ -85,23 +86,17 @@ def main() -> None:
     debug = "--debug" in sys.argv
     logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # its errors are raised too
     try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
-    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except BaseException as error:
-        if _interrupted(error):
-            note("interrupted")
-            sys.exit(INTERRUPTED)
-        if debug or not isinstance(error, OptrialError):
+        with stop_on_signal():
+            app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except OptrialError as error:
+        if debug:
             raise
         fail(str(error))
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C led to an error, such as that of a rollback which it cut short."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    except KeyboardInterrupt as interruption:
+        note("interrupted")
+        sys.exit(status_of_signal(*interruption.args))
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BAD_INPUT",
     "FAILED",
-    "INTERRUPTED",
     "draw",
     "duration",
     "fail",
@@ -35,12 +35,13 @@ __all__ = [
     "save_parquet",
     "say",
     "show_summary",
+    "status_of_signal",
     "stderr",
     "titled",
     "write",
 ]
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT = 1, 2
 _PAIRS_SHOWN = 4
 
 
@@ -58,6 +59,11 @@ def fail(text: str) -> NoReturn:
     """Print an error and exit."""
     note(f"error: {text}")
     sys.exit(BAD_INPUT)
+
+
+def status_of_signal(number: int | None = None) -> int:
+    """Return the exit status of a command that a signal stopped; by default, SIGINT."""
+    return 128 + (number or signal.SIGINT)
 
 
 def stderr(quiet: bool) -> Console:

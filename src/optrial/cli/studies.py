@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from optrial.callbacks import Callback
 from optrial.cli.data_summary import data_notes, print_data
 from optrial.cli.options import (
     DataDir,
@@ -25,15 +27,16 @@ from optrial.cli.options import (
 )
 from optrial.cli.output import (
     FAILED,
-    INTERRUPTED,
     draw,
     duration,
     note,
     print_pairs,
     prints_apart,
     show_summary,
+    status_of_signal,
     stderr,
 )
+from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
 if TYPE_CHECKING:
@@ -80,19 +83,24 @@ def run(
     from optrial.report.progress import DownloadBar, ProgressBar
 
     console = stderr(quiet)
-    bar = ProgressBar(console)
+    bar, signals = ProgressBar(console), _Signals()
     with prints_apart():
         loaded = load_study(study, engine, precision, seeds, settings)
         location = loaded.location(out)
-        results = loaded.run(
-            location,
-            device=device,
-            restart=restart,
-            data_dir=data_dir,
-            progress=DownloadBar(console),
-            callbacks=[bar],
-        )
-    place = shown_location(location)
+        place = shown_location(location)
+        way_on = f"interrupted; to continue: optrial run {study} --out {place}"
+        try:
+            results = loaded.run(
+                location,
+                device=device,
+                restart=restart,
+                data_dir=data_dir,
+                progress=DownloadBar(console),
+                callbacks=[bar, signals],
+            )
+        except Interrupted as interruption:
+            note(way_on)
+            sys.exit(status_of_signal(*interruption.args))
     with results:
         view = results.view()
         show_summary(view, quiet)
@@ -111,10 +119,29 @@ def run(
         counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
         note(f"{len(records)} runs ({counted}) in {place}")
     if bar.unfinished or not reported:
-        note(f"interrupted; to continue: optrial run {study} --out {place}")
-        sys.exit(INTERRUPTED)
+        note(way_on)
+        sys.exit(status_of_signal(signals.first))
     if statuses["error"] or any(record.status == "diverged" for record in reported):
         sys.exit(FAILED)
+
+
+class _Signals(Callback):
+    """Ends the process at the second signal, whatever the main thread is doing.
+
+    Attributes:
+        first: the first signal; None before it.
+    """
+
+    first: int | None = None
+
+    def on_signal(self, number: int, again: bool) -> None:
+        """Note the first signal; at a further one, show the cursor again and exit."""
+        self.first = self.first or number
+        if again:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\r\n")
+            os.write(2, b"stopped; everything stored so far is kept\n")
+            os._exit(status_of_signal(self.first))
 
 
 def _note_failures(records: Sequence[Record]) -> None:

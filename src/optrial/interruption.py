@@ -1,0 +1,112 @@
+"""Signals that stop a study: acknowledged at once, whatever the main thread is doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+__all__ = ["Interrupted", "Stop", "stop_on_signal"]
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal interrupts work whose loss costs nothing; user code cannot raise or catch it."""
+
+
+class Stop(threading.Event):
+    """Set when a signal asks to stop.
+
+    Attributes:
+        at_once: whether a signal interrupts the work under way, because nothing would be lost.
+        number: the first signal; None before it.
+        has_interrupted: whether `Interrupted` was raised.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = True
+        self.number: int | None = None
+        self.has_interrupted = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal; a second one always interrupts."""
+        del frame
+        again = self.is_set()
+        self.number = self.number or number
+        self.set()
+        if self.at_once or again:
+            self.has_interrupted = True
+            raise Interrupted(self.number)
+
+
+def _quiet(number: int, again: bool) -> None:
+    del number, again
+
+
+@contextmanager
+def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into an event, or into an interruption where nothing is lost.
+
+    A thread reads the signals, so that they are acknowledged while the main thread computes.
+    Outside the main thread, nothing changes.
+
+    Args:
+        tell: called in that thread, with each signal and whether it is a further one.
+
+    Raises:
+        KeyboardInterrupt: a signal interrupted the work; its argument is the number of the signal.
+            Within another such context, `Interrupted` is raised instead.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    earlier = {number: signal.getsignal(number) for number in _NUMBERS}
+    with _signals_read(tell):
+        try:
+            for number in _NUMBERS:
+                signal.signal(number, stop.handle)
+            yield stop
+        except BaseException as error:
+            # An interruption may lead to another error, such as that of a rollback it cut short.
+            if not stop.has_interrupted and not isinstance(error, Interrupted):
+                raise
+            within = isinstance(getattr(earlier[signal.SIGINT], "__self__", None), Stop)
+            kind = Interrupted if within else KeyboardInterrupt
+            number = error.args[0] if isinstance(error, Interrupted) else stop.number
+            raise kind(number) from None
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_read(tell: Callable[[int, bool], object]) -> Iterator[None]:
+    """Call `tell` from a thread for each signal that has a Python handler."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def read() -> None:
+        known = False
+        while number := int.from_bytes(os.read(reader, 1), "big"):
+            if number in _NUMBERS:
+                with suppress(Exception):  # the study ends anyway
+                    tell(number, known)
+                known = True
+
+    thread = threading.Thread(target=read, name="optrial-signals", daemon=True)
+    thread.start()
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(earlier)
+        os.write(writer, b"\0")
+        thread.join()
+        os.close(reader)
+        os.close(writer)
