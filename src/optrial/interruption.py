@@ -78,8 +78,8 @@ def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Sto
                 raise
             within = isinstance(getattr(earlier[signal.SIGINT], "__self__", None), Stop)
             kind = Interrupted if within else KeyboardInterrupt
-            number = error.args[0] if isinstance(error, Interrupted) else stop.number
-            raise kind(number) from None
+            first = error.args[0] if isinstance(error, Interrupted) else stop.number
+            raise kind(first) from None
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
