@@ -114,7 +114,7 @@ def test_a_second_signal_ends_at_once_what_the_first_waits_for(
     process.send_signal(number)
     _, err = process.communicate(timeout=15)
     assert process.returncode == 128 + number
-    assert err.strip() == "stopped; everything stored so far is kept"
+    assert err.strip() == "interrupted; everything stored so far is kept"
     environment = os.environ | {"WAITS": ""}
     again = [sys.executable, "-m", "optrial", "run", "study.yaml", "--out", "out", "--quiet"]
     subprocess.run(again, cwd=study, env=environment, check=True, capture_output=True)

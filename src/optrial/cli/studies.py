@@ -140,7 +140,7 @@ class _Signals(Callback):
         if again:
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\r\n")
-            os.write(2, b"stopped; everything stored so far is kept\n")
+            os.write(2, b"interrupted; everything stored so far is kept\n")
             os._exit(status_of_signal(self.first))
 
 
