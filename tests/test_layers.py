@@ -74,13 +74,14 @@ ALLOWED = {
     "timing.figure": {"style", "timing"},
     "recipes": {"config", "errors"},
     "results": {
-        *("analysis", "files", "joined", "spec", "records", "report", "saved", "style", "timing"),
+        *("analysis", "code", "files", "joined", "spec", "records", "report", "saved", "style"),
+        "timing",
         "errors",
     },
     "user_objects": {"code", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {
-        *("analysis", "callbacks", "config", "data", "keys", "models", "plan", "sweep"),
+        *("analysis", "callbacks", "code", "config", "data", "keys", "models", "plan", "sweep"),
         *("records", "results", "recipes", "timing", "timing.measure", "trackers"),
         *("user_objects", "spec", "interruption", "passwords", "errors"),
     },

@@ -26,6 +26,7 @@ from optrial.analysis.target_results import (
 from optrial.analysis.targets import Target, TargetTimes, Unit, target_metric_problem
 from optrial.analysis.view import PlanVersion, ProblemView, StudyView
 from optrial.analysis.wide import wide_curves
+from optrial.code import Trust, as_trust
 from optrial.errors import StoreError, suggest
 from optrial.files import write_whole
 from optrial.joined import JoinedStore
@@ -555,8 +556,12 @@ class Results:
     def _read_curves(self, metric: str) -> dict[str, Curve]:
         return {run_id: curve for (run_id, _), curve in self.store.curves(metric).items()}
 
-    def model(self, run_id: str) -> nn.Module:
+    def model(self, run_id: str, trust: Iterable[str | Path] | Trust = ()) -> nn.Module:
         """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
+
+        Args:
+            run_id: id of a run.
+            trust: see `Study.from_file`; the code of the run is imported.
 
         Raises:
             StoreError: there is no such run, or its weights were not saved.
@@ -565,11 +570,16 @@ class Results:
 
         for part in self.parts:
             if run_id in {record.run_id for record in part.records}:
-                return part.model(run_id)
-        return saved_model(self.store, self.folder, run_id)
+                return part.model(run_id, trust)
+        return saved_model(self.store, self.folder, run_id, as_trust(trust))
 
     def evaluate(
-        self, split: str = "test", *, data_dir: str | Path | None = None, device: str = "auto"
+        self,
+        split: str = "test",
+        *,
+        data_dir: str | Path | None = None,
+        device: str = "auto",
+        trust: Iterable[str | Path] | Trust = (),
     ) -> list[Evaluated]:
         """Evaluate the saved weights of every finished run again.
 
@@ -580,6 +590,7 @@ class Results:
             split: "train", "validation" or "test".
             data_dir: folder of downloaded datasets.
             device: "auto", "cpu" or "cuda".
+            trust: see `Study.from_file`; the code of the study is imported.
 
         Returns:
             One entry per run and metric, with the attributes ``record``, ``metric``, ``value``,
@@ -597,10 +608,14 @@ class Results:
             return [
                 replace(evaluated, record=records[evaluated.record.run_id])
                 for part in self.parts
-                for evaluated in part.evaluate(split, data_dir=data_dir, device=device)
+                for evaluated in part.evaluate(split, data_dir=data_dir, device=device, trust=trust)
             ]
         folder = None if data_dir is None else Path(data_dir)
-        return list(evaluate_saved(self.store, self.folder, split, data_dir=folder, device=device))
+        return list(
+            evaluate_saved(
+                self.store, self.folder, split, as_trust(trust), data_dir=folder, device=device
+            )
+        )
 
 
 def _check_contender(problem: ProblemView, name: str) -> Contender:

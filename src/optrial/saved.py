@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from optrial.code import Unidentifiable, code_sha256
-from optrial.config import stored_study
+from optrial.code import Trust, Unidentifiable, code_sha256, is_code
+from optrial.config import Studies, stored_study
 from optrial.data import Dataset
 from optrial.engine import Engines, Learner, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
-from optrial.plan import arrange, datasets_of
+from optrial.plan import arrange, code_in, datasets_of
 from optrial.records import Record, StoreReader, WeightFiles
 from optrial.spec import MetricName, StackId, Status, metric_label
 
@@ -48,7 +48,7 @@ class Evaluated:
         return not both_nan and self.recorded not in (None, self.value)
 
 
-def saved_model(store: StoreReader, folder: Path, run_id: str) -> nn.Module:
+def saved_model(store: StoreReader, folder: Path, run_id: str, trust: Trust) -> nn.Module:
     """Return the module of a run with its saved weights, on the CPU, in evaluation mode.
 
     Raises:
@@ -60,6 +60,7 @@ def saved_model(store: StoreReader, folder: Path, run_id: str) -> nn.Module:
     weights = WeightFiles(folder).read(run_id)
     record = records[run_id]
     spec = record.spec
+    _check_trust([record], trust)
     _check_code(record)
     input_shape, outputs = record.facts.input_shape, record.facts.outputs
     assert input_shape is not None  # both are recorded before any weights are saved
@@ -82,6 +83,7 @@ def evaluate_saved(
     store: StoreReader,
     folder: Path,
     split: str,
+    trust: Trust,
     *,
     data_dir: Path | None = None,
     device: str = "auto",
@@ -101,7 +103,9 @@ def evaluate_saved(
     saved = {r.run_id: r for r in done if files.path(r.run_id).exists()}
     if not saved:
         files.read(done[0].run_id if done else "")  # raises the error that tells what to do
-    datasets = datasets_of(stored_study(store.study()), data_dir)
+    studies = stored_study(store.study())
+    _check_trust(store.runs(everything=True), trust, studies)
+    datasets = datasets_of(studies, data_dir)
     for dataset in datasets.values():
         if split not in dataset.splits:
             known = suggest(split, dataset.splits)
@@ -145,6 +149,22 @@ def _evaluated(
         values = [evaluation.losses[index], *evaluation.metrics[index]]
         for label, value in zip(labels, values, strict=True):
             yield record, str(MetricName.evaluation(label, split)), float(value)
+
+
+def _check_trust(records: Iterable[Record], trust: Trust, studies: Studies | None = None) -> None:
+    """Import the code that runs, and the study of a store, may run.
+
+    Raises:
+        StoreError: they name other code, too.
+    """
+    names: dict[str, None] = {}
+    for study in studies.by_name.values() if studies else ():
+        names |= dict.fromkeys(code_in(study).values())
+    for spec in (record.spec for record in records):
+        used = (spec.dataset, spec.model, spec.loss, *spec.metrics, spec.rule, *spec.code)
+        names |= dict.fromkeys(filter(is_code, used))
+    if refusals := trust.refusals(names):
+        raise StoreError("the saved runs cannot be evaluated: " + " ".join(refusals.values()))
 
 
 def _check_code(record: Record) -> None:

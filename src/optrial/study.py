@@ -14,6 +14,7 @@ from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
 from optrial.analysis.targets import target_problems
 from optrial.callbacks import Callback, Callbacks
+from optrial.code import Trust, as_trust
 from optrial.config import Studies, StudyFile, is_several, override, parse_study, read_study
 from optrial.data import Dataset, Progress
 from optrial.errors import Problem, StoreError, StudyError, suggest
@@ -30,7 +31,15 @@ from optrial.keys import (
 from optrial.keys import Problem as ProblemValue
 from optrial.models import needs_whole_split
 from optrial.passwords import holds_password
-from optrial.plan import Plan, check_size, check_study, dataset_of, datasets_of, make_plan
+from optrial.plan import (
+    Plan,
+    check_size,
+    check_study,
+    code_in,
+    dataset_of,
+    datasets_of,
+    make_plan,
+)
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside, shown_location
 from optrial.results import Results
@@ -154,11 +163,26 @@ class Study:
             "reported": reported,
         }
         keys |= {key: value for key, value in optional.items() if value is not None}
-        self.studies = _checked({**keys, **unknown}, f"study '{name}'")
+        trust = Trust(anywhere=True, tell=_say_nothing)
+        self.studies = _checked({**keys, **unknown}, f"study '{name}'", trust)
 
     @classmethod
-    def from_file(cls, path: str | Path, settings: Iterable[str] = ()) -> Study:
+    def from_file(
+        cls,
+        path: str | Path,
+        settings: Iterable[str] = (),
+        trust: Iterable[str | Path] | Trust = (),
+    ) -> Study:
         """Read a study file, or a recipe by name, and apply ``key.path=value`` settings.
+
+        A study file may name code, which is imported here. A line that names it goes to the logger
+        ``optrial`` first. Code outside the current folder and the folder of the file is refused.
+
+        Args:
+            path: the file, or the name of a recipe.
+            settings: changes of single keys.
+            trust: folders, files and modules whose code may run wherever it lies, beside those of
+                the environment variable ``OPTRIAL_TRUST``.
 
         Raises:
             StudyError: the file cannot be read, or is not valid; lists all problems.
@@ -167,8 +191,11 @@ class Study:
         if not os.path.exists(source):  # noqa: PTH110  that of Path raises for overlong names
             hint = suggest(path, RECIPES).replace("Allowed", "Recipes")
             raise StudyError([Problem("", f"no such file, and no such recipe. {hint}")], str(path))
+        trust = as_trust(trust)
+        trust.folders = [*trust.folders, source.parent]
         study = cls.__new__(cls)
-        study.studies = _checked(override(with_recipe(read_study(source)), settings), str(path))
+        keys = override(with_recipe(read_study(source)), settings)
+        study.studies = _checked(keys, str(path), trust)
         return study
 
     @property
@@ -353,13 +380,21 @@ def recorded_metrics(study: StudyFile) -> list[str]:
     return [str(name) for name in names]
 
 
-def _checked(keys: Mapping[str, Any], source: str) -> Studies:
+def _say_nothing(text: str) -> None:
+    del text
+
+
+def _checked(keys: Mapping[str, Any], source: str, trust: Trust) -> Studies:
     """Validate the keys of a study, and the names and expressions in them.
+
+    Code that is not trusted is not imported.
 
     Raises:
         StudyError: lists all problems; `source` tells where the keys are from.
     """
     studies, problems = parse_study(keys)
+    if studies is not None and (refused := _refused_code(studies, trust)):
+        raise StudyError([*problems, *refused], source)
     if studies is not None:
         shared = studies.shared
         problems += studies.located(
@@ -378,6 +413,18 @@ def _checked(keys: Mapping[str, Any], source: str) -> Studies:
     if problems or studies is None:
         raise StudyError(problems, source)
     return studies
+
+
+def _refused_code(studies: Studies, trust: Trust) -> list[Problem]:
+    """Import the code that a study may run; return the problems of the rest."""
+    code = {problem: code_in(study) for problem, study in studies.by_name.items()}
+    refusals = trust.refusals(dict.fromkeys(n for names in code.values() for n in names.values()))
+    return studies.located(
+        {
+            problem: [Problem(path, refusals[n]) for path, n in names.items() if n in refusals]
+            for problem, names in code.items()
+        }
+    )
 
 
 def _password_problems(value: object, path: str = "") -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optrial.cli import complete
+from optrial.cli.output import note
+from optrial.errors import printable
 
 if TYPE_CHECKING:
+    from optrial.code import Trust
     from optrial.results import Results
     from optrial.spec import Direction
     from optrial.study import Study
@@ -40,9 +44,11 @@ __all__ = [
     "StudyArgument",
     "TableFormat",
     "TimeUnit",
+    "TrustOption",
     "direction_of",
     "load_results",
     "load_study",
+    "trust_of",
 ]
 
 
@@ -206,6 +212,14 @@ PrecisionOption = Annotated[
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print neither progress nor notes.")]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="PLACE",
+        help="Folder, file or module whose code may run wherever it lies. Repeatable.",
+    ),
+]
 SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds \\[default: the study's].")]
 
 
@@ -222,13 +236,33 @@ def load_study(
     precision: Precision | None,
     seeds: int | None,
     settings: Sequence[str] | None,
+    trust: Sequence[str] | None = None,
+    *,
+    quiet: bool = False,
 ) -> Study:
     """Read a study file or recipe, and apply the options of the command."""
     from optrial.study import Study
 
     options: Mapping[str, object] = {"engine": engine, "precision": precision, "seeds": seeds}
     changes = [f"{key}={value}" for key, value in options.items() if value is not None]
-    return Study.from_file(source, [*(settings or []), *changes])
+    return Study.from_file(source, [*(settings or []), *changes], trust_of(trust, quiet=quiet))
+
+
+def trust_of(places: Sequence[str] | None, *, quiet: bool = False) -> Trust:
+    """Return what a command may run; asks in a terminal, and tells unless quiet."""
+    from optrial.code import Trust
+
+    def ask(question: str) -> bool:
+        return typer.confirm(printable(question), default=False, err=True)
+
+    def tell(text: str) -> None:
+        if not quiet:
+            note(text)
+
+    in_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    trust = Trust(places or (), ask=ask if in_terminal else None, tell=tell)
+    trust.check_places()
+    return trust
 
 
 def load_results(location: str | list[str]) -> Results:

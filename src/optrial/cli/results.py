@@ -25,8 +25,10 @@ from optrial.cli.options import (
     Split,
     StoresArgument,
     TimeUnit,
+    TrustOption,
     direction_of,
     load_results,
+    trust_of,
 )
 from optrial.cli.output import (
     FAILED,
@@ -268,13 +270,16 @@ def evaluate(
     file_format: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = (
         Format.TABLE
     ),
+    trust: TrustOption = None,
 ) -> None:
     """Evaluate the saved weights of each run again and compare with the recorded values.
 
     Needs a study with `save: final` or `save: best`. Exit status 1 if a value differs.
     """
     with load_results(store) as results, prints_apart():
-        evaluations = results.evaluate(split, data_dir=data_dir, device=device)
+        evaluations = results.evaluate(
+            split, data_dir=data_dir, device=device, trust=trust_of(trust)
+        )
     several = len({evaluated.record.problem for evaluated in evaluations}) > 1
     rows = [
         {

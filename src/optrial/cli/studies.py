@@ -23,6 +23,7 @@ from optrial.cli.options import (
     SeedsOption,
     Settings,
     StudyArgument,
+    TrustOption,
     load_study,
 )
 from optrial.cli.output import (
@@ -68,6 +69,7 @@ def run(
     precision: PrecisionOption = None,
     seeds: SeedsOption = None,
     settings: Settings = None,
+    trust: TrustOption = None,
     data_dir: DataDir = None,
     restart: Annotated[
         bool,
@@ -85,7 +87,7 @@ def run(
     console = stderr(quiet)
     bar, signals = ProgressBar(console), _Signals()
     with prints_apart():
-        loaded = load_study(study, engine, precision, seeds, settings)
+        loaded = load_study(study, engine, precision, seeds, settings, trust, quiet=quiet)
         location = loaded.location(out)
         place = shown_location(location)
         way_on = f"interrupted; to continue: optrial run {study} --out {place}"
@@ -160,6 +162,7 @@ def plan(
     device: DeviceOption = Device.AUTO,
     seeds: SeedsOption = None,
     settings: Settings = None,
+    trust: TrustOption = None,
     data_dir: DataDir = None,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
@@ -170,7 +173,7 @@ def plan(
     from optrial.report.progress import DownloadBar
 
     with prints_apart():
-        loaded = load_study(study, engine, precision, seeds, settings)
+        loaded = load_study(study, engine, precision, seeds, settings, trust)
         datasets = loaded.load_datasets(data_dir, DownloadBar(stderr(quiet=False)))
         with stderr(quiet=False).status("trying models and optimizers on a few samples"):
             made = loaded.plan(datasets)

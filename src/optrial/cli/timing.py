@@ -20,6 +20,7 @@ from optrial.cli.options import (
     Settings,
     StudyArgument,
     TableFormat,
+    TrustOption,
     load_study,
 )
 from optrial.cli.output import FAILED, note, print_table, prints_apart, say, stderr, write
@@ -47,6 +48,7 @@ def timing(
         str | None, typer.Option(help="Problem to time \\[default: the first].")
     ] = None,
     settings: Settings = None,
+    trust: TrustOption = None,
     data_dir: DataDir = None,
     file_format: Annotated[
         TableFormat,
@@ -71,7 +73,7 @@ def timing(
     from optrial.timing.measure import time_study
 
     with prints_apart():
-        loaded = load_study(study, engine, precision, None, settings)
+        loaded = load_study(study, engine, precision, None, settings, trust, quiet=quiet)
         dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)), problem)
         plan = loaded.plan_on(problem, dataset)
         with _progress_bar(quiet) as progress:

@@ -11,16 +11,19 @@ from optrial.code.names import (
     code_sha256,
     identity_problem,
     importable,
-    importable_from_here,
     is_code,
     load_code,
     readable,
     register,
     unidentifiable,
 )
+from optrial.code.origin import importable_from_here
+from optrial.code.trust import Trust, as_trust
 
 __all__ = [
+    "Trust",
     "Unidentifiable",
+    "as_trust",
     "call_problems",
     "changed_code",
     "code_sha256",

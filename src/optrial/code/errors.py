@@ -1,6 +1,10 @@
-"""Error of objects that a content hash cannot cover."""
+"""Errors of objects that a study must not call, or that a content hash cannot cover."""
 
 from __future__ import annotations
+
+
+class RefusedError(ImportError):
+    """A name leads to code that a study must not call."""
 
 
 class Unidentifiable(ValueError):  # noqa: N818  names a property of an object

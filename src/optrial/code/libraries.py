@@ -185,8 +185,18 @@ def _installed_version(package: Distribution) -> str:
 
 
 @cache
-def _is_installed(path: str) -> bool:
-    if _FOLDERS & set(Path(path).parts):
+def is_standard_library(path: str) -> bool:
+    """Return whether a module of the standard library lies there, or has no file."""
+    if path in ("built-in", "frozen"):
         return True
     standard = {Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib")}
-    return bool(standard & set(Path(path).resolve().parents)) or path in ("built-in", "frozen")
+    return not _FOLDERS & set(Path(path).parts) and bool(standard & {*Path(path).resolve().parents})
+
+
+def is_package(name: str, path: str) -> bool:
+    """Return whether a module belongs to an installed package, or to optrial."""
+    return name.partition(".")[0] in _ENVIRONMENT or bool(_FOLDERS & set(Path(path).parts))
+
+
+def _is_installed(path: str) -> bool:
+    return bool(_FOLDERS & set(Path(path).parts)) or is_standard_library(path)

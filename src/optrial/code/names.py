@@ -9,19 +9,22 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from optrial.code.errors import Unidentifiable
+from optrial.code.errors import RefusedError, Unidentifiable
 from optrial.code.hashing import fingerprint
+from optrial.code.origin import home_module, importable_from_here, origin_of
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NOTEBOOK = "notebook"
 _registered: dict[str, object] = {}
+_passed: set[str] = set()  # names of objects that a program passed itself
 
 
 def is_code(name: object) -> bool:
@@ -40,13 +43,19 @@ def register(thing: object) -> str:
     """
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if module != "__main__" and is_code(path := f"{module}:{name}"):
-        with suppress(ImportError):
-            if load_code(path) is thing:
+        with suppress(*USER_CODE_ERRORS), importable_from_here():
+            if _attribute(path) is thing:
+                _passed.add(path)
                 return path
     with importable_from_here():
         key = f"{_NOTEBOOK}:{_label(thing)}_{fingerprint(thing)[:12]}"
     _registered[key] = thing
     return key
+
+
+def is_passed(name: str) -> bool:
+    """Return whether a name stands for an object that a program passed itself; see `register`."""
+    return name in _registered or name in _passed
 
 
 def _label(thing: object) -> str:
@@ -66,9 +75,13 @@ def readable(name: str) -> str:
 def load_code(name: str) -> Any:
     """Return the object called ``module:attribute``.
 
-    The module must be installed or in the current folder.
+    The module must be installed or in the current folder. The standard library is refused: a study
+    that names `os:system` or `builtins:eval` would be a program. What counts is where the object is
+    defined, so no other name leads there: neither through a module, as in ``mine:os.system``, nor
+    through an import, as in ``mine:system``.
 
     Raises:
+        RefusedError: a study must not call the object.
         ImportError: the object cannot be imported; the message gives the reason.
     """
     if name in _registered:
@@ -78,16 +91,54 @@ def load_code(name: str) -> Any:
         raise ImportError(
             f"'{name}' was an object of another process; put it into a module to use it here"
         )
+    if name not in _passed and (reason := _refusal(module, attribute)):
+        raise RefusedError(f"'{name}' {reason}")
     try:
         with importable_from_here():
-            thing: Any = importlib.import_module(module)
-            for part in attribute.split("."):
-                thing = getattr(thing, part)
+            thing = _attribute(name)
+    except _ThroughModuleError as error:
+        way_out = f"leads through a module; write {error}"
+        raise RefusedError(f"'{name}' {_refusal(*str(error).split(':')) or way_out}") from error
     except USER_CODE_ERRORS as error:
         raise ImportError(
             f"'{name}' cannot be imported ({one_line(error)}); its module must be "
             "installed or in the current folder"
         ) from error
+    home = home_module(thing)
+    if name not in _passed and home and origin_of(home).kind == "standard":
+        raise RefusedError(f"'{name}' {_STANDARD}")
+    return thing
+
+
+_STANDARD = (
+    "is of Python's standard library, which a study must not call; name a function of your own"
+)
+
+
+def _refusal(module: str, attribute: str) -> str | None:
+    """Return why a name is refused before anything is imported, or None."""
+    top = module.partition(".")[0]
+    if any(part.startswith("__") for part in attribute.split(".")):
+        return "leads to the inside of an object; name a function or class"
+    if origin_of(module).kind != "standard":
+        return None
+    is_shadowed = any(Path(f"{top}{end}").exists() for end in (".py", "/__init__.py"))
+    return _STANDARD + f" (rename your {top}, which Python finds there)" * is_shadowed
+
+
+class _ThroughModuleError(Exception):
+    """A name leads through a module; the message is the name to write."""
+
+
+def _attribute(name: str) -> Any:
+    """Import the object that a name leads to."""
+    module, _, attribute = name.partition(":")
+    thing: Any = importlib.import_module(module)
+    parts = attribute.split(".")
+    for index, part in enumerate(parts):
+        if index and isinstance(thing, ModuleType):
+            raise _ThroughModuleError(f"{thing.__name__}:{'.'.join(parts[index:])}")
+        thing = getattr(thing, part)
     return thing
 
 
@@ -175,15 +226,3 @@ def unidentifiable(error: Unidentifiable) -> str:
         f"cannot be told from others like it: {error}; create that inside the function that uses "
         "it, or define the object in a module and name it: module:name."
     )
-
-
-@contextmanager
-def importable_from_here() -> Iterator[None]:
-    """Let Python import from the current folder, as it does for scripts but not for commands."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)

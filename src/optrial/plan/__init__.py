@@ -1,6 +1,6 @@
 """Study -> run specs with content-hash ids; refuses every bad name and value at once."""
 
-from optrial.plan.check import check_study, targets_wanted, validation_wanted
+from optrial.plan.check import check_study, code_in, targets_wanted, validation_wanted
 from optrial.plan.dataset import dataset_of, datasets_of
 from optrial.plan.estimate import Estimate, estimate, step_operations
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
@@ -20,6 +20,7 @@ __all__ = [
     "arrange",
     "check_size",
     "check_study",
+    "code_in",
     "dataset_of",
     "datasets_of",
     "estimate",

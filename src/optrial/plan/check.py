@@ -19,7 +19,7 @@ from optrial.rules import Rule, check_schedule
 from optrial.spec import PROBES, MetricName, catalogued
 from optrial.target_kinds import Targets, targets_of
 
-__all__ = ["check_study", "targets_wanted", "validation_wanted"]
+__all__ = ["check_study", "code_in", "targets_wanted", "validation_wanted"]
 
 
 def check_study(study: StudyFile) -> list[Problem]:
@@ -45,6 +45,19 @@ def check_study(study: StudyFile) -> list[Problem]:
     problems += _combination_problems(study)
     problems += check_tuning(study)
     return problems or list(check_spaces(study))  # which have to be sound to be compared
+
+
+def code_in(study: StudyFile) -> dict[str, str]:
+    """Return the names of user code, by their place in the study."""
+    problem = study.problem
+    names = {
+        "problem.dataset.name": problem.dataset.name,
+        "problem.model.factory": problem.model.name,
+        "problem.loss.name": problem.loss.name,
+        **{f"problem.metrics[{i}]": entry.name for i, entry in enumerate(problem.metrics or ())},
+        **{f"optimizers[{i}].{entry.kind}": entry.code for i, entry in enumerate(study.optimizers)},
+    }
+    return {path: name for path, name in names.items() if is_code(name)}
 
 
 def _identity_problems(study: StudyFile) -> Iterator[Problem]:
