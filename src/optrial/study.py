@@ -92,6 +92,7 @@ class Study:
         drop_last: whether to drop a smaller last batch of an epoch.
         zero_grad: False accumulates gradients over steps.
         loss_limit: training loss above which a run counts as diverged.
+        threads: CPU threads of the training, for numbers that are equal to the last digit.
         save: keep each run's weights: "final", or "best" by the selecting validation metric.
         probes: diagnostics measured during training, such as ["gradient_norm"].
         trackers: services that show runs while they train: "tensorboard", "wandb", "mlflow".
@@ -126,6 +127,7 @@ class Study:
         drop_last: bool = False,
         zero_grad: bool = True,
         loss_limit: float | None = None,
+        threads: int | None = None,
         save: Literal["final", "best"] | None = None,
         probes: Probes | None = None,
         trackers: Trackers = (),
@@ -150,6 +152,7 @@ class Study:
             "drop_last": drop_last,
             "zero_grad": zero_grad,
             "loss_limit": loss_limit,
+            "threads": threads,
             "save": save,
             "probes": probes,
             "trackers": trackers,

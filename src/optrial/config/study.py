@@ -457,6 +457,7 @@ class StudyFile(_Frozen):
     drop_last: StrictBool = False
     zero_grad: StrictBool = True
     loss_limit: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
     save: Literal["final", "best"] | None = None
     probes: Annotated[Probing, ShortForm(_names_of_probes)] | None = None
     trackers: Trackers = ()

@@ -49,10 +49,13 @@ def process_for(learner: _Trains) -> Iterator[None]:
 
 
 def threads_for(spec: RunSpec, dataset: Dataset) -> int | None:
-    """Return 1 for a run with small steps, None to leave the number of threads unchanged.
+    """Return the run's own number of threads, 1 for small steps, None for PyTorch's default.
 
-    The number depends on the run only, so a resumed run is trained in the same way.
+    A script has PyTorch's default, like any script. The number depends on the run only, so a
+    resumed run is trained in the same way.
     """
+    if spec.threads is not None or spec.rng == "script":
+        return spec.threads
     return 1 if step_operations(spec, dataset) < _FLOPS_WORTH_SHARING else None
 
 

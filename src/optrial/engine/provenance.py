@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import cache
 from importlib.metadata import version
+
+import torch
 
 from optrial.spec import RunFacts
 
@@ -15,6 +18,21 @@ _HARMLESS = ("-c", "core.fsmonitor=false", "--no-optional-locks")
 """Options without which `git status` runs a program that the repository names."""
 
 _PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
+_ROUNDING = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Environment variables that choose kernels or the order of sums, and so the last digits."""
+
 
 
 @cache
@@ -28,6 +46,8 @@ def provenance() -> RunFacts:
         versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         machine=platform.machine(),
         system=platform.platform(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        environment={name: os.environ[name] for name in _ROUNDING if name in os.environ},
         host=platform.node(),
         git_commit=commit,
         git_dirty=bool(_git("status", "--porcelain")) if commit else None,

@@ -380,6 +380,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "shuffle": study.shuffle,
         "drop_last": study.drop_last,
         "zero_grad": study.zero_grad,
+        "threads": study.threads,
         "save": study.save,
         "select": study.selection if study.save == "best" else None,
     }

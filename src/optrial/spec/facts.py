@@ -126,6 +126,8 @@ class RunFacts:
         versions: version of Python and of each package, by name.
         machine: processor architecture.
         system: operating system.
+        cpu_capability: the vector instructions that PyTorch uses, such as "AVX2".
+        environment: the environment variables that are set and can change rounding, by name.
         host: name of the machine.
         git_commit: commit of the current folder.
         git_dirty: whether the current folder had uncommitted changes.
@@ -169,6 +171,8 @@ class RunFacts:
     versions: Mapping[str, str] | None = None
     machine: str | None = None
     system: str | None = None
+    cpu_capability: str | None = None
+    environment: Mapping[str, str] | None = None
     host: str | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None

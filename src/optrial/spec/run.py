@@ -144,6 +144,7 @@ class RunSpec(_Computed):
         select: with ``save: best``, the metric that selects the weights; else None.
         closure: whether the optimizer's `step` gets a closure even if it does not require one.
         create_graph: whether gradients are computed so that they can be differentiated again.
+        threads: CPU threads of the training; None leaves the number to the engine.
     """
 
     optimizer: str
@@ -186,6 +187,7 @@ class RunSpec(_Computed):
     select: Selection | None = None
     closure: bool = False
     create_graph: bool = False
+    threads: int | None = None
 
     @property
     def run_id(self) -> str:

@@ -126,7 +126,7 @@ class StackedEngine:
         if captured or (captured is None and compiled and self.device.type == "cuda"):
             self._captured = CapturedStep(self)
             self.chunk = 100  # steps are so short that waits count
-        self.threads: int | None = None
+        self.threads = specs[0].threads
         self._at_evaluation_point = False
         self.facts = arithmetic_facts() | data_facts(dataset)
         self.facts |= RunFacts(
