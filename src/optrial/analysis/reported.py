@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 from scipy import special
 
 from optrial.analysis.summary import SettingSummary, Spread
-from optrial.errors import Problem, suggest
+from optrial.errors import Problem, counted, suggest
+from optrial.records import Curve, Record
+from optrial.spec import MetricName
 
 __all__ = [
+    "RUNNING_MEAN",
     "SECONDS",
     "ReportedValue",
+    "agreement",
     "names_setting",
     "published",
     "reported_problems",
@@ -24,8 +30,19 @@ __all__ = [
 SECONDS = "seconds"
 """Key of `reported` that holds times instead of a metric; `optrial.timing` reads it."""
 
-Reported = Mapping[str, Mapping[str, float]]
-"""Metric -> name of an optimizer, followed by its setting (`adam lr=0.01`) -> published value."""
+Reported = Mapping[str, Mapping[str, Any]]
+"""Metric -> name of an optimizer, followed by its setting (`adam lr=0.01`) -> published value.
+
+The value is the final one, or ``{"epochs": {"5": 1.59}}`` or ``{"steps": {"500": 0.35}}``.
+"""
+
+
+RUNNING_MEAN = "_running_mean"
+"""End of the name of a mean over all steps so far, which some scripts print: of ``train_loss``,
+``train_loss_running_mean``."""
+
+SAME_DIGITS = 1e-6
+"""Relative difference below which two float32 computations gave the same value."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +53,26 @@ class ReportedValue:
         metric: name of the metric.
         name: name of the optimizer, followed by its setting if it has several.
         reported: the published value, taken as that of one run.
-        measured: the measured values over seeds; None without a finished run.
+        measured: the measured values over seeds; None without a run that got there.
+        at: when it was measured, such as "epoch 5"; empty for the final value.
+        setting_id: id of the setting; empty if the name is that of several or of none.
+        step: the step of the value; None for the final value.
+        half_a_digit: half a unit of the last printed digit.
     """
 
     metric: str
     name: str
     reported: float
     measured: Spread | None
+    at: str = ""
+    setting_id: str = ""
+    step: int | None = None
+    half_a_digit: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The name, followed by when the value was measured."""
+        return f"{self.name}, {self.at}" if self.at else self.name
 
     @property
     def difference(self) -> float:
@@ -62,9 +92,69 @@ class ReportedValue:
         return quantile * self.measured.deviation * math.sqrt(1 + 1 / runs)
 
     @property
+    def deviations(self) -> float:
+        """Distance in standard deviations over seeds; NaN for fewer than two runs."""
+        if self.measured is None or self.measured.count < 2:
+            return math.nan
+        if self.difference == 0:
+            return 0.0
+        deviation = self.measured.deviation
+        return abs(self.difference) / deviation if deviation else math.inf
+
+    @property
     def agrees(self) -> bool | None:
-        """True if the published value may be one more run; None if the spread is unknown."""
+        """True if the published value may be one more run, or equals the measured one to its last
+        printed digit or to six digits; None if one run alone differs, so the spread is unknown.
+        """
+        if self.measured is None:
+            return None
+        if abs(self.difference) <= max(self.half_a_digit, SAME_DIGITS * abs(self.reported)):
+            return True
         return None if math.isnan(self.margin) else abs(self.difference) <= self.margin
+
+
+def _half_a_digit(values: Iterable[float]) -> float:
+    """Return half a unit of the last decimal of numbers that are printed in one format.
+
+    Trailing zeros are lost, so the number with the most decimals decides.
+    """
+    exponents = [int(Decimal(repr(value)).as_tuple().exponent) for value in values]
+    return 0.5 * 10.0 ** min(exponents, default=0) * (1 + 1e-9)  # an exact half rounds either way
+
+
+def agreement(values: Sequence[ReportedValue]) -> list[str]:
+    """Return how many published values agree, and one sentence for each that does not.
+
+    The farthest come first; a value that agrees or that nothing is measured for has no sentence.
+    """
+    measured = [value for value in values if value.measured]
+    agreeing = sum(value.agrees is True for value in measured)
+    text = f"{agreeing} of {counted(len(values), 'published value')} agree"
+    if missing := len(values) - len(measured):
+        text += f", {missing} not measured"
+    off = sorted(
+        (value for value in measured if value.agrees is not True),
+        key=lambda value: (-_distance(value), value.metric, value.name),
+    )
+    return [text, *map(_departure, off)]
+
+
+def _distance(value: ReportedValue) -> float:
+    """Return how far a value is off: in standard deviations, or relative to the published one."""
+    if not math.isnan(value.deviations):
+        return value.deviations
+    return abs(value.difference) / (abs(value.reported) or 1.0)
+
+
+def _departure(value: ReportedValue) -> str:
+    assert value.measured is not None
+    distance = "one run, so its spread is unknown"
+    if not math.isnan(value.deviations):
+        distance = f"{value.deviations:.1f} standard deviations off"
+    return (
+        f"{value.metric} of {value.label}: published {value.reported:.6g}, here "
+        f"{value.measured.mean:.6g} ({distance})"
+    )
 
 
 def published(study: Mapping[str, Any], problem: str) -> Reported:
@@ -79,21 +169,89 @@ def published(study: Mapping[str, Any], problem: str) -> Reported:
     return (study.get("reported") or {}) if own is None else own
 
 
-def reported_values(reported: Reported, settings: Iterable[SettingSummary]) -> list[ReportedValue]:
-    """Return every published value of a metric with the measured one, in the order of the study."""
+def reported_values(
+    reported: Reported,
+    settings: Iterable[SettingSummary],
+    records: Iterable[Record] = (),
+    curves: Callable[[str], Mapping[str, Curve]] = lambda _: {},
+) -> list[ReportedValue]:
+    """Return every published value of a metric with the measured one, in the order of the study.
+
+    Args:
+        reported: the published values.
+        settings: summaries of the settings.
+        records: the runs of these settings; values during training need them.
+        curves: curves by run id of a metric.
+    """
     summaries = list(settings)
-    return [
-        ReportedValue(metric, name, value, _measured(metric, name, summaries))
-        for metric, values in reported.items()
-        if metric != SECONDS
-        for name, value in values.items()
-    ]
+    members: dict[str, list[Record]] = {}
+    for record in records:
+        members.setdefault(record.setting_id, []).append(record)
+    values = []
+    for metric, by_name in reported.items():
+        for name, numbers in by_name.items() if metric != SECONDS else ():
+            named = [s for s in summaries if names_setting(name, s.optimizer, s.setting)]
+            setting = named[0] if len(named) == 1 else None
+            if isinstance(numbers, Mapping):
+                runs = members.get(setting.setting_id, []) if setting else []
+                values += _during(metric, name, numbers, runs, curves)
+            else:
+                measured = setting.metrics.get(metric) if setting else None
+                setting_id = setting.setting_id if setting else ""
+                values.append(ReportedValue(metric, name, numbers, measured, setting_id=setting_id))
+    digits = {
+        metric: _half_a_digit(value.reported for value in values if value.metric == metric)
+        for metric in reported
+    }
+    return [replace(value, half_a_digit=digits[value.metric]) for value in values]
 
 
-def _measured(metric: str, name: str, summaries: Iterable[SettingSummary]) -> Spread | None:
-    """Return the spread of the setting with this name; None if several settings have it."""
-    named = [s for s in summaries if names_setting(name, s.optimizer, s.setting)]
-    return named[0].metrics.get(metric) if len(named) == 1 else None
+def _during(
+    metric: str,
+    name: str,
+    numbers: Mapping[str, Mapping[str, float]],
+    runs: Sequence[Record],
+    curves: Callable[[str], Mapping[str, Curve]],
+) -> Iterator[ReportedValue]:
+    """Yield published values of epochs or steps with those of the runs that reached them."""
+    read = _running_mean if metric.endswith(RUNNING_MEAN) else _value_at
+    by_run = curves(metric.removesuffix(RUNNING_MEAN)) if runs else {}
+    own = [by_run[record.run_id] for record in runs if record.run_id in by_run]
+    for unit, points in numbers.items():
+        length = runs[0].steps_per_epoch if runs and unit == "epochs" else 1
+        for at, number in points.items():
+            step = int(at) * length
+            measured = [value for curve in own if (value := read(curve, step)) is not None]
+            yield ReportedValue(
+                metric,
+                name,
+                number,
+                _spread(measured),
+                at=f"{unit.removesuffix('s')} {at}",
+                setting_id=runs[0].setting_id if runs else "",
+                step=step,
+            )
+
+
+def _spread(values: Sequence[float]) -> Spread | None:
+    if not values:
+        return None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return Spread(float(np.mean(values)), deviation, len(values))
+
+
+def _value_at(curve: Curve, step: int) -> float | None:
+    place = int(np.searchsorted(curve.steps, step))
+    if place == len(curve) or curve.steps[place] != step or not np.isfinite(curve.values[place]):
+        return None
+    return float(curve.values[place])
+
+
+def _running_mean(curve: Curve, step: int) -> float | None:
+    """Return the mean of the first `step` steps; None if one of them is missing."""
+    values = curve.values[:step]
+    complete = len(values) == step and curve.steps[step - 1] == step and np.isfinite(values).all()
+    return float(values.mean()) if complete else None
 
 
 def names_setting(name: str, optimizer: str, setting: str) -> bool:
@@ -137,16 +295,34 @@ def reported_problems(
     optimizers, keys = list(optimizers), [*metrics, SECONDS]
     problems = []
     for metric, values in reported.items():
-        if metric not in keys:
+        if metric.removesuffix(RUNNING_MEAN) not in keys:
             message = f"'{metric}' is not recorded. {suggest(metric, keys)}"
             problems.append(Problem("reported", message))
         for name in values:
             if not any(name == known or name.startswith(f"{known} ") for known in optimizers):
                 message = f"'{name}' does not begin with an optimizer of this study. "
                 problems.append(Problem(f"reported.{metric}", message + suggest(name, optimizers)))
+        if metric.endswith(RUNNING_MEAN):
+            problems += _running_mean_problems(metric, values)
     for name, seconds in reported.get(SECONDS, {}).items():
-        if seconds <= 0:
+        if isinstance(seconds, Mapping):
+            message = "must be one time in seconds, of a run or of an epoch."
+            problems.append(Problem(f"reported.{SECONDS}.{name}", message))
+        elif seconds <= 0:
             message = f"{seconds:g}: must be above 0, the time of a run or of an epoch; "
             message += "leave out a time that was not published."
             problems.append(Problem(f"reported.{SECONDS}.{name}", message))
     return problems
+
+
+def _running_mean_problems(metric: str, values: Mapping[str, object]) -> Iterator[Problem]:
+    """Yield the problems of means over all steps so far: only metrics of batches have them."""
+    base = MetricName.parse(metric.removesuffix(RUNNING_MEAN))
+    if not base.of_batches or base.epoch_mean:
+        message = "must be the running mean of a metric of each step, such as "
+        message += f"train_loss{RUNNING_MEAN}."
+        yield Problem(f"reported.{metric}", message)
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            message = "needs the epoch or step of each value, such as {epochs: {1: 2.1}}"
+            yield Problem(f"reported.{metric}.{name}", message)

@@ -18,6 +18,7 @@ from optrial.analysis.claims import Claim, parse_claims
 from optrial.analysis.contenders import Contender, OptimizerRuns, optimizers_of, report_metric
 from optrial.analysis.costs import Cost, cost_of
 from optrial.analysis.rates import RateLine, rate_line
+from optrial.analysis.reported import ReportedValue, published, reported_values
 from optrial.analysis.statistics import (
     Comparison,
     Comparisons,
@@ -312,6 +313,11 @@ class StudyView:
         if metric not in self._curves:
             self._curves[metric] = self.read_curves(metric)
         return self._curves[metric]
+
+    def published(self, problem: ProblemView) -> list[ReportedValue]:
+        """Return every published value of a problem beside the measured one."""
+        values = published(self.study, problem.name)
+        return reported_values(values, problem.summaries, problem.reported, self.curves)
 
     @property
     def metric(self) -> str:

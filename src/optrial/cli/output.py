@@ -43,6 +43,7 @@ __all__ = [
 
 FAILED, BAD_INPUT = 1, 2
 _PAIRS_SHOWN = 4
+_DEPARTURES_SHOWN = 5
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -229,14 +230,17 @@ def _show_problem(problem: ProblemView, title: str, quiet: bool) -> None:
 
 def _show_published(view: StudyView) -> None:
     """Print the published values beside the measured ones."""
-    from optrial.analysis.reported import published, reported_values
+    from optrial.analysis.reported import agreement
 
     for problem in view.problems:
-        where = f" on {problem.name}" * (len(view.problems) > 1)
-        for value in reported_values(published(view.study, problem.name), problem.summaries):
-            measured = f"{value.measured.mean:.4g}" if value.measured else "not measured"
-            name = f"{value.metric} of {value.name}{where}"
-            note(f"published {name}: {value.reported:.4g}; here: {measured}")
+        if values := view.published(problem):
+            where = f" on {problem.name}" * (len(view.problems) > 1)
+            first, *departures = agreement(values)
+            note(f"{first}{where}")
+            for line in departures[:_DEPARTURES_SHOWN]:
+                note(f"  {line}")
+            if more := len(departures) - _DEPARTURES_SHOWN:
+                note(f"  and {more} more; the report lists all")
 
 
 def _show_targets(view: StudyView, quiet: bool) -> None:

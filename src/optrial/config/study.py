@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -389,9 +390,25 @@ def _target(raw: Any) -> Any:
 
 
 def _published(raw: Any) -> Any:
-    if not _is_finite(raw):
-        raise ValueError("must be a finite number; give times in seconds (485 for 8:05)")
-    return raw
+    """Check a published value, or published values by epoch or by step."""
+    if _is_finite(raw):
+        return float(raw)
+    if not isinstance(raw, Mapping):
+        raise ValueError(
+            "must be a finite number; give times in seconds (485 for 8:05), and values during "
+            "training as {epochs: {1: 2.66}} or {steps: {500: 0.35}}"
+        )
+    if len(raw) != 1 or not raw.keys() <= {"epochs", "steps"}:
+        raise ValueError("must have one key, epochs or steps, with values such as {1: 2.66}")
+    ((unit, values),) = raw.items()
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(f"{unit}: must map {unit} to values, such as {{1: 2.66, 2: 1.77}}")
+    for at, value in values.items():
+        if not str(at).isdecimal() or int(at) < 1:
+            raise ValueError(f"{unit}: {at!r} must be a whole number of at least 1")
+        if not _is_finite(value):
+            raise ValueError(f"{unit}.{at}: must be a finite number")
+    return {unit: {str(at): float(value) for at, value in values.items()}}
 
 
 def _is_finite(raw: object) -> bool:
@@ -401,7 +418,7 @@ def _is_finite(raw: object) -> bool:
 
 
 Targets = dict[StrictStr, Annotated[float, BeforeValidator(_target)]]
-Published = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_published)]
+Published = Annotated[float | dict[str, dict[str, float]], PlainValidator(_published)]
 Reported = dict[StrictStr, dict[StrictStr, Published]]
 
 Trackers = Annotated[tuple[NamedComponent, ...], AfterValidator(_each_once), each_named("name")]
@@ -420,8 +437,9 @@ class StudyFile(_Frozen):
     `probes` are diagnostics of training. `targets` are values of metrics to reach, whose time is
     reported.
     `trackers` are services that runs are sent to while they train, by name and with arguments.
-    `reported` is what a publication says came out: final values by metric, then by optimizer,
-    followed by the setting where it has several (`adam lr=0.01`); its key `seconds` holds times.
+    `reported` holds published values by metric, then by optimizer, followed by the setting if it
+    has several (`adam lr=0.01`): the final value, or values by epoch or step. Its key `seconds`
+    holds times.
     """
 
     @model_validator(mode="before")

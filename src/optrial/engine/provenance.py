@@ -34,7 +34,6 @@ _ROUNDING = (
 """Environment variables that choose kernels or the order of sums, and so the last digits."""
 
 
-
 @cache
 def provenance() -> RunFacts:
     """Return the facts needed to judge or repeat a run on this machine.

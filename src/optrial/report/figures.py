@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optrial.analysis.reported import ReportedValue, published, reported_values
+from optrial.analysis.reported import ReportedValue
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
@@ -93,7 +93,10 @@ def _search_figures(
 def draw_curves(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
-    """Draw the mean of each contender by step, with its interval; × where a run ended early."""
+    """Draw the mean of each contender by step, with its interval; × where a run ended early.
+
+    Published values of single steps and epochs are hollow circles.
+    """
     styles = line_styles(view.optimizer_names)
     bands = problem.bands(view.curves(metric), view.points)
     windows = set()
@@ -113,6 +116,15 @@ def draw_curves(
         if len(known) and known[-1] < len(band.mean) - 1:
             end = (band.steps[known[-1]], band.mean[known[-1]])
             axes.plot(*end, marker="x", color=style["color"], linestyle="", markersize=6)
+    for contender in problem.contenders:
+        points = [
+            (value.step, value.reported)
+            for value in view.published(problem)
+            if (value.metric, value.setting_id) == (metric, contender.setting_id) and value.step
+        ]
+        if points:
+            colour = styles[contender.optimizer].matplotlib(theme)["color"]
+            axes.plot(*zip(*points, strict=True), "o", mfc=theme.background, mec=colour, ms=4)
     _metric_axis(axes, metric, view.directions)
     means = f", means of {max(windows)} steps" if windows and max(windows) > 1 else ""
     axes.set_xlabel(f"step{means}")
@@ -377,10 +389,11 @@ def _curve_metrics(view: StudyView, problem: ProblemView) -> list[str]:
 
 
 def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedValue]]:
-    """Return published values by metric."""
+    """Return published final values by metric."""
     by_metric: dict[str, list[ReportedValue]] = {}
-    for value in reported_values(published(view.study, problem.name), problem.summaries):
-        by_metric.setdefault(value.metric, []).append(value)
+    for value in view.published(problem):
+        if value.step is None:
+            by_metric.setdefault(value.metric, []).append(value)
     return by_metric
 
 

@@ -17,7 +17,7 @@ from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import funnel
-from optrial.analysis.reported import SECONDS, ReportedValue, published
+from optrial.analysis.reported import SECONDS, ReportedValue, agreement, published
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.statistics import (
     BestOfK,
@@ -199,7 +199,12 @@ class ProblemSection:
     @cached_property
     def reported(self) -> dict[str, Rows[ReportedValue]]:
         """Published values beside measured ones, by metric."""
-        return reported_tables(published(self.study.study, self.view.name), self.view.summaries)
+        return reported_tables(self.study.published(self.view))
+
+    @cached_property
+    def agreement(self) -> list[str]:
+        """How many published values agree, and those that do not."""
+        return agreement(self.study.published(self.view))
 
 
 def study_page(

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import Flow
-from optrial.analysis.reported import ReportedValue, reported_values
+from optrial.analysis.reported import ReportedValue
 from optrial.analysis.statistics import (
     Comparison,
     RankComparison,
@@ -18,7 +18,6 @@ from optrial.analysis.statistics import (
     ranks_sentence,
     sentence,
 )
-from optrial.analysis.summary import SettingSummary
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
 from optrial.analysis.view import ProblemView, Search
@@ -258,16 +257,14 @@ def _log10(value: float) -> float:
     return math.log10(value) if math.isfinite(value) else math.nan
 
 
-def reported_tables(
-    reported: Mapping[str, Mapping[str, float]], settings: Sequence[SettingSummary]
-) -> dict[str, Rows[ReportedValue]]:
+def reported_tables(values: Sequence[ReportedValue]) -> dict[str, Rows[ReportedValue]]:
     """Return published values beside measured ones by metric.
 
     The dot is the measured mean, the line the range of one more run, the circle the published
     value.
     """
     tables: dict[str, list[ReportedValue]] = {}
-    for value in reported_values(reported, settings):
+    for value in values:
         tables.setdefault(value.metric, []).append(value)
     return {metric: _reported_rows(values) for metric, values in tables.items()}
 
