@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from optrial.analysis import SettingSummary, Spread
 from optrial.analysis.audit import Severity
 from optrial.analysis.claims import ClaimVerdict, evaluate_claims, parse_claims
-from optrial.analysis.reported import reported_values
+from optrial.analysis.reported import names_setting
 from optrial.data import Dataset, Split, load_dataset
 from optrial.errors import StudyError
 from optrial.listings import LISTINGS
@@ -22,6 +24,7 @@ from optrial.recipes import RECIPES, with_recipe
 from optrial.results import Results
 from optrial.study import Study
 from tests.conftest import Command
+from tests.tolerance import FLOAT32_FRACTION
 
 ROOT = Path(__file__).parents[1]
 SHAPES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar-10": (3, 32, 32)}
@@ -58,9 +61,9 @@ def test_it_means_something(name: str) -> None:
     """Every name and value is known, and every reported value is that of one setting."""
     plan = plan_of(name)
     settings = dict.fromkeys((run.optimizer, plan.settings[run.run_id]) for run in plan.runs)
-    measured = dict.fromkeys(plan.studies.shared.reported, Spread(0.0, 0.0, 2))
-    summaries = [SettingSummary(*each, {}, measured, best=False) for each in settings]
-    assert all(found.measured for found in reported_values(plan.studies.shared.reported, summaries))
+    for values in plan.studies.shared.reported.values():
+        for label in values:
+            assert sum(names_setting(label, *setting) for setting in settings) == 1, label
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -97,33 +100,44 @@ ON_DIGITS = ("problem.dataset=digits", "batch_size=32", "evaluate.every={steps: 
 
 
 def test_the_audit_blocks_what_was_concluded_as_published(tmp_path: Path) -> None:
-    """Two methods are called best, from one seed."""
-    settings = [*ON_DIGITS, "problem.model.hidden=[[16]]", "budget={steps: 30}"]
+    """Two methods are called best by training loss, from one seed; one is not what it is called."""
+    settings = [*ON_DIGITS, "problem.model.hidden=[[16]]", "budget={epochs: 1}"]
     results = Study.from_file("adaptive-methods-cifar10", settings).run(tmp_path)
     report = results.audit()
     blocking = {f.rule for f in report.findings if f.severity is Severity.ERROR and not f.waived}
-    # one rate for rules of different scale; one seed; called best without being told apart
-    assert {"A04", "D01", "D04"} <= blocking
+    # one rate for rules of different scale; one seed; called best without being told apart; a name
+    assert {"A04", "D01", "D04", "E04"} <= blocking
+    assert "C08" in {finding.rule for finding in report.findings}
     assert report.exit_status == 2
     assert [claim.verdict for claim in report.claims] == [ClaimVerdict.UNDECIDED] * 2
 
 
 def test_the_claims_of_the_corrected_one_can_be_decided() -> None:
-    """With its seeds, a best method is found to be best and the other claim refuted."""
+    """With its seeds, the best methods are found to be best and the other claim refuted."""
     study = Study.from_file("adaptive-methods-cifar10-corrected").config
     names = [entry.label for entry in study.optimizers]
     claims, _ = parse_claims(study.claims, names)
+    best = {"train_loss_epoch": "rmsprop", "test_accuracy": "adagrad"}
     verdicts = {}
     for count in (5, len(study.seeds)):
         noise = np.random.default_rng(0)
         values = {
-            name: {seed: (name == "rmsprop") + noise.normal(0, 0.1) for seed in study.seeds[:count]}
-            for name in names
+            metric: {
+                name: {
+                    seed: sign * (name == winner) + noise.normal(0, 0.1)
+                    for seed in study.seeds[:count]
+                }
+                for name in names
+            }
+            for (metric, winner), sign in zip(best.items(), (-1, 1), strict=True)
         }
-        found = evaluate_claims(claims, {"test_accuracy": values})
-        verdicts[count] = [result.verdict for result in found]
-    assert verdicts[5] == [ClaimVerdict.UNDECIDED] * 2
-    assert verdicts[len(study.seeds)] == [ClaimVerdict.REFUTED, ClaimVerdict.SUPPORTED]
+        verdicts[count] = [result.verdict for result in evaluate_claims(claims, values)]
+    assert verdicts[5] == [ClaimVerdict.UNDECIDED] * 3
+    assert verdicts[len(study.seeds)] == [
+        ClaimVerdict.REFUTED,
+        ClaimVerdict.SUPPORTED,
+        ClaimVerdict.SUPPORTED,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +174,7 @@ Bounds = Mapping[str, tuple[float, float]]
 
 HEADLINES: Mapping[str, Bounds] = {
     # Adam learns; ten times the step, heavy-ball momentum at the same rate, is close to guessing.
-    "adaptive-methods-cifar10-small": {"adam": (0.2, 0.4), "rmsprop_momentum": (0.05, 0.2)},
+    "adaptive-methods-cifar10-small": {"adam": (0.2, 0.4), "RMSProp+Nesterov": (0.05, 0.2)},
     "adaptive-methods-cifar10-dropout-small": {"adam": (0.15, 0.35), "adadelta": (0.05, 0.2)},
     "cnn-cifar10-small": {"sgd": (0.05, 0.15), "adam": (0.05, 0.2), "rmsprop": (0.08, 0.3)},
     "cnn-cifar10-rates-small": {"adam lr=0.01": (0.12, 0.35), "adam lr=0.0001": (0.05, 0.2)},
@@ -233,9 +247,11 @@ def test_sampling_with_replacement_is_what_jitters(tmp_path: Path) -> None:
     "name", ["sgd-from-scratch", "fashion-mnist-sweep", "fashion-mnist-batch-size"]
 )
 def test_reported_values_could_be_one_more_run(name: str, tmp_path: Path) -> None:
-    results = run(name, tmp_path)
-    found = reported_values(results.study["reported"], results.settings())
-    assert [value.name for value in found if not value.agrees] == []
+    """Of the final values each, of all that is printed nine of ten."""
+    view = run(name, tmp_path).view()
+    values = view.published(view.problems[0])
+    assert [value.label for value in values if value.step is None and not value.agrees] == []
+    assert np.mean([value.agrees is True for value in values]) >= 0.9
 
 
 @HOURS
@@ -248,3 +264,106 @@ def test_the_corrected_comparison_decides_its_claims(tmp_path: Path) -> None:
     assert not {"A02", "B01", "B05", "D01"} & {f.rule for f in results.audit().findings}
     verdicts = [claim.verdict for claim in results.audit().claims]
     assert verdicts == [ClaimVerdict.SUPPORTED, ClaimVerdict.REFUTED]
+
+
+PUBLISHED = ROOT.parent / "shared" / "published"
+PRINTED = {
+    "adaptive-methods-cifar10": (
+        "adaptive-methods-cifar10.csv",
+        {("l2", name): name for name in ("adagrad", "rmsprop", "adadelta", "adam")}
+        | {("l2", "rmsprop_momentum"): "RMSProp+Nesterov"},
+    ),
+    "adaptive-methods-cifar10-dropout": (
+        "adaptive-methods-cifar10.csv",
+        {("dropout", name): name for name in ("adagrad", "rmsprop", "adadelta", "adam")}
+        | {("dropout", "rmsprop_momentum"): "RMSProp+Nesterov"},
+    ),
+    "mnist-optimizers": (
+        "mnist-optimizers.csv",
+        {("sgd", "sgd"): "sgd", ("momentum", "sgd_momentum"): "momentum", ("adam", "adam"): "adam"},
+    ),
+    "sgd-from-scratch": (
+        "sgd-from-scratch.csv",
+        {
+            ("sgd-own", "sgd"): "sgd",
+            ("sgd-torch", "sgd"): "torch_sgd",
+            ("momentum-own", "sgd_momentum"): "momentum",
+            ("momentum-torch", "sgd_momentum"): "torch_momentum",
+        },
+    ),
+    "fashion-mnist-sweep": (
+        "fashion-mnist.csv",
+        {
+            (name, "adam"): "adam lr=0.001"
+            for name in ("script-as-is", "analysis-1", "with-zero-grad")
+        }
+        | {("adam-lr-0.01", "adam"): "adam lr=0.01", ("adam-lr-0.0001", "adam"): "adam lr=0.0001"}
+        | {("sgd", "sgd"): "sgd"},
+    ),
+    "fashion-mnist-batch-size": (
+        "fashion-mnist.csv",
+        {
+            ("adam-batch-16", "adam"): "adam batch_size=16",
+            ("adam-batch-64", "adam"): "adam batch_size=64",
+        },
+    ),
+    "fashion-mnist-zero-grad": ("fashion-mnist.csv", {("no-zero-grad", "adam"): "adam"}),
+}
+"""Recipe -> table of its report, and (experiment, optimizer) there -> name in the recipe."""
+
+RUNNING_MEANS = {
+    "train_loss_epoch": "train_loss_running_mean",
+    "train_accuracy": "train_accuracy_running_mean",
+}
+"""Metrics of `sgd-from-scratch`, which prints means over all mini-batches so far."""
+
+
+def printed_values(recipe: str) -> dict[tuple[str, str, int], list[float]]:
+    """What a report prints, accuracies as fractions, by metric, name and step or epoch."""
+    file, names = PRINTED[recipe]
+    table = pd.read_csv(PUBLISHED / file)
+    values: dict[tuple[str, str, int], list[float]] = {}
+    for row in table.itertuples():
+        name = names.get((row.experiment, row.optimizer))
+        if name is None or row.metric in ("seconds", "seconds_script", "logger_step"):
+            continue
+        metric = RUNNING_MEANS.get(row.metric, row.metric) if "scratch" in recipe else row.metric
+        percent = "accuracy" in metric and "percent" in row.note
+        value = row.value / 100 if percent else row.value
+        values.setdefault((metric, name, row.at), []).append(value)
+    return values
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the tables of printed values are not here")
+@pytest.mark.parametrize("recipe", PRINTED)
+def test_every_printed_value_is_in_the_recipe(recipe: str) -> None:
+    study = Study.from_file(recipe)
+    reported = study.config.reported
+    for (metric, name, at), values in printed_values(recipe).items():
+        entry = reported[metric][name]
+        if isinstance(entry, dict):
+            ((_, points),) = entry.items()
+            entry = points[str(at)]
+        kept = entry if isinstance(entry, list) else [entry]
+        assert kept == pytest.approx(values, abs=FLOAT32_FRACTION), (metric, name, at)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("loaded_once")
+@pytest.mark.parametrize(
+    "name", [pytest.param("mnist-optimizers", marks=needs_files("mnist-optimizers"))]
+)
+def test_the_script_is_replayed_to_the_printed_digits(name: str, tmp_path: Path) -> None:
+    """Rounding differs between processors, and training amplifies it: Adam's does not show."""
+    printed = ["sgd", "momentum", "adam"]
+    entries = [{"rule": "sgd", "lr": 0.1}, {"rule": "momentum", "lr": 0.1}, {"rule": "adam"}]
+    settings = [f"optimizers={json.dumps(entries)}"]
+    results = Study.from_file(name, settings).run(tmp_path)
+    view = results.view()
+    values = view.published(view.problems[0])
+    assert len(values) == 36
+    agreeing = Counter(value.name for value in values if value.agrees)
+    assert agreeing["adam"] == 12
+    assert agreeing["sgd"] >= 8
+    assert agreeing["momentum"] >= 6
+    assert set(agreeing) == set(printed)

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from optrial.analysis import Spread
-from optrial.analysis.reported import ReportedValue, reported_problems, reported_values
-from optrial.analysis.summary import SettingSummary
+from optrial.analysis.reported import (
+    ReportedValue,
+    agreement,
+    reported_problems,
+    reported_values,
+)
+from optrial.analysis.summary import SettingSummary, summarize
 from optrial.errors import StudyError
-from optrial.spec import Status
+from optrial.records import Curve, Record
+from optrial.spec import StackId, Status
 from optrial.study import Study
 from tests.small import small_keys
 from tests.tolerance import STATISTIC_FLOAT64
@@ -80,6 +87,102 @@ def test_one_run_has_no_spread_to_agree_within() -> None:
 def test_a_study_may_say_what_was_reported() -> None:
     study = Study(**small_keys(reported={"test_accuracy": {"sgd": 0.9, "sgd lr=0.1": 0.9}}))
     assert study.config.reported == {"test_accuracy": {"sgd": 0.9, "sgd lr=0.1": 0.9}}
+
+
+def during(**reported: object) -> list[ReportedValue]:
+    """Published values beside those of two runs whose loss at step n is n and n + 1."""
+    keys = small_keys(seeds=[0, 1], budget={"epochs": 2}, batch_size=50)
+    plan = Study(**keys).plan()
+    records = [
+        Record(
+            run_id=run.run_id,
+            problem="moons",
+            spec=run,
+            setting="lr=0.1",
+            stack=StackId("reference", "0" * 12),
+        )
+        for run in plan.runs
+    ]
+    steps = np.arange(1, records[0].steps + 1)
+    loss = {r.run_id: Curve(steps, steps.astype(float) + r.seed) for r in records}
+    settings = summarize(records, None)
+    return reported_values(reported, settings, records, {"train_loss": loss}.get)
+
+
+def test_values_of_steps_and_epochs_are_read_off_the_curves() -> None:
+    (step,) = during(train_loss={"sgd": {"steps": {"2": 2.5}}})
+    (epoch,) = during(train_loss={"sgd": {"epochs": {"1": 9.0}}})
+    assert step.measured == Spread(2.5, pytest.approx(np.std([2, 3], ddof=1)), 2)
+    assert (step.at, step.step, step.agrees) == ("step 2", 2, True)
+    assert epoch.at == "epoch 1"
+    assert epoch.step
+    assert epoch.measured.mean == epoch.step + 0.5
+
+
+def test_a_running_mean_is_over_all_steps_so_far() -> None:
+    (mean,) = during(train_loss_running_mean={"sgd": {"steps": {"3": 2.0}}})
+    assert mean.measured.mean == np.mean([np.mean([1, 2, 3]), np.mean([2, 3, 4])])
+
+
+def test_a_list_holds_several_published_runs() -> None:
+    values = during(train_loss={"sgd": {"steps": {"1": [1.0, 99.0], "2": [2.0, 2.2]}}})
+    assert [value.reported for value in values] == [1.0, 99.0, 2.0, 2.2]
+    assert [value.agrees for value in values] == [True, False, True, True]
+
+
+def test_a_step_that_no_run_reached_is_not_measured() -> None:
+    values = during(train_loss={"sgd": {"steps": {"1": 1.5, "1000": 0.1}}})
+    assert [value.measured is None for value in values] == [False, True]
+    assert agreement(values) == ["1 of 2 published values agree, 1 not measured"]
+
+
+def test_what_does_not_agree_is_named_with_its_distance_the_farthest_first() -> None:
+    values = during(train_loss={"sgd": {"steps": {"1": 30.0, "2": 2.5, "3": 99.0}}})
+    text, first, second = agreement(values)
+    assert text == "1 of 3 published values agree"
+    far = (99 - 3.5) / np.std([0, 1], ddof=1)
+    assert first == (
+        f"train_loss of sgd, step 3: published 99, here 3.5 ({far:.1f} standard deviations off)"
+    )
+    assert "step 1" in second
+
+
+def test_float32_computations_that_differ_in_the_last_digit_agree() -> None:
+    (value,) = values_of({"sgd": 0.3460221588611603}, measured("sgd", "", [0.3460220992565155]))
+    assert value.agrees
+    (value,) = values_of({"sgd": 0.3460221588611603}, measured("sgd", "", [0.3460231]))
+    assert value.agrees is None
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"epoch": {1: 0.5}}, "must have one key, epochs or steps"),
+        ({"epochs": {}}, "epochs: must map epochs to values"),
+        ({"epochs": {0: 0.5}}, "epochs: 0 must be a whole number of at least 1"),
+        ({"steps": {"x": 0.5}}, "steps: 'x' must be a whole number"),
+        ({"steps": {1: "x"}}, "steps.1: must be a finite number"),
+        ({"steps": {1: 1}, "epochs": {1: 1}}, "must have one key"),
+        ([], "must be a finite number"),
+        ([0.5, math.inf], "must be a finite number"),
+    ],
+)
+def test_values_during_training_are_checked(value: object, reason: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(reason)):
+        Study(**small_keys() | {"reported": {"test_accuracy": {"sgd": value}}})
+
+
+@pytest.mark.parametrize(
+    ("reported", "reason"),
+    [
+        ({"test_loss_running_mean": {"sgd": {"epochs": {1: 1.0}}}}, "of a metric of each step"),
+        ({"train_loss_running_mean": {"sgd": 1.0}}, "needs the epoch or step of each value"),
+        ({"seconds": {"sgd": {"epochs": {1: 1.0}}}}, "must be one time in seconds"),
+    ],
+)
+def test_running_means_and_times_are_checked(reported: dict[str, object], reason: str) -> None:
+    with pytest.raises(StudyError, match=reason):
+        Study(**small_keys() | {"reported": reported})
 
 
 @pytest.mark.parametrize(

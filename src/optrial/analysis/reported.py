@@ -33,7 +33,8 @@ SECONDS = "seconds"
 Reported = Mapping[str, Mapping[str, Any]]
 """Metric -> name of an optimizer, followed by its setting (`adam lr=0.01`) -> published value.
 
-The value is the final one, or ``{"epochs": {"5": 1.59}}`` or ``{"steps": {"500": 0.35}}``.
+The value is the final one, ``{"epochs": {"5": 1.59}}`` or ``{"steps": {"500": 0.35}}``. A list in
+the place of a value holds those of several runs.
 """
 
 
@@ -209,7 +210,7 @@ def reported_values(
 def _during(
     metric: str,
     name: str,
-    numbers: Mapping[str, Mapping[str, float]],
+    numbers: Mapping[str, Mapping[str, float | Sequence[float]]],
     runs: Sequence[Record],
     curves: Callable[[str], Mapping[str, Curve]],
 ) -> Iterator[ReportedValue]:
@@ -219,18 +220,24 @@ def _during(
     own = [by_run[record.run_id] for record in runs if record.run_id in by_run]
     for unit, points in numbers.items():
         length = runs[0].steps_per_epoch if runs and unit == "epochs" else 1
-        for at, number in points.items():
+        for at, published_values in points.items():
             step = int(at) * length
             measured = [value for curve in own if (value := read(curve, step)) is not None]
-            yield ReportedValue(
-                metric,
-                name,
-                number,
-                _spread(measured),
-                at=f"{unit.removesuffix('s')} {at}",
-                setting_id=runs[0].setting_id if runs else "",
-                step=step,
-            )
+            for number in _each_run(published_values):
+                yield ReportedValue(
+                    metric,
+                    name,
+                    number,
+                    _spread(measured),
+                    at=f"{unit.removesuffix('s')} {at}",
+                    setting_id=runs[0].setting_id if runs else "",
+                    step=step,
+                )
+
+
+def _each_run(value: float | Sequence[float]) -> Sequence[float]:
+    """Return the published values of one or several runs."""
+    return value if isinstance(value, Sequence) else [value]
 
 
 def _spread(values: Sequence[float]) -> Spread | None:
@@ -305,7 +312,7 @@ def reported_problems(
         if metric.endswith(RUNNING_MEAN):
             problems += _running_mean_problems(metric, values)
     for name, seconds in reported.get(SECONDS, {}).items():
-        if isinstance(seconds, Mapping):
+        if not isinstance(seconds, float):
             message = "must be one time in seconds, of a run or of an epoch."
             problems.append(Problem(f"reported.{SECONDS}.{name}", message))
         elif seconds <= 0:

@@ -390,9 +390,11 @@ def _target(raw: Any) -> Any:
 
 
 def _published(raw: Any) -> Any:
-    """Check a published value, or published values by epoch or by step."""
+    """Check a published value, a list of several runs' values, or values by epoch or by step."""
     if _is_finite(raw):
         return float(raw)
+    if isinstance(raw, list | tuple) and raw and all(map(_is_finite, raw)):
+        return [float(value) for value in raw]
     if not isinstance(raw, Mapping):
         raise ValueError(
             "must be a finite number; give times in seconds (485 for 8:05), and values during "
@@ -406,9 +408,10 @@ def _published(raw: Any) -> Any:
     for at, value in values.items():
         if not str(at).isdecimal() or int(at) < 1:
             raise ValueError(f"{unit}: {at!r} must be a whole number of at least 1")
-        if not _is_finite(value):
-            raise ValueError(f"{unit}.{at}: must be a finite number")
-    return {unit: {str(at): float(value) for at, value in values.items()}}
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if not numbers or not all(map(_is_finite, numbers)):
+            raise ValueError(f"{unit}.{at}: must be a finite number, or a list of several runs'")
+    return {unit: {str(at): value for at, value in values.items()}}
 
 
 def _is_finite(raw: object) -> bool:
@@ -418,7 +421,9 @@ def _is_finite(raw: object) -> bool:
 
 
 Targets = dict[StrictStr, Annotated[float, BeforeValidator(_target)]]
-Published = Annotated[float | dict[str, dict[str, float]], PlainValidator(_published)]
+Published = Annotated[
+    float | list[float] | dict[str, dict[str, float | list[float]]], PlainValidator(_published)
+]
 Reported = dict[StrictStr, dict[StrictStr, Published]]
 
 Trackers = Annotated[tuple[NamedComponent, ...], AfterValidator(_each_once), each_named("name")]
