@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from optrial.engine import Engines, process_for
+from optrial.engine import Engines, process_for, provenance
 from optrial.engine.process import can_flush_denormals
 from optrial.spec import RunFacts
-from tests.small import small_plan
+from tests.small import small_plan, train
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -72,3 +72,35 @@ def test_weights_that_decay_end_at_zero(engine: str, rng: str, kept: bool) -> No
     sizes = np.abs(np.concatenate([array.ravel() for array in learner.weights(0).values()]))
     assert bool(((sizes > 0) & (sizes < TINY)).any()) is kept
     assert learner.facts.flushes_denormals is not kept
+
+
+@pytest.mark.parametrize(
+    ("engine", "rng"),
+    [
+        ("stacked", "streams"),
+        ("reference", "streams"),
+        ("reference", "script"),
+        ("numpy", "streams"),
+    ],
+)
+def test_a_study_sets_the_threads_of_its_training(engine: str, rng: str) -> None:
+    before = torch.get_num_threads()
+    plan, dataset = small_plan(threads=2, engine=engine, rng=rng)
+    segment = train(plan.runs[0], dataset, engine)
+    assert segment.facts.threads == 2
+    assert torch.get_num_threads() == before
+
+
+def test_threads_are_part_of_the_id_of_a_run_only_if_set() -> None:
+    ids = [small_plan(**keys)[0].runs[0].run_id for keys in ({}, {"threads": None}, {"threads": 1})]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_what_decides_rounding_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    provenance.cache_clear()
+    facts = provenance()
+    provenance.cache_clear()
+    assert facts.environment is not None
+    assert facts.environment["MKL_CBWR"] == "COMPATIBLE"
+    assert facts.cpu_capability == torch.backends.cpu.get_cpu_capability()

@@ -23,6 +23,7 @@ __all__ = [
     "agreement",
     "names_setting",
     "published",
+    "published_seconds",
     "reported_problems",
     "reported_values",
 ]
@@ -170,6 +171,11 @@ def published(study: Mapping[str, Any], problem: str) -> Reported:
     return (study.get("reported") or {}) if own is None else own
 
 
+def published_seconds(reported: Reported) -> dict[str, float]:
+    """Return the published times by name; a name has one."""
+    return {name: float(seconds) for name, seconds in reported.get(SECONDS, {}).items()}
+
+
 def reported_values(
     reported: Reported,
     settings: Iterable[SettingSummary],
@@ -188,7 +194,7 @@ def reported_values(
     members: dict[str, list[Record]] = {}
     for record in records:
         members.setdefault(record.setting_id, []).append(record)
-    values = []
+    values: list[ReportedValue] = []
     for metric, by_name in reported.items():
         for name, numbers in by_name.items() if metric != SECONDS else ():
             named = [s for s in summaries if names_setting(name, s.optimizer, s.setting)]

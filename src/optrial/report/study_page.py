@@ -17,7 +17,7 @@ from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import funnel
-from optrial.analysis.reported import SECONDS, ReportedValue, agreement, published
+from optrial.analysis.reported import ReportedValue, agreement, published, published_seconds
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.statistics import (
     BestOfK,
@@ -253,7 +253,7 @@ def study_page(
         probes={name: PROBES[name].about for name in probes_of(view)},
         metrics=[metric for metric in view.metrics if not MetricName.parse(metric).probe],
         reported=any(problem.reported for problem in problems),
-        reported_times=reported_time_table(published(view.study, first).get(SECONDS) or {}, timing),
+        reported_times=reported_time_table(published_seconds(published(view.study, first)), timing),
         tolerance_text=tolerance_text,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
         groups=groups,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from optrial.analysis.reported import SECONDS
+from optrial.analysis.reported import published_seconds
 from optrial.data import Dataset
 from optrial.engine import Engines, provenance
 from optrial.errors import USER_CODE_ERRORS, EngineError, one_line
@@ -113,7 +113,7 @@ def time_study(
         settings=tuple(_timing(*pair, peak) for pair, peak in zip(timed, peaks, strict=True)),
         notes=tuple(dict.fromkeys(filter(None, notes))),
         failures=tuple(dict.fromkeys(failures)),
-        reported_seconds=plan.studies.shared.reported.get(SECONDS, {}),
+        reported_seconds=published_seconds(plan.studies.shared.reported),
     )
 
 
