@@ -74,7 +74,8 @@ def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Sto
             yield stop
         except BaseException as error:
             # An interruption may lead to another error, such as that of a rollback it cut short.
-            if not stop.has_interrupted and not isinstance(error, Interrupted):
+            led_to_it = stop.has_interrupted and not isinstance(error, SystemExit)
+            if not isinstance(error, Interrupted) and not led_to_it:
                 raise
             within = isinstance(getattr(earlier[signal.SIGINT], "__self__", None), Stop)
             kind = Interrupted if within else KeyboardInterrupt
