@@ -1,12 +1,13 @@
 """Time every command on studies of many short runs, and measure the memory that each takes.
 
     python benchmarks/size.py [--runs 1000 10000 100000] [--settings 25] [--folder DIR] [--new]
-                              [--command show audit ...]
+                              [--untrained] [--command show audit ...]
 
 The study trains a logistic model on moons for 20 steps: four rules, each with `--settings` learning
 rates and as many seeds as the number of runs asks for. Each command runs as a user gives it, in a
 process of its own that may use one thread, and leaves its files in `--folder`, where a finished
-study is reused unless `--new` asks for another one.
+study is reused unless `--new` asks for another one. `--untrained` stores made-up results instead of
+training, which takes minutes.
 
 Prints a Markdown table: user CPU seconds, elapsed seconds, peak resident memory and size of the
 output.
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hardware
+from untrained import write_store
 
 RULES = ("sgd", "momentum", "rmsprop", "adam")
 SPREAD = 1e-4, 1e-1
@@ -121,6 +123,9 @@ def measure(runs: int, settings: int, options: argparse.Namespace) -> Iterator[t
         if command == "run":
             if store.exists():
                 continue
+            if options.untrained:
+                write_store(folder / "study.yaml", store)
+                continue
             started = datetime.now(UTC)
             yield command, cost_of(command, folder)._replace(output_bytes=_size(store))
             print(f"first outcome after {first_outcome(folder, started):.1f} s", file=sys.stderr)
@@ -148,6 +153,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir(), "optrial-size"))
     parser.add_argument("--command", nargs="+", choices=COMMANDS, default=COMMANDS)
     parser.add_argument("--new", action="store_true", help="train again, even if trained before")
+    parser.add_argument("--untrained", action="store_true", help="store made-up results instead")
     options = parser.parse_args(given)
     about = hardware.about("cpu")
     print(f"{about['processor']}, one thread, Python {about['python']}\n")
