@@ -102,7 +102,7 @@ def sweep(
                 break
         for name in changed_code(plan.code):
             callback.on_message(f"'{name}' {_CHANGED}")
-        return Counter(record.status for record in store.runs())
+        return Counter(run.status for run in store.progress())
 
 
 def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
@@ -149,26 +149,27 @@ class _Worker:
         """Make a plan the current one and train what is left of it, or until told to stop."""
         planned = _planned(plan, self.store, self.engines, self.callback)
         self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
-        records = self.store.runs()
-        self.planned = {record.run_id for record in records}
-        self.ended |= {record.run_id for record in records if record.status in FINAL}
-        left = [r for r in records if r.status not in FINAL and r.run_id not in self.attempted]
-        self.attempted |= {record.run_id for record in left}
+        runs = self.store.progress()
+        steps = {run.run_id: run.steps for run in plan.runs}
+        self.planned = steps.keys()
+        self.ended |= {run.run_id for run in runs if run.status in FINAL}
+        left = [r for r in runs if r.status not in FINAL and r.run_id not in self.attempted]
+        self.attempted |= {run.run_id for run in left}
         if plan.why and left:
             self.callback.on_message(plan.why)
         self.callback.on_plan(
-            runs=len(records),
-            steps=sum(record.steps for record in records),
+            runs=len(runs),
+            steps=sum(steps.values()),
             runs_left=len(left),
-            steps_left=sum(record.steps - record.step for record in left),
+            steps_left=sum(steps[run.run_id] - run.step for run in left),
         )
-        stacks: dict[StackId, list[Record]] = {}
-        for record in self.store.runs(everything=True):
-            stacks.setdefault(record.stack, []).append(record)
+        members: dict[StackId, list[str]] = {}
+        for run in self.store.progress(everything=True) if left else ():
+            members.setdefault(run.stack, []).append(run.run_id)
         self.stop.at_once = False
-        for stack in dict.fromkeys(record.stack for record in left):
+        for stack in dict.fromkeys(run.stack for run in left):
             if not self.stop.is_set():
-                self.train(stack, stacks[stack])
+                self.train(stack, self.store.runs_of(members[stack]))
         self.stop.at_once = True
 
     def train(self, stack: StackId, records: Sequence[Record]) -> None:
@@ -191,7 +192,8 @@ class _Worker:
         if self.stop.is_set():  # a signal may have ended processes that the stack needs
             return
         if failure is not None and len(records) > 1:
-            self._halve(stack, failure, memory_ran_out=memory_ran_out)
+            run_ids = [record.run_id for record in records]
+            self._halve(stack, run_ids, failure, memory_ran_out=memory_ran_out)
         elif failure is not None:
             self._fail(stack, records[0], failure)
 
@@ -258,7 +260,9 @@ class _Worker:
             for segment in segments
         ]
 
-    def _halve(self, stack: StackId, failure: str, *, memory_ran_out: bool) -> None:
+    def _halve(
+        self, stack: StackId, run_ids: Sequence[str], failure: str, *, memory_ran_out: bool
+    ) -> None:
         """Train the unfinished runs of a failed stack as two stacks.
 
         Both start from the first step: the numbers of a run are those of the stack it is stored
@@ -266,7 +270,7 @@ class _Worker:
         otherwise compiling every half would take longer than it saves.
         """
         engine = stack.engine
-        records = {r.run_id: r for r in self.store.runs(everything=True) if r.stack == stack}
+        records = {r.run_id: r for r in self.store.runs_of(run_ids)}
         left = [record for record in records.values() if record.status not in FINAL]
         specs = [record.spec for record in left]
         note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
@@ -279,13 +283,13 @@ class _Worker:
         halves = pack(specs, (len(specs) + 1) // 2)
         stacks = {StackId.of(engine, half): [spec.run_id for spec in half] for half in halves}
         self.store.restack(stacks)
-        for part, run_ids in stacks.items():
+        for part, members in stacks.items():
             if not self.stop.is_set():
-                self.train(part, [replace(records[run_id], stack=part) for run_id in run_ids])
+                self.train(part, [replace(records[run_id], stack=part) for run_id in members])
 
     def _fail(self, stack: StackId, record: Record, reason: str) -> None:
         """Record that a run cannot be trained further; it keeps what it has."""
-        (latest,) = (r for r in self.store.runs(everything=True) if r.run_id == record.run_id)
+        (latest,) = self.store.runs_of([record.run_id])
         if latest.status in FINAL:
             return
         failed = replace(_with_provenance(_as_segment(latest)), status=Status.ERROR, reason=reason)
@@ -366,7 +370,7 @@ def _planned(
     plan: Plan, store: Store, engines: Mapping[str, Engines], callback: Callback
 ) -> list[PlannedRun]:
     """Return the plan's runs with their stacks; new runs get new stacks."""
-    stack_of = {record.run_id: record.stack for record in store.runs(everything=True)}
+    stack_of = {run.run_id: run.stack for run in store.progress(everything=True)}
     new = [run for run in plan.runs if run.run_id not in stack_of]
     if new:
         callback.on_prepare("trying a few steps to choose how to train")

@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from optrial.records import PlannedRun, Record, Store
 from optrial.records.texts import FactsWriter, TextReader, spec_text
 from optrial.spec import RunFacts, RunSpec, Seconds, Status
-from tests.records.samples import segment
+from tests.records.samples import curve, segment
 from tests.specs import SPEC, STACK
 
 VERSIONS = {"python": "3.11", "torch": "2"}
@@ -118,3 +118,28 @@ def test_facts_survive(facts: RunFacts) -> None:
     text = FactsWriter().text(facts)
     assert TextReader().facts(text) == facts
     assert TextReader().facts(json.dumps(json.loads(text))) == facts
+
+
+def test_progress_and_some_runs_are_those_of_all(tmp_path: Path) -> None:
+    with store_with(tmp_path, 2, 3) as store:
+        runs = store.runs()
+        assert [(p.run_id, p.stack, p.status, p.step) for p in store.progress()] == [
+            (run.run_id, run.stack, run.status, run.step) for run in runs
+        ]
+        assert store.runs_of([runs[4].run_id, runs[1].run_id]) == [runs[1], runs[4]]
+        assert store.runs_of([]) == []
+    with Store.open(tmp_path / "empty", create=True) as empty:
+        assert empty.progress() == []
+
+
+def test_curves_with_equal_steps_share_them(tmp_path: Path) -> None:
+    with store_with(tmp_path, 1, 3) as store:
+        run_ids = [run.run_id for run in store.runs()]
+        more = [
+            segment(i, 101, Status.DONE, curves={"loss": curve(1, [0.5, n])})
+            for n, i in enumerate(run_ids)
+        ]
+        store.commit(more, STACK, None)
+        steps = {id(c.steps) for c in store.curves("loss").values()}
+        assert len(steps) == 1
+        assert [c.values[1] for c in store.curves("loss").values()] == [0, 1, 2]

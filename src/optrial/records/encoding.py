@@ -121,20 +121,32 @@ def encode_curve(curve: Curve) -> dict[str, Any]:
     }
 
 
-def decode_curve(chunks: Iterable[Mapping[Any, Any]]) -> Curve:
+def decode_curve(
+    chunks: Iterable[Mapping[Any, Any]], known: dict[bytes, NDArray[np.int64]] | None = None
+) -> Curve:
     """Concatenate the stored rows of one curve, ordered by step.
+
+    Args:
+        chunks: the rows.
+        known: steps by their stored form, which many curves share; those read are added.
 
     Raises:
         ValueError: a row holds other numbers than floats, or its steps do not increase.
         zlib.error: the data of a row cannot be decompressed.
     """
+    known = {} if known is None else known
     steps, values = [], []
     for chunk in chunks:
         if chunk["dtype"] not in _DTYPES:
             raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {chunk['dtype']!r}")
-        steps.append(np.cumsum(np.frombuffer(zlib.decompress(chunk["steps_blob"]), "<i8")))
+        stored = chunk["steps_blob"]
+        if stored not in known:
+            known[stored] = np.cumsum(np.frombuffer(zlib.decompress(stored), "<i8"))
+        steps.append(known[stored])
         data = zlib.decompress(chunk["values_blob"])
         values.append(np.frombuffer(data, chunk["dtype"]).astype("f8"))
+    if len(steps) == 1:
+        return Curve(steps[0], values[0])
     return Curve(np.concatenate(steps), np.concatenate(values))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.spec import TRAINING_SECONDS, Phase, RunFacts, RunSpec, StackId, Status
 
-__all__ = ["Curve", "PlannedRun", "Record", "Segment"]
+__all__ = ["Curve", "PlannedRun", "Progress", "Record", "Segment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +119,22 @@ class Segment:
     status: Status
     reason: str = ""
     facts: RunFacts = field(default_factory=RunFacts)
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        run_id: the run.
+        stack: the runs it is trained with.
+        status: its status.
+        step: training steps taken so far.
+    """
+
+    run_id: str
+    stack: StackId
+    status: Status
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from optrial.errors import StoreBusyError, StoreError, suggest
 from optrial.records.database import Database, find_database
 from optrial.records.encoding import decode_checkpoint, decode_curve, encode_checkpoint, strict
-from optrial.records.record import Curve, PlannedRun, Record, Segment
+from optrial.records.record import Curve, PlannedRun, Progress, Record, Segment
 from optrial.records.rows import (
     COVERED,
     DamagedError,
@@ -255,6 +255,32 @@ class Store:
                 raise DamagedError("runs are missing")
             return runs
 
+    def runs_of(self, run_ids: Sequence[str]) -> list[Record]:
+        """Return the runs with these ids, of any plan, as the latest of their plans has them."""
+        with self._reading() as connection:
+            plan = _current_plan(connection)
+            query = _run_query(plan["id"] if plan else 0, everything=True)
+            rows: list[sql.Row[Any]] = []
+            for start in range(0, len(run_ids), IDS_PER_QUERY):
+                some = all_runs.c.run_id.in_(run_ids[start : start + IDS_PER_QUERY])
+                rows += connection.execute(query.where(some))
+            return _records(rows)
+
+    def progress(self, *, everything: bool = False) -> list[Progress]:
+        """Return how far each run of the current plan has come, in its order; see `runs`."""
+        columns = (all_runs.c.run_id, all_runs.c.stack, outcomes.c.status, outcomes.c.step)
+        with self._reading() as connection:
+            plan = _current_plan(connection)
+            if plan is None:
+                return []
+            query = _run_query(plan["id"], everything).with_only_columns(*columns)
+            reader = TextReader()
+            with decoding("the outcome of a run"):
+                return [
+                    Progress(run_id, reader.stack(stack), Status(status), step)
+                    for run_id, stack, status, step in connection.execute(query)
+                ]
+
     def commit(
         self,
         segments: Sequence[Segment],
@@ -380,15 +406,16 @@ class Store:
         ends = sql.select(outcomes.c.run_id, outcomes.c.latest)
         if metric is not None:
             parts = parts.where(curves.c.metric == metric)
-        rows: defaultdict[tuple[str, str], list[sql.RowMapping]] = defaultdict(list)
+        rows: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         latest: dict[str, Latest] = {}
         with self._reading() as connection:
             wanted = _planned_ids(connection) if run_ids is None else list(run_ids)
             for start in range(0, len(wanted), IDS_PER_QUERY):
                 ids = wanted[start : start + IDS_PER_QUERY]
-                for row in connection.execute(parts.where(curves.c.run_id.in_(ids))).mappings():
-                    check(curves, row)
-                    rows[row["run_id"], row["metric"]].append(row)
+                for row in connection.execute(parts.where(curves.c.run_id.in_(ids))):
+                    check_values(curves, row[:-1], row[-1])
+                    part = dict(zip(COVERED[curves], row, strict=False))
+                    rows[part["run_id"], part["metric"]].append(part)
                 for run_id, text in connection.execute(ends.where(outcomes.c.run_id.in_(ids))):
                     with decoding(f"run {run_id}: its outcome"):
                         latest[run_id] = json.loads(text)
@@ -402,7 +429,11 @@ class Store:
             if unknown := rows.keys() - ends_of.keys():
                 run_id, name = min(unknown)
                 raise DamagedError(f"run {run_id}: its outcome lacks {name}")
-            return {key: _whole_curve(*key, rows[key], end) for key, end in ends_of.items()}
+            known: dict[bytes, NDArray[np.int64]] = {}
+            return {
+                key: _whole_curve(*key, rows.pop(key, ()), end, known)
+                for key, end in ends_of.items()
+            }
 
 
 def _current_plan(connection: sql.Connection) -> sql.RowMapping | None:
@@ -553,7 +584,13 @@ def _latest(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, Lat
     return latest
 
 
-def _whole_curve(run_id: str, metric: str, rows: Sequence[sql.RowMapping], end: Any) -> Curve:
+def _whole_curve(
+    run_id: str,
+    metric: str,
+    rows: Sequence[Mapping[str, Any]],
+    end: Any,
+    known: dict[bytes, NDArray[np.int64]],
+) -> Curve:
     """Return a curve from the rows of its parts.
 
     Args:
@@ -561,12 +598,13 @@ def _whole_curve(run_id: str, metric: str, rows: Sequence[sql.RowMapping], end: 
         metric: the metric.
         rows: the rows in the order of their steps.
         end: last step, last value and number of points that the outcome of the run gives.
+        known: see `decode_curve`.
 
     Raises:
         DamagedError: a part is missing or cannot be decoded.
     """
     with decoding(f"run {run_id}: {metric}"):
-        curve = decode_curve(rows) if rows else Curve(np.empty(0, np.int64), np.empty(0))
+        curve = decode_curve(rows, known) if rows else Curve(np.empty(0, np.int64), np.empty(0))
         last = int(curve.steps[-1]) if len(curve) else None
         if (last, len(curve)) != (end[0], end[2]):
             raise DamagedError(f"run {run_id}: parts of {metric} are missing")
