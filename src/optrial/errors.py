@@ -5,7 +5,8 @@
     ├── DataError             a dataset is missing, damaged or malformed
     │   └── DownloadError     no mirror delivered the published file
     ├── StoreError            the store cannot be read or written
-    │   └── StoreBusyError    another process is writing to it
+    │   ├── StoreBusyError    another process is writing to it
+    │   └── StoreDamagedError stored rows are damaged or missing
     ├── EngineError           this machine or engine cannot train the study
     └── CheckpointError       a checkpoint cannot store or restore the state of a run
 
@@ -172,6 +173,10 @@ class StoreError(OptrialError):
 
 class StoreBusyError(StoreError):
     """Another process is training into the same store."""
+
+
+class StoreDamagedError(StoreError):
+    """Stored rows are damaged or missing; `optrial verify --repair` sets them aside."""
 
 
 class EngineError(OptrialError):

@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-__all__ = ["replacing", "write_whole"]
+__all__ = ["flush", "replacing", "write_whole"]
 
 _STALE_SECONDS = 3600.0
 """Age at which the temporary file of a process that was killed is removed."""
@@ -55,7 +55,7 @@ def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
         permissions = stat.S_IMODE(partial.stat().st_mode if mode is None else mode)
         yield partial
         partial.chmod(permissions)  # some libraries replace the file by one of their own
-        _flush(partial)
+        flush(partial)
         _move(partial, target, new=new)
     finally:
         partial.unlink(missing_ok=True)
@@ -99,10 +99,10 @@ def _move(partial: Path, target: Path, *, new: bool) -> None:
     else:
         partial.replace(target)
     with suppress(OSError):  # folders cannot be flushed everywhere
-        _flush(target.parent)
+        flush(target.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -30,7 +30,7 @@ from optrial.code import Trust, as_trust
 from optrial.errors import StoreError, suggest
 from optrial.files import write_whole
 from optrial.joined import JoinedStore
-from optrial.records import Curve, Record, Store, StoreReader, shown_location
+from optrial.records import Curve, Record, Store, StoreReader, Verification, shown_location, verify
 from optrial.report.figures import (
     draw_curves,
     draw_differences,
@@ -555,6 +555,20 @@ class Results:
 
     def _read_curves(self, metric: str) -> dict[str, Curve]:
         return {run_id: curve for (run_id, _), curve in self.store.curves(metric).items()}
+
+    def verify(self, *, repair: bool = False) -> list[Verification]:
+        """Check everything stored, and the weights, against checksums; one result per study.
+
+        See `optrial.records.verify`, which documents `repair`.
+
+        Raises:
+            StoreError: nothing can be read, or the store cannot be written.
+        """
+        if self.parts:
+            return [result for part in self.parts for result in part.verify(repair=repair)]
+        assert isinstance(self.store, Store)  # only joined results have another reader
+        self.store.close()  # a repair replaces the file; the next call opens it again
+        return [verify(self.store.location, repair=repair)]
 
     def model(self, run_id: str, trust: Iterable[str | Path] | Trust = ()) -> nn.Module:
         """Return the module of a run with its saved weights, on the CPU, in evaluation mode.

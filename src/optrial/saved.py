@@ -17,7 +17,7 @@ from optrial.engine import Engines, Learner, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
 from optrial.models import build_model, place_model
 from optrial.plan import arrange, code_in, datasets_of
-from optrial.records import Record, StoreReader, WeightFiles
+from optrial.records import Record, StoreReader, WeightFiles, no_weights
 from optrial.spec import MetricName, StackId, Status, metric_label
 
 __all__ = ["Evaluated", "evaluate_saved", "saved_model"]
@@ -57,8 +57,8 @@ def saved_model(store: StoreReader, folder: Path, run_id: str, trust: Trust) -> 
     records = {record.run_id: record for record in store.runs(everything=True)}
     if run_id not in records:
         raise StoreError(f"there is no run '{run_id}'. {suggest(run_id, records)}")
-    weights = WeightFiles(folder).read(run_id)
     record = records[run_id]
+    weights = WeightFiles(folder).read(record)
     spec = record.spec
     _check_trust([record], trust)
     _check_code(record)
@@ -100,9 +100,9 @@ def evaluate_saved(
     """
     files = WeightFiles(folder)
     done = [record for record in store.runs() if record.status is Status.DONE]
-    saved = {r.run_id: r for r in done if files.path(r.run_id).exists()}
+    saved = {record.run_id: record for record in done if record.spec.save is not None}
     if not saved:
-        files.read(done[0].run_id if done else "")  # raises the error that tells what to do
+        raise no_weights(done[0].run_id if done else "")
     studies = stored_study(store.study())
     _check_trust(store.runs(everything=True), trust, studies)
     datasets = datasets_of(studies, data_dir)
@@ -122,7 +122,7 @@ def evaluate_saved(
         learner = Engines(dataset, specs[0].precision, device).build(stack.engine, specs)
         places = {i: saved[s.run_id] for i, s in enumerate(specs) if s.run_id in saved}
         for index, record in places.items():
-            learner.load_weights(index, files.read(record.run_id))
+            learner.load_weights(index, files.read(record))
         for record, metric, value in _evaluated(learner, places, split):
             yield Evaluated(record, metric, value, _recorded(store, record, metric))
 

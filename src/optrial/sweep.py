@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -202,15 +202,14 @@ class _Worker:
     ) -> None:
         pace = _Pace(self.checkpoint_seconds)
         specs = arrange(record.spec for record in records)
+        ended = {record.run_id: record.status for record in records if record.status in FINAL}
         training = Training(specs, self.build(stack.engine, specs))
         if checkpoint is not None:
             training.resume(checkpoint)
         for _ in training.run(self._count(training)):
-            ended = training.ended or self.stop.is_set() or self.hook_error is not None
-            if ended or pace.due(training.seconds):
-                for run, spec in enumerate(specs):
-                    if self.weights and (weights := training.weights(run)):
-                        self.weights.write(spec.run_id, weights)
+            pausing = training.ended or self.stop.is_set() or self.hook_error is not None
+            if pausing or pace.due(training.seconds):
+                saved = self._save_weights(training, ended)
                 try:
                     with pace.storing():
                         checkpoint = None if training.ended else training.checkpoint()
@@ -220,7 +219,11 @@ class _Worker:
                     self._note_unresumable(specs[0], str(error))
                     pace.seconds = math.inf
                     continue
-                segments = list(map(_with_provenance, training.segments()))
+                segments = [
+                    replace(segment, facts=segment.facts | saved.get(segment.run_id, RunFacts()))
+                    for segment in map(_with_provenance, training.segments())
+                ]
+                segments = list(_of_unfinished(segments, ended))
                 if training.ended:
                     segments = self._certified(training, segments)
                 with pace.storing():
@@ -228,6 +231,17 @@ class _Worker:
                 self._tell(segments, specs[0].steps)
         if self.hook_error is not None:
             raise self.hook_error
+
+    def _save_weights(self, training: Training, ended: Container[str]) -> dict[str, RunFacts]:
+        """Write the weights that completed runs save to the disk; return their hashes by run."""
+        if self.weights is None:
+            return {}
+        trained = {spec.run_id: training.weights(run) for run, spec in enumerate(training.specs)}
+        return {
+            run_id: RunFacts(weights_sha256=self.weights.write(run_id, weights))
+            for run_id, weights in trained.items()
+            if weights and run_id not in ended
+        }
 
     @contextmanager
     def _hooks(self) -> Iterator[Callback]:
@@ -348,6 +362,20 @@ class _Pace:
         yield
         self._stored_at = time.monotonic()
         self._cost += self._stored_at - started
+
+
+def _of_unfinished(segments: Iterable[Segment], ended: Mapping[str, Status]) -> Iterator[Segment]:
+    """Yield the segments to commit of a stack in which some runs had ended before.
+
+    Where a repair makes a stack start again, runs that were done stay as they are. Facts of
+    diverged runs are those of the whole stack, and change until it ends; their curves do not.
+    """
+    for segment in segments:
+        before = ended.get(segment.run_id)
+        if before is None:
+            yield segment
+        elif before is segment.status is Status.DIVERGED:
+            yield replace(segment, curves={})
 
 
 def _as_segment(record: Record) -> Segment:

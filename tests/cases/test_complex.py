@@ -172,7 +172,7 @@ def test_saved_weights_are_complex(case: Case, precision: str, engine: str) -> N
     model = results.model(run_id)
     kind = torch.complex64 if precision == "float32" else torch.complex128
     assert model.w.dtype == kind
-    saved = WeightFiles(folder).read(run_id)["w"]
+    saved = WeightFiles(folder).read(results.records[0])["w"]
     assert np.array_equal(saved, model.w.detach().numpy())
     assert np.abs(saved.imag).min() > 0
     for evaluated in results.evaluate("test"):

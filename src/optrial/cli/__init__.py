@@ -62,6 +62,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "runs": results.runs,
         "curves": results.curves,
         "evaluate": results.evaluate,
+        "verify": results.verify,
     },
     "Look things up": {
         "list": catalogue.list_names,

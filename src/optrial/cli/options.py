@@ -48,6 +48,7 @@ __all__ = [
     "direction_of",
     "load_results",
     "load_study",
+    "place_of",
     "trust_of",
 ]
 
@@ -270,12 +271,16 @@ def load_results(location: str | list[str]) -> Results:
     from optrial.results import load
 
     if isinstance(location, list):
-        return load([_place(place) for place in location])
-    return load(_place(location))
+        return load([place_of(place) for place in location])
+    return load(place_of(location))
 
 
-def _place(location: str) -> str:
-    """Return a location; that of a folder in ``studies`` by its name."""
+def place_of(location: str) -> str:
+    """Return a location; that of a folder in ``studies`` by its name, of a study by its file."""
+    if location.endswith((".yaml", ".yml")) and Path(location).is_file():
+        from optrial.study import Study
+
+        return Study.from_file(location).location()
     named = Path("studies", location)
     is_name = "://" not in location and not Path(location).exists() and named.exists()
     return str(named) if is_name else location

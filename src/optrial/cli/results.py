@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ from optrial.cli.options import (
     TrustOption,
     direction_of,
     load_results,
+    place_of,
     trust_of,
 )
 from optrial.cli.output import (
@@ -40,12 +42,13 @@ from optrial.cli.output import (
     show_summary,
     titled,
 )
-from optrial.errors import Problem, StudyError
+from optrial.errors import Problem, StudyError, counted
 
 if TYPE_CHECKING:
+    from optrial.records import Verification
     from optrial.results import Results
 
-__all__ = ["audit", "compare", "curves", "evaluate", "figures", "report", "runs", "show"]
+__all__ = ["audit", "compare", "curves", "evaluate", "figures", "report", "runs", "show", "verify"]
 
 
 def show(
@@ -298,6 +301,52 @@ def evaluate(
     if different := sum(evaluated.differs for evaluated in evaluations):
         note(f"{different} of {len(evaluations)} values differ from those recorded")
         sys.exit(FAILED)
+
+
+def verify(
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="A study's folder, its name in studies/, its study file, or a postgresql:// URL.",
+            autocompletion=complete.folders,
+        ),
+    ],
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Set aside what is damaged; the next run trains it again."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check everything stored, and saved weights, against checksums and each other.
+
+    Exit status 1 if something is damaged and was not repaired.
+    """
+    from optrial.records import verify as verify_store
+    from optrial.records import write_json
+
+    result = verify_store(place_of(store), repair=repair)
+    if as_json:
+        write_json(asdict(result) | {"intact": result.intact}, sys.stdout)
+    else:
+        for finding in result.findings:
+            say(finding)
+        note(_verified(result))
+    if result.backup:
+        note(f"the earlier state is kept in {result.backup}")
+        runs_to_train = counted(len(result.retrained), "run")
+        note(f"{runs_to_train} to train again: optrial run STUDY --out {result.location}")
+    elif not result.intact:
+        note(f"to repair: optrial verify {result.location} --repair")
+        sys.exit(FAILED)
+
+
+def _verified(result: Verification) -> str:
+    """Return how much was checked, and how much of it is damaged."""
+    words = {"runs": "run", "curves": "curve part", "plans": "plan", "weights": "weight file"}
+    checked = [counted(result.counts.get(name, 0), word) for name, word in words.items()]
+    damage = counted(len(result.findings), "finding") if result.findings else "nothing is damaged"
+    return f"{damage} in {', '.join(checked)}"
 
 
 def _beside(results: Results, name: str) -> Path:

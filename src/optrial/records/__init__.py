@@ -7,7 +7,8 @@ from optrial.records.export import write_csv, write_json
 from optrial.records.reader import StoreReader
 from optrial.records.record import Curve, PlannedRun, Record, Segment
 from optrial.records.store import Store
-from optrial.records.weights import WeightFiles
+from optrial.records.verify import Verification, verify
+from optrial.records.weights import WeightFiles, no_weights
 
 __all__ = [
     "Curve",
@@ -16,10 +17,13 @@ __all__ = [
     "Segment",
     "Store",
     "StoreReader",
+    "Verification",
     "WeightFiles",
+    "no_weights",
     "set_aside",
     "shown_location",
     "strict",
+    "verify",
     "write_csv",
     "write_json",
 ]

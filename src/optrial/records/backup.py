@@ -11,7 +11,7 @@ from pathlib import Path
 from optrial.errors import StoreBusyError, StoreError
 from optrial.records.database import file_lock
 
-__all__ = ["set_aside"]
+__all__ = ["new_backup", "set_aside"]
 
 OF_A_STUDY = (
     *("study.db*", "weights", "timing.json", "report.html", "figures"),
@@ -42,7 +42,7 @@ def set_aside(folder: Path) -> Path | None:
                     "it, or train into another folder."
                 )
             _empty_journal(folder / "study.db")
-            backup = _new_folder(folder)
+            backup = new_backup(folder)
             for path in _left_in(folder):
                 path.rename(backup / path.name)
     except OSError as error:
@@ -64,7 +64,8 @@ def _empty_journal(file: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _new_folder(folder: Path) -> Path:
+def new_backup(folder: Path) -> Path:
+    """Make a new folder ``backup-DATE-TIME`` in a study's folder and return it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in count(1):
         backup = folder / f"backup-{stamp}{f'-{number}' if number > 1 else ''}"

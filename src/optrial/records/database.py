@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,24 @@ import sqlalchemy as sql
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from optrial.errors import StoreError
+from optrial.errors import StoreDamagedError, StoreError
 from optrial.passwords import MASK, without_passwords
 from optrial.records.rows import DamagedError
 
-__all__ = ["Database", "file_lock", "find_database", "shown_location"]
+__all__ = [
+    "DATABASE_ERRORS",
+    "Database",
+    "file_lock",
+    "find_database",
+    "lossless_text",
+    "shown_location",
+    "sqlite_engine",
+]
 
 LOCK_SPACE = 0x6F70_7472  # "optr": separates optrial's advisory locks from those of other programs
+
+DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
+"""Errors of a database; the messages of SQLite about damaged names cannot be decoded."""
 
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
@@ -52,6 +63,7 @@ EXPLANATIONS = [
     ("malformed", "study.db is damaged", REPAIR),
     ("no such ", "study.db is damaged", REPAIR),
     ("could not decode", "study.db is damaged", REPAIR),
+    ("can't decode", "study.db is damaged", REPAIR),
     ("unable to open", "study.db cannot be opened", "Check the permissions of the folder."),
     ("connection refused", "no server answers there", "Check host and port, and start the server."),
     ("unique constraint", "another process stored these steps first", "Stop it and run again."),
@@ -67,27 +79,40 @@ class Database:
         engine: source of connections; the execution option ``writing`` starts a write transaction.
         writer_lock: context manager that yields whether this process became the only writer. The
             lock ends with the process, even if it is killed.
+        location: folder or URL, as `find_database` takes it.
+        folder: folder of the study; None on a server.
         password: of a server, masked where messages of the driver repeat it.
     """
 
     shown: str
     engine: sql.Engine
     writer_lock: Callable[[], AbstractContextManager[bool]]
+    location: str = field(repr=False)
+    folder: Path | None = None
     password: str = field(default="", repr=False)
+
+    def move_journal(self) -> None:
+        """Move the commits of the write-ahead log of SQLite into the database."""
+        if self.folder is not None:
+            with self.errors(), closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn every failure of the database into a `StoreError` with a message of one line."""
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (*DATABASE_ERRORS, OSError) as error:
             message = self._explain(error)
             masked = self._masked(message)
-            raise StoreError(f"{self.shown}: {masked}") from error if masked == message else None
+            kind = StoreDamagedError if self._repair in message else StoreError
+            raise kind(f"{self.shown}: {masked}") from error if masked == message else None
         except DamagedError as error:
-            raise StoreError(
-                f"{self.shown}: {error}. {REPAIR.format(location=self.shown)}"
-            ) from error
+            raise StoreDamagedError(f"{self.shown}: {error}. {self._repair}") from error
+
+    @property
+    def _repair(self) -> str:
+        return REPAIR.format(location=self.shown)
 
     def _masked(self, message: str) -> str:
         """Mask the password, as it is and as it is written in a URL."""
@@ -144,10 +169,13 @@ def _folder(folder: Path, *, create: bool) -> Database:
         raise StoreError(
             f"'{folder}' cannot be a study folder: {error.strerror}. Choose another folder."
         ) from error
-    return Database(str(folder), _sqlite(file, create), partial(file_lock, folder / "study.lock"))
+    lock = partial(file_lock, folder / "study.lock")
+    return Database(
+        str(folder), sqlite_engine(file, create=create), lock, location=str(folder), folder=folder
+    )
 
 
-def _sqlite(file: Path, create: bool) -> sql.Engine:
+def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
     """Return the engine of an SQLite file, in the journal mode that allows concurrent readers."""
     query = {"uri": "true", "mode": "rwc" if create else "rw"}
     if not os.access(file.parent, os.W_OK) and not Path(f"{file}-wal").exists():
@@ -159,7 +187,7 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
 
     @sql.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: object) -> None:
-        connection.text_factory = _text
+        connection.text_factory = lossless_text
         connection.isolation_level = None  # the driver would leave schema changes unprotected
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
@@ -174,7 +202,7 @@ def _sqlite(file: Path, create: bool) -> sql.Engine:
     return engine
 
 
-_text = partial(str, encoding="utf-8", errors="surrogateescape")
+lossless_text = partial(str, encoding="utf-8", errors="surrogateescape")
 """Decode text without failing, so that the checksum tells which row is damaged."""
 
 
@@ -213,9 +241,8 @@ def _server(location: str) -> Database:
         raise StoreError(
             f"PostgreSQL needs its driver ({error}). Install it: pip install 'optrial[postgresql]'"
         ) from error
-    return Database(
-        shown_location(location), engine, partial(_advisory_lock, engine), password=password
-    )
+    lock = partial(_advisory_lock, engine)
+    return Database(shown_location(location), engine, lock, location=location, password=password)
 
 
 def _url(location: str) -> sql.URL | None:

@@ -6,9 +6,11 @@ import json
 import os
 import socket
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import accumulate, chain
 from operator import itemgetter
 from pathlib import Path
@@ -54,7 +56,10 @@ from optrial.records.schema import runs as all_runs
 from optrial.records.texts import TextReader
 from optrial.spec import ENDED, FINAL, StackId, Status
 
-__all__ = ["Store"]
+__all__ = ["Store", "insert", "replace_rows", "set_meta"]
+
+JOURNAL_SECONDS = 10.0
+"""Longest time that commits of a stack are in SQLite's write-ahead log alone."""
 
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
 
@@ -75,6 +80,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._journal_moved_at = time.monotonic()
         self._writer = database.engine.execution_options(writing=True)
 
     @classmethod
@@ -103,7 +109,7 @@ class Store:
         with self._writing() as connection:
             if not sql.inspect(connection).has_table("meta"):
                 metadata.create_all(connection, checkfirst=False)
-                _set_meta(connection, version=str(VERSION), plan="0")
+                set_meta(connection, version=str(VERSION), plan="0")
 
     def _check_version(self) -> None:
         with self._reading() as connection:
@@ -125,6 +131,11 @@ class Store:
                 f"{self.shown} holds a store of version {version}; this optrial reads "
                 f"version {VERSION}. {way_out}"
             )
+
+    @property
+    def location(self) -> str:
+        """Folder or URL of the store, as `open` takes it."""
+        return self._database.location
 
     @property
     def shown(self) -> str:
@@ -167,7 +178,7 @@ class Store:
                         "until it is done, stop it, or train into another folder."
                     )
             with self._writing() as connection:
-                _set_meta(connection, writer=f"process {os.getpid()} on {socket.gethostname()}")
+                set_meta(connection, writer=f"process {os.getpid()} on {socket.gethostname()}")
             yield
 
     def _writer_name(self) -> str:
@@ -198,6 +209,7 @@ class Store:
                 return
             known = set(connection.scalars(sql.select(all_runs.c.run_id)))
             added = [run for run in runs if run.run_id not in known]
+            planned = set(connection.scalars(sql.select(plan_runs.c.run_id).distinct()))
             ended = sql.select(sql.func.count()).where(outcomes.c.status.in_(sorted(ENDED)))
             number = 1 if current is None else int(current["id"]) + 1
             plan = {
@@ -205,16 +217,17 @@ class Store:
                 "hash": plan_hash,
                 "study": as_json(study),
                 "runs": len(runs),
-                "known": len(known) + len(added),
+                "known": len(planned.union(run_ids)),
                 "ended": connection.scalar(ended),
                 "saved_at": now(),
             }
-            _insert(connection, plans, [sealed(plans, plan)])
-            _insert(connection, all_runs, map(run_row, added))
-            _insert(connection, outcomes, [planned_outcome(run.run_id) for run in added])
+            insert(connection, plans, [sealed(plans, plan)])
+            insert(connection, all_runs, map(run_row, added))
+            _fill_in(connection, runs)
+            insert(connection, outcomes, [planned_outcome(run.run_id) for run in added])
             places = [plan_run_row(number, place, run) for place, run in enumerate(runs)]
-            _insert(connection, plan_runs, places)
-            _set_meta(connection, plan=str(number))
+            insert(connection, plan_runs, places)
+            set_meta(connection, plan=str(number))
 
     def study(self) -> dict[str, Any]:
         """Return the study of the current plan; empty before any plan is saved."""
@@ -305,14 +318,17 @@ class Store:
                 self._check_segment(segment, latest)
                 latest[segment.run_id] = latest_of(segment, latest[segment.run_id])
                 parts_of_curves += curve_rows(segment.run_id, segment.curves)
-            _insert(connection, curves, parts_of_curves)
-            _replace(connection, outcomes, outcome_rows(segments, latest))
+            insert(connection, curves, parts_of_curves)
+            replace_rows(connection, outcomes, outcome_rows(segments, latest))
             connection.execute(checkpoints.delete().where(checkpoints.c.stack == str(stack)))
             numbered = [
                 sealed(checkpoints, {"stack": str(stack), "part": part, "data": data})
                 for part, data in enumerate(parts)
             ]
-            _insert(connection, checkpoints, numbered)
+            insert(connection, checkpoints, numbered)
+        if checkpoint is None or time.monotonic() - self._journal_moved_at > JOURNAL_SECONDS:
+            self._database.move_journal()
+            self._journal_moved_at = time.monotonic()
 
     def _check_segment(self, segment: Segment, latest: Mapping[str, Any]) -> None:
         """Refuse a segment that does not continue a planned run where it stopped."""
@@ -354,11 +370,11 @@ class Store:
             left = {row["stack"] for row in rows}
             connection.execute(checkpoints.delete().where(checkpoints.c.stack.in_(left)))
             connection.execute(curves.delete().where(curves.c.run_id.in_(stack_of)))
-            _replace(connection, outcomes, [planned_outcome(run_id) for run_id in stack_of])
+            replace_rows(connection, outcomes, [planned_outcome(run_id) for run_id in stack_of])
             moved = [
                 sealed(all_runs, {**row, "stack": str(stack_of[row["run_id"]])}) for row in rows
             ]
-            _replace(connection, all_runs, moved)
+            replace_rows(connection, all_runs, moved)
 
     def checkpoint(self, stack: StackId) -> dict[str, NDArray[Any]] | None:
         """Return the arrays from which the training of a stack continues, or None.
@@ -555,22 +571,38 @@ def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float 
     )
 
 
-def _insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:
+def insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows into a table."""
     if rows := list(rows):
         connection.execute(table.insert(), rows)
 
 
-def _replace(connection: sql.Connection, table: sql.Table, rows: Sequence[dict[str, Any]]) -> None:
+def replace_rows(
+    connection: sql.Connection, table: sql.Table, rows: Sequence[dict[str, Any]]
+) -> None:
     """Replace rows of a table with one row per run."""
     if rows:
         update = table.update().where(table.c.run_id == sql.bindparam("replaced"))
         connection.execute(update, [{**row, "replaced": row["run_id"]} for row in rows])
 
 
-def _set_meta(connection: sql.Connection, **entries: str) -> None:
+def set_meta(connection: sql.Connection, **entries: str) -> None:
+    """Replace entries of the table meta."""
     connection.execute(meta.delete().where(meta.c.key.in_(entries)))
     rows = [sealed(meta, {"key": key, "value": value}) for key, value in entries.items()]
-    _insert(connection, meta, rows)
+    insert(connection, meta, rows)
+
+
+def _fill_in(connection: sql.Connection, runs: Sequence[PlannedRun]) -> None:
+    """Store the specs of runs that a repair left empty; such a run keeps its stack."""
+    query = sql.select(all_runs.c.run_id, all_runs.c.stack).where(all_runs.c.spec == "")
+    stack_of = {row.run_id: row.stack for row in connection.execute(query)}
+    rows = [
+        run_row(replace(run, stack=StackId.parse(stack_of[run.run_id])))
+        for run in runs
+        if run.run_id in stack_of
+    ]
+    replace_rows(connection, all_runs, rows)
 
 
 def _latest(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, Latest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from optrial.errors import StoreError
-from optrial.files import replacing
+from optrial.files import flush, replacing
+from optrial.records.record import Record
+from optrial.spec import Status
 
-__all__ = ["WeightFiles"]
+__all__ = ["WeightFiles", "no_weights"]
 
 
 _PAIRS = "complex"
@@ -36,29 +39,61 @@ class WeightFiles:
         """Return the path of the weights of a run; the file may not exist."""
         return self.folder / f"{run_id}.safetensors"
 
-    def write(self, run_id: str, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Write the weights of a run, by name; the file appears complete or not at all."""
+    def write(self, run_id: str, weights: Mapping[str, NDArray[Any]]) -> str:
+        """Write the weights of a run, by name, to the disk, and return the SHA-256 of the file.
+
+        The file appears complete or not at all.
+
+        Raises:
+            StoreError: the file cannot be written, as on a full disk.
+        """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.folder.exists():
+                self.folder.mkdir(parents=True)
+                flush(self.folder.parent)
             arrays, pairs = dict(weights), [n for n, a in weights.items() if a.dtype.kind == "c"]
             for name in pairs:  # safetensors lacks some complex types
                 arrays[name] = np.stack([arrays[name].real, arrays[name].imag], axis=-1)
             with replacing(self.path(run_id)) as partial:
                 save_file(arrays, partial, {_PAIRS: json.dumps(pairs)} if pairs else None)
+                return _sha256(partial)
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{self.path(run_id)} cannot be written ({error}).") from error
+            raise StoreError(
+                f"{self.path(run_id)} cannot be written ({error}). Nothing stored so far is lost: "
+                "make room and run again to continue."
+            ) from error
 
-    def read(self, run_id: str) -> dict[str, NDArray[Any]]:
+    def damage(self, run_id: str, sha256: str | None) -> str:
+        """Return what is wrong with the weights of a run that saved some, or an empty string.
+
+        Args:
+            run_id: id of the run.
+            sha256: hash of the file; None if it is not recorded.
+        """
+        path = self.path(run_id)
+        try:
+            if not path.exists():
+                return "are missing"
+            if sha256 is not None and _sha256(path) != sha256:
+                return "are not those that it saved"
+            with safe_open(path, framework="numpy"):
+                return ""
+        except (OSError, SafetensorError) as error:
+            return f"cannot be read ({error})"
+
+    def read(self, record: Record) -> dict[str, NDArray[Any]]:
         """Return the weights of a run, by name.
 
         Raises:
-            StoreError: no weights are saved, or the file is damaged.
+            StoreError: the run saved no weights, or the file is missing, damaged or another one.
         """
-        path = self.path(run_id)
-        if not path.exists():
+        if record.spec.save is None or record.status is not Status.DONE:
+            raise no_weights(record.run_id)
+        path = self.path(record.run_id)
+        if problem := self.damage(record.run_id, record.facts.weights_sha256):
             raise StoreError(
-                f"no weights of run {run_id} are saved; add 'save: final' (or best) to the study "
-                "and run it again."
+                f"the weights of run {record.run_id} {problem}: {path}. Restore the file, or train "
+                f"the run again: optrial verify '{self.folder.parent}' --repair"
             )
         try:
             with safe_open(path, framework="numpy") as file:
@@ -70,3 +105,16 @@ class WeightFiles:
             kind = np.result_type(arrays[name].dtype, np.complex64)
             arrays[name] = np.ascontiguousarray(arrays[name]).view(kind)[..., 0]
         return arrays
+
+
+def no_weights(run_id: str) -> StoreError:
+    """Return the error that no weights of a run are saved, with the way out."""
+    return StoreError(
+        f"no weights of run {run_id} are saved; add 'save: final' (or best) to the study and run "
+        "it again."
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

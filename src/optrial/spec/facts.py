@@ -161,6 +161,7 @@ class RunFacts:
         evaluation: state of the model and the process around an evaluation.
         not_finite: reasons why metrics have no value, by metric.
         saved_step: the step from which the weights were saved.
+        weights_sha256: hash of the file of the saved weights.
         evaluation_difference: largest difference between two evaluations of the same weights.
         replicate_difference: largest difference of a loss between two repetitions of some steps.
         stack_certificate: a run of the stack beside the same run trained alone.
@@ -205,6 +206,7 @@ class RunFacts:
     evaluation: EvaluationCheck | None = None
     not_finite: Mapping[str, str] | None = None
     saved_step: int | None = None
+    weights_sha256: str | None = None
     evaluation_difference: float | None = None
     replicate_difference: float | None = None
     stack_certificate: Certificate | None = None
