@@ -98,7 +98,7 @@ def test_weights_that_are_missing_or_cut_are_noticed_when_used(tmp_path: Path) -
         with pytest.raises(StoreError, match=f"weights of run {run_id} are missing"):
             results.model(run_id)
         with pytest.raises(StoreError, match=f"weights of run {run_id} are missing"):
-            results.evaluate("validation")
+            results.evaluate("test")
 
 
 def test_weights_have_the_permissions_of_other_files(tmp_path: Path) -> None:
