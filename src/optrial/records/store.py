@@ -263,7 +263,9 @@ class Store:
             if plan is None:
                 return []
             query = _run_query(plan["id"], everything)
-            runs = _records(connection.execution_options(yield_per=1_000).execute(query))
+            streaming = connection.execution_options(yield_per=1_000)
+            with streaming.execute(query) as rows:  # a server keeps a cursor until it is closed
+                runs = _records(rows)
             if len(runs) != plan["known" if everything else "runs"]:
                 raise DamagedError("runs are missing")
             return runs
