@@ -121,6 +121,13 @@ def test_runs_have_the_same_columns_in_every_format(optrial: Command, study: Pat
     assert Path("runs.csv").read_text(encoding="utf-8") == text
 
 
+def test_datasets_are_listed_with_their_licence(optrial: Command) -> None:
+    lines = optrial("list", "datasets").out.splitlines()
+    (fashion,) = (line for line in lines if line.startswith("fashion-mnist"))
+    assert "Xiao, Rasul & Vollgraf 2017" in fashion
+    assert fashion.endswith("; MIT")
+
+
 def test_piped_tables_are_tab_separated_and_complete(optrial: Command, study: Path) -> None:
     optrial("run", study)
     header, *lines = optrial("runs", "small").out.splitlines()

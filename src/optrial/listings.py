@@ -32,8 +32,13 @@ def _rules() -> Table:
 
 
 def _datasets() -> Table:
-    return ["dataset", "description", "download"], [
-        [entry.name, entry.summary, f"{entry.megabytes:g} MB" if entry.megabytes else "none"]
+    return ["dataset", "description", "download", "source; licence"], [
+        [
+            entry.name,
+            entry.summary,
+            f"{entry.megabytes:g} MB" if entry.megabytes else "none",
+            f"{entry.source}; {entry.licence}",
+        ]
         for entry in DATASETS.values()
     ]
 

@@ -206,6 +206,17 @@ def test_memory_estimate_counts_every_array() -> None:
     assert cost.peak_bytes == 4 * (400 + arrays + activations)
 
 
+def test_time_estimate_counts_the_iterations_of_a_step() -> None:
+    """20 of LBFGS, unless the study says otherwise."""
+
+    def seconds(**arguments: int) -> float:
+        plan, dataset = small_plan(optimizers=[{"torch": "torch.optim:LBFGS", **arguments}])
+        return estimate(plan.runs, dataset).seconds
+
+    assert seconds() / seconds(max_iter=1) == pytest.approx(20)
+    assert seconds(max_iter=4) / seconds(max_iter=1) == pytest.approx(4)
+
+
 def test_time_estimate_has_the_right_size() -> None:
     plan, dataset = small_plan(budget={"steps": 400}, evaluate={"every": {"steps": 400}})
     (run,) = plan.runs

@@ -142,11 +142,12 @@ def landscape(
 
 def fetch(name: DatasetArgument, data_dir: DataDir = None) -> None:
     """Download a published dataset, and replace damaged files."""
-    from optrial.data import data_directory
+    from optrial.data import DATASETS, data_directory
     from optrial.data import fetch as fetch_dataset
     from optrial.report.progress import DownloadBar
 
     fetch_dataset(name, data_directory(data_dir), DownloadBar(stderr(quiet=False)))
+    note(f"source: {DATASETS[name].source}; licence: {DATASETS[name].licence}")
     path(name, data_dir)
 
 

@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from typing import NamedTuple
 
 import torch
 
+from optrial.code import load_code
 from optrial.data import Dataset
 from optrial.models import (
     SampleCost,
@@ -57,8 +59,9 @@ class Estimate:
     """Expected cost of a set of runs on this machine, within a factor of about two.
 
     Attributes:
-        seconds: training time of the runs one after the other; at least this much for an
-            optimizer with a closure, which may compute several gradients per step.
+        seconds: training time of the runs one after the other. A step of an optimizer with the
+            argument `max_iter`, such as LBFGS, counts as so many; one of another optimizer with a
+            closure as one, though it may compute several gradients.
         evaluation_seconds: time of evaluation.
         peak_bytes: data, and what one stack needs.
         stack_bytes: parameters, gradients, state and activations of one stack, its evaluation and
@@ -142,7 +145,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
         + step_operations(run, dataset) / rate
         + _PASSES * arrays * weights * itemsize / speed.traffic
     )
-    step *= 1 + _probed_gradients(run)
+    step *= _iterations(run) + _probed_gradients(run)
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
     evaluations = math.ceil(run.steps / run.evaluate_every)
     return _Cost(
@@ -153,6 +156,15 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
         parameters=weights,
         tensors=len(shapes),
     )
+
+
+def _iterations(run: RunSpec) -> int:
+    """Return how many gradients a step computes: up to `max_iter` for a class such as LBFGS."""
+    if run.optimizer_kind != "torch":
+        return 1
+    argument = signature(load_code(run.rule)).parameters.get("max_iter")
+    iterations = run.hyperparameters.get("max_iter", argument and argument.default)
+    return iterations if isinstance(iterations, int) and iterations > 0 else 1
 
 
 def _probed_gradients(run: RunSpec) -> float:
