@@ -33,4 +33,4 @@ def pages_of(docs: Path, folder: str) -> list[str]:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Return a page whose formulas are MathML, which a browser shows without a script."""
-    return FORMULA.sub(lambda found: f'<div class="formula">{mathml(found[1])}</div>', markdown)
+    return FORMULA.sub(lambda match: f'<div class="formula">{mathml(match[1])}</div>', markdown)

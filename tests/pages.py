@@ -71,11 +71,11 @@ class Block(NamedTuple):
 def read_blocks(page: str) -> list[Block]:
     """Return the blocks of a page in order."""
     blocks, end = [], 0
-    for found in BLOCK.finditer(page):
-        line = page.count("\n", 0, found.start("text"))
-        follows = bool(blocks) and not page[end : found.start()].strip()
-        blocks.append(Block(found["language"], found["text"], line, found["reason"], follows))
-        end = found.end()
+    for match in BLOCK.finditer(page):
+        line = page.count("\n", 0, match.start("text"))
+        follows = bool(blocks) and not page[end : match.start()].strip()
+        blocks.append(Block(match["language"], match["text"], line, match["reason"], follows))
+        end = match.end()
     return blocks
 
 

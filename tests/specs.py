@@ -59,6 +59,6 @@ def facts_of(**values: Any) -> RunFacts:
 def changed(run: Run, **changes: Any) -> Run:
     """A run with other fields, its own or those of its spec."""
     names = {field.name for field in fields(run)}
-    own = {name: value for name, value in changes.items() if name in names}
+    in_spec = {name: value for name, value in changes.items() if name in names}
     of_spec = {name: value for name, value in changes.items() if name not in names}
-    return replace(run, spec=replace(run.spec, **of_spec), **own)
+    return replace(run, spec=replace(run.spec, **of_spec), **in_spec)

@@ -232,14 +232,14 @@ def test_the_refusal_of_unequal_grids_says_what_to_do(tmp_path: Path) -> None:
     file = saved(tmp_path, UNEQUAL)
     with pytest.raises(StudyError) as refused:
         Study.from_file(file)
-    said = str(refused.value)
-    assert "the grids have sgd 1, momentum 1, adam 3, mine 9" in said
-    assert "give each grid as many" in said
-    assert "sampler: sobol, trials: 9" in said
+    message = str(refused.value)
+    assert "the grids have sgd 1, momentum 1, adam 3, mine 9" in message
+    assert "give each grid as many" in message
+    assert "sampler: sobol, trials: 9" in message
     names = ("sgd", "momentum", "adam", "mine")
     ranges = [f"optimizers.{name}.lr={{log: [0.001, 1.0]}}" for name in names]
     drawn = Study.from_file(file, [*ranges, "tune={sampler: sobol, trials: 9}"])
-    equal = Study.from_file(file, [each.replace("]}", "], points: 9}") for each in ranges])
+    equal = Study.from_file(file, [text.replace("]}", "], points: 9}") for text in ranges])
     for study in (drawn, equal):
         trials = Counter(run.optimizer for run in study.plan().runs)
         assert trials == dict.fromkeys(names, 9 * 3)

@@ -278,7 +278,7 @@ def test_names_are_text_everywhere(optrial: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "names"),
+    ("catalogue", "names"),
     [
         ("rules", list(RULES)),
         ("datasets", ["digits", "moons", "mnist", "cifar-10"]),
@@ -287,8 +287,8 @@ def test_names_are_text_everywhere(optrial: Command, tmp_path: Path) -> None:
         ("probes", list(PROBES)),
     ],
 )
-def test_list(optrial: Command, what: str, names: list[str]) -> None:
-    answer = optrial("list", what)
+def test_list(optrial: Command, catalogue: str, names: list[str]) -> None:
+    answer = optrial("list", catalogue)
     assert answer.status == 0
     for name in names:
         assert name in answer.out

@@ -266,17 +266,17 @@ def test_a_package_of_relative_imports_is_followed() -> None:
         "from . import layers\ndef net():\n    from .late import size\n"
         "    return layers.make, size\n"
     )
-    found = []
+    packages = []
     for layer, size in ((1, 1), (2, 1), (1, 2), (1, 1)):
         (package / "layers.py").write_text(f"def make(): return {layer}\n")
         (package / "late.py").write_text(f"size = {size}\n")
         for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
             del sys.modules[name]
         write()
-        found.append(code_sha256("mine:net"))
-        assert code_sha256("mine.models:net") == found[-1]
-    assert found[0] == found[3]
-    assert len(set(found)) == 3
+        packages.append(code_sha256("mine:net"))
+        assert code_sha256("mine.models:net") == packages[-1]
+    assert packages[0] == packages[3]
+    assert len(set(packages)) == 3
 
 
 def test_an_edit_after_the_import_does_not_count_until_it_is_imported() -> None:

@@ -143,7 +143,7 @@ def test_an_interruption_changes_nothing(
 ) -> None:
     """In the stack that fails, in the halves, and in the halves of these."""
     fail_with_seed_3(monkeypatch)
-    study, found = Study(**keys("Wide", seeds=8)), []
+    study, weights = Study(**keys("Wide", seeds=8)), []
     study.run(tmp_path / "whole").store.close()
     interrupt = HookOfAllSteps(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
     study.run(tmp_path / "parts", callbacks=[interrupt], checkpoint_seconds=0).store.close()
@@ -153,8 +153,8 @@ def test_an_interruption_changes_nothing(
     for folder in ("whole", "parts"):
         with load(tmp_path / folder) as results:
             records = {r.run_id: (r.stack, r.status, r.metrics) for r in results.records}
-            found.append(records)
-    assert found[0] == found[1]
+            weights.append(records)
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.usefixtures("stacks")

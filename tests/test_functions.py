@@ -32,9 +32,9 @@ def test_the_names_are_those_of_the_type() -> None:
 def test_gradient_is_that_of_autograd(function: Function) -> None:
     x, y = (torch.from_numpy(a.copy()).requires_grad_() for a in full_grid(function))
     expected = torch.autograd.grad(function.value(x, y).sum(), (x, y))
-    found = function.gradient(x.detach(), y.detach())
-    for own, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(own, theirs, rtol=GRADIENT_FLOAT64, atol=GRADIENT_FLOAT64)
+    gradient = function.gradient(x.detach(), y.detach())
+    for ours, theirs in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=GRADIENT_FLOAT64, atol=GRADIENT_FLOAT64)
 
 
 @every_function
@@ -44,9 +44,9 @@ def test_gradient_is_that_of_a_complex_step(function: Function) -> None:
     x, y = full_grid(function)
     by_x = function.value(x + 1j * tiny, y + 0j).imag / tiny
     by_y = function.value(x + 0j, y + 1j * tiny).imag / tiny
-    found = function.gradient(x, y)
-    for own, theirs in zip(found, (by_x, by_y), strict=True):
-        np.testing.assert_allclose(own, theirs, rtol=GRADIENT_FLOAT64, atol=GRADIENT_FLOAT64)
+    gradient = function.gradient(x, y)
+    for ours, theirs in zip(gradient, (by_x, by_y), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=GRADIENT_FLOAT64, atol=GRADIENT_FLOAT64)
 
 
 @every_function
@@ -64,10 +64,10 @@ def test_minima_are_minima(function: Function) -> None:
     for minimum in function.minima:
         slope = np.asarray(function.gradient(*map(np.asarray, minimum)))
         assert np.abs(slope).max() < MINIMUM_FLOAT64
-        found = optimize.minimize(
+        optimum = optimize.minimize(
             lambda p: float(function.value(*p)), np.asarray(minimum) + 0.05, method="BFGS"
         )
-        np.testing.assert_allclose(found.x, minimum, atol=MINIMUM_FOUND)
+        np.testing.assert_allclose(optimum.x, minimum, atol=MINIMUM_FOUND)
 
 
 @every_function
@@ -92,8 +92,8 @@ def test_picture_holds_start_and_minima(function: Function) -> None:
     ],
 )
 def test_published_and_obvious_values(name: str, point: tuple[float, float], value: float) -> None:
-    found = float(FUNCTIONS[name].value(*map(np.asarray, point)))
-    assert found == pytest.approx(value, rel=GRADIENT_FLOAT64)
+    computed = float(FUNCTIONS[name].value(*map(np.asarray, point)))
+    assert computed == pytest.approx(value, rel=GRADIENT_FLOAT64)
 
 
 def test_rosenbrock_is_scipys() -> None:

@@ -59,18 +59,18 @@ class Talks(nn.Module):
 
 def commands_with_json(app: typer.Typer = cli.app, group: str = "") -> set[str]:
     """The commands of the command line whose --format may be json."""
-    found = set()
+    commands = set()
     for command in app.registered_commands:
         assert command.callback is not None
         for hint in get_type_hints(command.callback, include_extras=True).values():
             # Typer keeps the first name of an annotated option where its default would be.
             names = [getattr(part, "default", None) for part in get_args(hint)]
             if "--format" in names and "json" in list(get_args(hint)[0]):
-                found.add(f"{group} {command.name}".strip())
+                commands.add(f"{group} {command.name}".strip())
     for added in app.registered_groups:
         assert added.typer_instance is not None
-        found |= commands_with_json(added.typer_instance, str(added.name))
-    return found
+        commands |= commands_with_json(added.typer_instance, str(added.name))
+    return commands
 
 
 def strict(text: str) -> Any:

@@ -32,14 +32,16 @@ def test_evaluating_again_gives_the_recorded_value(engine: str, save: str, tmp_p
     evaluate = {"every": {"steps": 7}, "on": on}
     with trained(tmp_path, engine=engine, save=save, evaluate=evaluate) as results:
         for split in on:
-            found = results.evaluate(split)
-            assert len(found) == 12  # loss and accuracy of six runs
-            assert [each.value for each in found] == [each.recorded for each in found]
+            evaluations = results.evaluate(split)
+            assert len(evaluations) == 12  # loss and accuracy of six runs
+            assert [evaluated.value for evaluated in evaluations] == [
+                evaluated.recorded for evaluated in evaluations
+            ]
         if save == "best":
-            for each in results.evaluate("validation"):
-                if each.metric == "validation_accuracy":
-                    curve = results.store.curve(each.record.run_id, each.metric)
-                    assert each.value == curve.values.max()
+            for evaluated in results.evaluate("validation"):
+                if evaluated.metric == "validation_accuracy":
+                    curve = results.store.curve(evaluated.record.run_id, evaluated.metric)
+                    assert evaluated.value == curve.values.max()
 
 
 @pytest.mark.parametrize(
@@ -80,8 +82,8 @@ def test_evaluating_needs_nothing_that_only_training_needs(
         monkeypatch.setattr("optrial.plan.protocol.tpe_is_here", lambda: False)
         monkeypatch.setattr("optrial.study.make_plan", None)
         monkeypatch.setattr("optrial.study.check_study", None)
-        found = results.evaluate("test")
-        evaluated = {e.record.run_id: e.value for e in found if e.metric == "test_loss"}
+        evaluations = results.evaluate("test")
+        evaluated = {e.record.run_id: e.value for e in evaluations if e.metric == "test_loss"}
         results.model(next(iter(recorded)))
     assert evaluated == recorded
 
@@ -112,9 +114,9 @@ def test_interrupting_does_not_lose_the_best_weights(tmp_path: Path) -> None:
             training.resume(checkpoint)
             for _ in training.run():
                 pass
-        found = training.weights(0)
-        assert found
-        return {name: array.tolist() for name, array in found.items()}
+        arrays = training.weights(0)
+        assert arrays
+        return {name: array.tolist() for name, array in arrays.items()}
 
     assert weights(100) == weights(23)
 
@@ -159,9 +161,9 @@ def test_values_that_are_not_finite_equal_themselves(optrial: Command, tmp_path:
     problem = small_keys()["problem"] | {"metrics": metrics}
     with Study(**small_keys(problem=problem, save="final")).run(tmp_path) as results:
         assert {r.facts.evaluation_difference for r in results.records} == {0.0}
-        found = results.evaluate("test")
-        assert len(found) == 3 * len(results.records)
-        assert not any(each.differs for each in found)
+        evaluations = results.evaluate("test")
+        assert len(evaluations) == 3 * len(results.records)
+        assert not any(evaluated.differs for evaluated in evaluations)
     assert optrial("evaluate", tmp_path).status == 0
 
 

@@ -248,11 +248,11 @@ def one_if_wrong(outputs: Any, targets: Any) -> Any:
 
 def test_a_function_may_stand_in_a_mapping() -> None:
     entries = [{"name": one_if_wrong, "better": "lower"}, one_if_wrong, "accuracy"]
-    for given in entries:
-        keys = {**small_keys(), "problem": {**small_keys()["problem"], "metrics": [given]}}
+    for metric in entries:
+        keys = {**small_keys(), "problem": {**small_keys()["problem"], "metrics": [metric]}}
         (entry,) = Study(**keys).config.problem.judges
         assert entry.direction == {"accuracy": "higher"}.get(
-            entry.name, "lower" if isinstance(given, dict) else None
+            entry.name, "lower" if isinstance(metric, dict) else None
         )
 
 

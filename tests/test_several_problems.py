@@ -183,12 +183,12 @@ def test_what_is_wrong_is_named_with_its_problem() -> None:
     }
     with pytest.raises(StudyError) as error:
         Study(**both(problem=wrong, engine="fast"))
-    found = {problem.path: problem.message for problem in error.value.problems}
-    assert "'fast' is not one of the choices" in found["engine"]
-    assert "must be a whole number" in found["problem.digits.batch_size"]
-    assert "the same on all problems" in found["problem.small.optimizers.adam.name"]
-    assert "Allowed: sgd, adam" in found["problem.small.optimizers.sdg"]
-    assert "Did you mean 'moons'?" in found["problem.other.dataset.name"]
+    messages = {problem.path: problem.message for problem in error.value.problems}
+    assert "'fast' is not one of the choices" in messages["engine"]
+    assert "must be a whole number" in messages["problem.digits.batch_size"]
+    assert "the same on all problems" in messages["problem.small.optimizers.adam.name"]
+    assert "Allowed: sgd, adam" in messages["problem.small.optimizers.sdg"]
+    assert "Did you mean 'moons'?" in messages["problem.other.dataset.name"]
 
 
 @pytest.mark.parametrize("problem", [[], {}])

@@ -58,7 +58,7 @@ def test_site_has_every_page(site: Path) -> None:
 @pytest.mark.slow
 def test_site_asks_nothing_of_the_network(site: Path) -> None:
     files = [file for file in site.rglob("*") if file.suffix in {".html", ".css"}]
-    asked = {found[0] for file in files for found in REQUEST.finditer(file.read_text("utf-8"))}
+    asked = {match[0] for file in files for match in REQUEST.finditer(file.read_text("utf-8"))}
     assert files
     assert not asked
 

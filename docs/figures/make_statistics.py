@@ -61,8 +61,8 @@ def draw_pairing(left: Axes, right: Axes) -> None:
     first, second = ACCURACY["nesterov"], ACCURACY["momentum"]
     differences = {0: (first[:, None] - second).ravel(), 1: first - second}
     for row, colour in zip(differences, (MUTED, BLUE), strict=True):
-        found, counts = np.unique(differences[row].round(1), return_counts=True)
-        right.scatter(found, np.full(found.size, row), 500 * counts / counts.sum(), color=colour)
+        values, counts = np.unique(differences[row].round(1), return_counts=True)
+        right.scatter(values, np.full(values.size, row), 500 * counts / counts.sum(), color=colour)
     right.axvline(0, color=MUTED, lw=0.5, zorder=0)
     right.set(
         yticks=[0, 1],

@@ -149,8 +149,8 @@ def sgd_from_scratch() -> Figure:
     pairs = {"sgd": ("torch_sgd", BLUE), "momentum": ("torch_momentum", ORANGE)}
     for axes, metric in ((left, "train_loss"), (right, "train_accuracy")):
         frame = curves("sgd-from-scratch", metric)
-        for own, (theirs, colour) in pairs.items():
-            for name, style in ((theirs, {"lw": 3.5, "alpha": 0.35}), (own, {"lw": 0.9})):
+        for ours, (theirs, colour) in pairs.items():
+            for name, style in ((theirs, {"lw": 3.5, "alpha": 0.35}), (ours, {"lw": 0.9})):
                 steps, values = points(frame, optimizer=name, seed=0)[0]
                 axes.plot(steps[99:], smoothed(values, 100), color=colour, label=name, **style)
     left.set(xlabel="step", ylabel="training loss, mean of 100 steps", yscale="log")
@@ -181,8 +181,8 @@ def fashion_mnist() -> Figure:
     left.legend()
     frame = curves("fashion-mnist-sweep", "relu_gradient_square_sum")
     for rate, colour in zip(("0.01", "0.001", "0.0001"), (ORANGE, BLUE, TEAL), strict=True):
-        found = points(frame, optimizer="adam", setting=f"lr={rate}")
-        epochs = [(np.arange(1.0, len(steps) + 1), values) for steps, values in found]
+        curve = points(frame, optimizer="adam", setting=f"lr={rate}")
+        epochs = [(np.arange(1.0, len(steps) + 1), values) for steps, values in curve]
         mean_line(right, epochs, f"lr {rate}", color=colour, marker="o")
     right.set(xlabel="epoch", ylabel="sum of squared gradients", yscale="log", xticks=range(1, 6))
     right.set_yticks([0.5, 1, 2, 5], ["0.5", "1", "2", "5"])

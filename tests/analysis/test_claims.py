@@ -61,7 +61,7 @@ def test_a_share_of_a_loss_is_of_the_seconds_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "said"),
+    ("text", "column", "message"),
     [
         ("adm > sgd on test_accuracy", 1, "Did you mean 'adam'"),
         ("adam > sgdd on test_accuracy", 8, "Did you mean 'sgd'"),
@@ -90,10 +90,10 @@ def test_a_share_of_a_loss_is_of_the_seconds_mean() -> None:
         ("adam reaches test_loss 0.1 sooner than adam", 0, "with itself"),
     ],
 )
-def test_one_clear_error(text: str, column: int, said: str) -> None:
+def test_one_clear_error(text: str, column: int, message: str) -> None:
     claims, (problem,) = parse_claims([text], NAMES, METRICS)
     assert not claims
-    assert said in problem.message
+    assert message in problem.message
     assert not column or f"column {column}" in problem.message
 
 

@@ -237,8 +237,8 @@ def test_figures_of_targets_and_profiles() -> None:
 def test_values_of_a_target_by_problem() -> None:
     records, curves = raced()
     slow, slow_curves = raced(dataset="slow")
-    own = {"slow": {"dataset": "slow", "targets": {"validation_accuracy": 0.5}}, "made-up": {}}
-    view = view_of([*records, *slow], {**curves, **slow_curves}, problem=own)
+    problems = {"slow": {"dataset": "slow", "targets": {"validation_accuracy": 0.5}}, "made-up": {}}
+    view = view_of([*records, *slow], {**curves, **slow_curves}, problem=problems)
     values = [target_results(view, problem)[0].target.value for problem in view.problems]
     assert values == [0.8, 0.5]
     (profile,) = profiles(view)

@@ -41,9 +41,9 @@ def test_in_text(twins: Results) -> None:
 
 def test_in_the_table(twins: Results, tmp_path: Path) -> None:
     page = twins.report(tmp_path / "page.html").read_text(encoding="utf-8")
-    said = re.sub(r"<script.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL)
-    assert "cannot be told apart" in said
-    assert not re.search(r"\b(adam|eve) (beats|leads|is best)", said)
+    text = re.sub(r"<script.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert "cannot be told apart" in text
+    assert not re.search(r"\b(adam|eve) (beats|leads|is best)", text)
     assert twins.summary()["test_accuracy_mean"].nunique() == 1
 
 

@@ -25,7 +25,8 @@ def generator() -> np.random.Generator:
 
 def curves(*values: list[float]) -> dict[str, Curve]:
     return {
-        str(i): Curve(np.arange(1, len(own) + 1), np.array(own)) for i, own in enumerate(values)
+        str(i): Curve(np.arange(1, len(series) + 1), np.array(series))
+        for i, series in enumerate(values)
     }
 
 
@@ -181,11 +182,11 @@ def test_facts_are_counted() -> None:
 
 def long(records: list[Record], metric: str) -> pd.DataFrame:
     """What `curves_frame` returns, written out."""
-    found = made_up_curves(records)[metric]
+    curves = made_up_curves(records)[metric]
     rows = [
         (r.run_id, r.optimizer, r.setting, r.seed, step, step / r.steps_per_epoch, value)
         for r in records
-        for step, value in zip(found[r.run_id].steps, found[r.run_id].values, strict=True)
+        for step, value in zip(curves[r.run_id].steps, curves[r.run_id].values, strict=True)
     ]
     names = ["run_id", "optimizer", "setting", "seed", "step", "epoch", "value"]
     return pd.DataFrame(rows, columns=names)

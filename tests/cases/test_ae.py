@@ -129,7 +129,7 @@ def own(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "says"),
+    ("outputs", "says"),
     [
         ("dict", "returned a dict with the keys 'logits', 'loss'; a model returns one tensor"),
         ("pair", "returned a tuple of 2 (values of shape (32, 1, 8, 8), float32, values of shape"),
@@ -141,16 +141,16 @@ def own(case: Case) -> None:
     ],
 )
 @pytest.mark.parametrize("loss", ["mse", "several:l1"])
-def test_outputs_of_several_kinds(case: Case, what: str, says: str, loss: str) -> None:
+def test_outputs_of_several_kinds(case: Case, outputs: str, says: str, loss: str) -> None:
     own(case)
-    made = study("ae:same", {"factory": "several:Several", "args": {"what": what}}, loss,
+    made = study("ae:same", {"factory": "several:Several", "args": {"what": outputs}}, loss,
                  precision="float32")  # fmt: skip
-    if (what, loss) == ("loss", "several:l1"):  # () against images broadcasts
+    if (outputs, loss) == ("loss", "several:l1"):  # () against images broadcasts
         assert "shapes" in messages(made)[0] or "shape" in messages(made)[0]
         return
     (message,) = messages(made)
     assert says in message
-    assert what == "loss" or "use loss: mean_output" in message
+    assert outputs == "loss" or "use loss: mean_output" in message
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])

@@ -21,11 +21,11 @@ from tests.tolerance import FINAL_LOSS_FLOAT32, TRAJECTORY_FLOAT64
 
 def study(dataset: Any = "data", model: Any = "OneLogit", loss: Any = "bce", **more: Any) -> Study:
     data = {"name": f"b:{dataset}"} if isinstance(dataset, str) else dataset
-    own = isinstance(loss, str) and loss not in ("bce", "mse", "cross_entropy")
+    user_defined = isinstance(loss, str) and loss not in ("bce", "mse", "cross_entropy")
     problem = {
         "dataset": data,
         "model": {"factory": f"b:{model}"} if isinstance(model, str) else model,
-        "loss": f"b:{loss}" if own else loss,
+        "loss": f"b:{loss}" if user_defined else loss,
     }
     problem |= {key: more.pop(key) for key in ("metrics",) if key in more}
     keys = {
@@ -154,8 +154,8 @@ def test_a_metric_that_broadcasts_is_refused(case: Case, metric: str, loss: str)
     case("bce")
     data = {"name": "b:data", "dtype": "float32"}
     if loss == "bce_flat":  # the shape of which is wrong itself
-        found = messages(study(data, loss=loss, metrics=[f"b:{metric}"]))
-        assert [text.partition(":")[0] for text in found] == [
+        problems = messages(study(data, loss=loss, metrics=[f"b:{metric}"]))
+        assert [text.partition(":")[0] for text in problems] == [
             "problem.loss",
             "problem.metrics[0]",
         ]

@@ -171,8 +171,8 @@ def test_batches_of_one_sample_are_refused(case: Case) -> None:
 
 
 def test_every_size_of_a_grid_is_tried(case: Case) -> None:
-    found = messages(own(case, "derived", n_samples=82, batch_size=[16, 20, 32]))
-    assert found == [REFUSED, REFUSED.replace("16:", "32:")]
+    problems = messages(own(case, "derived", n_samples=82, batch_size=[16, 20, 32]))
+    assert problems == [REFUSED, REFUSED.replace("16:", "32:")]
 
 
 @pytest.mark.parametrize("rng", ["streams", "script"])

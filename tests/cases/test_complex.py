@@ -79,11 +79,11 @@ def by_torch(run: RunSpec, dataset: Dataset, optimizer: Any, clip: float | None 
     return {name: value.detach().numpy() for name, value in model.named_parameters()}
 
 
-def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
-    assert found.keys() == wanted.keys()
+def same(weights: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    assert weights.keys() == wanted.keys()
     for name, value in wanted.items():
-        assert found[name].dtype == value.dtype
-        assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
+        assert weights[name].dtype == value.dtype
+        assert weights[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
@@ -96,9 +96,9 @@ def test_a_complex_parameter_trains_as_by_torch_optim(case: Case, engine: str) -
     dataset = made.load_data()
     runs = list(pack(made.plan(dataset).runs, 4)[0])
     runs = runs[:1] if engine == "reference" else runs
-    for run, found in zip(runs, weights(runs, dataset, engine), strict=True):
+    for run, trained in zip(runs, weights(runs, dataset, engine), strict=True):
         rate = run.hyperparameters["lr"]
-        same(found, by_torch(run, dataset, lambda p, lr=rate: torch.optim.Adam(p, lr), clip=0.5))
+        same(trained, by_torch(run, dataset, lambda p, lr=rate: torch.optim.Adam(p, lr), clip=0.5))
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "LBFGS"])
@@ -107,11 +107,11 @@ def test_classes_of_torch_optim_see_complex_parameters(case: Case, optimizer: st
     made = study(optimizers=[{"torch": f"torch.optim:{optimizer}", "lr": 0.01}])
     dataset = made.load_data()
     (run,) = made.plan(dataset).runs
-    (found,) = weights([run], dataset, "reference")
+    (trained,) = weights([run], dataset, "reference")
     if optimizer == "LBFGS":  # takes a closure; that it moves the imaginary part is enough
-        assert np.abs(found["w"].imag).max() > 0
+        assert np.abs(trained["w"].imag).max() > 0
         return
-    same(found, by_torch(run, dataset, lambda p: getattr(torch.optim, optimizer)(p, lr=0.01)))
+    same(trained, by_torch(run, dataset, lambda p: getattr(torch.optim, optimizer)(p, lr=0.01)))
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
@@ -121,7 +121,7 @@ def test_every_rule_sees_real_and_imaginary_parts(
     case: Case, rule: dict[str, Any], options: dict[str, Any], engine: str
 ) -> None:
     case("complex")
-    found = []
+    trained = []
     for as_real in (False, True):
         model = {"factory": "cx:Fourier", "args": {"as_real": as_real}}
         made = study(
@@ -131,8 +131,8 @@ def test_every_rule_sees_real_and_imaginary_parts(
         )
         dataset = made.load_data()
         segment = train(made.plan(dataset).runs[0], dataset, engine)
-        found.append({name: curve.values for name, curve in segment.curves.items()})
-    complex_, real = found
+        trained.append({name: curve.values for name, curve in segment.curves.items()})
+    complex_, real = trained
     assert complex_.keys() == real.keys()
     for name, values in real.items():
         assert complex_[name] == pytest.approx(values, rel=TRAJECTORY_FLOAT64), name
@@ -265,18 +265,18 @@ def test_a_model_keeps_the_types_it_chose(case: Case, precision: str) -> None:
     (choice,) = Engines(dataset, precision, "cpu").choose(runs)
     assert choice.engine == "reference"
     assert "float16" in choice.note
-    (found,) = weights([runs[0]], dataset, "reference")
-    assert (found["first.weight"].dtype, found["last.weight"].dtype) == ("float16", precision)
+    (trained,) = weights([runs[0]], dataset, "reference")
+    assert (trained["first.weight"].dtype, trained["last.weight"].dtype) == ("float16", precision)
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 def test_buffers_keep_their_types(case: Case, engine: str) -> None:
     made = own_types(case, "Buffers")
     dataset = made.load_data()
-    (found,) = weights(list(made.plan(dataset).runs), dataset, engine)
-    types = {name: str(found[name].dtype) for name in ("phase", "fine", "order", "mask")}
+    (trained,) = weights(list(made.plan(dataset).runs), dataset, engine)
+    types = {name: str(trained[name].dtype) for name in ("phase", "fine", "order", "mask")}
     assert types == {"phase": "complex64", "fine": "float64", "order": "int64", "mask": "bool"}
-    assert found["fine"][0] == 1 + 1e-12
+    assert trained["fine"][0] == 1 + 1e-12
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def finding(results: Results, rule: str) -> Finding | None:
 def rates_in(finding: Finding) -> dict[str, list[float]]:
     """The learning rates that a remedy proposes, by optimizer."""
     proposed = {}
-    for path, given in finding.remedy.settings.items():
+    for path, value in finding.remedy.settings.items():
         if path.endswith(".lr"):
-            values = next(iter(given.values())) if isinstance(given, dict) else given
+            values = next(iter(value.values())) if isinstance(value, dict) else value
             proposed[path.split(".")[1]] = list(np.atleast_1d(values))
     return proposed
 
@@ -49,20 +49,20 @@ def prices(case: Case) -> Path:
 
 def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> None:
     with trained(prices) as results:
-        found, report = finding(results, "E19"), report_text(results.audit())
+        observed, report = finding(results, "E19"), report_text(results.audit())
         train = Study.from_file(prices / "h.yaml").load_data().splits["train"]
         scale = results.records[0].facts.scale.targets
-    assert found is not None
-    assert found.severity is Severity.ERROR
+    assert observed is not None
+    assert observed.severity is Severity.ERROR
     assert "; first: E19 the data" in report  # before its consequences
     targets = np.asarray(train.targets, np.float64)
     assert scale.mean == pytest.approx(targets.mean(), rel=STATISTIC_FLOAT64)
     assert scale.std == pytest.approx(targets.std(), rel=STATISTIC_FLOAT64)
     assert (
         f"the targets have an absolute mean of up to {round(targets.mean(), -3):,.0f}"
-        in found.evidence
+        in observed.evidence
     )
-    assert "12 of 24 runs diverged" in found.evidence
+    assert "12 of 24 runs diverged" in observed.evidence
     block = next(b for b in report.split("\n\n") if b.startswith("E19 "))
     changes = [word for word in shlex.split(block[block.index("--set") :]) if word != "--set"]
     with trained(prices, *changes) as results:
@@ -75,12 +75,12 @@ def test_the_audit_names_the_scale_and_its_remedy_clears_it(prices: Path) -> Non
 def test_no_remedy_proposes_an_absurd_rate(prices: Path) -> None:
     with trained(prices) as results:
         findings = results.audit().findings
-    proposed = [rates_in(each) for each in findings]
+    proposed = [rates_in(entry) for entry in findings]
     assert any(proposed)
     for rates in proposed:
         for optimizer, values in rates.items():
             assert max(values) <= max(MOST_SENSIBLE[optimizer], 1.0)
-    edge = next(each for each in findings if each.rule == "A01")
+    edge = next(entry for entry in findings if entry.rule == "A01")
     assert "problem.dataset.standardize_targets" in edge.remedy.settings
     assert not rates_in(edge)
 
@@ -95,8 +95,8 @@ def test_nothing_is_best_where_the_other_side_diverged(
         report = results.audit()
         page = results.report(prices / "report.html").read_text()
         best = best_sentence(problem.comparisons)
-    said = "adam and sgd cannot be compared on test_loss: every run of sgd diverged"
-    assert (pair.p_value, sentence(pair)) == (1, said)
+    refusal = "adam and sgd cannot be compared on test_loss: every run of sgd diverged"
+    assert (pair.p_value, sentence(pair)) == (1, refusal)
     assert {str(claim.verdict) for claim in report.claims} == {"undecided"}
     assert best.startswith("No best optimizer on test_loss: only adam finished")
     capsys.readouterr()

@@ -22,7 +22,7 @@ STEPS = 84  # six epochs of 14 batches
 
 
 @pytest.mark.parametrize(
-    ("factory", "said"),
+    ("factory", "message"),
     [
         ("ts:Dict", "'ts:Dict' returned a dict with the keys 'logits'; a model returns one tensor"),
         ("ts:Aux", "'ts:Aux' returned a tuple of 2 ("),
@@ -30,14 +30,14 @@ STEPS = 84  # six epochs of 14 batches
     ],
 )
 def test_a_model_that_returns_no_tensor_is_one_error_before_training(
-    factory: str, said: str, case: Case
+    factory: str, message: str, case: Case
 ) -> None:
     study = Study.from_file(case("ts") / "m.yaml", [f"problem.model.factory={factory}"])
     with pytest.raises(StudyError) as error:
         study.run("out")
     (problem,) = error.value.problems
     assert problem.path == "problem.model.factory"
-    assert said in problem.message
+    assert message in problem.message
     assert not Path("out").exists()
 
 
@@ -76,13 +76,13 @@ def plain_loop(splits: dict[str, tuple[Tensor, Tensor]], seed: int) -> dict[str,
         loss.backward()
         adam.step()
         losses.append(loss.item())
-    found: dict[str, Any] = {"train_loss": losses}
+    values: dict[str, Any] = {"train_loss": losses}
     with torch.no_grad():
         for name in ("validation", "test"):
             errors = model(splits[name][0]) - splits[name][1]
-            found[f"{name}_loss"] = errors.square().mean().item()
-            found[f"{name}_mae"] = errors.abs().mean().item()
-    return found
+            values[f"{name}_loss"] = errors.square().mean().item()
+            values[f"{name}_mae"] = errors.abs().mean().item()
+    return values
 
 
 @pytest.mark.parametrize(("engine", "seeds"), [("reference", 1), ("stacked", 3)])
@@ -113,8 +113,8 @@ def test_windows_are_divided_and_scaled_as_scikit_learn_would(case: Case) -> Non
     rest, test, rest_targets, test_targets = train_test_split(
         inputs, targets, test_size=0.2, random_state=0
     )
-    found = dataset.splits["test"]
-    assert np.array_equal(found.targets[:, 0], test_targets)
+    test_split = dataset.splits["test"]
+    assert np.array_equal(test_split.targets[:, 0], test_targets)
     train = dataset.splits["train"]
     kept = np.isin(rest_targets, train.targets[:, 0])
     known = rest[kept].astype(np.float64)

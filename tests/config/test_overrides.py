@@ -145,13 +145,13 @@ def test_these_are_all_fields_with_short_forms() -> None:
 
 def _with_short_forms(kind: Any) -> set[str]:
     """The fields that have a short form, of a model and of the models within it."""
-    found: set[str] = set()
+    keys: set[str] = set()
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name in kind.model_fields:
             hint = get_type_hints(kind, include_extras=True)[name]
-            found |= _with_short_forms(hint) | ({name} if "ShortForm(" in repr(hint) else set())
-        return found - {"problem", "optimizers"}
-    return found.union(*map(_with_short_forms, get_args(kind)))
+            keys |= _with_short_forms(hint) | ({name} if "ShortForm(" in repr(hint) else set())
+        return keys - {"problem", "optimizers"}
+    return keys.union(*map(_with_short_forms, get_args(kind)))
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    found = problems_of(
+    problems = problems_of(
         problem={"dataset": "digits", "modle": 3},
         budgt=1,
         budget={"steps": -1},
@@ -115,7 +115,7 @@ def test_all_problems_are_reported_at_once() -> None:
         optimizers=[{"rule": "sgd", "lr": []}, {"rule": 3}],
         probes={"measure": ["gradient_norm"], "evry": 3},
     )
-    assert set(found) == {
+    assert set(problems) == {
         "problem.modle",
         "budgt",
         "budget.steps",
@@ -127,12 +127,12 @@ def test_all_problems_are_reported_at_once() -> None:
         "optimizers[1].rule",
         "probes.evry",
     }
-    assert "Did you mean 'model'?" in found["problem.modle"]
-    assert "Did you mean 'budget'?" in found["budgt"]
-    assert "Did you mean 'reference'?" in found["engine"]
-    assert "Did you mean 'test'?" in found["evaluate.on[0]"]
-    assert "-1" in found["budget.steps"]
-    assert "'ful'" in found["batch_size"]
+    assert "Did you mean 'model'?" in problems["problem.modle"]
+    assert "Did you mean 'budget'?" in problems["budgt"]
+    assert "Did you mean 'reference'?" in problems["engine"]
+    assert "Did you mean 'test'?" in problems["evaluate.on[0]"]
+    assert "-1" in problems["budget.steps"]
+    assert "'ful'" in problems["batch_size"]
 
 
 def test_what_is_wrong_does_not_hide_the_rest() -> None:
@@ -166,10 +166,10 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
     ],
 )
 def test_refuses(key: str, value: object, message: str) -> None:
-    found = problems_of(**{key: value})
-    path = next(iter(found))
+    problems = problems_of(**{key: value})
+    path = next(iter(problems))
     assert path.startswith(key)
-    assert message in found[path]
+    assert message in problems[path]
 
 
 @pytest.mark.parametrize(

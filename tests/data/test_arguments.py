@@ -156,8 +156,8 @@ def test_targets_that_no_loss_takes_are_refused() -> None:
 
 
 def test_recorded_arguments_keep_given_values() -> None:
-    given = {"n_samples": (30, 40), "mean": 0.5, "std": [1, 2], "test_fraction": 0.5}
-    recorded = load_dataset("moons", given).arguments
+    arguments = {"n_samples": (30, 40), "mean": 0.5, "std": [1, 2], "test_fraction": 0.5}
+    recorded = load_dataset("moons", arguments).arguments
     assert recorded["n_samples"] == [30, 40]
     assert (recorded["mean"], recorded["std"], recorded["scale"]) == (0.5, [1, 2], None)
     assert recorded["random_state"] == 0

@@ -60,9 +60,9 @@ OPTIONS = [(True, 4), (True, 0), (False, 2), (True, 6)]
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_each_picture_is_padded_cut_and_mirrored(flip: bool, crop: int, dtype: Any) -> None:
     for images, key in zip(IMAGES.astype(dtype), KEYS.tolist(), strict=True):
-        found = augment(images, key, flip=flip, crop=crop, fill=FILL.astype(dtype))
-        assert found.dtype == dtype
-        assert np.array_equal(found, by_hand(images, key, flip, crop, FILL))
+        augmented = augment(images, key, flip=flip, crop=crop, fill=FILL.astype(dtype))
+        assert augmented.dtype == dtype
+        assert np.array_equal(augmented, by_hand(images, key, flip, crop, FILL))
 
 
 @pytest.mark.parametrize(("flip", "crop"), OPTIONS)
@@ -99,11 +99,11 @@ def shifts_and_flips(keys: np.ndarray, batch: int, crop: int) -> np.ndarray:
     middle = 2 * crop
     image = np.arange(side * side, dtype=np.float32).reshape(side, side)
     images = np.broadcast_to(image, (len(keys), batch, 1, side, side))
-    found = augment(images, keys, flip=True, crop=crop, fill=-1.0)[..., 0, middle, :].reshape(
+    augmented = augment(images, keys, flip=True, crop=crop, fill=-1.0)[..., 0, middle, :].reshape(
         -1, side
     )
-    rows, columns = np.divmod(found[:, middle].astype(int), side)
-    mirrored = found[:, middle + 1] < found[:, middle]
+    rows, columns = np.divmod(augmented[:, middle].astype(int), side)
+    mirrored = augmented[:, middle + 1] < augmented[:, middle]
     return np.stack([rows - middle, columns - middle, mirrored])
 
 
@@ -187,9 +187,9 @@ def test_padding_is_black_on_the_scale_of_the_data() -> None:
     whole = {"train": (pixels, np.arange(50) % 2)}
     columns = np.moveaxis(pixels, 1, -1).reshape(-1, 3)
     expected = StandardScaler().fit(columns.astype(float)).transform(np.zeros((1, 3)))
-    given = fill_of({"scale": "standardize"}, whole)
-    assert given.shape == (3, 1, 1)
-    assert given.ravel() == pytest.approx(expected[0], abs=STATISTICS_FLOAT32)
+    fill = fill_of({"scale": "standardize"}, whole)
+    assert fill.shape == (3, 1, 1)
+    assert fill.ravel() == pytest.approx(expected[0], abs=STATISTICS_FLOAT32)
 
 
 def test_only_images_can_be_augmented(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def test_scaling_is_bit_equal_to_torchvision() -> None:
     normalized = unit.clone()
     normalized.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(std).view(-1, 1, 1))
     for arguments, expected in (({}, unit), ({"mean": mean, "std": std}, normalized)):
-        given = load_dataset("cifar-10", arguments).splits["train"].inputs[:2000]
-        assert given.tobytes() == expected.numpy().tobytes()
+        inputs = load_dataset("cifar-10", arguments).splits["train"].inputs[:2000]
+        assert inputs.tobytes() == expected.numpy().tobytes()
 
 
 def test_standardizing_cifar_uses_the_quoted_statistics_of_each_channel() -> None:
@@ -105,9 +105,9 @@ def test_standardizing_cifar_uses_the_quoted_statistics_of_each_channel() -> Non
     assert loaded.augmentation is not None
     mean, std = (np.array(numbers).reshape(3, 1, 1) for numbers in STATISTICS["cifar-10"])
     for channel in range(3):
-        given = loaded.splits["train"].inputs[:, channel]
-        assert abs(given.mean(dtype=np.float64)) < STATISTICS_FLOAT32
-        assert abs(given.std(dtype=np.float64) - 1) < STATISTICS_FLOAT32
+        inputs = loaded.splits["train"].inputs[:, channel]
+        assert abs(inputs.mean(dtype=np.float64)) < STATISTICS_FLOAT32
+        assert abs(inputs.std(dtype=np.float64) - 1) < STATISTICS_FLOAT32
     # Four digits of mean and deviation leave an error of half a unit of the last one.
     error = 0.5e-4 / std.min() * (1 + np.abs(loaded.splits["train"].inputs).max())
     for split, part in loaded.splits.items():

@@ -106,8 +106,8 @@ def test_standardized_targets_are_those_of_scikit_learn() -> None:
     raw = {"train": (X, targets), "test": (X[:7], 2 * targets[:7])}
     loaded = load_objects(raw, arguments={"standardize_targets": True}, targets="values")
     scaler = StandardScaler().fit(targets)
-    for split, (_, given) in raw.items():
-        expected = scaler.transform(given)
+    for split, (_, raw_targets) in raw.items():
+        expected = scaler.transform(raw_targets)
         assert loaded.splits[split].targets == pytest.approx(expected, abs=STATISTICS_FLOAT32)
     assert np.array_equal(loaded.splits["train"].inputs, X)
 
@@ -139,10 +139,10 @@ def test_diabetes_is_that_of_scikit_learn_standardized_by_its_training_split() -
     assert np.array_equal(raw.splits["test"].inputs, test.astype(np.float32))
     assert np.array_equal(raw.splits["test"].targets, of_test[:, None].astype(np.float32))
     fits = [
-        LinearRegression().fit(*vars(each.splits["train"]).values()).score(
-            *vars(each.splits["test"]).values()
+        LinearRegression().fit(*vars(dataset.splits["train"]).values()).score(
+            *vars(dataset.splits["test"]).values()
         )
-        for each in (loaded, raw)
+        for dataset in (loaded, raw)
     ]  # fmt: skip
     assert np.round(fits, 2).tolist() == [0.33, 0.33]  # as scikit-learn's users know it
 

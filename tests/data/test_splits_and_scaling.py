@@ -99,23 +99,23 @@ def scale(values: np.ndarray, arguments: Arguments, **others: Any) -> np.ndarray
 def test_scaling_is_that_of_scikit_learn(choice: Any, scaler: Any, shape: str) -> None:
     values = VECTORS if shape == "vectors" else IMAGES
     columns = np.moveaxis(np.float32(values), 1, -1).reshape(-1, values.shape[1])
-    given = np.moveaxis(scale(values, Arguments(scale=choice)), 1, -1).reshape(columns.shape)
+    scaled = np.moveaxis(scale(values, Arguments(scale=choice)), 1, -1).reshape(columns.shape)
     expected = scaler().fit_transform(np.float64(columns))
-    assert given == pytest.approx(expected, abs=STATISTICS_FLOAT32)
+    assert scaled == pytest.approx(expected, abs=STATISTICS_FLOAT32)
 
 
 def test_other_shapes_share_one_statistic() -> None:
-    given = scale(IMAGES[:, 0], Arguments(scale="unit"))
-    assert (given.min(), given.max()) == (0, 1)
-    assert (given[:, 0].min(), given[:, 0].max()) != (0, 1)
+    scaled = scale(IMAGES[:, 0], Arguments(scale="unit"))
+    assert (scaled.min(), scaled.max()) == (0, 1)
+    assert (scaled[:, 0].min(), scaled[:, 0].max()) != (0, 1)
 
 
 @pytest.mark.parametrize("choice", ["standardize", "unit"])
 def test_constant_features_become_zero(choice: Any) -> None:
     values = np.column_stack([VECTORS[:, 0], np.full(300, 0.1), np.full(300, -1e20)])
-    given = scale(values, Arguments(scale=choice))
-    assert (given[:, 1:] == 0).all()
-    assert given[:, 0].std() > 0
+    scaled = scale(values, Arguments(scale=choice))
+    assert (scaled[:, 1:] == 0).all()
+    assert scaled[:, 0].std() > 0
 
 
 def test_no_scaling_is_the_default_and_changes_nothing() -> None:
@@ -125,26 +125,26 @@ def test_no_scaling_is_the_default_and_changes_nothing() -> None:
 
 def test_pixels_are_divided_by_their_known_range() -> None:
     pixels = np.arange(3 * 256, dtype=np.uint8).reshape(256, 3, 1, 1) // 2
-    given = scale(pixels, AugmentableArguments(), pixel_maximum=255)
-    assert np.array_equal(given, np.float32(pixels) / np.float32(255))
+    scaled = scale(pixels, AugmentableArguments(), pixel_maximum=255)
+    assert np.array_equal(scaled, np.float32(pixels) / np.float32(255))
     raw = scale(pixels, AugmentableArguments(scale="none"), pixel_maximum=255)
     assert np.array_equal(raw, pixels)
 
 
 def test_mean_and_std_of_images_come_after_unit_scaling() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
-    given = scale(pixels, AugmentableArguments(mean=0.5, std=0.25), pixel_maximum=255)
+    scaled = scale(pixels, AugmentableArguments(mean=0.5, std=0.25), pixel_maximum=255)
     unit = np.float32(pixels) / np.float32(255)
-    assert np.array_equal(given, (unit - np.float32(0.5)) / np.float32(0.25))
+    assert np.array_equal(scaled, (unit - np.float32(0.5)) / np.float32(0.25))
 
 
 def test_mean_and_std_per_feature_and_channel() -> None:
     for values, axes in ((VECTORS, ()), (IMAGES, (1, 1))):
         mean = [float(number) for number in range(values.shape[1])]
-        given = scale(values, Arguments(mean=mean, std=[2.0]))
+        scaled = scale(values, Arguments(mean=mean, std=[2.0]))
         shift = np.float32(mean).reshape(-1, *axes)
         exact = values if values is VECTORS else np.float32(values)
-        assert np.array_equal(given, np.float32((exact - shift) / np.float32(2)))
+        assert np.array_equal(scaled, np.float32((exact - shift) / np.float32(2)))
     with pytest.raises(DataError, match="mean has 2 numbers; give one, or 3"):
         scale(VECTORS, Arguments(mean=[1, 2], std=1))
 

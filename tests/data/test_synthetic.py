@@ -46,8 +46,8 @@ def test_draws_and_split_are_those_of_scikit_learn(
     tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()}
     x, y = getattr(datasets, f"make_{name}")(**{**tuples, "random_state": seed})
     expected = train_test_split(x, y, test_size=test_fraction or 0.2, random_state=seed)
-    given = arguments if test_fraction is None else {**arguments, "test_fraction": test_fraction}
-    loaded = load_dataset(name, given)
+    keys = arguments if test_fraction is None else {**arguments, "test_fraction": test_fraction}
+    loaded = load_dataset(name, keys)
     assert_splits(loaded, expected)
     assert loaded.classes == len(set(y))
     assert loaded.input_shape == x.shape[1:]

@@ -634,15 +634,15 @@ def test_targets(target: list[Any], wanted: Any, regression: bool, tmp_path: Pat
     dataset = loaded(tmp_path, frame.to_csv(index=False), wanted=wanted)
     assert dataset.regression is regression
     train, _ = train_test_split(frame.y.to_numpy(), test_size=0.2, random_state=0)
-    given = dataset.splits["train"].targets
+    targets = dataset.splits["train"].targets
     if regression:
-        assert np.array_equal(given[:, 0], train.astype(np.float32))
+        assert np.array_equal(targets[:, 0], train.astype(np.float32))
         (scale,) = dataset.summary.values
         expected = train.astype(float)
         statistics = (expected.mean(), expected.std(), expected.min(), expected.max())
         assert (scale.mean, scale.std, scale.minimum, scale.maximum) == pytest.approx(statistics)
     else:
-        assert np.array_equal(given, np.unique(frame.y, return_inverse=True)[1][
+        assert np.array_equal(targets, np.unique(frame.y, return_inverse=True)[1][
             train_test_split(np.arange(40), test_size=0.2, random_state=0)[0]])  # fmt: skip
 
 

@@ -56,11 +56,11 @@ def test_targets_of_every_kind(
     targets: Any, loss: str, kind: str, dtype: str, shape: tuple[int, ...], classes: int
 ) -> None:
     loaded = load(targets, loss)
-    found = loaded.splits["train"].targets
-    assert (loaded.kind, str(found.dtype), found.shape) == (kind, dtype, shape)
+    read = loaded.splits["train"].targets
+    assert (loaded.kind, str(read.dtype), read.shape) == (kind, dtype, shape)
     assert loaded.classes == classes
     assert loaded.regression is (kind == "values")
-    np.testing.assert_array_equal(found.ravel(), np.asarray(targets).astype(dtype).ravel())
+    np.testing.assert_array_equal(read.ravel(), np.asarray(targets).astype(dtype).ravel())
 
 
 @pytest.mark.parametrize(

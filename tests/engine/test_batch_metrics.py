@@ -238,9 +238,9 @@ def test_claims_on_batches_are_audited(
 ) -> None:
     changes = {"batch_size": batch_size, "evaluate": ASKED["evaluate"] | {"on": ["train", "test"]}}
     with study(CLAIM.format(metric), **changes).run(tmp_path) as results:
-        found = [finding for finding in results.audit().findings if finding.rule == "E12"]
-    assert [finding.severity for finding in found] == ([severity] if severity else [])
-    for finding in found:
+        findings = [finding for finding in results.audit().findings if finding.rule == "E12"]
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+    for finding in findings:
         evaluated = "train_eval_" + metric.removeprefix("train_").removesuffix("_epoch")
         assert finding.remedy.settings["claims"] == [CLAIM.format(evaluated)]
 

@@ -172,12 +172,12 @@ def test_a_stack_is_halved_when_memory_runs_out(
         assert all(record.status is Status.DONE for record in tight.records)
         widths = {record.facts.stack_width for record in tight.records}
         stacks = {record.stack for record in tight.records}
-        found = {r.run_id: r.facts.parameters_sha256 for r in tight.records}
+        weights = {r.run_id: r.facts.parameters_sha256 for r in tight.records}
     assert widest > 3
     assert max(widths) <= 3
     assert len(stacks) * max(widths) >= len(wanted)
     assert any("memory ran out" in text for text in notes.texts)
-    assert set(found) == set(wanted)
+    assert set(weights) == set(wanted)
 
 
 def test_one_run_that_does_not_fit_is_an_error_and_no_number(

@@ -54,10 +54,10 @@ def check(run: RunSpec, dataset: Dataset, engine: str) -> None:
     training = Training([run], learner_for([run], dataset, engine))
     for _ in training.run():
         pass
-    found, wanted = training.learner.weights(0), by_torch(run, dataset)
-    assert found.keys() == wanted.keys()
+    weights, wanted = training.learner.weights(0), by_torch(run, dataset)
+    assert weights.keys() == wanted.keys()
     for name, value in wanted.items():
-        assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
+        assert weights[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])

@@ -210,11 +210,11 @@ def test_positions_of_a_sequence_count_alike(classes_first: bool) -> None:
     outputs = torch.randn(6, 5, 3, generator=generator)
     targets = torch.randint(0, 3, (6, 5), generator=generator)
     flat = outputs.argmax(-1).flatten(), targets.flatten()
-    given = outputs.movedim(-1, 1) if classes_first else outputs
-    assert float(batch_metric("accuracy")(given, targets)) / 6 == pytest.approx(
+    logits = outputs.movedim(-1, 1) if classes_first else outputs
+    assert float(batch_metric("accuracy")(logits, targets)) / 6 == pytest.approx(
         sk.accuracy_score(*flat[::-1])
     )
-    score = split_metric("f1_macro")(given, targets)
+    score = split_metric("f1_macro")(logits, targets)
     assert score.value == pytest.approx(sk.f1_score(*flat[::-1], average="macro"))
 
 

@@ -60,13 +60,13 @@ def test_each_run_equals_the_reference(name: str, zero_grad: bool) -> None:
         for metric, curve in wanted.curves.items():
             values = segment.curves[metric].values
             assert values == pytest.approx(curve.values, rel=TRAJECTORY_FLOAT64), (run, metric)
-        own, others = training.weights(index), alone.weights(0)
-        assert own is not None
+        stacked, others = training.weights(index), alone.weights(0)
+        assert stacked is not None
         assert others is not None
-        assert set(own) == set(others)
+        assert set(stacked) == set(others)
         for parameter, value in others.items():  # running statistics among them
             np.testing.assert_allclose(
-                own[parameter], value, rtol=RUNNING_STATISTICS, atol=TRAJECTORY_FLOAT64
+                stacked[parameter], value, rtol=RUNNING_STATISTICS, atol=TRAJECTORY_FLOAT64
             )
 
 
@@ -100,9 +100,9 @@ def test_batch_norm_resumes_to_the_bit_and_evaluation_leaves_it_alone(engine: st
             training.resume(checkpoint)
             for _ in training.run():
                 pass
-        found = training.weights(0)
-        assert found
-        return {name: value.tolist() for name, value in found.items()}
+        trained = training.weights(0)
+        assert trained
+        return {name: value.tolist() for name, value in trained.items()}
 
     whole = weights(stop_at=100, every=12)
     assert weights(stop_at=5, every=12) == whole

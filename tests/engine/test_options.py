@@ -172,5 +172,5 @@ def test_metrics_are_what_they_say() -> None:
         "test_accuracy": (ranks[:, 0] == test.targets).mean(),
         "test_top_3_accuracy": (ranks[:, :3] == test.targets[:, None]).any(axis=1).mean(),
     }
-    found = {name: segment.curves[name].values[-1] for name in wanted}
-    assert found == pytest.approx(wanted, rel=TRAJECTORY_FLOAT64)
+    recorded = {name: segment.curves[name].values[-1] for name in wanted}
+    assert recorded == pytest.approx(wanted, rel=TRAJECTORY_FLOAT64)

@@ -46,7 +46,7 @@ def by_hand(run: RunSpec, dataset: Any) -> dict[str, dict[int, float]]:
     train_split = dataset.splits["train"]
     inputs = torch.from_numpy(train_split.inputs).double()
     targets = torch.from_numpy(train_split.targets)
-    found: dict[str, dict[int, float]] = defaultdict(dict)
+    values: dict[str, dict[int, float]] = defaultdict(dict)
     seen: dict[str, float] = {}
 
     def after_forward(_module: nn.Module, _inputs: Any, outputs: torch.Tensor) -> None:
@@ -73,24 +73,24 @@ def by_hand(run: RunSpec, dataset: Any) -> dict[str, dict[int, float]]:
         pieces = [gradient(rows[start : start + small]) for start in range(0, 8 * small, small)]
         weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
         g = gradient(rows)
-        found["gradient_norm"][step] = g.norm().item()
-        found["weight_norm"][step] = weights.norm().item()
-        found["update_to_weight_ratio"][step] = (RATE * g.norm() / weights.norm()).item()
-        found["effective_learning_rate"][step] = RATE
-        found["dead_relu_fraction"][step] = seen["dead"] / seen["units"]
-        found["relu_gradient_square_sum"][step] = seen["squares"]
+        values["gradient_norm"][step] = g.norm().item()
+        values["weight_norm"][step] = weights.norm().item()
+        values["update_to_weight_ratio"][step] = (RATE * g.norm() / weights.norm()).item()
+        values["effective_learning_rate"][step] = RATE
+        values["dead_relu_fraction"][step] = seen["dead"] / seen["units"]
+        values["relu_gradient_square_sum"][step] = seen["squares"]
         if previous is not None:
-            found["gradient_cosine"][step] = torch.cosine_similarity(g, previous, dim=0).item()
+            values["gradient_cosine"][step] = torch.cosine_similarity(g, previous, dim=0).item()
         of_small = float(np.mean([piece.square().sum().item() for piece in pieces]))
         of_large = torch.stack(pieces).mean(0).square().sum().item()
         signal = (8 * small * of_large - small * of_small) / (7 * small)
         if signal > 0:
             noise = (of_small - of_large) / (1 / small - 1 / (8 * small))
-            found["gradient_noise_scale"][step] = noise / signal
-        found["hessian_eigenvalue"][step] = _largest_eigenvalue(model, inputs[rows], targets[rows])
+            values["gradient_noise_scale"][step] = noise / signal
+        values["hessian_eigenvalue"][step] = _largest_eigenvalue(model, inputs[rows], targets[rows])
         nn.utils.vector_to_parameters(weights - RATE * g, model.parameters())
         previous = g
-    return found
+    return values
 
 
 def _largest_eigenvalue(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:

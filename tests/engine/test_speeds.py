@@ -79,12 +79,12 @@ def test_speeds_expire() -> None:
     assert len(entries()) == 2
 
 
-@pytest.mark.parametrize("what", ["torch", "optrial", "processor"])
+@pytest.mark.parametrize("changed", ["torch", "optrial", "processor"])
 def test_another_version_or_processor_is_another_speed(
-    what: str, monkeypatch: pytest.MonkeyPatch
+    changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured(A, [2.0, 3.0])
-    match what:
+    match changed:
         case "torch":
             monkeypatch.setattr(torch, "__version__", "99.0")
         case "optrial":

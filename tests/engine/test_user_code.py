@@ -80,10 +80,10 @@ def test_a_loop_written_out_trains_the_same_weights(model: str, engine: str) -> 
         assert segment.curves["gradient_norm"].values == pytest.approx(
             norms, rel=TRAJECTORY_FLOAT64
         )
-        found = learner.weights(index)
-        assert found.keys() == wanted.keys()
+        trained = learner.weights(index)
+        assert trained.keys() == wanted.keys()
         for name, value in wanted.items():
-            assert found[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
+            assert trained[name] == pytest.approx(value, rel=TRAJECTORY_FLOAT64), name
 
 
 def trained_by_torch(run: RunSpec, dataset: Dataset) -> tuple[dict[str, np.ndarray], list[float]]:
@@ -211,9 +211,9 @@ def test_lbfgs_is_torch_s_own() -> None:
 def test_wrong_code_is_one_clear_error(changes: dict[str, Any], path: str, says: str) -> None:
     with pytest.raises(StudyError) as caught:
         Study(**small_keys(**changes))
-    (found,) = caught.value.problems
-    assert found.path.startswith(path)
-    assert says in found.message
+    (refused,) = caught.value.problems
+    assert refused.path.startswith(path)
+    assert says in refused.message
 
 
 @pytest.mark.parametrize(
@@ -243,9 +243,9 @@ def test_code_that_does_not_go_with_the_data_is_said_once(
         model["args"] = {"flat": True}
     with pytest.raises(StudyError) as caught:
         small_plan(problem={"dataset": MOONS, **keys, "model": model}, evaluate={})
-    (found,) = caught.value.problems
-    assert found.path == f"problem.{path}"
-    assert says in found.message
+    (problem,) = caught.value.problems
+    assert problem.path == f"problem.{path}"
+    assert says in problem.message
 
 
 def test_the_source_of_own_code_is_part_of_a_run() -> None:

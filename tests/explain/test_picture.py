@@ -129,8 +129,8 @@ def test_outline_is_the_region_above_a_level() -> None:
 
 
 def test_ticks_are_round_and_within() -> None:
-    found = ticks(Span(-2.0, 2.0, 0.0, 100.0), 5)
-    assert [tick.label for tick in found] == ["−2", "−1", "0", "1", "2"]
-    assert [tick.at for tick in found] == [0, 25, 50, 75, 100]
+    places = ticks(Span(-2.0, 2.0, 0.0, 100.0), 5)
+    assert [tick.label for tick in places] == ["−2", "−1", "0", "1", "2"]
+    assert [tick.at for tick in places] == [0, 25, 50, 75, 100]
     powers = log_ticks(Span(-12.0, 3.0, 0.0, 150.0), 6)
     assert [tick.label for tick in powers] == ["10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "10⁰", "10³"]

@@ -157,9 +157,9 @@ def check_a_stack(compiled: bool, momentum: float | None = 0.1) -> None:
     for step in range(5):
         x = seeded(step, 2, 6, 2, 5, 5)
         y = torch.arange(12).view(2, 6) % 3
-        given = {name: buffer.clone() for name, buffer in buffers.items()}
+        copies = {name: buffer.clone() for name, buffer in buffers.items()}
         gradients, (losses, after) = differentiate(params, buffers, x, y)
-        assert all(torch.equal(buffers[name], given[name]) for name in buffers)
+        assert all(torch.equal(buffers[name], copies[name]) for name in buffers)
         for run, model in enumerate(alone):
             seed, setting = divmod(run, 2)
             loss, expected = gradients_alone(model, x[seed], y[seed])

@@ -65,8 +65,8 @@ def masks_of(rates: tuple[float, float]) -> list[Array]:
 
 
 def logits(model: nn.Module) -> Array:
-    found: Array = model(torch.from_numpy(INPUTS)).detach().numpy()
-    return found
+    outputs: Array = model(torch.from_numpy(INPUTS)).detach().numpy()
+    return outputs
 
 
 @pytest.mark.parametrize("rates", [(0.0, 0.5), (0.2, 0.5), (0.75, 0.1)])

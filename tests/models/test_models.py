@@ -60,8 +60,8 @@ def test_batch_norm_comes_before_each_activation() -> None:
 def test_layers_before_batch_norm_need_no_bias(
     batch_norm: bool, bias: bool | None, biased: list[bool]
 ) -> None:
-    given = {} if bias is None else {"bias": bias}
-    model = build(hidden=[8], batch_norm=batch_norm, **given)
+    options = {} if bias is None else {"bias": bias}
+    model = build(hidden=[8], batch_norm=batch_norm, **options)
     layers = [layer for layer in model.children() if isinstance(layer, nn.Linear)]
     assert [layer.bias is not None for layer in layers] == biased
 
@@ -110,8 +110,8 @@ def initialized(kind: str, name: str) -> tuple[nn.Module, torch.Tensor, int, int
     """
     options = {"initialization": {"name": name, "std": 0.03} if name == "normal" else name}
 
-    def layer(number: int, model: str, shape: tuple[int, ...], **own: object) -> nn.Module:
-        arguments = own | options
+    def layer(number: int, model: str, shape: tuple[int, ...], **keys: object) -> nn.Module:
+        arguments = keys | options
         return build_model(model, arguments, input_shape=shape, classes=2, seed=0)[number]
 
     match kind:

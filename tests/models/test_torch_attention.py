@@ -51,24 +51,24 @@ def pair(**options: Any) -> tuple[nn.MultiheadAttention, nn.MultiheadAttention]:
 def arguments(layer: nn.MultiheadAttention) -> list[Tensor]:
     """Query, key and value."""
     sizes = [(TIME, WIDTH), (OTHER, layer.kdim), (OTHER, layer.vdim)]
-    given = [seeded(index, BATCH, *size) for index, size in enumerate(sizes)]
-    return [each if layer.batch_first else each.transpose(0, 1) for each in given]
+    inputs = [seeded(index, BATCH, *size) for index, size in enumerate(sizes)]
+    return [values if layer.batch_first else values.transpose(0, 1) for values in inputs]
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_it_equals_torch_nn(options: dict[str, Any], call: str) -> None:
     theirs, ours = pair(**options)
-    (wanted, weights), (found, own) = (
+    (wanted, weights), (attended, attention) = (
         layer(*arguments(layer), **CALLS[call]) for layer in (theirs, ours)
     )
-    assert found.shape == wanted.shape
-    assert relative_error(found, wanted) <= GRADIENT_FLOAT64
+    assert attended.shape == wanted.shape
+    assert relative_error(attended, wanted) <= GRADIENT_FLOAT64
     if weights is None:
-        assert own is None
+        assert attention is None
     else:
-        assert relative_error(own, weights) <= GRADIENT_FLOAT64
-    for layer, outputs in ((theirs, wanted), (ours, found)):
+        assert relative_error(attention, weights) <= GRADIENT_FLOAT64
+    for layer, outputs in ((theirs, wanted), (ours, attended)):
         (outputs**3).sum().backward()
         assert layer.out_proj.weight.grad is not None
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
@@ -83,10 +83,10 @@ def test_without_a_batch_it_is_torch_nn() -> None:
 
 def test_weights_are_dropped_by_seed_and_step() -> None:
     _, ours = pair(batch_first=True)
-    given = arguments(ours)
-    whole = ours(*given, average_attn_weights=False)[1]
+    inputs = arguments(ours)
+    whole = ours(*inputs, average_attn_weights=False)[1]
     set_mask_key([ours.weight_dropout], seed=3, step=2)
-    dropped = ours.train()(*given, average_attn_weights=False)[1]
+    dropped = ours.train()(*inputs, average_attn_weights=False)[1]
     positions = torch.arange(whole.numel()).view(whole.shape)
     kept = keep_mask(mask_key(3, 2), 0, positions, drop_threshold(RATE))
     assert 0 < kept.sum() < kept.numel()

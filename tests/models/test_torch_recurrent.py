@@ -58,12 +58,12 @@ def test_it_equals_torch_nn(
 ) -> None:
     theirs, ours = pair(kind, options)
     shape = (BATCH, TIME) if theirs.batch_first else (TIME, BATCH)
-    given = [first_states(theirs, 2)] if with_states else []
+    states = [first_states(theirs, 2)] if with_states else []
     inputs = [seeded(1, *shape, FEATURES).requires_grad_() for _ in range(2)]
-    found = [tensors(layer(x, *given)) for layer, x in zip((theirs, ours), inputs, strict=True)]
-    for outputs in found:
+    answers = [tensors(layer(x, *states)) for layer, x in zip((theirs, ours), inputs, strict=True)]
+    for outputs in answers:
         sum((value**3).sum() for value in outputs).backward()
-    for mine, other in zip(found[1], found[0], strict=True):
+    for mine, other in zip(answers[1], answers[0], strict=True):
         assert mine.shape == other.shape
         assert relative_error(mine, other) <= GRADIENT_FLOAT64
     assert relative_error(inputs[1].grad, inputs[0].grad) <= GRADIENT_FLOAT64
@@ -79,10 +79,10 @@ def test_runs_side_by_side_are_the_runs_alone(kind: type[nn.RNNBase]) -> None:
         make_stackable(model)
     params, _ = stacked(models, (4, 1))
     x = seeded(1, TIME, BATCH, FEATURES)
-    found = vmap(lambda own: functional_call(models[0], own, (x,))[0])(
+    outputs = vmap(lambda weights: functional_call(models[0], weights, (x,))[0])(
         {name: value[:, 0] for name, value in params.items()}
     )
-    for mine, layer in zip(found, alone, strict=True):
+    for mine, layer in zip(outputs, alone, strict=True):
         assert relative_error(mine, layer(x)[0]) <= GRADIENT_FLOAT64
 
 

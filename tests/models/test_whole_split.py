@@ -255,8 +255,8 @@ def test_metrics_of_values(code: str, function: Any) -> None:
     ],
 )
 def test_models(code: str, model: type, loss: str, expected: list[str]) -> None:
-    own: Any = (code + model.__name__, {})
-    assert needing(own, (loss, {}), [], "labels") == expected
+    factory: Any = (code + model.__name__, {})
+    assert needing(factory, (loss, {}), [], "labels") == expected
 
 
 def test_a_metric_of_probabilities_is_tried_on_probabilities(code: str) -> None:

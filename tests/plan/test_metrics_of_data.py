@@ -55,7 +55,7 @@ def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 
 @pytest.mark.parametrize(
-    ("kind", "metric", "said"),
+    ("kind", "metric", "message"),
     [
         ("classes", "f1", "f1 has no value on the test split: it is for two classes"),
         ("one class in test", "roc_auc", "no sample of class 0, 2"),
@@ -68,15 +68,15 @@ def study(kind: str, metric: Any, monkeypatch: pytest.MonkeyPatch) -> Study:
     ],
 )
 def test_refused_with_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, kind: str, metric: str, said: str
+    monkeypatch: pytest.MonkeyPatch, kind: str, metric: str, message: str
 ) -> None:
-    with pytest.raises(StudyError, match=said) as error:
+    with pytest.raises(StudyError, match=message) as error:
         study(kind, metric, monkeypatch).plan()
     assert "problem.metrics[0]" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("metric", "said"),
+    ("metric", "message"),
     [
         ("average_so_far", "keeps state between calls"),
         ("nothing", "returned None for .* samples; a metric returns one real number per sample"),
@@ -84,17 +84,17 @@ def test_refused_with_the_way_out(
     ],
 )
 def test_functions_without_a_value_of_their_own_are_refused(
-    monkeypatch: pytest.MonkeyPatch, metric: str, said: str
+    monkeypatch: pytest.MonkeyPatch, metric: str, message: str
 ) -> None:
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         study("classes", f"{__name__}:{metric}", monkeypatch).plan()
 
 
 def test_two_metrics_of_one_recorded_name_are_refused() -> None:
     metrics = ["accuracy", f"{__name__}:accuracy_epoch"]
     problem = {"dataset": "moons", "metrics": metrics}
-    said = "both be recorded as train_accuracy_epoch; rename the function"
-    with pytest.raises(StudyError, match=said):
+    message = "both be recorded as train_accuracy_epoch; rename the function"
+    with pytest.raises(StudyError, match=message):
         Study(**small_keys(problem=problem))
 
 
@@ -108,10 +108,10 @@ def test_planned_where_it_has_a_value(
 
 
 def test_outputs_of_a_split_that_exceed_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = study("classes", "f1_macro", monkeypatch)
+    changed = study("classes", "f1_macro", monkeypatch)
     monkeypatch.setattr("optrial.plan.evaluation._SHARE_OF_MEMORY", 1e-12)
     with pytest.raises(StudyError, match="GB of memory here, and a metric"):
-        own.plan()
+        changed.plan()
     assert study("classes", "accuracy", monkeypatch).plan().runs
 
 

@@ -37,12 +37,12 @@ def test_the_grid_is_expanded_in_the_order_written() -> None:
 
 def test_batch_size_and_model_may_be_axes() -> None:
     model = {"kind": "mlp", "hidden": [[4], [8, 4]], "dropout": [0.0, 0.5]}
-    found = settings(
+    shown = settings(
         problem={"dataset": "moons", "model": model}, batch_size=[16, "full"], seeds=[7]
     )
-    assert len(found) == 8
-    assert found[0] == ("sgd", "lr=0.1 batch_size=16 hidden=[4] dropout=0")
-    assert found[-1] == ("sgd", "lr=0.1 batch_size=full hidden=[8,4] dropout=0.5")
+    assert len(shown) == 8
+    assert shown[0] == ("sgd", "lr=0.1 batch_size=16 hidden=[4] dropout=0")
+    assert shown[-1] == ("sgd", "lr=0.1 batch_size=full hidden=[8,4] dropout=0.5")
 
 
 def test_a_list_that_is_a_value_is_no_axis() -> None:
@@ -144,9 +144,9 @@ def test_ids_leave_out_metrics_of_batches_that_nobody_asked_for() -> None:
 def test_metrics_of_batches_need_a_metric(problem: dict[str, Any]) -> None:
     with pytest.raises(StudyError) as caught:
         Study(**small_keys(problem=problem, evaluate={"batch_metrics": True}))
-    (found,) = caught.value.problems
-    assert found.path == "evaluate.batch_metrics"
-    assert "has no metrics" in found.message
+    (refused,) = caught.value.problems
+    assert refused.path == "evaluate.batch_metrics"
+    assert "has no metrics" in refused.message
     Study(**small_keys(problem=problem))
 
 

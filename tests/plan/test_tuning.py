@@ -41,14 +41,14 @@ def tuned(study: Study, merit: Merit) -> tuple[list[list[Trial]], dict[str, Tria
         value = merit(trial.optimizer, trial.point)
         return SettingScore.of([value] * config.tune.seeds)
 
-    found = [wave.trials for wave in waves(config.tune, spaces, score)]
+    trials = [wave.trials for wave in waves(config.tune, spaces, score)]
     chosen = {
         space.optimizer: choose(
-            space, [t for wave in found for t in wave if t.optimizer == space.optimizer], score
+            space, [t for wave in trials for t in wave if t.optimizer == space.optimizer], score
         )
         for space in spaces
     }
-    return found, chosen
+    return trials, chosen
 
 
 def peak(**optima: float) -> Merit:
@@ -56,52 +56,52 @@ def peak(**optima: float) -> Merit:
     return lambda optimizer, point: -abs(math.log(point["rule.lr"] / optima[optimizer]))
 
 
-def tried(found: list[list[Trial]], optimizer: str, axis: str = "rule.lr") -> list[Any]:
-    return [t.point[axis] for wave in found for t in wave if t.optimizer == optimizer]
+def tried(trials: list[list[Trial]], optimizer: str, axis: str = "rule.lr") -> list[Any]:
+    return [t.point[axis] for wave in trials for t in wave if t.optimizer == optimizer]
 
 
 def test_a_grid_grows_to_the_optimum_and_the_others_are_refined_as_often() -> None:
     study = study_of([{"rule": "sgd", "lr": [0.001, 0.01, 0.1]}, {"rule": "adam", "lr": [1, 2, 4]}])
-    found, chosen = tuned(study, peak(sgd=10, adam=2))
-    assert tried(found, "sgd") == pytest.approx([0.001, 0.01, 0.1, 1, 10, 100], rel=PRINTED_DIGITS)
+    trials, chosen = tuned(study, peak(sgd=10, adam=2))
+    assert tried(trials, "sgd") == pytest.approx([0.001, 0.01, 0.1, 1, 10, 100], rel=PRINTED_DIGITS)
     middles = [math.sqrt(2), math.sqrt(8), 2 / 2**0.25]
-    assert tried(found, "adam") == pytest.approx([1, 2, 4, *middles], rel=PRINTED_DIGITS)
-    assert [len(wave) for wave in found] == [6, 2, 2, 2]
+    assert tried(trials, "adam") == pytest.approx([1, 2, 4, *middles], rel=PRINTED_DIGITS)
+    assert [len(wave) for wave in trials] == [6, 2, 2, 2]
     assert (chosen["sgd"].point["rule.lr"], chosen["adam"].point["rule.lr"]) == (10, 2)
 
 
 def test_a_range_keeps_its_ratio_and_an_axis_of_two_all_its_combinations() -> None:
     momentum = {"rule": "momentum", "lr": {"log": [1e-3, 1e-1], "points": 4}, "momentum": [0, 0.5]}
     sgd = {"rule": "sgd", "lr": {"log": [1e-8, 1], "points": 8}}
-    found, _ = tuned(study_of([momentum, sgd]), peak(momentum=0.3, sgd=0.01))
+    trials, _ = tuned(study_of([momentum, sgd]), peak(momentum=0.3, sgd=0.01))
     step = 10 ** (2 / 3)
-    grown = [[(t.point["rule.lr"], t.point["rule.momentum"]) for t in w[:2]] for w in found[1:]]
+    grown = [[(t.point["rule.lr"], t.point["rule.momentum"]) for t in w[:2]] for w in trials[1:]]
     for wave, lr in zip(grown, [0.1 * step, 0.1 * step**2], strict=True):
         assert wave == [(pytest.approx(lr, rel=PRINTED_DIGITS), m) for m in (0, 0.5)]
 
 
 def test_nothing_illegal_is_tried() -> None:
     entry = {"rule": "momentum", "lr": 0.1, "momentum": {"lin": [0.0, 0.6], "points": 3}}
-    found, chosen = tuned(study_of([entry]), lambda _, point: point["rule.momentum"])
-    assert tried(found, "momentum", "rule.momentum") == [0.0, 0.3, 0.6, 0.9]
+    trials, chosen = tuned(study_of([entry]), lambda _, point: point["rule.momentum"])
+    assert tried(trials, "momentum", "rule.momentum") == [0.0, 0.3, 0.6, 0.9]
     assert chosen["momentum"].point["rule.momentum"] == 0.9
-    found, _ = tuned(study_of([entry]), lambda _, point: -point["rule.momentum"])
-    assert tried(found, "momentum", "rule.momentum") == [0.0, 0.3, 0.6]
+    trials, _ = tuned(study_of([entry]), lambda _, point: -point["rule.momentum"])
+    assert tried(trials, "momentum", "rule.momentum") == [0.0, 0.3, 0.6]
 
 
 def test_nothing_beyond_the_largest_number_is_tried() -> None:
     entry = {"rule": "sgd", "weight_decay": [1.0, 1e200]}
-    found, _ = tuned(study_of([entry]), lambda _, point: point["rule.weight_decay"])
-    assert tried(found, "sgd", "rule.weight_decay") == [1.0, 1e200]
+    trials, _ = tuned(study_of([entry]), lambda _, point: point["rule.weight_decay"])
+    assert tried(trials, "sgd", "rule.weight_decay") == [1.0, 1e200]
 
 
 def test_growing_can_be_switched_off_and_ends_all_the_same() -> None:
     entry = {"rule": "sgd", "weight_decay": [0.1, 1.0]}
     larger: Merit = lambda _, point: point["rule.weight_decay"]  # noqa: E731
-    found, _ = tuned(study_of([entry], extend=False), larger)
-    assert len(found) == 1
-    found, _ = tuned(study_of([entry]), larger)
-    assert len(found) == 7
+    trials, _ = tuned(study_of([entry], extend=False), larger)
+    assert len(trials) == 1
+    trials, _ = tuned(study_of([entry]), larger)
+    assert len(trials) == 7
 
 
 @pytest.mark.parametrize(
@@ -118,33 +118,33 @@ def test_growing_can_be_switched_off_and_ends_all_the_same() -> None:
 def test_no_rate_beyond_the_sensible_is_tried(entry: Mapping[str, Any], last: list[float]) -> None:
     """Wherever the best seems to be, as where targets are not on a unit scale."""
     name = entry.get("rule") or entry["torch"].partition(":")[2]
-    found, _ = tuned(study_of([entry]), lambda _, point: point["rule.lr"])
-    written = len(found[0])
-    assert tried(found, name)[written:] == pytest.approx(last, rel=PRINTED_DIGITS)
+    trials, _ = tuned(study_of([entry]), lambda _, point: point["rule.lr"])
+    written = len(trials[0])
+    assert tried(trials, name)[written:] == pytest.approx(last, rel=PRINTED_DIGITS)
 
 
 def test_no_rate_below_the_sensible_is_tried() -> None:
     smaller: Merit = lambda _, point: -point["rule.lr"]  # noqa: E731
-    found, _ = tuned(study_of([{"rule": "sgd", "lr": [1e-5, 1e-6]}]), smaller)
-    assert tried(found, "sgd")[2:] == pytest.approx([1e-7, 1e-8], rel=PRINTED_DIGITS)
+    trials, _ = tuned(study_of([{"rule": "sgd", "lr": [1e-5, 1e-6]}]), smaller)
+    assert tried(trials, "sgd")[2:] == pytest.approx([1e-7, 1e-8], rel=PRINTED_DIGITS)
     beyond = {"rule": "sgd", "lr": [1e5, 1e4]}
-    found, _ = tuned(study_of([beyond]), smaller)
-    assert min(tried(found, "sgd")) < 1  # on the way back every rate may be tried
+    trials, _ = tuned(study_of([beyond]), smaller)
+    assert min(tried(trials, "sgd")) < 1  # on the way back every rate may be tried
     linear = {"rule": "sgd", "lr": {"lin": [0.1, 0.5], "points": 5}}
-    found, _ = tuned(study_of([linear]), smaller)
-    assert len(tried(found, "sgd")) == 5
+    trials, _ = tuned(study_of([linear]), smaller)
+    assert len(tried(trials, "sgd")) == 5
 
 
 def test_of_equals_the_one_inside_is_chosen_and_nothing_grows() -> None:
-    found, chosen = tuned(study_of([{"rule": "sgd", "lr": [1e-3, 1e-2, 1e-1]}]), lambda *_: 1.0)
-    assert len(found) == 1
+    trials, chosen = tuned(study_of([{"rule": "sgd", "lr": [1e-3, 1e-2, 1e-1]}]), lambda *_: 1.0)
+    assert len(trials) == 1
     assert chosen["sgd"].point["rule.lr"] == 1e-2
 
 
 def test_where_all_diverged_smaller_values_are_tried() -> None:
     below: Merit = lambda _, point: None if point["rule.lr"] > 0.05 else point["rule.lr"]  # noqa: E731
-    found, chosen = tuned(study_of([{"rule": "sgd", "lr": [10.0, 1.0]}]), below)
-    assert tried(found, "sgd") == pytest.approx([10, 1, 0.1, 0.01, 0.001], rel=PRINTED_DIGITS)
+    trials, chosen = tuned(study_of([{"rule": "sgd", "lr": [10.0, 1.0]}]), below)
+    assert tried(trials, "sgd") == pytest.approx([10, 1, 0.1, 0.01, 0.001], rel=PRINTED_DIGITS)
     assert chosen["sgd"].point["rule.lr"] == 0.01
 
 
@@ -165,23 +165,23 @@ def test_budgets_are_equal_and_the_choice_lies_inside(
         for index in range(len(optima))
     ]
     best = {f"o{index}": optimum for index, optimum in enumerate(optima)}
-    found, chosen = tuned(study_of(optimizers), peak(**best))
-    for wave in found:
+    trials, chosen = tuned(study_of(optimizers), peak(**best))
+    for wave in trials:
         assert len({sum(t.optimizer == name for t in wave) for name in best}) == 1
     for name in best:
-        lrs = tried(found, name)
-        own = set(zip(lrs, tried(found, name, "rule.momentum"), strict=True))
-        assert len(own) == len(lrs)
+        lrs = tried(trials, name)
+        combinations = set(zip(lrs, tried(trials, name, "rule.momentum"), strict=True))
+        assert len(combinations) == len(lrs)
         inside = min(lrs) < chosen[name].point["rule.lr"] < max(lrs)
-        assert inside or len(found) == 7 or max(lrs) == 100
+        assert inside or len(trials) == 7 or max(lrs) == 100
 
 
 @given(st.sets(st.integers(999_998, 1_000_010), min_size=1), st.integers(1, 5))
 def test_tuning_seeds_are_never_report_seeds(seeds: set[int], count: int) -> None:
     keys = small_keys(seeds=sorted(seeds), tune={"seeds": count})
-    found = tuning_seeds(Study(**keys).config)
-    assert len(set(found)) == count
-    assert not seeds & set(found)
+    trial_seeds = tuning_seeds(Study(**keys).config)
+    assert len(set(trial_seeds)) == count
+    assert not seeds & set(trial_seeds)
 
 
 def test_more_report_seeds_leave_the_tuning_seeds_alone() -> None:
@@ -197,11 +197,11 @@ def points_of(sampler: str, trials: int, seed: int, **axes: Any) -> list[Mapping
 
 
 def test_sobol_points_are_those_of_scipy() -> None:
-    found = points_of("sobol", 16, 3, lr=LRS, beta1={"lin": [0.5, 0.9], "points": 3})
+    points = points_of("sobol", 16, 3, lr=LRS, beta1={"lin": [0.5, 0.9], "points": 3})
     cube = qmc.Sobol(2, seed=3).random_base2(4)
     expected = qmc.scale(cube, [-4, 0.5], [0, 0.9])
     np.testing.assert_allclose(
-        [[math.log10(p["rule.lr"]), p["rule.beta1"]] for p in found], expected, atol=PRINTED_DIGITS
+        [[math.log10(p["rule.lr"]), p["rule.beta1"]] for p in points], expected, atol=PRINTED_DIGITS
     )
     chance = np.random.default_rng(0)
     typical = np.median([qmc.discrepancy(chance.random((16, 2))) for _ in range(20)])
@@ -212,20 +212,20 @@ def test_sobol_points_are_those_of_scipy() -> None:
 @pytest.mark.parametrize("sampler", ["random", "sobol"])
 def test_samplers_are_reproducible_and_keep_to_the_ranges(sampler: str) -> None:
     axes = {"lr": LRS, "beta1": [0.5, 0.8, 0.9], "weight_decay": {"log": [0.1, 1e-3]}}
-    found = points_of(sampler, 30, 1, **axes)
-    assert found == points_of(sampler, 30, 1, **axes)
-    assert found[:8] == points_of(sampler, 8, 1, **axes)
-    assert found != points_of(sampler, 30, 2, **axes)
-    lrs, decays = ([p[f"rule.{name}"] for p in found] for name in ("lr", "weight_decay"))
+    points = points_of(sampler, 30, 1, **axes)
+    assert points == points_of(sampler, 30, 1, **axes)
+    assert points[:8] == points_of(sampler, 8, 1, **axes)
+    assert points != points_of(sampler, 30, 2, **axes)
+    lrs, decays = ([p[f"rule.{name}"] for p in points] for name in ("lr", "weight_decay"))
     assert 1e-4 <= min(lrs) < 1e-3 < 0.1 < max(lrs) <= 1
     assert 1e-3 <= min(decays) < max(decays) <= 0.1
-    counts = [sum(p["rule.beta1"] == value for p in found) for value in axes["beta1"]]
+    counts = [sum(p["rule.beta1"] == value for p in points) for value in axes["beta1"]]
     assert min(counts) >= 5
 
 
 def test_samplers_repeat_no_setting() -> None:
-    found = points_of("random", 6, 0, lr=[0.1, 0.2, 0.3], beta1=[0.5, 0.9])
-    assert len({(p["rule.lr"], p["rule.beta1"]) for p in found}) == 6
+    points = points_of("random", 6, 0, lr=[0.1, 0.2, 0.3], beta1=[0.5, 0.9])
+    assert len({(p["rule.lr"], p["rule.beta1"]) for p in points}) == 6
 
 
 def needs_optuna() -> None:
@@ -238,26 +238,26 @@ def test_tpe_is_reproducible_and_draws_near() -> None:
     optimizers = [{"rule": "sgd", "lr": LRS}, {"name": "b", "rule": "adam", "lr": LRS}]
     study = study_of(optimizers, sampler="tpe", trials=40)
     merit = peak(sgd=0.5, b=0.0005)
-    found, chosen = tuned(study, merit)
-    assert tried(found, "sgd") == tried(tuned(study, merit)[0], "sgd")
-    assert [len(wave) for wave in found] == [20] * 4
+    trials, chosen = tuned(study, merit)
+    assert tried(trials, "sgd") == tried(tuned(study, merit)[0], "sgd")
+    assert [len(wave) for wave in trials] == [20] * 4
     for name in ("sgd", "b"):
-        assert len(set(tried(found, name))) == 40
+        assert len(set(tried(trials, name))) == 40
         first, last = (
-            np.mean([merit(name, t.point) for t in found[wave] if t.optimizer == name])
+            np.mean([merit(name, t.point) for t in trials[wave] if t.optimizer == name])
             for wave in (0, -1)
         )
         assert last > first
         assert merit(name, chosen[name].point) == max(
-            merit(name, {"rule.lr": lr}) for lr in tried(found, name)
+            merit(name, {"rule.lr": lr}) for lr in tried(trials, name)
         )
 
 
 def test_tpe_goes_round_a_small_space_once() -> None:
     needs_optuna()
     study = study_of([{"rule": "sgd", "lr": [0.1, 0.2, 0.3, 0.4, 0.5]}], sampler="tpe", trials=5)
-    found, _ = tuned(study, peak(sgd=0.3))
-    assert sorted(tried(found, "sgd")) == [0.1, 0.2, 0.3, 0.4, 0.5]
+    trials, _ = tuned(study, peak(sgd=0.3))
+    assert sorted(tried(trials, "sgd")) == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 def played(study: Study, merit: Merit) -> list[Plan]:

@@ -92,9 +92,9 @@ def test_a_killed_writer_leaves_a_consistent_store(location: str) -> None:
             before, step = step, store.runs()[0].step
             assert step > before
             assert [record.step for record in store.runs()] == [step, step]
-            for found in store.curves("loss").values():
-                assert found.steps.tolist() == list(range(1, step + 1))
-                assert found.values.tolist() == found.steps.tolist()
+            for curve in store.curves("loss").values():
+                assert curve.steps.tolist() == list(range(1, step + 1))
+                assert curve.values.tolist() == curve.steps.tolist()
             state = store.checkpoint(STACK)
             assert state["step"] == step
             np.testing.assert_array_equal(state["weight"], np.full(20_000, float(step)))
@@ -134,10 +134,10 @@ def test_others_read_while_one_writes(location: str) -> None:
     with process(WRITER, location), Store.open(location) as store:
         seen = []
         for _ in range(20):
-            found = store.curve("a", "loss")
-            assert found.steps.tolist() == list(range(1, len(found) + 1))
+            curve = store.curve("a", "loss")
+            assert curve.steps.tolist() == list(range(1, len(curve) + 1))
             seen.append(store.runs()[0].step)
-            assert seen[-1] >= len(found)
+            assert seen[-1] >= len(curve)
             time.sleep(0.01)
         assert seen == sorted(seen)
         assert seen[-1] > seen[0]

@@ -206,7 +206,7 @@ def test_a_commit_that_fails_midway_leaves_nothing(store: Store, at: str) -> Non
     finally:
         sql.event.remove(sql.Engine, "before_cursor_execute", fail)
     assert [record.step for record in store.runs()] == [1, 1]
-    assert [len(found) for found in store.curves("loss").values()] == [1, 1]
+    assert [len(values) for values in store.curves("loss").values()] == [1, 1]
     assert store.checkpoint(STACK)["step"] == 1
     commit(2, 2.0)
     assert [record.step for record in store.runs()] == [2, 2]

@@ -22,12 +22,12 @@ class Element:
     def all(self, name: str = "", **attributes: str) -> list[Element]:
         """Every element below, in order, of that name and with those attributes if any."""
         wanted = {key.rstrip("_"): value for key, value in attributes.items()}.items()
-        found = []
+        elements = []
         for child in self.children:
             if name in ("", child.name) and wanted <= child.attributes.items():
-                found.append(child)
-            found += child.all(name, **attributes)
-        return found
+                elements.append(child)
+            elements += child.all(name, **attributes)
+        return elements
 
 
 class Parser(HTMLParser):

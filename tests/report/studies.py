@@ -74,7 +74,7 @@ def made_up_records(
 
 def made_up_curves(records: Sequence[Record]) -> dict[str, dict[str, Curve]]:
     """Metric -> run id -> curve, which ends at the run's final value."""
-    found: dict[str, dict[str, Curve]] = {metric: {} for metric in (*METRICS, *PROBES)}
+    curves: dict[str, dict[str, Curve]] = {metric: {} for metric in (*METRICS, *PROBES)}
     for record in records:
         if not record.step:
             continue
@@ -85,8 +85,8 @@ def made_up_curves(records: Sequence[Record]) -> dict[str, dict[str, Curve]]:
             values = (final or 0.5) + 1 / (1 + steps) - 1 / (1 + steps[-1])
             if record.status is Status.DIVERGED:
                 values[-1] = np.inf
-            found[metric][record.run_id] = Curve(steps, values)
-    return found
+            curves[metric][record.run_id] = Curve(steps, values)
+    return curves
 
 
 def made_up_view(
@@ -119,7 +119,11 @@ def store_made_up(folder: Path, records: Sequence[Record], name: str = "made up"
                 status=record.status,
                 reason=record.reason,
                 facts=record.facts,
-                curves={m: own[record.run_id] for m, own in curves.items() if record.run_id in own},
+                curves={
+                    m: by_run[record.run_id]
+                    for m, by_run in curves.items()
+                    if record.run_id in by_run
+                },
             )
             for record in records
         ]

@@ -26,14 +26,16 @@ SECONDS = {"sgd lr=0.1": 20.0, "adam lr=0.1": 26.0, "adam lr=0.01": 25.0, "sdg":
 def timed(names: tuple[str, str] = ("sgd", "adam")) -> StudyTiming:
     """Two optimizers at one batch size: adam's step takes half as long again as sgd's."""
     timing = made_up_timing(names)
-    settings = [replace(each, stands_for=("lr=0.1", "lr=0.01")) for each in timing.settings[:2]]
+    settings = [
+        replace(timing_, stands_for=("lr=0.1", "lr=0.01")) for timing_ in timing.settings[:2]
+    ]
     return replace(timing, settings=tuple(settings), reported_seconds=SECONDS)
 
 
 def ratio(timing: StudyTiming) -> str:
     """What the table says of the second optimizer."""
-    found = timing.to_first(timing.settings[1])  # both at one batch size: runs and steps alike
-    return f"{found.median:.2f} ({found.low:.2f}–{found.high:.2f})"
+    quartiles = timing.to_first(timing.settings[1])  # both at one batch size: runs and steps alike
+    return f"{quartiles.median:.2f} ({quartiles.low:.2f}–{quartiles.high:.2f})"
 
 
 def wanted(timing: StudyTiming) -> list[list[str | None]]:
@@ -57,8 +59,8 @@ def test_notes_say_what_was_timed_as_one_and_what_was_not() -> None:
     notes = "\n".join(reported_time_notes(reported_times(SECONDS, timed())))
     assert "adam lr=0.1, adam lr=0.01: timed as one" in notes
     assert "sdg: the name matches no timed setting" in notes
-    found = reported_time_notes(reported_times({"sgd": 1, "adam": 2}, timed()))
-    assert len(found) == 2
+    lines = reported_time_notes(reported_times({"sgd": 1, "adam": 2}, timed()))
+    assert len(lines) == 2
 
 
 def test_markdown_has_both_tables_and_keeps_names_as_text() -> None:

@@ -293,12 +293,12 @@ def barriers(page: Any, **options: Any) -> list[str]:
     # Cells that are scrolled out of sight have no contrast.
     page.execute_script("document.getElementById('runs-table').style = 'max-height: none'")
     page.execute_script(Path(axe.__path__[0], "axe.min.js").read_text(encoding="utf-8"))
-    found = page.execute_async_script("axe.run(arguments[0]).then(arguments[1])", options)
-    assert found["passes"]
+    answer = page.execute_async_script("axe.run(arguments[0]).then(arguments[1])", options)
+    assert answer["passes"]
     return [
-        f"{each['id']} ({each['impact']}): {node['target']} {node['failureSummary']}"
-        for each in found["violations"]
-        for node in each["nodes"]
+        f"{violation['id']} ({violation['impact']}): {node['target']} {node['failureSummary']}"
+        for violation in answer["violations"]
+        for node in violation["nodes"]
     ]
 
 
@@ -313,8 +313,8 @@ def test_nothing_bars_readers_with_disabilities(
 
 def test_a_barrier_would_be_found(full_page: Any) -> None:
     full_page.execute_script("document.querySelector('p').style = 'color: #ccc'")
-    (found,) = barriers(full_page, runOnly=["color-contrast"])
-    assert "insufficient color contrast" in found
+    (barrier,) = barriers(full_page, runOnly=["color-contrast"])
+    assert "insufficient color contrast" in barrier
 
 
 def test_poor_studies_raise_no_errors(chrome: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.timing.timings import made_up_timing
 NASTY = "</script><img src=x onerror=alert(1)> & $x^$ _a_ \"'🚀"
 SECTIONS = ["answer", "summary", "curves", "probes", "rates", "tuning", "differences", "reported"]
 SECTIONS += ["time", "failures", "runs", "provenance"]
-ALWAYS = [each for each in SECTIONS if each not in ("probes", "tuning", "reported")]
+ALWAYS = [name for name in SECTIONS if name not in ("probes", "tuning", "reported")]
 
 
 def page_of(records: Sequence[Record]) -> Element:
@@ -34,8 +34,8 @@ def page_of(records: Sequence[Record]) -> Element:
 
 
 def section(page: Element, name: str) -> Element:
-    (found,) = page.all("section", id=name)
-    return found
+    (element,) = page.all("section", id=name)
+    return element
 
 
 def cells(table: Element) -> list[list[str]]:
@@ -50,7 +50,7 @@ def test_every_section_is_there_and_in_the_navigation(full: bool) -> None:
     study = {"name": "made up", "reported": {"test_accuracy": {"adam": 0.9}} if full else {}}
     page = parse_page(study_page(made_up_view(made_up_records(rates=rates, probes=full), study)))
     wanted = SECTIONS if full else ALWAYS
-    assert [each.attributes["id"] for each in page.all("section")] == wanted
+    assert [element.attributes["id"] for element in page.all("section")] == wanted
     links = [link.attributes["href"][1:] for link in page.all("nav")[0].all("a")]
     assert links == wanted
 
@@ -60,10 +60,10 @@ def test_the_answer_is_first_and_is_that_of_the_statistics() -> None:
     (problem,) = view.problems
     assert problem.comparisons is not None
     answer = section(parse_page(study_page(view)), "answer")
-    said = [p.text for p in answer.all("p")]
-    assert said[0] == f"{best_sentence(problem.comparisons)}."
-    assert said[1] == f"{sentence(problem.pairs[0])}."
-    assert "adam is the best of 2 on test_accuracy" in said[0]
+    sentences = [p.text for p in answer.all("p")]
+    assert sentences[0] == f"{best_sentence(problem.comparisons)}."
+    assert sentences[1] == f"{sentence(problem.pairs[0])}."
+    assert "adam is the best of 2 on test_accuracy" in sentences[0]
 
 
 def test_numbers_are_those_of_the_summary_to_the_last_printed_digit(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_what_is_not_finished_is_said_first() -> None:
 )
 def test_poor_studies_render(records: list[Record]) -> None:
     page = page_of(records)
-    assert [each.attributes["id"] for each in page.all("section")] == ALWAYS
+    assert [element.attributes["id"] for element in page.all("section")] == ALWAYS
     assert "nan" not in re.findall(r"\w+", page.all("main")[0].text.split("{")[0].lower())
 
 
@@ -283,8 +283,8 @@ def test_the_same_study_makes_the_same_page() -> None:
 
 def data_of(page: Element) -> dict[str, Any]:
     (script,) = page.all("script", id="data")
-    found: dict[str, Any] = json.loads(script.text)
-    return found
+    data: dict[str, Any] = json.loads(script.text)
+    return data
 
 
 def test_probes_have_drawings_of_their_own_and_no_columns() -> None:

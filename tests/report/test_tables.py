@@ -62,8 +62,8 @@ def test_note_says_what_the_table_does_not() -> None:
 
 def test_accuracies_replace_losses_and_no_other_metric() -> None:
     recorded = ["train_loss", "test_loss", "test_my_accuracy", "test_accuracy", "test_roc_auc"]
-    own = Directions({"my_accuracy": None, "accuracy": None})
-    assert shown_metrics(recorded, own) == recorded
+    directions = Directions({"my_accuracy": None, "accuracy": None})
+    assert shown_metrics(recorded, directions) == recorded
     declared = Directions({"my_accuracy": None})
     assert shown_metrics(recorded, declared) == ["train_loss", *recorded[2:]]
 

@@ -72,14 +72,14 @@ TORCH: list[tuple[dict[str, Any], Callable[[Any], Any]]] = [
 ]  # fmt: skip
 
 
-def factors(given: Any, total: int = TOTAL) -> np.ndarray:
-    resolved = resolve_schedule(given, total, EPOCH)
+def factors(schedule: Any, total: int = TOTAL) -> np.ndarray:
+    resolved = resolve_schedule(schedule, total, EPOCH)
     return learning_rate_factors(resolved, np.arange(1, total + 1), total)
 
 
-@pytest.mark.parametrize(("given", "make"), TORCH)
+@pytest.mark.parametrize(("schedule", "make"), TORCH)
 def test_torch_takes_the_same_learning_rates(
-    given: dict[str, Any], make: Callable[[torch.optim.Optimizer], Any]
+    schedule: dict[str, Any], make: Callable[[torch.optim.Optimizer], Any]
 ) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
     scheduler, rates = make(optimizer), []
@@ -88,11 +88,11 @@ def test_torch_takes_the_same_learning_rates(
         optimizer.step()
         if step < TOTAL:
             scheduler.step()
-    assert relative_error([LR * factors(given)], [np.array(rates)]) <= RULE_FLOAT64
+    assert relative_error([LR * factors(schedule)], [np.array(rates)]) <= RULE_FLOAT64
 
 
 def test_warmup_stable_decay_is_its_three_phases() -> None:
-    given = {"kind": "warmup_stable_decay", "warmup": 24, "decay": 0.25, "final": 0.1}
+    schedule = {"kind": "warmup_stable_decay", "warmup": 24, "decay": 0.25, "final": 0.1}
     for anneal, shape in (("linear", lambda p: p), ("1-sqrt", math.sqrt)):
         expected = []
         for t in STEPS:
@@ -102,7 +102,7 @@ def test_warmup_stable_decay_is_its_three_phases() -> None:
                 expected.append(1.0)
             else:
                 expected.append(1 - 0.9 * shape((t - 1 - (TOTAL - 60)) / 60))
-        ours = factors(given | {"anneal": anneal})
+        ours = factors(schedule | {"anneal": anneal})
         assert relative_error([ours], [np.array(expected)]) <= RULE_FLOAT64
 
 
@@ -131,20 +131,20 @@ def test_every_budget_has_sane_factors(kind: str, total: int) -> None:
 
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_resolved_schedules_are_plain_complete_and_stay_what_they_are(kind: str) -> None:
-    given = {"kind": kind, **EXAMPLES[kind], "warmup": 0.1}
-    resolved = resolve_schedule(given, TOTAL, EPOCH)
+    schedule = {"kind": kind, **EXAMPLES[kind], "warmup": 0.1}
+    resolved = resolve_schedule(schedule, TOTAL, EPOCH)
     assert json.loads(json.dumps(resolved)) == resolved
     assert resolve_schedule(resolved, TOTAL, EPOCH) == resolved
     optional = {"factor"} if kind == "exponential" else set()
     assert {"kind", *SCHEDULES[kind].model_fields} - optional == set(resolved)
     assert resolved["warmup"] == 24
     some = learning_rate_factors(resolved, np.array([[7, 3], [200, 24]]), TOTAL)
-    np.testing.assert_array_equal(some, factors(given)[[[6, 2], [199, 23]]])
+    np.testing.assert_array_equal(some, factors(schedule)[[[6, 2], [199, 23]]])
 
 
 def test_durations() -> None:
-    for given, steps in ((50, 50), ({"steps": 50}, 50), ({"epochs": 2}, 120), (0.25, 60)):
-        assert resolve_schedule({"kind": "step", "every": given}, TOTAL, EPOCH)["every"] == steps
+    for duration, steps in ((50, 50), ({"steps": 50}, 50), ({"epochs": 2}, 120), (0.25, 60)):
+        assert resolve_schedule({"kind": "step", "every": duration}, TOTAL, EPOCH)["every"] == steps
     assert resolve_schedule({"kind": "step", "every": 0.001}, TOTAL, EPOCH)["every"] == 1
     assert resolve_schedule("cosine", TOTAL, EPOCH) == {
         "kind": "cosine",
@@ -162,7 +162,7 @@ def test_entry_explains_itself(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "messages"),
+    ("schedule", "messages"),
     [
         ("cosin", ["'cosin' is not a schedule. Did you mean 'cosine'? Allowed: constant, step,"]),
         ({"final": 0.1}, ["kind: is required and missing. Allowed: constant,"]),
@@ -181,13 +181,13 @@ def test_entry_explains_itself(kind: str) -> None:
         ({"kind": "one_cycle", "anneal": "cosine"}, ["anneal: 'cosine' is not one of the choices"]),
     ],
 )
-def test_every_problem_is_reported(given: Any, messages: list[str]) -> None:
-    problems = check_schedule(given)
+def test_every_problem_is_reported(schedule: Any, messages: list[str]) -> None:
+    problems = check_schedule(schedule)
     assert len(problems) == len(messages)
     for message in messages:
         assert any(message in str(problem) for problem in problems)
     with pytest.raises(StudyError, match="the schedule has"):
-        resolve_schedule(given, TOTAL, EPOCH)
+        resolve_schedule(schedule, TOTAL, EPOCH)
 
 
 @pytest.mark.parametrize(

@@ -151,10 +151,14 @@ MINE: dict[str, Any] = {"name": "m:mine", "better": "lower"}
 def test_one_metric_selects_in_the_study_and_in_the_store(
     metrics: list[Any] | None, tune: dict[str, Any], selection: tuple[str, Direction] | None
 ) -> None:
-    given = study(metrics, **tune)
-    stored = given.model_dump(mode="json")
-    assert given.directions == Directions.of(stored)
-    assert given.selection == Directions.of(stored).selection(given.validation_metrics) == selection
+    written = study(metrics, **tune)
+    stored = written.model_dump(mode="json")
+    assert written.directions == Directions.of(stored)
+    assert (
+        written.selection
+        == Directions.of(stored).selection(written.validation_metrics)
+        == selection
+    )
 
 
 def test_nothing_selects_without_a_validation_split() -> None:
@@ -170,8 +174,8 @@ def test_a_value_that_is_not_finite_has_no_score(value: float) -> None:
 
 
 def test_a_direction_can_be_declared_later_but_not_reversed() -> None:
-    own = Directions({"mine": None})
-    assert own.declaring("test_mine", "lower").better("validation_mine") == "lower"
-    assert own.declaring("test_loss", "lower") == own
+    directions = Directions({"mine": None})
+    assert directions.declaring("test_mine", "lower").better("validation_mine") == "lower"
+    assert directions.declaring("test_loss", "lower") == directions
     with pytest.raises(ValueError, match="test_loss is better when lower, not when higher"):
-        own.declaring("test_loss", "higher")
+        directions.declaring("test_loss", "higher")

@@ -52,7 +52,7 @@ def quick(**changes: Any) -> StudyTiming:
 
 
 def test_what_cannot_change_the_time_of_a_step_is_timed_once() -> None:
-    found = quick(
+    timing = quick(
         seeds=3,
         batch_size=[16, 32],
         optimizers=[
@@ -63,51 +63,54 @@ def test_what_cannot_change_the_time_of_a_step_is_timed_once() -> None:
         ],
     )
     names = ["sgd", "momentum", "torch sgd", "torch sgd"]
-    assert [each.optimizer for each in found.settings] == names * 2
-    assert [each.conditions["batch_size"] for each in found.settings] == [16] * 4 + [32] * 4
-    own = ["", "", "nesterov=True", "nesterov=False"]
-    assert [each.setting for each in found.settings] == own * 2
+    assert [setting.optimizer for setting in timing.settings] == names * 2
+    assert [setting.conditions["batch_size"] for setting in timing.settings] == [16] * 4 + [32] * 4
+    varying = ["", "", "nesterov=True", "nesterov=False"]
+    assert [setting.setting for setting in timing.settings] == varying * 2
 
 
 def test_what_can_change_it_is_timed_apart() -> None:
     model = {"kind": "mlp", "hidden": [8], "dropout": [0.0, 0.5]}
     problem = small_keys()["problem"] | {"model": model}
-    found = quick(
+    timing = quick(
         problem=problem,
         optimizers=[{"rule": "sgd", "weight_decay": [0.0, 0.01], "lr": 0.1}],
     )
-    assert [found.shown_conditions(each) for each in found.settings] == [
+    assert [timing.shown_conditions(setting) for setting in timing.settings] == [
         {"dropout": 0.0},
         {"dropout": 0.0},
         {"dropout": 0.5},
         {"dropout": 0.5},
     ]
-    assert [each.setting for each in found.settings] == ["weight_decay=0", "weight_decay=0.01"] * 2
+    assert [setting.setting for setting in timing.settings] == [
+        "weight_decay=0",
+        "weight_decay=0.01",
+    ] * 2
 
 
 def test_a_slower_optimizer_comes_out_slower() -> None:
-    found = quick(
+    timing = quick(
         optimizers=[
             {"name": "awake", "torch": "torch.optim:SGD", "lr": 0.1},
             {"name": "sleepy", "torch": "tests.timing.test_measure:Sleepy", "lr": 0.1},
         ]
     )
-    awake, sleepy = found.settings
+    awake, sleepy = timing.settings
     assert min(sleepy.step_seconds) > NAP
     assert sleepy.step.median > awake.step.median
-    ratio = found.to_first(sleepy)
+    ratio = timing.to_first(sleepy)
     assert ratio is not None
     assert ratio.median > 1
-    assert found.to_fastest(sleepy).median > 1
+    assert timing.to_fastest(sleepy).median > 1
     assert sleepy.implementation.startswith("tests.timing.test_measure:Sleepy")
 
 
 def test_steps_extrapolate_to_the_budget_of_each_batch_size() -> None:
-    found = quick(batch_size=[16, 64], budget={"epochs": 4}, drop_last=True)
-    by_size = {each.conditions["batch_size"]: each for each in found.settings}
+    timing = quick(batch_size=[16, 64], budget={"epochs": 4}, drop_last=True)
+    by_size = {setting.conditions["batch_size"]: setting for setting in timing.settings}
     assert by_size[16].steps >= 3 * by_size[64].steps
-    for each in found.settings:
-        assert each.run.median == each.steps * each.step.median
+    for setting in timing.settings:
+        assert setting.run.median == setting.steps * setting.step.median
 
 
 def test_what_optrial_adds_to_a_step_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +123,11 @@ def test_what_optrial_adds_to_a_step_is_left_out(monkeypatch: pytest.MonkeyPatch
         return build(engines, engine, specs)
 
     monkeypatch.setattr(Engines, "build", recorded)
-    found = quick(
+    timing = quick(
         optimizers=[{"name": "mine", "torch": "tests.timing.test_measure:Sleepy", "lr": 0.1}],
         probes=["gradient_norm"],
     )
-    assert found.settings
+    assert timing.settings
     assert built
     assert all(not spec.code and spec.probes is None for spec in built)
 
@@ -141,23 +144,23 @@ def test_with_script_the_classes_of_pytorch_are_timed() -> None:
 
 
 def test_a_diverging_run_is_timed_and_named() -> None:
-    found = quick(
+    timing = quick(
         optimizers=[{"rule": "sgd", "lr": 1e30}, {"rule": "adam"}], budget={"steps": 1000}
     )
-    assert len(found.settings) == 2
-    assert any("sgd diverged" in note for note in found.notes)
+    assert len(timing.settings) == 2
+    assert any("sgd diverged" in note for note in timing.notes)
 
 
 def test_published_times_are_kept_with_what_each_setting_stands_for() -> None:
     seconds = {"sgd batch_size=16": 40.0, "adam lr=0.1 batch_size=32": 25.0}
-    found = quick(
+    timing = quick(
         batch_size=[16, 32],
         optimizers=[{"rule": "sgd"}, {"rule": "adam", "lr": [0.1, 0.01]}],
         reported={"seconds": seconds, "test_accuracy": {"sgd batch_size=16": 0.9}},
     )
-    assert found.reported_seconds == seconds
-    assert found.settings[3].stands_for == ("lr=0.1 batch_size=32", "lr=0.01 batch_size=32")
-    assert [found.named(name) for name in seconds] == [found.settings[0], found.settings[3]]
+    assert timing.reported_seconds == seconds
+    assert timing.settings[3].stands_for == ("lr=0.1 batch_size=32", "lr=0.01 batch_size=32")
+    assert [timing.named(name) for name in seconds] == [timing.settings[0], timing.settings[3]]
 
 
 def test_too_few_rounds_are_refused() -> None:
@@ -168,7 +171,7 @@ def test_too_few_rounds_are_refused() -> None:
 
 def test_other_engines_are_timed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
-    assert {each.engine for each in quick(engine="numpy").settings} == {"numpy"}
+    assert {setting.engine for setting in quick(engine="numpy").settings} == {"numpy"}
     stacked = quick(engine="stacked", compile="never")
     assert (stacked.engine, stacked.settings[0].engine) == ("stacked", "stacked")
 
@@ -203,7 +206,7 @@ def test_the_command_writes_json_and_a_figure_and_the_folder_of_the_study(
     assert answer.status == 0, answer.err
     printed = StudyTiming.from_dict(json.loads(answer.out))
     assert printed == read_timing(Path("t.json")) == read_timing(Path("studies/small/timing.json"))
-    assert [each.optimizer for each in printed.settings] == ["sgd", "adam"]
+    assert [setting.optimizer for setting in printed.settings] == ["sgd", "adam"]
     assert printed.machine["processors"] >= 1
     assert Path("t.svg").read_text("utf-8").startswith("<?xml")
     for file in ("t.json", "t.svg", "studies/small/timing.json"):

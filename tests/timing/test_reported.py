@@ -23,8 +23,8 @@ def timed(busy: Sequence[float] = (1.0,) * 5) -> StudyTiming:
     """Two optimizers with two learning rates each at batch sizes 32 (3000 steps) and 128 (750)."""
     timing = made_up_timing(busy=busy)
     settings = [
-        replace(each, stands_for=tuple(f"{rate} {batch_size(each)}" for rate in RATES))
-        for each in timing.settings
+        replace(setting, stands_for=tuple(f"{rate} {batch_size(setting)}" for rate in RATES))
+        for setting in timing.settings
     ]
     return replace(timing, settings=tuple(settings))
 
@@ -39,15 +39,15 @@ def test_whole_runs_are_compared_round_by_round() -> None:
     seconds = {"sgd batch_size=32": 20.0, "adam batch_size=128": 16.0}
     first, second = reported_times(seconds, timing)
     ratios = [
-        (750 * own) / (3000 * other)
-        for own, other in zip(adam.step_seconds, sgd.step_seconds, strict=True)
+        (750 * of_adam) / (3000 * other)
+        for of_adam, other in zip(adam.step_seconds, sgd.step_seconds, strict=True)
     ]
     low, _, high = quantiles(ratios, n=4, method="inclusive")
     assert first.reported == 1
     assert (first.measured.low, first.measured.median, first.measured.high) == (1, 1, 1)
     assert second.reported == 0.8
-    found = (second.measured.low, second.measured.median, second.measured.high)
-    assert found == pytest.approx((low, median(ratios), high), rel=STATISTIC_FLOAT64)
+    quartiles = (second.measured.low, second.measured.median, second.measured.high)
+    assert quartiles == pytest.approx((low, median(ratios), high), rel=STATISTIC_FLOAT64)
     assert second.quotient.median == pytest.approx(median(ratios) / 0.8, rel=STATISTIC_FLOAT64)
 
 
@@ -64,8 +64,8 @@ def test_published_ratios_do_not_depend_on_the_unit() -> None:
     minutes = {"sgd": 8.0, "adam": 10.0}
     for factor in (1, 60):
         times = reported_times({name: factor * value for name, value in minutes.items()}, None)
-        assert [each.reported for each in times] == [1, 1.25]
-        assert [each.measured for each in times] == [None, None]
+        assert [entry.reported for entry in times] == [1, 1.25]
+        assert [entry.measured for entry in times] == [None, None]
 
 
 def test_a_name_tells_what_was_timed_for_all_its_settings() -> None:
@@ -100,9 +100,9 @@ def test_a_file_that_knows_nothing_of_published_times_is_read() -> None:
     del written["reported_seconds"], written["reported_times"]
     for setting in written["settings"]:
         del setting["stands_for"]
-    found = StudyTiming.from_dict(written)
-    assert found == made_up_timing()
-    assert reported_times({"sgd batch_size=32": 1}, found)[0].measured is None
+    timing = StudyTiming.from_dict(written)
+    assert timing == made_up_timing()
+    assert reported_times({"sgd batch_size=32": 1}, timing)[0].measured is None
 
 
 @pytest.mark.parametrize(

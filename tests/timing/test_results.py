@@ -17,8 +17,8 @@ from tests.tolerance import STATISTIC_FLOAT64
 def test_quartiles_are_those_of_the_standard_library() -> None:
     values = [0.3, 0.1, 0.25, 0.9, 0.4, 0.33]
     low, middle, high = quantiles(values, n=4, method="inclusive")
-    found = Quartiles.of(values)
-    assert (found.low, found.median, found.high) == pytest.approx(
+    quartiles = Quartiles.of(values)
+    assert (quartiles.low, quartiles.median, quartiles.high) == pytest.approx(
         (low, middle, high), rel=STATISTIC_FLOAT64
     )
 
@@ -33,9 +33,9 @@ def test_ratios_are_taken_within_rounds_batch_size_and_model() -> None:
     sgd, adam, sgd_128, adam_128 = timing.settings
     pairs = zip(adam.step_seconds, sgd.step_seconds, strict=True)
     wanted = median(a / b for a, b in pairs)
-    found = timing.to_first(adam)
-    assert found is not None
-    assert found.median == pytest.approx(wanted, rel=STATISTIC_FLOAT64)
+    ratio = timing.to_first(adam)
+    assert ratio is not None
+    assert ratio.median == pytest.approx(wanted, rel=STATISTIC_FLOAT64)
     assert timing.to_first(sgd_128) == Quartiles(1.0, 1.0, 1.0)
     # At batch size 128 adam is made up to be the fastest, at 32 sgd.
     assert timing.to_fastest(sgd) == timing.to_fastest(adam_128) == Quartiles(1.0, 1.0, 1.0)
@@ -45,11 +45,11 @@ def test_ratios_are_taken_within_rounds_batch_size_and_model() -> None:
 
 def test_a_slow_machine_in_some_rounds_does_not_change_a_ratio() -> None:
     timing = made_up_timing(busy=(1.0, 9.0, 1.0, 4.0, 6.0))
-    found = timing.to_first(timing.settings[1])
-    assert found is not None
+    ratio = timing.to_first(timing.settings[1])
+    assert ratio is not None
     quiet = made_up_timing().to_first(made_up_timing().settings[1])
     assert quiet is not None
-    assert found.high == pytest.approx(quiet.high, rel=STATISTIC_FLOAT64)
+    assert ratio.high == pytest.approx(quiet.high, rel=STATISTIC_FLOAT64)
     assert timing.settings[1].step.high > 2 * made_up_timing().settings[1].step.high
 
 

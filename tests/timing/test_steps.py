@@ -70,12 +70,13 @@ def timed(
 ) -> dict[str, StepTimes]:
     """Time learners that take as long as their functions say."""
     builders = [
-        lambda name=name, own=own: FakeLearner(machine, name, own) for name, own in seconds.items()
+        lambda name=name, cost=cost: FakeLearner(machine, name, cost)
+        for name, cost in seconds.items()
     ]
-    found = time_steps(
+    times = time_steps(
         builders, rounds, turn_seconds=TURN, clock=machine.clock, progress=machine.progress
     )
-    return dict(zip(seconds, found, strict=True))
+    return dict(zip(seconds, times, strict=True))
 
 
 def test_every_round_has_a_turn_of_each_alone_and_in_changing_order() -> None:
@@ -92,16 +93,16 @@ def test_every_round_has_a_turn_of_each_alone_and_in_changing_order() -> None:
 
 def test_times_are_those_of_warm_steps_in_turns_of_the_length_asked_for() -> None:
     machine = Machine()
-    found = timed(
+    times = timed(
         machine,
         quick=lambda step: 0.001,
         slow=lambda step: 0.5,
         compiled=lambda step: 60.0 if step == 1 else 0.02,
     )
-    assert len(found["quick"].seconds) == 20
+    assert len(times["quick"].seconds) == 20
     for name, wanted in (("quick", 0.001), ("slow", 0.5), ("compiled", 0.02)):
-        assert found[name].seconds == pytest.approx([wanted] * 20, rel=STATISTIC_FLOAT64)
-    assert found["compiled"].first_step == pytest.approx(160.0, rel=STATISTIC_FLOAT64)
+        assert times[name].seconds == pytest.approx([wanted] * 20, rel=STATISTIC_FLOAT64)
+    assert times["compiled"].first_step == pytest.approx(160.0, rel=STATISTIC_FLOAT64)
     steps = {turn[0]: len(turn) - 2 for turn in machine.log[3:-1]}  # two are not counted
     assert steps["slow"] == 10  # one chunk, however long it takes
     assert 0.001 * steps["quick"] >= TURN
@@ -109,8 +110,8 @@ def test_times_are_those_of_warm_steps_in_turns_of_the_length_asked_for() -> Non
 
 
 def test_what_is_done_every_tenth_step_is_in_the_time() -> None:
-    found = timed(Machine(), shampoo=lambda step: 9.1 if step % 10 == 0 else 0.1)
-    assert found["shampoo"].seconds == pytest.approx([1.0] * 20, rel=STATISTIC_FLOAT64)
+    times = timed(Machine(), shampoo=lambda step: 9.1 if step % 10 == 0 else 0.1)
+    assert times["shampoo"].seconds == pytest.approx([1.0] * 20, rel=STATISTIC_FLOAT64)
 
 
 def test_a_run_that_diverges_is_begun_anew_and_timed() -> None:
@@ -121,12 +122,12 @@ def test_a_run_that_diverges_is_begun_anew_and_timed() -> None:
         built.append(FakeLearner(machine, "wild", lambda step: 0.25, diverges_at=34))
         return built[-1]
 
-    (found,) = time_steps(
+    (times,) = time_steps(
         [build], 5, turn_seconds=TURN, clock=machine.clock, progress=machine.progress
     )
-    assert found.diverged
+    assert times.diverged
     assert len(built) > 1
-    assert found.seconds == pytest.approx([0.25] * 5, rel=STATISTIC_FLOAT64)
+    assert times.seconds == pytest.approx([0.25] * 5, rel=STATISTIC_FLOAT64)
 
 
 def test_one_that_fails_does_not_keep_the_others_from_being_timed() -> None:
@@ -137,7 +138,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_timed() -> None:
             raise RuntimeError("no more\nafter a line")
         return 0.1
 
-    found = timed(machine, good=lambda step: 0.1, bad=fail)
-    assert found["bad"].error == "RuntimeError: no more"
-    assert found["good"].error == ""
-    assert found["good"].seconds == pytest.approx([0.1] * 20, rel=STATISTIC_FLOAT64)
+    times = timed(machine, good=lambda step: 0.1, bad=fail)
+    assert times["bad"].error == "RuntimeError: no more"
+    assert times["good"].error == ""
+    assert times["good"].seconds == pytest.approx([0.1] * 20, rel=STATISTIC_FLOAT64)

@@ -33,7 +33,7 @@ def test_a_panel_for_every_batch_size_with_medians_ratios_and_the_colours_of_opt
     for axes in figure.axes:  # nothing is cut off, and lengths can be compared
         left, right = axes.get_xlim()
         assert left == 0
-        assert right > max(1e3 * each.step.high for each in timing.settings)
+        assert right > max(1e3 * setting.step.high for setting in timing.settings)
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
@@ -48,7 +48,9 @@ def test_many_batch_sizes_fill_a_page() -> None:
     timing = made_up_timing()
     sizes = (8, 16, 32)
     settings = [
-        replace(each, conditions={"batch_size": size}) for size in sizes for each in timing.settings
+        replace(setting, conditions={"batch_size": size})
+        for size in sizes
+        for setting in timing.settings
     ]
     figure = timing_figure(replace(timing, settings=tuple(settings)))
     assert figure.get_figwidth() == 7.0

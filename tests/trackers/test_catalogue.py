@@ -23,7 +23,7 @@ def study(trackers: Any) -> optrial.Study:
 
 
 @pytest.mark.parametrize(
-    ("trackers", "said"),
+    ("trackers", "message"),
     [
         (["tensorbord"], "trackers[0]: 'tensorbord' is not a tracker. Did you mean 'tensorboard'?"),
         (
@@ -40,10 +40,10 @@ def study(trackers: Any) -> optrial.Study:
         ([7], "must be a name or a mapping with the key 'name'"),
     ],
 )
-def test_problems_are_named_with_a_way_out(trackers: Any, said: str) -> None:
+def test_problems_are_named_with_a_way_out(trackers: Any, message: str) -> None:
     with pytest.raises(StudyError) as caught:
         study(trackers)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_one_tracker_needs_no_list_and_a_store_holds_it_again() -> None:

@@ -78,9 +78,9 @@ def test_tensorboard(tmp_path: Path) -> None:
             for tag in events.Runs()[folder]["scalars"]
             for event in events.Scalars(folder, tag)
         ]
-        found = {(tag, step): value for tag, step, value in scalars}
-        assert found == as_float32(wanted[run_id])
-        assert len(scalars) == len(found), "a point was logged twice"
+        points = {(tag, step): value for tag, step, value in scalars}
+        assert points == as_float32(wanted[run_id])
+        assert len(scalars) == len(points), "a point was logged twice"
         contents = events.GetAccumulator(folder).PluginTagToContent("hparams")
         begin = metadata.parse_session_start_info_plugin_data(
             contents[metadata.SESSION_START_INFO_TAG]

@@ -167,8 +167,8 @@ def published(study: Mapping[str, Any], problem: str) -> Reported:
         problem: name of the problem, whose own `reported` replaces that of the study.
     """
     entry = (study.get("problem") or {}).get(problem)
-    own = entry.get("reported") if isinstance(entry, Mapping) else None
-    return (study.get("reported") or {}) if own is None else own
+    replaced = entry.get("reported") if isinstance(entry, Mapping) else None
+    return (study.get("reported") or {}) if replaced is None else replaced
 
 
 def published_seconds(reported: Reported) -> dict[str, float]:

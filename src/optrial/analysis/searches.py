@@ -74,8 +74,8 @@ def _trial_values(optimizer: OptimizerRuns, metric: str) -> list[float]:
     trials = [runs for runs in optimizer.tried.values() if all(r.status in ENDED for r in runs)]
     values = [finished(runs, metric) for runs in trials]
     return [
-        fmean(own) if len(own) == len(runs) else math.nan
-        for own, runs in zip(values, trials, strict=True)
+        fmean(finals) if len(finals) == len(runs) else math.nan
+        for finals, runs in zip(values, trials, strict=True)
     ]
 
 

@@ -127,7 +127,9 @@ def profiles(view: StudyView) -> tuple[Profile, ...]:
         return ()
     named = [{t.metric: t for t in targets_of(view.study, p.name)} for p in view.problems]
     rows = [
-        [own[metric] for own in named] for metric in named[0] if all(metric in own for own in named)
+        [problem[metric] for problem in named]
+        for metric in named[0]
+        if all(metric in problem for problem in named)
     ]
     rows += [[target] * len(named) for target in _claimed(view)]
     distinct = dict.fromkeys(map(tuple, rows))
@@ -148,10 +150,10 @@ def profile_of(results: Sequence[TargetResult]) -> Profile | None:
         results: one for each problem.
     """
     medians = [{t.contender.name: t.median.estimate for t in result.steps} for result in results]
-    names = [name for name in medians[0] if all(name in own for own in medians)]
+    names = [name for name in medians[0] if all(name in costs_by_name for costs_by_name in medians)]
     if len(names) < 2:
         return None
-    costs = np.array([[own[name] for name in names] for own in medians])
+    costs = np.array([[costs_by_name[name] for name in names] for costs_by_name in medians])
     with np.errstate(invalid="ignore"):
         ratios = costs / costs.min(axis=1, keepdims=True)
     factors = np.unique([1.0, *ratios[np.isfinite(ratios)].tolist()])

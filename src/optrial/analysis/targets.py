@@ -55,8 +55,8 @@ def targets_of(study: Mapping[str, Any], problem: str) -> list[Target]:
         problem: name of the problem, whose own `targets` replace those of the study.
     """
     entry = (study.get("problem") or {}).get(problem)
-    own = entry.get("targets") if isinstance(entry, Mapping) else None
-    targets: Mapping[str, float] = own if own is not None else study.get("targets") or {}
+    replaced = entry.get("targets") if isinstance(entry, Mapping) else None
+    targets: Mapping[str, float] = replaced if replaced is not None else study.get("targets") or {}
     return [Target(metric, value) for metric, value in targets.items()]
 
 

@@ -365,7 +365,7 @@ class StudyView:
 
     @property
     def claim_problems(self) -> list[Problem]:
-        """What is wrong with the other claims."""
+        """Problems with the other claims."""
         return self._parsed_claims[1]
 
     @cached_property

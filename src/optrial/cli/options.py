@@ -103,7 +103,7 @@ class FigureFormat(StrEnum):
 
 
 class TimeUnit(StrEnum):
-    """How time is measured."""
+    """Units of the time to a target."""
 
     STEPS = "steps"
     SECONDS = "seconds"

@@ -309,9 +309,9 @@ def located(
     """
     everywhere = set.intersection(*map(set, problems.values())) if problems else set()
     distinct: dict[Problem, None] = {}
-    for name, own in problems.items():
+    for name, wrong in problems.items():
         source = sources[name]
-        for problem in own:
+        for problem in wrong:
             path = source.path(problem.path)
             of_all = path == problem.path and (problem in everywhere or source.name is None)
             is_named = of_all or path.startswith(f"{source.place}.") or path == source.place

@@ -54,9 +54,9 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:
     named: dict[str, ProblemKeys] = {}
     invalid: dict[str, list[Problem]] = {}
     for source in sources:
-        study, found = _parsed(source.keys)
+        study, wrong = _parsed(source.keys)
         name = source.name or (study.problem.name if study else "")
-        named[name], invalid[name] = source, found
+        named[name], invalid[name] = source, wrong
         if study is not None:
             studies[name] = study
         if sum(len(checked.seeds) for checked in studies.values()) > MOST_RUNS:

@@ -27,9 +27,9 @@ from optrial.models.layers.dropout import (
 )
 from optrial.models.layers.stackable import make_stackable
 from optrial.models.mlp import ACTIVATIONS
+from optrial.models.objective.combined import Objective, build_objective, widened
 from optrial.models.objective.losses import LOSSES, check_loss
 from optrial.models.objective.metrics import check_metric, needs_whole_split
-from optrial.models.objective.objective import Objective, build_objective, widened
 from optrial.models.optimizer import (
     backward,
     build_optimizer,

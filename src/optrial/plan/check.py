@@ -128,8 +128,8 @@ def _noise_problems(problem: ProblemEntry) -> Iterator[Problem]:
 
 
 def _objective_problems(problem: ProblemEntry) -> Iterator[Problem]:
-    for found in check_loss(problem.loss.name, problem.loss.arguments):
-        yield found.under("problem.loss")
+    for message in check_loss(problem.loss.name, problem.loss.arguments):
+        yield message.under("problem.loss")
     taken = dict.fromkeys(_possible_names("loss"), "the loss")
     for index, entry in enumerate(problem.metrics or ()):
         path = f"problem.metrics[{index}]"
@@ -159,8 +159,8 @@ def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         yield from _class_problems(entry)
     else:
         yield from _rule_problems(entry)
-    for given in entry.schedule or ():
-        for problem in check_schedule(given):
+    for schedule in entry.schedule or ():
+        for problem in check_schedule(schedule):
             yield problem.under("schedule")
     for name, axis in (
         ("norm", entry.clip and entry.clip.norm),
@@ -178,10 +178,10 @@ def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         return
     if entry.decay is not None:
         yield Problem("decay", "goes with a rule; a torch class has its own weight decay.")
-    given: dict[str, Any] = dict(entry.hyperparameters)
+    arguments: dict[str, Any] = dict(entry.hyperparameters)
     if entry.weight_decay is not None:
-        given["weight_decay"] = entry.weight_decay
-    yield from call_problems(load_code(entry.code), given, 1)
+        arguments["weight_decay"] = entry.weight_decay
+    yield from call_problems(load_code(entry.code), arguments, 1)
 
 
 def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:

@@ -477,6 +477,8 @@ def _short(value: Any) -> str:
     """Six significant digits, fewer where they are zeros."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, dict):  # a schedule
-        own = [f"{name}:{_short(argument)}" for name, argument in value.items() if name != "kind"]
-        return ",".join([str(value.get("kind", "")), *own])
+        arguments = [
+            f"{name}:{_short(argument)}" for name, argument in value.items() if name != "kind"
+        ]
+        return ",".join([str(value.get("kind", "")), *arguments])
     return f"{value:.6g}" if is_number else str(value).replace(" ", "")

@@ -132,15 +132,15 @@ def _shares() -> Iterator[float]:
 
 def space_of(study: StudyFile, entry: OptimizerEntry) -> Space:
     """Return everything that may vary in the runs of an entry of a checked study."""
-    own = _prefixed("rule.", axes_of(entry)) | _options(entry)
+    axes = _prefixed("rule.", axes_of(entry)) | _options(entry)
     shared = {"batch_size": study.batch_size}
     shared |= _prefixed("model.", model_axes(study.problem.model))
     growth = {
         name: _growth(entry, name, axis)
-        for name, axis in own.items()
+        for name, axis in axes.items()
         if len(axis.values) > 1 and all(_grows(entry, value) for value in axis.values)
     }
-    return Space(entry.label, shared | own, growth)
+    return Space(entry.label, shared | axes, growth)
 
 
 def model_axes(model: Component) -> dict[str, Axis]:

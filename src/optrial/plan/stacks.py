@@ -57,8 +57,8 @@ def _shared(run: RunSpec) -> str:
     """Return the fields that all runs of a stack share, as text."""
     stackable = MODELS[run.model].stackable if run.model in MODELS else ()
     model = {name: v for name, v in run.model_arguments.items() if name not in stackable}
-    own = _OF_A_RUN if run.optimizer_kind != "torch" else {"run_id"}
-    common = {name: v for name, v in run.as_dict().items() if name not in own}
+    names = _OF_A_RUN if run.optimizer_kind != "torch" else {"run_id"}
+    common = {name: v for name, v in run.as_dict().items() if name not in names}
     return json.dumps(common | {"model_arguments": model}, sort_keys=True)
 
 

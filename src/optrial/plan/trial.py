@@ -51,9 +51,9 @@ def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[P
     for index, entry in enumerate(study.optimizers):
         if entry.kind == "rule":
             continue
-        for failures, said in _trials(entry, tried):
+        for failures, messages in _trials(entry, tried):
             problems += [problem.under(f"optimizers[{index}]") for problem in failures]
-            notes |= dict.fromkeys(said)
+            notes |= dict.fromkeys(messages)
             if failures or time.monotonic() > deadline:
                 break
     return problems, list(notes)
@@ -107,20 +107,22 @@ def _optimizer(entry: OptimizerEntry, setting: Setting) -> TrialOptimizer:
 def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TrialProblem) -> list[Problem]:
     """Take two steps with a user-defined rule, with the same gradients in both."""
     rule = rule_of(entry.kind, entry.code)
-    given = {
+    arguments = {
         name: value if isinstance(value, bool) else float(value)
         for name, value in setting.items()
         if not name.startswith("clip.")
     }
-    weight_decay = given.pop("weight_decay")
+    weight_decay = arguments.pop("weight_decay")
     tried = gradients_of(problem)
     params: Mapping[str, Any] = {name: pair[0] for name, pair in tried.items()}
     grads = {name: pair[1] for name, pair in tried.items()}
     decay, step = entry.decay or rule.default_decay, 0
     try:
-        state = initialise_all(rule, params, given)
+        state = initialise_all(rule, params, arguments)
         for step in range(1, _STEPS + 1):
-            moved, state = apply_all(rule, params, grads, state, step, given, weight_decay, decay)
+            moved, state = apply_all(
+                rule, params, grads, state, step, arguments, weight_decay, decay
+            )
             for name, value in moved.items():
                 if tuple(value.shape) != tuple(params[name].shape):
                     shapes = f"{tuple(value.shape)}, not {tuple(params[name].shape)}"

@@ -26,11 +26,11 @@ def with_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StudyError: there is no such recipe.
     """
-    own = dict(keys)
-    if "recipe" not in own:
-        return own
-    name = own.pop("recipe")
+    changes = dict(keys)
+    if "recipe" not in changes:
+        return changes
+    name = changes.pop("recipe")
     if not isinstance(name, str) or name not in RECIPES:
         message = f"{shown(name)} is not a recipe. {suggest(name, RECIPES)}"
         raise StudyError([Problem("recipe", message)], "the study")
-    return with_recipe(read_study(RECIPES[name])) | own
+    return with_recipe(read_study(RECIPES[name])) | changes

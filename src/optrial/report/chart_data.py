@@ -81,14 +81,14 @@ def _problem_data(
         "metric": problem.metric,
         "lines": [
             {
-                "optimizer": places[own[0].optimizer],
-                "setting": own[0].setting,
+                "optimizer": places[runs[0].optimizer],
+                "setting": runs[0].setting,
                 "group": groups[key],
                 "chosen": key in chosen,
-                "perEpoch": own[0].steps_per_epoch,
-                "perStep": _seconds_per_step(own),
+                "perEpoch": runs[0].steps_per_epoch,
+                "perStep": _seconds_per_step(runs),
             }
-            for key, own in members.items()
+            for key, runs in members.items()
         ],
         "curves": {
             metric: curves

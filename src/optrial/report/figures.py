@@ -412,7 +412,7 @@ def _interval(axes: Axes, row: int, values: tuple[float, float, float], **style:
 def _metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
     """Label the axis of a metric, logarithmic for a positive loss."""
     values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
-    known = np.concatenate([own[np.isfinite(own)] for own in values] or [np.empty(0)])
+    known = np.concatenate([curve[np.isfinite(curve)] for curve in values] or [np.empty(0)])
     if directions.parse(metric).is_loss and len(known) and known.min() > 0:
         axes.set_yscale("log")
         axes.set_ylim(known.min() / 1.5, known.max() * 1.5)

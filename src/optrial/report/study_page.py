@@ -88,7 +88,7 @@ class ProblemSection:
 
     @property
     def answer(self) -> str:
-        """Which optimizer is best, or why nothing is compared."""
+        """The best optimizer, or the reason why nothing is compared."""
         comparisons = self.view.comparisons
         if comparisons is None:
             return self.view.not_compared
@@ -145,13 +145,13 @@ class ProblemSection:
 
     @property
     def note(self) -> str:
-        """How to read the summary table."""
+        """Note on the summary table."""
         view = self.view
         return summary_note(view.summaries, funnel(view.records), view.select)
 
     @property
     def missing(self) -> list[str]:
-        """Why finished runs have no value of a metric."""
+        """Reasons why finished runs have no value of a metric."""
         return missing_values(self.view.reported)
 
     @cached_property
@@ -162,7 +162,7 @@ class ProblemSection:
 
     @property
     def has_rates(self) -> bool:
-        """Whether any optimizer was tried with several learning rates."""
+        """True if an optimizer was tried with several learning rates."""
         return any(self.view.sensitivity(metric) for metric in self.study.metrics)
 
     @property
@@ -193,7 +193,7 @@ class ProblemSection:
 
     @property
     def targets_note(self) -> str:
-        """How to read the tables of targets."""
+        """Note on the tables of targets."""
         return targets_note(self.target_results)
 
     @cached_property

@@ -172,10 +172,15 @@ def search_rows(searches: Sequence[Search]) -> Rows[Search]:
         {t.setting_id: t.metrics[s.metric].mean for t in s.trials if s.metric in t.metrics}
         for s in searches
     ]
-    scale = Scale.of(value for own in scores for value in own.values())
+    scale = Scale.of(value for by_seed in scores for value in by_seed.values())
     return scale, [
-        (search, scale.strip(own.get(search.chosen_id, math.nan), math.nan, math.nan, own.values()))
-        for search, own in zip(searches, scores, strict=True)
+        (
+            search,
+            scale.strip(
+                by_seed.get(search.chosen_id, math.nan), math.nan, math.nan, by_seed.values()
+            ),
+        )
+        for search, by_seed in zip(searches, scores, strict=True)
     ]
 
 

@@ -141,8 +141,8 @@ def funnel_table(flows: Sequence[Flow]) -> Table:
     columns = ["optimizer", "trials", "tuning runs", "chosen", "report runs", "at the edge"]
     rows = []
     for optimizer in dict.fromkeys(flow.optimizer for flow in flows):
-        own = {flow.phase: flow for flow in flows if flow.optimizer == optimizer}
-        tuning, reported = own.get("tune"), own.get("report")
+        by_phase = {flow.phase: flow for flow in flows if flow.optimizer == optimizer}
+        tuning, reported = by_phase.get("tune"), by_phase.get("report")
         rows.append(
             [
                 optimizer,

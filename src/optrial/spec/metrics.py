@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Direction = Literal["lower", "higher"]
-"""Which values of a metric are better."""
+"""Values of a metric that are better."""
 
 
 class Metric(NamedTuple):
@@ -171,22 +171,22 @@ class MetricName:
 
     @property
     def is_loss(self) -> bool:
-        """Whether it is the loss of the study."""
+        """True for the loss of the study."""
         return self.label == "loss"
 
     @property
     def evaluated(self) -> bool:
-        """Whether it was evaluated on a whole split."""
+        """True if it was evaluated on a whole split."""
         return self.split is not None and not self.of_batches
 
     @property
     def of_batches(self) -> bool:
-        """Whether it was measured on batches during training, or is a mean over these."""
+        """True if it was measured on training batches, or is a mean over these."""
         return self.split == "train"
 
     @property
     def of_training(self) -> bool:
-        """Whether it was measured on training samples."""
+        """True if it was measured on training samples."""
         return self.split in ("train", "train_eval")
 
     @property
@@ -277,7 +277,7 @@ class Directions:
         return entry.better if entry else None
 
     def percent(self, metric: str) -> bool:
-        """Whether a metric is an accuracy of the catalogue, a fraction shown in percent."""
+        """Return True for an accuracy of the catalogue, a fraction shown in percent."""
         label = self.parse(metric).label
         entry = None if label in self.user_metrics else catalogued(label)
         return entry is not None and entry.percent

@@ -89,7 +89,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
         metrics["test_accuracy"] = accuracy(named, rate, seed, "test")
         metrics["test_loss"] = 1 - metrics["test_accuracy"]
     on = ("validation", "test") if phase == "report" else ("validation",)
-    own = RunFacts(
+    facts = RunFacts(
         initial_parameters_sha256=f"w{seed}",
         parameters_sha256=f"{named}{rate}{seed}",
         first_batches_sha256=f"o{seed}",
@@ -116,7 +116,7 @@ def record(named: str, rate: float, seed: int, phase: str = "report", **changes:
         "stack": STACK,
         "status": Status.DONE,
         "step": STEPS,
-        "facts": FACTS | own,
+        "facts": FACTS | facts,
         "metrics": metrics,
     }
     return changed(Record(**values), **changes)

@@ -243,13 +243,13 @@ def test_too_few_seeds_on_which_both_finished() -> None:
 def test_the_best_of_those_that_finished_names_those_that_did_not() -> None:
     values = shifted({"sgd": -0.02, "adam": 0.0, "lion": 0.0}, 12)
     values["lion"] = dict.fromkeys(values["lion"], NAN)
-    said = (
+    text = (
         "adam is the best on test_accuracy of the 2 optimizers that finished; "
         "every run of lion diverged"
     )
-    assert best_sentence(compared(values)) == said
+    assert best_sentence(compared(values)) == text
     values["sgd"][0] = NAN
-    assert best_sentence(compared(values)) == f"{said}; 1 of 12 runs of sgd diverged"
+    assert best_sentence(compared(values)) == f"{text}; 1 of 12 runs of sgd diverged"
     values["muon"], values["sgd"] = values["lion"], values["adam"]
     assert best_sentence(compared(values)) == (
         "None of the 2 optimizers that finished can be called the best on test_accuracy; "

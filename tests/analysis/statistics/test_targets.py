@@ -180,14 +180,14 @@ def test_a_run_that_diverges_after_it_arrived_has_arrived() -> None:
 
 
 def test_equal_optimizers_are_rarely_told_apart() -> None:
-    generator, studies, found = np.random.default_rng(7), 1_000, 0
+    generator, studies, different = np.random.default_rng(7), 1_000, 0
     for _ in range(studies):
         times = generator.exponential(600, size=(2, 10))
         first, second = (
             {s: Arrival(min(t, BUDGET), t <= BUDGET) for s, t in enumerate(row)} for row in times
         )
-        found += compared(first, second).p_value <= 0.05
-    assert found / studies <= 0.05 + SIMULATION_SIGMAS * math.sqrt(0.05 * 0.95 / studies)
+        different += compared(first, second).p_value <= 0.05
+    assert different / studies <= 0.05 + SIMULATION_SIGMAS * math.sqrt(0.05 * 0.95 / studies)
 
 
 def test_the_sentence_says_who_is_first_and_which_runs_did_not_arrive() -> None:

@@ -21,10 +21,12 @@ def test_best_of_k_is_the_mean_over_all_draws(values: list[float], higher: bool)
     for place, k in enumerate(curve.trials):
         draws = np.array(list(itertools.product(ranked, repeat=int(k))))
         bests = draws.max(axis=1) if higher else draws.min(axis=1)
-        found = np.isfinite(bests)
-        assert curve.expected[place] == pytest.approx(bests[found].mean(), rel=STATISTIC_FLOAT64)
+        has_value = np.isfinite(bests)
+        assert curve.expected[place] == pytest.approx(
+            bests[has_value].mean(), rel=STATISTIC_FLOAT64
+        )
         assert curve.all_diverged[place] == pytest.approx(
-            (~found).mean(), rel=STATISTIC_FLOAT64, abs=STATISTIC_FLOAT64
+            (~has_value).mean(), rel=STATISTIC_FLOAT64, abs=STATISTIC_FLOAT64
         )
 
 
@@ -82,53 +84,53 @@ def rate_range(means: list[float], seeds: int = 1, noise: float = 0.0, **options
 
 
 def test_range_ends_where_the_curve_falls_below_the_best_less_the_tolerance() -> None:
-    found = rate_range([0.1, 0.7, 0.9, 0.85, 0.75])
-    assert found.best == pytest.approx(1e-2)
-    assert found.low == pytest.approx(10**-2.5)
-    assert found.high == pytest.approx(10**-0.5)
-    assert found.decades.estimate == pytest.approx(2.0)
-    assert not found.decades.known
-    assert not found.open_low
-    assert not found.open_high
+    range_ = rate_range([0.1, 0.7, 0.9, 0.85, 0.75])
+    assert range_.best == pytest.approx(1e-2)
+    assert range_.low == pytest.approx(10**-2.5)
+    assert range_.high == pytest.approx(10**-0.5)
+    assert range_.decades.estimate == pytest.approx(2.0)
+    assert not range_.decades.known
+    assert not range_.open_low
+    assert not range_.open_high
 
 
 def test_range_of_a_loss_is_the_mirror_image() -> None:
-    found = rate_range([-0.1, -0.7, -0.9, -0.85, -0.75], higher_is_better=False)
-    assert found.decades.estimate == pytest.approx(2.0)
+    range_ = rate_range([-0.1, -0.7, -0.9, -0.85, -0.75], higher_is_better=False)
+    assert range_.decades.estimate == pytest.approx(2.0)
 
 
 def test_a_rate_with_a_run_that_diverged_is_outside() -> None:
     values = np.array([[0.5, 0.5], [0.9, 0.9], [0.9, 0.91], [0.9, math.nan], [0.95, 0.95]])
-    found = learning_rate_range(
+    range_ = learning_rate_range(
         RATES, values, np.random.default_rng(0), tolerance=0.1, higher_is_better=True
     )
-    assert found.best == pytest.approx(1.0)
-    assert (found.low, found.high) == pytest.approx((1.0, 1.0))
-    assert found.open_high
-    assert found.decades.estimate == 0
+    assert range_.best == pytest.approx(1.0)
+    assert (range_.low, range_.high) == pytest.approx((1.0, 1.0))
+    assert range_.open_high
+    assert range_.decades.estimate == 0
     values[4] = math.nan
-    found = learning_rate_range(
+    range_ = learning_rate_range(
         RATES, values, np.random.default_rng(0), tolerance=0.1, higher_is_better=True
     )
-    assert found.best == pytest.approx(1e-2)
-    assert found.high == pytest.approx(1e-2)
-    assert not found.open_high
+    assert range_.best == pytest.approx(1e-2)
+    assert range_.high == pytest.approx(1e-2)
+    assert not range_.open_high
 
 
 def test_range_at_the_edge_of_the_grid_is_open() -> None:
-    found = rate_range([0.9, 0.88, 0.5, 0.4, 0.3])
-    assert found.open_low
-    assert not found.open_high
+    range_ = rate_range([0.9, 0.88, 0.5, 0.4, 0.3])
+    assert range_.open_low
+    assert not range_.open_high
 
 
 def test_interval_of_the_range_comes_from_the_seeds() -> None:
-    found = rate_range([0.1, 0.7, 0.9, 0.85, 0.75], seeds=10, noise=0.02)
-    assert found.decades.low < found.decades.estimate < found.decades.high
+    range_ = rate_range([0.1, 0.7, 0.9, 0.85, 0.75], seeds=10, noise=0.02)
+    assert range_.decades.low < range_.decades.estimate < range_.decades.high
     still = rate_range([0.1, 0.7, 0.9, 0.85, 0.75], seeds=10)
     assert (still.decades.low, still.decades.high) == pytest.approx((2.0, 2.0))
 
 
 def test_rates_that_all_diverged_have_no_range() -> None:
-    found = rate_range([math.nan] * 5, seeds=2)
-    assert math.isnan(found.best)
-    assert math.isnan(found.decades.estimate)
+    range_ = rate_range([math.nan] * 5, seeds=2)
+    assert math.isnan(range_.best)
+    assert math.isnan(range_.decades.estimate)

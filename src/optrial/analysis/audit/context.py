@@ -104,22 +104,22 @@ class Context(StudyView):
         late: dict[str, int] = {}
         known: set[str] = set()
         for plan in self.plans:
-            given = {str(claim) for claim in plan.study.get("claims") or ()}
-            late |= dict.fromkeys(sorted(given - known) if plan.ended else (), plan.ended)
-            known |= given
+            claims = {str(claim) for claim in plan.study.get("claims") or ()}
+            late |= dict.fromkeys(sorted(claims - known) if plan.ended else (), plan.ended)
+            known |= claims
         return {text: n for text, n in late.items() if text in (self.study.get("claims") or ())}
 
     @cached_property
     def dropped_claims(self) -> list[str]:
         """Claims that were dropped after runs had ended."""
         now = self.study.get("claims") or ()
-        given = [
+        claims = [
             str(claim)
             for before, after in pairwise(self.plans)
             for claim in before.study.get("claims") or ()
             if after.ended
         ]
-        return [claim for claim in dict.fromkeys(given) if claim not in now]
+        return [claim for claim in dict.fromkeys(claims) if claim not in now]
 
     @cached_property
     def time_claims(self) -> list[Claim]:
@@ -217,8 +217,8 @@ class Context(StudyView):
 
     def more_seeds(self, count: int, action: str) -> Remedy:
         """Return the remedy of reporting `count` seeds: new ones, the old ones kept."""
-        given = self.study.get("seeds") or sorted({r.seed for r in self.compared})
-        seeds = list(range(given)) if isinstance(given, int) else list(given)
+        planned = self.study.get("seeds") or sorted({r.seed for r in self.compared})
+        seeds = list(range(planned)) if isinstance(planned, int) else list(planned)
         fresh = (seed for seed in range(count + max(seeds, default=0) + 1) if seed not in seeds)
         added = [next(fresh) for _ in range(max(0, count - len(seeds)))]
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)

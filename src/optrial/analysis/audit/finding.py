@@ -58,7 +58,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a check observed; the audit turns it into a `Finding`.
+    """Result of a check; the audit turns it into a `Finding`.
 
     Attributes:
         evidence: a sentence with the numbers, without a full stop.

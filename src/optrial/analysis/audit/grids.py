@@ -35,7 +35,7 @@ def extended(
 
 
 def has_room_above(optimizer: OptimizerRuns) -> bool:
-    """Whether a rate larger than all that were tried is still sensible."""
+    """Return True if a rate above all that were tried is still sensible."""
     rates = optimizer.tuned.get("lr", [])
     return not rates or rates[-1] * SMALLEST_RATIO <= sensible_rates(optimizer.rule)[1]
 

@@ -260,7 +260,7 @@ def not_shuffled(context: Context) -> Iterator[Observation]:
 
 
 def _repeats_batches(record: Record) -> bool:
-    """Whether two epochs begin with the same batches."""
+    """Return True if two epochs begin with the same batches."""
     batches = record.facts.epoch_batches_sha256 or ()
     return len(set(batches)) < len(batches)
 
@@ -426,7 +426,7 @@ def did_not_train(context: Context) -> Iterator[Observation]:
 
 
 def _grows_linearly(norm: Curve) -> bool:
-    """Whether a gradient norm rises at least tenfold, in proportion to the step."""
+    """Return True if a gradient norm rises at least tenfold, in proportion to the step."""
     steps, values = norm.steps, norm.values
     if len(steps) < 10 or not np.isfinite(values).all() or values.std() == 0:
         return False

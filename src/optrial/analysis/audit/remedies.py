@@ -163,7 +163,7 @@ def _is_unscaled(targets: Scale) -> bool:
 
 
 def _depends_on_scale(records: Sequence[Record]) -> bool:
-    """Whether the scale of targets matters to the loss; to a user-defined one if runs diverged."""
+    """Return True if the scale of targets matters; for a user-defined loss, if runs diverged."""
     loss = records[0].spec.loss
     if ":" in loss:
         return any(record.status is Status.DIVERGED for record in records)
@@ -207,19 +207,19 @@ def _places(context: Context, path: str, names: Sequence[str]) -> Iterator[str]:
     """Yield where a study of several problems has the setting of a study of one."""
     entries = context.study["problem"]
     key = re.split(r"[.\[]", path, maxsplit=1)[0]
-    own = [entry for entry in entries.values() if key in entry]
+    replacing = [entry for entry in entries.values() if key in entry]
     if key == "optimizers":
         optimizer, _, name = path.removeprefix(key).rpartition(".")
         if index := re.fullmatch(r"\[(\d+)\]", optimizer):
             optimizer = f"[{optimizer_name(context.study['optimizers'][int(index[1])])}]"
         label = optimizer.strip(".[]")
-        own = [e for e in own if name in e["optimizers"].get(label, ())]
-        if len(names) < len(entries) or own:
+        replacing = [e for e in replacing if name in e["optimizers"].get(label, ())]
+        if len(names) < len(entries) or replacing:
             path = f"optimizers{optimizer}.{name}"
-            own = list(entries.values())
-    for problem in names if own or key == "problem" else ():
+            replacing = list(entries.values())
+    for problem in names if replacing or key == "problem" else ():
         plain = re.fullmatch(r"[^.\[\]=]+", problem)
         root = f"problem.{problem}" if plain else f"problem[{problem}]"
         yield f"{root}{path.removeprefix('problem')}" if key == "problem" else f"{root}.{path}"
-    if not own and key != "problem":
+    if not replacing and key != "problem":
         yield path

@@ -291,8 +291,10 @@ def optional_stopping(context: Context) -> Iterator[Observation]:
 
 def _seed_count(study: Mapping[str, Any]) -> int:
     """Return the number of seeds; the most of any problem if problems have their own."""
-    own = [p.get("seeds") for p in study.get("problem", {}).values() if isinstance(p, Mapping)]
-    seeds = [found for found in (study.get("seeds"), *own) if found]
+    by_problem = [
+        p.get("seeds") for p in study.get("problem", {}).values() if isinstance(p, Mapping)
+    ]
+    seeds = [choice for choice in (study.get("seeds"), *by_problem) if choice]
     return max((n if isinstance(n, int) else len(n) for n in seeds), default=0)
 
 

@@ -207,7 +207,7 @@ def protocol_changed(context: Context) -> Iterator[Observation]:
 
 
 def _differ(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> bool:
-    """Whether a key changed; declaring the direction of a metric does not count."""
+    """Return True if a key changed, other than by declaring the direction of a metric."""
     first, second = before.get(key), after.get(key)
     if key == "problem" and first and second:
         directions = Directions.of(before).user_metrics

@@ -28,7 +28,7 @@ MOST_COMPARED = 40  # settings; a list of ties among more is unreadable
 
 
 def _supported(result: ClaimResult) -> bool:
-    """Whether a claim that one optimizer is better is supported."""
+    """Return True for a supported claim that one optimizer is better."""
     return result.verdict is ClaimVerdict.SUPPORTED and result.claim.kind is ClaimKind.BETTER
 
 

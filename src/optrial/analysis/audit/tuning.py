@@ -227,7 +227,7 @@ def _written_rates(context: Context, optimizer: OptimizerRuns) -> list[float]:
 
 
 def _is_linear(rates: Sequence[float]) -> bool:
-    """Whether rates over more than half a decade are equally spaced."""
+    """Return True if rates over more than half a decade are equally spaced."""
     gaps = [high - low for low, high in pairwise(rates)]
     wide = rates[0] <= 0 or rates[-1] / rates[0] > math.sqrt(10)
     return len(rates) > 3 and wide and max(gaps) - min(gaps) < 0.01 * max(gaps)

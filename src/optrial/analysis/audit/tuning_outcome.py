@@ -269,7 +269,7 @@ def _loses(
     metric: str,
     better: str | None,
 ) -> bool:
-    """Whether the chosen setting of `general` is significantly worse than that of `special`."""
+    """Return True if the setting of `general` is significantly worse than that of `special`."""
     first, second = general.contenders[0].values(metric), special.contenders[0].values(metric)
     higher = better == "higher"
     pair = compare(first, second, metric=metric, higher_is_better=higher, seed=context.seed)

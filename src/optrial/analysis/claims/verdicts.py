@@ -174,14 +174,14 @@ def _evidence(
     arrivals: Mapping[tuple[Target, Unit], Arrivals],
     seed: int,
 ) -> _Evidence:
-    own = values.get(claim.metric, {})
+    measured = values.get(claim.metric, {})
     match claim.kind:
         case ClaimKind.BETTER:
-            return _better(claim, own, seed)
+            return _better(claim, measured, seed)
         case ClaimKind.BEST:
-            return _best(claim, own, seed)
+            return _best(claim, measured, seed)
         case ClaimKind.EQUIVALENT:
-            return _equivalent(claim, own, seed)
+            return _equivalent(claim, measured, seed)
         case ClaimKind.REACHES:
             assert claim.target is not None  # as every claim of this kind has
             return _sooner(claim, arrivals.get((claim.target, claim.unit), {}), seed)

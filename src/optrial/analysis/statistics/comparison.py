@@ -306,8 +306,10 @@ def compare_all(
             pairs.
     """
     named = list(combinations(values, 2))
-    known = {name: known_values(own) for name, own in values.items()}
-    without = {name: (len(own) - len(known[name]), len(own)) for name, own in values.items()}
+    known = {name: known_values(by_seed) for name, by_seed in values.items()}
+    without = {
+        name: (len(by_seed) - len(known[name]), len(by_seed)) for name, by_seed in values.items()
+    }
     pairings = [_pairing(known[one], known[other], higher_is_better) for one, other in named]
     estimates = _estimates(pairings, seed, level)
     pairs = [

@@ -206,7 +206,8 @@ class TargetComparison:
     def medians(self) -> tuple[Interval, Interval]:
         """Kaplan-Meier medians of the two over the common seeds."""
         first, second = (
-            median_time([a.time for a in own], [a.reached for a in own]) for own in self.arrivals
+            median_time([a.time for a in arrivals], [a.reached for a in arrivals])
+            for arrivals in self.arrivals
         )
         return first, second
 
@@ -237,7 +238,7 @@ class TargetComparison:
         )
 
     def _count(self, counts: Callable[[Arrival], bool]) -> tuple[int, int]:
-        first, second = (sum(map(counts, own)) for own in self.arrivals)
+        first, second = (sum(map(counts, arrivals)) for arrivals in self.arrivals)
         return first, second
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from optrial.errors import one_line
 from optrial.models.catalogue import build_model
 from optrial.models.draws import seeded_draws
-from optrial.models.objective.objective import Objective, build_objective
+from optrial.models.objective.combined import Objective, build_objective
 from optrial.models.parameters import place_model
 
 __all__ = ["Named", "TrialProblem", "error_text", "on_any_device"]

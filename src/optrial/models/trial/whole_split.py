@@ -11,9 +11,9 @@ from torch.nn import functional
 from optrial.code import is_code, load_code
 from optrial.errors import USER_CODE_ERRORS
 from optrial.models.draws import seeded_draws
+from optrial.models.objective.combined import widened
 from optrial.models.objective.losses import class_axes
 from optrial.models.objective.metrics import mean_value
-from optrial.models.objective.objective import widened
 from optrial.models.trial.problem import TrialProblem
 
 __all__ = ["needing_whole_split"]
