@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from optrial.analysis.audit import Severity
-from optrial.analysis.claims import ClaimVerdict, evaluate_claims, parse_claims
+from optrial.analysis.claims import ClaimVerdict, parse_claims
 from optrial.analysis.reported import names_setting
 from optrial.data import Dataset, Split, load_dataset
 from optrial.errors import StudyError
@@ -23,6 +23,7 @@ from optrial.plan import Plan, validation_wanted
 from optrial.recipes import RECIPES, with_recipe
 from optrial.results import Results
 from optrial.study import Study
+from tests.analysis.claims import evaluate_claims
 from tests.conftest import Command
 from tests.tolerance import FLOAT32_FRACTION
 

@@ -14,7 +14,7 @@ import pytest
 
 from optrial import Results, StoreError, Study, StudyError
 from optrial.analysis.audit import audit
-from optrial.analysis.claims import evaluate_claims, parse_claims
+from optrial.analysis.claims import parse_claims
 from optrial.analysis.view import StudyView
 from optrial.config import StudyFile
 from optrial.engine.evaluation import Evaluation
@@ -24,6 +24,7 @@ from optrial.records import Record
 from optrial.report.figures import study_figures
 from optrial.report.study_page import study_page
 from optrial.spec import METRICS, Direction, RunFacts, RunSpec, Selection, Status, metric_label
+from tests.analysis.claims import evaluate_claims
 from tests.small import small_keys, small_plan
 from tests.specs import SPEC, STACK
 

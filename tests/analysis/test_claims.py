@@ -14,11 +14,11 @@ from optrial.analysis.claims import (
     Amount,
     Claim,
     ClaimVerdict,
-    evaluate_claims,
     parse_claims,
 )
 from optrial.analysis.statistics import Arrival, compare_all
 from optrial.spec import Directions
+from tests.analysis.claims import evaluate_claims
 from tests.tolerance import STATISTIC_FLOAT64
 
 

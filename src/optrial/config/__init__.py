@@ -3,7 +3,6 @@
 from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.overrides import override
 from optrial.config.problems import (
-    ProblemKeys,
     Studies,
     as_one,
     by_problem,
@@ -33,7 +32,6 @@ __all__ = [
     "OptimizerEntry",
     "Probing",
     "ProblemEntry",
-    "ProblemKeys",
     "Span",
     "Studies",
     "StudyFile",

@@ -8,9 +8,9 @@ A dataset is a name of the catalogue, a path to a file or folder, or ``module:fu
 statistics are computed on training samples alone. Nothing is unpickled, nothing is printed.
 """
 
-from optrial.data.augmentation import Augmentation, augment
+from optrial.data.augmentation import augment
 from optrial.data.batches import BatchOrder
-from optrial.data.catalogue import DATASETS, DatasetEntry
+from optrial.data.catalogue import DATASETS
 from optrial.data.dataset import Dataset, Split
 from optrial.data.download import FileStatus, Progress, data_directory
 from optrial.data.loading import load_dataset
@@ -18,20 +18,17 @@ from optrial.data.published import fetch, files, verify
 from optrial.data.repeats import shared_samples
 from optrial.data.resolving import check_dataset
 from optrial.data.sources.objects import split_objects
-from optrial.data.summary import ClassCount, Column, Summary, ValueScale
+from optrial.data.summary import ClassCount, Column, ValueScale
 
 __all__ = [
     "DATASETS",
-    "Augmentation",
     "BatchOrder",
     "ClassCount",
     "Column",
     "Dataset",
-    "DatasetEntry",
     "FileStatus",
     "Progress",
     "Split",
-    "Summary",
     "ValueScale",
     "augment",
     "check_dataset",

@@ -2,7 +2,6 @@
 
 from optrial.engine.backends.numpy_backprop import NumpyEngine
 from optrial.engine.backends.reference import ReferenceEngine
-from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import tensor_splits
 from optrial.engine.checks.certificate import certificates
@@ -24,7 +23,6 @@ __all__ = [
     "NumpyEngine",
     "ReferenceEngine",
     "Resumption",
-    "RuleOptimizer",
     "StackedEngine",
     "Training",
     "certificates",

@@ -6,7 +6,6 @@ came out; `table` and `figure` show it. Only the first three need PyTorch.
 
 from optrial.timing.results import (
     Quartiles,
-    ReportedTime,
     SettingTiming,
     StudyTiming,
     read_timing,
@@ -16,7 +15,6 @@ from optrial.timing.results import (
 
 __all__ = [
     "Quartiles",
-    "ReportedTime",
     "SettingTiming",
     "StudyTiming",
     "read_timing",

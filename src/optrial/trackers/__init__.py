@@ -2,6 +2,6 @@
 
 from optrial.trackers.catalogue import TRACKERS, check_trackers
 from optrial.trackers.following import Tracking
-from optrial.trackers.tracker import Rows, Tracker
+from optrial.trackers.tracker import Rows
 
-__all__ = ["TRACKERS", "Rows", "Tracker", "Tracking", "check_trackers"]
+__all__ = ["TRACKERS", "Rows", "Tracking", "check_trackers"]

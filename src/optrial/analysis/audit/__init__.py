@@ -2,7 +2,7 @@
 
 from optrial.analysis.audit.audit import audit, waiver_problems
 from optrial.analysis.audit.catalogue import AUDIT_RULES, SECTIONS
-from optrial.analysis.audit.finding import Finding, Remedy, Severity
+from optrial.analysis.audit.finding import Finding, Severity
 from optrial.analysis.audit.report import AuditReport, as_json, report_text, summary_line
 from optrial.analysis.audit.rule import AuditRule
 
@@ -12,7 +12,6 @@ __all__ = [
     "AuditReport",
     "AuditRule",
     "Finding",
-    "Remedy",
     "Severity",
     "as_json",
     "audit",

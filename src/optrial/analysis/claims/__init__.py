@@ -7,7 +7,6 @@ from optrial.analysis.claims.verdicts import (
     ClaimResult,
     ClaimVerdict,
     evaluate_cases,
-    evaluate_claims,
 )
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "ClaimResult",
     "ClaimVerdict",
     "evaluate_cases",
-    "evaluate_claims",
     "parse_claims",
     "parse_target",
 ]

@@ -34,7 +34,6 @@ __all__ = [
     "ClaimResult",
     "ClaimVerdict",
     "evaluate_cases",
-    "evaluate_claims",
 ]
 
 
@@ -110,40 +109,14 @@ Arrivals = Mapping[str, Mapping[int, Arrival]]
 """Optimizer -> seed -> when its run reached a target."""
 
 
-def evaluate_claims(
-    claims: Sequence[Claim],
-    values: Mapping[str, Mapping[str, Values]],
-    arrivals: Mapping[tuple[Target, Unit], Arrivals] | None = None,
-    *,
-    alpha: float = 0.05,
-    seed: int = 0,
-) -> list[ClaimResult]:
-    """Decide every claim by paired sign-flip tests, with Holm's correction over all claims.
-
-    "A > B by D" tests the differences less D. "A is best" is supported where A is better than every
-    rival, so that its p-value is the largest of theirs (an intersection-union test, Berger 1982),
-    and refuted where any rival is better, by Bonferroni. "A ~ B within D" takes two one-sided
-    tests (Schuirmann 1987). "A reaches ..." takes the sign test of `compare_arrivals`.
-
-    Args:
-        claims: the claims to decide.
-        values: metric -> optimizer -> seed -> value; one that is not finite marks a run that
-            diverged, which is worse than every other, None a run without a value.
-        arrivals: arrivals for each target and unit that a claim names.
-        alpha: chance of any false decision among all claims.
-        seed: of the resamples; see `compare_all`.
-    """
-    cases = [ClaimCase(claim, values, arrivals or {}) for claim in claims]
-    return evaluate_cases(cases, alpha=alpha, seed=seed)
-
-
 class ClaimCase(NamedTuple):
-    """A claim and the values to decide it on one problem; see `evaluate_claims`.
+    """A claim and the values to decide it on one problem.
 
     Attributes:
         claim: the claim.
-        values: final values.
-        arrivals: times to targets.
+        values: metric -> optimizer -> seed -> final value; one that is not finite marks a run that
+            diverged, which is worse than every other, None a run without a value.
+        arrivals: times to each target, in each unit, that the claim names.
         problem: name of the problem; empty if the study has no other.
     """
 
@@ -158,7 +131,16 @@ def evaluate_cases(
 ) -> list[ClaimResult]:
     """Decide claims, each on one problem, with Holm's correction over all of them.
 
-    See `evaluate_claims`.
+    "A > B by D" tests the differences less D by paired sign-flip tests. "A is best" is supported
+    where A is better than every rival, so that its p-value is the largest of theirs (an
+    intersection-union test, Berger 1982), and refuted where any rival is better, by Bonferroni.
+    "A ~ B within D" takes two one-sided tests (Schuirmann 1987). "A reaches ..." takes the sign
+    test of `compare_arrivals`.
+
+    Args:
+        cases: the claims, each with the values to decide it.
+        alpha: chance of any false decision among all claims.
+        seed: seed of the resamples; see `compare_all`.
     """
     evidence = [_evidence(case.claim, case.values, case.arrivals, seed) for case in cases]
     adjusted = holm([min(one.support, one.refutation) for one in evidence])
