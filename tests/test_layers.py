@@ -40,6 +40,7 @@ ALLOWED = {
         *("memory", "models", "rules", "errors"),
     },
     "records": {"files", "passwords", "spec", "errors"},
+    "changes": {"plan", "records", "spec", "errors"},
     "joined": {"config", "records", "spec", "errors"},
     "engine": {
         "spec",
@@ -81,7 +82,18 @@ ALLOWED = {
     "user_objects": {"code", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {
-        *("analysis", "callbacks", "code", "config", "data", "keys", "models", "plan", "sweep"),
+        *(
+            "analysis",
+            "callbacks",
+            "changes",
+            "code",
+            "config",
+            "data",
+            "keys",
+            "models",
+            "plan",
+            "sweep",
+        ),
         *("records", "results", "recipes", "timing", "timing.measure", "trackers"),
         *("user_objects", "spec", "interruption", "passwords", "errors"),
     },

@@ -14,6 +14,7 @@ from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
 from optrial.analysis.targets import target_problems
 from optrial.callbacks import Callback, Callbacks
+from optrial.changes import changes
 from optrial.code import Trust, as_trust
 from optrial.config import Studies, StudyFile, is_several, override, parse_study, read_study
 from optrial.data import Dataset, Progress
@@ -330,6 +331,8 @@ class Study:
                 if restart and (backup := set_aside(Path(location))):
                     hooks.on_message(f"the earlier study is kept in {backup}")
                 store = on_failure.enter_context(Store.open(location, create=True))
+                for note in changes(plan, store):
+                    hooks.on_message(note)
                 hooks.on_start(store)
                 sweep(
                     plan,

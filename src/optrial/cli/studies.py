@@ -164,11 +164,18 @@ def plan(
     settings: Settings = None,
     trust: TrustOption = None,
     data_dir: DataDir = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Folder or URL of earlier runs \\[default: studies/NAME]."
+        ),
+    ] = None,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
 
     Nothing is trained or stored, except for a few steps that measure the speed.
     """
+    from optrial.changes import changes_at
     from optrial.plan import outline
     from optrial.report.progress import DownloadBar
 
@@ -196,7 +203,11 @@ def plan(
     if several:
         print_pairs(whole)
     notes = [line for dataset in datasets.values() for line in data_notes(dataset)]
-    notes += [*made.notes, *(c.note for cost in costs.values() for c in cost.choices)]
+    notes += [
+        *made.notes,
+        *changes_at(made, loaded.location(out)),
+        *(c.note for cost in costs.values() for c in cost.choices),
+    ]
     for line in dict.fromkeys(filter(None, [*notes, _seeds_note(made)])):
         note(line)
 
