@@ -1,4 +1,4 @@
-"""Where the code that a name leads to lies, found without importing it."""
+"""Places of code, found without importing it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Kind = Literal["standard", "installed", "file", "missing"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a module lies.
+    """The place of a module.
 
     Attributes:
         kind: "standard" for Python's standard library, "installed" for a package that was

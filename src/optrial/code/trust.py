@@ -1,4 +1,4 @@
-"""What a study may run: decided, and shown, before any of it is imported."""
+"""The code that a study may run, decided and shown before any of it is imported."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ class Trust:
         if self._answer(f"call '{name}', code of the installed package {package}?"):
             return None
         return (
-            f"'{name}' is code of the installed package {package}, of which only optimizer classes "
-            "and modules are called unasked; call it in a function of your own, or if you trust "
+            f"'{name}' is code of the installed package {package}, and only optimizer classes and "
+            "modules of packages are called unasked; call it in a function of your own, or if you trust "
             f"it: {_way_out(package)}."
         )
 
