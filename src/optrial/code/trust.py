@@ -123,7 +123,7 @@ class Trust:
         if self._answer(f"call '{name}', code of the installed package {package}?"):
             return None
         return (
-            f"'{name}' is code of the installed package {package}, and only optimizer classes and "
+            f"'{name}' is code of the installed package {package}; only optimizer classes and "
             "modules of packages are called unasked; call it in a function of your own, or if you trust "
             f"it: {_way_out(package)}."
         )
