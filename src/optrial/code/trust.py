@@ -124,8 +124,8 @@ class Trust:
             return None
         return (
             f"'{name}' is code of the installed package {package}; only optimizer classes and "
-            "modules of packages are called unasked; call it in a function of your own, or if you trust "
-            f"it: {_way_out(package)}."
+            "modules are called unasked; call it in a function of your own, or if you trust it: "
+            f"{_way_out(package)}."
         )
 
     def _trusts(self, module: str, file: Path) -> bool:
