@@ -58,7 +58,7 @@ ALLOWED = {
     "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "sweep": {
         *("callbacks", "interruption", "plan", "engine", "records", "code", "spec", "errors"),
-        *("data", "memory"),
+        *("data", "memory", "models"),
     },
     "analysis": {"files", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},

@@ -30,7 +30,7 @@ from optrial.keys import (
     Tuning,
 )
 from optrial.keys import Problem as ProblemValue
-from optrial.models import needs_whole_split
+from optrial.models import kept_process, needs_whole_split
 from optrial.passwords import holds_password
 from optrial.plan import (
     Plan,
@@ -323,11 +323,14 @@ class Study:
         location = self.location(out)
         hooks = Callbacks(callbacks)
         weights = self._weight_files(location, restart)
-        hooks.add(Tracking(self.config.trackers, self.config.name, location, hooks.on_message))
+        # User code may change the current folder.
+        place = location if "://" in location else str(Path(location).absolute())
+        hooks.add(Tracking(self.config.trackers, self.config.name, place, hooks.on_message))
         with ExitStack() as on_failure:
             with stop_on_signal(hooks.on_signal) as stop, hooks:
-                datasets = self.load_datasets(data_dir, progress)
-                plan = self._plan_with_messages(datasets, hooks)
+                with kept_process():
+                    datasets = self.load_datasets(data_dir, progress)
+                    plan = self._plan_with_messages(datasets, hooks)
                 if restart and (backup := set_aside(Path(location))):
                     hooks.on_message(f"the earlier study is kept in {backup}")
                 store = on_failure.enter_context(Store.open(location, create=True))
@@ -358,7 +361,7 @@ class Study:
             raise StoreError("--restart needs a folder; on a server, use another database.")
         if self.config.save and on_server:
             raise StoreError("save: needs a folder for the weights; use --out FOLDER.")
-        return WeightFiles(Path(location)) if self.config.save else None
+        return WeightFiles(Path(location).absolute()) if self.config.save else None
 
     def _plan_with_messages(self, datasets: Mapping[str, Dataset], hooks: Callback) -> Plan:
         for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):

@@ -32,6 +32,7 @@ from optrial.errors import (
 )
 from optrial.interruption import Stop
 from optrial.memory import out_of_memory
+from optrial.models import kept_process
 from optrial.plan import Plan, arrange, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
@@ -179,9 +180,11 @@ class _Worker:
         start, until a failing run is alone and recorded as failed.
         """
         failure: str | None = None
+        changes: Sequence[str] = ()
         memory_ran_out, self.counted = False, 0
         try:
-            self._train(stack, records, self.store.checkpoint(stack))
+            with kept_process() as changes:
+                self._train(stack, records, self.store.checkpoint(stack))
         except (StoreError, EngineError):
             raise
         except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
@@ -189,6 +192,8 @@ class _Worker:
                 raise
             failure, memory_ran_out = reason_of(error), out_of_memory(error)
         # The error, and with it the memory that its traceback holds, is gone here.
+        for change in changes:
+            self.callback.on_message(f"{records[0].optimizer} {change}")
         if self.stop.is_set():  # a signal may have ended processes that the stack needs
             return
         if failure is not None and len(records) > 1:

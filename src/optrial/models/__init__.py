@@ -49,6 +49,7 @@ from optrial.models.parameters import (
 from optrial.models.trial.code import try_batch, try_code
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
+from optrial.models.trial.settings import kept_process
 from optrial.models.trial.whole_split import needing_whole_split
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "freeze_unused",
     "gradients_of",
     "keep_mask",
+    "kept_process",
     "key_dropout",
     "make_stackable",
     "needing_whole_split",
