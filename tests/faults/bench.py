@@ -19,7 +19,7 @@ from optrial.errors import StoreError
 from optrial.records import Store, WeightFiles
 from tests.faults.process import HANGS, NO_FAULT, Fault, Outcome, Runner
 from tests.faults.server import Server
-from tests.faults.shim import Operation
+from tests.faults.shim import CHANGES, Operation, counted
 from tests.faults.studies import STUDIES, USER_CODE
 
 RESULTS = "results"
@@ -41,7 +41,6 @@ class Reference:
     Attributes:
         contents: see `contents`.
         status: exit status.
-        operations: number of operations that change files.
     """
 
     def __init__(self, bench: Bench, study: str) -> None:
@@ -52,13 +51,11 @@ class Reference:
         assert not complaints(outcome), outcome
         self.contents = contents(self._folder / RESULTS)
         self.status = outcome.status
-        self.operations = outcome.operations
+        self._operations = outcome.operations
 
-    @cached_property
-    def all_operations(self) -> int:
-        """Number of operations on files, with those that read."""
-        folder = self._bench.folder(self._study)
-        return self._bench.run(folder, Fault(operations=Operation(255))).operations
+    def operations(self, kinds: Operation = CHANGES) -> int:
+        """Return the number of operations of some kinds; by default, of those that change files."""
+        return counted(self._operations, kinds)
 
     @cached_property
     def findings(self) -> list[str]:
@@ -86,10 +83,10 @@ class Reference:
         server = self._bench.server
         assert server is not None
         command = ["run", "study.yaml", "--out", server.schema(), "--quiet"]
-        fault, folder = Fault(operations=Operation.SOCKET), self._bench.folder(self._study)
-        outcome = self._bench.runner.run(command, folder, fault, port=server.port)
-        assert outcome.operations, outcome
-        return outcome.operations
+        folder = self._bench.folder(self._study)
+        outcome = self._bench.runner.run(command, folder, port=server.port)
+        assert outcome.status == self.status, outcome
+        return counted(outcome.operations, Operation.SOCKET)
 
     def _calls(self, hook: str) -> int:
         bench = self._bench

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from optrial.errors import StoreError
@@ -28,7 +28,7 @@ from tests.faults.bench import (
 )
 from tests.faults.damage import damage
 from tests.faults.power import cut
-from tests.faults.process import NO_FAULT, Fault
+from tests.faults.process import NO_FAULT, Fault, limit_memory
 from tests.faults.server import Server
 from tests.faults.shim import CHANGES, Action, Operation
 from tests.faults.studies import STUDIES
@@ -57,12 +57,12 @@ def disturb(bench: Bench, study: str, fault: Fault, chance: random.Random) -> Re
 
 
 def any_study(chance: random.Random) -> str:
-    return chance.choice(sorted(STUDIES))
+    return chance.choice([name for name in sorted(STUDIES) if name != "wide"])
 
 
 def signalled(number: int, bench: Bench, chance: random.Random) -> Result:
     study = any_study(chance)
-    moment = chance.randint(1, bench.reference(study).operations)
+    moment = chance.randint(1, bench.reference(study).operations())
     return disturb(bench, study, Fault(moment, chance.choice(SIGNALLED), number), chance)
 
 
@@ -78,7 +78,7 @@ def killed_twice(bench: Bench, chance: random.Random) -> Result:
     study = any_study(chance)
     folder, reference = bench.folder(study), bench.reference(study)
     for _ in range(2):
-        moment = chance.randint(1, reference.operations)
+        moment = chance.randint(1, reference.operations())
         disturbed = bench.run(folder, Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL))
     result = bench.resumed(study, folder, disturbed, chance)
     bench.discard(folder)
@@ -146,9 +146,7 @@ def interrupted_wave(bench: Bench, chance: random.Random) -> Result:
 def failing(number: int, operations: Operation, bench: Bench, chance: random.Random) -> Result:
     study = any_study(chance)
     reference = bench.reference(study)
-    reads = Operation.READ in operations
-    total = reference.all_operations if reads else reference.operations
-    moment = chance.randint(1, total)
+    moment = chance.randint(1, reference.operations(operations))
     forever = chance.random() < 0.5
     return disturb(bench, study, Fault(moment, Action.FAIL, number, operations, forever), chance)
 
@@ -167,10 +165,77 @@ def disk_failing(bench: Bench, chance: random.Random) -> Result:
 
 
 @kind
+def not_permitted(bench: Bench, chance: random.Random) -> Result:
+    """From the n-th operation on, files may not be opened, changed or renamed."""
+    number = chance.choice([errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE])
+    operations = Operation.OPEN | Operation.MKDIR | Operation.RENAME | Operation.UNLINK
+    return failing(number, operations, bench, chance)
+
+
+@kind
+def output_lost(bench: Bench, chance: random.Random) -> Result:
+    """Nothing can be printed: the disk of the output is full, or its reader is gone."""
+    streams = chance.choice([(1,), (2,), (1, 2)])
+    lose = partial(chance.choice([_fill, _close]), streams)
+    study = any_study(chance)
+    folder = bench.folder(study)
+    options = chance.choice([["--quiet"], ["--device", "cpu"]])
+    disturbed = bench.run(folder, Fault(prepare=lose), *options)
+    result = bench.resumed(study, folder, disturbed, chance)
+    bench.discard(folder)
+    return result
+
+
+def _fill(streams: Sequence[int]) -> None:
+    for stream in streams:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), stream)
+
+
+def _close(streams: Sequence[int]) -> None:
+    for stream in streams:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, stream)
+
+
+@kind
+def second_process(bench: Bench, chance: random.Random) -> Result:
+    """Another command reads, or trains into, the same folder while a study is trained."""
+    study = any_study(chance)
+    reference, folder = bench.reference(study), bench.folder(study)
+    command = chance.choice(
+        [
+            ["run", "study.yaml", "--out", RESULTS, "--quiet"],
+            ["run", "study.yaml", "--out", RESULTS, "--quiet", "--restart"],
+            *(["show", RESULTS], ["audit", RESULTS], ["report", RESULTS, "--out", "page.html"]),
+        ]
+    )
+    outcomes = []
+
+    def meanwhile() -> None:
+        impatient = Fault(prepare=_be_impatient)
+        outcomes.append(bench.runner.unarmed(command, folder, impatient))
+
+    moment = chance.randint(1, reference.operations())
+    fault = Fault(moment, chance.choice(SIGNALLED[:2]), signal.SIGSTOP)
+    disturbed = bench.run(folder, fault, stopped=meanwhile)
+    result = bench.resumed(study, folder, disturbed, chance)
+    result |= [f"second {problem}" for outcome in outcomes for problem in complaints(outcome)]
+    bench.discard(folder)
+    return result
+
+
+def _be_impatient() -> None:
+    from optrial.records import database
+
+    database.BUSY_SECONDS = 0.1
+
+
+@kind
 def short_write(bench: Bench, chance: random.Random) -> Result:
     """The n-th write, or each from then on, writes half of what it should."""
     study = any_study(chance)
-    moment = chance.randint(1, bench.reference(study).operations)
+    moment = chance.randint(1, bench.reference(study).operations(Operation.WRITE))
     fault = Fault(moment, Action.SHORT, 0, Operation.WRITE, forever=chance.random() < 0.5)
     return disturb(bench, study, fault, chance)
 
@@ -181,7 +246,7 @@ def clock_set(bench: Bench, chance: random.Random) -> Result:
     study = any_study(chance)
     reference = bench.reference(study)
     shift = chance.choice([-1, 1]) * int(10 ** chance.uniform(0, 8.3))
-    moment = chance.randint(1, reference.operations)
+    moment = chance.randint(1, reference.operations())
     folder = bench.folder(study)
     disturbed = bench.run(folder, Fault(clock=shift, clock_at=moment))
     audit = bench.call(folder, "audit", "--format", "json")
@@ -197,9 +262,14 @@ def clock_set(bench: Bench, chance: random.Random) -> Result:
 
 @kind
 def little_memory(bench: Bench, chance: random.Random) -> Result:
-    """The address space may grow by little."""
-    study = any_study(chance)
-    return disturb(bench, study, Fault(memory=int(10 ** chance.uniform(5, 8))), chance)
+    """The address space may grow by little, from the start or from the n-th step on."""
+    study = chance.choice(["wide", any_study(chance)])
+    more = int(10 ** chance.uniform(5, 8.5))
+    if chance.random() < 0.5:
+        return disturb(bench, study, Fault(memory=more), chance)
+    moment = chance.randint(1, bench.reference(study).steps)
+    limit = partial(bench.count, "step", moment, partial(limit_memory, more))
+    return disturb(bench, study, Fault(prepare=limit), chance)
 
 
 @kind
@@ -234,7 +304,7 @@ def restart_disturbed(bench: Bench, chance: random.Random) -> Result:
     reference = bench.reference(study)
     folder = bench.folder(study)
     bench.run(folder)
-    moment = chance.randint(1, 40 if chance.random() < 0.7 else reference.operations)
+    moment = chance.randint(1, 40 if chance.random() < 0.7 else reference.operations())
     full = Fault(moment, Action.FAIL, errno.ENOSPC, GROWING | Operation.RENAME, forever=True)
     kill = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
     disturbed = bench.run(folder, chance.choice([full, kill]), "--restart", "--quiet")
@@ -279,7 +349,7 @@ def damaged(names: list[str], bench: Bench, chance: random.Random) -> Result:
     study = chance.choice(with_weights) if "weights" in names[0] else any_study(chance)
     reference, folder = bench.reference(study), bench.folder(study)
     unfinished = chance.random() < 0.5
-    moment = chance.randint(30, reference.operations)
+    moment = chance.randint(30, reference.operations())
     stop = Fault(moment, Action.SIGNAL_BEFORE, signal.SIGKILL) if unfinished else NO_FAULT
     bench.run(folder, stop)
     files = sorted(file for name in names for file in (folder / RESULTS).glob(name))
@@ -327,7 +397,7 @@ def power_cut(bench: Bench, chance: random.Random) -> Result:
         moment = chance.randint(1, reference.steps)
         fault = Fault(prepare=partial(bench.count, "step", moment, _kill))
     else:
-        moment = chance.randint(1, reference.operations)
+        moment = chance.randint(1, reference.operations())
         fault = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
     journal = bench.root / f"{folder.name}.journal"
     file = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND)

@@ -10,8 +10,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from optrial import cli
@@ -59,7 +59,7 @@ class Outcome:
     Attributes:
         status: exit status; minus the signal that killed it.
         out, err: what it printed.
-        operations: number of counted operations.
+        operations: number of operations of each kind, see `counted`.
         fired: whether the fault happened.
     """
 
@@ -67,8 +67,8 @@ class Outcome:
     status: int
     out: str
     err: str
-    operations: int
-    fired: bool
+    operations: Sequence[int] = ()
+    fired: bool = False
 
 
 class Runner:
@@ -80,6 +80,7 @@ class Runner:
 
     def __init__(self, control: Control) -> None:
         self.control = control
+        self.number = 0
 
     def run(
         self,
@@ -98,15 +99,29 @@ class Runner:
             journal: file descriptor to which all changes are written.
             stopped: called when the child stops itself; then it is continued.
         """
-        arguments = list(map(str, command))
         with self._armed(folder, fault, port, journal):
-            child = os.fork()
-            if child == 0:
-                _become(arguments, folder, fault)
-            status = self._wait(child, stopped)
-        logs = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
+            outcome = self.unarmed(command, folder, fault, stopped=stopped)
+        block = self.control
+        return replace(outcome, operations=tuple(block.counts), fired=bool(block.fired))
+
+    def unarmed(
+        self,
+        command: Sequence[object],
+        folder: Path,
+        fault: Fault = NO_FAULT,
+        *,
+        stopped: Callable[[], None] | None = None,
+    ) -> Outcome:
+        """Run `optrial COMMAND` in `folder` without arming the library."""
+        arguments = list(map(str, command))
+        self.number += 1
+        logs = [folder.parent / f"{folder.name}.{self.number}.{name}" for name in ("out", "err")]
+        child = os.fork()
+        if child == 0:
+            _become(arguments, folder, fault, logs)
+        status = self._wait(child, stopped)
         out, err = (log.read_text(errors="replace") for log in logs)
-        return Outcome(arguments, status, out, err, self.control.count, bool(self.control.fired))
+        return Outcome(arguments, status, out, err)
 
     @contextmanager
     def _armed(self, folder: Path, fault: Fault, port: int, journal: int) -> Iterator[None]:
@@ -115,6 +130,7 @@ class Runner:
         block.kinds, block.action, block.value = fault.operations, fault.action, fault.value
         block.at, block.forever, block.count, block.fired = fault.at, fault.forever, 0, 0
         block.clock_offset, block.clock_at = fault.clock * 10**9, fault.clock_at
+        block.counts[:] = [0] * len(block.counts)
         block.port, block.journal = port, journal
         block.armed = 1
         try:
@@ -144,13 +160,12 @@ class Runner:
 HANGS = 999
 
 
-def _become(arguments: list[str], folder: Path, fault: Fault) -> None:
+def _become(arguments: list[str], folder: Path, fault: Fault, logs: Sequence[Path]) -> None:
     """Run a command as if this process had been started for it; never returns."""
     status = 1
     try:
-        for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
-            path = folder.parent / f"{folder.name}.{name}"
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        for stream, log in zip((sys.stdout, sys.stderr), logs, strict=True):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(folder)
@@ -160,24 +175,36 @@ def _become(arguments: list[str], folder: Path, fault: Fault) -> None:
         if fault.prepare:
             fault.prepare()
         if fault.memory:
-            limit = _address_space() + fault.memory
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        cli.main()
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        traceback.print_exc()
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:  # noqa: BLE001
-        traceback.print_exc()
-        sys.stderr.flush()
-    os._exit(status)
+            limit_memory(fault.memory)
+        status = _exit_status()
+    finally:
+        os._exit(status)
 
 
-def _address_space() -> int:
+def _exit_status() -> int:
+    """Run the command; return its status and print errors as the interpreter does."""
+    status = 1
+    with suppress(OSError):  # standard error may be lost
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+    with suppress(OSError):
+        try:
+            threading._shutdown()  # type: ignore[attr-defined]
+            sys.stdout.flush()
+        except BaseException as error:  # noqa: BLE001
+            status = 120
+            print(f"Exception ignored at exit: {error!r}", file=sys.stderr)  # noqa: T201
+        sys.stderr.flush()
+    return status
+
+
+def limit_memory(more: int) -> None:
+    """Let the address space of this process grow by so many bytes and no further."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
+    limit = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

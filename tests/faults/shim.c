@@ -31,6 +31,7 @@ enum { FILES = 4096 };
 struct control {
     int32_t armed, kinds, action, value, forever, port, journal, fired;
     int64_t at, count, clock_at, clock_offset, calls; /* operations; nanoseconds; calls in Python */
+    int64_t counts[16]; /* operations by kind, bit by bit */
     char prefix[PATH_MAX];
 };
 
@@ -77,8 +78,9 @@ static int is_watched(int file) {
     return control && control->armed && file >= 0 && file < FILES && names[file];
 }
 
-/* Count an operation. Returns its fault: 0 go on, -1 fail with errno, FAULT_* otherwise. */
+/* Count an operation; return its fault. */
 static int fault(int kind) {
+    __sync_add_and_fetch(&control->counts[__builtin_ctz(kind)], 1);
     if (!(kind & control->kinds)) return NOTHING;
     int64_t number = __sync_add_and_fetch(&control->count, 1);
     if (control->clock_at && number == control->clock_at) control->armed |= 2;

@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
 from pathlib import Path
 
@@ -51,8 +51,14 @@ class Control(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("armed", "kinds", "action", "value")),
         *((name, ctypes.c_int32) for name in ("forever", "port", "journal", "fired")),
         *((name, ctypes.c_int64) for name in ("at", "count", "clock_at", "clock_offset", "calls")),
+        ("counts", ctypes.c_int64 * 16),
         ("prefix", ctypes.c_char * 4096),
     ]
+
+
+def counted(counts: Sequence[int], operations: Operation) -> int:
+    """Return how many of some operations there were, of the counts of a control block."""
+    return sum(count for bit, count in enumerate(counts) if operations >> bit & 1)
 
 
 def compiler() -> str | None:
