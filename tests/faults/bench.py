@@ -15,12 +15,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from optrial.errors import StoreError
 from optrial.records import Store, WeightFiles
 from tests.faults.process import HANGS, NO_FAULT, Fault, Outcome, Runner
 from tests.faults.server import Server
 from tests.faults.shim import CHANGES, Operation, counted
 from tests.faults.studies import STUDIES, USER_CODE
+from tests.tolerance import FINAL_LOSS_FLOAT32
 
 RESULTS = "results"
 UNREADABLE = "cannot be read"
@@ -242,18 +245,18 @@ def contents(location: Path | str) -> dict[str, Any]:
     weights = WeightFiles(Path(location))
     with Store.open(location) as store:
         for record in store.runs():
-            entries[record.run_id] = (
-                *(record.problem, record.setting, record.phase, record.seed),
-                *(record.status, record.step, record.reason, dict(record.metrics)),
-                *(getattr(record.facts, name) for name in HASHES),
-            )
+            hashes = {name: getattr(record.facts, name) for name in HASHES}
+            ended = (record.problem, record.setting, record.phase, record.status, record.step)
+            entries[record.run_id, "ended"] = (*ended, record.reason)
+            entries[record.run_id, "stack"] = record.stack
+            entries[record.run_id, "values"] = (dict(record.metrics), hashes)
             if "://" not in str(location) and weights.path(record.run_id).exists():
                 entries[record.run_id, "weights"] = [
                     (name, array.dtype.str, array.shape, array.tobytes())
                     for name, array in sorted(weights.read(record.run_id).items())
                 ]
         for key, curve in store.curves().items():
-            entries[key] = (curve.steps.tobytes(), curve.values.tobytes())
+            entries[key] = (curve.steps.tolist(), curve.values.tolist())
     return entries
 
 
@@ -263,14 +266,27 @@ def differences(location: Path | str, reference: Reference) -> list[str]:
         entries = contents(location)
     except StoreError as error:
         return [f"{UNREADABLE}: {error}"]
-    missing = reference.contents.keys() ^ entries.keys()
-    other = [key for key in entries.keys() - missing if entries[key] != reference.contents[key]]
+    expected = reference.contents
+    missing = expected.keys() ^ entries.keys()
     wrong = [f"{len(missing)} runs, curves or weights are missing or added"] * bool(missing)
+    other = {key for key in entries.keys() - missing if entries[key] != expected[key]}
+    # The bits of a run are those of its stack; one that memory did not hold was halved.
+    halved = {run_id for run_id, name in other if name == "stack"}
+    other -= {key for key in other if key[0] in halved and _alike(key, entries, expected)}
     if other:
         key = sorted(other, key=str)[0]
-        values = f"{entries[key]} != {reference.contents[key]}"[:300]
+        values = f"{entries[key]} != {expected[key]}"[:300]
         wrong.append(f"{len(other)} runs, curves or weights differ: {key}: {values}")
     return wrong
+
+
+def _alike(key: tuple[str, str], entries: Mapping[Any, Any], expected: Mapping[Any, Any]) -> bool:
+    """Return whether an entry of a run is, but for rounding, that of the run in another stack."""
+    if not key[1].endswith("loss"):
+        return key[1] != "ended"
+    (steps, values), (expected_steps, expected_values) = entries[key], expected[key]
+    alike = np.allclose(values, expected_values, rtol=FINAL_LOSS_FLOAT32)
+    return steps == expected_steps and alike
 
 
 def stored_rows(folder: Path) -> set[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -71,7 +72,11 @@ def scenario(bench: Bench, seed: int, kinds: Sequence[str] | None = None) -> tup
     """
     names = sorted(kinds or KINDS)
     name = names[seed % len(names)]
-    return name, KINDS[name](bench, random.Random(f"{name} {seed}"))
+    try:
+        return name, KINDS[name](bench, random.Random(f"{name} {seed}"))
+    except Exception as error:  # noqa: BLE001 - the others go on
+        where = "".join(traceback.format_exception(error))
+        return name, Result("message", (f"the scenario fails: {error!r}",), printed=where)
 
 
 class Tally:

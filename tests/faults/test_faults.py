@@ -22,7 +22,8 @@ pytestmark = [
 
 KINDS = [
     *("backend-ended", "client-killed", "connection-cut", "server-restarted"),
-    *("disk-failing", "disk-full", "short-write", "page-disturbed", "restart-disturbed"),
+    *("disk-failing", "disk-full", "not-permitted", "short-write", "second-process"),
+    *("page-disturbed", "restart-disturbed"),
     *("interrupted", "interrupted-in-python", "interrupted-wave", "terminated", "hanging-code"),
     *("killed", "killed-twice", "killed-while-training", "little-memory"),
 ]
