@@ -26,8 +26,7 @@ from tests.faults.studies import STUDIES, USER_CODE
 from tests.tolerance import FINAL_LOSS_FLOAT32
 
 RESULTS = "results"
-UNREADABLE = "cannot be read"
-INTERRUPTED = 130
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 HASHES = ("initial_parameters_sha256", "parameters_sha256", "first_batches_sha256")
 CRASHES = (
     "Traceback",
@@ -220,13 +219,14 @@ def complaints(outcome: Outcome) -> list[str]:
     if outcome.status < 0:
         return wrong
     errors = re.findall(r"^error: ", outcome.err, re.MULTILINE)
-    if outcome.status not in (0, 1, 2, 3, INTERRUPTED):
+    if outcome.status not in (0, 1, BAD_INPUT, 3, INTERRUPTED, TERMINATED):
         wrong.append(f"{name}: exit status {outcome.status}")
-    if outcome.status == 2 and len(errors) != 1 and name != "audit":
+    if outcome.status == BAD_INPUT and len(errors) != 1 and name != "audit":
         wrong.append(f"{name}: exit status 2 with {len(errors)} errors: {last_line(outcome)}")
-    if outcome.status != 2 and errors:
+    if outcome.status != BAD_INPUT and errors:
         wrong.append(f"{name}: exit status {outcome.status} with error: {last_line(outcome)}")
-    if outcome.status == INTERRUPTED and "interrupt" not in outcome.err:
+    stopped = outcome.status in (INTERRUPTED, TERMINATED)
+    if stopped and not re.search("interrupt|terminat", outcome.err):
         wrong.append(f"{name}: interrupted without a word")
     if "\x1b" in printed:
         wrong.append(f"{name}: prints an escape sequence")
@@ -265,7 +265,7 @@ def differences(location: Path | str, reference: Reference) -> list[str]:
     try:
         entries = contents(location)
     except StoreError as error:
-        return [f"{UNREADABLE}: {error}"]
+        return [f"cannot be read: {error}"]
     expected = reference.contents
     missing = expected.keys() ^ entries.keys()
     wrong = [f"{len(missing)} runs, curves or weights are missing or added"] * bool(missing)

@@ -10,13 +10,15 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from optrial.errors import StoreError
 from tests.faults.bench import (
+    BAD_INPUT,
     INTERRUPTED,
     RESULTS,
-    UNREADABLE,
     Bench,
+    Reference,
     Result,
     answer_of,
     complaints,
@@ -357,22 +359,31 @@ def damaged(names: list[str], bench: Bench, chance: random.Random) -> Result:
         bench.discard(folder)
         return Result("unaffected")
     how = damage(chance.choice(files), chance)
+    verified = bench.call(folder, "verify")
     shown = bench.call(folder, chance.choice(["show", "audit", "report"]))
     again = bench.run(folder)
-    wrong = [*complaints(shown), *complaints(again)]
-    answer, unlike = answer_of(again, reference), differences(folder / RESULTS, reference)
-    refused = [line for line in unlike if line.startswith(UNREADABLE)]
-    if answer != "message" and unlike and not refused:
+    wrong = [*complaints(verified), *complaints(shown), *complaints(again)]
+    unlike = differences(folder / RESULTS, reference)
+    answer = answer_of(again, reference)
+    message = last_line(again if answer == "message" else verified)
+    if unlike and answer != "message" and verified.status == 0:
         wrong += [f"silently: {line}" for line in unlike]
     if unlike:
-        restarted = bench.run(folder, NO_FAULT, "--restart", "--quiet")
-        wrong += [f"restart: {problem}" for problem in complaints(restarted)]
-        wrong += [f"restart: {line}" for line in differences(folder / RESULTS, reference)]
         answer = "message"
+        wrong += repaired(bench, folder, reference)
     bench.discard(folder)
     wrong = [f"{how}: {line}" for line in wrong]
-    said = last_line(again) if answer_of(again, reference) == "message" else "".join(refused)
-    return Result(answer, tuple(wrong), f"{how}: {said}", again.err)
+    return Result(answer, tuple(wrong), f"{how}: {message}", again.err)
+
+
+def repaired(bench: Bench, folder: Path, reference: Reference) -> list[str]:
+    """Repair damaged files, or start over where that is refused; return what is wrong then."""
+    repair = bench.call(folder, "verify", "--repair")
+    wrong = complaints(repair)
+    options = ["--restart"] * (repair.status == BAD_INPUT)
+    again = bench.run(folder, NO_FAULT, "--quiet", *options)
+    wrong += [*complaints(again), *differences(folder / RESULTS, reference)]
+    return [f"{' '.join(options) or 'repaired'}: {problem}" for problem in wrong]
 
 
 @kind
