@@ -355,6 +355,30 @@ def training(folder: Path) -> bool:
         return False
 
 
+@pytest.mark.parametrize("command", [["list", "rules"], ["plan", "STUDY"], ["--version"]])
+def test_a_full_disk_behind_the_output(study: Path, command: list[str]) -> None:
+    """One message and exit status 2, wherever the output is written."""
+    arguments = [str(study) if argument == "STUDY" else argument for argument in command]
+    program = [sys.executable, "-c", "from optrial.cli import main; main()", *arguments]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].startswith("error: the output cannot be written: No space")
+    assert "Traceback" not in ran.stderr
+
+
+def test_memory_that_runs_out_in_a_command(
+    study: Path, optrial: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("optrial.study.Study.run", exhaust)
+    answer = optrial("run", study)
+    assert answer.status == 2
+    assert answer.err.startswith("error: memory ran out.")
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_interrupted_before_training(
     study: Path, optrial: Command, monkeypatch: pytest.MonkeyPatch, failing: bool

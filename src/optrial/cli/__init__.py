@@ -88,7 +88,10 @@ def main() -> None:
     logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # its errors are raised too
     try:
         with stop_on_signal():
-            app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+            try:
+                app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+            finally:
+                sys.stdout.flush()
     except OptrialError as error:
         if debug:
             raise
@@ -97,7 +100,24 @@ def main() -> None:
         note("interrupted")
         sys.exit(status_of_signal(*interruption.args))
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+    except OSError as error:
+        if debug or error.filename is not None:
+            raise
+        _drop_output()
+        fail(f"the output cannot be written: {error.strerror}. Everything stored so far is kept.")
+    except (MemoryError, SystemError):  # the interpreter raises either where memory runs out
+        if debug:
+            raise
+        fail(
+            "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
+            "models or data, and run again."
+        )
+
+
+def _drop_output() -> None:
+    """Discard what standard output still buffers: the interpreter would fail to write it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)
