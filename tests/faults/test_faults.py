@@ -26,6 +26,7 @@ KINDS = [
     *("page-disturbed", "restart-disturbed"),
     *("interrupted", "interrupted-in-python", "interrupted-wave", "terminated", "hanging-code"),
     *("killed", "killed-twice", "killed-while-training", "little-memory"),
+    *("clock-set", "hostile-code", "output-lost"),
 ]
 
 
