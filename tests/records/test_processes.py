@@ -165,3 +165,25 @@ def test_a_lost_connection_is_made_again(postgresql: str) -> None:
                 assert len(connection.execute(end, {"name": name}).all()) >= 1
             store.commit([segment("a", 1)], STACK, None)
         assert other.runs()[0].step == 1
+
+
+def test_runs_that_ended_survive_the_loss_of_the_write_ahead_log(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from optrial.records import Store
+from optrial.spec import Status
+from tests.records.samples import curve, planned, segment
+from tests.specs import STACK
+
+store = Store.open(sys.argv[1], create=True)
+store.save_plan("one", {}, [planned("a"), planned("b")])
+store.commit([segment("a", 1, Status.DONE, curves={"loss": curve(1, [0.5])})], STACK, None)
+os._exit(0)
+"""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=root)
+    for ending in ("-wal", "-shm"):
+        (tmp_path / f"study.db{ending}").unlink()
+    with Store.open(tmp_path) as store:
+        assert [record.status for record in store.runs()] == ["done", "planned"]
+        assert store.curve("a", "loss").values.tolist() == [0.5]

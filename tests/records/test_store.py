@@ -291,3 +291,15 @@ def test_a_run_that_ended_stays_in_its_stack(store: Store, status: Status) -> No
         store.restack({ONE: ["a"], TWO: ["b"]})
     assert [run.stack for run in store.runs()] == [WIDE, WIDE]
     assert store.checkpoint(WIDE) is not None
+
+
+def test_what_ended_before_a_plan_does_not_depend_on_the_clock(store: Store, monkeypatch) -> None:
+    years = iter(["2030", "2029", "2028", "1999", "1998", "1970"] * 3)
+    for module in ("rows", "store"):
+        monkeypatch.setattr(f"optrial.records.{module}.now", lambda: next(years))
+    store.save_plan("one", {"seeds": 1}, [planned("a")])
+    store.commit([segment("a", 1, Status.DONE)], STACK, None)
+    store.save_plan("two", {"seeds": 2}, [planned("a"), planned("b")])
+    store.commit([segment("b", 1, Status.ERROR)], STACK, None)
+    store.save_plan("three", {"seeds": 3}, [planned("a"), planned("b"), planned("c")])
+    assert store.plans() == [({"seeds": 1}, 0), ({"seeds": 2}, 1), ({"seeds": 3}, 2)]
