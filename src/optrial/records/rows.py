@@ -75,7 +75,7 @@ _NAMES = {
     curves: "run {run_id}: its {metric} from step {first_step}",
     checkpoints: "stack {stack}: its checkpoint",
 }
-"""What messages call a row of each table."""
+"""Name of a row in messages, by table."""
 
 _DECODE_ERRORS = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RecursionError),
@@ -152,7 +152,7 @@ def plan_run_row(plan_id: int, position: int, run: PlannedRun) -> dict[str, Any]
 
 
 def planned_outcome(run_id: str) -> dict[str, Any]:
-    """Return the outcome of a run of which nothing is trained."""
+    """Return the outcome of a run that has not started."""
     nothing = Segment(run_id=run_id, step=0, curves={}, status=Status.PLANNED)
     return outcome_row(nothing, "{}", {})
 

@@ -56,7 +56,7 @@ _LOOKUPS = 100_000  # rows that are looked up one by one where a table cannot be
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification of a store found.
+    """Result of the verification of a store.
 
     Attributes:
         location: location of the store, without password.
@@ -183,7 +183,7 @@ def _move_weights(database: Database, run_ids: set[str], backup: str) -> None:
 
 
 def _mend(connection: sql.Connection, damage: Damage) -> set[str]:
-    """Remove what is damaged; return the runs that are to be trained again."""
+    """Remove what is damaged; return the runs to train again."""
     untrained = set(damage.results)
     mended, removed = _mended_runs(connection, damage.runs)
     for run_id in removed:
