@@ -46,3 +46,7 @@ def _processor() -> tuple[str, set[str]]:
     fields = {name.strip(): value.strip() for name, _, value in pairs}
     name = fields.get("model name", platform.machine())
     return name, set((fields.get("flags") or fields.get("Features", "")).split())
+
+
+if __name__ == "__main__":
+    print(_processor()[0])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import sqlite3
 import subprocess
@@ -28,9 +29,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
-
-import hardware
-from untrained import write_store
 
 RULES = ("sgd", "momentum", "rmsprop", "adam")
 SPREAD = 1e-4, 1e-1
@@ -104,6 +102,16 @@ def cost_of(command: str, folder: Path) -> Cost:
     return Cost(usage.ru_utime, elapsed, peak, written.stat().st_size)
 
 
+def run_beside(program: str, *arguments: Path) -> str:
+    """Run a program of this folder and return what it prints.
+
+    This process imports no large library: the peak memory of a child is at least that of its
+    parent when it started.
+    """
+    command = [sys.executable, str(Path(__file__).with_name(program)), *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def first_outcome(folder: Path, started: datetime) -> float:
     """Return the seconds from a start until the first outcome was stored."""
     with closing(sqlite3.connect(folder / "store" / "study.db")) as database:
@@ -124,7 +132,7 @@ def measure(runs: int, settings: int, options: argparse.Namespace) -> Iterator[t
             if store.exists():
                 continue
             if options.untrained:
-                write_store(folder / "study.yaml", store)
+                run_beside("untrained.py", folder / "study.yaml", store)
                 continue
             started = datetime.now(UTC)
             yield command, cost_of(command, folder)._replace(output_bytes=_size(store))
@@ -155,8 +163,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--new", action="store_true", help="train again, even if trained before")
     parser.add_argument("--untrained", action="store_true", help="store made-up results instead")
     options = parser.parse_args(given)
-    about = hardware.about("cpu")
-    print(f"{about['processor']}, one thread, Python {about['python']}\n")
+    print(f"{run_beside('hardware.py')}, one thread, Python {platform.python_version()}\n")
     print("| runs | command | user CPU, s | elapsed, s | peak memory, MB | output, MB |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for runs in options.runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -93,3 +94,7 @@ def _curves(run: RunSpec, losses: np.ndarray) -> dict[str, Curve]:
         "test_loss": Curve(evaluated, ends),
         "test_accuracy": Curve(evaluated, np.round(20 - 10 * ends) / 20),
     }
+
+
+if __name__ == "__main__":
+    write_store(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -38,6 +38,8 @@ LOCK_SPACE = 0x6F70_7472  # "optr": separates optrial's advisory locks from thos
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
 """Errors of a database; the messages of SQLite about damaged names cannot be decoded."""
 
+_PAGE_BYTES = 8 * 2**10  # an outcome takes 2 kB and leaves almost half of the default 4 kB empty
+
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
 CONTINUE = "Nothing stored so far is lost: make room and run again to continue."
@@ -192,6 +194,7 @@ def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         if create:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file
             connection.execute("PRAGMA journal_mode = WAL")
 
     @sql.event.listens_for(engine, "begin")
