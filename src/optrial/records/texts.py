@@ -25,8 +25,8 @@ _OF_A_SEED = (
     *("epoch_batches_sha256", "first_masks_sha256"),
 )
 _OF_A_RUN = (
-    *("seconds", "warm_up_seconds", "parameters_sha256", "weights_sha256", "saved_step"),
-    *("not_finite", "evaluation_difference", "replicate_difference"),
+    *("parameters_sha256", "weights_sha256", "saved_step", "not_finite"),
+    *("evaluation_difference", "replicate_difference"),
     *("stack_certificate", "stack_neighbour", "parity"),
 )
 _NAMES = [field.name for field in fields(RunFacts)]
@@ -71,7 +71,8 @@ class TextReader:
 
     def __init__(self) -> None:
         self._specs: dict[str, RunSpec] = {}
-        self._facts = {"": RunFacts()}
+        self._facts: dict[str, RunFacts] = {}
+        self._values: dict[str, dict[str, object]] = {}
         self._stacks: dict[str, StackId] = {}
 
     def spec(self, text: str) -> RunSpec:
@@ -103,14 +104,17 @@ class TextReader:
         Raises:
             ValueError: the text is no JSON.
         """
-        shared, _, line = text[1:-1].strip("\n").rpartition(_BREAK)
-        return self._of_lines(shared).with_values(_values_of(line))
-
-    def _of_lines(self, lines: str) -> RunFacts:
-        if lines not in self._facts:
-            before, _, line = lines.rpartition(_BREAK)
-            self._facts[lines] = self._of_lines(before).with_values(_values_of(line))
-        return self._facts[lines]
+        first, *others = text[1:-1].strip("\n").split(_BREAK)
+        if first not in self._facts:
+            self._facts[first] = RunFacts().with_values(_values_of(first))
+        values: dict[str, object] = {}
+        for line in others[:-1]:
+            if line not in self._values:
+                self._values[line] = _values_of(line)
+            values |= self._values[line]
+        for line in others[-1:]:
+            values |= _values_of(line)
+        return self._facts[first].with_values(values)
 
 
 def _object(lines: Sequence[str]) -> str:
