@@ -8,7 +8,6 @@ dependencies when they run, so that help and completion are quick.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -18,7 +17,8 @@ from typer.core import TyperGroup
 
 from optrial.cli import catalogue, results, speeds, studies, timing
 from optrial.cli.output import fail, note, status_of_signal
-from optrial.errors import OptrialError, printable
+from optrial.cli.streams import drop_output, is_of_stream, usable_streams
+from optrial.errors import OptrialError, cut, printable
 from optrial.interruption import stop_on_signal
 
 __all__ = ["main"]
@@ -84,7 +84,11 @@ app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 
 def main() -> None:
     """Run the command line; the module documents the exit statuses."""
-    debug = "--debug" in sys.argv
+    with usable_streams():
+        _run("--debug" in sys.argv)
+
+
+def _run(debug: bool) -> None:
     logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # its errors are raised too
     try:
         with stop_on_signal():
@@ -92,20 +96,15 @@ def main() -> None:
                 app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
             finally:
                 sys.stdout.flush()
-    except OptrialError as error:
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
+        drop_output()
+    except (OptrialError, OSError) as error:
         if debug:
             raise
-        fail(str(error))
+        fail(_message_of_system(error) if isinstance(error, OSError) else str(error))
     except KeyboardInterrupt as interruption:
         note("interrupted")
         sys.exit(status_of_signal(*interruption.args))
-    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
-        _drop_output()
-    except OSError as error:
-        if debug or error.filename is not None:
-            raise
-        _drop_output()
-        fail(f"the output cannot be written: {error.strerror}. Everything stored so far is kept.")
     except (MemoryError, SystemError):  # the interpreter raises either where memory runs out
         if debug:
             raise
@@ -115,9 +114,13 @@ def main() -> None:
         )
 
 
-def _drop_output() -> None:
-    """Discard what standard output still buffers: the interpreter would fail to write it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _message_of_system(error: OSError) -> str:
+    """Return what a stream or a file failed with."""
+    if is_of_stream(error):
+        drop_output()
+        return f"the output cannot be written: {error.strerror}. Everything stored so far is kept."
+    place = f"'{cut(str(error.filename))}': " if error.filename is not None else ""
+    return f"{place}{error.strerror or error}"
 
 
 @app.callback(invoke_without_command=True)

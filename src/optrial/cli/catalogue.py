@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -99,9 +100,9 @@ def explain(
     if out is not None:
         write(out, text)
         return
-    if file_format is PageFormat.TEXT:
+    if file_format is PageFormat.TEXT and sys.stdout.isatty():
         text = re.sub(r"(?m)^\S.*$", lambda heading: typer.style(heading[0], bold=True), text)
-    typer.echo(text)
+    sys.stdout.write(f"{text}\n")
 
 
 def landscape(

@@ -9,8 +9,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-import typer
-
 from optrial.errors import Problem, StudyError, printable
 from optrial.files import replacing
 
@@ -48,12 +46,14 @@ _DEPARTURES_SHOWN = 5
 
 def say(text: str, end: str = "\n") -> None:
     """Print a result to standard output."""
-    typer.echo(printable(text) + end, nl=False)
+    sys.stdout.write(printable(text) + end)
 
 
 def note(text: str) -> None:
     """Print a line to standard error."""
-    typer.echo(printable(text), err=True)
+    sys.stdout.flush()
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
 
 
 def fail(text: str) -> NoReturn:
