@@ -41,6 +41,7 @@ def usable_streams() -> Iterator[None]:
     ones. Notes that cannot be written, as on a full disk, do not end a command.
     """
     _open_descriptors()
+    sys.stdin = sys.stdin or _nowhere("r")
     sys.stdout = sys.stdout or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
@@ -49,8 +50,8 @@ def usable_streams() -> Iterator[None]:
         yield
 
 
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
+def _nowhere(mode: str = "w") -> TextIO:
+    return cast(TextIO, Path(os.devnull).open(mode, encoding="utf-8"))
 
 
 def is_of_stream(error: OSError) -> bool:
