@@ -61,6 +61,10 @@ PAST: dict[str, tuple[str, bytes]] = {
         optimizers=[{"rule": "sgd", "lr": {"log": [0.1, 1], "points": 2**63}}]
     ),
     "range of the largest numbers": _rate({"lin": [-1e308, 1e308], "points": 3}),
+    "change of an optimizer that is a name": _keys(
+        problem={"a": {"dataset": "moons", "optimizers": {"adam": {"lr": 0.1}}}},
+        optimizers=["adam"],
+    ),
     "superscript as an index": _set("optimizers[²].lr=1"),
     "index of 5,000 digits": _set("optimizers[" + "9" * 5000 + "].lr=1"),
     "value of 5,000 digits": _set("seeds=" + "9" * 5000),

@@ -74,3 +74,9 @@ def test_latex_compiles(tmp_path: Path) -> None:
     (tmp_path / "table.tex").write_text(body, encoding="utf-8")
     command = ["lualatex", "-interaction=batchmode", "-halt-on-error", "table.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_row_of_latex_never_begins_with_an_argument_of_the_row_before() -> None:
+    for name in ("[2cm]", "*"):
+        summary = SettingSummary(name, "", {}, {}, best=False)
+        assert f"\n{{}}{name}" in summary_latex("study", [summary], Directions())

@@ -267,6 +267,9 @@ def _divided(
         if label not in labels:
             is_not = f"'{label}' is not an optimizer of the study. {suggest(label, labels)}"
             problems.append(Problem(f"{where}.{label}", is_not))
+        elif not isinstance(entries[labels.index(label)], Mapping):
+            message = f"changes '{label}', whose entry is no mapping; write {{rule: {label}}}."
+            problems.append(Problem(f"{where}.{label}", message))
         elif not isinstance(change, Mapping):
             problems.append(Problem(f"{where}.{label}", "must be a mapping of keys to values."))
         elif fixed := sorted({"name", "rule", "torch", "rule_factory"} & set(change)):

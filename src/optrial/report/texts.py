@@ -67,4 +67,6 @@ def _cells(
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(latex_text, cells)) + r" \\"
+    row = " & ".join(map(latex_text, cells))
+    guard = "{}" if row.startswith(("[", "*")) else ""  # LaTeX reads these as arguments of \\
+    return rf"{guard}{row} \\"
