@@ -24,6 +24,7 @@ ALLOWED = {
     "code": {"errors"},
     "memory": set(),
     "interruption": set(),
+    "attempts": {"memory"},
     "keyed": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
@@ -57,7 +58,8 @@ ALLOWED = {
     },
     "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "sweep": {
-        *("callbacks", "interruption", "plan", "engine", "records", "code", "spec", "errors"),
+        *("attempts", "callbacks", "interruption", "plan", "engine", "records", "code", "spec"),
+        "errors",
         *("data", "memory", "models"),
     },
     "analysis": {"files", "rules", "spec", "records", "errors"},

@@ -7,20 +7,23 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optrial.attempts import CHOOSING, Attempt, needs_memory
 from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
 from optrial.data import Dataset
 from optrial.engine import (
+    Choice,
     Engines,
     Learner,
     Resumption,
     Training,
     certificates,
     provenance,
+    release_memory,
 )
 from optrial.errors import (
     USER_CODE_ERRORS,
@@ -33,7 +36,7 @@ from optrial.errors import (
 from optrial.interruption import Stop
 from optrial.memory import out_of_memory
 from optrial.models import kept_process
-from optrial.plan import Plan, arrange, make_plan, pack
+from optrial.plan import Plan, arrange, estimate, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
 
@@ -89,12 +92,13 @@ def sweep(
         EngineError: the engine or device cannot train this plan.
     """
     callback = callback or Callbacks()
-    with store.lock():
+    with store.lock(), ExitStack() as on_exit:
         engines = {
             dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
             for dataset in datasets.values()
         }
         worker = _Worker(engines, store, callback, stop, checkpoint_seconds, weights)
+        on_exit.callback(worker.forget_attempt)
         plan = _continued(plan, datasets, store)
         while True:
             worker.train_plan(plan)
@@ -136,8 +140,12 @@ class _Worker:
     hook_error: BaseException | None = None  # raised by a hook; it stops the study
     resumption: Resumption = field(init=False)
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
+    died_in: Attempt | None = field(init=False)  # work that killed the last process
+    noted: str = ""  # work under way that the store names
+    upcoming: StackId | None = None  # the stack after the current one
 
     def __post_init__(self) -> None:
+        self.died_in = Attempt.of_dead_process(self.store.attempt())
         self.resumption = Resumption(
             lambda specs: self.build("reference" if len(specs) == 1 else "stacked", specs)
         )
@@ -148,7 +156,7 @@ class _Worker:
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
-        planned = _planned(plan, self.store, self.engines, self.callback)
+        planned = self._planned(plan)
         self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
         runs = self.store.progress()
         steps = {run.run_id: run.steps for run in plan.runs}
@@ -168,7 +176,8 @@ class _Worker:
         for run in self.store.progress(everything=True) if left else ():
             members.setdefault(run.stack, []).append(run.run_id)
         self.stop.at_once = False
-        for stack in dict.fromkeys(run.stack for run in left):
+        order = list(dict.fromkeys(run.stack for run in left))
+        for stack, self.upcoming in zip(order, [*order[1:], None], strict=True):
             if not self.stop.is_set():
                 self.train(stack, self.store.runs_of(members[stack]))
         self.stop.at_once = True
@@ -182,6 +191,9 @@ class _Worker:
         failure: str | None = None
         changes: Sequence[str] = ()
         memory_ran_out, self.counted = False, 0
+        if self._killed_before(stack, records):
+            return
+        self._begin(str(stack))
         try:
             with kept_process() as changes:
                 self._train(stack, records, self.store.checkpoint(stack))
@@ -194,13 +206,113 @@ class _Worker:
         # The error, and with it the memory that its traceback holds, is gone here.
         for change in changes:
             self.callback.on_message(f"{records[0].optimizer} {change}")
-        if self.stop.is_set():  # a signal may have ended processes that the stack needs
+        if failure is None or self.stop.is_set():  # a signal may have ended processes it needs
             return
-        if failure is not None and len(records) > 1:
-            run_ids = [record.run_id for record in records]
-            self._halve(stack, run_ids, failure, memory_ran_out=memory_ran_out)
-        elif failure is not None:
+        release_memory()
+        specs = [record.spec for record in records]
+        if memory_ran_out:
+            failure = f"{self._needed('the run', specs[:1])} ({failure})"
+        if len(records) > 1:
+            note = f"one of {len(records)} runs failed ({failure}); training them in halves"
+            if memory_ran_out:
+                limit = self._engines(specs).memory_limit
+                note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
+                note += f" ({limit})"
+            self._halve(stack, records, stack.engine if memory_ran_out else "stacked", note)
+        elif memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
+            self._halve(stack, records, "stacked", "memory ran out; going on without compiling")
+        else:
             self._fail(stack, records[0], failure)
+
+    def _engines(self, specs: Sequence[RunSpec]) -> Engines:
+        return self.engines[specs[0].dataset_sha256]
+
+    def _bytes(self, specs: Sequence[RunSpec]) -> int:
+        """Return the memory that some runs need as a stack; 0 if their model cannot be built."""
+        with suppress(*USER_CODE_ERRORS):
+            return estimate(specs, self._engines(specs).dataset, len(specs)).stack_bytes
+        return 0
+
+    def _needed(self, subject: str, specs: Sequence[RunSpec]) -> str:
+        return needs_memory(subject, self._bytes(specs), self._engines(specs).memory_limit)
+
+    def _begin(self, work: str) -> None:
+        """Make the store remember the work under way until something of it is stored."""
+        if self.noted != work:
+            self.store.set_attempt(Attempt.begun(work, self.died_in).as_text())
+            self.noted = work
+
+    def forget_attempt(self) -> None:
+        """Make the store forget the work under way, because this process does not die in it."""
+        if self.noted or self.died_in:
+            with suppress(StoreError):
+                self.store.set_attempt("")
+            self.noted = ""
+
+    def _next_attempt(self, *, ended: bool) -> str | None:
+        """Return what a commit makes the store remember: the next stack, nothing, or as before."""
+        if ended and self.upcoming is not None:
+            self.noted = str(self.upcoming)
+            return Attempt.begun(self.noted, self.died_in).as_text()
+        before, self.noted = self.noted, ""
+        return "" if before else None
+
+    def _killed_before(self, stack: StackId, records: Sequence[Record]) -> bool:
+        """Halve or give up a stack that killed the last process; return whether that was done."""
+        attempt = self.died_in
+        if attempt is None or attempt.work != str(stack):
+            return False
+        count, specs = len(records), [record.spec for record in records]
+        limit, needed = self._engines(specs).memory_limit, self._bytes(specs)
+        died = f"the last process died while it trained {count} runs, and stored nothing of them"
+        if count > 1 and attempt.suspected(needed, limit):
+            self._halve(
+                stack, records, stack.engine, f"{died}; going on with fewer at a time ({limit})"
+            )
+        elif attempt.repeated:
+            died = f"{attempt.deaths} processes died while they trained this run"
+            self._fail(stack, records[0], f"{died}; {self._needed('it', specs)}")
+            self.died_in = None
+        else:
+            runs = "this run" if count == 1 else "these runs"
+            self.callback.on_message(f"{died.replace('1 runs', 'one run')}; trying {runs} again")
+            return False
+        return True
+
+    def _planned(self, plan: Plan) -> list[PlannedRun]:
+        """Return the plan's runs with their stacks; new runs get new stacks."""
+        stack_of = {run.run_id: run.stack for run in self.store.progress(everything=True)}
+        new = [run for run in plan.runs if run.run_id not in stack_of]
+        if new:
+            self.callback.on_prepare("trying a few steps to choose how to train")
+            self._begin(CHOOSING)
+        for _, group in itertools.groupby(new, lambda run: plan.problems[run.run_id]):
+            specs = list(group)
+            for choice in self._choices(specs):
+                if choice.note:
+                    self.callback.on_message(choice.note)
+                for runs in choice.stacks:
+                    stack = StackId.of(choice.engine, runs)
+                    stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
+        return [
+            PlannedRun(
+                run_id=run.run_id,
+                problem=plan.problems[run.run_id],
+                spec=run,
+                setting=plan.settings[run.run_id],
+                phase=plan.phases[run.run_id],
+                stack=stack_of[run.run_id],
+            )
+            for run in plan.runs
+        ]
+
+    def _choices(self, specs: Sequence[RunSpec]) -> Sequence[Choice]:
+        """Return how to train new runs; one by one if choosing killed the last process."""
+        engines, attempt = self._engines(specs), self.died_in
+        died = attempt if attempt is not None and attempt.work == CHOOSING else None
+        if died and died.suspected(self._bytes(specs[:1]), engines.memory_limit):
+            return [engines.one_by_one(specs, "the last process died when steps were tried")]
+        return engines.choose(specs)
 
     def _train(
         self, stack: StackId, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
@@ -211,6 +323,7 @@ class _Worker:
         training = Training(specs, self.build(stack.engine, specs))
         if checkpoint is not None:
             training.resume(checkpoint)
+            checkpoint = None
         for _ in training.run(self._count(training)):
             pausing = training.ended or self.stop.is_set() or self.hook_error is not None
             if pausing or pace.due(training.seconds):
@@ -231,8 +344,10 @@ class _Worker:
                 segments = list(_of_unfinished(segments, ended))
                 if training.ended:
                     segments = self._certified(training, segments)
+                attempt = self._next_attempt(ended=training.ended)
                 with pace.storing():
-                    self.store.commit(segments, stack, checkpoint)
+                    self.store.commit(segments, stack, checkpoint, attempt)
+                checkpoint = None  # or else it would take memory until the next one
                 self._tell(segments, specs[0].steps)
         if self.hook_error is not None:
             raise self.hook_error
@@ -279,24 +394,17 @@ class _Worker:
             for segment in segments
         ]
 
-    def _halve(
-        self, stack: StackId, run_ids: Sequence[str], failure: str, *, memory_ran_out: bool
-    ) -> None:
-        """Train the unfinished runs of a failed stack as two stacks.
+    def _halve(self, stack: StackId, members: Sequence[Record], engine: str, note: str) -> None:
+        """Train the unfinished runs of a failed stack as two stacks, or one run with an engine.
 
-        Both start from the first step: the numbers of a run are those of the stack it is stored
+        They start from the first step: the numbers of a run are those of the stack it is stored
         with, whenever the error occurred. They are compiled only after running out of memory;
         otherwise compiling every half would take longer than it saves.
         """
-        engine = stack.engine
+        run_ids = [record.run_id for record in members]
         records = {r.run_id: r for r in self.store.runs_of(run_ids)}
         left = [record for record in records.values() if record.status not in FINAL]
         specs = [record.spec for record in left]
-        note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
-        if not memory_ran_out:
-            engine = "stacked"
-            reason = failure.partition("\n")[0]
-            note = f"one of {len(records)} runs failed ({reason}); training them in halves"
         self.callback.on_message(note)
         self.callback.on_step(-self.counted * len(left))
         halves = pack(specs, (len(specs) + 1) // 2)
@@ -397,32 +505,3 @@ def _as_segment(record: Record) -> Segment:
 
 def _with_provenance(segment: Segment) -> Segment:
     return replace(segment, facts=provenance() | segment.facts)
-
-
-def _planned(
-    plan: Plan, store: Store, engines: Mapping[str, Engines], callback: Callback
-) -> list[PlannedRun]:
-    """Return the plan's runs with their stacks; new runs get new stacks."""
-    stack_of = {run.run_id: run.stack for run in store.progress(everything=True)}
-    new = [run for run in plan.runs if run.run_id not in stack_of]
-    if new:
-        callback.on_prepare("trying a few steps to choose how to train")
-    for _, group in itertools.groupby(new, lambda run: plan.problems[run.run_id]):
-        specs = list(group)
-        for choice in engines[specs[0].dataset_sha256].choose(specs):
-            if choice.note:
-                callback.on_message(choice.note)
-            for runs in choice.stacks:
-                stack = StackId.of(choice.engine, runs)
-                stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
-    return [
-        PlannedRun(
-            run_id=run.run_id,
-            problem=plan.problems[run.run_id],
-            spec=run,
-            setting=plan.settings[run.run_id],
-            phase=plan.phases[run.run_id],
-            stack=stack_of[run.run_id],
-        )
-        for run in plan.runs
-    ]

@@ -43,7 +43,7 @@ def _checksum() -> sql.Column[int]:
 meta = sql.Table(
     "meta",
     metadata,
-    sql.Column("key", sql.Text, primary_key=True),  # version, plan (the current one) and writer
+    sql.Column("key", sql.Text, primary_key=True),  # version, plan (current), writer, attempt
     sql.Column("value", sql.Text, nullable=False),
     _checksum(),
 )

@@ -301,6 +301,7 @@ class Store:
         segments: Sequence[Segment],
         stack: StackId,
         checkpoint: Mapping[str, NDArray[Any]] | None,
+        attempt: str | None = None,
     ) -> None:
         """Append the progress of a stack and replace its checkpoint, in one transaction.
 
@@ -308,6 +309,7 @@ class Store:
             segments: the progress of each run.
             stack: the stack of these runs.
             checkpoint: arrays from which training continues; None deletes the stored checkpoint.
+            attempt: see `set_attempt`; None leaves it as it is.
 
         Raises:
             StoreError: a run is not part of any plan, or a step of a curve is already stored.
@@ -328,9 +330,26 @@ class Store:
                 for part, data in enumerate(parts)
             ]
             insert(connection, checkpoints, numbered)
+            if attempt is not None:
+                set_meta(connection, attempt=attempt)
         if checkpoint is None or time.monotonic() - self._journal_moved_at > JOURNAL_SECONDS:
             self._database.move_journal()
             self._journal_moved_at = time.monotonic()
+
+    def attempt(self) -> str:
+        """Return the last argument of `set_attempt`; empty if there was none."""
+        with self._reading() as connection:
+            query = sql.select(meta.c.value).where(meta.c.key == "attempt")
+            return connection.scalar(query) or ""
+
+    def set_attempt(self, attempt: str) -> None:
+        """Remember the work under way, of which nothing is stored yet.
+
+        Args:
+            attempt: `optrial.attempts.Attempt` as text; empty for none.
+        """
+        with self._writing() as connection:
+            set_meta(connection, attempt=attempt)
 
     def _check_segment(self, segment: Segment, latest: Mapping[str, Any]) -> None:
         """Refuse a segment that does not continue a planned run where it stopped."""

@@ -77,32 +77,38 @@ class Chooser:
 
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
-        alone = Choice("reference", tuple((run,) for run in runs), 0.0)
         try:
-            return self._choose(runs, replace(alone, seconds=estimate(runs, self._dataset).seconds))
+            return self._choose(runs, estimate(runs, self._dataset).seconds)
         except EngineError:
             raise
         except USER_CODE_ERRORS as error:  # training fails likewise, and records the failure
-            return replace(alone, note=self._one_by_one(error))
+            return self.one_by_one(runs, self._untried(error))
 
-    def _choose(self, runs: Sequence[RunSpec], reference: Choice) -> Choice:
-        first = runs[0]
+    def _choose(self, runs: Sequence[RunSpec], plain: float) -> Choice:
+        first, alone = runs[0], tuple((run,) for run in runs)
         if first.engine == "numpy" and first.optimizer_kind != "torch":
-            return replace(reference, engine="numpy")
+            return Choice("numpy", alone, plain)
+        reference = Choice("reference", alone, plain)
         if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
             return reference
-        short = len(runs) == 1 or reference.seconds < _WORTH_MEASURING
-        if first.engine == "auto" and short:
+        if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
             return reference
         if reason := why_not_stacked(runs, self._dataset, self._build):
             return replace(reference, note=f"trained one by one: {reason}")
         return self._fastest(runs)
 
-    def _one_by_one(self, error: BaseException) -> str:
-        """Return the note for runs that could not be tried."""
+    def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
+        """Choose to train runs one by one, for a reason."""
+        first = runs[0]
+        engine = "numpy" if first.engine == "numpy" and first.optimizer_kind != "torch" else ""
+        stacks = tuple((run,) for run in runs)
+        return Choice(engine or "reference", stacks, 0.0, f"trained one by one: {reason}")
+
+    def _untried(self, error: BaseException) -> str:
+        """Return why runs could not be tried."""
         if out_of_memory(error):
-            return f"trained one by one: memory ran out when a few steps were tried; {self._limit}"
-        return f"trained one by one: {reason_of(error)}"
+            return f"memory ran out when a few steps were tried; {self._limit}"
+        return reason_of(error)
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
         steps = _steps_of(runs)

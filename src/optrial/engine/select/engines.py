@@ -13,8 +13,10 @@ from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import tensor_splits
 from optrial.engine.learner import Learner
+from optrial.engine.process import device_limit
 from optrial.engine.select.choice import Choice, Chooser
 from optrial.errors import EngineError
+from optrial.memory import MemoryLimit
 from optrial.plan import pack
 from optrial.spec import RunSpec
 
@@ -41,7 +43,7 @@ class Engines:
             raise EngineError("device 'cuda': PyTorch finds no CUDA device here; use auto or cpu.")
         self.dataset = dataset
         self.device = device
-        place = torch.device("cuda" if available and device != "cpu" else "cpu")
+        self._place = place = torch.device("cuda" if available and device != "cpu" else "cpu")
         self._splits = tensor_splits(dataset, precision, str(place))
         self._chooser = Chooser(self.build, dataset, place)
 
@@ -56,6 +58,15 @@ class Engines:
         if self.device == "cuda":
             raise EngineError("device 'cuda': the numpy engine runs on the CPU only; use cpu.")
         return NumpyEngine(spec, self.dataset)
+
+    @property
+    def memory_limit(self) -> MemoryLimit:
+        """Tightest limit on the memory of the device."""
+        return device_limit(self._place)
+
+    def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
+        """Return how to train runs one by one, without trying any step of them."""
+        return self._chooser.one_by_one(runs, reason)
 
     def choose(self, runs: Sequence[RunSpec]) -> list[Choice]:
         """Return how to train new runs: as their study says, else the fastest way.
