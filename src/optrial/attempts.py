@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Self
 
-from optrial.memory import MemoryLimit, oom_kills, shortage
+from optrial.memory import MemoryLimit, oom_kills
 
-__all__ = ["CHOOSING", "Attempt", "needs_memory"]
+__all__ = ["CHOOSING", "Attempt"]
 
 CHOOSING = "choosing how to train"
 """Name of the work before the first stack: timing a few steps."""
@@ -75,11 +75,3 @@ class Attempt:
     def repeated(self) -> bool:
         """True if it killed the process more than once."""
         return self.deaths >= _DEATHS
-
-
-def needs_memory(subject: str, needed: float, limit: MemoryLimit) -> str:
-    """Return a sentence with the memory that a run needs, what is free, and the way out."""
-    return (
-        f"{subject} {shortage(needed, limit)}; use a smaller batch_size or model, another rule, or "
-        "a machine with more memory"
-    )

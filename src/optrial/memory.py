@@ -16,7 +16,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MemoryLimit", "gigabytes", "memory_limit", "oom_kills", "out_of_memory", "shortage"]
+__all__ = [
+    "MemoryLimit",
+    "gigabytes",
+    "memory_limit",
+    "needs_memory",
+    "oom_kills",
+    "out_of_memory",
+    "shortage",
+]
 
 _UNLIMITED = 2**60  # bytes; control groups of version 1 write a number near 2**63
 
@@ -62,6 +70,14 @@ def gigabytes(count: float) -> str:
 def shortage(needed: float, limit: MemoryLimit) -> str:
     """Return how much memory is needed and how much is free, as the end of a sentence."""
     return f"needs about {gigabytes(needed)} of memory, and {limit}"
+
+
+def needs_memory(subject: str, needed: float, limit: MemoryLimit) -> str:
+    """Return a sentence with the memory that a run needs, what is free, and the way out."""
+    return (
+        f"{subject} {shortage(needed, limit)}; use a smaller batch_size or model, another rule, or "
+        "a machine with more memory"
+    )
 
 
 def _of_machine(root: Path) -> MemoryLimit:

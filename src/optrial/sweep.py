@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from optrial.attempts import CHOOSING, Attempt, needs_memory
+from optrial.attempts import CHOOSING, Attempt
 from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
 from optrial.data import Dataset
@@ -34,7 +34,7 @@ from optrial.errors import (
     reason_of,
 )
 from optrial.interruption import Stop
-from optrial.memory import out_of_memory
+from optrial.memory import needs_memory, out_of_memory
 from optrial.models import kept_process
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles

@@ -174,6 +174,16 @@ def test_pairing_is_read_from_what_runs_recorded() -> None:
     assert made_up_view(records).paired_seeds == (2, 3)
 
 
+def test_runs_that_diverge_before_all_batches_are_hashed_are_paired() -> None:
+    records = made_up_records()
+    short = replace(records[0].facts, first_batches_sha256="of three steps")
+    ended = replace(records[0], step=3, status=Status.DIVERGED, facts=short)
+    assert made_up_view([ended, *records[1:]]).paired_seeds == (3, 3)
+    other = replace(short, initial_parameters_sha256="others")
+    unpaired = replace(ended, facts=other)
+    assert made_up_view([unpaired, *records[1:]]).paired_seeds == (2, 3)
+
+
 def test_facts_are_counted() -> None:
     facts = made_up_view(made_up_records()).facts
     assert facts["engine"] == {"stacked": 12}

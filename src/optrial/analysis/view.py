@@ -34,6 +34,7 @@ from optrial.records import Curve, Record
 from optrial.spec import (
     FAILED,
     FINAL,
+    HASHED_STEPS,
     TRAINING_SECONDS,
     Direction,
     Directions,
@@ -483,20 +484,33 @@ class StudyView:
     @cached_property
     def paired_seeds(self) -> tuple[int, int]:
         """Number of seeds on which all runs started alike, and of seeds with at least two runs."""
-        starts: dict[tuple[int, str], list[tuple[str, str]]] = {}
+        starts: dict[tuple[int, str], list[Record]] = {}
         models: dict[str, str] = {}
         for record in self.records:
-            weights = record.facts.initial_parameters_sha256
-            batches = record.facts.first_batches_sha256
-            if weights and batches:
+            if record.facts.initial_parameters_sha256 and record.facts.first_batches_sha256:
                 if record.setting_id not in models:
                     spec = record.spec
                     about = [spec.model, spec.model_arguments, spec.batch_size]
                     models[record.setting_id] = json.dumps(about)
-                model = models[record.setting_id]
-                starts.setdefault((record.seed, model), []).append((weights, batches))
-        shared = [pairs for pairs in starts.values() if len(pairs) > 1]
-        return sum(len(set(pairs)) == 1 for pairs in shared), len(shared)
+                key = record.seed, models[record.setting_id]
+                starts.setdefault(key, []).append(record)
+        shared = [records for records in starts.values() if len(records) > 1]
+        return sum(map(_started_alike, shared)), len(shared)
+
+
+def _started_alike(records: Sequence[Record]) -> bool:
+    """Return whether runs have the same weights and first batch, and batches as far as they went.
+
+    The batches of the first steps are compared among the runs that took them all: others may have
+    diverged before.
+    """
+    long = [r for r in records if r.step >= min(HASHED_STEPS, r.steps)]
+    hashes = (
+        {r.facts.initial_parameters_sha256 for r in records},
+        {r.facts.epoch_batches_sha256[:1] for r in records if r.facts.epoch_batches_sha256},
+        {r.facts.first_batches_sha256 for r in long},
+    )
+    return all(len(distinct) <= 1 for distinct in hashes)
 
 
 def _mean(values: Values) -> float:

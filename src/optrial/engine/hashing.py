@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from optrial.spec import RunFacts
+from optrial.spec import HASHED_STEPS, RunFacts
 
 __all__ = ["StepHashes", "arrays_sha256", "module_sha256"]
 
-_BATCHES, _EPOCHS = 10, 3
+_EPOCHS = 3
 _NOTHING = bytes(32)
 
 
@@ -33,7 +33,7 @@ class StepHashes:
 
     def wants(self, step: int) -> bool:
         """Return whether a step is hashed: one of the first ten, or the first of three epochs."""
-        return step <= _BATCHES or self._begins_epoch(step)
+        return step <= HASHED_STEPS or self._begins_epoch(step)
 
     def _begins_epoch(self, step: int) -> bool:
         epoch, within = divmod(step - 1, self._steps_per_epoch)
@@ -44,7 +44,7 @@ class StepHashes:
         samples = np.asarray(rows, np.int64).tobytes()
         if step == 1 and mask_keys:
             self._masks = hashlib.sha256(repr(list(mask_keys)).encode()).digest()
-        if step <= _BATCHES:
+        if step <= HASHED_STEPS:
             before = b"" if self._chain == _NOTHING else self._chain
             self._chain = hashlib.sha256(before + samples).digest()
         if self._begins_epoch(step):

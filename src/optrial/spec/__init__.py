@@ -1,6 +1,7 @@
 """Vocabulary shared by all packages: runs, metrics, statuses and recorded facts."""
 
 from optrial.spec.facts import (
+    HASHED_STEPS,
     Certificate,
     EvaluationCheck,
     RunFacts,
@@ -29,6 +30,7 @@ __all__ = [
     "ENDED",
     "FAILED",
     "FINAL",
+    "HASHED_STEPS",
     "METRICS",
     "PROBES",
     "TRAINING_SECONDS",

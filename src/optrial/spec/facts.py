@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 
 __all__ = [
+    "HASHED_STEPS",
     "Certificate",
     "EvaluationCheck",
     "RunFacts",
@@ -15,6 +16,10 @@ __all__ = [
     "Seconds",
     "TrainingCheck",
 ]
+
+
+HASHED_STEPS = 10
+"""Number of first steps whose batches are hashed together; a shorter run has another hash."""
 
 
 @dataclass(frozen=True)

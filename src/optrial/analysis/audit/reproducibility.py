@@ -11,9 +11,7 @@ from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted
 from optrial.records import Record
-from optrial.spec import Certificate, RunFacts
-
-HASHED_STEPS = 10  # number of steps whose batches are hashed; a shorter run has a different hash
+from optrial.spec import HASHED_STEPS, Certificate, RunFacts
 
 
 def _stacked(context: Context) -> bool:

@@ -15,7 +15,7 @@ from optrial.engine.process import device_limit
 from optrial.engine.select.measure import Build, StepTimer
 from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
-from optrial.memory import MemoryLimit, out_of_memory
+from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
 from optrial.models import call_count
 from optrial.plan import estimate, pack
 from optrial.spec import RunSpec
@@ -78,7 +78,8 @@ class Chooser:
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
         try:
-            return self._choose(runs, estimate(runs, self._dataset).seconds)
+            choice = self._choose(runs, estimate(runs, self._dataset).seconds)
+            return replace(choice, note=choice.note or self._memory_note(runs, choice))
         except EngineError:
             raise
         except USER_CODE_ERRORS as error:  # training fails likewise, and records the failure
@@ -96,6 +97,19 @@ class Chooser:
         if reason := why_not_stacked(runs, self._dataset, self._build):
             return replace(reference, note=f"trained one by one: {reason}")
         return self._fastest(runs)
+
+    def _memory_note(self, runs: Sequence[RunSpec], choice: Choice) -> str:
+        """Return what memory forbids: one run, or a stack of all runs; else ""."""
+        limit = self._limit
+        needed = estimate(runs[:1], self._dataset).stack_bytes
+        if needed > limit.free:
+            return needs_memory("one run", needed, limit)
+        most = min(len(runs), _WIDTHS[-1])
+        if choice.engine in ("stacked", "compiled") and not self._fit(runs[:most]):
+            needed = estimate(runs[:most], self._dataset, most).stack_bytes
+            number = f"{choice.width} run{'s' * (choice.width != 1)} at a time"
+            return f"{number}: a stack of {most} {shortage(needed, limit)}"
+        return ""
 
     def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
         """Choose to train runs one by one, for a reason."""
