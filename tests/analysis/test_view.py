@@ -177,7 +177,7 @@ def test_pairing_is_read_from_what_runs_recorded() -> None:
 def test_runs_that_diverge_before_all_batches_are_hashed_are_paired() -> None:
     records = made_up_records()
     short = replace(records[0].facts, first_batches_sha256="of three steps")
-    ended = replace(records[0], step=3, status=Status.DIVERGED, facts=short)
+    ended = replace(records[0], step=3, status=Status.DIVERGED, metrics={}, facts=short)
     assert made_up_view([ended, *records[1:]]).paired_seeds == (3, 3)
     other = replace(short, initial_parameters_sha256="others")
     unpaired = replace(ended, facts=other)

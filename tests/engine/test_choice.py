@@ -16,6 +16,8 @@ from optrial.engine.select import engines as engines_module
 from optrial.engine.select import measure as measure_module
 from optrial.engine.select import speeds as speeds_module
 from optrial.engine.select.measure import Candidate, StepTime, StepTimer
+from optrial.memory import MemoryLimit
+from optrial.plan import estimate
 from optrial.spec import RunFacts, RunSpec, Status
 from optrial.study import Study
 from tests.small import small_keys, small_plan
@@ -143,6 +145,34 @@ def test_what_memory_cannot_hold_side_by_side_is_chosen_by_what_is_known(
     plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert choice.engine == "reference"
+
+
+def leave_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    limit = MemoryLimit("this container, memory.max", 2 * free, free)
+    monkeypatch.setattr(choice_module, "device_limit", lambda place: limit)
+
+
+def test_stacks_are_as_wide_as_free_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        StepTimer, "times", lambda _, *pairs: [StepTime(1 / len(p[1]), 0.0) for p in pairs]
+    )
+    plan, dataset = small_plan(engine="stacked", compile="never", seeds=32)
+    engines = Engines(dataset, "float32", "cpu")
+    assert [choice.width for choice in engines.choose(plan.runs)] == [32]
+    leave_free(monkeypatch, 3 * estimate(plan.runs, dataset, 4).stack_bytes)
+    (choice,) = engines.choose(plan.runs)
+    assert choice.width == 4
+    assert choice.note.startswith("4 runs at a time: a stack of 32 needs about ")
+    assert choice.note.endswith("(this container, memory.max) are free")
+
+
+def test_a_run_that_memory_does_not_hold_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, dataset = small_plan(seeds=2)
+    leave_free(monkeypatch, 100)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert choice.width == 1
+    assert choice.note.startswith("one run needs about ")
+    assert "use a smaller batch_size or model" in choice.note
 
 
 def fits(most: int) -> type[StackedEngine]:

@@ -50,6 +50,8 @@ _SPEEDS = {
     "numpy": _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9),
 }
 _PASSES = 4  # how often an update reads or writes each array
+_WORK = {"muon": 10}
+"""Further arrays of the size of the parameters that the update of a rule computes."""
 _EVALUATED_SHARE = 1.0
 _ACTIVATIONS = 5  # arrays of the size of what is saved for the backward pass, at its peak
 
@@ -136,6 +138,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     state = 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
+    held += _WORK.get(run.rule, 0)
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
     speed = _SPEEDS["numpy" if run.engine == "numpy" else "reference"]
