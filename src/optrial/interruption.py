@@ -25,6 +25,7 @@ class Stop(threading.Event):
         at_once: whether a signal interrupts the work under way, because nothing would be lost.
         number: the first signal; None before it.
         has_interrupted: whether `Interrupted` was raised.
+        when_asked: called at the first signal, in the thread that reads signals.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Stop(threading.Event):
         self.at_once = True
         self.number: int | None = None
         self.has_interrupted = False
+        self.when_asked: Callable[[], object] = lambda: None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; a second one always interrupts."""
@@ -67,7 +69,13 @@ def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Sto
         yield stop
         return
     earlier = {number: signal.getsignal(number) for number in _NUMBERS}
-    with _signals_read(tell):
+    def asked(number: int, again: bool) -> None:
+        with suppress(Exception):
+            tell(number, again)
+        if not again:
+            stop.when_asked()
+
+    with _signals_read(asked):
         try:
             for number in _NUMBERS:
                 signal.signal(number, stop.handle)

@@ -99,6 +99,7 @@ def sweep(
         }
         worker = _Worker(engines, store, callback, stop, checkpoint_seconds, weights)
         on_exit.callback(worker.forget_attempt)
+        stop.when_asked = worker.forget_attempt
         plan = _continued(plan, datasets, store)
         while True:
             worker.train_plan(plan)
@@ -251,7 +252,7 @@ class _Worker:
 
     def _next_attempt(self, *, ended: bool) -> str | None:
         """Return what a commit makes the store remember: the next stack, nothing, or as before."""
-        if ended and self.upcoming is not None:
+        if ended and self.upcoming is not None and not self.stop.is_set():
             self.noted = str(self.upcoming)
             return Attempt.begun(self.noted, self.died_in).as_text()
         before, self.noted = self.noted, ""
