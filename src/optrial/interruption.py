@@ -69,6 +69,7 @@ def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Sto
         yield stop
         return
     earlier = {number: signal.getsignal(number) for number in _NUMBERS}
+
     def asked(number: int, again: bool) -> None:
         with suppress(Exception):
             tell(number, again)

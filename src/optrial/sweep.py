@@ -219,9 +219,9 @@ class _Worker:
                 limit = self._engines(specs).memory_limit
                 note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
                 note += f" ({limit})"
-            self._halve(stack, records, stack.engine if memory_ran_out else "stacked", note)
+            self._halve(records, stack.engine if memory_ran_out else "stacked", note)
         elif memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
-            self._halve(stack, records, "stacked", "memory ran out; going on without compiling")
+            self._halve(records, "stacked", "memory ran out; going on without compiling")
         else:
             self._fail(stack, records[0], failure)
 
@@ -267,9 +267,7 @@ class _Worker:
         limit, needed = self._engines(specs).memory_limit, self._bytes(specs)
         died = f"the last process died while it trained {count} runs, and stored nothing of them"
         if count > 1 and attempt.suspected(needed, limit):
-            self._halve(
-                stack, records, stack.engine, f"{died}; going on with fewer at a time ({limit})"
-            )
+            self._halve(records, stack.engine, f"{died}; going on with fewer at a time ({limit})")
         elif attempt.repeated:
             died = f"{attempt.deaths} processes died while they trained this run"
             self._fail(stack, records[0], f"{died}; {self._needed('it', specs)}")
@@ -395,14 +393,14 @@ class _Worker:
             for segment in segments
         ]
 
-    def _halve(self, stack: StackId, members: Sequence[Record], engine: str, note: str) -> None:
+    def _halve(self, failed: Sequence[Record], engine: str, note: str) -> None:
         """Train the unfinished runs of a failed stack as two stacks, or one run with an engine.
 
         They start from the first step: the numbers of a run are those of the stack it is stored
         with, whenever the error occurred. They are compiled only after running out of memory;
         otherwise compiling every half would take longer than it saves.
         """
-        run_ids = [record.run_id for record in members]
+        run_ids = [record.run_id for record in failed]
         records = {r.run_id: r for r in self.store.runs_of(run_ids)}
         left = [record for record in records.values() if record.status not in FINAL]
         specs = [record.spec for record in left]
@@ -421,7 +419,8 @@ class _Worker:
         if latest.status in FINAL:
             return
         failed = replace(_with_provenance(_as_segment(latest)), status=Status.ERROR, reason=reason)
-        self.store.commit([failed], stack, self.store.checkpoint(stack))
+        self.store.commit([failed], stack, self.store.checkpoint(stack), attempt="")
+        self.noted = ""
         self._tell([failed], record.steps)
 
     def _count(self, training: Training) -> Callable[[int], bool]:
