@@ -19,6 +19,7 @@ import numpy as np
 
 from optrial.errors import StoreError
 from optrial.records import Store, WeightFiles
+from optrial.spec import Status
 from tests.faults.process import HANGS, NO_FAULT, Fault, Outcome, Runner
 from tests.faults.server import Server
 from tests.faults.shim import CHANGES, Operation, counted
@@ -250,10 +251,10 @@ def contents(location: Path | str) -> dict[str, Any]:
             entries[record.run_id, "ended"] = (*ended, record.reason)
             entries[record.run_id, "stack"] = record.stack
             entries[record.run_id, "values"] = (dict(record.metrics), hashes)
-            if "://" not in str(location) and weights.path(record.run_id).exists():
+            if record.spec.save and record.status is Status.DONE:
                 entries[record.run_id, "weights"] = [
                     (name, array.dtype.str, array.shape, array.tobytes())
-                    for name, array in sorted(weights.read(record.run_id).items())
+                    for name, array in sorted(weights.read(record).items())
                 ]
         for key, curve in store.curves().items():
             entries[key] = (curve.steps.tolist(), curve.values.tolist())

@@ -25,9 +25,9 @@ class Inode:
     synced: bytearray = field(default_factory=bytearray)
     later: list[tuple[int, bytes | None]] = field(default_factory=list)
 
-    def sync(self) -> None:
-        for change in self.later:
-            _apply(self.synced, *change)
+    def sync(self, data: bytes) -> None:
+        """Keep what the whole file holds now."""
+        self.synced[:] = data
         self.later.clear()
 
     def after_the_cut(self, chance: random.Random) -> bytes:
@@ -89,7 +89,7 @@ def cut(folder: Path, journal: Path, chance: random.Random) -> None:
             names[path].later.append((offset, None))
         elif kind is Operation.SYNC:
             if path in names:
-                names[path].sync()
+                names[path].sync(data)
             states = [dict(names)]
         if changed:
             states.append(dict(names))

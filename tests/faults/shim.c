@@ -110,6 +110,16 @@ static void note(int kind, const char *path, int64_t offset, const void *data, i
     syscall(SYS_writev, control->journal, parts, 3);
 }
 
+/* Note what a synced file holds: libraries that make system calls themselves are not seen here. */
+static void note_content(int file) {
+    struct stat status;
+    if (!control->journal || fstat(file, &status)) return;
+    char *data = S_ISREG(status.st_mode) ? malloc(status.st_size + 1) : NULL;
+    int64_t length = data ? syscall(SYS_pread64, file, data, status.st_size, 0) : 0;
+    note(SYNC, names[file], 0, data, length);
+    free(data);
+}
+
 /* Files */
 
 static int opened(int file, const char *full, int flags) {
@@ -245,7 +255,7 @@ ssize_t pread64(int file, void *data, size_t size, off_t offset) { return pread_
         int action = fault(SYNC);                           \
         if (action == FAIL) return -1;                      \
         int result = real(file);                            \
-        note(SYNC, names[file], 0, NULL, 0);                \
+        note_content(file);                                 \
         after(action);                                      \
         return result;                                      \
     }

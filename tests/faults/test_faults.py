@@ -20,19 +20,8 @@ pytestmark = [
 ]
 
 
-KINDS = [
-    *("backend-ended", "client-killed", "connection-cut", "server-restarted"),
-    *("disk-failing", "disk-full", "not-permitted", "short-write", "second-process"),
-    *("page-disturbed", "restart-disturbed"),
-    *("interrupted", "interrupted-in-python", "interrupted-wave", "terminated", "hanging-code"),
-    *("killed", "killed-twice", "killed-while-training", "little-memory"),
-    *("clock-set", "hostile-code", "output-lost"),
-]
-
-
 def run_scenarios(first: int, count: int) -> None:
     command = [sys.executable, "-m", "tests.faults", "--first", str(first), "--faults", str(count)]
-    command += [option for kind in KINDS for option in ("--kind", kind)]
     root = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
