@@ -1,4 +1,4 @@
-"""What the scenarios share: undisturbed studies, and the requirements on a disturbed one."""
+"""Undisturbed studies, and the requirements on a disturbed one."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Result:
-    """How a scenario ended.
+    """End of a scenario.
 
     Attributes:
         answer: of the disturbed command: "unaffected", "died" or "message".
@@ -118,7 +118,7 @@ class Result:
 
 
 class Bench:
-    """Runs studies in folders of their own.
+    """Runs each study in a new folder.
 
     Args:
         runner: starts the commands.

@@ -377,7 +377,7 @@ def damaged(names: list[str], bench: Bench, chance: random.Random) -> Result:
 
 
 def repaired(bench: Bench, folder: Path, reference: Reference) -> list[str]:
-    """Repair damaged files, or start over where that is refused; return what is wrong then."""
+    """Repair damaged files, or start over if that is refused; return what is wrong afterwards."""
     repair = bench.call(folder, "verify", "--repair")
     wrong = complaints(repair)
     options = ["--restart"] * (repair.status == BAD_INPUT)

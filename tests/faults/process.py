@@ -1,4 +1,4 @@
-"""Commands in forked children with a fault, and what they leave."""
+"""Commands in forked children, with a fault."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NO_FAULT = Fault()
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left.
+    """Output and exit status of a command.
 
     Attributes:
         status: exit status; minus the signal that killed it.

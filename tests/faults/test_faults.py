@@ -1,6 +1,6 @@
-"""Whatever happens to a process, its disk, its server or its files, a study ends as undisturbed.
+"""A disturbed study ends as the undisturbed one, or with one message and then as that.
 
-The scenarios run in a process of their own, which preloads the library of `shim.c`. A failure names
+The scenarios run in a separate process, which preloads the library of `shim.c`. A failure names
 its seed; `python -m tests.faults --first SEED --faults 1` runs that scenario alone.
 """
 
