@@ -178,7 +178,7 @@ class _Worker:
             members.setdefault(run.stack, []).append(run.run_id)
         self.stop.at_once = False
         order = list(dict.fromkeys(run.stack for run in left))
-        for stack, self.upcoming in zip(order, [*order[1:], None], strict=True):
+        for stack, self.upcoming in zip(order, [*order[1:], None], strict=False):
             if not self.stop.is_set():
                 self.train(stack, self.store.runs_of(members[stack]))
         self.stop.at_once = True
