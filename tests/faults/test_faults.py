@@ -15,6 +15,7 @@ import pytest
 from tests.faults.shim import compiler
 
 pytestmark = [
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and /proc are Linux's"),
     pytest.mark.skipif(compiler() is None, reason="no C compiler (cc) for the preloaded library"),
 ]
@@ -32,7 +33,6 @@ def test_some_faults() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", [40, 120])
 def test_many_faults(first: int) -> None:
     run_scenarios(first, 80)

@@ -51,6 +51,7 @@ from optrial.spec import FINAL, StackId
 __all__ = ["Verification", "verify"]
 
 _ROUNDS = 5  # what one round removes can leave other rows without theirs
+_MISSES = 2_000  # lookups in a row without a row, after which no more are expected
 _LOOKUPS = 100_000  # rows that are looked up one by one where a table cannot be scanned
 
 
@@ -373,6 +374,11 @@ def _readable(
         for number, *row in source.execute(f"{select} > ? ORDER BY rowid DESC", [low]):
             yield row
             high = number
+    last = low
     for number in range(low + 1, min(high or low + _LOOKUPS, low + _LOOKUPS)):
+        if number - last > _MISSES:
+            return
         with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
-            yield from (row for _, *row in source.execute(f"{select} = ?", [number]))
+            for _, *row in source.execute(f"{select} = ?", [number]):
+                yield row
+                last = number
