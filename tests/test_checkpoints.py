@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def records(folder: Path) -> dict[str, Any]:
 
 
 def untimed(facts: RunFacts) -> dict[str, Any]:
-    return {name: value for name, value in vars(facts).items() if name not in TIMED}
+    return {f.name: getattr(facts, f.name) for f in fields(facts) if f.name not in TIMED}
 
 
 def pause_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:

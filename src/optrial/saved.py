@@ -120,6 +120,7 @@ def evaluate_saved(
             _check_data(record, dataset)
         specs = arrange(record.spec for record in stacks[stack])
         learner = Engines(dataset, specs[0].precision, device).build(stack.engine, specs)
+        learner.threads = stacks[stack][0].facts.threads or learner.threads
         places = {i: saved[s.run_id] for i, s in enumerate(specs) if s.run_id in saved}
         for index, record in places.items():
             learner.load_weights(index, files.read(record))

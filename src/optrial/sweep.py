@@ -321,7 +321,7 @@ class _Worker:
         ended = {record.run_id: record.status for record in records if record.status in FINAL}
         training = Training(specs, self.build(stack.engine, specs))
         if checkpoint is not None:
-            training.resume(checkpoint)
+            training.resume(checkpoint, records[0].facts.threads)
             checkpoint = None
         for _ in training.run(self._count(training)):
             pausing = training.ended or self.stop.is_set() or self.hook_error is not None

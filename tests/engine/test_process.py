@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from optrial.callbacks import Callback
 from optrial.engine import Engines, process_for, provenance
-from optrial.engine.process import can_flush_denormals
-from optrial.spec import RunFacts
-from tests.small import small_plan, train
+from optrial.engine.process import can_flush_denormals, threads_for
+from optrial.spec import RunFacts, Status
+from optrial.study import Study
+from tests.small import learner_for, small_keys, small_plan, train
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -104,3 +107,39 @@ def test_what_decides_rounding_is_recorded(monkeypatch: pytest.MonkeyPatch) -> N
     assert facts.environment is not None
     assert facts.environment["MKL_CBWR"] == "COMPATIBLE"
     assert facts.cpu_capability == torch.backends.cpu.get_cpu_capability()
+
+
+@pytest.mark.parametrize("engine", ["reference", "stacked", "compiled"])
+@pytest.mark.parametrize(("hidden", "batch_size", "threads"), [(8, 32, 1), (2048, 512, None)])
+def test_small_steps_take_one_thread(
+    engine: str, hidden: int, batch_size: int, threads: int | None
+) -> None:
+    plan, dataset = small_plan(
+        problem={"dataset": "digits", "model": {"kind": "mlp", "hidden": [hidden]}},
+        batch_size=batch_size,
+    )
+    assert learner_for(plan.runs, dataset, engine).threads == threads
+
+
+def test_the_work_of_a_stack_is_that_of_all_its_runs() -> None:
+    plan, dataset = small_plan()
+    assert threads_for(plan.runs * 100, dataset) == 1
+    assert threads_for(plan.runs * 10_000, dataset) is None
+
+
+def test_a_study_continues_with_the_threads_of_its_first_steps(tmp_path: Path) -> None:
+    class Stop(Callback):
+        def on_step(self, count: int) -> None:
+            raise RuntimeError(f"stopped after {count} steps")
+
+    study, before = Study(**small_keys(rng="script")), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(RuntimeError, match="stopped"):
+            study.run(tmp_path, callbacks=[Stop()])
+        torch.set_num_threads(1)
+        with study.run(tmp_path) as results:
+            (record,) = results.records
+    finally:
+        torch.set_num_threads(before)
+    assert (record.status, record.facts.threads) == (Status.DONE, 2)

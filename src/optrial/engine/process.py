@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Protocol
@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from optrial.data import Dataset
 from optrial.memory import MemoryLimit, memory_limit
-from optrial.plan import step_operations
+from optrial.plan import step_work
 from optrial.spec import RunFacts, RunSpec
 
 __all__ = [
@@ -27,10 +27,12 @@ __all__ = [
     "threads_for",
 ]
 
-_FLOPS_WORTH_SHARING = 1e7
-"""Operations per step below which one thread is as fast, and much faster on a busy machine: an MLP
-64-64-10 with batch 32 (1e6) took 0.7 ms per step on one thread and, with another process on the
-second core, 10 ms on two."""
+_WORK_WORTH_SHARING = 5e7
+"""Work of a step below which one thread is as fast, and much faster on a busy machine.
+
+It is half a millisecond of one core. On two cores, an MLP 784-50-50-10 with batch 128 (4e7) took
+0.5 ms per step on one thread and on two; beside another such process, 0.63 ms on one and 58 on two.
+"""
 
 
 class _Trains(Protocol):
@@ -48,15 +50,16 @@ def process_for(learner: _Trains) -> Iterator[None]:
         yield
 
 
-def threads_for(spec: RunSpec, dataset: Dataset) -> int | None:
-    """Return the run's own number of threads, 1 for small steps, None for PyTorch's default.
+def threads_for(runs: Sequence[RunSpec], dataset: Dataset) -> int | None:
+    """Return the number of threads of a stack: its own, 1 for small steps, None for the default.
 
-    A script has PyTorch's default, like any script. The number depends on the run only, so a
-    resumed run is trained in the same way.
+    A script has PyTorch's default, like any script. The number depends on the runs only, never on
+    how busy the machine is, because sums are split among threads.
     """
-    if spec.threads is not None or spec.rng == "script":
-        return spec.threads
-    return 1 if step_operations(spec, dataset) < _FLOPS_WORTH_SHARING else None
+    first = runs[0]
+    if first.threads is not None or first.rng == "script":
+        return first.threads
+    return 1 if step_work(runs, dataset) < _WORK_WORTH_SHARING else None
 
 
 @contextmanager

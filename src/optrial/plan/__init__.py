@@ -2,7 +2,7 @@
 
 from optrial.plan.check import check_study, code_in, targets_wanted, validation_wanted
 from optrial.plan.dataset import dataset_of, datasets_of
-from optrial.plan.estimate import Estimate, estimate, step_operations
+from optrial.plan.estimate import Estimate, estimate, step_work
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.plan.expand import Plan, make_plan
 from optrial.plan.optimizers import rule_of
@@ -28,7 +28,7 @@ __all__ = [
     "outline",
     "pack",
     "rule_of",
-    "step_operations",
+    "step_work",
     "targets_wanted",
     "tuning_seeds",
     "validation_wanted",

@@ -26,7 +26,7 @@ from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLE
 from optrial.plan.optimizers import rule_of
 from optrial.spec import PROBES, RunSpec
 
-__all__ = ["Estimate", "estimate", "step_operations"]
+__all__ = ["Estimate", "estimate", "step_work"]
 
 
 class _Speed(NamedTuple):
@@ -49,6 +49,8 @@ _SPEEDS = {
     "reference": _Speed(step=120e-6, tensor=160e-6, state=35e-6, traffic=8e9),
     "numpy": _Speed(step=50e-6, tensor=30e-6, state=13e-6, traffic=5e9),
 }
+_ELEMENT_WORK = 100.0
+"""Operations of matrix products that take as long as one element of an elementwise operation."""
 _PASSES = 4  # how often an update reads or writes each array
 _WORK = {"muon": 10}
 """Further arrays of the size of the parameters that the update of a rule computes."""
@@ -115,10 +117,24 @@ def _evaluation_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
     return int(kept + _EVALUATED_SHARE * evaluated) * _itemsize(run)
 
 
-def step_operations(run: RunSpec, dataset: Dataset) -> int:
-    """Return the operations of the products of one training step of a run."""
-    sample = _sizes_of(run, dataset).sample
-    return 3 * sample.operations * run.batch_size  # forward once, backward twice as much
+def step_work(runs: Sequence[RunSpec], dataset: Dataset) -> float:
+    """Return the work of one training step of a stack, in operations of matrix products.
+
+    Elements of activations and of parameters are converted to operations.
+
+    Args:
+        runs: the runs of the stack, which share model and batch size.
+        dataset: their data.
+    """
+    sizes, batch = _sizes_of(runs[0], dataset), runs[0].batch_size
+    elements = 3 * sizes.sample.saved * batch + sum(map(math.prod, sizes.trained))
+    operations = _product_operations(sizes.sample, batch)
+    return len(runs) * (operations + _ELEMENT_WORK * elements)
+
+
+def _product_operations(sample: SampleCost, batch_size: int) -> int:
+    """Return the operations of the products of a step: forward once, backward twice as much."""
+    return 3 * sample.operations * batch_size
 
 
 class _Cost(NamedTuple):
@@ -145,7 +161,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     step = (
         speed.step
         + (speed.tensor + speed.state * state) * len(shapes)
-        + step_operations(run, dataset) / rate
+        + _product_operations(sample, run.batch_size) / rate
         + _PASSES * arrays * weights * itemsize / speed.traffic
     )
     step *= _iterations(run) + _probed_gradients(run)

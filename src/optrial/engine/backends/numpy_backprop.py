@@ -248,7 +248,7 @@ class NumpyEngine(SoloEngine):
             spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
         )
         self.augment = augmentation(dataset, torch.device("cpu"))
-        self.threads = threads_for(spec, dataset)
+        self.threads = threads_for([spec], dataset)
         self.rule_state = initialise_all(self.rule, self._parameters(), spec.hyperparameters)
         self.piled = {name: np.zeros_like(value) for name, value in self._parameters().items()}
         self._at_evaluation_point = False

@@ -113,7 +113,7 @@ class ReferenceEngine(SoloEngine):
             # A script computes with denormal numbers too, slow as they are.
             flushes_denormals=not self.script and can_flush_denormals(),
         )
-        self.threads = threads_for(spec, dataset)
+        self.threads = threads_for([spec], dataset)
         self._rng_at_step = torch.get_rng_state()
         self._script_batches = ScriptBatches(spec, splits["train"])
         trained = trained_parameters(self.model)

@@ -38,7 +38,7 @@ from optrial.engine.options import (
     rate_factors,
 )
 from optrial.engine.probes import Prober, series
-from optrial.engine.process import can_flush_denormals, keep_freed_memory
+from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
 from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
@@ -126,7 +126,7 @@ class StackedEngine:
         if captured or (captured is None and compiled and self.device.type == "cuda"):
             self._captured = CapturedStep(self)
             self.chunk = 100  # steps are so short that waits count
-        self.threads = specs[0].threads
+        self.threads = threads_for(specs, dataset)
         self._at_evaluation_point = False
         self.facts = arithmetic_facts() | data_facts(dataset)
         self.facts |= RunFacts(
