@@ -144,6 +144,7 @@ class _Worker:
     died_in: Attempt | None = field(init=False)  # work that killed the last process
     noted: str = ""  # work under way that the store names
     upcoming: StackId | None = None  # the stack after the current one
+    tried_twice: set[StackId] = field(default_factory=set)  # after what others left was released
 
     def __post_init__(self) -> None:
         self.died_in = Attempt.of_dead_process(self.store.attempt())
@@ -220,6 +221,11 @@ class _Worker:
                 note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
                 note += f" ({limit})"
             self._halve(records, stack.engine if memory_ran_out else "stacked", note)
+        elif memory_ran_out and stack not in self.tried_twice:
+            self.tried_twice.add(stack)  # what earlier stacks left behind is released now
+            (latest,) = self.store.runs_of([records[0].run_id])
+            self.callback.on_step(min(0, latest.step - self.counted))
+            self.train(stack, [latest])
         elif memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
             self._halve(records, "stacked", "memory ran out; going on without compiling")
         else:

@@ -210,6 +210,22 @@ def test_a_stack_is_halved_when_memory_runs_out(
     assert set(weights) == set(wanted)
 
 
+def test_one_run_is_tried_again_after_memory_was_released(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build, builds = Engines.build, []
+
+    def fails_once(self: Engines, kind: str, runs: Sequence[RunSpec]) -> Any:
+        builds.append(runs)
+        if len(builds) == 1:
+            raise MemoryError
+        return build(self, kind, runs)
+
+    monkeypatch.setattr(Engines, "build", fails_once)
+    with Study(**small_keys()).run(tmp_path) as results:
+        assert {record.status for record in results.records} == {Status.DONE}
+
+
 def test_one_run_that_does_not_fit_is_an_error_and_no_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
