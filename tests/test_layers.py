@@ -25,6 +25,7 @@ ALLOWED = {
     "memory": set(),
     "interruption": set(),
     "attempts": {"memory"},
+    "watching": {"code"},
     "keyed": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
@@ -60,7 +61,7 @@ ALLOWED = {
     "sweep": {
         *("attempts", "callbacks", "interruption", "plan", "engine", "records", "code", "spec"),
         "errors",
-        *("data", "memory", "models"),
+        *("data", "memory", "models", "watching"),
     },
     "analysis": {"files", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},

@@ -68,6 +68,15 @@ class Callback:
             again: whether it is a further signal, which stops without waiting for a step.
         """
 
+    def on_hang(self, reason: str) -> None:
+        """Called when a step exceeds `timeout` and cannot be interrupted, from another thread.
+
+        Everything is stored; the process trains no further unless the step ends after all.
+
+        Args:
+            reason: the step, its runs and its place in the code.
+        """
+
     def on_end(self, error: BaseException | None) -> None:
         """Called once at the end, with the exception that stopped the study, if any."""
 
@@ -126,6 +135,11 @@ class Callbacks(Callback):
             self.on_message(_STOPPING)
         for callback in self._callbacks:
             callback.on_signal(number, again)
+
+    def on_hang(self, reason: str) -> None:
+        """See `Callback`."""
+        for callback in self._callbacks:
+            callback.on_hang(reason)
 
     def on_end(self, error: BaseException | None) -> None:
         """See `Callback`."""

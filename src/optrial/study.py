@@ -94,6 +94,7 @@ class Study:
         zero_grad: False accumulates gradients over steps.
         loss_limit: training loss above which a run counts as diverged.
         threads: CPU threads of the training, for numbers that are equal to the last digit.
+        timeout: seconds after which a run ends with an error; not part of its id.
         save: keep each run's weights: "final", or "best" by the selecting validation metric.
         probes: diagnostics measured during training, such as ["gradient_norm"].
         trackers: services that show runs while they train: "tensorboard", "wandb", "mlflow".
@@ -129,6 +130,7 @@ class Study:
         zero_grad: bool = True,
         loss_limit: float | None = None,
         threads: int | None = None,
+        timeout: float | None = None,
         save: Literal["final", "best"] | None = None,
         probes: Probes | None = None,
         trackers: Trackers = (),
@@ -154,6 +156,7 @@ class Study:
             "zero_grad": zero_grad,
             "loss_limit": loss_limit,
             "threads": threads,
+            "timeout": timeout,
             "save": save,
             "probes": probes,
             "trackers": trackers,

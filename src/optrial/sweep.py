@@ -30,6 +30,8 @@ from optrial.errors import (
     CheckpointError,
     EngineError,
     StoreError,
+    counted,
+    listed,
     one_line,
     reason_of,
 )
@@ -39,6 +41,7 @@ from optrial.models import kept_process
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
 from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
+from optrial.watching import TimedOut, Watch
 
 __all__ = ["sweep"]
 
@@ -97,9 +100,11 @@ def sweep(
             dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
             for dataset in datasets.values()
         }
-        worker = _Worker(engines, store, callback, stop, checkpoint_seconds, weights)
+        timeout = plan.studies.shared.timeout
+        worker = _Worker(engines, store, callback, stop, checkpoint_seconds, weights, timeout)
         on_exit.callback(worker.forget_attempt)
         stop.when_asked = worker.forget_attempt
+        on_exit.enter_context(worker.watch)
         plan = _continued(plan, datasets, store)
         while True:
             worker.train_plan(plan)
@@ -134,12 +139,15 @@ class _Worker:
     stop: Stop
     checkpoint_seconds: float
     weights: WeightFiles | None  # where those that are to be saved go
+    timeout: float | None  # seconds that a run may take
     planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
     attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
     ended: set[str] = field(default_factory=set)  # runs whose end was reported
     counted: int = 0  # steps of the current stack that were reported
     hook_error: BaseException | None = None  # raised by a hook; it stops the study
     resumption: Resumption = field(init=False)
+    watch: Watch = field(init=False)
+    current: tuple[StackId, Sequence[Record]] = field(init=False)  # what is being trained
     unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
     died_in: Attempt | None = field(init=False)  # work that killed the last process
     noted: str = ""  # work under way that the store names
@@ -148,6 +156,7 @@ class _Worker:
 
     def __post_init__(self) -> None:
         self.died_in = Attempt.of_dead_process(self.store.attempt())
+        self.watch = Watch(self.callback.on_message, self.timeout, self._give_up)
         self.resumption = Resumption(
             lambda specs: self.build("reference" if len(specs) == 1 else "stacked", specs)
         )
@@ -165,6 +174,8 @@ class _Worker:
         self.planned = steps.keys()
         self.ended |= {run.run_id for run in runs if run.status in FINAL}
         left = [r for r in runs if r.status not in FINAL and r.run_id not in self.attempted]
+        exceeded = self._exceeded([run.run_id for run in left if run.status is Status.ERROR])
+        left = [run for run in left if run.run_id not in exceeded]
         self.attempted |= {run.run_id for run in left}
         if plan.why and left:
             self.callback.on_message(plan.why)
@@ -192,7 +203,7 @@ class _Worker:
         """
         failure: str | None = None
         changes: Sequence[str] = ()
-        memory_ran_out, self.counted = False, 0
+        memory_ran_out, timed_out, hung, self.counted = False, False, False, 0
         if self._killed_before(stack, records):
             return
         self._begin(str(stack))
@@ -201,6 +212,8 @@ class _Worker:
                 self._train(stack, records, self.store.checkpoint(stack))
         except (StoreError, EngineError):
             raise
+        except TimedOut as error:
+            failure, timed_out, hung = str(error), True, error.is_step
         except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
             if error is self.hook_error:
                 raise
@@ -209,6 +222,10 @@ class _Worker:
         for change in changes:
             self.callback.on_message(f"{records[0].optimizer} {change}")
         if failure is None or self.stop.is_set():  # a signal may have ended processes it needs
+            return
+        if timed_out and (len(records) == 1 or not hung):
+            for record in records:
+                self._fail(stack, record, failure, RunFacts(timeout=self.timeout))
             return
         release_memory()
         specs = [record.spec for record in records]
@@ -324,13 +341,18 @@ class _Worker:
     ) -> None:
         pace = _Pace(self.checkpoint_seconds)
         specs = arrange(record.spec for record in records)
+        self._watch_stack(stack, records)
         ended = {record.run_id: record.status for record in records if record.status in FINAL}
-        training = Training(specs, self.build(stack.engine, specs))
-        if checkpoint is not None:
-            training.resume(checkpoint, records[0].facts.threads)
-            checkpoint = None
-        for _ in training.run(self._count(training)):
-            pausing = training.ended or self.stop.is_set() or self.hook_error is not None
+        with self.watch.working():
+            training = Training(specs, self.build(stack.engine, specs))
+            if checkpoint is not None:
+                training.resume(checkpoint, records[0].facts.threads)
+                checkpoint = None
+        running = training.run(self._count(training))
+        for _ in self.watch.pauses(running, first=stack.engine != "compiled"):
+            exceeded = not training.ended and training.run_seconds > (self.timeout or math.inf)
+            stopping = self.stop.is_set() or self.hook_error is not None
+            pausing = training.ended or exceeded or stopping
             if pausing or pace.due(training.seconds):
                 saved = self._save_weights(training, ended)
                 try:
@@ -341,6 +363,8 @@ class _Worker:
                 except CheckpointError as error:  # no more is committed before its end
                     self._note_unresumable(specs[0], str(error))
                     pace.seconds = math.inf
+                    if exceeded:
+                        raise self._took_too_long(training) from error
                     continue
                 segments = [
                     replace(segment, facts=segment.facts | saved.get(segment.run_id, RunFacts()))
@@ -354,6 +378,8 @@ class _Worker:
                     self.store.commit(segments, stack, checkpoint, attempt)
                 checkpoint = None  # or else it would take memory until the next one
                 self._tell(segments, specs[0].steps)
+                if exceeded:
+                    raise self._took_too_long(training)
         if self.hook_error is not None:
             raise self.hook_error
 
@@ -407,24 +433,73 @@ class _Worker:
         otherwise compiling every half would take longer than it saves.
         """
         run_ids = [record.run_id for record in failed]
-        records = {r.run_id: r for r in self.store.runs_of(run_ids)}
-        left = [record for record in records.values() if record.status not in FINAL]
-        specs = [record.spec for record in left]
         self.callback.on_message(note)
-        self.callback.on_step(-self.counted * len(left))
+        stacks = self._restack(run_ids, engine)
+        self.callback.on_step(-self.counted * sum(map(len, stacks.values())))
+        for part, members in stacks.items():
+            if not self.stop.is_set():
+                self.train(part, members)
+
+    def _restack(self, run_ids: Sequence[str], engine: str) -> dict[StackId, list[Record]]:
+        """Store the unfinished runs of a stack as runs of its halves, which start again."""
+        records = {r.run_id: r for r in self.store.runs_of(run_ids) if r.status not in FINAL}
+        specs = [record.spec for record in records.values()]
         halves = pack(specs, (len(specs) + 1) // 2)
         stacks = {StackId.of(engine, half): [spec.run_id for spec in half] for half in halves}
         self.store.restack(stacks)
-        for part, members in stacks.items():
-            if not self.stop.is_set():
-                self.train(part, [replace(records[run_id], stack=part) for run_id in members])
+        return {
+            stack: [replace(records[run_id], stack=stack) for run_id in members]
+            for stack, members in stacks.items()
+        }
 
-    def _fail(self, stack: StackId, record: Record, reason: str) -> None:
+    def _watch_stack(self, stack: StackId, records: Sequence[Record]) -> None:
+        self.current = stack, records
+        names = listed([f"{r.optimizer} {r.setting} seed={r.seed}" for r in records])
+        steps = records[0].steps
+        self.watch.begin(names, lambda: f"after step {self.counted:,} of {steps:,}")
+
+    def _took_too_long(self, training: Training) -> TimedOut:
+        steps = training.specs[0].steps
+        place = f"at step {training.step:,} of {steps:,}"
+        return TimedOut(f"took longer than timeout {self.timeout:g} s, {place}", is_step=False)
+
+    def _exceeded(self, run_ids: Sequence[str]) -> set[str]:
+        """Return failed runs that would exceed the time limit again, and say how many there are."""
+        limit = self.timeout or 0.0
+        failed = self.store.runs_of(run_ids) if run_ids and limit else ()
+        run_ids = [record.run_id for record in failed if (record.facts.timeout or 0.0) >= limit]
+        if run_ids and not self.attempted.issuperset(run_ids):
+            self.callback.on_message(
+                f"{counted(len(run_ids), 'run')} took longer than timeout {limit:g} s before, and "
+                "stay as they are; raise or remove timeout to train them further"
+            )
+        self.attempted.update(run_ids)
+        return set(run_ids)
+
+    def _give_up(self, reason: str) -> None:
+        """Store that a step hangs and cannot be interrupted, from another thread.
+
+        The runs of a stack are stored as those of its halves, which the next sweep trains.
+        """
+        stack, records = self.current
+        if len(records) > 1:
+            self._restack([record.run_id for record in records], "stacked")
+            self.forget_attempt()
+        else:
+            self._fail(stack, records[0], reason, RunFacts(timeout=self.timeout))
+        self.callback.on_hang(reason)
+
+    def _fail(
+        self, stack: StackId, record: Record, reason: str, facts: RunFacts | None = None
+    ) -> None:
         """Record that a run cannot be trained further; it keeps what it has."""
         (latest,) = self.store.runs_of([record.run_id])
         if latest.status in FINAL:
             return
-        failed = replace(_with_provenance(_as_segment(latest)), status=Status.ERROR, reason=reason)
+        known = _with_provenance(_as_segment(latest))
+        failed = replace(known, status=Status.ERROR, reason=reason)
+        if facts is not None:
+            failed = replace(failed, facts=failed.facts | facts)
         self.store.commit([failed], stack, self.store.checkpoint(stack), attempt="")
         self.noted = ""
         self._tell([failed], record.steps)
@@ -437,6 +512,7 @@ class _Worker:
         self.counted = training.step
 
         def keep_going(step: int) -> bool:
+            self.watch.rest()
             runs = sum(status not in FINAL for status in training.status)
             with suppress(*USER_CODE_ERRORS), self._hooks() as hooks:
                 hooks.on_step((step - self.counted) * runs)

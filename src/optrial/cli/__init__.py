@@ -1,8 +1,9 @@
 """The command line: parses, calls, prints. Nothing else in optrial prints or exits.
 
 Standard output holds results only; progress, notes and errors go to standard error. Exit status:
-0 ok, 1 some runs failed, 2 bad input, 130 interrupted, 143 terminated. Commands import their
-dependencies when they run, so that help and completion are quick.
+0 ok, 1 some runs failed, 2 bad input, 124 a step hangs and cannot be interrupted, 130 interrupted,
+143 terminated. Commands import their dependencies when they run, so that help and completion are
+quick.
 """
 
 from __future__ import annotations

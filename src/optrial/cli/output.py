@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BAD_INPUT",
     "FAILED",
+    "HUNG",
     "draw",
     "duration",
     "fail",
@@ -39,7 +40,7 @@ __all__ = [
     "write",
 ]
 
-FAILED, BAD_INPUT = 1, 2
+FAILED, BAD_INPUT, HUNG = 1, 2, 124
 _PAIRS_SHOWN = 4
 _DEPARTURES_SHOWN = 5
 

@@ -28,6 +28,7 @@ from optrial.cli.options import (
 )
 from optrial.cli.output import (
     FAILED,
+    HUNG,
     draw,
     duration,
     note,
@@ -37,6 +38,7 @@ from optrial.cli.output import (
     status_of_signal,
     stderr,
 )
+from optrial.errors import printable
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
@@ -79,7 +81,8 @@ def run(
 ) -> None:
     """Train every run of a study that is not recorded yet, then show the summary.
 
-    An interrupted study continues where it stopped. Exit status 1 if a run failed.
+    An interrupted study continues where it stopped. Exit status 1 if a run failed, 124 if a run
+    exceeded the study's timeout and could not be interrupted.
     """
     from optrial.records import shown_location
     from optrial.report.progress import DownloadBar, ProgressBar
@@ -144,6 +147,12 @@ class _Signals(Callback):
                 os.write(2, b"\x1b[?25h\r\n")
             os.write(2, b"interrupted; everything stored so far is kept\n")
             os._exit(status_of_signal(self.first))
+
+    def on_hang(self, reason: str) -> None:
+        """End the process, whose main thread does not react."""
+        way_on = "it cannot be interrupted, so the process ends; run again to train the others"
+        os.write(2, f"{printable(reason)}; {way_on}\n".encode())
+        os._exit(HUNG)
 
 
 def _note_failures(records: Sequence[Record]) -> None:

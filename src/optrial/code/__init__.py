@@ -18,6 +18,7 @@ from optrial.code.names import (
     unidentifiable,
 )
 from optrial.code.origin import importable_from_here
+from optrial.code.places import place_in_user_code, short_path, user_frame
 from optrial.code.trust import Trust, as_trust
 
 __all__ = [
@@ -33,7 +34,10 @@ __all__ = [
     "importable_from_here",
     "is_code",
     "load_code",
+    "place_in_user_code",
     "readable",
     "register",
+    "short_path",
     "unidentifiable",
+    "user_frame",
 ]

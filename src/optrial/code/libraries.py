@@ -36,10 +36,10 @@ def is_library(module: ModuleType) -> bool:
         return True
     spec = getattr(module, "__spec__", None)
     if file := getattr(module, "__file__", None):
-        return _is_installed(str(file))
+        return is_installed(str(file))
     folders = [str(folder) for folder in getattr(module, "__path__", ())]
     if folders:
-        return all(map(_is_installed, folders))
+        return all(map(is_installed, folders))
     return getattr(spec, "origin", None) in ("built-in", "frozen")
 
 
@@ -59,7 +59,7 @@ def is_library_name(name: str) -> bool:
         return True
     spec = PathFinder.find_spec(top)
     places = [spec.origin] if spec and spec.origin else (spec and spec.submodule_search_locations)
-    return bool(places) and all(_is_installed(str(place)) for place in places or ())
+    return bool(places) and all(is_installed(str(place)) for place in places or ())
 
 
 def is_own_code(function: FunctionType) -> bool:
@@ -198,5 +198,6 @@ def is_package(name: str, path: str) -> bool:
     return name.partition(".")[0] in _ENVIRONMENT or bool(_FOLDERS & set(Path(path).parts))
 
 
-def _is_installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
+    """Return whether a file belongs to Python or an installed package."""
     return bool(_FOLDERS & set(Path(path).parts)) or is_standard_library(path)

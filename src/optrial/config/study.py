@@ -435,7 +435,8 @@ class StudyFile(_Frozen):
     Every field but `problem`, `budget` and `optimizers` has a default. `batch_size`, the model's
     arguments, every hyperparameter, `weight_decay`, `schedule` and `clip` may be grid axes
     (`optrial.config.axis`). `zero_grad: false` lets gradients pile up from step to step. A run
-    whose loss passes `loss_limit` counts as diverged. With `tune`, all that varies is chosen for
+    whose loss passes `loss_limit` counts as diverged; one that takes more than `timeout` seconds
+    ends with an error, which is no part of its id. With `tune`, all that varies is chosen for
     each optimizer in trials, and `seeds` are those of the chosen settings. `claims` is what the
     study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps
     the weights of each run after its last step, or those with the best validation result.
@@ -481,6 +482,7 @@ class StudyFile(_Frozen):
     zero_grad: StrictBool = True
     loss_limit: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
+    timeout: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     save: Literal["final", "best"] | None = None
     probes: Annotated[Probing, ShortForm(_names_of_probes)] | None = None
     trackers: Trackers = ()

@@ -82,6 +82,12 @@ class Training:
         return float(self._seconds[0])
 
     @property
+    def run_seconds(self) -> float:
+        """Seconds of training and evaluation per run so far, without those of compiling."""
+        compiling = self._warm_up[0] if self.learner.facts.compiled else 0.0
+        return float(self._seconds.sum() - compiling) / len(self.specs)
+
+    @property
     def evaluation_is_cheap(self) -> bool:
         """True if evaluating one run on one split twice takes less than 1 % of the training."""
         one_run = self._seconds[1] / len(self.specs)

@@ -25,7 +25,7 @@ _OF_A_SEED = (
     *("epoch_batches_sha256", "first_masks_sha256"),
 )
 _OF_A_RUN = (
-    *("parameters_sha256", "weights_sha256", "saved_step", "not_finite"),
+    *("parameters_sha256", "weights_sha256", "saved_step", "not_finite", "timeout"),
     *("evaluation_difference", "replicate_difference"),
     *("stack_certificate", "stack_neighbour", "parity"),
 )

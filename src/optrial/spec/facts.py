@@ -164,6 +164,7 @@ class RunFacts:
         first_masks_sha256: hash of the first dropout masks.
         training: state of the model during training.
         evaluation: state of the model and the process around an evaluation.
+        timeout: limit, in seconds, that the run has exceeded.
         not_finite: reasons why metrics have no value, by metric.
         saved_step: the step from which the weights were saved.
         weights_sha256: hash of the file of the saved weights.
@@ -209,6 +210,7 @@ class RunFacts:
     first_masks_sha256: str | None = None
     training: TrainingCheck | None = None
     evaluation: EvaluationCheck | None = None
+    timeout: float | None = None
     not_finite: Mapping[str, str] | None = None
     saved_step: int | None = None
     weights_sha256: str | None = None
