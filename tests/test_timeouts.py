@@ -173,7 +173,7 @@ def test_a_training_that_hangs_is_reported_with_its_place(
         while len(heard.notes) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    monkeypatch.setattr(watching, "PATIENCE", 0.5)
+    monkeypatch.setattr(watching, "PATIENCE", 1.5)
     monkeypatch.setitem(HANGS, "act", until_reported)
     runs = outcomes(study().run(tmp_path, callbacks=[heard]))
     assert [run.status for run in runs.values()] == [Status.DONE] * 2

@@ -129,6 +129,23 @@ def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Pla
     return make_plan(plan.studies, datasets, scores, plan.code)
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Why the training of a stack ended early.
+
+    Attributes:
+        reason: reason for the record of a run.
+        memory_ran_out: whether memory ran out.
+        timed_out: whether it took too long.
+        hung: whether a single step did, perhaps because of one run.
+    """
+
+    reason: str
+    memory_ran_out: bool = False
+    timed_out: bool = False
+    hung: bool = False
+
+
 @dataclass
 class _Worker:
     """Trains one stack after the other, committing as it goes."""
@@ -201,52 +218,52 @@ class _Worker:
         If a run fails or memory runs out, the stack is halved and both halves are trained from the
         start, until a failing run is alone and recorded as failed.
         """
-        failure: str | None = None
-        changes: Sequence[str] = ()
-        memory_ran_out, timed_out, hung, self.counted = False, False, False, 0
+        self.counted = 0
         if self._killed_before(stack, records):
             return
         self._begin(str(stack))
+        failure = self._failure(stack, records)
+        # The error, and with it the memory that its traceback holds, is gone here.
+        if failure is None or self.stop.is_set():  # a signal may have ended processes it needs
+            return
+        release_memory()
+        reason = failure.reason
+        specs = [record.spec for record in records]
+        if failure.memory_ran_out:
+            reason = f"{self._needed('the run', specs[:1])} ({reason})"
+        if failure.timed_out and (len(records) == 1 or not failure.hung):
+            for record in records:
+                self._fail(stack, record, reason, RunFacts(timeout=self.timeout))
+        elif len(records) > 1:
+            note = f"one of {len(records)} runs failed ({reason}); training them in halves"
+            if failure.memory_ran_out:
+                limit = self._engines(specs).memory_limit
+                note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
+                note += f" ({limit})"
+            self._halve(records, stack.engine if failure.memory_ran_out else "stacked", note)
+        elif failure.memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
+            self._halve(records, "stacked", "memory ran out; going on without compiling")
+        else:
+            self._fail(stack, records[0], reason)
+
+    def _failure(self, stack: StackId, records: Sequence[Record]) -> _Failure | None:
+        """Train the runs of a stack; return why that failed, if it did."""
+        failure: _Failure | None = None
+        changes: Sequence[str] = ()
         try:
             with kept_process() as changes:
                 self._train(stack, records, self.store.checkpoint(stack))
         except (StoreError, EngineError):
             raise
         except TimedOut as error:
-            failure, timed_out, hung = str(error), True, error.is_step
+            failure = _Failure(str(error), timed_out=True, hung=error.is_step)
         except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
             if error is self.hook_error:
                 raise
-            failure, memory_ran_out = reason_of(error), out_of_memory(error)
-        # The error, and with it the memory that its traceback holds, is gone here.
+            failure = _Failure(reason_of(error), memory_ran_out=out_of_memory(error))
         for change in changes:
             self.callback.on_message(f"{records[0].optimizer} {change}")
-        if failure is None or self.stop.is_set():  # a signal may have ended processes it needs
-            return
-        if timed_out and (len(records) == 1 or not hung):
-            for record in records:
-                self._fail(stack, record, failure, RunFacts(timeout=self.timeout))
-            return
-        release_memory()
-        specs = [record.spec for record in records]
-        if memory_ran_out:
-            failure = f"{self._needed('the run', specs[:1])} ({failure})"
-        if len(records) > 1:
-            note = f"one of {len(records)} runs failed ({failure}); training them in halves"
-            if memory_ran_out:
-                limit = self._engines(specs).memory_limit
-                note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
-                note += f" ({limit})"
-            self._halve(records, stack.engine if memory_ran_out else "stacked", note)
-        elif memory_ran_out and stack not in self.tried_twice:
-            self.tried_twice.add(stack)  # what earlier stacks left behind is released now
-            (latest,) = self.store.runs_of([records[0].run_id])
-            self.callback.on_step(min(0, latest.step - self.counted))
-            self.train(stack, [latest])
-        elif memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
-            self._halve(records, "stacked", "memory ran out; going on without compiling")
-        else:
-            self._fail(stack, records[0], failure)
+        return failure
 
     def _engines(self, specs: Sequence[RunSpec]) -> Engines:
         return self.engines[specs[0].dataset_sha256]
