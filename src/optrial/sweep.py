@@ -241,6 +241,11 @@ class _Worker:
                 note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
                 note += f" ({limit})"
             self._halve(records, stack.engine if failure.memory_ran_out else "stacked", note)
+        elif failure.memory_ran_out and stack not in self.tried_twice:
+            self.tried_twice.add(stack)  # what earlier stacks left behind is released now
+            (latest,) = self.store.runs_of([records[0].run_id])
+            self.callback.on_step(min(0, latest.step - self.counted))
+            self.train(stack, [latest])
         elif failure.memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
             self._halve(records, "stacked", "memory ran out; going on without compiling")
         else:
