@@ -203,7 +203,9 @@ def test_memory_estimate_counts_every_array() -> None:
     assert cost.parameters == 2 * 8 + 8 + 8 * 2 + 2
     arrays = 14 * cost.parameters  # old and new values, gradient, what Adam computes on the way
     activations = 5 * 8 * 32  # from the 8 hidden units that the backward pass needs
-    assert cost.peak_bytes == 4 * (400 + arrays + activations)
+    assert cost.run_bytes == 4 * (arrays + activations)
+    assert cost.stack_bytes > cost.run_bytes  # what an evaluation keeps comes on top
+    assert cost.peak_bytes == 4 * 400 + cost.stack_bytes
 
 
 def test_time_estimate_counts_the_iterations_of_a_step() -> None:
