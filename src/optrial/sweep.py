@@ -332,9 +332,10 @@ class _Worker:
             self._begin(CHOOSING)
         for _, group in itertools.groupby(new, lambda run: plan.problems[run.run_id]):
             specs = list(group)
-            for choice in self._choices(specs):
-                if choice.note:
-                    self.callback.on_message(choice.note)
+            choices = self._choices(specs)
+            for note in dict.fromkeys(note for choice in choices for note in choice.notes):
+                self.callback.on_message(note)
+            for choice in choices:
                 for runs in choice.stacks:
                     stack = StackId.of(choice.engine, runs)
                     stack_of |= dict.fromkeys((run.run_id for run in runs), stack)

@@ -13,8 +13,8 @@ from optrial.callbacks import Callback
 from optrial.engine import Engines, StackedEngine
 from optrial.engine.select import choice as choice_module
 from optrial.engine.select import engines as engines_module
-from optrial.engine.select import measure as measure_module
 from optrial.engine.select import speeds as speeds_module
+from optrial.engine.select.busy import Clocks
 from optrial.engine.select.measure import Candidate, StepTime, StepTimer
 from optrial.memory import MemoryLimit
 from optrial.plan import estimate
@@ -126,9 +126,9 @@ def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(
     monkeypatch.setenv("OPTRIAL_CACHE", str(tmp_path))
     monkeypatch.setattr(Engines, "build", learner)
     monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(measure_module.time, "perf_counter", lambda: machine.seconds)
     plan, dataset = small_plan(engine="auto", compile="never", seeds=4)
-    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    clocks = Clocks(*[lambda: machine.seconds] * 3)
+    (choice,) = Engines(dataset, "float32", "cpu", clocks).choose(plan.runs)
     assert choice.engine == engine
 
 

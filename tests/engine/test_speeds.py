@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,17 @@ import pytest
 import torch
 
 from optrial.engine import Engines, clear_speeds, kept_speeds, speeds_file
-from optrial.engine.select import measure, speeds
+from optrial.engine.select import speeds
+from optrial.engine.select.busy import (
+    BUSY,
+    LEAST_CPU_SHARE,
+    Clocks,
+    cpu_share,
+    share_of_products,
+)
 from optrial.engine.select.speeds import LIFETIME, Measured, Speeds
 from tests.conftest import Command
-from tests.small import small_plan
+from tests.small import small_keys, small_plan
 
 A = {"engine": "stacked", "model": "mlp", "batch_size": 32, "rules": ["sgd", "adam"]}
 B = A | {"model": "cnn"}
@@ -57,10 +68,11 @@ def test_what_is_kept_says_when_where_and_how_it_was_taken() -> None:
 
 
 def test_what_was_measured_on_a_busy_machine_is_used_but_not_kept() -> None:
-    busy = speeds.LEAST_CPU_SHARE - 0.01
+    busy = LEAST_CPU_SHARE - 0.01
     session = Speeds(torch.device("cpu"))
     assert session.measured([A], lambda: Measured([5.0, 5.0], busy)) == [5.0, 5.0]
     assert session.measured([A], lambda: Measured([6.0, 6.0], busy)) == [5.0, 5.0]
+    assert session.busy
     assert list(kept_speeds()) == []
     assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
 
@@ -138,23 +150,78 @@ def test_a_cache_that_cannot_be_written_costs_the_measurement_only(tmp_path: Pat
     assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
 
 
-@pytest.mark.parametrize(("cpu", "kept"), [(1.0, True), (0.5, False)])
-def test_wall_and_cpu_time_decide_what_is_kept(
-    cpu: float, kept: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine whose clocks are made up: each look at the time is ten milliseconds later."""
-    clock = iter(range(10**9))
+def clocks_of(cpu: float, threads: float = 1) -> Clocks:
+    """Clocks of a machine on which each look at the time is ten milliseconds later.
+
+    The calling thread has the processor for a share `cpu` of the time; `threads` like it compute.
+    """
+    looks = iter(range(10**9))
     now = {"wall": 0.0}
 
     def wall() -> float:
-        now["wall"] = next(clock) * 1e-2
+        now["wall"] = next(looks) * 1e-2
         return now["wall"]
 
-    monkeypatch.setattr(measure.time, "perf_counter", wall)
-    monkeypatch.setattr(measure.time, "thread_time", lambda: now["wall"] * cpu)
-    plan, dataset = small_plan(engine="stacked", compile="never", seeds=2)
-    Engines(dataset, "float32", "cpu").choose(plan.runs)
+    return Clocks(wall, lambda: now["wall"] * cpu, lambda: now["wall"] * cpu * threads)
+
+
+WIDE = {"engine": "stacked", "compile": "never", "seeds": 2}
+
+
+@pytest.mark.parametrize(("cpu", "kept"), [(1.0, True), (0.5, False)])
+def test_wall_and_cpu_time_decide_what_is_kept(cpu: float, kept: bool) -> None:
+    plan, dataset = small_plan(**WIDE)
+    (choice,) = Engines(dataset, "float32", "cpu", clocks_of(cpu)).choose(plan.runs)
     assert bool(list(kept_speeds())) == kept
+    assert choice.notes == (() if kept else (BUSY,))
+
+
+def test_a_program_on_one_of_two_cores_is_noticed() -> None:
+    """The thread that takes the steps never waits; the second one has half a core."""
+    plan, dataset = small_plan(**WIDE, threads=2)
+    Engines(dataset, "float32", "cpu", clocks_of(1.0, 1.5)).choose(plan.runs)
+    assert not list(kept_speeds())
+    Engines(dataset, "float32", "cpu", clocks_of(1.0, 2)).choose(plan.runs)
+    assert list(kept_speeds())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 16])
+def test_one_busy_core_is_noticed_among_several(threads: int) -> None:
+    others = threads / (threads + 1)  # what a fair scheduler leaves to each of our threads
+    assert cpu_share(threads * others, 1.0, threads) < LEAST_CPU_SHARE
+    assert cpu_share(threads * 0.96, 1.0, threads) >= LEAST_CPU_SHARE
+
+
+def test_programs_that_spin_are_noticed() -> None:
+    spinning = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    count = 3 * len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        for _ in range(count):
+            program = stack.enter_context(subprocess.Popen(spinning, stdout=subprocess.PIPE))
+            stack.callback(program.kill)
+            assert program.stdout is not None
+            program.stdout.readline()
+        shares = [share_of_products(Clocks()) for _ in range(20)]
+    assert sum(shares) / len(shares) < LEAST_CPU_SHARE
+
+
+def test_a_run_says_that_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optrial: Command
+) -> None:
+    monkeypatch.setattr(speeds, "LEAST_CPU_SHARE", 2.0)
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(json.dumps(small_keys(**WIDE)), encoding="utf-8")
+    assert optrial("run", "small.yaml").err.count(BUSY) == 1
+    assert not speeds_file().exists()
+
+
+def test_threads_and_probes_are_part_of_a_speed() -> None:
+    for changes in ({}, {"threads": 2}, {"probes": ["gradient_norm"]}):
+        plan, dataset = small_plan(**WIDE, **changes)
+        idle = clocks_of(1.0, plan.runs[0].threads or 1)
+        before = len(list(kept_speeds()))
+        Engines(dataset, "float32", "cpu", idle).choose(plan.runs)
+        assert len(list(kept_speeds())) == before + 1
 
 
 def test_the_commands_show_and_clear(optrial: Command) -> None:
@@ -167,7 +234,10 @@ def test_the_commands_show_and_clear(optrial: Command) -> None:
     assert str(speeds_file()) in answer.err
     (row,) = json.loads(optrial("speeds", "show", "--format", "json").out)
     assert (row["engine"], row["runs"], row["ms_per_run_and_step"]) == ("stacked", 2, 2.0)
-    assert optrial("speeds", "show", "--format", "csv").out.startswith("taken,engine,")
+    assert (row["age_days"], row["cores"]) == (0.0, os.cpu_count())
+    change(taken=(datetime.now(UTC) - timedelta(days=3)).isoformat())
+    assert json.loads(optrial("speeds", "show", "--format", "json").out)[0]["age_days"] == 3.0
+    assert optrial("speeds", "show", "--format", "csv").out.startswith("taken,age_days,engine,")
     answer = optrial("speeds", "clear")
     assert (answer.status, answer.out) == (0, "")
     assert f"1 removed from {speeds_file()}" in answer.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ def _rows() -> list[dict[str, object]]:
     return [
         {
             "taken": f"{speed.taken:%Y-%m-%d %H:%M}",
+            "age_days": round((datetime.now(UTC) - speed.taken).total_seconds() / 86400, 1),
             "engine": candidate.get("engine"),
             "model": candidate.get("model"),
             "batch_size": candidate.get("batch_size"),
@@ -40,7 +42,9 @@ def _rows() -> list[dict[str, object]]:
             "ms_per_run_and_step": float(f"{1000 * step:.3g}"),
             "cpu_share": speed.cpu_share,
             "device": speed.machine.get("device"),
-            "threads": speed.machine.get("threads"),
+            "processor": speed.machine.get("processor"),
+            "cores": speed.machine.get("cores"),
+            "threads": candidate.get("threads") or speed.machine.get("threads"),
             "torch": speed.machine.get("torch"),
             "optrial": speed.machine.get("optrial"),
         }

@@ -215,7 +215,7 @@ def plan(
     notes += [
         *made.notes,
         *changes_at(made, loaded.location(out)),
-        *(c.note for cost in costs.values() for c in cost.choices),
+        *(note for cost in costs.values() for c in cost.choices for note in c.notes),
     ]
     for line in dict.fromkeys(filter(None, [*notes, _seeds_note(made)])):
         note(line)

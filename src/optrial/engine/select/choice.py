@@ -12,6 +12,7 @@ from optrial.data import Dataset
 from optrial.engine.backends.compiling import can_compile
 from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.process import device_limit
+from optrial.engine.select.busy import BUSY, Clocks
 from optrial.engine.select.measure import Build, StepTimer
 from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
@@ -45,12 +46,19 @@ class Choice:
         stacks: the runs, grouped as they are trained together.
         seconds: expected training time, without evaluation.
         note: remark for the user; or "".
+        busy: True if another program used the processor when steps were timed.
     """
 
     engine: str
     stacks: tuple[tuple[RunSpec, ...], ...]
     seconds: float
     note: str = ""
+    busy: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the user."""
+        return tuple(filter(None, (self.note, BUSY if self.busy else "")))
 
     @property
     def width(self) -> int:
@@ -65,13 +73,14 @@ class Chooser:
         build: returns a learner of some runs.
         dataset: training data of all runs.
         place: device on which they are trained.
+        clocks: clocks of the measurement.
     """
 
-    def __init__(self, build: Build, dataset: Dataset, place: torch.device) -> None:
+    def __init__(self, build: Build, dataset: Dataset, place: torch.device, clocks: Clocks) -> None:
         self._build = build
         self._dataset = dataset
         self._place = place
-        self._timer = StepTimer(build, dataset, place)
+        self._timer = StepTimer(build, dataset, place, clocks)
         self._known_kernels: dict[tuple[str, str], int] = {}
         self._known_tensors: dict[str, int] = {}
 
@@ -79,7 +88,8 @@ class Chooser:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
         try:
             choice = self._choose(runs, estimate(runs, self._dataset).seconds)
-            return replace(choice, note=choice.note or self._memory_note(runs, choice))
+            note = choice.note or self._memory_note(runs, choice)
+            return replace(choice, note=note, busy=self._timer.busy)
         except EngineError:
             raise
         except USER_CODE_ERRORS as error:  # training fails likewise, and records the failure

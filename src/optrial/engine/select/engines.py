@@ -14,6 +14,7 @@ from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import tensor_splits
 from optrial.engine.learner import Learner
 from optrial.engine.process import device_limit
+from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
 from optrial.errors import EngineError
 from optrial.memory import MemoryLimit
@@ -30,12 +31,19 @@ class Engines:
         dataset: training data of all runs.
         precision: "float32", "bfloat16" or "float64".
         device: "auto" (CUDA if available), "cpu" or "cuda".
+        clocks: clocks of measurements.
 
     Raises:
         EngineError: the device is unknown, or CUDA is not available.
     """
 
-    def __init__(self, dataset: Dataset, precision: str, device: str = "auto") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        precision: str,
+        device: str = "auto",
+        clocks: Clocks = Clocks(),  # noqa: B008
+    ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise EngineError(f"device '{device}' is unknown; use auto, cpu or cuda.")
         available = torch.cuda.is_available()
@@ -45,7 +53,7 @@ class Engines:
         self.device = device
         self._place = place = torch.device("cuda" if available and device != "cpu" else "cpu")
         self._splits = tensor_splits(dataset, precision, str(place))
-        self._chooser = Chooser(self.build, dataset, place)
+        self._chooser = Chooser(self.build, dataset, place, clocks)
 
     def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
         """Return a fresh learner of the runs of one stack, for an engine named as in `Choice`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,8 @@ import torch
 
 from optrial.data import Dataset
 from optrial.engine.learner import Learner
-from optrial.engine.process import process_for
+from optrial.engine.process import process_for, threads_for
+from optrial.engine.select.busy import Clocks, cpu_share, share_of_products
 from optrial.engine.select.speeds import Measured, Speeds
 from optrial.spec import RunSpec
 
@@ -47,13 +47,20 @@ class StepTimer:
         build: returns a learner of a candidate.
         dataset: training data of all runs.
         place: device on which they are trained.
+        clocks: clocks of the measurement.
     """
 
-    def __init__(self, build: Build, dataset: Dataset, place: torch.device) -> None:
+    def __init__(self, build: Build, dataset: Dataset, place: torch.device, clocks: Clocks) -> None:
         self._build = build
         self._dataset = dataset
+        self._clocks = clocks
         self._on_cuda = place.type == "cuda"
         self._speeds = Speeds(place)
+
+    @property
+    def busy(self) -> bool:
+        """True if another program used the processor during a measurement."""
+        return self._speeds.busy
 
     def times(self, *candidates: Candidate) -> list[StepTime]:
         """Return the speeds of candidates, timed side by side."""
@@ -63,10 +70,14 @@ class StepTimer:
 
     def _key(self, engine: str, specs: Sequence[RunSpec]) -> dict[str, Any]:
         """Return everything that the time of a step depends on."""
-        fields = ("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code")
+        fields = (
+            *("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code"),
+            "probes",
+        )
         first = specs[0].as_dict()
-        return {name: first[name] for name in fields} | {
+        return {name: first.get(name) for name in fields} | {
             "engine": engine,
+            "threads": threads_for(specs, self._dataset),
             "inputs": self._dataset.input_shape,
             "outputs": self._dataset.classes,
             "seeds": len({spec.seed for spec in specs}),
@@ -79,7 +90,8 @@ class StepTimer:
         Each is compared with the first one turn by turn, because the machine's pace changes; the
         time of the first one is the median of its turns.
         """
-        trials = [_Trial(self._build(engine, specs)) for engine, specs in candidates]
+        trials = [_Trial(self._build(*candidate), self._clocks) for candidate in candidates]
+        shares = [] if self._on_cuda else [self._share_of_threads(trials)]
         turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
         while not all(trial.enough(turns) for trial in trials):
             for trial in trials:
@@ -88,20 +100,33 @@ class StepTimer:
         for trial, (_, specs) in zip(trials, candidates, strict=True):
             step = np.median(pace) * np.median(trial.turns / pace)
             seconds += [float(step) / len(specs), trial.first_step]
-        # On CUDA the processor waits for the device, which is no sign of a busy machine.
-        return Measured(seconds, 1.0 if self._on_cuda else min(t.cpu_share for t in trials))
+        if not self._on_cuda:  # there the processor waits for the device
+            shares += [self._share_of_threads(trials), *(trial.cpu_share for trial in trials)]
+        return Measured(seconds, min(shares, default=1.0))
+
+    def _share_of_threads(self, trials: Sequence[_Trial]) -> float:
+        """Return the share that the threads of the trial with most of them have."""
+        most = max(trials, key=lambda trial: trial.threads)
+        if most.threads == 1:
+            return 1.0
+        with process_for(most.learner):
+            return share_of_products(self._clocks)
 
 
 class _Trial:
     """Steps of a learner, as many at once as in training unless that takes too long.
 
     Attributes:
+        learner: takes the steps.
+        threads: number of its threads.
         first_step: seconds of the first step.
         turns: seconds per step, one value per turn.
     """
 
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
+    def __init__(self, learner: Learner, clocks: Clocks) -> None:
+        self.learner = learner
+        self.threads = learner.threads or torch.get_num_threads()
+        self._clocks = clocks
         learner.start(1)
         self.turns: list[float] = []
         self._wall = self._cpu = 0.0
@@ -117,18 +142,18 @@ class _Trial:
 
     def take_turn(self) -> None:
         """Take steps and time them."""
-        started = time.perf_counter(), time.thread_time()
+        wall, cpu = self._clocks.wall(), self._clocks.thread()
         self.turns.append(self._timed(self._at_once))
-        self._wall += time.perf_counter() - started[0]
-        self._cpu += time.thread_time() - started[1]
+        self._wall += self._clocks.wall() - wall
+        self._cpu += self._clocks.thread() - cpu
 
     @property
     def cpu_share(self) -> float:
-        """CPU time divided by wall time over all turns."""
-        return self._cpu / self._wall if self._wall > 0 else 1.0
+        """Share of the processor that the thread which takes the steps had in all turns."""
+        return cpu_share(self._cpu, self._wall)
 
     def _timed(self, steps: int) -> float:
-        seconds, _ = timed_steps(self._learner, time.perf_counter, steps)
+        seconds, _ = timed_steps(self.learner, self._clocks.wall, steps)
         return seconds
 
 

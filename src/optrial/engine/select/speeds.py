@@ -24,14 +24,12 @@ from typing import Any, NamedTuple, Self
 import pooch
 import torch
 
+from optrial.engine.select.busy import LEAST_CPU_SHARE
 from optrial.files import write_whole
 
 __all__ = ["Measured", "Speed", "Speeds", "clear_speeds", "kept_speeds", "speeds_file"]
 
 LIFETIME = timedelta(days=30)
-
-LEAST_CPU_SHARE = 0.8
-"""Share of the time that this process must have had the processor for its speed to be kept."""
 
 
 class Measured(NamedTuple):
@@ -39,8 +37,8 @@ class Measured(NamedTuple):
 
     Attributes:
         seconds: for each candidate, seconds per run and step, then seconds of the first step.
-        cpu_share: CPU time divided by wall time of the thread that takes the steps: near 1 on an
-            idle machine, less on a busy one. It is 1 if another device does the work.
+        cpu_share: 1 if the threads in use had the processor all the time, less on a busy machine;
+            1 if another device does the work.
     """
 
     seconds: list[float]
@@ -93,18 +91,25 @@ class Speed:
 
 
 class Speeds:
-    """The cache, as far as it applies to this machine and these versions of PyTorch and optrial."""
+    """The cache, as far as it applies to this machine and these versions of PyTorch and optrial.
+
+    Attributes:
+        busy: True if another program used the processor during a measurement.
+    """
 
     def __init__(self, device: torch.device) -> None:
         on_cuda = device.type == "cuda"
         self._machine = {
             "host": platform.node(),
             "processor": platform.processor() or platform.machine(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "optrial": version("optrial"),
             "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
         }
+        self.busy = False
         self._measured: dict[str, list[float]] = {}  # in this session, also on a busy machine
 
     def measured(
@@ -129,7 +134,9 @@ class Speeds:
         self, key: str, candidates: list[dict[str, Any]], measure: Callable[[], Measured]
     ) -> list[float]:
         seconds, cpu_share = measure()
-        if cpu_share >= LEAST_CPU_SHARE:
+        if cpu_share < LEAST_CPU_SHARE:
+            self.busy = True
+        else:
             taken = datetime.now(UTC).replace(microsecond=0)
             speed = Speed(candidates, seconds, round(cpu_share, 3), taken, self._machine)
             _write(_read() | {key: speed})
