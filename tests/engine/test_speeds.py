@@ -24,8 +24,9 @@ from optrial.engine.select.busy import (
     share_of_products,
 )
 from optrial.engine.select.speeds import LIFETIME, Measured, Speeds
+from optrial.plan import estimate
 from tests.conftest import Command
-from tests.small import small_keys, small_plan
+from tests.small import MOONS, small_keys, small_plan
 
 A = {"engine": "stacked", "model": "mlp", "batch_size": 32, "rules": ["sgd", "adam"]}
 B = A | {"model": "cnn"}
@@ -213,6 +214,49 @@ def test_a_run_says_that_the_machine_is_busy(
     Path("small.yaml").write_text(json.dumps(small_keys(**WIDE)), encoding="utf-8")
     assert optrial("run", "small.yaml").err.count(BUSY) == 1
     assert not speeds_file().exists()
+
+
+def test_a_forecast_takes_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, dataset = small_plan(budget={"steps": 100_000}, compile="never", seeds=4)
+    monkeypatch.setattr(Engines, "build", None)
+    (choice,) = Engines(dataset, "float32", "cpu").forecast(plan.runs)
+    assert (choice.engine, choice.width, choice.modelled) == ("stacked", 4, True)
+    cost = estimate(plan.runs, dataset, 4)
+    assert choice.seconds == pytest.approx(cost.stacked_seconds)
+    assert cost.stacked_seconds < cost.seconds
+
+
+def test_a_forecast_uses_kept_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, dataset = small_plan(**WIDE)
+    (chosen,) = Engines(dataset, "float32", "cpu", clocks_of(1.0)).choose(plan.runs)
+    monkeypatch.setattr(Engines, "build", None)
+    (choice,) = Engines(dataset, "float32", "cpu").forecast(plan.runs)
+    assert (choice.seconds, choice.modelled) == (chosen.seconds, False)
+    clear_speeds()
+    (choice,) = Engines(dataset, "float32", "cpu").forecast(plan.runs)
+    assert choice.modelled
+
+
+def test_a_forecast_says_that_code_of_the_user_is_untried() -> None:
+    problem = {"dataset": dict(MOONS), "model": {"factory": "tests.user_code:DropsTwice"}}
+    plan, dataset = small_plan(**WIDE, problem=problem)
+    (choice,) = Engines(dataset, "float32", "cpu").forecast(plan.runs)
+    assert choice.engine == "stacked"
+    assert "--measure" in choice.note
+
+
+def test_plan_trains_only_if_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optrial: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speeds, "LEAST_CPU_SHARE", -99.0)  # on a busy machine too
+    Path("small.yaml").write_text(json.dumps(small_keys(**WIDE)), encoding="utf-8")
+    with monkeypatch.context() as without_training:
+        without_training.setattr(Engines, "build", None)
+        assert "from a model of the cost" in optrial("plan", "small.yaml").out
+    assert not speeds_file().exists()
+    assert "from measured speeds" in optrial("plan", "small.yaml", "--measure").out
+    assert "from kept speeds" in optrial("plan", "small.yaml").out
 
 
 def test_threads_and_probes_are_part_of_a_speed() -> None:

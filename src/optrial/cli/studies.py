@@ -179,10 +179,13 @@ def plan(
             metavar="DIR", help="Folder or URL of earlier runs \\[default: studies/NAME]."
         ),
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Train a few steps to measure the speed.")
+    ] = False,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
 
-    Nothing is trained or stored, except for a few steps that measure the speed.
+    Nothing is trained or stored without --measure.
     """
     from optrial.changes import changes_at
     from optrial.plan import outline
@@ -193,9 +196,9 @@ def plan(
         datasets = loaded.load_datasets(data_dir, DownloadBar(stderr(quiet=False)))
         with stderr(quiet=False).status("trying models and optimizers on a few samples"):
             made = loaded.plan(datasets)
-        with stderr(quiet=False).status("trying a few steps"):
+        with stderr(quiet=False).status("trying a few steps" if measure else "estimating"):
             costs = {
-                problem: _cost(made.runs_of(problem), dataset, device)
+                problem: _cost(made.runs_of(problem), dataset, device, measure=measure)
                 for problem, dataset in datasets.items()
             }
     several = len(datasets) > 1
@@ -226,17 +229,21 @@ class _Cost(NamedTuple):
 
     choices: Sequence[Choice]
     seconds: float
+    basis: str
     estimate: Estimate
 
 
-def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str) -> _Cost:
+def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bool) -> _Cost:
     from optrial.engine import Engines
     from optrial.plan import estimate
 
-    choices = Engines(dataset, runs[0].precision, device).choose(runs)
+    engines = Engines(dataset, runs[0].precision, device)
+    choices = engines.choose(runs) if measure else engines.forecast(runs)
     cost = estimate(runs, dataset, max(choice.width for choice in choices))
     seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
-    return _Cost(choices, seconds, cost)
+    timed = "measured speeds" if measure else "kept speeds"
+    bases = sorted({"a model of the cost" if choice.modelled else timed for choice in choices})
+    return _Cost(choices, seconds, " and ".join(bases), cost)
 
 
 def _described(
@@ -260,7 +267,7 @@ def _described(
         f"{first.precision}, rng {first.rng}",
         "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
-        "time": f"{at_least} {duration(seconds)} on this machine",
+        "time": f"{at_least} {duration(seconds)} on this machine, from {cost.basis}",
         "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",
     }
 

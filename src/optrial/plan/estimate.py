@@ -66,6 +66,8 @@ class Estimate:
         seconds: training time of the runs one after the other. A step of an optimizer with the
             argument `max_iter`, such as LBFGS, counts as so many; one of another optimizer with a
             closure as one, though it may compute several gradients.
+        stacked_seconds: training time of the runs in stacks, each of which calls every kernel once
+            for all of its runs.
         evaluation_seconds: time of evaluation.
         peak_bytes: data, and what one stack needs.
         stack_bytes: parameters, gradients, state and activations of one stack, its evaluation and
@@ -76,6 +78,7 @@ class Estimate:
     """
 
     seconds: float
+    stacked_seconds: float
     evaluation_seconds: float
     peak_bytes: int
     stack_bytes: int
@@ -85,7 +88,13 @@ class Estimate:
 
 
 def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estimate:
-    """Estimate the cost of `runs`: time one after the other, memory `width` at a time."""
+    """Estimate the cost of `runs`: time one after the other or in stacks, memory of a stack.
+
+    Args:
+        runs: at least one run.
+        dataset: their data.
+        width: number of runs in a stack.
+    """
     settings = {run.without_seed: run for run in runs}
     of_setting = {text: _cost(run, dataset) for text, run in settings.items()}
     costs = [of_setting[run.without_seed] for run in runs]
@@ -95,6 +104,7 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
     stack_bytes += max(_evaluation_bytes(run, dataset, width) for run in settings.values())
     return Estimate(
         seconds=sum(cost.training for cost in costs),
+        stacked_seconds=sum(cost.training - cost.calls * (1 - 1 / width) for cost in costs),
         evaluation_seconds=sum(cost.evaluation for cost in costs),
         peak_bytes=values * max(map(_itemsize, settings.values())) + stack_bytes,
         stack_bytes=stack_bytes,
@@ -138,9 +148,13 @@ def _product_operations(sample: SampleCost, batch_size: int) -> int:
 
 
 class _Cost(NamedTuple):
-    """Of one run: seconds of training and evaluation, bytes besides the data, sizes."""
+    """Cost of one run: seconds, bytes besides the data, sizes.
+
+    The seconds of `calls` are those of the training that do not grow with the arrays.
+    """
 
     training: float
+    calls: float
     evaluation: float
     bytes: int
     parameters: int
@@ -158,17 +172,18 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
     speed = _SPEEDS["numpy" if run.engine == "numpy" else "reference"]
+    calls = speed.step + (speed.tensor + speed.state * state) * len(shapes)
     step = (
-        speed.step
-        + (speed.tensor + speed.state * state) * len(shapes)
+        calls
         + _product_operations(sample, run.batch_size) / rate
         + _PASSES * arrays * weights * itemsize / speed.traffic
     )
-    step *= _iterations(run) + _probed_gradients(run)
+    gradients = _iterations(run) + _probed_gradients(run)
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
     evaluations = math.ceil(run.steps / run.evaluate_every)
     return _Cost(
-        training=run.steps * step,
+        training=run.steps * gradients * step,
+        calls=run.steps * gradients * calls,
         evaluation=evaluations * sample.operations * evaluated / rate,
         bytes=(held * weights + untrained + _ACTIVATIONS * sample.saved * run.batch_size)
         * itemsize,

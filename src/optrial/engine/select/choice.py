@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,9 +12,8 @@ from optrial.data import Dataset
 from optrial.engine.backends.compiling import can_compile
 from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.process import device_limit
-from optrial.engine.select.busy import BUSY, Clocks
-from optrial.engine.select.measure import Build, StepTimer
-from optrial.engine.select.stacking import why_not_stacked
+from optrial.engine.select.busy import BUSY
+from optrial.engine.select.measure import NotKeptError, Times
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
 from optrial.models import call_count
@@ -46,6 +45,7 @@ class Choice:
         stacks: the runs, grouped as they are trained together.
         seconds: expected training time, without evaluation.
         note: remark for the user; or "".
+        modelled: True if `seconds` comes from a model of the cost, not from timed steps.
         busy: True if another program used the processor when steps were timed.
     """
 
@@ -53,6 +53,7 @@ class Choice:
     stacks: tuple[tuple[RunSpec, ...], ...]
     seconds: float
     note: str = ""
+    modelled: bool = False
     busy: bool = False
 
     @property
@@ -67,20 +68,26 @@ class Choice:
 
 
 class Chooser:
-    """Chooses the fastest engine and width of stacks by timing a few steps of the runs.
+    """Chooses the fastest engine and width of stacks by the speed of steps.
 
     Args:
-        build: returns a learner of some runs.
         dataset: training data of all runs.
         place: device on which they are trained.
-        clocks: clocks of the measurement.
+        timer: returns speeds.
+        why_not_stacked: returns the reason why runs cannot be one stack, or "".
     """
 
-    def __init__(self, build: Build, dataset: Dataset, place: torch.device, clocks: Clocks) -> None:
-        self._build = build
+    def __init__(
+        self,
+        dataset: Dataset,
+        place: torch.device,
+        timer: Times,
+        why_not_stacked: Callable[[Sequence[RunSpec]], str],
+    ) -> None:
         self._dataset = dataset
         self._place = place
-        self._timer = StepTimer(build, dataset, place, clocks)
+        self._timer = timer
+        self._why_not_stacked = why_not_stacked
         self._known_kernels: dict[tuple[str, str], int] = {}
         self._known_tensors: dict[str, int] = {}
 
@@ -89,8 +96,9 @@ class Chooser:
         try:
             choice = self._choose(runs, estimate(runs, self._dataset).seconds)
             note = choice.note or self._memory_note(runs, choice)
-            return replace(choice, note=note, busy=self._timer.busy)
-        except EngineError:
+            modelled = choice.modelled or self._timer.modelled
+            return replace(choice, note=note, modelled=modelled, busy=self._timer.busy)
+        except (EngineError, NotKeptError):
             raise
         except USER_CODE_ERRORS as error:  # training fails likewise, and records the failure
             return self.one_by_one(runs, self._untried(error))
@@ -98,13 +106,13 @@ class Chooser:
     def _choose(self, runs: Sequence[RunSpec], plain: float) -> Choice:
         first, alone = runs[0], tuple((run,) for run in runs)
         if first.engine == "numpy" and first.optimizer_kind != "torch":
-            return Choice("numpy", alone, plain)
-        reference = Choice("reference", alone, plain)
+            return Choice("numpy", alone, plain, modelled=True)
+        reference = Choice("reference", alone, plain, modelled=True)
         if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
             return reference
         if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
             return reference
-        if reason := why_not_stacked(runs, self._dataset, self._build):
+        if reason := self._why_not_stacked(runs):
             return replace(reference, note=f"trained one by one: {reason}")
         return self._fastest(runs)
 
@@ -164,9 +172,9 @@ class Chooser:
     def _in_turns(self, choices: Sequence[Choice]) -> list[Choice]:
         """Time choices side by side, because the machine's pace changes between measurements.
 
-        If memory does not hold all of them at once, return them as they are.
+        If memory does not hold all of them at once, or nothing is timed, return them as they are.
         """
-        if not self._fit(*(choice.stacks[0] for choice in choices)):
+        if self._timer.modelled or not self._fit(*(choice.stacks[0] for choice in choices)):
             return list(choices)
         try:
             times = self._timer.times(*((choice.engine, choice.stacks[0]) for choice in choices))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 
@@ -11,17 +13,24 @@ from optrial.engine.backends.compiling import can_compile
 from optrial.engine.backends.numpy_backprop import NumpyEngine
 from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine
-from optrial.engine.backends.tensor_splits import tensor_splits
+from optrial.engine.backends.tensor_splits import TensorSplit, tensor_splits
 from optrial.engine.learner import Learner
 from optrial.engine.process import device_limit
 from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
+from optrial.engine.select.measure import KeptTimes, ModelledTimes, NotKeptError, StepTimer
+from optrial.engine.select.stacking import has_own_code, why_not_stacked
 from optrial.errors import EngineError
 from optrial.memory import MemoryLimit
 from optrial.plan import pack
 from optrial.spec import RunSpec
 
 __all__ = ["Engines"]
+
+_UNTRIED = (
+    "whether runs with code of your own can be trained together is tried by optrial run, and by "
+    "optrial plan --measure"
+)
 
 
 class Engines:
@@ -51,9 +60,19 @@ class Engines:
             raise EngineError("device 'cuda': PyTorch finds no CUDA device here; use auto or cpu.")
         self.dataset = dataset
         self.device = device
-        self._place = place = torch.device("cuda" if available and device != "cpu" else "cpu")
-        self._splits = tensor_splits(dataset, precision, str(place))
-        self._chooser = Chooser(self.build, dataset, place, clocks)
+        place = self._place = torch.device("cuda" if available and device != "cpu" else "cpu")
+        self._precision = precision
+        timer = StepTimer(self.build, dataset, place, clocks)
+        self._chooser = Chooser(dataset, place, timer, self._why_not_stacked)
+        self._by_kept = Chooser(dataset, place, KeptTimes(timer), _stackable)
+        self._by_model = Chooser(dataset, place, ModelledTimes(dataset), _stackable)
+
+    @cached_property
+    def _splits(self) -> dict[str, TensorSplit]:
+        return tensor_splits(self.dataset, self._precision, str(self._place))
+
+    def _why_not_stacked(self, runs: Sequence[RunSpec]) -> str:
+        return why_not_stacked(runs, self.dataset, self.build)
 
     def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
         """Return a fresh learner of the runs of one stack, for an engine named as in `Choice`."""
@@ -85,9 +104,38 @@ class Engines:
         Raises:
             EngineError: compilation is required but there is no compiler.
         """
+        return self._each(runs, self._chooser.choose)
+
+    def forecast(self, runs: Sequence[RunSpec]) -> list[Choice]:
+        """Return how `choose` would probably train new runs, without training any step.
+
+        The speeds are kept ones or, where none are kept, those of a model of the cost.
+
+        Raises:
+            EngineError: compilation is required but there is no compiler.
+        """
+        return self._each(runs, self._forecast)
+
+    def _forecast(self, group: Sequence[RunSpec]) -> Choice:
+        try:
+            choice = self._by_kept.choose(group)
+        except NotKeptError:
+            choice = self._by_model.choose(group)
+        untried = choice.engine in ("stacked", "compiled") and has_own_code(group[0])
+        return replace(choice, note=choice.note or _UNTRIED) if untried else choice
+
+    def _each(
+        self, runs: Sequence[RunSpec], choose: Callable[[Sequence[RunSpec]], Choice]
+    ) -> list[Choice]:
+        """Choose for each group of runs that could be one stack."""
         if runs[0].compile == "always" and not can_compile():
             raise EngineError(
                 "compile: 'always' needs a C++ compiler, and no c++ is on the PATH; install one or "
                 "use auto or never."
             )
-        return [self._chooser.choose(group) for group in pack(runs, len(runs))]
+        return [choose(group) for group in pack(runs, len(runs))]
+
+
+def _stackable(runs: Sequence[RunSpec]) -> str:
+    del runs
+    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +13,20 @@ from optrial.engine.learner import Learner
 from optrial.engine.process import process_for, threads_for
 from optrial.engine.select.busy import Clocks, cpu_share, share_of_products
 from optrial.engine.select.speeds import Measured, Speeds
+from optrial.plan import estimate
 from optrial.spec import RunSpec
 
-__all__ = ["Build", "Candidate", "StepTime", "StepTimer", "timed_steps"]
+__all__ = [
+    "Build",
+    "Candidate",
+    "KeptTimes",
+    "ModelledTimes",
+    "NotKeptError",
+    "StepTime",
+    "StepTimer",
+    "Times",
+    "timed_steps",
+]
 
 _TIMED_SECONDS, _TIMED_TURNS = 0.15, 3  # at least
 _COMPARED_TURNS = 7  # if several candidates are compared
@@ -40,6 +51,27 @@ class StepTime(NamedTuple):
     first_step: float
 
 
+class Times(Protocol):
+    """Speeds of candidates, wherever they come from.
+
+    Attributes:
+        modelled: True if they are computed, not measured.
+    """
+
+    modelled: bool
+
+    @property
+    def busy(self) -> bool:
+        """True if another program used the processor during a measurement."""
+
+    def times(self, *candidates: Candidate) -> list[StepTime]:
+        """Return the speeds of candidates, to be compared with each other."""
+
+
+class NotKeptError(Exception):
+    """No speed of a candidate is kept."""
+
+
 class StepTimer:
     """Times steps of candidates, or returns what the cache of this machine has.
 
@@ -49,6 +81,8 @@ class StepTimer:
         place: device on which they are trained.
         clocks: clocks of the measurement.
     """
+
+    modelled = False
 
     def __init__(self, build: Build, dataset: Dataset, place: torch.device, clocks: Clocks) -> None:
         self._build = build
@@ -64,9 +98,19 @@ class StepTimer:
 
     def times(self, *candidates: Candidate) -> list[StepTime]:
         """Return the speeds of candidates, timed side by side."""
-        keys = [self._key(engine, specs) for engine, specs in candidates]
-        seconds = self._speeds.measured(keys, lambda: self._measure(*candidates))
-        return [StepTime(*pair) for pair in zip(seconds[::2], seconds[1::2], strict=True)]
+        keys = [self._key(*candidate) for candidate in candidates]
+        return _in_pairs(self._speeds.measured(keys, lambda: self._measure(*candidates)))
+
+    def kept_times(self, *candidates: Candidate) -> list[StepTime]:
+        """Return kept speeds of candidates.
+
+        Raises:
+            NotKeptError: there are none.
+        """
+        seconds = self._speeds.kept([self._key(*candidate) for candidate in candidates])
+        if seconds is None:
+            raise NotKeptError
+        return _in_pairs(seconds)
 
     def _key(self, engine: str, specs: Sequence[RunSpec]) -> dict[str, Any]:
         """Return everything that the time of a step depends on."""
@@ -111,6 +155,37 @@ class StepTimer:
             return 1.0
         with process_for(most.learner):
             return share_of_products(self._clocks)
+
+
+class KeptTimes:
+    """The speeds that a timer has kept; no step is taken."""
+
+    modelled, busy = False, False
+
+    def __init__(self, timer: StepTimer) -> None:
+        self.times = timer.kept_times
+
+
+class ModelledTimes:
+    """Speeds from a model of the cost; no step is taken. Those of compiled steps are unknown."""
+
+    modelled, busy = True, False
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def times(self, *candidates: Candidate) -> list[StepTime]:
+        """Return the expected speeds of candidates."""
+        return [StepTime(self._seconds(*candidate), 0.0) for candidate in candidates]
+
+    def _seconds(self, engine: str, specs: Sequence[RunSpec]) -> float:
+        cost = estimate(specs, self._dataset, len(specs))
+        seconds = cost.stacked_seconds if engine == "stacked" else cost.seconds
+        return seconds / sum(spec.steps for spec in specs)
+
+
+def _in_pairs(seconds: Sequence[float]) -> list[StepTime]:
+    return [StepTime(*pair) for pair in zip(seconds[::2], seconds[1::2], strict=True)]
 
 
 class _Trial:

@@ -112,6 +112,12 @@ class Speeds:
         self.busy = False
         self._measured: dict[str, list[float]] = {}  # in this session, also on a busy machine
 
+    def kept(self, candidates: Sequence[Mapping[str, Any]]) -> list[float] | None:
+        """Return the cached seconds of candidates; None if there are none."""
+        key, _ = self._entry(candidates)
+        entry = _read().get(key)
+        return self._measured.get(key) or (entry.seconds if entry else None)
+
     def measured(
         self, candidates: Sequence[Mapping[str, Any]], measure: Callable[[], Measured]
     ) -> list[float]:
@@ -121,14 +127,16 @@ class Speeds:
             candidates: everything that the time of a step depends on, JSON-able.
             measure: times the candidates side by side.
         """
-        # As they come back from the file: lists for tuples.
+        key, plain = self._entry(candidates)
+        if key not in self._measured:
+            self._measured[key] = self.kept(candidates) or self._measure(key, plain, measure)
+        return self._measured[key]
+
+    def _entry(self, candidates: Sequence[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+        """Return the key of candidates, and the candidates as they come back from the file."""
         plain = json.loads(json.dumps(list(candidates), sort_keys=True, default=str))
         text = json.dumps([self._machine, plain], sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:24]
-        if key not in self._measured:
-            kept = _read().get(key)
-            self._measured[key] = kept.seconds if kept else self._measure(key, plain, measure)
-        return self._measured[key]
+        return hashlib.sha256(text.encode()).hexdigest()[:24], plain
 
     def _measure(
         self, key: str, candidates: list[dict[str, Any]], measure: Callable[[], Measured]

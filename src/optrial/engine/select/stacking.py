@@ -22,7 +22,7 @@ from optrial.models import foreign_types
 from optrial.plan import pack
 from optrial.spec import RunSpec
 
-__all__ = ["why_not_stacked"]
+__all__ = ["has_own_code", "why_not_stacked"]
 
 _SAME_GRADIENT = {"float32": 1e-3, "float64": 1e-6, "bfloat16": 0.1}  # relative
 _SAME_LOSS = 1e-3  # relative difference of float32 losses that rounding explains after a few steps
@@ -31,13 +31,18 @@ Arrays = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
 
+def has_own_code(run: RunSpec) -> bool:
+    """Return whether a run has user code, which may not stack."""
+    return any(map(is_code, (run.model, run.loss, *run.metrics, *run.code)))
+
+
 def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> str:
     """Return the reason why runs with user code cannot be one stack; "" if they can.
 
     Two runs take a few steps as a stack and alone. Catalogued code is known to stack.
     """
     first = runs[0]
-    if not any(map(is_code, (first.model, first.loss, *first.metrics, *first.code))):
+    if not has_own_code(first):
         return ""
     model = stackable_model(first, dataset)
     own_types = foreign_types(model, torch.float32)
