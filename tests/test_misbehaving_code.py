@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import sys
 import warnings
@@ -50,12 +51,18 @@ ACTS = {
     "deterministic": lambda: torch.use_deterministic_algorithms(True),
     "gradients": lambda: torch.set_grad_enabled(False),
     "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "denormals": lambda: torch.set_flush_denormal(True),
+    "cudnn": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+    "attention": lambda: torch.backends.cuda.enable_math_sdp(False),
+    "locale": lambda: locale.setlocale(locale.LC_ALL, "C"),
     "seeds": lambda: (torch.manual_seed(7), np.random.seed(7)),
 }
 
 
 def state() -> list[object]:
     return [
+        *(locale.setlocale(locale.LC_ALL), torch.backends.cudnn.benchmark),
+        *(torch.backends.cuda.math_sdp_enabled(), torch.tensor(2.0**-140).mul(1).item()),
         *(Path.cwd(), dict(os.environ), list(sys.path), sys.stdout, sys.stderr),
         *(sys.getrecursionlimit(), np.geterr(), torch.get_default_dtype(), list(warnings.filters)),
         *(torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()),
@@ -87,3 +94,50 @@ def test_a_run_is_the_same_beside_one_that_changes_the_process(
     assert outcome(beside.run("beside")) == expected
     assert state() == before
     assert len(list((tmp_path / "beside" / "weights").iterdir())) >= 1
+
+
+CHANGED = {
+    "dtype": "torch.set_default_dtype",
+    "threads": "torch.set_num_threads",
+    "cudnn": "torch.backends.cudnn.benchmark",
+}
+
+
+@pytest.mark.parametrize("act", CHANGED)
+def test_a_run_that_changes_a_setting_on_its_way_is_refused(
+    act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Continued from a checkpoint, it would lack the change."""
+    monkeypatch.setitem(WITHIN, "act", ACTS[act])
+    loud = {"torch": "tests.test_misbehaving_code:Misbehaving", "lr": 0.1}
+    with Study(**small_keys(optimizers=[loud])).run(tmp_path) as results:
+        (record,) = results.records
+    assert record.status is Status.ERROR
+    assert f"Misbehaving changes the setting of {CHANGED[act]} for every run" in record.reason
+
+
+class Restless(torch.nn.Module):
+    """Changes a setting in its 40th call."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(2, width), torch.nn.Linear(width, 2))
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 40:
+            torch.set_default_dtype(torch.float64)
+        return self.layers(x)
+
+
+def test_a_stack_that_changes_a_setting_stores_no_numbers(tmp_path: Path) -> None:
+    problem = {
+        "dataset": {"name": "moons", "n_samples": 200},
+        "model": {"factory": "tests.test_misbehaving_code:Restless", "args": {"width": 4}},
+    }
+    keys = small_keys(problem=problem, engine="stacked", seeds=2)
+    with Study(**keys).run(tmp_path) as results:
+        assert {record.status for record in results.records} == {Status.ERROR}
+        assert all("torch.set_default_dtype" in record.reason for record in results.records)
+    assert torch.get_default_dtype() == torch.float32

@@ -15,7 +15,7 @@ from optrial.config import Studies, stored_study
 from optrial.data import Dataset
 from optrial.engine import Engines, Learner, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
-from optrial.models import build_model, place_model
+from optrial.models import build_model, kept_process, place_model
 from optrial.plan import arrange, code_in, datasets_of
 from optrial.records import Record, StoreReader, WeightFiles, no_weights
 from optrial.spec import MetricName, StackId, Status, metric_label
@@ -119,12 +119,14 @@ def evaluate_saved(
             _check_code(record)
             _check_data(record, dataset)
         specs = arrange(record.spec for record in stacks[stack])
-        learner = Engines(dataset, specs[0].precision, device).build(stack.engine, specs)
-        learner.threads = stacks[stack][0].facts.threads or learner.threads
         places = {i: saved[s.run_id] for i, s in enumerate(specs) if s.run_id in saved}
-        for index, record in places.items():
-            learner.load_weights(index, files.read(record))
-        for record, metric, value in _evaluated(learner, places, split):
+        with kept_process():
+            learner = Engines(dataset, specs[0].precision, device).build(stack.engine, specs)
+            learner.threads = stacks[stack][0].facts.threads or learner.threads
+            for index, record in places.items():
+                learner.load_weights(index, files.read(record))
+            evaluated = list(_evaluated(learner, places, split))
+        for record, metric, value in evaluated:
             yield Evaluated(record, metric, value, _recorded(store, record, metric))
 
 

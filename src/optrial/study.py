@@ -244,13 +244,13 @@ class Study:
             DataError: the data is missing, damaged or malformed.
         """
         (study,) = self.studies.only(problem).by_name.values()
-        return dataset_of(study, data_dir, progress)
+        return dataset_of(study, data_dir and data_dir.absolute(), progress)
 
     def load_datasets(
         self, data_dir: Path | None = None, progress: Progress | None = None
     ) -> dict[str, Dataset]:
         """Load the dataset of each problem, by its name, equal ones once; see `load_data`."""
-        return datasets_of(self.studies, data_dir, progress)
+        return datasets_of(self.studies, data_dir and data_dir.absolute(), progress)
 
     def plan(self, data: Dataset | Mapping[str, Dataset] | None = None) -> Plan:
         """Expand the study into runs without training any; with `tune`, into the first trials.
@@ -265,7 +265,7 @@ class Study:
         """
         if isinstance(data, Dataset):
             data = dict.fromkeys(self.studies.by_name, data)
-        with stop_on_signal():
+        with stop_on_signal(), kept_process():
             return make_plan(self.studies, self.load_datasets() if data is None else data)
 
     def plan_on(self, problem: str | None, dataset: Dataset) -> Plan:
@@ -287,7 +287,8 @@ class Study:
         """
         dataset = self.load_data(problem=problem)
         plan = self.plan_on(problem, dataset)
-        return time_study(plan, dataset, device=device, rounds=rounds, memory=memory)
+        with kept_process():
+            return time_study(plan, dataset, device=device, rounds=rounds, memory=memory)
 
     def run(
         self,

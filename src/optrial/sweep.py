@@ -184,7 +184,8 @@ class _Worker:
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
-        planned = self._planned(plan)
+        with kept_process():
+            planned = self._planned(plan)
         self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
         runs = self.store.progress()
         steps = {run.run_id: run.steps for run in plan.runs}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -91,9 +93,32 @@ def _output(out: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def prints_apart() -> Iterator[None]:
-    """Redirect the output of user code to standard error; standard output is for results."""
-    with redirect_stdout(sys.stderr):
+    """Redirect the output of user code, and of processes that it starts, to standard error.
+
+    Standard output is for results.
+    """
+    with redirect_stdout(sys.stderr), _descriptor_apart():
         yield
+
+
+@contextmanager
+def _descriptor_apart() -> Iterator[None]:
+    """Make the descriptor of standard output that of standard error, for code that writes to it."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.__stdout__.flush()  # type: ignore[union-attr]  # None has no `flush`
+    try:
+        output = os.dup(1)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # code in C has its own buffer
+        os.dup2(output, 1)
+        os.close(output)
 
 
 def write(out: Path, text: str) -> None:

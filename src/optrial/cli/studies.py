@@ -38,7 +38,7 @@ from optrial.cli.output import (
     status_of_signal,
     stderr,
 )
-from optrial.errors import printable
+from optrial.errors import listed, printable
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
@@ -73,6 +73,10 @@ def run(
     settings: Settings = None,
     trust: TrustOption = None,
     data_dir: DataDir = None,
+    checkpoint_seconds: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Seconds of training that a crash loses."),
+    ] = 1.0,
     restart: Annotated[
         bool,
         typer.Option("--restart", help="Start over; earlier files move to a folder backup-..."),
@@ -102,6 +106,7 @@ def run(
                 data_dir=data_dir,
                 progress=DownloadBar(console),
                 callbacks=[bar, signals],
+                checkpoint_seconds=checkpoint_seconds,
             )
         except Interrupted as interruption:
             note(way_on)
@@ -157,11 +162,15 @@ class _Signals(Callback):
 
 def _note_failures(records: Sequence[Record]) -> None:
     failed = [record for record in records if record.reason and record.status != "done"]
-    for record in failed[:_FAILED_RUNS_SHOWN]:
+    alike: dict[tuple[str, str], list[str]] = {}
+    for record in failed:
         label = f"{record.optimizer} {record.setting} seed={record.seed}"
-        note(f"{record.status}: {label}: {record.reason}")
-    if len(failed) > _FAILED_RUNS_SHOWN:
-        note(f"... and {len(failed) - _FAILED_RUNS_SHOWN} more; see: optrial runs")
+        alike.setdefault((record.status, record.reason), []).append(label)
+    for (status, reason), labels in list(alike.items())[:_FAILED_RUNS_SHOWN]:
+        runs = labels[0] if len(labels) == 1 else f"{len(labels)} runs ({listed(labels)})"
+        note(f"{status}: {runs}: {reason}")
+    if more := sum(map(len, list(alike.values())[_FAILED_RUNS_SHOWN:])):
+        note(f"... and {more} more; see: optrial runs")
 
 
 def plan(
@@ -235,10 +244,12 @@ class _Cost(NamedTuple):
 
 def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bool) -> _Cost:
     from optrial.engine import Engines
+    from optrial.models import kept_process
     from optrial.plan import estimate
 
-    engines = Engines(dataset, runs[0].precision, device)
-    choices = engines.choose(runs) if measure else engines.forecast(runs)
+    with kept_process():
+        engines = Engines(dataset, runs[0].precision, device)
+        choices = engines.choose(runs) if measure else engines.forecast(runs)
     cost = estimate(runs, dataset, max(choice.width for choice in choices))
     seconds = sum(choice.seconds for choice in choices) + cost.evaluation_seconds
     timed = "measured speeds" if measure else "kept speeds"

@@ -68,6 +68,7 @@ def timing(
     Exit status 1 if an optimizer could not be timed.
     """
     _check_files(out, figure)
+    from optrial.models import kept_process
     from optrial.report.progress import DownloadBar
     from optrial.timing import write_timing
     from optrial.timing.measure import time_study
@@ -76,7 +77,7 @@ def timing(
         loaded = load_study(study, engine, precision, None, settings, trust, quiet=quiet)
         dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)), problem)
         plan = loaded.plan_on(problem, dataset)
-        with _progress_bar(quiet) as progress:
+        with _progress_bar(quiet) as progress, kept_process():
             times = time_study(
                 plan, dataset, device=device, rounds=rounds, memory=memory, progress=progress
             )

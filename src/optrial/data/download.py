@@ -85,7 +85,7 @@ class Published:
 def data_directory(explicit: Path | None = None) -> Path:
     """Return the folder of all datasets: `explicit`, else OPTRIAL_DATA, else the user's cache."""
     chosen = explicit or os.environ.get("OPTRIAL_DATA") or pooch.os_cache("optrial")
-    return Path(chosen).expanduser()
+    return Path(chosen).expanduser().absolute()  # user code may change the current folder
 
 
 def file_statuses(published: Published, data_dir: Path) -> dict[str, FileStatus]:

@@ -21,6 +21,8 @@ from optrial.engine.evaluation import Evaluation
 from optrial.engine.evaluation_checks import Untouched, change_when_repeated
 from optrial.engine.learner import Arrays, Floats, Learner, Steps
 from optrial.engine.process import process_for
+from optrial.errors import Problem, StudyError, listed
+from optrial.models import changed_settings, settings
 from optrial.records import Segment
 from optrial.spec import FINAL, MetricName, RunFacts, RunSpec, Seconds, Status, metric_label
 
@@ -110,7 +112,13 @@ class Training:
                 False, the training stops after the pause, INTERRUPTED.
         """
         with process_for(self.learner):
-            yield from self._run(keep_going)
+            before = settings()
+            for _ in self._run(keep_going):
+                # A resumed training would lack the change, and other runs would have it.
+                if changes := changed_settings(before):
+                    optimizers = listed(list(dict.fromkeys(run.optimizer for run in self.specs)))
+                    raise StudyError([Problem("", f"{optimizers} {changes[0]}")])
+                yield
 
     def _run(self, keep_going: Callable[[int], bool]) -> Iterator[None]:
         total, every = self.specs[0].steps, self.specs[0].evaluate_every

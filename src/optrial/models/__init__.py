@@ -49,7 +49,7 @@ from optrial.models.parameters import (
 from optrial.models.trial.code import try_batch, try_code
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
-from optrial.models.trial.settings import kept_process
+from optrial.models.trial.settings import changed_settings, kept_process, settings
 from optrial.models.trial.whole_split import needing_whole_split
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "build_objective",
     "build_optimizer",
     "call_count",
+    "changed_settings",
     "check_input_shape",
     "check_loss",
     "check_metric",
@@ -92,6 +93,7 @@ __all__ = [
     "sample_cost",
     "seeded_draws",
     "set_mask_key",
+    "settings",
     "step_optimizer",
     "trained_parameters",
     "try_batch",
