@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,17 @@ def test_a_checkpoint_is_replaced_and_deleted(store: Store, monkeypatch) -> None
         assert (back["step"].shape, int(back["step"])) == ((), size)
     store.commit([], ONE, None)
     assert (store.checkpoint(ONE), store.checkpoint(TWO)) == (None, {})
+
+
+def test_the_room_of_a_checkpoint_is_returned_when_training_ends(tmp_path: Path) -> None:
+    large = {"weights": np.random.default_rng(0).normal(size=1_000_000)}
+    with Store.open(tmp_path, create=True) as store:
+        with store.lock():
+            store.save_plan("plan", {}, [planned("a")])
+            store.commit([segment("a", 1)], STACK, large)
+            store.commit([segment("a", 2, Status.DONE)], STACK, None)
+        assert store.checkpoint(STACK) is None
+        assert (tmp_path / "study.db").stat().st_size < 1_000_000
 
 
 def test_steps_that_are_stored_are_not_stored_again(store: Store) -> None:

@@ -39,6 +39,7 @@ DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
 """Errors of a database; the messages of SQLite about damaged names cannot be decoded."""
 
 _PAGE_BYTES = 8 * 2**10  # an outcome takes 2 kB and leaves almost half of the default 4 kB empty
+_FREE_PAGES = 128  # 1 MB, more than which is returned when training ends
 
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
@@ -98,6 +99,17 @@ class Database:
         if self.folder is not None:
             with self.errors(), closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def shrink(self) -> None:
+        """Return pages that no row needs any more to the file system: a checkpoint may be large."""
+        if self.folder is None:
+            return
+        with self.errors(), closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
+            if free > _FREE_PAGES:
+                cursor.executescript("PRAGMA incremental_vacuum")  # `execute` returns one page only
+        self.move_journal()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -195,6 +207,7 @@ def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
         connection.execute("PRAGMA synchronous = FULL")
         if create:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
             connection.execute("PRAGMA journal_mode = WAL")
 
     @sql.event.listens_for(engine, "begin")

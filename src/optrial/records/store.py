@@ -9,7 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -180,6 +180,8 @@ class Store:
             with self._writing() as connection:
                 set_meta(connection, writer=f"process {os.getpid()} on {socket.gethostname()}")
             yield
+            with suppress(StoreError):  # the file stays larger than it has to be
+                self._database.shrink()
 
     def _writer_name(self) -> str:
         with self._reading() as connection:
