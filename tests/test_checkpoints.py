@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from optrial.errors import StoreError
 from optrial.records import Store
 from optrial.spec import RunFacts
 from optrial.study import Study
-from tests.small import small_keys
+from tests.small import MOONS, small_keys
+from tests.test_sweep import Hook
 
 TIMED = {
     *("seconds", "warm_up_seconds"),
@@ -159,3 +162,37 @@ def test_a_killed_process_loses_seconds(tmp_path: Path) -> None:
     assert max(steps) > 300
     gaps = [later - earlier for earlier, later in itertools.pairwise(steps)]
     assert max(gaps) < 300  # three seconds, on a busy machine too
+
+
+def confident(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A metric that is infinite once a model has learned something."""
+    del targets
+    margins = (outputs[:, 0] - outputs[:, 1]).abs()
+    return torch.where(margins > 5, math.inf, margins)
+
+
+def test_reasons_from_before_an_interruption_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The last epoch ended before it, and none ends after it."""
+    pause_after_each_step(monkeypatch)
+    problem = {"dataset": dict(MOONS), "model": {"kind": "mlp", "hidden": [8]}}
+    problem |= {"metrics": ["tests.test_checkpoints:confident"]}
+    optimizers = [{"rule": "adam", "lr": 0.3}]
+    keys = small_keys(problem=problem, engine="reference", budget={"steps": 39})
+    study = Study(**keys | {"optimizers": optimizers})
+    study.run(tmp_path / "whole").close()
+    interrupt = Hook(37, lambda: os.kill(os.getpid(), signal.SIGINT))
+    study.run(tmp_path / "parts", callbacks=[interrupt]).close()
+    with Store.open(tmp_path / "parts") as store:
+        (stopped,) = store.runs()
+    assert (stopped.status, stopped.step) == ("interrupted", 37)
+    assert 37 // stopped.spec.steps_per_epoch == 39 // stopped.spec.steps_per_epoch
+    study.run(tmp_path / "parts").close()
+    runs = []
+    for folder in ("whole", "parts"):
+        with Store.open(tmp_path / folder) as store:
+            runs += store.runs()
+    assert runs[0].not_finite["train_confident_epoch"] == "it is inf"
+    assert runs[0].not_finite == runs[1].not_finite
+    assert runs[0].reason == runs[1].reason
