@@ -82,6 +82,7 @@ ALLOWED = {
         "timing",
         "errors",
     },
+    "current_page": {"__init__", "analysis", "records", "results", "errors"},
     "user_objects": {"code", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {

@@ -371,6 +371,7 @@ class Results:
         metric: str | None = None,
         better: Direction | None = None,
         view: StudyView | None = None,
+        findings: AuditReport | None = None,
     ) -> Path:
         """Write one self-contained HTML page, replacing an earlier one, and return its path.
 
@@ -382,12 +383,13 @@ class Results:
             metric: see `view`.
             better: see `view`.
             view: the view of these results, if it is at hand; otherwise the store is read.
+            findings: the audit of that view, if it is at hand.
 
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` cannot be read.
         """
         timing, view = self._timing(), view or self.view()
-        page = study_page(_compared_on(view, metric, better), audit(view), timing)
+        page = study_page(_compared_on(view, metric, better), findings or audit(view), timing)
         with _writing(Path(path)):
             write_whole(Path(path), page)
         return Path(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -39,7 +38,7 @@ from optrial.interruption import Stop
 from optrial.memory import needs_memory, out_of_memory
 from optrial.models import kept_process
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
-from optrial.records import PlannedRun, Record, Segment, Store, WeightFiles
+from optrial.records import PlannedRun, Progress, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
 from optrial.watching import TimedOut, Watch
 
@@ -64,7 +63,7 @@ def sweep(
     checkpoint_seconds: float = 1.0,
     callback: Callback | None = None,
     weights: WeightFiles | None = None,
-) -> Counter[Status]:
+) -> None:
     """Train every run of `plan` that `store` does not hold yet.
 
     Where the plan's study tunes, what is recorded decides what is tried next: wave follows wave
@@ -86,9 +85,6 @@ def sweep(
             their time so far. 0 commits at every pause, `math.inf` at the end alone.
         callback: called as training goes on; see `optrial.Callback`.
         weights: where trained weights go, if the plan's runs are to save any.
-
-    Returns:
-        How many runs of the plan have each status now, those of all its waves.
 
     Raises:
         StoreBusyError: another process is training into `store`.
@@ -113,7 +109,6 @@ def sweep(
                 break
         for name in changed_code(plan.code):
             callback.on_message(f"'{name}' {_CHANGED}")
-        return Counter(run.status for run in store.progress())
 
 
 def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
@@ -184,10 +179,17 @@ class _Worker:
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
+        known = self.store.progress()
         with kept_process():
-            planned = self._planned(plan)
+            planned = self._planned(plan, known)
         self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
-        runs = self.store.progress()
+        new = {
+            run.run_id: Progress(run.run_id, run.stack, Status.PLANNED, 0)
+            for run in planned
+            if run.run_id not in known
+        }
+        known |= new
+        runs = [known[run.run_id] for run in planned]
         steps = {run.run_id: run.steps for run in plan.runs}
         self.planned = steps.keys()
         self.ended |= {run.run_id for run in runs if run.status in FINAL}
@@ -204,7 +206,7 @@ class _Worker:
             steps_left=sum(steps[run.run_id] - run.step for run in left),
         )
         members: dict[StackId, list[str]] = {}
-        for run in self.store.progress(everything=True) if left else ():
+        for run in known.values() if left else ():
             members.setdefault(run.stack, []).append(run.run_id)
         self.stop.at_once = False
         order = list(dict.fromkeys(run.stack for run in left))
@@ -324,9 +326,9 @@ class _Worker:
             return False
         return True
 
-    def _planned(self, plan: Plan) -> list[PlannedRun]:
-        """Return the plan's runs with their stacks; new runs get new stacks."""
-        stack_of = {run.run_id: run.stack for run in self.store.progress(everything=True)}
+    def _planned(self, plan: Plan, known: Mapping[str, Progress]) -> list[PlannedRun]:
+        """Return the plan's runs with their stacks; runs that are not known get new stacks."""
+        stack_of = {run_id: run.stack for run_id, run in known.items()}
         new = [run for run in plan.runs if run.run_id not in stack_of]
         if new:
             self.callback.on_prepare("trying a few steps to choose how to train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sql
 
+from optrial.errors import StoreError
 from optrial.records import PlannedRun, Record, Store
 from optrial.records.texts import FactsWriter, TextReader, spec_text
 from optrial.spec import RunFacts, RunSpec, Seconds, Status
@@ -123,13 +125,13 @@ def test_facts_survive(facts: RunFacts) -> None:
 def test_progress_and_some_runs_are_those_of_all(tmp_path: Path) -> None:
     with store_with(tmp_path, 2, 3) as store:
         runs = store.runs()
-        assert [(p.run_id, p.stack, p.status, p.step) for p in store.progress()] == [
+        assert [(p.run_id, p.stack, p.status, p.step) for p in store.progress().values()] == [
             (run.run_id, run.stack, run.status, run.step) for run in runs
         ]
         assert store.runs_of([runs[4].run_id, runs[1].run_id]) == [runs[1], runs[4]]
         assert store.runs_of([]) == []
     with Store.open(tmp_path / "empty", create=True) as empty:
-        assert empty.progress() == []
+        assert empty.progress() == {}
 
 
 def test_curves_with_equal_steps_share_them(tmp_path: Path) -> None:
@@ -143,3 +145,42 @@ def test_curves_with_equal_steps_share_them(tmp_path: Path) -> None:
         steps = {id(c.steps) for c in store.curves("loss").values()}
         assert len(steps) == 1
         assert [c.values[1] for c in store.curves("loss").values()] == [0, 1, 2]
+
+
+def test_run_without_an_outcome_is_damage(tmp_path: Path) -> None:
+    with store_with(tmp_path, 1, 2) as store, sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("DELETE FROM outcomes WHERE rowid = 1")
+        database.commit()
+        with pytest.raises(StoreError, match="the outcome of a run cannot be decoded"):
+            store.progress()
+    database.close()
+
+
+def test_records_come_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    with store_with(tmp_path, 2, 3) as store:
+        runs = store.runs()
+        again = [
+            PlannedRun(run_id=r.run_id, problem=r.problem, spec=r.spec, setting="", stack=r.stack)
+            for r in runs
+        ]
+        store.save_plan("other", {"name": "many"}, again[4:0:-1])
+        assert [run.run_id for run in store.runs()] == [run.run_id for run in runs[4:0:-1]]
+        everything = [run.run_id for run in store.runs(everything=True)]
+        assert everything == [run.run_id for run in (*runs[4:0:-1], runs[0], runs[5])]
+
+
+def test_digest_changes_with_any_commit_and_plan(tmp_path: Path) -> None:
+    with store_with(tmp_path, 1, 2) as store:
+        digests = [store.digest(), store.digest()]
+        assert len(set(digests)) == 1
+        run = store.runs()[0]
+        store.commit([segment(run.run_id, 100, Status.DONE, curves={})], STACK, None)
+        digests.append(store.digest())
+        again = PlannedRun(
+            run_id=run.run_id, problem="moons", spec=run.spec, setting="", stack=STACK
+        )
+        store.save_plan("other", {"name": "many"}, [again])
+        digests.append(store.digest())
+        with store.lock():
+            assert store.digest() == digests[-1]
+    assert len(set(digests)) == 3

@@ -88,6 +88,7 @@ def run(
     An interrupted study continues where it stopped. Exit status 1 if a run failed, 124 if a run
     exceeded the study's timeout and could not be interrupted.
     """
+    from optrial.current_page import CurrentPage
     from optrial.records import shown_location
     from optrial.report.progress import DownloadBar, ProgressBar
 
@@ -112,16 +113,16 @@ def run(
             note(way_on)
             sys.exit(status_of_signal(*interruption.args))
     with results:
+        file = None if "://" in location else Path(location) / "report.html"
+        page = None if quiet else CurrentPage(results, file)
         view = results.view()
         show_summary(view, quiet)
         records = view.records
         reported = [record for record in records if record.phase == "report"]
-        if not quiet and reported and all(record.status in FINAL for record in reported):
-            from optrial.analysis.audit import audit, summary_line
-
-            note(f"{summary_line(audit(view))}; details: optrial audit {place}")
-            if "://" not in location:
-                note(f"report: {results.report(Path(location) / 'report.html', view=view)}")
+        if page and reported and all(record.status in FINAL for record in reported):
+            note(f"{page.update(view)}; details: optrial audit {place}")
+            if file is not None:
+                note(f"report: {file}")
     statuses = Counter(str(record.status) for record in records)
     if not quiet:
         # A trial that diverges is a result of tuning, not a failure.

@@ -5,7 +5,7 @@ from optrial.records.database import shown_location
 from optrial.records.encoding import strict
 from optrial.records.export import write_csv, write_json
 from optrial.records.reader import StoreReader
-from optrial.records.record import Curve, PlannedRun, Record, Segment
+from optrial.records.record import Curve, PlannedRun, Progress, Record, Segment
 from optrial.records.store import Store
 from optrial.records.verify import Verification, verify
 from optrial.records.weights import WeightFiles, no_weights
@@ -13,6 +13,7 @@ from optrial.records.weights import WeightFiles, no_weights
 __all__ = [
     "Curve",
     "PlannedRun",
+    "Progress",
     "Record",
     "Segment",
     "Store",

@@ -93,10 +93,8 @@ def checksum(values: Iterable[object]) -> int:
         value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
         for value in values
     ]
-    total = zlib.crc32(",".join([str(len(part)) for part in parts]).encode())
-    for part in parts:
-        total = zlib.crc32(part, total)
-    return total
+    lengths = ",".join(map(str, map(len, parts))).encode()
+    return zlib.crc32(b"".join((lengths, *parts)))
 
 
 def sealed(table: sql.Table, row: Row) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _checksum() -> sql.Column[int]:
 meta = sql.Table(
     "meta",
     metadata,
-    sql.Column("key", sql.Text, primary_key=True),  # version, plan (current), writer, attempt
+    sql.Column("key", sql.Text, primary_key=True),  # version, plan (current), writer, attempt, page
     sql.Column("value", sql.Text, nullable=False),
     _checksum(),
 )

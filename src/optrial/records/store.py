@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -283,20 +284,17 @@ class Store:
                 rows += connection.execute(query.where(some))
             return _records(rows)
 
-    def progress(self, *, everything: bool = False) -> list[Progress]:
-        """Return how far each run of the current plan has come, in its order; see `runs`."""
+    def progress(self) -> dict[str, Progress]:
+        """Return how far each run of any plan has come, by its id."""
         columns = (all_runs.c.run_id, all_runs.c.stack, outcomes.c.status, outcomes.c.step)
-        with self._reading() as connection:
-            plan = _current_plan(connection)
-            if plan is None:
-                return []
-            query = _run_query(plan["id"], everything).with_only_columns(*columns)
-            reader = TextReader()
-            with decoding("the outcome of a run"):
-                return [
-                    Progress(run_id, reader.stack(stack), Status(status), step)
-                    for run_id, stack, status, step in connection.execute(query)
-                ]
+        outcome = outcomes.c.run_id == all_runs.c.run_id
+        query = sql.select(*columns).join(outcomes, outcome, isouter=True).order_by(all_runs.c.id)
+        reader = TextReader()
+        with self._reading() as connection, decoding("the outcome of a run"):
+            return {
+                run_id: Progress(run_id, reader.stack(stack), Status(status), step)
+                for run_id, stack, status, step in connection.execute(query)
+            }
 
     def commit(
         self,
@@ -338,11 +336,33 @@ class Store:
             self._database.move_journal()
             self._journal_moved_at = time.monotonic()
 
+    def digest(self) -> str:
+        """Return a text that changes with every change of a plan, a run, an outcome or a curve."""
+        counts = []
+        with self._reading() as connection:
+            current = _current_plan(connection)
+            for table in (plans, all_runs, plan_runs, outcomes, curves):
+                query = sql.select(sql.func.count(), sql.func.sum(table.c.checksum))
+                rows, total = connection.execute(query.select_from(table)).one()
+                counts.append(f"{table.name} {rows} {int(total or 0)}")
+        return f"plan {current['id'] if current else 0}, {', '.join(counts)}"
+
     def attempt(self) -> str:
         """Return the last argument of `set_attempt`; empty if there was none."""
+        return self._entry("attempt")
+
+    def page(self) -> str:
+        """Return the last argument of `set_page`; empty if there was none."""
+        return self._entry("page")
+
+    def set_page(self, note: str) -> None:
+        """Keep a note on the page that was last written of this store."""
+        with self._writing() as connection:
+            set_meta(connection, page=note)
+
+    def _entry(self, key: str) -> str:
         with self._reading() as connection:
-            query = sql.select(meta.c.value).where(meta.c.key == "attempt")
-            return connection.scalar(query) or ""
+            return connection.scalar(sql.select(meta.c.value).where(meta.c.key == key)) or ""
 
     def set_attempt(self, attempt: str) -> None:
         """Remember the work under way, of which nothing is stored yet.
@@ -534,46 +554,71 @@ _columns = itemgetter(
     )
 )
 _latest_text = itemgetter(_NAMED["latest"])
+_position = itemgetter(_NAMED["position"])
 
 
 def _run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
-    """Return the query of the columns of `_OF_A_RUN`, in this order, one row per run."""
-    current = sql.case((plan_runs.c.plan_id == plan_id, plan_runs.c.position))
+    """Return the query of `_OF_A_RUN` and the place of a run: one row per run, in any order.
+
+    The database would sort whole rows, of several kB each.
+    """
     columns = [table.c[name] for table, names in _OF_A_RUN.items() for name in names]
     plan = LATEST_PLAN if everything else plan_id
     place = sql.and_(plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == plan)
     return (
-        sql.select(*(column.label(f"column{n}") for n, column in enumerate(columns)))
+        sql.select(
+            *(column.label(f"column{n}") for n, column in enumerate(columns)),
+            plan_runs.c.plan_id == plan_id,
+            all_runs.c.id,
+        )
         .select_from(all_runs)
         .join(plan_runs, place)
         .join(outcomes, outcomes.c.run_id == all_runs.c.run_id)
-        .order_by(current.is_(None), current, all_runs.c.id)
     )
 
 
 def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:
-    """Return records from rows of `_run_query`; those of one problem have the same metrics."""
+    """Return records from rows of `_run_query`, in the order of the plan, then of storing.
+
+    Those of one problem have the same metrics.
+    """
     reader = TextReader()
-    records: list[Record] = []
-    finals: list[dict[str, float | None]] = []
+    entries: list[tuple[bool, int, Record, dict[str, float | None]]] = []
+    with _collecting_no_garbage():
+        for row in rows:
+            for table, (first, last) in _PLACES.items():
+                check_values(table, row[first:last], row[last])
+            with decoding(f"run {row[0]}"):
+                ends = json.loads(_latest_text(row)).items()
+                final = {sys.intern(metric): value for metric, (_, value, _) in ends}
+                record = _record(row, reader, final)
+            current, number = row[-2:]
+            entries.append((not current, _position(row) if current else number, record, final))
+    entries.sort(key=itemgetter(0, 1))
     metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for row in rows:
-        for table, (first, last) in _PLACES.items():
-            check_values(table, row[first:last], row[last])
-        with decoding(f"run {row[0]}"):
-            ends = json.loads(_latest_text(row)).items()
-            finals.append({sys.intern(metric): value for metric, (_, value, _) in ends})
-            records.append(_record(row, reader, finals[-1]))
-        metrics[records[-1].problem] |= dict.fromkeys(finals[-1])
+    for _, _, record, final in entries:
+        metrics[record.problem] |= dict.fromkeys(final)
     names = {problem: list(known) for problem, known in metrics.items()}
-    for record, values in zip(records, finals, strict=True):
+    for _, _, record, final in entries:
         if record.status is not Status.DONE:
-            values.clear()
-        if list(values) != names[record.problem]:
-            known = dict(values)
-            values.clear()
-            values.update((name, known.get(name)) for name in names[record.problem])
-    return records
+            final.clear()
+        if list(final) != names[record.problem]:
+            known = dict(final)
+            final.clear()
+            final.update((name, known.get(name)) for name in names[record.problem])
+    return [record for _, _, record, _ in entries]
+
+
+@contextmanager
+def _collecting_no_garbage() -> Iterator[None]:
+    """Pause the collection of reference cycles, which would visit every record again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
