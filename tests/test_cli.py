@@ -30,6 +30,7 @@ from optrial.listings import LISTINGS
 from optrial.recipes import RECIPES
 from optrial.rules import RULES
 from optrial.spec import PROBES
+from optrial.study import Study
 from tests.conftest import Command
 from tests.small import small_keys
 from tests.tolerance import REPORTED_ACCURACY
@@ -119,6 +120,31 @@ def test_runs_have_the_same_columns_in_every_format(optrial: Command, study: Pat
     assert "--out" in optrial("runs", "small", "--format", "parquet").err
     assert optrial("runs", "small", "--format", "csv", "--out", "runs.csv").out == ""
     assert Path("runs.csv").read_text(encoding="utf-8") == text
+
+
+def test_an_optimizer_is_not_compared_with_itself(optrial: Command, study: Path) -> None:
+    optrial("run", study)
+    for options in ([], ["--target", "train_loss 0.5"]):
+        refused = optrial("compare", "small", "mine", "mine", *options)
+        assert refused.status == 2
+        assert "'mine' cannot be compared with itself; name two optimizers." in refused.err
+
+
+def test_names_that_look_like_formulas_in_csv(optrial: Command, tmp_path: Path) -> None:
+    keys = small_keys(optimizers=[{"rule": "sgd", "lr": 0.1, "name": "=1+1"}])
+    Study(**keys).run(tmp_path / "study").close()
+    for command in (["runs"], ["curves", "--metric", "train_loss"]):
+        line = [*command, tmp_path / "study", "--format", "csv"]
+        (plain, *_) = csv.DictReader(io.StringIO(optrial(*line).out))
+        (marked, *_) = csv.DictReader(io.StringIO(optrial(*line, "--spreadsheet").out))
+        assert plain["optimizer"] == "=1+1"
+        assert marked == plain | {"optimizer": "'=1+1"}
+        for file_format in ("json", "parquet", "table"):
+            refused = optrial(*line[:-1], file_format, "--spreadsheet")
+            assert refused.status == 2
+            assert "--spreadsheet: applies to --format csv" in refused.err
+    wide = optrial(*line, "--wide", "--spreadsheet").out
+    assert wide.startswith("step,epoch,'=1+1 lr=0.1 seed=0\n")
 
 
 def test_datasets_are_listed_with_their_licence(optrial: Command) -> None:

@@ -35,7 +35,7 @@ ALLOWED = {
     "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
     "data": {"code", "keyed", "memory", "target_kinds", "errors"},
-    "models": {"code", "functions", "keyed", "spec", "errors"},
+    "models": {"code", "functions", "keyed", "memory", "spec", "errors"},
     "rules": {"errors"},
     "plan": {
         *("code", "functions", "spec", "target_kinds", "config", "data"),

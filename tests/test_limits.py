@@ -112,6 +112,29 @@ def test_sizes_beyond_any_machine(name: str) -> None:
     assert len(message) < 2000
 
 
+TOO_HEAVY: dict[str, tuple[dict[str, Any], str]] = {
+    "two layers": (model(kind="mlp", hidden=[[10**6, 10**6]]), "1,000,002,000,000 weights"),
+    "many layers": (model(kind="mlp", hidden=[[10**5] * 1000]), "9,990,000,200,000 weights"),
+    "recurrent layer": (model(kind="rnn", hidden=10**6, cell="lstm"), "4,000,004,000,000 weights"),
+    "convolutions": (
+        {"problem": {"dataset": "digits", "model": {"kind": "cnn", "widths": [10**6, 10**6]}}},
+        "9,000,009,000,000 weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_HEAVY)
+def test_models_beyond_memory_are_not_built(name: str) -> None:
+    changes, weights = TOO_HEAVY[name]
+    study = Study(**small_keys(**changes))
+    dataset = study.load_data()
+    message = refused(lambda: study.plan(dataset))
+    assert "problem.model: the model has at least" in message
+    assert weights in message
+    assert "GB of memory" in message
+    assert "Use fewer units or layers" in message
+
+
 def laughs(levels: int, form: str) -> str:
     """Nine aliases to nine aliases to ...: 9 ** `levels` values in few characters."""
     lines = ["a0: &a0 {x: 1}"]

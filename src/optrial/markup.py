@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 __all__ = ["latex_text", "markdown_text"]
 
@@ -22,19 +23,25 @@ LATEX = str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
         '"': r"\textquotedbl{}",
-        "—": "---",
+        "'": r"\textquotesingle{}",
+        "`": r"\textasciigrave{}",
+        "—": r"\textemdash{}",
         "±": r"\ensuremath{\pm}",
-        "\n": " ",
     }
 )
-MARKDOWN = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|~$#"} | {"\n": " "})
+_LIGATURES = re.compile(r"-(?=-)|,(?=,)")  # two in a row print another character
+MARKDOWN = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|~$#^"})
 
 
 def markdown_text(text: str) -> str:
-    """Escape a text for Markdown, and for HTML within it."""
-    return html.escape(text, quote=False).translate(MARKDOWN)
+    """Escape a text for Markdown, and for HTML within it; white space becomes single spaces."""
+    return html.escape(_one_line(text), quote=False).translate(MARKDOWN)
 
 
 def latex_text(text: str) -> str:
-    """Escape a text for LaTeX."""
-    return text.translate(LATEX)
+    """Escape a text for LaTeX; white space becomes single spaces."""
+    return _LIGATURES.sub(r"\g<0>{}", _one_line(text).translate(LATEX))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

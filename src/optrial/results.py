@@ -246,6 +246,7 @@ class Results:
         target = self._target(view, one, metric, value)
         for name in (first, second):
             _check_contender(one, name)
+        _check_different(first, second)
         times = self._times_to(view, one, target, unit)
         arrivals = {entry.contender.name: entry.arrivals for entry in times}
         return compare_arrivals(
@@ -312,11 +313,12 @@ class Results:
             problem: name of the problem; needed if the study has several.
 
         Raises:
-            StoreError: there is no such optimizer, problem or metric, or the direction of the
-                metric is unknown.
+            StoreError: there is no such optimizer, problem or metric, both optimizers are the
+                same, or the direction of the metric is unknown.
         """
         view = self._ordered_view(metric, better)
         one = _one_problem(view, problem)
+        _check_different(first, second)
         metric = one.metric
         return compare(
             _check_contender(one, first).values(metric),
@@ -632,6 +634,16 @@ class Results:
                 self.store, self.folder, split, as_trust(trust), data_dir=folder, device=device
             )
         )
+
+
+def _check_different(first: str, second: str) -> None:
+    """Refuse to compare an optimizer with itself.
+
+    Raises:
+        StoreError: both names are the same.
+    """
+    if first == second:
+        raise StoreError(f"'{first}' cannot be compared with itself; name two optimizers.")
 
 
 def _check_contender(problem: ProblemView, name: str) -> Contender:

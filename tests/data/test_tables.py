@@ -21,6 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from optrial.data import Dataset, load_dataset
 from optrial.errors import DataError
+from optrial.target_kinds import Targets
 from tests.tolerance import STATISTICS_FLOAT32
 
 RANDOM = np.random.default_rng(0)
@@ -604,6 +605,21 @@ def test_scaling_leaves_encoded_columns_alone(tmp_path: Path) -> None:
             assert not np.array_equal(before[:, :2], after[:, :2])
     only = loaded(tmp_path, mixed()[["member", "y"]].to_csv(index=False), scale="standardize")
     assert set(np.unique(only.splits["train"].inputs)) == {0, 1}
+
+
+@pytest.mark.parametrize("targets", ["classes", "any", "values"])
+@pytest.mark.parametrize("number", ["1" * 400, "9" * 5000, "-" + "9" * 400])
+def test_whole_numbers_beyond_floats_are_refused(
+    tmp_path: Path, number: str, targets: Targets
+) -> None:
+    for column in range(2):
+        rows = [[str(i % 7), str(i * i % 3)] for i in range(30)]
+        rows[3][column] = number
+        lines = ["a,b", *map(",".join, rows)]
+        (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+        with pytest.raises(DataError, match=r"column 'a'|target|'b'") as error:
+            load_dataset(str(tmp_path / "table.csv"), {"target": "b"}, targets=targets)
+        assert len(str(error.value)) < 400
 
 
 def test_large_numbers_are_standardized_precisely(tmp_path: Path) -> None:

@@ -123,6 +123,11 @@ def test_a_start_must_be_near_the_picture() -> None:
         make_landscape(start="100,0")
 
 
+def test_a_seed_is_not_negative() -> None:
+    with pytest.raises(StudyError, match="seed: -1: must be 0 or more"):
+        make_landscape(seed=-1)
+
+
 def test_rows_show_final_points() -> None:
     landscape = make_landscape("himmelblau", "sgd:lr=0.01,sgd:lr=1", 100)
     columns, (near, far) = landscape_rows(landscape)

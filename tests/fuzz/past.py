@@ -31,6 +31,8 @@ def _file(text: str) -> tuple[str, bytes]:
     return "study file", text.encode()
 
 
+_TABLE = b"\0a,y\n" + b"".join(b"%d,%d\n" % (n * n % 7, n % 2) for n in range(20))
+
 PAST: dict[str, tuple[str, bytes]] = {
     "date without such a month": _file("name: 2024-13-45"),
     "text tagged as a number": _file("name: !!int x"),
@@ -74,5 +76,19 @@ PAST: dict[str, tuple[str, bytes]] = {
     "idx file of four dimensions": (
         "idx",
         b"\0" + gzip.compress(bytes([0, 0, 8, 4]) + bytes([0, 0, 0, 1]) * 4 + b"\1", mtime=0),
+    ),
+    "table with a number beyond floats": (
+        "csv",
+        b"\0a,y\n"
+        + b"".join(b"%d,%d\n" % (n * n % 7, n % 2) for n in range(20))
+        + b"1" * 400
+        + b",1\n",
+    ),
+    "table with a number of 5,000 digits": (
+        "csv",
+        b"\0a,y\n"
+        + b"".join(b"%d,%d\n" % (n * n % 7, n % 2) for n in range(20))
+        + b"1" * 5000
+        + b",1\n",
     ),
 }

@@ -28,6 +28,7 @@ from optrial.recipes import RECIPES
 from optrial.rules import RULES
 from optrial.study import Study
 from tests.fuzz.mutation import changed_bytes, changed_text, changed_tree
+from tests.fuzz.stores import changed_store, intact_store, read_store
 from tests.fuzz.target import Target
 from tests.small import small_keys
 
@@ -381,6 +382,7 @@ TARGETS = {
         Target("csv", _changed_table, _read_table, 0.1),
         Target("idx", _changed_idx, _read_idx, 0.075),
         Target("cifar", lambda r: changed_bytes(r, _CIFAR), _read_cifar, 0.075),
+        Target("store", changed_store, read_store, 0.05),
     )
 }
 
@@ -399,5 +401,6 @@ def valid_inputs(name: str) -> list[bytes]:
         "csv": [b"\0" + _encoded(table) for table in _TABLES[:3]],
         "idx": [b"\0" + _IDX[0], b"\1" + _IDX[1]],
         "cifar": list(_CIFAR[:2]),
+        "store": [intact_store()],
     }
     return inputs[name]

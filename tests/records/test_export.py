@@ -29,6 +29,25 @@ def test_json_keeps_every_finite_float(values: list[float]) -> None:
     assert back == [value if math.isfinite(value) else None for value in values]
 
 
+@given(st.lists(st.one_of(st.text(), st.sampled_from("=+-@\t\r\n'＝")), min_size=1, max_size=3))
+def test_no_text_in_a_spreadsheet_is_a_formula(texts: list[str]) -> None:
+    name = "".join(texts)
+    row = {name: name, f"{name}2": -0.5, f"{name}3": float("-inf"), f"{name}4": ["=1"]}
+    stream = io.StringIO(newline="")
+    write_csv([row], stream, spreadsheet=True)
+    header, (text, *others) = csv.reader(io.StringIO(stream.getvalue(), newline=""))
+    assert not any(cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) for cell in (*header, text))
+    lines = name.replace("\r\n", "\n").replace("\r", "\n")
+    assert text in (lines, f"'{lines}")
+    assert others == ["-0.5", "-inf", '["=1"]']
+
+
+def test_csv_is_not_changed_unless_asked() -> None:
+    stream = io.StringIO()
+    write_csv([{"=a": "=1+1", "b": None}], stream)
+    assert stream.getvalue() == "=a,b\n=1+1,\n"
+
+
 def test_no_rows() -> None:
     stream = io.StringIO()
     write_csv([], stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sql
 
-from optrial.errors import StoreBusyError, StoreError
+from optrial.errors import StoreBusyError, StoreDamagedError, StoreError
 from optrial.records import Store, verify
 from optrial.spec import Status
 from tests.records.connections import edit, transaction
@@ -146,6 +147,41 @@ def test_a_missing_row_is_found(tmp_path: Path, table: str) -> None:
         assert answer(damaged) in ("refused", expected)
         if table != "meta":
             assert verify(damaged).findings
+
+
+@pytest.mark.parametrize(
+    ("statement", "read"),
+    [
+        ("UPDATE plan_runs SET phase = CAST(phase AS BLOB)", lambda store: store.runs()),
+        ("UPDATE outcomes SET facts = CAST(facts AS BLOB)", lambda store: store.runs()),
+        ("UPDATE plans SET study = CAST(study AS BLOB)", lambda store: store.study()),
+        ("UPDATE curves SET metric = 'x' WHERE id = 1", lambda store: store.metrics()),
+        ("DELETE FROM curves WHERE metric = 'test_loss'", lambda store: store.metrics()),
+        ("UPDATE outcomes SET latest = '[]'", lambda store: store.metrics()),
+        ("UPDATE outcomes SET latest = '[1]'", lambda store: store.curves()),
+        ("DELETE FROM plan_runs WHERE position = 0", lambda store: store.curves()),
+        (
+            "DELETE FROM plan_runs WHERE plan_id = 2 AND position = 0",
+            lambda store: store.runs(everything=True),
+        ),
+        ("DELETE FROM outcomes WHERE rowid = 1", lambda store: store.progress()),
+        (
+            "DELETE FROM checkpoints",
+            lambda store: [store.checkpoint(run.stack) for run in store.progress().values()],
+        ),
+    ],
+)
+def test_every_reader_notices_damage_alone(
+    tmp_path: Path, statement: str, read: Callable[[Store], object]
+) -> None:
+    with Store.open(tmp_path, create=True) as store:
+        fill(store)
+        with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+            database.execute(statement)
+            database.commit()
+        with pytest.raises(StoreDamagedError, match=r"--repair") as error:
+            read(store)
+    assert "\n" not in str(error.value)
 
 
 def test_a_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path) -> None:

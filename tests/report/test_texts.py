@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from optrial.analysis import SettingSummary, Spread
 from optrial.markup import latex_text, markdown_text
@@ -14,6 +17,22 @@ from optrial.spec import Directions, Status
 
 NASTY = "a|b $x_1^2$ & 50% #1 {c} \\input{/etc/passwd} ~<script>alert('1')</script> \"q\" `d` *e*"
 NASTY += " 🚀\nf"
+
+
+SPECIAL = "\\{}$&#_%~^<>|*`[]()\n\t\r\u2028+-=!:'\",?.—±"
+LATEX_WORDS = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "—": r"\textemdash{}",
+    "±": r"\ensuremath{\pm}",
+}
 
 
 def summaries() -> list[SettingSummary]:
@@ -64,6 +83,48 @@ def test_every_row_of_latex_has_as_many_cells() -> None:
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {4}
     assert text.count("begin{") == text.count("end{") == 2
     assert r"0.9877 \ensuremath{\pm} 0.0123" in text
+
+
+def normal(text: str) -> str:
+    return " ".join(text.split())
+
+
+names = st.lists(
+    st.one_of(st.text(max_size=3), st.sampled_from([*SPECIAL, "- ", "1. ", "# ", "a", "\r\n\r\n"])),
+    min_size=1,
+    max_size=8,
+).map("".join)
+
+
+@given(names, names)
+def test_a_markdown_parser_reads_every_name_back(first: str, second: str) -> None:
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    columns = [SettingSummary(first, second, {}, {}, best=False)] * 2
+    tokens = parser.parse(summary_markdown(f"x{first}", columns, Directions()).replace("\0", ""))
+    inline = [token for token in tokens if token.type == "inline"]
+    kinds = {child.type for token in inline[1:] for child in token.children or ()}
+    assert kinds <= {"text", "text_special"}
+    texts = ["".join(child.content for child in token.children or ()) for token in inline]
+    row = [normal(first), normal(second)]
+    expected = ["optimizer", "setting", "runs", *[*row, "0"] * 2]
+    assert texts[1:] == [text.replace("\0", "") for text in expected]
+    assert texts[0] == normal(f"x{first}").replace("\0", "")
+
+
+@given(names)
+def test_latex_names_are_read_back_by_the_rules_of_latex(name: str) -> None:
+    commands = {written: character for character, written in LATEX_WORDS.items()}
+    pattern = re.compile(
+        r"\\[A-Za-z]+\{\}|\\ensuremath\{\\pm\}|\\[^A-Za-z]|\{\}|[^\\{}$&#%_^~<>|\"'`—]"
+    )
+    written = latex_text(name)
+    parts = pattern.findall(written)
+    assert "".join(parts) == written
+    back = [commands.get(part, part[1:] if part[0] == "\\" else part) for part in parts]
+    assert "".join(part for part in back if part != "{}") == normal(name)
+    assert not re.search("--|,,", written)
+    row = summary_latex("x", [SettingSummary(name, "", {}, {}, best=False)], Directions())
+    assert not re.search(r"^[\[*]", row, re.MULTILINE)
 
 
 @pytest.mark.skipif(shutil.which("lualatex") is None, reason="no lualatex on this machine")

@@ -40,6 +40,7 @@ __all__ = [
     "Settings",
     "ShowFormat",
     "Split",
+    "SpreadsheetOption",
     "StoresArgument",
     "StudyArgument",
     "TableFormat",
@@ -186,6 +187,13 @@ ReportedMetric = Annotated[
 BetterOption = Annotated[
     Better | None,
     typer.Option(help="Direction of the metric, if the study does not declare it."),
+]
+SpreadsheetOption = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet",
+        help="In CSV, put ' before texts that a spreadsheet would run as a formula.",
+    ),
 ]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to a new file instead.")

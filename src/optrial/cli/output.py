@@ -132,6 +132,7 @@ def print_rows(
     file_format: str = "table",
     out: Path | None = None,
     expendable: Sequence[str] = (),
+    spreadsheet: bool = False,
 ) -> None:
     """Print rows with the same columns, or write them to a file.
 
@@ -140,9 +141,16 @@ def print_rows(
         file_format: "table", "csv" or "json"; see `print_table`.
         out: a new file to write instead.
         expendable: columns that a narrow terminal leaves out first.
+        spreadsheet: see `write_csv`.
+
+    Raises:
+        StudyError: `spreadsheet` with another format than "csv".
     """
     from optrial.records import write_csv, write_json
 
+    if spreadsheet and file_format != "csv":
+        message = f"applies to --format csv, not to {file_format}; leave it out."
+        raise StudyError([Problem("--spreadsheet", message)], "the command line")
     if file_format == "table" and out is None:
         print_table(list(rows[0]) if rows else [], [list(r.values()) for r in rows], "", expendable)
         return
@@ -150,7 +158,7 @@ def print_rows(
         if file_format == "json":
             write_json(rows, stream)
         elif file_format == "csv":
-            write_csv(rows, stream)
+            write_csv(rows, stream, spreadsheet=spreadsheet)
         elif rows:
             stream.writelines(_tab_separated(list(rows[0]), [list(r.values()) for r in rows]))
 

@@ -24,6 +24,7 @@ from optrial.cli.options import (
     RowFormat,
     ShowFormat,
     Split,
+    SpreadsheetOption,
     StoresArgument,
     TimeUnit,
     TrustOption,
@@ -113,6 +114,7 @@ def runs(
         RowFormat.TABLE
     ),
     out: OutOption = None,
+    spreadsheet: SpreadsheetOption = False,
 ) -> None:
     """Print one row per run: setting, seed, status, hyperparameters and final metrics.
 
@@ -123,7 +125,7 @@ def runs(
     with load_results(store) as results:
         records = results.records
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    if file_format is RowFormat.PARQUET:
+    if file_format is RowFormat.PARQUET and not spreadsheet:
         save_parquet(runs_frame(records), out)
     elif file_format is RowFormat.TABLE:
         several = ["problem"] * (len({record.problem for record in records}) > 1)
@@ -132,9 +134,10 @@ def runs(
             {name: _six_digits(row[name]) for name in (*columns, *metrics, "reason")}
             for row in run_rows(records)
         ]
-        print_rows(rows, out=out, expendable=["reason", "phase", "step", *metrics[:-1]])
+        expendable = ["reason", "phase", "step", *metrics[:-1]]
+        print_rows(rows, file_format, out, expendable, spreadsheet)
     else:
-        print_rows(run_rows(records), file_format, out)
+        print_rows(run_rows(records), file_format, out, spreadsheet=spreadsheet)
 
 
 def _six_digits(value: object) -> object:
@@ -156,6 +159,7 @@ def curves(
         RowFormat.CSV
     ),
     out: OutOption = None,
+    spreadsheet: SpreadsheetOption = False,
 ) -> None:
     """Print one row per recorded value of a metric: run, step, epoch, value."""
     with load_results(store) as results:
@@ -164,12 +168,12 @@ def curves(
             rows: list[dict[str, object]] = []
         else:
             table = results.wide_curves(metric) if wide else results.curves(metric)
-            if file_format is RowFormat.PARQUET:
+            if file_format is RowFormat.PARQUET and not spreadsheet:
                 save_parquet(table, out)
                 return
             missing_as_none = table.astype(object).where(table.notna(), None) if wide else table
             rows = missing_as_none.to_dict("records")  # type: ignore[assignment]
-    print_rows(rows, file_format, out)
+    print_rows(rows, file_format, out, spreadsheet=spreadsheet)
 
 
 def _is_still_to_come(results: Results, metric: str) -> bool:

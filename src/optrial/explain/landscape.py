@@ -142,6 +142,8 @@ def make_landscape(
     point = _collect(problems, "--start", parse_point, start) if start is not None else None
     if not 1 <= steps <= MOST_STEPS:
         problems.append(Problem("--steps", f"{steps}: must be from 1 to {MOST_STEPS:,}."))
+    if seed < 0:
+        problems.append(Problem("seed", f"{seed}: must be 0 or more."))
     if point and function in FUNCTIONS and not _near(FUNCTIONS[function], np.asarray(point)):
         left, right, below, above = FUNCTIONS[function].bounds
         picture = f"x from {left:g} to {right:g} and y from {below:g} to {above:g}"

@@ -56,6 +56,11 @@ class ModelArguments(BaseModel):
         del input_shape
         return []
 
+    def weight_count(self, input_shape: Shape) -> int:
+        """Return the number of weights below the last layer, without biases; by default 0."""
+        del input_shape
+        return 0
+
     @abstractmethod
     def build(self, input_shape: Shape, classes: int) -> nn.Module:
         """Build the model with freshly drawn weights, from the generators as they stand.

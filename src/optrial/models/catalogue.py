@@ -11,6 +11,7 @@ from torch import nn
 
 from optrial.code import is_code
 from optrial.errors import Problem, StudyError, problems_of, suggest
+from optrial.memory import memory_limit, shortage
 from optrial.models.arguments import ModelArguments, Shape
 from optrial.models.cnn import CNNArguments
 from optrial.models.draws import seeded_draws
@@ -28,6 +29,9 @@ __all__ = [
     "check_model",
     "resolve_model",
 ]
+
+_WEIGHT_BYTES = 4  # float32
+_SMALL_BYTES = 100_000_000  # models below are built without looking at the free memory
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,27 @@ def check_input_shape(
 ) -> list[Problem]:
     """Return why a model of the catalogue cannot be built for samples of a shape.
 
-    User-defined models are not checked. The arguments must be valid.
+    Reasons are the shape itself, and weights that do not fit into memory. User-defined models are
+    not checked. The arguments must be valid.
     """
-    return _parsed(kind, arguments).check_input(input_shape) if kind in MODELS else []
+    if kind not in MODELS:
+        return []
+    model = _parsed(kind, arguments)
+    return model.check_input(input_shape) or _check_size(model.weight_count(input_shape))
+
+
+def _check_size(weights: int) -> list[Problem]:
+    """Refuse weights that do not fit into the memory that is free."""
+    needed = _WEIGHT_BYTES * weights
+    if needed < _SMALL_BYTES or needed < (limit := memory_limit()).free:
+        return []
+    return [
+        Problem(
+            "",
+            f"the model has at least {weights:,} weights, and {shortage(needed, limit)}. Use fewer "
+            "units or layers.",
+        )
+    ]
 
 
 def resolve_model(kind: str, arguments: Mapping[str, object]) -> dict[str, object]:

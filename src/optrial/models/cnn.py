@@ -79,6 +79,10 @@ class CNNArguments(ModelArguments):
             problems.append(Problem("pool_after", f"{reason}; give numbers from 1 to {depth}."))
         return problems
 
+    def weight_count(self, input_shape: Shape) -> int:
+        """Return the number of weights below the last layer, without biases."""
+        return sum(9 * a * b for a, b in pairwise((input_shape[0], *self.widths)))
+
     def build(self, input_shape: Shape, classes: int) -> nn.Sequential:
         """Build a CNN that maps (batch, channels, height, width) to (batch, classes) logits.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, model_validator
@@ -66,6 +67,10 @@ class MLPArguments(ModelArguments):
     def _default_bias(cls, arguments: Any) -> Any:
         """Write out that all layers have a bias if there is no batch norm."""
         return {"bias": None if arguments.get("batch_norm") else True} | arguments
+
+    def weight_count(self, input_shape: Shape) -> int:
+        """Return the number of weights below the last layer, without biases."""
+        return sum(a * b for a, b in pairwise((math.prod(input_shape), *self.hidden)))
 
     def build(self, input_shape: Shape, classes: int) -> nn.Sequential:
         """Build an MLP that maps (batch, *input_shape) to (batch, classes) logits.

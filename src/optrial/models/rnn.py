@@ -28,6 +28,11 @@ class AsSequence(nn.Module):
         return inputs if inputs.ndim == 3 else inputs.transpose(1, 2).flatten(2)
 
 
+def _features(input_shape: Shape) -> int:
+    """Return the number of features per step of a sequence."""
+    return {1: 1, 2: input_shape[-1]}.get(len(input_shape), input_shape[0] * input_shape[-1])
+
+
 class RNNArguments(ModelArguments):
     """Arguments of the recurrent network.
 
@@ -52,6 +57,11 @@ class RNNArguments(ModelArguments):
         message = f"the model rnn takes {allowed}, not samples of shape {input_shape}. {way_out}"
         return [Problem("kind", message)]
 
+    def weight_count(self, input_shape: Shape) -> int:
+        """Return the number of weights below the last layer, without biases."""
+        gates = {"rnn": 1, "gru": 3, "lstm": 4}[self.cell]
+        return gates * self.hidden * (self.hidden + _features(input_shape))
+
     def build(self, input_shape: Shape, classes: int) -> nn.Sequential:
         """Build a network that maps (batch, *input_shape) to (batch, classes) logits.
 
@@ -59,9 +69,7 @@ class RNNArguments(ModelArguments):
         height, width), which are read as `height` steps of channels * width features. The dropout
         layer exists at rate 0 too.
         """
-        features = {1: 1, 2: input_shape[-1]}.get(
-            len(input_shape), input_shape[0] * input_shape[-1]
-        )
+        features = _features(input_shape)
         model = nn.Sequential(
             AsSequence(),
             CELLS[self.cell](features, self.hidden),

@@ -122,7 +122,8 @@ class Database:
             kind = StoreDamagedError if self._repair in message else StoreError
             raise kind(f"{self.shown}: {masked}") from error if masked == message else None
         except DamagedError as error:
-            raise StoreDamagedError(f"{self.shown}: {error}. {self._repair}") from error
+            finding = " ".join(str(error).split())  # a damaged name may hold line breaks
+            raise StoreDamagedError(f"{self.shown}: {finding}. {self._repair}") from error
 
     @property
     def _repair(self) -> str:

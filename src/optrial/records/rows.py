@@ -66,6 +66,11 @@ COVERED = {
 }
 """The columns of each table that its checksums cover: all but numbers that the database assigns."""
 
+_TYPES = {
+    table: [table.c[name].type.python_type for name in names] for table, names in COVERED.items()
+}
+"""Types of the covered columns: SQLite stores any type in any column."""
+
 _NAMES = {
     meta: "entry '{key}' of the table meta",
     plans: "plan {id}",
@@ -103,13 +108,12 @@ def sealed(table: sql.Table, row: Row) -> dict[str, Any]:
 
 
 def check(table: sql.Table, row: Row) -> None:
-    """Compare a row with its checksum.
+    """Compare a row with its checksum and the types of its columns.
 
     Raises:
         DamagedError: they differ.
     """
-    if row["checksum"] != checksum(row[name] for name in COVERED[table]):
-        raise DamagedError(f"{name_of(table, row)} is damaged")
+    check_values(table, [row[name] for name in COVERED[table]], row["checksum"])
 
 
 def name_of(table: sql.Table, row: Row) -> str:
@@ -206,7 +210,7 @@ def curve_rows(run_id: str, parts: Mapping[str, Curve]) -> list[dict[str, Any]]:
 
 
 def check_values(table: sql.Table, values: Sequence[object], stored: object) -> None:
-    """Compare the covered columns of a row with their checksum; see `check`."""
-    if stored != checksum(values):
+    """Compare the covered columns of a row with their checksum and types; see `check`."""
+    if stored != checksum(values) or [*map(type, values)] != _TYPES[table]:
         row = dict(zip(COVERED[table], values, strict=True))
         raise DamagedError(f"{name_of(table, row)} is damaged")

@@ -72,6 +72,10 @@ LATEST_PLAN = (
 )
 
 
+ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
+"""Query of the ends of the curves of each run."""
+
+
 class Store:
     """Records of one study, in a folder or on a PostgreSQL server.
 
@@ -207,7 +211,7 @@ class Store:
             current = _current_plan(connection)
             if current is not None and (
                 (current["hash"], json.loads(current["study"])) == (plan_hash, strict(study))
-                and _planned_ids(connection, current["id"]) == run_ids
+                and _planned_ids(connection, current) == run_ids
             ):
                 return
             known = set(connection.scalars(sql.select(all_runs.c.run_id)))
@@ -271,6 +275,8 @@ class Store:
                 runs = _records(rows)
             if len(runs) != plan["known" if everything else "runs"]:
                 raise DamagedError("runs are missing")
+            if everything:
+                _check_sizes(connection)
             return runs
 
     def runs_of(self, run_ids: Sequence[str]) -> list[Record]:
@@ -282,6 +288,8 @@ class Store:
             for start in range(0, len(run_ids), IDS_PER_QUERY):
                 some = all_runs.c.run_id.in_(run_ids[start : start + IDS_PER_QUERY])
                 rows += connection.execute(query.where(some))
+            if len(rows) != len(set(run_ids)):
+                raise DamagedError("runs are missing")
             return _records(rows)
 
     def progress(self) -> dict[str, Progress]:
@@ -429,13 +437,23 @@ class Store:
             rows = connection.execute(query.order_by(checkpoints.c.part)).mappings().all()
             for row in rows:
                 check(checkpoints, row)
+            if not rows and _has_unfinished(connection, stack):
+                raise DamagedError(f"stack {stack}: its checkpoint is missing")
             with decoding(f"stack {stack}: its checkpoint"):
                 return decode_checkpoint(row["data"] for row in rows) if rows else None
 
     def metrics(self) -> list[str]:
         """Return the names of all metrics that have a stored curve, in alphabetical order."""
         with self._reading() as connection:
-            return sorted(connection.scalars(sql.select(curves.c.metric).distinct()))
+            stored = set(connection.scalars(sql.select(curves.c.metric).distinct()))
+            ended = set()
+            for run_id, text in connection.execute(ENDS):
+                with decoding(f"run {run_id}: its outcome"):
+                    ended |= json.loads(text).keys()
+            if stored != ended:
+                names = sorted(str(name) for name in stored ^ ended)
+                raise DamagedError(f"curves are damaged or missing: {', '.join(names[:3])}")
+            return sorted(stored)
 
     def curve(self, run_id: str, metric: str) -> Curve:
         """Return one metric of one run; empty if the run has no values of it.
@@ -462,22 +480,22 @@ class Store:
         """
         columns = [curves.c[name] for name in (*COVERED[curves], "checksum")]
         parts = sql.select(*columns).order_by(curves.c.run_id, curves.c.metric, curves.c.first_step)
-        ends = sql.select(outcomes.c.run_id, outcomes.c.latest)
         if metric is not None:
             parts = parts.where(curves.c.metric == metric)
         rows: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         latest: dict[str, Latest] = {}
         with self._reading() as connection:
-            wanted = _planned_ids(connection) if run_ids is None else list(run_ids)
+            plan = _current_plan(connection) if run_ids is None else None
+            wanted = _planned_ids(connection, plan) if run_ids is None else list(run_ids)
             for start in range(0, len(wanted), IDS_PER_QUERY):
                 ids = wanted[start : start + IDS_PER_QUERY]
                 for row in connection.execute(parts.where(curves.c.run_id.in_(ids))):
                     check_values(curves, row[:-1], row[-1])
                     part = dict(zip(COVERED[curves], row, strict=False))
                     rows[part["run_id"], part["metric"]].append(part)
-                for run_id, text in connection.execute(ends.where(outcomes.c.run_id.in_(ids))):
+                for run_id, text in connection.execute(ENDS.where(outcomes.c.run_id.in_(ids))):
                     with decoding(f"run {run_id}: its outcome"):
-                        latest[run_id] = json.loads(text)
+                        latest[run_id] = dict(json.loads(text))
         ends_of = {
             (run_id, name): end
             for run_id in wanted
@@ -519,13 +537,41 @@ def _plan_ids(connection: sql.Connection) -> list[int]:
     return [] if current is None else list(range(1, current["id"] + 1))
 
 
-def _planned_ids(connection: sql.Connection, plan_id: int | None = None) -> list[str]:
-    """Return the runs of a plan, by default the current one, in its order."""
-    if plan_id is None:
-        plan = _current_plan(connection)
-        plan_id = 0 if plan is None else plan["id"]
-    query = sql.select(plan_runs.c.run_id).where(plan_runs.c.plan_id == plan_id)
-    return list(connection.scalars(query.order_by(plan_runs.c.position)))
+def _planned_ids(connection: sql.Connection, plan: sql.RowMapping | None) -> list[str]:
+    """Return the runs of a plan in its order; none without a plan."""
+    if plan is None:
+        return []
+    query = sql.select(plan_runs).where(plan_runs.c.plan_id == plan["id"])
+    rows = connection.execute(query.order_by(plan_runs.c.position)).mappings().all()
+    for row in rows:
+        check(plan_runs, row)
+    if len(rows) != plan["runs"]:
+        raise DamagedError("runs are missing")
+    return [row["run_id"] for row in rows]
+
+
+def _check_sizes(connection: sql.Connection) -> None:
+    """Compare the number of runs of every plan with the number that the plan gives."""
+    places = (
+        sql.select(plan_runs.c.plan_id, sql.func.count())
+        .join(all_runs, all_runs.c.run_id == plan_runs.c.run_id)
+        .group_by(plan_runs.c.plan_id)
+    )
+    sizes = {row[0]: row[1] for row in connection.execute(places)}
+    for row in connection.execute(sql.select(plans)).mappings():
+        check(plans, row)
+        if sizes.get(row["id"], 0) != row["runs"]:
+            raise DamagedError(f"plan {row['id']} lacks runs")
+
+
+def _has_unfinished(connection: sql.Connection, stack: StackId) -> bool:
+    """Return whether a run of a stack has started and not ended."""
+    query = (
+        sql.select(outcomes.c.run_id)
+        .join(all_runs, outcomes.c.run_id == all_runs.c.run_id)
+        .where(all_runs.c.stack == str(stack), outcomes.c.status == Status.INTERRUPTED.value)
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _decoded_study(plan: sql.RowMapping) -> dict[str, Any]:
@@ -553,6 +599,11 @@ _columns = itemgetter(
         )
     )
 )
+_OUTCOME_OF, _PLACE_OF = (
+    _PLACES[table][0] + COVERED[table].index("run_id") for table in (outcomes, plan_runs)
+)
+"""Places of the run ids of an outcome and of a place in a plan."""
+
 _latest_text = itemgetter(_NAMED["latest"])
 _position = itemgetter(_NAMED["position"])
 
@@ -588,6 +639,8 @@ def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:
         for row in rows:
             for table, (first, last) in _PLACES.items():
                 check_values(table, row[first:last], row[last])
+            if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
+                raise DamagedError(f"run {row[0]}: an index of the database is damaged")
             with decoding(f"run {row[0]}"):
                 ends = json.loads(_latest_text(row)).items()
                 final = {sys.intern(metric): value for metric, (_, value, _) in ends}
@@ -705,7 +758,7 @@ def _whole_curve(
     """
     with decoding(f"run {run_id}: {metric}"):
         curve = decode_curve(rows, known) if rows else Curve(np.empty(0, np.int64), np.empty(0))
-        last = int(curve.steps[-1]) if len(curve) else None
-        if (last, len(curve)) != (end[0], end[2]):
+        last = int(curve.steps[-1]) if len(curve) else 0
+        if not len(curve) or (last, len(curve)) != (end[0], end[2]):
             raise DamagedError(f"run {run_id}: parts of {metric} are missing")
         return curve

@@ -253,7 +253,13 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two optimizers, as a family of one; see `compare_all`."""
+    """Compare two optimizers, as a family of one; see `compare_all`.
+
+    Raises:
+        ValueError: both names are the same.
+    """
+    if names[0] == names[1]:
+        raise ValueError(f"two optimizers are compared, got '{names[0]}' twice")
     values = dict(zip(names, (first, second), strict=True))
     return compare_all(
         values,

@@ -36,6 +36,7 @@ _DECORATED = re.compile(
     r"\(?[-+]?\s*([$€£¥]|[A-Z]{3}\s)?\s*[-+]?\d[\d.,'\s]*(%|[$€£¥]|\s?[A-Za-z]{1,4}[²³]?)?\)?"
 )
 _SIGNS = re.compile(r"[%$€£¥]")
+_MOST_DIGITS = 4300  # of a whole number that Python converts from text
 _IDENTIFIER = re.compile(r"(.*[_\s])?(?i:id|index|idx|uid)|.*[a-z](Id|ID)")
 
 
@@ -279,10 +280,17 @@ def _problem(name: str, column: Cells, kind: ColumnKind, arguments: TableArgumen
     return f"{problem}, or leave the column out by drop: [{name}]" if problem else ""
 
 
+def _is_too_long(cell: str) -> bool:
+    """Return whether a text is a number of more digits than Python converts."""
+    return len(cell) > _MOST_DIGITS and bool(PLAIN_NUMBER.fullmatch(cell))
+
+
 def problem_with_text(name: str, column: Cells) -> str:
     """Return why a column of text seems to hold numbers; "" if it does not."""
     counts = column.astype(str)[column.notna()].value_counts()
     cells = list(counts.index)
+    if long := next((cell for cell in cells if _is_too_long(cell)), None):
+        return f"column '{name}' holds a number of {len(long):,} characters; correct it"
     plain = counts[[bool(PLAIN_NUMBER.fullmatch(cell)) for cell in cells]]
     odd = [cell for cell in cells if not PLAIN_NUMBER.fullmatch(cell)]
     share = plain.sum() / counts.sum()

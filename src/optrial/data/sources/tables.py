@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from optrial.errors import DataError, counted
 from optrial.target_kinds import Targets
 
 _ROWS_SHOWN = 5
+_BEYOND_CLASSES = 2.0**63  # the first whole number that int64 cannot hold
 
 
 def read_table(request: Request[TextTableArguments]) -> Source:
@@ -53,6 +56,7 @@ def read_parquet(request: Request[TableArguments]) -> Source:
 
 def _source(request: Request[TableArguments], table: pd.DataFrame, notes: list[str]) -> Source:
     path, arguments, wanted = request.path, request.arguments, request.targets
+    table = table.apply(_as_floats)
     one = isinstance(arguments.target, str)
     names = [arguments.target] if isinstance(arguments.target, str) else [*arguments.target]
     roles = assign_roles(str(path), table, names, arguments)
@@ -74,6 +78,17 @@ def _source(request: Request[TableArguments], table: pd.DataFrame, notes: list[s
         value_names=names if as_values else (),
         notes=notes,
     )
+
+
+def _as_floats(column: Cells) -> Cells:
+    """Return a column whose whole numbers beyond the largest float are infinite, as in floats."""
+    if column.dtype != object or not any(_is_huge(cell) for cell in column):
+        return column
+    return column.map(lambda cell: math.inf * (1 if cell > 0 else -1) if _is_huge(cell) else cell)
+
+
+def _is_huge(cell: object) -> bool:
+    return isinstance(cell, int) and abs(cell) > sys.float_info.max
 
 
 def _check_targets(path: Path, targets: pd.DataFrame, is_text_file: bool) -> None:
@@ -121,7 +136,7 @@ def _target(path: Path, column: Cells, wanted: Targets) -> Array:
     if kind == "boolean":
         return numbers.astype(np.int64)
     with np.errstate(invalid="ignore"):  # the remainder of an infinite number
-        whole = numbers % 1 == 0
+        whole = (numbers % 1 == 0) & (abs(numbers) < _BEYOND_CLASSES)
     if not whole.all():
         if wanted == "classes":
             raise DataError(
