@@ -100,11 +100,6 @@ def compare(
         raise StudyError(problems, "the comparison")
     if not isinstance(data, str) and not (isinstance(data, Mapping) and "name" in data):
         data = dataset_name(data)
-    budget: Length = {"epochs": 5} if epochs is None and steps is None else {}
-    if steps is not None:
-        budget["steps"] = steps
-    if epochs is not None:
-        budget["epochs"] = epochs
     study = Study(
         problem={
             "dataset": data,
@@ -112,7 +107,7 @@ def compare(
             "loss": with_names("loss", loss),
             "metrics": with_names_in_list("metrics", metrics),
         },
-        budget=budget,
+        budget=_budget(epochs, steps),
         optimizers=[optimizer_entry(f"optimizers[{i}]", o) for i, o in enumerate(optimizers)],
         name=name,
         batch_size=batch_size,
@@ -140,6 +135,15 @@ def compare(
         notes=notes,
     )
     return study.run(out, callbacks=callbacks)
+
+
+def _budget(epochs: int | None, steps: int | None) -> Length:
+    budget: Length = {"epochs": 5} if epochs is None and steps is None else {}
+    if steps is not None:
+        budget["steps"] = steps
+    if epochs is not None:
+        budget["epochs"] = epochs
+    return budget
 
 
 _ELSEWHERE = {"problem": "model, data, loss and metrics", "budget": "steps or epochs"}

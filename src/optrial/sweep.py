@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -37,6 +36,7 @@ from optrial.errors import (
 from optrial.interruption import Stop
 from optrial.memory import needs_memory, out_of_memory
 from optrial.models import kept_process
+from optrial.pace import Pace
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
 from optrial.records import PlannedRun, Progress, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
@@ -48,9 +48,6 @@ _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
     "depend on those before them, and are other runs the next time; create that inside the function"
 )
-
-_COST_SHARE = 0.03  # most of the time that checkpoints take
-_LOSS_SHARE = 0.002  # of the time of a training; a crash may lose as much
 
 
 def sweep(
@@ -365,7 +362,7 @@ class _Worker:
     def _train(
         self, stack: StackId, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
     ) -> None:
-        pace = _Pace(self.checkpoint_seconds)
+        pace = Pace(self.checkpoint_seconds)
         specs = arrange(record.spec for record in records)
         self._watch_stack(stack, records)
         ended = {record.run_id: record.status for record in records if record.status in FINAL}
@@ -554,35 +551,6 @@ class _Worker:
                 self.ended.add(segment.run_id)
                 with self._hooks() as hooks:
                     hooks.on_run_end(segment.run_id, segment.status, steps - segment.step)
-
-
-class _Pace:
-    """Decides when the progress of a training is stored.
-
-    Attributes:
-        seconds: least time between two checkpoints; 0 for every pause, infinite for none.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._cost = 0.0  # seconds that the last checkpoint took
-        self._stored_at = time.monotonic()
-
-    def due(self, trained_seconds: float) -> bool:
-        """Return whether to store the progress, after so many seconds of training."""
-        wait = max(self.seconds, self._cost / _COST_SHARE, _LOSS_SHARE * trained_seconds)
-        if self.seconds > 0 and time.monotonic() - self._stored_at < wait:
-            return False
-        self._cost = 0.0
-        return True
-
-    @contextmanager
-    def storing(self) -> Iterator[None]:
-        """Add to the cost of the current checkpoint."""
-        started = time.monotonic()
-        yield
-        self._stored_at = time.monotonic()
-        self._cost += self._stored_at - started
 
 
 def _of_unfinished(segments: Iterable[Segment], ended: Mapping[str, Status]) -> Iterator[Segment]:

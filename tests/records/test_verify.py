@@ -203,7 +203,7 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
         seen = answer(folder)
         assert seen in ("refused", expected), f"bit {bit} of byte {position}"
         refused += seen == "refused"
-    assert refused > FLIPS / 10
+    assert refused > FLIPS / 20  # most of a small file is empty pages
 
 
 def test_damage_is_repaired_and_the_rest_stays(filled: str) -> None:

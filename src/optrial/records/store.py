@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import socket
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from itertools import accumulate, chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +18,24 @@ from numpy.typing import NDArray
 
 from optrial.errors import StoreBusyError, StoreError, suggest
 from optrial.records.database import Database, find_database
-from optrial.records.encoding import decode_checkpoint, decode_curve, encode_checkpoint, strict
+from optrial.records.encoding import decode_checkpoint, encode_checkpoint, strict
+from optrial.records.queries import (
+    ENDS,
+    check_sizes,
+    current_plan,
+    decoded_study,
+    fill_in,
+    has_unfinished,
+    insert,
+    latest_ends,
+    plan_ids,
+    planned_ids,
+    records_of,
+    replace_rows,
+    run_query,
+    set_meta,
+    whole_curve,
+)
 from optrial.records.record import Curve, PlannedRun, Progress, Record, Segment
 from optrial.records.rows import (
     COVERED,
@@ -35,7 +47,6 @@ from optrial.records.rows import (
     curve_rows,
     decoding,
     latest_of,
-    name_of,
     now,
     outcome_rows,
     plan_run_row,
@@ -57,23 +68,12 @@ from optrial.records.schema import runs as all_runs
 from optrial.records.texts import TextReader
 from optrial.spec import ENDED, FINAL, StackId, Status
 
-__all__ = ["Store", "insert", "replace_rows", "set_meta"]
+__all__ = ["Store"]
 
 JOURNAL_SECONDS = 10.0
 """Longest time that commits of a stack are in SQLite's write-ahead log alone."""
 
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
-
-LATEST_PLAN = (
-    sql.select(sql.func.max(plan_runs.c.plan_id))
-    .where(plan_runs.c.run_id == all_runs.c.run_id)
-    .correlate(all_runs)
-    .scalar_subquery()
-)
-
-
-ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
-"""Query of the ends of the curves of each run."""
 
 
 class Store:
@@ -208,10 +208,10 @@ class Store:
         """
         run_ids = [run.run_id for run in runs]
         with self._writing() as connection:
-            current = _current_plan(connection)
+            current = current_plan(connection)
             if current is not None and (
                 (current["hash"], json.loads(current["study"])) == (plan_hash, strict(study))
-                and _planned_ids(connection, current) == run_ids
+                and planned_ids(connection, current) == run_ids
             ):
                 return
             known = set(connection.scalars(sql.select(all_runs.c.run_id)))
@@ -230,7 +230,7 @@ class Store:
             }
             insert(connection, plans, [sealed(plans, plan)])
             insert(connection, all_runs, map(run_row, added))
-            _fill_in(connection, runs)
+            fill_in(connection, runs)
             insert(connection, outcomes, [planned_outcome(run.run_id) for run in added])
             places = [plan_run_row(number, place, run) for place, run in enumerate(runs)]
             insert(connection, plan_runs, places)
@@ -239,13 +239,13 @@ class Store:
     def study(self) -> dict[str, Any]:
         """Return the study of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
-            plan = _current_plan(connection)
-            return {} if plan is None else _decoded_study(plan)
+            plan = current_plan(connection)
+            return {} if plan is None else decoded_study(plan)
 
     def plan_hash(self) -> str:
         """Return the hash of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
-            plan = _current_plan(connection)
+            plan = current_plan(connection)
             return "" if plan is None else plan["hash"]
 
     def plans(self) -> list[tuple[dict[str, Any], int]]:
@@ -254,9 +254,9 @@ class Store:
             rows = connection.execute(sql.select(plans).order_by(plans.c.id)).mappings().all()
             for row in rows:
                 check(plans, row)
-            if rows and [row["id"] for row in rows] != _plan_ids(connection):
+            if rows and [row["id"] for row in rows] != plan_ids(connection):
                 raise DamagedError("a plan is missing")
-            return [(_decoded_study(row), row["ended"]) for row in rows]
+            return [(decoded_study(row), row["ended"]) for row in rows]
 
     def runs(self, *, everything: bool = False) -> list[Record]:
         """Return the runs of the current plan, in its order.
@@ -266,31 +266,31 @@ class Store:
                 latest of these plans.
         """
         with self._reading() as connection:
-            plan = _current_plan(connection)
+            plan = current_plan(connection)
             if plan is None:
                 return []
-            query = _run_query(plan["id"], everything)
+            query = run_query(plan["id"], everything)
             streaming = connection.execution_options(yield_per=1_000)
             with streaming.execute(query) as rows:  # a server keeps a cursor until it is closed
-                runs = _records(rows)
+                runs = records_of(rows)
             if len(runs) != plan["known" if everything else "runs"]:
                 raise DamagedError("runs are missing")
             if everything:
-                _check_sizes(connection)
+                check_sizes(connection)
             return runs
 
     def runs_of(self, run_ids: Sequence[str]) -> list[Record]:
         """Return the runs with these ids, of any plan, as the latest of their plans has them."""
         with self._reading() as connection:
-            plan = _current_plan(connection)
-            query = _run_query(plan["id"] if plan else 0, everything=True)
+            plan = current_plan(connection)
+            query = run_query(plan["id"] if plan else 0, everything=True)
             rows: list[sql.Row[Any]] = []
             for start in range(0, len(run_ids), IDS_PER_QUERY):
                 some = all_runs.c.run_id.in_(run_ids[start : start + IDS_PER_QUERY])
                 rows += connection.execute(query.where(some))
             if len(rows) != len(set(run_ids)):
                 raise DamagedError("runs are missing")
-            return _records(rows)
+            return records_of(rows)
 
     def progress(self) -> dict[str, Progress]:
         """Return how far each run of any plan has come, by its id."""
@@ -324,7 +324,7 @@ class Store:
         """
         parts = [] if checkpoint is None else encode_checkpoint(checkpoint)
         with self._writing() as connection:
-            latest = _latest(connection, [segment.run_id for segment in segments])
+            latest = latest_ends(connection, [segment.run_id for segment in segments])
             parts_of_curves: list[dict[str, Any]] = []
             for segment in segments:
                 self._check_segment(segment, latest)
@@ -348,7 +348,7 @@ class Store:
         """Return a text that changes with every change of a plan, a run, an outcome or a curve."""
         counts = []
         with self._reading() as connection:
-            current = _current_plan(connection)
+            current = current_plan(connection)
             for table in (plans, all_runs, plan_runs, outcomes, curves):
                 query = sql.select(sql.func.count(), sql.func.sum(table.c.checksum))
                 rows, total = connection.execute(query.select_from(table)).one()
@@ -437,7 +437,7 @@ class Store:
             rows = connection.execute(query.order_by(checkpoints.c.part)).mappings().all()
             for row in rows:
                 check(checkpoints, row)
-            if not rows and _has_unfinished(connection, stack):
+            if not rows and has_unfinished(connection, stack):
                 raise DamagedError(f"stack {stack}: its checkpoint is missing")
             with decoding(f"stack {stack}: its checkpoint"):
                 return decode_checkpoint(row["data"] for row in rows) if rows else None
@@ -485,8 +485,8 @@ class Store:
         rows: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         latest: dict[str, Latest] = {}
         with self._reading() as connection:
-            plan = _current_plan(connection) if run_ids is None else None
-            wanted = _planned_ids(connection, plan) if run_ids is None else list(run_ids)
+            plan = current_plan(connection) if run_ids is None else None
+            wanted = planned_ids(connection, plan) if run_ids is None else list(run_ids)
             for start in range(0, len(wanted), IDS_PER_QUERY):
                 ids = wanted[start : start + IDS_PER_QUERY]
                 for row in connection.execute(parts.where(curves.c.run_id.in_(ids))):
@@ -508,257 +508,6 @@ class Store:
                 raise DamagedError(f"run {run_id}: its outcome lacks {name}")
             known: dict[bytes, NDArray[np.int64]] = {}
             return {
-                key: _whole_curve(*key, rows.pop(key, ()), end, known)
+                key: whole_curve(*key, rows.pop(key, ()), end, known)
                 for key, end in ends_of.items()
             }
-
-
-def _current_plan(connection: sql.Connection) -> sql.RowMapping | None:
-    """Return the row of the current plan; None before any plan is saved."""
-    stored = sql.select(meta).where(meta.c.key == "plan")
-    entry = connection.execute(stored).mappings().one_or_none()
-    if entry is None:
-        raise DamagedError("the number of the current plan is missing")
-    check(meta, entry)
-    number = int(entry["value"])
-    if not number:
-        return None
-    plan = connection.execute(sql.select(plans).where(plans.c.id == number)).mappings()
-    row = plan.one_or_none()
-    if row is None:
-        raise DamagedError(f"plan {number} is missing")
-    check(plans, row)
-    return row
-
-
-def _plan_ids(connection: sql.Connection) -> list[int]:
-    """Return the numbers of all plans: 1, 2, ..."""
-    current = _current_plan(connection)
-    return [] if current is None else list(range(1, current["id"] + 1))
-
-
-def _planned_ids(connection: sql.Connection, plan: sql.RowMapping | None) -> list[str]:
-    """Return the runs of a plan in its order; none without a plan."""
-    if plan is None:
-        return []
-    query = sql.select(plan_runs).where(plan_runs.c.plan_id == plan["id"])
-    rows = connection.execute(query.order_by(plan_runs.c.position)).mappings().all()
-    for row in rows:
-        check(plan_runs, row)
-    if len(rows) != plan["runs"]:
-        raise DamagedError("runs are missing")
-    return [row["run_id"] for row in rows]
-
-
-def _check_sizes(connection: sql.Connection) -> None:
-    """Compare the number of runs of every plan with the number that the plan gives."""
-    places = (
-        sql.select(plan_runs.c.plan_id, sql.func.count())
-        .join(all_runs, all_runs.c.run_id == plan_runs.c.run_id)
-        .group_by(plan_runs.c.plan_id)
-    )
-    sizes = {row[0]: row[1] for row in connection.execute(places)}
-    for row in connection.execute(sql.select(plans)).mappings():
-        check(plans, row)
-        if sizes.get(row["id"], 0) != row["runs"]:
-            raise DamagedError(f"plan {row['id']} lacks runs")
-
-
-def _has_unfinished(connection: sql.Connection, stack: StackId) -> bool:
-    """Return whether a run of a stack has started and not ended."""
-    query = (
-        sql.select(outcomes.c.run_id)
-        .join(all_runs, outcomes.c.run_id == all_runs.c.run_id)
-        .where(all_runs.c.stack == str(stack), outcomes.c.status == Status.INTERRUPTED.value)
-    )
-    return connection.execute(query.limit(1)).first() is not None
-
-
-def _decoded_study(plan: sql.RowMapping) -> dict[str, Any]:
-    with decoding(name_of(plans, plan)):
-        return dict(json.loads(plan["study"]))
-
-
-_OF_A_RUN = {table: (*COVERED[table], "checksum") for table in (all_runs, outcomes, plan_runs)}
-"""The tables, and their columns, that make the record of a run."""
-
-_LAST = list(accumulate(len(names) for names in _OF_A_RUN.values()))
-_PLACES = {
-    table: (last - len(names), last - 1)
-    for (table, names), last in zip(_OF_A_RUN.items(), _LAST, strict=True)
-}
-"""Places of the covered columns of each table in a row of `_run_query`; the checksum follows."""
-
-_NAMED = {name: place for place, name in enumerate(chain(*_OF_A_RUN.values()))}
-_columns = itemgetter(
-    *(
-        _NAMED[name]
-        for name in (
-            *("run_id", "problem", "spec", "setting", "stack", "phase"),
-            *("status", "step", "reason", "facts"),
-        )
-    )
-)
-_OUTCOME_OF, _PLACE_OF = (
-    _PLACES[table][0] + COVERED[table].index("run_id") for table in (outcomes, plan_runs)
-)
-"""Places of the run ids of an outcome and of a place in a plan."""
-
-_latest_text = itemgetter(_NAMED["latest"])
-_position = itemgetter(_NAMED["position"])
-
-
-def _run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
-    """Return the query of `_OF_A_RUN` and the place of a run: one row per run, in any order.
-
-    The database would sort whole rows, of several kB each.
-    """
-    columns = [table.c[name] for table, names in _OF_A_RUN.items() for name in names]
-    plan = LATEST_PLAN if everything else plan_id
-    place = sql.and_(plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == plan)
-    return (
-        sql.select(
-            *(column.label(f"column{n}") for n, column in enumerate(columns)),
-            plan_runs.c.plan_id == plan_id,
-            all_runs.c.id,
-        )
-        .select_from(all_runs)
-        .join(plan_runs, place)
-        .join(outcomes, outcomes.c.run_id == all_runs.c.run_id)
-    )
-
-
-def _records(rows: Iterable[Sequence[Any]]) -> list[Record]:
-    """Return records from rows of `_run_query`, in the order of the plan, then of storing.
-
-    Those of one problem have the same metrics.
-    """
-    reader = TextReader()
-    entries: list[tuple[bool, int, Record, dict[str, float | None]]] = []
-    with _collecting_no_garbage():
-        for row in rows:
-            for table, (first, last) in _PLACES.items():
-                check_values(table, row[first:last], row[last])
-            if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
-                raise DamagedError(f"run {row[0]}: an index of the database is damaged")
-            with decoding(f"run {row[0]}"):
-                ends = json.loads(_latest_text(row)).items()
-                final = {sys.intern(metric): value for metric, (_, value, _) in ends}
-                record = _record(row, reader, final)
-            current, number = row[-2:]
-            entries.append((not current, _position(row) if current else number, record, final))
-    entries.sort(key=itemgetter(0, 1))
-    metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for _, _, record, final in entries:
-        metrics[record.problem] |= dict.fromkeys(final)
-    names = {problem: list(known) for problem, known in metrics.items()}
-    for _, _, record, final in entries:
-        if record.status is not Status.DONE:
-            final.clear()
-        if list(final) != names[record.problem]:
-            known = dict(final)
-            final.clear()
-            final.update((name, known.get(name)) for name in names[record.problem])
-    return [record for _, _, record, _ in entries]
-
-
-@contextmanager
-def _collecting_no_garbage() -> Iterator[None]:
-    """Pause the collection of reference cycles, which would visit every record again and again."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
-    """Return the record of a row of `_run_query`."""
-    run_id, problem, spec, setting, stack, phase, status, step, reason, facts = _columns(row)
-    return Record(
-        run_id=run_id,
-        problem=sys.intern(problem),
-        spec=reader.spec(spec),
-        setting=sys.intern(setting),
-        stack=reader.stack(stack),
-        phase=phase,
-        status=Status(status),
-        step=step,
-        reason=sys.intern(reason),
-        facts=reader.facts(facts),
-        metrics=metrics,
-    )
-
-
-def insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:
-    """Insert rows into a table."""
-    if rows := list(rows):
-        connection.execute(table.insert(), rows)
-
-
-def replace_rows(
-    connection: sql.Connection, table: sql.Table, rows: Sequence[dict[str, Any]]
-) -> None:
-    """Replace rows of a table with one row per run."""
-    if rows:
-        update = table.update().where(table.c.run_id == sql.bindparam("replaced"))
-        connection.execute(update, [{**row, "replaced": row["run_id"]} for row in rows])
-
-
-def set_meta(connection: sql.Connection, **entries: str) -> None:
-    """Replace entries of the table meta."""
-    connection.execute(meta.delete().where(meta.c.key.in_(entries)))
-    rows = [sealed(meta, {"key": key, "value": value}) for key, value in entries.items()]
-    insert(connection, meta, rows)
-
-
-def _fill_in(connection: sql.Connection, runs: Sequence[PlannedRun]) -> None:
-    """Store the specs of runs that a repair left empty; such a run keeps its stack."""
-    query = sql.select(all_runs.c.run_id, all_runs.c.stack).where(all_runs.c.spec == "")
-    stack_of = {row.run_id: row.stack for row in connection.execute(query)}
-    rows = [
-        run_row(replace(run, stack=StackId.parse(stack_of[run.run_id])))
-        for run in runs
-        if run.run_id in stack_of
-    ]
-    replace_rows(connection, all_runs, rows)
-
-
-def _latest(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, Latest]:
-    """Return the ends of the curves of each stored run."""
-    latest: dict[str, Latest] = {}
-    query = sql.select(outcomes).where(outcomes.c.run_id.in_(run_ids))
-    for row in connection.execute(query).mappings():
-        check(outcomes, row)
-        with decoding(name_of(outcomes, row)):
-            latest[row["run_id"]] = dict(json.loads(row["latest"]))
-    return latest
-
-
-def _whole_curve(
-    run_id: str,
-    metric: str,
-    rows: Sequence[Mapping[str, Any]],
-    end: Any,
-    known: dict[bytes, NDArray[np.int64]],
-) -> Curve:
-    """Return a curve from the rows of its parts.
-
-    Args:
-        run_id: the run.
-        metric: the metric.
-        rows: the rows in the order of their steps.
-        end: last step, last value and number of points that the outcome of the run gives.
-        known: see `decode_curve`.
-
-    Raises:
-        DamagedError: a part is missing or cannot be decoded.
-    """
-    with decoding(f"run {run_id}: {metric}"):
-        curve = decode_curve(rows, known) if rows else Curve(np.empty(0, np.int64), np.empty(0))
-        last = int(curve.steps[-1]) if len(curve) else 0
-        if not len(curve) or (last, len(curve)) != (end[0], end[2]):
-            raise DamagedError(f"run {run_id}: parts of {metric} are missing")
-        return curve

@@ -25,6 +25,7 @@ from optrial.records.database import (
     lossless_text,
     sqlite_engine,
 )
+from optrial.records.queries import insert, replace_rows, set_meta
 from optrial.records.rows import (
     COVERED,
     DamagedError,
@@ -44,7 +45,7 @@ from optrial.records.schema import (
     plans,
     runs,
 )
-from optrial.records.store import Store, insert, replace_rows, set_meta
+from optrial.records.store import Store
 from optrial.records.weights import WeightFiles
 from optrial.spec import FINAL, StackId
 

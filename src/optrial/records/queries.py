@@ -1,0 +1,322 @@
+"""Queries of the tables of a store, and what their rows mean; `Store` runs them in transactions."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import accumulate, chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sql
+from numpy.typing import NDArray
+
+from optrial.records.encoding import decode_curve
+from optrial.records.record import Curve, PlannedRun, Record
+from optrial.records.rows import (
+    COVERED,
+    DamagedError,
+    Latest,
+    check,
+    check_values,
+    decoding,
+    name_of,
+    run_row,
+    sealed,
+)
+from optrial.records.schema import (
+    meta,
+    outcomes,
+    plan_runs,
+    plans,
+)
+from optrial.records.schema import runs as all_runs
+from optrial.records.texts import TextReader
+from optrial.spec import StackId, Status
+
+__all__ = [
+    "ENDS",
+    "check_sizes",
+    "current_plan",
+    "decoded_study",
+    "fill_in",
+    "has_unfinished",
+    "insert",
+    "latest_ends",
+    "plan_ids",
+    "planned_ids",
+    "records_of",
+    "replace_rows",
+    "run_query",
+    "set_meta",
+    "whole_curve",
+]
+
+LATEST_PLAN = (
+    sql.select(sql.func.max(plan_runs.c.plan_id))
+    .where(plan_runs.c.run_id == all_runs.c.run_id)
+    .correlate(all_runs)
+    .scalar_subquery()
+)
+
+
+ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
+"""Query of the ends of the curves of each run."""
+
+
+def current_plan(connection: sql.Connection) -> sql.RowMapping | None:
+    """Return the row of the current plan; None before any plan is saved."""
+    stored = sql.select(meta).where(meta.c.key == "plan")
+    entry = connection.execute(stored).mappings().one_or_none()
+    if entry is None:
+        raise DamagedError("the number of the current plan is missing")
+    check(meta, entry)
+    number = int(entry["value"])
+    if not number:
+        return None
+    plan = connection.execute(sql.select(plans).where(plans.c.id == number)).mappings()
+    row = plan.one_or_none()
+    if row is None:
+        raise DamagedError(f"plan {number} is missing")
+    check(plans, row)
+    return row
+
+
+def plan_ids(connection: sql.Connection) -> list[int]:
+    """Return the numbers of all plans: 1, 2, ..."""
+    current = current_plan(connection)
+    return [] if current is None else list(range(1, current["id"] + 1))
+
+
+def planned_ids(connection: sql.Connection, plan: sql.RowMapping | None) -> list[str]:
+    """Return the runs of a plan in its order; none without a plan."""
+    if plan is None:
+        return []
+    query = sql.select(plan_runs).where(plan_runs.c.plan_id == plan["id"])
+    rows = connection.execute(query.order_by(plan_runs.c.position)).mappings().all()
+    for row in rows:
+        check(plan_runs, row)
+    if len(rows) != plan["runs"]:
+        raise DamagedError("runs are missing")
+    return [row["run_id"] for row in rows]
+
+
+def check_sizes(connection: sql.Connection) -> None:
+    """Compare the number of runs of every plan with the number that the plan gives."""
+    places = (
+        sql.select(plan_runs.c.plan_id, sql.func.count())
+        .join(all_runs, all_runs.c.run_id == plan_runs.c.run_id)
+        .group_by(plan_runs.c.plan_id)
+    )
+    sizes = {row[0]: row[1] for row in connection.execute(places)}
+    for row in connection.execute(sql.select(plans)).mappings():
+        check(plans, row)
+        if sizes.get(row["id"], 0) != row["runs"]:
+            raise DamagedError(f"plan {row['id']} lacks runs")
+
+
+def has_unfinished(connection: sql.Connection, stack: StackId) -> bool:
+    """Return whether a run of a stack has started and not ended."""
+    query = (
+        sql.select(outcomes.c.run_id)
+        .join(all_runs, outcomes.c.run_id == all_runs.c.run_id)
+        .where(all_runs.c.stack == str(stack), outcomes.c.status == Status.INTERRUPTED.value)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def decoded_study(plan: sql.RowMapping) -> dict[str, Any]:
+    """Return the study of a plan."""
+    with decoding(name_of(plans, plan)):
+        return dict(json.loads(plan["study"]))
+
+
+_OF_A_RUN = {table: (*COVERED[table], "checksum") for table in (all_runs, outcomes, plan_runs)}
+"""The tables, and their columns, that make the record of a run."""
+
+_LAST = list(accumulate(len(names) for names in _OF_A_RUN.values()))
+_PLACES = {
+    table: (last - len(names), last - 1)
+    for (table, names), last in zip(_OF_A_RUN.items(), _LAST, strict=True)
+}
+"""Places of the covered columns of each table in a row of `run_query`; the checksum follows."""
+
+_NAMED = {name: place for place, name in enumerate(chain(*_OF_A_RUN.values()))}
+_columns = itemgetter(
+    *(
+        _NAMED[name]
+        for name in (
+            *("run_id", "problem", "spec", "setting", "stack", "phase"),
+            *("status", "step", "reason", "facts"),
+        )
+    )
+)
+_OUTCOME_OF, _PLACE_OF = (
+    _PLACES[table][0] + COVERED[table].index("run_id") for table in (outcomes, plan_runs)
+)
+"""Places of the run ids of an outcome and of a place in a plan."""
+
+_latest_text = itemgetter(_NAMED["latest"])
+_position = itemgetter(_NAMED["position"])
+
+
+def run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
+    """Return the query of `_OF_A_RUN` and the place of a run: one row per run, in any order.
+
+    The database would sort whole rows, of several kB each.
+    """
+    columns = [table.c[name] for table, names in _OF_A_RUN.items() for name in names]
+    plan = LATEST_PLAN if everything else plan_id
+    place = sql.and_(plan_runs.c.run_id == all_runs.c.run_id, plan_runs.c.plan_id == plan)
+    return (
+        sql.select(
+            *(column.label(f"column{n}") for n, column in enumerate(columns)),
+            plan_runs.c.plan_id == plan_id,
+            all_runs.c.id,
+        )
+        .select_from(all_runs)
+        .join(plan_runs, place)
+        .join(outcomes, outcomes.c.run_id == all_runs.c.run_id)
+    )
+
+
+def records_of(rows: Iterable[Sequence[Any]]) -> list[Record]:
+    """Return records from rows of `run_query`, in the order of the plan, then of storing.
+
+    Those of one problem have the same metrics.
+    """
+    reader = TextReader()
+    entries: list[tuple[bool, int, Record, dict[str, float | None]]] = []
+    with _collecting_no_garbage():
+        for row in rows:
+            for table, (first, last) in _PLACES.items():
+                check_values(table, row[first:last], row[last])
+            if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
+                raise DamagedError(f"run {row[0]}: an index of the database is damaged")
+            with decoding(f"run {row[0]}"):
+                ends = json.loads(_latest_text(row)).items()
+                final = {sys.intern(metric): value for metric, (_, value, _) in ends}
+                record = _record(row, reader, final)
+            current, number = row[-2:]
+            entries.append((not current, _position(row) if current else number, record, final))
+    entries.sort(key=itemgetter(0, 1))
+    metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for _, _, record, final in entries:
+        metrics[record.problem] |= dict.fromkeys(final)
+    names = {problem: list(known) for problem, known in metrics.items()}
+    for _, _, record, final in entries:
+        if record.status is not Status.DONE:
+            final.clear()
+        if list(final) != names[record.problem]:
+            known = dict(final)
+            final.clear()
+            final.update((name, known.get(name)) for name in names[record.problem])
+    return [record for _, _, record, _ in entries]
+
+
+@contextmanager
+def _collecting_no_garbage() -> Iterator[None]:
+    """Pause the collection of reference cycles, which would visit every record again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
+    """Return the record of a row of `run_query`."""
+    run_id, problem, spec, setting, stack, phase, status, step, reason, facts = _columns(row)
+    return Record(
+        run_id=run_id,
+        problem=sys.intern(problem),
+        spec=reader.spec(spec),
+        setting=sys.intern(setting),
+        stack=reader.stack(stack),
+        phase=phase,
+        status=Status(status),
+        step=step,
+        reason=sys.intern(reason),
+        facts=reader.facts(facts),
+        metrics=metrics,
+    )
+
+
+def insert(connection: sql.Connection, table: sql.Table, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows into a table."""
+    if rows := list(rows):
+        connection.execute(table.insert(), rows)
+
+
+def replace_rows(
+    connection: sql.Connection, table: sql.Table, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Replace rows of a table with one row per run."""
+    if rows:
+        update = table.update().where(table.c.run_id == sql.bindparam("replaced"))
+        connection.execute(update, [{**row, "replaced": row["run_id"]} for row in rows])
+
+
+def set_meta(connection: sql.Connection, **entries: str) -> None:
+    """Replace entries of the table meta."""
+    connection.execute(meta.delete().where(meta.c.key.in_(entries)))
+    rows = [sealed(meta, {"key": key, "value": value}) for key, value in entries.items()]
+    insert(connection, meta, rows)
+
+
+def fill_in(connection: sql.Connection, runs: Sequence[PlannedRun]) -> None:
+    """Store the specs of runs that a repair left empty; such a run keeps its stack."""
+    query = sql.select(all_runs.c.run_id, all_runs.c.stack).where(all_runs.c.spec == "")
+    stack_of = {row.run_id: row.stack for row in connection.execute(query)}
+    rows = [
+        run_row(replace(run, stack=StackId.parse(stack_of[run.run_id])))
+        for run in runs
+        if run.run_id in stack_of
+    ]
+    replace_rows(connection, all_runs, rows)
+
+
+def latest_ends(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str, Latest]:
+    """Return the ends of the curves of each stored run."""
+    latest: dict[str, Latest] = {}
+    query = sql.select(outcomes).where(outcomes.c.run_id.in_(run_ids))
+    for row in connection.execute(query).mappings():
+        check(outcomes, row)
+        with decoding(name_of(outcomes, row)):
+            latest[row["run_id"]] = dict(json.loads(row["latest"]))
+    return latest
+
+
+def whole_curve(
+    run_id: str,
+    metric: str,
+    rows: Sequence[Mapping[str, Any]],
+    end: Any,
+    known: dict[bytes, NDArray[np.int64]],
+) -> Curve:
+    """Return a curve from the rows of its parts.
+
+    Args:
+        run_id: the run.
+        metric: the metric.
+        rows: the rows in the order of their steps.
+        end: last step, last value and number of points that the outcome of the run gives.
+        known: see `decode_curve`.
+
+    Raises:
+        DamagedError: a part is missing or cannot be decoded.
+    """
+    with decoding(f"run {run_id}: {metric}"):
+        curve = decode_curve(rows, known) if rows else Curve(np.empty(0, np.int64), np.empty(0))
+        last = int(curve.steps[-1]) if len(curve) else 0
+        if not len(curve) or (last, len(curve)) != (end[0], end[2]):
+            raise DamagedError(f"run {run_id}: parts of {metric} are missing")
+        return curve
