@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,14 @@ def failing(hook: str) -> Callback:
     return type("Failing", (Callback,), {hook: fail})()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_stack() -> Iterator[None]:
+    """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
+        yield
+
+
 @pytest.fixture(scope="module", params=["reference", "stacked"])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study by each engine, trained without interruption."""
@@ -162,12 +170,7 @@ def test_an_error_of_on_message_stops_the_study(tmp_path: Path) -> None:
         assert {record.status for record in store.runs()} == {"planned"}
 
 
-def test_new_seeds_leave_the_stacks_of_old_ones_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "optrial.engine.select.choice._WIDTHS", (256,)
-    )  # one stack, however busy it is
+def test_new_seeds_leave_the_stacks_of_old_ones_alone(tmp_path: Path) -> None:
     study = MIXED | {"engine": "stacked"}
     run(tmp_path, study=study).store.close()
     before = contents(tmp_path)

@@ -27,9 +27,9 @@ def _small_container(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("moons", {"n_samples": 10**12}),
-        ("circles", {"n_samples": [10**12, 5]}),
-        ("blobs", {"n_samples": 10**5, "n_features": 10**5}),
+        ("moons", {"n_samples": 10**7}),
+        ("circles", {"n_samples": [10**7 - 5, 5]}),
+        ("blobs", {"n_samples": 10**4, "n_features": 10**5}),
         ("blobs", {"n_samples": 10**6, "centers": [[0.0] * 100, [1.0] * 100]}),
         ("palindrome", {"n_samples": 10**6, "length": 30}),
     ],

@@ -275,6 +275,7 @@ def test_a_large_value_of_a_user_metric_is_a_value(
     """It does not fit into float32."""
     module = ModuleType("users_metric")
     module.constant = lambda outputs, targets: value  # type: ignore[attr-defined]
+    module.__file__ = __file__
     monkeypatch.setitem(sys.modules, "users_metric", module)
     score = split_metric("users_metric:constant")(torch.ones(3), torch.ones(3))
     assert score.value == value

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from optrial import Study, StudyError
+from optrial.memory import MemoryLimit
 from optrial.plan import estimate
 from tests.small import small_keys
 
@@ -109,8 +110,9 @@ def test_planned_where_it_has_a_value(
 
 def test_outputs_of_a_split_that_exceed_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = study("classes", "f1_macro", monkeypatch)
-    monkeypatch.setattr("optrial.plan.evaluation._SHARE_OF_MEMORY", 1e-12)
-    with pytest.raises(StudyError, match="GB of memory here, and a metric"):
+    tiny = MemoryLimit("this container, memory.max", 2, 1)
+    monkeypatch.setattr("optrial.plan.evaluation.memory_limit", lambda: tiny)
+    with pytest.raises(StudyError, match="needs all outputs of a split at once"):
         changed.plan()
     assert study("classes", "accuracy", monkeypatch).plan().runs
 

@@ -11,7 +11,10 @@ import pytest
 from optrial.spec import ProbeSettings, RunSpec, Selection, StackId
 from tests.specs import SPEC
 
-DEFAULTS = ("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph")
+DEFAULTS = (
+    *("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph"),
+    "threads",
+)
 PROBES = ProbeSettings(("gradient_norm",), 5, per_layer=True)
 
 

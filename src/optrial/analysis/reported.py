@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from optrial.analysis.summary import SettingSummary, Spread
-from optrial.errors import Problem, counted, suggest
+from optrial.errors import Problem, suggest
 from optrial.records import Curve, Record
 from optrial.spec import MetricName
 
@@ -131,7 +131,7 @@ def agreement(values: Sequence[ReportedValue]) -> list[str]:
     """
     measured = [value for value in values if value.measured]
     agreeing = sum(value.agrees is True for value in measured)
-    text = f"{agreeing} of {counted(len(values), 'published value')} agree"
+    text = f"{agreeing} of {len(values)} published values agree"
     if missing := len(values) - len(measured):
         text += f", {missing} not measured"
     off = sorted(

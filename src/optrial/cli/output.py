@@ -273,7 +273,7 @@ def _show_published(view: StudyView) -> None:
             note(f"{first}{where}")
             for line in departures[:_DEPARTURES_SHOWN]:
                 note(f"  {line}")
-            if more := len(departures) - _DEPARTURES_SHOWN:
+            if (more := len(departures) - _DEPARTURES_SHOWN) > 0:
                 note(f"  and {more} more; the report lists all")
 
 
