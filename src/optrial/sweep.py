@@ -371,8 +371,10 @@ class _Worker:
             if checkpoint is not None:
                 training.resume(checkpoint, records[0].facts.threads)
                 checkpoint = None
-        running = training.run(self._count(training))
-        for _ in self.watch.pauses(running, first=stack.engine != "compiled"):
+        # No name keeps the iterator: an error in this loop ends it, which restores the process.
+        for _ in self.watch.pauses(
+            training.run(self._count(training)), first=stack.engine != "compiled"
+        ):
             exceeded = not training.ended and training.run_seconds > (self.timeout or math.inf)
             stopping = self.stop.is_set() or self.hook_error is not None
             pausing = training.ended or exceeded or stopping
