@@ -222,7 +222,8 @@ def complaints(outcome: Outcome) -> list[str]:
     errors = re.findall(r"^error: ", outcome.err, re.MULTILINE)
     if outcome.status not in (0, 1, BAD_INPUT, 3, INTERRUPTED, TERMINATED):
         wrong.append(f"{name}: exit status {outcome.status}")
-    if outcome.status == BAD_INPUT and len(errors) != 1 and name != "audit":
+    readable = bool(outcome.err.strip())  # standard error itself may be what is lost
+    if outcome.status == BAD_INPUT and readable and len(errors) != 1 and name != "audit":
         wrong.append(f"{name}: exit status 2 with {len(errors)} errors: {last_line(outcome)}")
     if outcome.status != BAD_INPUT and errors:
         wrong.append(f"{name}: exit status {outcome.status} with error: {last_line(outcome)}")
