@@ -79,6 +79,20 @@ def test_curves_are_means_in_the_style_of_their_optimizer() -> None:
     assert end.get_marker() == "x"
 
 
+def test_published_values_of_steps_are_hollow_circles_on_the_curves() -> None:
+    published = {"steps": {"30": 0.8, "60": 0.9}}
+    study = {"name": "made up", "reported": {"test_accuracy": {"adam": published}}}
+    view = made_up_view(made_up_records(rates=(0.1,)), study)
+    axes = Figure().add_subplot()
+    draw_curves(axes, view, view.problems[0], "test_accuracy")
+    first, second, legend = axes.lines[2:]
+    colour = LIGHT.lines[line_styles(view.optimizer_names)["adam"].colour]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in (first, second)]
+    assert points == [(30, 0.8), (60, 0.9)]
+    assert {line.get_markeredgecolor() for line in (first, second)} == {colour}
+    assert legend.get_label() == "published"
+
+
 def test_differences_are_in_points_and_filled_where_told_apart() -> None:
     (problem,) = made_up_view(made_up_records(["sgd", "adam", "lion"], (0.1,), 12)).problems
     axes = Figure().add_subplot()

@@ -116,19 +116,32 @@ def draw_curves(
         if len(known) and known[-1] < len(band.mean) - 1:
             end = (band.steps[known[-1]], band.mean[known[-1]])
             axes.plot(*end, marker="x", color=style["color"], linestyle="", markersize=6)
-    for contender in problem.contenders:
-        points = [
-            (value.step, value.reported)
-            for value in view.published(problem)
-            if (value.metric, value.setting_id) == (metric, contender.setting_id) and value.step
-        ]
-        if points:
-            colour = styles[contender.optimizer].matplotlib(theme)["color"]
-            axes.plot(*zip(*points, strict=True), "o", mfc=theme.background, mec=colour, ms=4)
+    _draw_published(axes, view, problem, metric, theme)
     _metric_axis(axes, metric, view.directions)
     means = f", means of {max(windows)} steps" if windows and max(windows) > 1 else ""
     axes.set_xlabel(f"step{means}")
     _legend(axes)
+
+
+def _draw_published(
+    axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme
+) -> None:
+    """Draw the published values of single steps and epochs as hollow circles."""
+    styles = line_styles(view.optimizer_names)
+    colours = {
+        contender.setting_id: styles[contender.optimizer].matplotlib(theme)["color"]
+        for contender in problem.contenders
+    }
+    circle: dict[str, Any] = {"ls": "", "marker": "o", "mfc": theme.background, "ms": 4}
+    points = [
+        (value.step, value.reported, colours[value.setting_id])
+        for value in view.published(problem)
+        if value.metric == metric and value.step and value.setting_id in colours
+    ]
+    for step, number, colour in points:
+        axes.plot([step], [number], mec=colour, **circle)
+    if points:
+        axes.plot([], [], mec=theme.text, label="published", **circle)
 
 
 def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:
