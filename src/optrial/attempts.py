@@ -1,8 +1,8 @@
-"""Stacks whose training killed the process: remembered in the store, and tried more carefully.
+"""Detect stacks whose training killed the process, and retry them more carefully.
 
-A process that is killed for want of memory, or by a crash in compiled code, cannot say so. The
-store therefore names the stack under way until something of it is stored. If a process finds a name
-there, the one before it died.
+A process that the kernel kills because memory ran out, or that crashes in compiled code, cannot
+report it. The store therefore names the current stack until a part of its results is stored. A
+process that reads a name there knows that the process before it died.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ CHOOSING = "choosing how to train"
 """Name of the work before the first stack: timing a few steps."""
 
 _DEATHS = 2
-"""Deaths in one place that count as its fault, whatever their cause."""
+"""Number of deaths after which a stack is taken to be their cause."""
 
 _SHARE_OF_MEMORY = 0.25
-"""Share of the free memory above which a stack is suspected of having used up all of it."""
+"""Share of the free memory above which a stack may have exhausted it."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Work that a process began and of which nothing is stored yet.
+    """Work in progress that has stored nothing yet.
 
     Attributes:
         work: name of a stack, or `CHOOSING`.
         deaths: number of processes that died in it.
-        oom_kills: count of processes killed for want of memory when it began, if it is known.
+        oom_kills: kernel's count of out-of-memory kills at its start; None if unknown.
     """
 
     work: str

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 __all__ = ["Pace"]
 
-_COST_SHARE = 0.03  # most of the time that checkpoints take
-
-_LOSS_SHARE = 0.002  # of the time of a training; a crash may lose as much
+_COST_SHARE = 0.03  # largest share of the time that checkpoints may take
+_LOSS_SHARE = 0.002  # share of the training time that a crash may lose
 
 
 class Pace:

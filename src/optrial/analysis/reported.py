@@ -125,9 +125,9 @@ def _half_a_digit(values: Iterable[float]) -> float:
 
 
 def agreement(values: Sequence[ReportedValue]) -> list[str]:
-    """Return how many published values agree, and one sentence for each that does not.
+    """Return how many published values agree, and one sentence per value that does not.
 
-    The farthest come first; a value that agrees or that nothing is measured for has no sentence.
+    The largest distance comes first. Values that were not measured are only counted.
     """
     measured = [value for value in values if value.measured]
     agreeing = sum(value.agrees is True for value in measured)

@@ -129,10 +129,10 @@ class StepTimer:
         }
 
     def _measure(self, *candidates: Candidate) -> Measured:
-        """Time candidates in turns.
+        """Time candidates alternately.
 
-        Each is compared with the first one turn by turn, because the machine's pace changes; the
-        time of the first one is the median of its turns.
+        Each is compared with the first one round by round, because the machine's pace changes. The
+        time of the first one is its median over the rounds.
         """
         trials = [_Trial(self._build(*candidate), self._clocks) for candidate in candidates]
         shares = [] if self._on_cuda else [self._share_of_threads(trials)]
