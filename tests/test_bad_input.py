@@ -220,6 +220,7 @@ def test_unknown_metric(optrial: Command, tmp_path: Path) -> None:
     assert "Did you mean 'test_accuracy'?" in answer.err
 
 
+@pytest.mark.slow
 def test_full_disk_loses_nothing(tmp_path: Path) -> None:
     """If no file may grow any more, the study stops in one clear error and can be continued."""
     optimizers = [{"rule": "adam", "lr": {"log": [0.001, 0.1], "points": 16}}]

@@ -135,7 +135,7 @@ class Slow(nn.Module):
         return self.layer(x)
 
 
-@pytest.mark.parametrize("engine", ["reference", "stacked"])
+@pytest.mark.parametrize("engine", ["reference", pytest.param("stacked", marks=pytest.mark.slow)])
 def test_a_run_that_takes_longer_than_its_time_ends(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +206,7 @@ class Hanging(torch.optim.SGD):
 """
 
 
+@pytest.mark.slow
 def test_a_hang_in_compiled_code_ends_the_command(tmp_path: Path) -> None:
     (tmp_path / "hanging.py").write_text(IN_C)
     keys = small_keys(optimizers=[{"torch": "hanging:Hanging", "lr": [0.5, 0.1]}], timeout=2)

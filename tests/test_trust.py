@@ -297,6 +297,7 @@ curves results --metric train_loss"""
     assert (folder / "imported").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_asks_for_the_code_of_a_foreign_store(
     folder: Path, module: Callable[[Path], str]
 ) -> None:

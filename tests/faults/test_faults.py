@@ -29,10 +29,10 @@ def run_scenarios(first: int, count: int) -> None:
 
 
 def test_some_faults() -> None:
-    run_scenarios(0, 40)
+    run_scenarios(0, 13)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [40, 120])
-def test_many_faults(first: int) -> None:
-    run_scenarios(first, 80)
+@pytest.mark.parametrize(("first", "count"), [(13, 93), (106, 94)])
+def test_many_faults(first: int, count: int) -> None:
+    run_scenarios(first, count)
