@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as Samples
-from workloads import SAMPLES, Workload
+from workloads import SAMPLES, Precision, Workload
 
 from optrial.data import Dataset, Split
 from optrial.engine import Engines, Learner, StackedEngine, tensor_splits
@@ -169,7 +169,7 @@ def started(learner: Learner, device: str) -> Step:
 
 
 def stack(
-    workload: Workload, dataset: Dataset, device: str, precision: str, width: int
+    workload: Workload, dataset: Dataset, device: str, precision: Precision, width: int
 ) -> tuple[Step, int]:
     """One compiled stack of about `width` runs; also returns their number."""
     runs = pack(workload.specs(dataset, precision), width)[0]
@@ -178,7 +178,7 @@ def stack(
 
 
 def chosen(
-    workload: Workload, dataset: Dataset, device: str, precision: str
+    workload: Workload, dataset: Dataset, device: str, precision: Precision
 ) -> tuple[Step, int, str]:
     """optrial's choice for the workload's runs; also returns their number and the engine."""
     engines = Engines(dataset, precision, device)

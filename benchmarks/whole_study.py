@@ -33,7 +33,7 @@ RULES = (
 RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
 SEEDS, STEPS, TESTED_EVERY, BATCH_SIZE = 3, 600, 200, 100
 RUNS_OF_A_RULE = len(RATES) * SEEDS
-STUDY = {
+STUDY: dict[str, Any] = {
     "problem": {"dataset": "mnist", "model": {"kind": "mlp", "hidden": [100]}},
     "batch_size": BATCH_SIZE,
     "budget": {"steps": STEPS},
@@ -98,7 +98,7 @@ def study_by_command_line() -> dict[str, Any]:
         "wall_seconds": wall,
         "parts": parts | {"rest": wall - sum(parts.values())},
         "stacks": len(stacks),
-        "engines": sorted({stack.partition("-")[0] for stack in stacks}),
+        "engines": sorted({stack.engine for stack in stacks}),
     }
 
 

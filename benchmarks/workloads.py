@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from optrial.study import Study
 SAMPLES = 10_000  # more would only cost memory: each step gathers one batch
 WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 POOL_AFTER = (1, 2, 4, 6, 8)
+
+Precision = Literal["float32", "bfloat16", "float64"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Workload:
         splits = {"train": Split(inputs, targets), "test": Split(inputs[:100], targets[:100])}
         return Dataset("random", splits, self.classes, "0" * 64)
 
-    def specs(self, dataset: Dataset, precision: str = "float32") -> tuple[RunSpec, ...]:
+    def specs(self, dataset: Dataset, precision: Precision = "float32") -> tuple[RunSpec, ...]:
         """Return the runs: Adam with different learning rates, one seed."""
         study = Study(
             problem={"dataset": "digits", "model": dict(self.model)},
