@@ -241,3 +241,7 @@ def test_import_and_help_are_light() -> None:
         "    cli.main()"
     )
     assert not heavy & loaded_by(run_help)
+
+
+def test_studies_load_without_what_downloads() -> None:
+    assert not {"pooch", "requests"} & loaded_by("import optrial.study")

@@ -35,3 +35,19 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     nbclient.NotebookClient(notebook, timeout=LONGEST_CELL, resources=place).execute()
     shown = [cell for cell in notebook.cells if cell.get("outputs")]
     assert len(shown) >= len([c for c in notebook.cells if c.cell_type == "code"]) // 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # those of Jupyter's own libraries
+def test_each_plot_is_shown(tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    study = (
+        "import optrial\nresults = optrial.compare(optimizers=['sgd', 'adam'], epochs=1, seeds=2)"
+    )
+    plots = ["results.plot_curves();", "results.plot_sensitivity();", "results.plot_differences();"]
+    cells = [nbformat.v4.new_code_cell(source) for source in [study, *plots]]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=LONGEST_CELL, resources=place).execute()
+    for cell in notebook.cells[1:]:
+        assert ["image/png" in output.get("data", {}) for output in cell.outputs] == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -14,8 +15,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
-import pooch
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from optrial.errors import DataError, DownloadError
 
@@ -84,7 +85,7 @@ class Published:
 
 def data_directory(explicit: Path | None = None) -> Path:
     """Return the folder of all datasets: `explicit`, else OPTRIAL_DATA, else the user's cache."""
-    chosen = explicit or os.environ.get("OPTRIAL_DATA") or pooch.os_cache("optrial")
+    chosen = explicit or os.environ.get("OPTRIAL_DATA") or user_cache_path("optrial")
     return Path(chosen).expanduser().absolute()  # user code may change the current folder
 
 
@@ -189,6 +190,8 @@ def _from_mirrors(
 
 
 def _download(url: str, part: Path, progress: Progress | None) -> None:
+    import pooch  # heavy  # noqa: PLC0415
+
     meter = _Meter(progress, part.name.removesuffix(".part")) if progress else None
     # Without this header a server may declare a .gz file as encoded, and it arrives unpacked.
     download = pooch.HTTPDownloader(
@@ -266,7 +269,7 @@ def _extract(opened: tarfile.TarFile, archive: Archive, target: Path, sha256: st
 
 def _expect(path: Path, checksum: str) -> None:
     algorithm, expected = checksum.split(":")
-    digest = pooch.file_hash(path, algorithm)
+    digest = _hash(path, algorithm)
     if digest != expected:
         name = path.name.removesuffix(".part")
         raise DownloadError(f"the {algorithm} of {name} is {digest}, expected {expected}")
@@ -301,7 +304,12 @@ def _sha256(path: Path) -> str | None:
 
 @cache
 def _digest(path: Path, _size: int, _modified: int) -> str:
-    return str(pooch.file_hash(path, "sha256"))
+    return _hash(path, "sha256")
+
+
+def _hash(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @contextmanager

@@ -367,6 +367,8 @@ def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -
     """Draw onto axes, or onto those of a new figure of pyplot, which a notebook shows."""
     from matplotlib import pyplot  # heavy  # noqa: PLC0415
 
+    # Loads the backend, which lets a notebook show figures; the style would undo that on exit.
+    pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
     with figure_style():
         axes = axes or pyplot.figure().add_subplot()
         draw(axes, *arguments)

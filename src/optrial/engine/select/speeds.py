@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import pooch
 import torch
+from platformdirs import user_cache_path
 
 from optrial.engine.select.busy import LEAST_CPU_SHARE
 from optrial.files import write_whole
@@ -153,7 +153,7 @@ class Speeds:
 
 def speeds_file() -> Path:
     """Return the path of the cache."""
-    folder = Path(os.environ.get("OPTRIAL_CACHE") or pooch.os_cache("optrial"))
+    folder = Path(os.environ.get("OPTRIAL_CACHE") or user_cache_path("optrial"))
     return folder.expanduser() / "speeds.json"
 
 
