@@ -13,9 +13,10 @@ from typing import Any
 
 STARTED = time.perf_counter()
 
-from optrial import cli, sweep  # noqa: E402  imports are one of the parts
+from optrial import cli  # noqa: E402  imports are one of the parts
 from optrial.engine import Engines  # noqa: E402
 from optrial.engine.training import Training  # noqa: E402
+from optrial.executors import trainer  # noqa: E402
 from optrial.records.store import Store  # noqa: E402
 from optrial.results import Results  # noqa: E402
 from optrial.study import Study  # noqa: E402
@@ -26,7 +27,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "training": ((Training, "_train"),),  # with the compiling
     "evaluation": ((Training, "_evaluate"),),
     "store": ((Store, "commit"), (Store, "save_plan"), (Training, "checkpoint")),
-    "checks": ((sweep, "certificates"),),
+    "checks": ((trainer, "certificates"),),
     "report": ((Results, "report"), (Results, "audit")),
 }
 

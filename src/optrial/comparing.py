@@ -64,6 +64,9 @@ def compare(
     notes: str = "",
     out: str | Path | None = None,
     callbacks: Iterable[Callback] = (),
+    executor: Literal["auto", "local", "processes", "ray"] | None = None,
+    n_jobs: int | Literal["auto"] | None = None,
+    parallel: str | Path | Mapping[str, object] | None = None,
     **unknown: object,
 ) -> Results:
     """Train a model with several optimizers and return the results.
@@ -91,6 +94,9 @@ def compare(
         metrics: names, functions, or ``{"name": function, "better": "lower"}``.
         out: folder of the results or a ``postgresql://`` URL; ``studies/<name>`` by default.
         callbacks: follow training; see `Callback`.
+        executor: where runs are trained; see `Study.run`.
+        n_jobs: number of stacks of runs that are trained at once; see `Study.run`.
+        parallel: further keys of the execution; see `Study.run`.
         unknown: refused, with the argument that was probably meant.
 
     Raises:
@@ -134,7 +140,7 @@ def compare(
         reported=reported,
         notes=notes,
     )
-    return study.run(out, callbacks=callbacks)
+    return study.run(out, callbacks=callbacks, executor=executor, n_jobs=n_jobs, parallel=parallel)
 
 
 def _budget(epochs: int | None, steps: int | None) -> Length:

@@ -16,7 +16,16 @@ from optrial.analysis.targets import target_problems
 from optrial.callbacks import Callback, Callbacks
 from optrial.changes import changes
 from optrial.code import Trust, as_trust
-from optrial.config import Studies, StudyFile, is_several, override, parse_study, read_study
+from optrial.config import (
+    ExecutorName,
+    Parallel,
+    Studies,
+    StudyFile,
+    is_several,
+    override,
+    parse_study,
+    read_study,
+)
 from optrial.data import Dataset, Progress
 from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.interruption import stop_on_signal
@@ -300,6 +309,9 @@ class Study:
         progress: Progress | None = None,
         callbacks: Iterable[Callback] = (),
         checkpoint_seconds: float = 1.0,
+        executor: ExecutorName | None = None,
+        n_jobs: int | Literal["auto"] | None = None,
+        parallel: str | Path | Mapping[str, object] | Parallel | None = None,
     ) -> Results:
         """Train every run that is not recorded in `out` yet, and return the results.
 
@@ -318,6 +330,10 @@ class Study:
             callbacks: follow training; see `optrial.Callback`.
             checkpoint_seconds: seconds of training that a crash loses at most; see
                 `docs/reliability.md`.
+            executor: "local" trains in this process, "processes" in worker processes, "ray" on a
+                Ray cluster; "auto", the default, in this process or in worker processes.
+            n_jobs: number of stacks of runs that are trained at once; by default "auto".
+            parallel: further keys, or a YAML file of them; see `docs/how-to/many-cores.md`.
 
         Raises:
             StudyError, DataError: bad input, before any training.
@@ -325,6 +341,7 @@ class Study:
             KeyboardInterrupt: a signal came before training, or a second one while it was ending.
         """
         location = self.location(out)
+        workers = Parallel.read(parallel, {"executor": executor, "n_jobs": n_jobs})
         hooks = Callbacks(callbacks)
         weights = self._weight_files(location, restart)
         # User code may change the current folder.
@@ -350,6 +367,7 @@ class Study:
                     callback=hooks,
                     checkpoint_seconds=checkpoint_seconds,
                     weights=weights,
+                    parallel=workers,
                 )
             on_failure.pop_all()
         return Results(store, Path(shown_location(location)))

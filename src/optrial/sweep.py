@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 
-from optrial.attempts import CHOOSING, Attempt
+from optrial.attempts import CHOOSING, Attempts
 from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
+from optrial.config import Parallel
 from optrial.data import Dataset
-from optrial.engine import (
-    Choice,
-    Engines,
-    Learner,
-    Resumption,
-    Training,
-    certificates,
-    provenance,
-    release_memory,
-)
-from optrial.errors import (
-    USER_CODE_ERRORS,
-    CheckpointError,
-    EngineError,
-    StoreError,
-    counted,
-    listed,
-    one_line,
-    reason_of,
+from optrial.engine import Choice, Engines, provenance, release_memory
+from optrial.errors import USER_CODE_ERRORS, counted, listed
+from optrial.executors import (
+    Arrays,
+    Commit,
+    Died,
+    Ended,
+    Executor,
+    Failure,
+    Hung,
+    Note,
+    StackTask,
+    Stepped,
+    Update,
+    started,
 )
 from optrial.interruption import Stop
-from optrial.memory import needs_memory, out_of_memory
+from optrial.memory import needs_memory
 from optrial.models import kept_process
-from optrial.pace import Pace
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
 from optrial.records import PlannedRun, Progress, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
-from optrial.watching import TimedOut, Watch
 
 __all__ = ["sweep"]
 
@@ -60,6 +54,7 @@ def sweep(
     checkpoint_seconds: float = 1.0,
     callback: Callback | None = None,
     weights: WeightFiles | None = None,
+    parallel: Parallel = Parallel(),  # noqa: B008  a frozen value
 ) -> None:
     """Train every run of `plan` that `store` does not hold yet.
 
@@ -82,6 +77,7 @@ def sweep(
             their time so far. 0 commits at every pause, `math.inf` at the end alone.
         callback: called as training goes on; see `optrial.Callback`.
         weights: where trained weights go, if the plan's runs are to save any.
+        parallel: where stacks are trained, and how many at once.
 
     Raises:
         StoreBusyError: another process is training into `store`.
@@ -93,14 +89,14 @@ def sweep(
             dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
             for dataset in datasets.values()
         }
-        timeout = plan.studies.shared.timeout
-        worker = _Worker(engines, store, callback, stop, checkpoint_seconds, weights, timeout)
-        on_exit.callback(worker.forget_attempt)
-        stop.when_asked = worker.forget_attempt
-        on_exit.enter_context(worker.watch)
+        driver = _Driver(engines, store, callback, stop, parallel, on_exit)
+        driver.checkpoint_seconds, driver.weights = checkpoint_seconds, weights
+        driver.timeout = plan.studies.shared.timeout
+        on_exit.callback(driver.attempts.forget)
+        stop.when_asked = driver.attempts.forget
         plan = _continued(plan, datasets, store)
         while True:
-            worker.train_plan(plan)
+            driver.train_plan(plan)
             trained, plan = plan, _continued(plan, datasets, store)
             if stop.is_set() or plan.runs == trained.runs:
                 break
@@ -121,58 +117,58 @@ def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Pla
     return make_plan(plan.studies, datasets, scores, plan.code)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """Why the training of a stack ended early.
+@dataclass
+class _Active:
+    """A stack that is being trained.
 
     Attributes:
-        reason: reason for the record of a run.
-        memory_ran_out: whether memory ran out.
-        timed_out: whether it took too long.
-        hung: whether a single step did, perhaps because of one run.
+        task: its task.
+        records: its runs, as they were stored at its start.
+        counted: number of steps that were reported.
     """
 
-    reason: str
-    memory_ran_out: bool = False
-    timed_out: bool = False
-    hung: bool = False
+    task: StackTask
+    records: Sequence[Record]
+    counted: int
 
 
-@dataclass
-class _Worker:
-    """Trains one stack after the other, committing as it goes."""
+class _Driver:
+    """Hands stacks to an executor, and stores what comes back."""
 
-    engines: Mapping[str, Engines]  # by hash of the dataset
-    store: Store
-    callback: Callback
-    stop: Stop
-    checkpoint_seconds: float
-    weights: WeightFiles | None  # where those that are to be saved go
-    timeout: float | None  # seconds that a run may take
-    planned: Container[str] = ()  # a stack may hold runs of an earlier plan too; they are not shown
-    attempted: set[str] = field(default_factory=set)  # what failed is not tried again in this sweep
-    ended: set[str] = field(default_factory=set)  # runs whose end was reported
-    counted: int = 0  # steps of the current stack that were reported
-    hook_error: BaseException | None = None  # raised by a hook; it stops the study
-    resumption: Resumption = field(init=False)
-    watch: Watch = field(init=False)
-    current: tuple[StackId, Sequence[Record]] = field(init=False)  # what is being trained
-    unresumable: set[str] = field(default_factory=set)  # notes about it, each given once
-    died_in: Attempt | None = field(init=False)  # work that killed the last process
-    noted: str = ""  # work under way that the store names
-    upcoming: StackId | None = None  # the stack after the current one
-    tried_twice: set[StackId] = field(default_factory=set)  # after what others left was released
+    def __init__(
+        self,
+        engines: Mapping[str, Engines],  # by hash of the dataset
+        store: Store,
+        callback: Callback,
+        stop: Stop,
+        parallel: Parallel,
+        on_exit: ExitStack,
+    ) -> None:
+        self.engines = engines
+        self.store = store
+        self.callback = callback
+        self.stop = stop
+        self.parallel = parallel
+        self.on_exit = on_exit  # ends the executor
+        self.checkpoint_seconds = 1.0
+        self.timeout: float | None = None
+        self.weights: WeightFiles | None = None
+        self.executor: Executor | None = None
+        self.attempts = Attempts(store.attempt(), store.set_attempt)
+        self.planned: Container[str] = ()  # a stack may hold runs of an earlier plan too
+        self.attempted: set[str] = set()  # what failed is not tried again in this sweep
+        self.ended: set[str] = set()  # runs whose end was reported
+        self.hook_error: BaseException | None = None  # raised by a hook; it stops the study
+        self.notes: set[str] = set()  # notes that were shown
+        self.queue: deque[StackId] = deque()
+        self.members: dict[StackId, Sequence[str]] = {}  # ids of the runs of stacks to train
+        self.active: dict[StackId, _Active] = {}
+        self.tried_twice: set[StackId] = set()  # after what others left was released
 
-    def __post_init__(self) -> None:
-        self.died_in = Attempt.of_dead_process(self.store.attempt())
-        self.watch = Watch(self.callback.on_message, self.timeout, self._give_up)
-        self.resumption = Resumption(
-            lambda specs: self.build("reference" if len(specs) == 1 else "stacked", specs)
-        )
-
-    def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
-        """Build what trains the runs of a stack."""
-        return self.engines[specs[0].dataset_sha256].build(engine, specs)
+    @property
+    def stopping(self) -> bool:
+        """Whether no further stack is trained."""
+        return self.stop.is_set() or self.hook_error is not None
 
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
@@ -205,29 +201,108 @@ class _Worker:
         members: dict[StackId, list[str]] = {}
         for run in known.values() if left else ():
             members.setdefault(run.stack, []).append(run.run_id)
+        self.members |= members
+        self.queue.extend(dict.fromkeys(run.stack for run in left))
+        if left:
+            self._train_queue(self._started(plan))
+
+    def _started(self, plan: Plan) -> Executor:
+        if self.executor is None:
+            executor = started(self.parallel, plan, self.engines, self._take_aside)
+            self.executor = self.on_exit.enter_context(executor)
+        return self.executor
+
+    def _train_queue(self, executor: Executor) -> None:
+        """Train all stacks of the queue, or until told to stop."""
         self.stop.at_once = False
-        order = list(dict.fromkeys(run.stack for run in left))
-        for stack, self.upcoming in zip(order, [*order[1:], None], strict=False):
-            if not self.stop.is_set():
-                self.train(stack, self.store.runs_of(members[stack]))
+        while self._submit(executor) or self.active:
+            self._take_updates(executor)
+            if self.stopping:
+                self.queue.clear()
+                executor.stop()
+        if self.hook_error is not None:
+            raise self.hook_error
         self.stop.at_once = True
 
-    def train(self, stack: StackId, records: Sequence[Record]) -> None:
-        """Train the runs of a stack to their end, or until told to stop.
+    def _submit(self, executor: Executor) -> bool:
+        """Submit as many stacks as are trained at once; return whether any is left."""
+        while self.queue and len(self.active) < executor.slots and not self.stopping:
+            stack = self.queue.popleft()
+            records = self.store.runs_of(self.members[stack])
+            if not self._killed_before(stack, records):
+                self.attempts.begin(str(stack))
+                checkpoint = self.store.checkpoint(stack)
+                executor.submit(self._task(stack, records, checkpoint is not None), checkpoint)
+        return bool(self.queue) and not self.stopping
+
+    def _task(self, stack: StackId, records: Sequence[Record], resumes: bool) -> StackTask:
+        task = StackTask(
+            stack=stack,
+            specs=arrange(record.spec for record in records),
+            names=listed([f"{r.optimizer} {r.setting} seed={r.seed}" for r in records]),
+            ended={r.run_id: r.status for r in records if r.status in FINAL},
+            threads=stack.threads or (records[0].facts.threads if resumes else None),
+            checkpoint_seconds=self.checkpoint_seconds,
+            timeout=self.timeout,
+            saves_weights=self.weights is not None,
+        )
+        step = max(record.step for record in records if record.status not in FINAL)
+        self.active[stack] = _Active(task, records, step if resumes else 0)
+        return task
+
+    def _take_updates(self, executor: Executor) -> None:
+        # No name outlives this: a checkpoint would take memory while its training goes on.
+        for stack, update in executor.updates():
+            self._take(self.active[stack], update)
+
+    def _take(self, active: _Active, update: Update) -> None:
+        """Act on an update of a stack."""
+        match update:
+            case Stepped(step, count):
+                self._call(self.callback.on_step, count)
+                active.counted = step
+            case Commit():
+                self._commit(active, update)
+            case Note(text):
+                self._note(text)
+            case Hung(reason):
+                self._give_up(active, reason)
+            case Died():
+                del self.active[active.task.stack]
+                self._take_death(active, update)
+            case Ended(failure):
+                del self.active[active.task.stack]
+                if failure is not None and not self.stopping:
+                    # A signal may also end processes that a training needs.
+                    self._take_failure(active, failure)
+
+    def _take_aside(self, update: Update) -> None:
+        """Act on an update of the only stack under way, in another thread."""
+        for active in self.active.values():
+            self._take(active, update)
+
+    def _take_death(self, active: _Active, death: Died) -> None:
+        """Train a stack again whose worker has died, from what is stored of it."""
+        stack = active.task.stack
+        self.attempts.died(str(stack), death.reason, blames=death.blames_stack)
+        latest = self.store.runs_of([record.run_id for record in active.records])
+        left = [record for record in latest if record.status not in FINAL]
+        if left and not self.stopping:
+            step = max(record.step for record in left)
+            self._call(self.callback.on_step, (step - active.counted) * len(left))
+            if str(stack) not in self.attempts.dead:
+                note = f"a worker process has died ({death.reason}); going on where it was"
+                self._call(self.callback.on_message, f"{note}: {active.task.names}")
+            self.queue.appendleft(stack)
+
+    def _take_failure(self, active: _Active, failure: Failure) -> None:
+        """Train the runs of a failed stack further in another way, or record why they failed.
 
         If a run fails or memory runs out, the stack is halved and both halves are trained from the
         start, until a failing run is alone and recorded as failed.
         """
-        self.counted = 0
-        if self._killed_before(stack, records):
-            return
-        self._begin(str(stack))
-        failure = self._failure(stack, records)
-        # The error, and with it the memory that its traceback holds, is gone here.
-        if failure is None or self.stop.is_set():  # a signal may have ended processes it needs
-            return
         release_memory()
-        reason = failure.reason
+        stack, records, reason = active.task.stack, active.records, failure.reason
         specs = [record.spec for record in records]
         if failure.memory_ran_out:
             reason = f"{self._needed('the run', specs[:1])} ({reason})"
@@ -240,35 +315,18 @@ class _Worker:
                 limit = self._engines(specs).memory_limit
                 note = f"memory ran out with {len(records)} runs at a time; going on with fewer"
                 note += f" ({limit})"
-            self._halve(records, stack.engine if failure.memory_ran_out else "stacked", note)
+            engine = stack.engine if failure.memory_ran_out else "stacked"
+            self._halve(stack, records, engine, note, active.counted)
         elif failure.memory_ran_out and stack not in self.tried_twice:
             self.tried_twice.add(stack)  # what earlier stacks left behind is released now
             (latest,) = self.store.runs_of([records[0].run_id])
-            self.callback.on_step(min(0, latest.step - self.counted))
-            self.train(stack, [latest])
+            self._call(self.callback.on_step, min(0, latest.step - active.counted))
+            self.queue.appendleft(stack)
         elif failure.memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
-            self._halve(records, "stacked", "memory ran out; going on without compiling")
+            note = "memory ran out; going on without compiling"
+            self._halve(stack, records, "stacked", note, active.counted)
         else:
             self._fail(stack, records[0], reason)
-
-    def _failure(self, stack: StackId, records: Sequence[Record]) -> _Failure | None:
-        """Train the runs of a stack; return why that failed, if it did."""
-        failure: _Failure | None = None
-        changes: Sequence[str] = ()
-        try:
-            with kept_process() as changes:
-                self._train(stack, records, self.store.checkpoint(stack))
-        except (StoreError, EngineError):
-            raise
-        except TimedOut as error:
-            failure = _Failure(str(error), timed_out=True, hung=error.is_step)
-        except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
-            if error is self.hook_error:
-                raise
-            failure = _Failure(reason_of(error), memory_ran_out=out_of_memory(error))
-        for change in changes:
-            self.callback.on_message(f"{records[0].optimizer} {change}")
-        return failure
 
     def _engines(self, specs: Sequence[RunSpec]) -> Engines:
         return self.engines[specs[0].dataset_sha256]
@@ -282,44 +340,26 @@ class _Worker:
     def _needed(self, subject: str, specs: Sequence[RunSpec]) -> str:
         return needs_memory(subject, self._bytes(specs), self._engines(specs).memory_limit)
 
-    def _begin(self, work: str) -> None:
-        """Make the store remember the work under way until something of it is stored."""
-        if self.noted != work:
-            self.store.set_attempt(Attempt.begun(work, self.died_in).as_text())
-            self.noted = work
-
-    def forget_attempt(self) -> None:
-        """Make the store forget the work under way, because this process does not die in it."""
-        if self.noted or self.died_in:
-            with suppress(StoreError):
-                self.store.set_attempt("")
-            self.noted = ""
-
-    def _next_attempt(self, *, ended: bool) -> str | None:
-        """Return what a commit makes the store remember: the next stack, nothing, or as before."""
-        if ended and self.upcoming is not None and not self.stop.is_set():
-            self.noted = str(self.upcoming)
-            return Attempt.begun(self.noted, self.died_in).as_text()
-        before, self.noted = self.noted, ""
-        return "" if before else None
-
     def _killed_before(self, stack: StackId, records: Sequence[Record]) -> bool:
         """Halve or give up a stack that killed the last process; return whether that was done."""
-        attempt = self.died_in
-        if attempt is None or attempt.work != str(stack):
+        attempt = self.attempts.dead.get(str(stack))
+        if attempt is None:
             return False
         count, specs = len(records), [record.spec for record in records]
         limit, needed = self._engines(specs).memory_limit, self._bytes(specs)
-        died = f"the last process died while it trained {count} runs, and stored nothing of them"
+        who = f"a worker process ({attempt.cause})" if attempt.cause else "the last process"
+        died = f"{who} died while it trained {count} runs, and stored nothing of them"
         if count > 1 and attempt.suspected(needed, limit):
-            self._halve(records, stack.engine, f"{died}; going on with fewer at a time ({limit})")
+            note = f"{died}; going on with fewer at a time ({limit})"
+            self._halve(stack, records, stack.engine, note, counted=0)
         elif attempt.repeated:
             died = f"{attempt.deaths} processes died while they trained this run"
+            died += f" ({attempt.cause})" * bool(attempt.cause)
             self._fail(stack, records[0], f"{died}; {self._needed('it', specs)}")
-            self.died_in = None
         else:
             runs = "this run" if count == 1 else "these runs"
-            self.callback.on_message(f"{died.replace('1 runs', 'one run')}; trying {runs} again")
+            note = f"{died.replace('1 runs', 'one run')}; trying {runs} again"
+            self._call(self.callback.on_message, note)
             return False
         return True
 
@@ -329,7 +369,7 @@ class _Worker:
         new = [run for run in plan.runs if run.run_id not in stack_of]
         if new:
             self.callback.on_prepare("trying a few steps to choose how to train")
-            self._begin(CHOOSING)
+            self.attempts.begin(CHOOSING)
         for _, group in itertools.groupby(new, lambda run: plan.problems[run.run_id]):
             specs = list(group)
             choices = self._choices(specs)
@@ -337,7 +377,7 @@ class _Worker:
                 self.callback.on_message(note)
             for choice in choices:
                 for runs in choice.stacks:
-                    stack = StackId.of(choice.engine, runs)
+                    stack = StackId.of(choice.engine, runs, self._engines(runs).threads(runs))
                     stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
         return [
             PlannedRun(
@@ -353,140 +393,78 @@ class _Worker:
 
     def _choices(self, specs: Sequence[RunSpec]) -> Sequence[Choice]:
         """Return how to train new runs; one by one if choosing killed the last process."""
-        engines, attempt = self._engines(specs), self.died_in
-        died = attempt if attempt is not None and attempt.work == CHOOSING else None
+        engines, died = self._engines(specs), self.attempts.dead.get(CHOOSING)
         if died and died.suspected(self._bytes(specs[:1]), engines.memory_limit):
             return [engines.one_by_one(specs, "the last process died when steps were tried")]
         return engines.choose(specs)
 
-    def _train(
-        self, stack: StackId, records: Sequence[Record], checkpoint: Mapping[str, Any] | None
-    ) -> None:
-        pace = Pace(self.checkpoint_seconds)
-        specs = arrange(record.spec for record in records)
-        self._watch_stack(stack, records)
-        ended = {record.run_id: record.status for record in records if record.status in FINAL}
-        with self.watch.working():
-            training = Training(specs, self.build(stack.engine, specs))
-            if checkpoint is not None:
-                training.resume(checkpoint, records[0].facts.threads)
-                checkpoint = None
-        # No name keeps the iterator: an error in this loop ends it, which restores the process.
-        for _ in self.watch.pauses(
-            training.run(self._count(training)), first=stack.engine != "compiled"
-        ):
-            exceeded = not training.ended and training.run_seconds > (self.timeout or math.inf)
-            stopping = self.stop.is_set() or self.hook_error is not None
-            pausing = training.ended or exceeded or stopping
-            if pausing or pace.due(training.seconds):
-                saved = self._save_weights(training, ended)
-                try:
-                    with pace.storing():
-                        checkpoint = None if training.ended else training.checkpoint()
-                    if checkpoint is not None:
-                        self.resumption.check(training, checkpoint)
-                except CheckpointError as error:  # no more is committed before its end
-                    self._note_unresumable(specs[0], str(error))
-                    pace.seconds = math.inf
-                    if exceeded:
-                        raise self._took_too_long(training) from error
-                    continue
-                segments = [
-                    replace(segment, facts=segment.facts | saved.get(segment.run_id, RunFacts()))
-                    for segment in map(_with_provenance, training.segments())
-                ]
-                segments = list(_of_unfinished(segments, ended))
-                if training.ended:
-                    segments = self._certified(training, segments)
-                attempt = self._next_attempt(ended=training.ended)
-                with pace.storing():
-                    self.store.commit(segments, stack, checkpoint, attempt)
-                checkpoint = None  # or else it would take memory until the next one
-                self._tell(segments, specs[0].steps)
-                if exceeded:
-                    raise self._took_too_long(training)
-        if self.hook_error is not None:
-            raise self.hook_error
-
-    def _save_weights(self, training: Training, ended: Container[str]) -> dict[str, RunFacts]:
-        """Write the weights that completed runs save to the disk; return their hashes by run."""
-        if self.weights is None:
-            return {}
-        trained = {spec.run_id: training.weights(run) for run, spec in enumerate(training.specs)}
-        return {
-            run_id: RunFacts(weights_sha256=self.weights.write(run_id, weights))
-            for run_id, weights in trained.items()
-            if weights and run_id not in ended
-        }
-
-    @contextmanager
-    def _hooks(self) -> Iterator[Callback]:
-        """Yield the callback; remember an error of its hooks, which is not one of the run."""
-        try:
-            yield self.callback
-        except USER_CODE_ERRORS as error:
-            self.hook_error = error
-            raise
-
-    def _note_unresumable(self, spec: RunSpec, reason: str) -> None:
-        note = f"{spec.optimizer} cannot be resumed: {reason}; a run that is stopped begins again"
-        if note not in self.unresumable:
-            with self._hooks() as hooks:
-                hooks.on_message(note)
-        self.unresumable.add(note)
-
-    def _certified(self, training: Training, segments: list[Segment]) -> list[Segment]:
-        """Add the results of the checks that the training allows."""
-        try:
-            facts_by_run = certificates(training, lambda spec: self.build("reference", [spec]))
-        except CheckpointError:  # which is noted already
-            return segments
-        except USER_CODE_ERRORS as error:  # a check must not cost the runs
-            with self._hooks() as hooks:
-                hooks.on_message(f"the training could not be checked: {one_line(error)}")
-            return segments
-        return [
-            replace(segment, facts=segment.facts | facts_by_run.get(segment.run_id, RunFacts()))
-            for segment in segments
+    def _commit(self, active: _Active, commit: Commit) -> None:
+        """Store the progress of a stack, and tell which runs have ended."""
+        segments = [
+            replace(segment, facts=segment.facts | self._saved(segment.run_id, commit.weights))
+            for segment in commit.segments
         ]
+        stack = active.task.stack
+        upcoming = self.queue[0] if commit.checkpoint is None and self.queue else None
+        upcoming = None if self.stopping else upcoming
+        attempt = self.attempts.stored(str(stack), None if upcoming is None else str(upcoming))
+        self.store.commit(segments, stack, commit.checkpoint, attempt)
+        self._tell_ends(segments, active.task.specs[0].steps)
 
-    def _halve(self, failed: Sequence[Record], engine: str, note: str) -> None:
+    def _saved(self, run_id: str, weights: Mapping[str, Arrays]) -> RunFacts:
+        """Write the weights of a run to the disk, if it saves any; return their hash."""
+        if self.weights is None or run_id not in weights:
+            return RunFacts()
+        return RunFacts(weights_sha256=self.weights.write(run_id, weights[run_id]))
+
+    def _call(self, hook: Callable[..., object], *arguments: object) -> None:
+        """Call a hook; its first error is raised once every training has ended, not before."""
+        if self.hook_error is None:
+            try:
+                hook(*arguments)
+            except USER_CODE_ERRORS as error:
+                self.hook_error = error
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.add(text)
+            self._call(self.callback.on_message, text)
+
+    def _halve(
+        self, stack: StackId, records: Sequence[Record], engine: str, note: str, counted: int
+    ) -> None:
         """Train the unfinished runs of a failed stack as two stacks, or one run with an engine.
 
         They start from the first step: the numbers of a run are those of the stack it is stored
         with, whenever the error occurred. They are compiled only after running out of memory;
         otherwise compiling every half would take longer than it saves.
+
+        Args:
+            stack: the stack.
+            records: its runs.
+            engine: engine of the new stacks.
+            note: message for the user.
+            counted: number of steps of the stack that were reported.
         """
-        run_ids = [record.run_id for record in failed]
-        self.callback.on_message(note)
-        stacks = self._restack(run_ids, engine)
-        self.callback.on_step(-self.counted * sum(map(len, stacks.values())))
-        for part, members in stacks.items():
-            if not self.stop.is_set():
-                self.train(part, members)
+        self._call(self.callback.on_message, note)
+        halves = self._restack(stack, records, engine)
+        self._call(self.callback.on_step, -counted * sum(map(len, halves.values())))
+        self.members |= halves
+        self.queue.extendleft(reversed(list(halves)))
 
-    def _restack(self, run_ids: Sequence[str], engine: str) -> dict[StackId, list[Record]]:
+    def _restack(
+        self, stack: StackId, records: Sequence[Record], engine: str
+    ) -> dict[StackId, list[str]]:
         """Store the unfinished runs of a stack as runs of its halves, which start again."""
-        records = {r.run_id: r for r in self.store.runs_of(run_ids) if r.status not in FINAL}
-        specs = [record.spec for record in records.values()]
-        halves = pack(specs, (len(specs) + 1) // 2)
-        stacks = {StackId.of(engine, half): [spec.run_id for spec in half] for half in halves}
+        latest = self.store.runs_of([record.run_id for record in records])
+        specs = [record.spec for record in latest if record.status not in FINAL]
+        stacks: dict[StackId, list[str]] = {}
+        for half in pack(specs, (len(specs) + 1) // 2):
+            threads = self._engines(half).threads(half)
+            threads = min(threads, stack.threads or threads)
+            stacks[StackId.of(engine, half, threads)] = [spec.run_id for spec in half]
         self.store.restack(stacks)
-        return {
-            stack: [replace(records[run_id], stack=stack) for run_id in members]
-            for stack, members in stacks.items()
-        }
-
-    def _watch_stack(self, stack: StackId, records: Sequence[Record]) -> None:
-        self.current = stack, records
-        names = listed([f"{r.optimizer} {r.setting} seed={r.seed}" for r in records])
-        steps = records[0].steps
-        self.watch.begin(names, lambda: f"after step {self.counted:,} of {steps:,}")
-
-    def _took_too_long(self, training: Training) -> TimedOut:
-        steps = training.specs[0].steps
-        place = f"at step {training.step:,} of {steps:,}"
-        return TimedOut(f"took longer than timeout {self.timeout:g} s, {place}", is_step=False)
+        return stacks
 
     def _exceeded(self, run_ids: Sequence[str]) -> set[str]:
         """Return failed runs that would exceed the time limit again, and say how many there are."""
@@ -501,17 +479,17 @@ class _Worker:
         self.attempted.update(run_ids)
         return set(run_ids)
 
-    def _give_up(self, reason: str) -> None:
-        """Store that a step hangs and cannot be interrupted, from another thread.
+    def _give_up(self, active: _Active, reason: str) -> None:
+        """Store that a step hangs and cannot be interrupted.
 
         The runs of a stack are stored as those of its halves, which the next sweep trains.
         """
-        stack, records = self.current
-        if len(records) > 1:
-            self._restack([record.run_id for record in records], "stacked")
-            self.forget_attempt()
+        if len(active.records) > 1:
+            self._restack(active.task.stack, active.records, "stacked")
+            self.attempts.forget()
         else:
-            self._fail(stack, records[0], reason, RunFacts(timeout=self.timeout))
+            timeout = RunFacts(timeout=self.timeout)
+            self._fail(active.task.stack, active.records[0], reason, timeout)
         self.callback.on_hang(reason)
 
     def _fail(
@@ -525,48 +503,17 @@ class _Worker:
         failed = replace(known, status=Status.ERROR, reason=reason)
         if facts is not None:
             failed = replace(failed, facts=failed.facts | facts)
-        self.store.commit([failed], stack, self.store.checkpoint(stack), attempt="")
-        self.noted = ""
-        self._tell([failed], record.steps)
+        attempt = self.attempts.stored(str(stack))
+        self.store.commit([failed], stack, self.store.checkpoint(stack), attempt)
+        self._tell_ends([failed], record.steps)
 
-    def _count(self, training: Training) -> Callable[[int], bool]:
-        """Return a function that reports steps and returns whether to go on.
-
-        An error of the hook is raised once the training has paused and is committed.
-        """
-        self.counted = training.step
-
-        def keep_going(step: int) -> bool:
-            self.watch.rest()
-            runs = sum(status not in FINAL for status in training.status)
-            with suppress(*USER_CODE_ERRORS), self._hooks() as hooks:
-                hooks.on_step((step - self.counted) * runs)
-            self.counted = step
-            return not self.stop.is_set() and self.hook_error is None
-
-        return keep_going
-
-    def _tell(self, segments: Sequence[Segment], steps: int) -> None:
+    def _tell_ends(self, segments: Sequence[Segment], steps: int) -> None:
         for segment in segments:
             ended = segment.status is not Status.INTERRUPTED and segment.run_id not in self.ended
             if ended and segment.run_id in self.planned:
                 self.ended.add(segment.run_id)
-                with self._hooks() as hooks:
-                    hooks.on_run_end(segment.run_id, segment.status, steps - segment.step)
-
-
-def _of_unfinished(segments: Iterable[Segment], ended: Mapping[str, Status]) -> Iterator[Segment]:
-    """Yield the segments to commit of a stack in which some runs had ended before.
-
-    Where a repair makes a stack start again, runs that were done stay as they are. Facts of
-    diverged runs are those of the whole stack, and change until it ends; their curves do not.
-    """
-    for segment in segments:
-        before = ended.get(segment.run_id)
-        if before is None:
-            yield segment
-        elif before is segment.status is Status.DIVERGED:
-            yield replace(segment, curves={})
+                left = steps - segment.step
+                self._call(self.callback.on_run_end, segment.run_id, segment.status, left)
 
 
 def _as_segment(record: Record) -> Segment:

@@ -48,9 +48,11 @@ def test_a_stack_is_its_engine_and_its_runs() -> None:
     stack = StackId.of("stacked", runs)
     assert StackId.parse(str(stack)) == stack == StackId.of("stacked", reversed(runs))
     assert stack not in (StackId.of("stacked", runs[:1]), StackId.of("reference", runs))
+    threaded = StackId.of("stacked", runs, threads=2)
+    assert StackId.parse(str(threaded)) == threaded != stack
 
 
-@pytest.mark.parametrize("text", ["", "stacked", "stacked-", "-0123"])
+@pytest.mark.parametrize("text", ["", "stacked", "stacked-", "-0123", "a-b-", "a-b-0", "a-b-c"])
 def test_other_texts_are_no_stacks(text: str) -> None:
     with pytest.raises(ValueError, match="ENGINE-DIGEST"):
         StackId.parse(text)

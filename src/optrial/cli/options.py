@@ -16,6 +16,7 @@ from optrial.errors import printable
 
 if TYPE_CHECKING:
     from optrial.code import Trust
+    from optrial.config import Parallel
     from optrial.results import Results
     from optrial.spec import Direction
     from optrial.study import Study
@@ -28,10 +29,13 @@ __all__ = [
     "Device",
     "DeviceOption",
     "EngineOption",
+    "ExecutorOption",
     "FigureFormat",
     "Format",
+    "JobsOption",
     "OutOption",
     "PageFormat",
+    "ParallelConfigOption",
     "PrecisionOption",
     "QuietOption",
     "ReportedMetric",
@@ -49,6 +53,7 @@ __all__ = [
     "direction_of",
     "load_results",
     "load_study",
+    "parallel_of",
     "place_of",
     "trust_of",
 ]
@@ -142,6 +147,15 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Executor(StrEnum):
+    """Executors by name."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    PROCESSES = "processes"
+    RAY = "ray"
+
+
 class Precision(StrEnum):
     """Floating-point types by name."""
 
@@ -220,6 +234,20 @@ PrecisionOption = Annotated[
     typer.Option(metavar="TYPE", help="float32, bfloat16 or float64 \\[default: the study's]."),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
+ExecutorOption = Annotated[
+    Executor | None,
+    typer.Option(help="Where runs are trained: auto, local, processes or ray \\[default: auto]."),
+]
+JobsOption = Annotated[
+    str | None,
+    typer.Option(
+        "-j", "--jobs", metavar="N", help="Stacks trained at once, or auto \\[default: auto]."
+    ),
+]
+ParallelConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML file with further keys of the executor."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print neither progress nor notes.")]
 TrustOption = Annotated[
     list[str] | None,
@@ -237,6 +265,15 @@ def direction_of(better: Better | None) -> Direction | None:
     if better is None:
         return None
     return "lower" if better is Better.LOWER else "higher"
+
+
+def parallel_of(file: Path | None, executor: Executor | None, jobs: str | None) -> Parallel:
+    """Return where runs are trained, from the options of a command."""
+    from optrial.config import Parallel
+
+    n_jobs = int(jobs) if jobs is not None and jobs.isdecimal() else jobs
+    options = {"executor": executor and executor.value, "n_jobs": n_jobs}
+    return Parallel.read(file, options)
 
 
 def load_study(

@@ -18,6 +18,9 @@ from optrial.cli.options import (
     Device,
     DeviceOption,
     EngineOption,
+    ExecutorOption,
+    JobsOption,
+    ParallelConfigOption,
     PrecisionOption,
     QuietOption,
     SeedsOption,
@@ -25,6 +28,7 @@ from optrial.cli.options import (
     StudyArgument,
     TrustOption,
     load_study,
+    parallel_of,
 )
 from optrial.cli.output import (
     FAILED,
@@ -77,6 +81,9 @@ def run(
         float,
         typer.Option(min=0, metavar="SECONDS", help="Seconds of training that a crash loses."),
     ] = 1.0,
+    executor: ExecutorOption = None,
+    n_jobs: JobsOption = None,
+    parallel_config: ParallelConfigOption = None,
     restart: Annotated[
         bool,
         typer.Option("--restart", help="Start over; earlier files move to a folder backup-..."),
@@ -108,6 +115,7 @@ def run(
                 progress=DownloadBar(console),
                 callbacks=[bar, signals],
                 checkpoint_seconds=checkpoint_seconds,
+                parallel=parallel_of(parallel_config, executor, n_jobs),
             )
         except Interrupted as interruption:
             note(way_on)

@@ -19,9 +19,11 @@ from optrial.code.names import (
 )
 from optrial.code.origin import importable_from_here
 from optrial.code.places import place_in_user_code, short_path, user_frame
+from optrial.code.transfer import Transfer
 from optrial.code.trust import Trust, as_trust
 
 __all__ = [
+    "Transfer",
     "Trust",
     "Unidentifiable",
     "as_trust",

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,19 @@ def register(thing: object) -> str:
 def is_passed(name: str) -> bool:
     """Return whether a name stands for an object that a program passed itself; see `register`."""
     return name in _registered or name in _passed
+
+
+def sendable(names: Iterable[str]) -> tuple[dict[str, object], frozenset[str]]:
+    """Return what another process needs of these names to find the same objects; see `adopt`."""
+    known = set(names)
+    objects = {name: thing for name, thing in _registered.items() if name in known}
+    return objects, frozenset(_passed & known)
+
+
+def adopt(objects: Mapping[str, object], passed: Iterable[str]) -> None:
+    """Make the objects of another process known in this one; see `sendable`."""
+    _registered.update(objects)
+    _passed.update(passed)
 
 
 def _label(thing: object) -> str:

@@ -10,7 +10,7 @@ from optrial.code.libraries import is_installed
 
 __all__ = ["place_in_user_code", "short_path", "user_frame"]
 
-_CALLERS = {"optrial.study", "optrial.sweep"}
+_CALLERS = {"optrial.study", "optrial.sweep", "optrial.executors.worker"}
 """Modules that are called by the script of the user, whose frames lie further out."""
 _GENERATED = ("<frozen", "<eval_with_key", "<__array")
 """Names of files of code that Python, PyTorch and NumPy generate."""

@@ -2,6 +2,7 @@
 
 from optrial.config.axis import Axis, parse_axis, rounded
 from optrial.config.overrides import override
+from optrial.config.parallel import ExecutorName, Parallel, Resources
 from optrial.config.problems import (
     Studies,
     as_one,
@@ -28,10 +29,13 @@ __all__ = [
     "Axis",
     "Component",
     "Evaluation",
+    "ExecutorName",
     "MetricEntry",
     "OptimizerEntry",
+    "Parallel",
     "Probing",
     "ProblemEntry",
+    "Resources",
     "Span",
     "Studies",
     "StudyFile",

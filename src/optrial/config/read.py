@@ -13,7 +13,7 @@ from optrial.config.problems import ProblemKeys, Studies, by_problem, located
 from optrial.config.study import MOST_RUNS, StudyFile
 from optrial.errors import Problem, StudyError, problem_of, shown
 
-__all__ = ["parse_study", "read_study", "stored_study"]
+__all__ = ["parse_study", "read_mapping", "read_study", "stored_study"]
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -22,6 +22,11 @@ def read_study(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: the file is missing, unreadable, not YAML, or not a mapping.
     """
+    return {"name": path.stem} | read_mapping(path)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values; see `read_study`."""
     try:
         with path.open("rb") as file:
             content = file.read(4 * LONGEST_TEXT + 1)  # bytes, also of a device without end
@@ -39,7 +44,7 @@ def read_study(path: Path) -> dict[str, Any]:
         kind = "empty" if raw is None else f"a {type(raw).__name__}"
         problem = Problem("", f"must be a mapping of keys to values; it is {kind}.")
         raise StudyError([problem], str(path))
-    return {"name": path.stem} | raw
+    return raw
 
 
 def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:

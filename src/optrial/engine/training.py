@@ -349,15 +349,11 @@ class Training:
             **self._best.state(),
         }
 
-    def resume(self, checkpoint: Arrays, threads: int | None = None) -> None:
-        """Restore a `checkpoint`, perhaps in another process.
+    def resume(self, checkpoint: Arrays) -> None:
+        """Restore the result of `checkpoint`, perhaps in another process.
 
-        Args:
-            checkpoint: what `checkpoint` returned.
-            threads: number of threads of the training so far, because sums are split among them;
-                None leaves the number to the learner.
+        The learner must have the threads of the training so far, because sums are split among them.
         """
-        self.learner.threads = threads or self.learner.threads
         self.step = int(checkpoint["training.step"])
         self._epoch.sums = checkpoint["training.epoch"].copy()
         self._seconds = checkpoint["training.seconds"].copy()

@@ -49,7 +49,12 @@ from optrial.models.parameters import (
 from optrial.models.trial.code import try_batch, try_code
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
-from optrial.models.trial.settings import changed_settings, kept_process, settings
+from optrial.models.trial.settings import (
+    apply_settings,
+    changed_settings,
+    kept_process,
+    settings,
+)
 from optrial.models.trial.whole_split import needing_whole_split
 
 __all__ = [
@@ -62,6 +67,7 @@ __all__ = [
     "TrialOptimizer",
     "TrialProblem",
     "activation_count",
+    "apply_settings",
     "as_complex",
     "as_real",
     "backward",

@@ -230,7 +230,8 @@ def _mended_runs(
         try:
             spec = spec_of(row)
             values["run_id"] = spec.run_id
-            alone = str(StackId.of(str(row["stack"]).partition("-")[0], [spec]))
+            engine, _, rest = str(row["stack"]).partition("-")
+            alone = "-".join([str(StackId.of(engine, [spec])), *rest.split("-")[1:]])
         except DamagedError:
             values["spec"] = ""
         by_checksum = row["checksum"] == checksum(values[name] for name in COVERED[runs])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
@@ -19,6 +20,10 @@ Phase = Literal["tune", "report"]
 
 _FORMAT = 1
 """Part of every id. Raise it when the same fields come to mean other numbers."""
+
+_STACK = re.compile(
+    r"(?P<engine>[^-]+)-(?P<digest>[^-]+)(-(?P<threads>[1-9][0-9]{0,8}))?", re.ASCII
+)
 
 _OF_A_PHASE = ("seed", "evaluate_on", "save", "select", "batch_metrics", "probes")
 """Fields in which runs with one setting differ: between seeds, and between the two phases."""
@@ -264,37 +269,39 @@ _values = attrgetter(*_NAMES)
 
 @dataclass(frozen=True, order=True)
 class StackId:
-    """Runs that are trained together, written ``ENGINE-DIGEST``.
+    """Runs that are trained together, written ``ENGINE-DIGEST-THREADS``.
 
-    The engine is part of the name because it is part of the numbers of the runs.
+    Engine and threads are part of the name because they are part of the numbers of the runs.
 
     Attributes:
         engine: the engine that trains them.
         digest: twelve hexadecimal digits that stand for the set of runs.
+        threads: number of CPU threads; 0 leaves it to the engine, and is not written.
     """
 
     engine: str
     digest: str
+    threads: int = 0
 
     @classmethod
-    def of(cls, engine: str, runs: Iterable[RunSpec]) -> Self:
+    def of(cls, engine: str, runs: Iterable[RunSpec], threads: int = 0) -> Self:
         """Return the id of the stack of these runs, in any order."""
-        return cls(engine, _digest(" ".join(sorted(run.run_id for run in runs))))
+        return cls(engine, _digest(" ".join(sorted(run.run_id for run in runs))), threads)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the id that `str` wrote.
 
         Raises:
-            ValueError: it is not of the form ``ENGINE-DIGEST``.
+            ValueError: it is not of the form ``ENGINE-DIGEST`` or ``ENGINE-DIGEST-THREADS``.
         """
-        engine, dash, digest = text.partition("-")
-        if not (engine and dash and digest):
-            raise ValueError(f"a stack is named ENGINE-DIGEST, got '{text}'")
-        return cls(engine, digest)
+        match = _STACK.fullmatch(text)
+        if match is None:
+            raise ValueError(f"a stack is named ENGINE-DIGEST-THREADS, got '{text}'")
+        return cls(match["engine"], match["digest"], int(match["threads"] or 0))
 
     def __str__(self) -> str:
-        return f"{self.engine}-{self.digest}"
+        return f"{self.engine}-{self.digest}" + f"-{self.threads}" * bool(self.threads)
 
 
 def _digest(text: str) -> str:

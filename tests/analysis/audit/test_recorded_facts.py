@@ -190,7 +190,7 @@ def test_a_check_that_fails_costs_no_run(tmp_path: Path, monkeypatch: pytest.Mon
     def broken(*_: object) -> Any:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("optrial.sweep.certificates", broken)
+    monkeypatch.setattr("optrial.executors.trainer.certificates", broken)
     records, _ = trained(tmp_path, engine="stacked")
     assert {str(record.status) for record in records} == {"done"}
     assert certificates.__doc__

@@ -74,7 +74,7 @@ def other_machine(patch: pytest.MonkeyPatch) -> None:
     """Another host, with another PyTorch, and changes that are in no commit."""
     versions = {**(provenance().versions or {}), "torch": "0.0"}
     facts = replace(provenance(), host="elsewhere", git_dirty=True, versions=versions)
-    patch.setattr("optrial.sweep.provenance", lambda: facts)
+    patch.setattr("optrial.executors.trainer.provenance", lambda: facts)
 
 
 def other_starts(patch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,12 +16,12 @@ from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import TensorSplit, tensor_splits
 from optrial.engine.learner import Learner
-from optrial.engine.process import device_limit
+from optrial.engine.process import device_limit, threads_for
 from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
 from optrial.engine.select.measure import KeptTimes, ModelledTimes, NotKeptError, StepTimer
 from optrial.engine.select.stacking import has_own_code, why_not_stacked
-from optrial.errors import EngineError
+from optrial.errors import USER_CODE_ERRORS, EngineError
 from optrial.memory import MemoryLimit
 from optrial.plan import pack
 from optrial.spec import RunSpec
@@ -87,9 +88,21 @@ class Engines:
         return NumpyEngine(spec, self.dataset)
 
     @property
+    def on_cuda(self) -> bool:
+        """Whether learners are on a GPU."""
+        return self._place.type == "cuda"
+
+    @property
     def memory_limit(self) -> MemoryLimit:
         """Tightest limit on the memory of the device."""
         return device_limit(self._place)
+
+    def threads(self, runs: Sequence[RunSpec]) -> int:
+        """Return the number of CPU threads of a new stack on this machine."""
+        threads: int | None = None
+        with suppress(*USER_CODE_ERRORS):  # training fails likewise, and records the failure
+            threads = threads_for(runs, self.dataset)
+        return threads or torch.get_num_threads()
 
     def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
         """Return how to train runs one by one, without trying any step of them."""

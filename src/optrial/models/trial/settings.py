@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["changed_settings", "kept_process", "kept_settings", "settings"]
+__all__ = ["apply_settings", "changed_settings", "kept_process", "kept_settings", "settings"]
 
 _Setting = tuple[Callable[[], Any], Callable[[Any], object]]
 
@@ -78,6 +78,14 @@ _SETTINGS: Mapping[str, _Setting] = {
 def settings() -> dict[str, Any]:
     """Return the settings of the process that change numbers, by name."""
     return {name: read() for name, (read, _) in _SETTINGS.items()}
+
+
+def apply_settings(values: Mapping[str, Any]) -> None:
+    """Make the settings of this process those that `settings` returned in another one."""
+    for name, value in values.items():
+        read, write = _SETTINGS[name]
+        if read() != value:
+            write(value)
 
 
 def changed_settings(before: Mapping[str, Any]) -> list[str]:

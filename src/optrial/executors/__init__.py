@@ -1,0 +1,44 @@
+"""Where stacks are trained: in this process.
+
+The unit of work is a stack. The driver, `optrial.sweep`, submits a `StackTask` and takes the
+updates that its training yields; it alone writes to the store and calls hooks.
+"""
+
+from optrial.executors.executor import Executor
+from optrial.executors.local import Local
+from optrial.executors.processes import Processes
+from optrial.executors.setup import WorkerSetup
+from optrial.executors.start import cores, started
+from optrial.executors.task import StackTask
+from optrial.executors.trainer import Trainer
+from optrial.executors.updates import (
+    Arrays,
+    Commit,
+    Died,
+    Ended,
+    Failure,
+    Hung,
+    Note,
+    Stepped,
+    Update,
+)
+
+__all__ = [
+    "Arrays",
+    "Commit",
+    "Died",
+    "Ended",
+    "Executor",
+    "Failure",
+    "Hung",
+    "Local",
+    "Note",
+    "Processes",
+    "StackTask",
+    "Stepped",
+    "Trainer",
+    "Update",
+    "WorkerSetup",
+    "cores",
+    "started",
+]

@@ -1,0 +1,251 @@
+"""Trains stacks in worker processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Self
+
+import cloudpickle
+
+from optrial.data import Dataset
+from optrial.errors import EngineError
+from optrial.executors.setup import WorkerSetup
+from optrial.executors.shared_data import SharedData
+from optrial.executors.task import StackTask
+from optrial.executors.updates import (
+    Arrays,
+    Commit,
+    Died,
+    Ended,
+    Failure,
+    Hung,
+    Note,
+    Stepped,
+    Update,
+)
+from optrial.executors.worker import Job, Ready, Refused, Stop, Stored
+from optrial.spec import StackId
+
+__all__ = ["Processes"]
+
+_LOOK_SECONDS = 0.1
+"""Longest time without a look at signals and at processes that died silently."""
+
+_FAILED_STARTS = 3
+"""Number of workers in a row that may die before they can train."""
+
+_PROGRAM = (
+    "import sys; sys.path.append({root!r}); "
+    "from optrial.executors.worker import main; main({connection}, {data})"
+)
+
+
+class _Worker:
+    """A worker process and the driver's end of the connection to it.
+
+    Args:
+        setup: first message to it, pickled.
+        data: the arrays of the datasets.
+        environment: environment variables, beside those of this process.
+
+    Attributes:
+        stack: the stack that it trains; None if it trains none.
+        ready: whether it has started.
+    """
+
+    def __init__(self, setup: bytes, data: SharedData, environment: dict[str, str]) -> None:
+        near, far = socket.socketpair()
+        with near, far:
+            root = str(Path(__file__).parents[2])
+            file = data.file.fileno()
+            program = _PROGRAM.format(root=root, connection=far.fileno(), data=file)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(far.fileno(), file),
+                env=os.environ | environment,
+                start_new_session=True,  # Ctrl-C reaches the driver alone
+            )
+            self.connection = Connection(near.detach())
+        self.stack: StackId | None = None
+        self.ready = False
+        self.send_bytes(setup)
+
+    def send(self, message: object) -> None:
+        self.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def send_bytes(self, data: bytes) -> None:
+        with suppress(OSError):  # it has died, as its next look shows
+            self.connection.send_bytes(data)
+
+    def receive(self) -> Any:
+        """Return the next message; None if the process has died."""
+        try:
+            return pickle.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            return None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the process is gone and everything that it sent was received."""
+        return self.process.poll() is not None and not self.connection.poll()
+
+    def kill(self) -> str:
+        """End the process and its children; return how it ended."""
+        with suppress(OSError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.connection.close()
+        return _ending(self.process.wait())
+
+
+def _ending(status: int) -> str:
+    """Return how a process ended, from its exit status."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+class Processes:
+    """An `Executor` whose workers are processes, which live until the end of the study.
+
+    They start by and by, as stacks are submitted.
+
+    Args:
+        setup: what the workers need.
+        datasets: the datasets of the study.
+        slots: number of workers.
+        environments: environment variables of each worker, beside those of this process.
+
+    Raises:
+        EngineError: user code cannot be sent, or data cannot be shared.
+    """
+
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        datasets: Sequence[Dataset],
+        slots: int,
+        environments: Sequence[dict[str, str]] = ({},),
+    ) -> None:
+        self.slots = slots
+        self._data = SharedData(datasets)
+        self._setup = cloudpickle.dumps((setup, self._data.plan))
+        self._environments = environments
+        self._workers: list[_Worker] = []
+        self._unanswered: list[_Worker] = []  # workers that wait until their commit is stored
+        self._failed_starts = 0
+        self._stopping = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+        self._workers.clear()
+        self._data.close()
+
+    def submit(self, task: StackTask, checkpoint: Arrays | None) -> None:
+        """See `Executor`."""
+        for worker in [
+            w for w in self._workers if w.stack is None and w.process.poll() is not None
+        ]:
+            self._remove(worker)  # it died while it trained nothing
+        worker = next((w for w in self._workers if w.stack is None), None) or self._started()
+        worker.stack = task.stack
+        worker.send(Job(task, checkpoint))
+
+    def _started(self) -> _Worker:
+        place = len(self._workers) % len(self._environments)
+        try:
+            worker = _Worker(self._setup, self._data, self._environments[place])
+        except OSError as error:
+            raise EngineError(
+                f"a worker process cannot start ({error}); use fewer workers, or executor: local."
+            ) from error
+        self._workers.append(worker)
+        return worker
+
+    def updates(self) -> Sequence[tuple[StackId, Update]]:
+        """See `Executor`.
+
+        Raises:
+            EngineError: a worker cannot start or train.
+        """
+        for worker in self._unanswered:  # what they sent is stored by now
+            worker.send(Stored())
+        self._unanswered.clear()
+        busy = {w.connection: w for w in self._workers if w.stack is not None}
+        ready = [busy[c] for c in wait(list(busy), _LOOK_SECONDS) if isinstance(c, Connection)]
+        updates = []
+        for worker in busy.values():
+            stack = worker.stack
+            if worker in ready:
+                update = self._received(worker)
+            else:
+                update = self._death_of(worker) if worker.has_died else None
+            if stack is not None and update is not None:
+                updates.append((stack, update))
+        return updates
+
+    def _received(self, worker: _Worker) -> Update | None:
+        """Return what a worker has sent, if the driver has to know of it."""
+        match worker.receive():
+            case None:
+                return self._death_of(worker)
+            case Ready():
+                worker.ready, self._failed_starts = True, 0
+            case Refused(reason):
+                raise EngineError(reason)
+            case Hung(reason):
+                self._remove(worker)
+                return Ended(Failure(reason, timed_out=True, hung=True))
+            case Ended() as update:
+                worker.stack = None
+                return update
+            case Commit() as update:
+                self._unanswered.append(worker)
+                return update
+            case Stepped() | Note() as update:
+                return update
+        return None
+
+    def _death_of(self, worker: _Worker) -> Died:
+        """Return the death of a worker.
+
+        Raises:
+            EngineError: workers die again and again before they can train.
+        """
+        ending = self._remove(worker)
+        self._failed_starts += not worker.ready
+        if self._failed_starts > _FAILED_STARTS:
+            raise EngineError(
+                f"worker processes end before they can train ({ending}); use fewer workers, or "
+                "executor: local."
+            )
+        return Died(ending, blames_stack=worker.ready)
+
+    def _remove(self, worker: _Worker) -> str:
+        self._workers.remove(worker)
+        return worker.kill()
+
+    def stop(self) -> None:
+        """See `Executor`."""
+        if not self._stopping:
+            self._stopping = True
+            for worker in self._workers:
+                worker.send(Stop())

@@ -1,0 +1,161 @@
+"""A worker process: receives stacks through a connection, and sends updates back.
+
+It ignores SIGINT, which is for the driver. If the driver is gone, it ends at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from optrial.errors import USER_CODE_ERRORS, OptrialError, one_line
+from optrial.executors.setup import WorkerSetup
+from optrial.executors.shared_data import DataPlan
+from optrial.executors.task import StackTask
+from optrial.executors.updates import Arrays, Commit, Stepped, Update
+
+__all__ = ["Job", "Ready", "Refused", "Stop", "Stored", "main"]
+
+_SEND_SECONDS = 0.1
+"""Least time between two reports of steps."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Sent to a worker: a stack to train."""
+
+    task: StackTask
+    checkpoint: Arrays | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Sent to a worker: its last commit is stored."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Sent to a worker: end the stack under way, with a commit."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Sent by a worker that can train."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Sent by a worker that cannot train.
+
+    Attributes:
+        reason: the reason.
+    """
+
+    reason: str
+
+
+class _Driver:
+    """The connection to the driver; a thread reads from it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._gate = threading.Lock()  # messages of the watch come from another thread
+        self._stored = threading.Semaphore(0)
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        self._step = self._steps = 0  # the last step, and steps that were not sent yet
+        self._sent_at = 0.0
+
+    def read(self) -> None:
+        """Read what the driver sends; end the process if it is gone."""
+        try:
+            while True:
+                match pickle.loads(self._connection.recv_bytes()):
+                    case Stored():
+                        self._stored.release()
+                    case Stop():
+                        self.stopping.set()
+                    case Job() as job:
+                        self.jobs.put(job)
+        finally:
+            os._exit(1)
+
+    def send(self, message: object) -> None:
+        """Send a message; end the process if the driver is gone."""
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            with self._gate:
+                self._connection.send_bytes(data)
+        except OSError:
+            os._exit(1)
+
+    def report(self, update: Update) -> None:
+        """Send an update of the stack under way; wait until a commit is stored."""
+        if isinstance(update, Stepped):
+            self._steps += update.count
+            self._step = update.step
+            if time.monotonic() - self._sent_at >= _SEND_SECONDS:
+                self._send_steps()
+            return
+        if self._steps:
+            self._send_steps()
+        self.send(update)
+        if isinstance(update, Commit):
+            self._stored.acquire()
+
+    def _send_steps(self) -> None:
+        self.send(Stepped(self._step, self._steps))
+        self._steps, self._sent_at = 0, time.monotonic()
+
+
+def main(descriptor: int, data: int) -> None:
+    """Train what the driver sends, until it closes the connection.
+
+    Args:
+        descriptor: descriptor of the connection.
+        data: descriptor of the file with the arrays of the datasets.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    driver = _Driver(connection := Connection(descriptor))
+    try:
+        setup, plan = pickle.loads(connection.recv_bytes())
+        assert isinstance(setup, WorkerSetup)
+        assert isinstance(plan, DataPlan)
+        trainer = setup.trainer(plan.mapped(data), driver.send)
+    except EOFError:
+        os._exit(1)
+    except OptrialError as error:
+        driver.send(Refused(str(error)))
+        return
+    except USER_CODE_ERRORS as error:
+        driver.send(Refused(f"a worker process cannot start: {one_line(error)}"))
+        return
+    driver.send(Ready())
+    threading.Thread(target=driver.read, name="optrial-driver", daemon=True).start()
+    with trainer:
+        while True:
+            job = driver.jobs.get()
+            training = trainer.train(job.task, job.checkpoint, driver.stopping.is_set)
+            del job
+            try:
+                for update in training:
+                    driver.report(update)
+                    del update  # or else a checkpoint would take memory until the next one
+            except OptrialError as error:
+                driver.send(Refused(str(error)))
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process when the driver dies, where it can (Linux)."""
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
