@@ -67,6 +67,7 @@ def test_every_key_of_a_study_is_a_parameter() -> None:
     keys = set(StudyFile.model_fields)
     assert set(parameters(optrial.Study)) == keys
     elsewhere = {"model", "data", "loss", "metrics", "epochs", "steps", "out", "callbacks"}
+    elsewhere |= {"executor", "n_jobs", "parallel"}
     assert set(parameters(optrial.compare)) == keys - {"problem", "budget"} | elsewhere
 
 
