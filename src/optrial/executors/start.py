@@ -9,6 +9,7 @@ import torch
 
 from optrial.config import Parallel
 from optrial.engine import Engines
+from optrial.errors import EngineError
 from optrial.executors.executor import Executor
 from optrial.executors.local import Local
 from optrial.executors.processes import Processes
@@ -38,7 +39,10 @@ def started(
         EngineError: user code cannot be sent, or data cannot be shared.
     """
     timeout = plan.studies.shared.timeout
-    if parallel.executor in ("auto", "local"):
+    if parallel.executor == "ray":
+        raise EngineError("executor: ray is not available yet; use processes.")
+    several = parallel.n_jobs not in ("auto", 1)
+    if parallel.executor == "local" or (parallel.executor == "auto" and not several):
         return Local(Trainer(engines, timeout, tell))
     first = next(iter(engines.values()))
     setup = WorkerSetup.of(plan.code, plan.runs[0].precision, first.device, timeout)
