@@ -6,7 +6,9 @@
     │   └── DownloadError     no mirror delivered the published file
     ├── StoreError            the store cannot be read or written
     │   ├── StoreBusyError    another process is writing to it
-    │   └── StoreDamagedError stored rows are damaged or missing
+    │   ├── StoreDamagedError stored rows are damaged or missing
+    │   ├── StoreUnreachableError  the server does not answer
+    │   └── LeaseLostError    another process has taken over a stack
     ├── EngineError           this machine or engine cannot train the study
     └── CheckpointError       a checkpoint cannot store or restore the state of a run
 
@@ -177,6 +179,14 @@ class StoreBusyError(StoreError):
 
 class StoreDamagedError(StoreError):
     """Stored rows are damaged or missing; `optrial verify --repair` sets them aside."""
+
+
+class StoreUnreachableError(StoreError):
+    """The server of a store does not answer, or has ended the connection."""
+
+
+class LeaseLostError(StoreError):
+    """Another process has taken over a stack, so this one may not store anything of it."""
 
 
 class EngineError(OptrialError):

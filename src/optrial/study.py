@@ -354,7 +354,9 @@ class Study:
                     plan = self._plan_with_messages(datasets, hooks)
                 if restart and (backup := set_aside(Path(location))):
                     hooks.on_message(f"the earlier study is kept in {backup}")
-                store = on_failure.enter_context(Store.open(location, create=True))
+                store = on_failure.enter_context(
+                    Store.open(location, create=True, tell=hooks.on_message)
+                )
                 for note in changes(plan, store):
                     hooks.on_message(note)
                 hooks.on_start(store)

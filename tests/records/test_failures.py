@@ -16,6 +16,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreError
 from optrial.records import Store
+from optrial.records.schema import VERSION
 from tests.records.connections import edit, transaction
 from tests.records.samples import curve, planned, segment
 from tests.specs import STACK
@@ -124,7 +125,7 @@ def test_a_store_of_a_newer_version(store: Store, location: str) -> None:
         connection.execute(sql.text("update meta set value = '99' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 99; this optrial reads version 4. Upgrade: pip install" in message
+        assert f"version 99; this optrial reads version {VERSION}. Upgrade optrial: pip" in message
 
 
 def test_a_store_of_an_older_version(store: Store, location: str) -> None:
@@ -132,7 +133,7 @@ def test_a_store_of_an_older_version(store: Store, location: str) -> None:
         connection.execute(sql.text("update meta set value = '1' where key = 'version'"))
     for create in (False, True):
         message = complaint(location, create=create)
-        assert "version 1; this optrial reads version 4. Train into another folder" in message
+        assert f"version 1; this optrial reads version {VERSION}. Train into another" in message
 
 
 def test_a_full_disk(small_disk: Path) -> None:

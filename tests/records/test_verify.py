@@ -15,6 +15,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreBusyError, StoreDamagedError, StoreError
 from optrial.records import Store, verify
+from optrial.records.schema import VERSION
 from optrial.spec import Status
 from tests.records.connections import edit, transaction
 from tests.records.samples import fill
@@ -102,7 +103,7 @@ EDITS = [
     ("curves", {"count": 4}),
     ("curves", {"values_blob": b"x"}),
     ("checkpoints", {"data": b"PK"}),
-    ("meta", {"value": "4"}),
+    ("meta", {"value": str(VERSION)}),
 ]
 
 

@@ -64,6 +64,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "curves": results.curves,
         "evaluate": results.evaluate,
         "verify": results.verify,
+        "upgrade": results.upgrade,
     },
     "Look things up": {
         "list": catalogue.list_names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -12,7 +13,7 @@ import typer
 
 from optrial.cli import complete
 from optrial.cli.output import note
-from optrial.errors import printable
+from optrial.errors import Problem, StudyError, printable
 
 if TYPE_CHECKING:
     from optrial.code import Trust
@@ -36,6 +37,7 @@ __all__ = [
     "OutOption",
     "PageFormat",
     "ParallelConfigOption",
+    "PlaceOption",
     "PrecisionOption",
     "QuietOption",
     "ReportedMetric",
@@ -45,15 +47,19 @@ __all__ = [
     "ShowFormat",
     "Split",
     "SpreadsheetOption",
+    "StorageOption",
+    "StoreArgument",
     "StoresArgument",
     "StudyArgument",
     "TableFormat",
     "TimeUnit",
     "TrustOption",
+    "default_place",
     "direction_of",
     "load_results",
     "load_study",
     "parallel_of",
+    "place_named",
     "place_of",
     "trust_of",
 ]
@@ -178,17 +184,47 @@ StudyArgument = Annotated[
         metavar="STUDY", help="A study file or a recipe.", autocompletion=complete.studies
     ),
 ]
+StoreArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DIR",
+        help="A study's folder, its name in studies/, its study file, or a postgresql:// URL "
+        "\\[default: OPTRIAL_STORAGE].",
+        autocompletion=complete.folders,
+        show_default=False,
+    ),
+]
 _STORES = (
     "A study's folder, its name in studies/, or a postgresql:// URL; several studies of different "
-    "problems are joined."
+    "problems are joined \\[default: OPTRIAL_STORAGE]."
 )
 StoresArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="DIR...", help=_STORES, autocompletion=complete.folders),
+    list[str] | None,
+    typer.Argument(
+        metavar="DIR...", help=_STORES, autocompletion=complete.folders, show_default=False
+    ),
 ]
 ComparedStores = Annotated[
-    list[str],
-    typer.Argument(metavar="DIR...", help=_STORES, autocompletion=complete.stores_and_optimizers),
+    list[str] | None,
+    typer.Argument(
+        metavar="DIR...",
+        help=_STORES,
+        autocompletion=complete.stores_and_optimizers,
+        show_default=False,
+    ),
+]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", metavar="DIR", help="Folder or URL, instead of DIR.")
+]
+PlaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "--storage",
+        metavar="DIR",
+        help="Folder or postgresql:// URL of the runs "
+        "\\[default: OPTRIAL_STORAGE, else studies/NAME].",
+    ),
 ]
 ReportedMetric = Annotated[
     str | None,
@@ -311,13 +347,38 @@ def trust_of(places: Sequence[str] | None, *, quiet: bool = False) -> Trust:
     return trust
 
 
-def load_results(location: str | list[str]) -> Results:
-    """Open the results in a folder or at a URL, or those of a study by name; or join several."""
+def load_results(locations: Sequence[str] | None, storage: str | None) -> Results:
+    """Open the results that a command names, or join those of several studies."""
     from optrial.results import load
 
-    if isinstance(location, list):
-        return load([place_of(place) for place in location])
-    return load(place_of(location))
+    places = _named(locations, storage)
+    return load(place_of(places[0]) if len(places) == 1 else [place_of(place) for place in places])
+
+
+def place_named(location: str | None, storage: str | None) -> str:
+    """Return the location of the one store that a command names."""
+    return place_of(_named([location] if location is not None else [], storage)[0])
+
+
+def _named(locations: Sequence[str] | None, storage: str | None) -> Sequence[str]:
+    """Return the arguments of a command, its option, or the default of all commands.
+
+    Raises:
+        StudyError: there is none of these, or both arguments and the option.
+    """
+    if locations and storage is not None:
+        message = f"cannot be used together with DIR ('{locations[0]}'): leave out one of them."
+        raise StudyError([Problem("--storage", message)], "the command")
+    place = default_place() if storage is None else storage
+    if not locations and not place:
+        message = "is missing: name a study's folder or a postgresql:// URL, or set OPTRIAL_STORAGE"
+        raise StudyError([Problem("DIR", message)], "the command")
+    return locations or [str(place)]
+
+
+def default_place() -> str | None:
+    """Return the location that all commands use by default, if there is one."""
+    return os.environ.get("OPTRIAL_STORAGE") or None
 
 
 def place_of(location: str) -> str:
@@ -325,7 +386,7 @@ def place_of(location: str) -> str:
     if location.endswith((".yaml", ".yml")) and Path(location).is_file():
         from optrial.study import Study
 
-        return Study.from_file(location).location()
+        return Study.from_file(location).location(default_place())
     named = Path("studies", location)
     is_name = "://" not in location and not Path(location).exists() and named.exists()
     return str(named) if is_name else location

@@ -25,12 +25,14 @@ from optrial.cli.options import (
     ShowFormat,
     Split,
     SpreadsheetOption,
+    StorageOption,
+    StoreArgument,
     StoresArgument,
     TimeUnit,
     TrustOption,
     direction_of,
     load_results,
-    place_of,
+    place_named,
     trust_of,
 )
 from optrial.cli.output import (
@@ -49,19 +51,31 @@ if TYPE_CHECKING:
     from optrial.records import Verification
     from optrial.results import Results
 
-__all__ = ["audit", "compare", "curves", "evaluate", "figures", "report", "runs", "show", "verify"]
+__all__ = [
+    "audit",
+    "compare",
+    "curves",
+    "evaluate",
+    "figures",
+    "report",
+    "runs",
+    "show",
+    "upgrade",
+    "verify",
+]
 
 
 def show(
-    store: StoresArgument,
+    store: StoresArgument = None,
     file_format: Annotated[ShowFormat, typer.Option("--format", help="Format of the table.")] = (
         ShowFormat.TABLE
     ),
+    storage: StorageOption = None,
 ) -> None:
     """Show final metrics per optimizer and setting, and which optimizer is best."""
     from optrial.report.texts import summary_latex, summary_markdown
 
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         if file_format is ShowFormat.TABLE:
             show_summary(results.view(), quiet=False)
             return
@@ -74,21 +88,22 @@ def show(
 
 
 def report(
-    store: StoresArgument,
+    store: StoresArgument = None,
     out: Annotated[
         Path | None, typer.Option(help="FILE.html \\[default: report.html in the study's folder].")
     ] = None,
     metric: ReportedMetric = None,
     better: BetterOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Write one self-contained HTML page: results, statistics, audit and figures."""
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         file = out or _beside(results, "report.html")
         note(f"wrote {results.report(file, metric, direction_of(better))}")
 
 
 def figures(
-    store: StoresArgument,
+    store: StoresArgument = None,
     file_format: Annotated[FigureFormat, typer.Option("--format", help="Format of the files.")] = (
         FigureFormat.PNG
     ),
@@ -97,9 +112,10 @@ def figures(
     ] = None,
     metric: ReportedMetric = None,
     better: BetterOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Draw the figures of a study for a paper, one column wide."""
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         folder = out or _beside(results, "figures")
         written = results.figures(folder, file_format.value, metric, direction_of(better))
     for file in written:
@@ -109,12 +125,13 @@ def figures(
 
 
 def runs(
-    store: StoresArgument,
+    store: StoresArgument = None,
     file_format: Annotated[RowFormat, typer.Option("--format", help="Format of the rows.")] = (
         RowFormat.TABLE
     ),
     out: OutOption = None,
     spreadsheet: SpreadsheetOption = False,
+    storage: StorageOption = None,
 ) -> None:
     """Print one row per run: setting, seed, status, hyperparameters and final metrics.
 
@@ -122,7 +139,7 @@ def runs(
     """
     from optrial.analysis import run_rows, runs_frame
 
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         records = results.records
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
     if file_format is RowFormat.PARQUET and not spreadsheet:
@@ -145,7 +162,8 @@ def _six_digits(value: object) -> object:
 
 
 def curves(
-    store: StoresArgument,
+    store: StoresArgument = None,
+    *,
     metric: Annotated[
         str,
         typer.Option(
@@ -160,9 +178,10 @@ def curves(
     ),
     out: OutOption = None,
     spreadsheet: SpreadsheetOption = False,
+    storage: StorageOption = None,
 ) -> None:
     """Print one row per recorded value of a metric: run, step, epoch, value."""
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         if _is_still_to_come(results, metric):
             note(f"nothing is recorded for {metric} yet")
             rows: list[dict[str, object]] = []
@@ -191,7 +210,8 @@ def _is_still_to_come(results: Results, metric: str) -> bool:
 
 
 def compare(
-    store: ComparedStores,
+    store: ComparedStores = None,
+    *,
     first: Annotated[
         str,
         typer.Argument(
@@ -214,6 +234,7 @@ def compare(
     problem: Annotated[
         str | None, typer.Option(help="Problem to compare on \\[default: each].")
     ] = None,
+    storage: StorageOption = None,
 ) -> None:
     """Compare two optimizers in one sentence, and judge the claims of the study."""
     from optrial.analysis.statistics import sentence, target_sentence
@@ -221,7 +242,7 @@ def compare(
     if target and (metric or better):
         message = "names the metric already; leave out --metric and --better."
         raise StudyError([Problem("--target", message)])
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         problems = [problem] if problem else [p.name for p in results.view().problems]
         for name in problems:
             if target:
@@ -248,10 +269,11 @@ def _named_target(results: Results, text: str) -> tuple[str, float | None]:
 
 
 def audit(
-    store: StoresArgument,
+    store: StoresArgument = None,
     file_format: Annotated[
         AuditFormat, typer.Option("--format", help="Format of the findings.")
     ] = AuditFormat.TEXT,
+    storage: StorageOption = None,
 ) -> None:
     """Check whether the runs support a comparison, and how to fix what does not.
 
@@ -260,7 +282,7 @@ def audit(
     from optrial.analysis.audit import as_json, report_text
     from optrial.records import write_json
 
-    with load_results(store) as results:
+    with load_results(store, storage) as results:
         report = results.audit()
     if file_format is AuditFormat.JSON:
         write_json(as_json(report), sys.stdout)
@@ -270,7 +292,7 @@ def audit(
 
 
 def evaluate(
-    store: StoresArgument,
+    store: StoresArgument = None,
     split: Annotated[Split, typer.Option(help="Split to evaluate on.")] = Split.TEST,
     device: DeviceOption = Device.AUTO,
     data_dir: DataDir = None,
@@ -278,12 +300,13 @@ def evaluate(
         Format.TABLE
     ),
     trust: TrustOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Evaluate the saved weights of each run again and compare with the recorded values.
 
     Needs a study with `save: final` or `save: best`. Exit status 1 if a value differs.
     """
-    with load_results(store) as results, prints_apart():
+    with load_results(store, storage) as results, prints_apart():
         evaluations = results.evaluate(
             split, data_dir=data_dir, device=device, trust=trust_of(trust)
         )
@@ -307,20 +330,23 @@ def evaluate(
         sys.exit(FAILED)
 
 
+def upgrade(store: StoreArgument = None, storage: StorageOption = None) -> None:
+    """Upgrade a store that an older optrial wrote, after a backup; `optrial run` does so too."""
+    from optrial.records import shown_location
+    from optrial.records import upgrade as upgrade_store
+
+    place = place_named(store, storage)
+    note(upgrade_store(place) or f"{shown_location(place)} is up to date")
+
+
 def verify(
-    store: Annotated[
-        str,
-        typer.Argument(
-            metavar="DIR",
-            help="A study's folder, its name in studies/, its study file, or a postgresql:// URL.",
-            autocompletion=complete.folders,
-        ),
-    ],
+    store: StoreArgument = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Set aside what is damaged; the next run trains it again."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage: StorageOption = None,
 ) -> None:
     """Check everything stored, and saved weights, against checksums and each other.
 
@@ -329,7 +355,7 @@ def verify(
     from optrial.records import verify as verify_store
     from optrial.records import write_json
 
-    result = verify_store(place_of(store), repair=repair)
+    result = verify_store(place_named(store, storage), repair=repair)
     if as_json:
         write_json(asdict(result) | {"intact": result.intact}, sys.stdout)
     else:

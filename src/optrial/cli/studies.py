@@ -21,12 +21,14 @@ from optrial.cli.options import (
     ExecutorOption,
     JobsOption,
     ParallelConfigOption,
+    PlaceOption,
     PrecisionOption,
     QuietOption,
     SeedsOption,
     Settings,
     StudyArgument,
     TrustOption,
+    default_place,
     load_study,
     parallel_of,
 )
@@ -66,10 +68,7 @@ _ENGINES = {
 
 def run(
     study: StudyArgument,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Folder or postgresql:// URL \\[default: studies/NAME]."),
-    ] = None,
+    out: PlaceOption = None,
     engine: EngineOption = None,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
@@ -103,7 +102,7 @@ def run(
     bar, signals = ProgressBar(console), _Signals()
     with prints_apart():
         loaded = load_study(study, engine, precision, seeds, settings, trust, quiet=quiet)
-        location = loaded.location(out)
+        location = loaded.location(default_place() if out is None else out)
         place = shown_location(location)
         way_on = f"interrupted; to continue: optrial run {study} --out {place}"
         try:
@@ -191,12 +190,7 @@ def plan(
     settings: Settings = None,
     trust: TrustOption = None,
     data_dir: DataDir = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="Folder or URL of earlier runs \\[default: studies/NAME]."
-        ),
-    ] = None,
+    out: PlaceOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Train a few steps to measure the speed.")
     ] = False,
@@ -235,7 +229,7 @@ def plan(
     notes = [line for dataset in datasets.values() for line in data_notes(dataset)]
     notes += [
         *made.notes,
-        *changes_at(made, loaded.location(out)),
+        *changes_at(made, loaded.location(default_place() if out is None else out)),
         *(note for cost in costs.values() for c in cost.choices for note in c.notes),
     ]
     for line in dict.fromkeys(filter(None, [*notes, _seeds_note(made)])):

@@ -7,6 +7,7 @@ from optrial.records.export import write_csv, write_json
 from optrial.records.reader import StoreReader
 from optrial.records.record import Curve, PlannedRun, Progress, Record, Segment
 from optrial.records.store import Store
+from optrial.records.upgrade import upgrade
 from optrial.records.verify import Verification, verify
 from optrial.records.weights import WeightFiles, no_weights
 
@@ -24,6 +25,7 @@ __all__ = [
     "set_aside",
     "shown_location",
     "strict",
+    "upgrade",
     "verify",
     "write_csv",
     "write_json",

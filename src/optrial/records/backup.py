@@ -1,17 +1,21 @@
-"""Backups of study folders, made when a study starts over."""
+"""Backups, made when a study starts over and before a store is repaired or upgraded."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
-from optrial.errors import StoreBusyError, StoreError
-from optrial.records.database import file_lock
+import sqlalchemy as sql
 
-__all__ = ["new_backup", "set_aside"]
+from optrial.errors import StoreBusyError, StoreError
+from optrial.files import flush
+from optrial.records.database import Database, file_lock
+
+__all__ = ["back_up", "new_backup", "set_aside"]
 
 OF_A_STUDY = (
     *("study.db*", "weights", "timing.json", "report.html", "figures"),
@@ -73,3 +77,37 @@ def new_backup(folder: Path) -> Path:
             backup.mkdir()
             return backup
     raise AssertionError("numbers do not end")
+
+
+def back_up(database: Database, *, damaged: bool = False) -> str:
+    """Copy a database that no other process writes to.
+
+    Args:
+        database: the database.
+        damaged: copy the files as they are, without reading them.
+
+    Returns:
+        The folder that holds the copy, which can be opened like any study folder; on a server, the
+        names of the tables that hold it.
+    """
+    with database.errors():
+        if database.folder is not None:
+            backup = new_backup(database.folder)
+            for file in database.folder.glob("study.db*" if damaged else "study.db"):
+                copy = shutil.copy2 if damaged else _copy_with_journal
+                copy(file, backup / file.name)
+                flush(backup / file.name)
+            flush(backup)
+            return str(backup)
+        ending = time.strftime("_backup_%Y%m%d_%H%M%S")
+        with database.engine.begin() as connection:
+            for name in sql.inspect(connection).get_table_names():
+                if "_backup_" not in name:
+                    connection.execute(sql.text(f"CREATE TABLE {name}{ending} AS TABLE {name}"))
+    return f"the tables *{ending}"
+
+
+def _copy_with_journal(file: Path, target: Path) -> None:
+    """Copy an SQLite database with the commits in its write-ahead log."""
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sql
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
-from optrial.errors import StoreDamagedError, StoreError
+from optrial.errors import StoreDamagedError, StoreError, StoreUnreachableError
 from optrial.passwords import MASK, without_passwords
 from optrial.records.rows import DamagedError
 
 __all__ = [
     "DATABASE_ERRORS",
+    "LOCK_SPACE",
+    "ConflictError",
     "Database",
     "file_lock",
     "find_database",
@@ -33,6 +36,8 @@ __all__ = [
     "sqlite_engine",
 ]
 
+Result = TypeVar("Result")
+
 LOCK_SPACE = 0x6F70_7472  # "optr": separates optrial's advisory locks from those of other programs
 
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
@@ -40,6 +45,36 @@ DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError)
 
 _PAGE_BYTES = 8 * 2**10  # an outcome takes 2 kB and leaves almost half of the default 4 kB empty
 _FREE_PAGES = 128  # 1 MB, more than which is returned when training ends
+
+_CONFLICT_STATES = ("40001", "40P01", "23505")
+"""PostgreSQL's codes of a serialization failure, a deadlock and an equal row of another process."""
+
+_UNREACHABLE_STATES = ("08", "57P", "25P03")
+"""Starts of PostgreSQL's codes of failed connections, shutdowns and ended idle connections."""
+
+_CONFLICTS = 10  # in a row, after which something else is wrong
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two attempts
+
+_SESSION = "; ".join(
+    f"SET {name} = {value}"
+    for name, value in {
+        "tcp_keepalives_idle": 15,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": "'30s'",
+        "idle_in_transaction_session_timeout": "'5min'",
+    }.items()
+)
+"""Settings with which a server soon notices a dead client, and unlocks its rows."""
+
+_CLIENT = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+"""Settings with which a client soon notices a dead server or a cut network."""
 
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
@@ -119,11 +154,48 @@ class Database:
         except (*DATABASE_ERRORS, OSError) as error:
             message = self._explain(error)
             masked = self._masked(message)
-            kind = StoreDamagedError if self._repair in message else StoreError
+            kind = StoreDamagedError if self._repair in message else _kind_of(error)
             raise kind(f"{self.shown}: {masked}") from error if masked == message else None
         except DamagedError as error:
             finding = " ".join(str(error).split())  # a damaged name may hold line breaks
             raise StoreDamagedError(f"{self.shown}: {finding}. {self._repair}") from error
+
+    def persist(
+        self,
+        work: Callable[[], Result],
+        seconds: float,
+        tell: Callable[[str], object],
+        stopping: Callable[[], bool],
+    ) -> Result:
+        """Do work that may be done twice; do it again if the server does not answer.
+
+        Args:
+            work: transactions that leave nothing behind if they fail.
+            seconds: time for which to try again.
+            tell: called with one line when the server does not answer.
+            stopping: asked at times; if it returns True, the work is not tried again.
+
+        Raises:
+            StoreUnreachableError: the server did not answer within that time.
+            StoreError: the work failed for another reason.
+        """
+        end, told, conflicts, pauses = time.monotonic() + seconds, False, 0, _pauses()
+        while True:
+            try:
+                with self.errors():
+                    return work()
+            except ConflictError:
+                conflicts += 1
+                if conflicts > _CONFLICTS:
+                    raise
+            except StoreUnreachableError as error:
+                if time.monotonic() > end or stopping():
+                    raise
+                if not told:
+                    tell(f"{str(error).split('. ')[0]}; trying again for {seconds:.0f} s")
+                told = True
+                self.engine.dispose()
+            time.sleep(next(pauses))
 
     @property
     def _repair(self) -> str:
@@ -143,6 +215,32 @@ class Database:
                 return f"{meaning} ({message}). {remedy.format(location=self.shown)}"
         check = CHECK.format(location=self.shown)
         return f"{message}. Run again to continue; check what is stored: {check}"
+
+
+class ConflictError(StoreError):
+    """Two transactions were in each other's way; either succeeds when it is done again."""
+
+
+def _pauses() -> Iterator[float]:
+    """Yield the seconds between two attempts, which double up to a limit."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _kind_of(error: Exception) -> type[StoreError]:
+    """Return the kind of a failure of a server; failures of files are of one kind."""
+    if not isinstance(error, DBAPIError):
+        return StoreError
+    state = getattr(error.orig, "sqlstate", None)
+    if state in _CONFLICT_STATES:
+        return ConflictError
+    driver = type(error.orig).__module__.partition(".")[0]
+    lost = state is None and driver == "psycopg" and isinstance(error, OperationalError)
+    if error.connection_invalidated or lost or (state or "").startswith(_UNREACHABLE_STATES):
+        return StoreUnreachableError
+    return StoreError
 
 
 def find_database(location: str | Path, *, create: bool) -> Database:
@@ -252,12 +350,18 @@ def _server(location: str) -> Database:
             url,
             isolation_level="REPEATABLE READ",
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, **arguments},
+            connect_args={**_CLIENT, **arguments},
         )
     except ImportError as error:
         raise StoreError(
             f"PostgreSQL needs its driver ({error}). Install it: pip install 'optrial[postgresql]'"
         ) from error
+
+    @sql.event.listens_for(engine, "connect")
+    def configure(connection: sql.engine.interfaces.DBAPIConnection, _: object) -> None:
+        connection.cursor().execute(_SESSION)
+        connection.commit()
+
     lock = partial(_advisory_lock, engine)
     return Database(shown_location(location), engine, lock, location=location, password=password)
 

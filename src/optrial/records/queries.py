@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sql
 from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql, sqlite
 
 from optrial.records.encoding import decode_curve
 from optrial.records.record import Curve, PlannedRun, Record
@@ -55,6 +56,7 @@ __all__ = [
     "replace_rows",
     "run_query",
     "set_meta",
+    "stored_version",
     "whole_curve",
 ]
 
@@ -68,6 +70,14 @@ LATEST_PLAN = (
 
 ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
 """Query of the ends of the curves of each run."""
+
+
+def stored_version(connection: sql.Connection) -> str | None:
+    """Return the version of a store; None if there is no store."""
+    if not sql.inspect(connection).has_table("meta"):
+        return None
+    version = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "version"))
+    return str(version)
 
 
 def current_plan(connection: sql.Connection) -> sql.RowMapping | None:
@@ -266,10 +276,13 @@ def replace_rows(
 
 
 def set_meta(connection: sql.Connection, **entries: str) -> None:
-    """Replace entries of the table meta."""
-    connection.execute(meta.delete().where(meta.c.key.in_(entries)))
+    """Add or replace entries of the table meta."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insertion = dialect.insert(meta)
+    added = {column: insertion.excluded[column] for column in ("value", "checksum")}
+    replacing = insertion.on_conflict_do_update(index_elements=["key"], set_=added)
     rows = [sealed(meta, {"key": key, "value": value}) for key, value in entries.items()]
-    insert(connection, meta, rows)
+    connection.execute(replacing, rows)
 
 
 def fill_in(connection: sql.Connection, runs: Sequence[PlannedRun]) -> None:

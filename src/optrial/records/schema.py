@@ -1,17 +1,19 @@
 """The tables of a store, the same in SQLite and PostgreSQL.
 
     plans 1--n plan_runs n--1 runs 1--1 outcomes
-                                   1--n curves         checkpoints (by stack)
+                                   1--n curves         checkpoints, leases (by stack)
 
 Plans, runs and parts of curves are appended, never edited. A run's outcome is replaced whenever the
 run is committed, and so are checkpoints, the stack of an unfinished run that moves to another one,
 and the rows of `meta`. The waves of a study that tunes are plans with one hash; each plan contains
-all runs of the plan before it.
+all runs of the plan before it. Leases say which process trains a stack; only stores on a server
+have any.
 
 Every column holds plain values. The column ``checksum`` of a row is the checksum of its other
 columns; see `optrial.records.rows`. Rows that are lost are missed too: a plan knows how many runs
 it has, every run has an outcome from the moment it is planned, and the outcome knows how many
-points each of its curves has. Order is the order in which rows were stored; times are for people.
+points each of its curves has. Order is the order in which rows were stored; times are for people,
+except the ends of leases, which the clock of the server decides.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ __all__ = [
     "VERSION",
     "checkpoints",
     "curves",
+    "leases",
     "meta",
     "metadata",
     "outcomes",
@@ -30,7 +33,7 @@ __all__ = [
     "runs",
 ]
 
-VERSION = 4
+VERSION = 5
 """Raise it whenever an older optrial could not read a store written by this one."""
 
 metadata = sql.MetaData()
@@ -67,7 +70,7 @@ runs = sql.Table(
     sql.Column("id", sql.Integer, primary_key=True),
     sql.Column("run_id", sql.Text, unique=True, nullable=False),
     sql.Column("spec", sql.Text, nullable=False),  # JSON
-    sql.Column("stack", sql.Text, nullable=False),
+    sql.Column("stack", sql.Text, nullable=False, index=True),
     _checksum(),
 )
 
@@ -122,4 +125,16 @@ checkpoints = sql.Table(
     sql.Column("part", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("data", sql.LargeBinary, nullable=False),
     _checksum(),
+)
+
+leases = sql.Table(
+    "leases",
+    metadata,
+    sql.Column("stack", sql.Text, primary_key=True),
+    sql.Column("token", sql.Text, nullable=False),  # of the claim; empty if the stack is free
+    sql.Column("worker", sql.Text, nullable=False),  # the process that holds the lease, for people
+    sql.Column("until", sql.DateTime(timezone=True)),  # by the server's clock
+    sql.Column("commits", sql.Integer, nullable=False),  # number of commits under this lease
+    # Number of leases in a row that ended before anything was stored.
+    sql.Column("deaths", sql.Integer, nullable=False),
 )

@@ -7,10 +7,11 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import sqlalchemy as sql
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from optrial.errors import StoreBusyError, StoreError, suggest
 from optrial.records.database import Database, find_database
 from optrial.records.encoding import decode_checkpoint, encode_checkpoint, strict
+from optrial.records.leases import GRACE_PERIOD, HEARTBEAT_INTERVAL, Check, Claim, Leases
 from optrial.records.queries import (
     ENDS,
     check_sizes,
@@ -66,6 +68,7 @@ from optrial.records.schema import (
 )
 from optrial.records.schema import runs as all_runs
 from optrial.records.texts import TextReader
+from optrial.records.upgrade import check_version, upgraded
 from optrial.spec import ENDED, FINAL, StackId, Status
 
 __all__ = ["Store"]
@@ -73,13 +76,34 @@ __all__ = ["Store"]
 JOURNAL_SECONDS = 10.0
 """Longest time that commits of a stack are in SQLite's write-ahead log alone."""
 
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
+
+
+def _unchecked(connection: sql.Connection) -> bool:
+    del connection
+    return True
+
+
+def _persistent(
+    method: Callable[Concatenate[Store, Arguments], Answer],
+) -> Callable[Concatenate[Store, Arguments], Answer]:
+    """Repeat a method after a lost connection while this process trains into a server."""
+
+    @wraps(method)
+    def repeated(self: Store, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        work = partial(method, self, *args, **kwargs)
+        return self._leases.persist(work) if self._leases else work()
+
+    return repeated
 
 
 class Store:
     """Records of one study, in a folder or on a PostgreSQL server.
 
-    One process at a time writes, holding `lock`; any number may read. Every method raises
+    A process that writes holds `lock`; any number may read. Every method raises
     `StoreError` when the database fails, with a message of one line that suggests a remedy.
     """
 
@@ -87,15 +111,24 @@ class Store:
         self._database = database
         self._journal_moved_at = time.monotonic()
         self._writer = database.engine.execution_options(writing=True)
+        self._leases: Leases | None = None  # while this process trains into a server
 
     @classmethod
-    def open(cls, location: str | Path, *, create: bool = False) -> Store:
+    def open(
+        cls,
+        location: str | Path,
+        *,
+        create: bool = False,
+        tell: Callable[[str], object] = lambda note: None,  # noqa: ARG005
+    ) -> Store:
         """Open the store of a study.
 
         Args:
             location: a study folder, whose store is ``FOLDER/study.db``, or a URL
                 ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``.
-            create: create the folder and an empty store if they do not exist.
+            create: open the store to write to it: create the folder and an empty store if they do
+                not exist, and upgrade the store of an older version.
+            tell: called with the note of an upgrade.
 
         Raises:
             StoreError: the store does not exist, is not one that this version reads, or cannot be
@@ -106,7 +139,9 @@ class Store:
             on_failure.callback(store.close)
             if create:
                 store._create()
-            store._check_version()
+                if note := upgraded(store._database):
+                    tell(note)
+            check_version(store._database)
             on_failure.pop_all()
         return store
 
@@ -115,27 +150,6 @@ class Store:
             if not sql.inspect(connection).has_table("meta"):
                 metadata.create_all(connection, checkfirst=False)
                 set_meta(connection, version=str(VERSION), plan="0")
-
-    def _check_version(self) -> None:
-        with self._reading() as connection:
-            if not sql.inspect(connection).has_table("meta"):
-                raise StoreError(
-                    f"no study is stored in {self.shown}. Check the location, or make "
-                    "one with: optrial run STUDY --out LOCATION"
-                )
-            version = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "version"))
-        if version != str(VERSION):
-            older = str(version).isdecimal() and int(str(version)) < VERSION
-            way_out = (
-                "Train into another folder, start over with --restart, which keeps it, or install "
-                "the optrial that wrote it."
-                if older
-                else "Upgrade: pip install --upgrade optrial"
-            )
-            raise StoreError(
-                f"{self.shown} holds a store of version {version}; this optrial reads "
-                f"version {VERSION}. {way_out}"
-            )
 
     @property
     def location(self) -> str:
@@ -173,7 +187,7 @@ class Store:
         """Make this process the only writer; a killed process leaves no lock behind.
 
         Raises:
-            StoreBusyError: another process is the writer; the message names it.
+            StoreBusyError: another process is a writer; the message names it.
         """
         with ExitStack() as held:
             with self._database.errors():
@@ -188,11 +202,81 @@ class Store:
             with suppress(StoreError):  # the file stays larger than it has to be
                 self._database.shrink()
 
+    @property
+    def on_server(self) -> bool:
+        """Whether several processes may write, each to the stacks that it has claimed."""
+        return self._database.folder is None
+
+    @contextmanager
+    def share(
+        self,
+        *,
+        heartbeat_interval: float = HEARTBEAT_INTERVAL,
+        grace_period: float = GRACE_PERIOD,
+        tell: Callable[[str], object] = lambda text: None,  # noqa: ARG005
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
+        """Make this process one of several writers into a server.
+
+        It must `claim` the stacks that it trains, and it waits for a server that does not answer.
+
+        Args:
+            heartbeat_interval: seconds between two signs of life.
+            grace_period: seconds without a sign of life after which others may take its stacks.
+            tell: called with a line about a server that does not answer.
+            stopping: asked while the process waits for a server; if it returns True, it gives up.
+
+        Raises:
+            StoreBusyError: another process is the only writer.
+        """
+        leases = Leases(self._database, heartbeat_interval, grace_period, tell, stopping)
+        with leases:
+            self._leases = leases
+            try:
+                yield
+            finally:
+                self._leases = None
+
     def _writer_name(self) -> str:
         with self._reading() as connection:
             name = connection.scalar(sql.select(meta.c.value).where(meta.c.key == "writer"))
         return name or "another process"
 
+    @contextmanager
+    def planning(self) -> Iterator[None]:
+        """Let no other process change the plan; on a server, wait until none does."""
+        with self._leases.planning() if self._leases else nullcontext():
+            yield
+
+    def claim(self, stacks: Sequence[StackId], statuses: Collection[Status]) -> Claim | None:
+        """Claim the first stack that no other process trains.
+
+        Args:
+            stacks: stacks in order of preference.
+            statuses: on a server, statuses of runs that are left to be trained; a stack without
+                such runs is left out, because another process has trained it.
+
+        Returns:
+            The claim; None if no stack is free.
+        """
+        if self._leases is not None:
+            return self._leases.claim(stacks, statuses)
+        return Claim(stacks[0], 0) if stacks else None
+
+    def release(self, stack: StackId) -> None:
+        """Return a claim, so that other processes may train what is left of the stack."""
+        if self._leases is not None:
+            self._leases.release([stack])
+
+    def _committing(self, stack: StackId) -> AbstractContextManager[Check]:
+        return self._leases.committing(stack) if self._leases else nullcontext(_unchecked)
+
+    def _moving(
+        self, old: Collection[StackId], new: Collection[StackId]
+    ) -> AbstractContextManager[Check]:
+        return self._leases.moving(old, new) if self._leases else nullcontext(_unchecked)
+
+    @_persistent
     def save_plan(
         self, plan_hash: str, study: Mapping[str, Any], runs: Sequence[PlannedRun]
     ) -> None:
@@ -214,6 +298,8 @@ class Store:
                 and planned_ids(connection, current) == run_ids
             ):
                 return
+            if current is not None and current["hash"] != plan_hash:
+                self._check_alone()
             known = set(connection.scalars(sql.select(all_runs.c.run_id)))
             added = [run for run in runs if run.run_id not in known]
             planned = set(connection.scalars(sql.select(plan_runs.c.run_id).distinct()))
@@ -236,12 +322,22 @@ class Store:
             insert(connection, plan_runs, places)
             set_meta(connection, plan=str(number))
 
+    def _check_alone(self) -> None:
+        """Refuse to change the study while other processes train it."""
+        if self._leases is not None and not self._leases.alone():
+            raise StoreBusyError(
+                f"{self.shown}: other processes train another study into it, or this one before a "
+                "change. Wait until they are done, stop them, or use another database."
+            )
+
+    @_persistent
     def study(self) -> dict[str, Any]:
         """Return the study of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
             plan = current_plan(connection)
             return {} if plan is None else decoded_study(plan)
 
+    @_persistent
     def plan_hash(self) -> str:
         """Return the hash of the current plan; empty before any plan is saved."""
         with self._reading() as connection:
@@ -258,6 +354,7 @@ class Store:
                 raise DamagedError("a plan is missing")
             return [(decoded_study(row), row["ended"]) for row in rows]
 
+    @_persistent
     def runs(self, *, everything: bool = False) -> list[Record]:
         """Return the runs of the current plan, in its order.
 
@@ -279,6 +376,7 @@ class Store:
                 check_sizes(connection)
             return runs
 
+    @_persistent
     def runs_of(self, run_ids: Sequence[str]) -> list[Record]:
         """Return the runs with these ids, of any plan, as the latest of their plans has them."""
         with self._reading() as connection:
@@ -292,6 +390,7 @@ class Store:
                 raise DamagedError("runs are missing")
             return records_of(rows)
 
+    @_persistent
     def progress(self) -> dict[str, Progress]:
         """Return how far each run of any plan has come, by its id."""
         columns = (all_runs.c.run_id, all_runs.c.stack, outcomes.c.status, outcomes.c.step)
@@ -323,7 +422,24 @@ class Store:
             StoreError: a run is not part of any plan, or a step of a curve is already stored.
         """
         parts = [] if checkpoint is None else encode_checkpoint(checkpoint)
+        with self._committing(stack) as is_new:
+            self._commit(segments, stack, parts, attempt, is_new)
+        if checkpoint is None or time.monotonic() - self._journal_moved_at > JOURNAL_SECONDS:
+            self._database.move_journal()
+            self._journal_moved_at = time.monotonic()
+
+    @_persistent
+    def _commit(
+        self,
+        segments: Sequence[Segment],
+        stack: StackId,
+        parts: Sequence[bytes],
+        attempt: str | None,
+        is_new: Check,
+    ) -> None:
         with self._writing() as connection:
+            if not is_new(connection):
+                return
             latest = latest_ends(connection, [segment.run_id for segment in segments])
             parts_of_curves: list[dict[str, Any]] = []
             for segment in segments:
@@ -340,9 +456,6 @@ class Store:
             insert(connection, checkpoints, numbered)
             if attempt is not None:
                 set_meta(connection, attempt=attempt)
-        if checkpoint is None or time.monotonic() - self._journal_moved_at > JOURNAL_SECONDS:
-            self._database.move_journal()
-            self._journal_moved_at = time.monotonic()
 
     def digest(self) -> str:
         """Return a text that changes with every change of a plan, a run, an outcome or a curve."""
@@ -355,6 +468,7 @@ class Store:
                 counts.append(f"{table.name} {rows} {int(total or 0)}")
         return f"plan {current['id'] if current else 0}, {', '.join(counts)}"
 
+    @_persistent
     def attempt(self) -> str:
         """Return the last argument of `set_attempt`; empty if there was none."""
         return self._entry("attempt")
@@ -372,6 +486,7 @@ class Store:
         with self._reading() as connection:
             return connection.scalar(sql.select(meta.c.value).where(meta.c.key == key)) or ""
 
+    @_persistent
     def set_attempt(self, attempt: str) -> None:
         """Remember the work under way, of which nothing is stored yet.
 
@@ -410,7 +525,15 @@ class Store:
             StoreError: a run is done or has diverged; its numbers are final.
         """
         stack_of = {run_id: stack for stack, run_ids in stacks.items() for run_id in run_ids}
+        old = {run.stack for run in self.runs_of(list(stack_of))} if self._leases else set()
+        with self._moving(old, stacks.keys()) as is_new:
+            self._restack(stack_of, is_new)
+
+    @_persistent
+    def _restack(self, stack_of: Mapping[str, StackId], is_new: Check) -> None:
         with self._writing() as connection:
+            if not is_new(connection):
+                return
             final = sql.select(outcomes.c.run_id).where(outcomes.c.status.in_(sorted(FINAL)))
             if ended := set(connection.scalars(final)) & stack_of.keys():
                 raise StoreError(f"run {min(ended)} has ended; its stack is part of its numbers.")
@@ -427,6 +550,7 @@ class Store:
             ]
             replace_rows(connection, all_runs, moved)
 
+    @_persistent
     def checkpoint(self, stack: StackId) -> dict[str, NDArray[Any]] | None:
         """Return the arrays from which the training of a stack continues, or None.
 

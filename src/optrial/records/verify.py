@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -17,7 +15,7 @@ import sqlalchemy as sql
 
 from optrial.errors import StoreBusyError, StoreDamagedError, StoreError
 from optrial.files import flush
-from optrial.records.backup import new_backup
+from optrial.records.backup import back_up
 from optrial.records.damage import Damage, look_for_damage, spec_of
 from optrial.records.database import (
     Database,
@@ -39,6 +37,7 @@ from optrial.records.schema import (
     VERSION,
     checkpoints,
     curves,
+    leases,
     metadata,
     outcomes,
     plan_runs,
@@ -137,7 +136,7 @@ def _repaired(database: Database) -> Verification:
     first = damage = _damage(database)
     if not damage.findings:
         return _verification(database, first)
-    backup = _back_up(database)
+    backup = back_up(database, damaged=True)
     retrained: set[str] = set()
     if damage.file and database.folder is not None:
         with database.errors():
@@ -158,21 +157,6 @@ def _repaired(database: Database) -> Verification:
             f"in {backup}; start over with --restart."
         )
     return _verification(database, first, backup=str(backup), retrained=tuple(sorted(retrained)))
-
-
-def _back_up(database: Database) -> str:
-    """Copy the database; return the folder, or the ending of the tables, that holds the copy."""
-    if database.folder is not None:
-        with database.errors():
-            backup = new_backup(database.folder)
-            for file in database.folder.glob("study.db*"):
-                shutil.copy2(file, backup / file.name)
-        return str(backup)
-    ending = time.strftime("_backup_%Y%m%d_%H%M%S")
-    with database.errors(), database.engine.begin() as connection:
-        for name in metadata.tables:
-            connection.execute(sql.text(f"CREATE TABLE {name}{ending} AS TABLE {name}"))
-    return f"the tables *{ending}"
 
 
 def _move_weights(database: Database, run_ids: set[str], backup: str) -> None:
@@ -256,6 +240,7 @@ def _reset(connection: sql.Connection, run_ids: set[str], stacks: set[str]) -> N
     stacks = stacks | {row.stack for row in rows if row.run_id in run_ids}
     reset = {row.run_id for row in rows if row.run_id in run_ids or row.status is None}
     reset |= {row.run_id for row in rows if row.stack in stacks and row.status not in final}
+    connection.execute(leases.delete())  # so that no process continues what starts again
     known = {row.stack for row in rows}
     for stack in stacks | set(connection.scalars(sql.select(checkpoints.c.stack))) - known:
         connection.execute(checkpoints.delete().where(checkpoints.c.stack == stack))
