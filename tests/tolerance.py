@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 RULE_FLOAT64 = 1e-10
 """Relative error of 200 float64 steps against another implementation of the same equations: only
 the order of roundings may differ."""
@@ -120,3 +122,7 @@ same weights, by the precision of the outputs."""
 
 FLOAT32_FRACTION = 1e-7
 """Printed accuracies of float32, 95.16999816894531 %, beside the fractions that they stand for."""
+
+PRODUCT = {torch.float32: 1e-5, torch.bfloat16: 0.02}
+"""Error of a product of matrices, relative to its largest element, by type: sums of up to a few
+hundred terms, rounded to 24 and to 8 bits."""

@@ -322,7 +322,7 @@ class _Driver:
             (latest,) = self.store.runs_of([records[0].run_id])
             self._call(self.callback.on_step, min(0, latest.step - active.counted))
             self.queue.appendleft(stack)
-        elif failure.memory_ran_out and stack.engine == "compiled" and specs[0].compile != "always":
+        elif failure.memory_ran_out and stack.is_compiled and specs[0].compile != "always":
             note = "memory ran out; going on without compiling"
             self._halve(stack, records, "stacked", note, active.counted)
         else:

@@ -143,6 +143,8 @@ class RunFacts:
         stack_width: number of runs in the stack.
         seconds: time that the whole stack took.
         warm_up_seconds: training time of the first steps beyond their share.
+        products: library of the large matrix products of a stack: "onednn", or "default" for
+            the one that PyTorch chooses.
         compiled: whether the steps were compiled.
         captured: whether the steps were replayed as a CUDA graph.
         keeps_freed_memory: whether freed memory stayed with the process.
@@ -190,6 +192,7 @@ class RunFacts:
     stack_width: int | None = None
     seconds: Seconds | None = None
     warm_up_seconds: float | None = None
+    products: str | None = None
     compiled: bool | None = None
     captured: bool | None = None
     keeps_freed_memory: bool | None = None

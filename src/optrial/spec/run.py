@@ -274,7 +274,7 @@ class StackId:
     Engine and threads are part of the name because they are part of the numbers of the runs.
 
     Attributes:
-        engine: the engine that trains them.
+        engine: the engine that trains them, such as "compiled" or "compiled+onednn".
         digest: twelve hexadecimal digits that stand for the set of runs.
         threads: number of CPU threads; 0 leaves it to the engine, and is not written.
     """
@@ -282,6 +282,11 @@ class StackId:
     engine: str
     digest: str
     threads: int = 0
+
+    @property
+    def is_compiled(self) -> bool:
+        """True if the steps of the stack are compiled."""
+        return self.engine.startswith("compiled")
 
     @classmethod
     def of(cls, engine: str, runs: Iterable[RunSpec], threads: int = 0) -> Self:

@@ -27,6 +27,8 @@ _ENGINES = {
     "reference": "reference engine",
     "stacked": "stacked engine",
     "compiled": "stacked engine, compiled",
+    "stacked+onednn": "stacked engine, oneDNN",
+    "compiled+onednn": "stacked engine, compiled, oneDNN",
     "numpy": "NumPy engine",
 }
 _OURS = "optrial.rules."

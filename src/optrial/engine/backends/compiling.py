@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from optrial.rules import compute_once
 
-__all__ = ["can_compile", "compiled_program"]
+__all__ = ["can_compile", "compiled_program", "traced_program"]
 
 _numbers = count()
 
@@ -43,6 +44,25 @@ def compiled_program(function: Callable[..., Any]) -> Callable[..., Any]:
     torch._dynamo.config.allow_rnn = True
     guards = torch.compiler.keep_tensor_guards_unsafe
     return torch.compile(private, dynamic=False, options={"guard_filter_fn": guards})
+
+
+def traced_program(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that calls autograd, which the compiler itself cannot follow.
+
+    Its operations are recorded at the first call, those of the backward pass included.
+    """
+    programs: list[Callable[..., Any]] = []
+
+    def unbound(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    def program(*arguments: Any) -> Any:
+        if not programs:
+            recorded = make_fx(unbound, tracing_mode="fake")(*arguments)
+            programs.append(compiled_program(recorded))
+        return programs[0](*arguments)
+
+    return program
 
 
 def _computed_once(coefficient: Tensor) -> Tensor:

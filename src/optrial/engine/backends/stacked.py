@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.data import Dataset
-from optrial.engine.backends.compiling import compiled_program
+from optrial.engine.backends.compiling import compiled_program, traced_program
 from optrial.engine.backends.cuda_graph import CapturedStep
+from optrial.engine.backends.products import has_onednn
 from optrial.engine.backends.stacked_model import StackedModel, Tensors
 from optrial.engine.backends.stacked_update import columns, groups_of, treatment_of, update
 from optrial.engine.backends.tensor_splits import TensorSplit
@@ -64,6 +65,7 @@ class StackedEngine:
         compiled: whether to compile the step, which takes seconds and pays off later.
         captured: whether to capture the step once as a CUDA graph and replay it from then on;
             None captures compiled steps on CUDA.
+        onednn: whether large products go through oneDNN, if PyTorch has it.
     """
 
     chunk = 20
@@ -76,6 +78,7 @@ class StackedEngine:
         *,
         compiled: bool = False,
         captured: bool | None = None,
+        onednn: bool = False,
     ) -> None:
         self.specs = specs
         self.splits = splits
@@ -99,7 +102,9 @@ class StackedEngine:
             name: evaluation_extent(models[0], first, objective, split, len(specs))
             for name, split in splits.items()
         }
-        self._model = StackedModel(models, self.shape, objective, first.precision)
+        onednn = onednn and has_onednn()  # a store may come from another machine
+        onednn_batch = first.batch_size if onednn else None
+        self._model = StackedModel(models, self.shape, objective, first.precision, onednn_batch)
         self._evaluated_modules: dict[str, bool] = {}
         self._params = self._model.params
         self._groups = groups_of(self.settings, self._params)
@@ -121,7 +126,11 @@ class StackedEngine:
         if compiled:
             self._update = compiled_program(update)
             if not self._model.alone:  # the gradient of a single run is faster in plain PyTorch
-                self._differentiate = compiled_program(self._model.differentiate_traced)
+                self._differentiate = (
+                    traced_program(self._model.differentiate)
+                    if onednn
+                    else compiled_program(self._model.differentiate_traced)
+                )
         self._captured: CapturedStep | None = None
         if captured or (captured is None and compiled and self.device.type == "cuda"):
             self._captured = CapturedStep(self)
@@ -132,6 +141,7 @@ class StackedEngine:
         self.facts |= RunFacts(
             engine="stacked",
             device=str(self.device),
+            products="onednn" if onednn else "default",
             compiled=compiled,
             captured=self._captured is not None,
             keeps_freed_memory=keep_freed_memory(),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from optrial.engine.backends.products import is_large, products
 from optrial.engine.options import mixed_precision
 from optrial.models import KeyedDropout, Objective, as_complex, as_real, trained_parameters
 
@@ -48,6 +49,8 @@ class StackedModel:
         shape: (seeds, settings).
         objective: loss and metrics.
         precision: precision of matrix products.
+        onednn_batch: number of samples of a step whose large products go through oneDNN; None
+            leaves all products to PyTorch.
 
     Attributes:
         params: trained parameters by name, (seeds, settings, *shape); a complex one as its real and
@@ -64,6 +67,7 @@ class StackedModel:
         shape: tuple[int, int],
         objective: Objective,
         precision: str,
+        onednn_batch: int | None = None,
     ) -> None:
         trained = trained_parameters(models[0])
         untrained = {name for name, _ in models[0].named_parameters()} - trained.keys()
@@ -87,10 +91,13 @@ class StackedModel:
         self.objective = objective
         self.precision = precision
         self.base = _without_weights(models[0])
+        samples = (onednn_batch or 0) * len(models)
         linear = [module for module in self.base.modules() if type(module) is nn.Linear]
         for module in linear if not self.alone else ():
-            wide = module.in_features >= _WIDE
-            if wide or module.out_features < _NARROW:
+            wide, narrow = module.in_features >= _WIDE, module.out_features < _NARROW
+            if is_large(module, samples):
+                module.__class__ = _OnednnLinear
+            elif wide or narrow:
                 module.__class__ = _Linear
                 assert isinstance(module, _Linear)
                 module.joins_settings = self.device.type != "cpu" or (wide and shape[0] > 1)
@@ -182,8 +189,15 @@ class StackedModel:
     def loss(
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor
     ) -> Tensor:
-        """Return one run's mean loss."""
-        return self._measure(dict(params), dict(buffers), x, y)[0]
+        """Return one run's mean loss, in a form that can be differentiated in any way."""
+        layers = [layer for layer in self.base.modules() if isinstance(layer, _OnednnLinear)]
+        for layer in layers:
+            layer.__class__ = nn.Linear
+        try:
+            return self._measure(dict(params), dict(buffers), x, y)[0]
+        finally:
+            for layer in layers:
+                layer.__class__ = _OnednnLinear
 
     def _measure(
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor
@@ -309,4 +323,24 @@ class _Linear(nn.Linear):
             product = (self.weight @ input.mT).mT
         else:  # `vmap` would join products by `@`, but not those by `bmm`
             product = torch.bmm(self.weight[None], input.mT.contiguous()[None])[0].mT
+        return product if self.bias is None else product + self.bias.to(product.dtype)
+
+
+class _OnednnLinear(nn.Linear):
+    """x W^T + b, whose product goes through oneDNN in a stack.
+
+    It is computed as (W x^T)^T for the reasons of `_Linear`.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
+        """Map (..., inputs) to (..., outputs)."""
+        weight, device = self.weight, self.weight.device.type
+        if torch.is_autocast_enabled(device):
+            rounded = torch.get_autocast_dtype(device)
+            weight, input = weight.to(rounded), input.to(rounded)  # noqa: A001
+        if input.ndim == 2:
+            product = products(weight, input.mT).mT
+        else:
+            rows = products(input.reshape(-1, self.in_features), weight.mT)
+            product = rows.view(*input.shape[:-1], self.out_features)
         return product if self.bias is None else product + self.bias.to(product.dtype)

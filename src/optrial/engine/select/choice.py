@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from optrial.data import Dataset
 from optrial.engine.backends.compiling import can_compile
+from optrial.engine.backends.products import has_onednn, is_large
 from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.process import device_limit
 from optrial.engine.select.busy import BUSY
@@ -31,6 +33,7 @@ _COMPILE_SECONDS = (6.0, 0.4, 1.3)
 """Compile time on two 2.5 GHz cores: a constant, per kernel that a stack's forward pass calls, and
 per update of a parameter tensor by a rule. It is 13 s for an MLP of one hidden layer with one rule,
 about 55 s with nine rules, 90 s for a transformer of two layers."""
+_FASTER = 0.97  # share of the time below which another library of products is chosen
 _COMPILED_SHARE = 0.5  # of the time of an eager step, on MLPs; a guess until it is measured
 _COMPILED_ALONE = 0.9  # the same for a run by itself, whose update alone is compiled
 _NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
@@ -41,7 +44,8 @@ class Choice:
     """Choice of how new runs that could be one stack are trained.
 
     Attributes:
-        engine: "reference", "stacked", "compiled" (stacked, with a compiled step) or "numpy".
+        engine: "reference", "stacked", "compiled" (stacked, with a compiled step) or "numpy";
+            "stacked+onednn" and "compiled+onednn" compute large products by oneDNN.
         stacks: the runs, grouped as they are trained together.
         seconds: expected training time, without evaluation.
         note: remark for the user; or "".
@@ -60,6 +64,11 @@ class Choice:
     def notes(self) -> tuple[str, ...]:
         """Remarks for the user."""
         return tuple(filter(None, (self.note, BUSY if self.busy else "")))
+
+    @property
+    def is_stacked(self) -> bool:
+        """True if the stacked engine trains the runs."""
+        return self.engine.startswith(("stacked", "compiled"))
 
     @property
     def width(self) -> int:
@@ -123,7 +132,7 @@ class Chooser:
         if needed > limit.free:
             return needs_memory("one run", needed, limit)
         most = min(len(runs), _WIDTHS[-1])
-        if choice.engine in ("stacked", "compiled") and not self._fit(runs[:most]):
+        if choice.is_stacked and not self._fit(runs[:most]):
             needed = estimate(runs[:most], self._dataset, most).stack_bytes
             number = f"{choice.width} run{'s' * (choice.width != 1)} at a time"
             return f"{number}: a stack of {most} {shortage(needed, limit)}"
@@ -146,8 +155,11 @@ class Chooser:
         steps = _steps_of(runs)
         by_width = self._seconds_by_width(runs)
         width = min(by_width, key=by_width.__getitem__)
-        eager = [Choice("stacked", tuple(pack(runs, width)), by_width[width] * steps)]
-        guesses = [min((self._compiled(runs, *pair) for pair in by_width.items()), key=_seconds_of)]
+        library, share = self._library(pack(runs, width)[0])
+        by_width = {width: share * seconds for width, seconds in by_width.items()}
+        eager = [Choice(f"stacked{library}", tuple(pack(runs, width)), by_width[width] * steps)]
+        compiled = (self._compiled(runs, *pair, library) for pair in by_width.items())
+        guesses = [min(compiled, key=_seconds_of)]
         if runs[0].engine == "auto":
             ((alone, _),) = self._timer.times(("reference", runs[:1]))
             eager.append(Choice("reference", tuple((run,) for run in runs), alone * steps))
@@ -169,6 +181,24 @@ class Chooser:
             return replace(fastest, note=_NO_COMPILER)
         return min(self._in_turns([fastest, *tried]), key=_seconds_of)
 
+    def _library(self, stack: Sequence[RunSpec]) -> tuple[str, float]:
+        """Return the faster library of large products, as a suffix of the engine's name.
+
+        Also returns the time of a step, as a share of the time with PyTorch's default. oneDNN is
+        tried if the model has large products and memory holds two stacks.
+        """
+        run, default = stack[0], ("", 1.0)
+        if self._timer.modelled or self._place.type != "cpu" or run.precision == "float64":
+            return default
+        layers = [m for m in stackable_model(run, self._dataset).modules() if type(m) is nn.Linear]
+        samples = len(stack) * run.batch_size
+        large = has_onednn() and any(is_large(layer, samples) for layer in layers)
+        if len(stack) == 1 or not large or not self._fit(stack, stack):
+            return default
+        known, tried = self._timer.times(("stacked", stack), ("stacked+onednn", stack))
+        share = tried.seconds / known.seconds
+        return ("+onednn", share) if share < _FASTER else default
+
     def _in_turns(self, choices: Sequence[Choice]) -> list[Choice]:
         """Time choices side by side, because the machine's pace changes between measurements.
 
@@ -185,16 +215,20 @@ class Chooser:
         timed = []
         for choice, (seconds, first_step) in zip(choices, times, strict=True):
             training = seconds * sum(map(_steps_of, choice.stacks))
-            compiling = first_step * len(choice.stacks) if choice.engine == "compiled" else 0.0
+            compiles = choice.engine.startswith("compiled")
+            compiling = first_step * len(choice.stacks) if compiles else 0.0
             timed.append(replace(choice, seconds=training + compiling))
         return timed
 
-    def _compiled(self, runs: Sequence[RunSpec], width: int, seconds: float) -> Choice:
+    def _compiled(
+        self, runs: Sequence[RunSpec], width: int, seconds: float, library: str = ""
+    ) -> Choice:
         """Guess the time of compiled stacks, each compiled by itself, from uncompiled steps."""
         stacks = tuple(pack(runs, width))
         share = _COMPILED_ALONE if width == 1 else _COMPILED_SHARE
         training = share * seconds * _steps_of(runs)
-        return Choice("compiled", stacks, training + sum(map(self._compile_seconds, stacks)))
+        engine = f"compiled{library}" if width > 1 else "compiled"
+        return Choice(engine, stacks, training + sum(map(self._compile_seconds, stacks)))
 
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
         """Guess the time to compile a stack."""

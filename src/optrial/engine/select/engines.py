@@ -77,9 +77,12 @@ class Engines:
 
     def build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
         """Return a fresh learner of the runs of one stack, for an engine named as in `Choice`."""
-        if engine in ("stacked", "compiled"):
-            compiled = engine == "compiled"
-            return StackedEngine(specs, self.dataset, self._splits, compiled=compiled)
+        kind, _, library = engine.partition("+")
+        if kind in ("stacked", "compiled"):
+            compiled, onednn = kind == "compiled", library == "onednn"
+            return StackedEngine(
+                specs, self.dataset, self._splits, compiled=compiled, onednn=onednn
+            )
         (spec,) = specs
         if engine == "reference":
             return ReferenceEngine(spec, self.dataset, self._splits)
@@ -134,7 +137,7 @@ class Engines:
             choice = self._by_kept.choose(group)
         except NotKeptError:
             choice = self._by_model.choose(group)
-        untried = choice.engine in ("stacked", "compiled") and has_own_code(group[0])
+        untried = choice.is_stacked and has_own_code(group[0])
         return replace(choice, note=choice.note or _UNTRIED) if untried else choice
 
     def _each(
