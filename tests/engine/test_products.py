@@ -209,7 +209,9 @@ PROBES = ["gradient_norm", "gradient_noise_scale", "hessian_eigenvalue", "dead_r
 
 
 def test_probes_are_those_of_the_default_products() -> None:
-    plan, dataset = wide_plan(probes={"measure": PROBES, "every": {"steps": 1}}, budget={"steps": 1})
+    plan, dataset = wide_plan(
+        probes={"measure": PROBES, "every": {"steps": 1}}, budget={"steps": 1}
+    )
     (stack,) = pack(plan.runs, len(plan.runs))
     for one, other in zip(
         *(train_stack(stack, dataset, engine) for engine in ("stacked", "stacked+onednn")),
@@ -281,7 +283,7 @@ def test_a_resumed_study_keeps_its_products(
     prefers("nothing")
     with study.run(tmp_path / "resumed") as results:
         assert {record.facts.products for record in results.records} == {"onednn"}
-        assert all(record.stack.startswith("stacked+onednn-") for record in results.records)
+        assert all(record.stack.engine == "stacked+onednn" for record in results.records)
         assert wanted == {r.run_id: r.facts.parameters_sha256 for r in results.records}
 
 

@@ -29,7 +29,7 @@ _FEW_OUTPUTS = 16  # such layers are multiplied with samples side by side
 @cache
 def has_onednn() -> bool:
     """Return whether PyTorch has oneDNN's products here, and they are right."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _LINEAR)):
+    if not (torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, _LINEAR)):
         return False
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, 300, generator=generator) for size in (70, 50))
@@ -56,7 +56,7 @@ def products(left: Tensor, right: Tensor) -> Tensor:
     Returns:
         (*runs, rows, columns), contiguous.
     """
-    runs = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    runs = _runs(left, right)
     apart = len(runs)  # leading axes of runs whose products are computed apart
     while apart and right.shape[apart - 1] == 1:
         apart -= 1
@@ -67,13 +67,18 @@ def products(left: Tensor, right: Tensor) -> Tensor:
     return _multiplied(lefts, rights).view(*runs, rows, columns)
 
 
+def _runs(left: Tensor, right: Tensor) -> tuple[int, ...]:
+    """Return the lengths of the axes of runs."""
+    return tuple(map(max, left.shape[:-2], right.shape[:-2]))
+
+
 def _multiplied(lefts: Tensor, rights: Tensor) -> Tensor:
     """Multiply pairs of matrices, (count, rows, inner) and (count, inner, columns)."""
     operations = 2 * lefts[0].numel() * rights.shape[2]
+    default = lefts.dtype != torch.float32 or operations < _WORTH_CALLING
     if len(lefts) == 1:
-        small = lefts.dtype != torch.float32 or operations < _WORTH_CALLING
-        return (lefts[0] @ rights[0] if small else _onednn(lefts[0], rights[0]))[None]
-    if lefts.dtype != torch.float32 or operations < _WORTH_CALLING:
+        return lefts[0] @ rights[0] if default else _onednn(lefts[0], rights[0])
+    if default:
         return lefts @ rights
     result = lefts.new_empty(len(lefts), lefts.shape[1], rights.shape[2])
     for left, right, product in zip(lefts, rights, result, strict=True):
@@ -89,8 +94,7 @@ def _onednn(left: Tensor, right: Tensor) -> Tensor:
 
 @products.register_fake
 def _(left: Tensor, right: Tensor) -> Tensor:
-    runs = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    return left.new_empty(*runs, left.shape[-2], right.shape[-1])
+    return left.new_empty(*_runs(left, right), left.shape[-2], right.shape[-1])
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
