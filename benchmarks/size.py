@@ -40,16 +40,16 @@ class Cost(NamedTuple):
     """Cost of one command.
 
     Attributes:
-        user: seconds of CPU time, without those of the system.
         elapsed: seconds by the clock.
-        peak_bytes: peak resident memory.
-        output_bytes: size of what it printed or wrote.
+        user: seconds of CPU time, without those of the system; None if unknown.
+        peak_bytes: peak resident memory; None if unknown.
+        output_bytes: size of what it printed or wrote; None if unknown.
     """
 
-    user: float
     elapsed: float
-    peak_bytes: int
-    output_bytes: int
+    user: float | None = None
+    peak_bytes: int | None = None
+    output_bytes: int | None = None
 
 
 def study_file(runs: int, settings: int) -> str:
@@ -99,7 +99,7 @@ def cost_of(command: str, folder: Path) -> Cost:
         raise SystemExit(f"optrial {' '.join(program[3:])} failed:\n{text[-2000:]}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     written = folder / "page.html" if command == "report" else output
-    return Cost(usage.ru_utime, elapsed, peak, written.stat().st_size)
+    return Cost(elapsed, usage.ru_utime, peak, written.stat().st_size)
 
 
 def run_beside(program: str, *arguments: Path) -> str:
@@ -136,7 +136,7 @@ def measure(runs: int, settings: int, options: argparse.Namespace) -> Iterator[t
                 continue
             started = datetime.now(UTC)
             yield command, cost_of(command, folder)._replace(output_bytes=_size(store))
-            print(f"first outcome after {first_outcome(folder, started):.1f} s", file=sys.stderr)
+            yield "run, until the first outcome", Cost(first_outcome(folder, started))
         elif command in options.command:
             yield command, cost_of(command, folder)
 
@@ -147,10 +147,10 @@ def _size(folder: Path) -> int:
 
 def row(runs: int, command: str, cost: Cost) -> str:
     """Return a row of the table."""
-    return (
-        f"| {runs:,} | {command} | {cost.user:.1f} | {cost.elapsed:.1f} | "
-        f"{cost.peak_bytes / 1e6:,.0f} | {cost.output_bytes / 1e6:,.2f} |"
-    )
+    user = "" if cost.user is None else f"{cost.user:.1f}"
+    peak = "" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:,.0f}"
+    output = "" if cost.output_bytes is None else f"{cost.output_bytes / 1e6:,.2f}"
+    return f"| {runs:,} | {command} | {user} | {cost.elapsed:.1f} | {peak} | {output} |"
 
 
 def main(given: Sequence[str] | None = None) -> None:

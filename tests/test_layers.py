@@ -20,6 +20,7 @@ ALLOWED = {
     "passwords": set(),
     "errors": {"passwords"},
     "files": set(),
+    "garbage": set(),
     "spec": {"errors"},
     "code": {"errors"},
     "memory": set(),
@@ -42,7 +43,7 @@ ALLOWED = {
         *("code", "functions", "spec", "target_kinds", "config", "data"),
         *("memory", "models", "rules", "errors"),
     },
-    "records": {"files", "passwords", "spec", "errors"},
+    "records": {"files", "garbage", "passwords", "spec", "errors"},
     "changes": {"plan", "records", "spec", "errors"},
     "joined": {"config", "records", "spec", "errors"},
     "engine": {

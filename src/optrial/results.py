@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
-
-import pandas as pd
 
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.audit import AuditReport, audit
@@ -48,6 +47,7 @@ from optrial.style import save_figure
 from optrial.timing import StudyTiming, read_timing
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from torch import nn
 
@@ -150,6 +150,8 @@ class Results:
 
         The column ``problem`` comes first if the study has several problems.
         """
+        import pandas as pd  # heavy  # noqa: PLC0415
+
         rows = []
         several = len({record.problem for record in self.records}) > 1
         for summary in self.settings():
@@ -171,6 +173,8 @@ class Results:
 
         The columns are the attributes of `optrial.analysis.Flow`.
         """
+        import pandas as pd  # heavy  # noqa: PLC0415
+
         return pd.DataFrame([asdict(flow) for flow in funnel(self.records)])
 
     def audit(self) -> AuditReport:
@@ -345,7 +349,7 @@ class Results:
         view = Context(
             self.study,
             tuple(records),
-            self._read_curves,
+            partial(self._read_curves, [record.run_id for record in records]),
             former=tuple(record for record in every if record.run_id not in planned),
             plans=tuple(PlanVersion(study, ended) for study, ended in plans),
             sources=self.store.sources if isinstance(self.store, JoinedStore) else {},
@@ -557,8 +561,9 @@ class Results:
         view = self.view()
         return plot(draw_timing, view, _one_problem(view, problem), axes=axes)
 
-    def _read_curves(self, metric: str) -> dict[str, Curve]:
-        return {run_id: curve for (run_id, _), curve in self.store.curves(metric).items()}
+    def _read_curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
+        curves = self.store.curves(metric, run_ids)
+        return {run_id: curve for (run_id, _), curve in curves.items()}
 
     def verify(self, *, repair: bool = False) -> list[Verification]:
         """Check everything stored, and the weights, against checksums; one result per study.

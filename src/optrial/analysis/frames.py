@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
-
-import pandas as pd
+from typing import TYPE_CHECKING, TypeAlias
 
 from optrial.errors import StoreError, suggest
 from optrial.records import Record, StoreReader, strict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CURVE_COLUMNS", "RUN_COLUMNS", "Value", "curves_frame", "run_rows", "runs_frame"]
 
@@ -85,6 +86,8 @@ def _column_names(rows: Iterable[Mapping[str, object]], taken: set[str]) -> dict
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row per run, with the columns of `run_rows`; missing metrics are NaN."""
+    import pandas as pd  # heavy  # noqa: PLC0415
+
     records = list(records)
     rows = run_rows(records)
     frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else list(RUN_COLUMNS))
@@ -101,6 +104,8 @@ def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
     Raises:
         StoreError: nothing is recorded for a metric.
     """
+    import pandas as pd  # heavy  # noqa: PLC0415
+
     records = {record.run_id: record for record in store.runs()}
     recorded = store.metrics()
     parts = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _CURVE_TYPES.items()})]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from optrial.analysis.contenders import OptimizerRuns, finished
@@ -16,6 +16,9 @@ from optrial.analysis.statistics import BestOfK, RateRange, best_of_k, learning_
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.spec import ENDED, Direction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "best_of_trials",
@@ -57,6 +60,8 @@ def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
 
 def best_of_trials_frame(view: StudyView) -> pd.DataFrame:
     """Return one row for each optimizer and number of trials; see `BestOfK`."""
+    import pandas as pd  # heavy  # noqa: PLC0415
+
     columns = ["trials", "expected", "low", "high", "all_diverged"]
     tables = [
         pd.DataFrame({name: getattr(best, name) for name in columns}).assign(

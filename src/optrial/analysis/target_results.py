@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from optrial.analysis.statistics import performance_profile
 from optrial.analysis.statistics.merit import Floats
@@ -20,6 +20,9 @@ from optrial.analysis.targets import (
     targets_of,
 )
 from optrial.analysis.view import ProblemView, StudyView
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Profile",
@@ -167,6 +170,8 @@ def profile_of(results: Sequence[TargetResult]) -> Profile | None:
 
 def targets_frame(view: StudyView) -> pd.DataFrame:
     """Return one row for each problem, target and contender: runs, arrivals and median times."""
+    import pandas as pd  # heavy  # noqa: PLC0415
+
     rows = []
     for problem in view.problems:
         for result in target_results(view, problem):
@@ -197,6 +202,8 @@ def arrivals_frame(times: Mapping[str, Sequence[TargetTimes]]) -> pd.DataFrame:
     Args:
         times: by problem.
     """
+    import pandas as pd  # heavy  # noqa: PLC0415
+
     rows = []
     for problem, contenders in times.items():
         for entry in contenders:

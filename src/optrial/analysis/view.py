@@ -310,9 +310,10 @@ class StudyView:
         return str(self.study.get("name", "study"))
 
     def curves(self, metric: str) -> Mapping[str, Curve]:
-        """Return the curves of a metric by run id; empty if none is stored."""
+        """Return the curves of a metric by run id; empty if no run recorded it."""
         if metric not in self._curves:
-            self._curves[metric] = self.read_curves(metric)
+            known = metric in self.metrics
+            self._curves[metric] = self.read_curves(metric) if known else {}
         return self._curves[metric]
 
     def published(self, problem: ProblemView) -> list[ReportedValue]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from optrial.errors import StoreError
 from optrial.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["wide_curves", "write_parquet"]
 

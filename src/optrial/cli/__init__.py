@@ -20,6 +20,7 @@ from optrial.cli import catalogue, results, speeds, studies, timing
 from optrial.cli.output import fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
+from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
 
 __all__ = ["main"]
@@ -86,7 +87,8 @@ app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 
 def main() -> None:
     """Run the command line; the module documents the exit statuses."""
-    with usable_streams():
+    # Modules and records are many objects and hardly any reference cycles.
+    with usable_streams(), collecting_no_garbage():
         _run("--debug" in sys.argv)
 
 

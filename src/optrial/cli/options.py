@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -325,6 +326,7 @@ def load_study(
     """Read a study file or recipe, and apply the options of the command."""
     from optrial.study import Study
 
+    gc.enable()  # for user code
     options: Mapping[str, object] = {"engine": engine, "precision": precision, "seeds": seeds}
     changes = [f"{key}={value}" for key, value in options.items() if value is not None]
     return Study.from_file(source, [*(settings or []), *changes], trust_of(trust, quiet=quiet))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -306,6 +307,7 @@ def evaluate(
 
     Needs a study with `save: final` or `save: best`. Exit status 1 if a value differs.
     """
+    gc.enable()  # for user code
     with load_results(store, storage) as results, prints_apart():
         evaluations = results.evaluate(
             split, data_dir=data_dir, device=device, trust=trust_of(trust)

@@ -33,7 +33,7 @@ __all__ = [
 PART_BYTES = 64 * 2**20
 """Size of one stored part of a checkpoint; both databases refuse single values of about 1 GB."""
 
-_DTYPES = ("<f4", "<f8")
+_DTYPES = {name: np.dtype(name) for name in ("<f4", "<f8")}
 """Types of stored values."""
 
 
@@ -135,19 +135,23 @@ def decode_curve(
         zlib.error: the data of a row cannot be decompressed.
     """
     known = {} if known is None else known
-    steps, values = [], []
-    for chunk in chunks:
-        if chunk["dtype"] not in _DTYPES:
-            raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {chunk['dtype']!r}")
-        stored = chunk["steps_blob"]
-        if stored not in known:
-            known[stored] = np.cumsum(np.frombuffer(zlib.decompress(stored), "<i8"))
-        steps.append(known[stored])
-        data = zlib.decompress(chunk["values_blob"])
-        values.append(np.frombuffer(data, chunk["dtype"]).astype("f8"))
-    if len(steps) == 1:
-        return Curve(steps[0], values[0])
+    parts = [_decode_part(chunk, known) for chunk in chunks]
+    if len(parts) == 1:
+        return parts[0]
+    steps, values = [part.steps for part in parts], [part.values for part in parts]
     return Curve(np.concatenate(steps), np.concatenate(values))
+
+
+def _decode_part(chunk: Mapping[Any, Any], known: dict[bytes, NDArray[np.int64]]) -> Curve:
+    dtype, stored = _DTYPES.get(chunk["dtype"]), chunk["steps_blob"]
+    if dtype is None:
+        raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {chunk['dtype']!r}")
+    values = np.frombuffer(zlib.decompress(chunk["values_blob"]), dtype).astype(np.float64)
+    steps = known.get(stored)
+    if steps is None or len(steps) != len(values):
+        steps = np.cumsum(np.frombuffer(zlib.decompress(stored), "<i8"))
+        known[stored] = Curve(steps, values).steps  # refuses steps that do not increase
+    return Curve.unchecked(known[stored], values)
 
 
 def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:

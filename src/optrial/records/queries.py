@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -18,6 +16,7 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql, sqlite
 
+from optrial.garbage import collecting_no_garbage
 from optrial.records.encoding import decode_curve
 from optrial.records.record import Curve, PlannedRun, Record
 from optrial.records.rows import (
@@ -32,6 +31,7 @@ from optrial.records.rows import (
     sealed,
 )
 from optrial.records.schema import (
+    curves,
     meta,
     outcomes,
     plan_runs,
@@ -43,13 +43,16 @@ from optrial.spec import StackId, Status
 
 __all__ = [
     "ENDS",
+    "IDS_PER_QUERY",
     "check_sizes",
     "current_plan",
     "decoded_study",
+    "ends_of_curves",
     "fill_in",
     "has_unfinished",
     "insert",
     "latest_ends",
+    "parts_of_curves",
     "plan_ids",
     "planned_ids",
     "records_of",
@@ -70,6 +73,10 @@ LATEST_PLAN = (
 
 ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
 """Query of the ends of the curves of each run."""
+
+IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
+_MOST_LOOKUPS = 1_000  # of single runs; to look more of them up takes longer than to read all
+_ROWS_AT_ONCE = 1_000
 
 
 def stored_version(connection: sql.Connection) -> str | None:
@@ -108,13 +115,27 @@ def planned_ids(connection: sql.Connection, plan: sql.RowMapping | None) -> list
     """Return the runs of a plan in its order; none without a plan."""
     if plan is None:
         return []
-    query = sql.select(plan_runs).where(plan_runs.c.plan_id == plan["id"])
-    rows = connection.execute(query.order_by(plan_runs.c.position)).mappings().all()
-    for row in rows:
-        check(plan_runs, row)
-    if len(rows) != plan["runs"]:
+    query = sql.select(*_checked_columns(plan_runs)).where(plan_runs.c.plan_id == plan["id"])
+    run_ids = []
+    for row in _rows(connection, query.order_by(plan_runs.c.position)):
+        check_values(plan_runs, row[:-1], row[-1])
+        run_ids.append(row[_RUN_OF_PLACE])
+    if len(run_ids) != plan["runs"]:
         raise DamagedError("runs are missing")
-    return [row["run_id"] for row in rows]
+    return run_ids
+
+
+_RUN_OF_PLACE = COVERED[plan_runs].index("run_id")
+
+
+def _checked_columns(table: sql.Table) -> list[sql.Column[Any]]:
+    """Return the columns that a checksum covers, and the checksum."""
+    return [table.c[name] for name in (*COVERED[table], "checksum")]
+
+
+def _rows(connection: sql.Connection, query: sql.Select[Any]) -> Iterator[sql.Row[Any]]:
+    """Yield the rows of a query, read many at once."""
+    return chain.from_iterable(connection.execute(query).partitions(_ROWS_AT_ONCE))
 
 
 def check_sizes(connection: sql.Connection) -> None:
@@ -174,12 +195,15 @@ _OUTCOME_OF, _PLACE_OF = (
 
 _latest_text = itemgetter(_NAMED["latest"])
 _position = itemgetter(_NAMED["position"])
+_UNPLANNED = 1 << 62  # beyond any position in a plan
 
 
 def run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
     """Return the query of `_OF_A_RUN` and the place of a run: one row per run, in any order.
 
-    The database would sort whole rows, of several kB each.
+    The database would sort whole rows, of several kB each. The outer joins make SQLite read the
+    runs in the order in which they were stored, which is about that of a plan; it would otherwise
+    look them up one by one. Columns of runs without a place are None.
     """
     columns = [table.c[name] for table, names in _OF_A_RUN.items() for name in names]
     plan = LATEST_PLAN if everything else plan_id
@@ -191,8 +215,8 @@ def run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
             all_runs.c.id,
         )
         .select_from(all_runs)
-        .join(plan_runs, place)
-        .join(outcomes, outcomes.c.run_id == all_runs.c.run_id)
+        .outerjoin(plan_runs, place)
+        .outerjoin(outcomes, outcomes.c.run_id == all_runs.c.run_id)
     )
 
 
@@ -201,45 +225,44 @@ def records_of(rows: Iterable[Sequence[Any]]) -> list[Record]:
 
     Those of one problem have the same metrics.
     """
-    reader = TextReader()
-    entries: list[tuple[bool, int, Record, dict[str, float | None]]] = []
-    with _collecting_no_garbage():
-        for row in rows:
-            for table, (first, last) in _PLACES.items():
-                check_values(table, row[first:last], row[last])
-            if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
-                raise DamagedError(f"run {row[0]}: an index of the database is damaged")
-            with decoding(f"run {row[0]}"):
-                ends = json.loads(_latest_text(row)).items()
-                final = {sys.intern(metric): value for metric, (_, value, _) in ends}
-                record = _record(row, reader, final)
-            current, number = row[-2:]
-            entries.append((not current, _position(row) if current else number, record, final))
-    entries.sort(key=itemgetter(0, 1))
+    with collecting_no_garbage():
+        entries = list(_entries(rows))
+    entries.sort(key=itemgetter(0))
     metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for _, _, record, final in entries:
-        metrics[record.problem] |= dict.fromkeys(final)
+    for _, record, final in entries:
+        if not final.keys() <= metrics[record.problem].keys():
+            metrics[record.problem] |= dict.fromkeys(final)
     names = {problem: list(known) for problem, known in metrics.items()}
-    for _, _, record, final in entries:
+    for _, record, final in entries:
         if record.status is not Status.DONE:
             final.clear()
         if list(final) != names[record.problem]:
             known = dict(final)
             final.clear()
             final.update((name, known.get(name)) for name in names[record.problem])
-    return [record for _, _, record, _ in entries]
+    return [record for _, record, _ in entries]
 
 
-@contextmanager
-def _collecting_no_garbage() -> Iterator[None]:
-    """Pause the collection of reference cycles, which would visit every record again and again."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
+def _entries(
+    rows: Iterable[Sequence[Any]],
+) -> Iterator[tuple[int, Record, dict[str, float | None]]]:
+    """Yield a number that orders the records, the record, and its metrics, to be completed."""
+    reader = TextReader()
+    for row in rows:
+        if row[_PLACE_OF] is None:  # a run of another plan
+            continue
+        if row[_OUTCOME_OF] is None:
+            raise DamagedError(f"run {row[0]}: its outcome is missing")
+        for table, (first, last) in _PLACES.items():
+            check_values(table, row[first:last], row[last])
+        if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
+            raise DamagedError(f"run {row[0]}: an index of the database is damaged")
+        with decoding(f"run {row[0]}"):
+            ends = json.loads(_latest_text(row)).items()
+            final = {sys.intern(metric): value for metric, (_, value, _) in ends}
+            record = _record(row, reader, final)
+        current, number = row[-2:]
+        yield _position(row) if current else _UNPLANNED + number, record, final
 
 
 def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
@@ -306,6 +329,59 @@ def latest_ends(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str,
         with decoding(name_of(outcomes, row)):
             latest[row["run_id"]] = dict(json.loads(row["latest"]))
     return latest
+
+
+def parts_of_curves(
+    connection: sql.Connection, metric: str | None, run_ids: Sequence[str]
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the parts of curves in the order of their steps, by run id and metric.
+
+    Args:
+        connection: a connection to the database.
+        metric: only this metric; None for all.
+        run_ids: only these runs.
+    """
+    query = sql.select(*_checked_columns(curves))
+    if metric is not None:
+        query = query.where(curves.c.metric == metric)
+    parts: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in _of_runs(connection, query, run_ids):
+        check_values(curves, row[:-1], row[-1])
+        part = dict(zip(COVERED[curves], row, strict=False))
+        parts[part["run_id"], part["metric"]].append(part)
+    for parts_of_curve in parts.values():
+        parts_of_curve.sort(key=itemgetter("first_step"))
+    return parts
+
+
+def ends_of_curves(
+    connection: sql.Connection, metric: str | None, run_ids: Sequence[str]
+) -> dict[tuple[str, str], Any]:
+    """Return last step, last value and number of points of curves, in the order of the runs.
+
+    See `parts_of_curves` for the arguments.
+    """
+    ends_of: dict[str, dict[str, Any]] = {}
+    for run_id, text in _of_runs(connection, ENDS, run_ids):
+        with decoding(f"run {run_id}: its outcome"):
+            ends = dict(json.loads(text))
+            ends_of[run_id] = {n: end for n, end in ends.items() if metric in (None, n)}
+    return {
+        (run_id, name): end
+        for run_id in run_ids
+        for name, end in sorted(ends_of.get(run_id, {}).items())
+    }
+
+
+def _of_runs(
+    connection: sql.Connection, query: sql.Select[Any], run_ids: Sequence[str]
+) -> Iterator[sql.Row[Any]]:
+    """Yield the rows of runs; the first column of the query is the id of the run."""
+    if len(run_ids) > _MOST_LOOKUPS:
+        wanted = set(run_ids)
+        yield from (row for row in _rows(connection, query) if row[0] in wanted)
+    else:
+        yield from _rows(connection, query.where(query.selected_columns[0].in_(run_ids)))
 
 
 def whole_curve(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,10 +94,10 @@ class DamagedError(Exception):
 def checksum(values: Iterable[object]) -> int:
     """Return the CRC-32 of the lengths and bytes of a row's values."""
     parts = [
-        value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+        value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
         for value in values
     ]
-    lengths = ",".join(map(str, map(len, parts))).encode()
+    lengths = ",".join([str(len(part)) for part in parts]).encode()
     return zlib.crc32(b"".join((lengths, *parts)))
 
 
@@ -121,13 +120,26 @@ def name_of(table: sql.Table, row: Row) -> str:
     return _NAMES[table].format_map(row)
 
 
-@contextmanager
-def decoding(name: str) -> Iterator[None]:
+class _Decoding:
+    """Context of `decoding`; a generator would take longer than most of what is decoded."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _DECODE_ERRORS):
+            kind_of_error = type(error).__name__
+            raise DamagedError(f"{self._name} cannot be decoded ({kind_of_error})") from error
+
+
+def decoding(name: str) -> _Decoding:
     """Turn any failure to decode into a `DamagedError` about what has this name."""
-    try:
-        yield
-    except _DECODE_ERRORS as error:
-        raise DamagedError(f"{name} cannot be decoded ({type(error).__name__})") from error
+    return _Decoding(name)
 
 
 def as_json(value: object) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial, wraps
@@ -18,18 +17,22 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 
 from optrial.errors import StoreBusyError, StoreError, suggest
+from optrial.garbage import collecting_no_garbage
 from optrial.records.database import Database, find_database
 from optrial.records.encoding import decode_checkpoint, encode_checkpoint, strict
 from optrial.records.leases import GRACE_PERIOD, HEARTBEAT_INTERVAL, Check, Claim, Leases
 from optrial.records.queries import (
     ENDS,
+    IDS_PER_QUERY,
     check_sizes,
     current_plan,
     decoded_study,
+    ends_of_curves,
     fill_in,
     has_unfinished,
     insert,
     latest_ends,
+    parts_of_curves,
     plan_ids,
     planned_ids,
     records_of,
@@ -40,12 +43,9 @@ from optrial.records.queries import (
 )
 from optrial.records.record import Curve, PlannedRun, Progress, Record, Segment
 from optrial.records.rows import (
-    COVERED,
     DamagedError,
-    Latest,
     as_json,
     check,
-    check_values,
     curve_rows,
     decoding,
     latest_of,
@@ -78,8 +78,6 @@ JOURNAL_SECONDS = 10.0
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
-
-IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
 
 
 def _unchecked(connection: sql.Connection) -> bool:
@@ -602,36 +600,16 @@ class Store:
             metric: only this metric; by default all.
             run_ids: only these runs, in this order; by default those of the current plan.
         """
-        columns = [curves.c[name] for name in (*COVERED[curves], "checksum")]
-        parts = sql.select(*columns).order_by(curves.c.run_id, curves.c.metric, curves.c.first_step)
-        if metric is not None:
-            parts = parts.where(curves.c.metric == metric)
-        rows: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-        latest: dict[str, Latest] = {}
-        with self._reading() as connection:
+        with collecting_no_garbage(), self._reading() as connection:
             plan = current_plan(connection) if run_ids is None else None
             wanted = planned_ids(connection, plan) if run_ids is None else list(run_ids)
-            for start in range(0, len(wanted), IDS_PER_QUERY):
-                ids = wanted[start : start + IDS_PER_QUERY]
-                for row in connection.execute(parts.where(curves.c.run_id.in_(ids))):
-                    check_values(curves, row[:-1], row[-1])
-                    part = dict(zip(COVERED[curves], row, strict=False))
-                    rows[part["run_id"], part["metric"]].append(part)
-                for run_id, text in connection.execute(ENDS.where(outcomes.c.run_id.in_(ids))):
-                    with decoding(f"run {run_id}: its outcome"):
-                        latest[run_id] = dict(json.loads(text))
-        ends_of = {
-            (run_id, name): end
-            for run_id in wanted
-            for name, end in sorted(latest.get(run_id, {}).items())
-            if metric in (None, name)
-        }
-        with self._database.errors():
-            if unknown := rows.keys() - ends_of.keys():
+            parts = parts_of_curves(connection, metric, wanted)
+            ends_of = ends_of_curves(connection, metric, wanted)
+            if unknown := parts.keys() - ends_of.keys():
                 run_id, name = min(unknown)
                 raise DamagedError(f"run {run_id}: its outcome lacks {name}")
             known: dict[bytes, NDArray[np.int64]] = {}
             return {
-                key: whole_curve(*key, rows.pop(key, ()), end, known)
+                key: whole_curve(*key, parts.pop(key, ()), end, known)
                 for key, end in ends_of.items()
             }

@@ -50,10 +50,15 @@ class ProbeSettings(NamedTuple):
 
 
 class _WithoutSeed:
-    """Texts and hashes of every field but the seed, computed once for the seeds of a setting."""
+    """Texts and hashes of every field but the seed, computed once for the seeds of a setting.
+
+    Attributes:
+        values: values of all fields; the seed is that of any of the runs.
+    """
 
     def __init__(self, run: RunSpec) -> None:
         self._run = run
+        self.values = _values(run)
 
     @cached_property
     def text(self) -> str:
@@ -235,7 +240,7 @@ class RunSpec(_Computed):
     def with_seed(self, seed: int) -> RunSpec:
         """Return the run with another seed; all values but the seed are shared with this one."""
         run = object.__new__(RunSpec)
-        for set_value, value in zip(_SETTERS, _values(self), strict=True):
+        for set_value, value in zip(_SETTERS, self._of_all_seeds.values, strict=True):
             set_value(run, value)
         object.__setattr__(run, "seed", seed)
         object.__setattr__(run, "_without_seed", self._of_all_seeds)

@@ -6,8 +6,9 @@ import math
 from functools import lru_cache
 
 import numpy as np
+import scipy  # imports `optimize` when it is first used
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import special
 
 from optrial.analysis.statistics.paired import minimum_pairs
 
@@ -111,7 +112,7 @@ def _detectable_size(pairs: int, power: float, alpha: float, comparisons: int) -
     largest = 1.0
     while surplus(largest) < 0:
         largest *= 2
-    return float(optimize.brentq(surplus, 0.0, largest))
+    return float(scipy.optimize.brentq(surplus, 0.0, largest))
 
 
 def _deviation(differences: ArrayLike) -> float:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import permutations as permutations_of
 
 import numpy as np
+import scipy  # imports `stats` when it is first used
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from optrial.analysis.statistics.groups import tie_groups
 from optrial.analysis.statistics.merit import Floats, merit
@@ -35,7 +36,7 @@ def ranks(values: ArrayLike, *, higher_is_better: bool) -> Floats:
     A value that is not finite marks an optimizer that diverged and shares the last ranks.
     """
     merits = merit(values, higher_is_better=higher_is_better)
-    return np.asarray(stats.rankdata(-merits, axis=-1), np.float64)
+    return np.asarray(scipy.stats.rankdata(-merits, axis=-1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def friedman_test(table: ArrayLike) -> Friedman:
     rest = problems * (count - 1) - statistic
     f_statistic = (problems - 1) * statistic / rest if rest > 1e-9 else math.inf
     freedom = count - 1
-    f_p_value = float(stats.f.sf(f_statistic, freedom, freedom * (problems - 1)))
+    f_p_value = float(scipy.stats.f.sf(f_statistic, freedom, freedom * (problems - 1)))
     permutations = math.factorial(count) ** (problems - 1)
     exact = permutations <= MOST_PERMUTATIONS
     return Friedman(
@@ -117,7 +118,7 @@ def critical_difference(problems: int, optimizers: int, alpha: float = 0.05) -> 
 
     Source: Nemenyi 1963, as in Demsar 2006.
     """
-    quantile = stats.studentized_range.ppf(1 - alpha, optimizers, np.inf) / math.sqrt(2)
+    quantile = scipy.stats.studentized_range.ppf(1 - alpha, optimizers, np.inf) / math.sqrt(2)
     return float(quantile * math.sqrt(optimizers * (optimizers + 1) / (6 * problems)))
 
 
@@ -195,7 +196,7 @@ def rank_stability(
     table = ranks(np.asarray(values, np.float64).T, higher_is_better=higher_is_better)
     places = [int(np.searchsorted(at, share * at[-1], side="right")) - 1 for share in shares]
     return tuple(
-        float(stats.kendalltau(table[place], table[-1]).statistic) if place >= 0 else math.nan
+        float(scipy.stats.kendalltau(table[place], table[-1]).statistic) if place >= 0 else math.nan
         for place in places
     )
 
