@@ -133,7 +133,7 @@ def _checked_columns(table: sql.Table) -> list[sql.Column[Any]]:
     return [table.c[name] for name in (*COVERED[table], "checksum")]
 
 
-def _rows(connection: sql.Connection, query: sql.Select[Any]) -> Iterator[sql.Row[Any]]:
+def _rows(connection: sql.Connection, query: sql.Select[Any]) -> Iterator[Sequence[Any]]:
     """Yield the rows of a query, read many at once."""
     return chain.from_iterable(connection.execute(query).partitions(_ROWS_AT_ONCE))
 
@@ -375,7 +375,7 @@ def ends_of_curves(
 
 def _of_runs(
     connection: sql.Connection, query: sql.Select[Any], run_ids: Sequence[str]
-) -> Iterator[sql.Row[Any]]:
+) -> Iterator[Sequence[Any]]:
     """Yield the rows of runs; the first column of the query is the id of the run."""
     if len(run_ids) > _MOST_LOOKUPS:
         wanted = set(run_ids)
