@@ -226,6 +226,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def quoted(text: str) -> str:
+    """Return a text in double quotes, or in single ones if it contains double quotes."""
+    mark = "'" if '"' in text else '"'
+    return f"{mark}{text}{mark}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return up to three names, and the number of further names."""
     shown = ", ".join(names[:3])

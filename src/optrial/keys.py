@@ -74,6 +74,7 @@ class Evaluation(TypedDict, total=False):
 
     every: Length
     on: Sequence[Literal["train", "validation", "test"]]
+    start: bool
     batch_metrics: bool
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.audit import AuditReport, audit
@@ -30,8 +30,8 @@ from optrial.errors import StoreError, suggest
 from optrial.files import write_whole
 from optrial.joined import JoinedStore
 from optrial.records import Curve, Record, Store, StoreReader, Verification, shown_location, verify
+from optrial.report.curves import CurveOptions, CurveSource, curves_figure, draw_curves
 from optrial.report.figures import (
-    draw_curves,
     draw_differences,
     draw_profile,
     draw_sensitivity,
@@ -43,12 +43,13 @@ from optrial.report.figures import (
 )
 from optrial.report.study_page import study_page
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
-from optrial.style import save_figure
+from optrial.style import LIGHT, save_figure
 from optrial.timing import StudyTiming, read_timing
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import nn
 
     from optrial.analysis.claims import ClaimResult
@@ -436,18 +437,76 @@ class Results:
         return written
 
     def plot_curves(
-        self, metric: str | None = None, axes: Axes | None = None, problem: str | None = None
+        self,
+        metric: str | Sequence[str] | None = None,
+        axes: Axes | None = None,
+        problem: str | Sequence[str] | None = None,
+        *,
+        x: Literal["steps", "epochs"] = "steps",
+        smooth: int | None = None,
+        limits: tuple[float | None, float | None] = (None, None),
+        only: Sequence[str] = (),
+        beside: Sequence[Results] = (),
     ) -> Axes:
-        """Draw a metric over steps, mean and interval of each optimizer, and return the axes.
+        """Draw metrics over steps or epochs, mean and interval of each optimizer; return the axes.
 
         Args:
-            metric: see `view`.
+            metric: one or several metrics, told apart by their dashes; see `view`.
             axes: matplotlib axes to draw on; by default those of a new figure.
-            problem: name of the problem; needed if the study has several.
+            problem: one or several problems; by default the only one.
+            x: unit of the horizontal axis.
+            smooth: number of recorded values in a moving mean, drawn over a faint line of the
+                values; by default, long curves are thinned by the means of their parts.
+            limits: lower and upper end of the vertical axis; None where the values decide.
+            only: names of optimizers, also with values of their settings: ``adam lr=0.01``.
+            beside: results of other studies, drawn on the same axes.
+
+        Raises:
+            StoreError: a metric is not recorded, or there is no such problem or optimizer.
         """
-        view = self.view(metric)
-        one = _one_problem(view, problem)
-        return plot(draw_curves, view, one, one.metric, axes=axes)
+        sources, metrics = self._curve_sources(metric, problem, beside)
+        options = CurveOptions(x, smooth, limits, only)
+        return plot(draw_curves, sources, metrics, LIGHT, options, axes=axes)
+
+    def curves_figure(
+        self,
+        metric: str | Sequence[str] | None = None,
+        problem: str | Sequence[str] | None = None,
+        *,
+        x: Literal["steps", "epochs"] = "steps",
+        smooth: int | None = None,
+        limits: tuple[float | None, float | None] = (None, None),
+        only: Sequence[str] = (),
+        beside: Sequence[Results] = (),
+    ) -> Figure:
+        """Return a figure with a panel for losses, one for accuracies, and so on.
+
+        The arguments are those of `plot_curves`. All problems are drawn by default.
+        """
+        every = [one.name for one in self.view().problems] if problem is None else problem
+        sources, metrics = self._curve_sources(metric, every, beside)
+        return curves_figure(sources, metrics, CurveOptions(x, smooth, limits, only))
+
+    def _curve_sources(
+        self,
+        metric: str | Sequence[str] | None,
+        problem: str | Sequence[str] | None,
+        beside: Sequence[Results],
+    ) -> tuple[list[CurveSource], list[str]]:
+        """Return what to draw, with names where there are several studies or problems."""
+        asked = [metric] if isinstance(metric, str) or metric is None else list(metric)
+        named = [problem] if isinstance(problem, str) or problem is None else list(problem)
+        pairs: dict[tuple[StudyView, ProblemView], None] = {}
+        for results in (self, *beside):
+            view = results.view(asked[0])
+            for name in asked[1:]:
+                _compared_on(view, name, None)  # refuses a metric that is not recorded
+            for name in named:
+                one = _one_problem(view, name if len(view.problems) > 1 else None)
+                pairs[view, one] = None
+        labels = _told_apart([(view.name, one.name) for view, one in pairs])
+        sources = [CurveSource(*pair, label) for pair, label in zip(pairs, labels, strict=True)]
+        return sources, [name or sources[0].problem.metric for name in asked]
 
     def plot_sensitivity(
         self, metric: str | None = None, axes: Axes | None = None, problem: str | None = None
@@ -639,6 +698,15 @@ class Results:
                 self.store, self.folder, split, as_trust(trust), data_dir=folder, device=device
             )
         )
+
+
+def _told_apart(names: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what tells pairs of study and problem apart: one of the two, or both."""
+    studies, problems = map(set, zip(*names, strict=True))
+    several = len(studies) > 1, len(problems) > 1
+    return [
+        " ".join(text for text, shown in zip(pair, several, strict=True) if shown) for pair in names
+    ]
 
 
 def _check_different(first: str, second: str) -> None:

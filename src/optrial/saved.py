@@ -210,7 +210,7 @@ def _step_of_draws(record: Record) -> int:
 
 def _saved_step(record: Record) -> int:
     """Return the step from which the weights were saved."""
-    return record.facts.saved_step or record.step
+    return record.step if record.facts.saved_step is None else record.facts.saved_step
 
 
 def _recorded(store: StoreReader, record: Record, metric: str) -> float | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +39,7 @@ __all__ = [
     "literal",
     "marker_outline",
     "save_figure",
+    "variant_styles",
 ]
 
 
@@ -133,6 +135,8 @@ COLOURS = len(LIGHT.lines)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.5, 1.5), (6.0, 1.5, 1.5, 1.5))
 """Lengths of dashes and gaps, in line widths; none for a solid line."""
+SHADES = 0.45
+"""Shade of the last of several lines of one optimizer."""
 MARKER_SHIFT = 5
 """From one dash pattern to the next, so that lines of one colour differ in marker too."""
 
@@ -155,16 +159,20 @@ class LineStyle:
         colour: index into `Theme.lines`.
         marker: matplotlib's name of it.
         dashes: lengths of dashes and gaps, in line widths; empty for a solid line.
+        shade: from -1, blended into the background, to 1, blended into the text; 0 for the colour
+            itself.
     """
 
     colour: int
     marker: str
     dashes: tuple[float, ...]
+    shade: float = 0.0
 
     def matplotlib(self, theme: Theme) -> dict[str, Any]:
         """Return the keyword arguments of `Axes.plot`."""
+        end = theme.background if self.shade < 0 else theme.text
         return {
-            "color": theme.lines[self.colour],
+            "color": blend(theme.lines[self.colour], end, abs(self.shade)),
             "marker": self.marker,
             "markeredgecolor": theme.background,
             "linestyle": (0, self.dashes) if self.dashes else "solid",
@@ -183,6 +191,38 @@ def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
         if name not in slots:
             slots[name] = _free_slot(zlib.crc32(name.encode()), set(slots.values()))
     return {name: _style(slots[name]) for name in names}
+
+
+def variant_styles(optimizers: Sequence[str], styles: Mapping[str, LineStyle]) -> list[LineStyle]:
+    """Return a style for each line; lines of one optimizer are told apart.
+
+    They have shades of its colour, from light to dark, with markers and dashes of their own. If all
+    lines belong to one optimizer, each has a colour of its own instead.
+
+    Args:
+        optimizers: the optimizer of each line.
+        styles: style of each optimizer.
+    """
+    counts = Counter(optimizers)
+    if len(counts) == 1 and 1 < len(optimizers) <= COLOURS:
+        first = styles[optimizers[0]].colour
+        return [_style((first + place) % COLOURS) for place in range(len(optimizers))]
+    seen: Counter[str] = Counter()
+    variants = []
+    for name in optimizers:
+        variants.append(_variant(styles[name], seen[name], counts[name]))
+        seen[name] += 1
+    return variants
+
+
+def _variant(style: LineStyle, place: int, count: int) -> LineStyle:
+    """Return the style of one of `count` lines of an optimizer."""
+    if count == 1:
+        return style
+    marker = MARKERS[(MARKERS.index(style.marker) + place) % len(MARKERS)]
+    pattern = (DASHES.index(style.dashes) + place) % len(DASHES)
+    shade = SHADES * (2 * place / (count - 1) - 1)
+    return replace(style, marker=marker, dashes=DASHES[pattern], shade=shade)
 
 
 def css_tokens() -> str:

@@ -159,7 +159,7 @@ def test_float32_computations_that_differ_in_the_last_digit_agree() -> None:
     [
         ({"epoch": {1: 0.5}}, "must have one key, epochs or steps"),
         ({"epochs": {}}, "epochs: must map epochs to values"),
-        ({"epochs": {0: 0.5}}, "epochs: 0 must be a whole number of at least 1"),
+        ({"epochs": {-1: 0.5}}, "epochs: -1 must be a whole number, 0 for the initial weights"),
         ({"steps": {"x": 0.5}}, "steps: 'x' must be a whole number"),
         ({"steps": {1: "x"}}, "steps.1: must be a finite number"),
         ({"steps": {1: 1}, "epochs": {1: 1}}, "must have one key"),

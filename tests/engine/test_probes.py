@@ -49,8 +49,10 @@ def by_hand(run: RunSpec, dataset: Any) -> dict[str, dict[int, float]]:
     values: dict[str, dict[int, float]] = defaultdict(dict)
     seen: dict[str, float] = {}
 
-    def after_forward(_module: nn.Module, _inputs: Any, outputs: torch.Tensor) -> None:
+    def after_forward(_module: nn.Module, arguments: Any, outputs: torch.Tensor) -> None:
         seen["dead"] += (outputs == 0).all(0).sum().item()
+        seen["active"] += (arguments[0] > 0).sum().item()
+        seen["entries"] += arguments[0].numel()
         seen["units"] += outputs.shape[1]
 
     def after_backward(_module: nn.Module, gradients: Any, _outputs: Any) -> None:
@@ -62,7 +64,7 @@ def by_hand(run: RunSpec, dataset: Any) -> dict[str, dict[int, float]]:
             module.register_full_backward_hook(after_backward)
 
     def gradient(rows: Any) -> torch.Tensor:
-        seen.update(dead=0, units=0, squares=0)
+        seen.update(dead=0, units=0, squares=0, active=0, entries=0)
         loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
@@ -78,6 +80,7 @@ def by_hand(run: RunSpec, dataset: Any) -> dict[str, dict[int, float]]:
         values["update_to_weight_ratio"][step] = (RATE * g.norm() / weights.norm()).item()
         values["effective_learning_rate"][step] = RATE
         values["dead_relu_fraction"][step] = seen["dead"] / seen["units"]
+        values["active_relu_fraction"][step] = seen["active"] / seen["entries"]
         values["relu_gradient_square_sum"][step] = seen["squares"]
         if previous is not None:
             values["gradient_cosine"][step] = torch.cosine_similarity(g, previous, dim=0).item()
@@ -206,6 +209,9 @@ def test_layers_add_up() -> None:
         assert np.sqrt(np.square(layers).sum(0)) == pytest.approx(curves[probe].values)
     dead = [curves[f"dead_relu_fraction/relu{layer}"].values for layer in (1, 2)]
     assert (6 * dead[0] + 5 * dead[1]) / 11 == pytest.approx(curves["dead_relu_fraction"].values)
+    active = [curves[f"active_relu_fraction/relu{layer}"].values for layer in (1, 2)]
+    whole = curves["active_relu_fraction"].values
+    assert (6 * active[0] + 5 * active[1]) / 11 == pytest.approx(whole)
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])

@@ -26,14 +26,16 @@ def test_every_rule_has_a_page(name: str) -> None:
     rule, explanation = RULES[name], explain(RULES[name])
     (article,) = parse_page(explanation_html([name])).all("article", id=name)
     assert article.all("h1")[0].text == rule.title
-    (formula,) = article.all("math")
-    assert formula.attributes["display"] == "block"
-    assert len(formula.all("mtr")) == len(rule.equations)
-    assert "&" not in formula.text
+    formulas = article.all("math")
+    lengths = [len(steps) for steps in (rule.plain_equations, rule.equations) if steps]
+    assert [len(formula.all("mtr")) for formula in formulas] == lengths
+    for formula in formulas:
+        assert formula.attributes["display"] == "block"
+        assert "&" not in formula.text
     assert not article.all("pre")  # no formula is shown as its source
     rows = [[cell.text for cell in row.children] for row in article.all("tr")]
     for h in rule.hyperparameters:
-        assert [h.name, h.symbol, str(h.default).lower(), h.range, h.meaning] in rows
+        assert [h.name, h.written, str(h.default).lower(), h.range, h.meaning] in rows
     meanings = [row[-1] for row in rows]
     for meaning in (*rule.symbols.values(), *explanation.facts.values(), *rule.state.values()):
         assert meaning in meanings

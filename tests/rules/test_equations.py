@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,10 @@ def python(equation: str) -> str:
     return equation
 
 
-def take_step(rule: Rule, names: dict[str, Any]) -> None:
+def take_step(equations: Sequence[str], names: dict[str, Any]) -> None:
     """Execute the equations of one step; a remark says when a line holds."""
     holds = False
-    for line in rule.equations:
+    for line in equations:
         equation, *remarks = re.split(r"\s{3,}", line)
         remark = remarks[0] if remarks else ""
         if condition := re.fullmatch(r"if (.+?)(?:, otherwise (.+))?", remark):
@@ -71,8 +71,17 @@ def take_step(rule: Rule, names: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", sorted(set(RULES) - MATRIX_RULES))
 @pytest.mark.parametrize("values", VALUES, ids=["defaults", "others"])
 def test_equations_are_those_of_the_code(name: str, values: dict[str, Any]) -> None:
-    rule = RULES[name]
-    values = rule.defaults | {k: v for k, v in (SWITCHES | values).items() if k in rule.defaults}
+    check(RULES[name], RULES[name].equations, SWITCHES | values)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if RULES[name].plain_equations])
+def test_plain_equations_are_those_of_the_defaults(name: str) -> None:
+    check(RULES[name], RULES[name].plain_equations, {})
+
+
+def check(rule: Rule, equations: Sequence[str], values: dict[str, Any]) -> None:
+    """The equations take the steps of the code at some values."""
+    values = rule.defaults | {k: v for k, v in values.items() if k in rule.defaults}
     param, *grads = np.random.default_rng(7).standard_normal((STEPS + 1, 4, 3))
     decay = (0.1, rule.own_decay) if rule.own_decay else (0.0, "l2")
     names = dict.fromkeys(rule.symbols, 0.0) | FUNCTIONS | values
@@ -84,5 +93,5 @@ def test_equations_are_those_of_the_code(name: str, values: dict[str, Any]) -> N
         for step, grad in enumerate(grads, start=1):
             params, state = apply_all(rule, params, {"w": grad}, state, step, values, *decay)
             names |= {"g": grad, "t": step}
-            take_step(rule, names)
+            take_step(equations, names)
             assert relative_error([names["θ"]], [params["w"]]) <= RULE_FLOAT64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from optrial.timing.memory import memory_meter
@@ -34,6 +35,29 @@ def test_adam_takes_the_memory_of_its_two_averages_more_than_sgd() -> None:
     assert large - small >= (2 - RESIDENT_MEMORY) * PARAMETERS_BYTES
     # Python and PyTorch, which are many times as large, are not in it.
     assert small <= 10 * PARAMETERS_BYTES
+
+
+@pytest.mark.slow  # a process that loads PyTorch
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_data_is_not_counted(precision: str) -> None:
+    samples, features = 20_000, 1_000
+    plan, dataset = small_plan(
+        problem={
+            "dataset": {"name": "tests.timing.test_memory:large", "samples": samples},
+            "model": {"kind": "mlp", "hidden": [8]},
+        },
+        batch_size=[16, 128],
+        precision=precision,
+    )
+    with memory_meter(dataset, "cpu") as measure:
+        small, large = (measure("reference", run) for run in plan.runs)
+    assert max(small, large) <= RESIDENT_MEMORY * 4 * samples * features
+
+
+def large(samples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Inputs of 1000 features, and labels of two classes."""
+    inputs = np.random.default_rng(0).random((samples, 1_000), dtype=np.float32)
+    return {"train": (inputs, np.arange(samples) % 2), "test": (inputs[:10] + 1, np.arange(10) % 2)}
 
 
 def refuses(parameters: object) -> None:

@@ -263,7 +263,9 @@ def _value_at(curve: Curve, step: int) -> float | None:
 def _running_mean(curve: Curve, step: int) -> float | None:
     """Return the mean of the first `step` steps; None if one of them is missing."""
     values = curve.values[:step]
-    complete = len(values) == step and curve.steps[step - 1] == step and np.isfinite(values).all()
+    complete = (
+        0 < step == len(values) and curve.steps[step - 1] == step and np.isfinite(values).all()
+    )
     return float(values.mean()) if complete else None
 
 
@@ -314,7 +316,8 @@ def reported_problems(
         for name in values:
             if not any(name == known or name.startswith(f"{known} ") for known in optimizers):
                 message = f"'{name}' does not begin with an optimizer of this study. "
-                problems.append(Problem(f"reported.{metric}", message + suggest(name, optimizers)))
+                message += f"{suggest(name, optimizers)} To leave out all published values: "
+                problems.append(Problem(f"reported.{metric}", message + "reported: {}."))
         if metric.endswith(RUNNING_MEAN):
             problems += _running_mean_problems(metric, values)
     for name, seconds in reported.get(SECONDS, {}).items():

@@ -303,6 +303,7 @@ class StudyView:
     sources: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     _curves: dict[str, Mapping[str, Curve]] = field(default_factory=dict)
+    _published: dict[str, list[ReportedValue]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -318,8 +319,12 @@ class StudyView:
 
     def published(self, problem: ProblemView) -> list[ReportedValue]:
         """Return every published value of a problem beside the measured one."""
-        values = published(self.study, problem.name)
-        return reported_values(values, problem.summaries, problem.reported, self.curves)
+        if problem.name not in self._published:
+            values = published(self.study, problem.name)
+            self._published[problem.name] = reported_values(
+                values, problem.summaries, problem.reported, self.curves
+            )
+        return self._published[problem.name]
 
     @property
     def metric(self) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from optrial.cli import catalogue, results, speeds, studies, timing
+from optrial.cli import catalogue, plots, results, speeds, studies, timing
 from optrial.cli.output import fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
@@ -61,6 +61,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "audit": results.audit,
         "report": results.report,
         "figures": results.figures,
+        "plot": plots.plot,
         "runs": results.runs,
         "curves": results.curves,
         "evaluate": results.evaluate,

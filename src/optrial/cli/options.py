@@ -27,11 +27,13 @@ __all__ = [
     "AuditFormat",
     "BetterOption",
     "ComparedStores",
+    "CurveUnit",
     "DataDir",
     "Device",
     "DeviceOption",
     "EngineOption",
     "ExecutorOption",
+    "FigureFile",
     "FigureFormat",
     "Format",
     "JobsOption",
@@ -171,6 +173,13 @@ class Precision(StrEnum):
     FLOAT64 = "float64"
 
 
+class CurveUnit(StrEnum):
+    """Units of the horizontal axis of curves."""
+
+    STEPS = "steps"
+    EPOCHS = "epochs"
+
+
 class Split(StrEnum):
     """Splits of a dataset."""
 
@@ -248,6 +257,14 @@ SpreadsheetOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to a new file instead.")
+]
+FigureFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="FILE.png, .pdf or .svg \\[default: a PNG in the study's folder figures].",
+    ),
 ]
 DataDir = Annotated[
     Path | None,

@@ -44,7 +44,7 @@ from optrial.cli.output import (
     status_of_signal,
     stderr,
 )
-from optrial.errors import listed, printable
+from optrial.errors import counted, listed, printable
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
@@ -136,8 +136,8 @@ def run(
     if not quiet:
         # A trial that diverges is a result of tuning, not a failure.
         _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
-        counted = ", ".join(f"{count} {status}" for status, count in statuses.items())
-        note(f"{len(records)} runs ({counted}) in {place}")
+        by_status = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        note(f"{counted(len(records), 'run')} ({by_status}) in {place}")
     if bar.unfinished or not reported:
         note(way_on)
         sys.exit(status_of_signal(signals.first))
@@ -267,6 +267,7 @@ def _described(
 ) -> dict[str, str]:
     """Describe the data, the training and the cost of one problem."""
     first, seconds = runs[0], cost.seconds
+    every = counted(first.evaluate_every, "step")
     if tuning:  # runs that are not planned yet will take as long
         seconds *= (tuning.tuning_runs + tuning.report_runs) / len(runs)
     engines = dict.fromkeys(_ENGINES[choice.engine] for choice in cost.choices)
@@ -279,9 +280,9 @@ def _described(
         "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
         f"{dataset.classes} {_outputs_word(dataset)}",
         "imports": ", ".join(imports) or "no code of the study's own",
-        "training": f"{' and '.join(engines)}, up to {width} runs at a time; "
+        "training": f"{' and '.join(engines)}, up to {counted(width, 'run')} at a time; "
         f"{first.precision}, rng {first.rng}",
-        "evaluation": f"every {first.evaluate_every:,} steps on {', '.join(first.evaluate_on)}",
+        "evaluation": f"every {every} on {', '.join(first.evaluate_on)}",
         "parameters": f"{cost.estimate.parameters:,} in the largest model",
         "time": f"{at_least} {duration(seconds)} on this machine, from {cost.basis}",
         "memory": f"about {cost.estimate.peak_bytes / 1e6:,.0f} MB beside the program itself",
@@ -328,11 +329,11 @@ def _outlined(tuning: Outline | None) -> dict[str, str]:
     """Return the lines about tuning; the runs of the plan are those of the first wave."""
     if tuning is None:
         return {}
-    more = f", then at most {tuning.waves - 1} more waves" if tuning.waves > 1 else ""
+    more = f", then at most {counted(tuning.waves - 1, 'more wave')}" if tuning.waves > 1 else ""
     return {
-        "tuning": f"{tuning.trials} trials of each optimizer on {tuning.select}: "
-        f"{tuning.tuning_runs} runs{more}",
-        "report": f"{tuning.report_runs} runs of the chosen settings, with other seeds",
+        "tuning": f"{counted(tuning.trials, 'trial')} of each optimizer on {tuning.select}: "
+        f"{counted(tuning.tuning_runs, 'run')}{more}",
+        "report": f"{counted(tuning.report_runs, 'run')} of the chosen settings, with other seeds",
     }
 
 
@@ -347,6 +348,7 @@ def _seeds_note(made: Plan) -> str:
     if optimizers < 2 or seeds >= needed:
         return ""
     return (
-        f"{seeds} seeds cannot show a difference at 5 % between {optimizers} optimizers compared "
-        f"with each other: at least {needed} are needed (--seeds {needed}); stacked, they are cheap"
+        f"{counted(seeds, 'seed')} cannot show a difference at 5 % between {optimizers} optimizers "
+        f"compared with each other: at least {needed} are needed (--seeds {needed}); "
+        "stacked, they are cheap"
     )

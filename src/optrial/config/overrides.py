@@ -101,7 +101,8 @@ class _Place:
     @property
     def is_duration(self) -> bool:
         """True if `steps` and `epochs` exclude each other here."""
-        return _plain(self.annotation) is Span or "schedule" in self.path
+        kind = _plain(self.annotation)
+        return (isinstance(kind, type) and issubclass(kind, Span)) or "schedule" in self.path
 
     def entered(self, part: str, below: str) -> _Place:
         """Return the place at `part`, with its short form expanded; create it if it is not set.

@@ -188,6 +188,12 @@ class Span(_Frozen):
         return self
 
 
+class Budget(Span):
+    """Length of the training; no steps leave the initial weights, which can be evaluated."""
+
+    steps: Annotated[int, Field(strict=True, ge=0, le=_MOST_STEPS)] | None = None
+
+
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("must not repeat a value")
@@ -200,11 +206,13 @@ SplitName = Literal["train", "validation", "test"]
 class Evaluation(_Frozen):
     """Steps and splits of evaluation.
 
-    `on` is None for the default: every split of the dataset but `train`. `batch_metrics` records
-    the metrics of each training batch, in addition to its loss.
+    `on` is None for the default: every split of the dataset but `train`. `start` also evaluates
+    the initial weights, at step 0. `batch_metrics` records the metrics of each training batch, in
+    addition to its loss.
     """
 
     every: Span = Span(epochs=1)
+    start: StrictBool = False
     on: Annotated[tuple[SplitName, ...], AfterValidator(_distinct), Field(min_length=1)] | None = (
         None
     )
@@ -406,8 +414,8 @@ def _published(raw: Any) -> Any:
     if not isinstance(values, Mapping) or not values:
         raise ValueError(f"{unit}: must map {unit} to values, such as {{1: 2.66, 2: 1.77}}")
     for at, value in values.items():
-        if not str(at).isdecimal() or int(at) < 1:
-            raise ValueError(f"{unit}: {at!r} must be a whole number of at least 1")
+        if not str(at).isdecimal():
+            raise ValueError(f"{unit}: {at!r} must be a whole number, 0 for the initial weights")
         numbers = value if isinstance(value, list | tuple) else [value]
         if not numbers or not all(map(_is_finite, numbers)):
             raise ValueError(f"{unit}.{at}: must be a finite number, or a list of several runs'")
@@ -462,7 +470,7 @@ class StudyFile(_Frozen):
     batch_size: Annotated[Axis, PlainValidator(_batch_sizes), PlainSerializer(plain_values)] = Axis(
         (128,)
     )
-    budget: Span
+    budget: Budget
     evaluate: Evaluation = Evaluation()
     seeds: Annotated[
         tuple[Seed, ...], AfterValidator(_distinct), Field(min_length=1), ShortForm(_seeds)
@@ -488,6 +496,15 @@ class StudyFile(_Frozen):
     trackers: Trackers = ()
     reported: Reported = {}
     notes: StrictStr = ""
+
+    @model_validator(mode="after")
+    def _zero_steps_are_evaluated(self) -> StudyFile:
+        if self.budget.steps == 0 and not self.evaluate.start:
+            raise ValueError(
+                "budget.steps is 0, which trains nothing; give 1 or more, or evaluate the initial "
+                "weights with evaluate: {start: true}"
+            )
+        return self
 
     @property
     def directions(self) -> Directions:

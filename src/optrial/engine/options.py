@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optrial.data import BatchOrder, Dataset, augment, shared_samples
+from optrial.engine.constant_answer import constant_answer
 from optrial.engine.evaluation import Extent
 from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
@@ -90,14 +91,15 @@ def arithmetic_facts() -> RunFacts:
     )
 
 
-def data_facts(dataset: Dataset) -> RunFacts:
-    """Return the facts needed to judge the data and to rebuild the model."""
+def data_facts(spec: RunSpec, dataset: Dataset) -> RunFacts:
+    """Return the facts needed to judge data and metrics, and to rebuild the model."""
     return RunFacts(
         input_shape=tuple(dataset.input_shape),
         outputs=dataset.classes,
         split_sizes=dataset.sizes,
         split_overlap=_overlaps(dataset),
         scale=_scales(dataset),
+        constant_answer=constant_answer(spec, dataset),
     )
 
 

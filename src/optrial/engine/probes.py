@@ -28,6 +28,7 @@ Loss = Callable[[Tensors, Tensors, Tensor, Tensor], Tensor]
 
 _PIECES = 8  # of a batch, whose gradients show the noise
 _POWER_ITERATIONS = 30
+_OF_RELUS = {"dead_relu_fraction", "active_relu_fraction", "relu_gradient_square_sum"}
 
 
 class Prober:
@@ -94,7 +95,7 @@ class Prober:
             return self._mapped(function, buffers)(params, buffers, inputs, targets)
 
         values: dict[str, Tensor] = {}
-        if {"dead_relu_fraction", "relu_gradient_square_sum"} & due:
+        if _OF_RELUS & due:
             values |= self._relus(measure(_relu_probes(self._loss)), due)
         if "gradient_noise_scale" in due:
             values["gradient_noise_scale"] = measure(_noise_scale(self._loss))
@@ -134,15 +135,20 @@ class Prober:
 
     def _relus(self, relus: Mapping[str, list[Tensor]], due: frozenset[str]) -> dict[str, Tensor]:
         """Combine the measurements of all ReLUs, in the order of the model; empty without ReLUs."""
-        dead, units = relus["dead"], relus["units"]
+        units, entries = relus["units"], relus["entries"]
+        fractions = {
+            "dead_relu_fraction": (relus["dead"], units),
+            "active_relu_fraction": (relus["active"], entries),
+        }
         probes: dict[str, Tensor] = {}
         if units and "relu_gradient_square_sum" in due:
             probes["relu_gradient_square_sum"] = torch.stack(relus["squares"]).sum(0)
-        if units and "dead_relu_fraction" in due:
-            probes["dead_relu_fraction"] = torch.stack(dead).sum(0) / torch.stack(units).sum(0)
-            if self._per_layer:
-                for index, (count, total) in enumerate(zip(dead, units, strict=True), start=1):
-                    probes[f"dead_relu_fraction/relu{index}"] = count / total
+        for name, (counts, totals) in fractions.items() if units else ():
+            if name in due:
+                probes[name] = torch.stack(counts).sum(0) / torch.stack(totals).sum(0)
+                layers = zip(counts, totals, strict=True) if self._per_layer else ()
+                for index, (count, total) in enumerate(layers, start=1):
+                    probes[f"{name}/relu{index}"] = count / total
         return probes
 
     def _squares(self, values: Tensors) -> dict[str, Tensor]:
@@ -205,7 +211,9 @@ class _Relus(TorchFunctionMode):
 
 
 def _relu_probes(loss: Loss) -> Callable[..., dict[str, list[Tensor]]]:
-    """Return a function of one run: dead units, all units and squared input gradient per ReLU."""
+    """Return a function of one run: counts of units and of their inputs, and the squared gradient
+    at the inputs, each per ReLU.
+    """
 
     def measure(params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> dict[str, list[Tensor]]:
         with _Relus() as relus:
@@ -218,13 +226,17 @@ def _relu_probes(loss: Loss) -> Callable[..., dict[str, list[Tensor]]]:
         arriving = grad(of_added)([torch.zeros_like(inputs) for inputs in relus.inputs])
         return {
             "dead": [(inputs <= 0).all(0).sum().double() for inputs in relus.inputs],
-            "units": [
-                y.new_full((), inputs[0].numel(), dtype=torch.double) for inputs in relus.inputs
-            ],
+            "units": [_number(inputs[0].numel(), y) for inputs in relus.inputs],
+            "active": [(inputs > 0).sum().double() for inputs in relus.inputs],
+            "entries": [_number(inputs.numel(), y) for inputs in relus.inputs],
             "squares": [gradient.double().square().sum() for gradient in arriving],
         }
 
     return measure
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    return like.new_full((), value, dtype=torch.double)
 
 
 def _noise_scale(loss: Loss) -> Callable[..., Tensor]:

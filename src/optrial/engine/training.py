@@ -123,6 +123,8 @@ class Training:
     def _run(self, keep_going: Callable[[int], bool]) -> Iterator[None]:
         total, every = self.specs[0].steps, self.specs[0].evaluate_every
         self.learner.start(self.step + 1)
+        if self.specs[0].evaluate_start and not self.step and not self._checks.evaluation:
+            self._evaluate()
         while not self.ended and self.step < total:
             until = min(total, (self.step // every + 1) * every)
             self._train(min(until - self.step, self._steps_at_once()))
@@ -307,8 +309,12 @@ class Training:
             evaluation_difference=None if changes is None else float(changes[run]),
             not_finite=self._not_finite(run) or None,
             parameters_sha256=self.learner.parameters_sha256(run) if ended else None,
-            saved_step=(int(self._best.steps[run]) or self.step) if saves else None,
+            saved_step=self._saved_step(run) if saves else None,
         )
+
+    def _saved_step(self, run: int) -> int:
+        """Return the step of the weights that are kept: the best ones so far, or the last ones."""
+        return int(self._best.steps[run]) if self._best.weights[run] else self.step
 
     def _reason(self, run: int) -> str:
         """Return why a run diverged, or why metrics of a finished run have no value."""

@@ -29,8 +29,8 @@ class Explanation:
         rule: its catalogue entry: equations, symbols, hyperparameters, state, conventions, paper.
         facts: aspect -> its value, as "bias correction" -> "none".
         special_cases: one sentence for each rule that it reduces to or coincides with.
-        relatives: name of each rule that is a special case, contains this one or coincides with
-            it -> how they differ.
+        relatives: name of each rule that is a special case, contains this one, coincides with it or
+            is contrasted with it -> how they differ.
         cost: one sentence on memory, one on operations.
         torch: its counterpart in `torch.optim`, or "none".
     """
@@ -50,8 +50,10 @@ class PairDifference:
     Attributes:
         first: name of a rule.
         second: name of another.
-        relation: when one becomes the other, or what both contain; empty if neither is known.
-        separation: the aspects in which they differ and those in which they agree.
+        relation: how and why they differ in the main, and when one becomes the other or what both
+            contain; empty if nothing of this is known.
+        separation: each aspect in which they differ, with its values and why it matters, and the
+            aspects in which they agree.
     """
 
     first: str
@@ -118,13 +120,13 @@ def model_state(rule: Rule) -> Mapping[str, str]:
 
 
 def _relatives(rule: Rule) -> dict[str, None]:
-    special = [name for name, _ in (*rule.generalises, *rule.coincides_with)]
-    general = [
-        other.name
-        for other in RULES.values()
-        if rule.name in dict((*other.generalises, *other.coincides_with))
-    ]
-    return dict.fromkeys(special + general)
+    others = [other for other in RULES.values() if rule.name in _named_by(other)]
+    return dict.fromkeys([*_named_by(rule), *(other.name for other in others)])
+
+
+def _named_by(rule: Rule) -> list[str]:
+    """Return the rules that a rule contains, coincides with or is contrasted with."""
+    return [*dict((*rule.generalises, *rule.coincides_with)), *rule.contrasts]
 
 
 def _weight_decay(rule: Rule) -> str:
@@ -159,6 +161,28 @@ DIFFERENCES: dict[str, Callable[[Rule], str]] = {
 }
 """The aspects in which two rules differ or agree."""
 
+REASONS: Mapping[str, str] = {
+    "direction": (
+        "Past gradients damp the noise of mini-batches, and add up where they agree; the latest "
+        "gradient alone follows the slope at once."
+    ),
+    "scaling": (
+        "What a gradient is divided by decides how far each coordinate moves, and so which "
+        "learning rates work."
+    ),
+    "bias correction": (
+        "An average that starts at 0 is too small at first; dividing it by 1 − beta^t makes up "
+        "for that."
+    ),
+    "position of eps": "Inside a root, 1e-8 counts as 1e-4, so the same eps damps more.",
+    "arrays kept per parameter": "Each takes as much memory as the parameters.",
+    "default weight decay": (
+        "Added to the gradient, decay is scaled as the gradient is; decoupled, it shrinks every "
+        "weight by the same factor."
+    ),
+}
+"""Why a difference in an aspect matters."""
+
 ASPECTS: dict[str, Callable[[Rule], str]] = {
     **DIFFERENCES,
     "default lr": lambda rule: f"{rule.defaults['lr']:g}",
@@ -171,11 +195,21 @@ def _difference(first: Rule, second: Rule) -> PairDifference:
     is_same = {name: describe(first) == describe(second) for name, describe in DIFFERENCES.items()}
     same = [aspect for aspect in DIFFERENCES if is_same[aspect]]
     different = [aspect for aspect in DIFFERENCES if not is_same[aspect]]
-    parts = [f"differ in {listed(different)}"] if different else []
-    parts += [f"agree in {listed(same)}"] if same else []
-    return PairDifference(
-        first.name, second.name, _relation(first, second), f"They {' and '.join(parts)}."
+    sentences = [_reason(first, second, aspect) for aspect in different]
+    separation = f"They differ {' They differ '.join(sentences)}" if sentences else ""
+    if same:
+        separation += f" They agree in {listed(same)}."
+    contrast = first.contrasts.get(second.name) or second.contrasts.get(first.name, "")
+    relation = f"{contrast} {_relation(first, second)}".strip()
+    return PairDifference(first.name, second.name, relation, separation.strip())
+
+
+def _reason(first: Rule, second: Rule, aspect: str) -> str:
+    """Return the values of an aspect for two rules, and why they matter."""
+    values = (
+        f"{rule.name}: {DIFFERENCES[aspect](rule).replace('; ', ', ')}" for rule in (first, second)
     )
+    return f"in {aspect} ({'; '.join(values)}). {REASONS[aspect]}"
 
 
 def _relation(first: Rule, second: Rule) -> str:

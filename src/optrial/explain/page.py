@@ -36,7 +36,8 @@ def explanation_html(names: Iterable[str]) -> str:
         "rules.html",
         mathml=mathml,
         explanations=[explain(rule) for rule in rules],
-        formulas=[_latex(rule) for rule in rules],
+        formulas=[_latex(rule, rule.equations) for rule in rules],
+        plain=[_latex(rule, rule.plain_equations) for rule in rules],
         symbols=[_symbols(rule) for rule in rules],
         states=[_state(rule) for rule in rules],
         default_of=_default,
@@ -79,12 +80,12 @@ def rule_markdown(
     """
     rule = explanation.rule
     hyperparameters = [
-        (h.name, h.symbol, _default(h), h.range, h.meaning) for h in rule.hyperparameters
+        (h.name, h.written, _default(h), h.range, h.meaning) for h in rule.hyperparameters
     ]
     parts = [
         f"# {_text(rule.title)}",
         f"`{rule.name}`",
-        f"$$\n\\begin{{aligned}}\n{_latex(rule)}\n\\end{{aligned}}\n$$",
+        *_displayed(rule),
         _table(["symbol", "meaning"], _symbols(rule).items()),
         "## Hyperparameters",
         _table(["name", "symbol", "default", "allowed", "meaning"], hyperparameters),
@@ -104,9 +105,18 @@ def rule_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _latex(rule: Rule) -> str:
+def _displayed(rule: Rule) -> list[str]:
+    """Return one step as displayed formulas; if it has options, first without them."""
+    whole, plain = (
+        f"$$\n\\begin{{aligned}}\n{_latex(rule, equations)}\n\\end{{aligned}}\n$$"
+        for equations in (rule.equations, rule.plain_equations)
+    )
+    return [plain, "With all options:", whole] if rule.plain_equations else [whole]
+
+
+def _latex(rule: Rule, equations: Sequence[str]) -> str:
     printed = {h.name: h.symbol for h in rule.hyperparameters if h.symbol}
-    return equations_latex(rule.equations, SYMBOLS | printed)
+    return equations_latex(equations, SYMBOLS | printed)
 
 
 def _symbols(rule: Rule) -> dict[str, str]:

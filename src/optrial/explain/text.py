@@ -13,7 +13,7 @@ from optrial.explain.comparison import (
     model_state,
     selected,
 )
-from optrial.rules import Hyperparameter
+from optrial.rules import Hyperparameter, Rule
 
 __all__ = ["explanation_text"]
 
@@ -43,13 +43,13 @@ def explanation_text(names: Iterable[str], width: int = 80) -> str:
 def _explanation_lines(explanation: Explanation, width: int) -> list[str]:
     rule, decay = explanation.rule, explanation.facts["default weight decay"]
     hyperparameters = {
-        f"{h.name} = {_default(h)}": f"{h.meaning}; {h.range.replace(' ', FIXED)}"
+        f"{h.name} = {_default(h)}": f"{_meaning(h)}; {h.range.replace(' ', FIXED)}"
         for h in rule.hyperparameters
     }
     return [
         f"{rule.name}: {rule.title}",
         "",
-        *(f"    {line}" for line in rule.equations),
+        *_equations(rule),
         "",
         *_definitions(rule.symbols, width),
         *_section("Hyperparameters", _definitions(hyperparameters, width)),
@@ -62,6 +62,21 @@ def _explanation_lines(explanation: Explanation, width: int) -> list[str]:
         *_section("Equivalent in torch.optim", _paragraphs([explanation.torch], width)),
         *_section("Paper", _paragraphs([rule.paper], width)),
     ]
+
+
+def _equations(rule: Rule) -> list[str]:
+    """Return one step; if it has options, first without them."""
+    lines = [f"    {line}" for line in rule.equations]
+    if not rule.plain_equations:
+        return lines
+    plain = [f"    {line}" for line in rule.plain_equations]
+    return [*plain, "", "  With all options:", "", *lines]
+
+
+def _meaning(hyperparameter: Hyperparameter) -> str:
+    """Return the meaning of a hyperparameter, and its letters."""
+    written = hyperparameter.written
+    return f"{hyperparameter.meaning} ({written})" if written else hyperparameter.meaning
 
 
 def _comparison_lines(comparison: Comparison, width: int) -> list[str]:

@@ -180,7 +180,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     )
     gradients = _iterations(run) + _probed_gradients(run)
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
-    evaluations = math.ceil(run.steps / run.evaluate_every)
+    evaluations = math.ceil(run.steps / run.evaluate_every) + run.evaluate_start
     return _Cost(
         training=run.steps * gradients * step,
         calls=run.steps * gradients * calls,

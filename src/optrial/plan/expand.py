@@ -210,7 +210,8 @@ class _Expansion:
         common = self.common
         if phase == "tune":  # which neither sees the test split nor keeps any weights
             seen = tuple(split for split in common["evaluate_on"] if split != "test")
-            unused = {"save": None, "select": None, "batch_metrics": False}
+            unused = {"save": None, "select": None}
+            unused |= {"batch_metrics": False, "evaluate_start": False}
             common = common | {"evaluate_on": seen, **unused}
         for trial in trials:
             fields = _fields(self.study, self.entries[trial.optimizer], self.dataset, trial.point)
@@ -245,6 +246,8 @@ class _Expansion:
         report["select"] = report["select"] and report["select"]._asdict()
         if self.common["batch_metrics"]:  # which says nothing where it is false, as in ids
             report["batch_metrics"] = True
+        if self.common["evaluate_start"]:
+            report["evaluate_start"] = True
         tune = self.study.tune.model_dump(mode="json")
         return json.dumps(report | {"seeds": self.study.seeds, "tune": tune})
 
@@ -371,6 +374,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "model": study.problem.model.name,
         "evaluate_on": study.evaluate.on or splits,
         "batch_metrics": study.evaluate.batch_metrics,
+        "evaluate_start": study.evaluate.start,
         "whole_split": whole_split(study, dataset),
         "engine": study.engine,
         "compile": study.compile,
@@ -460,7 +464,7 @@ def _code_names(study: StudyFile) -> Iterator[str]:
 
 
 def _steps(span: Span, steps_per_epoch: int) -> int:
-    return span.steps or (span.epochs or 0) * steps_per_epoch
+    return (span.epochs or 0) * steps_per_epoch if span.steps is None else span.steps
 
 
 def _number(value: float | bool) -> float | bool:

@@ -14,7 +14,7 @@ from optrial.records import Record
 from optrial.report.cuts import single_runs, thinned
 from optrial.report.drawing import MARKER_SIZE
 from optrial.spec import MetricName
-from optrial.style import LineStyle, marker_outline
+from optrial.style import LineStyle, marker_outline, variant_styles
 
 __all__ = ["chart_data", "probes_of"]
 
@@ -38,20 +38,12 @@ def chart_data(
     """
     places = {name: index for index, name in enumerate(view.optimizer_names)}
     return {
-        "optimizers": [
-            {
-                "name": name,
-                "colour": style.colour,
-                "dashes": style.dashes,
-                "marker": marker_outline(style.marker, MARKER_SIZE),
-            }
-            for name, style in styles.items()
-        ],
+        "optimizers": [{"name": name, **_style_data(style)} for name, style in styles.items()],
         "probes": probes_of(view),
         "better": {name: view.directions.better(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
         "problems": [
-            _problem_data(view, problem, places, groups, shown[problem.name])
+            _problem_data(view, problem, styles, groups, shown[problem.name])
             for problem in view.problems
         ],
         "profiles": _profile_data(view, places),
@@ -67,11 +59,19 @@ def probes_of(view: StudyView) -> list[str]:
 def _problem_data(
     view: StudyView,
     problem: ProblemView,
-    places: Mapping[str, int],
+    styles: Mapping[str, LineStyle],
     groups: Groups,
     shown: Collection[str],
 ) -> dict[str, Any]:
-    chosen = {c.setting_id for c in problem.contenders}
+    places = {name: index for index, name in enumerate(view.optimizer_names)}
+    contenders = problem.contenders
+    chosen = dict(
+        zip(
+            (contender.setting_id for contender in contenders),
+            variant_styles([contender.optimizer for contender in contenders], styles),
+            strict=True,
+        )
+    )
     members: dict[str, list[Record]] = {}
     for record in problem.reported:
         if record.setting_id in shown:
@@ -85,6 +85,7 @@ def _problem_data(
                 "setting": runs[0].setting,
                 "group": groups[key],
                 "chosen": key in chosen,
+                "style": _style_data(chosen.get(key, styles[runs[0].optimizer])),
                 "perEpoch": runs[0].steps_per_epoch,
                 "perStep": _seconds_per_step(runs),
             }
@@ -117,6 +118,10 @@ def _curve_data(
     view: StudyView, problem: ProblemView, metric: str, lines: Groups
 ) -> list[dict[str, Any]]:
     seeds = {record.run_id: record.seed for record in problem.reported}
+    published: dict[str, list[tuple[int, float]]] = {}
+    for value in view.published(problem):
+        if value.metric == metric and value.step is not None:
+            published.setdefault(value.setting_id, []).append((value.step, value.reported))
     singles = single_runs(len(lines), len(view.metrics), view.points)
     return [
         {
@@ -128,9 +133,20 @@ def _curve_data(
             "high": _rounded(band.high),
             "seeds": [seeds[run] for run in band.runs[:singles]],
             "values": [_rounded(row) for row in band.values[:singles]],
+            "published": published.get(key, []),
         }
         for key, band in problem.bands(view.curves(metric), view.points, lines).items()
     ]
+
+
+def _style_data(style: LineStyle) -> dict[str, Any]:
+    """Return a style as study.js draws it."""
+    return {
+        "colour": style.colour,
+        "dashes": style.dashes,
+        "marker": marker_outline(style.marker, MARKER_SIZE),
+        "shade": style.shade,
+    }
 
 
 def _rate_data(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from textwrap import fill
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +11,9 @@ from optrial.analysis.reported import ReportedValue
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
+from optrial.report.axes import draw_interval, legend, metric_axis, row_axis
 from optrial.report.chart_data import probes_of
-from optrial.spec import Directions
+from optrial.report.curves import CurveSource, draw_curves
 from optrial.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "draw_curves",
     "draw_differences",
     "draw_profile",
     "draw_ranks",
@@ -37,10 +35,6 @@ __all__ = [
     "study_figures",
 ]
 
-LABEL = 28
-"""Characters per line in the label of a row; longer lines would leave no room for the plot."""
-TWO_COLUMNS = 18
-"""Characters in the longest label of a legend that still has two columns."""
 BEYOND = 1.5
 """Factor by which a line extends beyond a learning rate at an open end."""
 MOST_ROWS = 40
@@ -53,7 +47,8 @@ def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, 
         suffix = f"-{problem.name}" if len(view.problems) > 1 else ""
         for metric in _curve_metrics(view, problem):
             if any(record.metrics.get(metric) is not None for record in problem.reported):
-                yield f"curves-{metric}{suffix}", _figure(draw_curves, view, problem, metric, theme)
+                source = CurveSource(view, problem)
+                yield f"curves-{metric}{suffix}", _figure(draw_curves, [source], [metric], theme)
         for result in target_results(view, problem):
             name = f"target-{result.target.metric}-{result.target.value:g}{suffix}"
             yield name, _figure(draw_targets, view, result, theme)
@@ -90,60 +85,6 @@ def _search_figures(
         yield f"trials{suffix}", _figure(draw_trials, view, problem, theme)
 
 
-def draw_curves(
-    axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
-) -> None:
-    """Draw the mean of each contender by step, with its interval; × where a run ended early.
-
-    Published values of single steps and epochs are hollow circles.
-    """
-    styles = line_styles(view.optimizer_names)
-    bands = problem.bands(view.curves(metric), view.points)
-    windows = set()
-    for contender in problem.contenders:
-        band = bands.get(contender.setting_id)
-        if band is None:
-            continue
-        windows.add(band.window)
-        style = styles[contender.optimizer].matplotlib(theme)
-        every = max(1, len(band.steps) // 7)
-        label = literal(f"{contender.optimizer} {contender.setting}".strip())
-        axes.plot(band.steps, band.mean, **style, markevery=every, label=label)
-        axes.fill_between(
-            band.steps, band.low, band.high, color=style["color"], alpha=0.16, linewidth=0
-        )
-        known = np.flatnonzero(np.isfinite(band.mean))
-        if len(known) and known[-1] < len(band.mean) - 1:
-            end = (band.steps[known[-1]], band.mean[known[-1]])
-            axes.plot(*end, marker="x", color=style["color"], linestyle="", markersize=6)
-    _draw_published(axes, view, problem, metric, theme)
-    _metric_axis(axes, metric, view.directions)
-    means = f", means of {max(windows)} steps" if windows and max(windows) > 1 else ""
-    axes.set_xlabel(f"step{means}")
-    _legend(axes)
-
-
-def _draw_published(
-    axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme
-) -> None:
-    """Draw the published values of single steps and epochs as hollow circles."""
-    styles = line_styles(view.optimizer_names)
-    colours = {
-        contender.setting_id: styles[contender.optimizer].matplotlib(theme)["color"]
-        for contender in problem.contenders
-    }
-    circle: dict[str, Any] = {"ls": "", "marker": "o", "mfc": theme.background, "ms": 4}
-    points = [
-        (value.step, value.reported, colours[value.setting_id])
-        for value in view.published(problem)
-        if value.metric == metric and value.step and value.setting_id in colours
-    ]
-    for step, number, colour in points:
-        axes.plot([step], [number], mec=colour, **circle)
-    if points:
-        axes.plot([], [], mec=theme.text, label="published", **circle)
-
-
 def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:
     """Draw the share of runs that reached a target by step; a bar where runs ended without it."""
     styles = line_styles(view.optimizer_names)
@@ -163,7 +104,7 @@ def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme
     axes.set_ylim(-3, 103)
     axes.set_ylabel(literal(f"% of runs that reached\n{result.target}"))
     axes.grid(axis="y")
-    _legend(axes)
+    legend(axes)
 
 
 def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = LIGHT) -> None:
@@ -192,7 +133,7 @@ def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = L
     )
     axes.set_ylabel(f"% of {profile.problems} problems within")
     axes.grid(axis="y")
-    _legend(axes)
+    legend(axes)
 
 
 def draw_sensitivity(
@@ -225,8 +166,8 @@ def draw_sensitivity(
             )
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
-    _metric_axis(axes, metric, view.directions)
-    _legend(axes)
+    metric_axis(axes, metric, view.directions)
+    legend(axes)
 
 
 def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> None:
@@ -236,7 +177,7 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     for row, pair in enumerate(pairs):
         told_apart = pair.verdict in ("better", "worse")
         estimate, low, high = pair.interval
-        _interval(
+        draw_interval(
             axes,
             row,
             (factor * estimate, factor * low, factor * high),
@@ -251,7 +192,7 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     axes.set_xlabel(
         f"difference of {literal(problem.metric)}\n({unit}{better} is better)", loc="right"
     )
-    _rows(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
+    row_axis(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
 
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
@@ -267,7 +208,7 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
     axes.set_xlabel(
         f"{literal(problem.searches[0].metric)} of each trial\n(filled: chosen)", loc="right"
     )
-    _rows(axes, [search.optimizer for search in problem.searches])
+    row_axis(axes, [search.optimizer for search in problem.searches])
 
 
 def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
@@ -279,9 +220,9 @@ def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         axes.plot(best.trials, best.expected, **style, markevery=every, label=literal(optimizer))
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("trials")
-    _metric_axis(axes, problem.select or "", view.directions)
+    metric_axis(axes, problem.select or "", view.directions)
     axes.set_ylabel(f"expected best {literal(problem.select or '')}")
-    _legend(axes)
+    legend(axes)
 
 
 def draw_rate_ranges(
@@ -295,7 +236,7 @@ def draw_rate_ranges(
     axes.set_xlim(min(rates) / BEYOND**2, max(rates) * BEYOND**2)
     for row, (optimizer, span) in enumerate(ranges.items()):
         style = styles[optimizer].matplotlib(theme)
-        _interval(axes, row, (span.best, span.low, span.high), **style)
+        draw_interval(axes, row, (span.best, span.low, span.high), **style)
         for end, beyond, arrow, is_open in (
             (span.low, 1 / BEYOND, "<", span.open_low),
             (span.high, BEYOND, ">", span.open_high),
@@ -312,7 +253,7 @@ def draw_rate_ranges(
         f"within {tolerance_text(view.directions.percent(metric))} of the best {literal(metric)}"
     )
     axes.set_xlabel(f"learning rate\n({within})", loc="right")
-    _rows(axes, ranges)
+    row_axis(axes, ranges)
 
 
 def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LIGHT) -> None:
@@ -320,10 +261,10 @@ def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LI
     for row, value in enumerate(values):
         mean = value.reported + value.difference
         measured = (mean, mean - value.margin, mean + value.margin)
-        _interval(axes, row, measured, color=theme.text, marker="o")
+        draw_interval(axes, row, measured, color=theme.text, marker="o")
         axes.plot([value.reported], [row], "o", mfc=theme.background, mec=theme.text)
     axes.set_xlabel(f"{literal(values[0].metric)}\n(hollow: published)", loc="right")
-    _rows(axes, [value.name for value in values])
+    row_axis(axes, [value.name for value in values])
 
 
 def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
@@ -332,11 +273,11 @@ def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
     optimizers = {contender.name: contender.optimizer for contender in problem.contenders}
     for row, cost in enumerate(problem.costs):
         style = styles[optimizers[cost.name]].matplotlib(theme)
-        _interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
+        draw_interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
     shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
     axes.set_xlabel(f"training seconds per run{shared}", loc="right")
     axes.set_xlim(left=0)
-    _rows(axes, [cost.name for cost in problem.costs])
+    row_axis(axes, [cost.name for cost in problem.costs])
 
 
 def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
@@ -360,7 +301,7 @@ def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
         )
     difference = f"critical difference {ranks.critical_difference:.2f}"
     axes.set_xlabel(f"average rank over {ranks.problems} problems\n({difference})", loc="right")
-    _rows(axes, list(averages))
+    row_axis(axes, list(averages))
 
 
 def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -> Axes:
@@ -415,40 +356,3 @@ def _reported(view: StudyView, problem: ProblemView) -> dict[str, list[ReportedV
 def _shown_pairs(problem: ProblemView) -> Sequence[Any]:
     pairs = problem.pairs
     return pairs if len(pairs) <= MOST_ROWS else [p for p in pairs if p.first == pairs[0].first]
-
-
-def _interval(axes: Axes, row: int, values: tuple[float, float, float], **style: Any) -> None:
-    """Draw a dot and a line in a row; values that are not finite are left out."""
-    estimate, low, high = (value if math.isfinite(value) else math.nan for value in values)
-    axes.hlines(row, low, high, color=style["color"], linewidth=0.9)
-    axes.plot([estimate], [row], **style | {"linestyle": ""})
-
-
-def _metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
-    """Label the axis of a metric, logarithmic for a positive loss."""
-    values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
-    known = np.concatenate([curve[np.isfinite(curve)] for curve in values] or [np.empty(0)])
-    if directions.parse(metric).is_loss and len(known) and known.min() > 0:
-        axes.set_yscale("log")
-        axes.set_ylim(known.min() / 1.5, known.max() * 1.5)
-    elif directions.percent(metric):
-        axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
-    axes.set_ylabel(literal(metric))
-    axes.grid(axis="y")
-
-
-def _rows(axes: Axes, names: Iterable[str]) -> None:
-    labels = [literal(fill(name, LABEL)) for name in names]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6 if axes.get_ylim()[0] > -0.6 else axes.get_ylim()[0])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-
-
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        columns = 2 if max(map(len, labels)) <= TWO_COLUMNS else 1
-        axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderpad=0
-        )

@@ -30,6 +30,7 @@ from optrial.analysis.statistics import (
 from optrial.analysis.summary import SettingSummary
 from optrial.analysis.target_results import TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, Search, StudyView
+from optrial.errors import counted
 from optrial.records import Record
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.cuts import shown_runs, shown_settings
@@ -331,7 +332,7 @@ def _shown_facts(facts: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]
     shown = {}
     for name, counts in facts.items():
         values = list(counts.items())[:SHOWN_VALUES]
-        texts = [f"{v} ({n:,} runs)" if len(counts) > 1 else v for v, n in values]
+        texts = [f"{v} ({counted(n, 'run')})" if len(counts) > 1 else v for v, n in values]
         more = len(counts) - len(texts)
         shown[name] = texts + [f"and {more:,} more"] * bool(more)
     return shown

@@ -45,7 +45,7 @@ def adagrad(
         θ ← θ − lr / (1 + (t − 1)·lr_decay) · g / (√s + eps)
 
     grad is (runs, *shape); step is t = 1, 2, ...; hyperparameters broadcast over it. Returns the
-    change to add to the parameter. eps is outside the root, as in torch.optim.
+    change to add to the parameter. eps is outside the root, as in the paper (δ) and torch.optim.
     """
     del initial_accumulator  # part of the sum since `init`
     total = state.total + grad * grad
@@ -127,16 +127,27 @@ ADAGRAD = Rule(
         epsilon(1e-10),
     ),
     equations=equations_of(adagrad),
-    symbols=PARAMETER | GRADIENT | STEP | {"s": "sum of all squared gradients so far"},
+    plain_equations=("s ← s + g²", "θ ← θ − lr · g / (√s + eps)"),
+    symbols=PARAMETER
+    | GRADIENT
+    | STEP
+    | {"s": "sum of all squared gradients so far, in the paper and often G"},
     state={"total": "s, sum of all squared gradients"},
     direction="the gradient",
     step_scale="the learning rate alone",
     scaling="divided by the root of the sum of all squared gradients",
     epsilon="outside the root",
     conventions=(
-        "As torch.optim.Adagrad: eps outside the root, sums that start at 0. The paper has no eps; "
-        "TensorFlow starts the sums at 0.1. The sum only grows, so steps only shrink."
+        "As torch.optim.Adagrad: sums that start at 0, and eps outside the root, where the paper "
+        "has its small constant δ. Many textbooks put it inside the root; TensorFlow starts the "
+        "sums at 0.1. The sum only grows, so steps only shrink."
     ),
+    contrasts={
+        "sgd": (
+            "AdaGrad divides each coordinate of the gradient by the root of the sum of its squares "
+            "so far, so that coordinates with rare or small gradients take longer steps."
+        )
+    },
     generalises=(("sgd", "lr_decay = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
     torch_optim=TorchOptim("Adagrad", _adagrad_keywords, {"l2": {}}),
 )
@@ -153,7 +164,14 @@ ADADELTA = Rule(
     hyperparameters=(
         learning_rate(1.0),
         average_decay(
-            "rho", 0.9, "decay rate of both averages", "ρ", "decay", "decay_rate", one_allowed=True
+            "rho",
+            0.9,
+            "decay rate of both averages",
+            "ρ",
+            "decay",
+            "decay_rate",
+            letters=("γ", "β"),
+            one_allowed=True,
         ),
         epsilon(1e-6),
     ),
@@ -161,9 +179,9 @@ ADADELTA = Rule(
     symbols=PARAMETER
     | GRADIENT
     | {
-        "r": "running average of the squared gradient; starts at 0",
-        "d": "step before lr, in the units of the parameter",
-        "q": "running average of the squared steps d; starts at 0",
+        "r": "running average of the squared gradient, often E[g²]; starts at 0",
+        "d": "step before lr, in the units of the parameter, often −Δθ",
+        "q": "running average of the squared steps d, often E[Δθ²]; starts at 0",
     },
     state={
         "square": "r, running average of the squared gradient",
@@ -177,10 +195,26 @@ ADADELTA = Rule(
     ),
     epsilon="inside both roots",
     conventions=(
-        "As torch.optim.Adadelta: the step of the paper times lr. eps also sets the size of the "
-        "first steps, because q starts at 0. (Keras defaults to lr = 0.001, at which Adadelta "
-        "hardly moves.)"
+        "As torch.optim.Adadelta: the step of the paper times lr. The paper uses rho = 0.95 and "
+        "eps = 1e-6; torch.optim has rho = 0.9. q is the average of the final steps d, so it is "
+        "updated after d and enters the next step. eps also sets the size of the first steps, "
+        "because q starts at 0. (Keras defaults to lr = 0.001, at which Adadelta hardly moves.)"
     ),
+    contrasts={
+        "rmsprop": (
+            "Both divide the gradient by the root of a running average of its squares. Adadelta "
+            "also puts the root of a running average of its own squared steps where rmsprop has "
+            "the learning rate. That gives the step the units of the parameter: a gradient over "
+            "the root of its squares has none, so in rmsprop the learning rate must supply both "
+            "the size and the unit. lr of adadelta is a factor that the paper does not have (1)."
+        ),
+        "adagrad": (
+            "AdaGrad sums all squared gradients, so its steps shrink for ever; adadelta averages "
+            "them with weights that decay, so that old gradients are forgotten. Adadelta also puts "
+            "the root of the average of its own squared steps in place of the learning rate, which "
+            "gives the step the units of the parameter."
+        ),
+    },
     generalises=(("sgd", "eps → ∞"),),
     torch_optim=TorchOptim("Adadelta", _adadelta_keywords, {"l2": {}}),
 )

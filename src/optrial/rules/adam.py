@@ -164,7 +164,7 @@ ADAM = Rule(
     | STEP
     | {
         "m": "running average of the gradient; starts at 0",
-        "v": "running average of the squared gradient; starts at 0",
+        "v": "running average of the squared gradient, often s or E[g²]; starts at 0",
     },
     state={
         "mean": "m, running average of the gradient",
@@ -180,6 +180,29 @@ ADAM = Rule(
         "corrected average. Keras, and the faster variant in section 2 of the paper, add it to the "
         "uncorrected root, which amounts to a larger eps in the first steps."
     ),
+    contrasts={
+        "rmsprop": (
+            "Both divide by the root of a running average of squared gradients. Adam differs in "
+            "two ways: it steps along a running average of the gradient (momentum), not along the "
+            "latest gradient; and it divides both averages by 1 − beta^t (bias correction), "
+            "because an average that starts at 0 is too small at first. Without the correction, "
+            "the first steps of rmsprop are up to 1 / √(1 − rho) times lr."
+        ),
+        "adadelta": (
+            "Adam has a learning rate, averages the gradient and corrects both averages for their "
+            "start at 0. Adadelta takes the latest gradient and puts the root of the average of "
+            "its own squared steps in place of the learning rate."
+        ),
+        "adagrad": (
+            "AdaGrad divides the latest gradient by the root of the sum of all squares, which only "
+            "grows. Adam averages both the gradient and its square, so that old gradients are "
+            "forgotten, and corrects both averages for their start at 0."
+        ),
+        "momentum": (
+            "Both step along past gradients. Adam also divides by the root of their average "
+            "square, so that every coordinate moves by about lr, however steep it is."
+        ),
+    },
     generalises=(
         ("momentum", "eps → ∞ with lr = eps · (lr of momentum) · (1 − beta1^t) / (1 − beta1)"),
         ("sgd", "beta1 = 0 and eps → ∞ with lr = eps · (lr of sgd)"),
@@ -213,6 +236,12 @@ ADAMW = replace(
         "multiplies weight_decay by the schedule alone, not by lr: its λ is our lr·weight_decay. "
         "eps is added to the root of the corrected average."
     ),
+    contrasts={
+        "adam": (
+            "Adam adds l2 decay to the gradient, where it is divided by the root as well: weights "
+            "with large gradients decay less. AdamW shrinks every weight by the same factor."
+        )
+    },
     generalises=(("adam", "weight_decay = 0 in both"), *ADAM.generalises),
     torch_optim=TorchOptim("AdamW", adam_keywords, {"decoupled": {}}),
     default_weight_decay=0.01,
@@ -237,6 +266,12 @@ AMSGRAD = replace(
         "As torch.optim.Adam(amsgrad=True): with Adam's bias correction, which the paper omits, "
         "and a maximum over uncorrected averages. optax takes the maximum over corrected ones."
     ),
+    contrasts={
+        "adam": (
+            "Adam's average of squares may fall again, and a step then grows, after which training "
+            "can diverge. AMSGrad divides by the largest average so far."
+        )
+    },
     coincides_with=(),
     torch_optim=TorchOptim("Adam", _amsgrad_keywords, BOTH_DECAYS),
 )

@@ -192,6 +192,13 @@ ADAMAX = replace(
         "As torch.optim.Adamax: eps inside the maximum. The paper has no eps; Keras adds it to n "
         "in the division."
     ),
+    contrasts={
+        "adam": (
+            "AdaMax divides by a decaying maximum of the gradient's magnitude, where Adam has the "
+            "root of an average of squares. A maximum needs no bias correction, and steps stay "
+            "within lr."
+        )
+    },
     coincides_with=(("adam", "beta2 is 0 in both"),),
     torch_optim=TorchOptim("Adamax", adam_keywords, {"l2": {}}),
 )
@@ -233,6 +240,12 @@ NADAM = replace(
         "As torch.optim.NAdam: the momentum rises with the step, while m itself decays by the "
         "constant beta1. optax's nadam has a constant momentum."
     ),
+    contrasts={
+        "adam": (
+            "NAdam takes its direction one momentum step ahead (Nesterov): it uses the average as "
+            "it will be, so that a change of slope acts one step earlier."
+        )
+    },
     generalises=(("sgd", "beta1 = 0 and eps → ∞ with lr = eps · (lr of sgd)"),),
     coincides_with=(("adam", "beta1 is 0 in both"),),
     torch_optim=TorchOptim("NAdam", _nadam_keywords, BOTH_DECAYS),
@@ -264,6 +277,13 @@ RADAM = replace(
         "the uncorrected root. Until then the step is lr times the corrected average of the "
         "gradient itself, which is small at Adam's default lr."
     ),
+    contrasts={
+        "adam": (
+            "In the first steps an average of few squares is unreliable, and dividing by its root "
+            "can make steps far too long. RAdam divides only once the average is long enough, and "
+            "shortens these steps: a built-in warm-up."
+        )
+    },
     generalises=(("sgd", "beta1 = 0 and beta2 = 0"),),
     coincides_with=(),
     torch_optim=TorchOptim("RAdam", adam_keywords, BOTH_DECAYS),

@@ -121,6 +121,13 @@ MOMENTUM = Rule(
         "while lr is constant and differs when a schedule changes it. Where the velocity is an "
         "average, (1 − momentum)·g is added and lr must be 1 / (1 − momentum) times larger."
     ),
+    contrasts={
+        "sgd": (
+            "The velocity adds up past gradients. Where they agree, steps grow up to "
+            "1 / (1 − momentum) times as long; where they alternate, they cancel. So momentum is "
+            "faster along valleys and calmer across them."
+        )
+    },
     generalises=(("sgd", "momentum = 0"),),
     torch_optim=TorchOptim("SGD", _sgd_keywords, {"l2": {}}),
 )
@@ -151,6 +158,13 @@ NESTEROV = Rule(
         "the gradient is taken; Nesterov's own iterate is θ + lr·momentum·u. While lr is constant, "
         "this is the form of Sutskever et al. with renamed variables."
     ),
+    contrasts={
+        "momentum": (
+            "Nesterov takes the gradient where the velocity is about to carry the parameter, not "
+            "where the parameter is. A slope that rises ahead slows the velocity one step earlier, "
+            "before it overshoots."
+        )
+    },
     generalises=MOMENTUM.generalises,
     torch_optim=TorchOptim("SGD", _nesterov_keywords, {"l2": {}}),
 )

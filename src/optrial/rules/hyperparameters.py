@@ -28,6 +28,7 @@ def learning_rate(default: float, meaning: str = "learning rate") -> Hyperparame
         default=default,
         meaning=meaning,
         symbol="η",
+        letters=("α", "ε"),
         low_open=True,
         scale="log",
         aliases=("learning_rate", "eta", "step_size"),
@@ -41,6 +42,7 @@ def momentum(default: float, meaning: str = "decay rate of the velocity") -> Hyp
         default=default,
         meaning=meaning,
         symbol="μ",
+        letters=("γ", "β", "α"),
         high=1.0,
         high_open=True,
         aliases=("mu", "gamma", "beta"),
@@ -53,6 +55,7 @@ def average_decay(
     meaning: str,
     symbol: str,
     *aliases: str,
+    letters: tuple[str, ...] = (),
     one_allowed: bool = False,
 ) -> Hyperparameter:
     """Return the decay rate of an exponential moving average."""
@@ -61,6 +64,7 @@ def average_decay(
         default=default,
         meaning=meaning,
         symbol=symbol,
+        letters=letters,
         high=1.0,
         high_open=not one_allowed,
         aliases=aliases,
@@ -74,6 +78,7 @@ def epsilon(default: float) -> Hyperparameter:
         default=default,
         meaning="small constant that prevents division by zero",
         symbol="ε",
+        letters=("δ",),
         scale="log",
         aliases=("epsilon", "delta"),
     )

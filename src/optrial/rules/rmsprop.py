@@ -115,7 +115,8 @@ def rmsprop_nesterov(
 
 def _rho(default: float, meaning: str, *aliases: str) -> Hyperparameter:
     names = (*aliases, "decay", "decay_rate")
-    return average_decay("rho", default, meaning, "ρ", *names, one_allowed=True)
+    letters = ("γ", "β", "α")
+    return average_decay("rho", default, meaning, "ρ", *names, letters=letters, one_allowed=True)
 
 
 def _any_set(value: Array) -> bool:
@@ -155,10 +156,11 @@ RMSPROP = Rule(
         epsilon(1e-8),
     ),
     equations=equations_of(rmsprop),
+    plain_equations=("r ← rho·r + (1 − rho)·g²", "θ ← θ − lr · g / (√r + eps)"),
     symbols=PARAMETER
     | GRADIENT
     | {
-        "r": "running average of the squared gradient; starts at 0",
+        "r": "running average of the squared gradient, often v, s or E[g²]; starts at 0",
         "m": "running average of the gradient, kept only if centered; starts at 0",
         "u": "velocity, a decaying sum of the scaled gradients; starts at 0",
     },
@@ -174,6 +176,18 @@ RMSPROP = Rule(
         "centered one more (m). The averages start at 0 without bias correction, so the first "
         "steps are up to 1 / √(1 − rho) times lr."
     ),
+    contrasts={
+        "adagrad": (
+            "AdaGrad divides by the root of the sum of all squared gradients, which only grows, so "
+            "its steps shrink even where the loss is still steep. RMSProp replaces the sum by a "
+            "running average, which forgets: its steps stay about lr long."
+        ),
+        "momentum": (
+            "Momentum sums past gradients and keeps their scale; rmsprop divides the latest "
+            "gradient by the root of its average square, so that every coordinate moves by about "
+            "lr, however steep it is."
+        ),
+    },
     generalises=(("momentum", "eps → ∞ with lr = eps · (lr of momentum)"),),
     torch_optim=TorchOptim("RMSprop", _rmsprop_keywords, {"l2": {}}),
 )
@@ -217,6 +231,13 @@ RMSPROP_NESTEROV = Rule(
         "where all gradients were 0, as at a dead ReLU, and 0 / 0 is NaN; eps = 0 gives the book's "
         "form. lr is inside the velocity, as in the book."
     ),
+    contrasts={
+        "rmsprop": (
+            "With momentum, rmsprop adds up its scaled gradients (heavy ball). Here the gradient "
+            "is also taken one velocity step ahead (Nesterov), which slows the velocity before it "
+            "overshoots. torch.optim.RMSprop has no such option: its momentum is heavy-ball."
+        )
+    },
     generalises=(("nesterov", "eps → ∞ with lr = eps · (lr of nesterov)"),),
     coincides_with=(("rmsprop", "momentum is 0 in both, and centered is false"),),
 )

@@ -48,6 +48,7 @@ class Hyperparameter:
         scale: how a search spaces values; "switch" for true or false.
         aliases: names used by other libraries, for hints in error messages.
         symbol: printed in typeset equations, "β₁"; empty to print the name.
+        letters: other letters for it in papers and textbooks.
     """
 
     name: str
@@ -60,6 +61,12 @@ class Hyperparameter:
     scale: Literal["log", "linear", "switch"] = "linear"
     aliases: tuple[str, ...] = ()
     symbol: str = ""
+    letters: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> str:
+        """The symbol and the other letters: "η, also α"; empty without a symbol."""
+        return f"{self.symbol}, also {', '.join(self.letters)}" if self.letters else self.symbol
 
     @property
     def range(self) -> str:
@@ -152,6 +159,7 @@ class Rule:
         hyperparameters: `lr` first.
         equations: one step, line by line, in the names of the hyperparameters:
             "m ← beta1·m + (1 − beta1)·g". A remark follows three or more spaces.
+        plain_equations: one step at the defaults, if that is shorter because options are off.
         symbols: symbol in `equations` that is not a hyperparameter -> its meaning.
         state: name of an array kept, of the parameter's shape -> its meaning.
         direction: the direction of a step.
@@ -164,6 +172,7 @@ class Rule:
         generalises: (rule, condition): under that condition this rule is the other one, exactly,
             or in the limit if the condition has an arrow.
         coincides_with: (rule, condition): if the condition holds, both take the same steps.
+        contrasts: another rule -> how this one differs from it, and why, in sentences.
         torch_optim: the counterpart in `torch.optim`, if any.
         default_weight_decay: coefficient used if a study sets none.
         default_decay: kind of weight decay used if a study sets none, "l2" or "decoupled".
@@ -186,6 +195,7 @@ class Rule:
     update: Callable[..., Any]
     hyperparameters: tuple[Hyperparameter, ...]
     equations: tuple[str, ...]
+    plain_equations: tuple[str, ...] = ()
     symbols: Mapping[str, str]
     state: Mapping[str, str]
     direction: str
@@ -196,6 +206,7 @@ class Rule:
     conventions: str
     generalises: tuple[tuple[str, str], ...] = ()
     coincides_with: tuple[tuple[str, str], ...] = ()
+    contrasts: Mapping[str, str] = field(default_factory=dict)
     torch_optim: TorchOptim | None = None
     default_weight_decay: float = 0.0
     default_decay: Literal["l2", "decoupled"] = "l2"

@@ -158,6 +158,8 @@ class RunFacts:
         split_overlap: number of samples of the second split that are in the first, by
             ``first and second``.
         scale: scales of the training data.
+        constant_answer: what the best constant answer scores, by metric; see
+            `optrial.engine.constant_answer`.
         decayed_share: share of the parameters that weight decay applies to.
         initial_parameters_sha256: hash of the initial parameters.
         parameters_sha256: hash of the final parameters.
@@ -205,6 +207,7 @@ class RunFacts:
     split_sizes: Mapping[str, int] | None = None
     split_overlap: Mapping[str, int] | None = None
     scale: Scales | None = None
+    constant_answer: Mapping[str, float] | None = None
     decayed_share: float | None = None
     initial_parameters_sha256: str | None = None
     parameters_sha256: str | None = None

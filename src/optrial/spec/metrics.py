@@ -345,6 +345,7 @@ PROBES: Mapping[str, Probe] = {
         3,
     ),
     "dead_relu_fraction": Probe("fraction of ReLU units that are 0 for the whole batch", 0.3),
+    "active_relu_fraction": Probe("fraction of the inputs of ReLUs that are above 0", 0.3),
     "relu_gradient_square_sum": Probe(
         "sum over an epoch of the squared gradient that arrives at the inputs of ReLUs", 1.3, True
     ),

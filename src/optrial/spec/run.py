@@ -25,7 +25,9 @@ _STACK = re.compile(
     r"(?P<engine>[^-]+)-(?P<digest>[^-]+)(-(?P<threads>[1-9][0-9]{0,8}))?", re.ASCII
 )
 
-_OF_A_PHASE = ("seed", "evaluate_on", "save", "select", "batch_metrics", "probes")
+_OF_A_PHASE = (
+    *("seed", "evaluate_on", "evaluate_start", "save", "select", "batch_metrics", "probes"),
+)
 """Fields in which runs with one setting differ: between seeds, and between the two phases."""
 
 _OF_AN_OPTIMIZER = (
@@ -155,6 +157,7 @@ class RunSpec(_Computed):
         closure: whether the optimizer's `step` gets a closure even if it does not require one.
         create_graph: whether gradients are computed so that they can be differentiated again.
         threads: CPU threads of the training; None leaves the number to the engine.
+        evaluate_start: whether the initial weights are evaluated, at step 0.
     """
 
     optimizer: str
@@ -198,6 +201,7 @@ class RunSpec(_Computed):
     closure: bool = False
     create_graph: bool = False
     threads: int | None = None
+    evaluate_start: bool = False
 
     @property
     def run_id(self) -> str:

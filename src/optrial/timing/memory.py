@@ -59,6 +59,7 @@ def memory_meter(dataset: Dataset, device: str) -> Iterator[Meter]:
 
 def _cuda_memory(dataset: Dataset, device: str, engine: str, spec: RunSpec) -> int:
     engines = Engines(dataset, spec.precision, device)
+    engines.load_data(spec)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     _train(engines, engine, spec)
@@ -81,6 +82,7 @@ def _resident_memory(engine: str, spec: RunSpec) -> int:
     """Train a run in this process, which has trained nothing yet, and return its peak memory."""
     dataset, device = _shared["dataset"], _shared["device"]
     engines = Engines(dataset, spec.precision, device)
+    engines.load_data(spec)
     _train_something_small(engine, spec, device)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak on Linux

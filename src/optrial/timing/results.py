@@ -292,6 +292,6 @@ def _ratio(timing: SettingTiming, base: SettingTiming) -> Quartiles:
 
 def _run_ratio(timing: SettingTiming | None, base: SettingTiming | None) -> Quartiles | None:
     """Compare whole runs, whose numbers of steps differ if their batch sizes do."""
-    if timing is None or base is None:
+    if timing is None or base is None or not base.steps:
         return None
     return _ratio(timing, base).times(timing.steps / base.steps)

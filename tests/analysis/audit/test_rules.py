@@ -20,6 +20,7 @@ from tests.analysis.audit.builders import (
     BEST,
     CLAIM,
     RATES,
+    STEPS,
     Case,
     accuracy,
     by,
@@ -291,6 +292,38 @@ def piling(case: Case) -> Case:
     drawn = {r.run_id: Curve(steps, 0.01 * steps) for r in case.records if r.optimizer == "sgd"}
     with_probe = case.metric("gradient_norm", lambda r: 1.0)
     return replace(with_probe, drawn={"gradient_norm": drawn})
+
+
+def constant(where: Callable[[Record], bool]) -> Callable[[Case], Case]:
+    """Runs answer with the shares of the classes; chance lifts their accuracy a little."""
+
+    def spoil(case: Case) -> Case:
+        for split, chance in (("validation", 0.002), ("test", -0.001)):
+            case = case.metric(f"{split}_accuracy", lambda r, by=chance: 0.1 + by, where)
+            case = case.metric(f"{split}_loss", lambda r: 0.9001, where)
+        return case
+
+    return spoil
+
+
+def training(fall: float) -> Callable[[Case], Case]:
+    """The training loss of sgd falls by an amount, the others' by a half; batches differ."""
+
+    def change(case: Case) -> Case:
+        steps = np.arange(1, STEPS + 1)
+        drawn = {
+            r.run_id: Curve(
+                steps,
+                1.0
+                - (fall if sgd(r) else 0.5) * steps / STEPS
+                + 0.1 * np.random.default_rng(r.seed).normal(size=STEPS),
+            )
+            for r in case.records
+        }
+        recorded = case.metric("train_loss", lambda r: float(drawn[r.run_id].values[-1]))
+        return replace(recorded, drawn={"train_loss": drawn})
+
+    return change
 
 
 def hidden(case: Case) -> Case:
@@ -600,6 +633,10 @@ ROWS = [
         lambda c: c.diverged(lambda r: sgd(r) and r.seed == 3),
         "a user-defined loss, with runs that diverged",
     ),
+    Row("E20", W, sound, constant(lambda r: sgd(r) and reported(r)), "one optimizer"),
+    Row("E20", E, sound, constant(reported), "every contender"),
+    Row("E21", W, lambda: training(0.5)(sound()), training(0.0), "it stays"),
+    Row("E21", W, lambda: training(0.5)(sound()), training(-0.5), "it rises"),
     Row("F01", W, timed, lambda c: c.facts(warm_up_seconds=3.0)),
     Row("F02", E, timed, lambda c: c.facts(adam, threads=8)),
     Row("F03", E, timed, lambda c: c.facts(stack_width=6), "timing from stacked runs"),

@@ -362,6 +362,19 @@ STUDIES: Mapping[str, Spoiled] = {
         },
         optimizers=[SGD | {"lr": 1e-6}],
     ),
+    "nothing is learned": study(
+        "E20",
+        problem={
+            "dataset": dict(MOONS),
+            "model": {
+                "kind": "mlp",
+                "hidden": [8],
+                "initialization": {"name": "normal", "std": 1e-6},
+            },
+        },
+        optimizers=[SGD],
+    ),
+    "a rate too small": study("E21", optimizers=[SGD | {"lr": 1e-7}]),
     "a slow start": study(
         "F01",
         engine="reference",

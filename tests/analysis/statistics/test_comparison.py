@@ -147,7 +147,7 @@ def test_runs_without_a_value_are_left_out_and_counted() -> None:
     assert comparison.without_value == ((1, 8), (0, 8))
     assert comparison.swapped().without_value == ((0, 8), (1, 8))
     assert (comparison.pairs, comparison.unpaired, comparison.diverged) == (7, 1, (0, 0))
-    assert "1 of 8 runs of first have no value of test_auc" in sentence(comparison)
+    assert "1 of 8 runs of first has no value of test_auc" in sentence(comparison)
     nothing = compare(
         dict.fromkeys(range(8), None),
         by_seed(WORSE),

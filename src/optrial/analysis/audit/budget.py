@@ -79,7 +79,9 @@ def before_schedule_end(context: Context) -> Iterator[Observation]:
             {"runs": len(early), "schedule_end": end, "step": record.step},
             [r for r, _ in early.values()],
             _longer(
-                context, "train to the end of the schedule", max(1.0, (end + 1) / record.steps)
+                context,
+                "train to the end of the schedule",
+                max(1.0, (end + 1) / max(1, record.steps)),
             ),
         )
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import optrial.analysis.audit.budget as budget_rules
 import optrial.analysis.audit.implementation as implementation_rules
+import optrial.analysis.audit.learning as learning_rules
 import optrial.analysis.audit.replication as replication_rules
 import optrial.analysis.audit.reporting as reporting_rules
 import optrial.analysis.audit.reproducibility as reproducibility_rules
@@ -35,7 +36,7 @@ MODULES = {
     "B": (selection_rules,),
     "C": (budget_rules,),
     "D": (replication_rules, significance_rules),
-    "E": (implementation_rules, reproducibility_rules),
+    "E": (implementation_rules, learning_rules, reproducibility_rules),
     "F": (timing_rules,),
     "G": (reporting_rules,),
 }

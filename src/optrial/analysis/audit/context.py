@@ -25,6 +25,7 @@ from optrial.analysis.claims import (
 from optrial.analysis.contenders import Contender, OptimizerRuns
 from optrial.analysis.targets import Target, Unit, shared_seconds, target_times
 from optrial.analysis.view import ProblemView, StudyView
+from optrial.errors import quoted
 from optrial.records import Record
 from optrial.spec import Selection, Status
 
@@ -242,7 +243,7 @@ def _with_reason(problem: ProblemView, result: ClaimResult) -> ClaimResult:
 
 def _undecided(result: ClaimResult, why: str) -> ClaimResult:
     """Return a result that says why its claim is not decided."""
-    return replace(result, sentence=f'"{result.claim.text}" is {result.verdict}: {why}')
+    return replace(result, sentence=f"{quoted(result.claim.text)} is {result.verdict}: {why}")
 
 
 def _without_choice(optimizers: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import scaling_remedy, unscaled_parts
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.contenders import OptimizerRuns, hyperparameters
-from optrial.errors import counted
+from optrial.errors import counted, quoted
 from optrial.records import Curve, Record
 from optrial.rules.learning_rates import plain_name
 from optrial.spec import MetricName, Status
@@ -372,7 +372,7 @@ def running_average(context: Context) -> Iterator[Observation]:
             for record in context.claimed_runs(claim)
         )
         yield Observation(
-            names(f'"{text}"' for text in running)
+            names(map(quoted, running))
             + f" {'is' if len(running) == 1 else 'are'} measured on training batches",
             {"claims": list(running)},
             [r for claim in running.values() for r in context.claimed_runs(claim)],

@@ -18,7 +18,7 @@ from optrial.analysis.claims import ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import Contender, finished
 from optrial.analysis.statistics import minimum_pairs
 from optrial.analysis.view import ProblemView
-from optrial.errors import counted
+from optrial.errors import counted, quoted
 from optrial.rules.learning_rates import usual_rates
 from optrial.spec import Direction, Status
 
@@ -74,8 +74,9 @@ def underpowered(context: Context) -> Iterator[Observation]:
                 if claims
                 else f"a comparison of {count} {kind}"
             )
+            be = "is" if fewest == 1 else "are"
             yield Observation(
-                f"there are {fewest} seeds, but {subject} needs at least {needed}",
+                f"there {be} {counted(fewest, 'seed')}, but {subject} needs at least {needed}",
                 {"seeds": fewest, "needed": needed},
                 problem.compared,
                 context.more_seeds(needed, f"run {needed} seeds"),
@@ -93,8 +94,8 @@ def _amount_below_power(context: Context, result: ClaimResult) -> Iterator[Obser
     needed = pair.seeds_needed(amount.value) if pair.pairs > 1 else None
     if needed is not None and needed > pair.pairs:
         yield Observation(
-            f'"{result.claim.text}" needs about {needed} seeds to show a difference of that size; '
-            f"there are {pair.pairs}",
+            f"{quoted(result.claim.text)} needs about {needed} seeds to show a difference of that "
+            f"size; there are {pair.pairs}",
             {"seeds": pair.pairs, "needed": needed},
             context.claimed_runs(result.claim),
             context.more_seeds(needed, f"run {needed} seeds"),
@@ -144,7 +145,8 @@ def unpaired(context: Context) -> Iterator[Observation]:
             missing = sum(map(len, lacking.values()))
             yield Observation(
                 names(
-                    f"{name} lacks {len(s)} of {len(union)} seeds" for name, s in lacking.items()
+                    f"{name} lacks {len(s)} of {counted(len(union), 'seed')}"
+                    for name, s in lacking.items()
                 ),
                 {"lacking": lacking},
                 problem.compared,
@@ -219,7 +221,9 @@ def _leads_by_finished(context: Context, problem: ProblemView) -> Iterator[Obser
     leader = _leader(contenders, metric, context.directions.better(metric))
     misleads = len(contenders) > 1 and diverged.get(leader, 0) > min(diverged.values())
     hopeless = any(diverged[c.name] == len(c.records) for c in failing)
-    counts = names(f"{diverged[c.name]} of {len(c.records)} runs of {c.name}" for c in failing)
+    counts = names(
+        f"{diverged[c.name]} of {counted(len(c.records), 'run')} of {c.name}" for c in failing
+    )
     reversal = f"; {leader} leads only by the mean over finished runs" if misleads else ""
     yield Observation(
         f"{counts} diverged{reversal}",

@@ -12,7 +12,7 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
 from optrial.analysis.contenders import finished
-from optrial.errors import counted
+from optrial.errors import counted, quoted
 from optrial.spec import FINAL, TRAINING_SECONDS
 
 SMALL_PART = 0.01  # of the scale of an accuracy
@@ -121,7 +121,9 @@ def untestable_claim(context: Context) -> Iterator[Observation]:
         claim = result.claim
         if claim.metric not in {*context.metrics, TRAINING_SECONDS}:
             recorded = names(sorted(context.metrics))
-            reasons[claim.text] = f'"{claim.text}": no run recorded {claim.metric}, only {recorded}'
+            reasons[claim.text] = (
+                f"{quoted(claim.text)}: no run recorded {claim.metric}, only {recorded}"
+            )
         elif not result.pairs:
             reasons[claim.text] = result.sentence
     unchosen = {optimizer.name for optimizer in context.optimizers if not optimizer.chosen}

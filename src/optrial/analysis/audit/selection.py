@@ -10,7 +10,7 @@ from optrial.analysis.audit.context import Context, names, optimizer_name
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
-from optrial.errors import counted
+from optrial.errors import counted, quoted
 from optrial.records import Record
 from optrial.spec import FINAL, Directions, MetricName, Status
 
@@ -243,7 +243,7 @@ def late_claim(context: Context) -> Iterator[Observation]:
     if late:
         yield Observation(
             names(
-                f'"{text}" was added after {counted(ended, "run")} had ended'
+                f"{quoted(text)} was added after {counted(ended, 'run')} had ended"
                 for text, ended in late.items()
             ),
             {"claims": late},

@@ -20,7 +20,7 @@ from optrial.analysis.statistics import (
     minimum_pairs,
 )
 from optrial.analysis.view import ProblemView
-from optrial.errors import counted
+from optrial.errors import counted, quoted
 
 SMALLEST_USEFUL = 0.001  # difference of accuracy: a tenth of a point
 SEEDS_WORTH_ADDING = 100
@@ -139,7 +139,7 @@ def uncorrected(context: Context) -> Iterator[Observation]:
         family = max(tested, pairs if result.claim.text in context.late_claims else 0)
         if result.verdict is ClaimVerdict.SUPPORTED and family * result.p_value > result.alpha:
             yield Observation(
-                f'"{result.claim.text}" has p = {result.p_value:.2g}, significant among '
+                f"{quoted(result.claim.text)} has p = {result.p_value:.2g}, significant among "
                 f"{counted(len(texts), 'claim')} but not among {family} possible comparisons",
                 {"p_value": result.p_value, "family": family, "claims": len(texts)},
                 context.claimed_runs(result.claim),
@@ -181,7 +181,7 @@ def test_set_noise(context: Context) -> Iterator[Observation]:
         bound = mcnemar_bound(means[0], means[1], samples)
         if abs(gap) < bound:
             yield Observation(
-                f'"{claim.text}": the gap is {100 * abs(gap):.2g} points, but '
+                f"{quoted(claim.text)}: the gap is {100 * abs(gap):.2g} points, but "
                 f"{samples:,} test samples resolve only {100 * bound:.2g} points at these "
                 "accuracies",
                 {"gap": abs(gap), "bound": bound, "images": samples},
@@ -210,8 +210,9 @@ def no_practical_size(context: Context) -> Iterator[Observation]:
             and max(abs(low), abs(high)) < SMALLEST_USEFUL
         ):
             yield Observation(
-                f'"{result.claim.text}": the 95 % interval of the difference, {100 * low:.3f} to '
-                f"{100 * high:.3f} points, lies within {100 * SMALLEST_USEFUL:g} points of 0",
+                f"{quoted(result.claim.text)}: the 95 % interval of the difference, "
+                f"{100 * low:.3f} to {100 * high:.3f} points, lies within "
+                f"{100 * SMALLEST_USEFUL:g} points of 0",
                 {"low": low, "high": high, "practical": SMALLEST_USEFUL},
                 context.claimed_runs(result.claim),
                 context.remedy("claim the amount that matters"),

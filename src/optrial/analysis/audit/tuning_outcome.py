@@ -29,7 +29,7 @@ from optrial.analysis.statistics import (
 )
 from optrial.analysis.values import final_values
 from optrial.analysis.view import ProblemView
-from optrial.errors import counted
+from optrial.errors import counted, quoted
 from optrial.records import Record
 from optrial.spec import FINAL, Selection, Status
 
@@ -460,7 +460,7 @@ def gap_below_tuning_noise(context: Context) -> Iterator[Observation]:
             scale, unit = (100, " points") if result.claim.percent else (1, "")
             optimizers = context.claimed_optimizers(result.claim)
             yield Observation(
-                f'"{result.claim.text}" rests on a gap of {scale * abs(gap):.2g}{unit}, but '
+                f"{quoted(result.claim.text)} rests on a gap of {scale * abs(gap):.2g}{unit}, but "
                 "the results of neighbouring learning rates have a standard deviation of "
                 f"{scale * spread:.2g}{unit}",
                 {"gap": abs(gap), "spread": spread},

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from optrial.analysis.statistics import Values, known_values
 from optrial.analysis.targets import Target, Unit, target_metric_problem
-from optrial.errors import Problem, suggest
+from optrial.errors import Problem, quoted, suggest
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, undeclared
 
 __all__ = ["Amount", "Claim", "ClaimKind", "parse_claims", "parse_target"]
@@ -148,7 +148,10 @@ class _Reader:
             raise _ClaimError(f"column {token.column}: '{token.text}', expected {kind}'s name.")
         if known and token.text not in known:
             is_not = f"'{token.text}' is not {kind} of this study"
-            raise _ClaimError(f"column {token.column}: {is_not}. {suggest(token.text, known)}")
+            way_out = " To leave out all claims: claims: []." * (kind == "an optimizer")
+            raise _ClaimError(
+                f"column {token.column}: {is_not}. {suggest(token.text, known)}{way_out}"
+            )
         return token.text
 
     def value(self, percent: bool) -> float:
@@ -315,7 +318,7 @@ def parse_claims(
         try:
             claims.append(grammar.read(str(text)))
         except _ClaimError as error:
-            invalid.append(Problem(f"claims[{index}]", f'"{text}": {error}'))
+            invalid.append(Problem(f"claims[{index}]", f"{quoted(str(text))}: {error}"))
     return claims, invalid
 
 

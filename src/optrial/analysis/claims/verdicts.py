@@ -27,6 +27,7 @@ from optrial.analysis.statistics import (
 )
 from optrial.analysis.statistics.wording import number_text
 from optrial.analysis.targets import Target, Unit
+from optrial.errors import counted, quoted
 
 __all__ = [
     "Arrivals",
@@ -195,7 +196,7 @@ def _result(
 def _stated(case: ClaimCase) -> str:
     """Return the claim in quotes, and the problem if the claim does not name it."""
     on = f" on {case.problem}" if case.problem and not case.claim.problem else ""
-    return f'"{case.claim.text}"{on}'
+    return f"{quoted(case.claim.text)}{on}"
 
 
 def _compared(
@@ -339,7 +340,7 @@ def _standing(claim: Claim, evidence: _Evidence, adjusted: float) -> str:
     fewest = min(pair.pairs for pair in evidence.comparisons)
     seeds = f"{fewest} paired seed{'s' * (fewest != 1)}"
     lost = {
-        name: f"; {count} of {pair.pairs} runs of {name} diverged"
+        name: f"; {count} of {counted(pair.pairs, 'run')} of {name} diverged"
         for pair in evidence.comparisons
         for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
         if count

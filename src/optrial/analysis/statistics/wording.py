@@ -10,6 +10,7 @@ from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.paired import minimum_pairs
 from optrial.analysis.statistics.ranks import RankComparison
 from optrial.analysis.statistics.targets import Arrival, TargetComparison
+from optrial.errors import counted
 
 __all__ = [
     "best_sentence",
@@ -122,9 +123,13 @@ def _target_evidence(comparison: TargetComparison) -> str:
         [
             f"first on {comparison.wins} and second on {comparison.losses} of {_seeds(pairs)}",
             *_unpaired(comparison),
-            f"reached by {' and '.join(map(str, comparison.reached))} of {pairs} runs",
+            f"reached by {' and '.join(map(str, comparison.reached))} of {counted(pairs, 'run')}",
             f"median {first} and {second} {comparison.unit}",
-            *(f"{count} of {pairs} runs of {name} diverged" for name, count in diverged if count),
+            *(
+                f"{count} of {counted(pairs, 'run')} of {name} diverged"
+                for name, count in diverged
+                if count
+            ),
             f"sign test, {_probability(comparison)}",
         ]
     )
@@ -164,7 +169,7 @@ def _losses(comparisons: Comparisons) -> Iterator[str]:
     """Yield clauses that name the other optimizers with runs that diverged."""
     for name, (lost, runs) in comparisons.diverged.items():
         if name not in comparisons.all_diverged:
-            yield f"{lost} of {runs} runs of {name} diverged"
+            yield f"{lost} of {counted(runs, 'run')} of {name} diverged"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -204,7 +209,7 @@ def _evidence(comparison: Comparison) -> str:
         return ", ".join(["they have no seed in common", *without_value(comparison)])
     if comparison.statistic == Statistic.SIGN:
         won = f"better on {comparison.finished_wins}, worse on {comparison.finished_losses}"
-        finished = f"{won} of {comparison.finished} seeds on which both finished"
+        finished = f"{won} of {counted(comparison.finished, 'seed')} on which both finished"
         return f"{finished}, {_lost(comparison)}, sign test, {_basis(comparison)}"
     if not any(comparison.differences):
         return f"equal on every seed, {_basis(comparison)}"
@@ -230,7 +235,7 @@ def _diverged(comparison: Comparison) -> str:
 def _lost(comparison: Comparison) -> str:
     """Return the number of runs that diverged, by optimizer."""
     sides = zip((comparison.first, comparison.second), comparison.diverged, strict=True)
-    lost = [f"{n} of {comparison.pairs} runs of {name}" for name, n in sides if n]
+    lost = [f"{n} of {counted(comparison.pairs, 'run')} of {name}" for name, n in sides if n]
     return f"{' and '.join(lost)} diverged"
 
 
@@ -282,7 +287,8 @@ def without_value(comparison: Comparison) -> list[str]:
     """Return clauses that name optimizers with finished runs without a value of the metric."""
     names = (comparison.first, comparison.second)
     return [
-        f"{count} of {total} runs of {name} have no value of {comparison.metric}"
+        f"{count} of {counted(total, 'run')} of {name} {'has' if count == 1 else 'have'} no value "
+        f"of {comparison.metric}"
         for name, (count, total) in zip(names, comparison.without_value, strict=True)
         if count
     ]
@@ -305,7 +311,7 @@ def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
     more = needed - comparison.pairs
     if more <= 0:
         return f"; these seeds suffice to detect {wanted}"
-    return f"; about {_rounded(more)} more seeds would be needed to detect {wanted}"
+    return f"; about {counted(_rounded(more), 'more seed')} would be needed to detect {wanted}"
 
 
 def _rounded(count: int) -> int:

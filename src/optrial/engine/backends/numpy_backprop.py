@@ -252,7 +252,7 @@ class NumpyEngine(SoloEngine):
         self.rule_state = initialise_all(self.rule, self._parameters(), spec.hyperparameters)
         self.piled = {name: np.zeros_like(value) for name, value in self._parameters().items()}
         self._at_evaluation_point = False
-        self.facts = data_facts(dataset) | RunFacts(
+        self.facts = data_facts(spec, dataset) | RunFacts(
             engine="numpy",
             device="cpu",
             implementation=implementation_of(spec),

@@ -103,7 +103,7 @@ class ReferenceEngine(SoloEngine):
         self._at_evaluation_point = False
         self._evaluated_modules: dict[str, bool] = {}
         self._extents: dict[str, Extent] = {}  # by split, measured once
-        self.facts = arithmetic_facts() | data_facts(dataset)
+        self.facts = arithmetic_facts() | data_facts(spec, dataset)
         self.facts |= RunFacts(
             engine="reference",
             device=str(first.device),

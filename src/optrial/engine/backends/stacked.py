@@ -137,7 +137,7 @@ class StackedEngine:
             self.chunk = 100  # steps are so short that waits count
         self.threads = threads_for(specs, dataset)
         self._at_evaluation_point = False
-        self.facts = arithmetic_facts() | data_facts(dataset)
+        self.facts = arithmetic_facts() | data_facts(specs[0], dataset)
         self.facts |= RunFacts(
             engine="stacked",
             device=str(self.device),

@@ -16,6 +16,7 @@ from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import TensorSplit, tensor_splits
 from optrial.engine.learner import Learner
+from optrial.engine.options import data_facts
 from optrial.engine.process import device_limit, threads_for
 from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
@@ -71,6 +72,13 @@ class Engines:
     @cached_property
     def _splits(self) -> dict[str, TensorSplit]:
         return tensor_splits(self.dataset, self._precision, str(self._place))
+
+    def load_data(self, spec: RunSpec) -> None:
+        """Convert the data to tensors on the device, and compute the facts about it, as `build`
+        does when it needs them first.
+        """
+        _ = self._splits
+        data_facts(spec, self.dataset)
 
     def _why_not_stacked(self, runs: Sequence[RunSpec]) -> str:
         return why_not_stacked(runs, self.dataset, self.build)

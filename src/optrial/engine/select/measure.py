@@ -181,7 +181,7 @@ class ModelledTimes:
     def _seconds(self, engine: str, specs: Sequence[RunSpec]) -> float:
         cost = estimate(specs, self._dataset, len(specs))
         seconds = cost.stacked_seconds if engine == "stacked" else cost.seconds
-        return seconds / sum(spec.steps for spec in specs)
+        return seconds / max(1, sum(spec.steps for spec in specs))
 
 
 def _in_pairs(seconds: Sequence[float]) -> list[StepTime]:

@@ -120,7 +120,8 @@ function draw(holder, plot) {
   const xRange = extent(series.flatMap((s) => s.x), logX);
   // Limits of the best of several trials are as wide as the search, and say little side by side.
   const limits = plot.kind === "trials" ? [] : series.flatMap((s) => [...s.low, ...s.high, ...s.singles.flat()]);
-  const yRange = extent([...series.flatMap((s) => s.mean), ...limits], logY);
+  const published = series.flatMap((s) => (s.published ?? []).map((point) => point[1]));
+  const yRange = extent([...series.flatMap((s) => s.mean), ...limits, ...published], logY);
   if (plot.share && !logY) yRange.splice(0, 2, Math.max(yRange[0], -0.01), Math.min(yRange[1], 1.01));
   if (shares(plot.kind)) yRange.splice(0, 2, -2, 102);
   const x = axis(bySteps && !logX ? [Math.min(0, xRange[0]), xRange[1]] : xRange, logX, frame.left, frame.right);
@@ -154,10 +155,17 @@ function draw(holder, plot) {
   watch(holder, svg, points, plot, width);
 }
 
+// The colour of a line: that of its optimizer, blended into the background or the text.
+function shaded({ colour, shade }) {
+  const plain = `var(--line-${colour})`;
+  if (!shade) return plain;
+  return `color-mix(in srgb, ${plain} ${100 * (1 - Math.abs(shade))}%, var(--${shade < 0 ? "background" : "text"}))`;
+}
+
 function drawSeries(svg, s, index, x, y, plot, frame) {
-  const optimizer = data.optimizers[s.optimizer];
-  const colour = `var(--line-${optimizer.colour})`;
-  const dashes = optimizer.dashes.map((length) => 2 * length).join(" ") || "none";
+  const style = s.style ?? data.optimizers[s.optimizer];
+  const colour = shaded(style);
+  const dashes = style.dashes.map((length) => 2 * length).join(" ") || "none";
   for (const values of s.singles) {
     add(svg, "path", { class: "single", style: `stroke:${colour}`, d: path(values.map((v, i) => [x(s.x[i]), y(v)])) });
   }
@@ -178,13 +186,16 @@ function drawSeries(svg, s, index, x, y, plot, frame) {
       const last = place === known.length - 1;
       if (s.marked ? !s.marked.includes(i) : (place + index) % every && !last) return;
       if (last && s.lost) return;
-      add(svg, "path", { class: `marker${s.hollow[i] ? " hollow" : ""}`, transform: `translate(${means[i]})`, d: optimizer.marker, style: s.hollow[i] ? `stroke:${colour}` : `fill:${colour}` });
+      add(svg, "path", { class: `marker${s.hollow[i] ? " hollow" : ""}`, transform: `translate(${means[i]})`, d: style.marker, style: s.hollow[i] ? `stroke:${colour}` : `fill:${colour}` });
     });
   }
   const crosses = bars
     ? s.x.flatMap((at, i) => (s.done[i] ? [] : [[x(at), plot.higher ? frame.bottom : frame.top]]))
     : s.lost && known.length ? [means[known.at(-1)]] : [];
   if (s.censored && means.length) add(svg, "path", { class: "end", style: `stroke:${colour}`, d: `M${means.at(-1)[0]},${means.at(-1)[1] - 6}v12` });
+  for (const [at, value] of s.published ?? []) {
+    if (y(value) !== null) add(svg, "circle", { class: "marker hollow published", cx: x(at), cy: y(value), r: 4, style: `stroke:${colour}` });
+  }
   for (const [px, py] of crosses) add(svg, "path", { class: "end", style: `stroke:${colour}`, d: `M${px - 5},${py - 5}l10,10m0,-10l-10,10` });
 }
 
@@ -263,7 +274,8 @@ function curveSeries(problem, metric, options) {
     const name = `${data.optimizers[line.optimizer].name} ${line.setting}`.trim();
     const tidy = (values) => smooth(values, options.smoothing);
     return {
-      optimizer: line.optimizer, x: curve.steps.map((step) => step * unit),
+      optimizer: line.optimizer, style: line.style, x: curve.steps.map((step) => step * unit),
+      published: curve.published.map(([step, value]) => [step * unit, value]),
       mean: tidy(curve.mean), low: tidy(curve.low), high: tidy(curve.high),
       singles: options.single ? curve.values.map(tidy) : [],
       lost: curve.mean.at(-1) === null, hollow: [], faint: options.lines === "all" && !line.chosen,
@@ -401,6 +413,7 @@ function curveCaption(problem, metric, options, series) {
   const sentences = [`${metric}: ${seeds > 1 ? "mean over seeds" : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
   if (window > 1) sentences.push(`Each point is the mean of ${window} recorded values.`);
   if (options.smoothing > 1) sentences.push(`Smoothed: lines and limits are means of the last ${options.smoothing} points.`);
+  if (series.some((s) => s.published.length)) sentences.push("○: published.");
   if (series.some((s) => s.lost)) sentences.push("×: a run ended here; the mean is not drawn beyond.");
   return sentences.join(" ");
 }

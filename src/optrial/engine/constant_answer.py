@@ -1,0 +1,136 @@
+"""Loss and metrics of the best constant answer: a model that ignores its inputs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logit
+from torch import Tensor
+
+from optrial.code import is_code
+from optrial.data import Dataset
+from optrial.models import Objective, build_objective
+from optrial.spec import MetricName, RunSpec, catalogued
+
+__all__ = ["constant_answer"]
+
+MOST_CLASSES = 10_000
+"""With more classes, no answer is computed: the time grows with the square of their number."""
+MOST_OUTPUTS = 2**24
+"""Outputs that a metric of a whole split is computed from."""
+_OUTPUTS_AT_ONCE = 2**22
+_LEAST_SHARE = 1e-12
+"""Share of a class that the training split lacks; its logarithm must be finite."""
+
+Row = NDArray[np.float64]
+"""Outputs for one sample, (outputs,)."""
+
+_known: dict[str, dict[str, float]] = {}  # by data, loss and metrics
+
+
+def constant_answer(spec: RunSpec, dataset: Dataset) -> dict[str, float]:
+    """Return what the best constant answer scores on each metric of a run, by name.
+
+    The answer is fitted to the training split: the shares of the classes, or the means and medians
+    of the values, whichever scores better. User functions are left out.
+    """
+    key = json.dumps(
+        [dataset.sha256, spec.loss, spec.loss_arguments, spec.metrics, spec.evaluate_on]
+    )
+    if key not in _known:
+        _known[key] = dict(_scores(spec, dataset))
+    return _known[key]
+
+
+def _scores(spec: RunSpec, dataset: Dataset) -> Iterator[tuple[str, float]]:
+    rows = _answers(spec, dataset)
+    for name in ("loss", *spec.metrics):
+        score, metric = _scorer(spec, name), catalogued(name)
+        best = max if metric and metric.better == "higher" else min
+        for split in ("train", *spec.evaluate_on) if score else ():
+            values = [score(row, dataset.splits[split].targets) for row in rows]
+            if finite := [value for value in values if math.isfinite(value)]:
+                yield str(MetricName.evaluation(name, split)), best(finite)
+                if split == "train":
+                    yield str(MetricName(name, "train")), best(finite)
+
+
+def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
+    """Return the candidates for the best constant answer; empty if there is none."""
+    targets = dataset.splits["train"].targets
+    if dataset.kind in ("labels", "positions"):
+        counts = np.bincount(targets.ravel(), minlength=max(2, dataset.classes))
+        if len(counts) > MOST_CLASSES:
+            return []
+        return [_of_classes(spec, counts / counts.sum(), single=dataset.classes == 1)]
+    values = targets.reshape(len(targets), -1).astype(np.float64)
+    if spec.loss == "bce":
+        return [logit(np.clip(values.mean(axis=0), _LEAST_SHARE, 1 - _LEAST_SHARE))]
+    return [values.mean(axis=0), np.median(values, axis=0)]
+
+
+def _of_classes(spec: RunSpec, shares: Row, *, single: bool) -> Row:
+    """Return the answer from the shares of the classes, as the loss takes it."""
+    if single:
+        return logit(np.clip(shares[1:], _LEAST_SHARE, 1 - _LEAST_SHARE))
+    if spec.loss == "mse":
+        return shares
+    smoothing = spec.loss_arguments.get("label_smoothing", 0.0)
+    assert isinstance(smoothing, int | float)
+    smoothed = (1 - smoothing) * shares + smoothing / len(shares)
+    return np.log(np.maximum(smoothed, _LEAST_SHARE))
+
+
+def _scorer(spec: RunSpec, name: str) -> Callable[[Row, NDArray[np.generic]], float] | None:
+    """Return a function from an answer and the targets of a split to a value; None if unknown."""
+    function = spec.loss if name == "loss" else name
+    if is_code(function) or function == "mean_output":
+        return None
+    if name != "loss":
+        objective = build_objective("mean_output", {}, [name])
+        if objective.split_metrics:
+            return lambda row, targets: _of_split(objective, row, targets)
+        (metric,) = objective.metrics
+        return lambda row, targets: _mean(metric, row, targets)
+    loss = build_objective(spec.loss, spec.loss_arguments, []).loss
+    return lambda row, targets: _mean(
+        lambda outputs, batch: loss(outputs, batch) * len(batch), row, targets
+    )
+
+
+def _mean(
+    sum_over: Callable[[Tensor, Tensor], Tensor], row: Row, targets: NDArray[np.generic]
+) -> float:
+    """Return the mean over samples of a function that sums over a batch."""
+    outputs = torch.from_numpy(row)
+    if targets.dtype.kind == "i":  # one call per class; every position counts
+        counts = np.bincount(targets.ravel())
+        sums = [
+            count * float(sum_over(outputs[None], torch.tensor([label])))
+            for label, count in enumerate(counts)
+            if count
+        ]
+        return sum(sums) / targets.size
+    size = max(1, _OUTPUTS_AT_ONCE // len(row))
+    parts = torch.from_numpy(targets).split(size)
+    total = sum(
+        float(sum_over(outputs.expand(len(part), -1).reshape(part.shape), part)) for part in parts
+    )
+    return total / len(targets)
+
+
+def _of_split(objective: Objective, row: Row, targets: NDArray[np.generic]) -> float:
+    """Return a metric that needs all outputs of a split; NaN if there are too many."""
+    labels = targets.dtype.kind == "i"
+    answers = targets.size if labels else len(targets)
+    if answers * len(row) > MOST_OUTPUTS:
+        return math.nan
+    outputs = torch.from_numpy(row).expand(answers, -1)
+    flat = torch.from_numpy(targets.ravel() if labels else targets.reshape(answers, -1))
+    (metric,) = objective.split_metrics.values()
+    return metric(outputs, flat).value

@@ -1,0 +1,332 @@
+"""Curves of one or several studies over steps or epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.analysis.bands import Band
+from optrial.analysis.contenders import Contender
+from optrial.analysis.reported import names_setting
+from optrial.analysis.view import ProblemView, StudyView
+from optrial.errors import StoreError, suggest
+from optrial.records import Curve
+from optrial.report.axes import legend, metric_axis
+from optrial.spec import Directions
+from optrial.style import (
+    LIGHT,
+    WIDTHS,
+    LineStyle,
+    Theme,
+    figure_style,
+    line_styles,
+    literal,
+    variant_styles,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["CurveOptions", "CurveSource", "curves_figure", "draw_curves"]
+
+MARKS = 7
+"""Markers on a line."""
+FAINT = 0.3
+"""Opacity of a line that is not smoothed, behind the one that is."""
+APART = 5e-3
+"""Largest distance, as a share of the height of the axes, of lines that coincide to the eye."""
+WIDER = 2.6
+"""Points by which a line is wider than the one that it coincides with and lies below."""
+METRIC_DASHES: tuple[tuple[float, ...], ...] = ((), (4.0, 1.5), (1.2, 1.2), (5.0, 1.2, 1.2, 1.2))
+"""Dashes of the first, the second, ... metric on the same axes."""
+PANEL_HEIGHT = 2.4
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CurveSource:
+    """The runs of a study on one problem.
+
+    Attributes:
+        view: the study.
+        problem: one of its problems.
+        name: written behind the name of each line, to tell several sources apart; or "".
+    """
+
+    view: StudyView
+    problem: ProblemView
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class CurveOptions:
+    """What to draw of the curves, and how.
+
+    Attributes:
+        x: unit of the horizontal axis.
+        smooth: number of recorded values in a moving mean, whose line is drawn over the faint line
+            of the values themselves; None thins long curves by means of their parts instead.
+        limits: lower and upper end of the vertical axis; None where the values decide.
+        only: names of optimizers, with or without values of their settings; empty for all.
+    """
+
+    x: Literal["steps", "epochs"] = "steps"
+    smooth: int | None = None
+    limits: tuple[float | None, float | None] = (None, None)
+    only: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """A mean curve.
+
+    Attributes:
+        label: its name in the legend; empty for all but the first metric of a contender.
+        style: colour, marker and dashes.
+        band: the values.
+        raw: steps and mean of the values before they were smoothed; None if they were not.
+        per_x: steps per unit of the horizontal axis.
+    """
+
+    label: str
+    style: LineStyle
+    band: Band
+    raw: tuple[NDArray[np.int64], Floats] | None
+    per_x: float
+
+    @property
+    def x(self) -> Floats:
+        return self.band.steps / self.per_x
+
+
+@dataclass(eq=False)
+class _Contenders:
+    """Contenders of all sources with their styles, and the steps of an epoch of each."""
+
+    sources: Sequence[CurveSource]
+    only: Sequence[str]
+    entries: list[tuple[CurveSource, Contender]] = field(init=False)
+    styles: list[LineStyle] = field(init=False)
+
+    def __post_init__(self) -> None:
+        every = [
+            (source, contender)
+            for source in self.sources
+            for contender in source.problem.contenders
+        ]
+        self.entries = [entry for entry in every if self._is_wanted(entry[1])]
+        if self.only and not self.entries:
+            known = dict.fromkeys(contender.name for _, contender in every)
+            raise StoreError(f"no line is named '{self.only[0]}'. {suggest(self.only[0], known)}")
+        names = dict.fromkeys(n for source in self.sources for n in source.view.optimizer_names)
+        self.styles = variant_styles([c.optimizer for _, c in self.entries], line_styles(names))
+
+    def _is_wanted(self, contender: Contender) -> bool:
+        return not self.only or any(
+            names_setting(name, contender.optimizer, contender.setting) for name in self.only
+        )
+
+
+def curves_figure(
+    sources: Sequence[CurveSource],
+    metrics: Sequence[str],
+    options: CurveOptions = CurveOptions(),
+    theme: Theme = LIGHT,
+) -> Figure:
+    """Return a figure with one panel per kind of metric: losses together, accuracies together."""
+    from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
+
+    directions = sources[0].view.directions
+    panels: dict[str, list[str]] = {}
+    for metric in metrics:
+        panels.setdefault(directions.parse(metric).label, []).append(metric)
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with figure_style(theme):
+        size = (WIDTHS["page" if columns > 1 else "column"], rows * PANEL_HEIGHT + 0.5)
+        figure = Figure(figsize=size)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+        for axes, names in zip(grid.flat, panels.values(), strict=False):
+            draw_curves(axes, sources, names, theme, options)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        figure.draw_without_rendering()  # settles the layout while the style holds
+    return figure
+
+
+def draw_curves(
+    axes: Axes,
+    sources: Sequence[CurveSource],
+    metrics: Sequence[str],
+    theme: Theme = LIGHT,
+    options: CurveOptions = CurveOptions(),
+) -> None:
+    """Draw the mean of each contender, with its interval; × where a run ended early.
+
+    Published values are hollow circles. With several metrics, the dashes of a line tell the metric.
+    Where lines coincide, those below are wider and lighter.
+
+    Args:
+        axes: to draw on.
+        sources: studies, or problems of one, to overlay.
+        metrics: names of metrics.
+        theme: colours.
+        options: what to draw.
+
+    Raises:
+        StoreError: no contender is named as `options.only` says.
+    """
+    contenders = _Contenders(sources, options.only)
+    lines = list(_lines(contenders, metrics, options))
+    for line, below in zip(lines, _lines_above(lines), strict=True):
+        _draw_line(axes, line, below, theme)
+    published = _draw_published(axes, contenders, metrics, options, theme)
+    directions = sources[0].view.directions
+    metric_axis(axes, _shared_label(metrics, directions), directions)
+    axes.set_ylim(*options.limits) if options.limits != (None, None) else None
+    axes.set_xlabel(_x_label(lines, options))
+    _name_metrics(axes, metrics if len(metrics) > 1 else (), theme)
+    if published:
+        axes.plot([], [], mec=theme.text, label="published", **_circle(theme))
+    legend(axes)
+
+
+def _lines(
+    contenders: _Contenders, metrics: Sequence[str], options: CurveOptions
+) -> Iterator[_Line]:
+    for place, metric in enumerate(metrics):
+        read = {id(s): _bands(s, metric, options.smooth) for s in contenders.sources}
+        for (source, contender), style in zip(contenders.entries, contenders.styles, strict=True):
+            bands, raw = read[id(source)]
+            if band := bands.get(contender.setting_id):
+                several = len(metrics) > 1
+                yield _Line(
+                    "" if place else _name(source, contender),
+                    replace(style, dashes=METRIC_DASHES[place % 4]) if several else style,
+                    band,
+                    raw.get(contender.setting_id),
+                    _per_x(contender, options),
+                )
+
+
+def _name(source: CurveSource, contender: Contender) -> str:
+    name = f"{contender.optimizer} {contender.setting}".strip()
+    return f"{name} ({source.name})" if source.name else name
+
+
+def _per_x(contender: Contender, options: CurveOptions) -> float:
+    return contender.records[0].steps_per_epoch if options.x == "epochs" else 1
+
+
+def _bands(
+    source: CurveSource, metric: str, smooth: int | None
+) -> tuple[Mapping[str, Band], Mapping[str, tuple[NDArray[np.int64], Floats]]]:
+    """Return bands by setting; and steps and means before smoothing, if it is asked for."""
+    curves, points = source.view.curves(metric), source.view.points
+    if smooth is None:
+        return source.problem.bands(curves, points), {}
+    smoothed = {run: _moving_mean(c, smooth) for run, c in curves.items() if len(c) >= smooth}
+    raw = source.problem.bands(curves, max(map(len, curves.values()), default=1))
+    bands = source.problem.bands(smoothed, points)
+    return bands, {setting: (band.steps, band.mean) for setting, band in raw.items()}
+
+
+def _moving_mean(curve: Curve, window: int) -> Curve:
+    """Return the means of `window` successive values, each at the step of the last of them."""
+    means = np.convolve(curve.values, np.full(window, 1 / window), mode="valid")
+    return Curve(curve.steps[window - 1 :], means)
+
+
+def _lines_above(lines: Sequence[_Line]) -> list[int]:
+    """Return for each line how many later ones coincide with it."""
+    known = [line.band.mean[np.isfinite(line.band.mean)] for line in lines]
+    ends = [end for values in known if len(values) for end in (values.min(), values.max())]
+    height = max(ends, default=1.0) - min(ends, default=0.0)
+    return [
+        sum(_coincide(line, other, APART * height) for other in lines[place + 1 :])
+        for place, line in enumerate(lines)
+    ]
+
+
+def _coincide(line: _Line, other: _Line, distance: float) -> bool:
+    """Return whether the means of two lines are nowhere further apart."""
+    _, here, there = np.intersect1d(line.x, other.x, return_indices=True)
+    if len(here) < min(len(line.x), len(other.x)):
+        return False
+    gaps = np.abs(line.band.mean[here] - other.band.mean[there])
+    finite = gaps[np.isfinite(gaps)]
+    return bool(len(finite) and finite.max() <= distance)
+
+
+def _draw_line(axes: Axes, line: _Line, above: int, theme: Theme) -> None:
+    """Draw a line, wider and lighter for each line that will cover it."""
+    style = line.style.matplotlib(theme)
+    band, colour = line.band, style["color"]
+    if line.raw:
+        steps, mean = line.raw
+        axes.plot(steps / line.per_x, mean, color=colour, linewidth=0.5, alpha=FAINT)
+    if above:
+        axes.plot(line.x, band.mean, color=colour, linewidth=1.1 + WIDER * above, alpha=FAINT)
+    every = max(1, len(band.steps) // MARKS)
+    axes.plot(line.x, band.mean, **style, markevery=every, label=literal(line.label) or None)
+    axes.fill_between(line.x, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
+    finite = np.flatnonzero(np.isfinite(band.mean))
+    if len(finite) and finite[-1] < len(band.mean) - 1:
+        end = (line.x[finite[-1]], band.mean[finite[-1]])
+        axes.plot(*end, marker="x", color=colour, linestyle="", markersize=6)
+
+
+def _draw_published(
+    axes: Axes,
+    contenders: _Contenders,
+    metrics: Sequence[str],
+    options: CurveOptions,
+    theme: Theme,
+) -> bool:
+    """Draw the published values of single steps and epochs; return whether there are any."""
+    pairs = zip(contenders.entries, contenders.styles, strict=True)
+    looks = {(id(s), c.setting_id): (style, _per_x(c, options)) for (s, c), style in pairs}
+    drawn = False
+    for source in contenders.sources:
+        for value in source.view.published(source.problem):
+            look = looks.get((id(source), value.setting_id))
+            if look and value.metric in metrics and value.step is not None:
+                colour = look[0].matplotlib(theme)["color"]
+                axes.plot([value.step / look[1]], [value.reported], mec=colour, **_circle(theme))
+                drawn = True
+    return drawn
+
+
+def _circle(theme: Theme) -> dict[str, Any]:
+    return {"ls": "", "marker": "o", "mfc": theme.background, "ms": 4, "mew": 0.9}
+
+
+def _shared_label(metrics: Sequence[str], directions: Directions) -> str:
+    """Return the name of a metric, or what several metrics have in common."""
+    labels = dict.fromkeys(directions.parse(metric).label for metric in metrics)
+    return metrics[0] if len(metrics) == 1 else ", ".join(labels)
+
+
+def _x_label(lines: Sequence[_Line], options: CurveOptions) -> str:
+    unit = options.x.removesuffix("s")
+    windows = {line.band.window for line in lines}
+    if options.smooth is not None and options.smooth > 1:
+        return f"{unit}; moving mean of {options.smooth} values, faint: each value"
+    if windows and max(windows) > 1:
+        return f"{unit}, means of {max(windows)} steps"
+    return unit
+
+
+def _name_metrics(axes: Axes, metrics: Sequence[str], theme: Theme) -> None:
+    """Add the dashes of each metric to the legend."""
+    for place, metric in enumerate(metrics):
+        dashes = METRIC_DASHES[place % 4]
+        style = {"color": theme.text, "linestyle": (0, dashes) if dashes else "solid"}
+        axes.plot([], [], **style, label=literal(metric))
