@@ -103,7 +103,7 @@ ALLOWED = {
             "plan",
             "sweep",
         ),
-        *("records", "results", "recipes", "timing", "timing.measure", "trackers"),
+        *("records", "report", "results", "recipes", "timing", "timing.measure", "trackers"),
         *("user_objects", "spec", "interruption", "passwords", "errors"),
     },
     "saved": {"code", "config", "data", "engine", "spec", "models", "plan", "records", "errors"},

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optrial.analysis.audit import waiver_problems
 from optrial.analysis.claims import parse_claims
@@ -26,7 +26,7 @@ from optrial.config import (
     parse_study,
     read_study,
 )
-from optrial.data import Dataset, Progress
+from optrial.data import Dataset, Progress, some_samples
 from optrial.errors import Problem, StoreError, StudyError, suggest
 from optrial.interruption import stop_on_signal
 from optrial.keys import (
@@ -43,15 +43,18 @@ from optrial.models import kept_process, needs_whole_split
 from optrial.passwords import holds_password
 from optrial.plan import (
     Plan,
+    PlannedModel,
     check_size,
     check_study,
     code_in,
     dataset_of,
     datasets_of,
     make_plan,
+    planned_models,
 )
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside, shown_location
+from optrial.report.samples import samples_figure
 from optrial.results import Results
 from optrial.spec import TRAINING_SECONDS, MetricName
 from optrial.sweep import sweep
@@ -59,6 +62,9 @@ from optrial.timing import StudyTiming
 from optrial.timing.measure import time_study
 from optrial.trackers import Tracking, check_trackers
 from optrial.user_objects import with_names_in_list
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Study", "recorded_metrics"]
 
@@ -281,6 +287,43 @@ class Study:
         """Return the plan on one problem alone, by default the first; see `plan`."""
         studies = self.studies.only(problem)
         return make_plan(studies, dict.fromkeys(studies.by_name, dataset))
+
+    def models(
+        self, problem: str | None = None, data_dir: Path | None = None
+    ) -> list[PlannedModel]:
+        """Return the layers, parameters and memory of each model on a problem.
+
+        Args:
+            problem: name of the problem; the first one by default.
+            data_dir: folder of downloaded data.
+        """
+        dataset = self.load_data(data_dir, problem=problem)
+        with kept_process():
+            return planned_models(self.plan_on(problem, dataset), dataset)
+
+    def samples_figure(
+        self,
+        split: str = "train",
+        count: int | None = None,
+        problem: str | None = None,
+        data_dir: Path | None = None,
+    ) -> Figure:
+        """Return a figure of samples of a split, with their labels.
+
+        Images, series and rows of a table are shown one by one, points of a plane together. Inputs
+        are shown as models get them; images are brought back to the range of their pixels.
+
+        Args:
+            split: "train", "validation" or "test".
+            count: number of samples; by default as many as fit.
+            problem: name of the problem; the first one by default.
+            data_dir: folder of downloaded data.
+
+        Raises:
+            DataError: the dataset has no such split, or cannot be loaded.
+        """
+        data = self.load_data(data_dir, problem=problem)
+        return samples_figure(*some_samples(data, split, count), title=f"{data.name}, {split}")
 
     def timing(
         self,

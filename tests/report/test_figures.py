@@ -4,7 +4,6 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from optrial import load
 from optrial.errors import StoreError
 from optrial.records import Record
-from optrial.report.figures import draw_curves, draw_differences, draw_ranks, study_figures
+from optrial.report.figures import draw_differences, draw_ranks, study_figures
 from optrial.spec import RunFacts, Status
 from optrial.style import (
     DARK,
@@ -20,7 +19,6 @@ from optrial.style import (
     THEMES,
     Theme,
     figure_style,
-    line_styles,
     save_figure,
 )
 from tests.report.studies import made_up_records, made_up_view, store_made_up
@@ -61,36 +59,6 @@ def test_every_figure_is_one_column_wide_and_readable(theme: Theme) -> None:
         assert figure.get_figwidth() == 3.4
         texts = [t for t in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text()]
         assert min(text.get_fontsize() for text in texts) >= 7
-
-
-def test_curves_are_means_in_the_style_of_their_optimizer() -> None:
-    records = made_up_records(rates=(0.1,), diverged=(4,))
-    view = made_up_view(records)
-    axes = Figure().add_subplot()
-    draw_curves(axes, view, view.problems[0], "test_accuracy")
-    styles = line_styles(view.optimizer_names)
-    sgd, adam, end = axes.lines
-    assert sgd.get_color() == LIGHT.lines[styles["sgd"].colour]
-    finals = [r.metrics["test_accuracy"] for r in records[:3]]
-    assert sgd.get_ydata()[-1] == np.mean(finals)
-    # One of adam's runs diverged at step 90: there its mean ends, with a cross.
-    known = np.isfinite(adam.get_ydata())
-    assert adam.get_xdata()[known][-1] == end.get_xdata()[0] == 60
-    assert end.get_marker() == "x"
-
-
-def test_published_values_of_steps_are_hollow_circles_on_the_curves() -> None:
-    published = {"steps": {"30": 0.8, "60": 0.9}}
-    study = {"name": "made up", "reported": {"test_accuracy": {"adam": published}}}
-    view = made_up_view(made_up_records(rates=(0.1,)), study)
-    axes = Figure().add_subplot()
-    draw_curves(axes, view, view.problems[0], "test_accuracy")
-    first, second, legend = axes.lines[2:]
-    colour = LIGHT.lines[line_styles(view.optimizer_names)["adam"].colour]
-    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in (first, second)]
-    assert points == [(30, 0.8), (60, 0.9)]
-    assert {line.get_markeredgecolor() for line in (first, second)} == {colour}
-    assert legend.get_label() == "published"
 
 
 def test_differences_are_in_points_and_filled_where_told_apart() -> None:

@@ -134,7 +134,7 @@ def test_failures_are_told_with_step_and_reason() -> None:
 def test_what_is_not_finished_is_said_first() -> None:
     records = made_up_records()
     records[0] = replace(records[0], status=Status.INTERRUPTED, metrics={})
-    assert "1 of 12 runs have not ended" in section(page_of(records), "answer").text
+    assert "1 of 12 runs has not ended" in section(page_of(records), "answer").text
 
 
 @pytest.mark.parametrize(

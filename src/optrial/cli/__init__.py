@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from optrial.cli import catalogue, plots, results, speeds, studies, timing
+from optrial.cli import catalogue, plots, problems, results, speeds, studies, timing
 from optrial.cli.output import fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
@@ -53,6 +53,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Run a study": {
         "run": studies.run,
         "plan": studies.plan,
+        "samples": problems.samples,
+        "model": problems.model,
         "timing": timing.timing,
     },
     "Read the results": {

@@ -17,6 +17,7 @@ from optrial.data.loading import load_dataset
 from optrial.data.published import fetch, files, verify
 from optrial.data.repeats import shared_samples
 from optrial.data.resolving import check_dataset
+from optrial.data.samples import Samples, some_samples
 from optrial.data.sources.objects import split_objects
 from optrial.data.summary import ClassCount, Column, ValueScale
 
@@ -28,6 +29,7 @@ __all__ = [
     "Dataset",
     "FileStatus",
     "Progress",
+    "Samples",
     "Split",
     "ValueScale",
     "augment",
@@ -37,6 +39,7 @@ __all__ = [
     "files",
     "load_dataset",
     "shared_samples",
+    "some_samples",
     "split_objects",
     "verify",
 ]

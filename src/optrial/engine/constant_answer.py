@@ -49,10 +49,13 @@ def constant_answer(spec: RunSpec, dataset: Dataset) -> dict[str, float]:
 
 def _scores(spec: RunSpec, dataset: Dataset) -> Iterator[tuple[str, float]]:
     rows = _answers(spec, dataset)
+    splits = [
+        name for name in dict.fromkeys(("train", *spec.evaluate_on)) if name in dataset.splits
+    ]
     for name in ("loss", *spec.metrics):
         score, metric = _scorer(spec, name), catalogued(name)
         best = max if metric and metric.better == "higher" else min
-        for split in ("train", *spec.evaluate_on) if score else ():
+        for split in splits if score else ():
             values = [score(row, dataset.splits[split].targets) for row in rows]
             if finite := [value for value in values if math.isfinite(value)]:
                 yield str(MetricName.evaluation(name, split)), best(finite)

@@ -46,6 +46,7 @@ from optrial.models.parameters import (
     place_model,
     trained_parameters,
 )
+from optrial.models.summary import Layer, ModelSummary, summarize
 from optrial.models.trial.code import try_batch, try_code
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
@@ -62,6 +63,8 @@ __all__ = [
     "LOSSES",
     "MODELS",
     "KeyedDropout",
+    "Layer",
+    "ModelSummary",
     "Objective",
     "SampleCost",
     "TrialOptimizer",
@@ -101,6 +104,7 @@ __all__ = [
     "set_mask_key",
     "settings",
     "step_optimizer",
+    "summarize",
     "trained_parameters",
     "try_batch",
     "try_code",

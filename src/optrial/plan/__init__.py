@@ -5,6 +5,7 @@ from optrial.plan.dataset import dataset_of, datasets_of
 from optrial.plan.estimate import Estimate, estimate, step_work
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.plan.expand import Plan, make_plan
+from optrial.plan.model_memory import PlannedModel, StepMemory, planned_models
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_size
 from optrial.plan.stacks import arrange, pack
@@ -17,6 +18,8 @@ __all__ = [
     "Estimate",
     "Outline",
     "Plan",
+    "PlannedModel",
+    "StepMemory",
     "arrange",
     "check_size",
     "check_study",
@@ -27,6 +30,7 @@ __all__ = [
     "make_plan",
     "outline",
     "pack",
+    "planned_models",
     "rule_of",
     "step_work",
     "targets_wanted",

@@ -1,0 +1,139 @@
+"""Commands that show the data and the models of a study before it is run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optrial.cli.options import (
+    DataDir,
+    FigureFile,
+    Settings,
+    Split,
+    StudyArgument,
+    TrustOption,
+    load_study,
+)
+from optrial.cli.output import note, print_table, prints_apart
+
+if TYPE_CHECKING:
+    from optrial.plan import PlannedModel
+
+__all__ = ["model", "samples"]
+
+ProblemOption = Annotated[
+    str | None, typer.Option(help="Problem of the study \\[default: the first].")
+]
+
+
+def model(
+    study: StudyArgument,
+    problem: ProblemOption = None,
+    settings: Settings = None,
+    trust: TrustOption = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the layers of a study's model: output shapes, parameters and memory of a step.
+
+    Memory is computed, without data and program; optrial timing measures it.
+    """
+    from optrial.records import write_json
+
+    with prints_apart():
+        models = load_study(study, None, None, None, settings, trust).models(problem, data_dir)
+    if as_json:
+        write_json([_plain(one) for one in models], sys.stdout)
+        return
+    for one in models:
+        _print_model(one)
+
+
+def _plain(model: PlannedModel) -> dict[str, object]:
+    memory = [asdict(part) | {"total": part.total} for part in model.memory]
+    return asdict(model.summary) | {"memory": memory}
+
+
+def _print_model(model: PlannedModel) -> None:
+    summary = model.summary
+    arguments = " ".join(f"{name}={_short(value)}" for name, value in summary.arguments.items())
+    rows = [
+        [layer.name or "(model)", layer.kind, _shape(layer.output_shape), f"{layer.parameters:,}"]
+        for layer in summary.layers
+    ]
+    rows = [["input", "", _shape(summary.input_shape), ""], *rows]
+    title = f"{summary.kind} {arguments}".strip()
+    print_table(["layer", "kind", "output", "parameters"], rows, title)
+    frozen = summary.parameters - summary.trained_parameters
+    note(
+        f"{summary.parameters:,} parameters"
+        + f", {frozen:,} of them not trained" * bool(frozen)
+        + f", {summary.buffers:,} values in buffers" * bool(summary.buffers)
+        + f"; {_number(summary.operations_per_sample)} operations per sample"
+    )
+    parts = ("parameters", "gradients", "state", "activations", "total")
+    memory = [
+        [part.optimizer, part.batch_size, *(_megabytes(getattr(part, name)) for name in parts)]
+        for part in model.memory
+    ]
+    columns = ["optimizer", "batch size", *(f"{name} MB" for name in parts)]
+    print_table(columns, memory, "memory of a training step")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return "—"
+    return " × ".join(map(str, shape)) or "1"
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+
+
+def _number(value: int) -> str:
+    for size, unit in ((1e9, "billion"), (1e6, "million")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:,}"
+
+
+def _megabytes(count: int | None) -> str | None:
+    return None if count is None else f"{count / 1e6:.3g}"
+
+
+def samples(
+    study: StudyArgument,
+    split: Annotated[Split, typer.Option(help="Split to show.")] = Split.TRAIN,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples \\[default: as many as fit].")
+    ] = None,
+    problem: ProblemOption = None,
+    settings: Settings = None,
+    trust: TrustOption = None,
+    data_dir: DataDir = None,
+    out: FigureFile = None,
+) -> None:
+    """Show samples of a study's data with their labels, as models get them.
+
+    Rows of a table are printed; images, series and points of a plane are drawn.
+    """
+    from optrial.data import some_samples
+    from optrial.report.samples import is_table, samples_figure, table_cells
+    from optrial.style import save_figure
+
+    with prints_apart():
+        loaded = load_study(study, None, None, None, settings, trust)
+        data = loaded.load_data(data_dir, problem=problem)
+    chosen = some_samples(data, split, count)
+    title = f"{data.name}, {split}"
+    as_table = is_table(chosen.inputs)
+    if as_table:
+        print_table(*table_cells(*chosen), title)
+    if out is not None or not as_table:
+        file = out or Path(f"{loaded.default_folder.name}-samples.png")
+        save_figure(samples_figure(*chosen, title=title), file)
+        note(f"wrote {file}")

@@ -1,0 +1,102 @@
+"""Models of a plan, and the memory that a training step of each needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from optrial.data import Dataset
+from optrial.models import ModelSummary, build_model, summarize
+from optrial.plan.expand import Plan
+from optrial.plan.optimizers import rule_of
+from optrial.rules import initialise_all
+from optrial.spec import RunSpec
+
+__all__ = ["PlannedModel", "StepMemory", "planned_models"]
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Memory of a training step of one run, in bytes; the data and the program come on top.
+
+    Attributes:
+        optimizer: name of the optimizer.
+        batch_size: samples per step.
+        parameters: of the model, buffers included.
+        gradients: of the trained parameters.
+        state: arrays that the optimizer keeps; None for a user-defined class, which is not known.
+        activations: values of a batch that the backward pass needs.
+    """
+
+    optimizer: str
+    batch_size: int
+    parameters: int
+    gradients: int
+    state: int | None
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts that are known."""
+        return self.parameters + self.gradients + (self.state or 0) + self.activations
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model of a study.
+
+    Attributes:
+        summary: its layers and parameters.
+        memory: one entry per optimizer and batch size.
+    """
+
+    summary: ModelSummary
+    memory: tuple[StepMemory, ...]
+
+
+def planned_models(plan: Plan, dataset: Dataset) -> list[PlannedModel]:
+    """Return each model of a plan on one problem, in the order of the study.
+
+    Args:
+        plan: the runs.
+        dataset: their data.
+    """
+    groups: dict[str, list[RunSpec]] = {}
+    for run in plan.runs:
+        groups.setdefault(json.dumps([run.model, run.model_arguments]), []).append(run)
+    models = []
+    for first, *others in groups.values():
+        shape, classes = dataset.input_shape, dataset.classes
+        model = build_model(
+            first.model, first.model_arguments, input_shape=shape, classes=classes, seed=first.seed
+        )
+        summary = summarize(model, first.model, first.model_arguments, shape)
+        memory = dict.fromkeys(_memory(summary, [first, *others]))
+        models.append(PlannedModel(summary, tuple(memory)))
+    return models
+
+
+def _memory(summary: ModelSummary, runs: list[RunSpec]) -> Iterator[StepMemory]:
+    for run in runs:
+        size = 8 if run.precision == "float64" else 4
+        kept = _arrays_kept(run)
+        yield StepMemory(
+            run.optimizer,
+            run.batch_size,
+            size * (summary.parameters + summary.buffers),
+            size * summary.trained_parameters,
+            None if kept is None else size * kept * summary.trained_parameters,
+            size * summary.saved_per_sample * run.batch_size,
+        )
+
+
+def _arrays_kept(run: RunSpec) -> int | None:
+    """Return how many arrays of the size of the parameters an optimizer keeps; None if unknown."""
+    if run.optimizer_kind == "torch":
+        return None
+    rule, probe = rule_of(run.optimizer_kind, run.rule), np.ones((2, 3))
+    state = initialise_all(rule, {"w": probe}, run.hyperparameters)["w"]
+    return sum(np.shape(array) == probe.shape for array in state if array is not None)

@@ -1,0 +1,192 @@
+"""Curves of one or several studies, and what tells their lines apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from optrial import load
+from optrial.analysis.view import StudyView
+from optrial.cli import main
+from optrial.errors import StoreError
+from optrial.report.curves import CurveOptions, CurveSource, curves_figure, draw_curves
+from optrial.style import DASHES, LIGHT, line_styles, variant_styles
+from tests.report.studies import EVERY, made_up_records, made_up_view, store_made_up
+
+SOLID = "-"
+
+
+def drawn(
+    *views: StudyView, metrics: tuple[str, ...] = ("test_accuracy",), options: CurveOptions
+) -> Axes:
+    axes = Figure().add_subplot()
+    sources = [
+        CurveSource(view, view.problems[0], view.name if len(views) > 1 else "") for view in views
+    ]
+    draw_curves(axes, sources, metrics, options=options)
+    return axes
+
+
+def grid(*optimizers: str, rates: tuple[float, ...]) -> StudyView:
+    """A study without a validation split, in which every setting contends."""
+    records = made_up_records(optimizers, rates=rates)
+    without = [
+        replace(r, metrics={n: v for n, v in r.metrics.items() if n != "validation_accuracy"})
+        for r in records
+    ]
+    return made_up_view(without)
+
+
+def labelled(axes: Axes) -> dict[str, Line2D]:
+    """Lines with a label and data, in the order of the legend."""
+    lines = (line for line in axes.lines if len(line.get_xdata()))
+    return {str(line.get_label()): line for line in lines if str(line.get_label())[0] != "_"}
+
+
+def test_curves_are_means_in_the_style_of_their_optimizer() -> None:
+    records = made_up_records(rates=(0.1,), diverged=(4,))
+    view = made_up_view(records)
+    axes = drawn(view, options=CurveOptions())
+    styles = line_styles(view.optimizer_names)
+    sgd, adam, end = axes.lines
+    assert sgd.get_color() == LIGHT.lines[styles["sgd"].colour]
+    finals = [r.metrics["test_accuracy"] for r in records[:3]]
+    assert sgd.get_ydata()[-1] == np.mean(finals)
+    # One of adam's runs diverged at step 90: there its mean ends, with a cross.
+    known = np.isfinite(adam.get_ydata())
+    assert adam.get_xdata()[known][-1] == end.get_xdata()[0] == 60
+    assert end.get_marker() == "x"
+
+
+@pytest.mark.parametrize(("x", "length"), [("steps", 1), ("epochs", EVERY)])
+def test_published_values_are_hollow_circles_on_the_curves(x: str, length: int) -> None:
+    published = {"steps": {"40": 0.8, "60": 0.9}}
+    study = {"name": "made up", "reported": {"test_accuracy": {"adam": published}}}
+    view = made_up_view(made_up_records(rates=(0.1,)), study)
+    axes = drawn(view, options=CurveOptions(x=x))  # type: ignore[arg-type]
+    first, second, legend = axes.lines[2:]
+    colour = LIGHT.lines[line_styles(view.optimizer_names)["adam"].colour]
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in (first, second)]
+    assert points == [(40 / length, 0.8), (60 / length, 0.9)]
+    assert {line.get_markeredgecolor() for line in (first, second)} == {colour}
+    assert legend.get_label() == "published"
+    assert axes.lines[0].get_xdata()[-1] == 200 / length
+    assert axes.get_xlabel() == x.removesuffix("s")
+
+
+def test_settings_of_one_optimizer_are_told_apart() -> None:
+    view = grid("adam", "sgd", rates=(0.1, 0.01, 0.001))
+    axes = drawn(view, options=CurveOptions())
+    lines = labelled(axes)
+    looks = {
+        (line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines.values()
+    }
+    assert len(looks) == len(lines) == 6
+    alone = grid("adam", rates=(0.1, 0.01, 0.001))
+    colours = [line.get_color() for line in labelled(drawn(alone, options=CurveOptions())).values()]
+    first = line_styles(["adam"])["adam"].colour
+    assert colours == [LIGHT.lines[first + place] for place in range(3)]
+
+
+def test_variants_go_from_light_to_dark() -> None:
+    styles = line_styles(["sgd", "adam"])
+    sgd, *rates = variant_styles(["sgd", "adam", "adam", "adam"], styles)
+    assert sgd == styles["sgd"]
+    assert [style.shade for style in rates] == sorted(style.shade for style in rates)
+    assert rates[1].shade == 0
+    assert {style.colour for style in rates} == {styles["adam"].colour}
+    assert [style.dashes for style in rates] == list(DASHES[:3])
+
+
+def test_metrics_are_told_apart_by_their_dashes() -> None:
+    view = made_up_view(made_up_records(rates=(0.1,)))
+    metrics = ("validation_accuracy", "test_accuracy")
+    axes = drawn(view, metrics=metrics, options=CurveOptions())
+    assert axes.get_ylabel() == "accuracy"
+    names = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert names == ["sgd lr=0.1", "adam lr=0.1", *metrics]
+    styles = {line.get_label(): line.get_linestyle() for line in axes.lines}
+    assert styles["validation_accuracy"] == SOLID != styles["test_accuracy"]
+
+
+def test_a_moving_mean_lies_over_the_faint_values() -> None:
+    view = made_up_view(made_up_records(["sgd"], rates=(0.1,)))
+    axes = drawn(view, metrics=("train_loss",), options=CurveOptions(smooth=10))
+    raw, smooth = axes.lines
+    assert raw.get_alpha() < 0.5
+    assert len(raw.get_xdata()) == 200
+    values = np.asarray(raw.get_ydata(), np.float64)
+    expected = np.convolve(values, np.full(10, 0.1), mode="valid")
+    assert np.asarray(smooth.get_ydata()) == pytest.approx(expected)
+    assert smooth.get_xdata()[0] == 10
+    assert "moving mean of 10 values" in axes.get_xlabel()
+
+
+def test_lines_that_coincide_are_wider_below() -> None:
+    sgd = made_up_records(["sgd"], rates=(0.1,))
+    views = [made_up_view(sgd, {"name": name}) for name in ("numpy", "torch")]
+    axes = drawn(*views, options=CurveOptions())
+    lines = labelled(axes)
+    assert list(lines) == ["sgd lr=0.1 (numpy)", "sgd lr=0.1 (torch)"]
+    wide = [line for line in axes.lines if line.get_linewidth() > 2]
+    assert [line.get_color() for line in wide] == [lines["sgd lr=0.1 (numpy)"].get_color()]
+    apart = made_up_view(made_up_records(rates=(0.1,)))
+    assert not [x for x in drawn(apart, options=CurveOptions()).lines if x.get_linewidth() > 2]
+
+
+def test_limits_and_chosen_lines() -> None:
+    view = grid("sgd", "adam", rates=(0.1, 0.01))
+    options = CurveOptions(limits=(0.2, None), only=["adam", "sgd lr=1e-1"])
+    axes = drawn(view, options=options)
+    assert list(labelled(axes)) == ["sgd lr=0.1", "adam lr=0.1", "adam lr=0.01"]
+    assert axes.get_ylim()[0] == 0.2
+    with pytest.raises(StoreError, match="no line is named 'lion'"):
+        drawn(view, options=CurveOptions(only=["lion"]))
+
+
+def test_a_figure_has_a_panel_for_each_kind_of_metric() -> None:
+    view = made_up_view(made_up_records(rates=(0.1,)))
+    source = CurveSource(view, view.problems[0])
+    figure = curves_figure([source], ["train_loss", "validation_accuracy", "test_accuracy"])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["train_loss", "accuracy"]
+
+
+def test_studies_and_problems_are_overlaid(tmp_path: Path) -> None:
+    store_made_up(tmp_path / "a", made_up_records(["sgd"], rates=(0.1,)), "a")
+    both = [r for d in ("x", "y") for r in made_up_records(["sgd"], (0.1,), dataset=d)]
+    store_made_up(tmp_path / "b", both, "b")
+    with load(tmp_path / "a") as one, load(tmp_path / "b") as two:
+        assert list(labelled(one.plot_curves("test_accuracy"))) == ["sgd lr=0.1"]
+        beside = one.plot_curves("test_accuracy", beside=[one])
+        assert len(labelled(beside)) == 1  # the same name twice
+        (axes,) = two.curves_figure(["test_accuracy"]).axes
+        assert list(labelled(axes)) == ["sgd lr=0.1 (x)", "sgd lr=0.1 (y)"]
+        with pytest.raises(StoreError, match="several problems; name one"):
+            two.plot_curves("test_accuracy")
+        with pytest.raises(StoreError, match="'test_loss'"):
+            one.plot_curves(["test_accuracy", "test_loss"])
+
+
+def test_the_command_writes_a_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    store_made_up(folder, made_up_records())
+    command = ["optrial", "plot", str(folder), "--metric", "train_loss", "--smooth", "5"]
+    monkeypatch.setattr("sys.argv", [*command, "--x", "epochs", "--ylim", "0.1:"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
+    assert (folder / "figures" / "curves.png").stat().st_size > 1000
+    for wrong in ("3", "2:1", "a:b"):
+        monkeypatch.setattr("sys.argv", [*command, "--ylim", wrong])
+        with pytest.raises(SystemExit) as error:
+            main()
+        assert error.value.code == 2
+    assert "must be LOW:HIGH" in capsys.readouterr().err
