@@ -49,14 +49,15 @@ def constant_answer(spec: RunSpec, dataset: Dataset) -> dict[str, float]:
 
 def _scores(spec: RunSpec, dataset: Dataset) -> Iterator[tuple[str, float]]:
     rows = _answers(spec, dataset)
-    splits = [
-        name for name in dict.fromkeys(("train", *spec.evaluate_on)) if name in dataset.splits
-    ]
+    evaluated = dict.fromkeys(("train", *spec.evaluate_on))
+    splits = {name: dataset.splits[name].targets for name in evaluated if name in dataset.splits}
     for name in ("loss", *spec.metrics):
         score, metric = _scorer(spec, name), catalogued(name)
         best = max if metric and metric.better == "higher" else min
-        for split in splits if score else ():
-            values = [score(row, dataset.splits[split].targets) for row in rows]
+        if score is None:
+            continue
+        for split, targets in splits.items():
+            values = [score(row, targets) for row in rows]
             if finite := [value for value in values if math.isfinite(value)]:
                 yield str(MetricName.evaluation(name, split)), best(finite)
                 if split == "train":
@@ -73,20 +74,25 @@ def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
         return [_of_classes(spec, counts / counts.sum(), single=dataset.classes == 1)]
     values = targets.reshape(len(targets), -1).astype(np.float64)
     if spec.loss == "bce":
-        return [logit(np.clip(values.mean(axis=0), _LEAST_SHARE, 1 - _LEAST_SHARE))]
+        return [_log_odds(values.mean(axis=0))]
     return [values.mean(axis=0), np.median(values, axis=0)]
 
 
 def _of_classes(spec: RunSpec, shares: Row, *, single: bool) -> Row:
     """Return the answer from the shares of the classes, as the loss takes it."""
     if single:
-        return logit(np.clip(shares[1:], _LEAST_SHARE, 1 - _LEAST_SHARE))
+        return _log_odds(shares[1:])
     if spec.loss == "mse":
         return shares
     smoothing = spec.loss_arguments.get("label_smoothing", 0.0)
     assert isinstance(smoothing, int | float)
     smoothed = (1 - smoothing) * shares + smoothing / len(shares)
     return np.log(np.maximum(smoothed, _LEAST_SHARE))
+
+
+def _log_odds(shares: Row) -> Row:
+    odds: Row = logit(np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE))
+    return odds
 
 
 def _scorer(spec: RunSpec, name: str) -> Callable[[Row, NDArray[np.generic]], float] | None:
@@ -113,14 +119,14 @@ def _mean(
     outputs = torch.from_numpy(row)
     if targets.dtype.kind == "i":  # one call per class; every position counts
         counts = np.bincount(targets.ravel())
-        sums = [
-            count * float(sum_over(outputs[None], torch.tensor([label])))
+        sums: list[float] = [
+            int(count) * float(sum_over(outputs[None], torch.tensor([label])))
             for label, count in enumerate(counts)
             if count
         ]
-        return sum(sums) / targets.size
+        return math.fsum(sums) / targets.size
     size = max(1, _OUTPUTS_AT_ONCE // len(row))
-    parts = torch.from_numpy(targets).split(size)
+    parts = torch.split(torch.from_numpy(targets), size)
     total = sum(
         float(sum_over(outputs.expand(len(part), -1).reshape(part.shape), part)) for part in parts
     )

@@ -210,7 +210,7 @@ class _Expansion:
         common = self.common
         if phase == "tune":  # which neither sees the test split nor keeps any weights
             seen = tuple(split for split in common["evaluate_on"] if split != "test")
-            unused = {"save": None, "select": None}
+            unused: dict[str, Any] = {"save": None, "select": None}
             unused |= {"batch_metrics": False, "evaluate_start": False}
             common = common | {"evaluate_on": seen, **unused}
         for trial in trials:

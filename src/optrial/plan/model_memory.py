@@ -99,4 +99,4 @@ def _arrays_kept(run: RunSpec) -> int | None:
         return None
     rule, probe = rule_of(run.optimizer_kind, run.rule), np.ones((2, 3))
     state = initialise_all(rule, {"w": probe}, run.hyperparameters)["w"]
-    return sum(np.shape(array) == probe.shape for array in state if array is not None)
+    return len([array for array in state if np.shape(array) == probe.shape])

@@ -328,5 +328,6 @@ def _name_metrics(axes: Axes, metrics: Sequence[str], theme: Theme) -> None:
     """Add the dashes of each metric to the legend."""
     for place, metric in enumerate(metrics):
         dashes = METRIC_DASHES[place % 4]
-        style = {"color": theme.text, "linestyle": (0, dashes) if dashes else "solid"}
+        style: dict[str, Any] = {"color": theme.text}
+        style["linestyle"] = (0, dashes) if dashes else "solid"
         axes.plot([], [], **style, label=literal(metric))

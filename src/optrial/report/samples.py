@@ -113,7 +113,7 @@ def draw_points(
     points, targets = inputs[:MOST_POINTS], targets[:MOST_POINTS]
     if targets.dtype.kind != "i" or targets.ndim > 1:
         colours = np.asarray(targets, np.float64).reshape(len(targets), -1)[:, 0]
-        axes.scatter(*points.T, c=colours, s=9, cmap="viridis", linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], c=colours, s=9, cmap="viridis", linewidths=0)
     else:
         for label in np.unique(targets).tolist():
             of_class = points[targets == label]
