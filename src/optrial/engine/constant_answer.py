@@ -68,14 +68,21 @@ def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
     """Return the candidates for the best constant answer; empty if there is none."""
     targets = dataset.splits["train"].targets
     if dataset.kind in ("labels", "positions"):
-        counts = np.bincount(targets.ravel(), minlength=max(2, dataset.classes))
-        if len(counts) > MOST_CLASSES:
+        count = max(2, dataset.classes)
+        if count > MOST_CLASSES or not _within(dataset, count):
             return []
+        counts = np.bincount(targets.ravel(), minlength=count)
         return [_of_classes(spec, counts / counts.sum(), single=dataset.classes == 1)]
     values = targets.reshape(len(targets), -1).astype(np.float64)
     if spec.loss == "bce":
         return [_log_odds(values.mean(axis=0))]
     return [values.mean(axis=0), np.median(values, axis=0)]
+
+
+def _within(dataset: Dataset, count: int) -> bool:
+    """Return whether all labels are 0 to `count` - 1; a user's loss may give others a meaning."""
+    labels = [split.targets for split in dataset.splits.values()]
+    return all(len(part) and 0 <= part.min() and part.max() < count for part in labels)
 
 
 def _of_classes(spec: RunSpec, shares: Row, *, single: bool) -> Row:
