@@ -82,7 +82,7 @@ def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
 def _within(dataset: Dataset, count: int) -> bool:
     """Return whether all labels are 0 to `count` - 1; a user's loss may give others a meaning."""
     labels = [split.targets for split in dataset.splits.values()]
-    return all(len(part) and 0 <= part.min() and part.max() < count for part in labels)
+    return all(len(part) and part.min() >= 0 and part.max() < count for part in labels)
 
 
 def _of_classes(spec: RunSpec, shares: Row, *, single: bool) -> Row:
