@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.audit import AuditReport, audit
 from optrial.analysis.audit.context import Context
@@ -41,6 +44,7 @@ from optrial.report.figures import (
     plot,
     study_figures,
 )
+from optrial.report.predictions import Boundary, boundary_figure, confusion_figure
 from optrial.report.study_page import study_page
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
 from optrial.style import LIGHT, save_figure
@@ -53,9 +57,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from optrial.analysis.claims import ClaimResult
-    from optrial.saved import Evaluated
+    from optrial.saved import Evaluated, Predictions
 
 __all__ = ["Results", "load"]
+
+GRID = 300
+"""Points of each side of the grid on which a decision boundary is drawn."""
 
 
 class Results:
@@ -620,6 +627,125 @@ class Results:
         view = self.view()
         return plot(draw_timing, view, _one_problem(view, problem), axes=axes)
 
+    def confusion(
+        self,
+        split: str = "test",
+        *,
+        data_dir: str | Path | None = None,
+        trust: Iterable[str | Path] | Trust = (),
+    ) -> pd.DataFrame:
+        """Return how many samples of each class the saved weights predict as each class.
+
+        One row per optimizer, setting, true class and predicted class, summed over seeds, with the
+        columns ``problem``, ``optimizer``, ``setting``, ``true``, ``predicted``, ``count`` and
+        ``share``, of the true class.
+
+        Args:
+            split: "train", "validation" or "test".
+            data_dir: folder of downloaded datasets.
+            trust: see `Study.from_file`; the code of the study is imported.
+
+        Raises:
+            StoreError: no weights were saved, the code or the data of a run has changed, or the
+                targets are no classes.
+        """
+        import pandas as pd  # heavy  # noqa: PLC0415
+
+        rows = []
+        for (problem, name), (table, names) in self._confusions(split, data_dir, trust).items():
+            optimizer, _, setting = name.partition(" ")
+            for true, counts in zip(names, table, strict=True):
+                rows += [
+                    {
+                        "problem": problem,
+                        "optimizer": optimizer,
+                        "setting": setting,
+                        "true": true,
+                        "predicted": predicted,
+                        "count": int(count),
+                        "share": count / max(1, counts.sum()),
+                    }
+                    for predicted, count in zip(names, counts, strict=True)
+                ]
+        return pd.DataFrame(rows)
+
+    def confusion_figure(
+        self,
+        split: str = "test",
+        *,
+        data_dir: str | Path | None = None,
+        trust: Iterable[str | Path] | Trust = (),
+    ) -> Figure:
+        """Return a figure with the confusion matrix of each contender; see `confusion`."""
+        tables = self._confusions(split, data_dir, trust)
+        several = len({problem for problem, _ in tables}) > 1
+        counts = {
+            f"{name} ({problem})" if several else name: table
+            for (problem, name), (table, _) in tables.items()
+        }
+        names = max((names for _, names in tables.values()), key=len)
+        return confusion_figure(counts, names)
+
+    def boundary_figure(
+        self,
+        split: str = "test",
+        *,
+        seed: int | None = None,
+        data_dir: str | Path | None = None,
+        trust: Iterable[str | Path] | Trust = (),
+    ) -> Figure:
+        """Return a figure of the decision boundary of each contender, for inputs of two numbers.
+
+        Args:
+            split: the samples to draw.
+            seed: the run of each contender; by default its first one.
+            data_dir: folder of downloaded datasets.
+            trust: see `Study.from_file`; the code of the study is imported.
+
+        Raises:
+            StoreError: as `confusion`; or inputs are not two numbers, or there is no such seed.
+        """
+        boundaries: dict[str, Boundary] = {}
+        for name, one in self._predictions(split, data_dir, trust):
+            wanted = name not in boundaries if seed is None else one.record.seed == seed
+            if wanted:
+                boundaries[name] = _boundary(one)
+        if not boundaries:
+            raise StoreError(f"no run with saved weights has the seed {seed}.")
+        return boundary_figure(boundaries)
+
+    def _confusions(
+        self, split: str, data_dir: str | Path | None, trust: Iterable[str | Path] | Trust
+    ) -> dict[tuple[str, str], tuple[NDArray[np.int64], tuple[str, ...]]]:
+        """Return counts by true and predicted class, and the names of the classes."""
+        tables: dict[tuple[str, str], tuple[NDArray[np.int64], tuple[str, ...]]] = {}
+        for name, one in self._predictions(split, data_dir, trust):
+            size = len(one.names)
+            places = one.targets * size + np.minimum(one.predicted, size - 1)
+            table = np.bincount(places, minlength=size * size).reshape(size, size)
+            before = tables.get((one.record.problem, name))
+            whole = table if before is None else before[0] + table
+            tables[one.record.problem, name] = whole, one.names
+        return tables
+
+    def _predictions(
+        self, split: str, data_dir: str | Path | None, trust: Iterable[str | Path] | Trust
+    ) -> Iterator[tuple[str, Predictions]]:
+        """Yield the predictions of every run of every contender, with the contender's name."""
+        from optrial.saved import saved_predictions  # loads torch  # noqa: PLC0415
+
+        if self.parts:
+            for part in self.parts:
+                yield from part._predictions(split, data_dir, trust)
+            return
+        contenders = [c for problem in self.view().problems for c in problem.contenders]
+        names = {record.run_id: c.name for c in contenders for record in c.records}
+        folder = None if data_dir is None else Path(data_dir)
+        for one in saved_predictions(
+            self.store, self.folder, names, split, as_trust(trust), data_dir=folder
+        ):
+            yield names[one.record.run_id], one
+
     def _read_curves(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
         curves = self.store.curves(metric, run_ids)
         return {run_id: curve for (run_id, _), curve in curves.items()}
@@ -698,6 +824,26 @@ class Results:
                 self.store, self.folder, split, as_trust(trust), data_dir=folder, device=device
             )
         )
+
+
+def _boundary(one: Predictions) -> Boundary:
+    """Return the predictions of a run on a grid around its samples.
+
+    Raises:
+        StoreError: inputs are not two numbers.
+    """
+    if one.inputs.shape[1:] != (2,):
+        shape = " x ".join(map(str, one.inputs.shape[1:]))
+        raise StoreError(
+            f"a decision boundary needs inputs of two numbers; those of {one.record.problem} have "
+            f"{shape}. Confusion matrices need no such inputs: optrial confusion."
+        )
+    low, high = one.inputs.min(axis=0), one.inputs.max(axis=0)
+    margin = 0.08 * np.where(high > low, high - low, 1.0)
+    x, y = (np.linspace(*ends, GRID) for ends in zip(low - margin, high + margin, strict=True))
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    classes = one.predict(points.astype(np.float32)).reshape(GRID, GRID)
+    return Boundary(x, y, classes, one.inputs, one.targets, one.predicted)
 
 
 def _told_apart(names: Sequence[tuple[str, str]]) -> list[str]:

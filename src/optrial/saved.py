@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from optrial.code import Trust, Unidentifiable, code_sha256, is_code
@@ -20,7 +24,9 @@ from optrial.plan import arrange, code_in, datasets_of
 from optrial.records import Record, StoreReader, WeightFiles, no_weights
 from optrial.spec import MetricName, StackId, Status, metric_label
 
-__all__ = ["Evaluated", "evaluate_saved", "saved_model"]
+__all__ = ["Evaluated", "Predictions", "evaluate_saved", "saved_model", "saved_predictions"]
+
+_PREDICTED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,81 @@ class Evaluated:
             self.recorded is not None and math.isnan(self.value) and math.isnan(self.recorded)
         )
         return not both_nan and self.recorded not in (None, self.value)
+
+
+class Predictions(NamedTuple):
+    """Classes that a run's saved weights predict.
+
+    Attributes:
+        record: the run.
+        inputs: samples of the split, (samples, ...).
+        targets: their classes, (samples,).
+        predicted: the predicted classes, (samples,).
+        names: names of the classes 0, 1, ...
+        predict: maps further inputs, (samples, ...), to their predicted classes, (samples,).
+    """
+
+    record: Record
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    predicted: NDArray[np.int64]
+    names: tuple[str, ...]
+    predict: Callable[[NDArray[Any]], NDArray[np.int64]]
+
+
+def saved_predictions(
+    store: StoreReader,
+    folder: Path,
+    run_ids: Collection[str],
+    split: str,
+    trust: Trust,
+    *,
+    data_dir: Path | None = None,
+) -> Iterator[Predictions]:
+    """Predict the classes of a split with the saved weights of some runs, on the CPU.
+
+    Raises:
+        StoreError: no weights are saved, the code or the data of a run has changed, the code raises
+            an error, or targets are no classes.
+        DataError: the dataset has no such split.
+    """
+    saved, datasets = _saved_runs(store, split, trust, data_dir)
+    for run_id, record in saved.items():
+        if run_id not in run_ids:
+            continue
+        dataset = datasets[record.problem]
+        _check_data(record, dataset)
+        if dataset.kind != "labels":
+            raise StoreError(f"{dataset.name} has no class per sample, so none is predicted.")
+        model = saved_model(store, folder, run_id, trust)
+        predict = partial(_classes, model, record)
+        data = dataset.splits[split]
+        names = [entry.name for entry in dataset.summary.classes]
+        names = names or [str(label) for label in range(max(2, dataset.classes))]
+        predicted = predict(data.inputs)
+        yield Predictions(record, data.inputs, data.targets, predicted, tuple(names), predict)
+
+
+def _classes(model: nn.Module, record: Record, inputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the classes that a model predicts: the largest output, or the sign of a single one.
+
+    Raises:
+        StoreError: the model raises an error.
+    """
+    dtype = storage_dtype(record.spec.precision)
+    at_once = len(inputs) if "model" in record.spec.whole_split else _PREDICTED_AT_ONCE
+    parts = []
+    try:
+        with torch.no_grad(), kept_process():
+            for part in torch.split(torch.from_numpy(inputs).to(dtype), at_once):
+                outputs = model(part)
+                single = outputs.numel() == len(part)
+                classes = outputs.reshape(-1) > 0 if single else outputs.argmax(dim=1)
+                parts.append(classes.long().numpy())
+    except USER_CODE_ERRORS as error:
+        reason = reason_of(error)
+        raise StoreError(f"run {record.run_id} cannot predict: {reason}.") from error
+    return np.concatenate(parts)
 
 
 def saved_model(store: StoreReader, folder: Path, run_id: str, trust: Trust) -> nn.Module:
@@ -99,17 +180,7 @@ def evaluate_saved(
         DataError: the dataset has no such split.
     """
     files = WeightFiles(folder)
-    done = [record for record in store.runs() if record.status is Status.DONE]
-    saved = {record.run_id: record for record in done if record.spec.save is not None}
-    if not saved:
-        raise no_weights(done[0].run_id if done else "")
-    studies = stored_study(store.study())
-    _check_trust(store.runs(everything=True), trust, studies)
-    datasets = datasets_of(studies, data_dir)
-    for dataset in datasets.values():
-        if split not in dataset.splits:
-            known = suggest(split, dataset.splits)
-            raise DataError(f"the dataset {dataset.name} has no split '{split}'. {known}")
+    saved, datasets = _saved_runs(store, split, trust, data_dir)
     stacks: dict[StackId, list[Record]] = {}
     for record in store.runs(everything=True):
         stacks.setdefault(record.stack, []).append(record)
@@ -128,6 +199,29 @@ def evaluate_saved(
             evaluated = list(_evaluated(learner, places, split))
         for record, metric, value in evaluated:
             yield Evaluated(record, metric, value, _recorded(store, record, metric))
+
+
+def _saved_runs(
+    store: StoreReader, split: str, trust: Trust, data_dir: Path | None
+) -> tuple[dict[str, Record], Mapping[str, Dataset]]:
+    """Return the completed runs of the plan with saved weights, and their data by problem.
+
+    Raises:
+        StoreError: no weights are saved.
+        DataError: the dataset has no such split.
+    """
+    done = [record for record in store.runs() if record.status is Status.DONE]
+    saved = {record.run_id: record for record in done if record.spec.save is not None}
+    if not saved:
+        raise no_weights(done[0].run_id if done else "")
+    studies = stored_study(store.study())
+    _check_trust(store.runs(everything=True), trust, studies)
+    datasets = datasets_of(studies, data_dir)
+    for dataset in datasets.values():
+        if split not in dataset.splits:
+            known = suggest(split, dataset.splits)
+            raise DataError(f"the dataset {dataset.name} has no split '{split}'. {known}")
+    return saved, datasets
 
 
 def _evaluated(

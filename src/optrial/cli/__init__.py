@@ -64,6 +64,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "report": results.report,
         "figures": results.figures,
         "plot": plots.plot,
+        "confusion": plots.confusion,
+        "boundary": plots.boundary,
         "runs": results.runs,
         "curves": results.curves,
         "evaluate": results.evaluate,

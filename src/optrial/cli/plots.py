@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optrial.cli import complete
-from optrial.cli.options import CurveUnit, FigureFile, load_results, place_of
-from optrial.cli.output import note
+from optrial.cli.options import (
+    CurveUnit,
+    DataDir,
+    FigureFile,
+    Format,
+    Split,
+    StorageOption,
+    StoresArgument,
+    TrustOption,
+    load_results,
+    trust_of,
+)
+from optrial.cli.output import note, print_rows, print_table, prints_apart
 from optrial.errors import Problem, StudyError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot"]
+__all__ = ["boundary", "confusion", "plot"]
 
 Only = Annotated[
     list[str] | None,
@@ -25,18 +36,11 @@ Only = Annotated[
         help="An optimizer to draw, or one setting of it: 'adam lr=0.01'. Repeatable.",
     ),
 ]
-Stores = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="DIR...",
-        help="Folders of studies, or their names in studies/; several are drawn together.",
-        autocompletion=complete.folders,
-    ),
-]
 
 
 def plot(
-    stores: Stores,
+    stores: StoresArgument = None,
+    storage: StorageOption = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,7 +77,8 @@ def plot(
     A line is the mean over seeds, with its 95 % interval; circles are published values.
     """
     ends = _limits(limits)
-    first, *others = (load_results(store) for store in stores)
+    places = [None] if not stores else [[store] for store in stores]
+    first, *others = (load_results(place, storage) for place in places)
     figure = first.curves_figure(
         metric or None,
         problem or None,
@@ -83,7 +88,60 @@ def plot(
         only=only or (),
         beside=others,
     )
-    _save(figure, out, Path(place_of(stores[0])), "curves")
+    _save(figure, out, first.folder, "curves")
+
+
+def confusion(
+    stores: StoresArgument = None,
+    storage: StorageOption = None,
+    split: Annotated[Split, typer.Option(help="Split to predict.")] = Split.TEST,
+    data_dir: DataDir = None,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of the rows.")] = (
+        Format.TABLE
+    ),
+    trust: TrustOption = None,
+    out: FigureFile = None,
+) -> None:
+    """Draw the confusion matrix of each optimizer from saved weights; print accuracy by class.
+
+    Needs a study with `save: final` or `save: best`. CSV and JSON hold every cell.
+    """
+    permitted = trust_of(trust)
+    with load_results(stores, storage) as results, prints_apart():
+        table = results.confusion(split.value, data_dir=data_dir, trust=permitted)
+        figure = results.confusion_figure(split.value, data_dir=data_dir, trust=permitted)
+    if file_format is Format.TABLE:
+        right = table[table["true"] == table["predicted"]]
+        by_class = right.pivot_table(
+            index=["problem", "optimizer", "setting"], columns="true", values="share", sort=False
+        )
+        shown = by_class.map("{:.4f}".format).reset_index()
+        print_table(list(map(str, shown.columns)), shown.values.tolist(), "accuracy by class")
+    else:
+        print_rows(table.to_dict("records"), file_format)  # type: ignore[arg-type]
+    _save(figure, out, results.folder, "confusion")
+
+
+def boundary(
+    stores: StoresArgument = None,
+    storage: StorageOption = None,
+    split: Annotated[Split, typer.Option(help="Split whose samples are drawn.")] = Split.TEST,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the run of each optimizer \\[default: the first].")
+    ] = None,
+    data_dir: DataDir = None,
+    trust: TrustOption = None,
+    out: FigureFile = None,
+) -> None:
+    """Draw the decision boundary of each optimizer from saved weights, for two inputs.
+
+    Needs a study with `save: final` or `save: best`.
+    """
+    with load_results(stores, storage) as results, prints_apart():
+        figure = results.boundary_figure(
+            split.value, seed=seed, data_dir=data_dir, trust=trust_of(trust)
+        )
+    _save(figure, out, results.folder, "boundary")
 
 
 def _limits(text: str | None) -> tuple[float | None, float | None]:
