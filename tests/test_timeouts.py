@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -184,6 +185,47 @@ def test_a_training_that_hangs_is_reported_with_its_place(
     assert float(second.split()[3]) > float(first.split()[3])  # at growing intervals
 
 
+class Held(nn.Linear):
+    """Calls `HANGS["build"]` when it is built."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        HANGS.get("build", lambda: None)()
+
+
+def held_data() -> tuple[torch.Tensor, torch.Tensor]:
+    HANGS.get("load", lambda: None)()
+    return torch.rand(60, 2), torch.arange(60) % 2
+
+
+@pytest.mark.parametrize(
+    ("place", "task"),
+    [("load", "loading the data"), ("build", "trying models and optimizers on a few samples")],
+)
+def test_code_that_hangs_before_training_is_reported_with_its_place(
+    place: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    def until_reported() -> None:
+        deadline = time.monotonic() + 120
+        while not heard.notes and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(watching, "PATIENCE", 0.5)
+    monkeypatch.setitem(HANGS, place, until_reported)
+    problem = {
+        "dataset": "tests.test_timeouts:held_data",
+        "model": {"factory": "tests.test_timeouts:Held"},
+    }
+    study = Study(**small_keys(problem=problem, engine="reference", timeout=0.3))
+    with study.run(tmp_path, callbacks=[heard]) as results:
+        assert [record.status for record in results.records] == [Status.DONE]
+    assert heard.notes[0].startswith(f"{task} has taken ")
+    assert " so far, in tests/test_timeouts.py:" in heard.notes[0]
+    assert heard.notes[0].endswith(".<locals>.until_reported)")
+
+
 IN_C = """
 import ctypes
 import torch
@@ -222,3 +264,34 @@ def test_a_hang_in_compiled_code_ends_the_command(tmp_path: Path) -> None:
     with Store.open(tmp_path / "out") as store:
         statuses = {run.spec.hyperparameters["lr"]: run.status for run in store.runs()}
     assert statuses == {0.5: Status.ERROR, 0.1: Status.DONE}
+
+
+LOCKED = """
+import ctypes
+import torch
+
+
+def net():
+    lock, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    library.pthread_mutex_lock(lock)
+    print("locked", flush=True)
+    library.pthread_mutex_lock(lock)  # waits for itself
+    return torch.nn.Linear(2, 2)
+"""
+
+
+def test_a_plan_that_hangs_in_compiled_code_acknowledges_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "locked.py").write_text(LOCKED)
+    problem = {"dataset": {"name": "moons"}, "model": {"factory": "locked:net"}}
+    with (tmp_path / "study.yaml").open("w") as file:
+        YAML().dump(small_keys(problem=problem), file)
+    command = [sys.executable, "-m", "optrial", "plan", "study.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    lines = iter(process.stderr.readline, "")
+    assert any("locked:net printed: locked" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    assert any("press Ctrl-C again to stop now" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1] == "interrupted\n"
+    assert process.returncode == 130

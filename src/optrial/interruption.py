@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 __all__ = ["Interrupted", "Stop", "stop_on_signal"]
@@ -46,19 +46,16 @@ class Stop(threading.Event):
             raise Interrupted(self.number)
 
 
-def _quiet(number: int, again: bool) -> None:
-    del number, again
-
-
 @contextmanager
-def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Stop]:
+def stop_on_signal(tell: Callable[[int, bool], object] | None = None) -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into an event, or into an interruption where nothing is lost.
 
     A thread reads the signals, so that they are acknowledged while the main thread computes.
     Outside the main thread, nothing changes.
 
     Args:
-        tell: called in that thread, with each signal and whether it is a further one.
+        tell: called in that thread, with each signal and whether it is a further one; by default,
+            that of an outer context.
 
     Raises:
         KeyboardInterrupt: a signal interrupted the work; its argument is the number of the signal.
@@ -69,14 +66,16 @@ def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Sto
         yield stop
         return
     earlier = {number: signal.getsignal(number) for number in _NUMBERS}
+    within = isinstance(getattr(earlier[signal.SIGINT], "__self__", None), Stop)
 
     def asked(number: int, again: bool) -> None:
-        with suppress(Exception):
-            tell(number, again)
+        if tell is not None:
+            with suppress(Exception):
+                tell(number, again)
         if not again:
             stop.when_asked()
 
-    with _signals_read(asked):
+    with nullcontext() if within and tell is None else _signals_read(asked):
         try:
             for number in _NUMBERS:
                 signal.signal(number, stop.handle)
@@ -86,7 +85,6 @@ def stop_on_signal(tell: Callable[[int, bool], object] = _quiet) -> Iterator[Sto
             led_to_it = stop.has_interrupted and not isinstance(error, SystemExit)
             if not isinstance(error, Interrupted) and not led_to_it:
                 raise
-            within = isinstance(getattr(earlier[signal.SIGINT], "__self__", None), Stop)
             kind = Interrupted if within else KeyboardInterrupt
             first = error.args[0] if isinstance(error, Interrupted) else stop.number
             raise kind(first) from None

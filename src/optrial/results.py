@@ -819,10 +819,8 @@ class Results:
                 for evaluated in part.evaluate(split, data_dir=data_dir, device=device, trust=trust)
             ]
         folder = None if data_dir is None else Path(data_dir)
-        return list(
-            evaluate_saved(
-                self.store, self.folder, split, as_trust(trust), data_dir=folder, device=device
-            )
+        return evaluate_saved(
+            self.store, self.folder, split, as_trust(trust), data_dir=folder, device=device
         )
 
 

@@ -23,6 +23,7 @@ from optrial.models import build_model, kept_process, place_model
 from optrial.plan import arrange, code_in, datasets_of
 from optrial.records import Record, StoreReader, WeightFiles, no_weights
 from optrial.spec import MetricName, StackId, Status, metric_label
+from optrial.supervision import imported, supervised, watched
 
 __all__ = ["Evaluated", "Predictions", "evaluate_saved", "saved_model", "saved_predictions"]
 
@@ -117,7 +118,7 @@ def _classes(model: nn.Module, record: Record, inputs: NDArray[Any]) -> NDArray[
     at_once = len(inputs) if "model" in record.spec.whole_split else _PREDICTED_AT_ONCE
     parts = []
     try:
-        with torch.no_grad(), kept_process():
+        with torch.no_grad(), supervised("predicting with saved weights"):
             for part in torch.split(torch.from_numpy(inputs).to(dtype), at_once):
                 outputs = model(part)
                 single = outputs.numel() == len(part)
@@ -146,13 +147,14 @@ def saved_model(store: StoreReader, folder: Path, run_id: str, trust: Trust) -> 
     input_shape, outputs = record.facts.input_shape, record.facts.outputs
     assert input_shape is not None  # both are recorded before any weights are saved
     assert outputs is not None
-    model = build_model(
-        spec.model,
-        spec.model_arguments,
-        input_shape=input_shape,
-        classes=outputs,
-        seed=spec.seed,
-    )
+    with supervised("building the model"):
+        model = build_model(
+            spec.model,
+            spec.model_arguments,
+            input_shape=input_shape,
+            classes=outputs,
+            seed=spec.seed,
+        )
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     place_model(model, "cpu", storage_dtype(spec.precision))
     model.load_state_dict(tensors)
@@ -168,7 +170,7 @@ def evaluate_saved(
     *,
     data_dir: Path | None = None,
     device: str = "auto",
-) -> Iterator[Evaluated]:
+) -> list[Evaluated]:
     """Evaluate the saved weights of every completed run of the plan on a split.
 
     Each run is evaluated in its stack, so that the values equal the recorded ones bit for bit if
@@ -179,6 +181,13 @@ def evaluate_saved(
             raises an error.
         DataError: the dataset has no such split.
     """
+    with watched("evaluating saved weights"):
+        return list(_evaluations(store, folder, split, trust, data_dir, device))
+
+
+def _evaluations(
+    store: StoreReader, folder: Path, split: str, trust: Trust, data_dir: Path | None, device: str
+) -> Iterator[Evaluated]:
     files = WeightFiles(folder)
     saved, datasets = _saved_runs(store, split, trust, data_dir)
     stacks: dict[StackId, list[Record]] = {}
@@ -216,7 +225,8 @@ def _saved_runs(
         raise no_weights(done[0].run_id if done else "")
     studies = stored_study(store.study())
     _check_trust(store.runs(everything=True), trust, studies)
-    datasets = datasets_of(studies, data_dir)
+    with supervised("loading the data"):
+        datasets = datasets_of(studies, data_dir)
     for dataset in datasets.values():
         if split not in dataset.splits:
             known = suggest(split, dataset.splits)
@@ -260,7 +270,7 @@ def _check_trust(records: Iterable[Record], trust: Trust, studies: Studies | Non
     for spec in (record.spec for record in records):
         used = (spec.dataset, spec.model, spec.loss, *spec.metrics, spec.rule, *spec.code)
         names |= dict.fromkeys(filter(is_code, used))
-    if refusals := trust.refusals(names):
+    if refusals := imported(names, trust):
         raise StoreError("the saved runs cannot be evaluated: " + " ".join(refusals.values()))
 
 

@@ -39,7 +39,7 @@ from optrial.keys import (
     Tuning,
 )
 from optrial.keys import Problem as ProblemValue
-from optrial.models import kept_process, needs_whole_split
+from optrial.models import needs_whole_split
 from optrial.passwords import holds_password
 from optrial.plan import (
     Plan,
@@ -47,7 +47,6 @@ from optrial.plan import (
     check_size,
     check_study,
     code_in,
-    dataset_of,
     datasets_of,
     make_plan,
     planned_models,
@@ -57,16 +56,20 @@ from optrial.records import Store, WeightFiles, set_aside, shown_location
 from optrial.report.samples import samples_figure
 from optrial.results import Results
 from optrial.spec import TRAINING_SECONDS, MetricName
+from optrial.supervision import imported, supervised
 from optrial.sweep import sweep
 from optrial.timing import StudyTiming
 from optrial.timing.measure import time_study
 from optrial.trackers import Tracking, check_trackers
 from optrial.user_objects import with_names_in_list
+from optrial.user_output import collected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Study", "recorded_metrics"]
+
+_TRIAL = "trying models and optimizers on a few samples"
 
 
 class Study:
@@ -258,14 +261,22 @@ class Study:
             StudyError: the study has no such problem.
             DataError: the data is missing, damaged or malformed.
         """
-        (study,) = self.studies.only(problem).by_name.values()
-        return dataset_of(study, data_dir and data_dir.absolute(), progress)
+        studies = self.studies.only(problem)
+        (dataset,) = self._load(studies, data_dir, progress).values()
+        return dataset
 
     def load_datasets(
         self, data_dir: Path | None = None, progress: Progress | None = None
     ) -> dict[str, Dataset]:
         """Load the dataset of each problem, by its name, equal ones once; see `load_data`."""
-        return datasets_of(self.studies, data_dir and data_dir.absolute(), progress)
+        return self._load(self.studies, data_dir, progress)
+
+    def _load(
+        self, studies: Studies, data_dir: Path | None, progress: Progress | None
+    ) -> dict[str, Dataset]:
+        with supervised("loading the data") as output:
+            shown = progress and output.around(progress)
+            return datasets_of(studies, data_dir and data_dir.absolute(), shown)
 
     def plan(self, data: Dataset | Mapping[str, Dataset] | None = None) -> Plan:
         """Expand the study into runs without training any; with `tune`, into the first trials.
@@ -280,13 +291,14 @@ class Study:
         """
         if isinstance(data, Dataset):
             data = dict.fromkeys(self.studies.by_name, data)
-        with stop_on_signal(), kept_process():
+        with stop_on_signal(), supervised(_TRIAL):
             return make_plan(self.studies, self.load_datasets() if data is None else data)
 
     def plan_on(self, problem: str | None, dataset: Dataset) -> Plan:
         """Return the plan on one problem alone, by default the first; see `plan`."""
         studies = self.studies.only(problem)
-        return make_plan(studies, dict.fromkeys(studies.by_name, dataset))
+        with supervised(_TRIAL):
+            return make_plan(studies, dict.fromkeys(studies.by_name, dataset))
 
     def models(
         self, problem: str | None = None, data_dir: Path | None = None
@@ -298,7 +310,7 @@ class Study:
             data_dir: folder of downloaded data.
         """
         dataset = self.load_data(data_dir, problem=problem)
-        with kept_process():
+        with supervised(_TRIAL):
             return planned_models(self.plan_on(problem, dataset), dataset)
 
     def samples_figure(
@@ -337,9 +349,9 @@ class Study:
 
         See `optrial.timing.measure.time_study`.
         """
-        dataset = self.load_data(problem=problem)
-        plan = self.plan_on(problem, dataset)
-        with kept_process():
+        with supervised("timing"):
+            dataset = self.load_data(problem=problem)
+            plan = self.plan_on(problem, dataset)
             return time_study(plan, dataset, device=device, rounds=rounds, memory=memory)
 
     def run(
@@ -391,25 +403,29 @@ class Study:
         place = location if "://" in location else str(Path(location).absolute())
         hooks.add(Tracking(self.config.trackers, self.config.name, place, hooks.on_message))
         with ExitStack() as on_failure:
-            with stop_on_signal(hooks.on_signal) as stop, hooks:
-                with kept_process():
-                    datasets = self.load_datasets(data_dir, progress)
-                    plan = self._plan_with_messages(datasets, hooks)
+            with (
+                stop_on_signal(hooks.on_signal) as stop,
+                hooks,
+                collected(hooks.on_message) as output,
+            ):
+                follower = output.around(hooks)
+                datasets = self.load_datasets(data_dir, progress)
+                plan = self._plan_with_messages(datasets, follower)
                 if restart and (backup := set_aside(Path(location))):
-                    hooks.on_message(f"the earlier study is kept in {backup}")
+                    follower.on_message(f"the earlier study is kept in {backup}")
                 store = on_failure.enter_context(
-                    Store.open(location, create=True, tell=hooks.on_message)
+                    Store.open(location, create=True, tell=follower.on_message)
                 )
                 for note in changes(plan, store):
-                    hooks.on_message(note)
-                hooks.on_start(store)
+                    follower.on_message(note)
+                follower.on_start(store)
                 sweep(
                     plan,
                     datasets,
                     store,
                     stop,
                     device=device,
-                    callback=hooks,
+                    callback=follower,
                     checkpoint_seconds=checkpoint_seconds,
                     weights=weights,
                     parallel=workers,
@@ -433,7 +449,7 @@ class Study:
     def _plan_with_messages(self, datasets: Mapping[str, Dataset], hooks: Callback) -> Plan:
         for note in dict.fromkeys(note for data in datasets.values() for note in data.notes):
             hooks.on_message(note)
-        hooks.on_prepare("trying models and optimizers on a few samples")
+        hooks.on_prepare(_TRIAL)
         plan = self.plan(datasets)
         for note in plan.notes:
             hooks.on_message(note)
@@ -494,7 +510,8 @@ def _checked(keys: Mapping[str, Any], source: str, trust: Trust) -> Studies:
 def _refused_code(studies: Studies, trust: Trust) -> list[Problem]:
     """Import the code that a study may run; return the problems of the rest."""
     code = {problem: code_in(study) for problem, study in studies.by_name.items()}
-    refusals = trust.refusals(dict.fromkeys(n for names in code.values() for n in names.values()))
+    names = dict.fromkeys(name for names in code.values() for name in names.values())
+    refusals = imported(names, trust)
     return studies.located(
         {
             problem: [Problem(path, refusals[n]) for path, n in names.items() if n in refusals]

@@ -31,10 +31,11 @@ from optrial.executors import (
 )
 from optrial.interruption import Stop
 from optrial.memory import needs_memory
-from optrial.models import kept_process
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
 from optrial.records import PlannedRun, Progress, Record, Segment, Store, WeightFiles
 from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
+from optrial.supervision import supervised
+from optrial.user_output import UserOutput, collected
 
 __all__ = ["sweep"]
 
@@ -83,13 +84,15 @@ def sweep(
         StoreBusyError: another process is training into `store`.
         EngineError: the engine or device cannot train this plan.
     """
-    callback = callback or Callbacks()
+    hooks = callback or Callbacks()
     with store.lock(), ExitStack() as on_exit:
+        output = on_exit.enter_context(collected(hooks.on_message))
+        callback = output.around(hooks)
         engines = {
             dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
             for dataset in datasets.values()
         }
-        driver = _Driver(engines, store, callback, stop, parallel, on_exit)
+        driver = _Driver(engines, store, callback, output, stop, parallel, on_exit)
         driver.checkpoint_seconds, driver.weights = checkpoint_seconds, weights
         driver.timeout = plan.studies.shared.timeout
         on_exit.callback(driver.attempts.forget)
@@ -140,6 +143,7 @@ class _Driver:
         engines: Mapping[str, Engines],  # by hash of the dataset
         store: Store,
         callback: Callback,
+        output: UserOutput,
         stop: Stop,
         parallel: Parallel,
         on_exit: ExitStack,
@@ -147,6 +151,7 @@ class _Driver:
         self.engines = engines
         self.store = store
         self.callback = callback
+        self.output = output
         self.stop = stop
         self.parallel = parallel
         self.on_exit = on_exit  # ends the executor
@@ -173,7 +178,7 @@ class _Driver:
     def train_plan(self, plan: Plan) -> None:
         """Make a plan the current one and train what is left of it, or until told to stop."""
         known = self.store.progress()
-        with kept_process():
+        with supervised("trying a few steps to choose how to train"):
             planned = self._planned(plan, known)
         self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
         new = {
@@ -263,6 +268,8 @@ class _Driver:
                 active.counted = step
             case Commit():
                 self._commit(active, update)
+            case Note(text, of_user_code=True):
+                self.output.tell_once(text, active.task.names)
             case Note(text):
                 self._note(text)
             case Hung(reason):

@@ -1,4 +1,4 @@
-"""A training that hangs: reported by a thread, and interrupted after a time limit."""
+"""User code that hangs: reported by a thread, and interrupted after a time limit of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from optrial.code import place_in_user_code
 __all__ = ["TimedOut", "Watch"]
 
 PATIENCE = 30.0
-"""Seconds without a step after which a training is reported, if steps usually take less."""
+"""Seconds without a step after which a training is reported, if steps usually take less.
+
+Other work, such as loading the data, is reported after as long."""
 GRACE_SECONDS = 10.0
 """Seconds in which an interrupted step must end."""
 
@@ -39,12 +41,12 @@ class TimedOut(BaseException):
 
 
 class Watch:
-    """Watches a thread while it trains: says where it hangs, and interrupts it after a limit.
+    """Watches a thread: says where it hangs, and interrupts steps of training after a limit.
 
-    Enter it in the thread that trains. A step can be interrupted in the main thread alone.
+    Enter it in the thread to watch. A step can be interrupted in the main thread alone.
 
     Args:
-        tell: called with a message about a training that hangs, from another thread.
+        tell: called with a message about work that hangs, from another thread.
         timeout: seconds that a step may take, with its evaluation; None for no limit.
         give_up: called from another thread, with the reason, if a step took longer and does not end
             when it is interrupted.
@@ -65,7 +67,8 @@ class Watch:
         self._trainer = threading.get_ident()
         self._runs = ""
         self._step: Callable[[], str] = str
-        self._since: float | None = None  # when the step under way began; None between steps
+        self._task = ""  # other work under way
+        self._since: float | None = None  # when the work under way began; None between
         self._longest = 0.0
         self._next_report = PATIENCE
         self._interrupted_at: float | None = None
@@ -99,14 +102,30 @@ class Watch:
         self._runs, self._step, self._longest = runs, step, 0.0
 
     @contextmanager
+    def busy(self, task: str) -> Iterator[None]:
+        """Watch other work than a training in this context; no limit applies.
+
+        Args:
+            task: the work, such as "loading the data".
+        """
+        with self._gate:
+            before = self._task, self._since, self._next_report
+            self._task, self._since, self._next_report = task, time.monotonic(), PATIENCE
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._task, self._since, self._next_report = before
+
+    @contextmanager
     def working(self) -> Iterator[None]:
-        """Watch the work in this context.
+        """Watch a step in this context.
 
         Raises:
             TimedOut: it took longer than the limit.
         """
         with self._gate:
-            self._since = time.monotonic()
+            self._task, self._since = "", time.monotonic()
             self._next_report = max(PATIENCE, _UNUSUAL * self._longest)
         try:
             yield
@@ -127,7 +146,8 @@ class Watch:
                     next(training)
                 except StopIteration:
                     return
-            yield
+            with self.busy("work between two steps"):
+                yield
             watches = True
 
     def rest(self) -> None:
@@ -152,15 +172,19 @@ class Watch:
                     continue
                 seconds = time.monotonic() - self._since
                 report = ""
-                if self._timeout is not None and seconds > self._timeout:
+                if self._timeout is not None and seconds > self._timeout and not self._task:
                     self._interrupt()
                 elif seconds > self._next_report:
                     self._next_report *= 2
-                    report = (
-                        f"no step for {seconds:.0f} s {self._step()} ({self._runs}){self._place()}"
-                    )
+                    report = self._report(seconds)
             if report:
                 self._tell(report)
+
+    def _report(self, seconds: float) -> str:
+        if self._task:
+            runs = f" ({self._runs})" if self._runs else ""
+            return f"{self._task} has taken {seconds:.0f} s so far{runs}{self._place()}"
+        return f"no step for {seconds:.0f} s {self._step()} ({self._runs}){self._place()}"
 
     def _place(self) -> str:
         frame = sys._current_frames().get(self._trainer)

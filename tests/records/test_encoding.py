@@ -76,7 +76,7 @@ def test_a_checkpoint_is_an_npz_file(tmp_path) -> None:
 def test_a_large_checkpoint_is_cut(monkeypatch) -> None:
     monkeypatch.setattr("optrial.records.encoding.PART_BYTES", 1000)
     array = np.random.default_rng(0).normal(size=999)
-    parts = encode_checkpoint({"array": array})
+    parts = list(encode_checkpoint({"array": array}))
     assert len(parts) > 7
     assert max(map(len, parts)) == 1000
     assert same_bits(decode_checkpoint(parts)["array"], array)
@@ -84,7 +84,7 @@ def test_a_large_checkpoint_is_cut(monkeypatch) -> None:
 
 def test_python_objects_are_refused_in_a_checkpoint() -> None:
     with pytest.raises(ValueError, match="Object arrays"):
-        encode_checkpoint({"array": np.array([{}], object)})
+        list(encode_checkpoint({"array": np.array([{}], object)}))
 
 
 def test_strict_json_holds_what_training_code_puts_in() -> None:

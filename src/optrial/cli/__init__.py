@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -17,13 +18,16 @@ import typer
 from typer.core import TyperGroup
 
 from optrial.cli import catalogue, plots, problems, results, speeds, studies, timing
-from optrial.cli.output import fail, note, status_of_signal
+from optrial.cli.output import end_at_once, fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
 from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
 
 __all__ = ["main"]
+
+_REACTION_SECONDS = 0.5
+_STOPPING = "stopping, once the code under way lets it; press Ctrl-C again to stop now"
 
 
 class _Group(TyperGroup):
@@ -98,12 +102,14 @@ def main() -> None:
 
 
 def _run(debug: bool) -> None:
+    acknowledgement = _Acknowledgement()
     logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # its errors are raised too
     try:
-        with stop_on_signal():
+        with stop_on_signal(acknowledgement.on_signal):
             try:
                 app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
             finally:
+                acknowledgement.cancel()
                 sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         drop_output()
@@ -121,6 +127,24 @@ def _run(debug: bool) -> None:
             "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
             "models or data, and run again."
         )
+
+
+class _Acknowledgement:
+    """Says that a signal came, unless the command ends soon; the second one ends the process."""
+
+    def __init__(self) -> None:
+        self._message = threading.Timer(_REACTION_SECONDS, note, [_STOPPING])
+        self._message.name, self._message.daemon = "optrial-acknowledgement", True
+
+    def on_signal(self, number: int, again: bool) -> None:
+        """Called from another thread."""
+        if again:
+            end_at_once("interrupted", status_of_signal(number))
+        self._message.start()
+
+    def cancel(self) -> None:
+        """Say nothing any more."""
+        self._message.cancel()
 
 
 def _message_of_system(error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -344,6 +345,9 @@ def load_study(
     from optrial.study import Study
 
     gc.enable()  # for user code
+    if quiet:
+        logging.getLogger("optrial").setLevel(logging.ERROR)
+
     options: Mapping[str, object] = {"engine": engine, "precision": precision, "seeds": seeds}
     changes = [f"{key}={value}" for key, value in options.items() if value is not None]
     return Study.from_file(source, [*(settings or []), *changes], trust_of(trust, quiet=quiet))

@@ -27,6 +27,7 @@ __all__ = [
     "HUNG",
     "draw",
     "duration",
+    "end_at_once",
     "fail",
     "note",
     "print_pairs",
@@ -63,6 +64,14 @@ def fail(text: str) -> NoReturn:
     """Print an error and exit."""
     note(f"error: {text}")
     sys.exit(BAD_INPUT)
+
+
+def end_at_once(text: str, status: int) -> NoReturn:
+    """Print a line and end the process, whatever its main thread is doing."""
+    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+        os.write(2, b"\x1b[?25h\r\n")  # shows the cursor
+    os.write(2, f"{printable(text)}\n".encode())
+    os._exit(status)
 
 
 def status_of_signal(number: int | None = None) -> int:

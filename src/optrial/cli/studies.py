@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -37,6 +37,7 @@ from optrial.cli.output import (
     HUNG,
     draw,
     duration,
+    end_at_once,
     note,
     print_pairs,
     prints_apart,
@@ -44,7 +45,7 @@ from optrial.cli.output import (
     status_of_signal,
     stderr,
 )
-from optrial.errors import counted, listed, printable
+from optrial.errors import counted, listed
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from optrial.plan import Estimate, Outline, Plan
     from optrial.records import Record
     from optrial.spec import RunSpec
+    from optrial.user_output import UserOutput
 
 __all__ = ["plan", "run"]
 
@@ -158,16 +160,13 @@ class _Signals(Callback):
         """Note the first signal; at a further one, show the cursor again and exit."""
         self.first = self.first or number
         if again:
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\r\n")
-            os.write(2, b"interrupted; everything stored so far is kept\n")
-            os._exit(status_of_signal(self.first))
+            text = "interrupted; everything stored so far is kept"
+            end_at_once(text, status_of_signal(self.first))
 
     def on_hang(self, reason: str) -> None:
         """End the process, whose main thread does not react."""
         way_on = "it cannot be interrupted, so the process ends; run again to train the others"
-        os.write(2, f"{printable(reason)}; {way_on}\n".encode())
-        os._exit(HUNG)
+        end_at_once(f"{reason}; {way_on}", HUNG)
 
 
 def _note_failures(records: Sequence[Record]) -> None:
@@ -204,13 +203,14 @@ def plan(
     from optrial.changes import changes_at
     from optrial.plan import outline
     from optrial.report.progress import DownloadBar
+    from optrial.user_output import collected
 
-    with prints_apart():
+    with prints_apart(), collected(note) as output:
         loaded = load_study(study, engine, precision, seeds, settings, trust)
         datasets = loaded.load_datasets(data_dir, DownloadBar(stderr(quiet=False)))
-        with stderr(quiet=False).status("trying models and optimizers on a few samples"):
+        with _status("trying models and optimizers on a few samples", output):
             made = loaded.plan(datasets)
-        with stderr(quiet=False).status("trying a few steps" if measure else "estimating"):
+        with _status("trying a few steps" if measure else "estimating", output):
             costs = {
                 problem: _cost(made.runs_of(problem), dataset, device, measure=measure)
                 for problem, dataset in datasets.items()
@@ -238,6 +238,19 @@ def plan(
         note(line)
 
 
+@contextmanager
+def _status(task: str, output: UserOutput) -> Iterator[None]:
+    """Show a task while it runs."""
+    with output.apart():
+        spinner = stderr(quiet=False).status(task)
+        spinner.start()
+    try:
+        yield
+    finally:
+        with output.apart():
+            spinner.stop()
+
+
 class _Cost(NamedTuple):
     """Cost of the runs of one problem, and how they would be trained."""
 
@@ -249,10 +262,10 @@ class _Cost(NamedTuple):
 
 def _cost(runs: Sequence[RunSpec], dataset: Dataset, device: str, *, measure: bool) -> _Cost:
     from optrial.engine import Engines
-    from optrial.models import kept_process
     from optrial.plan import estimate
+    from optrial.supervision import supervised
 
-    with kept_process():
+    with supervised("trying a few steps to choose how to train"):
         engines = Engines(dataset, runs[0].precision, device)
         choices = engines.choose(runs) if measure else engines.forecast(runs)
     cost = estimate(runs, dataset, max(choice.width for choice in choices))

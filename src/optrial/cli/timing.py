@@ -68,8 +68,8 @@ def timing(
     Exit status 1 if an optimizer could not be timed.
     """
     _check_files(out, figure)
-    from optrial.models import kept_process
     from optrial.report.progress import DownloadBar
+    from optrial.supervision import supervised
     from optrial.timing import write_timing
     from optrial.timing.measure import time_study
 
@@ -77,7 +77,8 @@ def timing(
         loaded = load_study(study, engine, precision, None, settings, trust, quiet=quiet)
         dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)), problem)
         plan = loaded.plan_on(problem, dataset)
-        with _progress_bar(quiet) as progress, kept_process():
+        with _progress_bar(quiet) as bar, supervised("timing steps") as output:
+            progress = output.around(bar)
             times = time_study(
                 plan, dataset, device=device, rounds=rounds, memory=memory, progress=progress
             )

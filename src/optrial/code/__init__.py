@@ -18,7 +18,13 @@ from optrial.code.names import (
     unidentifiable,
 )
 from optrial.code.origin import importable_from_here
-from optrial.code.places import place_in_user_code, short_path, user_frame
+from optrial.code.places import (
+    is_library_file,
+    name_of_user_code,
+    place_in_user_code,
+    short_path,
+    user_frame,
+)
 from optrial.code.transfer import Transfer
 from optrial.code.trust import Trust, as_trust
 
@@ -35,7 +41,9 @@ __all__ = [
     "importable",
     "importable_from_here",
     "is_code",
+    "is_library_file",
     "load_code",
+    "name_of_user_code",
     "place_in_user_code",
     "readable",
     "register",

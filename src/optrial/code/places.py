@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from types import FrameType
 
 from optrial.code.libraries import is_installed
 
-__all__ = ["place_in_user_code", "short_path", "user_frame"]
+__all__ = ["is_library_file", "name_of_user_code", "place_in_user_code", "short_path", "user_frame"]
 
-_CALLERS = {"optrial.study", "optrial.sweep", "optrial.executors.worker"}
-"""Modules that are called by the script of the user, whose frames lie further out."""
 _GENERATED = ("<frozen", "<eval_with_key", "<__array")
 """Names of files of code that Python, PyTorch and NumPy generate."""
+_OPTRIAL = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def place_in_user_code(frame: FrameType | None) -> str:
@@ -35,10 +35,31 @@ def place_in_user_code(frame: FrameType | None) -> str:
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of user code that optrial has called; None if there is none."""
-    for outer in _outwards(frame):
-        if not _is_library(outer):
-            return outer
-    return None
+    return next(
+        (frame for frame in _called(frame) if not is_library_file(frame.f_code.co_filename)), None
+    )
+
+
+def name_of_user_code(frame: FrameType | None) -> str:
+    """Return the name of the user code that optrial has called, such as ``models:Net``.
+
+    Without user code, it is the name of the library that optrial has called; "" without either.
+    """
+    frames = [frame for frame in _called(frame) if not _is_of_optrial(frame)]
+    if not frames:
+        return ""
+    of_user = list(filter(_is_of_user, frames))
+    outermost = (of_user or frames)[-1]
+    module = str(outermost.f_globals.get("__name__"))
+    if not of_user:
+        return module.partition(".")[0]
+    name = outermost.f_code.co_qualname.rpartition("<locals>.")[2].partition(".")[0]
+    return module if name == "<module>" else f"{module}:{name}"
+
+
+def is_library_file(file: str) -> bool:
+    """Return whether a source file is generated, or of Python, a package or optrial."""
+    return file.startswith((*_GENERATED, _OPTRIAL)) or _is_installed(file)
 
 
 def short_path(file: str) -> str:
@@ -50,12 +71,26 @@ def short_path(file: str) -> str:
     return file if relative.startswith("..") else relative
 
 
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None and frame.f_globals.get("__name__") not in _CALLERS:
-        yield frame
+def _called(frame: FrameType | None) -> list[FrameType]:
+    """Return the frames within the outermost call of optrial, innermost first.
+
+    Those further out are of the script that called optrial. In a thread of user code, all frames
+    are returned.
+    """
+    frames = []
+    while frame is not None:
+        frames.append(frame)
         frame = frame.f_back
+    outermost = max((i for i, frame in enumerate(frames) if _is_of_optrial(frame)), default=None)
+    return frames if outermost is None else frames[: outermost + 1]
 
 
-def _is_library(frame: FrameType) -> bool:
-    name, file = str(frame.f_globals.get("__name__")), frame.f_code.co_filename
-    return name.partition(".")[0] == "optrial" or file.startswith(_GENERATED) or is_installed(file)
+def _is_of_user(frame: FrameType) -> bool:
+    return not is_library_file(frame.f_code.co_filename)
+
+
+def _is_of_optrial(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "optrial"
+
+
+_is_installed = cache(is_installed)

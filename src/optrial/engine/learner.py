@@ -60,8 +60,12 @@ class Learner(Protocol):
         weights give the same values again.
         """
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that `load` needs to continue as if never interrupted."""
+    def state(self, *, shared: bool = False) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `load` needs to continue as if never interrupted.
+
+        Args:
+            shared: whether they may share memory with the learner, until its next step.
+        """
 
     def load(self, state: Arrays, step: int) -> None:
         """Restore the state after `step` steps."""

@@ -337,9 +337,13 @@ class Training:
             max(0.0, float(seconds - steps * (self.seconds - seconds) / later)) if later else None
         )
 
-    def checkpoint(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that `resume` needs."""
-        return self.learner.state() | {
+    def checkpoint(self, *, shared: bool = False) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `resume` needs.
+
+        Args:
+            shared: whether they may share memory with the training, until its next step.
+        """
+        return self.learner.state(shared=shared) | {
             "training.step": np.array(self.step),
             "training.epoch": self._epoch.sums.copy(),
             "training.seconds": self._seconds.copy(),

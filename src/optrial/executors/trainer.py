@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self
 
@@ -29,6 +30,7 @@ from optrial.models import kept_process
 from optrial.pace import Pace
 from optrial.records import Segment
 from optrial.spec import RunFacts, RunSpec, Status
+from optrial.user_output import collected
 from optrial.watching import TimedOut, Watch
 
 __all__ = ["Trainer"]
@@ -50,6 +52,8 @@ class Trainer:
         tell: Callable[[Update], object],
     ) -> None:
         self._engines = engines
+        self._tell = tell
+        self._on_exit = ExitStack()
         self._watch = Watch(
             lambda text: tell(Note(text)), timeout, lambda reason: tell(Hung(reason))
         )
@@ -59,11 +63,15 @@ class Trainer:
         self._paused_at = 0  # the step of the last pause
 
     def __enter__(self) -> Self:
-        self._watch.__enter__()
+        self._output = self._on_exit.enter_context(collected(self._print))
+        self._on_exit.enter_context(self._watch)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._watch.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self._on_exit.close()
+
+    def _print(self, text: str) -> None:
+        self._tell(Note(text, of_user_code=True))
 
     def _build(self, engine: str, specs: Sequence[RunSpec]) -> Learner:
         return self._engines[specs[0].dataset_sha256].build(engine, specs)
@@ -97,6 +105,7 @@ class Trainer:
         except USER_CODE_ERRORS as error:  # a failed run is a status; the others go on
             failure = Failure(reason_of(error), memory_ran_out=out_of_memory(error))
         del training
+        self._output.flush()
         for change in changes:
             yield Note(f"{task.specs[0].optimizer} {change}")
         # The error, and with it the memory that its traceback holds, is gone here.
@@ -126,7 +135,7 @@ class Trainer:
             if training.ended or exceeded or stops or pace.due(training.seconds):
                 try:
                     with pace.storing():
-                        state = None if training.ended else training.checkpoint()
+                        state = None if training.ended else training.checkpoint(shared=True)
                     if state is not None:
                         self._resumption.check(training, state)
                 except CheckpointError as error:  # no more is committed before its end
@@ -151,6 +160,8 @@ class Trainer:
     def _watch_stack(self, task: StackTask) -> None:
         steps = task.specs[0].steps
         self._paused_at = 0
+        if self._output.tell != self._print:  # the driver adds them otherwise
+            self._output.runs = task.names
         self._watch.begin(task.names, lambda: f"after step {self._paused_at:,} of {steps:,}")
 
     @staticmethod

@@ -45,9 +45,15 @@ class Commit:
 
 @dataclass(frozen=True)
 class Note:
-    """A message for the user, shown once per study."""
+    """A message for the user, shown once per study.
+
+    Attributes:
+        text: the message.
+        of_user_code: whether it is what user code printed in another process.
+    """
 
     text: str
+    of_user_code: bool = False
 
 
 @dataclass(frozen=True)

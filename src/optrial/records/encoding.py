@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import io
+import itertools
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -30,8 +32,10 @@ __all__ = [
     "strict",
 ]
 
-PART_BYTES = 64 * 2**20
+PART_BYTES = 16 * 2**20
 """Size of one stored part of a checkpoint; both databases refuse single values of about 1 GB."""
+
+_CHUNK_BYTES = 2**20
 
 _DTYPES = {name: np.dtype(name) for name in ("<f4", "<f8")}
 """Types of stored values."""
@@ -154,54 +158,108 @@ def _decode_part(chunk: Mapping[Any, Any], known: dict[bytes, NDArray[np.int64]]
     return Curve.unchecked(known[stored], values)
 
 
-def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
-    """Return arrays as the bytes of an uncompressed .npz file, split into parts.
+def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
+    """Yield arrays as the bytes of an uncompressed .npz file, split into parts.
+
+    Only a few parts are in memory at a time.
 
     Raises:
         ValueError: an array holds Python objects, which only pickle could store.
     """
-    parts = _Parts()
-    with zipfile.ZipFile(parts, "w") as archive:
+    written = _Parts()
+    with zipfile.ZipFile(written, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-    return parts.complete()
+                for chunk in _npy(np.asanyarray(array)):
+                    member.write(chunk)
+                    yield from written.take(PART_BYTES)
+    yield from written.take(1)
+
+
+def _npy(array: NDArray[Any]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of an .npy file; those of a contiguous array without a copy."""
+    if array.dtype.hasobject:
+        raise ValueError("Object arrays cannot be stored in a checkpoint")
+    header = io.BytesIO()
+    description = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(header, description)
+    yield header.getvalue()
+    ordered = array.T if description["fortran_order"] else array
+    if ordered.nbytes <= _CHUNK_BYTES or not ordered.flags.c_contiguous:
+        yield ordered.tobytes()
+        return
+    data = ordered.reshape(-1).view(np.uint8).data
+    for start in range(0, len(data), _CHUNK_BYTES):
+        yield data[start : start + _CHUNK_BYTES]
 
 
 class _Parts(io.RawIOBase):
     """A file that is cut into parts as it is written, so that no second copy of it is made."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._part = bytearray()
+        self._unread = bytearray()
 
     def write(self, data: Any) -> int:
         """Append bytes."""
-        rest = memoryview(data).cast("B")
-        count = len(rest)
-        while len(rest):
-            space = PART_BYTES - len(self._part)
-            self._part += rest[:space]
-            rest = rest[space:]
-            if len(self._part) == PART_BYTES:
-                self._next()
-        return count
+        self._unread += data
+        return len(data)
 
-    def _next(self) -> None:
-        self._parts.append(bytes(self._part))
-        self._part = bytearray()
+    def take(self, least: int) -> Iterator[bytes]:
+        """Yield and forget parts while there are `least` bytes."""
+        while len(self._unread) >= least:
+            yield bytes(memoryview(self._unread)[:PART_BYTES])
+            del self._unread[:PART_BYTES]
 
-    def complete(self) -> list[bytes]:
-        """Return all parts."""
-        if self._part:
-            self._next()
-        return self._parts
+
+class _Joined(io.RawIOBase):
+    """Parts read as one file, without joining them in memory."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = list(parts)
+        self._ends = list(itertools.accumulate(map(len, self._parts)))
+        self._place = 0
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a place of the file."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._length)
+        if start + offset < 0:
+            raise OSError("negative seek position")
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place in the file."""
+        return self._place
+
+    @property
+    def _length(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the rest of a part into a buffer, or as much as it takes."""
+        index = bisect.bisect_right(self._ends, self._place)
+        if index == len(self._parts):
+            return 0
+        part = self._parts[index]
+        start = self._place - (self._ends[index] - len(part))
+        data = memoryview(part)[start : start + len(buffer)]
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
 
 
 def decode_checkpoint(parts: Iterable[bytes]) -> dict[str, NDArray[Any]]:
     """Return the arrays of `encode_checkpoint`, without unpickling anything."""
     arrays = {}
-    with zipfile.ZipFile(io.BytesIO(b"".join(parts))) as archive:
+    with zipfile.ZipFile(io.BufferedReader(_Joined(parts), _CHUNK_BYTES)) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
                 arrays[name.removesuffix(".npy")] = np.lib.format.read_array(

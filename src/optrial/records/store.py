@@ -419,9 +419,8 @@ class Store:
         Raises:
             StoreError: a run is not part of any plan, or a step of a curve is already stored.
         """
-        parts = [] if checkpoint is None else encode_checkpoint(checkpoint)
         with self._committing(stack) as is_new:
-            self._commit(segments, stack, parts, attempt, is_new)
+            self._commit(segments, stack, checkpoint, attempt, is_new)
         if checkpoint is None or time.monotonic() - self._journal_moved_at > JOURNAL_SECONDS:
             self._database.move_journal()
             self._journal_moved_at = time.monotonic()
@@ -431,7 +430,7 @@ class Store:
         self,
         segments: Sequence[Segment],
         stack: StackId,
-        parts: Sequence[bytes],
+        checkpoint: Mapping[str, NDArray[Any]] | None,
         attempt: str | None,
         is_new: Check,
     ) -> None:
@@ -447,11 +446,10 @@ class Store:
             insert(connection, curves, parts_of_curves)
             replace_rows(connection, outcomes, outcome_rows(segments, latest))
             connection.execute(checkpoints.delete().where(checkpoints.c.stack == str(stack)))
-            numbered = [
-                sealed(checkpoints, {"stack": str(stack), "part": part, "data": data})
-                for part, data in enumerate(parts)
-            ]
-            insert(connection, checkpoints, numbered)
+            parts = () if checkpoint is None else encode_checkpoint(checkpoint)
+            for part, data in enumerate(parts):
+                row = {"stack": str(stack), "part": part, "data": data}
+                insert(connection, checkpoints, [sealed(checkpoints, row)])
             if attempt is not None:
                 set_meta(connection, attempt=attempt)
 

@@ -334,14 +334,16 @@ class NumpyEngine(SoloEngine):
             self.rule, self._parameters(), self.rule_state, self.spec.hyperparameters
         )
 
-    def state(self) -> dict[str, Array]:
-        """Return parameters and the rule's state."""
-        arrays = {f"model.{name}": array.copy() for name, array in self._parameters().items()}
-        arrays |= {f"piled.{name}": array.copy() for name, array in self.piled.items()}
+    def state(self, *, shared: bool = False) -> dict[str, Array]:
+        """Return parameters and the rule's state; see `Learner`."""
+        arrays = {f"model.{name}": array for name, array in self._parameters().items()}
+        arrays |= {f"piled.{name}": array for name, array in self.piled.items()}
         for name, state in self.rule_state.items():
             for key, value in state._asdict().items():
                 if value is not None:
-                    arrays[f"optimizer.{key}.{name}"] = np.array(value)
+                    arrays[f"optimizer.{key}.{name}"] = np.asarray(value)
+        if not shared:
+            arrays = {name: array.copy() for name, array in arrays.items()}
         return arrays | super().state()
 
     def load(self, state: Mapping[str, Array], step: int) -> None:

@@ -56,9 +56,11 @@ class GraphWriter:
 
     Args:
         model: the model; its state is stored elsewhere.
+        shared: whether the arrays may share memory with the objects.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, shared: bool = False) -> None:
+        self._shared = shared
         self._known = {id(value): node for value, node in _known(model)}
         self._device = next(model.parameters()).device
         self._model_memory = {_memory(t): name for name, t in _tensors(model)}
@@ -69,8 +71,9 @@ class GraphWriter:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the memory of all tensors and arrays written so far."""
-        copies = {name: _bytes_of(storage) for name, storage in self._storages.values()}
-        return {**copies, **self._arrays}
+        memory = {name: _bytes_of(storage) for name, storage in self._storages.values()}
+        arrays = {**memory, **self._arrays}
+        return arrays if self._shared else {name: array.copy() for name, array in arrays.items()}
 
     def write(self, value: Any, path: str) -> Tree:
         """Return a value with everything it references.
@@ -183,7 +186,7 @@ class GraphWriter:
         if value.dtype.hasobject or type(value) is not np.ndarray:
             raise _unstored(path, "an array of objects")
         name = f"array{len(self._arrays)}"
-        self._arrays[name] = value.copy()
+        self._arrays[name] = value
         return name
 
 
@@ -380,7 +383,7 @@ def _memory(tensor: Tensor) -> int:
 
 def _bytes_of(storage: torch.UntypedStorage) -> NDArray[Any]:
     view = torch.empty(0, dtype=torch.uint8, device=storage.device)
-    return view.set_(storage).cpu().numpy().copy()
+    return view.set_(storage).cpu().numpy()
 
 
 def _container(value: Any) -> str:

@@ -25,21 +25,28 @@ __all__ = ["load_optimizer", "optimizer_arrays"]
 Arrays = dict[str, NDArray[Any]]
 
 
-def optimizer_arrays(optimizer: torch.optim.Optimizer, model: nn.Module) -> Arrays:
+def optimizer_arrays(
+    optimizer: torch.optim.Optimizer, model: nn.Module, *, shared: bool = False
+) -> Arrays:
     """Return the state of an optimizer: memory of tensors as arrays, everything else as JSON.
 
     If something cannot be stored, `state_dict` is stored instead, provided the optimizer's class
     defines its own.
 
+    Args:
+        optimizer: the optimizer.
+        model: its model, whose state is stored elsewhere.
+        shared: whether the arrays may share memory with the optimizer, until its next step.
+
     Raises:
         CheckpointError: something cannot be stored; the message names it.
     """
     try:
-        return _written("attributes", _whole(optimizer), model)
+        return _written("attributes", _whole(optimizer), model, shared)
     except CheckpointError:
         if not _has_own_state_dict(optimizer):
             raise
-        return _written("state_dict", optimizer.state_dict(), model)
+        return _written("state_dict", optimizer.state_dict(), model, shared)
 
 
 def load_optimizer(
@@ -58,8 +65,8 @@ def load_optimizer(
         reader.read(tree["root"], _whole(optimizer))
 
 
-def _written(by: str, root: Any, model: nn.Module) -> Arrays:
-    writer = GraphWriter(model)
+def _written(by: str, root: Any, model: nn.Module, shared: bool) -> Arrays:
+    writer = GraphWriter(model, shared=shared)
     text = json.dumps({"by": by, "root": writer.write(root, "")})
     return writer.arrays() | {"tree": np.frombuffer(text.encode(), np.uint8)}
 

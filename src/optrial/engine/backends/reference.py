@@ -30,7 +30,7 @@ from optrial.engine.backends.optimizers import (
 )
 from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.engine.backends.solo import Batch, Measured, SoloEngine
-from optrial.engine.backends.tensor_splits import TensorSplit
+from optrial.engine.backends.tensor_splits import TensorSplit, as_array
 from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256, module_sha256
 from optrial.engine.options import (
@@ -258,17 +258,18 @@ class ReferenceEngine(SoloEngine):
             if point is not None:
                 _overwrite(self.model, trained)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return parameters, buffers, optimizer state and, of a script, generator states."""
-        arrays = {f"model.{name}": _array(t) for name, t in self._numbers().items()}
-        optimizer = optimizer_arrays(self.optimizer, self.model)
-        arrays |= {f"optimizer.{name}": array for name, array in optimizer.items()}
+    def state(self, *, shared: bool = False) -> dict[str, np.ndarray]:
+        """Return parameters, buffers, state of the optimizer and of a script's generators."""
+        array = partial(as_array, shared=shared)
+        arrays = {f"model.{name}": array(t) for name, t in self._numbers().items()}
+        optimizer = optimizer_arrays(self.optimizer, self.model, shared=shared)
+        arrays |= {f"optimizer.{name}": stored for name, stored in optimizer.items()}
         if not self.spec.zero_grad:
             for name, parameter in self.model.named_parameters():
                 if parameter.grad is not None:
-                    arrays[f"gradient.{name}"] = _array(parameter.grad)
+                    arrays[f"gradient.{name}"] = array(parameter.grad)
         previous = self._prober.previous
-        arrays |= {f"probe.{name}": _array(value) for name, value in previous.items()}
+        arrays |= {f"probe.{name}": array(value) for name, value in previous.items()}
         if self.script:
             arrays |= self._script_batches.state()
         return arrays | super().state()
@@ -312,7 +313,7 @@ class ReferenceEngine(SoloEngine):
         """Return a copy of parameters and buffers, by name, at the point of evaluation."""
         del run
         with self._evaluating():
-            return {name: _array(t) for name, t in self.model.state_dict().items()}
+            return {name: as_array(t) for name, t in self.model.state_dict().items()}
 
     def modules(self) -> dict[str, bool]:
         """Return whether each module is in training mode, by name."""
@@ -324,7 +325,7 @@ class ReferenceEngine(SoloEngine):
 
     def buffers_sha256(self) -> str:
         """Return the hash of what evaluation might change, such as averages of batch norm."""
-        return arrays_sha256(_array(buffer) for buffer in self.model.buffers())
+        return arrays_sha256(as_array(buffer) for buffer in self.model.buffers())
 
     def load_weights(self, run: int, weights: Mapping[str, np.ndarray]) -> None:
         """Restore the result of `weights`, for evaluation only."""
@@ -360,8 +361,3 @@ class _Draws:
 def _overwrite(model: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
     for name, value in values.items():
         as_real(model.get_parameter(name)).copy_(value)
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    """Copy a tensor to a NumPy array."""
-    return tensor.detach().cpu().resolve_conj().numpy().copy()

@@ -78,8 +78,9 @@ class SoloEngine(ABC):
         probes = series([step.probes for step in measured], runs=1)
         return Steps(losses[:, None], metrics[:, None], np.array(samples, np.float64), probes)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays that `load` needs to continue as if never interrupted."""
+    def state(self, *, shared: bool = False) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `load` needs; see `Learner`."""
+        del shared
         return {"hashes": self._hashes.state()}
 
     def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:

@@ -24,7 +24,7 @@ from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.backends.products import has_onednn
 from optrial.engine.backends.stacked_model import StackedModel, Tensors
 from optrial.engine.backends.stacked_update import columns, groups_of, treatment_of, update
-from optrial.engine.backends.tensor_splits import TensorSplit
+from optrial.engine.backends.tensor_splits import TensorSplit, as_array
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
 from optrial.engine.learner import Steps
@@ -307,9 +307,9 @@ class StackedEngine:
                 params[name][:, group.columns] = value
         return params
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return parameters, state of the rules, and which runs are alive."""
-        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in self._tensors()}
+    def state(self, *, shared: bool = False) -> dict[str, NDArray[Any]]:
+        """Return parameters, state of the rules, and which runs are alive; see `Learner`."""
+        arrays = {name: as_array(tensor, shared=shared) for name, tensor in self._tensors()}
         return arrays | {"hashes": np.stack([hashes.state() for hashes in self._hashes])}
 
     def load(self, state: Mapping[str, NDArray[Any]], step: int) -> None:

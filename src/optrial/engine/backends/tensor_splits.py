@@ -1,17 +1,19 @@
-"""The splits of a dataset as tensors on a device."""
+"""The splits of a dataset as tensors on a device, and tensors as arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from optrial.data import Dataset as Arrays
 from optrial.engine.backends.solo import Batch
 from optrial.engine.options import storage_dtype
 
-__all__ = ["TensorSplit", "tensor_splits"]
+__all__ = ["TensorSplit", "as_array", "tensor_splits"]
 
 
 class TensorSplit(Dataset[Batch]):
@@ -45,3 +47,9 @@ def tensor_splits(dataset: Arrays, precision: str, device: str) -> dict[str, Ten
         )
         for name, split in dataset.splits.items()
     }
+
+
+def as_array(tensor: torch.Tensor, *, shared: bool = False) -> NDArray[Any]:
+    """Return a tensor as an array, a copy unless its memory may be `shared`."""
+    array: NDArray[Any] = tensor.detach().cpu().resolve_conj().numpy()
+    return array if shared else array.copy()

@@ -57,7 +57,8 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
             facts_by_run[training.specs[run].run_id] |= RunFacts(replicate_difference=difference)
         if isinstance(training.learner, StackedEngine) and len(done) > 1:
             victim, *others = done
-            beside = _losses(training.learner, _spoiled(before, training.learner.shape, victim))
+            _spoil(before, training.learner.shape, victim)
+            beside = _losses(training.learner, before)
             for run in others:
                 fact = Certificate(_difference(once[:, run], beside[:, run]), tolerance=0.0)
                 facts_by_run[training.specs[run].run_id] |= RunFacts(stack_neighbour=fact)
@@ -105,16 +106,12 @@ def _losses(
     return learner.advance(steps).losses
 
 
-def _spoiled(
-    state: Mapping[str, NDArray[Any]], shape: tuple[int, int], run: int
-) -> dict[str, NDArray[Any]]:
-    """Return a state of a stack in which the weights of one run are NaN."""
+def _spoil(state: Mapping[str, NDArray[Any]], shape: tuple[int, int], run: int) -> None:
+    """Set the weights of one run to NaN in the state of a stack."""
     seed, setting = divmod(run, shape[1])
-    spoiled = {name: array.copy() for name, array in state.items()}
-    for name, array in spoiled.items():
+    for name, array in state.items():
         if name.startswith("model."):
             array[seed, setting] = np.nan
-    return spoiled
 
 
 def _alone(training: Training, run: int, alone: Callable[[RunSpec], Learner]) -> Certificate:

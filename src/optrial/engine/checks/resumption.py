@@ -28,6 +28,9 @@ __all__ = ["Resumption"]
 _BEFORE, _AFTER = 3, 3
 """Steps before and after a checkpoint, to compare with uninterrupted training."""
 
+_PIECE = 2**20
+"""Numbers that are compared at a time."""
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -74,7 +77,7 @@ class Resumption:
         fresh = Training([spec], self._build([spec]))
         try:
             fresh.resume(checkpoint)
-            again = fresh.checkpoint()
+            again = fresh.checkpoint(shared=True)
         except OptrialError:
             raise
         except USER_CODE_ERRORS as error:
@@ -113,9 +116,15 @@ def _equal(one: Arrays, other: Arrays) -> bool:
     return one.keys() == other.keys() and all(
         one[name].dtype == other[name].dtype
         and one[name].shape == other[name].shape
-        and one[name].tobytes() == other[name].tobytes()
+        and all(map(np.array_equal, _bytes_of(one[name]), _bytes_of(other[name])))
         for name in one
     )
+
+
+def _bytes_of(array: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of an array in pieces, because comparing takes as much memory again."""
+    for piece in np.split(array.reshape(-1), range(_PIECE, array.size, _PIECE)):
+        yield np.frombuffer(piece.tobytes(), np.uint8)
 
 
 def _without_generators(checkpoint: Arrays) -> Arrays:
