@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -720,11 +721,9 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(*arguments: Any) -> None:
-        raise ImportError
-
     FRAME.to_parquet(tmp_path / "data.parquet")
-    monkeypatch.setattr(pd, "read_parquet", without)
+    monkeypatch.delitem(sys.modules, "optrial.data.sources.parquet", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"pip install 'optrial\[parquet\]'"):
         load_dataset(str(tmp_path / "data.parquet"), {"target": "y"})
 

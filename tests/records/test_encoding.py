@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
+import tracemalloc
+import zipfile
 import zlib
+from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -73,6 +78,15 @@ def test_a_checkpoint_is_an_npz_file(tmp_path) -> None:
             np.testing.assert_array_equal(loaded[name], array)
 
 
+def with_a_large_header(file: BinaryIO, array: np.ndarray) -> None:
+    """Save the header of an array without its numbers."""
+    part = io.BytesIO()
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(part, header)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("array.npy", part.getvalue())
+
+
 def test_a_large_checkpoint_is_cut(monkeypatch) -> None:
     monkeypatch.setattr("optrial.records.encoding.PART_BYTES", 1000)
     array = np.random.default_rng(0).normal(size=999)
@@ -80,6 +94,30 @@ def test_a_large_checkpoint_is_cut(monkeypatch) -> None:
     assert len(parts) > 7
     assert max(map(len, parts)) == 1000
     assert same_bits(decode_checkpoint(parts)["array"], array)
+
+
+@pytest.mark.parametrize("changed", ["values_blob", "steps_blob"])
+@pytest.mark.parametrize("count", [10**9, 10**6, 99, 1, -1, 2**62, 2**63])
+def test_a_curve_that_unpacks_to_more_than_it_says_is_refused(changed: str, count: int) -> None:
+    """The rest is never unpacked."""
+    row = encode_curve(curve(1, [0.5] * 100))
+    large = zlib.compress(bytes(10**7))
+    row |= {changed: large, "count": count}
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="bytes"):
+        decode_curve([row])
+    assert tracemalloc.get_traced_memory()[1] < max(32 * count, 10**6) or count > 10**6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("save", [np.savez_compressed, with_a_large_header])
+def test_a_checkpoint_that_unpacks_to_more_than_is_stored_is_refused(
+    save: Callable[..., None],
+) -> None:
+    file = io.BytesIO()
+    save(file, array=np.zeros(10**6))
+    with pytest.raises(ValueError, match=r"is compressed|where its header says"):
+        decode_checkpoint([file.getvalue()])
 
 
 def test_python_objects_are_refused_in_a_checkpoint() -> None:

@@ -257,7 +257,10 @@ TEXT_TABLE = DatasetEntry(
     name="path to .csv", arguments=TextTableArguments, reader="tables:read_table"
 )
 PARQUET = DatasetEntry(
-    name="path to .parquet", arguments=TableArguments, reader="tables:read_parquet"
+    name="path to .parquet",
+    arguments=TableArguments,
+    reader="parquet:read_parquet",
+    extra="parquet",
 )
 IMAGE_FOLDER = DatasetEntry(
     name="path to a folder",

@@ -86,7 +86,8 @@ class Published:
 def data_directory(explicit: Path | None = None) -> Path:
     """Return the folder of all datasets: `explicit`, else OPTRIAL_DATA, else the user's cache."""
     chosen = explicit or os.environ.get("OPTRIAL_DATA") or user_cache_path("optrial")
-    return Path(chosen).expanduser().absolute()  # user code may change the current folder
+    # User code may change the current folder; `Path.expanduser` raises for an unknown user.
+    return Path(os.path.expanduser(chosen)).absolute()  # noqa: PTH111
 
 
 def file_statuses(published: Published, data_dir: Path) -> dict[str, FileStatus]:

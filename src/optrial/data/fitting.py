@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from typing import IO
 
 from optrial.errors import DataError
-from optrial.memory import memory_limit, out_of_memory, shortage
+from optrial.memory import gigabytes, memory_limit, out_of_memory, shortage
 
-__all__ = ["memory_errors", "require_memory"]
+__all__ = ["memory_errors", "require_memory", "unpacked"]
 
 _WAY_OUT = "keep fewer samples, or a smaller type such as uint8, or free memory"
+_CHUNK = 2**20  # bytes
 
 
 def require_memory(place: str, needed: float) -> None:
@@ -26,6 +29,32 @@ def require_memory(place: str, needed: float) -> None:
     limit = memory_limit()
     if needed > limit.free:
         raise DataError(f"{place} {shortage(needed, limit)}; {_WAY_OUT}")
+
+
+def unpacked(place: str, compressed: IO[bytes], copies: float) -> bytes:
+    """Read a compressed file, and stop where its content no longer fits into memory.
+
+    A small file may hold any amount of data, so its size says nothing about its content.
+
+    Args:
+        place: the file, for the message.
+        compressed: the file, opened by a module such as `gzip`.
+        copies: copies of the content that reading the dataset takes, at least.
+
+    Raises:
+        DataError: the copies do not fit into the memory that is free.
+    """
+    limit = memory_limit()
+    most = int(limit.free / copies)
+    content = BytesIO()
+    while chunk := compressed.read(_CHUNK):
+        content.write(chunk)
+        if content.tell() > most:
+            raise DataError(
+                f"{place} unpacks to more than {gigabytes(most)}, which does not fit into memory: "
+                f"{limit}; {_WAY_OUT}"
+            )
+    return content.getvalue()
 
 
 @contextmanager

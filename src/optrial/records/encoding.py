@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.array_headers import check_header
 from optrial.records.record import Curve
 from optrial.spec import RunFacts
 
@@ -36,6 +37,9 @@ PART_BYTES = 16 * 2**20
 """Size of one stored part of a checkpoint; both databases refuse single values of about 1 GB."""
 
 _CHUNK_BYTES = 2**20
+
+_MOST_BYTES = 8 * 10**9
+"""Size of the numbers of the longest run."""
 
 _DTYPES = {name: np.dtype(name) for name in ("<f4", "<f8")}
 """Types of stored values."""
@@ -135,7 +139,8 @@ def decode_curve(
         known: steps by their stored form, which many curves share; those read are added.
 
     Raises:
-        ValueError: a row holds other numbers than floats, or its steps do not increase.
+        ValueError: a row holds other numbers than floats, not as many as it says, or its steps do
+            not increase.
         zlib.error: the data of a row cannot be decompressed.
     """
     known = {} if known is None else known
@@ -150,12 +155,29 @@ def _decode_part(chunk: Mapping[Any, Any], known: dict[bytes, NDArray[np.int64]]
     dtype, stored = _DTYPES.get(chunk["dtype"]), chunk["steps_blob"]
     if dtype is None:
         raise ValueError(f"dtype is {' or '.join(_DTYPES)}, got {chunk['dtype']!r}")
-    values = np.frombuffer(zlib.decompress(chunk["values_blob"]), dtype).astype(np.float64)
+    count = chunk["count"]
+    data = _inflated(chunk["values_blob"], dtype.itemsize * count)
+    values = np.frombuffer(data, dtype).astype(np.float64)
     steps = known.get(stored)
     if steps is None or len(steps) != len(values):
-        steps = np.cumsum(np.frombuffer(zlib.decompress(stored), "<i8"))
+        steps = np.cumsum(np.frombuffer(_inflated(stored, 8 * count), "<i8"))
         known[stored] = Curve(steps, values).steps  # refuses steps that do not increase
     return Curve.unchecked(known[stored], values)
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """Decompress data of a known size, and never more than that.
+
+    Raises:
+        ValueError: its size is another one.
+    """
+    if not 0 <= size <= _MOST_BYTES:
+        raise ValueError(f"a size of {size} bytes")
+    stream = zlib.decompressobj()
+    content = stream.decompress(data, size + 1)
+    if len(content) != size or not stream.eof:
+        raise ValueError(f"the data is not {size} bytes long")
+    return content
 
 
 def encode_checkpoint(arrays: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
@@ -257,12 +279,20 @@ class _Joined(io.RawIOBase):
 
 
 def decode_checkpoint(parts: Iterable[bytes]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of `encode_checkpoint`, without unpickling anything."""
+    """Return the arrays of `encode_checkpoint`, without unpickling anything.
+
+    Raises:
+        ValueError: an array is compressed, or is larger than what is stored.
+        zipfile.BadZipFile: the parts are not those of an archive.
+    """
     arrays = {}
     with zipfile.ZipFile(io.BufferedReader(_Joined(parts), _CHUNK_BYTES)) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                arrays[name.removesuffix(".npy")] = np.lib.format.read_array(
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise ValueError(f"{info.filename} is compressed")
+            check_header(archive, info.filename)
+            with archive.open(info) as member:
+                arrays[info.filename.removesuffix(".npy")] = np.lib.format.read_array(
                     member, allow_pickle=False
                 )
     return arrays

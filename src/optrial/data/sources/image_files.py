@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.arguments import Arguments
+from optrial.data.fitting import require_memory, unpacked
 from optrial.data.source import Request, Source
 from optrial.errors import DataError
 
 _IDX_BYTES = 0x08  # the idx code of unsigned bytes
 _CIFAR_SHAPE = (3, 32, 32)
+_COPIES = 1 + 4  # pixels as read, and as float32
 
 
 def read_mnist(request: Request[Arguments]) -> Source:
@@ -44,7 +46,8 @@ def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
         DataError: the file cannot be unpacked, or its header and length do not match.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            content = unpacked(str(path), file, _COPIES)
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, str(error)) from error
     start = bytes([0, 0, _IDX_BYTES, rank])
@@ -82,6 +85,7 @@ def _records(path: Path) -> NDArray[np.uint8]:
     """Read records of one label byte and 3072 pixel bytes: the red, green and blue planes."""
     length = 1 + math.prod(_CIFAR_SHAPE)
     try:
+        require_memory(str(path), _COPIES * path.stat().st_size)
         content = np.fromfile(path, np.uint8)
     except OSError as error:
         raise _damaged(path, str(error)) from error

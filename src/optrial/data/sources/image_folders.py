@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,8 @@ _SPLIT_FOLDERS = {
 }
 _GRAYSCALE_MODES = {"1", "L", "LA"}
 _DEEP_MODES = ("I", "F")  # more than 8 bits, which a conversion would cut off
-_PIXEL_BYTES = 1 + 1 + 4  # as read, together in one array, and as float32
+_PIXEL_BYTES = 1 + 1 + 4  # of a channel: as read, together in one array, and as float32
+_DECODED_BYTES = 2 * 4  # of a pixel, all channels: as decoded, and turned or converted
 _FILES_SHOWN = 5
 
 Pixels = NDArray[np.uint8]
@@ -50,11 +53,12 @@ def read_image_folder(request: Request[ImageFolderArguments]) -> Source:
             "CLASS/IMAGE.png, or train/CLASS/IMAGE.png and test/CLASS/IMAGE.png"
         )
     paths = [file for images in files.values() for file, _ in images]
+    headers = {file: _header(file) for file in paths}
     grayscale = arguments.color == "grayscale" or (
-        arguments.color is None and all(_mode(file) in _GRAYSCALE_MODES for file in paths)
+        arguments.color is None
+        and all(header.mode in _GRAYSCALE_MODES for header in headers.values())
     )
-    first = _pixels(paths[0], grayscale, arguments.size)
-    require_memory(str(folder), _PIXEL_BYTES * first.size * len(paths))
+    _check_memory(folder, headers, 1 if grayscale else 3, arguments.size)
     pixels = {file: _pixels(file, grayscale, arguments.size) for file in paths}
     _check_sizes(folder, pixels)
     notes = [f"images are read as {'grayscale' if grayscale else 'RGB'}"]
@@ -101,9 +105,34 @@ def _files(folder: Path, ignored: list[Path]) -> Iterator[tuple[Path, str]]:
                 ignored.append(file)
 
 
-def _mode(file: Path) -> str:
+@dataclass(frozen=True)
+class _Header:
+    """What the first bytes of an image say of it."""
+
+    mode: str
+    pixels: int
+
+
+def _header(file: Path) -> _Header:
     with _opened(file) as picture:
-        return picture.mode
+        return _Header(picture.mode, math.prod(picture.size))
+
+
+def _check_memory(
+    folder: Path, headers: Mapping[Path, _Header], channels: int, size: tuple[int, int] | None
+) -> None:
+    """Refuse images that do not fit into memory, one alone or all together, before any is decoded.
+
+    Args:
+        folder: of the images, for the message.
+        headers: of all images.
+        channels: of each pixel as it is kept.
+        size: height and width of the images that are kept; None for their own.
+    """
+    largest = max(headers, key=lambda file: headers[file].pixels)
+    require_memory(str(largest), _DECODED_BYTES * headers[largest].pixels)
+    pixels = [math.prod(size) if size else header.pixels for header in headers.values()]
+    require_memory(str(folder), _PIXEL_BYTES * channels * sum(pixels))
 
 
 def _opened(file: Path) -> Image.Image:
@@ -111,6 +140,9 @@ def _opened(file: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a picture so large that it may be an attack
             return Image.open(file)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        reason = str(error).split(",", 1)[0]
+        raise DataError(f"{file} is too large ({reason}); make it smaller or remove it") from error
     except Exception as error:
         raise _unreadable(file, error) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optrial.array_headers import check_header
 from optrial.data.arguments import ArrayArguments
 from optrial.data.dataset import SPLITS, Array
 from optrial.data.fitting import require_memory
@@ -102,7 +103,7 @@ def _loaded(path: Path, names: list[str]) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             for name in names:
-                _check_header(archive, f"{name}.npy")
+                check_header(archive, f"{name}.npy")
         # Opened here because NumPy does not close a file that is not an archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in names}
@@ -110,22 +111,6 @@ def _loaded(path: Path, names: list[str]) -> dict[str, Array]:
         if out_of_memory(error):
             raise
         raise _unreadable(path, error) from error
-
-
-def _check_header(archive: zipfile.ZipFile, member: str) -> None:
-    """Refuse an array whose header promises more than the archive holds, before allocating it."""
-    with archive.open(member) as file:
-        major, _ = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        if major > 1:
-            read = np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        size = archive.getinfo(member).file_size - file.tell()
-    if dtype.hasobject:
-        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
-    if promised != size:
-        raise ValueError(f"{member} holds {size} bytes where its header says {promised}")
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

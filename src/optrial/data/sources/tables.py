@@ -1,9 +1,10 @@
-"""Tables in text and Parquet files, with one or more columns to predict."""
+"""Tables with one or more columns to predict, and text files that hold one."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,30 +32,17 @@ def read_table(request: Request[TextTableArguments]) -> Source:
         DataError: the file, its columns or its targets cannot be used.
     """
     table, notes = read_text_table(request.path, request.arguments)
-    return _source(request, table, notes)
+    return table_source(request, table, notes)
 
 
-def read_parquet(request: Request[TableArguments]) -> Source:
-    """Read a table from a Parquet file by pyarrow; see `read_table`."""
-    path = request.path
-    try:
-        table = pd.read_parquet(path)
-    except ImportError as error:
-        raise DataError(
-            f"{path} needs pyarrow to be read; install it by pip install 'optrial[parquet]'"
-        ) from error
-    except Exception as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); write it again, or name another file"
-        ) from error
-    table.columns = [str(name).strip() for name in table.columns]
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise DataError(f"{path} has several columns named '{twice[0]}'; rename them")
-    return _source(request, table.reset_index(drop=True), [])
+def table_source(
+    request: Request[TableArguments], table: pd.DataFrame, notes: Sequence[str] = ()
+) -> Source:
+    """Return the columns of a table as inputs and targets.
 
-
-def _source(request: Request[TableArguments], table: pd.DataFrame, notes: list[str]) -> Source:
+    Raises:
+        DataError: its columns or its targets cannot be used.
+    """
     path, arguments, wanted = request.path, request.arguments, request.targets
     table = table.apply(_as_floats)
     one = isinstance(arguments.target, str)

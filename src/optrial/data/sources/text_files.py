@@ -20,11 +20,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 
 from optrial.data.arguments import TextTableArguments
-from optrial.data.fitting import require_memory
+from optrial.data.fitting import require_memory, unpacked
 from optrial.data.sources.notation import (
     PLAIN_NUMBER,
     POINT_GROUPS,
@@ -38,11 +39,12 @@ from optrial.data.sources.notation import (
 )
 from optrial.errors import DataError, counted
 
-_DECOMPRESS: Mapping[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\x00": lzma.decompress,
+_COMPRESSED: Mapping[bytes, Callable[[Path], IO[bytes]]] = {  # by the first bytes of a file
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
 }
+_LONGEST_MARK = max(map(len, _COMPRESSED))
 _NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 _SPACES = r"\s+"
 _SEPARATORS = (",", ";", "\t", "|")
@@ -111,9 +113,13 @@ def _decompressed(path: Path) -> bytes:
     """Return the content of a file, decompressed if its first bytes say so."""
     try:
         require_memory(str(path), _COPIES * path.stat().st_size)
-        content = path.read_bytes()
-        marked = (unpack for mark, unpack in _DECOMPRESS.items() if content.startswith(mark))
-        return next(marked, bytes)(content)
+        with path.open("rb") as file:
+            start = file.read(_LONGEST_MARK)
+        marked = (opener for mark, opener in _COMPRESSED.items() if start.startswith(mark))
+        if opener := next(marked, None):
+            with opener(path) as file:
+                return unpacked(str(path), file, _COPIES)
+        return path.read_bytes()
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); write it again, or name another file"
