@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from optrial.config import StudyFile, override, parse_study
 from optrial.errors import StudyError
+from optrial.study import Study
 
 ENTRY: dict[str, Any] = {"rule": "adam", "lr": 0.1}
 STUDY: dict[str, Any] = {
@@ -185,6 +186,109 @@ def test_what_has_no_parts_is_set_as_a_whole(
     for message in messages:
         assert message in str(error.value)
     assert str(error.value).count("--set " + setting) == 1
+
+
+SEVERAL: dict[str, Any] = STUDY | {
+    "optimizers": [ENTRY | {"clip": 1.0}],
+    "budget": {"epochs": 5},
+    "evaluate": {"every": {"steps": 5}, "on": ["test"]},
+    "seeds": 3,
+    "problem": {"moons": {"dataset": "moons"}, "wide": {"dataset": "digits"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "changes"),
+    [
+        ("evaluate.on=[train]", {"evaluate": {"every": {"steps": 5}, "on": ["train"]}}),
+        ("evaluate.every.epochs=1", {"evaluate": {"every": {"epochs": 1}, "on": ["test"]}}),
+        ("budget.steps=7", {"budget": {"steps": 7}}),
+        ("seeds[1]=9", {"seeds": [0, 9, 2]}),
+        (
+            "optimizers.adam.clip.value=0.5",
+            {"optimizers": {"adam": {"clip": {"norm": 1.0, "value": 0.5}}}},
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", ["wide", 1])
+def test_a_part_of_what_a_problem_inherits(
+    setting: str, changes: dict[str, Any], place: str | int
+) -> None:
+    """The part is set for one problem; what it inherits beside it stays."""
+    problems: Any = SEVERAL["problem"] if place == "wide" else list(SEVERAL["problem"].values())
+    study = SEVERAL | {"problem": problems}
+    changed = override(study, [f"problem[{place}].{setting}"])
+    assert changed["problem"][place] == {"dataset": "digits"} | changes
+    assert {**changed, "problem": None} == {**study, "problem": None}
+    parsed, problems = parse_study(changed)
+    assert parsed is not None
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("study", "setting", "messages"),
+    [
+        (SEVERAL, "problem.wid.batch_size=3", ["'wid' is not a problem", "Did you mean 'wide'?"]),
+        (SEVERAL, "problem.wid=3", ["'wid' is not a problem", "Did you mean 'wide'?"]),
+        (SEVERAL, "problem.model=mlp", ["'model' is not a problem", "problem.moons.model"]),
+        (SEVERAL, "problem.evaluate.on=[test]", ["'evaluate' is not", "problem.moons.evaluate"]),
+        (SEVERAL, "problem.wide.optimizers.adm.lr=1", ["'adm' is not an optimizer", "'adam'?"]),
+        (SEVERAL, "problem.wide.modle.hidden=[8]", ["problem.wide.modle: unknown", "'model'?"]),
+        (SEVERAL, "problem.wide.evaluate.onn=[test]", ["wide.evaluate.onn: unknown", "'on'?"]),
+        (
+            STUDY,
+            "problem.modle.hidden=[8]",
+            ["problem.modle: unknown key", "Did you mean 'model'?"],
+        ),
+        (STUDY, "problem.evaluate.on=[test]", ["write evaluate for problem.evaluate"]),
+        (STUDY, "optimizrs.adam.lr=1", ["optimizrs: unknown key", "'optimizers'?"]),
+        (STUDY, "budget.step=5", ["budget.step: unknown key", "Did you mean 'steps'?"]),
+        (STUDY, "evaluate.evry.steps=5", ["evaluate.evry: unknown key", "Did you mean 'every'?"]),
+        (STUDY, "evaluate.every.stpes=5", ["evaluate.every.stpes: unknown key", "'steps'?"]),
+        (STUDY, "tune.trails=5", ["tune.trails: unknown key", "Did you mean 'trials'?"]),
+        (
+            STUDY | {"probes": ["gradient_norm"]},
+            "probes.evry.steps=5",
+            ["probes.evry: unknown key", "Did you mean 'every'?"],
+        ),
+        (STUDY, "optimizers.adam.momentm=1", ["optimizers[0].momentm: ", "hyperparameter of adam"]),
+        (STUDY, "optimizers.adam.beta=1", ["optimizers[0].beta: ", "Did you mean 'beta"]),
+        (STUDY, "optimizers.adam.clip.nrom=1", ["optimizers[0].clip.nrom: unknown", "'norm'?"]),
+        (STUDY, "problem.dataset.noize=1", ["problem.dataset.noize: unknown", "'noise'?"]),
+        (STUDY, "problem.model.hiden=[8]", ["problem.model.hiden: unknown", "'hidden'?"]),
+        (STUDY, "problem.loss.label_smothing=1", ["problem.loss.label_smothing", "'label_smoo"]),
+        (STUDY, "targets.validation_acuracy=1", ["targets.validation_acuracy", "_accuracy'?"]),
+        (STUDY, "reported.test_acuracy.adam=1", ["reported: 'test_acuracy'", "'test_accuracy'?"]),
+        (STUDY, "waive.B5=why", ["waive", "B5", "'B05'?"]),
+        (STUDY, "trackers.wandb.mode=x", ["trackers is not set", "--set 'trackers=[...]'"]),
+        (
+            STUDY | {"trackers": "wandb"},
+            "trackers.wanbd.mode=x",
+            ["'wanbd' is not in the list trackers", "Did you mean 'wandb'?"],
+        ),
+        (STUDY, "claims.x=1", ["claims is not set"]),
+        (STUDY, "optimizers.adam.schedul.final=0.1", ["optimizers[0].schedul", "'schedule'?"]),
+        (STUDY, "optimizers.adam.clp.norm=1", ["optimizers[0].clp", "Did you mean 'clip'?"]),
+        (
+            entry(schedule="cosine"),
+            "optimizers.adam.schedule.finl=0.1",
+            ["optimizers[0].schedule.finl", "'final'?"],
+        ),
+    ],
+)
+def test_a_typo_in_a_path_names_the_key_and_the_nearest(
+    study: dict[str, Any], setting: str, messages: list[str]
+) -> None:
+    with pytest.raises(StudyError) as error:
+        Study(**override(study, [setting]))
+    for message in messages:
+        assert message in str(error.value)
+    assert len(error.value.problems) == 1
+
+
+def test_a_problem_may_be_added_as_a_whole() -> None:
+    changed = override(SEVERAL, ["problem.more={dataset: circles}"])
+    assert list(changed["problem"]) == ["moons", "wide", "more"]
 
 
 def test_units_replace_each_other_only_in_durations() -> None:

@@ -25,6 +25,8 @@ _PATH = r"[^.\[\]=]+ (?: \.[^.\[\]=]+ | \[[^\]]+\] )*"  # a name in brackets may
 _SETTING = re.compile(rf"({_PATH}) = (.*)", re.VERBOSE | re.DOTALL)
 _PART = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 _INDEX_DIGITS = 9
+_OF_A_PROBLEM = {*ProblemEntry.model_fields, "function", *OVERRIDES}
+_OF_A_RANGE = ("log", "lin", "points")
 _OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
 
 
@@ -75,9 +77,11 @@ def _assign(raw: dict[str, Any], parts: list[str], value: Any) -> None:
     """Put `value` into the nested `raw` at the path `parts`."""
     if parts[0] == "recipe":  # which is expanded before
         raise LookupError("a recipe is named in the study file, or in its place: optrial run NAME.")
-    place = _Place(raw, StudyFile, ())
+    place = _Place(raw, StudyFile, (), raw)
     for part, below in pairwise(parts):
         place = place.entered(part, below)
+    if not isinstance(value, Mapping):  # which may be one more problem
+        place.check_problem(parts[-1])
     key = place.key(parts[-1])
     place.node[key] = value
     if place.is_duration and value is not None:
@@ -92,11 +96,13 @@ class _Place:
         node: the mapping or list.
         annotation: of the field of `StudyFile` that it is the value of; None below such fields.
         path: the keys and indices that lead to it.
+        study: the whole study.
     """
 
     node: Any
     annotation: Any
     path: tuple[str | int, ...]
+    study: Mapping[str, Any]
 
     @property
     def is_duration(self) -> bool:
@@ -110,16 +116,22 @@ class _Place:
         Raises:
             LookupError: there is nothing that could hold the key or index `below`.
         """
+        self.check_problem(part)
         key = self.key(part)
         path = (*self.path, key)
-        value = self.node.get(key) if isinstance(self.node, dict) else self.node[key]
+        if isinstance(self.node, dict):
+            value = self.node[key] if key in self.node else self._inherited(part)
+        else:
+            value = self.node[key]
         annotation = self._annotation(part, value)
         if value is None:
             value = _default(self.annotation, part)
         value = _long_form(annotation, value, below)
         shown = key_path(path)
-        if value is None and _is_index(below):
+        if value is None and (_is_index(below) or get_origin(_plain(annotation)) is tuple):
             raise LookupError(f"{shown} is not set; set all of it: --set '{shown}=[...]'.")
+        if value is None and _plain(self.annotation) is OptimizerEntry and annotation is None:
+            self._check_hyperparameter(part, below)
         if value is None:
             value = {}
         if not isinstance(value, dict | list):
@@ -128,7 +140,29 @@ class _Place:
                 f"set all of it: --set '{shown}=...'."
             )
         self.node[key] = value
-        return _Place(value, annotation, path)
+        return _Place(value, annotation, path, self.study)
+
+    def _check_hyperparameter(self, part: str, below: str) -> None:
+        """Refuse a part of a hyperparameter that is not set, unless it begins a range."""
+        if below not in _OF_A_RANGE:
+            known = [*OptimizerEntry.model_fields, *map(str, self.node)]
+            shown = key_path((*self.path, part))
+            raise LookupError(f"{shown} is not set. {suggest(part, dict.fromkeys(known))}")
+
+    def _inherited(self, part: str) -> Any:
+        """Return a copy of what a problem or its optimizer has from the study, or None."""
+        match self.path:
+            case ("problem", _) if part in OVERRIDES and _plain(self.annotation) is ProblemEntry:
+                inherited = self.study.get(part) if part != "optimizers" else None
+            case ("problem", _, "optimizers", label):
+                entries = self.study.get("optimizers")
+                entries = entries if isinstance(entries, list) else []
+                named = (entry for entry in entries if entry_label(entry) == label)
+                entry = next(named, None)
+                inherited = entry.get(part) if isinstance(entry, dict) else None
+            case _:
+                inherited = None
+        return deepcopy(inherited)
 
     def _annotation(self, part: str, value: Any) -> Any:
         """Return the annotation of the value at `part`; None if it is unknown."""
@@ -160,6 +194,26 @@ class _Place:
         shown = key_path(self.path)
         allowed = [*filter(None, names), *map(str, range(len(names)))]
         raise LookupError(f"'{part}' is not in the list {shown}. {suggest(part, allowed)}")
+
+    def check_problem(self, part: str) -> None:
+        """Refuse a name that is none of several problems, or a key that a problem does not have.
+
+        Raises:
+            LookupError: it is none of them; the message says what to write.
+        """
+        if self.path != ("problem",) or not isinstance(self.node, dict) or part in self.node:
+            return
+        if not is_several(self.node):
+            if part in OVERRIDES:
+                raise LookupError(
+                    f"'{part}' is a key of the study; write {part} for problem.{part}."
+                )
+            return
+        names = list(map(str, self.node))
+        way_out = suggest(part, names)
+        if part in _OF_A_PROBLEM:
+            way_out = f"Write problem.{names[0]}.{part}, and likewise for the others."
+        raise LookupError(f"'{part}' is not a problem of the study. {way_out}")
 
 
 def _long_form(annotation: Any, value: Any, below: str) -> Any:

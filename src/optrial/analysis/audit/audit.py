@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from optrial.analysis.audit.catalogue import AUDIT_RULES
@@ -113,8 +114,8 @@ def waiver_problems(waive: object) -> list[Problem]:
     problems = []
     for rule, reason in waive.items():
         if rule not in AUDIT_RULES:
-            upper = str(rule).upper()
-            hint = f"Did you mean '{upper}'? " if upper in AUDIT_RULES else ""
+            near = get_close_matches(str(rule)[:9].upper(), AUDIT_RULES, n=1)
+            hint = f"Did you mean '{near[0]}'? " if near else ""
             known = f"{min(AUDIT_RULES)} to {max(AUDIT_RULES)}"
             message = f"there is no such audit rule. {hint}Rules are named {known}."
             problems.append(Problem(f"waive.{rule}", message))
