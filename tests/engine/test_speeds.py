@@ -109,7 +109,12 @@ def test_another_version_or_processor_is_another_speed(
 
 @pytest.mark.parametrize(
     "content",
-    ["no json", "", "[1, 2]", "null", '{"a": [1.0, 2.0]}', '{"a": null}', '{"a": {"seconds": 1}}'],
+    [
+        *("no json", "", "[1, 2]", "null", "3", '"a"', "NaN", "9" * 5000, "[" * 100_000),
+        *('{"a": [1.0, 2.0]}', '{"a": null}', '{"a": {"seconds": 1}}', '{"a": {"a": {}}}'),
+        '{"a": "' + "b" * 10**7 + '"}',
+    ],
+    ids=lambda content: content[:20],
 )
 def test_a_damaged_file_is_ignored_and_written_again(content: str) -> None:
     measured(A, [2.0, 3.0])
@@ -128,8 +133,16 @@ def test_a_damaged_file_is_ignored_and_written_again(content: str) -> None:
         {"seconds": "fast"},
         {"taken": "yesterday"},
         {"taken": "2026-01-01T00:00:00"},
+        {"taken": 10**400},
         {"candidates": 3},
+        {"candidates": [A | {"rules": 5}]},
+        {"candidates": [A | {"loss": float("nan")}]},
+        {"candidates": [A | {"batch_size": 33}]},
         {"machine": None},
+        {"machine": {"cores": float("inf")}},
+        {"seconds": [10**400, 3.0]},
+        {"seconds": [0.0, 3.0]},
+        {"cpu_share": float("nan")},
     ],
 )
 def test_a_damaged_entry_is_measured_again(fields: dict[str, Any]) -> None:
@@ -137,6 +150,18 @@ def test_a_damaged_entry_is_measured_again(fields: dict[str, Any]) -> None:
     change(**fields)
     assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
     assert measured(A, [9.0, 9.0]) == [4.0, 4.0]
+
+
+def test_entries_of_another_program_are_kept_apart_and_shown(optrial: Command) -> None:
+    """What is sound but unknown is neither used nor a reason to fail."""
+    measured(A, [2.0, 3.0])
+    foreign = next(iter(entries().values())) | {"candidates": [{"model": {"\ud800": "\x1b[31m"}}]}
+    speeds_file().write_text(json.dumps(entries() | {"other": foreign}), encoding="utf-8")
+    assert measured(B, [4.0, 4.0]) == [4.0, 4.0]
+    assert len(entries()) == 3
+    answer = optrial("speeds", "show")
+    assert (answer.status, answer.out.count("stacked")) == (0, 2)
+    assert "\x1b[31m" not in answer.out
 
 
 def test_bytes_that_are_no_text_are_ignored() -> None:
@@ -149,6 +174,51 @@ def test_a_cache_that_cannot_be_written_costs_the_measurement_only(tmp_path: Pat
     (tmp_path / "cache").write_text("a file")
     assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
     assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+
+
+def test_a_folder_in_the_place_of_the_cache(optrial: Command) -> None:
+    speeds_file().mkdir(parents=True)
+    assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
+    assert measured(A, [4.0, 4.0]) == [4.0, 4.0]
+    assert optrial("speeds", "show").status == 0
+    answer = optrial("speeds", "clear")
+    assert answer.status == 2
+    assert answer.err.count("error:") == 1
+    assert str(speeds_file()) in answer.err
+
+
+def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, optrial: Command) -> None:
+    measured(A, [2.0, 3.0])
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(Path, "open", refused)
+        assert list(kept_speeds()) == []
+        assert optrial("speeds", "show").status == 0
+    assert measured(A, [9.0, 9.0]) == [2.0, 3.0]
+
+
+def test_a_full_disk_leaves_the_kept_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(A, [2.0, 3.0])
+    before = speeds_file().read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        assert measured(B, [4.0, 4.0]) == [4.0, 4.0]
+    assert speeds_file().read_bytes() == before
+    assert [file.name for file in speeds_file().parent.iterdir()] == [speeds_file().name]
+
+
+def test_a_home_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPTRIAL_CACHE", "~nobody-here/cache")
+    assert measured(A, [2.0, 3.0]) == [2.0, 3.0]
+    assert measured(A, [4.0, 4.0]) == [2.0, 3.0]
 
 
 def clocks_of(cpu: float, threads: float = 1) -> Clocks:

@@ -62,7 +62,7 @@ class Trust:
         unknown = [
             Problem("--trust", f"'{place}' is neither a folder, a file nor a module; correct it.")
             for place in self.places
-            if not Path(place).expanduser().exists() and origin_of(place).kind == "missing"
+            if not _path(place).exists() and origin_of(place).kind == "missing"
         ]
         if unknown:
             raise StudyError(unknown, "the command")
@@ -131,7 +131,7 @@ class Trust:
     def _trusts(self, module: str, file: Path) -> bool:
         parts = module.split(".")
         names = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-        folders = (Path(place).expanduser().resolve() for place in self.places)
+        folders = (_path(place).resolve() for place in self.places)
         return bool(names & set(self.places)) or any(map(file.is_relative_to, folders))
 
     def _answer(self, question: str) -> bool:
@@ -151,6 +151,10 @@ def as_trust(places: Iterable[str | Path] | Trust) -> Trust:
     trust = Trust(list(map(str, places)))
     trust.check_places()
     return trust
+
+
+def _path(place: str) -> Path:
+    return Path(os.path.expanduser(place))  # noqa: PTH111  that of Path raises without a home
 
 
 def _way_out(module: str) -> str:

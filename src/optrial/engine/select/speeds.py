@@ -30,6 +30,7 @@ from optrial.files import write_whole
 __all__ = ["Measured", "Speed", "Speeds", "clear_speeds", "kept_speeds", "speeds_file"]
 
 LIFETIME = timedelta(days=30)
+_MOST_CHARACTERS = 10**7  # some thousand times what a year of measurements takes
 
 
 class Measured(NamedTuple):
@@ -72,9 +73,12 @@ class Speed:
             taken = datetime.fromisoformat(entry["taken"])
             age = datetime.now(UTC) - taken
             share, machine = float(entry["cpu_share"]), dict(entry["machine"])
-        except (KeyError, TypeError, ValueError):
+            json.dumps([candidates, machine], allow_nan=False)  # it is written again
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
-        sound = all(math.isfinite(value) and value >= 0 for value in seconds)
+        sound = all(math.isfinite(value) and value >= 0 for value in [*seconds, share])
+        sound &= all(step > 0 for step in seconds[::2])
+        sound &= all(isinstance(candidate.get("rules", []), list) for candidate in candidates)
         if not sound or len(seconds) != 2 * len(candidates) or not timedelta(0) <= age <= LIFETIME:
             return None
         return cls(candidates, seconds, share, taken, machine)
@@ -114,9 +118,10 @@ class Speeds:
 
     def kept(self, candidates: Sequence[Mapping[str, Any]]) -> list[float] | None:
         """Return the cached seconds of candidates; None if there are none."""
-        key, _ = self._entry(candidates)
+        key, plain = self._entry(candidates)
         entry = _read().get(key)
-        return self._measured.get(key) or (entry.seconds if entry else None)
+        is_same = entry is not None and entry.candidates == plain
+        return self._measured.get(key) or (entry.seconds if entry and is_same else None)
 
     def measured(
         self, candidates: Sequence[Mapping[str, Any]], measure: Callable[[], Measured]
@@ -153,8 +158,8 @@ class Speeds:
 
 def speeds_file() -> Path:
     """Return the path of the cache."""
-    folder = Path(os.environ.get("OPTRIAL_CACHE") or user_cache_path("optrial"))
-    return folder.expanduser() / "speeds.json"
+    folder = os.environ.get("OPTRIAL_CACHE") or str(user_cache_path("optrial"))
+    return Path(os.path.expanduser(folder), "speeds.json")  # noqa: PTH111  never raises
 
 
 def kept_speeds() -> Iterator[Speed]:
@@ -174,9 +179,10 @@ def clear_speeds() -> int:
 
 
 def _read() -> dict[str, Speed]:
-    """Return the valid entries by key."""
+    """Return the valid entries by key; none of a file that cannot be read or is too large."""
     try:
-        content = json.loads(speeds_file().read_text(encoding="utf-8"))
+        with speeds_file().open(encoding="utf-8") as file:
+            content = json.loads(file.read(_MOST_CHARACTERS))
     except (OSError, ValueError, RecursionError):
         return {}
     speeds = {key: Speed.from_json(entry) for key, entry in _items(content)}
