@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -155,6 +156,36 @@ def test_an_interruption_changes_nothing(
             records = {r.run_id: (r.stack, r.status, r.metrics) for r in results.records}
             weights.append(records)
     assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("stacks")
+@pytest.mark.parametrize("steps", [None, 30, 60, 120])
+def test_runs_that_diverge_before_their_stack_fails_start_again_with_it(
+    monkeypatch: pytest.MonkeyPatch, steps: int | None, tmp_path: Path
+) -> None:
+    """Their stack does not depend on whether they were stored before, or by which process."""
+    fail_with_seed_3(monkeypatch)
+    optimizers = [{"rule": "sgd", "lr": [0.1, 1e30]}]
+    study = Study(**keys("Wide", seeds=4, optimizers=optimizers, loss_limit=1e3))
+    study.run(tmp_path / "whole", checkpoint_seconds=math.inf).store.close()
+    interrupt = HookOfAllSteps(steps or 10**9, lambda: os.kill(os.getpid(), signal.SIGINT))
+    study.run(tmp_path / "parts", callbacks=[interrupt], checkpoint_seconds=0).store.close()
+    if steps:
+        study.run(tmp_path / "parts", checkpoint_seconds=0).store.close()
+    kept = []
+    for folder in ("whole", "parts"):
+        with load(tmp_path / folder) as results:
+            records = [r for r in results.records if r.status is not Status.ERROR]
+            kept.append({r.run_id: (r.stack, r.status, r.step, r.metrics) for r in records})
+            curves = results.store.curves(run_ids=list(kept[-1])).items()
+            kept[-1] |= {key: (c.steps.tolist(), c.values.tolist()) for key, c in curves}
+            for stack in {record.stack for record in records if record.status is Status.DONE}:
+                members = {r.run_id for r in records if r.stack == stack}
+                assert alone(results, stack).keys() == members
+    assert kept[0] == kept[1]
+    statuses = sorted(record.status for record in records)
+    assert statuses.count(Status.DIVERGED) >= 3
+    assert statuses.count(Status.DONE) >= 3
 
 
 @pytest.mark.usefixtures("stacks")

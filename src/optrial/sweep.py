@@ -440,7 +440,7 @@ class _Driver:
     def _halve(
         self, stack: StackId, records: Sequence[Record], engine: str, note: str, counted: int
     ) -> None:
-        """Train the unfinished runs of a failed stack as two stacks, or one run with an engine.
+        """Train the runs of a failed stack as two stacks, or one run with an engine.
 
         They start from the first step: the numbers of a run are those of the stack it is stored
         with, whenever the error occurred. They are compiled only after running out of memory;
@@ -454,17 +454,31 @@ class _Driver:
             counted: number of steps of the stack that were reported.
         """
         self._call(self.callback.on_message, note)
-        halves = self._restack(stack, records, engine)
-        self._call(self.callback.on_step, -counted * sum(map(len, halves.values())))
+        latest = self.store.runs_of([record.run_id for record in records])
+        halves = self._restack(stack, latest, engine)
+        restarted = set(itertools.chain.from_iterable(halves.values()))
+        taken = {r.run_id: r.step if r.status in FINAL else counted for r in latest}
+        steps = sum(taken[run_id] for run_id in restarted)
+        self._call(self.callback.on_step, -steps)
         self.members |= halves
         self.queue.extendleft(reversed(list(halves)))
 
     def _restack(
-        self, stack: StackId, records: Sequence[Record], engine: str
+        self, stack: StackId, latest: Sequence[Record], engine: str
     ) -> dict[StackId, list[str]]:
-        """Store the unfinished runs of a stack as runs of its halves, which start again."""
-        latest = self.store.runs_of([record.run_id for record in records])
-        specs = [record.spec for record in latest if record.status not in FINAL]
+        """Store the runs of a stack as runs of its halves, which start again.
+
+        Runs that diverged start again too, because it depends on the time whether they were stored
+        before the stack failed. Only in a stack that ended once, which a repair trains again,
+        everything that ended stays as it is.
+
+        Args:
+            stack: the stack.
+            latest: its runs, as they are stored.
+            engine: engine of the new stacks.
+        """
+        kept = FINAL if any(record.status is Status.DONE for record in latest) else ()
+        specs = [record.spec for record in latest if record.status not in kept]
         stacks: dict[StackId, list[str]] = {}
         for half in pack(specs, (len(specs) + 1) // 2):
             threads = self._engines(half).threads(half)
@@ -492,7 +506,8 @@ class _Driver:
         The runs of a stack are stored as those of its halves, which the next sweep trains.
         """
         if len(active.records) > 1:
-            self._restack(active.task.stack, active.records, "stacked")
+            latest = self.store.runs_of([record.run_id for record in active.records])
+            self._restack(active.task.stack, latest, "stacked")
             self.attempts.forget()
         else:
             timeout = RunFacts(timeout=self.timeout)

@@ -69,7 +69,7 @@ from optrial.records.schema import (
 from optrial.records.schema import runs as all_runs
 from optrial.records.texts import TextReader
 from optrial.records.upgrade import check_version, upgraded
-from optrial.spec import ENDED, FINAL, StackId, Status
+from optrial.spec import ENDED, StackId, Status
 
 __all__ = ["Store"]
 
@@ -515,10 +515,10 @@ class Store:
         the stacks they leave are therefore deleted, all in one transaction.
 
         Args:
-            stacks: run ids by new stack; together, all unfinished runs of the old stacks.
+            stacks: run ids by new stack; together, all runs of the old stacks that start again.
 
         Raises:
-            StoreError: a run is done or has diverged; its numbers are final.
+            StoreError: a run is done; its numbers are final.
         """
         stack_of = {run_id: stack for stack, run_ids in stacks.items() for run_id in run_ids}
         old = {run.stack for run in self.runs_of(list(stack_of))} if self._leases else set()
@@ -530,9 +530,9 @@ class Store:
         with self._writing() as connection:
             if not is_new(connection):
                 return
-            final = sql.select(outcomes.c.run_id).where(outcomes.c.status.in_(sorted(FINAL)))
-            if ended := set(connection.scalars(final)) & stack_of.keys():
-                raise StoreError(f"run {min(ended)} has ended; its stack is part of its numbers.")
+            done = sql.select(outcomes.c.run_id).where(outcomes.c.status == Status.DONE)
+            if ended := set(connection.scalars(done)) & stack_of.keys():
+                raise StoreError(f"run {min(ended)} is done; its stack is part of its numbers.")
             query = sql.select(all_runs).where(all_runs.c.run_id.in_(stack_of))
             rows = connection.execute(query).mappings().all()
             for row in rows:
