@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -40,6 +41,22 @@ def test_an_error_leaves_the_earlier_file(tmp_path: Path) -> None:
         write()
     assert file.read_text(encoding="utf-8") == "old"
     assert names_in(tmp_path) == ["page.html"]
+
+
+def test_an_error_of_the_disk_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the temporary one, and not none."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("fsync", "replace", "open"):
+        with monkeypatch.context() as disk:
+            disk.setattr(os, name, full)
+            with pytest.raises(OSError, match=r"No space left on device: '.*/page\.html'$"):
+                write_whole(tmp_path / "page.html", "new")
+        assert names_in(tmp_path) == []
 
 
 WITH_LIMIT = """

@@ -57,8 +57,13 @@ def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
         partial.chmod(permissions)  # some libraries replace the file by one of their own
         flush(partial)
         _move(partial, target, new=new)
+    except OSError as error:
+        if error.filename in (None, str(partial)):  # name the file that the caller knows
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a later process removes it
+            partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -83,6 +83,8 @@ def timing(
                 plan, dataset, device=device, rounds=rounds, memory=memory, progress=progress
             )
     _print(times, file_format, quiet)
+    if out is not None:
+        write(out, times.as_json())
     written = []
     if loaded.default_folder.is_dir():
         written.append(loaded.default_folder / "timing.json")
@@ -93,8 +95,6 @@ def timing(
 
         save_figure(timing_figure(times), figure)
         written.append(figure)
-    if out is not None:
-        write(out, times.as_json())
     for file in written if not quiet else ():
         note(f"wrote {file}")
     if times.failures:

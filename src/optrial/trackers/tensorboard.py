@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import time
+from itertools import count
 from pathlib import Path
-from typing import Any
 
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from optrial.records import Record
 from optrial.spec import Status
@@ -19,6 +22,10 @@ __all__ = ["TensorBoard"]
 
 LONGEST = 100
 """Most characters of a folder's name; file systems allow 255 bytes."""
+
+_VERSION = "brain.Event:2"
+
+_numbers = count()
 
 
 class TensorBoard:
@@ -37,16 +44,15 @@ class TensorBoard:
         del study
         self.place = log_dir or "tensorboard"  # not the folder, which may be moved
         self._root = Path(log_dir or folder / "tensorboard")
-        self._writers: dict[str, Any] = {}  # the types of SummaryWriter lack file_writer
+        self._writers: dict[str, _EventFile] = {}
 
     def start(self, run: Record, service_id: str | None) -> str:
         """See `Tracker`. The id is the run's folder."""
         name = service_id or _folder_of(run)
-        # Hide events that an earlier study left in the folder.
-        writer: Any = SummaryWriter(str(self._root / name), purge_step=None if service_id else 0)
-        self._writers[run.run_id] = writer
+        writer = self._writers[run.run_id] = _EventFile(self._root / name)
         if not service_id:
-            writer.file_writer.add_summary(_session_start(run))
+            writer.hide_earlier()
+            writer.add(_session_start(run))
         return name
 
     def log(self, run: Record, rows: Rows) -> None:
@@ -54,15 +60,52 @@ class TensorBoard:
         writer = self._writers[run.run_id]
         for step, values in rows.items():
             for metric, value in values.items():
-                writer.add_scalar(metric, value, step)
+                writer.add(Summary(value=[Summary.Value(tag=metric, simple_value=value)]), step)
         writer.flush()
 
     def end(self, run: Record) -> None:
         """See `Tracker`."""
         writer = self._writers.pop(run.run_id)
         if run.status is not Status.INTERRUPTED:
-            writer.file_writer.add_summary(_session_end(run))
+            writer.add(_session_end(run))
         writer.close()
+
+
+class _EventFile:
+    """A new file of events.
+
+    `SummaryWriter` of PyTorch writes from a thread of its own, which prints a traceback where the
+    disk is full.
+
+    Args:
+        folder: created if it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self._records = RecordWriter((folder / f"events.out.tfevents.{parts}").open("wb"))
+        self._write(Event(file_version=_VERSION))
+
+    def hide_earlier(self) -> None:
+        """Hide events that an earlier study left in the folder."""
+        self._write(Event(session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, summary: Summary, step: int = 0) -> None:
+        """Add values of a step."""
+        self._write(Event(summary=summary, step=step))
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._records.flush()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._records.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
 
 def _folder_of(run: Record) -> str:
