@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy as np
 
 from optrial.errors import StoreError
 from optrial.records import Store, WeightFiles
+from optrial.report.progress import ProgressBar
 from optrial.spec import Status
 from tests.faults.process import HANGS, NO_FAULT, Fault, Outcome, Runner
 from tests.faults.server import Server
@@ -27,7 +29,7 @@ from tests.faults.studies import STUDIES, USER_CODE
 from tests.tolerance import FINAL_LOSS_FLOAT32
 
 RESULTS = "results"
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+BAD_INPUT, HUNG, INTERRUPTED, TERMINATED = 2, 124, 130, 143
 HASHES = ("initial_parameters_sha256", "parameters_sha256", "first_batches_sha256")
 CRASHES = (
     "Traceback",
@@ -44,12 +46,15 @@ class Reference:
     Attributes:
         contents: see `contents`.
         status: exit status.
+        steps: number of times that steps were reported.
+        waves: number of waves.
     """
 
     def __init__(self, bench: Bench, study: str) -> None:
         self._bench, self._study = bench, study
         self._folder = bench.folder(study)
-        outcome = bench.run(self._folder)
+        outcome = bench.run(self._folder, Fault(prepare=partial(bench.count, "step", "wave")))
+        self.steps, self.waves = bench.counts("step", "wave")
         assert outcome.status in (0, 1), outcome
         assert not complaints(outcome), outcome
         self.contents = contents(self._folder / RESULTS)
@@ -68,17 +73,9 @@ class Reference:
     @cached_property
     def python_calls(self) -> int:
         """Number of calls of Python functions, rounded down to thousands."""
-        return self._calls("python")
-
-    @cached_property
-    def steps(self) -> int:
-        """Number of times that steps were reported."""
-        return self._calls("step")
-
-    @cached_property
-    def waves(self) -> int:
-        """Number of waves."""
-        return self._calls("wave")
+        bench = self._bench
+        bench.run(bench.folder(self._study), Fault(prepare=partial(bench.count, "python")))
+        return bench.counts("python")[0]
 
     @cached_property
     def socket_operations(self) -> int:
@@ -91,10 +88,9 @@ class Reference:
         assert outcome.status == self.status, outcome
         return counted(outcome.operations, Operation.SOCKET)
 
-    def _calls(self, hook: str) -> int:
-        bench = self._bench
-        bench.run(bench.folder(self._study), Fault(prepare=partial(bench.count, hook)))
-        return int(bench.runner.control.calls)
+    def copy_to(self, folder: Path) -> None:
+        """Copy the results of the undisturbed study into a working folder."""
+        shutil.copytree(self._folder / RESULTS, folder / RESULTS)
 
 
 @dataclass(frozen=True)
@@ -142,6 +138,12 @@ class Bench:
         (folder / "mine.py").write_text(USER_CODE)
         return folder
 
+    def finished(self, study: str) -> Path:
+        """Make the working folder of a study that was trained undisturbed."""
+        reference, folder = self.reference(study), self.folder(study)
+        reference.copy_to(folder)
+        return folder
+
     def discard(self, folder: Path) -> None:
         """Delete a working folder and the output of its commands."""
         shutil.rmtree(folder)
@@ -164,9 +166,21 @@ class Bench:
             self.references[study] = Reference(self, study)
         return self.references[study]
 
-    def count(self, hook: str, at: int = 0, act: Callable[[], None] | None = None) -> None:
+    def count(self, *hooks: str) -> None:
+        """Count the calls of hooks in this process."""
+        for hook in hooks:
+            self.act(hook)
+
+    def act(self, hook: str, at: int = 0, act: Callable[[], None] | None = None) -> None:
         """Count the calls of a hook in this process, and act at one of them."""
-        HOOKS[hook](self.runner.control, at, act)
+        counts, number = self.runner.control.calls, list(HOOKS).index(hook)
+        counts[number] = 0
+        HOOKS[hook](partial(counts.__setitem__, number), at, act)
+
+    def counts(self, *hooks: str) -> list[int]:
+        """Return the numbers of calls of hooks in the last command that counted them."""
+        names = list(HOOKS)
+        return [int(self.runner.control.calls[names.index(hook)]) for hook in hooks]
 
     def resumed(
         self, study: str, folder: Path, disturbed: Outcome, chance: random.Random
@@ -196,8 +210,8 @@ def result_of(disturbed: Outcome, reference: Reference, wrong: list[str]) -> Res
     return Result(answer, tuple(wrong), last_line(disturbed), disturbed.err)
 
 
-def answer_of(outcome: Outcome, reference: Reference) -> str:
-    """Return how a disturbed command ended."""
+def answer_of(outcome: Outcome, reference: Reference | Outcome) -> str:
+    """Return how a disturbed command ended, compared with an undisturbed one."""
     if outcome.status < 0:
         return "died"
     same = outcome.status == reference.status and "error:" not in outcome.err
@@ -220,13 +234,15 @@ def complaints(outcome: Outcome) -> list[str]:
     if outcome.status < 0:
         return wrong
     errors = re.findall(r"^error: ", outcome.err, re.MULTILINE)
-    if outcome.status not in (0, 1, BAD_INPUT, 3, INTERRUPTED, TERMINATED):
+    if outcome.status not in (0, 1, BAD_INPUT, 3, HUNG, INTERRUPTED, TERMINATED):
         wrong.append(f"{name}: exit status {outcome.status}")
     readable = bool(outcome.err.strip())  # standard error itself may be what is lost
     if outcome.status == BAD_INPUT and readable and len(errors) != 1 and name != "audit":
         wrong.append(f"{name}: exit status 2 with {len(errors)} errors: {last_line(outcome)}")
     if outcome.status != BAD_INPUT and errors:
         wrong.append(f"{name}: exit status {outcome.status} with error: {last_line(outcome)}")
+    if outcome.status == HUNG and "cannot be interrupted" not in outcome.err:
+        wrong.append(f"{name}: exit status {HUNG} without a word")
     stopped = outcome.status in (INTERRUPTED, TERMINATED)
     if stopped and not re.search("interrupt|terminat", outcome.err):
         wrong.append(f"{name}: interrupted without a word")
@@ -315,10 +331,12 @@ def findings(text: str) -> list[str]:
     return [f"{finding['rule']} {finding['evidence']}" for finding in json.loads(text)["findings"]]
 
 
-def _count_python(control: Any, at: int, act: Callable[[], None] | None) -> None:
-    """Count calls of Python functions, in thousands unless something happens at one of them."""
-    import sys
+Say = Callable[[int], None]
+"""Tells how many calls there were."""
 
+
+def _count_python(say: Say, at: int, act: Callable[[], None] | None) -> None:
+    """Count calls of Python functions, in thousands unless something happens at one of them."""
     number = 0
 
     def called(frame: object, event: str, argument: object) -> None:
@@ -330,28 +348,27 @@ def _count_python(control: Any, at: int, act: Callable[[], None] | None) -> None
             sys.setprofile(None)
             act()
         elif not act and number % 1000 == 0:
-            control.calls = number
+            say(number)
 
     sys.setprofile(called)
 
 
-def _count_method(name: str, control: Any, at: int, act: Callable[[], None] | None) -> None:
+def _count_method(name: str, say: Say, at: int, act: Callable[[], None] | None) -> None:
     """Count calls of a hook of the progress bar."""
-    from optrial.report.progress import ProgressBar
-
-    original = getattr(ProgressBar, name)
-    control.calls = 0
+    original, number = getattr(ProgressBar, name), 0
 
     def called(*arguments: Any, **named: Any) -> None:
+        nonlocal number
         original(*arguments, **named)
-        control.calls += 1
-        if act and control.calls == at:
+        number += 1
+        say(number)
+        if act and number == at:
             act()
 
     setattr(ProgressBar, name, called)
 
 
-HOOKS: Mapping[str, Callable[[Any, int, Callable[[], None] | None], None]] = {
+HOOKS: Mapping[str, Callable[[Say, int, Callable[[], None] | None], None]] = {
     "python": _count_python,
     "step": partial(_count_method, "on_step"),
     "wave": partial(_count_method, "on_plan"),

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from optrial.errors import StoreError
+from optrial.records import Store
+from optrial.spec import Status
 from tests.faults.bench import (
     BAD_INPUT,
     INTERRUPTED,
@@ -104,7 +106,7 @@ def interrupted_in_python(bench: Bench, chance: random.Random) -> Result:
     """Ctrl-C at the n-th call of a Python function."""
     study = any_study(chance)
     moment = chance.randint(1, bench.reference(study).python_calls)
-    act = partial(bench.count, "python", moment, _interrupt)
+    act = partial(bench.act, "python", moment, _interrupt)
     return disturb(bench, study, Fault(prepare=act), chance)
 
 
@@ -121,7 +123,7 @@ def killed_while_training(bench: Bench, chance: random.Random) -> Result:
     """The process is killed after the n-th step."""
     study = any_study(chance)
     moment = chance.randint(1, bench.reference(study).steps)
-    return disturb(bench, study, Fault(prepare=partial(bench.count, "step", moment, _kill)), chance)
+    return disturb(bench, study, Fault(prepare=partial(bench.act, "step", moment, _kill)), chance)
 
 
 @kind
@@ -136,7 +138,7 @@ def interrupted_wave(bench: Bench, chance: random.Random) -> Result:
     folder = bench.folder(study)
     options = [] if chance.random() < 0.7 else ["--seeds", "2"]  # not quiet: its report is written
     disturbed = bench.run(
-        folder, Fault(prepare=partial(bench.count, hook, moment, _interrupt)), *options
+        folder, Fault(prepare=partial(bench.act, hook, moment, _interrupt)), *options
     )
     result = bench.resumed(study, folder, disturbed, chance)
     if disturbed.status not in (INTERRUPTED, reference.status):
@@ -268,20 +270,42 @@ def little_memory(bench: Bench, chance: random.Random) -> Result:
     study = chance.choice(["wide", any_study(chance)])
     more = int(10 ** chance.uniform(5, 8.5))
     if chance.random() < 0.5:
-        return disturb(bench, study, Fault(memory=more), chance)
-    moment = chance.randint(1, bench.reference(study).steps)
-    limit = partial(bench.count, "step", moment, partial(limit_memory, more))
-    return disturb(bench, study, Fault(prepare=limit), chance)
+        fault = Fault(memory=more)
+    else:
+        moment = chance.randint(1, bench.reference(study).steps)
+        limit = partial(limit_memory, more)
+        fault = Fault(prepare=partial(bench.act, "step", moment, limit))
+    folder = bench.folder(study)
+    planned = bench.runner.run(["plan", "study.yaml"], folder, Fault(memory=more))
+    disturbed = bench.run(folder, fault)
+    reasons = failures(folder / RESULTS)
+    result = bench.resumed(study, folder, disturbed, chance)
+    result |= [f"plan: {problem}" for problem in complaints(planned)]
+    result |= [f"not because of memory: {text}" for text in reasons if "memory" not in text]
+    bench.discard(folder)
+    return result
+
+
+def failures(location: Path) -> list[str]:
+    """Return why runs failed, of a store that may not exist."""
+    if not (location / "study.db").exists():
+        return []
+    try:
+        with Store.open(location) as store:
+            return [r.reason for r in store.runs() if r.status is Status.ERROR]
+    except StoreError:
+        return []
 
 
 @kind
 def hostile_code(bench: Bench, chance: random.Random) -> Result:
-    """The model misbehaves at its n-th forward pass in training."""
+    """The model misbehaves at its n-th forward pass in training, alone or in a stack."""
     act = chance.choice(
         ["raise", "memory", "exit", "interrupt", "abort", "chdir", "print", "double", "seed"]
     )
     environment = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 60))}
-    return disturb(bench, "user-code", Fault(environment=environment), chance)
+    study = chance.choice(["user-code", "user-stacks"])
+    return disturb(bench, study, Fault(environment=environment), chance)
 
 
 @kind
@@ -304,8 +328,7 @@ def restart_disturbed(bench: Bench, chance: random.Random) -> Result:
     """`--restart` is killed, or the disk fills up: the former study is never lost."""
     study = any_study(chance)
     reference = bench.reference(study)
-    folder = bench.folder(study)
-    bench.run(folder)
+    folder = bench.finished(study)
     moment = chance.randint(1, 40 if chance.random() < 0.7 else reference.operations())
     full = Fault(moment, Action.FAIL, errno.ENOSPC, GROWING | Operation.RENAME, forever=True)
     kill = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
@@ -322,25 +345,117 @@ def restart_disturbed(bench: Bench, chance: random.Random) -> Result:
     return result
 
 
+TIMED = ("--quiet", "--figure", "times.png", "--out", "new.json")
+EXPORTS = [
+    ("report", RESULTS, "--out", "page.html"),
+    ("report", RESULTS),
+    *(("figures", RESULTS, "--out", "drawn", "--format", name) for name in ("png", "pdf", "svg")),
+    *(("runs", RESULTS, "--format", name, "--out", f"new.{name}") for name in ("csv", "parquet")),
+    ("curves", RESULTS, "--metric", "train_loss", "--format", "json", "--out", "new.json"),
+    ("timing", "study.yaml", "--rounds", "3", "--no-memory", *TIMED),
+]
+"""Commands that write files; they refuse to replace those that are called new."""
+
+
 @kind
-def page_disturbed(bench: Bench, chance: random.Random) -> Result:
-    """A report is written again while the disk fails or the process is killed."""
-    study = any_study(chance)
-    folder = bench.folder(study)
-    bench.run(folder)
-    bench.call(folder, "report", "--out", "page.html")
-    before = (folder / "page.html").read_bytes()
-    moment = chance.randint(1, 20)
-    number = chance.choice([errno.ENOSPC, errno.EIO])
-    fail = Fault(moment, Action.FAIL, number, CHANGES, forever=chance.random() < 0.5)
+def export_disturbed(bench: Bench, chance: random.Random) -> Result:
+    """A page, figure or table is written while the disk is full or fails, or is killed."""
+    study, command = any_study(chance), chance.choice(EXPORTS)
+    reference, folder = bench.reference(study), bench.finished(study)
+    if chance.random() < 0.3:
+        bench.runner.run(command, folder)
+        remove_new(folder)
+    before = outputs(folder)
+    moment, forever = chance.randint(1, 20), chance.random() < 0.5
+    number = chance.choice([errno.ENOSPC, errno.ENOSPC, errno.EDQUOT, errno.EIO])
+    fail = Fault(moment, Action.FAIL, number, GROWING, forever)
+    short = Fault(moment, Action.SHORT, 0, Operation.WRITE, forever)
     kill = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
-    disturbed = bench.call(
-        folder, "report", "--out", "page.html", fault=chance.choice([fail, kill])
-    )
-    page = folder / "page.html"
+    fault = chance.choice([fail, fail, short, kill])
+    disturbed = bench.runner.run(command, folder, fault)
+    wrong = [*complaints(disturbed), *differences(folder / RESULTS, reference)]
+    after = outputs(folder)
+    wrong += [f"{name} is cut" for name, content in after.items() if not is_whole(name, content)]
+    wrong += [f"{name} is gone" for name in before.keys() - after.keys()]
+    if fault is fail and disturbed.status == BAD_INPUT:
+        wrong += left_behind(folder)
+        if "'" not in last_line(disturbed):
+            wrong.append(f"no file is named: {last_line(disturbed)}")
+    remove_new(folder)
+    again = bench.runner.run(command, folder)
+    wrong += [f"again: {problem}" for problem in complaints(again)]
+    final = outputs(folder)
+    wrong += [f"again: {n} is cut" for n, content in final.items() if not is_whole(n, content)]
+    wrong += [f"{n} differs" for n in ("new.csv",) if n in after and after[n] != final.get(n)]
+    if again.status != 0 or not final:
+        wrong.append(f"again: exit status {again.status}: {last_line(again)}")
+    bench.discard(folder)
+    return Result(answer_of(disturbed, again), tuple(wrong), last_line(disturbed), disturbed.err)
+
+
+ENDS = {
+    ".html": b"</html>",
+    ".png": b"IEND\xaeB`\x82",
+    ".pdf": b"%%EOF",
+    ".svg": b"</svg>",
+    ".json": b"}",
+    ".csv": b"",
+    ".parquet": b"PAR1",
+}
+"""How the content of a file ends, by its suffix."""
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Return the files that commands wrote into a working folder, by path."""
+    files = (file for file in folder.rglob("*") if file.suffix in ENDS and file.name[0] != ".")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def is_whole(name: str, content: bytes) -> bool:
+    """Return whether a file is complete."""
+    return content.rstrip(b"]\r\n ").endswith(ENDS[Path(name).suffix]) and bool(content)
+
+
+def remove_new(folder: Path) -> None:
+    for file in folder.glob("new.*"):
+        file.unlink()
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Return that temporary files were left in a folder, if they were."""
+    return [f"{file.name} is left behind" for file in folder.rglob(".optrial-*")]
+
+
+@kind
+def tracker_disturbed(bench: Bench, chance: random.Random) -> Result:
+    """The logs of TensorBoard cannot be written: the study ends as it would without them."""
+    reference, folder = bench.reference("tracked"), bench.folder("tracked")
+    number = chance.choice([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES])
+    moment, forever = chance.randint(1, 12), chance.random() < 0.7
+    below = chance.choice(["tensorboard", "tensorboard", "study.db-trackers"])
+    fail = Fault(moment, Action.FAIL, number, GROWING, forever, below=f"{RESULTS}/{below}")
+    disturbed = bench.run(folder, fail, "--device", "cpu")
+    wrong = differences(folder / RESULTS, reference)
+    result = bench.resumed("tracked", folder, disturbed, chance)
+    if disturbed.status != reference.status or "error:" in disturbed.err:
+        wrong.append(f"exit status {disturbed.status}: {last_line(disturbed)}")
+    if disturbed.fired and "tensorboard failed" not in disturbed.err:
+        wrong.append(f"nothing is said of TensorBoard: {last_line(disturbed)}")
+    bench.discard(folder)
+    return result | wrong
+
+
+@kind
+def timeout(bench: Bench, chance: random.Random) -> Result:
+    """A step hangs, or a run takes too long; then it is trained without a limit."""
+    act = chance.choice(["hang", "hang", "hang", "slow", "slow", "stubborn"])
+    study = chance.choice(["user-code", "user-stacks"])
+    environment = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 40))}
+    begin = partial(os.environ.update, environment)  # not while the model is tried
+    folder = bench.folder(study)
+    fault = Fault(prepare=partial(bench.act, "wave", 1, begin))
+    disturbed = bench.run(folder, fault, "--quiet", "--set", "timeout=0.5")
     result = bench.resumed(study, folder, disturbed, chance)
-    if not page.exists() or abs(len(page.read_bytes()) - len(before)) > len(before) // 100:
-        result |= ["the page is cut or gone"]
     bench.discard(folder)
     return result
 
@@ -350,10 +465,11 @@ def damaged(names: list[str], bench: Bench, chance: random.Random) -> Result:
     with_weights = [name for name, study in STUDIES.items() if "save" in study]
     study = chance.choice(with_weights) if "weights" in names[0] else any_study(chance)
     reference, folder = bench.reference(study), bench.folder(study)
-    unfinished = chance.random() < 0.5
-    moment = chance.randint(30, reference.operations())
-    stop = Fault(moment, Action.SIGNAL_BEFORE, signal.SIGKILL) if unfinished else NO_FAULT
-    bench.run(folder, stop)
+    if chance.random() < 0.5:
+        moment = chance.randint(30, reference.operations())
+        bench.run(folder, Fault(moment, Action.SIGNAL_BEFORE, signal.SIGKILL))
+    else:
+        reference.copy_to(folder)
     files = sorted(file for name in names for file in (folder / RESULTS).glob(name))
     if not files:
         bench.discard(folder)
@@ -406,7 +522,7 @@ def power_cut(bench: Bench, chance: random.Random) -> Result:
     between_commits = chance.random() < 0.5
     if between_commits:
         moment = chance.randint(1, reference.steps)
-        fault = Fault(prepare=partial(bench.count, "step", moment, _kill))
+        fault = Fault(prepare=partial(bench.act, "step", moment, _kill))
     else:
         moment = chance.randint(1, reference.operations())
         fault = Fault(moment, chance.choice(SIGNALLED), signal.SIGKILL)
@@ -424,7 +540,11 @@ def power_cut(bench: Bench, chance: random.Random) -> Result:
     return result
 
 
-SERVED = [name for name, study in STUDIES.items() if "save" not in study and name != "user-code"]
+SERVED = [
+    name
+    for name, study in STUDIES.items()
+    if not {"save", "trackers"} & study.keys() and not name.startswith("user")
+]
 
 
 def served(

@@ -31,6 +31,7 @@ class Fault:
         value: signal or errno.
         operations: which operations are counted.
         forever: whether all later operations fail too.
+        below: start of the paths that are watched, relative to the working folder.
         clock: seconds by which the clock is set forward from operation `clock_at` on.
         memory: bytes of address space beyond those in use; 0 for no limit.
         prepare: called in the child before the command.
@@ -42,6 +43,7 @@ class Fault:
     value: int = 0
     operations: Operation = CHANGES
     forever: bool = False
+    below: str = ""
     clock: int = 0
     clock_at: int = 0
     memory: int = 0
@@ -126,7 +128,7 @@ class Runner:
     @contextmanager
     def _armed(self, folder: Path, fault: Fault, port: int, journal: int) -> Iterator[None]:
         block = self.control
-        block.prefix = f"{folder}/".encode()
+        block.prefix = f"{folder}/{fault.below}".encode()
         block.kinds, block.action, block.value = fault.operations, fault.action, fault.value
         block.at, block.forever, block.count, block.fired = fault.at, fault.forever, 0, 0
         block.clock_offset, block.clock_at = fault.clock * 10**9, fault.clock_at

@@ -41,14 +41,19 @@ def warm_up(bench: Bench) -> None:
     """Import in this process what a study imports, so that no child has to."""
     import matplotlib.figure
     import optuna
+    import pandas
+    import pyarrow.parquet
     import scipy.stats
     import torch._dynamo
 
-    from optrial import cli
+    from optrial import cli, timing
     from optrial.analysis import audit
     from optrial.report import study_page
+    from optrial.timing import figure, measure
+    from optrial.trackers import tensorboard
 
-    del matplotlib, optuna, scipy, torch, audit, study_page
+    del matplotlib, optuna, pandas, pyarrow, scipy, torch, audit, study_page, timing, figure
+    del measure, tensorboard
     out, before, arguments = os.dup(1), Path.cwd(), sys.argv
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     folder = bench.folder("reference")

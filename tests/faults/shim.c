@@ -30,7 +30,8 @@ enum { FILES = 4096 };
 
 struct control {
     int32_t armed, kinds, action, value, forever, port, journal, fired;
-    int64_t at, count, clock_at, clock_offset, calls; /* operations; nanoseconds; calls in Python */
+    int64_t at, count, clock_at, clock_offset; /* operations; nanoseconds */
+    int64_t calls[4]; /* of hooks in Python */
     int64_t counts[16]; /* operations by kind, bit by bit */
     char prefix[PATH_MAX];
 };

@@ -50,7 +50,8 @@ class Control(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("armed", "kinds", "action", "value")),
         *((name, ctypes.c_int32) for name in ("forever", "port", "journal", "fired")),
-        *((name, ctypes.c_int64) for name in ("at", "count", "clock_at", "clock_offset", "calls")),
+        *((name, ctypes.c_int64) for name in ("at", "count", "clock_at", "clock_offset")),
+        ("calls", ctypes.c_int64 * 4),
         ("counts", ctypes.c_int64 * 16),
         ("prefix", ctypes.c_char * 4096),
     ]

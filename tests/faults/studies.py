@@ -61,6 +61,13 @@ STUDIES = {
         optimizers=[{"rule": "sgd", "lr": 0.1}, {"torch": "torch.optim:Adam", "lr": 0.01}],
         save="final",
     ),
+    "user-stacks": study(
+        engine="stacked",
+        compile="never",
+        problem={"dataset": MOONS, "model": "mine:Net"},
+        optimizers=[{"rule": "adam", "lr": [0.01, 1e30]}],
+    ),
+    "tracked": study(engine="reference", seeds=1, trackers="tensorboard"),
     "tune-grid": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}]),
     "tune-random": tuned(RANGES, sampler="random", trials=2),
     "tune-sobol": tuned(RANGES, sampler="sobol", trials=2),
@@ -99,9 +106,10 @@ class Net(nn.Module):
 def misbehave(training):
     left = int(os.environ.get("FAULTS_STEPS", "0")) - training
     os.environ["FAULTS_STEPS"] = str(left)
-    if left != 0 or not training:
+    act = os.environ.get("FAULTS_ACT", "")
+    if not training or left > 0 or (left < 0 and act != "slow"):
         return
-    match os.environ["FAULTS_ACT"]:
+    match act:
         case "raise":
             raise RuntimeError("the model\\x1b[31m fails\\n" + "x" * 1000)
         case "memory":
@@ -116,6 +124,14 @@ def misbehave(training):
             os.chdir("..")
         case "hang":
             time.sleep(1000)
+        case "slow":
+            time.sleep(0.2)
+        case "stubborn":
+            while True:
+                try:
+                    time.sleep(1000)
+                except BaseException:
+                    pass
         case "print":
             print("from the model")
         case "double":

@@ -13,6 +13,8 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 from ruamel.yaml import YAML
 
 from optrial.analysis.claims import parse_claims, parse_target
@@ -360,6 +362,8 @@ def _read_idx(content: bytes, folder: Path) -> None:
     read_mnist(Request("mnist", Arguments(), folder=folder))
 
 
+_read_parquet = partial(_read_data, ".parquet", {"target": "y"})
+
 _CIFAR = (bytes(3073 * 2), bytes(range(256)) * 24 + bytes(2), b"")
 
 
@@ -367,6 +371,58 @@ def _read_cifar(content: bytes, folder: Path) -> None:
     for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch"):
         (folder / f"{name}.bin").write_bytes(content)
     read_cifar10(Request("cifar-10", Arguments(), folder=folder))
+
+
+@cache
+def _parquet_files() -> tuple[bytes, ...]:
+    frame = pd.DataFrame(
+        {"a": np.arange(24) % 5, "b": ["p", "qq", None] * 8, "y": np.arange(24) % 2}
+    )
+    frames = [frame, frame.assign(b=[[1.0], [], None] * 8), frame.astype({"b": "category"})]
+    contents = []
+    for number, content in enumerate(frames):
+        stream = io.BytesIO()
+        compression = ("snappy", "gzip", "zstd")[number]
+        content.to_parquet(stream, compression=compression, row_group_size=9)
+        contents.append(stream.getvalue())
+    return tuple(contents)
+
+
+@cache
+def _pictures() -> tuple[bytes, ...]:
+    pixels = (np.arange(4 * 5 * 3) % 251).astype(np.uint8).reshape(4, 5, 3)
+    contents = []
+    for kind, mode in (("png", "RGB"), ("png", "1"), ("png", "P"), ("jpeg", "RGB"), ("gif", "L")):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(stream, kind)
+        contents.append(stream.getvalue())
+    return tuple(contents)
+
+
+def _changed_picture(random: Random) -> bytes:
+    content = random.choice(_pictures())
+    changed = changed_bytes(random, [content])
+    return _with_right_chunks(changed) if random.random() < 0.5 else changed
+
+
+def _with_right_chunks(content: bytes) -> bytes:
+    """Compute the checksums of a PNG file again, so that its changed chunks are read."""
+    changed, place = bytearray(content), 8
+    while place + 12 <= len(changed):
+        end = place + 8 + int.from_bytes(changed[place : place + 4], "big")
+        if end + 4 > len(changed):
+            break
+        changed[end : end + 4] = zlib.crc32(changed[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
+    return bytes(changed)
+
+
+def _read_pictures(content: bytes, folder: Path) -> None:
+    for label, pictures in (("a", [content, _pictures()[0]]), ("b", _pictures()[:2])):
+        (folder / "pictures" / label).mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(pictures):
+            (folder / "pictures" / label / f"{number}.png").write_bytes(picture)
+    load_dataset(str(folder / "pictures"), {})
 
 
 TARGETS = {
@@ -382,6 +438,8 @@ TARGETS = {
         Target("csv", _changed_table, _read_table, 0.1),
         Target("idx", _changed_idx, _read_idx, 0.075),
         Target("cifar", lambda r: changed_bytes(r, _CIFAR), _read_cifar, 0.075),
+        Target("parquet", lambda r: changed_bytes(r, _parquet_files()), _read_parquet, 0.03),
+        Target("images", _changed_picture, _read_pictures, 0.03),
         Target("store", changed_store, read_store, 0.05),
     )
 }
@@ -401,6 +459,8 @@ def valid_inputs(name: str) -> list[bytes]:
         "csv": [b"\0" + _encoded(table) for table in _TABLES[:3]],
         "idx": [b"\0" + _IDX[0], b"\1" + _IDX[1]],
         "cifar": list(_CIFAR[:2]),
+        "parquet": list(_parquet_files()[::2]),
+        "images": list(_pictures()[:2]),
         "store": [intact_store()],
     }
     return inputs[name]
