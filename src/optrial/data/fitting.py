@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import IO
+from typing import Protocol
 
 from optrial.errors import DataError
 from optrial.memory import gigabytes, memory_limit, out_of_memory, shortage
 
-__all__ = ["memory_errors", "require_memory", "unpacked"]
+__all__ = ["Readable", "memory_errors", "require_memory", "unpacked"]
 
 _WAY_OUT = "keep fewer samples, or a smaller type such as uint8, or free memory"
 _CHUNK = 2**20  # bytes
@@ -31,7 +31,14 @@ def require_memory(place: str, needed: float) -> None:
         raise DataError(f"{place} {shortage(needed, limit)}; {_WAY_OUT}")
 
 
-def unpacked(place: str, compressed: IO[bytes], copies: float) -> bytes:
+class Readable(Protocol):
+    """A file that is read in parts."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most `size` of them; none at the end."""
+
+
+def unpacked(place: str, compressed: Readable, copies: float) -> bytes:
     """Read a compressed file, and stop where its content no longer fits into memory.
 
     A small file may hold any amount of data, so its size says nothing about its content.

@@ -18,14 +18,14 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 
 from optrial.data.arguments import TextTableArguments
-from optrial.data.fitting import require_memory, unpacked
+from optrial.data.fitting import Readable, require_memory, unpacked
 from optrial.data.sources.notation import (
     PLAIN_NUMBER,
     POINT_GROUPS,
@@ -39,11 +39,12 @@ from optrial.data.sources.notation import (
 )
 from optrial.errors import DataError, counted
 
-_COMPRESSED: Mapping[bytes, Callable[[Path], IO[bytes]]] = {  # by the first bytes of a file
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
+_COMPRESSED: Mapping[bytes, Callable[[Path], AbstractContextManager[Readable]]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
+"""Classes that unpack a file, by its first bytes."""
 _LONGEST_MARK = max(map(len, _COMPRESSED))
 _NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 _SPACES = r"\s+"
@@ -117,8 +118,8 @@ def _decompressed(path: Path) -> bytes:
             start = file.read(_LONGEST_MARK)
         marked = (opener for mark, opener in _COMPRESSED.items() if start.startswith(mark))
         if opener := next(marked, None):
-            with opener(path) as file:
-                return unpacked(str(path), file, _COPIES)
+            with opener(path) as compressed:
+                return unpacked(str(path), compressed, _COPIES)
         return path.read_bytes()
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
