@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as Samples
 from workloads import SAMPLES, Precision, Workload
 
 from optrial.data import Dataset, Split
-from optrial.engine import Engines, Learner, StackedEngine, tensor_splits
+from optrial.engine import Engines, Learner, process_for
 from optrial.plan import pack
 
 Step = Callable[[int], float]  # takes a number of steps, returns their seconds
@@ -163,18 +163,31 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
 
 
 def started(learner: Learner, device: str) -> Step:
-    """Return the steps of one of optrial's learners, which compiles in its first step."""
+    """Return the steps of one of optrial's learners, which compiles in its first step.
+
+    They have the threads, and treat denormal numbers, as in training.
+    """
     learner.start(1)
-    return timed(learner.advance, device)
+    steps = timed(learner.advance, device)
+
+    def step(count: int) -> float:
+        with process_for(learner):
+            return steps(count)
+
+    return step
 
 
 def stack(
-    workload: Workload, dataset: Dataset, device: str, precision: Precision, width: int
+    workload: Workload,
+    dataset: Dataset,
+    device: str,
+    precision: Precision,
+    width: int,
+    engine: str = "compiled",
 ) -> tuple[Step, int]:
-    """One compiled stack of about `width` runs; also returns their number."""
+    """One stack of about `width` runs; also returns their number."""
     runs = pack(workload.specs(dataset, precision), width)[0]
-    splits = tensor_splits(dataset, precision, device)
-    return started(StackedEngine(runs, dataset, splits, compiled=True), device), len(runs)
+    return started(Engines(dataset, precision, device).build(engine, runs), device), len(runs)
 
 
 def chosen(

@@ -1,6 +1,7 @@
 """Time a run's training step: optrial against honest alternatives, side by side.
 
     scripts/bench [--workload W1 ...] [--device cuda] [--precision bfloat16] [--json FILE]
+    scripts/bench --busy             the same beside other programs, against an idle machine
     scripts/bench --memory           peak memory of a stack against the planner's estimate
     scripts/bench --workload W6      a whole study on MNIST through the command line
 
@@ -9,11 +10,15 @@ For each workload, interleaved, medians of several repeats, without compilation:
     plain      an expert's loop: tensors in memory, index batches, fused Adam
     script     a homework script: a DataLoader that transforms samples one by one
     lightning  a LightningModule with all options off, if Lightning is installed
-    ours       a compiled stack of runs with different learning rates; for W5 optrial's choice
+    ours       a compiled stack of runs with different learning rates, with the faster products;
+               for W5 optrial's choice
     floor      no training: the products of ours and one fused Adam update alone, for MLPs
 
 Prints microseconds per run and step, the speed of ours as a multiple of each, and the fraction of
 the measured rate of float32 matrix products that each reaches. The others always use float32.
+
+With --busy, each contender also runs beside a PyTorch training loop with default threads and beside
+a process that spins on one core, in turns.
 """
 
 from __future__ import annotations
@@ -32,12 +37,16 @@ import torch
 import whole_study
 from contenders import Step, chosen, lightning, plain, script, stack, timed
 from floor import floor
+from neighbours import NEIGHBOURS, Neighbours
 from workloads import WORKLOADS, Workload
 
 from optrial.data import Dataset
+from optrial.engine.backends.products import has_onednn
 
 WIDTHS = (4, 8, 16, 32, 256)
 OTHERS = {"plain": plain, "script": script, "lightning": lightning}
+Contender = tuple[Step, int]
+"""Takes steps; the number of runs that they train."""
 LABELS = (*OTHERS, "ours", "floor")
 
 
@@ -63,45 +72,109 @@ def matrix_product_limit(device: str) -> float:
     return 2 * size**3 / seconds_per_step(timed(multiply, device))
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Time one workload; stacks at their best width."""
+def contenders_of(name: str, options: argparse.Namespace) -> tuple[dict[str, Contender], str]:
+    """Return the contenders of a workload, stacks at their best width, and the engine of ours."""
     workload, device = WORKLOADS[name], options.device
     dataset = workload.data()
-    contenders: dict[str, tuple[Step, int]] = {}
+    contenders: dict[str, Contender] = {}
     for label, prepare in OTHERS.items():
         if step := prepare(workload, dataset, device):
             contenders[label] = (step, 1)
     if workload.stacked:
-        step, width = best_stack(workload, dataset, options)
-        engine = "compiled"
+        step, width, engine = best_stack(workload, dataset, options)
     else:
         step, width, engine = chosen(workload, dataset, device, options.precision)
         step(1)  # warms up, compiles
     contenders["ours"] = (step, width)
     if bare := floor(workload, width, device):
         contenders["floor"] = (bare, width)
+    return contenders, engine
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Time one workload."""
+    workload = WORKLOADS[name]
+    contenders, engine = contenders_of(name, options)
     times: dict[str, list[float]] = {label: [] for label in contenders}
     limits = []
     for _ in range(options.repeats):
-        limits.append(matrix_product_limit(device))
+        limits.append(matrix_product_limit(options.device))
         for label, (step, runs) in contenders.items():
             times[label].append(seconds_per_step(step) / runs)
+    width = contenders["ours"][1]
     row = {"workload": name, "about": workload.about, "engine": engine, "width": width}
     return row | figures(workload, times, limits)
 
 
 def best_stack(
     workload: Workload, dataset: Dataset, options: argparse.Namespace
-) -> tuple[Step, int]:
-    """Compile stacks of several widths; return the steps of the fastest, and its width."""
-    wanted = {min(width, workload.runs) for width in options.width or WIDTHS}
-    stacks = [
-        stack(workload, dataset, options.device, options.precision, width)
-        for width in sorted(wanted)
-    ]
+) -> tuple[Step, int, str]:
+    """Return the steps of the fastest compiled stack, its width and engine.
+
+    The library of large products is chosen first, by steps of the widest stack uncompiled.
+    """
+    place = workload, dataset, options.device, options.precision
+    wanted = sorted({min(width, workload.runs) for width in options.width or WIDTHS})
+    libraries = ("", "+onednn") if options.device == "cpu" and has_onednn() else ("",)
+    trials = {name: stack(*place, wanted[-1], f"stacked{name}")[0] for name in libraries}
+    turns = [{n: seconds_per_step(step) for n, step in trials.items()} for _ in range(3)]
+    library = min(libraries, key=lambda name: statistics.median(turn[name] for turn in turns))
+    engine = f"compiled{library}"
+    stacks = [stack(*place, width, engine) for width in wanted]
     for step, _ in stacks:
         step(3)  # compiles
-    return min(stacks, key=lambda pair: seconds_per_step(pair[0]) / pair[1])
+    step, width = min(stacks, key=lambda pair: seconds_per_step(pair[0]) / pair[1])
+    return step, width, engine
+
+
+def measure_busy(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Time one workload on an idle machine and beside each neighbour, in turns."""
+    contenders, engine = contenders_of(name, options)
+    contenders = {label: contenders[label] for label in ("plain", "ours")}
+    states = ("", *NEIGHBOURS)
+    times: dict[str, dict[str, list[float]]] = {
+        label: {state: [] for state in states} for label in contenders
+    }
+    neighbours = Neighbours()
+    try:
+        for _ in range(options.repeats):
+            for state in states:
+                with neighbours.beside(state):
+                    for label, (step, runs) in contenders.items():
+                        times[label][state].append(seconds_per_step(step) / runs)
+    finally:
+        neighbours.end()
+    row = {"workload": name, "about": WORKLOADS[name].about, "engine": engine}
+    return row | {"width": contenders["ours"][1]} | busy_figures(times)
+
+
+def busy_figures(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Return medians, ratios to the idle machine, and the speed of ours beside each neighbour."""
+    row: dict[str, Any] = {}
+    for label, by_state in times.items():
+        for state, values in by_state.items():
+            key = f"{label}_{state or 'idle'}"
+            row[f"{key}_us"] = 1e6 * statistics.median(values)
+            row[f"{key}_times_idle"] = _ratio(values, by_state[""])
+            row[f"{key}_times_ours"] = _ratio(values, times["ours"][state])
+    return row
+
+
+def _ratio(values: list[float], others: list[float]) -> float:
+    """Return the median of the ratios of values of the same turn."""
+    return statistics.median(a / b for a, b in zip(values, others, strict=True))
+
+
+def show_busy(row: dict[str, Any]) -> None:
+    """Print the result of one workload on a busy machine."""
+    together = f"{row['engine']}, {row['width']} at a time"
+    print(f"{row['workload']} {row['about']}; ours: {together}")
+    for state in ("idle", *NEIGHBOURS):
+        plain, ours = (f"{label}_{state}" for label in ("plain", "ours"))
+        line = f"  {state:9} plain {row[f'{plain}_us']:10.1f} us"
+        line += f" ({row[f'{plain}_times_idle']:.2f} x idle)"
+        line += f"  ours {row[f'{ours}_us']:9.1f} us ({row[f'{ours}_times_idle']:.2f} x idle)"
+        print(f"{line}  ours is {row[f'{plain}_times_ours']:.3g} x as fast", flush=True)
 
 
 def figures(
@@ -154,7 +227,9 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--width", action="append", type=int, help="stack widths to try")
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
+    parser.add_argument("--executor", nargs="+", default=["auto"], help="W6: executors to try")
     parser.add_argument("--full", action="store_true", help="W6: train every run by plain loops")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -162,15 +237,21 @@ def main() -> None:
         print("This processor has no units for bfloat16: products in it are emulated, and slow.")
     usual = [n for n, w in WORKLOADS.items() if options.device == "cuda" or not w.cuda_only]
     names = options.workload or [n for n in usual if not options.memory or n != "W5"]
+    if options.busy and not options.workload:
+        names = ["W1", "W2", "W3"]
     os.environ["OPTRIAL_CACHE"] = tempfile.mkdtemp()  # speeds measured earlier must not decide
+    print(hardware.processor(), flush=True)
     rows = []
     for name in names:
         if options.memory:
             row = memory.compare(name)
             memory.show(row)
         elif name == "W6":
-            row = whole_study.measure(options.full)
+            row = whole_study.measure(options)
             whole_study.show(row)
+        elif options.busy:
+            row = measure_busy(name, options)
+            show_busy(row)
         else:
             row = measure(name, options)
             show(row)

@@ -36,6 +36,12 @@ def has_bfloat16_units(device: str) -> bool:
     return any(flag in BFLOAT16_FLAGS for flag in _processor()[1])
 
 
+def processor() -> str:
+    """Return the name of the processor and the number of PyTorch's threads."""
+    threads = torch.get_num_threads()
+    return f"{_processor()[0]}, {threads} thread{'s' * (threads != 1)}"
+
+
 def _processor() -> tuple[str, set[str]]:
     """Return the name and the flags of the processor, if the system reports them."""
     try:

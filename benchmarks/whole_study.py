@@ -9,6 +9,7 @@ the study and one after, and their mean stands for fifteen runs; `--full` trains
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from neighbours import NEIGHBOURS, Neighbours
 from torch import nn
 
 import optrial
@@ -43,8 +45,11 @@ STUDY: dict[str, Any] = {
 }
 
 
-def measure(full: bool) -> dict[str, Any]:
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Time both ways; return their seconds, and those of the parts of ours.
+
+    With several executors, the first one is compared. With `--busy`, its study also runs beside
+    each neighbour.
 
     Raises:
         SystemExit: OPTRIAL_DATA is not set.
@@ -52,9 +57,9 @@ def measure(full: bool) -> dict[str, Any]:
     if "OPTRIAL_DATA" not in os.environ:
         raise SystemExit("W6 needs MNIST: set OPTRIAL_DATA to the folder that holds it.")
     dataset = Study(**STUDY).load_data()
-    count = RUNS_OF_A_RULE if full else 2
+    count = RUNS_OF_A_RULE if options.full else 2
     plain = [sum(plain_run(rule, dataset) for rule in RULES) for _ in range(count // 2)]
-    ours = study_by_command_line()
+    first, *others = (study_by_command_line(executor) for executor in options.executor)
     plain += [sum(plain_run(rule, dataset) for rule in RULES) for _ in range(count - count // 2)]
     seconds = sum(plain) / count * RUNS_OF_A_RULE
     return {
@@ -62,9 +67,23 @@ def measure(full: bool) -> dict[str, Any]:
         "about": f"MNIST study, {len(RULES) * RUNS_OF_A_RULE} runs of {STEPS} steps, cold",
         "plain_seconds": seconds,
         "plain_runs_measured": count * len(RULES),
-        "times_plain": seconds / ours["wall_seconds"],
-        **ours,
+        "times_plain": seconds / first["wall_seconds"],
+        **first,
+        "others": others,
+        "busy_seconds": _busy_seconds(options.executor[0]) if options.busy else {},
     }
+
+
+def _busy_seconds(executor: str) -> dict[str, float]:
+    """Return the seconds of the study beside each neighbour."""
+    neighbours, seconds = Neighbours(), {}
+    try:
+        for name in NEIGHBOURS:
+            with neighbours.beside(name):
+                seconds[name] = study_by_command_line(executor)["wall_seconds"]
+    finally:
+        neighbours.end()
+    return seconds
 
 
 def show(row: dict[str, Any]) -> None:
@@ -73,13 +92,24 @@ def show(row: dict[str, Any]) -> None:
     whole = "all runs" if measured == len(RULES) * RUNS_OF_A_RULE else f"from {measured} runs"
     print(f"{row['workload']} {row['about']}; ours: {', '.join(row['engines'])}")
     print(f"  plain     {row['plain_seconds']:8.1f} s ({whole})")
-    print(f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast")
+    print(
+        f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast, "
+        f"executor {row['executor']}"
+    )
     for part, seconds in row["parts"].items():
         share = 100 * seconds / row["wall_seconds"]
         print(f"    {part:11}{seconds:6.1f} s{share:6.1f} %", flush=True)
+    for other in row["others"]:
+        ratio = row["wall_seconds"] / other["wall_seconds"]
+        print(
+            f"  executor {other['executor']}: {other['wall_seconds']:.1f} s, {ratio:.2f} x as fast"
+        )
+    for name, seconds in row["busy_seconds"].items():
+        ratio = seconds / row["wall_seconds"]
+        print(f"  beside {NEIGHBOURS[name]}: {seconds:.1f} s, {ratio:.2f} x idle", flush=True)
 
 
-def study_by_command_line() -> dict[str, Any]:
+def study_by_command_line(executor: str) -> dict[str, Any]:
     """Run the study in a fresh process; return its seconds, in all and by part."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,6 +118,7 @@ def study_by_command_line() -> dict[str, Any]:
         (folder / "study.yaml").write_text(json.dumps(STUDY), encoding="utf-8")  # JSON is YAML
         program = [sys.executable, str(Path(__file__).with_name("timed_parts.py")), "parts.json"]
         command = [*program, "run", "study.yaml", "--out", "results"]
+        command += ["--executor", executor]
         started = time.perf_counter()
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
         wall = time.perf_counter() - started
@@ -95,6 +126,7 @@ def study_by_command_line() -> dict[str, Any]:
         with optrial.load(folder / "results") as results:
             stacks = {record.stack for record in results.records}
     return {
+        "executor": executor,
         "wall_seconds": wall,
         "parts": parts | {"rest": wall - sum(parts.values())},
         "stacks": len(stacks),

@@ -1,0 +1,86 @@
+"""Other programs that use the processor while a benchmark runs: neighbours.py training|spinning
+
+Each is a process that can be paused, so that contenders run with and without it in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+NEIGHBOURS = {
+    "training": "a plain PyTorch loop with default threads, MLP 784-50-50-10, batch 128",
+    "spinning": "a process that spins on one core",
+}
+_READY = "ready"
+
+
+def train() -> None:
+    """Train an MLP on random samples for ever, with PyTorch's default threads."""
+    network = nn.Sequential(
+        nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10)
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    inputs, targets = torch.randn(10_000, 784), torch.randint(0, 10, (10_000,))
+    print(_READY, flush=True)
+    while True:
+        for rows in torch.randperm(len(inputs)).split(128):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs[rows]), targets[rows]).backward()
+            optimizer.step()
+
+
+def spin() -> None:
+    """Compute for ever on one core."""
+    print(_READY, flush=True)
+    while True:
+        pass
+
+
+class Neighbours:
+    """The processes of all neighbours, paused unless one is asked for."""
+
+    def __init__(self) -> None:
+        # OMP_NUM_THREADS would give the training loop other threads than a user's has.
+        environment = {name: v for name, v in os.environ.items() if name != "OMP_NUM_THREADS"}
+        self._processes = {
+            name: subprocess.Popen(
+                [sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, env=environment
+            )
+            for name in NEIGHBOURS
+        }
+        for process in self._processes.values():
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != _READY:
+                raise SystemExit(f"{process.args} did not start")
+            process.send_signal(signal.SIGSTOP)
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[None]:
+        """Let a neighbour compute; "" is none."""
+        process = self._processes.get(name)
+        if process is None:
+            yield
+            return
+        process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGSTOP)
+
+    def end(self) -> None:
+        """End the processes."""
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    {"training": train, "spinning": spin}[sys.argv[1]]()
