@@ -104,7 +104,14 @@ class StackedEngine:
         }
         onednn = onednn and has_onednn()  # a store may come from another machine
         onednn_batch = first.batch_size if onednn else None
-        self._model = StackedModel(models, self.shape, objective, first.precision, onednn_batch)
+        self._model = StackedModel(
+            models,
+            self.shape,
+            objective,
+            first.precision,
+            onednn_batch,
+            rounds_weights=not is_code(first.model),
+        )
         self._evaluated_modules: dict[str, bool] = {}
         self._params = self._model.params
         self._groups = groups_of(self.settings, self._params)

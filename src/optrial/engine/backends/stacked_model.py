@@ -51,6 +51,8 @@ class StackedModel:
         precision: precision of matrix products.
         onednn_batch: number of samples of a step whose large products go through oneDNN; None
             leaves all products to PyTorch.
+        rounds_weights: whether weights of linear layers are used for products only. In bfloat16,
+            those of large products are then rounded once per step, and so are their gradients.
 
     Attributes:
         params: trained parameters by name, (seeds, settings, *shape); a complex one as its real and
@@ -68,6 +70,8 @@ class StackedModel:
         objective: Objective,
         precision: str,
         onednn_batch: int | None = None,
+        *,
+        rounds_weights: bool = False,
     ) -> None:
         trained = trained_parameters(models[0])
         untrained = {name for name, _ in models[0].named_parameters()} - trained.keys()
@@ -101,6 +105,12 @@ class StackedModel:
                 module.__class__ = _Linear
                 assert isinstance(module, _Linear)
                 module.joins_settings = self.device.type != "cpu" or (wide and shape[0] > 1)
+        rounds = rounds_weights and precision == "bfloat16"
+        self._rounded = [
+            f"{name}.weight"
+            for name, module in self.base.named_modules()
+            if isinstance(module, _OnednnLinear) and rounds
+        ]
         layers = zip(
             *([m for m in x.modules() if isinstance(m, KeyedDropout)] for x in models), strict=True
         )
@@ -129,13 +139,17 @@ class StackedModel:
     def differentiate(self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor) -> Gradients:
         """Return the gradients of all runs on their seed's batch, x (seeds, batch, ...).
 
+        Weights that only products use may be rounded first; their gradients are rounded, too.
         Runs share no parameters, so the gradient of the sum of losses holds that of each run.
         """
         measure = self.over_runs(self._measure, buffers)
         if self.alone:  # the axes of a stack and the mapping over them cost time
             measure, x, y = self._measure, x[0], y[0]
             params, buffers = self._of_one_run(params, buffers)
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        leaves = {name: value.detach() for name, value in params.items()}
+        leaves |= {name: leaves[name].bfloat16() for name in self._rounded}
+        for leaf in leaves.values():
+            leaf.requires_grad_()
         with torch.enable_grad():
             losses, (metrics, changed) = measure(leaves, buffers, x, y)
             gradients = torch.autograd.grad(

@@ -135,6 +135,7 @@ def update(
     its cost, and addresses never change. Runs whose losses, (seeds, settings), are not finite or
     above the limit are no longer alive, and keep their parameters.
     """
+    gradients = {name: value.to(params[name].dtype) for name, value in gradients.items()}
     step += 1
     alive &= losses.isfinite() & (losses <= treatment.loss_limit)
     # On a GPU, reading this would wait for the device.
