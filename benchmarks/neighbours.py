@@ -31,9 +31,10 @@ def train() -> None:
     inputs, targets = torch.randn(10_000, 784), torch.randint(0, 10, (10_000,))
     print(_READY, flush=True)
     while True:
-        for rows in torch.randperm(len(inputs)).split(128):
+        for rows in torch.split(torch.randperm(len(inputs)), 128):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(inputs[rows]), targets[rows]).backward()
+            loss = nn.functional.cross_entropy(network(inputs[rows]), targets[rows])
+            torch.autograd.backward(loss)
             optimizer.step()
 
 
@@ -56,10 +57,10 @@ class Neighbours:
             )
             for name in NEIGHBOURS
         }
-        for process in self._processes.values():
+        for name, process in self._processes.items():
             assert process.stdout is not None
             if process.stdout.readline().strip() != _READY:
-                raise SystemExit(f"{process.args} did not start")
+                raise SystemExit(f"the neighbour {name} did not start")
             process.send_signal(signal.SIGSTOP)
 
     @contextmanager
