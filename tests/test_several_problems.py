@@ -414,3 +414,20 @@ def test_published_values_of_a_problem_are_shown(optrial: Command, tmp_path: Pat
     shown = optrial("show", tmp_path / "out").err
     assert "of 1 published values agree on small" in shown
     assert "more; the report lists all" not in shown
+
+
+def test_problems_may_differ_in_how_they_are_trained() -> None:
+    """One study of a reference loop and NumPy, of shuffled batches and ones drawn at random."""
+    ways: dict[str, dict[str, Any]] = {
+        "numpy": {"engine": "numpy"},
+        "torch": {"engine": "reference"},
+        "replaced": {"sampling": "with_replacement"},
+        "fixed": {"shuffle": False, "drop_last": True},
+        "piling": {"zero_grad": False},
+    }
+    problems = {name: {**MOONS, **keys} for name, keys in ways.items()}
+    shared = {**SHARED, "batch_size": 16}
+    joint = Study(**{**shared, "problem": problems}).plan()
+    for name, keys in ways.items():
+        alone = Study(**{**shared, "problem": MOONS, **keys}).plan()
+        assert [r.run_id for r in joint.runs_of(name)] == [r.run_id for r in alone.runs]

@@ -310,8 +310,9 @@ class Study:
             data_dir: folder of downloaded data.
         """
         dataset = self.load_data(data_dir, problem=problem)
+        plan = self.plan_on(problem, dataset)
         with supervised(_TRIAL):
-            return planned_models(self.plan_on(problem, dataset), dataset)
+            return planned_models(plan, dataset)
 
     def samples_figure(
         self,
@@ -341,18 +342,21 @@ class Study:
         self,
         *,
         device: str = "auto",
+        engines: Sequence[str] = (),
         rounds: int = 15,
         memory: bool = True,
         problem: str | None = None,
     ) -> StudyTiming:
         """Time a training step of each optimizer on one problem, by default the first.
 
-        See `optrial.timing.measure.time_study`.
+        See `optrial.timing.measure.time_study`, which documents the arguments.
         """
         with supervised("timing"):
             dataset = self.load_data(problem=problem)
             plan = self.plan_on(problem, dataset)
-            return time_study(plan, dataset, device=device, rounds=rounds, memory=memory)
+            return time_study(
+                plan, dataset, device=device, engines=engines, rounds=rounds, memory=memory
+            )
 
     def run(
         self,

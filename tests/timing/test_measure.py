@@ -18,7 +18,7 @@ from optrial.errors import EngineError
 from optrial.spec import RunSpec
 from optrial.timing import StudyTiming, measure, read_timing
 from optrial.timing.measure import time_study
-from optrial.timing.table import timing_notes
+from optrial.timing.table import timing_notes, timing_rows
 from tests.conftest import Command
 from tests.small import small_keys, small_plan
 
@@ -279,3 +279,33 @@ def test_an_optimizer_that_fails_is_named_and_the_others_are_timed(
     answer = optrial("timing", file, *BRIEF)
     assert answer.status == 2
     assert "nothing could be timed" in answer.err
+
+
+def test_engines_are_timed_beside_each_other() -> None:
+    plan, dataset = small_plan(batch_size=[16, 32])
+    timing = time_study(
+        plan, dataset, engines=["numpy", "reference"], rounds=3, turn_seconds=0.0, memory=False
+    )
+    assert timing.engine == "numpy and reference"
+    settings = [(entry.engine, entry.conditions["batch_size"]) for entry in timing.settings]
+    assert settings == [("numpy", 16), ("numpy", 32), ("reference", 16), ("reference", 32)]
+    ratios = [timing.to_first_engine(entry) for entry in timing.settings]
+    assert [ratio and ratio.median for ratio in ratios[:2]] == [1, 1]
+    slow, fast = timing.settings[2].step_seconds, timing.settings[0].step_seconds
+    expected = sorted(a / b for a, b in zip(slow, fast, strict=True))[1]
+    assert ratios[2] is not None
+    assert ratios[2].median == expected
+    columns, rows = timing_rows(timing)
+    assert {"× engine numpy", "epoch (s)"} <= set(columns)
+    assert len(rows) == 4
+    assert StudyTiming.from_dict(json.loads(timing.as_json())) == timing
+
+
+def test_seconds_per_epoch_are_steps_of_an_epoch() -> None:
+    timing = quick(batch_size=[16, 32])
+    steps = [entry.steps_per_epoch for entry in timing.settings]
+    assert steps[0] in (2 * steps[1], 2 * steps[1] - 1)
+    for entry in timing.settings:
+        assert entry.epoch is not None
+        assert entry.epoch.median == entry.steps_per_epoch * entry.step.median
+    assert timing.to_first_engine(timing.settings[0]) is None

@@ -36,8 +36,13 @@ __all__ = ["timing"]
 def timing(
     study: StudyArgument,
     engine: Annotated[
-        Engine, typer.Option(metavar="ENGINE", help="stacked, reference or numpy.")
-    ] = Engine.REFERENCE,
+        list[Engine] | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="stacked, reference or numpy \\[default: reference]. Repeatable: several are "
+            "timed beside each other.",
+        ),
+    ] = None,
     device: DeviceOption = Device.AUTO,
     precision: PrecisionOption = None,
     rounds: Annotated[int, typer.Option(min=3, help="Number of turns of each optimizer.")] = 15,
@@ -74,13 +79,20 @@ def timing(
     from optrial.timing.measure import time_study
 
     with prints_apart():
-        loaded = load_study(study, engine, precision, None, settings, trust, quiet=quiet)
+        engines = list(dict.fromkeys(engine or [Engine.REFERENCE]))
+        loaded = load_study(study, engines[0], precision, None, settings, trust, quiet=quiet)
         dataset = loaded.load_data(data_dir, DownloadBar(stderr(quiet)), problem)
         plan = loaded.plan_on(problem, dataset)
         with _progress_bar(quiet) as bar, supervised("timing steps") as output:
             progress = output.around(bar)
             times = time_study(
-                plan, dataset, device=device, rounds=rounds, memory=memory, progress=progress
+                plan,
+                dataset,
+                device=device,
+                engines=[one.value for one in engines],
+                rounds=rounds,
+                memory=memory,
+                progress=progress,
             )
     _print(times, file_format, quiet)
     if out is not None:

@@ -38,6 +38,11 @@ OVERRIDES = (
     "targets",
     "reported",
     "optimizers",
+    "engine",
+    "sampling",
+    "shuffle",
+    "drop_last",
+    "zero_grad",
 )
 """Keys of a study that one of several problems may replace for itself."""
 

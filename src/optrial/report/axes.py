@@ -21,6 +21,8 @@ LABEL = 28
 """Characters per line in the label of a row; longer lines would leave no room for the plot."""
 PLAIN_RANGE = 200.0
 """Ratio of the ends of a logarithmic axis below which its ticks are plain numbers."""
+FINE, COARSE = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0)
+"""Ticks of a decade."""
 TWO_COLUMNS = 18
 """Characters in the longest label of a legend that still has two columns."""
 
@@ -59,7 +61,7 @@ def _log_axis(axes: Axes, low: float, high: float) -> None:
     margin = max(1.05, (high / low) ** 0.06)
     axes.set_ylim(low / margin, high * margin)
     if high / low < PLAIN_RANGE:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_locator(LogLocator(subs=FINE if high / low < 8 else COARSE))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
 

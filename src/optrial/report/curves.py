@@ -153,8 +153,8 @@ def curves_figure(
         size = (WIDTHS["page" if columns > 1 else "column"], rows * PANEL_HEIGHT + 0.5)
         figure = Figure(figsize=size)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
-        for axes, names in zip(grid.flat, panels.values(), strict=False):
-            draw_curves(axes, sources, names, theme, options)
+        for place, (axes, names) in enumerate(zip(grid.flat, panels.values(), strict=False)):
+            draw_curves(axes, sources, names, theme, options, named=place == 0)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         figure.draw_without_rendering()  # settles the layout while the style holds
@@ -167,6 +167,8 @@ def draw_curves(
     metrics: Sequence[str],
     theme: Theme = LIGHT,
     options: CurveOptions = CurveOptions(),
+    *,
+    named: bool = True,
 ) -> None:
     """Draw the mean of each contender, with its interval; × where a run ended early.
 
@@ -179,12 +181,13 @@ def draw_curves(
         metrics: names of metrics.
         theme: colours.
         options: what to draw.
+        named: whether the legend names the contenders.
 
     Raises:
         StoreError: no contender is named as `options.only` says.
     """
     contenders = _Contenders(sources, options.only)
-    lines = list(_lines(contenders, metrics, options))
+    lines = list(_lines(contenders, metrics, options, named))
     for line, below in zip(lines, _lines_above(lines), strict=True):
         _draw_line(axes, line, below, theme)
     published = _draw_published(axes, contenders, metrics, options, theme)
@@ -199,7 +202,7 @@ def draw_curves(
 
 
 def _lines(
-    contenders: _Contenders, metrics: Sequence[str], options: CurveOptions
+    contenders: _Contenders, metrics: Sequence[str], options: CurveOptions, named: bool
 ) -> Iterator[_Line]:
     for place, metric in enumerate(metrics):
         read = {id(s): _bands(s, metric, options.smooth) for s in contenders.sources}
@@ -208,7 +211,7 @@ def _lines(
             if band := bands.get(contender.setting_id):
                 several = len(metrics) > 1
                 yield _Line(
-                    "" if place else _name(source, contender),
+                    _name(source, contender) if named and not place else "",
                     replace(style, dashes=METRIC_DASHES[place % 4]) if several else style,
                     band,
                     raw.get(contender.setting_id),
@@ -230,10 +233,11 @@ def _bands(
 ) -> tuple[Mapping[str, Band], Mapping[str, tuple[NDArray[np.int64], Floats]]]:
     """Return bands by setting; and steps and means before smoothing, if it is asked for."""
     curves, points = source.view.curves(metric), source.view.points
-    if smooth is None:
+    longest = max(map(len, curves.values()), default=0)
+    if smooth is None or longest < 2 * smooth:  # too few values, as of evaluations
         return source.problem.bands(curves, points), {}
     smoothed = {run: _moving_mean(c, smooth) for run, c in curves.items() if len(c) >= smooth}
-    raw = source.problem.bands(curves, max(map(len, curves.values()), default=1))
+    raw = source.problem.bands(curves, longest)
     bands = source.problem.bands(smoothed, points)
     return bands, {setting: (band.steps, band.mean) for setting, band in raw.items()}
 
@@ -317,10 +321,10 @@ def _shared_label(metrics: Sequence[str], directions: Directions) -> str:
 def _x_label(lines: Sequence[_Line], options: CurveOptions) -> str:
     unit = options.x.removesuffix("s")
     windows = {line.band.window for line in lines}
-    if options.smooth is not None and options.smooth > 1:
+    if any(line.raw for line in lines):
         return f"{unit}; moving mean of {options.smooth} values, faint: each value"
     if windows and max(windows) > 1:
-        return f"{unit}, means of {max(windows)} steps"
+        return f"{unit}, means of {max(windows)} values"
     return unit
 
 

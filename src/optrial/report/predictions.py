@@ -96,12 +96,13 @@ def draw_confusion(
 ) -> None:
     """Draw the share of each true class, by rows, that is predicted as each class, in percent.
 
-    Right predictions, on the diagonal, are blue; wrong ones are orange, so that few stand out.
+    Right predictions, on the diagonal, are blue; wrong ones are orange, by the root of their share,
+    so that few stand out.
     """
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     size = len(shares)
     right = np.eye(size, dtype=bool)
-    strength = np.where(right, shares, np.minimum(1, shares / max(1e-9, _largest(shares, right))))
+    strength = np.where(right, shares, np.minimum(1, 1.5 * np.sqrt(shares)))
     blue, orange = theme.lines[0], theme.lines[1]
     colours = [
         [
@@ -129,11 +130,6 @@ def draw_confusion(
     axes.tick_params(length=0)
     axes.set_xlabel("predicted (% of the true class)")
     axes.set_ylabel("true")
-
-
-def _largest(shares: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Return the largest share of wrong predictions."""
-    return float(np.where(right, 0.0, shares).max(initial=0.0))
 
 
 def _rgb(colour: str) -> list[int]:

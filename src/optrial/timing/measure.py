@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Literal, cast
 
 import torch
 
@@ -18,7 +19,7 @@ from optrial.errors import USER_CODE_ERRORS, EngineError, one_line
 from optrial.plan import Plan
 from optrial.spec import RunSpec
 from optrial.timing.memory import MEMORY_STEPS, memory_meter
-from optrial.timing.results import SettingTiming, StudyTiming
+from optrial.timing.results import ENGINE, SettingTiming, StudyTiming
 from optrial.timing.steps import StepTimes, time_steps
 
 __all__ = ["Progress", "time_study"]
@@ -26,6 +27,7 @@ __all__ = ["Progress", "time_study"]
 _LEAST_ROUNDS = 3  # fewer have no middle half
 _BUSY_LOAD = 0.5  # per processor
 
+EngineName = Literal["auto", "reference", "stacked", "numpy"]
 Progress = Callable[[str, int, int], None]
 """Called with the name of the current stage, the work done in it and its total."""
 
@@ -40,6 +42,7 @@ class _Contender:
         engine: see `SettingTiming`.
         stands_for: see `SettingTiming`.
         note: remark about the choice of the engine; or "".
+        conditions: what tells runs of several engines apart.
     """
 
     spec: RunSpec
@@ -47,10 +50,12 @@ class _Contender:
     engine: str
     stands_for: tuple[str, ...]
     note: str
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        return f"{self.spec.optimizer} {self.setting}".strip()
+        name = f"{self.spec.optimizer} {self.setting}".strip()
+        return " ".join([name, *(f"{key}={value}" for key, value in self.conditions.items())])
 
 
 def time_study(
@@ -58,6 +63,7 @@ def time_study(
     dataset: Dataset,
     *,
     device: str = "auto",
+    engines: Sequence[str] = (),
     rounds: int = 15,
     turn_seconds: float = 0.1,
     memory: bool = True,
@@ -72,6 +78,7 @@ def time_study(
         plan: the runs.
         dataset: training data of the plan.
         device: "auto", "cpu" or "cuda".
+        engines: engines to time beside each other; by default that of the study.
         rounds: number of turns of each setting, at least 3.
         turn_seconds: least length of a turn.
         memory: whether to measure peak memory too; on the CPU each setting needs a new process.
@@ -83,10 +90,15 @@ def time_study(
     if rounds < _LEAST_ROUNDS:
         raise EngineError(f"rounds: {rounds}: must be {_LEAST_ROUNDS} or more to show a spread.")
     load = os.getloadavg()[0]
-    engines = Engines(dataset, plan.runs[0].precision, device)
-    contenders = _contenders(plan, engines, progress)
+    builder = Engines(dataset, plan.runs[0].precision, device)
+    plans = [_with_engine(plan, engine) for engine in engines] or [plan]
+    contenders = [
+        replace(one, conditions={ENGINE: name} if len(plans) > 1 else {})
+        for name, part in zip_longest(engines, plans)
+        for one in _contenders(part, builder, progress)
+    ]
     times = time_steps(
-        [partial(engines.build, one.engine, [one.spec]) for one in contenders],
+        [partial(builder.build, one.engine, [one.spec]) for one in contenders],
         rounds,
         turn_seconds=turn_seconds,
         progress=partial(progress, "timing"),
@@ -104,7 +116,7 @@ def time_study(
     first, place = plan.runs[0], timed[0][1].device
     return StudyTiming(
         study=plan.name,
-        engine="reference" if first.engine == "auto" else first.engine,
+        engine=" and ".join(engines or [first.engine]).replace("auto", "reference"),
         device=place,
         precision=first.precision,
         rounds=rounds,
@@ -115,6 +127,13 @@ def time_study(
         failures=tuple(dict.fromkeys(failures)),
         reported_seconds=published_seconds(plan.studies.shared.reported),
     )
+
+
+def _with_engine(plan: Plan, engine: str) -> Plan:
+    """Return the plan with all runs in another engine."""
+    runs = {run.run_id: replace(run, engine=cast(EngineName, engine)) for run in plan.runs}
+    settings = {run.run_id: plan.settings[before] for before, run in runs.items()}
+    return replace(plan, runs=tuple(runs.values()), settings=settings)
 
 
 def _contenders(plan: Plan, engines: Engines, progress: Progress) -> list[_Contender]:
@@ -218,7 +237,7 @@ def _timing(contender: _Contender, times: StepTimes, memory: int | None) -> Sett
     return SettingTiming(
         optimizer=contender.spec.optimizer,
         setting=contender.setting,
-        conditions=_conditions(contender.spec),
+        conditions={**_conditions(contender.spec), **contender.conditions},
         steps=contender.spec.steps,
         engine=contender.engine,
         implementation=times.implementation,
@@ -227,6 +246,7 @@ def _timing(contender: _Contender, times: StepTimes, memory: int | None) -> Sett
         step_seconds=times.seconds,
         memory_bytes=memory,
         stands_for=contender.stands_for,
+        steps_per_epoch=contender.spec.steps_per_epoch,
     )
 
 

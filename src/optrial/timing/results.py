@@ -21,6 +21,7 @@ from optrial.errors import OptrialError, StoreError
 from optrial.files import write_whole
 
 __all__ = [
+    "ENGINE",
     "Quartiles",
     "ReportedTime",
     "SettingTiming",
@@ -29,6 +30,9 @@ __all__ = [
     "reported_times",
     "write_timing",
 ]
+
+ENGINE = "engine"
+"""Condition that names the engine, where several were timed."""
 
 _FORMAT = 1
 """Version of the file; raised when an existing key changes its meaning."""
@@ -69,6 +73,7 @@ class SettingTiming:
         step_seconds: mean time of a step, one value per round.
         memory_bytes: peak memory, defined by `StudyTiming.memory`; None if not measured.
         stands_for: settings whose steps take the same time, written as in every other table.
+        steps_per_epoch: steps of an epoch; 0 if an earlier version timed it.
     """
 
     optimizer: str
@@ -82,6 +87,12 @@ class SettingTiming:
     step_seconds: tuple[float, ...]
     memory_bytes: int | None = None
     stands_for: tuple[str, ...] = ()
+    steps_per_epoch: int = 0
+
+    @property
+    def epoch(self) -> Quartiles | None:
+        """Seconds of training per epoch; None if its steps are not known."""
+        return self.step.times(self.steps_per_epoch) if self.steps_per_epoch else None
 
     @property
     def step(self) -> Quartiles:
@@ -146,6 +157,19 @@ class StudyTiming:
         peers = self._peers(timing)
         fastest = min(peers, key=lambda peer: _ratio(peer, peers[0]).median)
         return _ratio(timing, fastest)
+
+    def to_first_engine(self, timing: SettingTiming) -> Quartiles | None:
+        """Return the ratio of a setting's step time to its step time in the first engine.
+
+        None if one engine was timed, or the first one lacks the setting.
+        """
+        engines = [entry.conditions.get(ENGINE) for entry in self.settings]
+        same = {**timing.conditions, ENGINE: engines[0]}
+        for entry in self.settings if engines[0] else ():
+            names = entry.optimizer == timing.optimizer and entry.setting == timing.setting
+            if names and dict(entry.conditions) == same:
+                return _ratio(timing, entry)
+        return None
 
     def named(self, name: str) -> SettingTiming | None:
         """Return the timing that a name refers to; None unless exactly one fits.

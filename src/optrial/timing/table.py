@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from optrial.timing.results import (
+    ENGINE,
     Quartiles,
     ReportedTime,
     SettingTiming,
@@ -38,6 +39,7 @@ _LARGE = 1000  # from here on, three digits would be printed with an exponent
 def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
     """Return columns and rows with step time, ratios, run time and memory of each setting."""
     first, fastest = f"× {timing.first}", "× fastest"
+    engine = f"× engine {timing.settings[0].conditions.get(ENGINE, '')}"
     rows = [
         {
             "optimizer": entry.optimizer,
@@ -46,13 +48,16 @@ def timing_rows(timing: StudyTiming) -> tuple[list[str], list[list[object]]]:
             "step (ms)": _spread(entry.step.times(1e3), ".3g"),
             first: (to_first := timing.to_first(entry)) and _spread(to_first, ".2f"),
             fastest: _rounded(timing.to_fastest(entry).median),
+            engine: (ratio := timing.to_first_engine(entry)) and _spread(ratio, ".2f"),
             "steps": entry.steps,
+            "epoch (s)": (epoch := entry.epoch) and _rounded(epoch.median),
             "run (s)": _rounded(entry.run.median),
             "memory (MB)": entry.memory_bytes and _rounded(entry.memory_bytes / 1e6),
         }
         for entry in timing.settings
     ]
-    unused = {name for name in ("setting", "memory (MB)") if not any(row[name] for row in rows)}
+    optional = ("setting", "memory (MB)", "epoch (s)", engine)
+    unused = {name for name in optional if not any(row[name] for row in rows)}
     if all(timing.to_first(entry) == timing.to_fastest(entry) for entry in timing.settings):
         unused.add(fastest)
     columns = [name for name in rows[0] if name not in unused]
@@ -69,7 +74,7 @@ def timing_notes(timing: StudyTiming) -> list[str]:
         f"Medians of {timing.rounds} turns of each run alone; middle half in brackets.",
         f"× {timing.first}: step time relative to {timing.first}, round by round, at the same "
         "batch size and model. Ratios carry over to other machines better than seconds do.",
-        "run (s): steps × median step time, without evaluation and the first step.",
+        "epoch (s), run (s): steps × median step time, without evaluation and the first step.",
         *_implementation_notes(timing),
     ]
     if timing.memory:
@@ -152,9 +157,11 @@ def timing_records(timing: StudyTiming) -> Iterator[dict[str, Any]]:
             "implementation": entry.implementation,
             "threads": entry.threads,
             **_columns("step_seconds", entry.step),
+            **_columns("epoch_seconds", entry.epoch),
             **_columns("run_seconds", entry.run),
             **_columns("to_first", timing.to_first(entry)),
             **_columns("to_fastest", timing.to_fastest(entry)),
+            **_columns("to_first_engine", timing.to_first_engine(entry)),
             "first_step_seconds": entry.first_step_seconds,
             "memory_bytes": entry.memory_bytes,
         }
