@@ -44,7 +44,7 @@ ALLOWED = {
     "rules": {"errors"},
     "plan": {
         *("code", "functions", "spec", "target_kinds", "config", "data"),
-        *("memory", "models", "rules", "errors"),
+        *("garbage", "memory", "models", "rules", "errors"),
     },
     "records": {"array_headers", "files", "garbage", "passwords", "spec", "errors"},
     "changes": {"plan", "records", "spec", "errors"},
@@ -69,8 +69,8 @@ ALLOWED = {
     },
     "sweep": {
         *("attempts", "callbacks", "code", "config", "data", "engine", "errors", "executors"),
-        *("interruption", "memory", "models", "plan", "records", "spec", "supervision"),
-        "user_output",
+        *("garbage", "interruption", "memory", "models", "plan", "records", "spec"),
+        *("supervision", "user_output"),
     },
     "analysis": {"files", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},

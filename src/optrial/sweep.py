@@ -29,6 +29,7 @@ from optrial.executors import (
     Update,
     started,
 )
+from optrial.garbage import collecting_no_garbage
 from optrial.interruption import Stop
 from optrial.memory import needs_memory
 from optrial.plan import Plan, arrange, estimate, make_plan, pack
@@ -386,17 +387,18 @@ class _Driver:
                 for runs in choice.stacks:
                     stack = StackId.of(choice.engine, runs, self._engines(runs).threads(runs))
                     stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
-        return [
-            PlannedRun(
-                run_id=run.run_id,
-                problem=plan.problems[run.run_id],
-                spec=run,
-                setting=plan.settings[run.run_id],
-                phase=plan.phases[run.run_id],
-                stack=stack_of[run.run_id],
-            )
-            for run in plan.runs
-        ]
+        with collecting_no_garbage():
+            return [
+                PlannedRun(
+                    run_id=run.run_id,
+                    problem=plan.problems[run.run_id],
+                    spec=run,
+                    setting=plan.settings[run.run_id],
+                    phase=plan.phases[run.run_id],
+                    stack=stack_of[run.run_id],
+                )
+                for run in plan.runs
+            ]
 
     def _choices(self, specs: Sequence[RunSpec]) -> Sequence[Choice]:
         """Return how to train new runs; one by one if choosing killed the last process."""

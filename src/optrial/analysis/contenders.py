@@ -168,8 +168,9 @@ def _optimizer_runs(
     name: str, records: Sequence[Record], selection: Selection | None
 ) -> OptimizerRuns:
     """Return what contends: the best setting, or the first of an optimizer that never finished."""
-    everything = by_setting(records)
-    reported = by_setting(r for r in records if r.phase == "report") or everything
+    trials = by_setting(r for r in records if r.phase == "tune")
+    results = by_setting(r for r in records if r.phase == "report")
+    reported = results or trials
     contending = list(reported)
     if selection is not None:
         best = best_setting(reported, selection)
@@ -178,8 +179,7 @@ def _optimizer_runs(
         _contender(name, reported[setting_id], alone=len(contending) == 1)
         for setting_id in contending
     )
-    tried = by_setting(r for r in records if r.phase == "tune") or everything
-    return OptimizerRuns(name, tried, contenders)
+    return OptimizerRuns(name, trials or results, contenders)
 
 
 def _contender(optimizer: str, records: tuple[Record, ...], *, alone: bool) -> Contender:

@@ -190,6 +190,8 @@ def reported_values(
         records: the runs of these settings; values during training need them.
         curves: curves by run id of a metric.
     """
+    if not reported:
+        return []
     summaries = list(settings)
     members: dict[str, list[Record]] = {}
     for record in records:

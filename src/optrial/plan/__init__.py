@@ -8,7 +8,7 @@ from optrial.plan.expand import Plan, make_plan
 from optrial.plan.model_memory import PlannedModel, StepMemory, planned_models
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_size
-from optrial.plan.stacks import arrange, pack
+from optrial.plan.stacks import Grid, arrange, grids_of, pack, stacks_of
 from optrial.plan.tuning import Outline, outline, tuning_seeds
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "KEPT_OUTPUTS",
     "MOST_SAMPLES",
     "Estimate",
+    "Grid",
     "Outline",
     "Plan",
     "PlannedModel",
@@ -27,11 +28,13 @@ __all__ = [
     "dataset_of",
     "datasets_of",
     "estimate",
+    "grids_of",
     "make_plan",
     "outline",
     "pack",
     "planned_models",
     "rule_of",
+    "stacks_of",
     "step_work",
     "targets_wanted",
     "tuning_seeds",

@@ -18,6 +18,7 @@ from optrial.code import code_sha256, is_code
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, Studies, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem, StudyError
+from optrial.garbage import collecting_no_garbage
 from optrial.models import TrialProblem, check_input_shape, resolve_model, try_batch, try_code
 from optrial.plan.evaluation import (
     memory_problems,
@@ -128,7 +129,8 @@ def make_plan(
     source = f"study '{studies.shared.name}'"
     if located := studies.located(problems):
         raise StudyError(located, source)
-    reasons = {name: expansion.expand() for name, expansion in expansions.items()}
+    with collecting_no_garbage():
+        reasons = {name: expansion.expand() for name, expansion in expansions.items()}
     _refuse_equal_problems(studies, expansions, source)
     return Plan(
         studies=studies,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
 from optrial.models import MODELS
 from optrial.spec import RunSpec
 
-__all__ = ["arrange", "pack"]
+__all__ = ["Grid", "arrange", "grids_of", "pack", "stacks_of"]
 
 T = TypeVar("T")
+
+Grid = Sequence[Sequence[RunSpec]]
+"""Settings that can share a stack, each with its runs by seed; all have the same seeds."""
 
 _OF_A_RUN = {
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
@@ -33,19 +36,27 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
         runs: in any order; the same runs always give the same stacks.
         width: most runs in a stack, from 1.
     """
+    return list(stacks_of(grids_of(runs), width))
+
+
+def grids_of(runs: Iterable[RunSpec]) -> list[Grid]:
+    """Return the grids that runs, in any order, can be divided into."""
     settings: dict[str, list[RunSpec]] = {}
     for run in arrange(runs):
         settings.setdefault(run.without_seed, []).append(run)
-    groups: dict[tuple[str, tuple[int, ...]], list[list[RunSpec]]] = {}
+    grids: dict[tuple[str, tuple[int, ...]], list[list[RunSpec]]] = {}
     for same in settings.values():
         seeds = tuple(run.seed for run in same)
-        groups.setdefault((_shared(same[0]), seeds), []).append(same)
-    return [
-        tuple(same[place] for place in places for same in some)
-        for (_, seeds), members in groups.items()
-        for places in _cut(range(len(seeds)), width)
-        for some in _cut(members, width // len(places))
-    ]
+        grids.setdefault((_shared(same[0]), seeds), []).append(same)
+    return list(grids.values())
+
+
+def stacks_of(grids: Iterable[Grid], width: int) -> Iterator[tuple[RunSpec, ...]]:
+    """Yield the stacks of `pack`."""
+    for grid in grids:
+        for places in _cut(range(len(grid[0])), width):
+            for some in _cut(grid, width // len(places)):
+                yield tuple(same[place] for place in places for same in some)
 
 
 def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:

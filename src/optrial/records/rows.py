@@ -45,7 +45,7 @@ __all__ = [
     "now",
     "outcome_rows",
     "plan_run_row",
-    "planned_outcome",
+    "planned_outcomes",
     "run_row",
     "sealed",
 ]
@@ -165,10 +165,11 @@ def plan_run_row(plan_id: int, position: int, run: PlannedRun) -> dict[str, Any]
     return sealed(plan_runs, row | names)
 
 
-def planned_outcome(run_id: str) -> dict[str, Any]:
-    """Return the outcome of a run that has not started."""
-    nothing = Segment(run_id=run_id, step=0, curves={}, status=Status.PLANNED)
-    return outcome_row(nothing, "{}", {})
+def planned_outcomes(run_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the outcomes of runs that have not started."""
+    nothing = Segment(run_id="", step=0, curves={}, status=Status.PLANNED)
+    row = outcome_row(nothing, "{}", {})
+    return [sealed(outcomes, {**row, "run_id": run_id}) for run_id in run_ids]
 
 
 def outcome_rows(segments: Sequence[Segment], latest: Mapping[str, Latest]) -> list[dict[str, Any]]:

@@ -84,9 +84,10 @@ class TextReader:
         setting, seed_follows, seed = text.partition(_SEED)
         if not seed_follows:
             return RunSpec.from_dict(json.loads(text))
-        if setting not in self._specs:
-            self._specs[setting] = RunSpec.from_dict(json.loads(text))
-        return self._specs[setting].with_seed(int(seed.removesuffix("\n}")))
+        spec = self._specs.get(setting)
+        if spec is None:
+            spec = self._specs[setting] = RunSpec.from_dict(json.loads(text))
+        return spec.with_seed(int(seed.removesuffix("\n}")))
 
     def stack(self, text: str) -> StackId:
         """Return the id of a stack.
@@ -105,16 +106,18 @@ class TextReader:
             ValueError: the text is no JSON.
         """
         first, *others = text[1:-1].strip("\n").split(_BREAK)
-        if first not in self._facts:
-            self._facts[first] = RunFacts().with_values(_values_of(first))
+        facts = self._facts.get(first)
+        if facts is None:
+            facts = self._facts[first] = RunFacts().with_values(_values_of(first))
         values: dict[str, object] = {}
         for line in others[:-1]:
-            if line not in self._values:
-                self._values[line] = _values_of(line)
-            values |= self._values[line]
+            of_several = self._values.get(line)
+            if of_several is None:
+                of_several = self._values[line] = _values_of(line)
+            values |= of_several
         for line in others[-1:]:
             values |= _values_of(line)
-        return self._facts[first].with_values(values)
+        return facts.with_values(values)
 
 
 def _object(lines: Sequence[str]) -> str:

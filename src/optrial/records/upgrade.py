@@ -21,7 +21,7 @@ from optrial.errors import StoreBusyError, StoreError
 from optrial.records.backup import back_up
 from optrial.records.database import Database, find_database
 from optrial.records.queries import set_meta, stored_version
-from optrial.records.rows import planned_outcome, sealed
+from optrial.records.rows import planned_outcomes, sealed
 from optrial.records.schema import (
     VERSION,
     checkpoints,
@@ -229,8 +229,7 @@ def _outcomes(connection: sql.Connection) -> Iterator[Row]:
     for row in _rows(connection, _OUTCOMES):
         latest = _with_points(row["run_id"], row["latest"], points)
         yield {**row, "latest": latest, "saved_at": f"{row['saved_at']}+00:00"}
-    for row in _rows(connection, _PLANNED):
-        yield planned_outcome(row["run_id"])
+    yield from planned_outcomes(row["run_id"] for row in _rows(connection, _PLANNED))
 
 
 def _with_points(run_id: str, latest: str, points: Mapping[tuple[str, str], int]) -> str:

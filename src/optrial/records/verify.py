@@ -30,7 +30,7 @@ from optrial.records.rows import (
     Row,
     check,
     checksum,
-    planned_outcome,
+    planned_outcomes,
     sealed,
 )
 from optrial.records.schema import (
@@ -247,8 +247,8 @@ def _reset(connection: sql.Connection, run_ids: set[str], stacks: set[str]) -> N
     stored = {row.run_id for row in rows if row.status is not None}
     for run_id in reset:
         connection.execute(curves.delete().where(curves.c.run_id == run_id))
-    replace_rows(connection, outcomes, [planned_outcome(run_id) for run_id in reset & stored])
-    insert(connection, outcomes, [planned_outcome(run_id) for run_id in reset - stored])
+    replace_rows(connection, outcomes, planned_outcomes(reset & stored))
+    insert(connection, outcomes, planned_outcomes(reset - stored))
 
 
 def _rewrite_plans(connection: sql.Connection) -> None:

@@ -19,7 +19,7 @@ from optrial.engine.select.measure import NotKeptError, Times
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
 from optrial.models import call_count
-from optrial.plan import estimate, pack
+from optrial.plan import Grid, estimate, grids_of, stacks_of
 from optrial.spec import RunSpec
 
 __all__ = ["Choice", "Chooser"]
@@ -152,20 +152,21 @@ class Chooser:
         return reason_of(error)
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
-        steps = _steps_of(runs)
-        by_width = self._seconds_by_width(runs)
+        steps, grids = _steps_of(runs), grids_of(runs)
+        by_width = self._seconds_by_width(runs, grids)
         width = min(by_width, key=by_width.__getitem__)
-        library, share = self._library(pack(runs, width)[0])
+        library, share = self._library(next(stacks_of(grids, width)))
         by_width = {width: share * seconds for width, seconds in by_width.items()}
-        eager = [Choice(f"stacked{library}", tuple(pack(runs, width)), by_width[width] * steps)]
-        compiled = (self._compiled(runs, *pair, library) for pair in by_width.items())
+        stacks = tuple(stacks_of(grids, width))
+        eager = [Choice(f"stacked{library}", stacks, by_width[width] * steps)]
+        compiled = (self._compiled(grids, steps, *pair, library) for pair in by_width.items())
         guesses = [min(compiled, key=_seconds_of)]
         if runs[0].engine == "auto":
             ((alone, _),) = self._timer.times(("reference", runs[:1]))
             eager.append(Choice("reference", tuple((run,) for run in runs), alone * steps))
             if 1 / _CLOSE < alone / by_width[width] < _CLOSE:
                 eager = self._in_turns(eager)
-            guesses.append(self._compiled(runs, 1, eager[-1].seconds / steps))
+            guesses.append(self._compiled(grids, steps, 1, eager[-1].seconds / steps))
         fastest = min(eager, key=_seconds_of)
         if runs[0].compile == "always":
             return min(guesses, key=_seconds_of)
@@ -221,12 +222,17 @@ class Chooser:
         return timed
 
     def _compiled(
-        self, runs: Sequence[RunSpec], width: int, seconds: float, library: str = ""
+        self,
+        grids: Sequence[Grid],
+        steps: int,
+        width: int,
+        seconds: float,
+        library: str = "",
     ) -> Choice:
         """Guess the time of compiled stacks, each compiled by itself, from uncompiled steps."""
-        stacks = tuple(pack(runs, width))
+        stacks = tuple(stacks_of(grids, width))
         share = _COMPILED_ALONE if width == 1 else _COMPILED_SHARE
-        training = share * seconds * _steps_of(runs)
+        training = share * seconds * steps
         engine = f"compiled{library}" if width > 1 else "compiled"
         return Choice(engine, stacks, training + sum(map(self._compile_seconds, stacks)))
 
@@ -253,12 +259,12 @@ class Chooser:
             self._known_kernels[model] = call_count(built, self._dataset.input_shape)
         return self._known_kernels[model]
 
-    def _seconds_by_width(self, runs: Sequence[RunSpec]) -> dict[int, float]:
+    def _seconds_by_width(self, runs: Sequence[RunSpec], grids: Sequence[Grid]) -> dict[int, float]:
         """Return seconds per run and step by width of the stack, until they rise again."""
         measured: dict[int, float] = {}
         for width in self._widths(runs):
             try:
-                ((seconds, _),) = self._timer.times(("stacked", pack(runs, width)[0]))
+                ((seconds, _),) = self._timer.times(("stacked", next(stacks_of(grids, width))))
             except Exception as error:
                 if not out_of_memory(error):
                     raise

@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # imports `special` when it is first used
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 __all__ = ["Score", "score_of"]
 
@@ -66,17 +66,17 @@ def _scored(metric: Function, outputs: Array, targets: Targets) -> float:
         return metric(targets > 0, outputs)
     if outputs.shape[1] == 2:
         return metric(targets, outputs[:, 1] - outputs[:, 0])
-    return metric(targets, softmax(outputs, axis=1))
+    return metric(targets, scipy.special.softmax(outputs, axis=1))
 
 
 def _probable(metric: Function, outputs: Array, targets: Targets) -> float:
     """Compare true labels with predicted probabilities of all classes."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:
-        positive = expit(outputs).ravel()
+        positive = scipy.special.expit(outputs).ravel()
         outputs, targets = np.stack([1 - positive, positive], axis=1), 1 * (targets.ravel() > 0)
     else:
-        outputs = softmax(outputs, axis=1)
+        outputs = scipy.special.softmax(outputs, axis=1)
     return metric(targets, outputs, labels=np.arange(outputs.shape[1]))
 
 
