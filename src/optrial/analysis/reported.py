@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy  # imports its modules when they are first used
 
 from optrial.analysis.summary import SettingSummary, Spread
 from optrial.errors import Problem, suggest
@@ -90,7 +90,7 @@ class ReportedValue:
         if self.measured is None or self.measured.count < 2:
             return math.nan
         runs = self.measured.count
-        quantile = float(special.stdtrit(runs - 1, 0.975))
+        quantile = float(scipy.special.stdtrit(runs - 1, 0.975))
         return quantile * self.measured.deviation * math.sqrt(1 + 1 / runs)
 
     @property

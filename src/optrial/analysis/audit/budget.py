@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import special
+import scipy  # imports its modules when they are first used
 
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
@@ -110,7 +110,7 @@ def still_improving(context: Context) -> Iterator[Observation]:
         slopes = np.array([s for curve in known if (s := _last_slope(curve)) is not None])
         if len(slopes) > 2:
             error = slopes.std(ddof=1) / math.sqrt(len(slopes))
-            upper = slopes.mean() + special.stdtrit(len(slopes) - 1, 0.975) * error
+            upper = slopes.mean() + scipy.special.stdtrit(len(slopes) - 1, 0.975) * error
             if upper * LAST_PART * contender.records[0].steps < -LEAST_FALL:
                 improving[contender.name] = float(slopes.mean())
     if improving:

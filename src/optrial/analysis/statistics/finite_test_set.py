@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import special
+import scipy  # imports its modules when they are first used
 
 __all__ = ["mcnemar_bound"]
 
@@ -35,4 +35,4 @@ def mcnemar_bound(
     """
     if disagreement is None:
         disagreement = min(1.0, (1 - first) + (1 - second))
-    return float(special.ndtri(1 - alpha / 2)) * math.sqrt(disagreement / images)
+    return float(scipy.special.ndtri(1 - alpha / 2)) * math.sqrt(disagreement / images)

@@ -20,9 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # imports `stats` when it is first used
+import scipy  # imports its modules when they are first used
 from numpy.typing import ArrayLike
-from scipy import special
 
 from optrial.analysis.statistics.merit import Floats
 
@@ -181,10 +180,10 @@ def _bca(samples: Floats, weights: Iterable[Floats], level: float) -> tuple[Floa
     unit = deviations / np.where(size > 0, size, 1.0)
     squares = (unit**2).sum(axis=1)
     skewness = (unit**3).sum(axis=1) / np.where(squares > 0, squares, 1.0) ** 1.5 / 6
-    bias = special.ndtri(below)
-    z = special.ndtri((1 + level) / 2)
+    bias = scipy.special.ndtri(below)
+    z = scipy.special.ndtri((1 + level) / 2)
     low, high = (
-        _quantiles(resampled, special.ndtr(bias + x / (1 - skewness * x)))
+        _quantiles(resampled, scipy.special.ndtr(bias + x / (1 - skewness * x)))
         for x in (bias - z, bias + z)
     )
     return means[:, 0] + low, means[:, 0] + high
@@ -201,7 +200,7 @@ def widening(count: int, level: float) -> float:
     means have too short a tail for such a percentile.
     """
     quantile = (1 + level) / 2
-    student = special.stdtrit(count - 1, quantile) / special.ndtri(quantile)
+    student = scipy.special.stdtrit(count - 1, quantile) / scipy.special.ndtri(quantile)
     return float(np.sqrt(count / (count - 1)) * student)
 
 

@@ -6,9 +6,8 @@ import math
 from functools import lru_cache
 
 import numpy as np
-import scipy  # imports `optimize` when it is first used
+import scipy  # imports its modules when they are first used
 from numpy.typing import ArrayLike
-from scipy import special
 
 from optrial.analysis.statistics.paired import minimum_pairs
 
@@ -37,9 +36,9 @@ def sign_flip_power(
     if attained == 0:
         return 0.0
     freedom, shift = pairs - 1, effect * math.sqrt(pairs)
-    critical = special.stdtrit(freedom, 1 - attained / 2)
+    critical = scipy.special.stdtrit(freedom, 1 - attained / 2)
     # SciPy gives NaN for probabilities below 1e-20; here they are as good as 0.
-    below, within = np.nan_to_num(special.nctdtr(freedom, shift, [-critical, critical]))
+    below, within = np.nan_to_num(scipy.special.nctdtr(freedom, shift, [-critical, critical]))
     return float(1 - within + below)
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from itertools import permutations as permutations_of
 
 import numpy as np
-import scipy  # imports `stats` when it is first used
+import scipy  # imports its modules when they are first used
 from numpy.typing import ArrayLike
-from scipy import special
 
 from optrial.analysis.statistics.groups import tie_groups
 from optrial.analysis.statistics.merit import Floats, merit
@@ -89,7 +88,7 @@ def friedman_test(table: ArrayLike) -> Friedman:
     exact = permutations <= MOST_PERMUTATIONS
     return Friedman(
         float(statistic),
-        float(special.chdtrc(freedom, statistic)),
+        float(scipy.special.chdtrc(freedom, statistic)),
         float(f_statistic),
         f_p_value,
         _permutation_p_value(centred) if exact else max(f_p_value, 1 / permutations),

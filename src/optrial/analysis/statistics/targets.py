@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # imports its modules when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from optrial.analysis.statistics.comparison import Verdict
 from optrial.analysis.statistics.intervals import Interval, median_interval
@@ -104,7 +104,7 @@ def kaplan_meier(times: ArrayLike, reached: ArrayLike, *, level: float = 0.95) -
     share = np.asarray(np.cumprod(left / at_risk), np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # no run is left after the last event
         error = np.sqrt(np.cumsum(arrived / (at_risk * left)))
-        spread = special.ndtri((1 + level) / 2) * error / np.log(share)
+        spread = scipy.special.ndtri((1 + level) / 2) * error / np.log(share)
         low, high = share ** np.exp(-spread), share ** np.exp(spread)
     over = left == 0
     low, high = (np.where(over, 0.0, limit) for limit in (low, high))

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy  # imports `special` when it is first used
+import scipy  # imports its modules when they are first used
 from numpy.typing import NDArray
 
 __all__ = ["Score", "score_of"]
