@@ -174,8 +174,8 @@ def defines_getattr(tree: ast.AST) -> bool:
     )
 
 
-LAZY = {("results", "saved")}
-"""Imports inside a function: of a module that loads torch, which its importer works without."""
+LAZY = {("results", "saved"), ("results", "joined"), ("results", "report.study_page")}
+"""Imports inside a function: of a module that loads much, which its importer works without."""
 
 SOURCES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
 

@@ -31,7 +31,6 @@ from optrial.analysis.wide import wide_curves
 from optrial.code import Trust, as_trust
 from optrial.errors import StoreError, suggest
 from optrial.files import write_whole
-from optrial.joined import JoinedStore
 from optrial.records import Curve, Record, Store, StoreReader, Verification, shown_location, verify
 from optrial.report.curves import CurveOptions, CurveSource, curves_figure, draw_curves
 from optrial.report.figures import (
@@ -45,7 +44,6 @@ from optrial.report.figures import (
     study_figures,
 )
 from optrial.report.predictions import Boundary, boundary_figure, confusion_figure
-from optrial.report.study_page import study_page
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
 from optrial.style import LIGHT, save_figure
 from optrial.timing import StudyTiming, read_timing
@@ -360,7 +358,7 @@ class Results:
             partial(self._read_curves, [record.run_id for record in records]),
             former=tuple(record for record in every if record.run_id not in planned),
             plans=tuple(PlanVersion(study, ended) for study, ended in plans),
-            sources=self.store.sources if isinstance(self.store, JoinedStore) else {},
+            sources=self.store.sources,
         )
         return _compared_on(view, metric, better)
 
@@ -402,6 +400,8 @@ class Results:
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` cannot be read.
         """
+        from optrial.report.study_page import study_page  # loads Jinja  # noqa: PLC0415
+
         timing, view = self._timing(), view or self.view()
         page = study_page(_compared_on(view, metric, better), findings or audit(view), timing)
         with _writing(Path(path)):
@@ -943,6 +943,8 @@ def load(location: str | Path | Sequence[str | Path]) -> Results:
             results = parts[0]
         else:
             stores = {place: part.store for place, part in zip(places, parts, strict=True)}
+            from optrial.joined import JoinedStore  # loads pydantic  # noqa: PLC0415
+
             results = Results(JoinedStore(stores), parts=parts)
         on_failure.pop_all()
     return results

@@ -13,6 +13,10 @@ __all__ = ["StoreReader"]
 class StoreReader(Protocol):
     """The reading methods of `Store`, which documents them."""
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """Location of each problem's study, if several studies are joined."""
+
     def study(self) -> dict[str, Any]:
         """Return the study after defaults."""
 

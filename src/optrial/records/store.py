@@ -52,7 +52,7 @@ from optrial.records.rows import (
     now,
     outcome_rows,
     plan_run_row,
-    planned_outcome,
+    planned_outcomes,
     run_row,
     sealed,
 )
@@ -153,6 +153,11 @@ class Store:
     def location(self) -> str:
         """Folder or URL of the store, as `open` takes it."""
         return self._database.location
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Empty, because this is the store of one study; see `StoreReader`."""
+        return {}
 
     @property
     def shown(self) -> str:
@@ -289,7 +294,7 @@ class Store:
             runs: the runs of the plan, in the order in which they are listed.
         """
         run_ids = [run.run_id for run in runs]
-        with self._writing() as connection:
+        with collecting_no_garbage(), self._writing() as connection:
             current = current_plan(connection)
             if current is not None and (
                 (current["hash"], json.loads(current["study"])) == (plan_hash, strict(study))
@@ -315,7 +320,7 @@ class Store:
             insert(connection, plans, [sealed(plans, plan)])
             insert(connection, all_runs, map(run_row, added))
             fill_in(connection, runs)
-            insert(connection, outcomes, [planned_outcome(run.run_id) for run in added])
+            insert(connection, outcomes, planned_outcomes(run.run_id for run in added))
             places = [plan_run_row(number, place, run) for place, run in enumerate(runs)]
             insert(connection, plan_runs, places)
             set_meta(connection, plan=str(number))
@@ -540,7 +545,7 @@ class Store:
             left = {row["stack"] for row in rows}
             connection.execute(checkpoints.delete().where(checkpoints.c.stack.in_(left)))
             connection.execute(curves.delete().where(curves.c.run_id.in_(stack_of)))
-            replace_rows(connection, outcomes, [planned_outcome(run_id) for run_id in stack_of])
+            replace_rows(connection, outcomes, planned_outcomes(stack_of))
             moved = [
                 sealed(all_runs, {**row, "stack": str(stack_of[row["run_id"]])}) for row in rows
             ]
