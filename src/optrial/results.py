@@ -503,15 +503,19 @@ class Results:
         """Return what to draw, with names where there are several studies or problems."""
         asked = [metric] if isinstance(metric, str) or metric is None else list(metric)
         named = [problem] if isinstance(problem, str) or problem is None else list(problem)
-        pairs: dict[tuple[StudyView, ProblemView], None] = {}
-        for results in (self, *beside):
-            view = results.view(asked[0])
+        studies = list(dict.fromkeys((self, *beside)))
+        views = [results.view(asked[0]) for results in studies]
+        names = [view.name for view in views]
+        if len(set(names)) < len(names):  # the same study in several folders
+            names = [results.folder.name for results in studies]
+        pairs: dict[tuple[StudyView, ProblemView], str] = {}
+        for view, study in zip(views, names, strict=True):
             for name in asked[1:]:
                 _compared_on(view, name, None)  # refuses a metric that is not recorded
             for name in named:
                 one = _one_problem(view, name if len(view.problems) > 1 else None)
-                pairs[view, one] = None
-        labels = _told_apart([(view.name, one.name) for view, one in pairs])
+                pairs[view, one] = study
+        labels = _told_apart([(study, one.name) for (_, one), study in pairs.items()])
         sources = [CurveSource(*pair, label) for pair, label in zip(pairs, labels, strict=True)]
         return sources, [name or sources[0].problem.metric for name in asked]
 

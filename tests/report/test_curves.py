@@ -163,8 +163,11 @@ def test_studies_and_problems_are_overlaid(tmp_path: Path) -> None:
     store_made_up(tmp_path / "b", both, "b")
     with load(tmp_path / "a") as one, load(tmp_path / "b") as two:
         assert list(labelled(one.plot_curves("test_accuracy"))) == ["sgd lr=0.1"]
-        beside = one.plot_curves("test_accuracy", beside=[one])
-        assert len(labelled(beside)) == 1  # the same name twice
+        assert len(labelled(one.plot_curves("test_accuracy", beside=[one]))) == 1
+        store_made_up(tmp_path / "c", made_up_records(["sgd"], rates=(0.1,)), "a")
+        with load(tmp_path / "c") as again:
+            beside = one.plot_curves("test_accuracy", beside=[again])
+        assert list(labelled(beside)) == ["sgd lr=0.1 (a)", "sgd lr=0.1 (c)"]
         (axes,) = two.curves_figure(["test_accuracy"]).axes
         assert list(labelled(axes)) == ["sgd lr=0.1 (x)", "sgd lr=0.1 (y)"]
         with pytest.raises(StoreError, match="several problems; name one"):
