@@ -2,6 +2,7 @@
 
     scripts/bench [--workload W1 ...] [--device cuda] [--precision bfloat16] [--json FILE]
     scripts/bench --busy             the same beside other programs, against an idle machine
+    scripts/bench --threads          steps on one thread and on all, by their work
     scripts/bench --memory           peak memory of a stack against the planner's estimate
     scripts/bench --workload W6      a whole study on MNIST through the command line
 
@@ -33,6 +34,7 @@ from typing import Any
 
 import hardware
 import memory
+import threads
 import torch
 import whole_study
 from contenders import Step, chosen, lightning, plain, script, stack, timed
@@ -228,6 +230,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--width", action="append", type=int, help="stack widths to try")
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
+    parser.add_argument("--threads", action="store_true", help="measure what threads save")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--executor", nargs="+", default=["auto"], help="W6: executors to try")
     parser.add_argument("--full", action="store_true", help="W6: train every run by plain loops")
@@ -241,7 +244,10 @@ def main() -> None:
         names = ["W1", "W2", "W3"]
     os.environ["OPTRIAL_CACHE"] = tempfile.mkdtemp()  # speeds measured earlier must not decide
     print(hardware.processor(), flush=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if options.threads:
+        rows, names = threads.measure(options.repeats, options.precision), []
+        threads.show(rows)
     for name in names:
         if options.memory:
             row = memory.compare(name)
