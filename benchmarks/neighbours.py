@@ -1,6 +1,6 @@
 """Other programs that use the processor while a benchmark runs: neighbours.py training|spinning
 
-Each is a process that can be paused, so that contenders run with and without it in turns.
+Each is a process that can be paused, so that contenders run with and without it alternately.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Neighbours:
 
     @contextmanager
     def beside(self, name: str) -> Iterator[None]:
-        """Let a neighbour compute; "" is none."""
+        """Resume one neighbour, named as in `NEIGHBOURS`, while the context lasts; none for ""."""
         process = self._processes.get(name)
         if process is None:
             yield
