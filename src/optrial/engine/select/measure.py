@@ -10,7 +10,7 @@ import torch
 
 from optrial.data import Dataset
 from optrial.engine.learner import Learner
-from optrial.engine.process import process_for, threads_for
+from optrial.engine.process import process_for, release_memory, threads_for
 from optrial.engine.select.busy import Clocks, cpu_share, share_of_products
 from optrial.engine.select.speeds import Measured, Speeds
 from optrial.plan import estimate
@@ -99,7 +99,10 @@ class StepTimer:
     def times(self, *candidates: Candidate) -> list[StepTime]:
         """Return the speeds of candidates, timed side by side."""
         keys = [self._key(*candidate) for candidate in candidates]
-        return _in_pairs(self._speeds.measured(keys, lambda: self._measure(*candidates)))
+        try:
+            return _in_pairs(self._speeds.measured(keys, lambda: self._measure(*candidates)))
+        finally:
+            release_memory()  # of learners that were built to be timed
 
     def kept_times(self, *candidates: Candidate) -> list[StepTime]:
         """Return kept speeds of candidates.

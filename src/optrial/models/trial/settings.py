@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
+import random
 import signal
 import sys
 import threading
@@ -118,12 +119,14 @@ def kept_process() -> Iterator[list[str]]:
     """Restore what user code changes of the process, so that other runs have their own numbers.
 
     That is the current folder, the environment, the import path, the streams, warning filters, the
-    limit of recursion, NumPy's handling of errors, the locale, signal handlers, and the settings of
-    `kept_settings`, whose changes are yielded as there.
+    limit of recursion, NumPy's handling of errors, the locale, signal handlers, the generators of
+    Python, NumPy and PyTorch on the CPU, and the settings of `kept_settings`, whose changes are
+    yielded as there.
     """
     folder, environment, path = Path.cwd(), dict(os.environ), list(sys.path)
     streams = sys.stdin, sys.stdout, sys.stderr
     limit, floats = sys.getrecursionlimit(), np.geterr()
+    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = locale.setlocale(locale.LC_ALL)
     is_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -140,6 +143,9 @@ def kept_process() -> Iterator[list[str]]:
         sys.stdin, sys.stdout, sys.stderr = streams
         sys.setrecursionlimit(limit)
         np.seterr(**floats)
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])
+        torch.set_rng_state(drawn[2])
         if locale.setlocale(locale.LC_ALL) != words:
             locale.setlocale(locale.LC_ALL, words)
         for number, handler in handlers.items():
