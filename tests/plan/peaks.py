@@ -1,8 +1,9 @@
-"""The memory that a study takes at its peak, beside the estimate; run it in a process of its own.
+"""The memory that a stack takes at its peak, beside the estimate; run it in a process of its own.
 
     python -m tests.plan.peaks '{"problem": ...}'
 
-prints JSON: the measured peak and the estimate in bytes, the width of the stacks, the statuses.
+trains all runs of a study as one stack, and prints JSON: the measured peak and the estimate in
+bytes, and the statuses.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import json
 import re
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from optrial.callbacks import Callback
 from optrial.engine import release_memory
-from optrial.plan import estimate
+from optrial.interruption import Stop
+from optrial.plan import Plan, estimate
+from optrial.records import PlannedRun, Store, WeightFiles
+from optrial.spec import StackId
 from optrial.study import Study
+from optrial.sweep import sweep
 from tests.small import small_keys
 
 
@@ -30,43 +33,48 @@ def resident(name: str) -> int:
     return 1024 * int(match[1])
 
 
-def forget_peak() -> None:
-    """Let `VmHWM` begin again."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+def planned(plan: Plan) -> list[PlannedRun]:
+    """Return the runs of a plan as one stack, so that nothing is tried to choose its width."""
+    engine = plan.runs[0].engine
+    stack = StackId.of(engine, plan.runs, 1)
+    return [
+        PlannedRun(
+            run_id=run.run_id,
+            problem=plan.problems[run.run_id],
+            spec=run,
+            setting=plan.settings[run.run_id],
+            phase=plan.phases[run.run_id],
+            stack=stack,
+        )
+        for run in plan.runs
+    ]
 
 
-class FromTraining(Callback):
-    """Measures the training, not the choice of its engine, which tries several if memory allows."""
-
-    def on_plan(self, runs: int, steps: int, runs_left: int, steps_left: int) -> None:
-        """Forget the peak of the choice."""
-        forget_peak()
-
-
-def train(keys: dict[str, Any]) -> tuple[Study, Counter[str], int]:
-    """Train a study; return it, the number of runs of each status, and the width of its stacks."""
+def train(keys: dict[str, Any]) -> tuple[int, int, list[str]]:
+    """Train a study; return its peak beside this process, the estimate, and the statuses."""
+    release_memory()
+    before = resident("VmRSS")
     study = Study(**keys)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        study.run(folder, checkpoint_seconds=0, callbacks=[FromTraining()]) as results,
-    ):
-        widths = Counter(record.stack for record in results.records)
-        statuses = Counter(str(record.status) for record in results.records)
-    return study, statuses, max(widths.values())
+    datasets = study.load_datasets()
+    plan = study.plan(datasets)
+    (dataset,) = datasets.values()
+    with tempfile.TemporaryDirectory() as folder, Store.open(folder, create=True) as store:
+        store.save_plan(plan.hash, plan.studies.as_dict(), planned(plan))
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # `VmHWM` begins again
+        weights = WeightFiles(Path(folder)) if study.config.save else None
+        sweep(plan, datasets, store, Stop(), checkpoint_seconds=0, weights=weights)
+        peak = resident("VmHWM") - before
+        statuses = [str(record.status) for record in store.runs()]
+    return peak, estimate(plan.runs, dataset, len(plan.runs)).peak_bytes, statuses
 
 
 def main() -> None:
     """Measure the study of the command line."""
     keys = json.loads(sys.argv[1])
-    train(small_keys(**{**keys, **small_keys(), "engine": keys["engine"]}))  # loads all libraries
-    release_memory()
-    before = resident("VmRSS")
-    study, statuses, width = train(keys)
-    peak = resident("VmHWM") - before
-    dataset = study.load_data()
-    expected = estimate(study.plan(dataset).runs, dataset, width)
-    answer = {"peak": peak, "estimate": expected.peak_bytes, "width": width, "statuses": statuses}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    small = small_keys(optimizers=keys["optimizers"][:1], engine=keys["engine"], compile="never")
+    train(small)  # loads all libraries
+    peak, expected, statuses = train(keys)
+    sys.stdout.write(json.dumps({"peak": peak, "estimate": expected, "statuses": statuses}) + "\n")
 
 
 if __name__ == "__main__":
