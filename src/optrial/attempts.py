@@ -63,14 +63,13 @@ class Attempt:
             needed: bytes that the work is expected to need.
             limit: tightest limit on memory.
         """
+        return self.deaths >= _DEATHS or self.exhausted_memory(needed, limit)
+
+    def exhausted_memory(self, needed: float, limit: MemoryLimit) -> bool:
+        """Return whether memory is a likely cause of the death; see `suspected`."""
         kills = oom_kills()
         killed = None not in (kills, self.oom_kills) and (kills or 0) > (self.oom_kills or 0)
-        return self.repeated or killed or needed > _SHARE_OF_MEMORY * limit.free
-
-    @property
-    def repeated(self) -> bool:
-        """True if it killed the process more than once."""
-        return self.deaths >= _DEATHS
+        return killed or needed > _SHARE_OF_MEMORY * limit.free
 
 
 class Attempts:

@@ -23,10 +23,12 @@ from optrial.executors import (
     Executor,
     Failure,
     Hung,
+    Need,
     Note,
     StackTask,
     Stepped,
     Update,
+    divided,
     started,
 )
 from optrial.garbage import collecting_no_garbage
@@ -128,11 +130,13 @@ class _Active:
     Attributes:
         task: its task.
         records: its runs, as they were stored at its start.
+        need: what its training needs.
         counted: number of steps that were reported.
     """
 
     task: StackTask
     records: Sequence[Record]
+    need: Need
     counted: int
 
 
@@ -169,6 +173,8 @@ class _Driver:
         self.queue: deque[StackId] = deque()
         self.members: dict[StackId, Sequence[str]] = {}  # ids of the runs of stacks to train
         self.active: dict[StackId, _Active] = {}
+        self.full: int | None = None  # number of stacks beside which the next one has no room
+        self.alone: set[StackId] = set()  # stacks that are not trained beside others
         self.tried_twice: set[StackId] = set()  # after what others left was released
 
     @property
@@ -214,7 +220,8 @@ class _Driver:
 
     def _started(self, plan: Plan) -> Executor:
         if self.executor is None:
-            executor = started(self.parallel, plan, self.engines, self._take_aside)
+            stacks = {stack: self.members[stack] for stack in self.queue}
+            executor = started(self.parallel, plan, stacks, self.engines, self._take_aside)
             self.executor = self.on_exit.enter_context(executor)
         return self.executor
 
@@ -232,17 +239,34 @@ class _Driver:
 
     def _submit(self, executor: Executor) -> bool:
         """Submit as many stacks as are trained at once; return whether any is left."""
-        while self.queue and len(self.active) < executor.slots and not self.stopping:
-            stack = self.queue.popleft()
+        while self.queue and len(self.active) not in (executor.slots, self.full):
+            if self.stopping:
+                return False
+            stack = self.queue[0]
             records = self.store.runs_of(self.members[stack])
+            need = self._need(stack, records)
+            if not executor.room.admits(need, [active.need for active in self.active.values()]):
+                self.full = len(self.active)  # until one of them ends
+                break
+            self.full = None
+            self.queue.popleft()
             if not self._killed_before(stack, records):
                 self.attempts.begin(str(stack))
                 checkpoint = self.store.checkpoint(stack)
-                executor.submit(self._task(stack, records, checkpoint is not None), checkpoint)
+                task = self._task(stack, records, resumes=checkpoint is not None)
+                step = max(record.step for record in records if record.status not in FINAL)
+                counted = 0 if checkpoint is None else step
+                self.active[stack] = _Active(task, records, need, counted)
+                executor.submit(task, checkpoint)
         return bool(self.queue) and not self.stopping
 
-    def _task(self, stack: StackId, records: Sequence[Record], resumes: bool) -> StackTask:
-        task = StackTask(
+    def _need(self, stack: StackId, records: Sequence[Record]) -> Need:
+        specs = [record.spec for record in records]
+        memory = self._bytes(specs) if self.active else 0  # the first always has room
+        return Need(stack.threads or 1, memory, stack in self.alone)
+
+    def _task(self, stack: StackId, records: Sequence[Record], *, resumes: bool) -> StackTask:
+        return StackTask(
             stack=stack,
             specs=arrange(record.spec for record in records),
             names=listed([f"{r.optimizer} {r.setting} seed={r.seed}" for r in records]),
@@ -252,9 +276,6 @@ class _Driver:
             timeout=self.timeout,
             saves_weights=self.weights is not None,
         )
-        step = max(record.step for record in records if record.status not in FINAL)
-        self.active[stack] = _Active(task, records, step if resumes else 0)
-        return task
 
     def _take_updates(self, executor: Executor) -> None:
         # No name outlives this: a checkpoint would take memory while its training goes on.
@@ -290,18 +311,38 @@ class _Driver:
             self._take(active, update)
 
     def _take_death(self, active: _Active, death: Died) -> None:
-        """Train a stack again whose worker has died, from what is stored of it."""
+        """Train a stack again whose worker has died."""
         stack = active.task.stack
         self.attempts.died(str(stack), death.reason, blames=death.blames_stack)
+        if self.stopping:
+            return
+        note = f"a worker process has died ({death.reason}); going on where it was"
+        suspect, specs = self.attempts.dead.get(str(stack)), active.task.specs
+        limit = self._engines(specs).memory_limit
+        exhausted = suspect is not None and suspect.exhausted_memory(self._bytes(specs), limit)
+        if exhausted and self._shared_memory(stack):  # others may have taken it
+            del self.attempts.dead[str(stack)]
+            note = f"a worker process has died ({death.reason}); training its stack alone"
+            suspect = None
+        # A suspect has a message of its own.
+        self._again(active, "" if suspect else f"{note}: {active.task.names}")
+
+    def _again(self, active: _Active, note: str) -> None:
+        """Train a stack next, from what is stored of it."""
         latest = self.store.runs_of([record.run_id for record in active.records])
         left = [record for record in latest if record.status not in FINAL]
-        if left and not self.stopping:
+        if left:
             step = max(record.step for record in left)
-            self._call(self.callback.on_step, (step - active.counted) * len(left))
-            if str(stack) not in self.attempts.dead:
-                note = f"a worker process has died ({death.reason}); going on where it was"
-                self._call(self.callback.on_message, f"{note}: {active.task.names}")
-            self.queue.appendleft(stack)
+            self._call(self.callback.on_step, min(0, step - active.counted) * len(left))
+            if note:
+                self._call(self.callback.on_message, note)
+            self.queue.appendleft(active.task.stack)
+
+    def _shared_memory(self, stack: StackId) -> bool:
+        """Return whether a stack was trained beside others; the next time it is not."""
+        was_shared = bool(self.active) and stack not in self.alone
+        self.alone.add(stack)
+        return was_shared
 
     def _take_failure(self, active: _Active, failure: Failure) -> None:
         """Train the runs of a failed stack further in another way, or record why they failed.
@@ -317,6 +358,9 @@ class _Driver:
         if failure.timed_out and (len(records) == 1 or not failure.hung):
             for record in records:
                 self._fail(stack, record, reason, RunFacts(timeout=self.timeout))
+        elif failure.memory_ran_out and self._shared_memory(stack):
+            note = "memory ran out while several stacks trained; training one of them alone"
+            self._again(active, f"{note}: {active.task.names}")
         elif len(records) > 1:
             note = f"one of {len(records)} runs failed ({reason}); training them in halves"
             if failure.memory_ran_out:
@@ -327,9 +371,7 @@ class _Driver:
             self._halve(stack, records, engine, note, active.counted)
         elif failure.memory_ran_out and stack not in self.tried_twice:
             self.tried_twice.add(stack)  # what earlier stacks left behind is released now
-            (latest,) = self.store.runs_of([records[0].run_id])
-            self._call(self.callback.on_step, min(0, latest.step - active.counted))
-            self.queue.appendleft(stack)
+            self._again(active, "")
         elif failure.memory_ran_out and stack.is_compiled and specs[0].compile != "always":
             note = "memory ran out; going on without compiling"
             self._halve(stack, records, "stacked", note, active.counted)
@@ -349,7 +391,7 @@ class _Driver:
         return needs_memory(subject, self._bytes(specs), self._engines(specs).memory_limit)
 
     def _killed_before(self, stack: StackId, records: Sequence[Record]) -> bool:
-        """Halve or give up a stack that killed the last process; return whether that was done."""
+        """Halve or give up a stack that killed a process; return whether that was done."""
         attempt = self.attempts.dead.get(str(stack))
         if attempt is None:
             return False
@@ -357,10 +399,11 @@ class _Driver:
         limit, needed = self._engines(specs).memory_limit, self._bytes(specs)
         who = f"a worker process ({attempt.cause})" if attempt.cause else "the last process"
         died = f"{who} died while it trained {count} runs, and stored nothing of them"
-        if count > 1 and attempt.suspected(needed, limit):
+        repeated = attempt.deaths > self.parallel.retries
+        if count > 1 and (repeated or attempt.exhausted_memory(needed, limit)):
             note = f"{died}; going on with fewer at a time ({limit})"
             self._halve(stack, records, stack.engine, note, counted=0)
-        elif attempt.repeated:
+        elif repeated:
             died = f"{attempt.deaths} processes died while they trained this run"
             died += f" ({attempt.cause})" * bool(attempt.cause)
             self._fail(stack, records[0], f"{died}; {self._needed('it', specs)}")
@@ -383,10 +426,9 @@ class _Driver:
             choices = self._choices(specs)
             for note in dict.fromkeys(note for choice in choices for note in choice.notes):
                 self.callback.on_message(note)
-            for choice in choices:
-                for runs in choice.stacks:
-                    stack = StackId.of(choice.engine, runs, self._engines(runs).threads(runs))
-                    stack_of |= dict.fromkeys((run.run_id for run in runs), stack)
+            for part in divided(choices, self._engines(specs), self.parallel):
+                stack = StackId.of(*part)
+                stack_of |= dict.fromkeys((run.run_id for run in part.runs), stack)
         with collecting_no_garbage():
             return [
                 PlannedRun(

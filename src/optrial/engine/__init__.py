@@ -9,18 +9,20 @@ from optrial.engine.checks.resumption import Resumption
 from optrial.engine.learner import Learner
 from optrial.engine.options import storage_dtype
 from optrial.engine.process import process_for, release_memory
-from optrial.engine.provenance import provenance
+from optrial.engine.provenance import ROUNDING, provenance
 from optrial.engine.select.choice import Choice
-from optrial.engine.select.engines import Engines
+from optrial.engine.select.engines import Engines, Part
 from optrial.engine.select.measure import timed_steps
 from optrial.engine.select.speeds import clear_speeds, kept_speeds, speeds_file
 from optrial.engine.training import Training
 
 __all__ = [
+    "ROUNDING",
     "Choice",
     "Engines",
     "Learner",
     "NumpyEngine",
+    "Part",
     "ReferenceEngine",
     "Resumption",
     "StackedEngine",

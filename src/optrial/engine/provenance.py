@@ -12,13 +12,13 @@ import torch
 
 from optrial.spec import RunFacts
 
-__all__ = ["provenance"]
+__all__ = ["ROUNDING", "provenance"]
 
 _HARMLESS = ("-c", "core.fsmonitor=false", "--no-optional-locks")
 """Options without which `git status` runs a program that the repository names."""
 
 _PACKAGES = ("optrial", "torch", "numpy", "scikit-learn")
-_ROUNDING = (
+ROUNDING = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "MKL_CBWR",
@@ -46,7 +46,7 @@ def provenance() -> RunFacts:
         machine=platform.machine(),
         system=platform.platform(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        environment={name: os.environ[name] for name in _ROUNDING if name in os.environ},
+        environment={name: os.environ[name] for name in ROUNDING if name in os.environ},
         host=platform.node(),
         git_commit=commit,
         git_dirty=bool(_git("status", "--porcelain")) if commit else None,

@@ -1,14 +1,16 @@
-"""Where stacks are trained: in this process.
+"""Where stacks are trained: in this process, in worker processes, or on a Ray cluster.
 
 The unit of work is a stack. The driver, `optrial.sweep`, submits a `StackTask` and takes the
 updates that its training yields; it alone writes to the store and calls hooks.
 """
 
+from optrial.executors.division import divided
 from optrial.executors.executor import Executor
 from optrial.executors.local import Local
 from optrial.executors.processes import Processes
+from optrial.executors.room import Need, Room
 from optrial.executors.setup import WorkerSetup
-from optrial.executors.start import cores, started
+from optrial.executors.start import started
 from optrial.executors.task import StackTask
 from optrial.executors.trainer import Trainer
 from optrial.executors.updates import (
@@ -32,13 +34,15 @@ __all__ = [
     "Failure",
     "Hung",
     "Local",
+    "Need",
     "Note",
     "Processes",
+    "Room",
     "StackTask",
     "Stepped",
     "Trainer",
     "Update",
     "WorkerSetup",
-    "cores",
+    "divided",
     "started",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, Self
 
+from optrial.executors.room import Room
 from optrial.executors.task import StackTask
 from optrial.executors.updates import Arrays, Update
 from optrial.spec import StackId
@@ -18,10 +19,14 @@ class Executor(Protocol):
     Used as a context; leaving it ends every training at once, without another commit.
 
     Attributes:
-        slots: number of stacks that it trains at once.
+        room: what the stacks that are trained at once may need together.
     """
 
-    slots: int
+    room: Room
+
+    @property
+    def slots(self) -> int:
+        """Number of stacks that it trains at once."""
 
     def __enter__(self) -> Self: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Self
 
+from optrial.executors.room import Room
 from optrial.executors.task import StackTask
 from optrial.executors.trainer import Trainer
 from optrial.executors.updates import Arrays, Ended, Update
@@ -21,6 +22,7 @@ class Local:
     """
 
     slots = 1
+    room = Room.unlimited()
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer

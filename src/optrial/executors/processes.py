@@ -14,10 +14,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
 
-import cloudpickle
-
 from optrial.data import Dataset
 from optrial.errors import EngineError
+from optrial.executors.room import Room
 from optrial.executors.setup import WorkerSetup
 from optrial.executors.shared_data import SharedData
 from optrial.executors.task import StackTask
@@ -32,7 +31,7 @@ from optrial.executors.updates import (
     Stepped,
     Update,
 )
-from optrial.executors.worker import Job, Ready, Refused, Stop, Stored
+from optrial.executors.worker import Job, Ready, Refused, Start, Stop, Stored
 from optrial.spec import StackId
 
 __all__ = ["Processes"]
@@ -53,7 +52,7 @@ class _Worker:
     """A worker process and the driver's end of the connection to it.
 
     Args:
-        setup: first message to it, pickled.
+        start: first message to it, pickled.
         data: the arrays of the datasets.
         environment: environment variables, beside those of this process.
 
@@ -62,7 +61,7 @@ class _Worker:
         ready: whether it has started.
     """
 
-    def __init__(self, setup: bytes, data: SharedData, environment: dict[str, str]) -> None:
+    def __init__(self, start: bytes, data: SharedData, environment: dict[str, str]) -> None:
         near, far = socket.socketpair()
         with near, far:
             root = str(Path(__file__).parents[2])
@@ -80,7 +79,7 @@ class _Worker:
             self.connection = Connection(near.detach())
         self.stack: StackId | None = None
         self.ready = False
-        self.send_bytes(setup)
+        self.send_bytes(start)
 
     def send(self, message: object) -> None:
         self.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
@@ -127,7 +126,9 @@ class Processes:
     Args:
         setup: what the workers need.
         datasets: the datasets of the study.
+        timeout: seconds that a run may take; None for no limit.
         slots: number of workers.
+        room: what the stacks that are trained at once may need together.
         environments: environment variables of each worker, beside those of this process.
 
     Raises:
@@ -138,12 +139,15 @@ class Processes:
         self,
         setup: WorkerSetup,
         datasets: Sequence[Dataset],
+        timeout: float | None,
         slots: int,
+        room: Room,
         environments: Sequence[dict[str, str]] = ({},),
     ) -> None:
         self.slots = slots
+        self.room = room
         self._data = SharedData(datasets)
-        self._setup = cloudpickle.dumps((setup, self._data.plan))
+        self._start = pickle.dumps(Start(setup.dumps(), self._data.plan, timeout))
         self._environments = environments
         self._workers: list[_Worker] = []
         self._unanswered: list[_Worker] = []  # workers that wait until their commit is stored
@@ -172,7 +176,7 @@ class Processes:
     def _started(self) -> _Worker:
         place = len(self._workers) % len(self._environments)
         try:
-            worker = _Worker(self._setup, self._data, self._environments[place])
+            worker = _Worker(self._start, self._data, self._environments[place])
         except OSError as error:
             raise EngineError(
                 f"a worker process cannot start ({error}); use fewer workers, or executor: local."

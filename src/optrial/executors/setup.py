@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import pickle
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import cloudpickle
+
 from optrial.code import Transfer
 from optrial.data import Dataset
-from optrial.engine import Engines
-from optrial.executors.trainer import Trainer
-from optrial.executors.updates import Update
+from optrial.engine import ROUNDING, Engines
 from optrial.models import apply_settings, settings
 
 __all__ = ["WorkerSetup"]
@@ -25,33 +27,41 @@ class WorkerSetup:
         settings: settings of PyTorch that change numbers, by name.
         precision: "float32", "bfloat16" or "float64".
         device: "auto", "cpu" or "cuda".
-        timeout: seconds that a run may take; None for no limit.
+        environment: environment variables that can change rounding, by name.
     """
 
     code: Transfer
     settings: Mapping[str, Any]
     precision: str
     device: str
-    timeout: float | None
+    environment: Mapping[str, str]
 
     @classmethod
-    def of(
-        cls, code: Mapping[str, str], precision: str, device: str, timeout: float | None
-    ) -> Self:
+    def of(cls, code: Mapping[str, str], precision: str, device: str) -> Self:
         """Return the setup of workers that train as this process would."""
-        return cls(Transfer.of(code), settings(), precision, device, timeout)
+        environment = {name: os.environ[name] for name in ROUNDING if name in os.environ}
+        return cls(Transfer.of(code), settings(), precision, device, environment)
 
-    def trainer(self, datasets: Sequence[Dataset], tell: Callable[[Update], object]) -> Trainer:
-        """Prepare this process, and return what trains stacks in it.
+    def dumps(self) -> bytes:
+        """Return the setup as bytes; see `loads`."""
+        return bytes(cloudpickle.dumps(self))
 
-        Args:
-            datasets: the datasets of the study.
-            tell: see `Trainer`.
+    @staticmethod
+    def loads(data: bytes) -> WorkerSetup:
+        """Return the setup that `dumps` wrote."""
+        setup = pickle.loads(data)
+        assert isinstance(setup, WorkerSetup)
+        return setup
+
+    def engines(self, datasets: Sequence[Dataset]) -> dict[str, Engines]:
+        """Prepare this process, and return the engines of each dataset, by its hash.
 
         Raises:
             EngineError: user code here is other code, or the device is missing.
         """
         self.code.receive()
         apply_settings(self.settings)
-        engines = {d.sha256: Engines(d, self.precision, self.device) for d in datasets}
-        return Trainer(engines, self.timeout, tell)
+        for name in set(ROUNDING) - self.environment.keys():
+            os.environ.pop(name, None)  # set by what started this process
+        os.environ.update(self.environment)
+        return {d.sha256: Engines(d, self.precision, self.device) for d in datasets}

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 
 import torch
 
 from optrial.config import Parallel
+from optrial.data import Dataset
 from optrial.engine import Engines
-from optrial.errors import EngineError
+from optrial.errors import USER_CODE_ERRORS, EngineError
+from optrial.executors.division import WORTH_SECONDS
 from optrial.executors.executor import Executor
 from optrial.executors.local import Local
 from optrial.executors.processes import Processes
+from optrial.executors.room import Room, cores
 from optrial.executors.setup import WorkerSetup
 from optrial.executors.trainer import Trainer
 from optrial.executors.updates import Update
-from optrial.plan import Plan
+from optrial.plan import Plan, estimate
+from optrial.spec import StackId
 
-__all__ = ["cores", "started"]
+__all__ = ["started"]
 
 
 def started(
     parallel: Parallel,
     plan: Plan,
+    stacks: Mapping[StackId, Sequence[str]],
     engines: Mapping[str, Engines],
     tell: Callable[[Update], object],
 ) -> Executor:
@@ -32,6 +39,7 @@ def started(
     Args:
         parallel: what the user asks for.
         plan: the study.
+        stacks: ids of the runs of each stack to train.
         engines: engines of this process, by hash of the dataset.
         tell: takes updates of a local training from another thread.
 
@@ -39,23 +47,53 @@ def started(
         EngineError: user code cannot be sent, or data cannot be shared.
     """
     timeout = plan.studies.shared.timeout
-    if parallel.executor == "ray":
-        raise EngineError("executor: ray is not available yet; use processes.")
-    several = parallel.n_jobs not in ("auto", 1)
-    if parallel.executor == "local" or (parallel.executor == "auto" and not several):
+    alone = parallel.executor == "auto" and not _are_worth_workers(parallel, plan, stacks, engines)
+    if parallel.executor == "local" or alone:
         return Local(Trainer(engines, timeout, tell))
     first = next(iter(engines.values()))
-    setup = WorkerSetup.of(plan.code, plan.runs[0].precision, first.device, timeout)
+    device = "cpu" if parallel.resources.num_gpus == 0 else first.device
+    setup = WorkerSetup.of(plan.code, plan.runs[0].precision, device)
+    datasets = [of_one.dataset for of_one in engines.values()]
+    if parallel.executor == "ray":
+        return _on_ray(setup, datasets, parallel)
     devices = torch.cuda.device_count() if first.on_cuda else 0
     slots = parallel.n_jobs if parallel.n_jobs != "auto" else devices or cores()
-    return Processes(setup, [e.dataset for e in engines.values()], slots, _one_each(devices))
+    room = Room.of(slots, first.memory_limit.free)
+    return Processes(setup, datasets, timeout, slots, room, _one_each(devices))
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _are_worth_workers(
+    parallel: Parallel,
+    plan: Plan,
+    stacks: Mapping[StackId, Sequence[str]],
+    engines: Mapping[str, Engines],
+) -> bool:
+    """Return whether stacks are trained faster in worker processes than one after the other."""
+    if parallel.n_jobs != "auto":
+        return parallel.n_jobs > 1
+    if len(stacks) < 2 or 2 * max(stack.threads or cores() for stack in stacks) > cores():
+        return False
+    left = {run_id for members in stacks.values() for run_id in members}
+    seconds = 0.0
+    for sha256, of_one in engines.items():
+        specs = [r for r in plan.runs if r.run_id in left and r.dataset_sha256 == sha256]
+        if of_one.on_cuda:
+            return False
+        width = max(map(len, stacks.values()))
+        with suppress(*USER_CODE_ERRORS):  # of a model that cannot be built
+            seconds += estimate(specs, of_one.dataset, width).stacked_seconds if specs else 0.0
+    return seconds > WORTH_SECONDS
+
+
+def _on_ray(setup: WorkerSetup, datasets: Sequence[Dataset], parallel: Parallel) -> Executor:
+    try:
+        on_ray = import_module("optrial.executors.on_ray")
+    except ImportError as error:
+        raise EngineError(
+            f"executor: ray needs Ray ({error}): pip install 'optrial[ray]'"
+        ) from error
+    executor: Executor = on_ray.OnRay(setup, datasets, parallel)
+    return executor
 
 
 def _one_each(devices: int) -> list[dict[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -10,7 +11,18 @@ from numpy.typing import NDArray
 
 from optrial.records import Segment
 
-__all__ = ["Arrays", "Commit", "Died", "Ended", "Failure", "Hung", "Note", "Stepped", "Update"]
+__all__ = [
+    "Arrays",
+    "Commit",
+    "Died",
+    "Ended",
+    "Failure",
+    "Hung",
+    "Note",
+    "Stepped",
+    "Update",
+    "merged_steps",
+]
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -101,3 +113,25 @@ class Ended:
 
 
 Update: TypeAlias = Stepped | Commit | Note | Hung | Died | Ended
+
+
+def merged_steps(updates: Iterator[Update], seconds: float) -> Iterator[Update]:
+    """Merge reports of steps, which are costly between processes.
+
+    Args:
+        updates: updates of a stack.
+        seconds: least time between two reports of steps, unless another update follows.
+    """
+    step = count = 0
+    reported_at = 0.0
+    for update in updates:
+        if isinstance(update, Stepped):
+            step, count = update.step, count + update.count
+            if time.monotonic() - reported_at < seconds:
+                continue
+        if count:
+            yield Stepped(step, count)
+            count, reported_at = 0, time.monotonic()
+        if not isinstance(update, Stepped):
+            yield update
+        del update  # or else a checkpoint would take memory until the next one

@@ -12,7 +12,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -20,12 +19,28 @@ from optrial.errors import USER_CODE_ERRORS, OptrialError, one_line
 from optrial.executors.setup import WorkerSetup
 from optrial.executors.shared_data import DataPlan
 from optrial.executors.task import StackTask
-from optrial.executors.updates import Arrays, Commit, Stepped, Update
+from optrial.executors.trainer import Trainer
+from optrial.executors.updates import Arrays, Commit, Update, merged_steps
 
-__all__ = ["Job", "Ready", "Refused", "Stop", "Stored", "main"]
+__all__ = ["Job", "Ready", "Refused", "Start", "Stop", "Stored", "main"]
 
 _SEND_SECONDS = 0.1
 """Least time between two reports of steps."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Sent to a worker first.
+
+    Attributes:
+        setup: `WorkerSetup` as bytes.
+        data: what is in the file of the datasets.
+        timeout: seconds that a run may take; None for no limit.
+    """
+
+    setup: bytes
+    data: DataPlan
+    timeout: float | None
 
 
 @dataclass(frozen=True)
@@ -71,8 +86,6 @@ class _Driver:
         self._stored = threading.Semaphore(0)
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.stopping = threading.Event()
-        self._step = self._steps = 0  # the last step, and steps that were not sent yet
-        self._sent_at = 0.0
 
     def read(self) -> None:
         """Read what the driver sends; end the process if it is gone."""
@@ -99,21 +112,9 @@ class _Driver:
 
     def report(self, update: Update) -> None:
         """Send an update of the stack under way; wait until a commit is stored."""
-        if isinstance(update, Stepped):
-            self._steps += update.count
-            self._step = update.step
-            if time.monotonic() - self._sent_at >= _SEND_SECONDS:
-                self._send_steps()
-            return
-        if self._steps:
-            self._send_steps()
         self.send(update)
         if isinstance(update, Commit):
             self._stored.acquire()
-
-    def _send_steps(self) -> None:
-        self.send(Stepped(self._step, self._steps))
-        self._steps, self._sent_at = 0, time.monotonic()
 
 
 def main(descriptor: int, data: int) -> None:
@@ -127,10 +128,9 @@ def main(descriptor: int, data: int) -> None:
     _end_with_parent()
     driver = _Driver(connection := Connection(descriptor))
     try:
-        setup, plan = pickle.loads(connection.recv_bytes())
-        assert isinstance(setup, WorkerSetup)
-        assert isinstance(plan, DataPlan)
-        trainer = setup.trainer(plan.mapped(data), driver.send)
+        start = pickle.loads(connection.recv_bytes())
+        assert isinstance(start, Start)
+        engines = WorkerSetup.loads(start.setup).engines(start.data.mapped(data))
     except EOFError:
         os._exit(1)
     except OptrialError as error:
@@ -141,13 +141,13 @@ def main(descriptor: int, data: int) -> None:
         return
     driver.send(Ready())
     threading.Thread(target=driver.read, name="optrial-driver", daemon=True).start()
-    with trainer:
+    with Trainer(engines, start.timeout, driver.send) as trainer:
         while True:
             job = driver.jobs.get()
             training = trainer.train(job.task, job.checkpoint, driver.stopping.is_set)
             del job
             try:
-                for update in training:
+                for update in merged_steps(training, _SEND_SECONDS):
                     driver.report(update)
                     del update  # or else a checkpoint would take memory until the next one
             except OptrialError as error:

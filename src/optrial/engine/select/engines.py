@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
@@ -20,19 +24,41 @@ from optrial.engine.options import data_facts
 from optrial.engine.process import device_limit, threads_for
 from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
-from optrial.engine.select.measure import KeptTimes, ModelledTimes, NotKeptError, StepTimer
+from optrial.engine.select.measure import (
+    KeptTimes,
+    ModelledTimes,
+    NotKeptError,
+    StepTimer,
+    timed_steps,
+)
 from optrial.engine.select.stacking import has_own_code, why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError
 from optrial.memory import MemoryLimit
 from optrial.plan import pack
 from optrial.spec import RunSpec
 
-__all__ = ["Engines"]
+__all__ = ["Engines", "Part"]
+
+_ROUNDS, _ROUND_SECONDS = 5, 0.1  # of a comparison of two stacks
 
 _UNTRIED = (
     "whether runs with code of your own can be trained together is tried by optrial run, and by "
     "optrial plan --measure"
 )
+
+
+class Part(NamedTuple):
+    """A stack that may be trained.
+
+    Attributes:
+        engine: the engine that trains it.
+        runs: its runs.
+        threads: number of CPU threads.
+    """
+
+    engine: str
+    runs: Sequence[RunSpec]
+    threads: int
 
 
 class Engines:
@@ -114,6 +140,29 @@ class Engines:
         with suppress(*USER_CODE_ERRORS):  # training fails likewise, and records the failure
             threads = threads_for(runs, self.dataset)
         return threads or torch.get_num_threads()
+
+    def slowdown(self, part: Part, whole: Part) -> float:
+        """Return how much longer a run takes per step in one stack than in another one.
+
+        The two take steps alternately, uncompiled, because the machine's pace changes. Infinite if
+        they cannot be tried.
+        """
+        try:
+            trials = [self._trial(part), self._trial(whole)]
+            rounds = [[trial() for trial in trials] for _ in range(_ROUNDS)]
+        except USER_CODE_ERRORS:
+            return math.inf
+        return statistics.median(one / other for one, other in rounds)
+
+    def _trial(self, part: Part) -> Callable[[], float]:
+        """Return a function that takes steps and returns their seconds per run."""
+        learner = self.build("stacked" if part.engine == "compiled" else part.engine, part.runs)
+        learner.threads = part.threads
+        learner.start(1)
+        first, _ = timed_steps(learner, time.perf_counter, 1)
+        second, _ = timed_steps(learner, time.perf_counter, 1)
+        steps = max(1, min(learner.chunk, int(_ROUND_SECONDS / min(first, second))))
+        return lambda: timed_steps(learner, time.perf_counter, steps)[0] / len(part.runs)
 
     def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
         """Return how to train runs one by one, without trying any step of them."""

@@ -1,0 +1,261 @@
+"""Trains stacks on a Ray cluster, one task per stack."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+
+from optrial.config import Parallel
+from optrial.data import Dataset
+from optrial.engine import Engines
+from optrial.errors import EngineError, OptrialError, one_line
+from optrial.executors.room import Room, cores
+from optrial.executors.setup import WorkerSetup
+from optrial.executors.task import StackTask
+from optrial.executors.trainer import Trainer
+from optrial.executors.updates import Arrays, Died, Ended, Failure, Hung, Update, merged_steps
+from optrial.spec import StackId
+
+__all__ = ["OnRay"]
+
+_LOOK_SECONDS = 0.1  # longest time without a look at signals
+_REPORT_SECONDS = 0.5  # least time between two reports of steps
+_ASK_SECONDS = 0.5  # least time between two questions of a task whether to stop
+_COUNT_SECONDS = 5.0  # time after which the cores of the cluster are counted again
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+class _Board:
+    """An actor through which the driver and the tasks of a study exchange messages."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._posts: list[tuple[StackId, Update]] = []
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def post(self, stack: StackId, update: Update) -> None:
+        self._posts.append((stack, update))
+
+    def take(self) -> list[tuple[StackId, Update]]:
+        posts, self._posts = self._posts, []
+        return posts
+
+
+_engines: dict[str, dict[str, Engines]] = {}
+"""Engines of this process by study; a process trains many stacks."""
+
+
+def _train(
+    study: str,
+    setup: bytes,
+    datasets: Sequence[Dataset],
+    board: Any,
+    task: StackTask,
+    checkpoint: Arrays | None,
+) -> Iterator[Update]:
+    """Train a stack in a task of Ray; yield its updates."""
+    if study not in _engines:
+        # Arrays of the object store are read-only, and no tensor of the data is written to.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        _engines.clear()
+        _engines[study] = WorkerSetup.loads(setup).engines(datasets)
+
+    def tell(update: Update) -> None:
+        ray.get(board.post.remote(task.stack, update))
+        if isinstance(update, Hung):
+            os._exit(1)
+
+    trainer = Trainer(_engines[study], task.timeout, tell)
+    asked_at = time.monotonic()
+
+    def stopping() -> bool:
+        nonlocal asked_at
+        if time.monotonic() - asked_at < _ASK_SECONDS:
+            return False
+        asked_at = time.monotonic()
+        return bool(ray.get(board.stopping.remote()))
+
+    with trainer:
+        yield from merged_steps(trainer.train(task, checkpoint, stopping), _REPORT_SECONDS)
+
+
+class OnRay:
+    """An `Executor` whose stacks are tasks of Ray.
+
+    Ray retries nothing: the driver submits a stack again, from the last checkpoint that it stored.
+
+    Args:
+        setup: what tasks need.
+        datasets: the datasets of the study.
+        parallel: address and resources.
+
+    Raises:
+        EngineError: there is no such cluster, or no node has the resources of a stack.
+    """
+
+    room = Room.unlimited()
+
+    def __init__(self, setup: WorkerSetup, datasets: Sequence[Dataset], parallel: Parallel) -> None:
+        self._parallel = parallel
+        self._study = uuid.uuid4().hex
+        self._streams: dict[Any, StackId] = {}
+        self._owns_cluster = not ray.is_initialized()
+        if self._owns_cluster:
+            _connect(parallel.address)
+        self._gpus = parallel.resources.num_gpus
+        self._counted_at = -_COUNT_SECONDS
+        self._setup = ray.put(setup.dumps())
+        self._data = ray.put(list(datasets))
+        self._board = ray.remote(_Board).options(num_cpus=0).remote()
+        self._posts = self._board.take.remote()
+        self._check_resources()
+
+    def _check_resources(self) -> None:
+        needed = {"CPU": self._cpus(1), "GPU": self._gpus or 0}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(n, 0) >= count for n, count in needed.items()) for node in nodes):
+            wanted = f"num_cpus: {needed['CPU']:g}, num_gpus: {needed['GPU']:g}"
+            raise EngineError(
+                f"no node of the Ray cluster has the resources of a stack ({wanted}); change "
+                "resources, or start a node that has them."
+            )
+
+    def _cpus(self, threads: int) -> int:
+        """Return the number of CPUs of a task; no node may have as many as there are threads."""
+        most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        return self._parallel.resources.num_cpus or max(1, min(threads, most))
+
+    @property
+    def slots(self) -> int:
+        """See `Executor`; nodes may come and go."""
+        if self._parallel.n_jobs != "auto":
+            return self._parallel.n_jobs
+        if time.monotonic() - self._counted_at > _COUNT_SECONDS:
+            self._counted_at = time.monotonic()
+            total = ray.cluster_resources()
+            self._slots = max(1, int(total.get("CPU", 1) // self._cpus(1)))
+            if self._gpus:
+                self._slots = max(1, min(self._slots, int(total.get("GPU", 0) / self._gpus)))
+        return self._slots
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams:
+            ray.cancel(stream, force=True)
+        ray.kill(self._board)
+        self._setup = self._data = self._board = None
+        if self._owns_cluster:
+            ray.shutdown()
+
+    def submit(self, task: StackTask, checkpoint: Arrays | None) -> None:
+        """See `Executor`."""
+        options = {"num_gpus": self._gpus} if self._gpus is not None else {}
+        remote = ray.remote(_train).options(
+            num_cpus=self._cpus(task.threads or 1),
+            max_retries=0,
+            num_returns="streaming",
+            _generator_backpressure_num_objects=4,
+            **options,
+        )
+        arguments = (self._study, self._setup, self._data, self._board, task, checkpoint)
+        self._streams[remote.remote(*arguments)] = task.stack
+
+    def updates(self) -> Sequence[tuple[StackId, Update]]:
+        """See `Executor`.
+
+        Raises:
+            EngineError: a task cannot train.
+        """
+        updates = self._posted()
+        for stack in [stack for stack, update in updates if isinstance(update, Ended)]:
+            self._streams = {s: other for s, other in self._streams.items() if other != stack}
+        if not self._streams:
+            return updates
+        ready, _ = ray.wait(list(self._streams), timeout=_LOOK_SECONDS)
+        for stream in ready:
+            stack = self._streams[stream]
+            update = _next(stream)
+            if isinstance(update, Ended | Died):
+                del self._streams[stream]
+            updates.append((stack, update))
+        return updates
+
+    def _posted(self) -> list[tuple[StackId, Update]]:
+        """Return updates that came past the streams."""
+        ready, _ = ray.wait([self._posts], timeout=0)
+        if not ready:
+            return []
+        posts = ray.get(self._posts)
+        self._posts = self._board.take.remote()
+        known = set(self._streams.values())
+        return [
+            (
+                stack,
+                Ended(Failure(update.reason, timed_out=True, hung=True))
+                if isinstance(update, Hung)
+                else update,
+            )
+            for stack, update in posts
+            if stack in known
+        ]
+
+    def stop(self) -> None:
+        """See `Executor`."""
+        ray.get(self._board.stop.remote())
+
+
+def _next(stream: Any) -> Update:
+    """Return the next update of a task, or how it ended.
+
+    Raises:
+        EngineError: the task cannot train.
+    """
+    try:
+        update: Update = ray.get(next(stream))
+        return update
+    except StopIteration:
+        return Died("the task ended early")
+    except OutOfMemoryError:
+        return Ended(
+            Failure("Ray ended it because the node ran out of memory", memory_ran_out=True)
+        )
+    except RayTaskError as error:
+        if isinstance(error.cause, OptrialError):
+            raise EngineError(str(error.cause)) from error
+        raise EngineError(f"a task of Ray cannot train: {one_line(error.cause)}") from error
+    except RayError as error:
+        blames = isinstance(error, WorkerCrashedError)
+        return Died(type(error).__name__, blames_stack=blames)
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a cluster, or start one on this machine, without dashboard and statistics.
+
+    Raises:
+        EngineError: the cluster does not answer.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address is None:
+            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        where = f"does not answer at {address}" if address else "on this machine does not start"
+        raise EngineError(f"the Ray cluster {where} ({one_line(error)}).") from error

@@ -1,0 +1,76 @@
+"""On Ray, the numbers of a study are those of one process, also when a node is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from optrial.callbacks import Callback
+from optrial.errors import EngineError
+from optrial.spec import Status
+from tests.executors.test_executors import LONG, contents, run
+
+ray = pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_stack() -> Iterator[None]:
+    """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
+        yield
+
+
+@pytest.mark.parametrize("engine", ["reference", "stacked"])
+def test_a_private_cluster_stores_what_one_process_stores(engine: str, tmp_path: Path) -> None:
+    run(tmp_path / "local", study={"engine": engine}).close()
+    run(tmp_path / "ray", "ray", 2, study={"engine": engine}).close()
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_without_the_resources_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"no node of the Ray cluster has .* num_gpus: 3"):
+        run(tmp_path, "ray", parallel={"resources": {"num_gpus": 3}})
+
+
+def test_a_node_that_is_lost_changes_no_number(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    study = LONG | {"batch_size": [16, 24, 32], "save": None}
+    run(tmp_path / "local", study=study, checkpoint_seconds=1).close()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+
+    class Lost(Callback):
+        steps = 0
+        texts: list[str] = []  # noqa: RUF012
+
+        def on_step(self, count: int) -> None:
+            self.steps += count
+            if self.steps > 20_000 and second in cluster.worker_nodes:
+                cluster.remove_node(second, allow_graceful=False)
+
+        def on_message(self, text: str) -> None:
+            self.texts.append(text)
+
+    lost = Lost()
+    try:
+        parallel = {"address": cluster.address}
+        options = {"study": study, "callbacks": [lost], "checkpoint_seconds": 0.1}
+        with run(tmp_path / "ray", "ray", 2, parallel=parallel, **options) as results:
+            assert {record.status for record in results.records} <= {Status.DONE, Status.DIVERGED}
+    finally:
+        cluster.shutdown()
+    assert second not in cluster.worker_nodes
+    assert any("a worker process has died" in text for text in lost.texts)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
