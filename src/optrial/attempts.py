@@ -81,12 +81,14 @@ class Attempts:
 
     Attributes:
         dead: attempts in which a process died, by the name of the work.
+        in_process: whether this process does the work, and may die in it.
     """
 
     def __init__(self, text: str, remember: Callable[[str], object]) -> None:
         self._remember = remember
         self._open: dict[str, Attempt] = {}
         self._stored = text
+        self.in_process = True
         self.dead: dict[str, Attempt] = {}
         with suppress(ValueError, TypeError):
             for values in json.loads(text):
@@ -97,7 +99,8 @@ class Attempts:
         """Make the store name some work until a part of it is stored."""
         if work not in self._open:
             self._add(work)
-            self._write(self.text)
+            if self.text != self._stored:
+                self._write(self.text)
 
     def stored(self, work: str, upcoming: str | None = None) -> str | None:
         """Return what the transaction that stores a part of some work makes the store remember.
@@ -137,7 +140,9 @@ class Attempts:
     @property
     def text(self) -> str:
         """What the store is to remember; empty for nothing."""
-        return json.dumps([asdict(attempt) for attempt in self._open.values()]) * bool(self._open)
+        if not (self._open and self.in_process):
+            return ""
+        return json.dumps([asdict(attempt) for attempt in self._open.values()])
 
     def _add(self, work: str) -> None:
         self._open.pop(CHOOSING, None)

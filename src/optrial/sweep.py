@@ -223,6 +223,7 @@ class _Driver:
             stacks = {stack: self.members[stack] for stack in self.queue}
             executor = started(self.parallel, plan, stacks, self.engines, self._take_aside)
             self.executor = self.on_exit.enter_context(executor)
+            self.attempts.in_process = executor.in_process
         return self.executor
 
     def _train_queue(self, executor: Executor) -> None:

@@ -20,9 +20,11 @@ class Executor(Protocol):
 
     Attributes:
         room: what the stacks that are trained at once may need together.
+        in_process: whether it trains in the process of the driver.
     """
 
     room: Room
+    in_process: bool
 
     @property
     def slots(self) -> int:

@@ -22,7 +22,7 @@ class Local:
     """
 
     slots = 1
-    room = Room.unlimited()
+    room, in_process = Room.unlimited(), True
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer

@@ -105,7 +105,7 @@ class OnRay:
         EngineError: there is no such cluster, or no node has the resources of a stack.
     """
 
-    room = Room.unlimited()
+    room, in_process = Room.unlimited(), False
 
     def __init__(self, setup: WorkerSetup, datasets: Sequence[Dataset], parallel: Parallel) -> None:
         self._parallel = parallel
@@ -115,6 +115,7 @@ class OnRay:
         if self._owns_cluster:
             _connect(parallel.address)
         self._gpus = parallel.resources.num_gpus
+        self._stopping = False
         self._counted_at = -_COUNT_SECONDS
         self._setup = ray.put(setup.dumps())
         self._data = ray.put(list(datasets))
@@ -215,7 +216,9 @@ class OnRay:
 
     def stop(self) -> None:
         """See `Executor`."""
-        ray.get(self._board.stop.remote())
+        if not self._stopping:
+            self._stopping = True
+            ray.get(self._board.stop.remote())
 
 
 def _next(stream: Any) -> Update:

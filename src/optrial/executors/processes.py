@@ -135,6 +135,8 @@ class Processes:
         EngineError: user code cannot be sent, or data cannot be shared.
     """
 
+    in_process = False
+
     def __init__(
         self,
         setup: WorkerSetup,
