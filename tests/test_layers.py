@@ -174,7 +174,12 @@ def defines_getattr(tree: ast.AST) -> bool:
     )
 
 
-LAZY = {("results", "saved"), ("results", "joined"), ("results", "report.study_page")}
+LAZY = {
+    ("executors.start", "executors.on_ray"),
+    ("results", "saved"),
+    ("results", "joined"),
+    ("results", "report.study_page"),
+}
 """Imports inside a function: of a module that loads much, which its importer works without."""
 
 SOURCES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}

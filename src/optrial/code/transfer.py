@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -61,7 +62,8 @@ class Transfer:
         Raises:
             EngineError: code that is imported here is other code.
         """
-        os.chdir(self.folder)
+        with suppress(OSError):  # another machine may not have it
+            os.chdir(self.folder)
         sys.path[:] = [*self.path, *(place for place in sys.path if place not in self.path)]
         with importable_from_here():
             objects = {name: pickle.loads(data) for name, data in self.objects.items()}

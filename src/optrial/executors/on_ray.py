@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from optrial.config import Parallel
 from optrial.data import Dataset
@@ -119,7 +120,8 @@ class OnRay:
         self._counted_at = -_COUNT_SECONDS
         self._setup = ray.put(setup.dumps())
         self._data = ray.put(list(datasets))
-        self._board = ray.remote(_Board).options(num_cpus=0).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._posts = self._board.take.remote()
         self._check_resources()
 
@@ -182,43 +184,50 @@ class OnRay:
             EngineError: a task cannot train.
         """
         updates = self._posted()
-        for stack in [stack for stack, update in updates if isinstance(update, Ended)]:
-            self._streams = {s: other for s, other in self._streams.items() if other != stack}
         if not self._streams:
             return updates
         ready, _ = ray.wait(list(self._streams), timeout=_LOOK_SECONDS)
         for stream in ready:
-            stack = self._streams[stream]
             update = _next(stream)
             if isinstance(update, Ended | Died):
-                del self._streams[stream]
-            updates.append((stack, update))
+                updates += self._posted() + self._posted(wait=True)
+            if stack := self._streams.get(stream):  # else its end was posted
+                updates.append((stack, update))
+            if isinstance(update, Ended | Died):
+                self._streams.pop(stream, None)
         return updates
 
-    def _posted(self) -> list[tuple[StackId, Update]]:
-        """Return updates that came past the streams."""
-        ready, _ = ray.wait([self._posts], timeout=0)
+    def _posted(self, *, wait: bool = False) -> list[tuple[StackId, Update]]:
+        """Return updates that came past the streams.
+
+        Args:
+            wait: whether to wait for an answer; an earlier question may have been answered before
+                the last of them came.
+        """
+        ready, _ = ray.wait([self._posts], timeout=None if wait else 0)
         if not ready:
             return []
         posts = ray.get(self._posts)
         self._posts = self._board.take.remote()
-        known = set(self._streams.values())
-        return [
-            (
-                stack,
-                Ended(Failure(update.reason, timed_out=True, hung=True))
-                if isinstance(update, Hung)
-                else update,
-            )
-            for stack, update in posts
-            if stack in known
-        ]
+        streams = {stack: stream for stream, stack in self._streams.items()}
+        updates = [(stack, _as_end(update)) for stack, update in posts if stack in streams]
+        for stack, update in updates:
+            if isinstance(update, Ended):
+                self._streams.pop(streams[stack], None)
+        return updates
 
     def stop(self) -> None:
         """See `Executor`."""
         if not self._stopping:
             self._stopping = True
             ray.get(self._board.stop.remote())
+
+
+def _as_end(update: Update) -> Update:
+    """Return the end of a stack whose step hangs, because its process ends; else the update."""
+    if isinstance(update, Hung):
+        return Ended(Failure(update.reason, timed_out=True, hung=True))
+    return update
 
 
 def _next(stream: Any) -> Update:
