@@ -139,7 +139,7 @@ class Attempts:
 
     @property
     def text(self) -> str:
-        """What the store is to remember; empty for nothing."""
+        """Text for the store to remember; empty for nothing."""
         if not (self._open and self.in_process):
             return ""
         return json.dumps([asdict(attempt) for attempt in self._open.values()])

@@ -112,8 +112,8 @@ def command_of(pid: int) -> bytes:
         return b""
 
 
-def pictures(folder: Path) -> dict[Any, Any]:
-    """What a store holds, and its weights."""
+def contents_and_weights(folder: Path) -> dict[Any, Any]:
+    """Contents of a store, and its weights."""
     weights = {path.name: path.read_bytes() for path in folder.glob("weights/*")}
     return contents(folder) | weights
 
@@ -156,7 +156,7 @@ def test_workers_that_are_killed_change_no_number(tmp_path: Path) -> None:
     results.close()
     assert killer.killed == 4
     assert sum("a worker process" in text for text in killer.texts) >= 3
-    assert pictures(tmp_path / "parts") == pictures(tmp_path / "whole")
+    assert contents_and_weights(tmp_path / "parts") == contents_and_weights(tmp_path / "whole")
 
 
 class Bad(torch.optim.SGD):

@@ -1,4 +1,4 @@
-"""Where and how many at once the stacks of a study are trained; never part of a run's id."""
+"""Place and number of the trainings at once; never part of a run's id."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Frozen(BaseModel):
 
 
 class Resources(_Frozen):
-    """What one stack occupies, in Ray's words.
+    """Resources of one stack, in Ray's words.
 
     Attributes:
         num_cpus: CPU cores, which are also the threads of new stacks; None for the choice of

@@ -1,4 +1,4 @@
-"""Where stacks are trained: in this process, in worker processes, or on a Ray cluster.
+"""Executors train stacks: in this process, in worker processes, or on a Ray cluster.
 
 The unit of work is a stack. The driver, `optrial.sweep`, submits a `StackTask` and takes the
 updates that its training yields; it alone writes to the store and calls hooks.

@@ -97,7 +97,7 @@ class _Worker:
 
     @property
     def has_died(self) -> bool:
-        """Whether the process is gone and everything that it sent was received."""
+        """True if the process is gone and everything that it sent was received."""
         return self.process.poll() is not None and not self.connection.poll()
 
     def kill(self) -> str:

@@ -24,7 +24,7 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """What the training of a stack needs.
+    """Threads and memory that the training of a stack needs.
 
     Attributes:
         threads: number of CPU threads.
@@ -39,7 +39,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Room:
-    """What stacks may need together.
+    """Threads and memory that the stacks trained at once may use.
 
     Attributes:
         threads: number of threads.

@@ -1,4 +1,4 @@
-"""What a worker needs before its first stack: code, settings, and the engines of each dataset."""
+"""Setup of a worker before its first stack: code, settings, and the engines of each dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training of a stack reports to the driver, in plain values."""
+"""Reports of the training of a stack to the driver, in plain values."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the training of a stack ended early.
+    """Cause of the early end of a training.
 
     Attributes:
         reason: reason for the record of a run.
