@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,20 +11,21 @@ import pytest
 from optrial.config import Parallel
 from optrial.engine import Choice
 from optrial.executors import Need, Room, divided, division
+from optrial.executors.room import cores
 from optrial.plan import pack
 from tests.small import small_plan
 
 
 def parts(
     monkeypatch: pytest.MonkeyPatch,
-    cores: int = 4,
+    count: int = 4,
     seconds: float = 100.0,
     slowdown: float = 1.0,
     threads: int = 4,
     **parallel: Any,
 ) -> list[tuple[int, int]]:
     """Return width and threads of the stacks of eight runs that were chosen as one stack."""
-    monkeypatch.setattr(division, "cores", lambda: cores)
+    monkeypatch.setattr(division, "cores", lambda: count)
     plan, _ = small_plan(seeds=8)
     engines: Any = SimpleNamespace(
         threads=lambda runs: threads, on_cuda=False, slowdown=lambda part, whole: slowdown
@@ -41,10 +43,10 @@ def test_workers_get_a_stack_for_every_core(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_many_cores_share_few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parts(monkeypatch, cores=64, threads=64, executor="processes") == [(1, 8)] * 8
-    assert parts(monkeypatch, cores=64, threads=1, executor="processes") == [(1, 1)] * 8
+    assert parts(monkeypatch, count=64, threads=64, executor="processes") == [(1, 8)] * 8
+    assert parts(monkeypatch, count=64, threads=1, executor="processes") == [(1, 1)] * 8
     resources = {"num_cpus": 2}
-    chosen = parts(monkeypatch, cores=64, threads=64, executor="processes", resources=resources)
+    chosen = parts(monkeypatch, count=64, threads=64, executor="processes", resources=resources)
     assert chosen == [(1, 2)] * 8
 
 
@@ -70,3 +72,12 @@ def test_threads_and_memory_limit_what_is_trained_at_once(monkeypatch: pytest.Mo
     assert not room.admits(Need(1, 0, alone=True), [small])
     assert not room.admits(small, [Need(1, 0, alone=True)])
     assert room.admits(Need(64, 10**12, alone=True), [])
+
+
+def test_a_container_has_the_cores_of_its_quota(tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    every = cores(quota)  # there is no such file
+    quota.write_text("max 100000\n")
+    assert cores(quota) == every
+    quota.write_text("50000 100000\n")
+    assert cores(quota) == 1

@@ -6,7 +6,9 @@ import math
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["Need", "Room", "cores"]
 
@@ -15,11 +17,17 @@ _WORKER_BYTES = 4e8
 """Memory of a worker process before its first stack; most of it is PyTorch."""
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the number of cores that this process may use.
+
+    Args:
+        quota: file with the microseconds of CPU time that a container has per period.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with suppress(OSError, ValueError):  # there is no quota
+        most, period = map(int, quota.read_text(encoding="utf-8").split())
+        count = min(count or 1, math.ceil(most / period))
+    return max(1, count or 1)
 
 
 @dataclass(frozen=True)
