@@ -67,7 +67,7 @@ class CurveSource:
 
 @dataclass(frozen=True)
 class CurveOptions:
-    """What to draw of the curves, and how.
+    """Choice and style of the curves that are drawn.
 
     Attributes:
         x: unit of the horizontal axis.

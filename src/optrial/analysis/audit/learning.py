@@ -69,7 +69,7 @@ def constant_answers(context: Context) -> Iterator[Observation]:
 
 
 def _counts(problem: ProblemView, runs: dict[str, list[Record]]) -> str:
-    """Return how many runs of which contenders are meant."""
+    """Return the number of affected runs of each contender."""
     totals = {c.name: len(c.records) for c in problem.contenders}
     return names(
         f"{len(of_one)} of {counted(totals[name], 'run')} of {name}"
