@@ -17,7 +17,9 @@ from optrial.analysis.claims import (
     parse_claims,
 )
 from optrial.analysis.statistics import Arrival, compare_all
+from optrial.errors import StudyError
 from optrial.spec import Directions
+from optrial.study import Study
 from tests.analysis.claims import evaluate_claims
 from tests.tolerance import STATISTIC_FLOAT64
 
@@ -338,3 +340,18 @@ def test_claims_about_targets_are_decided_by_who_is_there_first() -> None:
     assert sooner.numbers["second_median"] is None
     assert (sooner.numbers["first_reached"], sooner.numbers["second_reached"]) == (9, 3)
     assert (unknown.pairs, tied.pairs) == (0, 9)
+
+
+def test_a_claim_that_holds_quotes_is_quoted_once_and_may_be_left_out() -> None:
+    claims, (problem,) = parse_claims(['"my adam" > sgd on test_accuracy'], ["sgd", "lion"])
+    assert claims == []
+    assert problem.message.startswith("""'"my adam" > sgd on test_accuracy': column 1: 'my adam'""")
+    assert problem.message.endswith("To leave out all claims: claims: [].")
+
+
+def test_new_optimizers_of_a_recipe_name_the_claims_to_leave_out() -> None:
+    recipe, other = "cnn-cifar10-small", "optimizers=[{rule: lion, lr: 0.001}]"
+    with pytest.raises(StudyError, match=r"claims\[0\].*claims: \[\]"):
+        Study.from_file(recipe, [other])
+    study = Study.from_file(recipe, [other, "claims=[]"])
+    assert [entry.label for entry in study.config.optimizers] == ["lion"]

@@ -194,6 +194,7 @@ def draw_curves(
     directions = sources[0].view.directions
     metric_axis(axes, _shared_label(metrics, directions), directions)
     axes.set_ylim(*options.limits) if options.limits != (None, None) else None
+    _x_axis(axes, lines)
     axes.set_xlabel(_x_label(lines, options))
     _name_metrics(axes, metrics if len(metrics) > 1 else (), theme)
     if published:
@@ -316,6 +317,14 @@ def _shared_label(metrics: Sequence[str], directions: Directions) -> str:
     """Return the name of a metric, or what several metrics have in common."""
     labels = dict.fromkeys(directions.parse(metric).label for metric in metrics)
     return metrics[0] if len(metrics) == 1 else ", ".join(labels)
+
+
+def _x_axis(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Start at 0 where all values are of one step, and keep ticks apart."""
+    ends = {float(x) for line in lines for x in line.x[[0, -1]]}
+    if len(ends) == 1 and max(ends) > 0:
+        axes.set_xlim(0, 1.06 * max(ends))
+    axes.locator_params(axis="x", nbins=7)
 
 
 def _x_label(lines: Sequence[_Line], options: CurveOptions) -> str:

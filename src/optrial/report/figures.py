@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optrial.analysis.contenders import Contender
 from optrial.analysis.reported import ReportedValue
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
@@ -14,7 +15,16 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.report.axes import draw_interval, legend, metric_axis, row_axis
 from optrial.report.chart_data import probes_of
 from optrial.report.curves import CurveSource, draw_curves
-from optrial.style import LIGHT, WIDTHS, Theme, figure_style, line_styles, literal
+from optrial.style import (
+    LIGHT,
+    WIDTHS,
+    LineStyle,
+    Theme,
+    figure_style,
+    line_styles,
+    literal,
+    variant_styles,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,9 +97,9 @@ def _search_figures(
 
 def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:
     """Draw the share of runs that reached a target by step; a bar where runs ended without it."""
-    styles = line_styles(view.optimizer_names)
+    styles = _contender_styles(view, [times.contender for times in result.steps])
     for times in result.steps:
-        style = styles[times.contender.optimizer].matplotlib(theme)
+        style = styles[times.contender.name].matplotlib(theme)
         arrivals = times.survival.times
         steps = np.array([0.0, *arrivals, result.drawn_until(times)])
         reached = 100 * np.array([0.0, *(1 - times.survival.share)])
@@ -269,10 +279,9 @@ def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LI
 
 def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw training seconds per run: median and range over the runs of each contender."""
-    styles = line_styles(view.optimizer_names)
-    optimizers = {contender.name: contender.optimizer for contender in problem.contenders}
+    styles = _contender_styles(view, problem.contenders)
     for row, cost in enumerate(problem.costs):
-        style = styles[optimizers[cost.name]].matplotlib(theme)
+        style = styles[cost.name].matplotlib(theme)
         draw_interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
     shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
     axes.set_xlabel(f"training seconds per run{shared}", loc="right")
@@ -302,6 +311,13 @@ def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
     difference = f"critical difference {ranks.critical_difference:.2f}"
     axes.set_xlabel(f"average rank over {ranks.problems} problems\n({difference})", loc="right")
     row_axis(axes, list(averages))
+
+
+def _contender_styles(view: StudyView, contenders: Sequence[Contender]) -> dict[str, LineStyle]:
+    """Return the style of each contender by name, that of its curve."""
+    optimizers = [contender.optimizer for contender in contenders]
+    styles = variant_styles(optimizers, line_styles(view.optimizer_names))
+    return dict(zip((contender.name for contender in contenders), styles, strict=True))
 
 
 def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -> Axes:
