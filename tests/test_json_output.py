@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
         ["curves", "STORE", "--metric", "test_loss"],
     ],
     "audit": [["audit", "STORE"]],
+    "confusion": [["confusion", "STORE"]],
     "evaluate": [["evaluate", "STORE", "--split", "validation"]],
     "speeds show": [["speeds", "show"]],
     "timing": [["timing", "STUDY", *BRIEF], ["timing", "STUDY", *BRIEF, "--quiet"]],
