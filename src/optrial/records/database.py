@@ -317,8 +317,9 @@ def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
     return engine
 
 
-lossless_text = partial(str, encoding="utf-8", errors="surrogateescape")
-"""Decode text without failing, so that the checksum tells which row is damaged."""
+def lossless_text(data: bytes) -> str:
+    """Decode text without failing, so that the checksum tells which row is damaged."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 @contextmanager

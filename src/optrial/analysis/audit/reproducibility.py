@@ -11,7 +11,7 @@ from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted
 from optrial.records import Record
-from optrial.spec import HASHED_STEPS, Certificate, RunFacts
+from optrial.spec import HASHED_STEPS, Certificate, RunFacts, RunSpec
 
 
 def _stacked(context: Context) -> bool:
@@ -109,29 +109,37 @@ def unequal_orders(context: Context) -> Iterator[Observation]:
 
 def _differing(
     fact: Callable[[RunFacts], str | None],
-    causes: Callable[[Record], Sequence[object]],
+    causes: Callable[[RunSpec], Sequence[object]],
     records: Iterable[Record],
 ) -> list[list[Record]]:
-    """Return groups of runs with the same causes of a fact but different values of it."""
-    groups: dict[str, list[Record]] = {}
+    """Return groups of runs with the same causes of a fact but different values of it.
+
+    Args:
+        fact: the fact.
+        causes: everything beside the seed that determines it, equal for all runs of a setting.
+        records: the runs.
+    """
+    groups: dict[tuple[int, str], list[Record]] = {}
+    of_setting: dict[str, str] = {}
     for record in records:
         if fact(record.facts):
-            groups.setdefault(json.dumps(causes(record), default=str), []).append(record)
+            setting = record.setting_id
+            if setting not in of_setting:
+                of_setting[setting] = json.dumps(causes(record.spec), default=str)
+            groups.setdefault((record.seed, of_setting[setting]), []).append(record)
     return [group for group in groups.values() if len({fact(r.facts) for r in group}) > 1]
 
 
-def _start(record: Record) -> list[object]:
-    """Return everything that determines the initial weights of a run."""
-    spec = record.spec
-    return [spec.seed, spec.model, spec.model_arguments, spec.dataset, spec.rng, spec.precision]
+def _start(spec: RunSpec) -> list[object]:
+    """Return what determines the initial weights of a run, beside its seed."""
+    return [spec.model, spec.model_arguments, spec.dataset, spec.rng, spec.precision]
 
 
-def _order(record: Record) -> list[object]:
-    """Return everything that determines the data order of a run."""
-    spec = record.spec
+def _order(spec: RunSpec) -> list[object]:
+    """Return what determines the data order of a run, beside its seed."""
     batches = [spec.batch_size, spec.sampling, spec.shuffle, spec.drop_last]
     arguments = spec.model_arguments if spec.rng == "script" else None
-    return [spec.seed, spec.dataset_sha256, spec.rng, spec.model, arguments, *batches]
+    return [spec.dataset_sha256, spec.rng, spec.model, arguments, *batches]
 
 
 def _unpaired(
