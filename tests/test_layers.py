@@ -250,5 +250,12 @@ def test_import_and_help_are_light() -> None:
     assert not heavy & loaded_by(run_help)
 
 
+def test_results_load_without_what_single_commands_need() -> None:
+    heavy = {"torch", "pandas", "sklearn", "jinja2", "ruamel", "matplotlib"}
+    assert not heavy & loaded_by("import optrial.results, optrial.report.texts")
+    code = "print(*(m for m in ('scipy.stats', 'scipy.special') if m in sys.modules))"
+    assert not {"scipy.stats", "scipy.special"} & loaded_by(f"import optrial.results\n{code}")
+
+
 def test_studies_load_without_what_downloads() -> None:
     assert not {"pooch", "requests"} & loaded_by("import optrial.study")

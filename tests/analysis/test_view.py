@@ -30,6 +30,16 @@ def curves(*values: list[float]) -> dict[str, Curve]:
     }
 
 
+def test_curves_that_no_run_recorded_are_not_read() -> None:
+    def read(metric: str) -> dict[str, Curve]:
+        raise AssertionError(metric)
+
+    view = replace(made_up_view(made_up_records()), read_curves=read)
+    assert view.curves("gradient_norm") == {}
+    with pytest.raises(AssertionError, match=view.metrics[0]):
+        view.curves(view.metrics[0])
+
+
 def test_a_band_is_the_mean_at_each_step() -> None:
     band = make_band(curves([1.0, 2.0, 3.0], [3.0, 2.0, 7.0]), generator())
     assert band.mean.tolist() == [2.0, 2.0, 5.0]

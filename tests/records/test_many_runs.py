@@ -153,6 +153,8 @@ def test_run_without_an_outcome_is_damage(tmp_path: Path) -> None:
         database.commit()
         with pytest.raises(StoreError, match="the outcome of a run cannot be decoded"):
             store.progress()
+        with pytest.raises(StoreError, match="its outcome is missing"):
+            store.runs()
     database.close()
 
 

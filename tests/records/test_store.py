@@ -239,12 +239,15 @@ def test_curves_are_chosen_by_metric_and_run(store: Store) -> None:
 
 
 def test_curves_of_more_runs_than_one_query_takes(store: Store, monkeypatch) -> None:
-    monkeypatch.setattr("optrial.records.store.IDS_PER_QUERY", 3)
+    monkeypatch.setattr("optrial.records.queries.MOST_LOOKUPS", 3)
     ids = [f"run{number}" for number in range(10)]
+    store.save_plan("before", {}, [planned("former")])
+    store.commit([segment("former", 1, curves={"loss": curve(1, [2.0])})], STACK, None)
     store.save_plan("one", {}, [planned(run_id) for run_id in ids])
     part = {"loss": curve(1, [1.0])}
     store.commit([segment(run_id, 1, curves=part) for run_id in ids], STACK, None)
     assert [run_id for run_id, _ in store.curves("loss")] == ids
+    assert [run_id for run_id, _ in store.curves("loss", ids[::-2])] == ids[::-2]
 
 
 def test_a_curve_that_does_not_exist(store: Store) -> None:

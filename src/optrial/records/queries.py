@@ -75,7 +75,7 @@ ENDS = sql.select(outcomes.c.run_id, outcomes.c.latest)
 """Query of the ends of the curves of each run."""
 
 IDS_PER_QUERY = 10_000  # below the limit on parameters of either database
-_MOST_LOOKUPS = 1_000  # of single runs; to look more of them up takes longer than to read all
+MOST_LOOKUPS = 1_000  # of single runs; to look more of them up takes longer than to read all
 _ROWS_AT_ONCE = 1_000
 
 
@@ -377,7 +377,7 @@ def _of_runs(
     connection: sql.Connection, query: sql.Select[Any], run_ids: Sequence[str]
 ) -> Iterator[Sequence[Any]]:
     """Yield the rows of runs; the first column of the query is the id of the run."""
-    if len(run_ids) > _MOST_LOOKUPS:
+    if len(run_ids) > MOST_LOOKUPS:
         wanted = set(run_ids)
         yield from (row for row in _rows(connection, query) if row[0] in wanted)
     else:

@@ -132,3 +132,10 @@ def test_median_of_five_has_no_interval_and_infinities_stay_where_they_are() -> 
     interval = median_interval([np.inf, 1, 2, 3, 4, 5, 6])
     assert (interval.estimate, interval.low, interval.high) == (4, 1, np.inf)
     assert math.isnan(median_interval([-np.inf, np.inf]).estimate)
+
+
+def test_weights_drawn_in_parts_are_those_drawn_at_once() -> None:
+    weights = resample_weights(1_000, 300, np.random.default_rng(1))
+    drawn = np.random.default_rng(1).integers(1_000, size=(300, 1_000))
+    at_once = [np.bincount(row, minlength=1_000) for row in drawn]
+    assert weights.tolist() == (np.array(at_once) / 1_000).tolist()
