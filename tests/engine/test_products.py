@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,18 @@ def test_denormal_numbers_are_kept_or_flushed_as_by_the_default() -> None:
         assert not (left @ (right * 1e-5)).any()
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_products_do_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from optrial.engine.backends.products import products\n"
+        "factor = torch.ones(3, 8, 8, requires_grad=True)\n"
+        "torch.func.vmap(products)(factor, factor).sum().backward()\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
 
 
 def wide_plan(**changes: Any) -> tuple[Plan, Dataset]:

@@ -43,7 +43,11 @@ def is_large(layer: nn.Linear, samples: int) -> bool:
     return layer.out_features >= _FEW_OUTPUTS and operations >= _WORTH_CALLING
 
 
-@torch.library.custom_op("optrial::products", mutates_args=())
+# Defined without `torch.library.custom_op`, whose first call imports PyTorch's compiler: a second.
+_NAME = "optrial::products"
+torch.library.define(_NAME, "(Tensor left, Tensor right) -> Tensor")
+
+
 def products(left: Tensor, right: Tensor) -> Tensor:
     """Multiply matrices of several runs by oneDNN.
 
@@ -56,6 +60,12 @@ def products(left: Tensor, right: Tensor) -> Tensor:
     Returns:
         (*runs, rows, columns), contiguous.
     """
+    result: Tensor = torch.ops.optrial.products.default(left, right)
+    return result
+
+
+@torch.library.impl(_NAME, "CPU")
+def _(left: Tensor, right: Tensor) -> Tensor:
     runs = _runs(left, right)
     apart = len(runs)  # leading axes of runs whose products are computed apart
     while apart and right.shape[apart - 1] == 1:
@@ -92,7 +102,7 @@ def _onednn(left: Tensor, right: Tensor) -> Tensor:
     return product
 
 
-@products.register_fake
+@torch.library.register_fake(_NAME)
 def _(left: Tensor, right: Tensor) -> Tensor:
     return left.new_empty(*_runs(left, right), left.shape[-2], right.shape[-1])
 
@@ -113,10 +123,10 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None
     return of_left, of_right
 
 
-products.register_autograd(_gradients, setup_context=_keep)
+torch.library.register_autograd(_NAME, _gradients, setup_context=_keep)
 
 
-@products.register_vmap
+@torch.library.register_vmap(_NAME)
 def _(info: Any, in_dims: Sequence[int | None], left: Tensor, right: Tensor) -> tuple[Tensor, int]:
     del info
     factors = (
