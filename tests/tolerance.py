@@ -126,3 +126,6 @@ FLOAT32_FRACTION = 1e-7
 PRODUCT = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 """Error of a product of matrices, relative to its largest element, by type: sums of up to a few
 hundred terms, rounded to 24 and to 8 bits."""
+
+MEMORY_BELOW, MEMORY_ABOVE = 0.8, 2.0
+"""Bounds on the estimated memory of a stack, as shares of the measured peak."""

@@ -15,6 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from optrial.engine import release_memory
 from optrial.interruption import Stop
 from optrial.plan import Plan, estimate
@@ -23,6 +26,20 @@ from optrial.spec import StackId
 from optrial.study import Study
 from optrial.sweep import sweep
 from tests.small import small_keys
+
+
+class Own(nn.Module):
+    """A model as users write it."""
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(input_shape[0], width)
+        self.middle = nn.Linear(width, width)
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        return self.last(self.middle(self.first(x).relu()).relu())
 
 
 def resident(name: str) -> int:

@@ -54,6 +54,8 @@ _ELEMENT_WORK = 100.0
 _PASSES = 4  # how often an update reads or writes each array
 _WORK = {"muon": 10}
 """Further arrays of the size of the parameters that the update of a rule computes."""
+_PROBED = 3
+"""Further arrays of the size of the parameters that probes compute or compare with."""
 _EVALUATED_SHARE = 1.0
 _ACTIVATIONS = 5  # arrays of the size of what is saved for the backward pass, at its peak
 
@@ -102,6 +104,7 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
     values = sum(split.inputs.size for split in dataset.splits.values())
     stack_bytes = width * largest
     stack_bytes += max(_evaluation_bytes(run, dataset, width) for run in settings.values())
+    stack_bytes += max(_check_bytes(run, dataset, width) for run in settings.values())
     return Estimate(
         seconds=sum(cost.training for cost in costs),
         stacked_seconds=sum(cost.training - cost.calls * (1 - 1 / width) for cost in costs),
@@ -125,6 +128,17 @@ def _evaluation_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
     kept = kept_outputs(dataset, run.evaluate_on, run.metrics, run.whole_split)
     kept = max(kept, min(width * kept, KEPT_OUTPUTS))
     return int(kept + _EVALUATED_SHARE * evaluated) * _itemsize(run)
+
+
+def _check_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
+    """Return the bytes of checking that user code can be resumed, by up to two runs beside it.
+
+    Each has parameters, gradients and the rule's state, a checkpoint of them, and its results.
+    """
+    if not run.code:
+        return 0
+    weights = sum(map(math.prod, _sizes_of(run, dataset).trained))
+    return min(width, 2) * (2 * _state_size(run) + 4) * weights * _itemsize(run)
 
 
 def step_work(runs: Sequence[RunSpec], dataset: Dataset) -> float:
@@ -164,11 +178,11 @@ class _Cost(NamedTuple):
 def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     shapes, untrained, sample, _ = _sizes_of(run, dataset)
     weights = sum(map(math.prod, shapes))
-    # A torch class is assumed to keep two averages, as Adam does.
-    state = 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
+    state = _state_size(run)
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
-    held += _WORK.get(run.rule, 0)
+    held += _WORK.get(run.rule, 0) + (run.save == "best")  # whose weights are kept
+    held += _PROBED * (run.probes is not None)
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
     speed = _SPEEDS["numpy" if run.engine == "numpy" else "reference"]
@@ -190,6 +204,11 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
         parameters=weights,
         tensors=len(shapes),
     )
+
+
+def _state_size(run: RunSpec) -> int:
+    """Return the arrays of a rule's state per parameter; of a torch class two, as Adam has."""
+    return 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
 
 
 def _iterations(run: RunSpec) -> int:
