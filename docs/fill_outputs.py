@@ -48,12 +48,11 @@ def fill(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        file = Path(name).resolve()
+    for file in [Path(name).resolve() for name in sys.argv[1:]]:
         with tempfile.TemporaryDirectory() as folder:
             sys.path.insert(0, folder)
             lay_out_tables(Path(folder))
             os.chdir(folder)
             text = fill(file.read_text(encoding="utf-8"))
-            os.chdir(file.parent)
+            os.chdir("/")
         file.write_text(text, encoding="utf-8")

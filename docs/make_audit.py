@@ -46,16 +46,17 @@ undecided:
 direction. For an accuracy, `points` and `%` are percentage points; for any other metric, `5%` is
 relative to the mean of the second optimizer.
 
-Every claim is tested by a paired permutation test over common seeds, with Holm's correction over
-all claims; `~` by two one-sided tests. "Is best" is supported if it beats every rival, and refuted
-if any rival beats it. A diverged run is worse than every finished run, but divergence alone does
-not support a claim: the seeds on which both optimizers finished must agree. A claim can also be on
-`training_seconds`, the training time of a run; the rules of section F check whether such times are
-comparable.
+Every claim is tested by a paired permutation test over common seeds, corrected for the number of
+claims (Bonferroni); `~` by two one-sided tests. The interval beside a verdict inverts the same
+test. "Is best" is supported if it beats every rival, and refuted if any rival beats it. A diverged
+run is worse than every finished run, but divergence alone does not support a claim: the seeds on
+which both optimizers finished must agree. A claim can also be on `training_seconds`, the training
+time of a run; the rules of section F check whether such times are comparable.
 
 In a study of several problems, a claim may end with `in PROBLEM`, as in `adam > sgd on
 test_accuracy in moons`. Otherwise it is decided on each problem separately, and holds for the study
-only if it is supported on every problem. Holm's correction is over all claims on all problems.
+only if it is supported on every problem. Claims on several problems count once per problem in the
+correction.
 
 A claim about a target (`sooner than` is short for `in fewer steps than`) is decided by a sign test:
 on each common seed, which run reaches the target first? A run that has not reached it when training

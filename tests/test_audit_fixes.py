@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from optrial.analysis.audit import AuditReport, Finding, report_text
+from optrial.analysis.audit import AuditReport, Finding, Severity, report_text
 from optrial.config import override
 from optrial.errors import StudyError
 from optrial.records import PlannedRun, Record
@@ -243,3 +244,67 @@ def test_the_refusal_of_unequal_grids_says_what_to_do(tmp_path: Path) -> None:
     for study in (drawn, equal):
         trials = Counter(run.optimizer for run in study.plan().runs)
         assert trials == dict.fromkeys(names, 9 * 3)
+
+
+BAD: Mapping[str, Mapping[str, Any]] = {
+    "a plain grid": {"optimizers": NEAR},
+    "a tuned grid": {"optimizers": NEAR, "tune": {"seeds": 2, "extend": False}},
+    "a grid of ranges": {
+        "seeds": 3,
+        "optimizers": [
+            {"rule": "sgd", "lr": {"log": [0.001, 0.1], "points": 5}},
+            {"rule": "adam", "lr": {"log": [0.0001, 0.01], "points": 5}},
+        ],
+    },
+    "unequal grids": {"optimizers": [SEVERAL[0], {"rule": "adam", "lr": [0.003, 0.01]}]},
+    "a default": {"optimizers": [{"rule": "sgd"}, SEVERAL[1]]},
+    "one rate": {"optimizers": [{"rule": "sgd", "lr": 0.01}, {"rule": "adam", "lr": 0.01}]},
+    "one seed": {
+        "seeds": 1,
+        "optimizers": [{"rule": "sgd", "lr": 0.3}, {"rule": "adam", "lr": 0.01}],
+    },
+    "too few seeds for a claim": {"seeds": 3, "optimizers": APART, "claims": CLAIMS},
+    "the opposite of a claim": {
+        "seeds": 10,
+        "optimizers": APART,
+        "claims": ["sgd > adam on test_loss"],
+    },
+    "coarse grids": {
+        "seeds": 6,
+        "optimizers": [
+            {"rule": "sgd", "lr": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]},
+            {"rule": "adam", "lr": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]},
+        ],
+    },
+}
+
+
+def serious(report: AuditReport) -> set[str]:
+    return {f.rule for f in report.findings if f.severity != Severity.ADVICE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", BAD.values(), ids=BAD)
+def test_every_remedy_costs_what_it_says_clears_its_finding_and_adds_none(
+    keys: Mapping[str, Any], tmp_path: Path
+) -> None:
+    file = saved(tmp_path, keys)
+    with run(Study.from_file(file), tmp_path / "out") as results:
+        report, recorded = results.audit(), {record.run_id for record in results.records}
+    remedies = [f for f in report.findings if f.remedy.settings]
+    assert remedies
+    for number, finding in enumerate(remedies):
+        remedy, folder = finding.remedy, tmp_path / str(number)
+        if not remedy.folder:  # the existing runs are kept
+            shutil.copytree(tmp_path / "out", folder)
+        changed = Study.from_file(file, remedy.assignments)
+        with run(changed, folder) as results:
+            new = {record.run_id for record in results.records}
+            after = results.audit()
+        trained = len(new if remedy.folder else new - recorded)
+        assert trained == remedy.runs or (remedy.at_least and trained > remedy.runs), finding
+        assert finding.rule not in serious(after), report_text(after)
+        assert serious(after) <= serious(report), (finding.rule, report_text(after))
+        assert Study(**{**small_keys(**{**TINY, **keys}), **remedy.keywords}).plan().hash == (
+            changed.plan().hash
+        )

@@ -50,7 +50,7 @@ def study(tmp_path: Path) -> Path:
 def test_run_trains_shows_and_says_where(optrial: Command, study: Path) -> None:
     answer = optrial("run", study)
     assert answer.status == 0
-    for word in ("sgd", "lr=0.01", "lr=0.1", "mine", "test_accuracy", "±"):
+    for word in ("sgd", "lr=0.01", "lr=0.1", "mine", "test accuracy (%)", "±"):
         assert word in answer.out
     assert "6 runs (6 done) in studies/small" in answer.err
     assert Path("studies/small/study.db").exists()
@@ -66,7 +66,7 @@ def test_quiet_prints_the_table_only(optrial: Command, study: Path) -> None:
     answer = optrial("run", study, "--quiet", "--out", "somewhere")
     assert answer.status == 0
     assert answer.err == ""
-    assert "test_accuracy" in answer.out
+    assert "test accuracy (%)" in answer.out
 
 
 def test_runs_as_json(optrial: Command, study: Path) -> None:
@@ -185,7 +185,7 @@ def test_tables_fit_a_terminal_and_cut_no_name(
         ("list", "metrics"): {"balanced_accuracy"},
         ("list", "datasets"): {"fashion-mnist"},
         ("runs", "small"): {"lr=0.01", "mine", "done"},
-        ("show", "small"): {"lr=0.01", "mine", "test_accuracy"},
+        ("show", "small"): {"lr=0.01", "mine", "test", "accuracy", "(%)"},
         ("plan", "first.yaml"): {"lr=0.01", "mine"},
     }.items():
         text = in_terminal(optrial, *arguments)

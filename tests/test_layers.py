@@ -87,7 +87,18 @@ ALLOWED = {
     "timing.figure": {"style", "timing"},
     "recipes": {"config", "errors"},
     "results": {
-        *("analysis", "code", "files", "joined", "spec", "records", "report", "saved", "style"),
+        *(
+            "analysis",
+            "code",
+            "config",
+            "files",
+            "joined",
+            "spec",
+            "records",
+            "report",
+            "saved",
+            "style",
+        ),
         "timing",
         "errors",
     },
@@ -176,6 +187,7 @@ def defines_getattr(tree: ast.AST) -> bool:
 
 LAZY = {
     ("executors.start", "executors.on_ray"),
+    ("results", "config"),
     ("results", "saved"),
     ("results", "joined"),
     ("results", "report.study_page"),

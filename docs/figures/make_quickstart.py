@@ -23,8 +23,7 @@ def main() -> None:
         left, right = figure.subplots(1, 2)
         results.plot_curves("train_loss_epoch", left)
         results.plot_sensitivity("validation_accuracy", right)
-        left.set_ylabel("training loss at the best rate")
-        right.set(ylabel="validation accuracy", ylim=(0, 1.02))
+        left.set_ylabel("training loss at the chosen rate")
         handles, names = right.get_legend_handles_labels()
         for axes in (left, right):
             axes.get_legend().remove()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,9 +16,17 @@ from numpy.typing import NDArray
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.audit import AuditReport, audit
 from optrial.analysis.audit.context import Context
+from optrial.analysis.audit.finding import Remedy
+from optrial.analysis.audit.report import without_none
 from optrial.analysis.contenders import Contender
 from optrial.analysis.searches import best_of_trials, best_of_trials_frame
-from optrial.analysis.statistics import Comparison, TargetComparison, compare, compare_arrivals
+from optrial.analysis.statistics import (
+    Comparison,
+    TargetComparison,
+    best_sentence,
+    compare_arrivals,
+    sentence,
+)
 from optrial.analysis.target_results import (
     arrivals_frame,
     profile_of,
@@ -185,7 +194,9 @@ class Results:
 
     def audit(self) -> AuditReport:
         """Check whether the runs support the comparison; see `optrial.analysis.audit`."""
-        return audit(self.view())
+        report, study = audit(self.view()), self.study
+        findings = (replace(f, remedy=_with_keywords(f.remedy, study)) for f in report.findings)
+        return replace(report, findings=tuple(findings))
 
     def claims(self) -> tuple[ClaimResult, ...]:
         """Return the verdict on every claim of the study, on each problem that it is about."""
@@ -312,6 +323,10 @@ class Results:
     ) -> Comparison:
         """Compare two optimizers by their chosen settings, over the seeds that both have.
 
+        The comparison is one of all pairs of the study, and corrected for their number, as in the
+        report. A question asked before the runs belongs into `claims`, which are corrected for the
+        number of claims only.
+
         `optrial.analysis.statistics.sentence` puts the result into words.
 
         Args:
@@ -329,15 +344,28 @@ class Results:
         view = self._ordered_view(metric, better)
         one = _one_problem(view, problem)
         _check_different(first, second)
-        metric = one.metric
-        return compare(
-            _check_contender(one, first).values(metric),
-            _check_contender(one, second).values(metric),
-            metric=metric,
-            higher_is_better=view.directions.better(metric) == "higher",
-            percent=view.directions.percent(metric),
-            names=(first, second),
-        )
+        return one.pair(_check_contender(one, first).name, _check_contender(one, second).name)
+
+    def comparisons(
+        self,
+        metric: str | None = None,
+        better: Direction | None = None,
+        problem: str | None = None,
+    ) -> list[str]:
+        """Return which optimizer is best, and every pair, one sentence each.
+
+        Args:
+            metric: see `compare`.
+            better: see `compare`.
+            problem: see `compare`.
+
+        Raises:
+            StoreError: as `compare`.
+        """
+        one = _one_problem(self._ordered_view(metric, better), problem)
+        if one.comparisons is None:
+            return [one.not_compared]
+        return [best_sentence(one.comparisons, one.contestants), *map(sentence, one.pairs)]
 
     def view(self, metric: str | None = None, better: Direction | None = None) -> StudyView:
         """Return everything that a report shows.
@@ -855,6 +883,17 @@ def _told_apart(names: Sequence[tuple[str, str]]) -> list[str]:
     return [
         " ".join(text for text, shown in zip(pair, several, strict=True) if shown) for pair in names
     ]
+
+
+def _with_keywords(remedy: Remedy, study: Mapping[str, Any]) -> Remedy:
+    """Return a remedy with its settings as keyword arguments: whole values of top-level keys."""
+    if not remedy.settings or remedy.studies:
+        return remedy
+    from optrial.config import override  # loads pydantic  # noqa: PLC0415
+
+    changed = override(study, remedy.assignments)
+    keys = dict.fromkeys(re.split(r"[.\[]", path)[0] for path in remedy.settings)
+    return replace(remedy, keywords={key: without_none(changed[key]) for key in keys})
 
 
 def _check_different(first: str, second: str) -> None:

@@ -40,7 +40,7 @@ from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
 from optrial.supervision import supervised
 from optrial.user_output import UserOutput, collected
 
-__all__ = ["sweep"]
+__all__ = ["continued", "sweep"]
 
 _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
@@ -100,17 +100,17 @@ def sweep(
         driver.timeout = plan.studies.shared.timeout
         on_exit.callback(driver.attempts.forget)
         stop.when_asked = driver.attempts.forget
-        plan = _continued(plan, datasets, store)
+        plan = continued(plan, datasets, store)
         while True:
             driver.train_plan(plan)
-            trained, plan = plan, _continued(plan, datasets, store)
+            trained, plan = plan, continued(plan, datasets, store)
             if stop.is_set() or plan.runs == trained.runs:
                 break
         for name in changed_code(plan.code):
             callback.on_message(f"'{name}' {_CHANGED}")
 
 
-def _continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
+def continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
     """Extend the plan using the results recorded so far."""
     if plan.studies.shared.tune is None:
         return plan

@@ -56,8 +56,8 @@ def test_metrics_without_a_value_are_said_once_per_reason() -> None:
         ]
     ]
     assert missing_values(records) == [
-        "test_f1 and test_auc have no value in 2 runs of a s: it is nan",
-        "test_f1 has no value in 1 run of a t: it is inf",
+        "test F1 and test auc have no value in 2 runs of a s: it is nan",
+        "test F1 has no value in 1 run of a t: it is inf",
     ]
 
 

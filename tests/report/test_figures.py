@@ -144,5 +144,5 @@ def test_results_plot_onto_a_new_figure(tmp_path: Path, monkeypatch: pytest.Monk
     store_made_up(tmp_path, made_up_records())
     with load(tmp_path) as results:
         axes = results.plot_curves()
-    assert axes.get_ylabel() == "test_accuracy"
+    assert axes.get_ylabel() == "test accuracy (%)"
     pyplot.close(axes.get_figure())

@@ -30,7 +30,7 @@ def test_report_writes_one_page_into_the_folder(optrial: Command, folder: Path) 
 def test_report_compares_on_the_metric_that_is_asked_for(optrial: Command, folder: Path) -> None:
     assert optrial("report", folder, "--out", "own.html", "--metric", "train_loss").status == 0
     text = Path("own.html").read_text("utf-8")
-    assert "on train_loss" in text
+    assert "training loss (per batch)" in text
     assert "lower is better" in text
 
 

@@ -16,17 +16,20 @@ from ruamel.yaml import YAML
 
 from optrial import load
 from optrial.analysis.statistics import best_sentence, sentence
+from optrial.analysis.summary import Spread
 from optrial.records import Record
 from optrial.report.study_page import study_page
+from optrial.report.study_rows import ranking
+from optrial.report.tables import spread_text
 from optrial.spec import RunFacts, Seconds, Status
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view, store_made_up
 from tests.timing.timings import made_up_timing
 
 NASTY = "</script><img src=x onerror=alert(1)> & $x^$ _a_ \"'🚀"
-SECTIONS = ["answer", "summary", "curves", "probes", "rates", "tuning", "differences", "reported"]
+SECTIONS = ["answer", "curves", "rates", "differences", "summary", "probes", "tuning", "reported"]
 SECTIONS += ["time", "failures", "runs", "provenance"]
-ALWAYS = [name for name in SECTIONS if name not in ("probes", "tuning", "reported")]
+ALWAYS = ["answer", "curves", "differences", "summary", "time", "runs", "provenance"]
 
 
 def page_of(records: Sequence[Record]) -> Element:
@@ -46,13 +49,14 @@ def cells(table: Element) -> list[list[str]]:
 
 @pytest.mark.parametrize("full", [True, False])
 def test_every_section_is_there_and_in_the_navigation(full: bool) -> None:
-    rates = (0.01, 0.1) if full else (0.1,)
+    rates, lost = ((0.01, 0.1), [0]) if full else ((0.1,), [])
     study = {"name": "made up", "reported": {"test_accuracy": {"adam": 0.9}} if full else {}}
-    page = parse_page(study_page(made_up_view(made_up_records(rates=rates, probes=full), study)))
+    records = made_up_records(rates=rates, probes=full, diverged=lost)
+    page = parse_page(study_page(made_up_view(records, study)))
     wanted = SECTIONS if full else ALWAYS
     assert [element.attributes["id"] for element in page.all("section")] == wanted
     links = [link.attributes["href"][1:] for link in page.all("nav")[0].all("a")]
-    assert links == wanted
+    assert links == wanted[1:]  # the answer stands before it
 
 
 def test_the_answer_is_first_and_is_that_of_the_statistics() -> None:
@@ -62,8 +66,43 @@ def test_the_answer_is_first_and_is_that_of_the_statistics() -> None:
     answer = section(parse_page(study_page(view)), "answer")
     sentences = [p.text for p in answer.all("p")]
     assert sentences[0] == f"{best_sentence(problem.comparisons)}."
-    assert sentences[1] == f"{sentence(problem.pairs[0])}."
-    assert "adam is the best of 2 on test_accuracy" in sentences[0]
+    assert re.match(r"adam is best of 2: [\d.]+ % test accuracy", sentences[0])
+    assert "adam at lr 0.1" in sentences[1]
+    assert "torch.optim.Adam(model.parameters(), lr=0.1, " in sentences[1]
+    (table,) = answer.all("table", class_="ranking")
+    rows = [[cell.text.strip() for cell in row.children] for row in table.all("tr")[1:]]
+    assert [row[0] for row in rows] == ["adam lr=0.1", "sgd lr=0.1"]
+    assert rows[0][-1] == "leads"
+    assert rows[1][-1].startswith("worse by ")
+    (link,) = table.all("a")
+    assert link.attributes["title"] == f"{sentence(problem.pairs[0])}."
+
+
+def test_the_leading_group_is_shaded_and_its_intervals_reach_the_leader() -> None:
+    view = made_up_view(made_up_records(["a", "b", "c"], (0.01, 0.1), 8))
+    table = ranking(view.problems[0], {r.setting_id: 0 for r in view.records})
+    assert table is not None
+    for row in table.rows[1:]:
+        low, high = row.strip.low, row.strip.high
+        assert low is not None
+        assert high is not None
+        assert (low <= table.leader <= high) == row.leading
+        assert row.standing.startswith("undecided" if row.leading else "worse by")
+    assert {row.leading for row in table.rows[1:]} == {True, False}
+
+
+def test_an_optimizer_far_behind_does_not_squeeze_the_others() -> None:
+    records = made_up_records(["a", "b", "c", "d"], (0.1,), 8)
+    far = [
+        replace(r, metrics=r.metrics | {"test_accuracy": 0.1}) if r.optimizer == "a" else r
+        for r in records
+    ]
+    view = made_up_view(far)
+    table = ranking(view.problems[0], {r.setting_id: 0 for r in view.records})
+    assert table is not None
+    assert table.scale.span.low > 50
+    (last,) = (row for row in table.rows if row.name == "a")
+    assert (last.strip.at, last.strip.others, last.value) == (None, [], "10.00")
 
 
 def test_numbers_are_those_of_the_summary_to_the_last_printed_digit(tmp_path: Path) -> None:
@@ -74,7 +113,7 @@ def test_numbers_are_those_of_the_summary_to_the_last_printed_digit(tmp_path: Pa
         results.report(tmp_path / "report.html")
     page = parse_page((tmp_path / "report.html").read_text("utf-8"))
     (table,) = section(page, "summary").all("table")
-    metrics = [head.text for head in table.all("th", scope="col")][3:]
+    metrics = [head.attributes["title"] for head in table.all("th", scope="col")[3:]]
     assert metrics == ["train_loss", "validation_accuracy", "test_accuracy"]
     shown = cells(table)
     assert len(shown) == len(frame) == 9
@@ -82,18 +121,19 @@ def test_numbers_are_those_of_the_summary_to_the_last_printed_digit(tmp_path: Pa
         assert row[0] == expected["optimizer"]
         assert row[1].removesuffix(" ★ best") == expected["setting"]
         assert row[1].endswith("best") == expected["best"]
-        assert row[2].startswith(str(expected["runs"]))
+        assert str(expected["runs"]) in row[2]
         for cell, metric in zip(row[3:], metrics, strict=True):
             mean, deviation = expected[f"{metric}_mean"], expected[f"{metric}_std"]
             # Of a single run no deviation is known.
             known = not math.isnan(deviation)
-            assert cell == f"{mean:.4f}" + (f" ± {deviation:.4f}" if known else "")
+            spread = Spread(mean, deviation, 1 + known)
+            assert cell == spread_text(spread, percent="accuracy" in metric)
 
 
 def test_every_run_is_listed_with_its_hyperparameters() -> None:
     records = made_up_records(diverged=(2,))
     (table,) = section(page_of(records), "runs").all("table")
-    heads = [head.text for head in table.all("th", scope="col")]
+    heads = [h.attributes.get("title", h.text) for h in table.all("th", scope="col")]
     assert heads[-2:] == ["lr", "beta1"]
     for row, record in zip(cells(table), records, strict=True):
         shown = dict(zip(heads, row, strict=True))
@@ -152,7 +192,9 @@ def test_what_is_not_finished_is_said_first() -> None:
 )
 def test_poor_studies_render(records: list[Record]) -> None:
     page = page_of(records)
-    assert [element.attributes["id"] for element in page.all("section")] == ALWAYS
+    shown = [element.attributes["id"] for element in page.all("section")]
+    assert [name for name in shown if name != "failures"] == [n for n in ALWAYS if n in shown]
+    assert set(ALWAYS) - set(shown) <= {"time"}
     assert "nan" not in re.findall(r"\w+", page.all("main")[0].text.split("{")[0].lower())
 
 

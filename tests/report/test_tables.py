@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optrial.analysis import SettingSummary, Spread
+from optrial.analysis.contenders import setting_text
 from optrial.report import plain_table, summary_note, summary_table
 from optrial.report.tables import shown_metrics
 from optrial.spec import Directions, Status
@@ -39,10 +40,16 @@ def test_summary_shows_means_deviations_and_failures() -> None:
         summary_table("study", [summary("adam", best=True), summary("sgd", diverged=1)], CATALOGUE)
     )
     assert "1.2346 ± 0.0012" in shown
-    assert "0.9800 │" in shown
-    assert "3, 1 diverged" in shown
+    assert "98.00 │" in shown
+    assert "1 of 3 diverged" in shown
     assert "lr=0.1 *" in shown
     assert "validation_loss" not in shown
+
+
+def test_rates_have_three_digits() -> None:
+    assert setting_text("lr=0.0031622776 beta1=0.9") == "lr=0.00316 beta1=0.9"
+    assert setting_text("lr=3.16228e-05") == "lr=3.16e-05"
+    assert setting_text("name=v1.2345 lr=0.001") == "name=v1.2345 lr=0.001"
 
 
 def test_markup_in_names_is_text() -> None:
@@ -57,7 +64,7 @@ def test_missing_numbers_are_dashes() -> None:
 def test_note_says_what_the_table_does_not() -> None:
     select = "validation_accuracy"
     assert "not tested" in summary_note([summary("adam")], [], select)
-    assert f"by mean {select}" in summary_note([summary("adam", best=True)], [], select)
+    assert "by mean validation accuracy" in summary_note([summary("adam", best=True)], [], select)
 
 
 def test_accuracies_replace_losses_and_no_other_metric() -> None:

@@ -46,10 +46,12 @@ def summaries() -> list[SettingSummary]:
 
 def test_markdown_holds_the_numbers_of_the_terminal() -> None:
     lines = summary_markdown("study", summaries(), Directions()).splitlines()
-    assert lines[2] == r"| optimizer | setting | runs | train\_loss | test\_accuracy |"
+    assert (
+        lines[2] == "| optimizer | setting | runs | training loss (per batch) | test accuracy (%) |"
+    )
     assert lines[3] == "| --- | --- | ---: | ---: | ---: |"
-    assert lines[4].endswith("| lr=0.1 \\* | 3, 1 diverged | 0.5000 ± 0.1000 | 0.9877 ± 0.0123 |")
-    assert lines[5] == "| adam | lr=1 | 3, 3 diverged | — | — |"
+    assert lines[4].endswith("| lr=0.1 \\* | 1 of 3 diverged | 0.5000 ± 0.1000 | 98.77 ± 1.23 |")
+    assert lines[5] == "| adam | lr=1 | 3 of 3 diverged | — | — |"
 
 
 def test_markdown_reads_names_as_text() -> None:
@@ -82,7 +84,7 @@ def test_every_row_of_latex_has_as_many_cells() -> None:
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {4}
     assert text.count("begin{") == text.count("end{") == 2
-    assert r"0.9877 \ensuremath{\pm} 0.0123" in text
+    assert r"98.77 \ensuremath{\pm} 1.23" in text
 
 
 def normal(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from optrial.analysis.contenders import best_setting, by_setting
 from optrial.records import Record
-from optrial.spec import Selection, Status
+from optrial.spec import Selection, Status, metric_title
 
 __all__ = ["SettingSummary", "Spread", "missing_values", "summarize"]
 
@@ -110,8 +110,8 @@ def missing_values(records: Iterable[Record]) -> list[str]:
     for (reason, metric), missing in runs.items():
         metrics.setdefault((reason, _counts_by_setting(missing)), []).append(metric)
     return [
-        f"{' and '.join(names)} {'have' if len(names) > 1 else 'has'} no value in "
-        f"{', '.join(counts)}: {reason}"
+        f"{' and '.join(map(metric_title, names))} {'has' if len(names) == 1 else 'have'} no value "
+        f"in {', '.join(counts)}: {reason}"
         for (reason, counts), names in metrics.items()
     ]
 

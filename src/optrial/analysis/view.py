@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from optrial.analysis.statistics import (
     Comparisons,
     RankComparison,
     Values,
+    compare,
     compare_all,
     compare_ranks,
     known_values,
@@ -50,7 +51,15 @@ CurveReader = Callable[[str], Mapping[str, Curve]]
 """Maps the name of a metric to its curves by run id."""
 
 MOST_CONTENDERS = 40
-"""More contenders make too many pairs to read, and Holm's correction leaves nothing."""
+"""More contenders make too many pairs to read, and the correction leaves nothing."""
+
+
+class AboutMetric(TypedDict):
+    """Arguments of `compare` about the metric."""
+
+    metric: str
+    higher_is_better: bool
+    percent: bool
 
 
 @dataclass(frozen=True)
@@ -195,13 +204,7 @@ class ProblemView:
         """All pairs of contenders on the metric; None if nothing can be compared."""
         if self.not_compared:
             return None
-        return compare_all(
-            self._values,
-            metric=self.metric,
-            higher_is_better=self.directions.better(self.metric) == "higher",
-            percent=self.directions.percent(self.metric),
-            seed=self.seed,
-        )
+        return compare_all(self._values, seed=self.seed, **self._about_metric)
 
     @cached_property
     def pairs(self) -> tuple[Comparison, ...]:
@@ -214,6 +217,31 @@ class ProblemView:
             for pair in self.comparisons.pairs
         )
         return tuple(sorted(pairs, key=lambda pair: (place[pair.first], place[pair.second])))
+
+    def pair(self, first: str, second: str) -> Comparison:
+        """Return the comparison of two contenders as in `comparisons`.
+
+        A pair of a problem without comparisons, such as one with too many contenders, is a family
+        of its own.
+        """
+        for pair in self.pairs:
+            if {pair.first, pair.second} == {first, second}:
+                return pair if pair.first == first else pair.swapped()
+        return compare(
+            self._values.get(first, {}),
+            self._values.get(second, {}),
+            names=(first, second),
+            seed=self.seed,
+            **self._about_metric,
+        )
+
+    @property
+    def _about_metric(self) -> AboutMetric:
+        return {
+            "metric": self.metric,
+            "higher_is_better": self.directions.better(self.metric) == "higher",
+            "percent": self.directions.percent(self.metric),
+        }
 
     def sensitivity(self, metric: str) -> tuple[RateLine, ...]:
         """Return final values by learning rate for each optimizer tried with several.

@@ -218,8 +218,8 @@ StoresArgument = Annotated[
 ComparedStores = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="DIR...",
-        help=_STORES,
+        metavar="[DIR...] [A B]",
+        help=f"{_STORES} Then two optimizers \\[default: all pairs].",
         autocompletion=complete.stores_and_optimizers,
         show_default=False,
     ),

@@ -34,6 +34,7 @@ from optrial.cli.options import (
     direction_of,
     load_results,
     place_named,
+    place_of,
     trust_of,
 )
 from optrial.cli.output import (
@@ -212,17 +213,6 @@ def _is_still_to_come(results: Results, metric: str) -> bool:
 
 def compare(
     store: ComparedStores = None,
-    *,
-    first: Annotated[
-        str,
-        typer.Argument(
-            metavar="A", help="An optimizer of the study.", autocompletion=complete.optimizers
-        ),
-    ],
-    second: Annotated[
-        str,
-        typer.Argument(metavar="B", help="Another optimizer.", autocompletion=complete.optimizers),
-    ],
     metric: ReportedMetric = None,
     better: BetterOption = None,
     target: Annotated[
@@ -237,26 +227,49 @@ def compare(
     ] = None,
     storage: StorageOption = None,
 ) -> None:
-    """Compare two optimizers in one sentence, and judge the claims of the study."""
+    """Compare two optimizers, or all pairs, in sentences, and judge the claims of the study."""
     from optrial.analysis.statistics import sentence, target_sentence
 
     if target and (metric or better):
         message = "names the metric already; leave out --metric and --better."
         raise StudyError([Problem("--target", message)])
-    with load_results(store, storage) as results:
+    places, pair = _places_and_pair(store or [])
+    if target and not pair:
+        message = "needs two optimizers: optrial compare STUDY A B --target TARGET."
+        raise StudyError([Problem("--target", message)], "the command line")
+    with load_results(places, storage) as results:
         problems = [problem] if problem else [p.name for p in results.view().problems]
         for name in problems:
-            if target:
+            if not pair:
+                lines = results.comparisons(metric, direction_of(better), name)
+            elif target:
                 metric, value = _named_target(results, target)
-                pair = results.compare_to_target(first, second, metric, value, unit.value, name)
-                sentence_text = target_sentence(pair)
+                arrivals = results.compare_to_target(*pair, metric, value, unit.value, name)
+                lines = [target_sentence(arrivals)]
             else:
-                sentence_text = sentence(
-                    results.compare(first, second, metric, direction_of(better), name)
-                )
-            say(f"{name}: {sentence_text}" if len(problems) > 1 else sentence_text)
+                lines = [sentence(results.compare(*pair, metric, direction_of(better), name))]
+            for line in lines:
+                say(f"{name}: {line}" if len(problems) > 1 else line)
         for result in results.claims():
             say(result.sentence)
+
+
+def _places_and_pair(words: list[str]) -> tuple[list[str] | None, tuple[str, str] | None]:
+    """Divide the arguments of `compare` into studies and two optimizers, if any are named.
+
+    Raises:
+        StudyError: one optimizer is named.
+    """
+    if len(words) < 2 or all(map(_is_store, words[-2:])):
+        return words or None, None
+    if len(words) == 2 and _is_store(words[0]):
+        message = f"expected two optimizers or none, got only '{words[1]}'."
+        raise StudyError([Problem("A B", message)], "the command line")
+    return words[:-2] or None, (words[-2], words[-1])
+
+
+def _is_store(word: str) -> bool:
+    return "://" in word or Path(place_of(word), "study.db").is_file()
 
 
 def _named_target(results: Results, text: str) -> tuple[str, float | None]:

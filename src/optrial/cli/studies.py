@@ -216,10 +216,11 @@ def plan(
                 for problem, dataset in datasets.items()
             }
     several = len(datasets) > 1
+    left = _left(made, datasets, loaded.location(default_place() if out is None else out))
     number = {run.run_id: n for n, group in enumerate(made.groups, 1) for run in group}
     runs, groups = len(made.runs), max(number.values())
     counts = f"{runs} run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
-    whole = {"plan": f"{made.hash}: {counts}"}
+    whole = {"plan": f"{made.hash}: {counts}"} | left
     for problem, dataset in datasets.items():
         _print_plan(made, problem, f"{made.name}: {problem}" if several else made.name, number)
         print_data(dataset)
@@ -249,6 +250,24 @@ def _status(task: str, output: UserOutput) -> Iterator[None]:
     finally:
         with output.apart():
             spinner.stop()
+
+
+def _left(made: Plan, datasets: Mapping[str, Dataset], location: str) -> dict[str, str]:
+    """Return a line about the runs that are not recorded yet; empty if nothing is stored."""
+    from optrial.errors import StoreError, counted
+    from optrial.records import Store
+    from optrial.sweep import continued
+
+    try:
+        with Store.open(location) as store:
+            whole = continued(made, datasets, store)
+            ended = {r.run_id for r in store.runs(everything=True) if r.status in FINAL}
+    except StoreError:
+        return {}
+    total, left = len(whole.runs), sum(run.run_id not in ended for run in whole.runs)
+    if not left:
+        return {"left": f"nothing: {counted(total, 'run')} recorded in {location}"}
+    return {"left": f"{left} of {counted(total, 'run')}; the others are recorded in {location}"}
 
 
 class _Cost(NamedTuple):
@@ -292,7 +311,7 @@ def _described(
     return {
         "dataset": f"{dataset.name}: {sizes}; inputs {dataset.input_shape}, "
         f"{dataset.classes} {_outputs_word(dataset)}",
-        "imports": ", ".join(imports) or "no code of the study's own",
+        "your code": ", ".join(imports) or "none",
         "training": f"{' and '.join(engines)}, up to {counted(width, 'run')} at a time; "
         f"{first.precision}, rng {first.rng}",
         "evaluation": f"every {every} on {', '.join(first.evaluate_on)}",

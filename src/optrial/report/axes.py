@@ -49,7 +49,8 @@ def metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
         _log_axis(axes, float(known.min()), float(known.max()))
     elif directions.percent(metric):
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
-    axes.set_ylabel(literal(metric))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+    axes.set_ylabel(literal(directions.heading(metric)))
     axes.grid(axis="y")
 
 

@@ -18,6 +18,9 @@ from optrial.style import LineStyle, marker_outline, variant_styles
 
 __all__ = ["chart_data", "probes_of"]
 
+COLOURED = 6
+"""Optimizers drawn in colour among many; the others are grey."""
+
 Groups = Mapping[str, int]
 """Number of each setting, by its id."""
 
@@ -41,13 +44,28 @@ def chart_data(
         "optimizers": [{"name": name, **_style_data(style)} for name, style in styles.items()],
         "probes": probes_of(view),
         "better": {name: view.directions.better(name) for name in view.metrics},
+        "titles": {name: view.directions.heading(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
+        "leading": _leading(view, places),
         "problems": [
             _problem_data(view, problem, styles, groups, shown[problem.name])
             for problem in view.problems
         ],
         "profiles": _profile_data(view, places),
     }
+
+
+def _leading(view: StudyView, places: Mapping[str, int]) -> list[int]:
+    """Return the optimizers that keep their colours among many: the best of each problem."""
+    best = [
+        c.optimizer
+        for problem in view.problems
+        if problem.comparisons
+        for name in problem.comparisons.order[:COLOURED]
+        for c in problem.contenders
+        if c.name == name
+    ]
+    return [places[name] for name in dict.fromkeys(best or view.optimizer_names)][:COLOURED]
 
 
 def probes_of(view: StudyView) -> list[str]:

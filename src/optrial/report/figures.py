@@ -15,6 +15,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.report.axes import draw_interval, legend, metric_axis, row_axis
 from optrial.report.chart_data import probes_of
 from optrial.report.curves import CurveSource, draw_curves
+from optrial.spec import metric_title
 from optrial.style import (
     LIGHT,
     WIDTHS,
@@ -199,9 +200,8 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     axes.axvline(0, color=theme.muted, linewidth=0.5, linestyle=(0, (3, 2)), zorder=0)
     unit = "in points, " if factor == 100 else ""
     better = problem.directions.better(problem.metric)
-    axes.set_xlabel(
-        f"difference of {literal(problem.metric)}\n({unit}{better} is better)", loc="right"
-    )
+    title = literal(problem.directions.title(problem.metric))
+    axes.set_xlabel(f"difference of {title}\n({unit}{better} is better)", loc="right")
     row_axis(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
 
 
@@ -215,9 +215,8 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         axes.plot(means, [row] * len(means), "o", mfc="none", mec=theme.muted, markersize=3)
         if chosen := scores.get(search.chosen_id):
             axes.plot([chosen.mean], [row], **style | {"markersize": 6})
-    axes.set_xlabel(
-        f"{literal(problem.searches[0].metric)} of each trial\n(filled: chosen)", loc="right"
-    )
+    title = literal(problem.directions.title(problem.searches[0].metric))
+    axes.set_xlabel(f"{title} of each trial\n(filled: chosen)", loc="right")
     row_axis(axes, [search.optimizer for search in problem.searches])
 
 
@@ -259,9 +258,8 @@ def draw_rate_ranges(
                     "linewidth": 0.9,
                 }
                 axes.plot([end, beyond * end], [row, row], color=style["color"], **shape)
-    within = (
-        f"within {tolerance_text(view.directions.percent(metric))} of the best {literal(metric)}"
-    )
+    best = literal(view.directions.title(metric))
+    within = f"within {tolerance_text(view.directions.percent(metric))} of the best {best}"
     axes.set_xlabel(f"learning rate\n({within})", loc="right")
     row_axis(axes, ranges)
 
@@ -273,7 +271,7 @@ def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LI
         measured = (mean, mean - value.margin, mean + value.margin)
         draw_interval(axes, row, measured, color=theme.text, marker="o")
         axes.plot([value.reported], [row], "o", mfc=theme.background, mec=theme.text)
-    axes.set_xlabel(f"{literal(values[0].metric)}\n(hollow: published)", loc="right")
+    axes.set_xlabel(f"{literal(metric_title(values[0].metric))}\n(hollow: published)", loc="right")
     row_axis(axes, [value.name for value in values])
 
 
@@ -290,7 +288,7 @@ def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
 
 
 def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
-    """Draw average ranks over problems; a bar joins those that cannot be told apart.
+    """Draw average ranks over problems; a bar joins those that are undecided.
 
     Raises:
         ValueError: the study has fewer than two problems or optimizers.

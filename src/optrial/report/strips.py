@@ -51,14 +51,16 @@ class Scale:
     ticks: Sequence[Tick]
 
     @classmethod
-    def of(cls, values: Iterable[float], include: float | None = None) -> Scale:
+    def of(
+        cls, values: Iterable[float], include: float | None = None, width: float = WIDTH
+    ) -> Scale:
         """Return a scale that contains all finite values, and `include` unless it is None."""
         finite = [value for value in values if math.isfinite(value)]
         finite += [] if include is None else [include]
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
         if low == high:
             low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
-        span = Span(low, high, MARGIN, WIDTH - MARGIN)
+        span = Span(low, high, MARGIN, width - MARGIN)
         return cls(span, ticks(span, 6))
 
     @classmethod
@@ -74,18 +76,28 @@ class Scale:
         clipped = min(max(value, self.span.low), self.span.high)
         return float(self.span.pixels(np.asarray(clipped)).round(1))
 
+    def _holds(self, value: float) -> bool:
+        """Return whether a value lies on the scale, up to rounding; NaN does not."""
+        rounding = 1e-9 * (self.span.high - self.span.low)
+        return self.span.low - rounding <= value <= self.span.high + rounding
+
     def strip(
         self, estimate: float, low: float, high: float, others: Iterable[float] = ()
     ) -> Strip:
-        """Return the row of an estimate and its interval; NaN is not drawn, infinity is cut."""
+        """Return the row of an estimate and its interval; NaN is not drawn.
+
+        A line beyond the scale is cut, and small dots beyond it are left out.
+        """
         known = not (math.isnan(low) or math.isnan(high))
+        if not known and math.isfinite(estimate) and not self._holds(estimate):
+            low, high, known = estimate, estimate, True  # an arrow at the edge
         return Strip(
-            at=self.at(estimate) if math.isfinite(estimate) else None,
+            at=self.at(estimate) if self._holds(estimate) else None,
             low=self.at(low) if known else None,
             high=self.at(high) if known else None,
-            cut_low=known and math.isinf(low),
-            cut_high=known and math.isinf(high),
-            others=_places([self.at(value) for value in others if math.isfinite(value)]),
+            cut_low=known and low < self.span.low and not self._holds(low),
+            cut_high=known and high > self.span.high and not self._holds(high),
+            others=_places([self.at(value) for value in others if self._holds(value)]),
         )
 
 

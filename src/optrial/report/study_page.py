@@ -14,16 +14,17 @@ from ruamel.yaml import YAML
 
 from optrial.analysis import missing_values
 from optrial.analysis.audit import AuditReport, summary_line
-from optrial.analysis.audit.report import LABELS
+from optrial.analysis.audit.report import LABELS, cost_text, without_none
+from optrial.analysis.contenders import setting_text
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import funnel
+from optrial.analysis.recommendation import Recommendation, recommend
 from optrial.analysis.reported import ReportedValue, agreement, published, published_seconds
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.statistics import (
     BestOfK,
     RateRange,
     best_sentence,
-    sentence,
     time_text,
     without_value,
 )
@@ -39,12 +40,14 @@ from optrial.report.pages import embedded_json, render_page
 from optrial.report.strips import Scale, Strip
 from optrial.report.study_rows import (
     Differences,
+    Ranking,
     Rows,
     TargetRow,
     cost_rows,
     differences,
     flow_rows,
     rank_table,
+    ranking,
     rate_rows,
     reported_tables,
     reported_time_table,
@@ -57,6 +60,7 @@ from optrial.report.tables import (
     reached_text,
     runs_text,
     shown_metrics,
+    spread_cell,
     spread_text,
     summary_note,
     targets_note,
@@ -68,7 +72,6 @@ from optrial.timing.table import timing_notes
 
 __all__ = ["study_page"]
 
-SENTENCES = 3
 SHOWN_FAILURES = 50
 SHOWN_VALUES = 6
 
@@ -98,14 +101,14 @@ class ProblemSection:
         return ". ".join([best, *missing]) + "."
 
     @cached_property
-    def sentences(self) -> list[str]:
-        """The comparisons of the leader, three at most; pairs with a failed optimizer are left out.
+    def recommendation(self) -> Recommendation | None:
+        """The setting to use."""
+        return recommend(self.view)
 
-        `answer` names these.
-        """
-        pairs = self.view.pairs
-        leading = [pair for pair in pairs if pair.first == pairs[0].first and not pair.all_diverged]
-        return [sentence(pair) for pair in leading[:SENTENCES]]
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """The contenders, best first."""
+        return ranking(self.view, self.groups)
 
     @cached_property
     def differences(self) -> Differences | None:
@@ -238,10 +241,15 @@ def study_page(
         audit=audit,
         audit_line=_capital(summary_line(audit)) if audit else "",
         severities=LABELS,
+        cost_text=cost_text,
         problems=problems,
         ranks=rank_table(view.ranks),
-        ranked_metrics=", ".join(dict.fromkeys(problem.metric for problem in view.problems)),
+        ranked_metrics=", ".join(
+            dict.fromkeys(view.directions.title(problem.metric) for problem in view.problems)
+        ),
         flows=flow_rows(flows),
+        rates=any(problem.has_rates for problem in problems),
+        costs=any(problem.view.costs for problem in problems),
         targets=any(problem.target_results for problem in problems),
         profiles=profiles(view),
         reached_text=reached_text,
@@ -260,6 +268,8 @@ def study_page(
         groups=groups,
         group=groups.__getitem__,
         groups_of=partial(_groups_of, view.records, groups),
+        setting_text=setting_text,
+        spread_cell=spread_cell,
         spread_text=spread_text,
         runs_text=runs_text,
         number=_number,
@@ -345,11 +355,5 @@ def _yaml(study: Mapping[str, Any]) -> str:
     writer.default_flow_style = None
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 90
-    writer.dump(_without_none(json.loads(json.dumps(study))), stream)
+    writer.dump(without_none(json.loads(json.dumps(study))), stream)
     return stream.getvalue()
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value

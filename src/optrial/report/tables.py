@@ -10,11 +10,12 @@ from rich.markup import escape, render
 from rich.table import Column, Table
 
 from optrial.analysis import Flow, SettingSummary, Spread
+from optrial.analysis.contenders import setting_text
 from optrial.analysis.statistics import time_text
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
 from optrial.errors import printable
-from optrial.spec import Directions, Status
+from optrial.spec import Directions, Status, metric_title
 
 __all__ = [
     "fit_columns",
@@ -24,6 +25,7 @@ __all__ = [
     "reached_text",
     "runs_text",
     "shown_metrics",
+    "spread_cell",
     "spread_text",
     "summary_note",
     "summary_table",
@@ -73,8 +75,8 @@ def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> lis
     order = [*expendable, *reversed([str(column.header) for column in table.columns[1:]])]
     while order and _total(map(_least_width, table.columns)) > width:
         header = order.pop(0)
-        if header not in removed:
-            removed.append(header)
+        if " ".join(header.split()) not in removed:
+            removed.append(" ".join(header.split()))
             table.columns = [c for c in table.columns if str(c.header) != header]
     widths = [_least_width(column) for column in table.columns]
     room = width - _total(widths)
@@ -93,8 +95,9 @@ def _total(widths: Iterable[int]) -> int:
 
 
 def _texts(column: Column) -> Iterator[str]:
-    """Yield the header and the cells of a column without markup."""
-    return (render(str(cell)).plain for cell in (column.header, *column.cells))
+    """Yield the lines of the header and the cells of a column, without markup."""
+    for cell in (column.header, *column.cells):
+        yield from render(str(cell)).plain.splitlines() or [""]
 
 
 def _full_width(column: Column) -> int:
@@ -119,15 +122,16 @@ def summary_table(name: str, summaries: Sequence[SettingSummary], directions: Di
     table.add_column("setting")
     table.add_column("runs", justify="right")
     for metric in metrics:
-        table.add_column(_escaped(metric), justify="right", no_wrap=True)
+        heading = directions.heading(metric).replace(" (epoch", "\n(epoch")
+        table.add_column(escape(heading), justify="right", no_wrap=True)
     previous = ""
     for summary in summaries:
         if previous not in ("", summary.optimizer):
             table.add_section()
-        cells = [spread_text(summary.metrics.get(metric)) for metric in metrics]
+        cells = [spread_cell(summary, metric, directions) for metric in metrics]
         table.add_row(
             _escaped(summary.optimizer) if summary.optimizer != previous else "",
-            _escaped(summary.setting) + (" *" if summary.best else ""),
+            _escaped(setting_text(summary.setting)) + (" *" if summary.best else ""),
             runs_text(summary),
             *cells,
             style="bold" if summary.best else None,
@@ -241,7 +245,7 @@ def summary_note(
     elif "tune" in phases:
         lines.append("Tuning has not ended: these are its trials.")
     elif select and any(summary.best for summary in summaries):
-        lines.append(f"* the optimizer's best setting by mean {select}.")
+        lines.append(f"* the optimizer's best setting by mean {metric_title(select)}.")
     elif len({s.setting for s in summaries}) > 1:
         lines.append("No setting is marked best: the study evaluates on no validation split.")
     return " ".join(lines)
@@ -260,16 +264,30 @@ def shown_metrics(recorded: Iterable[str], directions: Directions) -> list[str]:
     return training + [m for m, name in evaluated.items() if not name.of_training]
 
 
-def spread_text(spread: Spread | None) -> str:
-    """Return mean ± standard deviation; a dash if no run finished."""
+def spread_cell(summary: SettingSummary, metric: str, directions: Directions) -> str:
+    """Return a metric of a setting, accuracies in percent; see `spread_text`."""
+    return spread_text(summary.metrics.get(metric), percent=directions.percent(metric))
+
+
+def spread_text(spread: Spread | None, *, percent: bool = False) -> str:
+    """Return mean ± standard deviation; a dash if no run finished.
+
+    Args:
+        spread: the metric over seeds.
+        percent: whether a fraction is shown in percent.
+    """
     if spread is None:
         return "—"
-    digits = ".4f" if 1e-3 <= abs(spread.mean) < 1e4 or spread.mean == 0 else ".3g"
-    mean = f"{spread.mean:{digits}}"
-    return mean if math.isnan(spread.deviation) else f"{mean} ± {spread.deviation:{digits}}"
+    scale = 100 if percent else 1
+    mean, deviation = scale * spread.mean, scale * spread.deviation
+    usual = 1e-3 <= abs(mean) < 1e4 or mean == 0
+    digits = ".2f" if percent else ".4f" if usual else ".3g"
+    text = f"{mean:{digits}}"
+    return text if math.isnan(deviation) else f"{text} ± {deviation:{digits}}"
 
 
 def runs_text(summary: SettingSummary) -> str:
-    """Return the number of runs, and the numbers of those that are not done by status."""
-    others = [f"{n} {status}" for status, n in summary.statuses.items() if status != Status.DONE]
-    return ", ".join([str(summary.runs), *others])
+    """Return the number of runs, or how many of them are not done: ``2 of 8 diverged``."""
+    statuses = summary.statuses.items()
+    others = [f"{n} of {summary.runs} {status}" for status, n in statuses if status != Status.DONE]
+    return ", ".join(others) or str(summary.runs)

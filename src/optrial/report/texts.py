@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optrial.analysis import SettingSummary
+from optrial.analysis.contenders import setting_text
 from optrial.markup import latex_text, markdown_text
-from optrial.report.tables import runs_text, shown_metrics, spread_text
+from optrial.report.tables import runs_text, shown_metrics, spread_cell
 from optrial.spec import Directions
 
 __all__ = ["summary_latex", "summary_markdown"]
@@ -57,13 +58,13 @@ def _cells(
     rows = [
         [
             summary.optimizer,
-            summary.setting + (" *" if summary.best else ""),
+            setting_text(summary.setting) + (" *" if summary.best else ""),
             runs_text(summary),
-            *(spread_text(summary.metrics.get(metric)) for metric in metrics),
+            *(spread_cell(summary, metric, directions) for metric in metrics),
         ]
         for summary in summaries
     ]
-    return ["optimizer", "setting", "runs", *metrics], rows
+    return ["optimizer", "setting", "runs", *map(directions.heading, metrics)], rows
 
 
 def _latex_row(cells: Sequence[str]) -> str:

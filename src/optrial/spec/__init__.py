@@ -21,6 +21,7 @@ from optrial.spec.metrics import (
     SettingScore,
     catalogued,
     metric_label,
+    metric_title,
     undeclared,
 )
 from optrial.spec.run import Phase, ProbeSettings, RunSpec, StackId
@@ -53,5 +54,6 @@ __all__ = [
     "TrainingCheck",
     "catalogued",
     "metric_label",
+    "metric_title",
     "undeclared",
 ]

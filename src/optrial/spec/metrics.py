@@ -26,6 +26,7 @@ __all__ = [
     "SettingScore",
     "catalogued",
     "metric_label",
+    "metric_title",
     "undeclared",
 ]
 
@@ -109,6 +110,32 @@ def catalogued(label: str) -> Metric | None:
     return METRICS.get(label)
 
 
+_SPELLED = {
+    "auc": "AUC",
+    "f1": "F1",
+    "mae": "MAE",
+    "mape": "MAPE",
+    "mse": "MSE",
+    "msle": "MSLE",
+    "r2": "R²",
+    "relu": "ReLU",
+    "rmse": "RMSE",
+    "rmsle": "RMSLE",
+    "roc": "ROC",
+}
+
+
+def _words(label: str) -> str:
+    """Return the label of a metric or probe of the catalogue in words; others as they are."""
+    if label == TRAINING_SECONDS:
+        return "training time (s)"
+    if top := _TOP.fullmatch(label):
+        return f"top-{top[1]} accuracy"
+    if label not in METRICS and label not in PROBES:
+        return label
+    return " ".join(_SPELLED.get(word, word) for word in label.split("_"))
+
+
 TRAINING_SECONDS = "training_seconds"
 """Seconds of training; a value of every completed run, without a curve."""
 
@@ -168,6 +195,17 @@ class MetricName:
     def possible(cls, label: str) -> list[MetricName]:
         """Return every name under which a metric with this label can be recorded."""
         return [cls(label, "train", epoch_mean=True), *(cls(label, split) for split in cls._SPLITS)]
+
+    @property
+    def title(self) -> str:
+        """The name for people: ``training loss (epoch mean)``, ``test ROC AUC``."""
+        if self.split is None:
+            name, _, layer = self.label.partition("/")
+            return _words(name) + (f" ({layer})" if layer else "")
+        split = "training" if self.of_training else self.split
+        kind = {"train": " (epoch mean)" if self.epoch_mean else " (per batch)"}
+        evaluated = {"train_eval": " (evaluated)"}
+        return f"{split} {_words(self.label)}{(kind | evaluated).get(self.split, '')}"
 
     @property
     def is_loss(self) -> bool:
@@ -282,6 +320,14 @@ class Directions:
         entry = None if label in self.user_metrics else catalogued(label)
         return entry is not None and entry.percent
 
+    def title(self, metric: str) -> str:
+        """Return the name of a recorded metric for people, without its unit."""
+        return self.parse(metric).title
+
+    def heading(self, metric: str) -> str:
+        """Return the name of a recorded metric with its unit, for an axis or a column."""
+        return self.title(metric) + " (%)" * self.percent(metric)
+
     def selection(self, recorded: Iterable[str]) -> Selection | None:
         """Return the metric that selects: `select`, else the accuracy, else the validation loss.
 
@@ -310,6 +356,11 @@ class Directions:
         if known:
             return self
         return replace(self, user_metrics={**self.user_metrics, self.parse(metric).label: better})
+
+
+def metric_title(metric: str) -> str:
+    """Return the name of a recorded metric for people; see `MetricName.title`."""
+    return MetricName.parse(metric).title
 
 
 def undeclared(metric: str) -> str:

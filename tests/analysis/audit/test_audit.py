@@ -66,7 +66,7 @@ def test_a_plain_grid_has_two_warnings_and_nothing_that_blocks(
     assert report.exit_status == 1
 
 
-def test_identical_optimizers_are_tied_and_never_better() -> None:
+def test_identical_optimizers_are_undecided_and_never_better() -> None:
     twin = [record("adam", 0.001, seed, optimizer="eve", run_id=f"e{seed}") for seed in range(10)]
     case = (
         fixed()
@@ -77,7 +77,7 @@ def test_identical_optimizers_are_tied_and_never_better() -> None:
     assert [str(result.verdict) for result in report.claims] == ["undecided", "undecided"]
     evidence = [f.evidence for f in report.findings if f.rule == "D04"]
     assert len(evidence) == 2
-    assert any("tied for the best: adam, eve" in text for text in evidence)
+    assert any("undecided for the best: adam, eve" in text for text in evidence)
 
 
 def test_waived_findings_are_shown_with_their_reason_and_do_not_count() -> None:

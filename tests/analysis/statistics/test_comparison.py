@@ -18,14 +18,14 @@ from optrial.analysis.statistics import (
     Statistic,
     Values,
     Verdict,
-    as_family,
     best_sentence,
     compare,
     compare_all,
     sentence,
     tie_groups,
 )
-from optrial.analysis.statistics.wording import number_text
+from optrial.errors import counted
+from optrial.analysis.statistics.wording import number_text, p_text, value_text
 from tests.tolerance import SIMULATION_SIGMAS, STATISTIC_FLOAT64
 
 NAN = math.nan
@@ -99,15 +99,15 @@ def test_numbers_are_those_of_the_paired_differences() -> None:
 def test_five_seeds_are_too_few_however_clear_they_look() -> None:
     comparison = accuracy(BETTER[:5], WORSE[:5])
     assert comparison.verdict == Verdict.UNDECIDED_TOO_FEW
-    assert comparison.difference.known
+    assert not comparison.difference.known
     assert accuracy(BETTER[:6], WORSE[:6]).verdict == Verdict.BETTER
 
 
-def test_noise_is_tied() -> None:
+def test_noise_is_undecided() -> None:
     generator = np.random.default_rng(3)
     first, second = generator.normal(0.9, 0.01, size=(2, 10)).tolist()
-    assert accuracy(first, second).verdict == Verdict.TIED
-    assert accuracy(first, first).verdict == Verdict.TIED
+    assert accuracy(first, second).verdict == Verdict.UNDECIDED
+    assert accuracy(first, first).verdict == Verdict.UNDECIDED
 
 
 def test_only_common_seeds_are_paired() -> None:
@@ -147,14 +147,14 @@ def test_runs_without_a_value_are_left_out_and_counted() -> None:
     assert comparison.without_value == ((1, 8), (0, 8))
     assert comparison.swapped().without_value == ((0, 8), (1, 8))
     assert (comparison.pairs, comparison.unpaired, comparison.diverged) == (7, 1, (0, 0))
-    assert "1 of 8 runs of first has no value of test_auc" in sentence(comparison)
+    assert "1 of 8 runs of first has no value of test auc" in sentence(comparison)
     nothing = compare(
         dict.fromkeys(range(8), None),
         by_seed(WORSE),
         metric="test_auc",
         higher_is_better=True,
     )
-    assert "8 of 8 runs of first have no value of test_auc" in sentence(nothing)
+    assert "8 of 8 runs of first have no value of test auc" in sentence(nothing)
 
 
 def test_divergence_of_a_loss_has_the_other_sign() -> None:
@@ -183,10 +183,14 @@ def test_no_optimizer_is_better_because_the_other_one_diverged(seeds: int, highe
     (pair,) = family.pairs
     assert (pair.p_value, pair.verdict) == (1, Verdict.UNDECIDED_DIVERGED)
     assert sentence(pair) == (
-        "adam and sgd cannot be compared on test_accuracy: every run of sgd diverged"
+        f"adam and sgd cannot be compared on test accuracy: "
+        f"{seeds} of {counted(seeds, 'run')} of sgd diverged"
     )
     assert best_sentence(family) == (
-        "No best optimizer on test_accuracy: only adam finished; every run of sgd diverged"
+        f"No best optimizer: only adam finished, with {value_text(fine, percent=True)} "
+        + "test accuracy"
+        + " (lower is better)" * (not higher)
+        + f"; {seeds} of {counted(seeds, 'run')} of sgd diverged"
     )
     assert family.order == ("adam", "sgd")
     assert family.groups == (("adam",),)
@@ -196,7 +200,8 @@ def test_the_best_names_runs_that_are_done_without_a_value() -> None:
     none: dict[int, float | None] = dict.fromkeys(range(8))
     family = compared({"adam": by_seed([0.9] * 8), "sgd": none})
     assert best_sentence(family) == (
-        "No best optimizer on test_accuracy: only adam has a value; no run of sgd has a value"
+        "No best optimizer: only adam has a value, with 90 % test accuracy; "
+        "no run of sgd has a value"
     )
 
 
@@ -204,14 +209,15 @@ def test_nothing_is_said_where_both_diverged() -> None:
     family = compared({name: by_seed([NAN] * 8) for name in ("adam", "sgd")})
     assert family.pairs[0].verdict == Verdict.UNDECIDED_DIVERGED
     assert sentence(family.pairs[0]) == (
-        "adam and sgd cannot be compared on test_accuracy: every run of both diverged"
+        "adam and sgd cannot be compared on test accuracy: "
+        "8 of 8 runs of adam and 8 of 8 runs of sgd diverged"
     )
-    assert best_sentence(family) == ("No best optimizer on test_accuracy: every run diverged")
+    assert best_sentence(family) == "No best optimizer on test accuracy: 16 of 16 runs diverged"
 
 
 def test_seeds_on_which_both_finished_must_say_the_same() -> None:
     """The leader of all seeds must lead where both finished: p is the larger of two sign tests."""
-    seeds = 20
+    seeds = 16
     for lost in range(seeds + 1):
         comparison = accuracy([0.9] * seeds, [NAN] * lost + [0.8] * (seeds - lost))
         finished = stats.binomtest(seeds - lost, seeds - lost).pvalue if lost < seeds else 1
@@ -219,7 +225,7 @@ def test_seeds_on_which_both_finished_must_say_the_same() -> None:
         assert (comparison.verdict == Verdict.BETTER) == (seeds - lost >= 6)
     # Where both finished the other one is ahead: no test is on the side of either.
     split = accuracy([0.9] * 20, [NAN] * 13 + [0.95] * 7)
-    assert (split.p_value, split.verdict) == (1, Verdict.TIED)
+    assert (split.p_value, split.verdict) == (1, Verdict.UNDECIDED)
     assert "better on 0, worse on 7 of 7 seeds on which both finished" in sentence(split)
 
 
@@ -227,15 +233,15 @@ def test_failures_of_the_leader_count_against_it() -> None:
     """Better on the 12 seeds that finished, but 8 did not."""
     comparison = accuracy([0.95] * 12 + [NAN] * 8, [0.9] * 20)
     assert comparison.p_value == pytest.approx(stats.binomtest(12, 20).pvalue)
-    assert comparison.verdict == Verdict.TIED
+    assert comparison.verdict == Verdict.UNDECIDED
 
 
 def test_too_few_seeds_on_which_both_finished() -> None:
     comparison = accuracy([0.9] * 6, [NAN] + [0.8] * 5)
     assert comparison.verdict == Verdict.UNDECIDED_DIVERGED
     assert sentence(comparison) == (
-        "adam and sgd cannot be compared on test_accuracy (better on 5, worse on 0 of 5 seeds on "
-        "which both finished, 1 of 6 runs of sgd diverged, sign test, 6 paired seeds, p = 0.062); "
+        "adam and sgd cannot be compared on test accuracy (better on 5, worse on 0 of 5 seeds on "
+        "which both finished, 1 of 6 runs of sgd diverged, sign test, p = 0.062; 6 paired seeds); "
         "at least 6 seeds are needed on which both finish"
     )
 
@@ -243,17 +249,15 @@ def test_too_few_seeds_on_which_both_finished() -> None:
 def test_the_best_of_those_that_finished_names_those_that_did_not() -> None:
     values = shifted({"sgd": -0.02, "adam": 0.0, "lion": 0.0}, 12)
     values["lion"] = dict.fromkeys(values["lion"], NAN)
-    text = (
-        "adam is the best on test_accuracy of the 2 optimizers that finished; "
-        "every run of lion diverged"
-    )
+    text = "adam is best of 2: 95.2 % test accuracy; 12 of 12 runs of lion diverged"
     assert best_sentence(compared(values)) == text
     values["sgd"][0] = NAN
     assert best_sentence(compared(values)) == f"{text}; 1 of 12 runs of sgd diverged"
     values["muon"], values["sgd"] = values["lion"], values["adam"]
+    first, second = compared(values).order[:2]
     assert best_sentence(compared(values)) == (
-        "None of the 2 optimizers that finished can be called the best on test_accuracy; "
-        "every run of lion and muon diverged"
+        f"No clear winner: {first} and {second} are level at 95.2 % test accuracy; "
+        "12 of 12 runs of lion and 12 of 12 runs of muon diverged"
     )
 
 
@@ -261,11 +265,10 @@ def test_optimizers_without_a_value_are_named_as_such() -> None:
     values: dict[str, Values] = shifted({"sgd": -0.02, "adam": 0.0}, 12)
     values["rest"] = dict.fromkeys(range(12))
     assert best_sentence(compared(values)) == (
-        "adam is the best on test_accuracy of the 2 optimizers with a value; "
-        "no run of rest has a value"
+        "adam is best of 2: 95.2 % test accuracy; no run of rest has a value"
     )
     assert best_sentence(compared({"a": {0: None}, "b": {0: NAN}})) == (
-        "No best optimizer on test_accuracy: no run has a value"
+        "No best optimizer on test accuracy: no run has a value"
     )
 
 
@@ -274,11 +277,11 @@ def test_optimizers_that_cannot_be_compared_are_not_counted_in_the_family() -> N
     offsets = {"a": 0.05, "b": 0.04, "c": 0.03, "d": 0.02, "e": 0.0}
     five = compared(shifted(offsets, 9))
     six = compared({**shifted(offsets, 9), "lost": by_seed([NAN] * 9)})
-    assert best_sentence(five) == "a is the best of 5 on test_accuracy"  # 2^-8 * 10 <= 0.05
-    assert best_sentence(six).startswith("a is the best on test_accuracy of the 5 optimizers")
+    assert best_sentence(five).startswith("a is best of 5: ")  # 2^-8 * 10 <= 0.05
+    assert best_sentence(six).startswith(best_sentence(five))
     kept = [pair for pair in six.pairs if "lost" not in (pair.first, pair.second)]
     raw = [pair.p_value for pair in five.pairs]
-    adjusted = multipletests(raw, method="holm")[1]
+    adjusted = multipletests(raw, method="bonferroni")[1]
     assert [pair.adjusted_p_value for pair in kept] == pytest.approx(
         adjusted, rel=STATISTIC_FLOAT64
     )
@@ -303,7 +306,7 @@ def test_a_family_of_those_that_finished_keeps_its_chance_of_errors() -> None:
 
 
 @pytest.mark.parametrize("seeds", [12, 30])
-def test_a_pair_has_one_p_value_and_interval_whatever_it_is_compared_beside(seeds: int) -> None:
+def test_a_pair_has_one_p_value_whatever_it_is_compared_beside(seeds: int) -> None:
     values = shifted({"a": 0.001, "b": 0.0, "c": 0.0005}, seeds, noise=0.003)
     values["d"] = {seed: value for seed, value in values["c"].items() if seed > 3}
     family = {(pair.first, pair.second): pair for pair in compared(values).pairs}
@@ -314,6 +317,7 @@ def test_a_pair_has_one_p_value_and_interval_whatever_it_is_compared_beside(seed
             names=(second, first),
             metric="test_accuracy",
             higher_is_better=True,
+            comparisons=len(family),
         )
         assert alone.p_value == pair.p_value
         assert alone.difference.low == pytest.approx(-pair.difference.high, rel=STATISTIC_FLOAT64)
@@ -336,19 +340,50 @@ def test_swapping_changes_the_side_only() -> None:
 def test_all_pairs_are_one_family() -> None:
     family = compared(shifted({"a": 0.01, "b": 0.0, "c": 0.0, "d": -0.01}, seeds=12))
     assert len(family.pairs) == 6
-    expected = multipletests([c.p_value for c in family.pairs], method="holm")[1]
+    expected = multipletests([c.p_value for c in family.pairs], method="bonferroni")[1]
     adjusted = [c.adjusted_p_value for c in family.pairs]
     np.testing.assert_allclose(adjusted, expected, rtol=STATISTIC_FLOAT64)
     assert {c.comparisons for c in family.pairs} == {6}
 
 
-def test_comparisons_of_several_metrics_can_be_one_family() -> None:
-    two = [accuracy(BETTER, WORSE), accuracy(WORSE, BETTER)]
-    claims = as_family(two * 2)
-    assert {c.adjusted_p_value for c in claims} == {4 * 2 / 2**8}
-    assert {c.verdict for c in claims} == {Verdict.BETTER, Verdict.WORSE}
-    assert {c.verdict for c in as_family(two * 4)} == {Verdict.UNDECIDED_TOO_FEW}
-    assert as_family([]) == ()
+def in_a_family(size: int, seeds: int = 8) -> Comparison:
+    return compare(
+        by_seed(BETTER[:seeds]),
+        by_seed(WORSE[:seeds]),
+        names=("adam", "sgd"),
+        metric="test_accuracy",
+        higher_is_better=True,
+        percent=True,
+        comparisons=size,
+    )
+
+
+def test_a_pair_is_corrected_for_the_family_that_it_is_said_to_be_of() -> None:
+    assert in_a_family(4).adjusted_p_value == 4 * 2 / 2**8
+    assert in_a_family(4).verdict == Verdict.BETTER
+    assert in_a_family(8).verdict == Verdict.UNDECIDED_TOO_FEW
+    wider = in_a_family(6).difference
+    alone = in_a_family(1).difference
+    assert wider.low < alone.low < alone.high <= wider.high
+
+
+@pytest.mark.parametrize("seeds", [4, 8, 12, 20])
+def test_the_interval_of_a_pair_never_contradicts_its_verdict(seeds: int) -> None:
+    generator, seen = np.random.default_rng(seeds), set()
+    for _ in range(40):
+        values = shifted({"a": 0.0, "b": 0.0008, "c": 0.002, "d": -0.002}, seeds)
+        noise = generator.normal(0, 0.001, size=(len(values), seeds))
+        for by_name, row in zip(values.values(), noise, strict=True):
+            for seed in by_name:
+                by_name[seed] += row[seed]
+            by_name.update({seed: NAN for seed in by_name if generator.random() < 0.03})
+        for pair in compared(values).pairs:
+            _, low, high = pair.interval
+            shown = {Verdict.BETTER: low > 0, Verdict.WORSE: high < 0}
+            assert shown.get(pair.verdict, not (low > 0 or high < 0)), pair
+            assert (pair.adjusted_p_value <= pair.alpha) == (pair.verdict in shown)
+            seen.add(pair.verdict)
+    assert len(seen) > (seeds > 4) * 2
 
 
 def test_groups_start_with_those_that_cannot_be_told_from_the_best() -> None:
@@ -406,13 +441,19 @@ def numbers_replaced(text: str) -> str:
 
 def test_sentence_of_a_difference_names_the_winner_first() -> None:
     expected = (
-        r"adam beats sgd on test_accuracy by 0\.9\d* points \(95 % interval 0\.8\d* to 0\.9\d*, "
-        r"8 paired seeds, p = 0\.0078\)"
+        r"adam beats sgd on test accuracy by 0\.9\d* points \(95 % interval 0\.8\d* to 1\.0\d*, "
+        r"p = 0\.0078; 8 paired seeds\)"
     )
     comparison = accuracy(BETTER, WORSE)
     assert re.fullmatch(expected, sentence(comparison))
     assert sentence(comparison.swapped()) == sentence(comparison)
-    assert sentence(accuracy(WORSE, BETTER)).startswith("sgd beats adam on test_accuracy by 0.9")
+    assert sentence(accuracy(WORSE, BETTER)).startswith("sgd beats adam on test accuracy by 0.9")
+
+
+def test_a_limit_that_excludes_zero_is_not_rounded_to_it() -> None:
+    text = sentence(accuracy([0.96] * 5 + [0.7604], [0.91] * 5 + [0.76]))
+    assert "95 % interval 0.04 to " in text, text
+    assert "interval 0.00 to" not in text
 
 
 def test_sentence_of_a_loss_is_in_its_own_unit_and_positive() -> None:
@@ -424,9 +465,10 @@ def test_sentence_of_a_loss_is_in_its_own_unit_and_positive() -> None:
         higher_is_better=False,
     )
     text = sentence(comparison)
-    assert text.startswith("adam beats sgd on test_loss by 0.10")
+    assert text.startswith("adam beats sgd on test loss (lower is better) by 0.10")
     assert numbers_replaced(text) == (
-        "adam beats sgd on test_loss by # (# % interval # to #, # paired seeds, p = #)"
+        "adam beats sgd on test loss (lower is better) by # "
+        "(# % interval # to #, p = #; # paired seeds)"
     )
 
 
@@ -440,8 +482,8 @@ def test_sentence_of_a_tie_says_how_many_more_seeds_are_needed() -> None:
     comparison = tie()
     text = sentence(comparison, effect=0.001)
     assert numbers_replaced(text) == (
-        "adam and sgd cannot be told apart on test_accuracy (difference # points, # % interval "
-        "# to #, # paired seeds, p = #); about # more seeds would be needed to detect # points"
+        "adam and sgd are undecided on test accuracy: adam is ahead by # points (# % interval # to "
+        "#, p = #; # paired seeds); about # more seeds would be needed to detect # points"
     )
     needed = comparison.seeds_needed(0.001)
     more = int(re.search(r"about (\d+) more", text)[1])
@@ -459,37 +501,63 @@ def test_sentence_of_a_tie_else_says_what_these_seeds_could_show() -> None:
 
 def test_sentence_of_too_few_seeds_says_how_many_are_enough() -> None:
     assert sentence(accuracy(BETTER[:5], WORSE[:5])).endswith("; at least 6 seeds are needed")
-    family = as_family([accuracy(BETTER[:5], WORSE[:5])] * 3)
-    text = sentence(family[0])
-    assert text.endswith("p = 0.19, Holm); at least 7 seeds are needed for 3 comparisons")
+    text = sentence(in_a_family(3, seeds=5))
+    assert text.endswith(
+        "p = 0.19, adjusted for 3 comparisons; 5 paired seeds); "
+        "at least 7 seeds are needed for 3 comparisons"
+    )
     single = sentence(accuracy(BETTER[:1], WORSE[:1]))
-    assert "(difference 1 points, no interval, 1 paired seed, p = 1)" in single
+    assert "ahead by 1 point (no interval, p > 0.99; 1 paired seed)" in single
 
 
 def test_sentence_with_runs_that_diverged_counts_them() -> None:
     assert sentence(accuracy([*WORSE[:6], NAN, NAN], BETTER)) == (
-        "sgd beats adam on test_accuracy (better on 6, worse on 0 of 6 seeds on which both "
-        "finished, 2 of 8 runs of adam diverged, sign test, 8 paired seeds, p = 0.031)"
+        "sgd beats adam on test accuracy (better on 6, worse on 0 of 6 seeds on which both "
+        "finished, 2 of 8 runs of adam diverged, sign test, p = 0.031; 8 paired seeds)"
     )
 
 
 def test_sentence_of_equal_values_promises_nothing() -> None:
     assert sentence(accuracy(BETTER, BETTER), effect=0.001) == (
-        "adam and sgd cannot be told apart on test_accuracy (equal on every seed, "
-        "8 paired seeds, p = 1)"
+        "adam and sgd are undecided on test accuracy: equal on every seed (p > 0.99; "
+        "8 paired seeds)"
     )
 
 
 def test_sentence_of_the_best() -> None:
     family = compared(shifted({"sgd": -0.02, "adam": 0.0}, 12))
-    assert best_sentence(family) == "adam is the best of 2 on test_accuracy"
+    assert best_sentence(family) == "adam is best of 2: 95.2 % test accuracy"
     family = compared(shifted({"sgd": -0.02, "adam": 0.0, "nadam": 0.0}, 12))
     first, second = family.order[:2]
     assert best_sentence(family) == (
-        f"{first} leads on test_accuracy, but {second} cannot be told apart from it"
+        f"{first} leads: 95.2 % test accuracy; {second} is undecided against it"
     )
     family = compared(shifted({"a": 0.0, "b": 0.0, "c": 0.0}, 12))
-    assert best_sentence(family) == "None of 3 optimizers can be called the best on test_accuracy"
+    assert best_sentence(family) == (
+        f"No clear winner: {family.order[0]} is ahead with 95.2 % test accuracy, "
+        "undecided against all 2 others"
+    )
+    family = compared(shifted({name: 0.01 * i - 0.05 for i, name in enumerate("abcdef")}, 3))
+    assert best_sentence(family) == (
+        "No clear winner yet: f is ahead with 95.0 % test accuracy, "
+        "but 3 seeds cannot separate 6 optimizers; 10 can"
+    )
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"),
+    [
+        (0.000999, "p < 0.001"),
+        (0.001, "p = 0.0010"),
+        (0.0498, "p = 0.050"),
+        (0.56, "p = 0.56"),
+        (0.99, "p = 0.99"),
+        (0.994, "p > 0.99"),
+        (1.0, "p > 0.99"),
+    ],
+)
+def test_p_values_are_never_zero_or_one(p_value: float, text: str) -> None:
+    assert p_text(p_value) == text
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from optrial.analysis.statistics import (
     detectable_effect,
-    holm,
     minimum_pairs,
     probability_of_improvement,
     seeds_needed,
@@ -21,9 +21,10 @@ from optrial.analysis.statistics import (
     sign_flip_power,
 )
 from optrial.analysis.statistics import paired as paired_module
-from optrial.analysis.statistics.paired import sign_flip_p_values
+from optrial.analysis.statistics.paired import sign_flip_tests, sign_test
 from tests.tolerance import (
     POWER_APPROXIMATION,
+    RESAMPLED_LIMIT,
     SAMPLING_SIGMAS,
     SIMULATION_SIGMAS,
     STATISTIC_FLOAT64,
@@ -68,15 +69,20 @@ def test_signs_alone_make_it_the_sign_test() -> None:
 
 def test_random_sign_vectors_agree_with_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     differences = np.random.default_rng(5).normal(0.4, 1, size=(4, 16))
-    exact = sign_flip_p_values(differences, GENERATOR)
+    exact = sign_flip_tests(differences, GENERATOR)
     monkeypatch.setattr(paired_module, "EXACT_UP_TO", 0)
-    sampled = sign_flip_p_values(differences, np.random.default_rng(6))
-    error = np.sqrt(exact * (1 - exact) / 9_999)
-    assert (np.abs(sampled - exact) < SAMPLING_SIGMAS * error + 1 / 10_000).all()
+    sampled = sign_flip_tests(differences, np.random.default_rng(6), vectors=10_000)
+    error = np.sqrt(exact.p_values * (1 - exact.p_values) / 9_999)
+    distance = np.abs(sampled.p_values - exact.p_values)
+    assert (distance < SAMPLING_SIGMAS * error + 1 / 10_000).all()
+    width = exact.high - exact.low
+    for limit in ("low", "high"):
+        distance = np.abs(getattr(sampled, limit) - getattr(exact, limit))
+        assert (distance < RESAMPLED_LIMIT * width).all()
 
 
 def test_a_sampled_p_value_is_never_zero() -> None:
-    p_value = sign_flip_p_value(np.ones(60), np.random.default_rng(0), resamples=999)
+    p_value = sign_flip_p_value(np.ones(60), np.random.default_rng(0), vectors=1000)
     assert p_value == 1 / 1000
 
 
@@ -93,16 +99,84 @@ def test_identical_optimizers_differ_in_at_most_five_per_cent_of_studies(count: 
     generator = np.random.default_rng(count)
     studies = 1_000
     first, second = generator.exponential(size=(2, studies, count))
-    p_values = sign_flip_p_values(first - second, generator, 999)
+    p_values = sign_flip_tests(first - second, generator, vectors=1000).p_values
     bound = 0.05 + SIMULATION_SIGMAS * math.sqrt(0.05 * 0.95 / studies)
     assert (p_values <= 0.05).mean() <= bound
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 36])
-def test_holm_is_that_of_statsmodels(count: int) -> None:
-    p_values = np.random.default_rng(count).random(count) ** 3
-    expected = multipletests(p_values, method="holm")[1]
-    np.testing.assert_allclose(holm(p_values), expected, rtol=STATISTIC_FLOAT64)
+@pytest.mark.parametrize("count", range(6, 13))
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_limits_are_where_scipys_test_begins_to_reject(count: int, alpha: float) -> None:
+    differences = np.random.default_rng(count).exponential(size=count)
+    tests = sign_flip_tests(differences[None], GENERATOR, alpha=alpha)
+    width = tests.high[0] - tests.low[0]
+
+    def p_value(mean: float) -> float:
+        return stats.permutation_test(
+            (differences - mean,), np.mean, permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+
+    for limit, outwards in ((tests.low[0], -1), (tests.high[0], 1)):
+        step = outwards * STATISTIC_FLOAT64 * width
+        assert p_value(limit + step) <= alpha < p_value(limit - step)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(-3, 6), min_size=1, max_size=20),
+    st.sampled_from([0.5, 0.2, 0.05, 0.05 / 3, 0.05 / 36]),
+)
+def test_an_interval_excludes_zero_exactly_if_the_test_rejects(
+    tenths: list[int], alpha: float
+) -> None:
+    """Differences of accuracies have few distinct values, and tie."""
+    differences = np.array([tenths]) / 10
+    tests = sign_flip_tests(differences, np.random.default_rng(0), alpha=alpha)
+    low, high = tests.low[0], tests.high[0]
+    assert (low > 0 or high < 0) == (tests.p_values[0] <= alpha)
+    assert np.isnan(low) or low <= differences.mean() + 1e-15
+    assert np.isnan(low) == (len(tenths) < 1 - math.log2(alpha))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([-math.inf, -1.0, 0.0, 1.0, 2.0, math.inf]), st.booleans()),
+        min_size=1,
+        max_size=16,
+    ),
+    st.sampled_from([0.2, 0.05, 0.05 / 3]),
+)
+def test_an_interval_beside_divergences_excludes_zero_exactly_if_both_tests_reject(
+    pairs: list[tuple[float, bool]], alpha: float
+) -> None:
+    differences, compared = np.array(pairs, dtype=float).T
+    finished = compared.astype(bool) & np.isfinite(differences)
+    p_value, _, low, high = sign_test(differences, finished, alpha)
+    assert (low > 0 or high < 0) == (p_value <= alpha)
+    one, other = (
+        stats.binomtest(int((sample > 0).sum()), max(1, int((sample != 0).sum()))).pvalue
+        for sample in (differences, differences[finished])
+    )
+    if p_value < 1 and (differences[finished] != 0).any():
+        assert p_value == pytest.approx(max(one, other), rel=STATISTIC_FLOAT64)
+
+
+@pytest.mark.parametrize(("count", "draw"), [(8, "normal"), (12, "laplace"), (20, "uniform")])
+def test_all_intervals_of_a_family_cover_together(count: int, draw: str) -> None:
+    """Every pair of four optimizers whose values share the effect of the seed."""
+    generator, studies, optimizers = np.random.default_rng(count), 400, 4
+    true = np.array([0.0, 0.0, 0.5, 3.0])
+    pairs = list(itertools.combinations(range(optimizers), 2))
+    covered = 0
+    for _ in range(studies):
+        noise = getattr(generator, draw)(size=(optimizers, count))
+        values = true[:, None] + noise
+        rows = np.array([values[i] - values[j] for i, j in pairs])
+        tests = sign_flip_tests(rows, generator, alpha=0.05 / len(pairs), vectors=3000)
+        expected = np.array([true[i] - true[j] for i, j in pairs])
+        covered += bool(((tests.low <= expected) & (expected <= tests.high)).all())
+    assert covered / studies >= 0.95 - SIMULATION_SIGMAS * math.sqrt(0.05 * 0.95 / studies)
 
 
 def test_probability_of_improvement_counts_ties_as_half() -> None:
@@ -134,7 +208,7 @@ def test_power_is_that_of_the_t_test_at_the_level_attained(pairs: int, effect: f
 def simulated_power(pairs: int, effect: float, comparisons: int) -> float:
     generator = np.random.default_rng(pairs)
     studies = generator.normal(effect, 1, size=(2_000, pairs))
-    p_values = sign_flip_p_values(studies, generator, 2_999)
+    p_values = sign_flip_tests(studies, generator, vectors=3000).p_values
     return float((p_values <= 0.05 / comparisons).mean())
 
 

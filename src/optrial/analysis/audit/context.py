@@ -29,7 +29,10 @@ from optrial.errors import quoted
 from optrial.records import Record
 from optrial.spec import Selection, Status
 
-__all__ = ["Context", "names", "optimizer_name"]
+__all__ = ["PROTOCOL", "Context", "names", "optimizer_name"]
+
+PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling")
+"""Keys of a study that must not change once results are known."""
 
 
 def names(texts: Iterable[str]) -> str:
@@ -193,9 +196,19 @@ class Context(StudyView):
         runs: int = 0,
         like: Iterable[Record] = (),
     ) -> Remedy:
-        """Return a remedy with its cost; `like` are runs that take as long as its own."""
+        """Return a remedy with its cost; `like` are runs that take as long as its own.
+
+        One that changes the protocol is for a new folder, in which every run is trained.
+        """
+        settings = settings or {}
+        anew = not set(PROTOCOL).isdisjoint(re.split(r"[.\[]", path)[0] for path in settings)
+        if anew and "tune" not in settings:
+            runs = max(runs, len(self.records))
+        folder = f"studies/{self.name}-2" if anew else ""
         seconds = self.seconds(runs, like or self.records) if runs else 0.0
-        return Remedy(action, settings or {}, runs, seconds)
+        chooses = self.study.get("tune") and settings and "tune" not in settings
+        at_least = bool(runs and chooses and set(settings) != {"seeds"})
+        return Remedy(action, settings, runs, seconds, at_least=at_least, folder=folder)
 
     def rerun(self, action: str, records: Sequence[Record]) -> Remedy:
         """Return the remedy of training these runs again."""
@@ -222,9 +235,13 @@ class Context(StudyView):
         seeds = list(range(planned)) if isinstance(planned, int) else list(planned)
         fresh = (seed for seed in range(count + max(seeds, default=0) + 1) if seed not in seeds)
         added = [next(fresh) for _ in range(max(0, count - len(seeds)))]
+        return self.on_seeds(seeds + added, added, action)
+
+    def on_seeds(self, seeds: Sequence[int], added: Sequence[int], action: str) -> Remedy:
+        """Return the remedy of reporting `seeds`, those of `added` being new."""
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
-        settings = len({r.setting_id for r in reported})
-        return self.remedy(action, {"seeds": seeds + added}, len(added) * settings, reported)
+        settings = len({(r.problem, r.setting_id) for r in reported})
+        return self.remedy(action, {"seeds": list(seeds)}, len(added) * settings, reported)
 
 
 def optimizer_name(entry: Mapping[str, Any]) -> str:

@@ -35,6 +35,9 @@ class Remedy:
             change of the study helps.
         studies: locations of the studies to change, if several studies are joined.
         runs: number of runs to train.
+        folder: new folder to run the changed study in, if its protocol changes.
+        at_least: whether tuning may train more runs, if other settings turn out to be the best.
+        keywords: the settings as keyword arguments of `optrial.Study` and `optrial.compare`.
         seconds: estimated training time, from the recorded times of similar runs; None if none are
             recorded.
     """
@@ -44,6 +47,9 @@ class Remedy:
     runs: int = 0
     seconds: float | None = 0.0
     studies: tuple[str, ...] = ()
+    folder: str = ""
+    at_least: bool = False
+    keywords: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def assignments(self) -> list[str]:
@@ -52,8 +58,9 @@ class Remedy:
 
     @property
     def arguments(self) -> list[str]:
-        """The settings as shell-quoted arguments of ``optrial run STUDY``."""
-        return [f"--set {shlex.quote(assignment)}" for assignment in self.assignments]
+        """Folder and settings as shell-quoted arguments of ``optrial run STUDY``."""
+        folder = [f"--out {shlex.quote(self.folder)}"] if self.folder else []
+        return folder + [f"--set {shlex.quote(assignment)}" for assignment in self.assignments]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ def _longer_grid(
 ) -> list[float] | None:
     """Return values with more at the ends, at similar ratios; None if they leave the bounds.
 
-    Of shares between 0.1 and 1, such as momentum, the distances from 1 have similar ratios.
+    The values themselves stay as they are, to the last digit, so that their runs are kept. Of
+    shares between 0.1 and 1, such as momentum, the distances from 1 have similar ratios.
     """
     positive = [value for value in values if value > 0]
     shares = 0.5 <= positive[-1] < 1 and len(positive) > 1 and positive[0] > 0.1 and not bounds[0]
@@ -81,7 +82,8 @@ def _longer_grid(
     short = [float(f"{value:.3g}") for value in grid]
     if shares:
         short = [round(1 - value, 9) for value in short if value < 1]
-    return [value for value in values if value <= 0] + short
+    ends = (value for value in short if not values[0] <= value <= values[-1])
+    return sorted({*values, *ends})
 
 
 def _following(values: Sequence[float], largest: float) -> float:

@@ -34,11 +34,11 @@ def validation_remedy(context: Context) -> Remedy:
 
 def new_seeds(context: Context, action: str) -> Remedy:
     """Return the remedy of reporting as many seeds as now, all of them unused."""
-    used = {record.seed for record in context.compared}
+    used = {record.seed for record in context.records}
     count = max((len(set(c.seeds)) for c in context.contenders), default=1)
     first = max(used, default=-1) + 1
     seeds = list(range(first, first + count))
-    return context.remedy(action, {"seeds": seeds}, count * len(context.contenders))
+    return context.on_seeds(seeds, seeds, action)
 
 
 def equal_search(
@@ -59,11 +59,21 @@ def equal_search(
         settings = {}
     else:
         settings["tune"] = {"sampler": "sobol", "trials": trials, "seeds": seeds}
-        if MetricName.parse(str(tune.get("select"))).split == "validation":
-            settings["tune"]["select"] = tune["select"]
+        settings["tune"] |= _select(context)
         settings |= _with_validation(context)
     reported = len({seed for o in optimizers for seed in o.seeds})
     return context.remedy(action, settings, (trials * seeds + reported) * len(optimizers))
+
+
+def _select(context: Context) -> dict[str, str]:
+    """Return the key of `tune` that selects by the metric of the claims, or as it does now."""
+    now = str((context.study.get("tune") or {}).get("select"))
+    if MetricName.parse(now).split == "validation":
+        return {"select": now}
+    labels = {context.directions.parse(claim.metric).label for claim in context.claims}
+    if len(labels) != 1 or labels == {"accuracy"}:
+        return {}
+    return {"select": str(MetricName.evaluation(labels.pop(), "validation"))}
 
 
 def _with_validation(context: Context) -> dict[str, Any]:
@@ -90,16 +100,27 @@ def _rate_range(optimizer: OptimizerRuns) -> list[float]:
     return [float(f"{end:.3g}") for end in wide]
 
 
-def tune_apart(context: Context, optimizers: Sequence[OptimizerRuns], action: str) -> Remedy:
+def tune_apart(context: Context, action: str) -> Remedy:
     """Return the remedy of tuning on separate seeds; existing runs serve as the report."""
     sizes = {len(o.tried) for o in context.optimizers}
     if len(sizes) > 1:
         return equal_search(context, context.optimizers, max(sizes), action)
-    tune: dict[str, Any] = {"seeds": TUNING_SEEDS}
-    if not all(o.tuned for o in context.optimizers):
-        tune["extend"] = False  # there is nothing to extend
-    runs = TUNING_SEEDS * sum(len(o.tried) for o in optimizers)
-    return context.remedy(action, {"tune": tune, **_with_validation(context)}, runs)
+    tune = {
+        "seeds": TUNING_SEEDS,
+        "extend": False,
+        **_select(context),
+    }  # A01 proposes values that are missing
+    runs = TUNING_SEEDS * sum(len(o.tried) for o in context.optimizers)
+    validation = _with_validation(context)
+    if validation:  # the results are then those of other training samples
+        runs += sum(len(o.seeds) for o in context.optimizers)
+    return context.remedy(action, {"tune": tune, **validation}, runs)
+
+
+def added_runs(optimizer: OptimizerRuns, name: str, values: Sequence[float]) -> int:
+    """Return how many trials are new if a hyperparameter takes these values."""
+    tried = optimizer.tuned[name]
+    return len(set(values) - set(tried)) * len(optimizer.trials) // len(tried)
 
 
 def balanced(

@@ -62,7 +62,7 @@ def underpowered(context: Context) -> Iterator[Observation]:
     """
     if len(context.contenders) < 2 or min(len(set(c.seeds)) for c in context.contenders) < 2:
         return
-    claims = len(context.claims)
+    claims = len(context.results)
     for problem in context.problems:
         count = len(problem.finishing if len(problem.finishing) > 1 else problem.contenders)
         fewest = min(len(set(c.seeds)) for c in problem.contenders)

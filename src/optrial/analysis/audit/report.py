@@ -12,7 +12,7 @@ from optrial.analysis.audit.finding import Finding, Remedy, Severity
 from optrial.analysis.claims import ClaimResult
 from optrial.errors import counted
 
-__all__ = ["AuditReport", "as_json", "report_text", "summary_line"]
+__all__ = ["AuditReport", "as_json", "cost_text", "report_text", "summary_line", "without_none"]
 
 WIDTH = 88
 SHOWN = 6  # most settings of a finding that are listed by name
@@ -42,7 +42,7 @@ class AuditReport:
     funnel: Mapping[str, int]
 
     def __str__(self) -> str:
-        return report_text(self)
+        return report_text(self, python=True)
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of a severity that are not waived."""
@@ -72,17 +72,22 @@ def summary_line(report: AuditReport) -> str:
     return f"audit: {', '.join(counts)}{remarks}; first: {first.rule} {first.title}"
 
 
-def report_text(report: AuditReport) -> str:
-    """Return the report in lines of at most 88 characters, except for commands to paste."""
-    return "\n".join(_lines(report)).rstrip() + "\n"
+def report_text(report: AuditReport, *, python: bool = False) -> str:
+    """Return the report in lines of at most 88 characters, except for commands to paste.
+
+    Args:
+        report: the report.
+        python: whether remedies are keyword arguments of `optrial.Study` instead of ``--set``.
+    """
+    return "\n".join(_lines(report, python)).rstrip() + "\n"
 
 
-def _lines(report: AuditReport) -> Iterator[str]:
+def _lines(report: AuditReport, python: bool) -> Iterator[str]:
     yield _wrapped(summary_line(report) + ".")
     yield _wrapped("Runs: " + ", ".join(f"{n} {stage}" for stage, n in report.funnel.items()) + ".")
     for finding in report.findings:
         yield ""
-        yield from _finding_lines(finding)
+        yield from _finding_lines(finding, python)
     if report.claims:
         yield "\nClaims"
         for result in report.claims:
@@ -93,7 +98,7 @@ def _lines(report: AuditReport) -> Iterator[str]:
         yield _wrapped(f"{listed}.", "  ")
 
 
-def _finding_lines(finding: Finding) -> Iterator[str]:
+def _finding_lines(finding: Finding, python: bool) -> Iterator[str]:
     label = "waived" if finding.waived else LABELS[finding.severity]
     yield _wrapped(f"{finding.rule} {finding.title} ({label})")
     if finding.waived:
@@ -105,17 +110,28 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
         listed = ", ".join(shown) if len(shown) <= SHOWN else f"{total} of {len(shown)} settings"
         yield _wrapped(f"runs: {listed}", "    ")
     if not finding.waived:
-        yield _wrapped(f"to clear: {finding.remedy.action}{_cost(finding.remedy)}", "    ")
+        yield _wrapped(f"to clear: {finding.remedy.action}{cost_text(finding.remedy)}", "    ")
         if finding.remedy.studies:
             yield f"      in {', '.join(finding.remedy.studies)}"
-        if finding.remedy.settings:
+        if python and finding.remedy.keywords:
+            yield from _keyword_lines(finding.remedy)
+        elif finding.remedy.settings:
             yield " \\\n".join(f"      {argument}" for argument in finding.remedy.arguments)
 
 
-def _cost(remedy: Remedy) -> str:
+def _keyword_lines(remedy: Remedy) -> Iterator[str]:
+    """Yield one keyword argument of `optrial.Study` or `optrial.compare` per line."""
+    if remedy.folder:
+        yield f"      out={remedy.folder!r},"
+    for name, value in remedy.keywords.items():
+        yield f"      {name}={value!r},"
+
+
+def cost_text(remedy: Remedy) -> str:
+    """Return the number of runs of a remedy and their time, in brackets; empty for none."""
     if not remedy.runs:
         return ""
-    runs = counted(remedy.runs, "run")
+    runs = "at least " * remedy.at_least + counted(remedy.runs, "run")
     return f" ({runs})" if remedy.seconds is None else f" ({runs}, {_duration(remedy.seconds)})"
 
 
@@ -164,6 +180,7 @@ def as_json(report: AuditReport) -> dict[str, Any]:
 
 def _finding_values(finding: Finding) -> dict[str, Any]:
     remedy = {**asdict(finding.remedy), "arguments": finding.remedy.arguments}
+    del remedy["keywords"]
     return {**asdict(finding), "severity": str(finding.severity), "remedy": remedy}
 
 
@@ -176,3 +193,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def without_none(value: Any) -> Any:
+    """Return plain values without the keys of mappings that are not set, recursively."""
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return [without_none(item) for item in value] if isinstance(value, list) else value

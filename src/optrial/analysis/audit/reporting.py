@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from optrial.analysis.audit.context import Context, names
@@ -11,8 +11,9 @@ from optrial.analysis.audit.remedies import validation_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.bands import points_shown
 from optrial.analysis.claims import ClaimVerdict
-from optrial.analysis.contenders import finished
+from optrial.analysis.contenders import finished, hyperparameters
 from optrial.errors import counted, quoted
+from optrial.records import Record
 from optrial.spec import FINAL, TRAINING_SECONDS
 
 SMALL_PART = 0.01  # of the scale of an accuracy
@@ -21,8 +22,9 @@ SMALL_PART = 0.01  # of the scale of an accuracy
 @audit_rule("G01", Severity.WARNING, "trained settings were removed from the study")
 def hidden_trials(context: Context) -> Iterator[Observation]:
     """Settings that were tried and removed are part of the tuning. Readers who see three settings,
-    but not the thirty before them, mistake luck for merit. Runs under another protocol are left to
-    B08.
+    but not the thirty before them, mistake luck for merit. A search over the same range of learning
+    rates with at least as many settings replaces an earlier one. Runs under another protocol are
+    left to B08.
 
     Source: Dodge et al. 2019 (Show Your Work); Sivaprasad et al. 2020.
     Example: 27 runs of adam, with 9 settings, were trained and then removed from the study.
@@ -37,6 +39,7 @@ def hidden_trials(context: Context) -> Iterator[Observation]:
         and r.setting_id not in settings_planned
         and (r.optimizer, r.spec.protocol_id) in protocols
     ]
+    removed = [r for r in removed if r.optimizer not in _replaced(context, removed)]
     if removed:
         settings = len({r.setting_id for r in removed})
         yield Observation(
@@ -47,6 +50,32 @@ def hidden_trials(context: Context) -> Iterator[Observation]:
             removed,
             context.remedy("report their number beside the result"),
         )
+
+
+def _besides_rate(record: Record) -> str:
+    """Return the hyperparameters of a run but its learning rate, as text."""
+    return repr(sorted((k, v) for k, v in hyperparameters(record).items() if k != "lr"))
+
+
+def _replaced(context: Context, removed: Sequence[Record]) -> set[str]:
+    """Return the optimizers whose present search is at least as large and as wide."""
+    replaced = set()
+    for optimizer in context.optimizers:
+        former = [r for r in removed if r.optimizer == optimizer.name]
+        rates = [r.hyperparameters.get("lr") for r in former]
+        alike = {_besides_rate(r) for r in optimizer.trials}
+        tried = optimizer.tuned.get("lr", [])
+        drawn = (context.drawn_from(optimizer, "lr") or {}).get("log", [])
+        span = sorted([*tried, *map(float, drawn)])
+        inside = span and all(
+            rate is None or (isinstance(rate, int | float) and span[0] <= rate <= span[-1])
+            for rate in rates
+        )
+        if not alike.issuperset(map(_besides_rate, former)):
+            continue
+        if inside and len(optimizer.tried) >= len({r.setting_id for r in former}):
+            replaced.add(optimizer.name)
+    return replaced
 
 
 @audit_rule("G02", Severity.WARNING, "the provenance of runs is incomplete", facts=("versions",))

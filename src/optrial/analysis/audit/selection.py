@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from optrial.analysis.audit.context import Context, names, optimizer_name
+from optrial.analysis.audit.context import PROTOCOL, Context, names, optimizer_name
 from optrial.analysis.audit.finding import Observation, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
@@ -15,7 +15,6 @@ from optrial.records import Record
 from optrial.spec import FINAL, Directions, MetricName, Status
 
 FEW_SEEDS = 3
-PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling")
 
 
 @audit_rule("B01", Severity.ERROR, "settings were chosen on the test set")
@@ -116,7 +115,7 @@ def seeds_reused(context: Context) -> Iterator[Observation]:
             "that are also reported",
             {"settings": {o.name: len(o.tried) for o in reused}, "seeds": fewest},
             [r for o in reused for r in o.reported],
-            tune_apart(context, reused, "tune on seeds that are not reported"),
+            tune_apart(context, "tune on seeds that are not reported"),
             Severity.ERROR if fewest < FEW_SEEDS else None,
         )
 

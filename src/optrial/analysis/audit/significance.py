@@ -18,6 +18,7 @@ from optrial.analysis.statistics import (
     mcnemar_bound,
     mean_interval,
     minimum_pairs,
+    p_text,
 )
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted, quoted
@@ -35,10 +36,10 @@ def _supported(result: ClaimResult) -> bool:
 @audit_rule("D04", Severity.ERROR, "a claim is not supported")
 def unsupported_claim(context: Context) -> Iterator[Observation]:
     """A claim is supported if paired tests over common seeds, corrected for the number of claims,
-    are significant. An optimizer that leads by its mean alone is tied with others.
+    are significant. An optimizer that leads by its mean alone is undecided against others.
 
     Source: Agarwal et al. 2021; modded-nanogpt, submission rules (significance).
-    Example: "adam is best on test_accuracy" is undecided, because adam and nadam are tied.
+    Example: "adam is best on test_accuracy" is undecided, because nadam is undecided against adam.
     Fix: drop the claim or call it undecided; add seeds if the difference is real.
     """
     for problem, result in context.decided:
@@ -53,15 +54,15 @@ def unsupported_claim(context: Context) -> Iterator[Observation]:
 
 
 def _ties(context: Context, problem: ProblemView, result: ClaimResult) -> str:
-    """Return the optimizers that are tied for the best, for a claim that one is best."""
+    """Return the optimizers that are undecided for the best, for a claim that one is best."""
     if result.claim.kind is not ClaimKind.BEST:
         return ""
     best = _best_group(context, problem, result.claim.metric)
-    return f"; tied for the best: {', '.join(best)}" if len(best) > 1 else ""
+    return f"; undecided for the best: {', '.join(best)}" if len(best) > 1 else ""
 
 
 def _best_group(context: Context, problem: ProblemView, metric: str) -> tuple[str, ...]:
-    """Return the best contender of a problem and those that are tied with it."""
+    """Return the best contender of a problem and those that are undecided against it."""
     values = {c.name: finals for c in problem.contenders if (finals := c.values(metric))}
     better = context.directions.better(metric)
     if better is None:
@@ -72,13 +73,13 @@ def _best_group(context: Context, problem: ProblemView, metric: str) -> tuple[st
         values, metric=metric, higher_is_better=better == "higher", seed=context.seed
     )
     best = next(iter(family.groups), ())
-    tied = {
+    undecided = {
         name
         for pair in family.pairs
-        if pair.verdict is Verdict.TIED and best and best[0] in (pair.first, pair.second)
+        if pair.verdict is Verdict.UNDECIDED and best and best[0] in (pair.first, pair.second)
         for name in (pair.first, pair.second)
     }
-    return tuple(name for name in best if name == best[0] or name in tied)
+    return tuple(name for name in best if name == best[0] or name in undecided)
 
 
 def _decision(context: Context, problem: ProblemView, result: ClaimResult) -> Remedy:
@@ -102,7 +103,7 @@ def _decision(context: Context, problem: ProblemView, result: ClaimResult) -> Re
     if not needs or max(needs) > SEEDS_WORTH_ADDING:
         why = f"; it would need over {SEEDS_WORTH_ADDING} seeds" if needs else ""
         return context.remedy(f"remove the claim{why}", {"claims": kept})
-    needed = max(*needs, minimum_pairs(comparisons=len(context.claims)))
+    needed = max(*needs, minimum_pairs(comparisons=len(context.results)))
     if needed <= min(len(c.seeds) for c in context.claimed(result.claim)):
         return context.remedy("remove the claim, or call it undecided", {"claims": kept})
     return context.more_seeds(needed, f"run about {needed} seeds")
@@ -127,7 +128,7 @@ def uncorrected(context: Context) -> Iterator[Observation]:
     were removed after results were known, or were found in the results: then any two optimizers
     could have become the claim.
 
-    Source: Demsar 2006; Holm 1979.
+    Source: Demsar 2006; Bonferroni 1936.
     Example: "adam > sgd on test_accuracy" has p = 0.016, significant among 1 claim but not among 4
     possible comparisons.
     Fix: restore the removed claims, or test the claim on new seeds.
@@ -139,7 +140,7 @@ def uncorrected(context: Context) -> Iterator[Observation]:
         family = max(tested, pairs if result.claim.text in context.late_claims else 0)
         if result.verdict is ClaimVerdict.SUPPORTED and family * result.p_value > result.alpha:
             yield Observation(
-                f"{quoted(result.claim.text)} has p = {result.p_value:.2g}, significant among "
+                f"{quoted(result.claim.text)} has {p_text(result.p_value)}, significant among "
                 f"{counted(len(texts), 'claim')} but not among {family} possible comparisons",
                 {"p_value": result.p_value, "family": family, "claims": len(texts)},
                 context.claimed_runs(result.claim),
@@ -219,15 +220,15 @@ def no_practical_size(context: Context) -> Iterator[Observation]:
             )
 
 
-@audit_rule("D15", Severity.ADVICE, "the best optimizers are tied")
-def tied(context: Context) -> Iterator[Observation]:
-    """If paired tests cannot tell the best optimizers apart, their order in a table is chance, and
-    so are decimals finer than the interval. Studies with too few seeds for any difference are left
-    to D02.
+@audit_rule("D15", Severity.ADVICE, "the best optimizers are undecided")
+def undecided(context: Context) -> Iterator[Observation]:
+    """If paired tests show no difference between the best optimizers, their order in a table may be
+    chance, and so are decimals finer than the interval. Studies with too few seeds for any
+    difference are left to D02.
 
     Source: Agarwal et al. 2021; Demsar 2006 (groups that are not significantly different).
-    Example: adam, nadam are tied on test_accuracy, known to within 0.12 points.
-    Fix: report them as tied, with as many decimals as the interval supports.
+    Example: adam, nadam are undecided on test accuracy, known to within 0.12 points.
+    Fix: report them as undecided, with as many decimals as the interval supports.
     """
     metric = context.report_metric
     for problem in context.problems:
@@ -243,8 +244,8 @@ def tied(context: Context) -> Iterator[Observation]:
             half = scale * (interval.high - interval.low) / 2
             precision = f", known to within {half:.2g}{unit}" if interval.known else ""
             yield Observation(
-                f"{names(best)} are tied on {metric}{precision}",
-                {"tied": list(best), "half_width": half if interval.known else None},
+                f"{names(best)} are undecided on {context.directions.title(metric)}{precision}",
+                {"undecided": list(best), "half_width": half if interval.known else None},
                 [r for c in contenders for r in c.records],
-                context.remedy("report them as tied"),
+                context.remedy("report them as undecided"),
             )

@@ -212,7 +212,8 @@ def _equal_ranges(
     if any(len(o.tuned) > 1 for o in optimizers):
         settings = {}  # the other tuned hyperparameters decide how many points are possible
     action = f"search {most:.2g} decades of learning rates for every optimizer, on a log scale"
-    return context.remedy(action, settings, sum(len(o.trials) for o in moved))
+    runs = sum(points * len(o.trials) // len(rates[o.name]) for o in moved)
+    return context.remedy(action, settings, runs)
 
 
 def _written_rates(context: Context, optimizer: OptimizerRuns) -> list[float]:

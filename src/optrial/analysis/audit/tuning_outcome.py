@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.grids import extended, has_room_above, refined
-from optrial.analysis.audit.remedies import balanced, equal_search, scaling_remedy
+from optrial.analysis.audit.remedies import added_runs, balanced, equal_search, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, setting_score
@@ -175,11 +175,11 @@ def _scores_by_seed(
 def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -> Remedy:
     """Return the remedy of two more values per grid: beyond each edge, else one at either end.
 
-    If the data is not on a unit scale, scaling it comes first, because it moves the best rates. A
+    If the data is not on a unit scale, scaling it comes first. A
     rate at the end of the sensible range points to the data or the loss instead.
     """
-    if scaling := scaling_remedy(context, problem.records):
-        return scaling
+    if scaling_remedy(context, problem.records):
+        return context.remedy("scale the data first (E19), which moves the best rates")
     at_edge = {edge.optimizer.name: edge for edge in edges}
     settings: dict[str, Any] = {}
     runs = 0
@@ -192,7 +192,7 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
             if values is None:
                 return _no_room(context, edges)
             settings[f"{path}.{name}"] = values
-            runs += 2 * len(optimizer.trials) // len(optimizer.tuned[name])
+            runs += _trials(optimizer, name, values)
     settings = balanced(context, problem.optimizers, settings)
     tune = context.study.get("tune") or {}
     grids = tune.get("sampler", "grid") == "grid" and all(o.tuned for o in problem.optimizers)
@@ -206,6 +206,15 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     others = any(o.name not in at_edge and "lr" in o.tuned for o in problem.optimizers)
     action = f"try {more}{', and two more for each of the others' * others}"
     return context.remedy(action, settings, runs)
+
+
+def _trials(
+    optimizer: OptimizerRuns, name: str, values: Sequence[float] | Mapping[str, Any]
+) -> int:
+    """Return the number of new trials; those of a range are drawn again."""
+    if isinstance(values, Mapping):
+        return len(optimizer.trials)
+    return added_runs(optimizer, name, values)
 
 
 def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
@@ -307,6 +316,7 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         coarse: dict[str, float] = {}
+        added = 0
         settings: dict[str, Any] = {}
         runs: list[Record] = []
         for optimizer in problem.optimizers:
@@ -319,6 +329,7 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
             ratio = max(high / low for low, high in pairwise(near))
             if path := context.path(optimizer.name):
                 settings[f"{path}.lr"] = refined(rates, near)
+                added += added_runs(optimizer, "lr", settings[f"{path}.lr"])
             if ratio > COARSE and len(optimizer.tried) >= TRIALS_FOR_CURVE:
                 coarse[optimizer.name] = ratio
                 runs += [r for rate in near for r in optimizer.with_value("lr", rate)]
@@ -331,7 +342,7 @@ def coarse_grid(context: Context) -> Iterator[Observation]:
                 context.remedy(
                     "add the learning rates in between",
                     balanced(context, problem.optimizers, settings),
-                    len(runs) * 2 // 3,
+                    added,
                 ),
             )
 
@@ -489,10 +500,11 @@ def _neighbour_spread(context: Context, result: ClaimResult, name: str) -> float
 
 def _finer(context: Context, optimizers: Sequence[OptimizerRuns]) -> Remedy:
     settings: dict[str, Any] = {}
+    runs = 0
     for optimizer in optimizers:
         rates, path = optimizer.tuned.get("lr", []), context.path(optimizer.name)
         if path and len(rates) > 1 and rates[0] > 0:
             settings[f"{path}.lr"] = refined(rates, rates)
-    runs = sum(len(o.trials) for o in optimizers)
+            runs += added_runs(optimizer, "lr", settings[f"{path}.lr"])
     settings = balanced(context, context.optimizers, settings)
     return context.remedy("halve the steps of the learning-rate grids", settings, runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -20,14 +20,14 @@ from optrial.analysis.statistics import (
     Verdict,
     compare,
     compare_arrivals,
-    holm,
     sentence,
     target_sentence,
     without_value,
 )
-from optrial.analysis.statistics.wording import number_text
+from optrial.analysis.statistics.wording import difference_text, p_text, seeds_text
 from optrial.analysis.targets import Target, Unit
 from optrial.errors import counted, quoted
+from optrial.spec import metric_title
 
 __all__ = [
     "Arrivals",
@@ -55,10 +55,10 @@ class ClaimResult:
         verdict: at level `alpha` of all claims together.
         sentence: the verdict with its numbers, without a full stop.
         p_value: of the claim alone, in the direction in which it was decided.
-        adjusted_p_value: after Holm's correction over all claims.
+        adjusted_p_value: multiplied by the number of all claims (Bonferroni), at most 1.
         alpha: chance of any false decision among all claims.
-        comparisons: the pairs behind it, uncorrected: one, or for "is best" one per rival; none for
-            a target.
+        comparisons: the pairs behind it, corrected for the number of claims: one, or for "is best"
+            one per rival; none for a target.
         arrivals: the pair behind a claim about a target; None for every other claim.
     """
 
@@ -87,6 +87,7 @@ class ClaimResult:
         if len(self.comparisons) == 1:
             (pair,) = self.comparisons
             interval = pair.difference
+            numbers["level"] = interval.level
             numbers |= {"pairs": pair.pairs, "difference": _finite(interval.estimate)}
             numbers |= {"low": _finite(interval.low), "high": _finite(interval.high)}
         if self.arrivals:
@@ -104,6 +105,7 @@ class _Evidence(NamedTuple):
     refutation: float  # p-value of its opposite
     comparisons: tuple[Comparison, ...]
     arrivals: TargetComparison | None = None
+    inner: Comparison | None = None  # the pair at the level of two one-sided tests
 
 
 Arrivals = Mapping[str, Mapping[int, Arrival]]
@@ -130,7 +132,7 @@ class ClaimCase(NamedTuple):
 def evaluate_cases(
     cases: Sequence[ClaimCase], *, alpha: float = 0.05, seed: int = 0
 ) -> list[ClaimResult]:
-    """Decide claims, each on one problem, with Holm's correction over all of them.
+    """Decide claims, each on one problem, at `alpha` divided by their number.
 
     "A > B by D" tests the differences less D by paired sign-flip tests. "A is best" is supported
     where A is better than every rival, so that its p-value is the largest of theirs (an
@@ -143,51 +145,53 @@ def evaluate_cases(
         alpha: chance of any false decision among all claims.
         seed: seed of the resamples; see `compare_all`.
     """
-    evidence = [_evidence(case.claim, case.values, case.arrivals, seed) for case in cases]
-    adjusted = holm([min(one.support, one.refutation) for one in evidence])
-    return [
-        _result(case, one, float(p_value), len(cases), alpha)
-        for case, one, p_value in zip(cases, evidence, adjusted, strict=True)
-    ]
+    family = _Family(len(cases), alpha, seed)
+    return [_result(case, _evidence(case, family), family) for case in cases]
 
 
-def _evidence(
-    claim: Claim,
-    values: Mapping[str, Mapping[str, Values]],
-    arrivals: Mapping[tuple[Target, Unit], Arrivals],
-    seed: int,
-) -> _Evidence:
-    measured = values.get(claim.metric, {})
+class _Family(NamedTuple):
+    """Number of claims, chance of any false decision among them, and seed of the resamples."""
+
+    claims: int
+    alpha: float
+    seed: int
+
+
+def _evidence(case: ClaimCase, family: _Family) -> _Evidence:
+    claim = case.claim
+    values = case.values.get(claim.metric, {})
     match claim.kind:
         case ClaimKind.BETTER:
-            return _better(claim, measured, seed)
+            return _better(claim, values, family)
         case ClaimKind.BEST:
-            return _best(claim, measured, seed)
+            return _best(claim, values, family)
         case ClaimKind.EQUIVALENT:
-            return _equivalent(claim, measured, seed)
+            return _equivalent(claim, values, family)
         case ClaimKind.REACHES:
             assert claim.target is not None  # as every claim of this kind has
-            return _sooner(claim, arrivals.get((claim.target, claim.unit), {}), seed)
+            return _sooner(claim, case.arrivals.get((claim.target, claim.unit), {}), family)
 
 
-def _result(
-    case: ClaimCase, evidence: _Evidence, adjusted: float, family: int, alpha: float
-) -> ClaimResult:
+def _result(case: ClaimCase, evidence: _Evidence, family: _Family) -> ClaimResult:
     claim = case.claim
+    p_value = min(evidence.support, evidence.refutation)
+    adjusted = min(1.0, family.claims * p_value)
     verdict = ClaimVerdict.UNDECIDED
-    if adjusted <= alpha:
+    if adjusted <= family.alpha:
         supported = evidence.support <= evidence.refutation
         verdict = ClaimVerdict.SUPPORTED if supported else ClaimVerdict.REFUTED
-    text = _explanation(claim, evidence, adjusted, family)
+    if verdict is ClaimVerdict.SUPPORTED and evidence.inner:
+        evidence = evidence._replace(comparisons=(evidence.inner,))
+    text = _explanation(claim, evidence, adjusted, family.claims)
     missing = dict.fromkeys(note for pair in evidence.comparisons for note in without_value(pair))
     text = "; ".join([text, *(note for note in missing if note not in text)])
     return ClaimResult(
         claim,
         verdict,
         f"{_stated(case)} is {verdict}: {text}",
-        min(evidence.support, evidence.refutation),
+        p_value,
         adjusted,
-        alpha,
+        family.alpha,
         evidence.comparisons,
         evidence.arrivals,
     )
@@ -203,7 +207,7 @@ def _compared(
     claim: Claim,
     names: tuple[str, str],
     values: Mapping[str, Values],
-    seed: int,
+    family: _Family,
     ahead_by: float = 0.0,
 ) -> Comparison:
     """Compare two optimizers after subtracting `ahead_by` from the improvement of the first."""
@@ -218,7 +222,9 @@ def _compared(
         higher_is_better=better_up,
         percent=claim.percent,
         names=names,
-        seed=seed,
+        alpha=family.alpha,
+        comparisons=max(1, family.claims),
+        seed=family.seed,
     )
 
 
@@ -233,19 +239,19 @@ def _directions(comparison: Comparison) -> tuple[float, float]:
     )
 
 
-def _better(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
+def _better(claim: Claim, values: Mapping[str, Values], family: _Family) -> _Evidence:
     names = (claim.first, claim.second)
-    plain = _compared(claim, names, values, seed)
+    plain = _compared(claim, names, values, family)
     least = claim.amount.of(values.get(claim.second, {}))
     if math.isnan(least):
         return _Evidence(1.0, 1.0, (plain,))
-    tested = _compared(claim, names, values, seed, least) if least else plain
+    tested = _compared(claim, names, values, family, least) if least else plain
     return _Evidence(*_directions(tested), (plain,))
 
 
-def _best(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
+def _best(claim: Claim, values: Mapping[str, Values], family: _Family) -> _Evidence:
     pairs = tuple(
-        _compared(claim, (claim.first, rival), values, seed)
+        _compared(claim, (claim.first, rival), values, family)
         for rival in values
         if rival != claim.first
     )
@@ -255,28 +261,31 @@ def _best(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
     return _Evidence(max(ahead), min(1.0, len(pairs) * min(behind)), pairs)
 
 
-def _equivalent(claim: Claim, values: Mapping[str, Values], seed: int) -> _Evidence:
+def _equivalent(claim: Claim, values: Mapping[str, Values], family: _Family) -> _Evidence:
     names = (claim.first, claim.second)
-    plain = _compared(claim, names, values, seed)
+    plain = _compared(claim, names, values, family)
     margin = claim.amount.of(values.get(claim.second, {}))
     if math.isnan(margin) or not plain.pairs:
         return _Evidence(1.0, 1.0, (plain,))
     inside, outside = [], []
     for order in (names, names[::-1]):  # neither is behind the other by more than the margin
-        within, beyond = _directions(_compared(claim, order, values, seed, -margin))
+        within, beyond = _directions(_compared(claim, order, values, family, -margin))
         inside.append(within / 2 if within < 1 else 1.0)  # one-sided: the test is symmetric
         outside.append(beyond)
-    return _Evidence(max(inside), min(outside), (plain,))
+    twice = family._replace(alpha=2 * family.alpha)
+    inner = _compared(claim, names, values, twice)
+    return _Evidence(max(inside), min(outside), (plain,), inner=inner)
 
 
-def _sooner(claim: Claim, arrivals: Arrivals, seed: int) -> _Evidence:
+def _sooner(claim: Claim, arrivals: Arrivals, family: _Family) -> _Evidence:
     pair = compare_arrivals(
         arrivals.get(claim.first, {}),
         arrivals.get(claim.second, {}),
         target=str(claim.target),
         unit=claim.unit,
         names=(claim.first, claim.second),
-        seed=seed,
+        alpha=family.alpha,
+        comparisons=max(1, family.claims),
     )
     ahead = pair.wins - pair.losses
     return _Evidence(
@@ -284,79 +293,67 @@ def _sooner(claim: Claim, arrivals: Arrivals, seed: int) -> _Evidence:
     )
 
 
-def _explanation(claim: Claim, evidence: _Evidence, adjusted: float, family: int) -> str:
+def _explanation(claim: Claim, evidence: _Evidence, adjusted: float, claims: int) -> str:
     """Return the measured numbers in words that follow the verdict."""
     if evidence.arrivals:
-        pair = replace(evidence.arrivals, adjusted_p_value=adjusted, comparisons=family)
-        return target_sentence(pair)
+        return target_sentence(evidence.arrivals)
     if not evidence.comparisons:
-        return f"{claim.first} has no rival with a result on {claim.metric}"
+        return f"{claim.first} has no rival with a result on {metric_title(claim.metric)}"
     if claim.kind == ClaimKind.BEST:
-        return _standing(claim, evidence, adjusted)
+        return f"{_standing(claim, evidence)} ({_basis(evidence, adjusted, claims)})"
     (only,) = evidence.comparisons
-    if claim.kind == ClaimKind.BETTER and not claim.amount.value:
-        return sentence(replace(only, adjusted_p_value=adjusted, comparisons=family))
-    return f"{_difference(only)}, p = {adjusted:.2g}{' after Holm' if family > 1 else ''}"
+    plain = claim.kind == ClaimKind.BETTER and not claim.amount.value
+    if plain or only.verdict == Verdict.UNDECIDED_DIVERGED:
+        return sentence(only)
+    return _difference(only, _basis(evidence, adjusted, claims))
 
 
-def _difference(pair: Comparison) -> str:
-    """Return the difference of a pair, its interval and the number of seeds."""
-    if not pair.pairs:
-        return f"{pair.first} and {pair.second} have no seed in common"
-    if pair.verdict == Verdict.UNDECIDED_DIVERGED:
-        return sentence(pair)
-    if pair.statistic == Statistic.SIGN:
-        lost = " and ".join(
-            f"{count} of {name}"
-            for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
-            if count
-        )
-        won = f"{pair.first} won {pair.wins} and lost {pair.losses} of {pair.pairs} paired seeds"
-        return f"{won}, on which {lost} diverged and count as lost"
-    scale, unit = (100, " points") if pair.percent else (1, "")
-    limits = [scale * pair.difference.low, scale * pair.difference.high]
-    half_width = (limits[1] - limits[0]) / 2
-    interval = "no interval"
-    if pair.difference.known:
-        interval = f"{100 * pair.difference.level:g} % interval " + " to ".join(
-            number_text(limit, half_width) for limit in limits
-        )
-    estimate = f"{number_text(scale * pair.difference.estimate, half_width)}{unit}"
-    between = f"{pair.first} - {pair.second} on {pair.metric}"
-    seeds = f"{pair.pairs} paired seed{'s' * (pair.pairs != 1)}"
-    return f"{between} is {estimate} ({interval}, {seeds})"
-
-
-_NOT_COMPARED = "not compared, as runs diverged, with"
-_STANDINGS = ("ahead of", "behind", "not told apart from", _NOT_COMPARED)
-
-
-def _standing(claim: Claim, evidence: _Evidence, adjusted: float) -> str:
-    """Name the rivals that an optimizer is ahead of, behind, and not told apart from."""
-    groups: dict[str, list[str]] = {standing: [] for standing in _STANDINGS}
-    for pair in evidence.comparisons:
-        groups[_standing_of(pair)].append(pair.second)
-    parts = [f"{standing} {', '.join(names)}" for standing, names in groups.items() if names]
+def _basis(evidence: _Evidence, adjusted: float, claims: int) -> str:
+    """Return the p-value of a claim, its correction and the number of seeds."""
+    correction = f", adjusted for {claims} claims" if claims > 1 else ""
     fewest = min(pair.pairs for pair in evidence.comparisons)
-    seeds = f"{fewest} paired seed{'s' * (fewest != 1)}"
     lost = {
-        name: f"; {count} of {counted(pair.pairs, 'run')} of {name} diverged"
+        f"{count} of {counted(pair.pairs, 'run')} of {name} diverged": None
         for pair in evidence.comparisons
         for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
         if count
     }
-    standing = f"{claim.first} is {'; '.join(parts)} on {claim.metric}"
-    return f"{standing} ({seeds}, p = {adjusted:.2g}){''.join(lost.values())}"
+    return "; ".join([f"{p_text(adjusted)}{correction}", seeds_text(fewest), *lost])
 
 
-def _standing_of(pair: Comparison) -> str:
+def _difference(pair: Comparison, basis: str) -> str:
+    """Return the difference of a pair, its interval and the number of seeds."""
+    if not pair.pairs:
+        return f"{pair.first} and {pair.second} have no seed in common"
+    if pair.statistic == Statistic.SIGN:
+        won = f"{pair.first} won {pair.wins} and lost {pair.losses} seeds"
+        return f"{won}; runs that diverged count as lost ({basis})"
+    amount, interval = difference_text(pair)
+    between = f"{pair.first} - {pair.second} on {metric_title(pair.metric)}"
+    return f"{between} is {amount} ({interval}, {basis})"
+
+
+_NOT_COMPARED = "not compared, as runs diverged, with"
+_STANDINGS = ("ahead of", "behind", "undecided against", _NOT_COMPARED)
+
+
+def _standing(claim: Claim, evidence: _Evidence) -> str:
+    """Name the rivals that an optimizer is ahead of, behind, and undecided against."""
+    groups: dict[str, list[str]] = {standing: [] for standing in _STANDINGS}
+    for pair in evidence.comparisons:
+        groups[_standing_of(pair, len(evidence.comparisons))].append(pair.second)
+    parts = [f"{standing} {', '.join(names)}" for standing, names in groups.items() if names]
+    return f"{claim.first} is {'; '.join(parts)} on {metric_title(claim.metric)}"
+
+
+def _standing_of(pair: Comparison, rivals: int) -> str:
     ahead, behind = _directions(pair)
-    if ahead <= pair.alpha:
+    if pair.comparisons * ahead <= pair.alpha:
         return "ahead of"
-    if behind <= pair.alpha:
+    if pair.comparisons * rivals * behind <= pair.alpha:
         return "behind"
     diverged = pair.verdict == Verdict.UNDECIDED_DIVERGED
-    return _NOT_COMPARED if diverged else "not told apart from"
+    return _NOT_COMPARED if diverged else "undecided against"
 
 
 def _finite(value: float) -> float | None:

@@ -6,7 +6,6 @@ from optrial.analysis.statistics.comparison import (
     Statistic,
     Values,
     Verdict,
-    as_family,
     compare,
     compare_all,
     known_values,
@@ -15,7 +14,6 @@ from optrial.analysis.statistics.finite_test_set import mcnemar_bound
 from optrial.analysis.statistics.groups import tie_groups
 from optrial.analysis.statistics.intervals import Interval, mean_interval, median_interval
 from optrial.analysis.statistics.paired import (
-    holm,
     minimum_pairs,
     probability_of_improvement,
     sign_flip_p_value,
@@ -49,10 +47,12 @@ from optrial.analysis.statistics.tuning import (
 )
 from optrial.analysis.statistics.wording import (
     best_sentence,
+    p_text,
     ranks_sentence,
     sentence,
     target_sentence,
     time_text,
+    value_text,
     without_value,
 )
 
@@ -70,7 +70,6 @@ __all__ = [
     "TargetComparison",
     "Values",
     "Verdict",
-    "as_family",
     "best_of_k",
     "best_sentence",
     "compare",
@@ -82,7 +81,6 @@ __all__ = [
     "detectable_effect",
     "first_step_reaching",
     "friedman_test",
-    "holm",
     "kaplan_meier",
     "known_values",
     "learning_rate_range",
@@ -91,6 +89,7 @@ __all__ = [
     "median_interval",
     "median_time",
     "minimum_pairs",
+    "p_text",
     "performance_profile",
     "probability_of_improvement",
     "rank_stability",
@@ -103,5 +102,6 @@ __all__ = [
     "target_sentence",
     "tie_groups",
     "time_text",
+    "value_text",
     "without_value",
 ]

@@ -1,24 +1,25 @@
-"""Paired comparison of optimizers over common seeds, and groups that cannot be told apart."""
+"""Paired comparison of optimizers over common seeds, and groups that are undecided."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optrial.analysis.statistics.groups import tie_groups
-from optrial.analysis.statistics.intervals import Interval, mean_intervals, median_interval
+from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.merit import Floats, merit, worst
 from optrial.analysis.statistics.paired import (
-    holm,
     minimum_pairs,
     probability_of_improvement,
-    sign_flip_p_values,
+    sign_flip_tests,
+    sign_test,
 )
 from optrial.analysis.statistics.power import detectable_effect, seeds_needed
 
@@ -28,7 +29,6 @@ __all__ = [
     "Statistic",
     "Values",
     "Verdict",
-    "as_family",
     "compare",
     "compare_all",
     "known_values",
@@ -54,8 +54,9 @@ class Verdict(StrEnum):
     """Better than the second; the chance of any such error in the family is at most alpha."""
     WORSE = "worse"
     """Worse than the second, at the same level."""
-    TIED = "tied"
-    """The two cannot be told apart, although these seeds could have shown a difference."""
+    UNDECIDED = "undecided"
+    """No difference is shown, although these seeds could have shown one. Not equivalence, which is
+    a claim with a margin."""
     UNDECIDED_TOO_FEW = "undecided, too few seeds"
     """There are too few common seeds for any result to be significant."""
     UNDECIDED_DIVERGED = "undecided, runs diverged"
@@ -68,7 +69,7 @@ class Statistic(StrEnum):
     MEAN = "mean"
     """The differences: the paired permutation test of their mean."""
     SIGN = "sign"
-    """Signs of the differences, if runs diverged: two sign tests, and the median's interval."""
+    """Signs of the differences, if runs diverged: two sign tests, and the median."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +88,10 @@ class Comparison:
         without_value: for each of the two, the number of finished runs without a value of the
             metric, which are left out, and the number of all runs.
         diverged: for each of the two, the number of common seeds on which it diverged.
-        difference: mean of first minus second, or the median if `statistic` is SIGN.
+        difference: mean of first minus second, or the median if `statistic` is SIGN, with the
+            interval that inverts the corrected test: it excludes 0 if and only if a difference is
+            shown. All intervals of the family hold together with its level.
         p_value: two-sided p-value of this comparison alone.
-        adjusted_p_value: p-value after Holm's correction for the family.
         comparisons: size of the family, at least 1.
         alpha: chance of any false finding in the family.
     """
@@ -105,9 +107,13 @@ class Comparison:
     diverged: tuple[int, int]
     difference: Interval
     p_value: float
-    adjusted_p_value: float
     comparisons: int
     alpha: float
+
+    @property
+    def adjusted_p_value(self) -> float:
+        """P-value multiplied by the size of the family (Bonferroni), at most 1."""
+        return min(1.0, self.comparisons * self.p_value)
 
     @property
     def pairs(self) -> int:
@@ -179,7 +185,7 @@ class Comparison:
         fewest = minimum_pairs(self.alpha, self.comparisons)
         if self.all_diverged or self.finished < fewest <= self.pairs:
             return Verdict.UNDECIDED_DIVERGED
-        return Verdict.TIED if self.pairs >= fewest else Verdict.UNDECIDED_TOO_FEW
+        return Verdict.UNDECIDED if self.pairs >= fewest else Verdict.UNDECIDED_TOO_FEW
 
     def swapped(self) -> Comparison:
         """Return the same comparison with the two optimizers in the other order."""
@@ -218,16 +224,22 @@ class Comparisons:
         order: optimizers, best mean first; those with runs that diverged follow, fewest first,
             unless they beat others nevertheless.
         pairs: every two optimizers, in the order of the input.
-        groups: maximal groups that cannot be told apart from their best member. The first is that
-            of the best optimizer and may hold several or all of them. An optimizer without a finite
-            value is in none.
+        groups: maximal groups of which no member is shown to differ from the best one. The first is
+            that of the best optimizer and may hold several or all of them. An optimizer without a
+            finite value is in none.
         diverged: for each optimizer with runs that diverged, their number and that of all runs.
+        values: the metric by optimizer and seed, without missing values.
     """
 
     order: tuple[str, ...]
     pairs: tuple[Comparison, ...]
     groups: tuple[tuple[str, ...], ...]
     diverged: Mapping[str, tuple[int, int]]
+    values: Mapping[str, Mapping[int, float]] = field(repr=False)
+
+    def finished(self, name: str) -> Floats:
+        """Return the finite values of an optimizer over its seeds."""
+        return np.array([value for value in self.values[name].values() if math.isfinite(value)])
 
     @property
     def all_diverged(self) -> tuple[str, ...]:
@@ -250,10 +262,21 @@ def compare(
     percent: bool = False,
     names: tuple[str, str] = ("first", "second"),
     alpha: float = 0.05,
-    level: float = 0.95,
+    comparisons: int = 1,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two optimizers, as a family of one; see `compare_all`.
+    """Compare two optimizers; see `compare_all`.
+
+    Args:
+        first: the metric by seed.
+        second: the same of the other optimizer.
+        metric: name of the metric.
+        higher_is_better: whether higher values of the metric are better.
+        percent: whether the metric is a fraction, shown in percentage points.
+        names: names of the two.
+        alpha: chance of any false finding in the family.
+        comparisons: size of the family that this comparison belongs to.
+        seed: see `compare_all`.
 
     Raises:
         ValueError: both names are the same.
@@ -261,15 +284,8 @@ def compare(
     if names[0] == names[1]:
         raise ValueError(f"two optimizers are compared, got '{names[0]}' twice")
     values = dict(zip(names, (first, second), strict=True))
-    return compare_all(
-        values,
-        metric=metric,
-        higher_is_better=higher_is_better,
-        percent=percent,
-        alpha=alpha,
-        level=level,
-        seed=seed,
-    ).pairs[0]
+    about = _About(metric, higher_is_better, percent, alpha)
+    return _compared([names], values, about, comparisons, seed)[0]
 
 
 def compare_all(
@@ -279,17 +295,21 @@ def compare_all(
     higher_is_better: bool,
     percent: bool = False,
     alpha: float = 0.05,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Comparisons:
-    """Compare every two optimizers on their common seeds, with Holm's correction.
+    """Compare every two optimizers on their common seeds, corrected for the number of pairs.
+
+    Every pair is tested at `alpha` divided by the number of pairs (Bonferroni), and its interval
+    holds the differences that this test does not reject (`paired.sign_flip_tests`). The chance of
+    any false finding is at most `alpha`, and all intervals together hold the true differences with
+    a chance of at least 1 - `alpha`. Holm's stepwise test finds a few more differences, but no
+    intervals fit it that say how large these are (Guilbaud 2008; Strassburger & Bretz 2008).
 
     A run that diverged is worse than every run that did not, and ties with another one that
     diverged. It has no finite difference, so a pair with such a run is tested by the signs of the
     differences instead of their mean, twice: over all common seeds, and over those on which both
-    finished. An optimizer is better only if both tests say so (an intersection-union test: p is the
-    larger of the two, and 1 if they point in opposite directions). Thus no optimizer is better
-    because the other one diverged, and none is better because its own failures are ignored.
+    finished (`paired.sign_test`). Thus no optimizer is better because the other one diverged, and
+    none is better because its own failures are ignored.
 
     An optimizer whose runs all diverged cannot be compared: its pairs have p = 1 and do not count
     in the family. The others remain a valid family: exchanging two optimizers on seeds never makes
@@ -297,7 +317,7 @@ def compare_all(
     as well.
 
     Random numbers depend only on `seed` and the number of common seeds, so that two optimizers have
-    the same p-value and interval alone, in any family and in any order.
+    the same p-value alone, in any family and in any order.
 
     Args:
         values: the metric by optimizer and seed; see `Values`. A finished run without a value is
@@ -307,47 +327,60 @@ def compare_all(
         higher_is_better: whether higher values of the metric are better.
         percent: whether the metric is a fraction, shown in percentage points.
         alpha: chance of any false finding among all pairs.
-        level: nominal coverage of each interval alone.
-        seed: seed of the bootstrap resamples, and of the sign vectors above `paired.EXACT_UP_TO`
-            pairs.
+        seed: seed of the sign vectors above `paired.EXACT_UP_TO` pairs.
     """
-    named = list(combinations(values, 2))
     known = {name: known_values(by_seed) for name, by_seed in values.items()}
-    without = {
-        name: (len(by_seed) - len(known[name]), len(by_seed)) for name, by_seed in values.items()
-    }
-    pairings = [_pairing(known[one], known[other], higher_is_better) for one, other in named]
-    estimates = _estimates(pairings, seed, level)
-    pairs = [
-        Comparison(
-            first=first,
-            second=second,
-            metric=metric,
-            higher_is_better=higher_is_better,
-            percent=percent,
-            differences=tuple(pairing.differences.tolist()),
-            unpaired=pairing.unpaired,
-            without_value=(without[first], without[second]),
-            diverged=pairing.diverged,
-            difference=difference,
-            p_value=p_value,
-            adjusted_p_value=p_value,
-            comparisons=1,
-            alpha=alpha,
-        )
-        for (first, second), pairing, (difference, p_value) in zip(
-            named, pairings, estimates, strict=True
-        )
-    ]
     lost = {name for name in values if not _finishes(known[name])}
-    pairs = _as_family_without(lost, pairs)
+    size = max(1, math.comb(len(values) - len(lost), 2))
+    about = _About(metric, higher_is_better, percent, alpha)
+    pairs = _compared(list(combinations(values, 2)), values, about, size, seed)
     beats = {(c.first, c.second) for c in pairs if c.verdict == Verdict.BETTER}
     beats |= {(c.second, c.first) for c in pairs if c.verdict == Verdict.WORSE}
     order = _order(known, beats, higher_is_better)
     diverged = {name: count for name in order if (count := _diverged(values[name]))[0]}
     finished = [name for name in order if name not in lost]
     groups = tie_groups(finished, lambda one, other: bool({(one, other), (other, one)} & beats))
-    return Comparisons(order, tuple(pairs), groups, diverged)
+    return Comparisons(order, tuple(pairs), groups, diverged, known)
+
+
+class _About(NamedTuple):
+    """The metric and the level of a family; see `Comparison`."""
+
+    metric: str
+    higher_is_better: bool
+    percent: bool
+    alpha: float
+
+
+def _compared(
+    names: Sequence[tuple[str, str]],
+    values: Mapping[str, Values],
+    about: _About,
+    comparisons: int,
+    seed: int,
+) -> list[Comparison]:
+    """Compare pairs, each at the level of a family of `comparisons`."""
+    known = {name: known_values(by_seed) for name, by_seed in values.items()}
+    without = {name: (len(runs) - len(known[name]), len(runs)) for name, runs in values.items()}
+    pairings = [_pairing(known[one], known[other], about.higher_is_better) for one, other in names]
+    estimates = _estimates(pairings, seed, about.alpha, comparisons)
+    return [
+        Comparison(
+            first=first,
+            second=second,
+            **about._asdict(),
+            differences=tuple(pairing.differences.tolist()),
+            unpaired=pairing.unpaired,
+            without_value=(without[first], without[second]),
+            diverged=(int(pairing.lost[0].sum()), int(pairing.lost[1].sum())),
+            difference=difference,
+            p_value=p_value,
+            comparisons=comparisons,
+        )
+        for (first, second), pairing, (difference, p_value) in zip(
+            names, pairings, estimates, strict=True
+        )
+    ]
 
 
 def _finishes(values: Mapping[int, float]) -> bool:
@@ -361,32 +394,18 @@ def _diverged(values: Values) -> tuple[int, int]:
     return len(lost), len(values)
 
 
-def as_family(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
-    """Return comparisons on one or several metrics, corrected together by Holm's method."""
-    family = tuple(comparisons)
-    return tuple(
-        replace(comparison, adjusted_p_value=float(p_value), comparisons=len(family))
-        for comparison, p_value in zip(family, holm([c.p_value for c in family]), strict=True)
-    )
-
-
-def _as_family_without(lost: Set[str], pairs: Sequence[Comparison]) -> list[Comparison]:
-    """Correct the pairs in which both have a finished run; the others keep p = 1."""
-    family = as_family(pair for pair in pairs if lost.isdisjoint((pair.first, pair.second)))
-    corrected = {(pair.first, pair.second): pair for pair in family}
-    size = max(1, len(family))
-    return [
-        corrected.get((pair.first, pair.second)) or replace(pair, comparisons=size)
-        for pair in pairs
-    ]
-
-
 class _Pairing(NamedTuple):
-    """Two optimizers over their common seeds; see `Comparison` for the fields."""
+    """Two optimizers over their common seeds.
+
+    Attributes:
+        differences: (n,) see `Comparison`.
+        lost: (2, n) which runs diverged.
+        unpaired: number of seeds that only one of the two has.
+    """
 
     differences: Floats
+    lost: NDArray[np.bool_]
     unpaired: int
-    diverged: tuple[int, int]
 
 
 def _pairing(
@@ -398,45 +417,36 @@ def _pairing(
     one, other = np.where(finite, common, worst(higher_is_better))
     with np.errstate(invalid="ignore"):  # where both diverged, inf - inf is a tie
         differences = np.where(finite.any(axis=0), one - other, 0.0)
-    lost = (~finite).sum(axis=1)
-    return _Pairing(differences, len(first.keys() ^ second.keys()), (int(lost[0]), int(lost[1])))
+    return _Pairing(differences, ~finite, len(first.keys() ^ second.keys()))
 
 
 def _estimates(
-    pairings: Sequence[_Pairing], seed: int, level: float
+    pairings: Sequence[_Pairing], seed: int, alpha: float, comparisons: int
 ) -> list[tuple[Interval, float]]:
-    """Estimate and test every pairing.
+    """Return the difference with its interval, and the p-value, of every pairing.
 
-    Pairings with equally many seeds share their resamples, whose drawing takes most of the time.
+    Pairings with equally many seeds share their sign vectors, whose drawing takes most of the time.
     """
     estimates: dict[int, tuple[Interval, float]] = {}
-    for count in sorted({len(pairing.differences) for pairing in pairings}):
-        places = [i for i, pairing in enumerate(pairings) if len(pairing.differences) == count]
-        same = [pairings[i] for i in places]
+    same: dict[int, list[int]] = {}
+    for place, pairing in enumerate(pairings):
+        if pairing.lost.any():
+            compared = np.logical_not(pairing.lost.any(axis=0))
+            p_value, middle, low, high = sign_test(
+                pairing.differences, compared, alpha / comparisons
+            )
+            estimates[place] = Interval(middle, low, high, 1 - alpha), p_value
+        else:
+            same.setdefault(len(pairing.differences), []).append(place)
+    for count, places in same.items():
+        rows = np.stack([pairings[place].differences for place in places])
         generator = np.random.default_rng([seed, count])
-        estimates.update(zip(places, _equal_estimates(same, generator, level), strict=True))
-    return [estimates[i] for i in range(len(pairings))]
-
-
-def _equal_estimates(
-    pairings: Sequence[_Pairing], generator: np.random.Generator, level: float
-) -> list[tuple[Interval, float]]:
-    """Estimate and test pairings over the same number of seeds."""
-    rows = np.stack([pairing.differences for pairing in pairings])
-    if not rows.size:
-        return [(Interval(math.nan, math.nan, math.nan, level), 1.0)] * len(rows)
-    by_sign = np.array([any(pairing.diverged) for pairing in pairings])
-    tested = np.where(by_sign[:, None], np.sign(rows), rows)
-    finished = np.where(np.isfinite(rows), tested, 0.0)  # a difference of 0 changes no sign test
-    p_values = sign_flip_p_values(np.concatenate([tested, finished[by_sign]]), generator)
-    p_values, of_finished = np.split(p_values, [len(rows)])
-    agree = (tested.sum(axis=1) * finished.sum(axis=1) > 0)[by_sign]
-    p_values[by_sign] = np.where(agree, np.maximum(p_values[by_sign], of_finished), 1.0)
-    means = mean_intervals(tested, generator, level=level)
-    return [
-        (median_interval(row, level=level) if signs else mean, float(p_value))
-        for row, signs, mean, p_value in zip(rows, by_sign, means, p_values, strict=True)
-    ]
+        tests = sign_flip_tests(rows, generator, alpha=alpha / comparisons)
+        means = rows.mean(axis=1) if count else np.full(len(rows), np.nan)
+        for place, mean, p_value, *limits in zip(places, means, *tests, strict=True):
+            low, high = (math.nan if math.isnan(limit) else float(limit) for limit in limits)
+            estimates[place] = Interval(float(mean), low, high, 1 - alpha), float(p_value)
+    return [estimates[place] for place in range(len(pairings))]
 
 
 def _order(

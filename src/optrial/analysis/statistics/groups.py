@@ -1,4 +1,4 @@
-"""Groups of optimizers that cannot be told apart."""
+"""Groups of optimizers of which none is shown to differ from the best."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["tie_groups"]
 def tie_groups(
     order: Sequence[str], told_apart: Callable[[str, str], bool]
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the maximal groups of names that cannot be told apart from their best member.
+    """Return the maximal groups of names that are undecided against their best member.
 
-    Every name leads a group of itself and the names behind it that cannot be told apart from it; a
+    Every name leads a group of itself and the names behind it that are undecided against it; a
     group within another one is left out. The first group is that of the best. Groups may overlap,
-    because "cannot be told apart" is not transitive.
+    because "undecided" is not transitive.
 
     Args:
         order: names, best first.

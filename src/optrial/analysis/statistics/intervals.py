@@ -32,6 +32,7 @@ __all__ = [
     "mean_interval",
     "mean_intervals",
     "median_interval",
+    "median_limits",
     "percentile_limits",
     "resample_weights",
     "widening",
@@ -216,23 +217,33 @@ def percentile_limits(resampled: Floats, level: float) -> tuple[Floats, Floats]:
 
 
 def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Return the median and its interval between order statistics.
-
-    The limits are the k-th lowest and k-th highest value, with the largest k for which
-    2 P(Binomial(n, 1/2) < k) <= 1 - level. The interval inverts the sign test: its coverage is at
-    least `level` for any distribution. Fewer than 6 values have none at 95 %.
+    """Return the median and its interval between order statistics; see `median_limits`.
 
     Args:
         values: (n,), some may be infinite.
         level: minimum coverage.
     """
-    sample = np.sort(_sample(values))
+    sample = _sample(values)
     with np.errstate(invalid="ignore"):  # the middle of -inf and inf is not known
         middle = float(np.median(sample))
-    k = int(scipy.stats.binom.ppf((1 - level) / 2, len(sample), 0.5))
-    if k == 0:
-        return Interval(middle, math.nan, math.nan, level)
-    return Interval(middle, float(sample[k - 1]), float(sample[-k]), level)
+    return Interval(middle, *median_limits(sample, 1 - level), level)
+
+
+def median_limits(sample: Floats, alpha: float) -> tuple[float, float]:
+    """Return the limits of the median between order statistics; NaN for too few values.
+
+    The limits are the k-th lowest and k-th highest value, with the largest k for which
+    2 P(Binomial(n, 1/2) < k) <= alpha. The interval inverts the sign test: its coverage is at least
+    1 - alpha for any distribution. Fewer than 6 values have none at 0.05.
+
+    Args:
+        sample: (n,), some may be infinite.
+        alpha: level of the test.
+    """
+    ordered = np.sort(sample)
+    chances = 2 * scipy.special.bdtr(np.arange(len(sample) // 2), len(sample), 0.5)
+    k = int((chances <= alpha * (1 + 1e-12)).sum())
+    return (float(ordered[k - 1]), float(ordered[-k])) if k else (math.nan, math.nan)
 
 
 def _quantiles(rows: Floats, shares: Floats) -> Floats:

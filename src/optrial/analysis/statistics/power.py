@@ -29,7 +29,7 @@ def sign_flip_power(
         pairs: number of paired seeds, n.
         effect: mean difference in standard deviations of the paired differences.
         alpha: chance of any false finding in the family.
-        comparisons: size of the family; Holm's hardest step divides alpha by it.
+        comparisons: size of the family, by which alpha is divided.
     """
     step = 2.0 ** (1 - min(pairs, 50))
     attained = math.floor(alpha / comparisons / step) * step

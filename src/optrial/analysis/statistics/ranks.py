@@ -128,8 +128,8 @@ class RankComparison:
     Attributes:
         order: names, best average rank first.
         average_ranks: in that order; 1 is the best.
-        critical_difference: average ranks that differ by at most this cannot be told apart.
-        groups: maximal groups that cannot be told apart, contiguous in the order.
+        critical_difference: average ranks that differ by at most this are undecided.
+        groups: maximal undecided groups, contiguous in the order.
         friedman: test of any difference at all; without one, the groups mean nothing.
         problems: number of problems.
     """

@@ -12,9 +12,9 @@ import scipy  # imports its modules when they are first used
 from numpy.typing import ArrayLike, NDArray
 
 from optrial.analysis.statistics.comparison import Verdict
-from optrial.analysis.statistics.intervals import Interval, median_interval
+from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.merit import Floats, merit
-from optrial.analysis.statistics.paired import minimum_pairs, sign_flip_p_value
+from optrial.analysis.statistics.paired import minimum_pairs, sign_test
 
 __all__ = [
     "Arrival",
@@ -153,9 +153,9 @@ class TargetComparison:
         unit: "steps" or "seconds".
         arrivals: of the two optimizers, by common seed.
         unpaired: number of seeds that only one of the two has; they are left out.
-        difference: median of first minus second over the common seeds; see `differences`.
+        difference: median of first minus second over the common seeds on which they differ, with
+            the interval of the corrected test; see `differences`.
         p_value: of this comparison alone, two-sided.
-        adjusted_p_value: after Holm's correction for the family.
         comparisons: size of the family, at least 1.
         alpha: chance of any false finding in the family.
     """
@@ -168,9 +168,13 @@ class TargetComparison:
     unpaired: int
     difference: Interval
     p_value: float
-    adjusted_p_value: float
     comparisons: int
     alpha: float
+
+    @property
+    def adjusted_p_value(self) -> float:
+        """P-value multiplied by the size of the family (Bonferroni), at most 1."""
+        return min(1.0, self.comparisons * self.p_value)
 
     @property
     def pairs(self) -> int:
@@ -225,7 +229,7 @@ class TargetComparison:
         if self.all_diverged:
             return Verdict.UNDECIDED_DIVERGED
         enough = self.pairs >= minimum_pairs(self.alpha, self.comparisons)
-        return Verdict.TIED if enough else Verdict.UNDECIDED_TOO_FEW
+        return Verdict.UNDECIDED if enough else Verdict.UNDECIDED_TOO_FEW
 
     def swapped(self) -> TargetComparison:
         """Return the same comparison with the two optimizers in the other order."""
@@ -250,8 +254,7 @@ def compare_arrivals(
     unit: str = "steps",
     names: tuple[str, str] = ("first", "second"),
     alpha: float = 0.05,
-    level: float = 0.95,
-    seed: int = 0,
+    comparisons: int = 1,
 ) -> TargetComparison:
     """Compare the times of two optimizers to a target by a sign test over their common seeds.
 
@@ -271,16 +274,14 @@ def compare_arrivals(
         target: the target in words.
         unit: of the times, "steps" or "seconds".
         names: of the two optimizers.
-        alpha: chance of a false finding.
-        level: nominal coverage of the interval of the median difference.
-        seed: of the sign vectors above `paired.EXACT_UP_TO` pairs.
+        alpha: chance of any false finding in the family.
+        comparisons: size of the family that this comparison belongs to.
     """
     seeds = sorted(first.keys() & second.keys())
     arrivals = tuple(first[s] for s in seeds), tuple(second[s] for s in seeds)
     differences = np.array(list(map(_difference, *arrivals)), np.float64)
     diverged = np.array([a.diverged or b.diverged for a, b in zip(*arrivals, strict=True)], bool)
-    p_value = _sign_test(differences, diverged, np.random.default_rng([seed, len(seeds)]))
-    nothing = Interval(math.nan, math.nan, math.nan, level)
+    p_value, median, low, high = sign_test(differences, ~diverged, alpha / comparisons)
     return TargetComparison(
         first=names[0],
         second=names[1],
@@ -288,10 +289,9 @@ def compare_arrivals(
         unit=unit,
         arrivals=arrivals,
         unpaired=len(first.keys() ^ second.keys()),
-        difference=median_interval(differences, level=level) if seeds else nothing,
+        difference=Interval(median, low, high, 1 - alpha),
         p_value=p_value,
-        adjusted_p_value=p_value,
-        comparisons=1,
+        comparisons=comparisons,
         alpha=alpha,
     )
 
@@ -308,16 +308,3 @@ def _difference(first: Arrival, second: Arrival) -> float:
     if second.reached and first.time >= second.time:
         return math.inf
     return 0.0
-
-
-def _sign_test(
-    differences: Floats, diverged: NDArray[np.bool_], generator: np.random.Generator
-) -> float:
-    """Test the signs; where runs diverged, those of the other seeds must say the same."""
-    signs = np.sign(differences)
-    of_all = sign_flip_p_value(signs, generator)
-    if not diverged.any():
-        return of_all
-    others = np.where(diverged, 0.0, signs)  # a sign of 0 changes no sign test
-    agree = signs.sum() * others.sum() > 0
-    return max(of_all, sign_flip_p_value(others, generator)) if agree else 1.0

@@ -5,82 +5,146 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from optrial.analysis.statistics.comparison import Comparison, Comparisons, Statistic, Verdict
 from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.paired import minimum_pairs
 from optrial.analysis.statistics.ranks import RankComparison
 from optrial.analysis.statistics.targets import Arrival, TargetComparison
 from optrial.errors import counted
+from optrial.spec import metric_title
 
 __all__ = [
     "best_sentence",
+    "difference_text",
     "number_text",
+    "p_text",
     "ranks_sentence",
+    "seeds_text",
     "sentence",
     "target_sentence",
     "time_text",
+    "value_text",
     "without_value",
 ]
 
 _LARGE = 1e6  # written with an exponent from here on
+_NAMED = 4  # most undecided optimizers that the verdict names
 
 
 def sentence(comparison: Comparison, effect: float | None = None, power: float = 0.8) -> str:
     """Return the result of a comparison as one sentence without a full stop.
 
-    Fractions such as accuracies (`Comparison.percent`) are shown in percentage points.
+    The interval and the p-value are those of the corrected test. Fractions such as accuracies
+    (`Comparison.percent`) are shown in percentage points.
 
     Args:
         comparison: the comparison.
-        effect: difference of interest in the unit of the metric. For a tie, the sentence says how
-            many more seeds would detect it; without it, which difference these seeds can detect.
+        effect: difference of interest in the unit of the metric. If undecided, the sentence says
+            how many more seeds would detect it; without it, which difference these seeds can
+            detect.
         power: chance to detect it.
     """
     match comparison.verdict:
-        case Verdict.BETTER | Verdict.WORSE:
-            return _difference_sentence(comparison)
-        case Verdict.TIED:
-            relation = "cannot be told apart on"
+        case Verdict.WORSE:
+            return sentence(comparison.swapped())
+        case Verdict.BETTER:
+            return _beats(comparison)
+        case Verdict.UNDECIDED:
             outlook = _outlook(comparison, effect, power)
         case Verdict.UNDECIDED_DIVERGED:
             return _diverged(comparison)
         case Verdict.UNDECIDED_TOO_FEW:
-            relation = "cannot be compared yet on"
             fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
             family = f" for {comparison.comparisons} comparisons" * (comparison.comparisons > 1)
             outlook = f"; at least {fewest} seeds are needed{family}"
     names = f"{comparison.first} and {comparison.second}"
-    return f"{names} {relation} {comparison.metric} ({_evidence(comparison)}){outlook}"
+    return f"{names} are undecided on {_metric(comparison)}{_standing(comparison)}{outlook}"
 
 
 def best_sentence(comparisons: Comparisons, compared: str = "optimizers") -> str:
-    """Return which optimizer is best and which cannot be told apart from it, as one sentence.
+    """Return which optimizer is best, and which are undecided against it, as one sentence.
 
     Args:
         comparisons: the family; a lone optimizer is named as the best of one.
         compared: plural noun for the members of the family.
     """
-    metric = f" on {comparisons.pairs[0].metric}" if comparisons.pairs else ""
     if not comparisons.groups:
-        diverged = comparisons.all_diverged == comparisons.order
-        why = "every run diverged" if diverged else "no run has a value"
-        return f"No best {compared.removesuffix('s')}{metric}: {why}"
+        why = _every_run(comparisons)
+        on = f" on {metric_title(comparisons.pairs[0].metric)}" if comparisons.pairs else ""
+        return f"No best {compared.removesuffix('s')}{on}: {why}"
     behind = "".join(f"; {part}" for part in (*_left_out(comparisons), *_losses(comparisons)))
-    (best, *ties), lost = comparisons.groups[0], comparisons.not_compared
+    (best, *undecided), lost = comparisons.groups[0], comparisons.not_compared
     count = len(comparisons.order) - len(lost)
-    finished = set(lost) <= set(comparisons.all_diverged)
+    value = _best_value(comparisons, best)
+    ahead = _ahead(comparisons, best)
     if lost and count == 1:
+        finished = set(lost) <= set(comparisons.all_diverged)
         only = f"only {best} {'finished' if finished else 'has a value'}"
-        return f"No best {compared.removesuffix('s')}{metric}: {only}{behind}"
-    among = f"{count} {compared}"
-    if lost:
-        among = f"the {among} {'that finished' if finished else 'with a value'}"
-    if ties and len(ties) + 1 == count:
-        return f"None of {among} can be called the best{metric}{behind}"
-    if ties:
-        return f"{best} leads{metric}, but {_listed(ties)} cannot be told apart from it{behind}"
-    standing = f"the best{metric} of {among}" if lost else f"the best of {count}{metric}"
-    return f"{best} is {standing}{behind}"
+        return f"No best {compared.removesuffix('s')}: {only}, with {value}{behind}"
+    if not undecided:
+        return f"{best} is best of {count}: {value}{behind}"
+    if too_few := _too_few(comparisons, best, undecided):
+        start = f"No clear winner yet: {ahead} {value}, but {too_few}"
+        return f"{start} {count} {compared}{_needed(comparisons)}{behind}"
+    if len(undecided) + 1 == count:
+        against = undecided[0] if count == 2 else f"all {count - 1} others"
+        clause = f", undecided against {against}" * ahead.startswith(f"{best} is")
+        return f"No clear winner: {ahead} {value}{clause}{behind}"
+    are = "are" if len(undecided) > 1 else "is"
+    return f"{best} leads: {value}; {_some(undecided)} {are} undecided against it{behind}"
+
+
+def _every_run(comparisons: Comparisons) -> str:
+    if comparisons.all_diverged != comparisons.order:
+        return "no run has a value"
+    lost, runs = (sum(counts) for counts in zip(*comparisons.diverged.values(), strict=True))
+    return f"{lost} of {counted(runs, 'run')} diverged"
+
+
+def _best_value(comparisons: Comparisons, best: str) -> str:
+    """Return the mean of an optimizer with its metric: ``96.8 % test accuracy``."""
+    values = comparisons.finished(best)
+    if not comparisons.pairs:
+        return value_text(values)
+    pair = comparisons.pairs[0]
+    value = value_text(values, percent=pair.percent)
+    return f"{value} {_metric(pair)}"
+
+
+def _ahead(comparisons: Comparisons, best: str) -> str:
+    """Return the start of a sentence that goes on with the value of the best."""
+    mean = np.mean(comparisons.finished(best))
+    others = [name for name in comparisons.order if name not in comparisons.not_compared]
+    level = [name for name in others if np.mean(comparisons.finished(name)) == mean]
+    return f"{_some(level)} are level at" if len(level) > 1 else f"{best} is ahead with"
+
+
+def _too_few(comparisons: Comparisons, best: str, undecided: Sequence[str]) -> str:
+    """Return the start of a clause that the seeds are too few; empty if they are enough."""
+    pairs = [
+        pair.pairs
+        for pair in comparisons.pairs
+        if {best} < {pair.first, pair.second} <= {best, *undecided}
+        and pair.verdict == Verdict.UNDECIDED_TOO_FEW
+    ]
+    if not pairs:
+        return ""
+    most = max(pairs)
+    return f"{most} seed{'s' * (most != 1)} cannot separate"
+
+
+def _needed(comparisons: Comparisons) -> str:
+    pair = comparisons.pairs[0]
+    return f"; {minimum_pairs(pair.alpha, pair.comparisons)} can"
+
+
+def _some(names: Sequence[str]) -> str:
+    """List names, the first few of many."""
+    if len(names) <= _NAMED + 1:
+        return _listed(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
 def target_sentence(comparison: TargetComparison) -> str:
@@ -94,19 +158,24 @@ def target_sentence(comparison: TargetComparison) -> str:
             amount = "less time" if comparison.unit == "seconds" else "fewer steps"
             return f"{faster} reaches {comparison.target} in {amount} than {slower} ({evidence})"
         case Verdict.UNDECIDED_DIVERGED:
-            lost = comparison.all_diverged
-            whose = "both" if len(lost) > 1 else lost[0]
             return (
                 f"{faster} and {slower} cannot be compared on {comparison.unit} to "
-                f"{comparison.target}: every run of {whose} diverged"
+                f"{comparison.target}: {_all_lost(comparison)}"
             )
-        case Verdict.TIED:
-            relation, outlook = "cannot be told apart", ""
+        case Verdict.UNDECIDED:
+            outlook = ""
         case Verdict.UNDECIDED_TOO_FEW:
             fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
-            relation, outlook = "cannot be compared yet", f"; at least {fewest} seeds are needed"
+            outlook = f"; at least {fewest} seeds are needed"
     on = f"on {comparison.unit} to {comparison.target}"
-    return f"{faster} and {slower} {relation} {on} ({evidence}){outlook}"
+    return f"{faster} and {slower} are undecided {on} ({evidence}){outlook}"
+
+
+def _all_lost(comparison: Comparison | TargetComparison) -> str:
+    """Return which optimizers of a pair never finished: ``8 of 8 runs of sgd diverged``."""
+    pairs = comparison.pairs
+    lost = [f"{pairs} of {counted(pairs, 'run')} of {name}" for name in comparison.all_diverged]
+    return f"{' and '.join(lost)} diverged"
 
 
 def _target_evidence(comparison: TargetComparison) -> str:
@@ -121,7 +190,7 @@ def _target_evidence(comparison: TargetComparison) -> str:
     diverged = zip(names, comparison.diverged, strict=True)
     return ", ".join(
         [
-            f"first on {comparison.wins} and second on {comparison.losses} of {_seeds(pairs)}",
+            f"first on {comparison.wins} and second on {comparison.losses} of {seeds_text(pairs)}",
             *_unpaired(comparison),
             f"reached by {' and '.join(map(str, comparison.reached))} of {counted(pairs, 'run')}",
             f"median {first} and {second} {comparison.unit}",
@@ -157,12 +226,12 @@ def _left_out(comparisons: Comparisons) -> Iterator[str]:
     """Yield clauses that name the optimizers without a value, with the reason."""
     diverged = [name for name in comparisons.not_compared if name in comparisons.all_diverged]
     others = [name for name in comparisons.not_compared if name not in diverged]
-    for names, why in (
-        (diverged, "every run of {} diverged"),
-        (others, "no run of {} has a value"),
-    ):
-        if names:
-            yield why.format(_listed(names))
+    counts = [(name, *comparisons.diverged[name]) for name in diverged]
+    if counts:
+        runs = [f"{lost} of {counted(runs, 'run')} of {name}" for name, lost, runs in counts]
+        yield f"{_listed(runs)} diverged"
+    if others:
+        yield f"no run of {_listed(others)} has a value"
 
 
 def _losses(comparisons: Comparisons) -> Iterator[str]:
@@ -192,44 +261,79 @@ def number_text(value: float, half_width: float) -> str:
     return f"{value:z.{max(0, (float(leading) < 3) - int(exponent))}f}"
 
 
-def _difference_sentence(comparison: Comparison) -> str:
-    if comparison.verdict == Verdict.WORSE:
-        comparison = comparison.swapped()
-    beats = f"{comparison.first} beats {comparison.second} on {comparison.metric}"
+def value_text(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> str:
+    """Return the mean over seeds, with the digits that its standard error supports."""
+    scale = 100 if percent else 1
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    mean = scale * float(np.mean(values))
+    if error > 0:
+        return number_text(mean, 2 * scale * error) + " %" * percent
+    return f"{mean:.3g} %" if percent else f"{mean:.4g}"
+
+
+def p_text(p_value: float) -> str:
+    """Return a p-value with two significant digits; below 0.001 and above 0.99 as a bound."""
+    if p_value < 0.001:
+        return "p < 0.001"
+    return "p > 0.99" if p_value > 0.99 else f"p = {p_value:#.2g}"
+
+
+def seeds_text(pairs: int) -> str:
+    """Return a number of common seeds: ``8 paired seeds``."""
+    return counted(pairs, "paired seed")
+
+
+def _metric(comparison: Comparison) -> str:
+    """Return the title of the metric, and that lower is better where it is."""
+    return metric_title(comparison.metric) + " (lower is better)" * (
+        not comparison.higher_is_better
+    )
+
+
+def _beats(comparison: Comparison) -> str:
+    """Return the sentence for a first optimizer that is better."""
+    beats = f"{comparison.first} beats {comparison.second} on {_metric(comparison)}"
     if comparison.statistic == Statistic.SIGN:
-        return f"{beats} ({_evidence(comparison)})"
-    larger = comparison if comparison.higher_is_better else comparison.swapped()
-    amount, interval = _difference(larger)
-    return f"{beats} by {amount} ({interval}, {_basis(comparison)})"
+        return f"{beats} ({_signs(comparison)})"
+    return f"{beats} by {_lead(comparison)}"
 
 
-def _evidence(comparison: Comparison) -> str:
-    """Return the numbers in brackets for a sentence that states no difference before them."""
+def _standing(comparison: Comparison) -> str:
+    """Return the numbers of an undecided pair."""
     if not comparison.pairs:
-        return ", ".join(["they have no seed in common", *without_value(comparison)])
+        return f": {', '.join(['they have no seed in common', *without_value(comparison)])}"
     if comparison.statistic == Statistic.SIGN:
-        won = f"better on {comparison.finished_wins}, worse on {comparison.finished_losses}"
-        finished = f"{won} of {counted(comparison.finished, 'seed')} on which both finished"
-        return f"{finished}, {_lost(comparison)}, sign test, {_basis(comparison)}"
+        return f" ({_signs(comparison)})"
     if not any(comparison.differences):
-        return f"equal on every seed, {_basis(comparison)}"
-    amount, interval = _difference(comparison)
-    return f"difference {amount}, {interval}, {_basis(comparison)}"
+        return f": equal on every seed ({_basis(comparison)})"
+    behind = comparison.improvements.mean() < 0
+    leader = comparison.swapped() if behind else comparison
+    return f": {leader.first} is ahead by {_lead(leader)}"
+
+
+def _signs(comparison: Comparison) -> str:
+    """Return the numbers of a pair with runs that diverged."""
+    won = f"better on {comparison.finished_wins}, worse on {comparison.finished_losses}"
+    finished = f"{won} of {counted(comparison.finished, 'seed')} on which both finished"
+    return f"{finished}, {_lost(comparison)}, sign test, {_basis(comparison)}"
+
+
+def _lead(comparison: Comparison) -> str:
+    """Return how far the first optimizer is ahead, with the evidence in brackets."""
+    larger = comparison if comparison.higher_is_better else comparison.swapped()
+    amount, interval = difference_text(larger)
+    return f"{amount} ({interval}, {_basis(comparison)})"
 
 
 def _diverged(comparison: Comparison) -> str:
     """Return the sentence for a pair with too many runs that diverged."""
-    first, second = comparison.first, comparison.second
-    match comparison.all_diverged:
-        case ():
-            fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
-            names = f"{first} and {second} cannot be compared on {comparison.metric}"
-            wanted = f"at least {fewest} seeds are needed on which both finish"
-            return f"{names} ({_evidence(comparison)}); {wanted}"
-        case lost:
-            whose = "both" if len(lost) > 1 else lost[0]
-            names = f"{first} and {second} cannot be compared on {comparison.metric}"
-            return f"{names}: every run of {whose} diverged"
+    names = f"{comparison.first} and {comparison.second}"
+    start = f"{names} cannot be compared on {metric_title(comparison.metric)}"
+    if comparison.all_diverged:
+        return f"{start}: {_all_lost(comparison)}"
+    fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
+    wanted = f"at least {fewest} seeds are needed on which both finish"
+    return f"{start} ({_signs(comparison)}); {wanted}"
 
 
 def _lost(comparison: Comparison) -> str:
@@ -239,28 +343,33 @@ def _lost(comparison: Comparison) -> str:
     return f"{' and '.join(lost)} diverged"
 
 
-def _difference(comparison: Comparison) -> tuple[str, str]:
-    """Return the difference with its unit, and its interval."""
-    scale, unit = (100, " points") if comparison.percent else (1, "")
+def difference_text(comparison: Comparison) -> tuple[str, str]:
+    """Return the difference with its unit, and the interval of the corrected test."""
+    scale = 100 if comparison.percent else 1
     interval = comparison.difference
     if not interval.known:
-        return f"{scale * interval.estimate:.3g}{unit}", "no interval"
+        return _amount(f"{scale * interval.estimate:.3g}", comparison), "no interval"
     half_width = scale * (interval.high - interval.low) / 2
+    if interval.low > 0 or interval.high < 0:  # no limit is rounded to 0
+        nearest = scale * min(abs(interval.low), abs(interval.high))
+        half_width = min(half_width, max(nearest, half_width / 100))
     shown, low, high = (
         number_text(scale * value, half_width)
         for value in (interval.estimate, interval.low, interval.high)
     )
-    return f"{shown}{unit}", f"{100 * interval.level:g} % interval {low} to {high}"
+    return _amount(shown, comparison), f"{100 * interval.level:g} % interval {low} to {high}"
+
+
+def _amount(number: str, comparison: Comparison) -> str:
+    if not comparison.percent:
+        return number
+    return f"{number} point{'s' * (abs(float(number)) != 1)}"
 
 
 def _basis(comparison: Comparison) -> str:
-    """Return the number of seeds, the p-value, and the correction if any."""
-    seeds = [_seeds(comparison.pairs), *_unpaired(comparison), *without_value(comparison)]
-    return ", ".join([*seeds, _probability(comparison)])
-
-
-def _seeds(pairs: int) -> str:
-    return f"{pairs} paired seed{'s' * (pairs != 1)}"
+    """Return the p-value, its correction if any, and the number of seeds."""
+    seeds = [seeds_text(comparison.pairs), *_unpaired(comparison), *without_value(comparison)]
+    return f"{_probability(comparison)}; {', '.join(seeds)}"
 
 
 def _unpaired(comparison: Comparison | TargetComparison) -> list[str]:
@@ -268,9 +377,9 @@ def _unpaired(comparison: Comparison | TargetComparison) -> list[str]:
 
 
 def _probability(comparison: Comparison | TargetComparison) -> str:
-    p_value = comparison.adjusted_p_value
-    probability = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    return probability + ", Holm" * (comparison.comparisons > 1)
+    family = comparison.comparisons
+    adjusted = f", adjusted for {family} comparisons" if family > 1 else ""
+    return p_text(comparison.adjusted_p_value) + adjusted
 
 
 def ranks_sentence(ranks: RankComparison, alpha: float = 0.05) -> str:
@@ -278,9 +387,10 @@ def ranks_sentence(ranks: RankComparison, alpha: float = 0.05) -> str:
     pairs = zip(ranks.order, ranks.average_ranks, strict=True)
     averages = ", ".join(f"{name} {rank:.2f}" for name, rank in pairs)
     p_value = ranks.friedman.permutation_p_value
-    different = "differ" if p_value <= alpha else "cannot be told apart"
-    shown = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-    return f"Average ranks over {ranks.problems} problems: {averages}; they {different} ({shown})"
+    different = "they differ" if p_value <= alpha else "no difference is shown"
+    return (
+        f"Average ranks over {ranks.problems} problems: {averages}; {different} ({p_text(p_value)})"
+    )
 
 
 def without_value(comparison: Comparison) -> list[str]:
@@ -288,7 +398,7 @@ def without_value(comparison: Comparison) -> list[str]:
     names = (comparison.first, comparison.second)
     return [
         f"{count} of {counted(total, 'run')} of {name} {'has' if count == 1 else 'have'} no value "
-        f"of {comparison.metric}"
+        f"of {metric_title(comparison.metric)}"
         for name, (count, total) in zip(names, comparison.without_value, strict=True)
         if count
     ]
@@ -298,17 +408,17 @@ def _outlook(comparison: Comparison, effect: float | None, power: float) -> str:
     """Return what more seeds would detect, or these could; empty if all differences are 0."""
     if not any(comparison.differences):
         return ""
-    scale, unit = (100, " points") if comparison.percent else (1, "")
+    scale = 100 if comparison.percent else 1
     if effect is None:
         detectable = comparison.detectable_effect(power)
         if detectable is None:
             return ""
-        shown = f"{scale * detectable:.2g}{unit}"
-        return f"; a difference of {shown} would have been found with {100 * power:g} % power"
-    needed, wanted = comparison.seeds_needed(effect, power), f"{scale * effect:.3g}{unit}"
+        amount = _amount(f"{scale * detectable:.2g}", comparison)
+        return f"; a difference of {amount} would have been found with {100 * power:g} % power"
+    needed = comparison.seeds_needed(effect, power)
     if needed is None:
         return ""
-    more = needed - comparison.pairs
+    more, wanted = needed - comparison.pairs, _amount(f"{scale * effect:.3g}", comparison)
     if more <= 0:
         return f"; these seeds suffice to detect {wanted}"
     return f"; about {counted(_rounded(more), 'more seed')} would be needed to detect {wanted}"

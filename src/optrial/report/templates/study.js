@@ -135,7 +135,8 @@ function draw(holder, plot) {
   holder.prepend(svg);
   const ticksOf = logX ? logTicks : bySteps ? linearTicks : wholeTicks;
   const xTicks = ticksOf(logX ? xRange[0] : Math.max(0, xRange[0]), xRange[1], width / 90);
-  const yTicks = (logY ? logTicks : linearTicks)(...yRange, 6);
+  const unit = plot.share && !shares(plot.kind) ? 100 : 1; // accuracies are fractions, shown in percent
+  const yTicks = (logY ? logTicks : linearTicks)(...yRange, 6).map(({ value }) => ({ value, label: shown(unit * value) }));
   for (const { value, label } of yTicks) {
     add(svg, "path", { class: "grid", d: `M${frame.left},${y(value)}H${frame.right}` });
     add(svg, "text", { class: "axis", x: frame.left - 7, y: y(value) + 4, "text-anchor": "end" }, label);
@@ -150,6 +151,7 @@ function draw(holder, plot) {
   const id = `clip-${holder.dataset.plot}`;
   add(add(add(svg, "defs", {}), "clipPath", { id }), "rect", { x: frame.left - 6, y: frame.top - 6, width: frame.right - frame.left + 12, height: frame.bottom - frame.top + 12 });
   const inside = add(svg, "g", { "clip-path": `url(#${id})` });
+  series.sort((a, b) => isGrey(b.optimizer) - isGrey(a.optimizer)); // colours lie above grey
   series.forEach((s, index) => drawSeries(inside, s, index, x, y, plot, frame));
   const points = series.flatMap((s, own) => s.x.map((at, i) => ({ s, i, own, px: x(at), py: y(s.mean[i]) })).filter((p) => p.px !== null && p.py !== null));
   watch(holder, svg, points, plot, width);
@@ -164,7 +166,8 @@ function shaded({ colour, shade }) {
 
 function drawSeries(svg, s, index, x, y, plot, frame) {
   const style = s.style ?? data.optimizers[s.optimizer];
-  const colour = shaded(style);
+  const grey = isGrey(s.optimizer);
+  const colour = grey ? "var(--rule)" : shaded(style);
   const dashes = style.dashes.map((length) => 2 * length).join(" ") || "none";
   for (const values of s.singles) {
     add(svg, "path", { class: "single", style: `stroke:${colour}`, d: path(values.map((v, i) => [x(s.x[i]), y(v)])) });
@@ -174,14 +177,14 @@ function drawSeries(svg, s, index, x, y, plot, frame) {
     s.x.forEach((at, i) => {
       if (y(s.low[i]) !== null && y(s.high[i]) !== null) add(svg, "path", { class: "bar", style: `stroke:${colour}`, d: `M${x(at)},${y(s.low[i])}V${y(s.high[i])}` });
     });
-  } else if (plot.kind === "curves" && !s.faint && !s.singles.length) {
+  } else if (plot.kind === "curves" && !grey && !s.faint && !s.singles.length) {
     add(svg, "path", { class: "band", style: `fill:${colour}`, d: area(s, x, y, plot.logY ? Number.MIN_VALUE : -Infinity) });
   }
   const means = s.mean.map((value, i) => [x(s.x[i]), y(value)]);
   add(svg, "path", { class: s.faint ? "mean faint" : "mean", style: `stroke:${colour};stroke-dasharray:${dashes}`, d: path(means) });
   const known = means.flatMap(([px, py], i) => (px === null || py === null ? [] : [i]));
   const every = bars ? 1 : Math.max(1, Math.ceil(known.length / 7));
-  if (!s.faint) {
+  if (!s.faint && !grey) {
     known.forEach((i, place) => {
       const last = place === known.length - 1;
       if (s.marked ? !s.marked.includes(i) : (place + index) % every && !last) return;
@@ -212,8 +215,9 @@ function watch(holder, svg, points, plot, width) {
     if (!point) return;
     ring = add(svg, "circle", { class: "ring", cx: point.px, cy: point.py, r: 7 });
     const { s, i } = point;
-    const interval = finite(s.low[i]) && finite(s.high[i]) ? ` (${shown(s.low[i])} to ${shown(s.high[i])})` : "";
-    tip.textContent = `${s.label(i)}: ${shown(s.mean[i])}${interval} at ${plot.xLabel} ${shown(s.x[i])}`;
+    const unit = plot.share && !shares(plot.kind) ? 100 : 1;
+    const interval = finite(s.low[i]) && finite(s.high[i]) ? ` (${shown(unit * s.low[i])} to ${shown(unit * s.high[i])})` : "";
+    tip.textContent = `${s.label(i)}: ${shown(unit * s.mean[i])}${interval} at ${plot.xLabel} ${shown(s.x[i])}`;
     const scale = svg.clientWidth / width;
     tip.style.left = `${Math.max(0, Math.min(point.px * scale + 12, holder.clientWidth - 200))}px`;
     tip.style.top = `${point.py * scale + 12}px`;
@@ -251,6 +255,10 @@ function watch(holder, svg, points, plot, width) {
 // --- What the charts of a problem show ----------------------------------------------------------
 
 const hiddenOptimizers = new Set();
+
+// Of many optimizers that are drawn, the best ones keep their colours.
+const MANY = 8;
+const isGrey = (optimizer) => data.optimizers.length - hiddenOptimizers.size > MANY && !data.leading.includes(optimizer);
 
 function smooth(values, window) {
   if (window === 1) return values;
@@ -327,6 +335,9 @@ function profileSeries(_, target) {
   return shareSeries(data.profiles[target], (line) => stairs(1, line.factors, line.share, 1.5 * Math.max(2, line.factors.at(-1))));
 }
 
+// Targets begin with the name of a metric: "test_accuracy 0.9".
+const titleOf = (name) => data.titles[name] ?? name.replace(/^\S+/, (metric) => data.titles[metric]?.replace(" (%)", "") ?? metric);
+
 const lowerIsBetter = (metric) => data.better[metric] === "lower";
 
 const probe = (metric) => data.probes.find((name) => metric === name || metric.startsWith(`${name}/`));
@@ -374,7 +385,7 @@ function setUp(area) {
       const what = { rates: "final values by learning rate", trials: "expected best by number of trials", targets: "reached, percent of runs by step", profiles: "reached, percent of problems by factor of the fewest steps" }[kind] ?? `by ${options.by}`;
       draw(figure.querySelector(".plot"), {
         kind, series, xLabel, logX, logY: Boolean(control("logY", figure)?.checked), higher: !lowerIsBetter(metric), share: data.percent.includes(metric),
-        title: `${metric || "no metric"} ${what}, ${series.length} lines. Arrow keys move over the points; Enter shows the runs. The tables below hold the final values.`,
+        title: `${metric ? titleOf(metric) : "no metric"} ${what}, ${series.length} lines. Arrow keys move over the points; Enter shows the runs. The tables below hold the final values.`,
       });
       const caption = figure.querySelector("[data-caption]");
       if (caption && metric) caption.textContent = curveCaption(problem, metric, options, series);
@@ -383,7 +394,7 @@ function setUp(area) {
   for (const figure of figures) {
     figure.querySelector(".plot").dataset.plot = `${area.dataset.charts}-${figure.dataset.chart}-${figure.dataset.probe ?? figure.dataset.kind ?? ""}`;
     const select = control("metric", figure);
-    for (const metric of offered(figure, problem)) select.append(new Option(metric, metric));
+    for (const metric of offered(figure, problem)) select.append(new Option(titleOf(metric), metric));
     // The axis that suits a metric; the reader may choose the other one.
     const suit = () => {
       if (shares(figure.dataset.chart)) return;
@@ -410,7 +421,7 @@ function curveCaption(problem, metric, options, series) {
   const curves = problem.curves[metric];
   const window = Math.max(...curves.map((curve) => curve.window));
   const seeds = Math.max(...curves.map((curve) => curve.seeds.length));
-  const sentences = [`${metric}: ${seeds > 1 ? "mean over seeds" : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
+  const sentences = [`${titleOf(metric)}: ${seeds > 1 ? "mean over seeds" : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
   if (window > 1) sentences.push(`Each point is the mean of ${window} recorded values.`);
   if (options.smoothing > 1) sentences.push(`Smoothed: lines and limits are means of the last ${options.smoothing} points.`);
   if (series.some((s) => s.published.length)) sentences.push("○: published.");
@@ -509,12 +520,25 @@ addEventListener("afterprint", () => setTheme(onScreen));
 // --- Begin --------------------------------------------------------------------------------------
 
 const updates = all("[data-charts]").map(setUp);
-for (const box of all("[data-optimizer]")) {
-  box.addEventListener("change", () => {
-    const optimizer = Number(box.dataset.optimizer);
-    if (box.checked) hiddenOptimizers.delete(optimizer);
-    else hiddenOptimizers.add(optimizer);
-    for (const update of updates) update();
-  });
+const boxes = all("[data-optimizer]");
+
+function showOptimizers(shown) {
+  for (const box of boxes) {
+    box.checked = shown(Number(box.dataset.optimizer));
+    if (box.checked) hiddenOptimizers.delete(Number(box.dataset.optimizer));
+    else hiddenOptimizers.add(Number(box.dataset.optimizer));
+  }
+  for (const update of updates) update();
+}
+
+for (const box of boxes) {
+  const own = Number(box.dataset.optimizer);
+  box.addEventListener("change", () => showOptimizers((optimizer) => (optimizer === own ? box.checked : !hiddenOptimizers.has(optimizer))));
+  box.closest("label").addEventListener("dblclick", () => showOptimizers((optimizer) => optimizer === own));
+}
+for (const button of all("[data-show]")) {
+  const shown = { all: () => true, none: () => false, best: (optimizer) => data.leading.includes(optimizer) }[button.dataset.show];
+  button.addEventListener("click", () => showOptimizers(shown));
+  button.closest(".controls").hidden = false;
 }
 for (const update of updates) update();

@@ -1,0 +1,95 @@
+"""Screenshots of pages of made-up studies: python -m tests.report.screens FOLDER."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from optrial.analysis.audit import audit
+from optrial.analysis.view import StudyView
+from optrial.records import Curve, Record
+from optrial.report.study_page import study_page
+from tests.report.studies import EVERY, made_up_records
+
+COUNTS = {2: 6, 6: 12, 30: 5}
+"""Number of seeds by number of optimizers; 30 optimizers are too many for five seeds."""
+RATES = (0.001, 0.01, 0.1, 1.0)
+SIZES = {1280: 4200, 400: 5200}
+NAMES = (
+    *("sgd", "momentum", "nesterov", "adam", "adamw", "lion", "rmsprop", "adagrad", "adadelta"),
+    *("radam", "nadam", "adamax", "amsgrad", "lamb", "lars", "muon", "prodigy", "adafactor"),
+)
+BROWSER = (
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+    "--virtual-time-budget=3000",
+)
+
+
+def measured(record: Record, number: int, generator: np.random.Generator) -> Record:
+    """Return a run whose accuracy depends on its optimizer, its rate and its seed."""
+    away = abs(np.log10(record.hyperparameters["lr"]) + 1.3)
+    mean = 0.97 - 0.0015 * (7 * number % 30) - 0.06 * away - (number == 1) * 0.3
+    accuracies = mean + 0.003 * np.sin(record.seed) + generator.normal(0, 0.002, 2)
+    values = [1 - mean, *accuracies.tolist()]
+    known = zip(record.metrics, values, strict=True)
+    return replace(record, metrics={m: v if record.status == "done" else None for m, v in known})
+
+
+def as_losses(record: Record) -> Record:
+    """Return a run of a regression, whose metrics are losses."""
+    names = {"validation_accuracy": "validation_loss", "test_accuracy": "test_loss"}
+    metrics = {
+        names.get(name, name): None if value is None else 1 - value if name in names else value
+        for name, value in record.metrics.items()
+    }
+    return replace(record, metrics=metrics)
+
+
+def curves(records: Sequence[Record], metric: str) -> dict[str, Curve]:
+    """Return curves that end at the final values."""
+    steps = {record.run_id: np.arange(EVERY, record.step + 1, EVERY) for record in records}
+    rising = 1 if "accuracy" in metric else -1
+    return {
+        record.run_id: Curve(at, (record.metrics.get(metric) or 0.2) - rising * 2 / (4 + at))
+        for record in records
+        if len(at := steps[record.run_id])
+    }
+
+
+def view(optimizers: int, *, regression: bool) -> StudyView:
+    names = [NAMES[i] if i < len(NAMES) else f"variant-{i}" for i in range(optimizers)]
+    records = made_up_records(names, RATES, COUNTS[optimizers], diverged=(3, 7, 11))
+    generator = np.random.default_rng(optimizers)
+    records = [measured(record, names.index(record.optimizer), generator) for record in records]
+    if regression:
+        records = [as_losses(record) for record in records]
+    study = {"name": f"{optimizers} optimizers", "notes": "A study that was made up."}
+    return StudyView(study, tuple(records), lambda metric: curves(records, metric))
+
+
+def take(page: Path, picture: Path, width: int, height: int) -> None:
+    command = [*BROWSER, f"--window-size={width},{height}", f"--screenshot={picture}"]
+    subprocess.run([*command, page.absolute().as_uri()], check=True, capture_output=True)
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for optimizers in COUNTS:
+        for regression in (False, True):
+            made_up = view(optimizers, regression=regression)
+            text = study_page(made_up, audit(made_up))
+            for theme in ("light", "dark"):
+                kind = "regression" if regression else "classification"
+                page = folder / f"{optimizers}-{kind}-{theme}.html"
+                page.write_text(text.replace("<html ", f'<html data-theme="{theme}" ', 1), "utf-8")
+                for width, height in SIZES.items():
+                    take(page, page.with_name(f"{page.stem}-{width}.png"), width, height)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
