@@ -71,6 +71,8 @@ class Interval:
         return not math.isnan(self.low)
 
     def __neg__(self) -> Interval:
+        if not self.known:  # the same NaN, so that equal intervals compare equal
+            return Interval(-self.estimate, self.low, self.high, self.level)
         return Interval(-self.estimate, -self.high, -self.low, self.level)
 
 

@@ -306,7 +306,10 @@ def _standing(comparison: Comparison) -> str:
         return f" ({_signs(comparison)})"
     if not any(comparison.differences):
         return f": equal on every seed ({_basis(comparison)})"
-    behind = comparison.improvements.mean() < 0
+    mean = comparison.improvements.mean()
+    if mean == 0:
+        return f": equal on average ({difference_text(comparison)[1]}, {_basis(comparison)})"
+    behind = mean < 0
     leader = comparison.swapped() if behind else comparison
     return f": {leader.first} is ahead by {_lead(leader)}"
 
