@@ -24,8 +24,8 @@ from optrial.analysis.statistics import (
     sentence,
     tie_groups,
 )
-from optrial.errors import counted
 from optrial.analysis.statistics.wording import number_text, p_text, value_text
+from optrial.errors import counted
 from tests.tolerance import SIMULATION_SIGMAS, STATISTIC_FLOAT64
 
 NAN = math.nan
