@@ -355,7 +355,8 @@ def difference_text(comparison: Comparison) -> tuple[str, str]:
     half_width = scale * (interval.high - interval.low) / 2
     if interval.low > 0 or interval.high < 0:  # no limit is rounded to 0
         nearest = scale * min(abs(interval.low), abs(interval.high))
-        half_width = min(half_width, max(nearest, half_width / 100))
+        if not float(number_text(nearest, half_width)):
+            half_width = max(nearest, half_width / 100)
     shown, low, high = (
         number_text(scale * value, half_width)
         for value in (interval.estimate, interval.low, interval.high)
