@@ -10,15 +10,25 @@ import sys
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 
+import optuna
+import pyarrow.parquet
+import torch._dynamo
+import typer
+
+from optrial import cli
 from optrial.study import Study
+from optrial.trackers import tensorboard
 from tests.faults import shim
 from tests.faults.bench import RESULTS, Bench, Result
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import KINDS, TIMED
 from tests.faults.process import Runner
 from tests.faults.server import started
+
+del optuna, pyarrow, torch, tensorboard  # imported once, for all commands
 
 ANSWERS = ("unaffected", "died", "message", "skipped")
 
@@ -37,30 +47,27 @@ def bench_in(root: Path) -> Iterator[Bench]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+WARM_UP = (
+    *(("run", study) for study in ("reference", "tune-stacked", "tune-sobol", "problems", "numpy")),
+    *(("show",), ("figures",), ("runs", "--format", "parquet", "--out", "runs.parquet")),
+    ("timing",),
+)
+"""Commands after which nothing more is imported; those without a study use the last one."""
+
+
 def warm_up(bench: Bench) -> None:
-    """Import in this process what a study imports, so that no child has to."""
-    import matplotlib.figure
-    import optuna
-    import pandas
-    import pyarrow.parquet
-    import scipy.stats
-    import torch._dynamo
-
-    from optrial import cli, timing
-    from optrial.analysis import audit
-    from optrial.report import study_page
-    from optrial.timing import figure, measure
-    from optrial.trackers import tensorboard
-
-    del matplotlib, optuna, pandas, pyarrow, scipy, torch, audit, study_page, timing, figure
-    del measure, tensorboard
+    """Do in this process what every command does first, so that no child has to."""
+    cli.app = typer.main.get_command(cli.app)
     out, before, arguments = os.dup(1), Path.cwd(), sys.argv
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    folder = bench.folder("reference")
-    os.chdir(folder)
-    sys.argv = ["optrial", "run", "study.yaml", "--out", RESULTS, "--quiet"]
-    with suppress(SystemExit):
-        cli.main()
+    for name, *options in WARM_UP:
+        if name == "run":
+            os.chdir(bench.folder(*options))
+        on_study = ["study.yaml", "--out", RESULTS] if name == "run" else ["study.yaml", *TIMED]
+        of_results = [RESULTS, *options]
+        sys.argv = ["optrial", name, *(on_study if name in ("run", "timing") else of_results)]
+        with suppress(SystemExit), redirect_stderr(StringIO()):
+            cli.main()
     sys.stdout.flush()
     os.chdir(before)
     os.dup2(out, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,15 +40,27 @@ class Server:
             "where pid <> pg_backend_pid() and backend_type = 'client backend'"
         )
 
+    def wait_for_end_of_connections(self) -> None:
+        """Wait until the server has noticed that its clients are gone, for five seconds."""
+        others = (
+            "select count(*) from pg_stat_activity "
+            "where pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+        end = time.monotonic() + 5
+        while self._execute(others) and time.monotonic() < end:
+            time.sleep(0.05)
+
     def restart(self) -> None:
         """End the server without a farewell, and start it again."""
         subprocess.run([SCRIPT, "restart", self.folder], check=True)
 
-    def _execute(self, statement: str) -> None:
+    def _execute(self, statement: str) -> object:
+        """Execute a statement; return the first value of its result, if it has one."""
         url = sql.make_url(self.url).set(drivername="postgresql+psycopg")
         engine = sql.create_engine(url, poolclass=sql.NullPool)
         with engine.begin() as connection:
-            connection.execute(sql.text(statement))
+            result = connection.execute(sql.text(statement))
+            return result.scalar() if result.returns_rows else None
 
 
 @contextmanager

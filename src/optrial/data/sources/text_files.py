@@ -49,7 +49,8 @@ _LONGEST_MARK = max(map(len, _COMPRESSED))
 _NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 _SPACES = r"\s+"
 _SEPARATORS = (",", ";", "\t", "|")
-_COPIES = 3  # at least: bytes, text, and the numbers of the table
+_COPIES = 8  # at least: bytes, text, text to be parsed in four bytes each, fields, table
+_ROW_BYTES = 50  # at least, beside the copies of its text
 _SAMPLE_ROWS = 200
 _COMMENT_MARKS = ("#", "%")
 _BYTE_ORDER_MARKS = {
@@ -89,6 +90,7 @@ def read_text_table(path: Path, arguments: TextTableArguments) -> tuple[pd.DataF
     """
     notes: list[str] = []
     text = _decoded(path, _decompressed(path), arguments.encoding)
+    require_memory(str(path), (_COPIES - 2) * len(text) + _ROW_BYTES * text.count("\n"))
     if arguments.comment is not None:
         text = re.sub(rf"^[ \t]*{re.escape(arguments.comment)}.*\n?", "", text, flags=re.MULTILINE)
     if not text.strip():
