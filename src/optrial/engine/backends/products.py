@@ -102,8 +102,8 @@ def _onednn(left: Tensor, right: Tensor) -> Tensor:
     return product
 
 
-@torch.library.register_fake(_NAME)
-def _(left: Tensor, right: Tensor) -> Tensor:
+def _shaped(left: Tensor, right: Tensor) -> Tensor:
+    """Return a tensor like the product, for tracing."""
     return left.new_empty(*_runs(left, right), left.shape[-2], right.shape[-1])
 
 
@@ -123,14 +123,18 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None
     return of_left, of_right
 
 
-torch.library.register_autograd(_NAME, _gradients, setup_context=_keep)
-
-
-@torch.library.register_vmap(_NAME)
-def _(info: Any, in_dims: Sequence[int | None], left: Tensor, right: Tensor) -> tuple[Tensor, int]:
+def _mapped(
+    info: Any, in_dims: Sequence[int | None], left: Tensor, right: Tensor
+) -> tuple[Tensor, int]:
+    """Move the axis of runs of both factors to the front."""
     del info
     factors = (
         value.unsqueeze(0) if dim is None else value.movedim(dim, 0)
         for value, dim in zip((left, right), in_dims, strict=True)
     )
     return products(*factors), 0
+
+
+torch.library.register_fake(_NAME, _shaped)
+torch.library.register_autograd(_NAME, _gradients, setup_context=_keep)
+torch.library.register_vmap(_NAME, _mapped)

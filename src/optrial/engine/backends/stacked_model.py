@@ -363,5 +363,5 @@ class _OnednnLinear(nn.Linear):
             product: Tensor = products(weight, input.mT).mT
         else:
             rows = products(input.reshape(-1, self.in_features), weight.mT)
-            product = rows.unflatten(0, input.shape[:-1])
+            product = rows.reshape(*input.shape[:-1], self.out_features)
         return product if self.bias is None else product + self.bias.to(product.dtype)
