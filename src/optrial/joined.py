@@ -85,6 +85,10 @@ class JoinedStore:
             for record in store.runs(everything=everything)
         ]
 
+    def has_former_runs(self) -> bool:
+        """Return whether earlier plans of a study contain runs that its current one lacks."""
+        return any(store.has_former_runs() for store in self._stores)
+
     def metrics(self) -> list[str]:
         """Return the names of all metrics that have a curve, in alphabetical order."""
         return sorted({metric for store in self._stores for metric in store.metrics()})

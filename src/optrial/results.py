@@ -379,7 +379,7 @@ class Results:
         """
         records, plans = self.records, self.store.plans()
         planned = {record.run_id for record in records}
-        every = self.store.runs(everything=True) if len(plans) > 1 else records
+        every = self.store.runs(everything=True) if self.store.has_former_runs() else records
         view = Context(
             self.study,
             tuple(records),

@@ -238,6 +238,16 @@ def test_curves_are_chosen_by_metric_and_run(store: Store) -> None:
     assert store.curves("loss")["b", "loss"].steps.tolist() == [1, 2, 3, 4]
 
 
+def test_runs_that_only_earlier_plans_contain(store: Store) -> None:
+    assert not store.has_former_runs()
+    store.save_plan("one", {}, [planned("a"), planned("b")])
+    assert not store.has_former_runs()
+    store.save_plan("two", {}, [planned("b")])
+    assert store.has_former_runs()
+    store.save_plan("three", {}, [planned("b"), planned("a"), planned("c")])
+    assert not store.has_former_runs()
+
+
 def test_curves_of_more_runs_than_one_query_takes(store: Store, monkeypatch) -> None:
     monkeypatch.setattr("optrial.records.queries.MOST_LOOKUPS", 3)
     ids = [f"run{number}" for number in range(10)]

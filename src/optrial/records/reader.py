@@ -26,6 +26,9 @@ class StoreReader(Protocol):
     def runs(self, *, everything: bool = False) -> list[Record]:
         """Return the planned runs; with `everything`, also those of earlier plans."""
 
+    def has_former_runs(self) -> bool:
+        """Return whether earlier plans contain runs that the current one lacks."""
+
     def metrics(self) -> list[str]:
         """Return the names of all metrics that have a curve."""
 

@@ -380,6 +380,13 @@ class Store:
             return runs
 
     @_persistent
+    def has_former_runs(self) -> bool:
+        """Return whether earlier plans contain runs that the current one lacks."""
+        with self._reading() as connection:
+            plan = current_plan(connection)
+            return plan is not None and plan["known"] > plan["runs"]
+
+    @_persistent
     def runs_of(self, run_ids: Sequence[str]) -> list[Record]:
         """Return the runs with these ids, of any plan, as the latest of their plans has them."""
         with self._reading() as connection:
