@@ -192,7 +192,7 @@ def test_the_keyboard_reads_points_and_leads_to_runs(page: Any) -> None:
 
 def test_tables_sort_by_their_heads(page: Any) -> None:
     heads = column_heads(page)
-    place = heads.index("test_accuracy")
+    place = heads.index("test accuracy")
     button = f"#runs-table th:nth-child({place + 1}) button"
     click(page, button)
     values = [float(text) for text in column(page, "#runs-table", place) if text]
@@ -259,7 +259,7 @@ def test_the_page_fits_its_width(page: Any, address: str, width: int) -> None:
 def test_probes_and_trials_are_drawn(full_page: Any) -> None:
     assert len(find(full_page, "figure[data-kind=probe] path.mean")) == 4
     options = find(full_page, "figure[data-probe=gradient_norm] option")
-    assert [option.text for option in options] == ["gradient_norm", "gradient_norm/hidden.0"]
+    assert [option.text for option in options] == ["gradient norm", "gradient norm (hidden.0)"]
     svg = find(full_page, "figure[data-chart=trials] .plot svg")[0]
     assert len(find(svg, "path.mean")) == 2
     assert not find(svg, "path.band")
@@ -274,7 +274,7 @@ def test_probes_and_trials_are_drawn(full_page: Any) -> None:
 def test_shares_of_runs_at_a_target_are_drawn_in_steps(full_page: Any) -> None:
     figure = find(full_page, "figure[data-chart=targets]")[0]
     options = [option.text for option in find(figure, "option")]
-    assert options == ["test_accuracy 0.9", "train_loss 0.5"]
+    assert options == ["test accuracy 0.9", "training loss (per batch) 0.5"]
     ticks = [text.text for text in find(figure, "text[text-anchor=end]")]
     assert ticks == ["0", "20", "40", "60", "80", "100"]
     find(figure, "option")[1].click()
