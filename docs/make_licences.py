@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("images", "parquet", "tune", "postgresql", "tensorboard", "wandb", "mlflow")
+EXTRAS = ("images", "parquet", "tune", "postgresql", "ray", "tensorboard", "wandb", "mlflow")
 
 INTRODUCTION = """\
 # Licences
