@@ -7,6 +7,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, Self
 
 import ray
@@ -109,21 +110,33 @@ class OnRay:
     room, in_process = Room.unlimited(), False
 
     def __init__(self, setup: WorkerSetup, datasets: Sequence[Dataset], parallel: Parallel) -> None:
+        self._shared = setup.dumps(), list(datasets)
         self._parallel = parallel
         self._study = uuid.uuid4().hex
         self._streams: dict[Any, StackId] = {}
-        self._owns_cluster = not ray.is_initialized()
-        if self._owns_cluster:
-            _connect(parallel.address)
         self._gpus = parallel.resources.num_gpus
         self._stopping = False
         self._counted_at = -_COUNT_SECONDS
-        self._setup = ray.put(setup.dumps())
-        self._data = ray.put(list(datasets))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._posts = self._board.take.remote()
-        self._check_resources()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as on_failure:
+            if not ray.is_initialized():  # else the program has connected to a cluster itself
+                _connect(self._parallel.address)
+                on_failure.callback(ray.shutdown)
+            self._check_resources()
+            here = ray.get_runtime_context().get_node_id()
+            options = {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False)}
+            self._board = ray.remote(_Board).options(num_cpus=0, **options).remote()
+            on_failure.callback(ray.kill, self._board)
+            self._setup, self._data = map(ray.put, self._shared)
+            self._posts = self._board.take.remote()
+            self._on_exit = on_failure.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams:
+            ray.cancel(stream, force=True)
+        self._on_exit.close()
 
     def _check_resources(self) -> None:
         needed = {"CPU": self._cpus(1), "GPU": self._gpus or 0}
@@ -152,17 +165,6 @@ class OnRay:
             if self._gpus:
                 self._slots = max(1, min(self._slots, int(total.get("GPU", 0) / self._gpus)))
         return self._slots
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self._streams:
-            ray.cancel(stream, force=True)
-        ray.kill(self._board)
-        self._setup = self._data = self._board = None
-        if self._owns_cluster:
-            ray.shutdown()
 
     def submit(self, task: StackTask, checkpoint: Arrays | None) -> None:
         """See `Executor`."""
