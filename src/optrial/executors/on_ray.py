@@ -7,7 +7,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
 
 import ray
@@ -134,8 +134,9 @@ class OnRay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stream in self._streams:
-            ray.cancel(stream, force=True)
+        with suppress(RayError):  # the cluster may be lost
+            for stream in self._streams:
+                ray.cancel(stream, force=True)
         self._on_exit.close()
 
     def _check_resources(self) -> None:
@@ -185,6 +186,10 @@ class OnRay:
         Raises:
             EngineError: a task cannot train.
         """
+        with _cluster_errors():
+            return self._updates()
+
+    def _updates(self) -> list[tuple[StackId, Update]]:
         updates = self._posted()
         if not self._streams:
             return updates
@@ -222,7 +227,20 @@ class OnRay:
         """See `Executor`."""
         if not self._stopping:
             self._stopping = True
-            ray.get(self._board.stop.remote())
+            with _cluster_errors():
+                ray.get(self._board.stop.remote())
+
+
+@contextmanager
+def _cluster_errors() -> Iterator[None]:
+    """Turn the loss of the cluster into an error of optrial."""
+    try:
+        yield
+    except RayError as error:
+        raise EngineError(
+            f"the Ray cluster is lost ({one_line(error)}); everything stored so far is kept, and "
+            "running the study again continues it."
+        ) from error
 
 
 def _as_end(update: Update) -> Update:
