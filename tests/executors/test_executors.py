@@ -34,7 +34,9 @@ KEYS = {
     "seeds": 2,
     "optimizers": [{"rule": "adam", "lr": [0.001, 0.1]}, {"rule": "sgd", "lr": [0.1, 1e30]}],
 }
-TIMES = ("seconds", "warm_up_seconds", "replicate_difference")
+TIMES = ("seconds", "warm_up_seconds")
+CHECKS = ("replicate_difference", "stack_certificate", "stack_neighbour", "parity")
+"""Facts of trainings that take long enough to be checked."""
 
 
 def contents(folder: Path) -> dict[Any, Any]:
@@ -42,7 +44,7 @@ def contents(folder: Path) -> dict[Any, Any]:
     entries: dict[Any, Any] = {}
     with Store.open(folder) as store:
         for record in store.runs(everything=True):
-            facts = record.facts.with_values(dict.fromkeys((*TIMES, "evaluation")))
+            facts = record.facts.with_values(dict.fromkeys((*TIMES, *CHECKS, "evaluation")))
             if check := record.facts.evaluation:  # the state of generators is that of a process
                 entries[record.run_id, "evaluation"] = (
                     check.changes_buffers,
