@@ -1,13 +1,13 @@
 """Time every command on studies of many short runs, and measure the memory that each takes.
 
     python benchmarks/size.py [--runs 1000 10000 100000] [--settings 25] [--folder DIR] [--new]
-                              [--untrained] [--command show audit ...]
+                              [--untrained] [--command show audit ...] [--storage URL]
 
 The study trains a logistic model on moons for 20 steps: four rules, each with `--settings` learning
 rates and as many seeds as the number of runs asks for. Each command runs as a user gives it, in a
 process of its own that may use one thread, and leaves its files in `--folder`, where a finished
 study is reused unless `--new` asks for another one. `--untrained` stores made-up results instead of
-training, which takes minutes.
+training, which takes minutes. `--storage` keeps them in a schema of a PostgreSQL server, untrained.
 
 Prints a Markdown table: user CPU seconds, elapsed seconds, peak resident memory and size of the
 output.
@@ -65,9 +65,9 @@ def study_file(runs: int, settings: int) -> str:
     )
 
 
-def arguments(command: str, folder: Path) -> list[str]:
+def arguments(command: str, folder: Path, store: str) -> list[str]:
     """Return the arguments of `optrial` for a command."""
-    study, store, page = (str(folder / name) for name in ("study.yaml", "store", "page.html"))
+    study, page = (str(folder / name) for name in ("study.yaml", "page.html"))
     return {
         "plan": ["plan", study],
         "run": ["run", study, "--out", store],
@@ -79,13 +79,13 @@ def arguments(command: str, folder: Path) -> list[str]:
     }[command]
 
 
-def cost_of(command: str, folder: Path) -> Cost:
+def cost_of(command: str, folder: Path, store: str) -> Cost:
     """Run a command and return its cost.
 
     Raises:
         SystemExit: the command failed.
     """
-    program = [sys.executable, "-m", "optrial", *arguments(command, folder)]
+    program = [sys.executable, "-m", "optrial", *arguments(command, folder, store)]
     output, errors = folder / f"{command}.txt", folder / f"{command}.err"
     started = time.perf_counter()
     with output.open("w") as stdout, errors.open("w") as stderr:
@@ -102,7 +102,7 @@ def cost_of(command: str, folder: Path) -> Cost:
     return Cost(elapsed, usage.ru_utime, peak, written.stat().st_size)
 
 
-def run_beside(program: str, *arguments: Path) -> str:
+def run_beside(program: str, *arguments: Path | str) -> str:
     """Run a program of this folder and return what it prints.
 
     This process imports no large library: the peak memory of a child is at least that of its
@@ -123,22 +123,24 @@ def measure(runs: int, settings: int, options: argparse.Namespace) -> Iterator[t
     """Yield the cost of each command on a study of this size."""
     folder = options.folder / f"{runs}-{settings}"
     store = folder / "store"
+    place = str(store)
+    if options.storage:
+        place = f"{options.storage}?options=-csearch_path%3Doptrial_size_{runs}_{settings}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(study_file(runs, settings), encoding="utf-8")
     if options.new:
         shutil.rmtree(store, ignore_errors=True)
     for command in COMMANDS:
-        if command == "run":
-            if store.exists():
-                continue
-            if options.untrained:
-                run_beside("untrained.py", folder / "study.yaml", store)
+        if command == "run" and (options.storage or not store.exists()):
+            if options.untrained or options.storage:
+                run_beside("untrained.py", folder / "study.yaml", place)
                 continue
             started = datetime.now(UTC)
-            yield command, cost_of(command, folder)._replace(output_bytes=_size(store))
-            yield "run, until the first outcome", Cost(first_outcome(folder, started))
-        elif command in options.command:
-            yield command, cost_of(command, folder)
+            cost = cost_of(command, folder, place)
+            yield command, cost._replace(output_bytes=_size(store))
+            print(f"first outcome after {first_outcome(folder, started):.1f} s", file=sys.stderr)
+        elif command != "run" and command in options.command:
+            yield command, cost_of(command, folder, place)
 
 
 def _size(folder: Path) -> int:
@@ -162,6 +164,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--command", nargs="+", choices=COMMANDS, default=COMMANDS)
     parser.add_argument("--new", action="store_true", help="train again, even if trained before")
     parser.add_argument("--untrained", action="store_true", help="store made-up results instead")
+    parser.add_argument("--storage", metavar="URL", help="PostgreSQL server for made-up results")
     options = parser.parse_args(given)
     print(f"{run_beside('hardware.py')}, one thread, Python {platform.python_version()}\n")
     print("| runs | command | user CPU, s | elapsed, s | peak memory, MB | output, MB |")

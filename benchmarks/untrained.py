@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sql
 
 from optrial.engine.provenance import provenance
 from optrial.plan import Plan, pack
@@ -19,16 +20,34 @@ from optrial.study import Study
 WIDTH = 256
 
 
-def write_store(study_file: Path, folder: Path) -> None:
-    """Plan a study and store made-up results of every run in a folder."""
+def write_store(study_file: Path, location: str) -> None:
+    """Plan a study and store made-up results of every run, unless they are stored.
+
+    Args:
+        study_file: the study.
+        location: a folder, or a URL with an option that names the schema to use.
+    """
+    if "://" in location:
+        _make_schema(location)
     plan = Study.from_file(study_file).plan()
     stacks = pack(plan.runs, WIDTH)
     stack_of = {run.run_id: StackId.of("stacked", stack) for stack in stacks for run in stack}
-    with Store.open(folder, create=True) as store, store.lock():
+    with Store.open(location, create=True) as store, store.lock():
+        if store.plan_hash() == plan.hash:
+            return
         planned = [_planned(plan, run, stack_of[run.run_id]) for run in plan.runs]
         store.save_plan(plan.hash, plan.studies.as_dict(), planned)
         for stack in stacks:
             store.commit(list(_segments(stack)), stack_of[stack[0].run_id], None)
+
+
+def _make_schema(location: str) -> None:
+    url = sql.make_url(location).set(drivername="postgresql+psycopg")
+    schema = str(url.query["options"]).rpartition("=")[2]
+    engine = sql.create_engine(url.set(query={}))
+    with engine.begin() as connection:
+        connection.execute(sql.schema.CreateSchema(schema, if_not_exists=True))
+    engine.dispose()
 
 
 def _planned(plan: Plan, run: RunSpec, stack: StackId) -> PlannedRun:
@@ -97,4 +116,4 @@ def _curves(run: RunSpec, losses: np.ndarray) -> dict[str, Curve]:
 
 
 if __name__ == "__main__":
-    write_store(Path(sys.argv[1]), Path(sys.argv[2]))
+    write_store(Path(sys.argv[1]), sys.argv[2])

@@ -11,7 +11,7 @@ from optrial.plan import Plan
 from optrial.records import Record, Store
 from optrial.spec import FINAL, RunSpec
 
-__all__ = ["changes", "changes_at"]
+__all__ = ["changed", "changes", "changes_at"]
 
 Key = tuple[Hashable, ...]
 """Problem, optimizer, setting, phase and seed: what a run is for, whatever trains it."""
@@ -35,6 +35,24 @@ def changes(plan: Plan, store: Store) -> list[str]:
     """
     if store.plan_hash() in ("", plan.hash):
         return []
+    new, unused = _new_runs(plan, store)
+    finished = _finished(unused, new)
+    return [
+        f"changed since the last run: {_listed(differences)}; "
+        f"{counted(finished[differences], 'finished run')} will not be used, "
+        f"{counted(count, 'run')} train from the start; nothing is deleted"
+        for differences, count in new.items()
+    ]
+
+
+def changed(plan: Plan, store: Store) -> str:
+    """Return the names of what differs between the runs of a plan and those that are stored."""
+    new, _ = _new_runs(plan, store)
+    return listed(list(dict.fromkeys(name for differences in new for name, _ in differences)))
+
+
+def _new_runs(plan: Plan, store: Store) -> tuple[Counter[Differences], list[Record]]:
+    """Count the runs that take the place of others, by what differs; return those others too."""
     stored = {_key(record): record for record in reversed(store.runs())}
     planned = {run.run_id for run in plan.runs}
     unused = [record for record in stored.values() if record.run_id not in planned]
@@ -45,13 +63,7 @@ def changes(plan: Plan, store: Store) -> list[str]:
         old = stored.get((*key, plan.phases[run.run_id], run.seed))
         if old and run.run_id not in known and old.run_id not in planned:
             new[_differences(old.spec, run)] += 1
-    finished = _finished(unused, new)
-    return [
-        f"changed since the last run: {_listed(differences)}; "
-        f"{counted(finished[differences], 'finished run')} will not be used, "
-        f"{counted(count, 'run')} train from the start; nothing is deleted"
-        for differences, count in new.items()
-    ]
+    return new, unused
 
 
 def _key(record: Record) -> Key:

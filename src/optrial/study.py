@@ -14,7 +14,7 @@ from optrial.analysis.claims import parse_claims
 from optrial.analysis.reported import reported_problems
 from optrial.analysis.targets import target_problems
 from optrial.callbacks import Callback, Callbacks
-from optrial.changes import changes
+from optrial.changes import changed, changes
 from optrial.code import Trust, as_trust
 from optrial.config import (
     ExecutorName,
@@ -124,6 +124,8 @@ class Study:
         StudyError: lists all problems, before any data is read.
     """
 
+    _is_stored = False  # whether it was read from a store, whose plan it keeps
+
     def __init__(
         self,
         *,
@@ -221,6 +223,30 @@ class Study:
         study = cls.__new__(cls)
         keys = override(with_recipe(read_study(source)), settings)
         study.studies = _checked(keys, str(path), trust)
+        return study
+
+    @classmethod
+    def from_store(cls, location: str | Path, trust: Iterable[str | Path] | Trust = ()) -> Study:
+        """Read the study that a store holds, to train the runs that are planned there.
+
+        `run` refuses to train it where code or data differ from those it was planned with.
+
+        Args:
+            location: a folder or a ``postgresql://`` URL.
+            trust: see `from_file`.
+
+        Raises:
+            StudyError: the study cannot be read, or names code that is not here.
+            StoreError: the store cannot be read, or holds no study.
+        """
+        with Store.open(location) as store:
+            keys = store.study()
+        place = shown_location(location)
+        if not keys:
+            raise StoreError(f"{place}: no study is planned yet. Start: optrial run STUDY --out")
+        study = cls.__new__(cls)
+        study.studies = _checked(keys, f"the study in {place}", as_trust(trust))
+        study._is_stored = True
         return study
 
     @property
@@ -420,6 +446,8 @@ class Study:
                 store = on_failure.enter_context(
                     Store.open(location, create=True, tell=follower.on_message)
                 )
+                if self._is_stored:
+                    _check_planned(plan, store)
                 for note in changes(plan, store):
                     follower.on_message(note)
                 follower.on_start(store)
@@ -458,6 +486,20 @@ class Study:
         for note in plan.notes:
             hooks.on_message(note)
         return plan
+
+
+def _check_planned(plan: Plan, store: Store) -> None:
+    """Refuse a plan other than that of the store, which this process is to train.
+
+    Raises:
+        StoreError: names what differs.
+    """
+    if plan.hash != store.plan_hash():
+        raise StoreError(
+            f"{store.shown}: this machine would train other runs than those planned there, because "
+            f"of its {changed(plan, store) or 'version of optrial'}. Use the same code, data and "
+            "version on all machines."
+        )
 
 
 def recorded_metrics(study: StudyFile) -> list[str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from optrial.attempts import CHOOSING, Attempts
+from optrial.attempts import CHOOSING, Attempt, Attempts
 from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
 from optrial.config import Parallel
 from optrial.data import Dataset
 from optrial.engine import Choice, Engines, provenance, release_memory
-from optrial.errors import USER_CODE_ERRORS, counted, listed
+from optrial.errors import USER_CODE_ERRORS, LeaseLostError, counted, listed
 from optrial.executors import (
     Arrays,
     Commit,
@@ -46,6 +47,14 @@ _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
     "depend on those before them, and are other runs the next time; create that inside the function"
 )
+_OPEN = (Status.PLANNED, Status.INTERRUPTED)
+"""Statuses of runs that any process trains; others have ended."""
+
+_LOOK_SECONDS = 1.0
+"""Least time between two looks at what other processes do."""
+
+_LOOK_SHARE = 0.05
+"""Largest share of the time that these looks take."""
 
 
 def sweep(
@@ -73,7 +82,9 @@ def sweep(
     Args:
         plan: the runs; of a study that tunes, as many as are known.
         datasets: the dataset of each problem, by name of the problem.
-        store: where they are recorded; locked meanwhile.
+        store: where they are recorded. Other processes are kept out of a folder meanwhile; on a
+            server, they may train other stacks of the same plan, and the sweep ends when all are
+            trained.
         stop: ends the sweep when it is set; `at_once` is false while runs train.
         device: "auto", "cpu" or "cuda".
         checkpoint_seconds: seconds of training that a crash loses at most. Commits are rarer where
@@ -84,11 +95,12 @@ def sweep(
         parallel: where stacks are trained, and how many at once.
 
     Raises:
-        StoreBusyError: another process is training into `store`.
+        StoreBusyError: another process is training into the folder, or another plan into the
+            server.
         EngineError: the engine or device cannot train this plan.
     """
     hooks = callback or Callbacks()
-    with store.lock(), ExitStack() as on_exit:
+    with _writing(store, parallel, hooks, stop), ExitStack() as on_exit:
         output = on_exit.enter_context(collected(hooks.on_message))
         callback = output.around(hooks)
         engines = {
@@ -98,16 +110,33 @@ def sweep(
         driver = _Driver(engines, store, callback, output, stop, parallel, on_exit)
         driver.checkpoint_seconds, driver.weights = checkpoint_seconds, weights
         driver.timeout = plan.studies.shared.timeout
-        on_exit.callback(driver.attempts.forget)
-        stop.when_asked = driver.attempts.forget
-        plan = continued(plan, datasets, store)
-        while True:
-            driver.train_plan(plan)
-            trained, plan = plan, continued(plan, datasets, store)
-            if stop.is_set() or plan.runs == trained.runs:
-                break
+        on_exit.callback(driver.forget_attempts)
+        stop.when_asked = driver.forget_attempts
+        trained: Sequence[RunSpec] = ()
+        while not stop.is_set():
+            with store.planning():
+                plan = continued(plan, datasets, store)
+                if plan.runs == trained:
+                    break
+                known = driver.save_plan(plan)
+            driver.train_plan(plan, known)
+            trained = plan.runs
         for name in changed_code(plan.code):
             callback.on_message(f"'{name}' {_CHANGED}")
+
+
+def _writing(
+    store: Store, parallel: Parallel, callback: Callback, stop: Stop
+) -> AbstractContextManager[None]:
+    """Let this process write to a store: alone into a folder, as one of several on a server."""
+    if not store.on_server:
+        return store.lock()
+    return store.share(
+        heartbeat_interval=parallel.heartbeat_interval,
+        grace_period=parallel.grace_period,
+        tell=callback.on_message,
+        stopping=stop.is_set,
+    )
 
 
 def continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
@@ -176,40 +205,65 @@ class _Driver:
         self.full: int | None = None  # number of stacks beside which the next one has no room
         self.alone: set[StackId] = set()  # stacks that are not trained beside others
         self.tried_twice: set[StackId] = set()  # after what others left was released
+        self.claimed: set[StackId] = set()  # stacks that no other process trains now
+        self.retried: set[str] = set()  # failed runs that this process tries again
+        self.steps: Mapping[str, int] = {}  # planned steps of each run
+        self.reported: dict[str, int] = {}  # steps of runs that other processes may train
+        self.look_at = 0.0  # when to look at other processes
 
     @property
     def stopping(self) -> bool:
         """Whether no further stack is trained."""
         return self.stop.is_set() or self.hook_error is not None
 
-    def train_plan(self, plan: Plan) -> None:
-        """Make a plan the current one and train what is left of it, or until told to stop."""
+    def forget_attempts(self) -> None:
+        """Make the store forget the work under way, because this process does not die in it."""
+        self.attempts.forget()
+
+    def save_plan(self, plan: Plan) -> dict[str, Progress]:
+        """Make a plan the current one, with stacks for its new runs; return all runs stored."""
+        on_server = self.store.on_server
+        if on_server:  # one process at a time chooses; leases name the stacks under way
+            self.attempts = Attempts(self.store.attempt(), self.store.set_attempt)
         known = self.store.progress()
         with supervised("trying a few steps to choose how to train"):
             planned = self._planned(plan, known)
         self.store.save_plan(plan.hash, plan.studies.as_dict(), planned)
-        new = {
+        if on_server:
+            self.attempts.forget()
+            self.attempts = Attempts("", lambda text: None)  # noqa: ARG005
+        return known | {
             run.run_id: Progress(run.run_id, run.stack, Status.PLANNED, 0)
             for run in planned
             if run.run_id not in known
         }
-        known |= new
-        runs = [known[run.run_id] for run in planned]
-        steps = {run.run_id: run.steps for run in plan.runs}
-        self.planned = steps.keys()
+
+    def train_plan(self, plan: Plan, known: Mapping[str, Progress]) -> None:
+        """Train what is left of a plan, or until told to stop.
+
+        Args:
+            plan: the plan.
+            known: all runs that are stored.
+        """
+        runs = [known[run.run_id] for run in plan.runs]
+        self.steps = {run.run_id: run.steps for run in plan.runs}
+        self.planned = self.steps.keys()
         self.ended |= {run.run_id for run in runs if run.status in FINAL}
         left = [r for r in runs if r.status not in FINAL and r.run_id not in self.attempted]
-        exceeded = self._exceeded([run.run_id for run in left if run.status is Status.ERROR])
-        left = [run for run in left if run.run_id not in exceeded]
+        failed = [run.run_id for run in left if run.status is Status.ERROR]
+        excluded = self._left_to_others(failed) or self._exceeded(failed)
+        left = [run for run in left if run.run_id not in excluded]
+        self.retried |= {run.run_id for run in left if run.status is Status.ERROR}
         self.attempted |= {run.run_id for run in left}
         if plan.why and left:
             self.callback.on_message(plan.why)
         self.callback.on_plan(
             runs=len(runs),
-            steps=sum(steps.values()),
+            steps=sum(self.steps.values()),
             runs_left=len(left),
-            steps_left=sum(steps[run.run_id] - run.step for run in left),
+            steps_left=sum(self.steps[run.run_id] - run.step for run in left),
         )
+        self.reported = {run.run_id: run.step for run in left}
         members: dict[StackId, list[str]] = {}
         for run in known.values() if left else ():
             members.setdefault(run.stack, []).append(run.run_id)
@@ -217,6 +271,17 @@ class _Driver:
         self.queue.extend(dict.fromkeys(run.stack for run in left))
         if left:
             self._train_queue(self._started(plan))
+
+    def _left_to_others(self, failed: Sequence[str]) -> set[str]:
+        """Return failed runs that this process leaves alone: only one process tries them again."""
+        if not failed or not self.store.on_server or self.store.is_alone():
+            return set()
+        if not self.attempted.issuperset(failed):
+            self.callback.on_message(
+                f"{counted(len(failed), 'failed run')} will not be tried again while other "
+                "processes train this study"
+            )
+        return set(failed)
 
     def _started(self, plan: Plan) -> Executor:
         if self.executor is None:
@@ -229,8 +294,9 @@ class _Driver:
     def _train_queue(self, executor: Executor) -> None:
         """Train all stacks of the queue, or until told to stop."""
         self.stop.at_once = False
-        while self._submit(executor) or self.active:
+        while self._submit(executor) or self.active or self._look_at_others():
             self._take_updates(executor)
+            self._follow_others()
             if self.stopping:
                 self.queue.clear()
                 executor.stop()
@@ -241,8 +307,8 @@ class _Driver:
     def _submit(self, executor: Executor) -> bool:
         """Submit as many stacks as are trained at once; return whether any is left."""
         while self.queue and len(self.active) not in (executor.slots, self.full):
-            if self.stopping:
-                return False
+            if self.stopping or not self._has_claim():
+                break
             stack = self.queue[0]
             records = self.store.runs_of(self.members[stack])
             need = self._need(stack, records)
@@ -251,20 +317,117 @@ class _Driver:
                 break
             self.full = None
             self.queue.popleft()
-            if not self._killed_before(stack, records):
-                self.attempts.begin(str(stack))
-                checkpoint = self.store.checkpoint(stack)
-                task = self._task(stack, records, resumes=checkpoint is not None)
-                step = max(record.step for record in records if record.status not in FINAL)
-                counted = 0 if checkpoint is None else step
-                self.active[stack] = _Active(task, records, need, counted)
-                executor.submit(task, checkpoint)
+            with self._leased(executor, stack):
+                is_open = any(r.status in _OPEN or r.run_id in self.retried for r in records)
+                if not is_open or self._killed_before(stack, records):
+                    self._release(stack)
+                else:
+                    self._start(executor, stack, records, need)
         return bool(self.queue) and not self.stopping
+
+    def _start(
+        self, executor: Executor, stack: StackId, records: Sequence[Record], need: Need
+    ) -> None:
+        self._take_over(records)
+        self.attempts.begin(str(stack))
+        checkpoint = self.store.checkpoint(stack)
+        task = self._task(stack, records, resumes=checkpoint is not None)
+        step = max(record.step for record in records if record.status not in FINAL)
+        self.active[stack] = _Active(task, records, need, 0 if checkpoint is None else step)
+        executor.submit(task, checkpoint)
 
     def _need(self, stack: StackId, records: Sequence[Record]) -> Need:
         specs = [record.spec for record in records]
         memory = self._bytes(specs) if self.active else 0  # the first always has room
         return Need(stack.threads or 1, memory, stack in self.alone)
+
+    def _has_claim(self) -> bool:
+        """Move a stack that no other process trains to the front; return False if there is none."""
+        if self.queue[0] in self.claimed:
+            return True
+        statuses = (*_OPEN, Status.ERROR) if self.retried else _OPEN
+        claim = self.store.claim(self.queue, statuses)
+        if claim is None:
+            return False
+        stack = claim.stack
+        if stack != self.queue[0]:
+            self.queue.remove(stack)
+            self.queue.appendleft(stack)
+        self.claimed.add(stack)
+        if claim.deaths:
+            self.attempts.dead[str(stack)] = Attempt(str(stack), claim.deaths)
+        return True
+
+    def _release(self, stack: StackId) -> None:
+        if stack in self.claimed:
+            self.claimed.discard(stack)
+            self.store.release(stack)
+
+    @contextmanager
+    def _leased(self, executor: Executor | None, stack: StackId) -> Iterator[None]:
+        """Leave a stack to the process that has taken it over."""
+        try:
+            yield
+        except LeaseLostError as error:
+            self.claimed.discard(stack)
+            if active := self.active.pop(stack, None):
+                self._set_reported(active.records, active.counted)
+                if executor is not None:
+                    executor.cancel(stack)
+            self._call(self.callback.on_message, str(error))
+
+    def _take_over(self, records: Sequence[Record]) -> None:
+        """Report the steps that another process has trained, before this one goes on."""
+        for record in records:
+            if count := record.step - self.reported.get(record.run_id, record.step):
+                self.reported[record.run_id] = record.step
+                self._call(self.callback.on_step, count)
+
+    def _set_reported(self, records: Sequence[Record], step: int) -> None:
+        """Note the steps that were reported of runs that this process no longer trains."""
+        self.reported |= {r.run_id: step for r in records if r.run_id in self.reported}
+
+    def _follow_others(self) -> None:
+        """Report what other processes have trained, at times; queue what is left to train."""
+        idle = bool(self.queue) and not self.active and not self.stopping
+        if idle and self.queue[0] not in self.claimed:
+            time.sleep(min(_LOOK_SECONDS, self.parallel.heartbeat_interval))
+        if self.store.on_server and time.monotonic() > self.look_at:
+            started = time.monotonic()
+            self._look_at_others()
+            cost = time.monotonic() - started
+            self.look_at = time.monotonic() + max(_LOOK_SECONDS, cost / _LOOK_SHARE)
+
+    def _look_at_others(self) -> bool:
+        """See `_follow_others`; return whether anything is left to train."""
+        if not self.store.on_server or not self.reported or self.stopping:
+            return False
+        stored = self.store.progress()
+        for run in [stored[run_id] for run_id in self.reported]:
+            if run.stack not in self.active:
+                self._follow(run)
+        members: dict[StackId, list[str]] = {}
+        for run in stored.values():
+            members.setdefault(run.stack, []).append(run.run_id)
+        self.members |= members
+        left = dict.fromkeys(stored[run_id].stack for run_id in self.reported)
+        queue = dict.fromkeys([*self.queue, *left])
+        self.queue = deque(s for s in queue if s in left and s not in self.active)
+        return bool(self.queue)
+
+    def _follow(self, run: Progress) -> None:
+        """Report the progress of a run that another process trains."""
+        count = run.step - self.reported[run.run_id]
+        self.reported[run.run_id] = run.step
+        if count:
+            self._call(self.callback.on_step, count)
+        if run.status not in _OPEN and not (
+            run.status is Status.ERROR and run.run_id in self.retried
+        ):
+            del self.reported[run.run_id]
+            self.ended.add(run.run_id)
+            left = self.steps[run.run_id] - run.step
+            self._call(self.callback.on_run_end, run.run_id, run.status, left)
 
     def _task(self, stack: StackId, records: Sequence[Record], *, resumes: bool) -> StackTask:
         return StackTask(
@@ -281,7 +444,11 @@ class _Driver:
     def _take_updates(self, executor: Executor) -> None:
         # No name outlives this: a checkpoint would take memory while its training goes on.
         for stack, update in executor.updates():
-            self._take(self.active[stack], update)
+            if active := self.active.get(stack):
+                with self._leased(executor, stack):
+                    self._take(active, update)
+                if stack not in self.active and stack not in self.queue:
+                    self._release(stack)
 
     def _take(self, active: _Active, update: Update) -> None:
         """Act on an update of a stack."""
@@ -308,8 +475,9 @@ class _Driver:
 
     def _take_aside(self, update: Update) -> None:
         """Act on an update of the only stack under way, in another thread."""
-        for active in self.active.values():
-            self._take(active, update)
+        for stack, active in list(self.active.items()):
+            with self._leased(None, stack):
+                self._take(active, update)
 
     def _take_death(self, active: _Active, death: Died) -> None:
         """Train a stack again whose worker has died."""
@@ -335,6 +503,7 @@ class _Driver:
         if left:
             step = max(record.step for record in left)
             self._call(self.callback.on_step, min(0, step - active.counted) * len(left))
+            self._set_reported(active.records, min(step, active.counted))
             if note:
                 self._call(self.callback.on_message, note)
             self.queue.appendleft(active.task.stack)
@@ -505,6 +674,7 @@ class _Driver:
         taken = {r.run_id: r.step if r.status in FINAL else counted for r in latest}
         steps = sum(taken[run_id] for run_id in restarted)
         self._call(self.callback.on_step, -steps)
+        self._set_reported(records, 0)
         self.members |= halves
         self.queue.extendleft(reversed(list(halves)))
 
@@ -579,6 +749,7 @@ class _Driver:
             ended = segment.status is not Status.INTERRUPTED and segment.run_id not in self.ended
             if ended and segment.run_id in self.planned:
                 self.ended.add(segment.run_id)
+                self.reported.pop(segment.run_id, None)
                 left = steps - segment.step
                 self._call(self.callback.on_run_end, segment.run_id, segment.status, left)
 

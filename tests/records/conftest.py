@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sql
 
 from optrial.records import Store
-
-
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """URL of an empty schema of its own; it is also the name of every connection made with it."""
-    server = os.environ.get("OPTRIAL_TEST_POSTGRESQL")
-    if server is None:
-        pytest.skip("OPTRIAL_TEST_POSTGRESQL is not set: see scripts/postgresql")
-    name = f"optrial_{uuid.uuid4().hex}"
-    engine = sql.create_engine(sql.make_url(server).set(drivername="postgresql+psycopg"))
-    with engine.begin() as connection:
-        connection.execute(sql.text(f"create schema {name}"))
-    yield f"{server}?options=-csearch_path%3D{name}&application_name={name}"
-    with engine.begin() as connection:
-        connection.execute(sql.text(f"drop schema {name} cascade"))
-    engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

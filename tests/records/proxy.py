@@ -75,7 +75,9 @@ class Proxy:
                 server = socket.create_connection(self._server)
                 self._sockets |= {client, server}
                 for ends in ((client, server, True), (server, client, False)):
-                    self._threads.append(threading.Thread(target=self._forward, args=ends))
+                    self._threads.append(
+                        threading.Thread(target=self._forward, args=ends, daemon=True)
+                    )
                     self._threads[-1].start()
 
     def _forward(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:

@@ -57,6 +57,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Run a study": {
         "run": studies.run,
         "plan": studies.plan,
+        "worker": studies.worker,
         "samples": problems.samples,
         "model": problems.model,
         "timing": timing.timing,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuditFormat",
     "BetterOption",
+    "CheckpointOption",
     "ComparedStores",
     "CurveUnit",
     "DataDir",
@@ -287,6 +288,10 @@ EngineOption = Annotated[
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(metavar="TYPE", help="float32, bfloat16 or float64 \\[default: the study's]."),
+]
+CheckpointOption = Annotated[
+    float,
+    typer.Option(min=0, metavar="SECONDS", help="Seconds of training that a crash loses."),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 ExecutorOption = Annotated[

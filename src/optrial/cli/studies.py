@@ -14,6 +14,7 @@ import typer
 from optrial.callbacks import Callback
 from optrial.cli.data_summary import data_notes, print_data
 from optrial.cli.options import (
+    CheckpointOption,
     DataDir,
     Device,
     DeviceOption,
@@ -26,11 +27,15 @@ from optrial.cli.options import (
     QuietOption,
     SeedsOption,
     Settings,
+    StorageOption,
+    StoreArgument,
     StudyArgument,
     TrustOption,
     default_place,
     load_study,
     parallel_of,
+    place_named,
+    trust_of,
 )
 from optrial.cli.output import (
     FAILED,
@@ -45,7 +50,7 @@ from optrial.cli.output import (
     status_of_signal,
     stderr,
 )
-from optrial.errors import counted, listed
+from optrial.errors import Problem, StudyError, counted, listed
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
@@ -57,7 +62,7 @@ if TYPE_CHECKING:
     from optrial.spec import RunSpec
     from optrial.user_output import UserOutput
 
-__all__ = ["plan", "run"]
+__all__ = ["plan", "run", "worker"]
 
 _FAILED_RUNS_SHOWN = 5
 _ENGINES = {
@@ -80,10 +85,7 @@ def run(
     settings: Settings = None,
     trust: TrustOption = None,
     data_dir: DataDir = None,
-    checkpoint_seconds: Annotated[
-        float,
-        typer.Option(min=0, metavar="SECONDS", help="Seconds of training that a crash loses."),
-    ] = 1.0,
+    checkpoint_seconds: CheckpointOption = 1.0,
     executor: ExecutorOption = None,
     n_jobs: JobsOption = None,
     parallel_config: ParallelConfigOption = None,
@@ -144,6 +146,61 @@ def run(
         note(way_on)
         sys.exit(status_of_signal(signals.first))
     if statuses["error"] or any(record.status == "diverged" for record in reported):
+        sys.exit(FAILED)
+
+
+def worker(
+    store: StoreArgument = None,
+    device: DeviceOption = Device.AUTO,
+    trust: TrustOption = None,
+    data_dir: DataDir = None,
+    checkpoint_seconds: CheckpointOption = 1.0,
+    executor: ExecutorOption = None,
+    n_jobs: JobsOption = None,
+    parallel_config: ParallelConfigOption = None,
+    quiet: QuietOption = False,
+    storage: StorageOption = None,
+) -> None:
+    """Train parts of a study that a PostgreSQL server holds, beside other processes.
+
+    It ends when all runs have ended. Exit status 1 if a run failed.
+    """
+    from optrial.records import shown_location
+    from optrial.report.progress import DownloadBar, ProgressBar
+    from optrial.study import Study
+
+    location = place_named(store, storage)
+    if "://" not in location:
+        message = (
+            f"'{location}' is a folder, into which one process trains. Workers share a study on a "
+            "server: optrial run STUDY --out postgresql://USER@HOST/DATABASE"
+        )
+        raise StudyError([Problem("DIR", message)], "the command")
+    place = shown_location(location)
+    bar, signals = ProgressBar(stderr(quiet)), _Signals()
+    with prints_apart():
+        try:
+            results = Study.from_store(location, trust_of(trust, quiet=quiet)).run(
+                location,
+                device=device,
+                data_dir=data_dir,
+                progress=DownloadBar(stderr(quiet)),
+                callbacks=[bar, signals],
+                checkpoint_seconds=checkpoint_seconds,
+                parallel=parallel_of(parallel_config, executor, n_jobs),
+            )
+        except Interrupted as interruption:
+            note("interrupted")
+            sys.exit(status_of_signal(*interruption.args))
+    with results:
+        statuses = Counter(str(record.status) for record in results.records)
+    if not quiet:
+        by_status = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        note(f"{counted(sum(statuses.values()), 'run')} ({by_status}) in {place}")
+    if bar.unfinished:
+        note("interrupted; start the worker again to continue")
+        sys.exit(status_of_signal(signals.first))
+    if statuses["error"]:
         sys.exit(FAILED)
 
 

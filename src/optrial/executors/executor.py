@@ -46,5 +46,8 @@ class Executor(Protocol):
         The updates of a stack come in order. The last one is `Ended`.
         """
 
+    def cancel(self, stack: StackId) -> None:
+        """End the training of a stack at once, without another update."""
+
     def stop(self) -> None:
         """Let every training pause, commit a checkpoint, and end."""

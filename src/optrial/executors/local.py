@@ -52,6 +52,12 @@ class Local:
             self._training = None
         return [(self._stack, update)]
 
+    def cancel(self, stack: StackId) -> None:
+        """See `Executor`."""
+        if self._training is not None and stack == self._stack:
+            self._training.close()  # which restores the process
+            self._training = None
+
     def stop(self) -> None:
         """See `Executor`."""
         self._stopping = True

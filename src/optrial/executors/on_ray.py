@@ -223,6 +223,12 @@ class OnRay:
                 self._streams.pop(streams[stack], None)
         return updates
 
+    def cancel(self, stack: StackId) -> None:
+        """See `Executor`."""
+        for stream in [stream for stream, other in self._streams.items() if other == stack]:
+            del self._streams[stream]
+            ray.cancel(stream, force=True)
+
     def stop(self) -> None:
         """See `Executor`."""
         if not self._stopping:

@@ -249,6 +249,13 @@ class Processes:
         self._workers.remove(worker)
         return worker.kill()
 
+    def cancel(self, stack: StackId) -> None:
+        """See `Executor`."""
+        for worker in [worker for worker in self._workers if worker.stack == stack]:
+            if worker in self._unanswered:
+                self._unanswered.remove(worker)
+            self._remove(worker)
+
     def stop(self) -> None:
         """See `Executor`."""
         if not self._stopping:

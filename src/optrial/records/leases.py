@@ -187,7 +187,7 @@ class Leases:
         Raises:
             LeaseLostError: another process has the lease; also raised by the check.
         """
-        with self._gate, self._ending([stack]):
+        with self._gate, self._forgetting([stack]):
             lease = self._held.get(stack)
             if lease is None:
                 raise self._lost(stack)
@@ -206,37 +206,28 @@ class Leases:
             lease.commits += 1
 
     @contextmanager
-    def moving(self, old: Collection[StackId], new: Collection[StackId]) -> Iterator[Check]:
-        """Yield a check that moves leases from stacks to other stacks of the same runs.
+    def ending(self, stacks: Collection[StackId]) -> Iterator[Check]:
+        """Yield a check that ends the leases on stacks whose runs move to other stacks.
 
         Raises:
             LeaseLostError: another process has the lease on a stack; also raised by the check.
         """
-        added = {stack: _Lease() for stack in new}
-        values = {"worker": self._name, "until": self._until, "commits": 0, "deaths": 0}
-        rows = [{"stack": str(stack), "token": lease.token} for stack, lease in added.items()]
 
         def check(connection: sql.Connection) -> bool:
-            tokens = [row["token"] for row in rows]
-            if connection.scalar(sql.select(leases.c.stack).where(leases.c.token.in_(tokens))):
-                return False
-            for stack in old:
+            for stack in stacks:
                 token = self._held[stack].token if stack in self._held else None
                 delete = leases.delete().where(leases.c.stack == str(stack))
                 if not connection.execute(delete.where(leases.c.token == token)).rowcount:
                     raise self._lost(stack)
-            for row in rows:
-                connection.execute(leases.insert().values({**values, **row}))
             return True
 
-        with self._gate, self._ending(old):
+        with self._gate, self._forgetting(stacks):
             yield check
-            for stack in old:
+            for stack in stacks:
                 self._held.pop(stack, None)
-            self._held |= added
 
     @contextmanager
-    def _ending(self, stacks: Iterable[StackId]) -> Iterator[None]:
+    def _forgetting(self, stacks: Iterable[StackId]) -> Iterator[None]:
         """Forget leases that are lost."""
         try:
             yield

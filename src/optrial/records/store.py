@@ -274,10 +274,8 @@ class Store:
     def _committing(self, stack: StackId) -> AbstractContextManager[Check]:
         return self._leases.committing(stack) if self._leases else nullcontext(_unchecked)
 
-    def _moving(
-        self, old: Collection[StackId], new: Collection[StackId]
-    ) -> AbstractContextManager[Check]:
-        return self._leases.moving(old, new) if self._leases else nullcontext(_unchecked)
+    def _ending(self, stacks: Collection[StackId]) -> AbstractContextManager[Check]:
+        return self._leases.ending(stacks) if self._leases else nullcontext(_unchecked)
 
     @_persistent
     def save_plan(
@@ -325,9 +323,13 @@ class Store:
             insert(connection, plan_runs, places)
             set_meta(connection, plan=str(number))
 
+    def is_alone(self) -> bool:
+        """Return whether no other process writes."""
+        return self._leases is None or self._leases.alone()
+
     def _check_alone(self) -> None:
         """Refuse to change the study while other processes train it."""
-        if self._leases is not None and not self._leases.alone():
+        if not self.is_alone():
             raise StoreBusyError(
                 f"{self.shown}: other processes train another study into it, or this one before a "
                 "change. Wait until they are done, stop them, or use another database."
@@ -462,7 +464,7 @@ class Store:
             for part, data in enumerate(parts):
                 row = {"stack": str(stack), "part": part, "data": data}
                 insert(connection, checkpoints, [sealed(checkpoints, row)])
-            if attempt is not None:
+            if attempt is not None and self._leases is None:  # leases count deaths themselves
                 set_meta(connection, attempt=attempt)
 
     def digest(self) -> str:
@@ -534,21 +536,22 @@ class Store:
         """
         stack_of = {run_id: stack for stack, run_ids in stacks.items() for run_id in run_ids}
         old = {run.stack for run in self.runs_of(list(stack_of))} if self._leases else set()
-        with self._moving(old, stacks.keys()) as is_new:
-            self._restack(stack_of, is_new)
+        with self._ending(old) as check_leases:
+            self._restack(stack_of, check_leases)
 
     @_persistent
-    def _restack(self, stack_of: Mapping[str, StackId], is_new: Check) -> None:
+    def _restack(self, stack_of: Mapping[str, StackId], check_leases: Check) -> None:
         with self._writing() as connection:
-            if not is_new(connection):
-                return
-            done = sql.select(outcomes.c.run_id).where(outcomes.c.status == Status.DONE)
-            if ended := set(connection.scalars(done)) & stack_of.keys():
-                raise StoreError(f"run {min(ended)} is done; its stack is part of its numbers.")
             query = sql.select(all_runs).where(all_runs.c.run_id.in_(stack_of))
             rows = connection.execute(query).mappings().all()
             for row in rows:
                 check(all_runs, row)
+            if self._leases and all(r["stack"] == str(stack_of[r["run_id"]]) for r in rows):
+                return  # stored by an attempt whose answer was lost
+            check_leases(connection)
+            done = sql.select(outcomes.c.run_id).where(outcomes.c.status == Status.DONE)
+            if ended := set(connection.scalars(done)) & stack_of.keys():
+                raise StoreError(f"run {min(ended)} is done; its stack is part of its numbers.")
             left = {row["stack"] for row in rows}
             connection.execute(checkpoints.delete().where(checkpoints.c.stack.in_(left)))
             connection.execute(curves.delete().where(curves.c.run_id.in_(stack_of)))
