@@ -214,15 +214,18 @@ def answer_of(outcome: Outcome, reference: Reference | Outcome) -> str:
     """Return how a disturbed command ended, compared with an undisturbed one."""
     if outcome.status < 0:
         return "died"
-    same = outcome.status == reference.status and "error:" not in outcome.err
+    same = outcome.status == reference.status and not errors(outcome)
     return "unaffected" if same else "message"
+
+
+def errors(outcome: Outcome) -> list[str]:
+    """Return the errors that a command printed."""
+    return [line for line in outcome.err.splitlines() if line.startswith("error: ")]
 
 
 def last_line(outcome: Outcome) -> str:
     """Return the end of what a command printed to standard error."""
-    lines = outcome.err.strip().splitlines()
-    errors = [line for line in lines if line.startswith("error:")]
-    return (errors or lines or [""])[-1][:300]
+    return (errors(outcome) or outcome.err.strip().splitlines() or [""])[-1][:300]
 
 
 def complaints(outcome: Outcome) -> list[str]:
@@ -233,13 +236,13 @@ def complaints(outcome: Outcome) -> list[str]:
     wrong = [f"{name}: {crash}: {_crash(printed)}" for crash in CRASHES if crash in printed][:1]
     if outcome.status < 0:
         return wrong
-    errors = re.findall(r"^error: ", outcome.err, re.MULTILINE)
+    count = len(errors(outcome))
     if outcome.status not in (0, 1, BAD_INPUT, 3, HUNG, INTERRUPTED, TERMINATED):
         wrong.append(f"{name}: exit status {outcome.status}")
     readable = bool(outcome.err.strip())  # standard error itself may be what is lost
-    if outcome.status == BAD_INPUT and readable and len(errors) != 1 and name != "audit":
-        wrong.append(f"{name}: exit status 2 with {len(errors)} errors: {last_line(outcome)}")
-    if outcome.status != BAD_INPUT and errors:
+    if outcome.status == BAD_INPUT and readable and count != 1 and name != "audit":
+        wrong.append(f"{name}: exit status 2 with {count} errors: {last_line(outcome)}")
+    if outcome.status != BAD_INPUT and count:
         wrong.append(f"{name}: exit status {outcome.status} with error: {last_line(outcome)}")
     if outcome.status == HUNG and "cannot be interrupted" not in outcome.err:
         wrong.append(f"{name}: exit status {HUNG} without a word")

@@ -25,6 +25,7 @@ from tests.faults.bench import (
     complaints,
     contents,
     differences,
+    errors,
     findings,
     last_line,
     stored_rows,
@@ -437,7 +438,7 @@ def tracker_disturbed(bench: Bench, chance: random.Random) -> Result:
     disturbed = bench.run(folder, fail, "--device", "cpu")
     wrong = differences(folder / RESULTS, reference)
     result = bench.resumed("tracked", folder, disturbed, chance)
-    if disturbed.status != reference.status or "error:" in disturbed.err:
+    if disturbed.status != reference.status or errors(disturbed):
         wrong.append(f"exit status {disturbed.status}: {last_line(disturbed)}")
     if disturbed.fired and "tensorboard failed" not in disturbed.err:
         wrong.append(f"nothing is said of TensorBoard: {last_line(disturbed)}")
