@@ -66,7 +66,8 @@ def test_a_node_that_is_lost_changes_no_number(tmp_path: Path) -> None:
 
     lost = Lost()
     try:
-        parallel = {"address": cluster.address}
+        # A task may be started on the lost node until Ray notices.
+        parallel = {"address": cluster.address, "retries": 100}
         options = {"study": study, "callbacks": [lost], "checkpoint_seconds": 0.1}
         with run(tmp_path / "ray", "ray", 2, parallel=parallel, **options) as results:
             assert {record.status for record in results.records} <= {Status.DONE, Status.DIVERGED}

@@ -18,6 +18,8 @@ ExecutorName = Literal["auto", "local", "processes", "ray"]
 _Count = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 _Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
+_RETRIES_ON_RAY = 3
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +47,8 @@ class Parallel(_Frozen):
         n_jobs: number of stacks that are trained at once; "auto" for the choice of optrial.
         address: address of a Ray cluster; None starts one on this machine.
         resources: what one stack occupies.
-        retries: how often a stack whose worker died is tried again before it is halved.
+        retries: how often a stack whose worker died is tried again before it is halved; by
+            default 1, and 3 on Ray, which may start a task on a node that is already lost.
         heartbeat_interval: seconds between two signs of life of a process that trains into a
             shared store.
         grace_period: seconds without a sign of life after which others take over its stacks.
@@ -70,8 +73,9 @@ class Parallel(_Frozen):
         Raises:
             StudyError: lists all problems.
         """
+        retries = {"retries": _RETRIES_ON_RAY} if keys.get("executor") == "ray" else {}
         try:
-            parallel = cls.model_validate(dict(keys))
+            parallel = cls.model_validate({**retries, **keys})
         except ValidationError as error:
             raise StudyError(_problems(error), source) from error
         if problems := list(_conflicts(parallel)):

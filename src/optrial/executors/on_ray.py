@@ -30,6 +30,7 @@ __all__ = ["OnRay"]
 _LOOK_SECONDS = 0.1  # longest time without a look at signals
 _REPORT_SECONDS = 0.5  # least time between two reports of steps
 _ASK_SECONDS = 0.5  # least time between two questions of a task whether to stop
+_LOST_SECONDS = 1.0  # after which Ray may know that a node is lost, before a stack is submitted
 _COUNT_SECONDS = 5.0  # time after which the cores of the cluster are counted again
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -277,6 +278,7 @@ def _next(stream: Any) -> Update:
         raise EngineError(f"a task of Ray cannot train: {one_line(error.cause)}") from error
     except RayError as error:
         blames = isinstance(error, WorkerCrashedError)
+        time.sleep(_LOST_SECONDS)
         return Died(type(error).__name__, blames_stack=blames)
 
 
