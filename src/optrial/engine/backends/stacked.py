@@ -148,7 +148,7 @@ class StackedEngine:
         self.facts |= RunFacts(
             engine="stacked",
             device=str(self.device),
-            products="onednn" if onednn else "default",
+            products="onednn" if self._model.uses_onednn else "default",
             compiled=compiled,
             captured=self._captured is not None,
             keeps_freed_memory=keep_freed_memory(),

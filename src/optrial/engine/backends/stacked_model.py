@@ -61,6 +61,7 @@ class StackedModel:
         shared: names of buffers with the same value for all settings, (seeds, *shape). These are
             mask keys, so that runs with one seed draw once, and frozen weights, so that layers
             before the first trained one are computed once.
+        uses_onednn: whether products of any layer go through oneDNN.
     """
 
     def __init__(
@@ -96,11 +97,13 @@ class StackedModel:
         self.precision = precision
         self.base = _without_weights(models[0])
         samples = (onednn_batch or 0) * len(models)
+        self.uses_onednn = False
         linear = [module for module in self.base.modules() if type(module) is nn.Linear]
         for module in linear if not self.alone else ():
             wide, narrow = module.in_features >= _WIDE, module.out_features < _NARROW
             if is_large(module, samples):
                 module.__class__ = _OnednnLinear
+                self.uses_onednn = True
             elif wide or narrow:
                 module.__class__ = _Linear
                 assert isinstance(module, _Linear)

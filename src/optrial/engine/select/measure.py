@@ -135,7 +135,8 @@ class StepTimer:
         """Time candidates alternately.
 
         Each is compared with the first one round by round, because the machine's pace changes. The
-        time of the first one is its median over the rounds.
+        time of the first one is its median over the rounds. Steps on one thread are compared by CPU
+        time, which other programs affect least.
         """
         trials = [_Trial(self._build(*candidate), self._clocks) for candidate in candidates]
         shares = [] if self._on_cuda else [self._share_of_threads(trials)]
@@ -143,9 +144,11 @@ class StepTimer:
         while not all(trial.enough(turns) for trial in trials):
             for trial in trials:
                 trial.take_turn()
-        seconds, pace = [], np.array(trials[0].turns)
-        for trial, (_, specs) in zip(trials, candidates, strict=True):
-            step = np.median(pace) * np.median(trial.turns / pace)
+        by_cpu = not self._on_cuda and all(trial.on_one_thread for trial in trials)
+        rounds = [np.array(trial.cpu_turns if by_cpu else trial.turns) for trial in trials]
+        seconds, pace = [], np.median(trials[0].turns)
+        for trial, taken, (_, specs) in zip(trials, rounds, candidates, strict=True):
+            step = pace * np.median(taken / rounds[0])
             seconds += [float(step) / len(specs), trial.first_step]
         if not self._on_cuda:  # there the processor waits for the device
             shares += [self._share_of_threads(trials), *(trial.cpu_share for trial in trials)]
@@ -199,6 +202,7 @@ class _Trial:
         threads: number of its threads.
         first_step: seconds of the first step.
         turns: seconds per step, one value per turn.
+        cpu_turns: the same in CPU time of the thread that takes the steps.
     """
 
     def __init__(self, learner: Learner, clocks: Clocks) -> None:
@@ -207,6 +211,7 @@ class _Trial:
         self._clocks = clocks
         learner.start(1)
         self.turns: list[float] = []
+        self.cpu_turns: list[float] = []
         self._wall = self._cpu = 0.0
         self.first_step = self._timed(1)
         at_once = int(_TIMED_SECONDS / _TIMED_TURNS / self._timed(1))
@@ -223,7 +228,14 @@ class _Trial:
         wall, cpu = self._clocks.wall(), self._clocks.thread()
         self.turns.append(self._timed(self._at_once))
         self._wall += self._clocks.wall() - wall
-        self._cpu += self._clocks.thread() - cpu
+        used = self._clocks.thread() - cpu
+        self._cpu += used
+        self.cpu_turns.append(used / self._at_once)
+
+    @property
+    def on_one_thread(self) -> bool:
+        """Whether one thread takes the steps, and its clock counts them."""
+        return self.threads == 1 and all(self.cpu_turns)
 
     @property
     def cpu_share(self) -> float:
