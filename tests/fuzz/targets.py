@@ -362,7 +362,7 @@ def _read_idx(content: bytes, folder: Path) -> None:
     read_mnist(Request("mnist", Arguments(), folder=folder))
 
 
-_read_parquet = partial(_read_data, ".parquet", {"target": "y"})
+_read_parquet = partial(_read_data, ".parquet", {"target": "y", "targets": "labels"})
 
 _CIFAR = (bytes(3073 * 2), bytes(range(256)) * 24 + bytes(2), b"")
 
