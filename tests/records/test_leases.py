@@ -157,6 +157,17 @@ def test_the_end_of_a_process_frees_its_stacks(postgresql: str) -> None:
             assert second.claim(STACKS, LEFT) == (STACKS[0], 0)
 
 
+def test_a_process_alone_need_not_wait_for_the_leases_of_dead_ones(postgresql: str) -> None:
+    with Store.open(postgresql, create=True) as store:
+        store.save_plan("one", {}, RUNS)
+        with store.share():
+            store.claim(STACKS[:1], LEFT)
+            with transaction(postgresql, writing=True) as connection:
+                connection.execute(leases.update().values(token="of a dead process"))
+        with store.share():
+            assert store.claim(STACKS[:1], LEFT) == (STACKS[0], 1)
+
+
 def test_deaths_before_anything_is_stored_are_counted(two: tuple[Store, Store]) -> None:
     first, second = two
     deaths = []

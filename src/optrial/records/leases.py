@@ -110,6 +110,7 @@ class Leases:
                     f"{self._database.shown}: another process upgrades or repairs it, or an older "
                     "optrial trains into it. Wait until it is done, or stop it."
                 )
+            self._training.while_alone(self._end_leases)
         self._heart.start()
         return self
 
@@ -251,10 +252,15 @@ class Leases:
         finally:
             _discard(connection)
 
+    def _end_leases(self) -> None:
+        """End the leases of dead processes: one that lives holds the lock of all that train."""
+        with self._engine.begin() as connection:
+            connection.execute(leases.update().where(leases.c.until > _NOW).values(until=_NOW))
+
     def alone(self) -> bool:
         """Return whether no other process trains into the store at this moment."""
         with self._database.errors():
-            return self._training.is_alone()
+            return self._training.while_alone(lambda: None)
 
     def _beat(self) -> None:
         """Renew the leases until the end."""
@@ -345,20 +351,23 @@ class _SharedLock:
         self._connection = connection
         return True
 
-    def is_alone(self) -> bool:
-        """Return whether no other process holds the lock."""
+    def while_alone(self, work: Callable[[], None]) -> bool:
+        """Do work if no other process holds the lock, and keep all out meanwhile."""
         with self._gate:
             if self._connection is None:
                 return False
             lock = (LOCK_SPACE, _SCHEMA)
             alone = _tried(self._connection, sql.func.pg_try_advisory_lock(*lock))
             if alone:
+                work()
                 _tried(self._connection, sql.func.pg_advisory_unlock(*lock))
             return alone
 
     def release(self) -> None:
         """End the connection, and with it the lock."""
         if self._connection is not None:
+            with suppress(SQLAlchemyError):  # the server may notice the end of a connection later
+                _tried(self._connection, sql.func.pg_advisory_unlock_shared(LOCK_SPACE, _SCHEMA))
             _discard(self._connection)
             self._connection = None
 
