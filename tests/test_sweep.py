@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,18 @@ def test_every_run_is_recorded(tmp_path: Path) -> None:
     with run(tmp_path) as results:
         statuses = [record.status for record in results.records]
     assert statuses == [Status.DONE] * 6 + [Status.DIVERGED] * 2
+
+
+def test_stacks_of_a_folder_follow_each_other_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(_: float) -> None:
+        pytest.fail("waits for other processes, which a folder has not")
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+    monkeypatch.setattr("optrial.sweep.time", clock)
+    with run(tmp_path, study=MIXED | {"engine": "reference"}) as results:
+        assert len({record.stack for record in results.records}) > 1
 
 
 def test_a_diverged_run_has_a_step_and_no_metrics(tmp_path: Path) -> None:

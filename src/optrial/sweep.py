@@ -348,6 +348,8 @@ class _Driver:
         statuses = (*_OPEN, Status.ERROR) if self.retried else _OPEN
         claim = self.store.claim(self.queue, statuses)
         if claim is None:
+            if not self.active:
+                time.sleep(min(_LOOK_SECONDS, self.parallel.heartbeat_interval))
             return False
         stack = claim.stack
         if stack != self.queue[0]:
@@ -389,9 +391,6 @@ class _Driver:
 
     def _follow_others(self) -> None:
         """Report what other processes have trained, at times; queue what is left to train."""
-        idle = bool(self.queue) and not self.active and not self.stopping
-        if idle and self.queue[0] not in self.claimed:
-            time.sleep(min(_LOOK_SECONDS, self.parallel.heartbeat_interval))
         if self.store.on_server and time.monotonic() > self.look_at:
             started = time.monotonic()
             self._look_at_others()
