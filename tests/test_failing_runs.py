@@ -17,7 +17,7 @@ from optrial.engine import Choice, Engines, StackedEngine, Training
 from optrial.errors import OptrialError
 from optrial.plan import arrange, datasets_of, pack
 from optrial.results import Results, load
-from optrial.spec import RunSpec, StackId, Status
+from optrial.spec import ENDED, RunSpec, StackId, Status
 from optrial.study import Study
 from tests.small import small_keys
 from tests.test_sweep import Hook
@@ -186,6 +186,20 @@ def test_runs_that_diverge_before_their_stack_fails_start_again_with_it(
     statuses = sorted(record.status for record in records)
     assert statuses.count(Status.DIVERGED) >= 3
     assert statuses.count(Status.DONE) >= 3
+
+
+@pytest.mark.usefixtures("stacks")
+def test_runs_that_diverged_start_again_on_a_server_too(
+    monkeypatch: pytest.MonkeyPatch, postgresql: str
+) -> None:
+    fail_with_seed_3(monkeypatch)
+    monkeypatch.setattr("optrial.sweep._LOOK_SECONDS", 0.0)  # looks at others at each update
+    optimizers = [{"rule": "sgd", "lr": [0.1, 1e30]}]
+    study = Study(**keys("Wide", seeds=[3], optimizers=optimizers, loss_limit=1e3))
+    interrupt = HookOfAllSteps(30, lambda: os.kill(os.getpid(), signal.SIGINT))
+    study.run(postgresql, callbacks=[interrupt], checkpoint_seconds=0).store.close()
+    with study.run(postgresql, checkpoint_seconds=0) as results:
+        assert all(record.status in ENDED for record in results.records)
 
 
 @pytest.mark.usefixtures("stacks")

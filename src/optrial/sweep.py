@@ -674,6 +674,8 @@ class _Driver:
         steps = sum(taken[run_id] for run_id in restarted)
         self._call(self.callback.on_step, -steps)
         self._set_reported(records, 0)
+        # Runs that had diverged are left to train again.
+        self.reported |= {run_id: 0 for run_id in restarted if run_id in self.steps}
         self.members |= halves
         self.queue.extendleft(reversed(list(halves)))
 

@@ -96,7 +96,7 @@ def test_an_error_around_a_checkpoint_is_an_error(
     """A TypeError is not taken for an optimizer that cannot be stored."""
     folder = case("resume")
 
-    def wrong(self: Any) -> Callable[[], None]:
+    def wrong(self: Any, *, shared: bool = False) -> Callable[[], None]:
         raise TypeError("a real bug")
 
     monkeypatch.setattr(ReferenceEngine, "state", wrong)

@@ -94,7 +94,7 @@ def test_best_weights_may_be_the_initial_ones(tmp_path: Path) -> None:
 
 
 def test_no_steps_need_an_evaluation() -> None:
-    with pytest.raises(StudyError, match=r"budget.steps is 0.*evaluate: \{start: true\}"):
+    with pytest.raises(StudyError, match=r"budget.steps: 0: trains nothing.*start: true"):
         Study(**small_keys(budget={"steps": 0}))
     with pytest.raises(StudyError, match="budget"):
         Study(**small_keys(budget={"steps": -1}, evaluate=START))

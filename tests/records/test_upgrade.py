@@ -193,7 +193,9 @@ def test_without_room_the_old_store_stays(small_disk: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_server_is_upgraded_too(postgresql: str, version: str, tmp_path: Path) -> None:
+def test_a_server_is_upgraded_too(
+    postgresql: str, version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = expected(folder_of(version, tmp_path / "old"))
     copy_to_server(tmp_path / "old", postgresql, version)
     with pytest.raises(StoreError, match="optrial upgrade"):
@@ -203,6 +205,7 @@ def test_a_server_is_upgraded_too(postgresql: str, version: str, tmp_path: Path)
     assert verify(postgresql).intact
     with Study(**KEYS, seeds=4).run(postgresql) as results:
         assert {run.status for run in results.records} == {Status.DONE, Status.DIVERGED}
+    assert "failed" not in caplog.text
 
 
 def copy_to_server(folder: Path, location: str, version: str) -> None:

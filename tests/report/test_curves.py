@@ -108,7 +108,7 @@ def test_metrics_are_told_apart_by_their_dashes() -> None:
     view = made_up_view(made_up_records(rates=(0.1,)))
     metrics = ("validation_accuracy", "test_accuracy")
     axes = drawn(view, metrics=metrics, options=CurveOptions())
-    assert axes.get_ylabel() == "accuracy"
+    assert axes.get_ylabel() == "accuracy (%)"
     names = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
     assert names == ["sgd lr=0.1", "adam lr=0.1", *metrics]
     styles = {line.get_label(): line.get_linestyle() for line in axes.lines}
@@ -154,7 +154,10 @@ def test_a_figure_has_a_panel_for_each_kind_of_metric() -> None:
     view = made_up_view(made_up_records(rates=(0.1,)))
     source = CurveSource(view, view.problems[0])
     figure = curves_figure([source], ["train_loss", "validation_accuracy", "test_accuracy"])
-    assert [axes.get_ylabel() for axes in figure.axes] == ["train_loss", "accuracy"]
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "training loss (per batch)",
+        "accuracy (%)",
+    ]
 
 
 def test_studies_and_problems_are_overlaid(tmp_path: Path) -> None:

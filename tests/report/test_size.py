@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from optrial.analysis.contenders import setting_text
 from optrial.report.study_page import study_page
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view
@@ -38,7 +39,7 @@ def test_a_setting_that_is_left_out_is_counted() -> None:
     assert "100 of 400 settings" in summary.text
     assert len(summary.all("tr")) == 101
     best = max(view.problems[0].summaries, key=lambda s: s.metrics["test_accuracy"].mean)
-    assert best.setting in summary.text
+    assert setting_text(best.setting) in summary.text
 
 
 def test_runs_that_failed_are_listed() -> None:

@@ -97,9 +97,14 @@ app.add_typer(speeds_app, name="speeds", rich_help_panel="Look things up")
 
 def main() -> None:
     """Run the command line; the module documents the exit statuses."""
-    # Modules and records are many objects and hardly any reference cycles.
-    with usable_streams(), collecting_no_garbage():
-        _run("--debug" in sys.argv)
+    logger = logging.getLogger("optrial")
+    level = logger.level  # which --quiet raises
+    try:
+        # Modules and records are many objects and hardly any reference cycles.
+        with usable_streams(), collecting_no_garbage():
+            _run("--debug" in sys.argv)
+    finally:
+        logger.setLevel(level)
 
 
 def _run(debug: bool) -> None:

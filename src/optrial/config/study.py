@@ -497,15 +497,6 @@ class StudyFile(_Frozen):
     reported: Reported = {}
     notes: StrictStr = ""
 
-    @model_validator(mode="after")
-    def _zero_steps_are_evaluated(self) -> StudyFile:
-        if self.budget.steps == 0 and not self.evaluate.start:
-            raise ValueError(
-                "budget.steps is 0, which trains nothing; give 1 or more, or evaluate the initial "
-                "weights with evaluate: {start: true}"
-            )
-        return self
-
     @property
     def directions(self) -> Directions:
         """Directions of the metrics."""

@@ -69,7 +69,7 @@ def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
     targets = dataset.splits["train"].targets
     if dataset.kind in ("labels", "positions"):
         count = max(2, dataset.classes)
-        if count > MOST_CLASSES or not _within(dataset, count):
+        if count > MOST_CLASSES or targets.dtype.kind not in "iu" or not _within(dataset, count):
             return []
         counts = np.bincount(targets.ravel(), minlength=count)
         return [_of_classes(spec, counts / counts.sum(), single=dataset.classes == 1)]

@@ -371,8 +371,9 @@ class Training:
         self.first_losses = checkpoint["training.first_losses"].copy()
         self._last_steps = checkpoint["training.last_steps"].copy()
         self._reasons = checkpoint["training.reasons"].tolist()
-        not_finite = map(json.loads, checkpoint["training.not_finite"].tolist())
-        self._epoch_reasons, self._evaluation_reasons = map(list, zip(*not_finite, strict=True))
+        if "training.not_finite" in checkpoint:  # stores before version 4 lack it
+            not_finite = map(json.loads, checkpoint["training.not_finite"].tolist())
+            self._epoch_reasons, self._evaluation_reasons = map(list, zip(*not_finite, strict=True))
         self._best.load(checkpoint)
         for run in np.flatnonzero(self._last_steps >= 0).tolist():
             self.status[run] = Status.DIVERGED

@@ -221,6 +221,12 @@ def _unknown_hyperparameter(rule: Rule, name: str) -> str:
 
 def _combination_problems(study: StudyFile) -> Iterator[Problem]:
     """Yield values that are valid alone but not together."""
+    if study.budget.steps == 0 and not study.evaluate.start:
+        yield Problem(
+            "budget.steps",
+            "0: trains nothing; give 1 or more, or evaluate the initial weights with "
+            "evaluate: {start: true}.",
+        )
     if study.rng == "script":
         if study.engine not in ("auto", "reference"):
             yield Problem("rng", f"'script' needs engine: reference, not {study.engine}.")
