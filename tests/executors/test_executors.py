@@ -34,9 +34,13 @@ KEYS = {
     "seeds": 2,
     "optimizers": [{"rule": "adam", "lr": [0.001, 0.1]}, {"rule": "sgd", "lr": [0.1, 1e30]}],
 }
-TIMES = ("seconds", "warm_up_seconds")
-CHECKS = ("replicate_difference", "stack_certificate", "stack_neighbour", "parity")
-"""Facts of trainings that take long enough to be checked."""
+FACTS = (
+    *("engine", "threads", "stack_width", "compiled", "products", "device", "implementation"),
+    *("initial_parameters_sha256", "parameters_sha256", "weights_sha256", "saved_step"),
+    *("first_batches_sha256", "epoch_batches_sha256", "first_masks_sha256"),
+    *("timeout", "not_finite", "split_sizes", "scale", "constant_answer"),
+)
+"""Facts about runs, and not about the process that trains them or the time they take."""
 
 
 def contents(folder: Path) -> dict[Any, Any]:
@@ -44,7 +48,7 @@ def contents(folder: Path) -> dict[Any, Any]:
     entries: dict[Any, Any] = {}
     with Store.open(folder) as store:
         for record in store.runs(everything=True):
-            facts = record.facts.with_values(dict.fromkeys((*TIMES, *CHECKS, "evaluation")))
+            facts = [getattr(record.facts, name) for name in FACTS]
             if check := record.facts.evaluation:  # the state of generators is that of a process
                 entries[record.run_id, "evaluation"] = (
                     check.changes_buffers,
