@@ -72,6 +72,7 @@ def pause_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optrial.engine.training._STOP_SECONDS", 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -137,6 +137,7 @@ def fail_with_seed_3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StackedEngine, "advance", fragile)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 @pytest.mark.parametrize("steps", [100, 230, 400])
 def test_an_interruption_changes_nothing(
@@ -158,6 +159,7 @@ def test_an_interruption_changes_nothing(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 @pytest.mark.parametrize("steps", [None, 30, 60, 120])
 def test_runs_that_diverge_before_their_stack_fails_start_again_with_it(

@@ -64,6 +64,7 @@ def optrial(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
     )
 
 
+@pytest.mark.slow
 def test_standard_output_holds_results_alone(folder: Path) -> None:
     for arguments in (
         ("plan", "study.yaml"),

@@ -374,6 +374,7 @@ def killed_again_and_again(
     return killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "rng"), [("reference", "streams"), ("reference", "script"), ("stacked", "streams")]
 )

@@ -211,6 +211,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_interrupted_within_and_between_waves(folder: Path, tmp_path: Path, moment: str) -> None:
     steps, at = MOMENTS[moment]

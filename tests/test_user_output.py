@@ -478,6 +478,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
 def test_commands_note_each_text_once(quiet: bool, tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(MODULE)

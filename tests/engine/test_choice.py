@@ -113,6 +113,7 @@ class Machine:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spell", [3, 5, 7, 8, 9, 10, 11, 12, 30])
 @pytest.mark.parametrize(("stack", "engine"), [(0.9, "stacked"), (1.1, "reference")])
 def test_what_is_close_is_told_apart_on_a_machine_of_changing_pace(

@@ -79,6 +79,7 @@ def keys(factory: str, at: int, **changes: Any) -> dict[str, Any]:
     return small_keys(problem=problem, compile="never", seeds=2, budget={"steps": 12}, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "stacked"])
 @pytest.mark.parametrize("at", [3, 5])
 @pytest.mark.parametrize(

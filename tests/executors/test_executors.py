@@ -208,6 +208,7 @@ def test_bad_runs_have_their_reasons_and_the_others_are_recorded(tmp_path: Path)
     assert "MemoryError: no room" in reasons[4]
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_workers_with_a_checkpoint(tmp_path: Path) -> None:
     class Interrupt(Callback):
         is_done = False
@@ -257,6 +258,7 @@ print(*(record.status for record in results.records))
 """
 
 
+@pytest.mark.slow
 def test_code_of_the_main_script_is_trained_by_workers(tmp_path: Path) -> None:
     """Without the usual guard: workers do not import the script."""
     (tmp_path / "script.py").write_text(PROGRAM)
