@@ -12,10 +12,11 @@ import numpy as np
 import sqlalchemy as sql
 
 from optrial.engine.provenance import provenance
-from optrial.plan import Plan, pack
-from optrial.records import Curve, PlannedRun, Segment, Store
+from optrial.plan import pack
+from optrial.records import Curve, Segment, Store
 from optrial.spec import EvaluationCheck, RunFacts, RunSpec, Seconds, StackId, Status, TrainingCheck
 from optrial.study import Study
+from optrial.sweep import planned_runs
 
 WIDTH = 256
 
@@ -35,8 +36,7 @@ def write_store(study_file: Path, location: str) -> None:
     with Store.open(location, create=True) as store, store.lock():
         if store.plan_hash() == plan.hash:
             return
-        planned = [_planned(plan, run, stack_of[run.run_id]) for run in plan.runs]
-        store.save_plan(plan.hash, plan.studies.as_dict(), planned)
+        store.save_plan(plan.hash, plan.studies.as_dict(), planned_runs(plan, stack_of))
         for stack in stacks:
             store.commit(list(_segments(stack)), stack_of[stack[0].run_id], None)
 
@@ -48,17 +48,6 @@ def _make_schema(location: str) -> None:
     with engine.begin() as connection:
         connection.execute(sql.schema.CreateSchema(schema, if_not_exists=True))
     engine.dispose()
-
-
-def _planned(plan: Plan, run: RunSpec, stack: StackId) -> PlannedRun:
-    return PlannedRun(
-        run_id=run.run_id,
-        problem=plan.problems[run.run_id],
-        spec=run,
-        setting=plan.settings[run.run_id],
-        phase=plan.phases[run.run_id],
-        stack=stack,
-    )
 
 
 def _segments(stack: tuple[RunSpec, ...]) -> Iterator[Segment]:

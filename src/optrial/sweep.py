@@ -14,7 +14,7 @@ from optrial.callbacks import Callback, Callbacks
 from optrial.code import changed_code
 from optrial.config import Parallel
 from optrial.data import Dataset
-from optrial.engine import Choice, Engines, provenance, release_memory
+from optrial.engine import Choice, Engines, provenance, release_memory, return_freed_memory
 from optrial.errors import USER_CODE_ERRORS, LeaseLostError, counted, listed
 from optrial.executors import (
     Arrays,
@@ -41,7 +41,7 @@ from optrial.spec import ENDED, FINAL, RunFacts, RunSpec, StackId, Status
 from optrial.supervision import supervised
 from optrial.user_output import UserOutput, collected
 
-__all__ = ["continued", "sweep"]
+__all__ = ["continued", "planned_runs", "sweep"]
 
 _CHANGED = (
     "holds or reads something that its use changes, such as a counter or a list: its runs may "
@@ -101,6 +101,7 @@ def sweep(
     """
     hooks = callback or Callbacks()
     with _writing(store, parallel, hooks, stop), ExitStack() as on_exit:
+        return_freed_memory()  # of the loading, which takes several times as much as the data
         output = on_exit.enter_context(collected(hooks.on_message))
         callback = output.around(hooks)
         engines = {
@@ -137,6 +138,27 @@ def _writing(
         tell=callback.on_message,
         stopping=stop.is_set,
     )
+
+
+def planned_runs(plan: Plan, stack_of: Mapping[str, StackId]) -> list[PlannedRun]:
+    """Return the runs of a plan as the store keeps them.
+
+    Args:
+        plan: the plan.
+        stack_of: stack of each run, by run id.
+    """
+    with collecting_no_garbage():
+        return [
+            PlannedRun(
+                run_id=run.run_id,
+                problem=plan.problems[run.run_id],
+                spec=run,
+                setting=plan.settings[run.run_id],
+                phase=plan.phases[run.run_id],
+                stack=stack_of[run.run_id],
+            )
+            for run in plan.runs
+        ]
 
 
 def continued(plan: Plan, datasets: Mapping[str, Dataset], store: Store) -> Plan:
@@ -598,18 +620,7 @@ class _Driver:
             for part in divided(choices, self._engines(specs), self.parallel):
                 stack = StackId.of(*part)
                 stack_of |= dict.fromkeys((run.run_id for run in part.runs), stack)
-        with collecting_no_garbage():
-            return [
-                PlannedRun(
-                    run_id=run.run_id,
-                    problem=plan.problems[run.run_id],
-                    spec=run,
-                    setting=plan.settings[run.run_id],
-                    phase=plan.phases[run.run_id],
-                    stack=stack_of[run.run_id],
-                )
-                for run in plan.runs
-            ]
+        return planned_runs(plan, stack_of)
 
     def _choices(self, specs: Sequence[RunSpec]) -> Sequence[Choice]:
         """Return how to train new runs; one by one if choosing killed the last process."""

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from optrial.callbacks import Callback
 from optrial.engine import release_memory
 from optrial.interruption import Stop
-from optrial.plan import Plan, estimate
-from optrial.records import PlannedRun, Store, WeightFiles
+from optrial.plan import estimate
+from optrial.records import Store, WeightFiles
 from optrial.spec import StackId
 from optrial.study import Study
-from optrial.sweep import sweep
+from optrial.sweep import planned_runs, sweep
 from tests.small import small_keys
 
 
@@ -50,21 +51,11 @@ def resident(name: str) -> int:
     return 1024 * int(match[1])
 
 
-def planned(plan: Plan) -> list[PlannedRun]:
-    """Return the runs of a plan as one stack, so that nothing is tried to choose its width."""
-    engine = plan.runs[0].engine
-    stack = StackId.of(engine, plan.runs, 1)
-    return [
-        PlannedRun(
-            run_id=run.run_id,
-            problem=plan.problems[run.run_id],
-            spec=run,
-            setting=plan.settings[run.run_id],
-            phase=plan.phases[run.run_id],
-            stack=stack,
-        )
-        for run in plan.runs
-    ]
+class StartOfPeak(Callback):
+    """Makes `VmHWM` begin again, because loading the data takes more than training."""
+
+    def on_plan(self, **_: int) -> None:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def train(keys: dict[str, Any]) -> tuple[int, int, list[str]]:
@@ -76,10 +67,13 @@ def train(keys: dict[str, Any]) -> tuple[int, int, list[str]]:
     plan = study.plan(datasets)
     (dataset,) = datasets.values()
     with tempfile.TemporaryDirectory() as folder, Store.open(folder, create=True) as store:
-        store.save_plan(plan.hash, plan.studies.as_dict(), planned(plan))
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # `VmHWM` begins again
+        # One stack, so that nothing is tried to choose its width.
+        stack = StackId.of(plan.runs[0].engine, plan.runs, 1)
+        planned = planned_runs(plan, dict.fromkeys((run.run_id for run in plan.runs), stack))
+        store.save_plan(plan.hash, plan.studies.as_dict(), planned)
         weights = WeightFiles(Path(folder)) if study.config.save else None
-        sweep(plan, datasets, store, Stop(), checkpoint_seconds=0, weights=weights)
+        start = StartOfPeak()
+        sweep(plan, datasets, store, Stop(), checkpoint_seconds=0, callback=start, weights=weights)
         peak = resident("VmHWM") - before
         statuses = [str(record.status) for record in store.runs()]
     return peak, estimate(plan.runs, dataset, len(plan.runs)).peak_bytes, statuses

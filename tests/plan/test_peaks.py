@@ -77,18 +77,10 @@ def answer_of(module: str, *arguments: str) -> dict[str, Any]:
     return answer
 
 
-KNOWN = {
-    "large data": "reading the data takes more than the estimate, which is that of the stack",
-}
-"""Workloads whose peak is not estimated yet."""
-
-
-def _marks(name: str) -> list[pytest.MarkDecorator]:
-    known = [pytest.mark.xfail(reason=KNOWN[name], strict=True)] if name in KNOWN else []
-    return known if name == next(iter(WORKLOADS)) else [pytest.mark.slow, *known]
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=_marks(n)) for n in WORKLOADS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if k else name for k, name in enumerate(WORKLOADS)],
+)
 def test_estimate_is_near_the_measured_peak(name: str) -> None:
     keys = WORKLOADS.get(name) or by("adam")
     answer = answer_of("tests.plan.peaks", json.dumps(LARGE | keys))

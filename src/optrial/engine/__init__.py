@@ -8,7 +8,7 @@ from optrial.engine.checks.certificate import certificates
 from optrial.engine.checks.resumption import Resumption
 from optrial.engine.learner import Learner
 from optrial.engine.options import storage_dtype
-from optrial.engine.process import process_for, release_memory
+from optrial.engine.process import process_for, release_memory, return_freed_memory
 from optrial.engine.provenance import ROUNDING, provenance
 from optrial.engine.select.choice import Choice
 from optrial.engine.select.engines import Engines, Part
@@ -33,6 +33,7 @@ __all__ = [
     "process_for",
     "provenance",
     "release_memory",
+    "return_freed_memory",
     "speeds_file",
     "storage_dtype",
     "tensor_splits",
