@@ -5,7 +5,7 @@
 
 The study trains a logistic model on moons for 20 steps: four rules, each with `--settings` learning
 rates and as many seeds as the number of runs asks for. Each command runs as a user gives it, in a
-process of its own that may use one thread, and leaves its files in `--folder`, where a finished
+separate process that may use one thread, and leaves its files in `--folder`, where a finished
 study is reused unless `--new` asks for another one. `--untrained` stores made-up results instead of
 training, which takes minutes. `--storage` keeps them in a schema of a PostgreSQL server, untrained.
 

@@ -32,6 +32,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def one_stack() -> Iterator[None]:
+    """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
+        yield
+
+
 @pytest.fixture
 def optrial(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

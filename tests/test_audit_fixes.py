@@ -146,6 +146,7 @@ def repaired(study: Study, folder: Path) -> AuditReport:
         return results.audit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_running_what_is_proposed_clears_the_finding(case: Case, tmp_path: Path) -> None:
     """In the same folder, so that the runs that are there are kept."""

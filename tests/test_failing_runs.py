@@ -204,6 +204,7 @@ def test_runs_that_diverged_start_again_on_a_server_too(
         assert all(record.status in ENDED for record in results.records)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 @pytest.mark.parametrize("checkpoint_seconds", [0, 60])
 def test_healthy_runs_have_the_results_of_the_stack_they_are_stored_with(
@@ -355,6 +356,7 @@ def test_code_that_interrupts_while_it_is_trained_fails_its_run() -> None:
     assert outcomes == [("error", "KeyboardInterrupt"), ("done", "")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exiting")
 @pytest.mark.parametrize("engine", ["auto", "stacked", "reference"])
 def test_code_that_exits_while_it_is_trained_fails_its_run(engine: str) -> None:

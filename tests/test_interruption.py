@@ -88,6 +88,7 @@ def started(folder: Path, place: str, **environment: str) -> subprocess.Popen[st
     pytest.fail("it ended before")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", ["data", "trial"])
 def test_a_signal_before_training_ends_the_command(

@@ -138,6 +138,7 @@ def test_process_killed_after_progress_goes_on_where_it_was(
     assert notes == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stacks")
 def test_run_that_kills_every_process_is_an_error_and_is_tried_again(
     tmp_path: Path,

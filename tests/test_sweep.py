@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,8 @@ from optrial.results import Results, load
 from optrial.spec import Status
 from optrial.study import Study
 from tests.small import small_keys
+
+pytestmark = pytest.mark.usefixtures("one_stack")
 
 DROPOUT = {"kind": "mlp", "hidden": [8], "dropout": 0.2}
 MIXED = {
@@ -143,16 +145,10 @@ def failing(hook: str) -> Callback:
     return type("Failing", (Callback,), {hook: fail})()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_stack() -> Iterator[None]:
-    """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
-        yield
-
-
 @pytest.fixture(scope="module", params=["reference", "stacked"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, one_stack: None
+) -> Path:
     """The study by each engine, trained without interruption."""
     folder = tmp_path_factory.mktemp(request.param)
     run(folder, study=MIXED | {"engine": request.param}).close()

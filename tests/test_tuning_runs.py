@@ -62,6 +62,7 @@ SAMPLERS = {
 COMMANDS = ("report", "show", "audit", "runs", "figures", "compare", "curves")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_command_reads_a_study_whose_tuning_was_interrupted(
     sampler: str, tmp_path: Path, optrial: Command

@@ -203,6 +203,7 @@ def test_a_killed_worker_is_replaced(postgresql: str, tmp_path: Path) -> None:
     assert contents(postgresql) == undisturbed(LONG, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_paused_worker_cannot_write(postgresql: str, tmp_path: Path) -> None:
     """A worker is stopped beyond its lease while another one takes its stack over."""
     planned(postgresql, LONG)

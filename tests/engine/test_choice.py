@@ -227,6 +227,7 @@ def test_one_run_is_tried_again_after_memory_was_released(
         assert {record.status for record in results.records} == {Status.DONE}
 
 
+@pytest.mark.slow
 def test_one_run_that_does_not_fit_is_an_error_and_no_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from optrial.results import Results
 from optrial.spec import Status
 from optrial.study import Study
 from tests.small import small_keys
+
+pytestmark = pytest.mark.usefixtures("one_stack")
 
 KEYS = {
     "problem": {
@@ -80,16 +81,10 @@ def run(folder: Path, executor: str = "local", n_jobs: Any = "auto", **options: 
     return Study(**small_keys(**study)).run(folder, parallel=parallel, **options)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_stack() -> Iterator[None]:
-    """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
-        yield
-
-
 @pytest.fixture(scope="module", params=["reference", "stacked"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, one_stack: None
+) -> Path:
     """The study by each engine, trained in this process."""
     folder = tmp_path_factory.mktemp(request.param)
     run(folder, study={"engine": request.param}).close()

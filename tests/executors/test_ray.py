@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(900),
+    pytest.mark.usefixtures("one_stack"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_stack() -> Iterator[None]:
-    """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
-        yield
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])

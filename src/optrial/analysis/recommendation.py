@@ -18,7 +18,7 @@ __all__ = ["Recommendation", "recommend"]
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What a study recommends on one problem.
+    """Recommendation of a study for one problem.
 
     Attributes:
         optimizer: name of the leading optimizer.

@@ -36,7 +36,7 @@ def evaluated_in_training_mode(context: Context) -> Iterator[Observation]:
     mode, the reverse, switches the regularizer off. For user code, the same weights are evaluated
     twice with different draws, which also finds functional dropout that ignores the mode.
 
-    Source: Lightning #20177 and #20216 (modes that nobody switches back).
+    Source: Lightning #20177 and #20216 (modes that are not switched back).
     Example: modules in training mode during evaluation: dropout1 (6 runs).
     Fix: call `model.eval()` before evaluation and `model.train()` after it; use functional dropout
     as `dropout(x, p, training=self.training)`.

@@ -131,9 +131,9 @@ def _beside_constant(record: Record) -> str:
 @audit_rule("E21", Severity.WARNING, "the training loss stands still")
 def loss_stands_still(context: Context) -> Iterator[Observation]:
     """A training loss that is no lower at the end than after the first steps, beyond the noise of
-    the batches, means that nothing was learned in between: the learning rate is too small or too
-    large, the initial weights pass no signal, or the budget ends before training gets going. The
-    last fifth of the steps is compared with the first steps. Runs that E20 reports are left out.
+    the batches, shows that the model did not learn: the learning rate is too small or too large,
+    the initial weights pass no signal, or the budget ends before training gets going. The last
+    fifth of the steps is compared with the first steps. Runs that E20 reports are left out.
 
     Source: Deep Learning Tuning Playbook (instability and training failures).
     Example: train_loss of sgd lr=1e-05 is 2.301 at first and 2.302 over the last 20 % of training.
