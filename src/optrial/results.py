@@ -737,6 +737,8 @@ class Results:
         Raises:
             StoreError: as `confusion`; or inputs are not two numbers, or there is no such seed.
         """
+        for record in self.records:
+            _check_plane(record)
         boundaries: dict[str, Boundary] = {}
         for name, one in self._predictions(split, data_dir, trust):
             wanted = name not in boundaries if seed is None else one.record.seed == seed
@@ -856,18 +858,23 @@ class Results:
         )
 
 
-def _boundary(one: Predictions) -> Boundary:
-    """Return the predictions of a run on a grid around its samples.
+def _check_plane(record: Record) -> None:
+    """Refuse a run whose inputs are not two numbers.
 
     Raises:
-        StoreError: inputs are not two numbers.
+        StoreError: they are not.
     """
-    if one.inputs.shape[1:] != (2,):
-        shape = " x ".join(map(str, one.inputs.shape[1:]))
+    shape = record.facts.input_shape
+    if shape is not None and tuple(shape) != (2,):
+        text = " x ".join(map(str, shape))
         raise StoreError(
-            f"a decision boundary needs inputs of two numbers; those of {one.record.problem} have "
-            f"{shape}. Confusion matrices need no such inputs: optrial confusion."
+            f"a decision boundary needs inputs of two numbers; those of {record.problem} have "
+            f"{text}. Confusion matrices need no such inputs: optrial confusion."
         )
+
+
+def _boundary(one: Predictions) -> Boundary:
+    """Return the predictions of a run on a grid around its samples."""
     low, high = one.inputs.min(axis=0), one.inputs.max(axis=0)
     margin = 0.08 * np.where(high > low, high - low, 1.0)
     x, y = (np.linspace(*ends, GRID) for ends in zip(low - margin, high + margin, strict=True))

@@ -49,6 +49,29 @@ def test_a_band_is_the_mean_at_each_step() -> None:
     assert band.window == 1
 
 
+def test_intervals_end_at_the_bounds_of_a_metric() -> None:
+    accuracies = [0.02, 0.5, 0.99], [0.3, 0.6, 0.7]
+    free = make_band(curves(*accuracies), generator())
+    assert free.low[0] < 0
+    assert free.high[2] > 1
+    band = make_band(curves(*accuracies), generator(), bounds=(0.0, 1.0))
+    assert (band.low[0], band.high[2]) == (0.0, 1.0)
+    assert (band.low[1], band.high[1]) == (free.low[1], min(free.high[1], 1.0))
+
+
+def test_bands_of_an_accuracy_stay_within_it() -> None:
+    view = made_up_view(made_up_records())
+    (problem,) = view.problems
+    extreme = {
+        record.run_id: curves([float(place % 2)])["0"]
+        for place, record in enumerate(problem.reported)
+    }
+    accuracies = problem.bands("test_accuracy", extreme, 20)
+    losses = problem.bands("test_loss", extreme, 20)
+    assert all(0 <= band.low[0] <= band.high[0] <= 1 for band in accuracies.values())
+    assert any(band.low[0] < 0 for band in losses.values())
+
+
 def test_the_mean_ends_where_a_run_does() -> None:
     band = make_band(curves([1.0, 2.0, 3.0], [3.0, 4.0], [2.0, np.inf]), generator())
     assert band.mean[0] == 2.0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from optrial.analysis.statistics.intervals import RESAMPLES, Interval, mean_intervals
 from optrial.records import Curve
+from optrial.spec import UNBOUNDED
 
 __all__ = ["Band", "make_band", "points_shown", "seed_intervals"]
 
@@ -60,6 +61,7 @@ def make_band(
     *,
     points: int = 200,
     level: float = 0.95,
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> Band:
     """Return the curves of runs that differ only in their seeds, and their mean.
 
@@ -68,6 +70,7 @@ def make_band(
         generator: draws the bootstrap resamples.
         points: maximum number of points; if more are recorded, each is the mean of a window.
         level: nominal coverage, point by point.
+        bounds: least and greatest possible value of the metric.
     """
     steps, values = _table(list(curves.values()))
     window = -(-len(steps) // points)
@@ -76,7 +79,9 @@ def make_band(
     whole = np.isfinite(values).all(axis=0)
     if whole.any():
         rows = values.T[whole]
-        intervals = seed_intervals(rows, generator, level=level, resamples=RESAMPLES_OF_A_POINT)
+        intervals = seed_intervals(
+            rows, generator, level=level, resamples=RESAMPLES_OF_A_POINT, bounds=bounds
+        )
         limits = [(interval.estimate, interval.low, interval.high) for interval in intervals]
         mean[whole], low[whole], high[whole] = np.asarray(limits).T
     return Band(tuple(curves), steps, window, values, mean, low, high, level)
@@ -88,16 +93,23 @@ def seed_intervals(
     *,
     level: float = 0.95,
     resamples: int = RESAMPLES,
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> list[Interval]:
-    """Return the mean of each row and its interval; see `mean_intervals` for the arguments.
+    """Return the mean of each row and its interval, which ends at the bounds of its values.
 
-    Rows are shifted by their first value, so that equal values have exactly their mean and an
-    interval of no width.
+    See `mean_intervals` for the other arguments. Rows are shifted by their first value, so that
+    equal values have exactly their mean and an interval of no width.
     """
+    least, greatest = bounds
     first = samples[:, 0]
     shifted = mean_intervals(samples - first[:, None], generator, level=level, resamples=resamples)
     return [
-        Interval(float(x + i.estimate), float(x + i.low), float(x + i.high), level)
+        Interval(
+            float(x + i.estimate),
+            max(float(x + i.low), least),  # NaN stays
+            min(float(x + i.high), greatest),
+            level,
+        )
         for x, i in zip(first, shifted, strict=True)
     ]
 

@@ -12,7 +12,7 @@ from optrial.analysis.bands import seed_intervals
 from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import Interval
 from optrial.records import Record
-from optrial.spec import Direction
+from optrial.spec import Direction, Directions
 
 __all__ = ["RateLine", "RatePoint", "rate_line"]
 
@@ -52,7 +52,7 @@ def rate_line(
     optimizer: str,
     settings: Mapping[str, Sequence[Record]],
     metric: str,
-    better: Direction | None,
+    directions: Directions,
     seed: int,
 ) -> RateLine | None:
     """Return final values by learning rate; None for fewer than two rates or no finished run.
@@ -64,11 +64,12 @@ def rate_line(
         optimizer: name of the optimizer.
         settings: runs of the optimizer by setting.
         metric: name of the metric.
-        better: which values of the metric are better; None where unknown.
+        directions: directions of the metrics.
         seed: of the bootstrap resamples.
     """
+    better = directions.better(metric)
     rates: dict[float, list[RatePoint]] = {}
-    for point in _points(settings, metric, seed):
+    for point in _points(settings, metric, directions.bounds(metric), seed):
         rates.setdefault(point.rate, []).append(point)
     if better is None and any(len(points) > 1 for points in rates.values()):
         return None
@@ -79,7 +80,10 @@ def rate_line(
 
 
 def _points(
-    settings: Mapping[str, Sequence[Record]], metric: str, seed: int
+    settings: Mapping[str, Sequence[Record]],
+    metric: str,
+    bounds: tuple[float, float],
+    seed: int,
 ) -> Iterator[RatePoint]:
     rates = {
         setting_id: float(rate)
@@ -87,7 +91,7 @@ def _points(
         if isinstance(rate := records[0].hyperparameters.get("lr"), int | float) and rate > 0
     }
     values = {setting_id: finished(settings[setting_id], metric) for setting_id in rates}
-    intervals = _intervals(values, seed)
+    intervals = _intervals(values, bounds, seed)
     for setting_id, rate in rates.items():
         yield RatePoint(
             rate=rate,
@@ -99,7 +103,9 @@ def _points(
         )
 
 
-def _intervals(values: Mapping[str, Sequence[float]], seed: int) -> dict[str, Interval]:
+def _intervals(
+    values: Mapping[str, Sequence[float]], bounds: tuple[float, float], seed: int
+) -> dict[str, Interval]:
     """Return the interval of each mean; settings with as many values share their resamples."""
     by_count: dict[int, list[str]] = {}
     for setting_id, finals in values.items():
@@ -108,7 +114,7 @@ def _intervals(values: Mapping[str, Sequence[float]], seed: int) -> dict[str, In
     for count, ids in by_count.items():
         if count:
             rows = np.array([values[setting_id] for setting_id in ids])
-            means = seed_intervals(rows, np.random.default_rng(seed))
+            means = seed_intervals(rows, np.random.default_rng(seed), bounds=bounds)
             intervals |= zip(ids, means, strict=True)
     return intervals
 

@@ -249,12 +249,11 @@ class ProblemView:
         If the study has a tuning phase, these are values of its trials.
         """
         if metric not in self._rates:
-            better = self.directions.better(metric)
-            self._rates[metric] = tuple(
-                line
+            lines = (
+                rate_line(optimizer.name, optimizer.tried, metric, self.directions, self.seed)
                 for optimizer in self.optimizers
-                if (line := rate_line(optimizer.name, optimizer.tried, metric, better, self.seed))
             )
+            self._rates[metric] = tuple(line for line in lines if line)
         return self._rates[metric]
 
     @cached_property
@@ -281,6 +280,7 @@ class ProblemView:
 
     def bands(
         self,
+        metric: str,
         curves: Mapping[str, Curve],
         points: int,
         settings: Collection[str] | None = None,
@@ -288,6 +288,7 @@ class ProblemView:
         """Return the curves of one metric by setting id of the reported runs.
 
         Args:
+            metric: name of the metric.
             curves: curves by run id.
             points: greatest number of points per curve.
             settings: ids of settings; by default all.
@@ -300,7 +301,9 @@ class ProblemView:
             if wanted and curve is not None and len(curve):
                 members.setdefault(record.setting_id, {})[record.run_id] = curve
         return {
-            setting: make_band(of_setting, generator, points=points)
+            setting: make_band(
+                of_setting, generator, points=points, bounds=self.directions.bounds(metric)
+            )
             for setting, of_setting in members.items()
         }
 

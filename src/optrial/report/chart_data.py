@@ -153,7 +153,7 @@ def _curve_data(
             "values": [_rounded(row) for row in band.values[:singles]],
             "published": published.get(key, []),
         }
-        for key, band in problem.bands(view.curves(metric), view.points, lines).items()
+        for key, band in problem.bands(metric, view.curves(metric), view.points, lines).items()
     ]
 
 

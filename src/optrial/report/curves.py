@@ -236,10 +236,10 @@ def _bands(
     curves, points = source.view.curves(metric), source.view.points
     longest = max(map(len, curves.values()), default=0)
     if smooth is None or longest < 2 * smooth:  # too few values, as of evaluations
-        return source.problem.bands(curves, points), {}
+        return source.problem.bands(metric, curves, points), {}
     smoothed = {run: _moving_mean(c, smooth) for run, c in curves.items() if len(c) >= smooth}
-    raw = source.problem.bands(curves, longest)
-    bands = source.problem.bands(smoothed, points)
+    raw = source.problem.bands(metric, curves, longest)
+    bands = source.problem.bands(metric, smoothed, points)
     return bands, {setting: (band.steps, band.mean) for setting, band in raw.items()}
 
 

@@ -112,8 +112,7 @@ def draw_confusion(
         for row, diagonal in zip(strength, right, strict=True)
     ]
     axes.imshow(np.array(colours))
-    for row, column in np.argwhere(shares >= 0.005).tolist() if size <= NUMBERED else ():
-        dark = strength[row, column] > 0.6
+    for row, column in np.argwhere(np.rint(100 * shares) >= 1).tolist() if size <= NUMBERED else ():
         axes.text(
             column,
             row,
@@ -121,7 +120,7 @@ def draw_confusion(
             ha="center",
             va="center",
             fontsize=6 if size > 6 else 8,
-            color=theme.background if dark else theme.text,
+            color=_readable_on(colours[row][column], theme),
         )
     if size <= MOST_NAMED:
         labels = [literal(name) for name in names]
@@ -130,6 +129,15 @@ def draw_confusion(
     axes.tick_params(length=0)
     axes.set_xlabel("predicted (% of the true class)")
     axes.set_ylabel("true")
+
+
+def _readable_on(colour: Sequence[int], theme: Theme) -> str:
+    """Return the colour of the theme that differs more in brightness from an RGB colour."""
+    weights = np.array([0.299, 0.587, 0.114])
+    brightness = weights @ colour
+    return max(
+        (theme.text, theme.background), key=lambda own: abs(weights @ _rgb(own) - brightness)
+    )
 
 
 def _rgb(colour: str) -> list[int]:

@@ -17,6 +17,7 @@ __all__ = [
     "METRICS",
     "PROBES",
     "TRAINING_SECONDS",
+    "UNBOUNDED",
     "Direction",
     "Directions",
     "Metric",
@@ -32,6 +33,9 @@ __all__ = [
 
 Direction = Literal["lower", "higher"]
 """Values of a metric that are better."""
+
+UNBOUNDED = -math.inf, math.inf
+"""Least and greatest value of a metric whose bounds are not known."""
 
 
 class Metric(NamedTuple):
@@ -319,6 +323,10 @@ class Directions:
         label = self.parse(metric).label
         entry = None if label in self.user_metrics else catalogued(label)
         return entry is not None and entry.percent
+
+    def bounds(self, metric: str) -> tuple[float, float]:
+        """Return the least and greatest possible value of a metric."""
+        return (0.0, 1.0) if self.percent(metric) else UNBOUNDED
 
     def title(self, metric: str) -> str:
         """Return the name of a recorded metric for people, without its unit."""

@@ -157,7 +157,7 @@ def test_a_thousand_runs_are_analysed_and_audited_in_seconds() -> None:
         assert problem.pairs
         for metric in view.metrics:
             assert problem.sensitivity(metric)
-            assert problem.bands(case.curves(metric), view.points)
+            assert problem.bands(metric, case.curves(metric), view.points)
     assert time.process_time() - before < AT_MOST_SECONDS
 
 

@@ -119,9 +119,13 @@ function draw(holder, plot) {
   const bySteps = plot.kind === "curves" || shares(plot.kind);
   const xRange = extent(series.flatMap((s) => s.x), logX);
   // Limits of the best of several trials are as wide as the search, and say little side by side.
-  const limits = plot.kind === "trials" ? [] : series.flatMap((s) => [...s.low, ...s.high, ...s.singles.flat()]);
+  const limits = plot.kind === "trials" ? [] : series.flatMap((s) => [...s.high, ...s.singles.flat()]);
   const published = series.flatMap((s) => (s.published ?? []).map((point) => point[1]));
-  const yRange = extent([...series.flatMap((s) => s.mean), ...limits, ...published], logY);
+  const means = series.flatMap((s) => s.mean);
+  // On a logarithmic axis, an interval that nearly reaches 0 would squeeze everything else.
+  const least = means.reduce((low, mean) => (finite(mean) && mean > 0 ? Math.min(low, mean) : low), Infinity);
+  if (plot.kind !== "trials") limits.push(...series.flatMap((s) => s.low).filter((low) => !logY || low > least / 3));
+  const yRange = extent([...means, ...limits, ...published], logY);
   if (plot.share && !logY) yRange.splice(0, 2, Math.max(yRange[0], -0.01), Math.min(yRange[1], 1.01));
   if (shares(plot.kind)) yRange.splice(0, 2, -2, 102);
   const x = axis(bySteps && !logX ? [Math.min(0, xRange[0]), xRange[1]] : xRange, logX, frame.left, frame.right);
