@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,13 @@ from optrial.report.figures import (
     plot,
     study_figures,
 )
-from optrial.report.predictions import Boundary, boundary_figure, confusion_figure
+from optrial.report.predictions import (
+    Boundary,
+    boundary_figure,
+    confusion_figure,
+    draw_boundary,
+    draw_confusion,
+)
 from optrial.spec import TRAINING_SECONDS, Direction, Directions, Selection, undeclared
 from optrial.style import LIGHT, save_figure
 from optrial.timing import StudyTiming, read_timing
@@ -70,6 +76,8 @@ __all__ = ["Results", "load"]
 
 GRID = 300
 """Points of each side of the grid on which a decision boundary is drawn."""
+Item = TypeVar("Item")
+_NO_WEIGHTS = "none of the finished runs that are compared has saved weights"
 
 
 class Results:
@@ -481,6 +489,7 @@ class Results:
         smooth: int | None = None,
         limits: tuple[float | None, float | None] = (None, None),
         only: Sequence[str] = (),
+        each_seed: bool = False,
         beside: Sequence[Results] = (),
     ) -> Axes:
         """Draw metrics over steps or epochs, mean and interval of each optimizer; return the axes.
@@ -494,13 +503,14 @@ class Results:
                 values; by default, long curves are thinned by the means of their parts.
             limits: lower and upper end of the vertical axis; None where the values decide.
             only: names of optimizers, also with values of their settings: ``adam lr=0.01``.
+            each_seed: draw a line per run instead of mean and interval.
             beside: results of other studies, drawn on the same axes.
 
         Raises:
             StoreError: a metric is not recorded, or there is no such problem or optimizer.
         """
         sources, metrics = self._curve_sources(metric, problem, beside)
-        options = CurveOptions(x, smooth, limits, only)
+        options = CurveOptions(x, smooth, limits, only, each_seed)
         return plot(draw_curves, sources, metrics, LIGHT, options, axes=axes)
 
     def curves_figure(
@@ -512,6 +522,7 @@ class Results:
         smooth: int | None = None,
         limits: tuple[float | None, float | None] = (None, None),
         only: Sequence[str] = (),
+        each_seed: bool = False,
         beside: Sequence[Results] = (),
     ) -> Figure:
         """Return a figure with a panel for losses, one for accuracies, and so on.
@@ -520,7 +531,7 @@ class Results:
         """
         every = [one.name for one in self.view().problems] if problem is None else problem
         sources, metrics = self._curve_sources(metric, every, beside)
-        return curves_figure(sources, metrics, CurveOptions(x, smooth, limits, only))
+        return curves_figure(sources, metrics, CurveOptions(x, smooth, limits, only, each_seed))
 
     def _curve_sources(
         self,
@@ -709,14 +720,7 @@ class Results:
         trust: Iterable[str | Path] | Trust = (),
     ) -> Figure:
         """Return a figure with the confusion matrix of each contender; see `confusion`."""
-        tables = self._confusions(split, data_dir, trust)
-        several = len({problem for problem, _ in tables}) > 1
-        counts = {
-            f"{name} ({problem})" if several else name: table
-            for (problem, name), (table, _) in tables.items()
-        }
-        names = max((names for _, names in tables.values()), key=len)
-        return confusion_figure(counts, names)
+        return confusion_figure(_by_label(self._confusions(split, data_dir, trust)))
 
     def boundary_figure(
         self,
@@ -737,43 +741,150 @@ class Results:
         Raises:
             StoreError: as `confusion`; or inputs are not two numbers, or there is no such seed.
         """
-        for record in self.records:
+        boundaries = self._boundaries(split, seed, data_dir, trust, self.records)
+        return boundary_figure(_by_label(boundaries))
+
+    def _boundaries(
+        self,
+        split: str,
+        seed: int | None,
+        data_dir: str | Path | None,
+        trust: Iterable[str | Path] | Trust,
+        records: Sequence[Record],
+    ) -> dict[tuple[str, str], Boundary]:
+        """Return the boundary of the first of some runs of each contender, by problem and name.
+
+        Raises:
+            StoreError: see `boundary_figure`.
+        """
+        for record in records:
             _check_plane(record)
-        boundaries: dict[str, Boundary] = {}
-        for name, one in self._predictions(split, data_dir, trust):
-            wanted = name not in boundaries if seed is None else one.record.seed == seed
-            if wanted:
-                boundaries[name] = _boundary(one)
+        boundaries: dict[tuple[str, str], Boundary] = {}
+        run_ids = {r.run_id for r in records if seed is None or r.seed == seed}
+        for name, one in self._predictions(split, data_dir, trust, run_ids):
+            if (key := (one.record.problem, name)) not in boundaries:
+                boundaries[key] = _boundary(one)
         if not boundaries:
-            raise StoreError(f"no run with saved weights has the seed {seed}.")
-        return boundary_figure(boundaries)
+            of_seed = "" if seed is None else f" and the seed {seed}"
+            raise StoreError(f"{_NO_WEIGHTS}{of_seed}.")
+        return boundaries
+
+    def plot_confusion(
+        self,
+        optimizer: str | None = None,
+        axes: Axes | None = None,
+        problem: str | None = None,
+        *,
+        split: str = "test",
+        data_dir: str | Path | None = None,
+        trust: Iterable[str | Path] | Trust = (),
+    ) -> Axes:
+        """Draw the confusion matrix of one optimizer, summed over seeds, and return the axes.
+
+        Args:
+            optimizer: name of an optimizer, with its setting if it has several, as in
+                ``adam lr=0.01``; needed if the study compares several.
+            axes: matplotlib axes to draw on; by default those of a new figure.
+            problem: name of the problem; needed if the study has several.
+            split: see `confusion`.
+            data_dir: see `confusion`.
+            trust: see `confusion`.
+
+        Raises:
+            StoreError: as `confusion`, or there is no such optimizer or problem.
+        """
+        runs = self._contender(optimizer, problem).records
+        (table,) = self._confusions(split, data_dir, trust, {run.run_id for run in runs}).values()
+        return plot(draw_confusion, *table, axes=axes)
+
+    def plot_boundary(
+        self,
+        optimizer: str | None = None,
+        axes: Axes | None = None,
+        problem: str | None = None,
+        *,
+        split: str = "test",
+        seed: int | None = None,
+        data_dir: str | Path | None = None,
+        trust: Iterable[str | Path] | Trust = (),
+    ) -> Axes:
+        """Draw the decision boundary of one optimizer and return the axes.
+
+        Args:
+            optimizer: see `plot_confusion`.
+            axes: see `plot_confusion`.
+            problem: see `plot_confusion`.
+            split: see `boundary_figure`.
+            seed: see `boundary_figure`.
+            data_dir: see `boundary_figure`.
+            trust: see `boundary_figure`.
+
+        Raises:
+            StoreError: as `boundary_figure`, or there is no such optimizer or problem.
+        """
+        runs = self._contender(optimizer, problem).records
+        (boundary,) = self._boundaries(split, seed, data_dir, trust, runs).values()
+        return plot(draw_boundary, boundary, axes=axes)
+
+    def _contender(self, optimizer: str | None, problem: str | None) -> Contender:
+        """Return what a name stands for, or the only contender.
+
+        Raises:
+            StoreError: there is no such problem or optimizer, or several and none is named.
+        """
+        one = _one_problem(self.view(), problem)
+        if optimizer is None and len(one.contenders) == 1:
+            return one.contenders[0]
+        if optimizer is None:
+            names = suggest("", [entry.name for entry in one.contenders])
+            raise StoreError(f"optimizer: the study compares several; name one. {names}")
+        return _check_contender(one, optimizer)
 
     def _confusions(
-        self, split: str, data_dir: str | Path | None, trust: Iterable[str | Path] | Trust
+        self,
+        split: str,
+        data_dir: str | Path | None,
+        trust: Iterable[str | Path] | Trust,
+        run_ids: Container[str] | None = None,
     ) -> dict[tuple[str, str], tuple[NDArray[np.int64], tuple[str, ...]]]:
         """Return counts by true and predicted class, and the names of the classes."""
         tables: dict[tuple[str, str], tuple[NDArray[np.int64], tuple[str, ...]]] = {}
-        for name, one in self._predictions(split, data_dir, trust):
+        for name, one in self._predictions(split, data_dir, trust, run_ids):
             size = len(one.names)
             places = one.targets * size + np.minimum(one.predicted, size - 1)
             table = np.bincount(places, minlength=size * size).reshape(size, size)
             before = tables.get((one.record.problem, name))
             whole = table if before is None else before[0] + table
             tables[one.record.problem, name] = whole, one.names
+        if not tables:
+            raise StoreError(f"{_NO_WEIGHTS}.")
         return tables
 
     def _predictions(
-        self, split: str, data_dir: str | Path | None, trust: Iterable[str | Path] | Trust
+        self,
+        split: str,
+        data_dir: str | Path | None,
+        trust: Iterable[str | Path] | Trust,
+        run_ids: Container[str] | None,
     ) -> Iterator[tuple[str, Predictions]]:
-        """Yield the predictions of every run of every contender, with the contender's name."""
+        """Yield the predictions of some runs, by default of every contender, with its name."""
         from optrial.saved import saved_predictions  # loads torch  # noqa: PLC0415
 
         if self.parts:
+            records = {record.run_id: record for record in self.records}
             for part in self.parts:
-                yield from part._predictions(split, data_dir, trust)
+                for name, one in part._predictions(split, data_dir, trust, run_ids):
+                    yield name, one._replace(record=records[one.record.run_id])
             return
         contenders = [c for problem in self.view().problems for c in problem.contenders]
-        names = {record.run_id: c.name for c in contenders for record in c.records}
+        names = {
+            record.run_id: c.name
+            for c in contenders
+            for record in c.records
+            if run_ids is None or record.run_id in run_ids
+        }
+        if run_ids is not None and not names:
+            return  # these runs belong to other parts
         folder = None if data_dir is None else Path(data_dir)
         for one in saved_predictions(
             self.store, self.folder, names, split, as_trust(trust), data_dir=folder
@@ -871,6 +982,15 @@ def _check_plane(record: Record) -> None:
             f"a decision boundary needs inputs of two numbers; those of {record.problem} have "
             f"{text}. Confusion matrices need no such inputs: optrial confusion."
         )
+
+
+def _by_label(values: Mapping[tuple[str, str], Item]) -> dict[str, Item]:
+    """Return values by the name of the contender, with that of the problem if there are several."""
+    several = len({problem for problem, _ in values}) > 1
+    return {
+        f"{name} ({problem})" if several else name: value
+        for (problem, name), value in values.items()
+    }
 
 
 def _boundary(one: Predictions) -> Boundary:

@@ -53,7 +53,8 @@ from optrial.plan import (
 )
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside, shown_location
-from optrial.report.samples import samples_figure
+from optrial.report.figures import plot
+from optrial.report.samples import draw_samples, samples_figure
 from optrial.results import Results
 from optrial.spec import TRAINING_SECONDS, MetricName
 from optrial.supervision import imported, supervised
@@ -65,6 +66,7 @@ from optrial.user_objects import with_names_in_list
 from optrial.user_output import collected
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Study", "recorded_metrics"]
@@ -363,6 +365,30 @@ class Study:
         """
         data = self.load_data(data_dir, problem=problem)
         return samples_figure(*some_samples(data, split, count), title=f"{data.name}, {split}")
+
+    def plot_samples(
+        self,
+        split: str = "train",
+        count: int | None = None,
+        axes: Axes | None = None,
+        problem: str | None = None,
+        *,
+        data_dir: Path | None = None,
+    ) -> Axes:
+        """Draw samples of a split on one pair of axes and return them; see `samples_figure`.
+
+        Args:
+            split: see `samples_figure`.
+            count: see `samples_figure`.
+            axes: matplotlib axes to draw on; by default those of a new figure.
+            problem: see `samples_figure`.
+            data_dir: see `samples_figure`.
+
+        Raises:
+            DataError: as `samples_figure`.
+        """
+        data = self.load_data(data_dir, problem=problem)
+        return plot(draw_samples, *some_samples(data, split, count), axes=axes)
 
     def timing(
         self,

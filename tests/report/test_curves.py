@@ -80,6 +80,28 @@ def test_published_values_are_hollow_circles_on_the_curves(x: str, length: int) 
     assert axes.get_xlabel() == x.removesuffix("s")
 
 
+def test_final_published_values_are_drawn_at_the_end_of_training() -> None:
+    study = {"name": "made up", "reported": {"test_accuracy": {"adam": 0.8}}}
+    view = made_up_view(made_up_records(rates=(0.1,)), study)
+    axes = drawn(view, options=CurveOptions())
+    (circle,) = [line for line in axes.lines[2:] if len(line.get_xdata())]
+    end = view.problems[0].contenders[0].records[0].spec.steps
+    assert (circle.get_xdata()[0], circle.get_ydata()[0]) == (end, 0.8)
+
+
+def test_each_seed_has_a_line_and_each_optimizer_a_name() -> None:
+    view = made_up_view(made_up_records(rates=(0.1,)))
+    runs = [record.run_id for record in view.records]
+    axes = drawn(view, options=CurveOptions(each_seed=True))
+    assert len(axes.lines) == len(runs) == 6
+    curves = view.curves("test_accuracy")
+    for line, run in zip(axes.lines, runs, strict=True):
+        assert np.array_equal(line.get_ydata(), curves[run].values)
+    assert list(labelled(axes)) == ["sgd lr=0.1", "adam lr=0.1"]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert names == ["sgd lr=0.1", "adam lr=0.1"]
+
+
 def test_settings_of_one_optimizer_are_told_apart() -> None:
     view = grid("adam", "sgd", rates=(0.1, 0.01, 0.001))
     axes = drawn(view, options=CurveOptions())

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 from sklearn.metrics import confusion_matrix
 
+from optrial import load
 from optrial.cli import main
 from optrial.errors import DataError, StoreError
 from optrial.models import build_model
@@ -35,8 +37,6 @@ def trained(folder: Path, **changes: Any) -> Study:
 def test_confusion_is_that_of_scikit_learn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from optrial import load
-
     study = trained(tmp_path, optimizers=[{"rule": "sgd", "lr": 0.1}, {"rule": "adam", "lr": 0.01}])
     test = study.load_data().splits["test"]
     with load(tmp_path) as results:
@@ -57,7 +57,7 @@ def test_confusion_is_that_of_scikit_learn(
         assert len(results.confusion_figure().axes) == 2
         figure = results.boundary_figure("train", seed=1)
         assert [axes.get_title("left") for axes in figure.axes] == ["sgd", "adam"]
-        with pytest.raises(StoreError, match="no run with saved weights has the seed 7"):
+        with pytest.raises(StoreError, match="has saved weights and the seed 7"):
             results.boundary_figure(seed=7)
         with pytest.raises(DataError, match="no split 'all'"):
             results.confusion("all")
@@ -68,9 +68,47 @@ def test_confusion_is_that_of_scikit_learn(
     assert (tmp_path / "b.svg").exists()
 
 
-def test_what_has_no_boundary_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from optrial import load
+def test_predictions_of_one_optimizer_are_drawn_on_axes_of_the_user(tmp_path: Path) -> None:
+    trained(tmp_path, optimizers=[{"rule": "sgd", "lr": 0.1}, {"rule": "adam", "lr": 0.01}])
+    figure, (left, right) = pyplot.subplots(1, 2)
+    with load(tmp_path) as results:
+        assert results.plot_confusion("adam", left) is left
+        assert results.plot_boundary("sgd", right, seed=1) is right
+        drawn = [text.get_text() for text in left.texts]
+        table = results.confusion()
+        shares = table.loc[table["optimizer"] == "adam", "share"]
+        assert drawn == [f"{100 * share:.0f}" for share in shares if share >= 0.005]
+        assert right.get_xlabel().startswith("input 1")
+        with pytest.raises(StoreError, match=r"compares several; name one\. Allowed: sgd, adam"):
+            results.plot_confusion()
+        with pytest.raises(StoreError, match="Did you mean 'sgd'"):
+            results.plot_boundary("sgdd")
+        with pytest.raises(StoreError, match="saved weights and the seed 7"):
+            results.plot_boundary("adam", seed=7)
+    pyplot.close(figure)
 
+
+def test_predictions_of_several_problems_are_told_apart(tmp_path: Path) -> None:
+    """One optimizer on two problems with other classes: each has a panel of its own."""
+    model = {"kind": "mlp", "hidden": [8]}
+    blobs = {"name": "blobs", "n_samples": 200, "centers": 3}
+    problems = {"moons": dict(MOONS), "blobs": blobs}
+    keys = {name: {"dataset": dataset, "model": model} for name, dataset in problems.items()}
+    trained(tmp_path / "both", problem=keys)
+    for name, dataset in problems.items():
+        trained(tmp_path / name, name=name, problem={"dataset": dataset, "model": model})
+    for places in (tmp_path / "both", [tmp_path / name for name in problems]):
+        with load(places) as results:
+            figures = results.confusion_figure(), results.boundary_figure()
+            for figure in figures:
+                titles = [axes.get_title("left") for axes in figure.axes]
+                assert titles == ["sgd (moons)", "sgd (blobs)"]
+            (axes,) = [results.plot_confusion(problem="blobs")]
+            assert len(axes.get_xticks()) == 3
+            pyplot.close(axes.figure)
+
+
+def test_what_has_no_boundary_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(tmp_path / "digits", problem={"dataset": "digits", "model": "mlp"})
     with load(tmp_path / "digits") as results:
         assert {*results.confusion()["true"]} == {*map(str, range(10))}
@@ -176,6 +214,12 @@ def test_samples_are_shown(
         assert (tmp_path / "rows.pdf").stat().st_size > 1000
     figure = Study(**keys).samples_figure("test", count=5)
     assert figure.axes
+    own = pyplot.figure().add_subplot()
+    assert Study(**keys).plot_samples("test", 5, own) is own
+    shown = own.tables or own.lines or own.child_axes
+    assert len(own.child_axes) == (5 if dataset == "digits" else 0)
+    assert shown
+    pyplot.close(own.figure)
     assert run(monkeypatch, "samples", file, "--split", "validation", "--out", "a.gif") == 2
 
 

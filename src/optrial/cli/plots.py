@@ -67,6 +67,9 @@ def plot(
         ),
     ] = None,
     only: Only = None,
+    each_seed: Annotated[
+        bool, typer.Option("--each-seed", help="Draw a line per run instead of mean and interval.")
+    ] = False,
     problem: Annotated[
         list[str] | None, typer.Option(help="Problem to draw \\[default: all]. Repeatable.")
     ] = None,
@@ -86,6 +89,7 @@ def plot(
         smooth=smooth,
         limits=ends,
         only=only or (),
+        each_seed=each_seed,
         beside=others,
     )
     _save(figure, out, first.folder, "curves")

@@ -75,30 +75,32 @@ class CurveOptions:
             of the values themselves; None thins long curves by means of their parts instead.
         limits: lower and upper end of the vertical axis; None where the values decide.
         only: names of optimizers, with or without values of their settings; empty for all.
+        each_seed: whether to draw a line per run in place of mean and interval.
     """
 
     x: Literal["steps", "epochs"] = "steps"
     smooth: int | None = None
     limits: tuple[float | None, float | None] = (None, None)
     only: Sequence[str] = ()
+    each_seed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """A mean curve.
+    """A mean curve, or that of one run.
 
     Attributes:
         label: its name in the legend; empty for all but the first metric of a contender.
         style: colour, marker and dashes.
         band: the values.
-        raw: steps and mean of the values before they were smoothed; None if they were not.
+        raw: the values before they were smoothed; None if they were not.
         per_x: steps per unit of the horizontal axis.
     """
 
     label: str
     style: LineStyle
     band: Band
-    raw: tuple[NDArray[np.int64], Floats] | None
+    raw: Band | None
     per_x: float
 
     @property
@@ -170,7 +172,7 @@ def draw_curves(
     *,
     named: bool = True,
 ) -> None:
-    """Draw the mean of each contender, with its interval; × where a run ended early.
+    """Draw the mean of each contender with its interval, or each run; × where a run ended early.
 
     Published values are hollow circles. With several metrics, the dashes of a line tell the metric.
     Where lines coincide, those below are wider and lighter.
@@ -211,13 +213,26 @@ def _lines(
             bands, raw = read[id(source)]
             if band := bands.get(contender.setting_id):
                 several = len(metrics) > 1
-                yield _Line(
+                line = _Line(
                     _name(source, contender) if named and not place else "",
                     replace(style, dashes=METRIC_DASHES[place % 4]) if several else style,
                     band,
                     raw.get(contender.setting_id),
                     _per_x(contender, options),
                 )
+                yield from _by_seed(line) if options.each_seed else [line]
+
+
+def _by_seed(line: _Line) -> Iterator[_Line]:
+    """Yield the line of each run of a mean curve, the first one with its name."""
+    none = np.full_like(line.band.mean, np.nan)
+    for place, values in enumerate(line.band.values):
+        yield replace(
+            line,
+            label="" if place else line.label,
+            band=replace(line.band, mean=values, low=none, high=none),
+            raw=line.raw and replace(line.raw, mean=line.raw.values[place]),
+        )
 
 
 def _name(source: CurveSource, contender: Contender) -> str:
@@ -231,16 +246,16 @@ def _per_x(contender: Contender, options: CurveOptions) -> float:
 
 def _bands(
     source: CurveSource, metric: str, smooth: int | None
-) -> tuple[Mapping[str, Band], Mapping[str, tuple[NDArray[np.int64], Floats]]]:
-    """Return bands by setting; and steps and means before smoothing, if it is asked for."""
+) -> tuple[Mapping[str, Band], Mapping[str, Band]]:
+    """Return bands by setting; and those of the values before smoothing, if it is asked for."""
     curves, points = source.view.curves(metric), source.view.points
     longest = max(map(len, curves.values()), default=0)
     if smooth is None or longest < 2 * smooth:  # too few values, as of evaluations
         return source.problem.bands(metric, curves, points), {}
     smoothed = {run: _moving_mean(c, smooth) for run, c in curves.items() if len(c) >= smooth}
-    raw = source.problem.bands(metric, curves, longest)
-    bands = source.problem.bands(metric, smoothed, points)
-    return bands, {setting: (band.steps, band.mean) for setting, band in raw.items()}
+    raw = {run: curves[run] for run in smoothed}
+    bands = source.problem.bands
+    return bands(metric, smoothed, points), bands(metric, raw, longest)
 
 
 def _moving_mean(curve: Curve, window: int) -> Curve:
@@ -275,8 +290,8 @@ def _draw_line(axes: Axes, line: _Line, above: int, theme: Theme) -> None:
     style = line.style.matplotlib(theme)
     band, colour = line.band, style["color"]
     if line.raw:
-        steps, mean = line.raw
-        axes.plot(steps / line.per_x, mean, color=colour, linewidth=0.5, alpha=FAINT)
+        x = line.raw.steps / line.per_x
+        axes.plot(x, line.raw.mean, color=colour, linewidth=0.5, alpha=FAINT)
     if above:
         axes.plot(line.x, band.mean, color=colour, linewidth=1.1 + WIDER * above, alpha=FAINT)
     every = max(1, len(band.steps) // MARKS)
@@ -295,16 +310,20 @@ def _draw_published(
     options: CurveOptions,
     theme: Theme,
 ) -> bool:
-    """Draw the published values of single steps and epochs; return whether there are any."""
+    """Draw published values, final ones at the end of training; return whether there are any."""
     pairs = zip(contenders.entries, contenders.styles, strict=True)
-    looks = {(id(s), c.setting_id): (style, _per_x(c, options)) for (s, c), style in pairs}
+    looks = {
+        (id(s), c.setting_id): (style, _per_x(c, options), c.records[0].spec.steps)
+        for (s, c), style in pairs
+    }
     drawn = False
     for source in contenders.sources:
         for value in source.view.published(source.problem):
-            look = looks.get((id(source), value.setting_id))
-            if look and value.metric in metrics and value.step is not None:
-                colour = look[0].matplotlib(theme)["color"]
-                axes.plot([value.step / look[1]], [value.reported], mec=colour, **_circle(theme))
+            if value.metric in metrics and (look := looks.get((id(source), value.setting_id))):
+                style, per_x, last = look
+                place = (last if value.step is None else value.step) / per_x
+                colour = style.matplotlib(theme)["color"]
+                axes.plot([place], [value.reported], mec=colour, **_circle(theme))
                 drawn = True
     return drawn
 

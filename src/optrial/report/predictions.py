@@ -48,19 +48,19 @@ class Boundary(NamedTuple):
 
 
 def confusion_figure(
-    counts: Mapping[str, NDArray[np.int64]], names: Sequence[str], theme: Theme = LIGHT
+    tables: Mapping[str, tuple[NDArray[np.int64], Sequence[str]]], theme: Theme = LIGHT
 ) -> Figure:
-    """Return a figure with a confusion matrix for each name in `counts`.
+    """Return a figure with the confusion matrix of each named model.
 
     Args:
-        counts: number of samples, (true classes, predicted classes).
-        names: names of the classes.
+        tables: name -> number of samples, (true classes, predicted classes), and the names of the
+            classes.
         theme: colours.
     """
     with figure_style(theme):
-        figure, panels = _panels(len(counts), 3.0)
-        for axes, (name, table) in zip(panels, counts.items(), strict=False):
-            draw_confusion(axes, table, names, theme)
+        figure, panels = _panels(len(tables), 3.0)
+        for axes, (name, (counts, names)) in zip(panels, tables.items(), strict=False):
+            draw_confusion(axes, counts, names, theme)
             axes.set_title(literal(name))
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "class_style",
     "draw_points",
+    "draw_samples",
     "is_table",
     "label_texts",
     "samples_figure",
@@ -34,6 +35,8 @@ MOST_COLUMNS = 8
 """Columns of a table that are drawn."""
 LABEL = 14
 """Characters of a label."""
+PICTURE = 0.84
+"""Share of a cell, in width and height, that the sample takes; the rest is its label and a gap."""
 
 Array = NDArray[Any]
 
@@ -84,22 +87,48 @@ def samples_figure(
     """
     from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
 
-    shape = inputs.shape[1:]
     with figure_style(theme):
-        figure = Figure(figsize=(WIDTHS["page"], 2.6))
-        if shape == PLANE:
-            figure.set_size_inches(WIDTHS["column"], 3.2)
-            draw_points(figure.add_subplot(), inputs, targets, names, theme)
-        elif len(shape) == 3 and shape[0] in CHANNELS:
-            _draw_grid(figure, inputs, targets, names, _image_drawer(inputs))
-        elif not is_table(inputs):
-            _draw_grid(figure, inputs, targets, names, _series_drawer(inputs, theme))
-        else:
-            _draw_rows(figure, inputs, targets, names, columns, theme)
+        figure = Figure(figsize=_size(inputs))
+        draw_samples(figure.add_subplot(), inputs, targets, names, columns, theme)
         if title:
             figure.suptitle(literal(title), fontsize=8, x=0.01, horizontalalignment="left")
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
+
+
+def _size(inputs: Array) -> tuple[float, float]:
+    """Return width and height in inches of a figure of samples."""
+    if inputs.shape[1:] == PLANE:
+        return WIDTHS["column"], 3.2
+    if is_table(inputs):
+        return WIDTHS["page"], 0.4 + 0.19 * (len(inputs) + 1)
+    rows, columns = _grid_shape(len(inputs))
+    return max(WIDTHS["page"] * columns / COLUMNS, WIDTHS["column"]), rows * 1.05 + 0.25
+
+
+def _grid_shape(count: int) -> tuple[int, int]:
+    """Return rows and columns of the cells of some samples."""
+    return math.ceil(count / COLUMNS), min(COLUMNS, count)
+
+
+def draw_samples(
+    axes: Axes,
+    inputs: Array,
+    targets: Array,
+    names: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    theme: Theme = LIGHT,
+) -> None:
+    """Draw samples with their labels on one pair of axes; see `samples_figure`."""
+    shape = inputs.shape[1:]
+    if shape == PLANE:
+        draw_points(axes, inputs, targets, names, theme)
+    elif is_table(inputs):
+        _draw_rows(axes, inputs, targets, names, columns, theme)
+    elif len(shape) == 3 and shape[0] in CHANNELS:
+        _draw_grid(axes, inputs, label_texts(targets, names), _image_drawer(inputs))
+    else:
+        _draw_grid(axes, inputs, label_texts(targets, names), _series_drawer(inputs, theme))
 
 
 def draw_points(
@@ -136,29 +165,20 @@ def class_style(label: int, theme: Theme) -> Mapping[str, Any]:
 
 
 def _draw_grid(
-    figure: Figure,
-    inputs: Array,
-    targets: Array,
-    names: Sequence[str],
-    draw: Callable[[Axes, Array], None],
+    axes: Axes, inputs: Array, labels: Sequence[str], draw: Callable[[Axes, Array], None]
 ) -> None:
-    """Draw each sample in a cell, its label above."""
-    columns = min(COLUMNS, len(inputs))
-    rows = math.ceil(len(inputs) / columns)
-    width = WIDTHS["page"] * columns / COLUMNS
-    figure.set_size_inches(max(width, WIDTHS["column"]), rows * 1.05 + 0.25)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    labels = label_texts(targets, names)
-    for axes, sample, label in zip(grid.flat, inputs, labels, strict=False):
-        draw(axes, sample)
-        axes.set_title(literal(label), fontsize=7, loc="center", pad=2)
-    for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-    for axes in grid.flat[len(inputs) :]:
-        axes.set_axis_off()
+    """Draw each sample in a cell of its own axes, its label above."""
+    rows, columns = _grid_shape(len(inputs))
+    axes.set_axis_off()
+    for place, (sample, label) in enumerate(zip(inputs, labels, strict=True)):
+        row, column = divmod(place, columns)
+        left, bottom = column / columns, 1 - (row + 1) / rows
+        cell = axes.inset_axes((left, bottom, PICTURE / columns, PICTURE / rows))
+        draw(cell, sample)
+        cell.set_title(literal(label), fontsize=7, loc="center", pad=2)
+        cell.set_xticks([])
+        cell.set_yticks([])
+        cell.spines[:].set_visible(False)
 
 
 def _image_drawer(images: Array) -> Callable[[Axes, Array], None]:
@@ -193,7 +213,7 @@ def _series_drawer(inputs: Array, theme: Theme) -> Callable[[Axes, Array], None]
 
 
 def _draw_rows(
-    figure: Figure,
+    axes: Axes,
     inputs: Array,
     targets: Array,
     names: Sequence[str],
@@ -202,8 +222,6 @@ def _draw_rows(
 ) -> None:
     """Draw samples as the rows of a table, the target last."""
     header, cells = table_cells(inputs, targets, names, columns)
-    figure.set_size_inches(WIDTHS["page"], 0.4 + 0.19 * (len(cells) + 1))
-    axes = figure.add_subplot()
     axes.set_axis_off()
     texts = [[literal(cell) for cell in row] for row in cells]
     table = axes.table(
