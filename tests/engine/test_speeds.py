@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from optrial.engine import Engines, clear_speeds, kept_speeds, speeds_file
+from optrial.engine import Engines, Learner, clear_speeds, kept_speeds, speeds_file
 from optrial.engine.select import speeds
 from optrial.engine.select.busy import (
     BUSY,
@@ -25,6 +26,7 @@ from optrial.engine.select.busy import (
 )
 from optrial.engine.select.speeds import LIFETIME, Measured, Speeds
 from optrial.plan import estimate
+from optrial.spec import RunSpec
 from tests.conftest import Command
 from tests.small import MOONS, small_keys, small_plan
 
@@ -254,6 +256,34 @@ def test_a_program_on_one_of_two_cores_is_noticed() -> None:
     assert not list(kept_speeds())
     Engines(dataset, "float32", "cpu", clocks_of(1.0, 2)).choose(plan.runs)
     assert list(kept_speeds())
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, {1}), (2, {2})])
+def test_steps_are_tried_on_one_thread_of_a_busy_machine(
+    threads: int | None, expected: set[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the study fixes the number; several threads would wait for each other."""
+    learners: list[Learner] = []
+    build = Engines.build
+
+    def built(self: Engines, engine: str, specs: Sequence[RunSpec]) -> Learner:
+        learners.append(build(self, engine, specs))
+        return learners[-1]
+
+    wide = {"problem": {"dataset": "digits", "model": {"kind": "mlp", "hidden": [256]}}}
+    keys = WIDE | wide | {"batch_size": 256, "budget": {"steps": 5000}}
+    plan, dataset = small_plan(**keys, **({"threads": threads} if threads else {}))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        idle = Engines(dataset, "float32", "cpu", clocks_of(1.0, 2))
+        assert idle.threads(plan.runs) == 2
+        monkeypatch.setattr(Engines, "build", built)
+        (choice,) = Engines(dataset, "float32", "cpu", clocks_of(0.5, 2)).choose(plan.runs)
+    finally:
+        torch.set_num_threads(before)
+    assert choice.busy
+    assert {learner.threads for learner in learners} == expected
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4, 16])

@@ -22,15 +22,17 @@ def parts(
     seconds: float = 100.0,
     slowdown: float = 1.0,
     threads: int = 4,
+    busy: bool = False,
+    fixed: int | None = None,
     **parallel: Any,
 ) -> list[tuple[int, int]]:
     """Return width and threads of the stacks of eight runs that were chosen as one stack."""
     monkeypatch.setattr(division, "cores", lambda: count)
-    plan, _ = small_plan(seeds=8)
+    plan, _ = small_plan(seeds=8, **({"threads": fixed} if fixed else {}))
     engines: Any = SimpleNamespace(
         threads=lambda runs: threads, on_cuda=False, slowdown=lambda part, whole: slowdown
     )
-    choice = Choice("stacked", tuple(pack(plan.runs, 8)), seconds)
+    choice = Choice("stacked", tuple(pack(plan.runs, 8)), seconds, busy=busy)
     stacks = divided([choice], engines, Parallel(**parallel))
     assert sorted(r.run_id for s in stacks for r in s.runs) == sorted(r.run_id for r in plan.runs)
     return [(len(stack.runs), stack.threads) for stack in stacks]
@@ -53,6 +55,16 @@ def test_many_cores_share_few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_short_studies_and_those_of_one_process_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts(monkeypatch, executor="local") == [(8, 4)]
     assert parts(monkeypatch, seconds=19.0, executor="processes") == [(8, 4)]
+
+
+def test_one_process_on_a_busy_machine_has_one_thread_if_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    local = {"executor": "local", "busy": True}
+    assert parts(monkeypatch, slowdown=0.9, **local) == [(8, 1)]
+    assert parts(monkeypatch, slowdown=1.1, **local) == [(8, 4)]
+    assert parts(monkeypatch, slowdown=0.9, fixed=4, **local) == [(8, 4)]
+    assert parts(monkeypatch, slowdown=0.9, executor="local") == [(8, 4)]
 
 
 @pytest.mark.parametrize(("slowdown", "stacks"), [(3.0, [(2, 1)] * 4), (3.9, [(8, 4)])])

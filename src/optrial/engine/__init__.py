@@ -8,7 +8,12 @@ from optrial.engine.checks.certificate import certificates
 from optrial.engine.checks.resumption import Resumption
 from optrial.engine.learner import Learner
 from optrial.engine.options import storage_dtype
-from optrial.engine.process import process_for, release_memory, return_freed_memory
+from optrial.engine.process import (
+    has_fixed_threads,
+    process_for,
+    release_memory,
+    return_freed_memory,
+)
 from optrial.engine.provenance import ROUNDING, provenance
 from optrial.engine.select.choice import Choice
 from optrial.engine.select.engines import Engines, Part
@@ -29,6 +34,7 @@ __all__ = [
     "Training",
     "certificates",
     "clear_speeds",
+    "has_fixed_threads",
     "kept_speeds",
     "process_for",
     "provenance",

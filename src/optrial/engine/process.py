@@ -50,14 +50,19 @@ def process_for(learner: _Trains) -> Iterator[None]:
         yield
 
 
+def has_fixed_threads(run: RunSpec) -> bool:
+    """Return whether the study, or the script that it replays, fixes the number of threads."""
+    return run.threads is not None or run.rng == "script"
+
+
 def threads_for(runs: Sequence[RunSpec], dataset: Dataset) -> int | None:
     """Return the number of threads of a stack: its own, 1 for small steps, None for the default.
 
-    A script has PyTorch's default, like any script. The number depends on the runs only, never on
-    how busy the machine is, because sums are split among threads.
+    A script has PyTorch's default, like any script. The number does not depend on how busy the
+    machine is.
     """
     first = runs[0]
-    if first.threads is not None or first.rng == "script":
+    if has_fixed_threads(first):
         return first.threads
     return 1 if step_work(runs, dataset) < _WORK_WORTH_SHARING else None
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from optrial.config import Parallel
-from optrial.engine import Choice, Engines, Part
+from optrial.engine import Choice, Engines, Part, has_fixed_threads
 from optrial.executors.room import cores
 from optrial.plan import pack
 
@@ -34,11 +34,7 @@ def divided(choices: Sequence[Choice], engines: Engines, parallel: Parallel) -> 
         engines: engines of their dataset.
         parallel: what the user asks for.
     """
-    whole = [
-        Part(choice.engine, runs, engines.threads(runs))
-        for choice in choices
-        for runs in choice.stacks
-    ]
+    whole = [part for choice in choices for part in _whole(choice, engines)]
     seconds = sum(choice.seconds for choice in choices)
     if parallel.executor == "local" or engines.on_cuda or seconds < WORTH_SECONDS:
         return whole
@@ -51,6 +47,17 @@ def divided(choices: Sequence[Choice], engines: Engines, parallel: Parallel) -> 
         worth = count > 1 and _seconds(parts, whole, engines, count, seconds) < _GAIN * seconds
         return parts if worth else whole
     return parts
+
+
+def _whole(choice: Choice, engines: Engines) -> list[Part]:
+    """Return the stacks of one process, on a busy machine with one thread if that is faster."""
+    stacks = [Part(choice.engine, runs, engines.threads(runs)) for runs in choice.stacks]
+    widest = max(stacks, key=_width)
+    on_one = widest._replace(threads=1)
+    fixed = has_fixed_threads(widest.runs[0])
+    if not choice.busy or fixed or widest.threads == 1 or engines.slowdown(on_one, widest) >= 1:
+        return stacks
+    return [stack._replace(threads=1) for stack in stacks]
 
 
 def _parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from optrial.analysis.audit.context import Context, names
@@ -22,9 +22,9 @@ SMALL_PART = 0.01  # of the scale of an accuracy
 @audit_rule("G01", Severity.WARNING, "trained settings were removed from the study")
 def hidden_trials(context: Context) -> Iterator[Observation]:
     """Settings that were tried and removed are part of the tuning. Readers who see three settings,
-    but not the thirty before them, mistake luck for merit. A search that is drawn from a range of
-    learning rates replaces an earlier one within it of no more settings; a list of rates does not,
-    because it may be chosen by the results. Runs under another protocol are left to B08.
+    but not the thirty before them, mistake luck for merit. A search of a range of learning rates
+    replaces an earlier one within it of no more settings; a list of rates does not, because it may
+    be chosen by the results. Runs under another protocol are left to B08.
 
     Source: Dodge et al. 2019 (Show Your Work); Sivaprasad et al. 2020.
     Example: 27 runs of adam, with 9 settings, were trained and then removed from the study.
@@ -58,13 +58,14 @@ def _besides_rate(record: Record) -> str:
 
 
 def _replaced(context: Context, removed: Sequence[Record]) -> set[str]:
-    """Return the optimizers whose rates are drawn from a range, at least as many and as wide."""
+    """Return the optimizers that search a range of rates at least as wide, with as many trials."""
     replaced = set()
     for optimizer in context.optimizers:
         former = [r for r in removed if r.optimizer == optimizer.name]
         rates = [r.hyperparameters.get("lr") for r in former]
         alike = {_besides_rate(r) for r in optimizer.trials}
-        span = sorted(map(float, (context.drawn_from(optimizer, "lr") or {}).get("log", [])))
+        written = context.entry(optimizer).get("lr")
+        span = sorted(map(float, written.get("log", []))) if isinstance(written, Mapping) else []
         inside = span and all(
             rate is None or (isinstance(rate, int | float) and span[0] <= rate <= span[-1])
             for rate in rates

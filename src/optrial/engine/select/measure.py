@@ -10,8 +10,13 @@ import torch
 
 from optrial.data import Dataset
 from optrial.engine.learner import Learner
-from optrial.engine.process import process_for, release_memory, threads_for
-from optrial.engine.select.busy import Clocks, cpu_share, share_of_products
+from optrial.engine.process import (
+    has_fixed_threads,
+    process_for,
+    release_memory,
+    threads_for,
+)
+from optrial.engine.select.busy import LEAST_CPU_SHARE, Clocks, cpu_share, share_of_products
 from optrial.engine.select.speeds import Measured, Speeds
 from optrial.plan import estimate
 from optrial.spec import RunSpec
@@ -90,6 +95,7 @@ class StepTimer:
         self._clocks = clocks
         self._on_cuda = place.type == "cuda"
         self._speeds = Speeds(place)
+        self._share = 1.0  # of the last measurement
 
     @property
     def busy(self) -> bool:
@@ -136,10 +142,16 @@ class StepTimer:
 
         Each is compared with the first one round by round, because the machine's pace changes. The
         time of the first one is its median over the rounds. Steps on one thread are compared by CPU
-        time, which other programs affect least.
+        time, which other programs affect least. On a busy machine all take one thread, because
+        steps on several would wait for threads that have lost their cores, a hundred times as long.
         """
-        trials = [_Trial(self._build(*candidate), self._clocks) for candidate in candidates]
-        shares = [] if self._on_cuda else [self._share_of_threads(trials)]
+        learners = [self._build(*candidate) for candidate in candidates]
+        shares = [] if self._on_cuda else [self._share_of_threads(learners)]
+        if min(shares, default=1.0) < LEAST_CPU_SHARE:
+            for learner, (_, specs) in zip(learners, candidates, strict=True):
+                if not has_fixed_threads(specs[0]):
+                    learner.threads = 1
+        trials = [_Trial(learner, self._clocks) for learner in learners]
         turns = _TIMED_TURNS if len(trials) == 1 else _COMPARED_TURNS
         while not all(trial.enough(turns) for trial in trials):
             for trial in trials:
@@ -151,15 +163,21 @@ class StepTimer:
             step = pace * np.median(taken / rounds[0])
             seconds += [float(step) / len(specs), trial.first_step]
         if not self._on_cuda:  # there the processor waits for the device
-            shares += [self._share_of_threads(trials), *(trial.cpu_share for trial in trials)]
-        return Measured(seconds, min(shares, default=1.0))
+            shares += [self._share_of_threads(learners), *(trial.cpu_share for trial in trials)]
+        self._share = min(shares, default=1.0)
+        return Measured(seconds, self._share)
 
-    def _share_of_threads(self, trials: Sequence[_Trial]) -> float:
-        """Return the share that the threads of the trial with most of them have."""
-        most = max(trials, key=lambda trial: trial.threads)
-        if most.threads == 1:
+    def _share_of_threads(self, learners: Sequence[Learner]) -> float:
+        """Return the share that the threads of the learner with most of them have.
+
+        A machine that was busy once counts as busy: looking again takes long there.
+        """
+        if self.busy:
+            return self._share
+        most = max(learners, key=_threads)
+        if _threads(most) == 1:
             return 1.0
-        with process_for(most.learner):
+        with process_for(most):
             return share_of_products(self._clocks)
 
 
@@ -194,6 +212,10 @@ def _in_pairs(seconds: Sequence[float]) -> list[StepTime]:
     return [StepTime(*pair) for pair in zip(seconds[::2], seconds[1::2], strict=True)]
 
 
+def _threads(learner: Learner) -> int:
+    return learner.threads or torch.get_num_threads()
+
+
 class _Trial:
     """Steps of a learner, as many at once as in training unless that takes too long.
 
@@ -207,7 +229,7 @@ class _Trial:
 
     def __init__(self, learner: Learner, clocks: Clocks) -> None:
         self.learner = learner
-        self.threads = learner.threads or torch.get_num_threads()
+        self.threads = _threads(learner)
         self._clocks = clocks
         learner.start(1)
         self.turns: list[float] = []
