@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from optrial.data import load_dataset
-from optrial.data.sources import scikit_learn
+from optrial.data.sources import generated
 from optrial.data.sources.image_files import read_idx
 from optrial.errors import DataError
 from optrial.memory import MemoryLimit, memory_limit
@@ -87,10 +87,10 @@ def test_images(tmp_path: Path) -> None:
     ],
 )
 def test_memory_that_runs_out_meanwhile(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(**_: object) -> None:
+    def draw(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(scikit_learn.datasets, "make_moons", draw)
+    monkeypatch.setattr(generated, "RandomState", draw)
     with pytest.raises(DataError, match=f"dataset 'moons' does not fit into memory: ({FREE})"):
         load_dataset("moons", {})
 

@@ -91,7 +91,9 @@ def whole(
     return folder
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 4))]
+)
 def test_processes_store_what_one_process_stores(whole: Path, workers: int, tmp_path: Path) -> None:
     engine = whole.name.rstrip("0123456789")
     run(tmp_path, "processes", workers, study={"engine": engine}).close()

@@ -349,6 +349,8 @@ def load_study(
     """Read a study file or recipe, and apply the options of the command."""
     from optrial.study import Study
 
+    if not gc.get_freeze_count():
+        gc.freeze()  # modules stay, so no collection need visit them
     gc.enable()  # for user code
     if quiet:
         logging.getLogger("optrial").setLevel(logging.ERROR)

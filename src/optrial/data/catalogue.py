@@ -147,7 +147,7 @@ _CIFAR_10 = Published(
     ),
 )
 
-_SCIKIT_LEARN = "drawn by scikit-learn (Pedregosa et al. 2011)"
+_SCIKIT_LEARN = "drawn as by scikit-learn (Pedregosa et al. 2011)"
 
 _ENTRIES = (
     DatasetEntry(
@@ -175,7 +175,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=MoonsArguments,
-        reader="scikit_learn:draw_moons",
+        reader="generated:draw_moons",
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -184,7 +184,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=CirclesArguments,
-        reader="scikit_learn:draw_circles",
+        reader="generated:draw_circles",
         input_shape=(2,),
     ),
     DatasetEntry(
@@ -193,7 +193,7 @@ _ENTRIES = (
         source=_SCIKIT_LEARN,
         licence="none needed",
         arguments=BlobsArguments,
-        reader="scikit_learn:draw_blobs",
+        reader="generated:draw_blobs",
     ),
     DatasetEntry(
         name="palindrome",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -229,6 +230,10 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+lossless_text = methodcaller("decode", "utf-8", "surrogateescape")
+"""Decodes text without failing, so that the checksum tells which row is damaged."""
+
+
 def _kind_of(error: Exception) -> type[StoreError]:
     """Return the kind of a failure of a server; failures of files are of one kind."""
     if not isinstance(error, DBAPIError):
@@ -315,11 +320,6 @@ def sqlite_engine(file: Path, *, create: bool) -> sql.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
-
-
-def lossless_text(data: bytes) -> str:
-    """Decode text without failing, so that the checksum tells which row is damaged."""
-    return data.decode("utf-8", "surrogateescape")
 
 
 @contextmanager

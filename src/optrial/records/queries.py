@@ -196,6 +196,7 @@ _OUTCOME_OF, _PLACE_OF = (
 _latest_text = itemgetter(_NAMED["latest"])
 _position = itemgetter(_NAMED["position"])
 _UNPLANNED = 1 << 62  # beyond any position in a plan
+_STATUSES = {status.value: status for status in Status}
 
 
 def run_query(plan_id: int, everything: bool) -> sql.Select[Any]:
@@ -275,7 +276,7 @@ def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float 
         setting=sys.intern(setting),
         stack=reader.stack(stack),
         phase=phase,
-        status=Status(status),
+        status=_STATUSES[status],
         step=step,
         reason=sys.intern(reason),
         facts=reader.facts(facts),

@@ -93,12 +93,21 @@ class DamagedError(Exception):
 
 def checksum(values: Iterable[object]) -> int:
     """Return the CRC-32 of the lengths and bytes of a row's values."""
+    values = list(values)
+    if bytes not in map(type, values):
+        texts = [value if type(value) is str else str(value) for value in values]
+        joined = "".join(texts)
+        if joined.isascii():  # lengths in characters are those in bytes
+            return zlib.crc32(f"{_lengths(texts)}{joined}".encode())
     parts = [
         value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
         for value in values
     ]
-    lengths = ",".join([str(len(part)) for part in parts]).encode()
-    return zlib.crc32(b"".join((lengths, *parts)))
+    return zlib.crc32(b"".join((_lengths(parts).encode(), *parts)))
+
+
+def _lengths(parts: Sequence[str] | Sequence[bytes]) -> str:
+    return ",".join([str(len(part)) for part in parts])
 
 
 def sealed(table: sql.Table, row: Row) -> dict[str, Any]:

@@ -1,30 +1,119 @@
-"""Datasets drawn by NumPy: palindromes, a test of memory, and points around the origin."""
+"""Datasets drawn by NumPy: moons, circles, blobs, palindromes, and points around the origin.
+
+Moons, circles and blobs are those of scikit-learn 1.8, bit for bit, without the seconds that its
+import takes. NumPy does not change what a `RandomState` draws.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from optrial.data.arguments import DisplacementArguments, PalindromeArguments
-from optrial.data.dataset import Pair
+from optrial.data.arguments import (
+    BlobsArguments,
+    CirclesArguments,
+    DisplacementArguments,
+    MoonsArguments,
+    PalindromeArguments,
+)
+from optrial.data.dataset import Array, Pair
 from optrial.data.fitting import require_memory
 from optrial.data.source import Request, Source
 
 Digits = NDArray[np.uint8]
+Values = NDArray[np.float64]
 
-_POINT_BYTES = 2 * (8 + 8 + 4)  # as drawn, while they are scaled, and as float32
+_VALUE_BYTES = 8 + 8 + 4  # as drawn, while it is scaled, and as float32
 _DIGIT_BYTES = 1 + 4 + 4  # the same
 _STREAM = 0x9A11D  # separates these draws from others under the same seed
 _ENUMERATED = 7  # digits of the longest first halves that are all written down, 10^7 of them
 _SPARE = 1.25  # draws per sample beyond that; at most an eighth of them are duplicates
 
 
+def draw_moons(request: Request[MoonsArguments]) -> Source:
+    """Draw two interleaving half circles, (n, 2)."""
+    counts, generator = _halves(request), RandomState(request.arguments.random_state)
+    upper, lower = (np.linspace(0, np.pi, count) for count in counts)
+    x = np.append(np.cos(upper), 1 - np.cos(lower))
+    y = np.append(np.sin(upper), 1 - np.sin(lower) - 0.5)
+    return _noisy(np.vstack([x, y]).T, counts, request.arguments, generator)
+
+
+def draw_circles(request: Request[CirclesArguments]) -> Source:
+    """Draw a circle inside a circle, (n, 2)."""
+    counts, generator = _halves(request), RandomState(request.arguments.random_state)
+    outer, inner = (np.linspace(0, 2 * np.pi, count, endpoint=False) for count in counts)
+    factor = request.arguments.factor
+    x = np.append(np.cos(outer), np.cos(inner) * factor)
+    y = np.append(np.sin(outer), np.sin(inner) * factor)
+    return _noisy(np.vstack([x, y]).T, counts, request.arguments, generator)
+
+
+def _halves(request: Request[MoonsArguments] | Request[CirclesArguments]) -> tuple[int, int]:
+    """Return the number of samples of both classes.
+
+    Raises:
+        DataError: memory does not hold them.
+    """
+    counts = request.arguments.n_samples
+    require_memory(f"dataset '{request.title}'", 2 * _VALUE_BYTES * float(np.sum(counts)))
+    return counts if isinstance(counts, tuple) else (counts // 2, counts - counts // 2)
+
+
+def _noisy(
+    points: Values, counts: Sequence[int], arguments: MoonsArguments, generator: RandomState
+) -> Source:
+    """Return points of classes, one after the other, as a dataset: shuffled, with noise."""
+    points, labels = _shuffled(points, counts, arguments.shuffle, generator)
+    if arguments.noise is not None:
+        points += generator.normal(scale=arguments.noise, size=points.shape)
+    return Source({"all": (points, labels)})
+
+
+def draw_blobs(request: Request[BlobsArguments]) -> Source:
+    """Draw isotropic Gaussian clusters, (n, n_features)."""
+    arguments, counts = request.arguments, request.arguments.n_samples
+    centers, features = arguments.centers, arguments.n_features
+    if isinstance(centers, tuple):
+        features = len(centers[0])
+    require_memory(f"dataset '{request.title}'", _VALUE_BYTES * features * float(np.sum(counts)))
+    generator = RandomState(arguments.random_state)
+    if not isinstance(centers, tuple):
+        clusters = len(counts) if isinstance(counts, tuple) else centers or 3
+        drawn = generator.uniform(*arguments.center_box, size=(clusters, features))
+    else:
+        drawn = np.array(centers)
+    if not isinstance(counts, tuple):
+        least, more = divmod(counts, len(drawn))
+        counts = tuple(least + (cluster < more) for cluster in range(len(drawn)))
+    spreads = np.broadcast_to(arguments.cluster_std, len(drawn))
+    points = [
+        generator.normal(loc=center, scale=spread, size=(count, features))
+        for center, spread, count in zip(drawn, spreads, counts, strict=True)
+    ]
+    return Source({"all": _shuffled(np.vstack(points), counts, arguments.shuffle, generator)})
+
+
+def _shuffled(
+    points: Values, counts: Sequence[int], shuffle: bool, generator: RandomState
+) -> tuple[Values, Array]:
+    """Return points and the class of each; `counts` of each class follow each other."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    if not shuffle:
+        return points, labels
+    order = np.arange(len(points))
+    generator.shuffle(order)
+    return points[order], labels[order]
+
+
 def draw_displacements(request: Request[DisplacementArguments]) -> Source:
     """Draw points around the origin of the plane, (n, 2); the test split is the origin itself."""
     arguments = request.arguments
-    require_memory(f"dataset '{request.title}'", _POINT_BYTES * arguments.n_samples)
+    require_memory(f"dataset '{request.title}'", 2 * _VALUE_BYTES * arguments.n_samples)
     generator = np.random.default_rng(arguments.random_state)
     points = arguments.noise * generator.standard_normal((arguments.n_samples, 2))
     labels = np.zeros(arguments.n_samples, np.int64)
