@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import runpy
 import shlex
@@ -27,6 +28,10 @@ EXIT_STATUS = re.compile(r"# exit status (\d)$")
 """Comment behind a command that does not end with 0."""
 LINES = re.compile(r"[━─┏┳┓┡╇┩├┼┤└┴┘┃│]+")
 """What tables are drawn with; how wide they are depends on their numbers."""
+STYLE = re.compile(r"\x1b\[[\d;]*m")
+"""Bold and coloured text."""
+TERMINAL = {"TERM": "dumb", "COLUMNS": "100", "LINES": "50"}
+"""A terminal as wide as the tables of the pages."""
 NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
@@ -85,6 +90,24 @@ def lay_out_tables(folder: Path) -> None:
         shutil.copy(table, folder)
 
 
+class _Terminal(io.StringIO):
+    """What commands print to a terminal, with tables drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class _Beside(io.StringIO):
+    """Standard error, which is read together with standard output but gets no progress bars."""
+
+    def __init__(self, terminal: _Terminal) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        return self.terminal.write(text)
+
+
 class Reader:
     """Runs blocks one after the other in the current folder, and remembers what they print."""
 
@@ -111,15 +134,15 @@ class Reader:
             return
         file = Path(block.file or f"line-{block.line}.{block.language}")
         file.write_text(block.text, encoding="utf-8")
-        output = io.StringIO()
-        with redirect_stdout(output), redirect_stderr(output):
+        output = _Terminal()
+        with redirect_stdout(output), redirect_stderr(_Beside(output)):
             if block.language == "python":
                 run_python(file, {} if block.file else self.names)
             elif block.language == "sh":
                 run_shell(block.text)
             elif block.language == "yaml":
                 run_study(file, planned=block.file is not None)
-        self.printed = output.getvalue()
+        self.printed = STYLE.sub("", output.getvalue())
 
 
 def run_python(file: Path, names: dict[str, Any]) -> None:
@@ -153,7 +176,10 @@ def run_shell(text: str) -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run the command line in this process and return its exit status."""
-    with mock.patch.object(sys, "argv", ["optrial", *arguments]):
+    with (
+        mock.patch.object(sys, "argv", ["optrial", *arguments]),
+        mock.patch.dict(os.environ, TERMINAL),
+    ):
         try:
             cli.main()
         except SystemExit as end:

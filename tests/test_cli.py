@@ -174,6 +174,47 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_piped_results_have_the_name_in_each_row(
+    optrial: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    answer = optrial("show", "small")
+    header, *rows = [line.split("\t") for line in answer.out.splitlines()]
+    assert header[:3] == ["optimizer", "setting", "runs"]
+    assert [row[:2] for row in rows] == [
+        *(["sgd", "lr=0.01"], ["sgd", "lr=0.1"], ["mine", "lr=0.001"])
+    ]
+    assert {len(row) for row in rows} == {len(header)}
+    plan = optrial("plan", "first.yaml").out
+    assert "│" not in plan
+    table, pairs = plan.split("\n\n")[0], plan.split("\n\n")[-1]
+    assert {line.count("\t") for line in table.splitlines()} == {6}
+    assert all(line.count("\t") == 1 for line in pairs.splitlines())
+
+
+def test_the_conclusion_comes_first(
+    optrial: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    with package.load("small") as results:
+        verdict = results.comparisons()[0]
+    assert optrial("show", "small").err.startswith(verdict)
+    assert optrial("best", "small").out.startswith(verdict)
+    assert optrial("compare", "small").out.startswith(verdict)
+
+
+def test_the_report_opens_in_the_browser(
+    optrial: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    assert optrial("report", "small", "--open").status == 0
+    assert opened == [(trained / "studies" / "small" / "report.html").as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    assert "no web browser was found" in optrial("report", "small", "--open").err
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_tables_fit_a_terminal_and_cut_no_name(
     width: int, optrial: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +228,7 @@ def test_tables_fit_a_terminal_and_cut_no_name(
         ("runs", "small"): {"lr=0.01", "mine", "done"},
         ("show", "small"): {"lr=0.01", "mine", "test", "accuracy", "(%)"},
         ("plan", "first.yaml"): {"lr=0.01", "mine"},
+        ("best", "small"): {"mine"},
     }.items():
         text = in_terminal(optrial, *arguments)
         drawn = [line for line in text.splitlines() if line[:1] in "┏│└"]
@@ -298,7 +340,7 @@ def test_names_are_text_everywhere(optrial: Command, tmp_path: Path) -> None:
     odd = write(tmp_path / "odd.yaml", name=name, optimizers=[{"rule": "sgd", "name": name}])
     answer = optrial("run", odd)
     assert answer.status == 0
-    assert answer.out.count(name) == 2
+    assert answer.out.count(name) == 1
     assert name in optrial("runs", "studies/b-red-Ünï").out
     assert name in optrial("plan", odd).out
 

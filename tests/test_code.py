@@ -345,7 +345,7 @@ def test_what_cannot_be_identified_is_one_clear_error() -> None:
     with pytest.raises(StudyError) as caught:
         optrial.compare(model=model, data=dict(MOONS), optimizers=["sgd"], steps=2)
     (problem,) = caught.value.problems
-    assert problem.path == "model.factory"
+    assert problem.path == "problem.model.factory"
     assert "model > lock is a lock" in problem.message
     assert "define the object in a module and name it: module:name" in problem.message
     assert not Path("studies").exists()

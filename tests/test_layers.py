@@ -35,7 +35,7 @@ ALLOWED = {
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
     "style": {"errors", "files"},
-    "markup": set(),
+    "markup": {"errors"},
     "target_kinds": set(),
     "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
@@ -44,7 +44,7 @@ ALLOWED = {
     "rules": {"errors"},
     "plan": {
         *("code", "functions", "spec", "target_kinds", "config", "data"),
-        *("garbage", "memory", "models", "rules", "errors"),
+        *("garbage", "markup", "memory", "models", "rules", "errors"),
     },
     "records": {"array_headers", "files", "garbage", "passwords", "spec", "errors"},
     "changes": {"plan", "records", "spec", "errors"},
@@ -72,7 +72,7 @@ ALLOWED = {
         *("garbage", "interruption", "memory", "models", "plan", "records", "spec"),
         *("supervision", "user_output"),
     },
-    "analysis": {"files", "rules", "spec", "records", "errors"},
+    "analysis": {"files", "markup", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},
     "timing.steps": {"engine", "spec", "errors"},
     "timing.memory": {"data", "engine", "models", "spec", "rules"},
@@ -93,6 +93,7 @@ ALLOWED = {
             "config",
             "files",
             "joined",
+            "markup",
             "spec",
             "records",
             "report",
@@ -103,7 +104,7 @@ ALLOWED = {
         "errors",
     },
     "current_page": {"__init__", "analysis", "records", "results", "errors"},
-    "user_objects": {"code", "data", "rules", "errors"},
+    "user_objects": {"code", "config", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {
         *(
@@ -114,6 +115,7 @@ ALLOWED = {
             "config",
             "data",
             "keys",
+            "markup",
             "models",
             "plan",
             "sweep",
@@ -188,7 +190,7 @@ def defines_getattr(tree: ast.AST) -> bool:
 LAZY = {
     ("executors.start", "executors.on_ray"),
     ("results", "config"),
-    ("results", "saved"),
+    ("results.weights", "saved"),
     ("results", "joined"),
     ("results", "report.study_page"),
 }

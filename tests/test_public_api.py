@@ -67,7 +67,7 @@ def test_every_key_of_a_study_is_a_parameter() -> None:
     keys = set(StudyFile.model_fields)
     assert set(parameters(optrial.Study)) == keys
     elsewhere = {"model", "data", "loss", "metrics", "epochs", "steps", "out", "callbacks"}
-    elsewhere |= {"executor", "n_jobs", "parallel"}
+    elsewhere |= {"executor", "n_jobs", "parallel", "progress"}
     assert set(parameters(optrial.compare)) == keys - {"problem", "budget"} | elsewhere
 
 
@@ -131,7 +131,7 @@ def test_callbacks_follow_a_study_and_its_failure(tmp_path: Path) -> None:
     recorder = Recorder()
     optrial.Study(**small_keys()).run(tmp_path, callbacks=[recorder]).close()
     assert list(dict.fromkeys(recorder.hooks)) == [
-        *("on_prepare", "on_start", "on_plan", "on_step", "on_run_end", "on_end")
+        *("on_prepare", "on_start", "on_plan", "on_step", "on_values", "on_run_end", "on_end")
     ]
     failing = Recorder()
     with pytest.raises(optrial.StoreBusyError), Store.open(tmp_path).lock():

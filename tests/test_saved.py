@@ -81,7 +81,7 @@ def test_evaluating_needs_nothing_that_only_training_needs(
         monkeypatch.setitem(sys.modules, "optuna", None)
         monkeypatch.setattr("optrial.plan.protocol.tpe_is_here", lambda: False)
         monkeypatch.setattr("optrial.study.make_plan", None)
-        monkeypatch.setattr("optrial.study.check_study", None)
+        monkeypatch.setattr("optrial.study.checking.check_study", None)
         evaluations = results.evaluate("test")
         evaluated = {e.record.run_id: e.value for e in evaluations if e.metric == "test_loss"}
         results.model(next(iter(recorded)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -35,6 +35,15 @@ class Callback:
     def on_prepare(self, task: str) -> None:
         """Called before work that may take seconds and precedes training, such as trying models."""
 
+    def on_file_start(self, label: str, total_bytes: int) -> None:
+        """Called before a file is downloaded; `total_bytes` is 0 if its size is unknown."""
+
+    def on_bytes(self, count: int) -> None:
+        """Called after `count` further bytes of the file."""
+
+    def on_file_end(self) -> None:
+        """Called when the download of a file has ended, complete or not."""
+
     def on_start(self, store: Store) -> None:
         """Called once, with the study's store, before the first wave of training."""
 
@@ -50,6 +59,15 @@ class Callback:
 
     def on_step(self, count: int) -> None:
         """Called after `count` further training steps, summed over runs; negative on a restart."""
+
+    def on_values(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
+        """Called when values of a run are stored, about once per second.
+
+        Args:
+            run_id: id of the run.
+            step: steps that it has taken.
+            values: the latest value of each metric that was recorded since the last call.
+        """
 
     def on_run_end(self, run_id: str, status: Status, steps_left: int) -> None:
         """Called when a run ends; a run that diverged or failed leaves `steps_left` untrained."""
@@ -104,6 +122,21 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_prepare(task)
 
+    def on_file_start(self, label: str, total_bytes: int) -> None:
+        """See `Callback`."""
+        for callback in self._callbacks:
+            callback.on_file_start(label, total_bytes)
+
+    def on_bytes(self, count: int) -> None:
+        """See `Callback`."""
+        for callback in self._callbacks:
+            callback.on_bytes(count)
+
+    def on_file_end(self) -> None:
+        """See `Callback`."""
+        for callback in self._callbacks:
+            callback.on_file_end()
+
     def on_start(self, store: Store) -> None:
         """See `Callback`."""
         for callback in self._callbacks:
@@ -118,6 +151,11 @@ class Callbacks(Callback):
         """See `Callback`."""
         for callback in self._callbacks:
             callback.on_step(count)
+
+    def on_values(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        for callback in self._callbacks:
+            callback.on_values(run_id, step, values)
 
     def on_run_end(self, run_id: str, status: Status, steps_left: int) -> None:
         """See `Callback`."""

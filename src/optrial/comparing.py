@@ -24,7 +24,7 @@ from optrial.keys import (
 from optrial.results import Results
 from optrial.rules import Rule
 from optrial.study import Study
-from optrial.user_objects import dataset_name, optimizer_entry, with_names, with_names_in_list
+from optrial.user_objects import dataset_name, optimizer_entry
 
 __all__ = ["compare"]
 
@@ -38,7 +38,7 @@ def compare(
     steps: int | None = None,
     loss: str | Mapping[str, object] | Function = "cross_entropy",
     metrics: Sequence[Metric] | None = None,
-    name: str = "study",
+    name: str | None = None,
     batch_size: AxisValues | None = None,
     evaluate: Evaluation | None = None,
     seeds: int | Sequence[int] = 3,
@@ -64,6 +64,7 @@ def compare(
     notes: str = "",
     out: str | Path | None = None,
     callbacks: Iterable[Callback] = (),
+    progress: bool | None = None,
     executor: Literal["auto", "local", "processes", "ray"] | None = None,
     n_jobs: int | Literal["auto"] | None = None,
     parallel: str | Path | Mapping[str, object] | None = None,
@@ -94,6 +95,7 @@ def compare(
         metrics: names, functions, or ``{"name": function, "better": "lower"}``.
         out: folder of the results or a ``postgresql://`` URL; ``studies/<name>`` by default.
         callbacks: follow training; see `Callback`.
+        progress: whether to show progress; see `Study.run`.
         executor: where runs are trained; see `Study.run`.
         n_jobs: number of stacks of runs that are trained at once; see `Study.run`.
         parallel: further keys of the execution; see `Study.run`.
@@ -109,9 +111,9 @@ def compare(
     study = Study(
         problem={
             "dataset": data,
-            "model": with_names("model", {"factory": model} if callable(model) else model),
-            "loss": with_names("loss", loss),
-            "metrics": with_names_in_list("metrics", metrics),
+            "model": model,
+            "loss": loss,
+            "metrics": metrics,
         },
         budget=_budget(epochs, steps),
         optimizers=[optimizer_entry(f"optimizers[{i}]", o) for i, o in enumerate(optimizers)],
@@ -140,7 +142,14 @@ def compare(
         reported=reported,
         notes=notes,
     )
-    return study.run(out, callbacks=callbacks, executor=executor, n_jobs=n_jobs, parallel=parallel)
+    return study.run(
+        out,
+        callbacks=callbacks,
+        progress=progress,
+        executor=executor,
+        n_jobs=n_jobs,
+        parallel=parallel,
+    )
 
 
 def _budget(epochs: int | None, steps: int | None) -> Length:

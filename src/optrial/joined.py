@@ -59,6 +59,11 @@ class JoinedStore:
         """Location of each problem's study."""
         return dict(self._sources)
 
+    @property
+    def shown(self) -> str:
+        """Locations of all studies."""
+        return ", ".join(store.shown for store in self._stores)
+
     def study(self) -> dict[str, Any]:
         """Return the joined study."""
         return self._joined([store.study() for store in self._stores])

@@ -1,11 +1,25 @@
-"""Text escaped for Markdown and LaTeX."""
+"""Text escaped for Markdown, LaTeX and HTML; small tables for notebooks."""
 
 from __future__ import annotations
 
 import html
 import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["latex_text", "markdown_text"]
+from optrial.errors import printable
+
+__all__ = [
+    "html_block",
+    "html_pairs",
+    "html_table",
+    "html_text",
+    "latex_text",
+    "markdown_text",
+]
+
+_LINE = "1px solid rgba(128, 128, 128, 0.4)"
+_CELL = f"padding: 0.25em 0.8em; border: 0; border-bottom: {_LINE}; background: transparent"
+_TABLE = "border-collapse: collapse; border: 0; color: inherit; margin: 0.4em 0"
 
 LATEX = str.maketrans(
     {
@@ -41,6 +55,56 @@ def markdown_text(text: str) -> str:
 def latex_text(text: str) -> str:
     """Escape a text for LaTeX; white space becomes single spaces."""
     return _LIGATURES.sub(r"\g<0>{}", _one_line(text).translate(LATEX))
+
+
+def html_text(text: str) -> str:
+    """Escape a text for HTML, in elements and attributes; white space becomes single spaces."""
+    return html.escape(_one_line(printable(text)))
+
+
+def html_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int = 1,
+    strong: Collection[int] = (),
+) -> str:
+    """Return a table without colours of its own, which reads in light and dark notebooks.
+
+    Args:
+        columns: the headers.
+        rows: texts of the cells.
+        left: number of columns aligned to the left; the others hold numbers.
+        strong: indices of rows in bold.
+    """
+    sides = ["left" if index < left else "right" for index in range(len(columns))]
+    head = _html_row("th", columns, sides, "font-weight: bold")
+    body = "".join(
+        _html_row("td", row, sides, "font-weight: bold" if index in strong else "")
+        for index, row in enumerate(rows)
+    )
+    return f'<table style="{_TABLE}"><thead>{head}</thead><tbody>{body}</tbody></table>'
+
+
+def _html_row(tag: str, cells: Sequence[str], sides: Sequence[str], style: str) -> str:
+    shown = "".join(
+        f'<{tag} style="{_CELL}; text-align: {side}">{html_text(cell)}</{tag}>'
+        for cell, side in zip(cells, sides, strict=True)
+    )
+    return f'<tr style="background: transparent; {style}">{shown}</tr>'
+
+
+def html_pairs(pairs: Mapping[str, str]) -> str:
+    """Return names and texts as a table of two columns without headers."""
+    rows = "".join(_html_row("td", pair, ("left", "left"), "") for pair in pairs.items())
+    return f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'
+
+
+def html_block(title: str, *parts: str, notes: Iterable[str] = ()) -> str:
+    """Return a title, parts that are HTML, and notes that are texts, as one element."""
+    shown = [f"<div><strong>{html_text(title)}</strong></div>", *parts]
+    shown += [f'<div style="opacity: 0.8">{html_text(note)}</div>' for note in notes]
+    return f'<div style="overflow-x: auto">{"".join(shown)}</div>'
 
 
 def _one_line(text: str) -> str:

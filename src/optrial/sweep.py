@@ -640,6 +640,10 @@ class _Driver:
         upcoming = None if self.stopping else upcoming
         attempt = self.attempts.stored(str(stack), None if upcoming is None else str(upcoming))
         self.store.commit(segments, stack, commit.checkpoint, attempt)
+        for segment in segments:
+            latest = {name: float(c.values[-1]) for name, c in segment.curves.items() if len(c)}
+            if latest and segment.run_id in self.planned:
+                self._call(self.callback.on_values, segment.run_id, segment.step, latest)
         self._tell_ends(segments, active.task.specs[0].steps)
 
     def _saved(self, run_id: str, weights: Mapping[str, Arrays]) -> RunFacts:

@@ -1,58 +1,129 @@
-"""Names for the functions, classes and arrays that a notebook passes in place of names."""
+"""Names for the functions, classes, rules and arrays that a program passes in place of names."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from optrial.code import Unidentifiable, register, unidentifiable
+from optrial.config import is_several
 from optrial.data import split_objects
 from optrial.errors import Problem, StudyError
 from optrial.rules import Rule
 
-__all__ = ["dataset_name", "optimizer_entry", "with_names", "with_names_in_list"]
+__all__ = ["dataset_name", "optimizer_entry", "with_named_optimizers", "with_named_problem"]
 
 _CODE_KEYS = ("factory", "name", "torch", "rule_factory")
+_KINDS = ("rule", "torch", "rule_factory")
+_PLAIN = (str, int, float, bool, list, Mapping, type(None))
+"""Types of the arguments of a dataset that a study names."""
 
 
-def with_names(path: str, entry: object) -> Any:
-    """Replace the user's objects in an entry of a study by names.
+def with_named_problem(path: str, problem: object) -> Any:
+    """Replace the user's objects in one or several problems by names.
 
     Raises:
         StudyError: an object cannot be told from others like it; `path` says where it is.
+        DataError: the dataset is neither a name nor arrays.
     """
+    if isinstance(problem, list | tuple):
+        return [with_named_problem(f"{path}[{i}]", entry) for i, entry in enumerate(problem)]
+    if is_several(problem):
+        return {n: with_named_problem(f"{path}.{n}", entry) for n, entry in problem.items()}
+    if not isinstance(problem, Mapping):
+        return problem
+    named = dict(problem)
+    if _is_data(problem.get("dataset")):
+        named["dataset"] = dataset_name(problem["dataset"])
+    if callable(model := problem.get("model")):
+        named["model"] = {"factory": model}
+    for key in ("model", "loss"):
+        if key in named:
+            named[key] = _with_names(f"{path}.{key}", named[key])
+    if isinstance(metrics := problem.get("metrics"), list | tuple):
+        named["metrics"] = [
+            _with_names(f"{path}.metrics[{index}]", entry) for index, entry in enumerate(metrics)
+        ]
+    return named
+
+
+def _is_data(dataset: object) -> bool:
+    """Return whether a dataset is made of arrays."""
+    if isinstance(dataset, Mapping):
+        return bool(dataset) and not all(isinstance(v, _PLAIN) for v in dataset.values())
+    return not isinstance(dataset, str | int | float | None)
+
+
+def with_named_optimizers(entries: Iterable[object]) -> list[Any]:
+    """Replace rules, classes and functions in the optimizers of a study by names.
+
+    An entry without a name gets that of its rule, class or function, unless several share it.
+
+    Raises:
+        StudyError: an object cannot be told from others like it.
+    """
+    named = [_with_named_optimizer(f"optimizers[{i}]", entry) for i, entry in enumerate(entries)]
+    counts = Counter(own_name for _, own_name in named)
+    return [
+        {"name": own_name, **entry} if own_name and counts[own_name] == 1 else entry
+        for entry, own_name in named
+    ]
+
+
+def _with_named_optimizer(path: str, entry: object) -> tuple[Any, str]:
+    """Return an entry with its object replaced, and the name of that object."""
+    if callable(entry) or isinstance(entry, Rule):
+        entry = {"torch": entry}
+    if not isinstance(entry, Mapping):
+        return entry, ""
+    values = {key: entry[key] for key in _KINDS if entry.get(key) is not None}
+    objects = {key: value for key, value in values.items() if not isinstance(value, str)}
+    if len(objects) != 1:
+        return entry, ""
+    ((key, thing),) = objects.items()
+    if not callable(thing) and not isinstance(thing, Rule):
+        raise StudyError([Problem(f"{path}.{key}", _not_an_optimizer(thing))], "the study")
+    kind = "torch" if _takes_parameters(thing) else "rule_factory"
+    others = {name: value for name, value in entry.items() if name != key}
+    return {kind: _name_of(f"{path}.{key}", thing), **others}, _own_name(thing)
+
+
+def _own_name(thing: object) -> str:
+    """Return the name of a rule, class or function; empty for others, such as a lambda."""
+    name = thing.name if isinstance(thing, Rule) else getattr(thing, "__name__", "")
+    return name if isinstance(name, str) and name.isidentifier() else ""
+
+
+def optimizer_entry(path: str, entry: object) -> Any:
+    """Return an optimizer as `compare` accepts it as an entry of a study.
+
+    Raises:
+        StudyError: it is neither a name, a mapping, a rule, a class nor a function.
+    """
+    if isinstance(entry, str):
+        return {"rule": entry}
+    if isinstance(entry, Mapping | Rule) or callable(entry):
+        return entry
+    raise StudyError([Problem(path, _not_an_optimizer(entry))], "the comparison")
+
+
+def _not_an_optimizer(thing: object) -> str:
+    return (
+        f"{' '.join(repr(thing).split())}: must be the name of a rule, an entry such as "
+        "{'rule': 'adam', 'lr': 0.01}, a class of torch.optim.Optimizer (not an instance), a "
+        "function that takes parameters, or a Rule."
+    )
+
+
+def _with_names(path: str, entry: object) -> Any:
+    """Replace the user's objects in a model, loss or metric by names."""
     if isinstance(entry, Mapping):
         code = {key: entry[key] for key in _CODE_KEYS if not isinstance(entry.get(key, ""), str)}
         named = {key: value for key, value in code.items() if callable(value) or key != "name"}
         return {**entry, **{key: _name_of(f"{path}.{key}", v) for key, v in named.items()}}
     return _name_of(path, entry) if callable(entry) else entry
-
-
-def with_names_in_list(path: str, entries: object) -> Any:
-    """Replace the user's objects in a list of entries by names; see `with_names`."""
-    if not isinstance(entries, list | tuple):
-        return entries
-    return [with_names(f"{path}[{index}]", entry) for index, entry in enumerate(entries)]
-
-
-def optimizer_entry(path: str, entry: object) -> Any:
-    """Turn an optimizer as `compare` accepts it into an entry of a study.
-
-    Raises:
-        StudyError: it is none, or it cannot be told from others like it.
-    """
-    if isinstance(entry, str):
-        return {"rule": entry}
-    if isinstance(entry, Mapping):
-        return with_names(path, entry)
-    if not callable(entry) and not isinstance(entry, Rule):
-        message = (
-            f"{entry!r}: must be the name of a rule, an entry such as {{'rule': 'adam', 'lr': "
-            "0.01}, a class of torch.optim.Optimizer (not an instance), or a Rule."
-        )
-        raise StudyError([Problem(path, " ".join(message.split()))], "the comparison")
-    return {"torch" if _takes_parameters(entry) else "rule_factory": _name_of(path, entry)}
 
 
 def dataset_name(data: object) -> str:
@@ -80,7 +151,7 @@ def _name_of(path: str, thing: object) -> str:
     except Unidentifiable as error:
         name = getattr(thing, "__name__", None) or type(thing).__name__
         problem = Problem(path, f"{name} {unidentifiable(error)}")
-        raise StudyError([problem], "the comparison") from error
+        raise StudyError([problem], "the study") from error
 
 
 def _takes_parameters(entry: Callable[..., Any] | Rule) -> bool:

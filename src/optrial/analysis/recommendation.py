@@ -1,22 +1,71 @@
-"""The setting to use: that of the leading optimizer, and the learning rates that do as well."""
+"""The best setting and run, and the setting to use with the learning rates that do as well."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optrial.analysis.contenders import Contender, setting_text
+from optrial.analysis.contenders import Contender, hyperparameters, setting_text
 from optrial.analysis.searches import rate_ranges
-from optrial.analysis.statistics import RateRange
+from optrial.analysis.statistics import RateRange, best_sentence, known_values, value_text
 from optrial.analysis.view import ProblemView
+from optrial.markup import html_block, html_pairs
+from optrial.records import Record
 from optrial.rules import RULES
-from optrial.spec import RunSpec
+from optrial.spec import RunSpec, Status, metric_title
 
-__all__ = ["Recommendation", "recommend"]
+__all__ = ["Best", "Recommendation", "best_of", "recommend"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
+class Best:
+    """The leading optimizer of a problem at its best setting, and its best run.
+
+    Attributes:
+        optimizer: name of the leading optimizer.
+        setting: the values that vary; empty if none does.
+        hyperparameters: all hyperparameters of the setting.
+        metric: the metric that optimizers are compared on.
+        value: its mean over the finished runs of the setting.
+        run_id: id of the best run: by the metric that selects settings on the validation split, or
+            the first finished one if the study has no validation split.
+        seed: seed of that run.
+        statement: what the comparison shows, in one sentence without a full stop.
+    """
+
+    optimizer: str
+    setting: str
+    hyperparameters: Mapping[str, Any]
+    metric: str
+    value: float
+    run_id: str
+    seed: int
+    statement: str
+
+    def __str__(self) -> str:
+        return self.statement
+
+    def __repr__(self) -> str:
+        return f"<Best: {self.statement}; run {self.run_id}, seed {self.seed}>"
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """The attributes as pairs of a name and a text."""
+        values = ", ".join(f"{name} {value}" for name, value in self.hyperparameters.items())
+        return {
+            "best": f"{self.optimizer} {setting_text(self.setting)}".strip(),
+            "settings": values or "none",
+            metric_title(self.metric): f"{self.value:.4g}, mean over seeds",
+            "best run": f"{self.run_id}, seed {self.seed}",
+        }
+
+    def _repr_html_(self) -> str:
+        return html_block(self.statement, html_pairs(self.pairs))
+
+
+@dataclass(frozen=True, repr=False)
 class Recommendation:
     """Recommendation of a study for one problem.
 
@@ -38,6 +87,14 @@ class Recommendation:
         rate = setting_text(self.setting).replace("=", " ") or "its setting in this study"
         return f"{self.optimizer} at {rate}{self._as_good()}"
 
+    def __repr__(self) -> str:
+        return f"<Recommendation: {self}>"
+
+    def _repr_html_(self) -> str:
+        code = {"in PyTorch": self.code} if self.code else {}
+        besides = {"besides": ", ".join(self.besides)} if self.besides else {}
+        return html_block(str(self), html_pairs(code | besides) if code | besides else "")
+
     def _as_good(self) -> str:
         rates = self.rates
         if rates is None or not rates.low < rates.high:
@@ -47,13 +104,67 @@ class Recommendation:
         return f"; any learning rate {low} {high} does about as well"
 
 
+def best_of(problem: ProblemView) -> Best | None:
+    """Return the leading setting and its best run; None if no run leads.
+
+    A lone optimizer leads without a comparison.
+    """
+    leader = _leader(problem)
+    if leader is None:
+        return None
+    values = _finite(leader, problem.metric)
+    run = _best_run(problem, leader.records)
+    if problem.comparisons is not None:
+        statement = best_sentence(problem.comparisons, problem.contestants)
+    else:
+        percent = problem.directions.percent(problem.metric)
+        shown = value_text(values, percent=percent)
+        statement = f"{leader.name}: {shown} {metric_title(problem.metric)}; nothing to compare"
+    return Best(
+        optimizer=leader.optimizer,
+        setting=leader.setting,
+        hyperparameters=hyperparameters(run),
+        metric=problem.metric,
+        value=math.fsum(values) / len(values),
+        run_id=run.run_id,
+        seed=run.seed,
+        statement=statement,
+    )
+
+
 def recommend(problem: ProblemView) -> Recommendation | None:
-    """Return the recommendation of a study; None if nothing is compared or no setting is chosen."""
+    """Return the recommendation of a study; None if no run leads or no setting is chosen."""
+    leader = _leader(problem)
+    return _recommendation(problem, leader) if leader is not None and problem.chooses else None
+
+
+def _leader(problem: ProblemView) -> Contender | None:
+    """Return the leading contender; a lone one if it has a finite value."""
     comparisons = problem.comparisons
-    if comparisons is None or not comparisons.groups or not problem.chooses:
+    if comparisons is None:
+        with_values = [c for c in problem.contenders if _finite(c, problem.metric)]
+        alone = len(problem.contenders) == len(with_values) == 1
+        return with_values[0] if alone else None
+    if not comparisons.groups:
         return None
     (leader,) = (c for c in problem.contenders if c.name == comparisons.groups[0][0])
-    return _recommendation(problem, leader)
+    return leader
+
+
+def _finite(contender: Contender, metric: str) -> list[float]:
+    values = known_values(contender.values(metric)).values() if metric else ()
+    return [value for value in values if math.isfinite(value)]
+
+
+def _best_run(problem: ProblemView, records: Sequence[Record]) -> Record:
+    """Return the best finished run by the metric that selects; the first one without it."""
+    done = [record for record in records if record.status is Status.DONE]
+    selection = problem.selection
+    if selection is None:
+        return done[0]
+    scores = [selection.score(record.final(selection.metric)) for record in done]
+    known = [-math.inf if score is None else score for score in scores]
+    return done[known.index(max(known))]
 
 
 def _recommendation(problem: ProblemView, leader: Contender) -> Recommendation:

@@ -64,6 +64,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Read the results": {
         "show": results.show,
+        "best": results.best,
         "compare": results.compare,
         "audit": results.audit,
         "report": results.report,
@@ -113,7 +114,8 @@ def _run(debug: bool) -> None:
     try:
         with stop_on_signal(acknowledgement.on_signal):
             try:
-                app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+                arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+                app(args=arguments, prog_name="optrial")
             finally:
                 acknowledgement.cancel()
                 sys.stdout.flush()

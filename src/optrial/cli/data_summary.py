@@ -31,15 +31,15 @@ def print_data(dataset: Dataset) -> None:
     if summary.columns:
         title = f"{name}: {len(summary.columns)} columns{_scaling(dataset.arguments)}"
         columns = ["column", "type", "use", "details"]
-        draw(plain_table(columns, _column_rows(summary.columns), title))
+        draw(plain_table(columns, _column_rows(summary.columns), title), further=True)
     if summary.classes:
         splits = list(dataset.splits)
         rows = _class_rows(summary.classes, splits)
-        draw(plain_table(["class", *splits], rows, f"{name}: samples"))
+        draw(plain_table(["class", *splits], rows, f"{name}: samples"), further=True)
     elif summary.values:
         title = f"{name}: train{_standardized(dataset)}"
         columns = ["target", "mean", "std", "minimum", "maximum"]
-        draw(plain_table(columns, _value_rows(summary.values), title))
+        draw(plain_table(columns, _value_rows(summary.values), title), further=True)
 
 
 def data_notes(dataset: Dataset) -> Iterator[str]:

@@ -417,6 +417,6 @@ def place_of(location: str) -> str:
         from optrial.study import Study
 
         return Study.from_file(location).location(default_place())
-    named = Path("studies", location)
-    is_name = "://" not in location and not Path(location).exists() and named.exists()
-    return str(named) if is_name else location
+    from optrial.records import place_of as place_in_studies
+
+    return place_in_studies(location)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -36,15 +39,19 @@ __all__ = [
     "prints_apart",
     "save_parquet",
     "say",
+    "say_sentence",
     "show_summary",
     "status_of_signal",
     "stderr",
-    "titled",
+    "width",
     "write",
 ]
 
 FAILED, BAD_INPUT, HUNG = 1, 2, 124
+_COMMAND = re.compile(r"(?<=: )optrial [^;]+$")
+_JOINT = "\0"  # a space that does not end a line
 _PAIRS_SHOWN = 4
+_LEAST_ROOM = 20  # characters of a line beside a name
 _DEPARTURES_SHOWN = 5
 
 
@@ -53,11 +60,36 @@ def say(text: str, end: str = "\n") -> None:
     sys.stdout.write(printable(text) + end)
 
 
+def say_sentence(text: str) -> None:
+    """Print a sentence to standard output; a terminal gets it wrapped between words."""
+    say(_wrapped(text) if sys.stdout.isatty() else text)
+
+
 def note(text: str) -> None:
-    """Print a line to standard error."""
+    """Print a line to standard error; a terminal gets it wrapped between words."""
     sys.stdout.flush()
-    sys.stderr.write(f"{printable(text)}\n")
+    text = printable(text)
+    if sys.stderr.isatty():
+        text = _wrapped(text)
+    sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def width() -> int:
+    """Return the number of characters in a line of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def _wrapped(text: str) -> str:
+    """Return lines that fit the terminal; a command at the end stays on one line, to be copied."""
+    lines: list[str] = []
+    for line in text.splitlines() or [""]:
+        whole = _COMMAND.sub(lambda command: command[0].replace(" ", _JOINT), line)
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(
+            whole, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines).replace(_JOINT, " ")
 
 
 def fail(text: str) -> NoReturn:
@@ -202,24 +234,27 @@ def print_table(
 
 
 def _tab_separated(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    for row in (columns, *rows):
+    for row in (columns, *rows) if columns else rows:
         cells = ("" if cell is None else " ".join(printable(str(cell)).split()) for cell in row)
         yield "\t".join(cells) + "\n"
 
 
-def draw(table: Table, expendable: Sequence[str] = ()) -> None:
-    """Draw a table, in a terminal without the columns for which it is too narrow.
+def draw(table: Table, expendable: Sequence[str] = (), *, further: bool = False) -> None:
+    """Draw a table without the columns for which the terminal is too narrow.
+
+    In a pipe or a file, the table is complete and tab-separated.
 
     Args:
         table: the table.
         expendable: headers of the columns to leave out first.
+        further: whether it follows another table; then an empty line parts them in a pipe.
     """
     from rich.console import Console
 
-    from optrial.report import fit_columns
+    from optrial.report import cells_of, fit_columns
 
-    if not sys.stdout.isatty():  # nothing is cut or folded
-        Console(width=10_000, highlight=False).print(table)
+    if not sys.stdout.isatty():
+        sys.stdout.writelines(["\n" * further, *_tab_separated(*cells_of(table))])
         return
     console = Console(highlight=False)
     hidden = fit_columns(table, console.width, expendable)
@@ -230,18 +265,33 @@ def draw(table: Table, expendable: Sequence[str] = ()) -> None:
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
-    """Print pairs of a name and a text, one per line."""
-    width = max(map(len, pairs))
+    """Print pairs of a name and a text below other output, one per line.
+
+    A terminal gets long texts wrapped.
+    """
+    if not sys.stdout.isatty():
+        sys.stdout.writelines(["\n", *_tab_separated((), list(pairs.items()))])
+        return
+    margin = max(map(len, pairs)) + 2
+    room = max(width() - margin, _LEAST_ROOM)
     for key, value in pairs.items():
-        say(f"{key:>{width}}  {value}")
+        first, *others = textwrap.wrap(
+            printable(value), room, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        say(f"{key:>{margin - 2}}  {first}")
+        for line in others:
+            say(" " * margin + line)
 
 
 def show_summary(view: StudyView, quiet: bool) -> None:
     """Print the summary table of each problem and, unless quiet, what it shows."""
     from optrial.analysis.statistics import ranks_sentence
+    from optrial.results.tables import titled
 
-    for title, problem in titled(view):
-        _show_problem(problem, title, quiet)
+    for index, (title, problem) in enumerate(titled(view)):
+        if index and not sys.stdout.isatty():
+            say("")
+        _show_problem(problem, title, quiet, named=len(view.problems) > 1)
     _show_targets(view, quiet)
     if not quiet:
         _show_published(view)
@@ -249,26 +299,36 @@ def show_summary(view: StudyView, quiet: bool) -> None:
         note(ranks_sentence(view.ranks))
 
 
-def titled(view: StudyView) -> list[tuple[str, ProblemView]]:
-    """Return the problems of a study with the titles of their tables."""
-    if len(view.problems) == 1:
-        return [(view.name, view.problems[0])]
-    return [(f"{view.name}: {problem.name}", problem) for problem in view.problems]
-
-
-def _show_problem(problem: ProblemView, title: str, quiet: bool) -> None:
+def _show_problem(problem: ProblemView, title: str, quiet: bool, *, named: bool) -> None:
+    """Print the verdict, the summary table, how to read it, and the first comparisons."""
     from optrial.analysis import funnel, missing_values
     from optrial.report import funnel_table, summary_note, summary_table
 
     flows = funnel(problem.records)
-    table = summary_table(title, problem.summaries, problem.directions)
-    draw(table, [str(column.header) for column in table.columns[3:-1]])
+    verdict, *pairs = _statements(problem) or [""]
+    if verdict and not quiet:
+        note(verdict)
+    if sys.stdout.isatty():
+        table = summary_table(title, problem.summaries, problem.directions)
+        draw(table, [str(column.header) for column in table.columns[3:-1]])
+    else:
+        _print_summary(problem, named=named)
     if any(flow.phase == "tune" for flow in flows):
-        draw(funnel_table(flows))
+        draw(funnel_table(flows), further=True)
     if not quiet:
         note(summary_note(problem.summaries, flows, problem.select))
-        for line in [*missing_values(problem.reported), *_statements(problem)]:
+        for line in [*missing_values(problem.reported), *pairs]:
             note(line)
+
+
+def _print_summary(problem: ProblemView, *, named: bool) -> None:
+    """Print the summary table tab-separated, with the name of each optimizer in all its rows."""
+    from optrial.report.texts import summary_cells
+
+    columns, rows = summary_cells(problem.summaries, problem.directions)
+    if named:
+        columns, rows = ["problem", *columns], [[problem.name, *row] for row in rows]
+    sys.stdout.writelines(_tab_separated(columns, rows))
 
 
 def _show_published(view: StudyView) -> None:
@@ -295,7 +355,7 @@ def _show_targets(view: StudyView, quiet: bool) -> None:
     results = []
     for problem in view.problems:
         for result in target_results(view, problem):
-            draw(target_table(result, problem.name if several else ""))
+            draw(target_table(result, problem.name if several else ""), further=True)
             results.append(result)
     if results and not quiet:
         note(targets_note(results))

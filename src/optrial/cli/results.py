@@ -40,12 +40,14 @@ from optrial.cli.options import (
 from optrial.cli.output import (
     FAILED,
     note,
+    print_pairs,
     print_rows,
     prints_apart,
     save_parquet,
     say,
+    say_sentence,
     show_summary,
-    titled,
+    width,
 )
 from optrial.errors import Problem, StudyError, counted
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "audit",
+    "best",
     "compare",
     "curves",
     "evaluate",
@@ -75,18 +78,37 @@ def show(
     storage: StorageOption = None,
 ) -> None:
     """Show final metrics per optimizer and setting, and which optimizer is best."""
-    from optrial.report.texts import summary_latex, summary_markdown
-
     with load_results(store, storage) as results:
         if file_format is ShowFormat.TABLE:
             show_summary(results.view(), quiet=False)
-            return
-        as_text = summary_latex if file_format is ShowFormat.LATEX else summary_markdown
-        view = results.view()
-        tables = [
-            as_text(title, problem.summaries, problem.directions) for title, problem in titled(view)
-        ]
-        say("\n".join(tables), end="")
+        elif file_format is ShowFormat.LATEX:
+            say(results.to_latex(), end="")
+        else:
+            say(results.to_markdown(), end="")
+
+
+def best(
+    store: StoresArgument = None,
+    metric: ReportedMetric = None,
+    better: BetterOption = None,
+    problem: Annotated[
+        str | None, typer.Option(help="Problem to answer for \\[default: each].")
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Show the best optimizer and run, the setting to use, and a line of PyTorch."""
+    from optrial.analysis.recommendation import recommend
+
+    with load_results(store, storage) as results:
+        view = results.view(metric, direction_of(better))
+        names = [problem] if problem else [p.name for p in view.problems]
+        for name in names:
+            answer = results.best(name, metric, direction_of(better))
+            say_sentence(f"{name}: {answer}" if len(names) > 1 else str(answer))
+            (one,) = (p for p in view.problems if p.name == name)
+            use = recommend(one)
+            pairs = {"use": str(use)} | ({"code": use.code} if use.code else {}) if use else {}
+            print_pairs({**answer.pairs, **pairs})
 
 
 def report(
@@ -96,12 +118,20 @@ def report(
     ] = None,
     metric: ReportedMetric = None,
     better: BetterOption = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page in the web browser.")
+    ] = False,
     storage: StorageOption = None,
 ) -> None:
     """Write one self-contained HTML page: results, statistics, audit and figures."""
     with load_results(store, storage) as results:
         file = out or _beside(results, "report.html")
         note(f"wrote {results.report(file, metric, direction_of(better))}")
+    if open_page:
+        import webbrowser
+
+        if not webbrowser.open(file.absolute().as_uri()):
+            note(f"no web browser was found; open {file}")
 
 
 def figures(
@@ -249,9 +279,9 @@ def compare(
             else:
                 lines = [sentence(results.compare(*pair, metric, direction_of(better), name))]
             for line in lines:
-                say(f"{name}: {line}" if len(problems) > 1 else line)
+                say_sentence(f"{name}: {line}" if len(problems) > 1 else line)
         for result in results.claims():
-            say(result.sentence)
+            say_sentence(result.sentence)
 
 
 def _places_and_pair(words: list[str]) -> tuple[list[str] | None, tuple[str, str] | None]:
@@ -294,6 +324,7 @@ def audit(
     Exit status 0 without findings, 1 with warnings, 2 with findings that block a claim.
     """
     from optrial.analysis.audit import as_json, report_text
+    from optrial.analysis.audit.report import WIDTH
     from optrial.records import write_json
 
     with load_results(store, storage) as results:
@@ -301,7 +332,7 @@ def audit(
     if file_format is AuditFormat.JSON:
         write_json(as_json(report), sys.stdout)
     else:
-        say(report_text(report))
+        say(report_text(report, width=min(width(), WIDTH)), end="")
     sys.exit(report.exit_status)
 
 

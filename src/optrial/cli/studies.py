@@ -102,7 +102,7 @@ def run(
     """
     from optrial.current_page import CurrentPage
     from optrial.records import shown_location
-    from optrial.report.progress import DownloadBar, ProgressBar
+    from optrial.report.progress import ProgressBar
 
     console = stderr(quiet)
     bar, signals = ProgressBar(console), _Signals()
@@ -117,7 +117,7 @@ def run(
                 device=device,
                 restart=restart,
                 data_dir=data_dir,
-                progress=DownloadBar(console),
+                progress=False,
                 callbacks=[bar, signals],
                 checkpoint_seconds=checkpoint_seconds,
                 parallel=parallel_of(parallel_config, executor, n_jobs),
@@ -166,7 +166,7 @@ def worker(
     It ends when all runs have ended. Exit status 1 if a run failed.
     """
     from optrial.records import shown_location
-    from optrial.report.progress import DownloadBar, ProgressBar
+    from optrial.report.progress import ProgressBar
     from optrial.study import Study
 
     location = place_named(store, storage)
@@ -184,7 +184,7 @@ def worker(
                 location,
                 device=device,
                 data_dir=data_dir,
-                progress=DownloadBar(stderr(quiet)),
+                progress=False,
                 callbacks=[bar, signals],
                 checkpoint_seconds=checkpoint_seconds,
                 parallel=parallel_of(parallel_config, executor, n_jobs),
@@ -278,8 +278,9 @@ def plan(
     runs, groups = len(made.runs), max(number.values())
     counts = f"{runs} run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
     whole = {"plan": f"{made.hash}: {counts}"} | left
-    for problem, dataset in datasets.items():
-        _print_plan(made, problem, f"{made.name}: {problem}" if several else made.name, number)
+    for index, (problem, dataset) in enumerate(datasets.items()):
+        title = f"{made.name}: {problem}" if several else made.name
+        _print_plan(made, problem, title, number, further=bool(index))
         print_data(dataset)
         tuning = outline(made.studies.by_name[problem])
         pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
@@ -384,7 +385,9 @@ def _outputs_word(dataset: Dataset) -> str:
     return words[dataset.classes > 1]
 
 
-def _print_plan(made: Plan, problem: str, title: str, number: Mapping[str, int]) -> None:
+def _print_plan(
+    made: Plan, problem: str, title: str, number: Mapping[str, int], *, further: bool
+) -> None:
     """Print the settings of a problem, each with the number of its group.
 
     Args:
@@ -392,6 +395,7 @@ def _print_plan(made: Plan, problem: str, title: str, number: Mapping[str, int])
         problem: name of the problem.
         title: title of the table.
         number: number of its group by run id.
+        further: whether it is not the first table of the command.
     """
     from optrial.report import plain_table
 
@@ -411,7 +415,8 @@ def _print_plan(made: Plan, problem: str, title: str, number: Mapping[str, int])
         for (optimizer, setting), group in groups.items()
     ]
     columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size", "group"]
-    draw(plain_table(columns, rows, title), ["group", "rule", "batch size", "steps"])
+    expendable = ["group", "rule", "batch size", "steps"]
+    draw(plain_table(columns, rows, title), expendable, further=further)
 
 
 def _outlined(tuning: Outline | None) -> dict[str, str]:

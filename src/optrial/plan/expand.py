@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,9 @@ import numpy as np
 from optrial.code import code_sha256, is_code
 from optrial.config import Evaluation, OptimizerEntry, Probing, Span, Studies, StudyFile
 from optrial.data import Dataset
-from optrial.errors import Problem, StudyError
+from optrial.errors import Problem, StudyError, counted
 from optrial.garbage import collecting_no_garbage
+from optrial.markup import html_block, html_table
 from optrial.models import TrialProblem, check_input_shape, resolve_model, try_batch, try_code
 from optrial.plan.evaluation import (
     memory_problems,
@@ -36,10 +38,11 @@ from optrial.spec import Phase, ProbeSettings, RunSpec, SettingScore
 
 __all__ = ["Plan", "make_plan"]
 
+_ROWS_SHOWN = 30  # settings that a notebook shows
 _TRIED_SAMPLES = 32  # user-defined code is tried on so many
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A study expanded into the runs that are known so far.
 
@@ -65,6 +68,21 @@ class Plan:
     code: Mapping[str, str]
     why: str = ""
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        counts = f"{counted(len(self.runs), 'run')} in {counted(len(self.groups), 'group')}"
+        return f"<Plan {self.name!r} {self.hash}: {counts}>"
+
+    def _repr_html_(self) -> str:
+        rows: Counter[tuple[str, str, str, int]] = Counter()
+        for run in self.runs:
+            problem, setting = self.problems[run.run_id], self.settings[run.run_id]
+            rows[problem, run.optimizer, setting, run.steps] += 1
+        columns = ["problem", "optimizer", "setting", "steps", "seeds"]
+        cells = [(*texts, f"{steps:,}", str(seeds)) for (*texts, steps), seeds in rows.items()]
+        notes = [f"and {counted(len(cells) - _ROWS_SHOWN, 'more setting')}"]
+        table = html_table(columns, cells[:_ROWS_SHOWN], left=3)
+        return html_block(repr(self)[1:-1], table, notes=notes * (len(cells) > _ROWS_SHOWN))
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """Records of runs: their contents, storage and export."""
 
 from optrial.records.backup import set_aside
-from optrial.records.database import shown_location
+from optrial.records.database import place_of, shown_location
 from optrial.records.encoding import strict
 from optrial.records.export import write_csv, write_json
 from optrial.records.reader import StoreReader
@@ -22,6 +22,7 @@ __all__ = [
     "Verification",
     "WeightFiles",
     "no_weights",
+    "place_of",
     "set_aside",
     "shown_location",
     "strict",

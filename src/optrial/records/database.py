@@ -33,6 +33,7 @@ __all__ = [
     "file_lock",
     "find_database",
     "lossless_text",
+    "place_of",
     "shown_location",
     "sqlite_engine",
 ]
@@ -374,6 +375,14 @@ def _url(location: str) -> sql.URL | None:
     except (ArgumentError, ValueError):
         return None
     return None if "@" in (url.host or "") else url
+
+
+def place_of(location: str | Path) -> str:
+    """Return a location; of the name of a folder in ``studies``, its path."""
+    text = str(location)
+    named = Path("studies", text)
+    is_name = "://" not in text and not Path(text).exists() and named.exists()
+    return str(named) if is_name else text
 
 
 def shown_location(location: str | Path) -> str:

@@ -17,6 +17,10 @@ class StoreReader(Protocol):
     def sources(self) -> dict[str, str]:
         """Location of each problem's study, if several studies are joined."""
 
+    @property
+    def shown(self) -> str:
+        """Location to show in messages, without password."""
+
     def study(self) -> dict[str, Any]:
         """Return the study after defaults."""
 

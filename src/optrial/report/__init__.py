@@ -1,6 +1,7 @@
 """Tables, figures and pages of what `optrial.analysis` computes."""
 
 from optrial.report.tables import (
+    cells_of,
     fit_columns,
     funnel_table,
     plain_table,
@@ -9,6 +10,7 @@ from optrial.report.tables import (
 )
 
 __all__ = [
+    "cells_of",
     "fit_columns",
     "funnel_table",
     "plain_table",

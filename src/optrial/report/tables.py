@@ -18,6 +18,7 @@ from optrial.errors import printable
 from optrial.spec import Directions, Status, metric_title
 
 __all__ = [
+    "cells_of",
     "fit_columns",
     "funnel_table",
     "interval_text",
@@ -66,18 +67,25 @@ def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> lis
     """Fit a table into a number of characters: remove columns first, then wrap words.
 
     No word is ever cut. Columns are removed in the order of `expendable`, then from the right; the
-    first one always stays.
+    first one always stays. Removed columns that fit beside those that are left return.
 
     Returns:
         The headers of the removed columns.
     """
     removed: list[str] = []
+    columns = list(table.columns)
     order = [*expendable, *reversed([str(column.header) for column in table.columns[1:]])]
     while order and _total(map(_least_width, table.columns)) > width:
         header = order.pop(0)
         if " ".join(header.split()) not in removed:
             removed.append(" ".join(header.split()))
             table.columns = [c for c in table.columns if str(c.header) != header]
+    for name in removed[-2::-1]:
+        left = set(map(id, table.columns))
+        kept = [c for c in columns if id(c) in left or _name(c) == name]
+        if _total(map(_least_width, kept)) <= width:
+            table.columns = kept
+            removed.remove(name)
     widths = [_least_width(column) for column in table.columns]
     room = width - _total(widths)
     by_need = sorted(range(len(widths)), key=lambda i: _full_width(table.columns[i]) - widths[i])
@@ -87,6 +95,17 @@ def fit_columns(table: Table, width: int, expendable: Sequence[str] = ()) -> lis
         table.columns[index].width = widths[index] + share
         room -= share
     return removed
+
+
+def _name(column: Column) -> str:
+    return " ".join(str(column.header).split())
+
+
+def cells_of(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the rows of a table as plain text."""
+    columns = [[render(str(cell)).plain for cell in column.cells] for column in table.columns]
+    headers = [render(str(column.header)).plain for column in table.columns]
+    return headers, [list(row) for row in zip(*columns, strict=True)]
 
 
 def _total(widths: Iterable[int]) -> int:

@@ -10,12 +10,12 @@ from optrial.markup import latex_text, markdown_text
 from optrial.report.tables import runs_text, shown_metrics, spread_cell
 from optrial.spec import Directions
 
-__all__ = ["summary_latex", "summary_markdown"]
+__all__ = ["summary_cells", "summary_latex", "summary_markdown"]
 
 
 def summary_markdown(name: str, summaries: Sequence[SettingSummary], directions: Directions) -> str:
     """Return the summary as a table of Markdown, as GitHub and pandoc read it."""
-    columns, rows = _cells(summaries, directions)
+    columns, rows = summary_cells(summaries, directions)
     lines = [
         columns,
         ["---", "---", *["---:"] * (len(columns) - 2)],
@@ -31,7 +31,7 @@ def summary_latex(name: str, summaries: Sequence[SettingSummary], directions: Di
 
     Text beyond ASCII stays as it is: engines that read UTF-8 print it, in a font that has it.
     """
-    columns, rows = _cells(summaries, directions)
+    columns, rows = summary_cells(summaries, directions)
     lines = [
         r"% \usepackage{booktabs}; for quotation marks in names also \usepackage[T1]{fontenc}",
         r"\begin{table}",
@@ -48,10 +48,10 @@ def summary_latex(name: str, summaries: Sequence[SettingSummary], directions: Di
     return "\n".join(lines) + "\n"
 
 
-def _cells(
+def summary_cells(
     summaries: Sequence[SettingSummary], directions: Directions
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of the table, as in the terminal."""
+    """Return the headers and the rows of the summary table, as in the terminal."""
     metrics = shown_metrics(
         dict.fromkeys(name for s in summaries for name in s.metrics), directions
     )

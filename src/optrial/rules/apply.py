@@ -7,11 +7,13 @@ in a stack. Hyperparameters are numbers, or arrays that broadcast over the run a
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from optrial.rules.arrays import Array, Scalar, broadcast, is_array, namespace, zeros_like
-from optrial.rules.rule import Rule, State
+from optrial.rules.rule import NoState, OneArray, Rule, State
 
 __all__ = ["apply_all", "evaluation_point", "initialise_all"]
 
@@ -41,7 +43,7 @@ def initialise_all(
     state = {}
     for name, param in params.items():
         axes = {"axes": _axes(param, lead)} if "axes" in rule.needs else {}
-        state[name] = rule.init(param, **_broadcast_all(hyperparameters, param), **axes)
+        state[name] = _named(rule.init(param, **_broadcast_all(hyperparameters, param), **axes))
     if rule.model:
         first = next(iter(params.values()))
         zero = zeros_like(first[(..., *(0,) * (first.ndim - lead))])
@@ -102,8 +104,10 @@ def apply_all(
             "model": model and type(model)(*(broadcast(array, param) for array in model)),
         }
         needed = {need: available[need] for need in rule.needs}
-        result = rule.update(grad, state[name], broadcast(step, param), **values, **needed)
-        change, new_state[name] = result[:2]
+        kept = state[name]
+        result = rule.update(grad, _given(kept), broadcast(step, param), **values, **needed)
+        change, after = result[:2]
+        new_state[name] = after if hasattr(after, "_fields") else _like(kept, after)
         terms += result[2:]
         moved[name] = (
             shrunk + change if out is None else namespace(param).add(shrunk, change, out=out[name])
@@ -113,6 +117,41 @@ def apply_all(
         sums = type(terms[0])(*(sum(column) for column in zip(*terms, strict=True)))
         new_state[MODEL] = rule.model.update(model, sums, broadcast(step, model[0]), **values)
     return moved, new_state
+
+
+def _named(state: object) -> State:
+    """Return a state as a NamedTuple of arrays.
+
+    Raises:
+        TypeError: it is no tuple, array or None.
+    """
+    if hasattr(state, "_fields"):
+        return state
+    if state is None or isinstance(state, tuple | list):
+        return _numbered(len(state or ()))(*(state or ()))
+    if is_array(state):
+        return OneArray(state)
+    raise TypeError(
+        f"init returned {type(state).__name__}, not an array, a tuple of arrays or None"
+    )
+
+
+def _given(state: State) -> object:
+    """Return a state as the functions of the rule know it."""
+    return state.array if isinstance(state, OneArray) else state
+
+
+@cache
+def _numbered(size: int) -> type[State]:
+    """Return the NamedTuple of a state whose arrays have no names."""
+    return namedtuple(f"Arrays{size}", [f"array_{i}" for i in range(size)]) if size else NoState
+
+
+def _like(before: State, after: object) -> State:
+    """Return the new state of a rule whose state is an array, a tuple of arrays or None."""
+    if isinstance(before, OneArray):
+        return OneArray(after)
+    return type(before)(*(after or ()))  # type: ignore[misc]  # a tuple
 
 
 def evaluation_point(
@@ -128,7 +167,7 @@ def evaluation_point(
     if rule.evaluate is None:
         return params
     return {
-        name: rule.evaluate(param, state[name], **_broadcast_all(hyperparameters, param))
+        name: rule.evaluate(param, _given(state[name]), **_broadcast_all(hyperparameters, param))
         for name, param in params.items()
     }
 

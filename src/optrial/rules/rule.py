@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from optrial.rules.arrays import Array
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Hyperparameter",
     "Keywords",
     "NoState",
+    "OneArray",
     "Rule",
     "State",
     "StepScale",
@@ -73,6 +76,8 @@ class Hyperparameter:
         """The allowed values in symbols: "0 ≤ momentum < 1"."""
         if self.scale == "switch":
             return f"{self.name} is true or false"
+        if self.low == -math.inf:
+            return f"{self.name} of any sign"
         if self.high == math.inf:
             return f"{self.name} {'>' if self.low_open else '≥'} {self.low:g}"
         below, above = ("<" if is_open else "≤" for is_open in (self.low_open, self.high_open))
@@ -125,6 +130,12 @@ class NoState(NamedTuple):
     """State of a rule without memory."""
 
 
+class OneArray(NamedTuple):
+    """State of a rule that keeps one array and gives it no name."""
+
+    array: Array
+
+
 @dataclass(frozen=True, eq=False)
 class WholeModel:
     """State kept once for a whole model and updated from sums over all its parameters.
@@ -148,15 +159,27 @@ class WholeModel:
 class Rule:
     """An update rule: two pure functions and everything `optrial explain` says about them.
 
+    A rule needs a name, `init`, `update` and `hyperparameters`; `optrial.testing.check_rule` and
+    the catalogue also ask for the texts:
+
+        SIGN = Rule(
+            name="sign_descent",
+            init=lambda param, **_: None,
+            update=lambda grad, state, step, *, lr: (-lr * namespace(grad).sign(grad), state),
+            hyperparameters={"lr": 0.01},
+        )
+
     Attributes:
         name: as in study files: "adam".
         title: as in print: "Adam".
         paper: full citation, with the year.
-        init: `init(param, **hyperparameters)` returns the state before the first step.
+        init: `init(param, **hyperparameters)` returns the state before the first step: a
+            NamedTuple or tuple of arrays, one array, or None.
         update: `update(grad, state, step, *, **hyperparameters)` returns the change to add to the
             parameter and the new state; step is 1, 2, ... A rule with a `model` returns a third
             value.
-        hyperparameters: `lr` first.
+        hyperparameters: `lr` first; or a mapping from names to defaults, of any finite value, with
+            an `lr` above 0.
         equations: one step, line by line, in the names of the hyperparameters:
             "m ← beta1·m + (1 − beta1)·g". A remark follows three or more spaces.
         plain_equations: one step at the defaults, if that is shorter because options are off.
@@ -189,21 +212,21 @@ class Rule:
     """
 
     name: str
-    title: str
-    paper: str
+    title: str = ""
+    paper: str = ""
     init: Callable[..., State]
     update: Callable[..., Any]
     hyperparameters: tuple[Hyperparameter, ...]
-    equations: tuple[str, ...]
+    equations: tuple[str, ...] = ()
     plain_equations: tuple[str, ...] = ()
-    symbols: Mapping[str, str]
-    state: Mapping[str, str]
-    direction: str
-    scaling: str
+    symbols: Mapping[str, str] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    direction: str = ""
+    scaling: str = ""
     step_scale: StepScale = ""
     bias_correction: str = "none"
     epsilon: str = "none"
-    conventions: str
+    conventions: str = ""
     generalises: tuple[tuple[str, str], ...] = ()
     coincides_with: tuple[tuple[str, str], ...] = ()
     contrasts: Mapping[str, str] = field(default_factory=dict)
@@ -215,6 +238,11 @@ class Rule:
     reduced_state: Mapping[str, str] = field(default_factory=dict)
     model: WholeModel | None = None
     evaluate: Callable[..., Array] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hyperparameters, Mapping):
+            declared = tuple(_undescribed(*item) for item in self.hyperparameters.items())
+            object.__setattr__(self, "hyperparameters", declared)
 
     @property
     def evaluates_elsewhere(self) -> bool:
@@ -234,7 +262,22 @@ class Rule:
     @property
     def state_size(self) -> int:
         """Number of arrays of the parameter's size that are kept at the defaults."""
-        return len(self.state)
+        if self.state or self.conventions:
+            return len(self.state)
+        param = np.zeros((2, 3))
+        axes = {"axes": (-2, -1)} if "axes" in self.needs else {}
+        start = self.init(param, **self.defaults, **axes)
+        arrays = start if isinstance(start, tuple | list) else [start]
+        return sum(getattr(array, "shape", None) == param.shape for array in arrays)
+
+
+def _undescribed(name: str, default: float | bool) -> Hyperparameter:
+    """Return a hyperparameter of which only the default is known."""
+    if isinstance(default, bool):
+        return Hyperparameter(name, default, "", scale="switch")
+    if name == "lr":
+        return Hyperparameter(name, default, "learning rate", low_open=True, scale="log")
+    return Hyperparameter(name, default, "", low=-math.inf)
 
 
 def equations_of(update: Callable[..., Any]) -> tuple[str, ...]:

@@ -79,10 +79,10 @@ def _longer_grid(
         grid = [_following(grid[::-1], largest), *grid]
     if not shares and not bounds[0] <= grid[0] <= grid[-1] <= bounds[1] * (1 + 1e-9):
         return None
-    short = [float(f"{value:.3g}") for value in grid]
+    added = [float(f"{value:.3g}") for value in (*grid[:below], *grid[len(grid) - above :])]
     if shares:
-        short = [round(1 - value, 9) for value in short if value < 1]
-    ends = (value for value in short if not values[0] <= value <= values[-1])
+        added = [round(1 - value, 9) for value in added if value < 1]
+    ends = (value for value in added if not values[0] <= value <= values[-1])
     return sorted({*values, *ends})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from optrial.analysis.audit.finding import Finding, Remedy, Severity
 from optrial.analysis.claims import ClaimResult
 from optrial.errors import counted
+from optrial.markup import html_block, html_table
 
 __all__ = ["AuditReport", "as_json", "cost_text", "report_text", "summary_line", "without_none"]
 
@@ -23,7 +24,7 @@ LABELS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditReport:
     """Findings of an audit, and verdicts on the claims.
 
@@ -43,6 +44,17 @@ class AuditReport:
 
     def __str__(self) -> str:
         return report_text(self, python=True)
+
+    def __repr__(self) -> str:
+        return f"<AuditReport: {summary_line(self).removeprefix('audit: ')}>"
+
+    def _repr_html_(self) -> str:
+        columns = ["finding", "weight", "evidence", "to clear"]
+        rows = [_html_cells(finding) for finding in self.findings]
+        table = html_table(columns, rows, left=len(columns)) if rows else ""
+        claims = [f"{result.sentence}." for result in self.claims]
+        more = ["print(...) shows the remedies as keyword arguments"] if rows else []
+        return html_block(summary_line(self), table, notes=[*claims, *more])
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of a severity that are not waived."""
@@ -72,45 +84,59 @@ def summary_line(report: AuditReport) -> str:
     return f"audit: {', '.join(counts)}{remarks}; first: {first.rule} {first.title}"
 
 
-def report_text(report: AuditReport, *, python: bool = False) -> str:
-    """Return the report in lines of at most 88 characters, except for commands to paste.
+def report_text(report: AuditReport, *, python: bool = False, width: int = WIDTH) -> str:
+    """Return the report in lines, all but commands to paste of bounded length.
 
     Args:
         report: the report.
         python: whether remedies are keyword arguments of `optrial.Study` instead of ``--set``.
+        width: most characters of a line.
     """
-    return "\n".join(_lines(report, python)).rstrip() + "\n"
+    return "\n".join(_lines(report, python, width)).rstrip() + "\n"
 
 
-def _lines(report: AuditReport, python: bool) -> Iterator[str]:
-    yield _wrapped(summary_line(report) + ".")
-    yield _wrapped("Runs: " + ", ".join(f"{n} {stage}" for stage, n in report.funnel.items()) + ".")
+def _lines(report: AuditReport, python: bool, width: int) -> Iterator[str]:
+    yield _wrapped(summary_line(report) + ".", "", width)
+    yield _wrapped(
+        "Runs: " + ", ".join(f"{n} {stage}" for stage, n in report.funnel.items()) + ".", "", width
+    )
     for finding in report.findings:
         yield ""
-        yield from _finding_lines(finding, python)
+        yield from _finding_lines(finding, python, width)
     if report.claims:
         yield "\nClaims"
         for result in report.claims:
-            yield _wrapped(f"{result.sentence}.", "  ")
+            yield _wrapped(f"{result.sentence}.", "  ", width)
     if report.unchecked:
         listed = "; ".join(f"{rule} ({', '.join(f)})" for rule, f in report.unchecked.items())
         yield "\nNot checked, because no run recorded the facts in brackets:"
-        yield _wrapped(f"{listed}.", "  ")
+        yield _wrapped(f"{listed}.", "  ", width)
 
 
-def _finding_lines(finding: Finding, python: bool) -> Iterator[str]:
-    label = "waived" if finding.waived else LABELS[finding.severity]
-    yield _wrapped(f"{finding.rule} {finding.title} ({label})")
+def _html_cells(finding: Finding) -> tuple[str, str, str, str]:
+    """Return the cells of a finding in a notebook."""
+    name = f"{finding.rule} {finding.title}"
     if finding.waived:
-        yield _wrapped(f"reason: {finding.waived}", "    ")
-    yield _wrapped(f"{finding.evidence}.", "    ")
+        return name, "waived", f"{finding.evidence}. Reason: {finding.waived}", ""
+    remedy = f"{finding.remedy.action}{cost_text(finding.remedy)}"
+    return name, LABELS[finding.severity], finding.evidence, remedy
+
+
+def _finding_lines(finding: Finding, python: bool, width: int) -> Iterator[str]:
+    label = "waived" if finding.waived else LABELS[finding.severity]
+    yield _wrapped(f"{finding.rule} {finding.title} ({label})", "", width)
+    if finding.waived:
+        yield _wrapped(f"reason: {finding.waived}", "    ", width)
+    yield _wrapped(f"{finding.evidence}.", "    ", width)
     if finding.runs:
         shown = [f"{name} ({len(ids)})" for name, ids in finding.runs.items()]
         total = sum(map(len, finding.runs.values()))
         listed = ", ".join(shown) if len(shown) <= SHOWN else f"{total} of {len(shown)} settings"
-        yield _wrapped(f"runs: {listed}", "    ")
+        yield _wrapped(f"runs: {listed}", "    ", width)
     if not finding.waived:
-        yield _wrapped(f"to clear: {finding.remedy.action}{cost_text(finding.remedy)}", "    ")
+        yield _wrapped(
+            f"to clear: {finding.remedy.action}{cost_text(finding.remedy)}", "    ", width
+        )
         if finding.remedy.studies:
             yield f"      in {', '.join(finding.remedy.studies)}"
         if python and finding.remedy.keywords:
@@ -143,10 +169,10 @@ def _duration(seconds: float) -> str:
     return f"about {max(1, math.ceil(seconds))} s"
 
 
-def _wrapped(text: str, indent: str = "") -> str:
+def _wrapped(text: str, indent: str, width: int) -> str:
     return textwrap.fill(
         text,
-        WIDTH,
+        width,
         initial_indent=indent,
         subsequent_indent=indent + "  ",
         break_long_words=False,

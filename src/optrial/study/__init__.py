@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from optrial.analysis.audit import waiver_problems
-from optrial.analysis.claims import parse_claims
-from optrial.analysis.reported import reported_problems
-from optrial.analysis.targets import target_problems
 from optrial.callbacks import Callback, Callbacks
 from optrial.changes import changed, changes
 from optrial.code import Trust, as_trust
 from optrial.config import (
+    Axis,
     ExecutorName,
     Parallel,
     Studies,
     StudyFile,
-    is_several,
     override,
-    parse_study,
     read_study,
 )
 from optrial.data import Dataset, Progress, some_samples
-from optrial.errors import Problem, StoreError, StudyError, suggest
+from optrial.errors import Problem, StoreError, StudyError, counted, listed, suggest
 from optrial.interruption import stop_on_signal
 from optrial.keys import (
     AxisValues,
@@ -39,14 +36,10 @@ from optrial.keys import (
     Tuning,
 )
 from optrial.keys import Problem as ProblemValue
-from optrial.models import needs_whole_split
-from optrial.passwords import holds_password
+from optrial.markup import html_block, html_table
 from optrial.plan import (
     Plan,
     PlannedModel,
-    check_size,
-    check_study,
-    code_in,
     datasets_of,
     make_plan,
     planned_models,
@@ -54,15 +47,16 @@ from optrial.plan import (
 from optrial.recipes import RECIPES, with_recipe
 from optrial.records import Store, WeightFiles, set_aside, shown_location
 from optrial.report.figures import plot
+from optrial.report.progress import ProgressBar, shows_progress
 from optrial.report.samples import draw_samples, samples_figure
 from optrial.results import Results
-from optrial.spec import TRAINING_SECONDS, MetricName
-from optrial.supervision import imported, supervised
+from optrial.study.checking import checked, recorded_metrics
+from optrial.supervision import supervised
 from optrial.sweep import sweep
 from optrial.timing import StudyTiming
 from optrial.timing.measure import time_study
-from optrial.trackers import Tracking, check_trackers
-from optrial.user_objects import with_names_in_list
+from optrial.trackers import Tracking
+from optrial.user_objects import with_named_optimizers, with_named_problem
 from optrial.user_output import collected
 
 if TYPE_CHECKING:
@@ -71,6 +65,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Study", "recorded_metrics"]
 
+_CONTENT = (
+    *("problem", "batch_size", "budget", "evaluate", "optimizers", "tune", "precision", "rng"),
+    *("sampling", "shuffle", "drop_last", "zero_grad", "loss_limit"),
+)
+"""Keys that make a study another comparison, so that it has another folder without a name."""
+
+_GENERATED = re.compile(r"_[0-9a-f]{12}$")
+_LONGEST = 40  # characters of a generated folder before its hash
 _TRIAL = "trying models and optimizers on a few samples"
 
 
@@ -91,7 +93,9 @@ class Study:
         problem: dataset, model, loss and metrics, or a function of two variables.
         budget: length of training, ``{"steps": n}`` or ``{"epochs": n}``.
         optimizers: rules or optimizer classes with hyperparameters, each one value or several.
-        name: name of the study, also of its folder.
+            `rule` may hold a `Rule`, an optimizer class or a function; it gives the entry its name.
+        name: name of the study, also of its folder. Without it, studies that differ in more than
+            their seeds and claims have folders of their own.
         batch_size: samples per step, or "full"; one value or several. By default 128, and "full"
             for a function of two variables.
         evaluate: when the model is evaluated and on which splits; by default every epoch, on every
@@ -126,6 +130,7 @@ class Study:
         StudyError: lists all problems, before any data is read.
     """
 
+    _is_named = True  # whether it has a name from its author
     _is_stored = False  # whether it was read from a store, whose plan it keeps
 
     def __init__(
@@ -134,7 +139,7 @@ class Study:
         problem: ProblemValue | Sequence[ProblemValue] | Mapping[str, ProblemValue],
         budget: Length,
         optimizers: Sequence[Optimizer],
-        name: str = "study",
+        name: str | None = None,
         batch_size: AxisValues | None = None,
         evaluate: Evaluation | None = None,
         seeds: int | Sequence[int] = 3,
@@ -161,10 +166,9 @@ class Study:
         **unknown: object,
     ) -> None:
         keys: dict[str, object] = {
-            "problem": _with_named_metrics("problem", problem),
+            "problem": with_named_problem("problem", problem),
             "budget": budget,
             "optimizers": optimizers,
-            "name": name,
             "seeds": seeds,
             "tune": tune,
             "claims": claims,
@@ -184,7 +188,10 @@ class Study:
             "trackers": trackers,
             "notes": notes,
         }
+        if isinstance(optimizers, list | tuple):
+            keys["optimizers"] = with_named_optimizers(optimizers)
         optional = {
+            "name": name,
             "batch_size": batch_size,
             "evaluate": evaluate,
             "targets": targets,
@@ -192,8 +199,10 @@ class Study:
             "reported": reported,
         }
         keys |= {key: value for key, value in optional.items() if value is not None}
-        trust = Trust(anywhere=True, tell=_say_nothing)
-        self.studies = _checked({**keys, **unknown}, f"study '{name}'", trust)
+        trust = Trust(anywhere=True, tell=lambda text: None)  # noqa: ARG005
+        source = "the study" if name is None else f"study '{name}'"
+        self.studies = checked({**keys, **unknown}, source, trust)
+        self._is_named = name is not None
 
     @classmethod
     def from_file(
@@ -223,8 +232,8 @@ class Study:
         trust = as_trust(trust)
         trust.folders = [*trust.folders, source.parent]
         study = cls.__new__(cls)
-        keys = override(with_recipe(read_study(source)), settings)
-        study.studies = _checked(keys, str(path), trust)
+        keys = {"name": source.stem} | override(with_recipe(read_study(source)), settings)
+        study.studies = checked(keys, str(path), trust)
         return study
 
     @classmethod
@@ -247,7 +256,7 @@ class Study:
         if not keys:
             raise StoreError(f"{place}: no study is planned yet. Start: optrial run STUDY --out")
         study = cls.__new__(cls)
-        study.studies = _checked(keys, f"the study in {place}", as_trust(trust))
+        study.studies = checked(keys, f"the study in {place}", as_trust(trust))
         study._is_stored = True
         return study
 
@@ -258,9 +267,36 @@ class Study:
 
     @property
     def default_folder(self) -> Path:
-        """``studies/<name>``, the name reduced to letters, digits, dots and dashes."""
-        slug = re.sub(r"[^\w.-]+", "-", self.config.name).strip("-.")
+        """``studies/<name>``, the name reduced to letters, digits, dots and dashes.
+
+        The folder of a study without a name is named after its problem, and a hash of the keys that
+        make it another comparison.
+        """
+        name = self.config.name if self._is_named else self._name_of_content()
+        slug = re.sub(r"[^\w.-]+", "-", name).strip("-.")
         return Path("studies", slug or "study")
+
+    def _name_of_content(self) -> str:
+        keys = self.studies.as_dict()
+        content = json.dumps([keys.get(key) for key in _CONTENT], sort_keys=True, default=str)
+        problems = (_GENERATED.sub("", name) for name in self.studies.by_name)
+        return f"{'-'.join(problems)[:_LONGEST]}-{sha256(content.encode()).hexdigest()[:6]}"
+
+    def __repr__(self) -> str:
+        shared = self.config
+        unit, length = next((k, v) for k, v in shared.budget if v is not None)
+        optimizers = counted(len(shared.optimizers), "optimizer")
+        seeds = counted(len(shared.seeds), "seed")
+        problems = listed(list(self.studies.by_name))
+        return f"<Study {shared.name!r} of {problems}: {optimizers}, {length:,} {unit}, {seeds}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (entry.label, _axes_text(entry.hyperparameters)) for entry in self.config.optimizers
+        ]
+        return html_block(
+            repr(self)[1:-1], html_table(["optimizer", "hyperparameters"], rows, left=2)
+        )
 
     def location(self, out: str | Path | None = None) -> str:
         """Return the location of the results: `out`, or the default folder if it is None.
@@ -417,7 +453,7 @@ class Study:
         device: str = "auto",
         restart: bool = False,
         data_dir: Path | None = None,
-        progress: Progress | None = None,
+        progress: bool | None = None,
         callbacks: Iterable[Callback] = (),
         checkpoint_seconds: float = 1.0,
         executor: ExecutorName | None = None,
@@ -437,7 +473,8 @@ class Study:
             device: "auto", "cpu" or "cuda".
             restart: start over; earlier files are moved to a backup folder in `out`.
             data_dir: folder of downloaded data; ``OPTRIAL_DATA`` or the user cache by default.
-            progress: follows downloads.
+            progress: whether to show progress; by default in a notebook and in a terminal, unless a
+                callback shows it.
             callbacks: follow training; see `optrial.Callback`.
             checkpoint_seconds: seconds of training that a crash loses at most; see
                 `docs/reliability.md`.
@@ -453,7 +490,7 @@ class Study:
         """
         location = self.location(out)
         workers = Parallel.read(parallel, {"executor": executor, "n_jobs": n_jobs})
-        hooks = Callbacks(callbacks)
+        hooks = Callbacks(_with_progress(list(callbacks), progress))
         weights = self._weight_files(location, restart)
         # User code may change the current folder.
         place = location if "://" in location else str(Path(location).absolute())
@@ -465,7 +502,7 @@ class Study:
                 collected(hooks.on_message) as output,
             ):
                 follower = output.around(hooks)
-                datasets = self.load_datasets(data_dir, progress)
+                datasets = self.load_datasets(data_dir, follower)
                 plan = self._plan_with_messages(datasets, follower)
                 if restart and (backup := set_aside(Path(location))):
                     follower.on_message(f"the earlier study is kept in {backup}")
@@ -514,6 +551,13 @@ class Study:
         return plan
 
 
+def _with_progress(callbacks: list[Callback], wanted: bool | None) -> list[Callback]:
+    """Return the callbacks, with a progress bar if one is wanted."""
+    if wanted is None:
+        wanted = shows_progress() and not any(isinstance(c, ProgressBar) for c in callbacks)
+    return [*callbacks, ProgressBar()] if wanted else callbacks
+
+
 def _check_planned(plan: Plan, store: Store) -> None:
     """Refuse a plan other than that of the store, which this process is to train.
 
@@ -528,119 +572,13 @@ def _check_planned(plan: Plan, store: Store) -> None:
         )
 
 
-def recorded_metrics(study: StudyFile) -> list[str]:
-    """Return the names of the metrics that a study records, without probes."""
-    labels = ["loss", *(entry.label for entry in study.problem.judges)]
-    means = ["loss", *_mean_labels(study)]
-    splits = study.evaluate.on or ("validation", "test")
-    names = [
-        *(
-            MetricName(label, "train")
-            for label in means[: None if study.evaluate.batch_metrics else 1]
-        ),
-        *(MetricName(label, "train", epoch_mean=True) for label in means),
-        *(MetricName.evaluation(label, split) for split in splits for label in labels),
-    ]
-    return [str(name) for name in names]
-
-
-def _say_nothing(text: str) -> None:
-    del text
-
-
-def _checked(keys: Mapping[str, Any], source: str, trust: Trust) -> Studies:
-    """Validate the keys of a study, and the names and expressions in them.
-
-    Code that is not trusted is not imported.
-
-    Raises:
-        StudyError: lists all problems; `source` tells where the keys are from.
-    """
-    studies, problems = parse_study(keys)
-    if studies is not None and (refused := _refused_code(studies, trust)):
-        raise StudyError([*problems, *refused], source)
-    if studies is not None:
-        shared = studies.shared
-        problems += studies.located(
-            {name: _problems_of_one(study) for name, study in studies.by_name.items()}
-        )
-        problems += studies.conflicts()
-        labels = [entry.label for entry in shared.optimizers]
-        metrics = [name for study in studies.by_name.values() for name in recorded_metrics(study)]
-        claimable = list(dict.fromkeys([*metrics, TRAINING_SECONDS]))
-        known = (labels, claimable, studies.directions, list(studies.by_name))
-        problems += parse_claims(shared.claims, *known)[1]
-        problems += waiver_problems(shared.waive)
-        problems += check_trackers(shared.trackers)
-        problems += _password_problems(keys)
-        problems += check_size(studies) if not problems else ()
-    if problems or studies is None:
-        raise StudyError(problems, source)
-    return studies
-
-
-def _refused_code(studies: Studies, trust: Trust) -> list[Problem]:
-    """Import the code that a study may run; return the problems of the rest."""
-    code = {problem: code_in(study) for problem, study in studies.by_name.items()}
-    names = dict.fromkeys(name for names in code.values() for name in names.values())
-    refusals = imported(names, trust)
-    return studies.located(
-        {
-            problem: [Problem(path, refusals[n]) for path, n in names.items() if n in refusals]
-            for problem, names in code.items()
-        }
+def _axes_text(axes: Mapping[str, Axis]) -> str:
+    """Return names with one value, or with several in brackets."""
+    values = {
+        name: [f"{v:g}" if isinstance(v, float) else str(v) for v in axis.values]
+        for name, axis in axes.items()
+    }
+    return ", ".join(
+        f"{name} {texts[0]}" if len(texts) == 1 else f"{name} [{', '.join(texts)}]"
+        for name, texts in values.items()
     )
-
-
-def _password_problems(value: object, path: str = "") -> Iterator[Problem]:
-    """Refuse URLs with a password or token anywhere in a study, which is stored and shown."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _password_problems(item, f"{path}.{key}".removeprefix("."))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _password_problems(item, f"{path}[{index}]")
-    elif isinstance(value, str) and holds_password(value):
-        yield Problem(
-            path,
-            "must not hold a password or token, which would be stored with the study; read it from "
-            "an environment variable.",
-        )
-
-
-def _problems_of_one(study: StudyFile) -> list[Problem]:
-    """Return the problems of a study on one of its datasets."""
-    labels = [entry.label for entry in study.optimizers]
-    metrics = recorded_metrics(study)
-    targets = target_problems(study.targets, metrics, study.directions)
-    reported = reported_problems(study.reported, labels, metrics)
-    return [*check_study(study), *_batch_metric_problems(study), *targets, *reported]
-
-
-def _with_named_metrics(path: str, problem: object) -> object:
-    """Replace user-defined metric functions in one or several problems by names."""
-    if isinstance(problem, list | tuple):
-        return [_with_named_metrics(f"{path}[{i}]", entry) for i, entry in enumerate(problem)]
-    if is_several(problem):
-        return {n: _with_named_metrics(f"{path}.{n}", entry) for n, entry in problem.items()}
-    if not isinstance(problem, Mapping) or not problem.get("metrics"):
-        return problem
-    return {**problem, "metrics": with_names_in_list(f"{path}.metrics", problem["metrics"])}
-
-
-def _mean_labels(study: StudyFile) -> list[str]:
-    """Return the labels of the metrics that are means over samples, so that a batch has them."""
-    return [
-        entry.label
-        for entry in study.problem.judges
-        if not needs_whole_split(entry.name, [entry.name] * entry.whole_split)
-    ]
-
-
-def _batch_metric_problems(study: StudyFile) -> Iterator[Problem]:
-    if study.evaluate.batch_metrics and not _mean_labels(study):
-        yield Problem(
-            "evaluate.batch_metrics",
-            "the study has no metrics that are means over samples; leave it out: train_loss is "
-            "recorded at every step.",
-        )
