@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import uuid
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import sqlalchemy as sql
+import typer
 
 from optrial import cli
 
@@ -22,6 +24,19 @@ class Answer(NamedTuple):
 
 
 Command = Callable[..., Answer]
+
+COMMAND = typer.main.get_command(cli.app)
+"""The command line, read from the signatures of its functions once."""
+
+
+def pytest_collection_finish() -> None:
+    """Take modules and tests out of the collection of garbage, which training and timing start."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # hypothesis looks up the referrers of what it registers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +61,7 @@ def optrial(
 ) -> Command:
     """Run the command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "app", COMMAND)
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["optrial", *map(str, arguments)])

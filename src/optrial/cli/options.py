@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -336,6 +337,10 @@ def parallel_of(file: Path | None, executor: Executor | None, jobs: str | None) 
     return Parallel.read(file, options)
 
 
+_keep_modules = cache(gc.freeze)
+"""Takes what imports made out of the collection of garbage."""
+
+
 def load_study(
     source: str,
     engine: Engine | None,
@@ -349,8 +354,7 @@ def load_study(
     """Read a study file or recipe, and apply the options of the command."""
     from optrial.study import Study
 
-    if not gc.get_freeze_count():
-        gc.freeze()  # modules stay, so no collection need visit them
+    _keep_modules()
     gc.enable()  # for user code
     if quiet:
         logging.getLogger("optrial").setLevel(logging.ERROR)
