@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.small import small_keys
 
@@ -31,9 +35,18 @@ def _file(text: str) -> tuple[str, bytes]:
     return "study file", text.encode()
 
 
+def _parquet_of_bad_text() -> tuple[str, bytes]:
+    text = pa.array([b"p", b"\xf1q"] * 12, pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), len(text), text.buffers())
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"a": texts, "y": [0, 1] * 12}), stream)
+    return "parquet", stream.getvalue()
+
+
 _TABLE = b"\0a,y\n" + b"".join(b"%d,%d\n" % (n * n % 7, n % 2) for n in range(20))
 
 PAST: dict[str, tuple[str, bytes]] = {
+    "text of a Parquet file that is not UTF-8": _parquet_of_bad_text(),
     "date without such a month": _file("name: 2024-13-45"),
     "text tagged as a number": _file("name: !!int x"),
     "text tagged as a switch": _file("name: !!bool x"),

@@ -30,7 +30,7 @@ def read_parquet(request: Request[TableArguments]) -> Source:
     """
     path = request.path
     try:
-        _check_memory(path)
+        _check_texts(path)
         table = pd.read_parquet(path)
     except DataError:
         raise
@@ -47,11 +47,14 @@ def read_parquet(request: Request[TableArguments]) -> Source:
     return table_source(request, table.reset_index(drop=True))
 
 
-def _check_memory(path: Path) -> None:
+def _check_texts(path: Path) -> None:
     """Refuse a table that does not fit into memory; equal cells take next to no room in the file.
+
+    pandas reads texts that are not UTF-8, and fails when they are used.
 
     Raises:
         DataError: it does not fit.
+        pyarrow.ArrowInvalid: a text is damaged.
     """
     with pq.ParquetFile(path) as file:
         metadata = file.metadata
@@ -70,9 +73,10 @@ def _check_memory(path: Path) -> None:
 
 
 def _text_sizes(path: Path, columns: list[str]) -> Iterator[int]:
-    """Yield the bytes of the texts of a file part by part, each equal text read once."""
+    """Check the texts of a file part by part, each equal text once, and yield their bytes."""
     with pq.ParquetFile(path, read_dictionary=columns) as file:
         for batch in file.iter_batches(columns=columns):
+            batch.validate(full=True)
             for column in batch.columns:
                 yield _text_size(column)
 
