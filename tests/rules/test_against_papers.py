@@ -84,6 +84,21 @@ def test_lion_is_algorithm_2(values: dict[str, float], weight_decay: float) -> N
     assert relative_error(ours, expected) <= RULE_FLOAT64
 
 
+def laprop_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, beta1: Any, beta2: Any, eps: Any
+) -> np.ndarray:
+    memory["n"] = beta2 * memory.get("n", 0.0) + (1 - beta2) * g**2
+    scaled = g / (np.sqrt(memory["n"] / (1 - beta2**t)) + eps)
+    memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * scaled
+    return w - lr * memory["m"] / (1 - beta1**t)
+
+
+@pytest.mark.parametrize("values", tried("laprop"))
+def test_laprop_is_algorithm_1(values: dict[str, float]) -> None:
+    expected = follow_paper(laprop_step, **values)
+    assert relative_error(train(RULES["laprop"], values), expected) <= RULE_FLOAT64
+
+
 def lars_step(
     w: Any, g: Any, memory: Any, t: int, *, lr: Any, momentum: Any, trust_coefficient: Any,
     inside: float, outside: float,

@@ -131,7 +131,10 @@ def test_combinations_that_torch_lacks_have_no_arguments() -> None:
         for name, rule in RULES.items()
         if rule.torch_optim and rule.torch_optim.arguments(rule.defaults, 0.1, "decoupled") is None
     }
-    assert lacking == {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adamax"}
+    assert lacking == {
+        *("sgd", "momentum", "nesterov", "asgd", "adagrad", "rmsprop", "adadelta", "adamax"),
+        "rprop",
+    }
     adamw = RULES["adamw"].torch_optim
     assert adamw is not None
     assert adamw.arguments(RULES["adamw"].defaults, 0.1, "l2") is None

@@ -18,7 +18,7 @@ from tests.tolerance import RULE_FLOAT64
 EACH_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES))
 WORDS = {
     *("if", "otherwise", "from", "is", "a", "for", "over", "each", "row", "column", "vector"),
-    *("matrix", "five", "times", "max", "min", "mean", "sign", "AdamW"),
+    *("matrix", "five", "times", "max", "min", "mean", "sign", "exp", "log", "AdamW"),
 }
 HUGE = 1e13
 
@@ -153,10 +153,23 @@ def follow_momentum(special: Values, _t: int) -> Values:
     return {"momentum": special["momentum"], "eps": HUGE, "lr": HUGE * special["lr"]}
 
 
+def averaging(special: Values) -> Values:
+    return {"lr": special["lr"] / (1 - special["momentum"]), "momentum": special["momentum"]}
+
+
 GENERALISES: dict[tuple[str, str], TurnInto] = {
     ("momentum", "sgd"): lambda special, _t: {**special, "momentum": 0.0},
     ("nesterov", "sgd"): lambda special, _t: {**special, "momentum": 0.0},
     ("adagrad", "sgd"): limit(lr_decay=0.0),
+    ("qhm", "sgd"): lambda special, _t: {**special, "momentum": 0.9, "nu": 0.0},
+    ("qhm", "momentum"): lambda special, _t: {**averaging(special), "nu": 1.0},
+    ("qhm", "nesterov"): lambda special, _t: {**averaging(special), "nu": special["momentum"]},
+    ("asgd", "sgd"): lambda special, _t: {**special, "lambd": 0.0, "alpha": 1.0, "t0": HUGE},
+    ("signum", "signsgd"): lambda special, _t: {**special, "momentum": 0.0},
+    ("ademamix", "adam"): lambda special, _t: {
+        **special,
+        **{"beta3": 0.9, "alpha": 0.0, "warmup": 0.0},
+    },
     ("rmsprop", "momentum"): follow_momentum,
     ("rmsprop_nesterov", "nesterov"): follow_momentum,
     ("adadelta", "sgd"): lambda special, _t: {**special, "eps": HUGE},
@@ -180,6 +193,16 @@ COINCIDES: dict[tuple[str, str], tuple[Values, Values]] = {
     ("adamw", "rmsprop"): ({"beta1": 0.0, "beta2": 0.5, "lr": 0.01}, {"rho": 0.5}),
     ("adamax", "adam"): ({"beta2": 0.0, "lr": 0.01}, {"beta2": 0.0, "lr": 0.01}),
     ("nadam", "adam"): ({"beta1": 0.0, "lr": 0.01}, {"beta1": 0.0, "lr": 0.01}),
+    ("laprop", "adam"): (
+        {"beta1": 0.0, "lr": 0.01, "eps": 1e-3},
+        {"beta1": 0.0, "lr": 0.01, "eps": 1e-3},
+    ),
+    ("signsgd", "adam"): ({"lr": 0.01}, {**SIGN, "lr": 0.01}),
+    ("signsgd", "lion"): ({"lr": 0.01}, {"beta1": 0.0, "lr": 0.01}),
+    ("signum", "lion"): (
+        {"momentum": 0.9, "lr": 0.01},
+        {"beta1": 0.9, "beta2": 0.9, "lr": 0.01},
+    ),
     ("lion", "adam"): ({"beta1": 0.0, "lr": 0.01}, {**SIGN, "lr": 0.01}),
     ("prodigy", "adam"): (
         {"d_coef": 0.0, "d0": 0.5, "lr": 0.02, "beta1": 0.4, "beta2": 0.5},

@@ -35,9 +35,10 @@ CATALOGUES = (
     *("rules", "datasets", "models", "recipes", "schedules", "losses", "metrics", "probes"),
 )
 RULES = (
-    *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adadelta"),
-    *("adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "lion", "adafactor", "lars"),
-    *("lamb", "muon", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
+    *("sgd", "momentum", "nesterov", "qhm", "asgd", "adagrad", "rmsprop", "rmsprop_nesterov"),
+    *("adadelta", "adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "adabelief", "yogi"),
+    *("adopt", "laprop", "ademamix", "adan", "rprop", "signsgd", "signum", "lion", "adafactor"),
+    *("lars", "lamb", "muon", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
 )
 DATASETS = ("mnist", "fashion-mnist", "cifar-10")
 FUNCTIONS = (

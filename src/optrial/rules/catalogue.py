@@ -10,14 +10,18 @@ from optrial.rules.adafactor import ADAFACTOR
 from optrial.rules.adagrad import ADADELTA, ADAGRAD
 from optrial.rules.adam import ADAM, ADAMW, AMSGRAD
 from optrial.rules.adam_variants import ADAMAX, NADAM, RADAM
+from optrial.rules.averaged import ASGD
 from optrial.rules.gradient_descent import MOMENTUM, NESTEROV, SGD
 from optrial.rules.layerwise import LAMB, LARS
+from optrial.rules.mixtures import ADAN, ADEMAMIX, QHM
 from optrial.rules.muon import MUON
 from optrial.rules.prodigy import PRODIGY
+from optrial.rules.resilient import RPROP
 from optrial.rules.rmsprop import RMSPROP, RMSPROP_NESTEROV
 from optrial.rules.rule import Rule
 from optrial.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD
-from optrial.rules.sign import LION
+from optrial.rules.second_moments import ADABELIEF, ADOPT, LAPROP, YOGI
+from optrial.rules.sign import LION, SIGNSGD, SIGNUM
 
 __all__ = ["RULES", "get_rules"]
 
@@ -28,6 +32,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             SGD,
             MOMENTUM,
             NESTEROV,
+            QHM,
+            ASGD,
             ADAGRAD,
             RMSPROP,
             RMSPROP_NESTEROV,
@@ -38,6 +44,15 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             ADAMAX,
             NADAM,
             RADAM,
+            ADABELIEF,
+            YOGI,
+            ADOPT,
+            LAPROP,
+            ADEMAMIX,
+            ADAN,
+            RPROP,
+            SIGNSGD,
+            SIGNUM,
             LION,
             ADAFACTOR,
             LARS,

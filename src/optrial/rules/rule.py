@@ -107,7 +107,8 @@ class TorchOptim:
     Attributes:
         class_name: "Adam" for `torch.optim.Adam`.
         keywords: maps the rule's hyperparameters, passed by name, to arguments of the class.
-        decays: kinds of weight decay that the class supports -> arguments that select the kind.
+        decays: kinds of weight decay that the class supports -> arguments that select the kind;
+            empty for a class without `weight_decay`.
     """
 
     class_name: str
@@ -119,7 +120,8 @@ class TorchOptim:
     ) -> Keywords | None:
         """Return the arguments after `params`, or None if torch lacks this kind of decay."""
         if not weight_decay:
-            return self.keywords(**hyperparameters) | {"weight_decay": 0.0}
+            none = {"weight_decay": 0.0} if self.decays else {}
+            return self.keywords(**hyperparameters) | none
         if decay not in self.decays:
             return None
         chosen = {"weight_decay": weight_decay} | self.decays[decay]

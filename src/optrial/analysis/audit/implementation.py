@@ -139,7 +139,8 @@ WORDS = frozenset(
     {
         *("sgd", "momentum", "heavyball", "nesterov", "nag", "adagrad", "adadelta", "rmsprop"),
         *("adam", "adamw", "adamax", "nadam", "radam", "amsgrad", "lion", "lars", "lamb"),
-        *("adafactor", "muon", "prodigy", "shampoo", "sophia"),
+        *("adafactor", "muon", "prodigy", "shampoo", "sophia", "qhm", "asgd", "rprop", "signsgd"),
+        *("signum", "adabelief", "yogi", "adopt", "laprop", "ademamix", "adan"),
     }
 )
 """Words in the name of an optimizer that promise a rule."""
@@ -149,6 +150,9 @@ IMPLIED = {
     "nesterov": {"momentum", "sgd", "nag"},
     "nag": {"nesterov", "momentum", "sgd"},
     "nadam": {"adam", "nesterov"},
+    "qhm": {"momentum", "sgd"},
+    "asgd": {"sgd"},
+    "signum": {"signsgd", "momentum"},
     "amsgrad": {"adam"},
 }
 """Words that a rule may carry in addition to its own name."""
