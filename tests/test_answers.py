@@ -57,9 +57,10 @@ def test_best_model_has_the_weights_of_the_best_run(results: Results) -> None:
 
 def test_recommendation_builds_the_optimizer(results: Results) -> None:
     recommendation = results.recommendation()
-    assert recommendation.optimizer == results.best().optimizer
-    built = eval(recommendation.code, {"torch": torch, "model": results.best_model()})
-    assert built.param_groups[0]["lr"] == results.best().hyperparameters["lr"]
+    assert recommendation.leader.optimizer == results.best().optimizer
+    names = {"torch": torch, "model": results.best_model()}
+    exec(recommendation.code, names)
+    assert names["optimizer"].param_groups[0]["lr"] == results.best().hyperparameters["lr"]
 
 
 def test_a_lone_optimizer_is_the_best(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_lone_optimizer_is_the_best(tmp_path: Path) -> None:
     with Study(**keys).run(tmp_path) as results:
         assert results.best().optimizer == "adam"
         assert "nothing to compare" in results.best().statement
-        assert results.recommendation().setting == results.best().setting
+        assert results.recommendation().leader.setting == results.best().setting
         with pytest.raises(StoreError, match="save"):
             results.best_model()
 
@@ -157,7 +158,7 @@ def test_the_answer_comes_first_in_a_notebook(results: Results) -> None:
     parser.feed(shown(results))
     best = results.best()
     assert parser.text.index(best.statement) < parser.text.index("optimizer")
-    assert f"Use {results.recommendation()}" in parser.text
+    assert f"{results.recommendation()}." in parser.text
 
 
 def test_a_comparison_reads_as_its_sentence(results: Results) -> None:

@@ -54,19 +54,12 @@ VISION = {
         ]
     ),
 }
-# From linear RGB to cones and on to OKLab: Ottosson 2020.
-TO_CONES = np.array(
+# From linear sRGB to XYZ (IEC 61966-2-1).
+TO_XYZ = np.array(
     [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-)
-TO_OKLAB = np.array(
-    [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
     ]
 )
 
@@ -101,17 +94,57 @@ def test_lines_stand_out_from_the_background(theme: Theme) -> None:
         assert contrast(colour, theme.background) >= 3
 
 
+def lab(light: np.ndarray) -> np.ndarray:
+    """CIELAB of linear RGB, with the white of the screen."""
+    share = TO_XYZ @ light / TO_XYZ.sum(axis=1)
+    x, y, z = np.where(share > 216 / 24389, np.cbrt(share), 24389 / 27 / 116 * share + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def ciede2000(first: np.ndarray, second: np.ndarray) -> float:
+    """The difference of two colours in CIELAB; 1 is just noticeable. Sharma et al. 2005."""
+    (l1, a1, b1), (l2, a2, b2) = first, second
+    mean = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2
+    stretch = 1.5 - 0.5 * np.sqrt(mean**7 / (mean**7 + 25**7))
+    (c1, h1), (c2, h2) = (
+        (np.hypot(stretch * a, b), np.arctan2(b, stretch * a) % (2 * np.pi))
+        for a, b in ((a1, b1), (a2, b2))
+    )
+    turn = (h2 - h1 + np.pi) % (2 * np.pi) - np.pi
+    hue = h1 + turn / 2
+    lightness, chroma = (l1 + l2) / 2, (c1 + c2) / 2
+    weight = 1 - 0.17 * np.cos(hue - np.pi / 6) + 0.24 * np.cos(2 * hue)
+    weight += 0.32 * np.cos(3 * hue + np.pi / 30) - 0.2 * np.cos(4 * hue - np.radians(63))
+    of_lightness = 1 + 0.015 * (lightness - 50) ** 2 / np.sqrt(20 + (lightness - 50) ** 2)
+    degrees = np.degrees(hue) % 360
+    rotation = np.radians(60 * np.exp(-(((degrees - 275) / 25) ** 2)))
+    cross = -np.sin(rotation) * 2 * np.sqrt(chroma**7 / (chroma**7 + 25**7))
+    parts = np.array(
+        [
+            (l2 - l1) / of_lightness,
+            (c2 - c1) / (1 + 0.045 * chroma),
+            2 * np.sqrt(c1 * c2) * np.sin(turn / 2) / (1 + 0.015 * chroma * weight),
+        ]
+    )
+    return float(np.sqrt((parts**2).sum() + cross * parts[1] * parts[2]))
+
+
+def test_colour_differences_are_those_of_the_paper() -> None:
+    # Pairs 1 and 17 of table 1 of Sharma et al. 2005.
+    blues = np.array([[50.0, 2.6772, -79.7751], [50.0, 0.0, -82.7485]])
+    far = np.array([[50.0, 2.5, 0.0], [73.0, 25.0, -18.0]])
+    assert round(ciede2000(*blues), 4) == 2.0425
+    assert round(ciede2000(*far), 4) == 27.1492
+
+
 @every_theme
 @pytest.mark.parametrize("vision", VISION)
 def test_colours_are_told_apart(theme: Theme, vision: str) -> None:
-    # In OKLab a distance of 0.02 is just noticeable side by side.
-    seen = [np.clip(VISION[vision] @ linear(c), 0, 1) for c in theme.lines]
-    places = [TO_OKLAB @ np.cbrt(TO_CONES @ light) for light in seen]
-    distances = {
-        (i, j): np.linalg.norm(places[i] - places[j]) for i, j in combinations(range(COLOURS), 2)
-    }
-    assert min(distances.values()) > 0.06
-    assert min(d for (_, j), d in distances.items() if j < 9) > 0.085
+    seen = [lab(np.clip(VISION[vision] @ linear(c), 0, 1)) for c in theme.lines]
+    differences = {(i, j): ciede2000(seen[i], seen[j]) for i, j in combinations(range(COLOURS), 2)}
+    least, least_of_nine = (19, 24) if vision == "normal" else (8.5, 10)
+    assert min(differences.values()) > least
+    assert min(d for (_, j), d in differences.items() if j < 9) > least_of_nine
 
 
 def test_the_themes_have_as_many_lines() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from optrial.analysis.audit import audit
 from optrial.analysis.view import StudyView
 from optrial.records import Curve, Record
 from optrial.report.study_page import study_page
+from optrial.spec import Status
 from tests.report.studies import EVERY, made_up_records
 
-COUNTS = {2: 6, 6: 12, 30: 5}
-"""Number of seeds by number of optimizers; 30 optimizers are too many for five seeds."""
+COUNTS = {2: 6, 6: 12, 30: 16}
+"""Number of seeds by number of optimizers: enough to tell some apart."""
 RATES = (0.001, 0.01, 0.1, 1.0)
-SIZES = {1280: 4200, 400: 5200}
+SIZES = {1280: 4600, 400: 6000}
 NAMES = (
     *("sgd", "momentum", "nesterov", "adam", "adamw", "lion", "rmsprop", "adagrad", "adadelta"),
     *("radam", "nadam", "adamax", "amsgrad", "lamb", "lars", "muon", "prodigy", "adafactor"),
@@ -32,8 +33,11 @@ BROWSER = (
 
 def measured(record: Record, number: int, generator: np.random.Generator) -> Record:
     """Return a run whose accuracy depends on its optimizer, its rate and its seed."""
-    away = abs(np.log10(record.hyperparameters["lr"]) + 1.3)
+    rate = record.hyperparameters["lr"]
+    away = abs(np.log10(rate) + 1.3)
     mean = 0.97 - 0.0015 * (7 * number % 30) - 0.06 * away - (number == 1) * 0.3
+    if rate == 1.0 and number % 3 == 0:
+        mean = 0.1
     accuracies = mean + 0.003 * np.sin(record.seed) + generator.normal(0, 0.002, 2)
     values = [1 - mean, *accuracies.tolist()]
     known = zip(record.metrics, values, strict=True)
@@ -61,15 +65,40 @@ def curves(records: Sequence[Record], metric: str) -> dict[str, Curve]:
     }
 
 
-def view(optimizers: int, *, regression: bool) -> StudyView:
+def view(optimizers: int, *, regression: bool = False, seeds: int = 0) -> StudyView:
+    """Return a finished study; three of its runs diverged."""
     names = [NAMES[i] if i < len(NAMES) else f"variant-{i}" for i in range(optimizers)]
-    records = made_up_records(names, RATES, COUNTS[optimizers], diverged=(3, 7, 11))
+    rates = RATES[1:] if optimizers > 10 else RATES
+    records = made_up_records(names, rates, seeds or COUNTS[optimizers], diverged=(3, 7, 11))
     generator = np.random.default_rng(optimizers)
     records = [measured(record, names.index(record.optimizer), generator) for record in records]
     if regression:
         records = [as_losses(record) for record in records]
-    study = {"name": f"{optimizers} optimizers", "notes": "A study that was made up."}
+    return viewed(f"{optimizers} optimizers", records)
+
+
+def viewed(name: str, records: Sequence[Record]) -> StudyView:
+    study = {"name": name, "notes": "A study that was made up.", "budget": {"epochs": 10}}
     return StudyView(study, tuple(records), lambda metric: curves(records, metric))
+
+
+def unfinished(records: Sequence[Record]) -> Iterator[Record]:
+    """Yield runs of which the last third has not ended."""
+    for number, record in enumerate(records):
+        if number < 2 * len(records) / 3:
+            yield record
+        else:
+            yield replace(record, status=Status.INTERRUPTED, step=100, metrics={})
+
+
+def studies() -> Iterator[tuple[str, StudyView]]:
+    """Yield every study of which screenshots are taken, with its name."""
+    for optimizers in COUNTS:
+        yield f"{optimizers}-classification", view(optimizers)
+        yield f"{optimizers}-regression", view(optimizers, regression=True)
+    yield "no-winner", view(6, seeds=3)
+    yield "diverged", viewed("all runs diverged", made_up_records(diverged=range(12)))
+    yield "unfinished", viewed("unfinished", list(unfinished(view(6).records)))
 
 
 def take(page: Path, picture: Path, width: int, height: int) -> None:
@@ -78,17 +107,15 @@ def take(page: Path, picture: Path, width: int, height: int) -> None:
 
 
 def main(folder: Path) -> None:
+    """Write each page, and its pictures in both themes and at two widths."""
     folder.mkdir(parents=True, exist_ok=True)
-    for optimizers in COUNTS:
-        for regression in (False, True):
-            made_up = view(optimizers, regression=regression)
-            text = study_page(made_up, audit(made_up))
-            for theme in ("light", "dark"):
-                kind = "regression" if regression else "classification"
-                page = folder / f"{optimizers}-{kind}-{theme}.html"
-                page.write_text(text.replace("<html ", f'<html data-theme="{theme}" ', 1), "utf-8")
-                for width, height in SIZES.items():
-                    take(page, page.with_name(f"{page.stem}-{width}.png"), width, height)
+    for name, made_up in studies():
+        text = study_page(made_up, audit(made_up))
+        for theme in ("light", "dark"):
+            page = folder / f"{name}-{theme}.html"
+            page.write_text(text.replace("<html ", f'<html data-theme="{theme}" ', 1), "utf-8")
+            for width, height in SIZES.items():
+                take(page, page.with_name(f"{page.stem}-{width}.png"), width, height)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The best setting and run, and the setting to use with the learning rates that do as well."""
+"""The best setting and run, and the settings to use with the learning rates that do as well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from optrial.records import Record
 from optrial.rules import RULES
 from optrial.spec import RunSpec, Status, metric_title
 
-__all__ = ["Best", "Recommendation", "best_of", "recommend"]
+__all__ = ["Best", "Recommendation", "Setting", "best_of", "recommend"]
+
+_LISTED = 4
+"""Most settings that the text names."""
+_NOTEBOOK = "notebook"
+"""Module in the generated names of objects that a notebook passes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,16 +70,17 @@ class Best:
         return html_block(self.statement, html_pairs(self.pairs))
 
 
-@dataclass(frozen=True, repr=False)
-class Recommendation:
-    """Recommendation of a study for one problem.
+@dataclass(frozen=True)
+class Setting:
+    """The chosen setting of one optimizer.
 
     Attributes:
-        optimizer: name of the leading optimizer.
+        optimizer: name of the optimizer.
         setting: the values that vary; empty if none does.
         rates: learning rates that are about as good; None if fewer than two were tried.
-        code: expression that builds the optimizer in PyTorch; empty for a rule without counterpart.
-        besides: keys of the study that the expression leaves out: schedule and clipping.
+        code: statement that builds the optimizer for a PyTorch `model`; empty for a rule without
+            counterpart.
+        besides: keys of the study that the statement leaves out: schedule and clipping.
     """
 
     optimizer: str
@@ -84,24 +90,69 @@ class Recommendation:
     besides: tuple[str, ...]
 
     def __str__(self) -> str:
-        rate = setting_text(self.setting).replace("=", " ") or "its setting in this study"
-        return f"{self.optimizer} at {rate}{self._as_good()}"
+        values = setting_text(self.setting).replace("=", " ") or "its setting in this study"
+        return f"{self.optimizer} at {values}"
+
+    @property
+    def range_text(self) -> str:
+        """The learning rates that do as well, ``0.0007 to 0.01``; empty if no other is known."""
+        rates = self.rates
+        if rates is None or f"{rates.low:.2g}" == f"{rates.high:.2g}":
+            return ""
+        low = f"{rates.low:.2g}" + " or below" * rates.open_low
+        return f"{low} to {rates.high:.2g}" + " or above" * rates.open_high
+
+
+@dataclass(frozen=True, repr=False)
+class Recommendation:
+    """Recommendation of a study for one problem.
+
+    Attributes:
+        settings: the setting of the leader, then those that are undecided against it.
+    """
+
+    settings: tuple[Setting, ...]
+
+    @property
+    def leader(self) -> Setting:
+        """The setting of the leader."""
+        return self.settings[0]
+
+    @property
+    def code(self) -> str:
+        """Statement that builds the leader in PyTorch; empty for a rule without counterpart."""
+        return self.leader.code
+
+    @property
+    def is_clear(self) -> bool:
+        """True if the leader is shown to be better than every other optimizer."""
+        return len(self.settings) == 1
+
+    def __str__(self) -> str:
+        return self.text if self.is_clear else f"No clear winner yet: {self.text}"
 
     def __repr__(self) -> str:
         return f"<Recommendation: {self}>"
 
     def _repr_html_(self) -> str:
-        code = {"in PyTorch": self.code} if self.code else {}
-        besides = {"besides": ", ".join(self.besides)} if self.besides else {}
-        return html_block(str(self), html_pairs(code | besides) if code | besides else "")
+        lines = {setting.optimizer: setting.code for setting in self.settings if setting.code}
+        return html_block(str(self), html_pairs(lines) if lines else "")
 
-    def _as_good(self) -> str:
-        rates = self.rates
-        if rates is None or not rates.low < rates.high:
-            return ""
-        low = f"from {rates.low:.2g}" if not rates.open_low else f"from {rates.low:.2g} or below"
-        high = f"to {rates.high:.2g}" if not rates.open_high else f"to {rates.high:.2g} or above"
-        return f"; any learning rate {low} {high} does about as well"
+    @property
+    def text(self) -> str:
+        """What to use, or what may be used while there is no clear winner."""
+        if self.is_clear:
+            as_good = f"; any learning rate from {self.leader.range_text} does about as well"
+            return f"Use {self.leader}" + as_good * bool(self.leader.range_text)
+        texts = [_with_range(setting) for setting in self.settings[:_LISTED]]
+        if more := len(self.settings) - len(texts):
+            texts.append(f"{more} more")
+        *others, last = texts
+        return f"{', '.join(others)} or {last} may be used"
+
+
+def _with_range(setting: Setting) -> str:
+    return f"{setting}" + f" ({setting.range_text})" * bool(setting.range_text)
 
 
 def best_of(problem: ProblemView) -> Best | None:
@@ -135,7 +186,16 @@ def best_of(problem: ProblemView) -> Best | None:
 def recommend(problem: ProblemView) -> Recommendation | None:
     """Return the recommendation of a study; None if no run leads or no setting is chosen."""
     leader = _leader(problem)
-    return _recommendation(problem, leader) if leader is not None and problem.chooses else None
+    if leader is None or not problem.chooses:
+        return None
+    contenders = {contender.name: contender for contender in problem.contenders}
+    group = problem.comparisons.groups[0] if problem.comparisons else [leader.name]
+    ranges = rate_ranges(problem, problem.select or problem.metric)
+    return Recommendation(
+        tuple(
+            _setting(contenders[name], ranges.get(contenders[name].optimizer)) for name in group
+        )
+    )
 
 
 def _leader(problem: ProblemView) -> Contender | None:
@@ -167,38 +227,45 @@ def _best_run(problem: ProblemView, records: Sequence[Record]) -> Record:
     return done[known.index(max(known))]
 
 
-def _recommendation(problem: ProblemView, leader: Contender) -> Recommendation:
-    spec = leader.spec
-    ranges = rate_ranges(problem, problem.select or problem.metric)
-    rates = ranges.get(leader.optimizer)
+def _setting(contender: Contender, rates: RateRange | None) -> Setting:
+    spec = contender.spec
     known = rates if rates is not None and rates.best == rates.best else None
     extras = {
         "schedule": spec.schedule is not None,
         "clip": spec.clip_norm is not None or spec.clip_value is not None,
     }
-    besides = tuple(key for key, used in extras.items() if used)
-    return Recommendation(leader.name, leader.setting, known, torch_code(spec), besides)
+    besides = tuple(key for key, is_set in extras.items() if is_set)
+    return Setting(contender.name, contender.setting, known, torch_code(spec), besides)
 
 
 def torch_code(spec: RunSpec) -> str:
-    """Return the expression that builds the optimizer of a run; empty without a counterpart."""
+    """Return the statement that builds the optimizer of a run; empty without a counterpart.
+
+    A class of another package than torch is imported first, on a line of its own. A class of a
+    notebook is only named.
+    """
     if spec.optimizer_kind == "torch":
         module, _, name = spec.rule.rpartition(":")
         decay = {"weight_decay": spec.weight_decay} if spec.weight_decay else {}
-        return _call(f"{module}.{name}", {**spec.hyperparameters, **decay})
+        arguments: Mapping[str, Any] = {**spec.hyperparameters, **decay}
+        if module.partition(".")[0] == "torch":
+            return _statement(f"{module}.{name}", arguments)
+        if module == _NOTEBOOK:
+            return _statement(name.rpartition("_")[0], arguments)
+        return f"from {module} import {name}\n{_statement(name, arguments)}"
     rule = RULES.get(spec.rule)
     counterpart = rule.torch_optim if rule else None
     if rule is None or counterpart is None:
         return ""
     values = {**rule.defaults, **spec.hyperparameters}
-    arguments = counterpart.arguments(values, spec.weight_decay, spec.decay)
-    if arguments is None:
+    known = counterpart.arguments(values, spec.weight_decay, spec.decay)
+    if known is None:
         return ""
     if not spec.weight_decay and "l2" in counterpart.decays:
-        arguments = {name: value for name, value in arguments.items() if name != "weight_decay"}
-    return _call(f"torch.optim.{counterpart.class_name}", arguments)
+        known = {name: value for name, value in known.items() if name != "weight_decay"}
+    return _statement(f"torch.optim.{counterpart.class_name}", known)
 
 
-def _call(name: str, arguments: Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return f"{name}(model.parameters(), {shown})" if shown else f"{name}(model.parameters())"
+def _statement(name: str, arguments: Mapping[str, Any]) -> str:
+    shown = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    return f"optimizer = {name}(model.parameters(){shown})"

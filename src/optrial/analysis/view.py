@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
+from itertools import zip_longest
 from statistics import fmean
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 
@@ -462,6 +463,14 @@ class StudyView:
         return tuple(dict.fromkeys(record.optimizer for record in self.records))
 
     @cached_property
+    def ranked_optimizers(self) -> tuple[str, ...]:
+        """Names of the optimizers, best first; the best of each of several problems come first."""
+        optimizers = {c.name: c.optimizer for problem in self.problems for c in problem.contenders}
+        orders = [problem.comparisons.order for problem in self.problems if problem.comparisons]
+        ranked = (optimizers[name] for names in zip_longest(*orders) for name in names if name)
+        return tuple(dict.fromkeys([*ranked, *self.optimizer_names]))
+
+    @cached_property
     def optimizers(self) -> tuple[OptimizerRuns, ...]:
         """Every optimizer on every problem."""
         return tuple(optimizer for problem in self.problems for optimizer in problem.optimizers)
@@ -476,6 +485,11 @@ class StudyView:
     def failures(self) -> tuple[Record, ...]:
         """The runs that diverged or ended with an error."""
         return tuple(record for record in self.records if record.status in FAILED)
+
+    @property
+    def budget_unit(self) -> Literal["step", "epoch"]:
+        """Unit in which the study gives the length of a training."""
+        return "epoch" if (self.study.get("budget") or {}).get("epochs") else "step"
 
     @property
     def points(self) -> int:

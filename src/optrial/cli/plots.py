@@ -49,9 +49,10 @@ def plot(
             autocompletion=complete.metrics,
         ),
     ] = None,
-    x: Annotated[CurveUnit, typer.Option("--x", help="Unit of the horizontal axis.")] = (
-        CurveUnit.STEPS
-    ),
+    x: Annotated[
+        CurveUnit | None,
+        typer.Option("--x", help="Unit of the horizontal axis \\[default: that of the budget]."),
+    ] = None,
     smooth: Annotated[
         int | None,
         typer.Option(
@@ -85,7 +86,7 @@ def plot(
     figure = first.curves_figure(
         metric or None,
         problem or None,
-        x=x.value,
+        x=x.value if x else None,
         smooth=smooth,
         limits=ends,
         only=only or (),

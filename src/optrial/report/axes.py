@@ -8,23 +8,37 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optrial.spec import Directions
 from optrial.style import literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
-__all__ = ["draw_interval", "legend", "metric_axis", "row_axis"]
+__all__ = [
+    "Stacks",
+    "draw_interval",
+    "grow_for_legend",
+    "is_near_best",
+    "legend",
+    "log_axis",
+    "metric_axis",
+    "metric_is_logarithmic",
+    "row_axis",
+]
 
 LABEL = 28
 """Characters per line in the label of a row; longer lines would leave no room for the plot."""
-PLAIN_RANGE = 200.0
-"""Ratio of the ends of a logarithmic axis below which its ticks are plain numbers."""
-FINE, COARSE = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0)
-"""Ticks of a decade."""
-TWO_COLUMNS = 18
-"""Characters in the longest label of a legend that still has two columns."""
+NEAR = 5.0
+"""Largest distance from the best value of what a figure shows, in distances of its best third."""
+CHARACTER, HANDLE, LEGEND_ROW = 0.056, 0.46, 0.125
+"""Inches of a legend: width of a character, width of a line with its gaps, height of a row."""
+ROWS_AT_FIRST = 4
+"""Rows of a legend for which every figure has room."""
+
+Floats = NDArray[np.float64]
 
 
 def draw_interval(axes: Axes, row: int, values: tuple[float, float, float], **style: Any) -> None:
@@ -41,30 +55,121 @@ def draw_interval(axes: Axes, row: int, values: tuple[float, float, float], **st
     axes.plot([estimate], [row], **style | {"linestyle": ""})
 
 
-def metric_axis(axes: Axes, metric: str, directions: Directions) -> None:
-    """Label the axis of a metric, logarithmic for a positive loss."""
-    values = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
-    known = np.concatenate([curve[np.isfinite(curve)] for curve in values] or [np.empty(0)])
-    if directions.parse(metric).is_loss and len(known) and known.min() > 0:
-        _log_axis(axes, float(known.min()), float(known.max()))
-    elif directions.percent(metric):
-        axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
+def is_near_best(values: Floats, *, higher: bool, logarithmic: bool) -> NDArray[np.bool_]:
+    """Return which values are near the best one; NaN is not.
+
+    Near are those within `NEAR` times the distance of the best third of the other values, so that
+    a few that are far away do not squeeze the rest.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = np.log(values) if logarithmic else values
+    known = scaled[np.isfinite(scaled)]
+    if not len(known):
+        return np.zeros(values.shape, bool)
+    distances = np.abs(scaled - (known.max() if higher else known.min()))
+    apart = np.sort(distances[np.isfinite(distances) & (distances > 0)])
+    limit = NEAR * apart[len(apart) // 3] if len(apart) else math.inf
+    return np.isfinite(distances) & (distances <= limit)
+
+
+def metric_is_logarithmic(metric: str, directions: Directions, values: Floats) -> bool:
+    """Return whether the axis of a metric is logarithmic: that of a loss without values below 0."""
+    known = values[np.isfinite(values)]
+    return directions.parse(metric).is_loss and bool(len(known)) and bool(known.min() > 0)
+
+
+def metric_axis(
+    axes: Axes, metric: str, directions: Directions, values: Floats | None = None
+) -> None:
+    """Label the axis of a metric, logarithmic for a positive loss.
+
+    Args:
+        axes: to draw on.
+        metric: name of the metric.
+        directions: directions of the metrics.
+        values: those that decide the range; by default, all that are drawn.
+    """
+    if values is None:
+        lines = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
+        values = np.concatenate([curve for curve in lines if len(curve)] or [np.empty(0)])
+    known = values[np.isfinite(values)]
+    if metric_is_logarithmic(metric, directions, known):
+        low, high = float(known.min()), float(known.max())
+        margin = max(1.05, (high / low) ** 0.06)
+        axes.set_yscale("log")
+        axes.set_ylim(low / margin, high * margin)
+        log_axis(axes.yaxis, low / margin, high * margin, 8)
+    elif len(known):
+        low, high = float(known.min()), float(known.max())
+        margin = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
+        least, greatest = directions.bounds(metric)
+        axes.set_ylim(max(low - margin, least - 0.02), min(high + margin, greatest + 0.02))
+    if directions.percent(metric):
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
     axes.set_ylabel(literal(directions.heading(metric)))
     axes.grid(axis="y")
 
 
-def _log_axis(axes: Axes, low: float, high: float) -> None:
-    """Make the vertical axis logarithmic, with plain numbers on a range of few decades."""
-    from matplotlib.ticker import LogLocator, NullFormatter  # heavy  # noqa: PLC0415
+def log_axis(axis: Axis, low: float, high: float, most: int) -> None:
+    """Put plain numbers on a logarithmic axis: 1, 2, 5 of each power of ten, at least three.
 
-    axes.set_yscale("log")
-    margin = max(1.05, (high / low) ** 0.06)
-    axes.set_ylim(low / margin, high * margin)
-    if high / low < PLAIN_RANGE:
-        axes.yaxis.set_major_locator(LogLocator(subs=FINE if high / low < 8 else COARSE))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    Args:
+        axis: a logarithmic axis.
+        low: lower end of its range.
+        high: upper end.
+        most: number of labels for which there is room; beyond, only powers of ten are labelled.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # heavy  # noqa: PLC0415
+
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = sum(low <= factor * 10.0**power <= high for power in powers for factor in (1, 2, 5))
+    coarse = sum(low <= 10.0**power <= high for power in powers)
+    if fine < 3:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    else:
+        factors = (1.0,) if fine > most and coarse >= 3 else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=factors, numticks=most))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: _plain(value))
+
+
+def _plain(value: float) -> str:
+    """Return a number without exponent, or a power of ten if it is very small or large."""
+    if 1e-4 <= value < 1e6:
+        return f"{value:.6g}"
+    factor, exponent = f"{value:.3e}".split("e")
+    times = "" if float(factor) == 1 else rf"{float(factor):g}\cdot"
+    return f"${times}10^{{{int(exponent)}}}$"
+
+
+class Stacks:
+    """Marks at the edges of axes for values outside their range, stacked where they would overlap.
+
+    Args:
+        axes: to draw on; its range is settled.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self._rows: dict[tuple[float, bool], int] = {}
+
+    def add(self, x: float, text: str, color: Any, *, below: bool) -> None:
+        """Draw a text at the lower or upper edge, beyond those that are already there."""
+        row = self._rows.get((x, below), 0)
+        self._rows[x, below] = row + 1
+        offset = 1 + 7.5 * row
+        self.axes.annotate(
+            text,
+            (x, 0.0 if below else 1.0),
+            xycoords=self.axes.get_xaxis_transform(),
+            xytext=(0, offset if below else -offset),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if below else "top",
+            fontsize=7,
+            color=color,
+            annotation_clip=False,
+        ).set_in_layout(False)
 
 
 def row_axis(axes: Axes, names: Iterable[str]) -> None:
@@ -77,10 +182,24 @@ def row_axis(axes: Axes, names: Iterable[str]) -> None:
 
 
 def legend(axes: Axes) -> None:
-    """Draw a legend above the axes, in two columns if its labels are short."""
+    """Draw a legend above the axes, in up to three columns."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        columns = 2 if max(map(len, labels)) <= TWO_COLUMNS else 1
+        figure = axes.get_figure(root=True)
+        panels = len({round(a.get_position().x0, 2) for a in figure.axes}) if figure else 1
+        width = (figure.get_figwidth() if figure else 3.4) / panels
+        column = HANDLE + CHARACTER * max(map(len, labels))
+        columns = max(1, min(3, len(labels), int(width / column)))
         axes.legend(
             handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderpad=0
         )
+
+
+def grow_for_legend(axes: Axes) -> None:
+    """Make the figure of axes taller for a legend of many rows."""
+    figure, box = axes.get_figure(root=True), axes.get_legend()
+    if figure is None or box is None:
+        return
+    columns: int = box._ncols  # type: ignore[attr-defined]
+    rows = -(-len(box.get_texts()) // columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - ROWS_AT_FIRST))

@@ -14,12 +14,9 @@ from optrial.records import Record
 from optrial.report.cuts import single_runs, thinned
 from optrial.report.drawing import MARKER_SIZE
 from optrial.spec import MetricName
-from optrial.style import LineStyle, marker_outline, variant_styles
+from optrial.style import COLOURED, LineStyle, marker_outline, variant_styles
 
 __all__ = ["chart_data", "probes_of"]
-
-COLOURED = 6
-"""Optimizers drawn in colour among many; the others are grey."""
 
 Groups = Mapping[str, int]
 """Number of each setting, by its id."""
@@ -46,26 +43,14 @@ def chart_data(
         "better": {name: view.directions.better(name) for name in view.metrics},
         "titles": {name: view.directions.heading(name) for name in view.metrics},
         "percent": [name for name in view.metrics if view.directions.percent(name)],
-        "leading": _leading(view, places),
+        "leading": [places[name] for name in view.ranked_optimizers[:COLOURED]],
+        "by": view.budget_unit,
         "problems": [
             _problem_data(view, problem, styles, groups, shown[problem.name])
             for problem in view.problems
         ],
         "profiles": _profile_data(view, places),
     }
-
-
-def _leading(view: StudyView, places: Mapping[str, int]) -> list[int]:
-    """Return the optimizers that keep their colours among many: the best of each problem."""
-    best = [
-        c.optimizer
-        for problem in view.problems
-        if problem.comparisons
-        for name in problem.comparisons.order[:COLOURED]
-        for c in problem.contenders
-        if c.name == name
-    ]
-    return [places[name] for name in dict.fromkeys(best or view.optimizer_names)][:COLOURED]
 
 
 def probes_of(view: StudyView) -> list[str]:
@@ -97,6 +82,7 @@ def _problem_data(
     lines = {key: index for index, key in enumerate(members)}
     return {
         "metric": problem.metric,
+        "select": problem.select or problem.metric,
         "lines": [
             {
                 "optimizer": places[runs[0].optimizer],

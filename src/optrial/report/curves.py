@@ -16,10 +16,19 @@ from optrial.analysis.reported import names_setting
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import StoreError, suggest
 from optrial.records import Curve
-from optrial.report.axes import legend, metric_axis
-from optrial.spec import Directions
+from optrial.report.axes import (
+    Stacks,
+    grow_for_legend,
+    is_near_best,
+    legend,
+    metric_axis,
+    metric_is_logarithmic,
+)
+from optrial.spec import Directions, metric_title
 from optrial.style import (
+    COLOURED,
     LIGHT,
+    MANY,
     WIDTHS,
     LineStyle,
     Theme,
@@ -70,7 +79,7 @@ class CurveOptions:
     """Choice and style of the curves that are drawn.
 
     Attributes:
-        x: unit of the horizontal axis.
+        x: unit of the horizontal axis; None for that of the study's budget.
         smooth: number of recorded values in a moving mean, whose line is drawn over the faint line
             of the values themselves; None thins long curves by means of their parts instead.
         limits: lower and upper end of the vertical axis; None where the values decide.
@@ -78,7 +87,7 @@ class CurveOptions:
         each_seed: whether to draw a line per run in place of mean and interval.
     """
 
-    x: Literal["steps", "epochs"] = "steps"
+    x: Literal["steps", "epochs"] | None = None
     smooth: int | None = None
     limits: tuple[float | None, float | None] = (None, None)
     only: Sequence[str] = ()
@@ -95,6 +104,7 @@ class _Line:
         band: the values.
         raw: the values before they were smoothed; None if they were not.
         per_x: steps per unit of the horizontal axis.
+        grey: whether it is one of many that are not among the best.
     """
 
     label: str
@@ -102,10 +112,22 @@ class _Line:
     band: Band
     raw: Band | None
     per_x: float
+    grey: bool
 
     @property
     def x(self) -> Floats:
         return self.band.steps / self.per_x
+
+    @property
+    def last(self) -> int | None:
+        """Index of the last finite value of the mean."""
+        finite = np.flatnonzero(np.isfinite(self.band.mean))
+        return int(finite[-1]) if len(finite) else None
+
+    def looks(self, theme: Theme) -> dict[str, Any]:
+        """Return the keyword arguments of `Axes.plot`."""
+        style = self.style.matplotlib(theme)
+        return style | {"color": theme.rule, "zorder": 1.5} if self.grey else style
 
 
 @dataclass(eq=False)
@@ -129,6 +151,13 @@ class _Contenders:
             raise StoreError(f"no line is named '{self.only[0]}'. {suggest(self.only[0], known)}")
         names = dict.fromkeys(n for source in self.sources for n in source.view.optimizer_names)
         self.styles = variant_styles([c.optimizer for _, c in self.entries], line_styles(names))
+
+    def is_grey(self, contender: Contender) -> bool:
+        """Return whether so many optimizers are drawn that only the best keep their colours."""
+        if len({entry.optimizer for _, entry in self.entries}) <= MANY:
+            return False
+        views = (source.view for source in self.sources)
+        return not any(contender.optimizer in v.ranked_optimizers[:COLOURED] for v in views)
 
     def _is_wanted(self, contender: Contender) -> bool:
         return not self.only or any(
@@ -159,6 +188,7 @@ def curves_figure(
             draw_curves(axes, sources, names, theme, options, named=place == 0)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
+        grow_for_legend(grid.flat[0])
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
 
@@ -194,10 +224,14 @@ def draw_curves(
         _draw_line(axes, line, below, theme)
     published = _draw_published(axes, contenders, metrics, options, theme)
     directions = sources[0].view.directions
-    metric_axis(axes, _shared_label(metrics, directions), directions)
-    axes.set_ylim(*options.limits) if options.limits != (None, None) else None
+    label = _shared_label(metrics, directions)
+    metric_axis(axes, label, directions, _deciding(lines, label, directions, published))
+    if options.limits == (None, None):
+        _mark_outside(axes, lines, directions.percent(label), theme)
+    else:
+        axes.set_ylim(*options.limits)
     _x_axis(axes, lines)
-    axes.set_xlabel(_x_label(lines, options))
+    axes.set_xlabel(_x_label(lines, _unit(sources[0], options), options.smooth))
     _name_metrics(axes, metrics if len(metrics) > 1 else (), theme)
     if published:
         axes.plot([], [], mec=theme.text, label="published", **_circle(theme))
@@ -218,7 +252,8 @@ def _lines(
                     replace(style, dashes=METRIC_DASHES[place % 4]) if several else style,
                     band,
                     raw.get(contender.setting_id),
-                    _per_x(contender, options),
+                    _per_x(source, contender, options),
+                    contenders.is_grey(contender),
                 )
                 yield from _by_seed(line) if options.each_seed else [line]
 
@@ -240,8 +275,12 @@ def _name(source: CurveSource, contender: Contender) -> str:
     return f"{name} ({source.name})" if source.name else name
 
 
-def _per_x(contender: Contender, options: CurveOptions) -> float:
-    return contender.records[0].steps_per_epoch if options.x == "epochs" else 1
+def _unit(source: CurveSource, options: CurveOptions) -> str:
+    return options.x.removesuffix("s") if options.x else source.view.budget_unit
+
+
+def _per_x(source: CurveSource, contender: Contender, options: CurveOptions) -> float:
+    return contender.records[0].steps_per_epoch if _unit(source, options) == "epoch" else 1
 
 
 def _bands(
@@ -287,7 +326,7 @@ def _coincide(line: _Line, other: _Line, distance: float) -> bool:
 
 def _draw_line(axes: Axes, line: _Line, above: int, theme: Theme) -> None:
     """Draw a line, wider and lighter for each line that will cover it."""
-    style = line.style.matplotlib(theme)
+    style = line.looks(theme)
     band, colour = line.band, style["color"]
     if line.raw:
         x = line.raw.steps / line.per_x
@@ -296,11 +335,58 @@ def _draw_line(axes: Axes, line: _Line, above: int, theme: Theme) -> None:
         axes.plot(line.x, band.mean, color=colour, linewidth=1.1 + WIDER * above, alpha=FAINT)
     every = max(1, len(band.steps) // MARKS)
     axes.plot(line.x, band.mean, **style, markevery=every, label=literal(line.label) or None)
-    axes.fill_between(line.x, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
-    finite = np.flatnonzero(np.isfinite(band.mean))
-    if len(finite) and finite[-1] < len(band.mean) - 1:
-        end = (line.x[finite[-1]], band.mean[finite[-1]])
+    if not line.grey:
+        axes.fill_between(line.x, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
+    if line.last is not None and line.last < len(band.mean) - 1:
+        end = (line.x[line.last], band.mean[line.last])
         axes.plot(*end, marker="x", color=colour, linestyle="", markersize=6)
+
+
+def _deciding(
+    lines: Sequence[_Line], metric: str, directions: Directions, published: Sequence[float]
+) -> Floats | None:
+    """Return the values that decide the range of the vertical axis; None for all that are drawn.
+
+    These are the values of lines that end near the best one, without the first part, where all of
+    them change most, and their intervals as far as these are not much wider; and published values.
+    """
+    ended = [line for line in lines if line.last is not None]
+    better = directions.better(metric)
+    if not ended or better is None:
+        return None
+    finals = np.array([line.band.mean[line.last] for line in ended])
+    logarithmic = metric_is_logarithmic(metric, directions, finals)
+    near = is_near_best(finals, higher=better == "higher", logarithmic=logarithmic)
+    start = (0.02 if logarithmic else 0.2) * max(float(line.x[-1]) for line in ended)
+    kept = [line for line, is_near in zip(ended, near, strict=True) if is_near]
+    late = [(line.x >= start) | (np.arange(len(line.x)) == line.last) for line in kept]
+    means = np.concatenate([x.band.mean[part] for x, part in zip(kept, late, strict=True)])
+    limits = np.concatenate(
+        [end[part] for x, part in zip(kept, late, strict=True) for end in (x.band.low, x.band.high)]
+    )
+    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    if logarithmic:
+        limits = limits[limits > 0]
+        least, most = low * low / high / 1.1, high * high / low * 1.1
+    else:
+        wide = high - low or 0.1 * abs(high)
+        least, most = low - wide, high + wide
+    return np.concatenate([means, np.clip(limits, least, most), published])
+
+
+def _mark_outside(axes: Axes, lines: Sequence[_Line], percent: bool, theme: Theme) -> None:
+    """Mark lines that end outside the range of the axes, with their final values."""
+    low, high = axes.get_ylim()
+    stacks = Stacks(axes)
+    for line in lines:
+        if line.last is None or line.last < len(line.band.mean) - 1:
+            continue
+        final = float(line.band.mean[line.last])
+        if not low <= final <= high:
+            below = final < low
+            text = f"{'▾' if below else '▴'} {(100 if percent else 1) * final:.3g}"
+            color = line.looks(theme)["color"]
+            stacks.add(float(line.x[line.last]), text, color, below=below)
 
 
 def _draw_published(
@@ -309,14 +395,14 @@ def _draw_published(
     metrics: Sequence[str],
     options: CurveOptions,
     theme: Theme,
-) -> bool:
-    """Draw published values, final ones at the end of training; return whether there are any."""
+) -> list[float]:
+    """Draw published values, final ones at the end of training, and return them."""
     pairs = zip(contenders.entries, contenders.styles, strict=True)
     looks = {
-        (id(s), c.setting_id): (style, _per_x(c, options), c.records[0].spec.steps)
+        (id(s), c.setting_id): (style, _per_x(s, c, options), c.records[0].spec.steps)
         for (s, c), style in pairs
     }
-    drawn = False
+    drawn: list[float] = []
     for source in contenders.sources:
         for value in source.view.published(source.problem):
             if value.metric in metrics and (look := looks.get((id(source), value.setting_id))):
@@ -324,7 +410,7 @@ def _draw_published(
                 place = (last if value.step is None else value.step) / per_x
                 colour = style.matplotlib(theme)["color"]
                 axes.plot([place], [value.reported], mec=colour, **_circle(theme))
-                drawn = True
+                drawn.append(value.reported)
     return drawn
 
 
@@ -346,11 +432,10 @@ def _x_axis(axes: Axes, lines: Sequence[_Line]) -> None:
     axes.locator_params(axis="x", nbins=7)
 
 
-def _x_label(lines: Sequence[_Line], options: CurveOptions) -> str:
-    unit = options.x.removesuffix("s")
+def _x_label(lines: Sequence[_Line], unit: str, smooth: int | None) -> str:
     windows = {line.band.window for line in lines}
     if any(line.raw for line in lines):
-        return f"{unit}; moving mean of {options.smooth} values, faint: each value"
+        return f"{unit}; moving mean of {smooth} values, faint: each value"
     if windows and max(windows) > 1:
         return f"{unit}, means of {max(windows)} values"
     return unit
@@ -362,4 +447,4 @@ def _name_metrics(axes: Axes, metrics: Sequence[str], theme: Theme) -> None:
         dashes = METRIC_DASHES[place % 4]
         style: dict[str, Any] = {"color": theme.text}
         style["linestyle"] = (0, dashes) if dashes else "solid"
-        axes.plot([], [], **style, label=literal(metric))
+        axes.plot([], [], **style, label=literal(metric_title(metric)))

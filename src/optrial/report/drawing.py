@@ -100,11 +100,20 @@ def ticks(span: Span, count: int) -> list[Tick]:
 
 
 def log_ticks(span: Span, count: int) -> list[Tick]:
-    """Return at most `count` ticks at powers of ten; `span` holds decimal logarithms."""
+    """Return at most `count` ticks at powers of ten; of two such powers, at 1, 2, 5 and 10.
+
+    `span` holds decimal logarithms.
+    """
     powers = np.arange(np.ceil(span.low), np.floor(span.high) + 1)
     chosen = powers[:: max(1, -(-len(powers) // count))]
-    superscript = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    if len(powers) == 2:
+        chosen = powers[0] + np.log10([1.0, 2.0, 5.0, 10.0])
+    plain = bool(len(chosen)) and chosen[0] > -5 and chosen[-1] < 6
     return [
-        Tick(float(at.round(1)), "10" + str(int(power)).translate(superscript))
-        for at, power in zip(span.pixels(chosen), chosen, strict=True)
+        Tick(float(at.round(1)), f"{10**power:.6g}" if plain else _power_text(power))
+        for at, power in zip(span.pixels(chosen), chosen.tolist(), strict=True)
     ]
+
+
+def _power_text(power: float) -> str:
+    return "10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optrial.analysis.contenders import Contender
+from optrial.analysis.rates import RateLine
 from optrial.analysis.reported import ReportedValue
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
-from optrial.report.axes import draw_interval, legend, metric_axis, row_axis
+from optrial.report.axes import (
+    Stacks,
+    draw_interval,
+    grow_for_legend,
+    is_near_best,
+    legend,
+    log_axis,
+    metric_axis,
+    metric_is_logarithmic,
+    row_axis,
+)
 from optrial.report.chart_data import probes_of
 from optrial.report.curves import CurveSource, draw_curves
 from optrial.spec import metric_title
 from optrial.style import (
+    COLOURED,
     LIGHT,
+    MANY,
     WIDTHS,
     LineStyle,
     Theme,
@@ -45,6 +59,8 @@ __all__ = [
     "plot",
     "study_figures",
 ]
+
+Floats = NDArray[np.float64]
 
 BEYOND = 1.5
 """Factor by which a line extends beyond a learning rate at an open end."""
@@ -150,10 +166,15 @@ def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = L
 def draw_sensitivity(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
-    """Draw final values by learning rate; hollow if some runs did not finish, × if none did."""
-    styles = line_styles(view.optimizer_names)
-    for line in problem.sensitivity(metric):
-        style = styles[line.optimizer].matplotlib(theme)
+    """Draw final values by learning rate; hollow if some runs did not finish, × if none did.
+
+    Values far from the best are marked at the edge, with their numbers.
+    """
+    lines = problem.sensitivity(metric)
+    looks = _looks(view, theme)
+    hollow = False
+    for line in lines:
+        style = looks[line.optimizer]
         rates = np.array([point.rate for point in line.points])
         table = np.array(
             [(p.interval.estimate, p.interval.low, p.interval.high) for p in line.points]
@@ -161,28 +182,71 @@ def draw_sensitivity(
         axes.plot(rates, table[:, 0], **style, label=literal(line.optimizer))
         axes.vlines(rates, table[:, 1], table[:, 2], color=style["color"], linewidth=0.8)
         some = np.array([0 < point.done < point.runs for point in line.points])
-        hollow = style | {"linestyle": "", "markerfacecolor": theme.background}
-        axes.plot(rates[some], table[some, 0], **hollow | {"markeredgecolor": style["color"]})
-        lost = rates[[point.done == 0 for point in line.points]]
-        edge = 1.0 if view.directions.better(metric) == "lower" else 0.0
-        if len(lost):  # a line without points is laid out as if it were in the figure's corner
-            axes.plot(
-                lost,
-                np.full(len(lost), edge),
-                transform=axes.get_xaxis_transform(),
-                marker="x",
-                linestyle="",
-                color=style["color"],
-                clip_on=False,
-            )
+        empty = style | {"linestyle": "", "markerfacecolor": theme.background}
+        axes.plot(rates[some], table[some, 0], **empty | {"markeredgecolor": style["color"]})
+        hollow = hollow or bool(some.any())
+    every = np.array([point.rate for line in lines for point in line.points])
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate")
-    metric_axis(axes, metric, view.directions)
+    axes.set_xlim(every.min() / BEYOND, every.max() * BEYOND)
+    log_axis(axes.xaxis, *axes.get_xlim(), 6)
+    metric_axis(axes, metric, view.directions, _shown_values(lines, metric, view))
+    crosses = _mark_beyond(axes, lines, looks, metric, view)
+    keys = ["hollow: some runs did not finish"] * hollow + ["×: none did"] * crosses
+    axes.set_xlabel("learning rate" + f"\n({'; '.join(keys)})" * bool(keys))
     legend(axes)
 
 
+def _looks(view: StudyView, theme: Theme) -> dict[str, dict[str, Any]]:
+    """Return the keyword arguments of `Axes.plot` by optimizer; of many, the best are coloured."""
+    styles = line_styles(view.optimizer_names)
+    coloured = view.ranked_optimizers[: COLOURED if len(styles) > MANY else None]
+    grey = {"color": theme.rule, "zorder": 1.5}
+    return {
+        name: style.matplotlib(theme) | (grey if name not in coloured else {})
+        for name, style in styles.items()
+    }
+
+
+def _shown_values(lines: Sequence[RateLine], metric: str, view: StudyView) -> Floats:
+    """Return the means near the best, and their intervals as far as these are not much wider."""
+    points = [point.interval for line in lines for point in line.points]
+    table = np.array([(p.estimate, p.low, p.high) for p in points])
+    logarithmic = metric_is_logarithmic(metric, view.directions, table[:, 0])
+    higher = view.directions.better(metric) == "higher"
+    near = table[is_near_best(table[:, 0], higher=higher, logarithmic=logarithmic)]
+    means, limits = near[:, 0], near[:, 1:].ravel()
+    span = means.max() - means.min() or 0.1 * abs(means.max())
+    limits = np.clip(limits, means.min() - span, means.max() + span)
+    return np.concatenate([means, limits[limits > 0] if logarithmic else limits])
+
+
+def _mark_beyond(
+    axes: Axes,
+    lines: Sequence[RateLine],
+    looks: Mapping[str, Mapping[str, Any]],
+    metric: str,
+    view: StudyView,
+) -> bool:
+    """Mark values outside the range, and × where no run finished; return whether there is one."""
+    low, high = axes.get_ylim()
+    factor = 100 if view.directions.percent(metric) else 1
+    worst_below = view.directions.better(metric) == "higher"
+    stacks, crosses = Stacks(axes), False
+    for line in lines:
+        color = looks[line.optimizer]["color"]
+        for point in line.points:
+            value = point.interval.estimate
+            if not point.done:
+                stacks.add(point.rate, "×", color, below=worst_below)
+                crosses = True
+            elif not low <= value <= high:
+                arrow = "▾" if value < low else "▴"
+                stacks.add(point.rate, f"{arrow} {factor * value:.3g}", color, below=value < low)
+    return crosses
+
+
 def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> None:
-    """Draw paired differences with their intervals; filled if the two are told apart."""
+    """Draw paired differences with their intervals; hollow if the two are undecided."""
     pairs = _shown_pairs(problem)
     factor = 100 if problem.directions.percent(problem.metric) else 1
     for row, pair in enumerate(pairs):
@@ -201,7 +265,8 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
     unit = "in points, " if factor == 100 else ""
     better = problem.directions.better(problem.metric)
     title = literal(problem.directions.title(problem.metric))
-    axes.set_xlabel(f"difference of {title}\n({unit}{better} is better)", loc="right")
+    keys = f"{unit}{better} is better; hollow: undecided"
+    axes.set_xlabel(f"difference of {title}\n({keys})", loc="right")
     row_axis(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
 
 
@@ -216,21 +281,26 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         if chosen := scores.get(search.chosen_id):
             axes.plot([chosen.mean], [row], **style | {"markersize": 6})
     title = literal(problem.directions.title(problem.searches[0].metric))
-    axes.set_xlabel(f"{title} of each trial\n(filled: chosen)", loc="right")
+    axes.set_xlabel(f"{title} of each trial\n(filled: chosen; hollow: others)", loc="right")
     row_axis(axes, [search.optimizer for search in problem.searches])
 
 
 def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw the expected best of k trials of each optimizer, by k."""
-    styles = line_styles(view.optimizer_names)
+    looks = _looks(view, theme)
     for optimizer, best in best_of_trials(problem).items():
-        style = styles[optimizer].matplotlib(theme)
         every = max(1, len(best.trials) // 7)
-        axes.plot(best.trials, best.expected, **style, markevery=every, label=literal(optimizer))
+        axes.plot(
+            best.trials,
+            best.expected,
+            **looks[optimizer],
+            markevery=every,
+            label=literal(optimizer),
+        )
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("trials")
     metric_axis(axes, problem.select or "", view.directions)
-    axes.set_ylabel(f"expected best {literal(problem.select or '')}")
+    axes.set_ylabel(f"expected best {literal(view.directions.heading(problem.select or ''))}")
     legend(axes)
 
 
@@ -243,6 +313,7 @@ def draw_rate_ranges(
     rates = tried_rates(problem, metric)
     axes.set_xscale("log")
     axes.set_xlim(min(rates) / BEYOND**2, max(rates) * BEYOND**2)
+    log_axis(axes.xaxis, *axes.get_xlim(), 5)
     for row, (optimizer, span) in enumerate(ranges.items()):
         style = styles[optimizer].matplotlib(theme)
         draw_interval(axes, row, (span.best, span.low, span.high), **style)
@@ -260,7 +331,7 @@ def draw_rate_ranges(
                 axes.plot([end, beyond * end], [row, row], color=style["color"], **shape)
     best = literal(view.directions.title(metric))
     within = f"within {tolerance_text(view.directions.percent(metric))} of the best {best}"
-    axes.set_xlabel(f"learning rate\n({within})", loc="right")
+    axes.set_xlabel(f"learning rate\n({within}; arrow: none beyond was tried)", loc="right")
     row_axis(axes, ranges)
 
 
@@ -271,7 +342,8 @@ def draw_reported(axes: Axes, values: Sequence[ReportedValue], theme: Theme = LI
         measured = (mean, mean - value.margin, mean + value.margin)
         draw_interval(axes, row, measured, color=theme.text, marker="o")
         axes.plot([value.reported], [row], "o", mfc=theme.background, mec=theme.text)
-    axes.set_xlabel(f"{literal(metric_title(values[0].metric))}\n(hollow: published)", loc="right")
+    title = literal(metric_title(values[0].metric))
+    axes.set_xlabel(f"{title}\n(hollow: published; filled: measured)", loc="right")
     row_axis(axes, [value.name for value in values])
 
 
@@ -325,8 +397,11 @@ def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -
     # Loads the backend, which lets a notebook show figures; the style would undo that on exit.
     pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
     with figure_style():
+        is_new = axes is None
         axes = axes or pyplot.figure().add_subplot()
         draw(axes, *arguments)
+        if is_new:
+            grow_for_legend(axes)
     return axes
 
 
@@ -339,6 +414,7 @@ def _figure(draw: Callable[..., None], *arguments: Any, rows: int = 0) -> Figure
         figure = Figure(figsize=(WIDTHS["column"], 0.75 + 0.19 * rows if rows else 2.9))
         axes = figure.add_subplot()
         draw(axes, *arguments)
+        grow_for_legend(axes)
         folded = sum(label.get_text().count("\n") for label in axes.get_yticklabels())
         figure.set_figheight(figure.get_figheight() + 0.13 * folded)
         figure.draw_without_rendering()  # settles the layout while the style holds

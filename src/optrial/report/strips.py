@@ -68,7 +68,7 @@ class Scale:
         """Return a scale of decimal logarithms that ends at powers of ten."""
         finite = [value for value in values if math.isfinite(value)] or [0.0]
         low, high = math.floor(min(finite)), math.ceil(max(finite))
-        span = Span(low, max(high, low + 1), MARGIN, WIDTH - MARGIN)
+        span = Span(low, max(high, low + 1), 2 * MARGIN, WIDTH - MARGIN)
         return cls(span, log_ticks(span, 6))
 
     def at(self, value: float) -> float:

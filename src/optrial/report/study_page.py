@@ -37,17 +37,14 @@ from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.cuts import shown_runs, shown_settings
 from optrial.report.drawing import Track, track
 from optrial.report.pages import embedded_json, render_page
+from optrial.report.ranking import Differences, Matrix, Ranking, differences, matrix, ranking
 from optrial.report.strips import Scale, Strip
 from optrial.report.study_rows import (
-    Differences,
-    Ranking,
     Rows,
     TargetRow,
     cost_rows,
-    differences,
     flow_rows,
     rank_table,
-    ranking,
     rate_rows,
     reported_tables,
     reported_time_table,
@@ -102,7 +99,7 @@ class ProblemSection:
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
-        """The setting to use."""
+        """The settings to use."""
         return recommend(self.view)
 
     @cached_property
@@ -114,6 +111,14 @@ class ProblemSection:
     def differences(self) -> Differences | None:
         """The table of paired differences."""
         return differences(self.view, self.groups)
+
+    @cached_property
+    def matrix(self) -> Matrix | None:
+        """The verdicts on all pairs."""
+        if self.ranking is None or self.differences is None:
+            return None
+        names = [row.name for row in self.ranking.rows]
+        return matrix(names, [*self.differences.first, *self.differences.others])
 
     @cached_property
     def shown(self) -> frozenset[str]:
@@ -131,10 +136,25 @@ class ProblemSection:
             "optrial show lists all of them"
         )
 
+    @cached_property
+    def leading(self) -> frozenset[int]:
+        """Numbers of the settings of the leading group; empty if nothing is shown to be worse."""
+        rows = self.ranking.rows if self.ranking and self.ranking.decided else ()
+        return frozenset(row.group for row in rows if row.leading)
+
     @property
     def summaries(self) -> list[SettingSummary]:
-        """The rows of the summary table."""
-        return [s for s in self.view.summaries if s.setting_id in self.shown]
+        """The rows of the summary table, best first; those with failed runs follow."""
+        view = self.view
+        sign = -1 if view.directions.better(view.metric) == "higher" else 1
+
+        def place(summary: SettingSummary) -> tuple[float, float]:
+            spread = summary.metrics.get(view.metric)
+            if spread is None:
+                return 2.0, 0.0
+            return 1 - spread.count / summary.runs, sign * spread.mean
+
+        return sorted((s for s in view.summaries if s.setting_id in self.shown), key=place)
 
     @property
     def costs(self) -> Rows[Cost]:
@@ -160,14 +180,20 @@ class ProblemSection:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """Metrics of the summary table."""
+        """Metrics of the summary table, first the one that optimizers are compared on."""
         recorded = dict.fromkeys(name for s in self.view.summaries for name in s.metrics)
-        return shown_metrics(recorded, self.view.directions)
+        shown = shown_metrics(recorded, self.view.directions)
+        return list(dict.fromkeys([*filter(recorded.__contains__, [self.view.metric]), *shown]))
 
     @property
     def has_rates(self) -> bool:
         """True if an optimizer was tried with several learning rates."""
         return any(self.view.sensitivity(metric) for metric in self.study.metrics)
+
+    @property
+    def has_curves(self) -> bool:
+        """True if a run has recorded anything."""
+        return any(record.step for record in self.view.reported)
 
     @property
     def range_metric(self) -> str:
@@ -178,7 +204,9 @@ class ProblemSection:
     def ranges(self) -> tuple[Scale, list[tuple[str, RateRange, Strip]]]:
         """The table of learning rates that are about as good as the best."""
         metric = self.range_metric
-        return rate_rows(rate_ranges(self.view, metric), tried_rates(self.view, metric))
+        ranges = rate_ranges(self.view, metric)
+        ranked = [name for name in self.study.ranked_optimizers if name in ranges]
+        return rate_rows({name: ranges[name] for name in ranked}, tried_rates(self.view, metric))
 
     @cached_property
     def best_of_trials(self) -> dict[str, BestOfK]:
@@ -265,6 +293,9 @@ def study_page(
         reported_times=reported_time_table(published_seconds(published(view.study, first)), timing),
         tolerance_text=tolerance_text,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
+        places={name: view.optimizer_names.index(name) for name in view.ranked_optimizers},
+        curves=any(problem.has_curves for problem in problems),
+        differences=any(problem.differences for problem in problems),
         groups=groups,
         group=groups.__getitem__,
         groups_of=partial(_groups_of, view.records, groups),

@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import NamedTuple, TypeVar
 
-from optrial.analysis.contenders import setting_text
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import Flow
 from optrial.analysis.reported import ReportedValue
-from optrial.analysis.statistics import (
-    Comparison,
-    RankComparison,
-    RateRange,
-    Statistic,
-    Verdict,
-    p_text,
-    ranks_sentence,
-    sentence,
-)
-from optrial.analysis.statistics.merit import Floats
+from optrial.analysis.statistics import RankComparison, RateRange, p_text, ranks_sentence
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
-from optrial.analysis.view import ProblemView, Search
+from optrial.analysis.view import Search
 from optrial.report.strips import Scale, Strip
 from optrial.timing import Quartiles, StudyTiming, reported_times
 from optrial.timing.table import reported_time_notes, reported_time_rows, timing_rows
 
 __all__ = [
-    "Differences",
-    "Pair",
     "RankTable",
-    "Ranking",
     "ReportedTimeTable",
     "Rows",
     "TargetRow",
     "cost_rows",
-    "differences",
     "flow_rows",
     "rank_table",
-    "ranking",
     "rate_rows",
     "reported_tables",
     "reported_time_table",
@@ -54,9 +36,6 @@ __all__ = [
 
 ARROW = 10.0
 """Pixels by which a line extends beyond an open end."""
-RANKING_WIDTH = 480.0
-PAIRS_AT_FIRST = 21
-"""Most pairs to show at once, those of seven optimizers; of more, those of the leader."""
 
 
 T = TypeVar("T")
@@ -66,40 +45,6 @@ Rows = tuple[Scale, list[tuple[T, Strip]]]
 
 TargetRow = tuple[TargetTimes, TargetTimes | None, Strip]
 """Steps to a target, seconds if they can be compared, and the drawing of the steps."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One row of the table of differences.
-
-    Attributes:
-        comparison: the comparison, with the better optimizer first.
-        sentence: the result in words.
-        strip: drawing of the interval.
-        groups: numbers of the two settings.
-    """
-
-    comparison: Comparison
-    sentence: str
-    strip: Strip
-    groups: str
-
-
-@dataclass(frozen=True)
-class Differences:
-    """The table of paired differences.
-
-    Attributes:
-        scale: scale of all rows.
-        unit: "points" for a fraction; else empty.
-        first: the pairs of the leader, or all pairs if there are few.
-        others: the remaining pairs.
-    """
-
-    scale: Scale
-    unit: str
-    first: Sequence[Pair]
-    others: Sequence[Pair]
 
 
 @dataclass(frozen=True)
@@ -138,145 +83,6 @@ class ReportedTimeTable:
     columns: Sequence[str]
     rows: Sequence[tuple[Sequence[object], Strip]]
     notes: Sequence[str]
-
-
-def differences(problem: ProblemView, groups: Mapping[str, int]) -> Differences | None:
-    """Return the table of differences; None if nothing is compared.
-
-    Args:
-        problem: the problem.
-        groups: number of each setting, by its id.
-    """
-    if problem.comparisons is None:
-        return None
-    pairs = problem.pairs
-    points = problem.directions.percent(problem.metric)
-    factor = 100 if points else 1
-    limits = [
-        (factor * estimate, factor * low, factor * high)
-        for estimate, low, high in (pair.interval for pair in pairs)
-    ]
-    scale = Scale.of(chain.from_iterable(limits), include=0.0)
-    group = {c.name: groups[c.setting_id] for c in problem.contenders}
-    rows = [
-        Pair(c, sentence(c), scale.strip(*row), f"{group[c.first]} {group[c.second]}")
-        for c, row in zip(pairs, limits, strict=True)
-    ]
-    leading = len(rows) if len(rows) <= PAIRS_AT_FIRST else len(problem.comparisons.order) - 1
-    return Differences(scale, "points" if points else "", rows[:leading], rows[leading:])
-
-
-class Place(NamedTuple):
-    """One contender in the ranking.
-
-    Attributes:
-        name: name of the contender.
-        optimizer: name of its optimizer.
-        setting: the values that vary.
-        value: mean over seeds, as text.
-        strip: the runs, the mean and the interval of the difference to the leader.
-        leading: whether it belongs to the leading group; the leader alone if all others do.
-        standing: its verdict against the leader, in a few words.
-        sentence: the comparison with the leader in words; empty for the leader.
-        group: number of its setting.
-    """
-
-    name: str
-    optimizer: str
-    setting: str
-    value: str
-    strip: Strip
-    leading: bool
-    standing: str
-    sentence: str
-    group: int
-
-
-class Ranking(NamedTuple):
-    """All contenders on the metric, best first.
-
-    Attributes:
-        scale: scale of all rows.
-        leader: pixel of the leader's mean.
-        rows: the contenders.
-        adjusted: number of comparisons that intervals are adjusted for.
-        together: number of optimizers in the leading group that is shaded.
-    """
-
-    scale: Scale
-    leader: float
-    rows: Sequence[Place]
-    adjusted: int
-    together: int
-
-
-def ranking(problem: ProblemView, groups: Mapping[str, int]) -> Ranking | None:
-    """Return the ranked contenders; None if nothing is compared or no run has a finite value.
-
-    The interval of a row is that of its difference to the leader, drawn from the leader's mean: it
-    contains that mean if and only if the two are undecided.
-
-    Args:
-        problem: the problem.
-        groups: number of each setting, by its id.
-    """
-    comparisons = problem.comparisons
-    if comparisons is None or not comparisons.groups:
-        return None
-    factor = 100 if problem.directions.percent(problem.metric) else 1
-    values = {name: factor * comparisons.finished(name) for name in comparisons.order}
-    best = comparisons.groups[0][0]
-    leader = float(values[best].mean())
-    against = {name: problem.pair(name, best) for name in comparisons.order if name != best}
-    scale = Scale.of(_near(values, leader), width=RANKING_WIDTH)
-    contenders = {c.name: c for c in problem.contenders}
-    everyone = len(comparisons.groups[0]) == len(comparisons.order)
-    leading = (best,) if everyone else comparisons.groups[0]
-    rows = []
-    for name in comparisons.order:
-        pair, contender = against.get(name), contenders[name]
-        limits = pair.difference if pair and pair.statistic == Statistic.MEAN else None
-        low, high = (limits.low, limits.high) if limits else (math.nan, math.nan)
-        mean = float(values[name].mean()) if len(values[name]) else math.nan
-        rows.append(
-            Place(
-                name,
-                contender.optimizer,
-                setting_text(contender.setting),
-                f"{mean:.2f}" if factor > 1 else f"{mean:.4g}",
-                scale.strip(mean, leader + factor * low, leader + factor * high, values[name]),
-                name in leading,
-                _place_of(pair, factor),
-                sentence(pair) if pair else "",
-                groups[contender.setting_id],
-            )
-        )
-    adjusted = comparisons.pairs[0].comparisons
-    return Ranking(scale, scale.at(leader), rows, adjusted, len(leading))
-
-
-def _place_of(pair: Comparison | None, factor: float) -> str:
-    """Return the verdict on a contender against the leader in a few words."""
-    if pair is None:
-        return "leads"
-    if pair.all_diverged and pair.first in pair.all_diverged:
-        return f"{pair.pairs} of {pair.pairs} diverged"
-    lost = f", {pair.diverged[0]} of {pair.pairs} diverged" if pair.diverged[0] else ""
-    if pair.verdict != Verdict.WORSE or pair.statistic == Statistic.SIGN:
-        return str(pair.verdict).partition(",")[0] + lost
-    unit = " points" if pair.percent else ""
-    return f"worse by {factor * abs(pair.difference.estimate):.2g}{unit}"
-
-
-def _near(values: Mapping[str, Floats], leader: float) -> list[float]:
-    """Return the values of contenders that are near the leader; others are beyond the scale.
-
-    Near are those within four times the median distance from the leader.
-    """
-    distances = {name: abs(float(v.mean()) - leader) for name, v in values.items() if len(v)}
-    limit = 4 * statistics.median(distances.values()) or max(distances.values())
-    near = [values[name] for name, distance in distances.items() if distance <= limit]
-    return [float(value) for row in near for value in row]
 
 
 def cost_rows(costs: Sequence[Cost]) -> Rows[Cost]:

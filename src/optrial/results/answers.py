@@ -89,9 +89,11 @@ class Answers(SavedWeights):
         return self.model(self.best(problem).run_id, trust)
 
     def recommendation(self, problem: str | None = None) -> Recommendation:
-        """Return the setting to use, with the learning rates that do about as well.
+        """Return the setting to use, or what may be used while there is no clear winner.
 
-        The attribute `code` is an expression that builds the optimizer in PyTorch.
+        The attribute `code` is a statement that builds the leader for a PyTorch `model`;
+        `settings` holds the leader and what is undecided against it, each with the learning rates
+        that do about as well.
 
         Args:
             problem: name of the problem; needed if the study has several.

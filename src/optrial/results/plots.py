@@ -69,7 +69,7 @@ class Plots(Targets):
         axes: Axes | None = None,
         problem: str | Sequence[str] | None = None,
         *,
-        x: Literal["steps", "epochs"] = "steps",
+        x: Literal["steps", "epochs"] | None = None,
         smooth: int | None = None,
         limits: tuple[float | None, float | None] = (None, None),
         only: Sequence[str] = (),
@@ -82,7 +82,7 @@ class Plots(Targets):
             metric: one or several metrics, told apart by their dashes; see `view`.
             axes: matplotlib axes to draw on; by default those of a new figure.
             problem: one or several problems; by default the only one.
-            x: unit of the horizontal axis.
+            x: unit of the horizontal axis; by default that of the study's budget.
             smooth: number of recorded values in a moving mean, drawn over a faint line of the
                 values; by default, long curves are thinned by the means of their parts.
             limits: lower and upper end of the vertical axis; None where the values decide.
@@ -102,7 +102,7 @@ class Plots(Targets):
         metric: str | Sequence[str] | None = None,
         problem: str | Sequence[str] | None = None,
         *,
-        x: Literal["steps", "epochs"] = "steps",
+        x: Literal["steps", "epochs"] | None = None,
         smooth: int | None = None,
         limits: tuple[float | None, float | None] = (None, None),
         only: Sequence[str] = (),

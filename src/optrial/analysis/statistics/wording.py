@@ -353,6 +353,8 @@ def difference_text(comparison: Comparison) -> tuple[str, str]:
     if not interval.known:
         return _amount(f"{scale * interval.estimate:.3g}", comparison), "no interval"
     half_width = scale * (interval.high - interval.low) / 2
+    if interval.estimate:  # the estimate keeps a digit that is not rounded: 0.6, not 1
+        half_width = min(half_width, max(scale * abs(interval.estimate), half_width / 100))
     if interval.low > 0 or interval.high < 0:  # no limit is rounded to 0
         nearest = scale * min(abs(interval.low), abs(interval.high))
         if not float(number_text(nearest, half_width)):
