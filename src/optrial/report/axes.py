@@ -69,7 +69,8 @@ def is_near_best(values: Floats, *, higher: bool, logarithmic: bool) -> NDArray[
     distances = np.abs(scaled - (known.max() if higher else known.min()))
     apart = np.sort(distances[np.isfinite(distances) & (distances > 0)])
     limit = NEAR * apart[len(apart) // 3] if len(apart) else math.inf
-    return np.isfinite(distances) & (distances <= limit)
+    near: NDArray[np.bool_] = np.isfinite(distances) & (distances <= limit)
+    return near
 
 
 def metric_is_logarithmic(metric: str, directions: Directions, values: Floats) -> bool:
