@@ -31,7 +31,7 @@ class Picture(NamedTuple):
     def command(self) -> str:
         """The command that draws the picture, in the folder of the results."""
         options = [*(f"--metric {name}" for name in self.metrics)]
-        options += ["--x epochs"] * (self.x == "epochs")
+        options += [f"--x {self.x}"]
         options += [f"--smooth {self.smooth}"] * bool(self.smooth)
         options += [f"--only '{name}'" for name in self.only]
         return " ".join(["optrial plot", *self.studies, *options])

@@ -36,7 +36,10 @@ def test_tables_and_pictures_come_from_stores(tmp_path: Path) -> None:
     picture = script("make_figures.py")["Picture"](
         ("small",), ("train_loss", "test_loss"), smooth=5
     )
-    assert picture.command == "optrial plot small --metric train_loss --metric test_loss --smooth 5"
+    assert (
+        picture.command
+        == "optrial plot small --metric train_loss --metric test_loss --x steps --smooth 5"
+    )
     picture.draw(tmp_path, tmp_path / "small.png")
     assert (tmp_path / "small.png").stat().st_size > 1000
 
