@@ -195,7 +195,7 @@ def test_runs_that_diverged_start_again_on_a_server_too(
     monkeypatch: pytest.MonkeyPatch, postgresql: str
 ) -> None:
     fail_with_seed_3(monkeypatch)
-    monkeypatch.setattr("optrial.sweep._LOOK_SECONDS", 0.0)  # looks at others at each update
+    monkeypatch.setattr("optrial.sweep.driver._LOOK_SECONDS", 0.0)  # looks at others at each update
     optimizers = [{"rule": "sgd", "lr": [0.1, 1e30]}]
     study = Study(**keys("Wide", seeds=[3], optimizers=optimizers, loss_limit=1e3))
     interrupt = HookOfAllSteps(30, lambda: os.kill(os.getpid(), signal.SIGINT))

@@ -92,7 +92,7 @@ def test_stacks_of_a_folder_follow_each_other_without_a_pause(
         pytest.fail("waits for other processes, which a folder has not")
 
     clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
-    monkeypatch.setattr("optrial.sweep.time", clock)
+    monkeypatch.setattr("optrial.sweep.driver.time", clock)
     with run(tmp_path, study=MIXED | {"engine": "reference"}) as results:
         assert len({record.stack for record in results.records}) > 1
 

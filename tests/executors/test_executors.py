@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -322,6 +323,17 @@ def test_workers_that_cannot_start_end_the_study(
         ({"n_jobs": "many"}, "n_jobs: 'many': must be a whole number"),
         ({"executor": "local", "n_jobs": 2}, "n_jobs: 2: executor: local trains one stack"),
         ({"executor": "processes", "address": "auto"}, "address: goes with executor: ray"),
+        ({"executor": "ray", "address": "ray://head:10001"}, "address: 'ray://head:10001': must"),
+        ({"executor": "ray", "address": "head"}, "address: 'head': must be HOST:PORT"),
+        ({"executor": "ray", "address": ""}, "address: '': must be HOST:PORT"),
+        ({"executor": "ray", "address": 6379}, "address: 6379: must be"),
+        ({"n_jobs": -1}, "n_jobs: -1: must be a whole number from 1 to 100,000, or auto"),
+        ({"n_jobs": True}, "n_jobs: True: must be a whole number"),
+        ({"n_jobs": 2.0}, "n_jobs: 2.0: must be a whole number"),
+        ({"resources": 2}, "resources: 2: must be"),
+        ({"resources": {"num_cpus": 0}}, "resources.num_cpus: 0: must be"),
+        ({"heartbeat_interval": "10"}, "heartbeat_interval: '10': must be"),
+        ({"grace_period": math.inf}, "grace_period: inf: must be"),
         ({"resources": {"num_cpu": 1}}, "resources.num_cpu: unknown key. Did you mean 'num_cpus'"),
         ({"resources": {"num_gpus": -1}}, "resources.num_gpus: -1: must be"),
         ({"retries": -1}, "retries: -1: must be"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_private_cluster_stores_what_one_process_stores(engine: str, tmp_path:
 def test_a_cluster_without_the_resources_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"no node of the Ray cluster has .* num_gpus: 3"):
         run(tmp_path, "ray", parallel={"resources": {"num_gpus": 3}})
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nothing listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EngineError, match=f"does not answer at {address}"):
+            run(tmp_path, "ray", parallel={"address": address})
     assert not ray.is_initialized()
 
 

@@ -3,6 +3,7 @@
 python -m tests.faults --faults 200            scenarios 0 to 199
 python -m tests.faults --faults 1 --first 17   scenario 17 alone
 python -m tests.faults --faults 50 --kind killed
+python -m tests.faults --faults 50 --executors  workers, Ray, and two clients of a server
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def main() -> int:
         folder = Path(tempfile.mkdtemp(prefix="faults-"))
         command = [sys.executable, "-m", "tests.faults", *sys.argv[1:]]
         os.execve(sys.executable, command, dict(shim.preloaded(folder)))
+    from tests.faults.executors import EXECUTOR_KINDS
     from tests.faults.scenarios import Tally, bench_in, scenario, warm_up
+
+    kinds = sorted(EXECUTOR_KINDS) if arguments.executors else arguments.kind
 
     warnings.simplefilter("ignore")
     end = time.monotonic() + arguments.seconds
@@ -36,7 +40,7 @@ def main() -> int:
         for seed in range(arguments.first, arguments.first + arguments.faults):
             if time.monotonic() > end:
                 break
-            tally.add(seed, *scenario(bench, seed, arguments.kind))
+            tally.add(seed, *scenario(bench, seed, kinds))
             if arguments.verbose or tally.last_is_wrong:
                 _write(tally.last)
             if arguments.printed:
@@ -55,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=200, help="number of scenarios")
     parser.add_argument("--first", type=int, default=0, help="seed of the first scenario")
     parser.add_argument("--kind", action="append", help="kind of fault; may be repeated")
+    parser.add_argument("--executors", action="store_true", help="the kinds of several processes")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--verbose", action="store_true", help="print every scenario")
     parser.add_argument("--printed", action="store_true", help="print their standard error")

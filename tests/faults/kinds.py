@@ -41,6 +41,8 @@ Kind = Callable[[Bench, random.Random], Result]
 KINDS: dict[str, Kind] = {}
 
 TUNINGS = [name for name, study in STUDIES.items() if "tune" in study]
+SPECIAL = ("wide", "wide-stacks", "fickle")
+"""Studies that only some kinds use."""
 GROWING = Operation.OPEN | Operation.WRITE | Operation.MKDIR
 """Operations that need space on the disk."""
 SIGNALLED = [Action.SIGNAL_BEFORE, Action.SIGNAL_AFTER, Action.SIGNAL_HALFWAY]
@@ -61,7 +63,7 @@ def disturb(bench: Bench, study: str, fault: Fault, chance: random.Random) -> Re
 
 
 def any_study(chance: random.Random) -> str:
-    return chance.choice([name for name in sorted(STUDIES) if name != "wide"])
+    return chance.choice([name for name in sorted(STUDIES) if name not in SPECIAL])
 
 
 def signalled(number: int, bench: Bench, chance: random.Random) -> Result:
@@ -544,7 +546,7 @@ def power_cut(bench: Bench, chance: random.Random) -> Result:
 SERVED = [
     name
     for name, study in STUDIES.items()
-    if not {"save", "trackers"} & study.keys() and not name.startswith("user")
+    if not {"save", "trackers"} & study.keys() and not name.startswith(("user", "wide-"))
 ]
 
 

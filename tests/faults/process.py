@@ -52,7 +52,7 @@ class Fault:
 
 
 NO_FAULT = Fault()
-_CORES = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,55 @@ class Outcome:
     err: str
     operations: Sequence[int] = ()
     fired: bool = False
+
+
+HANGS = 999
+"""Exit status of a command that did not end."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A command that was started.
+
+    Attributes:
+        pid: id of its process.
+        command: its arguments.
+        logs: files with its output and its errors.
+        control: the control block of the preloaded library.
+    """
+
+    pid: int
+    command: Sequence[str]
+    logs: Sequence[Path]
+    control: Control
+
+    def wait(self, stopped: Callable[[], None] | None = None) -> Outcome:
+        """Wait for its end.
+
+        Args:
+            stopped: called when the child stops itself; then it is continued.
+        """
+        status = self._status(stopped)
+        out, err = (log.read_text(errors="replace") for log in self.logs)
+        return Outcome(self.command, status, out, err)
+
+    def _status(self, stopped: Callable[[], None] | None) -> int:
+        began = time.monotonic()
+        while True:
+            number, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+            if number and os.WIFSTOPPED(status):
+                self.control.armed = 0
+                if stopped:
+                    stopped()
+                self.control.armed = 1
+                os.kill(self.pid, signal.SIGCONT)
+            elif number:
+                return os.waitstatus_to_exitcode(status)
+            elif time.monotonic() - began > LONGEST * max(1.0, os.getloadavg()[0] / CORES):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                return HANGS
+            time.sleep(0.002)
 
 
 class Runner:
@@ -102,7 +151,7 @@ class Runner:
             journal: file descriptor to which all changes are written.
             stopped: called when the child stops itself; then it is continued.
         """
-        with self._armed(folder, fault, port, journal):
+        with self.armed(folder, fault, port, journal):
             outcome = self.unarmed(command, folder, fault, stopped=stopped)
         block = self.control
         return replace(outcome, operations=tuple(block.counts), fired=bool(block.fired))
@@ -116,18 +165,20 @@ class Runner:
         stopped: Callable[[], None] | None = None,
     ) -> Outcome:
         """Run `optrial COMMAND` in `folder` without arming the library."""
+        return self.start(command, folder, fault).wait(stopped)
+
+    def start(self, command: Sequence[object], folder: Path, fault: Fault = NO_FAULT) -> Child:
+        """Start `optrial COMMAND` in `folder` without arming the library."""
         arguments = list(map(str, command))
         self.number += 1
         logs = [folder.parent / f"{folder.name}.{self.number}.{name}" for name in ("out", "err")]
         child = os.fork()
         if child == 0:
             _become(arguments, folder, fault, logs)
-        status = self._wait(child, stopped)
-        out, err = (log.read_text(errors="replace") for log in logs)
-        return Outcome(arguments, status, out, err)
+        return Child(child, arguments, logs, self.control)
 
     @contextmanager
-    def _armed(self, folder: Path, fault: Fault, port: int, journal: int) -> Iterator[None]:
+    def armed(self, folder: Path, fault: Fault, port: int, journal: int) -> Iterator[None]:
         block = self.control
         block.prefix = f"{folder}/{fault.below}".encode()
         block.kinds, block.action, block.value = fault.operations, fault.action, fault.value
@@ -140,27 +191,6 @@ class Runner:
             yield
         finally:
             block.armed = 0
-
-    def _wait(self, child: int, stopped: Callable[[], None] | None) -> int:
-        began = time.monotonic()
-        while True:
-            number, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
-            if number and os.WIFSTOPPED(status):
-                self.control.armed = 0
-                if stopped:
-                    stopped()
-                self.control.armed = 1
-                os.kill(child, signal.SIGCONT)
-            elif number:
-                return os.waitstatus_to_exitcode(status)
-            elif time.monotonic() - began > LONGEST * max(1.0, os.getloadavg()[0] / _CORES):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return HANGS
-            time.sleep(0.002)
-
-
-HANGS = 999
 
 
 def _become(arguments: list[str], folder: Path, fault: Fault, logs: Sequence[Path]) -> None:
@@ -206,8 +236,14 @@ def _exit_status() -> int:
     return status
 
 
-def limit_memory(more: int) -> None:
-    """Let the address space of this process grow by so many bytes and no further."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+def limit_memory(more: int, pid: int | None = None) -> None:
+    """Let the address space of a process grow by so many bytes and no further.
+
+    Args:
+        more: the bytes.
+        pid: id of the process; by default this one.
+    """
+    number = os.getpid() if pid is None else pid
+    pages = int(Path(f"/proc/{number}/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.prlimit(number, resource.RLIMIT_AS, (limit, limit))

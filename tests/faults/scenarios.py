@@ -24,12 +24,14 @@ from optrial.study import Study
 from optrial.trackers import tensorboard
 from tests.faults import shim
 from tests.faults.bench import RESULTS, Bench, Result
+from tests.faults.executors import EXECUTOR_KINDS
 from tests.faults.kinds import KINDS, TIMED
 from tests.faults.process import Runner
 from tests.faults.server import started
 
 del optuna, pyarrow, torch, tensorboard  # imported once, for all commands
 
+ALL_KINDS = KINDS | EXECUTOR_KINDS
 ANSWERS = ("unaffected", "died", "message", "skipped")
 
 
@@ -80,12 +82,13 @@ def scenario(bench: Bench, seed: int, kinds: Sequence[str] | None = None) -> tup
     """Run the scenario of a seed; return its kind and how it ended.
 
     Args:
-        kinds: restrict the kinds; the other choices stay those of the seed and the kind.
+        kinds: the kinds, by default those of one process. The other choices are those of the seed
+            and the kind.
     """
     names = sorted(kinds or KINDS)
     name = names[seed % len(names)]
     try:
-        return name, KINDS[name](bench, random.Random(f"{name} {seed}"))
+        return name, ALL_KINDS[name](bench, random.Random(f"{name} {seed}"))
     except Exception as error:  # noqa: BLE001 - the others go on
         where = "".join(traceback.format_exception(error))
         return name, Result("message", (f"the scenario fails: {error!r}",), printed=where)

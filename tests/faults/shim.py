@@ -81,3 +81,8 @@ def control() -> Control:
     library.faults_control.restype = ctypes.POINTER(Control)
     block: Control = library.faults_control().contents
     return block
+
+
+def forget() -> None:
+    """Count nothing more in this process, whatever the control block says."""
+    ctypes.CDLL(os.environ[VARIABLE]).faults_forget()

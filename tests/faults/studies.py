@@ -74,6 +74,19 @@ STUDIES = {
     "tune-tpe": tuned(RANGES, sampler="tpe", trials=3),
     "tune-stacked": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}])
     | {"engine": "stacked", "compile": "never", "save": "final"},
+    "fickle": study(
+        engine="reference",
+        problem={"dataset": MOONS, "model": "logistic"},
+        optimizers=[{"torch": "mine:Fickle", "lr": [0.1, 0.05]}],
+        save="final",
+    ),
+    "wide-stacks": study(
+        engine="stacked",
+        compile="never",
+        problem={"dataset": MOONS, "model": {"kind": "mlp", "hidden": [1000, 1000]}},
+        batch_size=[8, 16],
+        budget={"steps": 3},
+    ),
     "wide": study(  # some hundred megabytes, for limits of memory
         engine="stacked",
         compile="never",
@@ -83,9 +96,10 @@ STUDIES = {
 }
 
 USER_CODE = '''
-"""A model whose forward pass misbehaves when the environment says so."""
+"""A model and an optimizer that misbehave when the environment says so."""
 
 import os
+import signal
 import sys
 import time
 
@@ -101,6 +115,14 @@ class Net(nn.Module):
     def forward(self, x):
         misbehave(self.training)
         return self.layer(x)
+
+
+class Fickle(torch.optim.SGD):
+    """Misbehaves in a step if the learning rate is 0.05."""
+
+    def step(self, closure=None):
+        misbehave(self.param_groups[0]["lr"] == 0.05)
+        return super().step(closure)
 
 
 def misbehave(training):
@@ -120,6 +142,8 @@ def misbehave(training):
             raise KeyboardInterrupt
         case "abort":
             os._exit(3)
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
         case "chdir":
             os.chdir("..")
         case "hang":

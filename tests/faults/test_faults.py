@@ -21,8 +21,9 @@ pytestmark = [
 ]
 
 
-def run_scenarios(first: int, count: int) -> None:
-    command = [sys.executable, "-m", "tests.faults", "--first", str(first), "--faults", str(count)]
+def run_scenarios(first: int, count: int, *options: str) -> None:
+    scenarios = ["--first", str(first), "--faults", str(count), *options]
+    command = [sys.executable, "-m", "tests.faults", *scenarios]
     root = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -36,3 +37,8 @@ def test_some_faults() -> None:
 @pytest.mark.parametrize(("first", "count"), [(13, 93), (106, 94)])
 def test_many_faults(first: int, count: int) -> None:
     run_scenarios(first, count)
+
+
+@pytest.mark.slow
+def test_faults_of_several_processes() -> None:
+    run_scenarios(0, 15, "--executors")  # one of each kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ _Count = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 _Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 _RETRIES_ON_RAY = 3
+_ADDRESS = re.compile(r"auto|(\[[^\]\s]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
 
 
 class _Frozen(BaseModel):
@@ -45,7 +47,8 @@ class Parallel(_Frozen):
         executor: "local" trains in this process, "processes" in worker processes on this machine,
             "ray" on a Ray cluster, "auto" in this process or in worker processes.
         n_jobs: number of stacks that are trained at once; "auto" for the choice of optrial.
-        address: address of a Ray cluster; None starts one on this machine.
+        address: ``HOST:PORT`` of the head node of a Ray cluster, or "auto" for the one that this
+            machine belongs to; None starts one on this machine.
         resources: what one stack occupies.
         retries: how often a stack whose worker died is tried again before it is halved; by
             default 1, and 3 on Ray, which may start a task on a node that is already lost.
@@ -127,6 +130,12 @@ def _conflicts(parallel: Parallel) -> Iterator[Problem]:
     name = parallel.executor
     if parallel.address is not None and name != "ray":
         yield Problem("address", f"goes with executor: ray, not with {name}; leave it out.")
+    elif parallel.address is not None and not _ADDRESS.fullmatch(parallel.address):
+        yield Problem(
+            "address",
+            f"{shown(parallel.address)}: must be HOST:PORT of the head node of a Ray cluster, or "
+            "auto for the cluster that this machine belongs to; without it, Ray starts here.",
+        )
     if name == "local" and parallel.n_jobs not in ("auto", 1):
         yield Problem(
             "n_jobs",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import threading
 import time
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
@@ -27,6 +31,7 @@ from optrial.spec import StackId
 
 __all__ = ["OnRay"]
 
+_CONNECT_SECONDS = 10.0  # longest time until a cluster answers
 _LOOK_SECONDS = 0.1  # longest time without a look at signals
 _REPORT_SECONDS = 0.5  # least time between two reports of steps
 _ASK_SECONDS = 0.5  # least time between two questions of a task whether to stop
@@ -282,6 +287,33 @@ def _next(stream: Any) -> Update:
         return Died(type(error).__name__, blames_stack=blames)
 
 
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Keep the handlers of signals; Ray replaces that of SIGTERM, which stops a study."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # else it was not set by Python
+                signal.signal(number, handler)
+
+
+def _reach(address: str) -> None:
+    """Connect to an address for a moment: Ray itself waits for minutes, and may end the process.
+
+    Raises:
+        OSError: nothing answers there.
+        ValueError: it names no port.
+    """
+    place = urlsplit(f"//{address}")
+    with socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS):
+        pass
+
+
 def _connect(address: str | None) -> None:
     """Connect to a cluster, or start one on this machine, without dashboard and statistics.
 
@@ -290,12 +322,16 @@ def _connect(address: str | None) -> None:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if address is None:
-            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
+        with _same_signals():
+            if address is None:
+                ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+            else:
+                if address != "auto":
+                    _reach(address)
+                ray.init(address=address, **quiet)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         where = f"does not answer at {address}" if address else "on this machine does not start"
         raise EngineError(f"the Ray cluster {where} ({one_line(error)}).") from error

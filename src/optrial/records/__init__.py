@@ -4,6 +4,7 @@ from optrial.records.backup import set_aside
 from optrial.records.database import place_of, shown_location
 from optrial.records.encoding import strict
 from optrial.records.export import write_csv, write_json
+from optrial.records.leases import Claim
 from optrial.records.reader import StoreReader
 from optrial.records.record import Curve, PlannedRun, Progress, Record, Segment
 from optrial.records.store import Store
@@ -12,6 +13,7 @@ from optrial.records.verify import Verification, verify
 from optrial.records.weights import WeightFiles, no_weights
 
 __all__ = [
+    "Claim",
     "Curve",
     "PlannedRun",
     "Progress",

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 from typing import NamedTuple, Self
 
 import sqlalchemy as sql
@@ -135,7 +136,6 @@ class Leases:
         Returns:
             The claim; None if no stack is free.
         """
-        names = [str(stack) for stack in stacks if stack not in self._held]
         lease = _Lease()
         ours = leases.c.token == lease.token
         taken = {"token": lease.token, "worker": self._name, "until": self._until, "commits": 0}
@@ -147,8 +147,8 @@ class Leases:
             with self._engine.begin() as connection:
                 if stored := connection.scalar(sql.select(leases.c.stack).where(ours)):
                     return str(stored)  # by an attempt whose answer was lost
-                for start in range(0, len(names), _STACKS_AT_ONCE):
-                    some = names[start : start + _STACKS_AT_ONCE]
+                names = (str(stack) for stack in stacks if stack not in self._held)
+                while some := list(islice(names, _STACKS_AT_ONCE)):
                     if stack := _first_free(connection, some, statuses):
                         update = leases.update().where(leases.c.stack == stack)
                         connection.execute(update.values(taken))

@@ -1,0 +1,281 @@
+"""Memory that runs out in a worker, workers that the kernel kills, and signals to their driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from torch import Tensor, nn
+
+from optrial.engine import Choice, Engines
+from optrial.errors import StoreError
+from optrial.memory import MemoryLimit
+from optrial.records import Store
+from optrial.spec import Status
+from tests.executors.test_executors import Notes, contents, run
+from tests.faults.executors import processes_in
+from tests.small import small_keys
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's"),
+]
+
+HUNGRY = '''
+"""A model that needs 120 MB per run, in a process that may grow by 300 MB."""
+
+import resource
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import optrial
+from optrial.study import Study
+
+ELEMENTS, GROWTH = 30_000_000, 300_000_000
+limited = False
+
+
+def limit():
+    """Limit the memory of this process, once."""
+    global limited
+    if not limited:
+        limited = True
+        status = Path("/proc/self/status").read_text()
+        used = int(status.partition("VmData:")[2].split()[0]) * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (used + GROWTH, used + GROWTH))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, inputs):
+        outputs = self.layer(inputs)
+        if self.training and Path("begun").exists():
+            limit()
+            with torch.no_grad():
+                total = outputs.repeat(1, ELEMENTS // outputs.numel()).sum()
+            return outputs + 0 * total
+        return outputs
+
+
+class Begin(optrial.Callback):
+    def __init__(self):
+        self.notes = []
+
+    def on_plan(self, *_, **__):
+        Path("begun").touch()
+
+    def on_message(self, text):
+        print(text)
+
+
+def train(folder, executor):
+    study = Study(
+        name="hungry",
+        problem={"dataset": {"name": "moons", "n_samples": 60}, "model": {"factory": "hungry:Net"}},
+        batch_size=30, budget={"steps": 4}, seeds=4, engine="stacked", compile="never",
+        optimizers=[{"rule": "sgd", "lr": 0.1}],
+    )
+    study.run(folder, callbacks=[Begin()], parallel={"executor": executor}).close()
+'''
+
+
+def test_memory_that_runs_out_in_a_worker_halves_the_stack_as_in_one_process(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    for executor in ("local", "processes"):
+        (tmp_path / "begun").unlink(missing_ok=True)
+        program = f"import hungry; hungry.train({executor!r}, {executor!r})"
+        answer = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert "memory ran out with 4 runs at a time; going on with fewer" in answer.stdout
+        with Store.open(tmp_path / executor) as store:
+            records = store.runs()
+        assert {record.status for record in records} == {Status.DONE}
+        assert {record.facts.stack_width for record in records} == {2}
+    assert contents(tmp_path / "local") == contents(tmp_path / "processes")
+
+
+class Deadly(nn.Module):
+    """Kills its process in a training step while a file names a number of deaths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        file = Path(os.environ.get("DEADLY", "none"))
+        if self.training and file.exists() and (left := int(file.read_text())):
+            file.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        outputs: Tensor = self.layer(inputs)
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("deaths", "suspected", "width"), [(1, False, 4), (2, False, 2), (1, True, 2)]
+)
+def test_workers_that_are_killed_before_they_store_anything_lead_to_halves(
+    deaths: int, suspected: bool, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a second death, or at once if memory is a likely cause."""
+    monkeypatch.setenv("DEADLY", str(tmp_path / "deaths"))
+    monkeypatch.setattr(
+        Engines, "choose", lambda self, runs: [Choice("stacked", (tuple(runs),), 0.0)]
+    )
+    if suspected:
+        limit = MemoryLimit("this container, memory.max", 10**6, 10**6 - 1000)
+        monkeypatch.setattr(Engines, "memory_limit", limit)
+
+    class Begin(Notes):
+        def on_plan(self, *_: int, **__: int) -> None:
+            (tmp_path / "deaths").write_text(str(deaths))
+
+    begin = Begin()
+    problem = {
+        "dataset": {"name": "moons", "n_samples": 100},
+        "model": {"factory": "tests.executors.test_endings:Deadly"},
+    }
+    study = {
+        **{"problem": problem, "engine": "stacked", "compile": "never", "seeds": 4},
+        "optimizers": [{"rule": "sgd", "lr": 0.1}],
+    }
+    with run(tmp_path / "out", "processes", 1, study=study, callbacks=[begin]) as results:
+        records = results.records
+    assert {record.status for record in records} == {Status.DONE}
+    assert {record.facts.stack_width for record in records} == {width}
+    notes = "\n".join(begin.texts)
+    assert "a worker process (killed by SIGKILL) died while it trained 4 runs" in notes
+    assert ("going on with fewer at a time" in notes) == (width == 2)
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, inputs):
+        if self.training:
+            time.sleep(0.002)
+            if Path("hang").exists():
+                Path("hangs").touch()
+                time.sleep(1000)
+        return self.layer(inputs)
+"""
+
+
+def wait_until(happened: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def has_stored_steps(folder: Path) -> bool:
+    try:
+        with Store.open(folder) as store:
+            return any(record.step for record in store.runs())
+    except StoreError:
+        return False
+
+
+def run_command(folder: Path, out: str, executor: str) -> subprocess.Popen[str]:
+    options = ["--out", out, "--executor", executor]
+    jobs = [] if executor == "local" else ["-j", "2"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "optrial", "run", "study.yaml", *options, *jobs],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def all_end(folder: Path) -> bool:
+    """Wait until no process has a working folder, for a while."""
+    deadline = time.monotonic() + 30
+    while processes_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not processes_in(folder)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("executor", "number"),
+    [
+        ("processes", signal.SIGINT),
+        ("processes", signal.SIGTERM),
+        ("ray", signal.SIGINT),
+        ("ray", signal.SIGTERM),
+    ],
+)
+def test_signals_end_the_workers_and_lose_nothing(
+    executor: str, number: signal.Signals, times: int, tmp_path: Path
+) -> None:
+    """The first stores a checkpoint; a second one ends at once what hangs."""
+    if executor == "ray" and find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    folder = tmp_path.resolve()
+    (folder / "slow.py").write_text(SLOW)
+    keys = small_keys(
+        problem={"dataset": "moons", "model": {"factory": "slow:Net"}},
+        budget={"steps": 1000},
+        evaluate={"every": {"steps": 100}},
+        seeds=3,
+        engine="reference",
+    )
+    with (folder / "study.yaml").open("w") as file:
+        YAML().dump(keys, file)
+    process = run_command(folder, "parts", executor)
+    wait_until(lambda: has_stored_steps(folder / "parts"), process)
+    if times == 2:
+        (folder / "hang").touch()
+        wait_until((folder / "hangs").exists, process)
+        process.send_signal(number)
+        time.sleep(1)
+        assert process.poll() is None
+    process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    assert all_end(folder)
+    (folder / "hang").unlink(missing_ok=True)
+    with Store.open(folder / "parts") as store:
+        records = store.runs()
+    assert {record.status for record in records} <= {*Status} - {Status.ERROR}
+    assert any(0 < record.step < 1000 for record in records)
+    for out in ("parts", "whole"):
+        again = run_command(folder, out, "local")
+        _, err = again.communicate(timeout=300)
+        assert again.returncode == 0, err
+    assert contents(folder / "parts") == contents(folder / "whole")
