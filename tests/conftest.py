@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 import uuid
@@ -52,6 +53,7 @@ def one_stack() -> Iterator[None]:
     """Train as many runs at once however busy the machine is: stacks are part of the numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("optrial.engine.select.choice._WIDTHS", (256,))
+        patch.setattr("optrial.executors.division.WORTH_SECONDS", math.inf)
         yield
 
 

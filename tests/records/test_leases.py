@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,18 @@ def test_no_stack_is_claimed_twice(two: tuple[Store, Store]) -> None:
     first, second = two
     claims = [store.claim(STACKS, LEFT) for store in (first, second, second, first)]
     assert [claim and claim.stack for claim in claims] == [*STACKS, None]
+
+
+def test_stores_are_created_at_the_same_moment(postgresql: str) -> None:
+    barrier = threading.Barrier(6)
+
+    def create(_: int) -> str:
+        barrier.wait()
+        with Store.open(postgresql, create=True) as store:
+            return store.plan_hash()
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(create, range(6))) == [""] * 6
 
 
 def test_claims_at_the_same_moment_differ(postgresql: str) -> None:
@@ -301,6 +314,30 @@ def test_a_server_that_does_not_answer_is_waited_for(postgresql: str) -> None:
                 store.progress()
     assert len(told) == 1
     assert "trying again for 300 s" in told[0]
+
+
+def test_a_lost_connection_does_not_end_the_wait_for_the_plan(
+    postgresql: str, two: tuple[Store, Store]
+) -> None:
+    first, _ = two
+    planned = threading.Event()
+    with Proxy(postgresql) as proxy, Store.open(proxy.url) as store, store.share():
+
+        def plan() -> None:
+            with store.planning():
+                planned.set()
+
+        with ThreadPoolExecutor(1) as thread:
+            with first.planning():
+                waiting = thread.submit(plan)
+                for _ in range(3):
+                    time.sleep(0.3)
+                    proxy.end_connections()
+                assert not planned.is_set()
+            waiting.result(60)
+        proxy.end_connections()
+        assert not store.is_alone()
+    assert planned.is_set()
 
 
 def test_a_folder_has_one_process_and_needs_no_claims(tmp_path: Path) -> None:

@@ -149,6 +149,17 @@ class Database:
         self.move_journal()
 
     @contextmanager
+    def creation(self) -> Iterator[sql.Connection]:
+        """Open a transaction that creates the tables; other processes wait for its end."""
+        # On a server, a statement must see the tables that others made while this one waited.
+        options = {"writing": True} if self.folder else {"isolation_level": "READ COMMITTED"}
+        with self.engine.execution_options(**options).begin() as connection:
+            if self.folder is None:
+                key = (LOCK_SPACE + 2, sql.func.hashtext(sql.func.current_schema()))
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(*key)))
+            yield connection
+
+    @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn every failure of the database into a `StoreError` with a message of one line."""
         try:

@@ -240,17 +240,23 @@ class Leases:
     @contextmanager
     def planning(self) -> Iterator[None]:
         """Wait until no other process plans, then be the one that does."""
-        connection = self.persist(_connecting(self._database.engine))
-        lock = sql.func.pg_try_advisory_lock(LOCK_SPACE + 1, _SCHEMA)
+        connection = self.persist(self._planner)
         try:
-            while True:
-                with self._database.errors():
-                    if _tried(connection, lock):
-                        break
-                time.sleep(_POLL_SECONDS)
             yield
         finally:
             _discard(connection)
+
+    def _planner(self) -> sql.Connection:
+        """Return a connection that holds the lock of the process that plans."""
+        connection = _connecting(self._database.engine)()
+        lock = sql.func.pg_try_advisory_lock(LOCK_SPACE + 1, _SCHEMA)
+        try:
+            while not _tried(connection, lock):
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            _discard(connection)
+            raise
+        return connection
 
     def _end_leases(self) -> None:
         """End the leases of dead processes: one that lives holds the lock of all that train."""
@@ -259,8 +265,9 @@ class Leases:
 
     def alone(self) -> bool:
         """Return whether no other process trains into the store at this moment."""
-        with self._database.errors():
-            return self._training.while_alone(lambda: None)
+        return self.persist(
+            lambda: self._training.acquire() and self._training.while_alone(lambda: None)
+        )
 
     def _beat(self) -> None:
         """Renew the leases until the end."""

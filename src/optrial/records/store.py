@@ -144,7 +144,7 @@ class Store:
         return store
 
     def _create(self) -> None:
-        with self._writing() as connection:
+        with self._database.errors(), self._database.creation() as connection:
             if not sql.inspect(connection).has_table("meta"):
                 metadata.create_all(connection, checkfirst=False)
                 set_meta(connection, version=str(VERSION), plan="0")
