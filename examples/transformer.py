@@ -28,8 +28,9 @@ if __name__ == "__main__":
     results = optrial.compare(
         model=RowTransformer,
         data=(digits.images / 16, digits.target),
-        optimizers=[{"rule": "adamw", "lr": [0.003, 0.01]}, {"rule": "sgd", "lr": [0.1, 0.3]}],
-        epochs=4,
+        optimizers=[{"rule": "adamw", "lr": [0.01, 0.03]}, {"rule": "sgd", "lr": [0.1, 0.3]}],
+        epochs=10,
+        batch_size=32,
         save="best",
     )
     print(results.best(), results.recommendation(), results.recommendation().code, sep="\n")

@@ -69,3 +69,15 @@ def test_a_study_file_without_a_name_is_named_after_the_file(tmp_path: Path) -> 
     assert (study.config.name, study.default_folder) == ("mine", Path("studies", "mine"))
     (tmp_path / "other.yaml").write_text(f"name: given\n{keys}")
     assert Study.from_file(tmp_path / "other.yaml").config.name == "given"
+
+
+def test_remedies_of_a_study_without_a_name_stay_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with unnamed(seeds=2, optimizers=[{"rule": "sgd"}, {"rule": "adam"}]).run() as results:
+        remedies = [finding.remedy for finding in results.audit().findings]
+        here = [remedy for remedy in remedies if remedy.settings.keys() == {"seeds"}]
+        assert here
+        assert {remedy.folder for remedy in here} == {str(results.folder)}
+        assert f"out={str(results.folder)!r}" in str(results.audit())

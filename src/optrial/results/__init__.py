@@ -63,7 +63,10 @@ class Results(Answers, Tables, Plots):
     def audit(self) -> AuditReport:
         """Check whether the runs support the comparison; see `optrial.analysis.audit`."""
         report, study = audit(self.view()), self.study
-        findings = (replace(f, remedy=_with_keywords(f.remedy, study)) for f in report.findings)
+        place = str(self.folder) if study.get("name") == "study" else ""
+        findings = (
+            replace(f, remedy=_with_keywords(f.remedy, study, place)) for f in report.findings
+        )
         return replace(report, findings=tuple(findings))
 
     def report(
@@ -121,15 +124,22 @@ class Results(Answers, Tables, Plots):
         return [verify(self.store.location, repair=repair)]
 
 
-def _with_keywords(remedy: Remedy, study: Mapping[str, Any]) -> Remedy:
-    """Return a remedy with its settings as keyword arguments: whole values of top-level keys."""
+def _with_keywords(remedy: Remedy, study: Mapping[str, Any], place: str) -> Remedy:
+    """Return a remedy with its settings as keyword arguments: whole values of top-level keys.
+
+    Args:
+        remedy: the remedy.
+        study: keys of the study.
+        place: folder of a study without a name, which a changed study would not find.
+    """
     if not remedy.settings or remedy.studies:
         return remedy
     from optrial.config import override  # loads pydantic  # noqa: PLC0415
 
     changed = override(study, remedy.assignments)
     keys = dict.fromkeys(re.split(r"[.\[]", path)[0] for path in remedy.settings)
-    return replace(remedy, keywords={key: without_none(changed[key]) for key in keys})
+    keywords = {key: without_none(changed[key]) for key in keys}
+    return replace(remedy, keywords=keywords, folder=remedy.folder or place)
 
 
 def load(location: str | Path | Sequence[str | Path]) -> Results:

@@ -35,7 +35,8 @@ class Remedy:
             change of the study helps.
         studies: locations of the studies to change, if several studies are joined.
         runs: number of runs to train.
-        folder: new folder to run the changed study in, if its protocol changes.
+        folder: folder to run the changed study in: a new one if its protocol changes, the present
+            one if the study has no name; empty for the folder that its name gives.
         at_least: whether tuning may train more runs, if other settings turn out to be the best.
         keywords: the settings as keyword arguments of `optrial.Study` and `optrial.compare`.
         seconds: estimated training time, from the recorded times of similar runs; None if none are
