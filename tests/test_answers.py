@@ -1,4 +1,4 @@
-"""What results answer at once: the best run, its model, a recommendation, and tables to paste."""
+"""Answers of results: the best run, its model, a recommendation, and tables to paste."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_task_takes_less_than_25_lines() -> None:
 @pytest.mark.slow
 @NEEDS_DATA
 def test_a_homework_ends_with_a_conclusion_and_figures(folder: Path, optrial: Command) -> None:
-    short = ["--set", "budget={steps: 100}", "--set", "seeds=6"]
+    short = ["--seeds", 2, "--set", "budget={steps: 50}", "--set", "tune={seeds: 1, extend: false}"]
     answer = optrial("run", HOMEWORK, *short)
     assert answer.status == 0, answer.err
     name = HOMEWORK.removesuffix(".yaml")

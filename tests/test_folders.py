@@ -1,4 +1,4 @@
-"""Studies without a name have folders of their own."""
+"""Each study without a name has another folder."""
 
 from __future__ import annotations
 

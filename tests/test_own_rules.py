@@ -1,4 +1,4 @@
-"""A rule of one's own needs a name, two functions and its hyperparameters, and keeps its name."""
+"""A user-defined rule needs a name, two functions and its hyperparameters, and keeps its name."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def html_table(
     left: int = 1,
     strong: Collection[int] = (),
 ) -> str:
-    """Return a table without colours of its own, which reads in light and dark notebooks.
+    """Return a table in the colours around it, which reads in light and dark notebooks.
 
     Args:
         columns: the headers.
@@ -87,8 +87,10 @@ def html_table(
 
 
 def _html_row(tag: str, cells: Sequence[str], sides: Sequence[str], style: str) -> str:
+    numbers = "right; white-space: nowrap" if tag == "td" else "right"
     shown = "".join(
-        f'<{tag} style="{_CELL}; text-align: {side}">{html_text(cell)}</{tag}>'
+        f'<{tag} style="{_CELL}; text-align: {numbers if side == "right" else side}">'
+        f"{html_text(cell)}</{tag}>"
         for cell, side in zip(cells, sides, strict=True)
     )
     return f'<tr style="background: transparent; {style}">{shown}</tr>'

@@ -1,4 +1,4 @@
-"""What a notebook shows of results: the answer first, then a small table."""
+"""Results as HTML for a notebook: the answer first, then a small table."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def shows_progress() -> bool:
 
 
 class _Display(Protocol):
-    """Where progress is shown."""
+    """A place that shows progress: a terminal or a notebook."""
 
     seconds: float
     """Least time between two updates."""

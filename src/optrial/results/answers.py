@@ -41,9 +41,10 @@ class _Answer(Comparison):
 
     def _repr_html_(self) -> str:
         amount, interval = difference_text(self)
-        width, _, limits = interval.partition(" interval ")
-        columns = ["", "difference", f"{width} interval", "p", "seeds"]
-        pair, p_value = f"{self.first} − {self.second}", p_text(self.adjusted_p_value)
+        level, _, limits = interval.rpartition(" interval ")
+        columns = ["", "difference", f"{level} interval".strip(), "p", "seeds"]
+        pair = f"{self.first} − {self.second}"
+        p_value = p_text(self.adjusted_p_value).removeprefix("p ").removeprefix("= ")
         row = [pair, amount, limits, p_value, str(self.pairs)]
         notes = [metric_title(self.metric) + "; lower is better" * (not self.higher_is_better)]
         if self.comparisons > 1:

@@ -274,7 +274,7 @@ class Rule:
 
 
 def _undescribed(name: str, default: float | bool) -> Hyperparameter:
-    """Return a hyperparameter of which only the default is known."""
+    """Return a hyperparameter known by its default alone."""
     if isinstance(default, bool):
         return Hyperparameter(name, default, "", scale="switch")
     if name == "lr":
