@@ -228,7 +228,7 @@ def test_tables_fit_a_terminal_and_cut_no_name(
         ("runs", "small"): {"lr=0.01", "mine", "done"},
         ("show", "small"): {"lr=0.01", "mine", "test", "accuracy", "(%)"},
         ("plan", "first.yaml"): {"lr=0.01", "mine"},
-        ("best", "small"): {"mine"},
+        ("best", "small"): {"best", "settings"},
     }.items():
         text = in_terminal(optrial, *arguments)
         drawn = [line for line in text.splitlines() if line[:1] in "┏│└"]
