@@ -435,11 +435,14 @@ def test_a_full_disk_behind_the_output(study: Path, command: list[str]) -> None:
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), SystemError(), RuntimeError("can't start new thread")]
+)
 def test_memory_that_runs_out_in_a_command(
-    study: Path, optrial: Command, monkeypatch: pytest.MonkeyPatch
+    error: Exception, study: Path, optrial: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhaust(*_: object, **__: object) -> None:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("optrial.study.Study.run", exhaust)
     answer = optrial("run", study)

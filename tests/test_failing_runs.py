@@ -94,7 +94,9 @@ def alone(results: Results, stack: StackId) -> dict[str, str]:
     return {s.run_id: s.facts.parameters_sha256 for s in training.segments()}
 
 
-@pytest.mark.parametrize("engine", ["auto", "stacked", "reference"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("auto", marks=pytest.mark.slow), "stacked", "reference"]
+)
 def test_a_model_that_fails_for_one_width_fails_for_no_other(engine: str) -> None:
     """Also where it is tried or timed before it is trained."""
     study = Study(**keys("Wide", {"width": [12, 13, 14]}, seeds=4) | {"engine": engine})

@@ -258,7 +258,9 @@ def test_a_program_on_one_of_two_cores_is_noticed() -> None:
     assert list(kept_speeds())
 
 
-@pytest.mark.parametrize(("threads", "expected"), [(None, {1}), (2, {2})])
+@pytest.mark.parametrize(
+    ("threads", "expected"), [(None, {1}), pytest.param(2, {2}, marks=pytest.mark.slow)]
+)
 def test_steps_are_tried_on_one_thread_of_a_busy_machine(
     threads: int | None, expected: set[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

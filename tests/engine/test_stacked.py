@@ -69,7 +69,7 @@ def largest_difference(one: Segment, other: Segment) -> float:
 
 
 def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
-    plan, dataset = mixed_plan(seeds=2, budget={"steps": 20})
+    plan, dataset = mixed_plan(seeds=2, budget={"steps": 12})
     (stack,) = pack(plan.runs, len(plan.runs))
     stacked = by_id(stack, train_stack(stack, dataset, "stacked"))
     assert len(stacked) == 8 * len(RULES)
@@ -97,7 +97,7 @@ def test_wide_layers_equal_the_reference(bias: bool) -> None:
 
 def test_float32_ends_at_the_same_loss() -> None:
     """Rounding differs, and training amplifies it; on gentle settings the end is the same."""
-    plan, dataset = mixed_plan(precision="float32", budget={"steps": 25})
+    plan, dataset = mixed_plan(precision="float32", budget={"steps": 15})
     (stack,) = pack(plan.runs, len(plan.runs))
     for run, segment in zip(stack, train_stack(stack, dataset, "stacked"), strict=True):
         alone = train(run, dataset, "reference").curves["test_loss"].values[-1]

@@ -23,6 +23,7 @@ from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
 from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
+from optrial.memory import out_of_memory
 
 __all__ = ["main"]
 
@@ -128,8 +129,9 @@ def _run(debug: bool) -> None:
     except KeyboardInterrupt as interruption:
         note("interrupted")
         sys.exit(status_of_signal(*interruption.args))
-    except (MemoryError, SystemError):  # the interpreter raises either where memory runs out
-        if debug:
+    except Exception as error:
+        # Where memory runs out, the interpreter also raises SystemError, and threads do not start.
+        if debug or not (isinstance(error, SystemError) or out_of_memory(error)):
             raise
         fail(
             "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
