@@ -299,13 +299,21 @@ def failures(location: Path) -> list[str]:
         return []
 
 
+def forward_pass(chance: random.Random) -> str:
+    """Draw the forward pass at which a model misbehaves: in its trial, or in each training.
+
+    A trial takes six of them in training mode, a run eight; each run starts to count again.
+    """
+    return str(chance.randint(1, 6) if chance.random() < 0.3 else chance.randint(7, 8))
+
+
 @kind
 def hostile_code(bench: Bench, chance: random.Random) -> Result:
     """The model misbehaves at its n-th forward pass in training, alone or in a stack."""
     act = chance.choice(
         ["raise", "memory", "exit", "interrupt", "abort", "chdir", "print", "double", "seed"]
     )
-    environment = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 60))}
+    environment = {"FAULTS_ACT": act, "FAULTS_STEPS": forward_pass(chance)}
     study = chance.choice(["user-code", "user-stacks"])
     return disturb(bench, study, Fault(environment=environment), chance)
 
@@ -313,8 +321,7 @@ def hostile_code(bench: Bench, chance: random.Random) -> Result:
 @kind
 def hanging_code(bench: Bench, chance: random.Random) -> Result:
     """The model hangs at its n-th forward pass; Ctrl-C twice ends the study."""
-    steps = str(chance.randint(1, 40))
-    environment = {"FAULTS_ACT": "hang", "FAULTS_STEPS": steps}
+    environment = {"FAULTS_ACT": "hang", "FAULTS_STEPS": forward_pass(chance)}
     fault = Fault(environment=environment, prepare=_interrupt_twice)
     return disturb(bench, "user-code", fault, chance)
 
@@ -453,7 +460,7 @@ def timeout(bench: Bench, chance: random.Random) -> Result:
     """A step hangs, or a run takes too long; then it is trained without a limit."""
     act = chance.choice(["hang", "hang", "hang", "slow", "slow", "stubborn"])
     study = chance.choice(["user-code", "user-stacks"])
-    environment = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 40))}
+    environment = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 8))}
     begin = partial(os.environ.update, environment)  # not while the model is tried
     folder = bench.folder(study)
     fault = Fault(prepare=partial(bench.act, "wave", 1, begin))

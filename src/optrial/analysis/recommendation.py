@@ -192,9 +192,7 @@ def recommend(problem: ProblemView) -> Recommendation | None:
     group = problem.comparisons.groups[0] if problem.comparisons else [leader.name]
     ranges = rate_ranges(problem, problem.select or problem.metric)
     return Recommendation(
-        tuple(
-            _setting(contenders[name], ranges.get(contenders[name].optimizer)) for name in group
-        )
+        tuple(_setting(contenders[name], ranges.get(contenders[name].optimizer)) for name in group)
     )
 
 
