@@ -247,14 +247,16 @@ def draw(table: Table, expendable: Sequence[str] = (), *, further: bool = False)
     Args:
         table: the table.
         expendable: headers of the columns to leave out first.
-        further: whether it follows another table; then an empty line parts them in a pipe.
+        further: whether it follows another table; in a pipe, an empty line and its title part them.
     """
     from rich.console import Console
+    from rich.markup import render
 
     from optrial.report import cells_of, fit_columns
 
     if not sys.stdout.isatty():
-        sys.stdout.writelines(["\n" * further, *_tab_separated(*cells_of(table))])
+        title = f"\n{render(str(table.title or '')).plain}\n" * further
+        sys.stdout.writelines([printable(title), *_tab_separated(*cells_of(table))])
         return
     console = Console(highlight=False)
     hidden = fit_columns(table, console.width, expendable)
@@ -288,10 +290,11 @@ def show_summary(view: StudyView, quiet: bool) -> None:
     from optrial.analysis.statistics import ranks_sentence
     from optrial.results.tables import titled
 
-    for index, (title, problem) in enumerate(titled(view)):
-        if index and not sys.stdout.isatty():
-            say("")
-        _show_problem(problem, title, quiet, named=len(view.problems) > 1)
+    several = len(view.problems) > 1
+    for title, problem in titled(view):
+        if several and not sys.stdout.isatty():
+            say(f"\n{title}")
+        _show_problem(problem, title, quiet, named=several)
     _show_targets(view, quiet)
     if not quiet:
         _show_published(view)

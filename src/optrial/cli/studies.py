@@ -278,9 +278,9 @@ def plan(
     runs, groups = len(made.runs), max(number.values())
     counts = f"{runs} run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
     whole = {"plan": f"{made.hash}: {counts}"} | left
-    for index, (problem, dataset) in enumerate(datasets.items()):
+    for problem, dataset in datasets.items():
         title = f"{made.name}: {problem}" if several else made.name
-        _print_plan(made, problem, title, number, further=bool(index))
+        _print_plan(made, problem, title, number, further=several)
         print_data(dataset)
         tuning = outline(made.studies.by_name[problem])
         pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
@@ -395,7 +395,7 @@ def _print_plan(
         problem: name of the problem.
         title: title of the table.
         number: number of its group by run id.
-        further: whether it is not the first table of the command.
+        further: whether the command prints several such tables.
     """
     from optrial.report import plain_table
 
