@@ -126,7 +126,10 @@ def log_axis(axis: Axis, low: float, high: float, most: int) -> None:
     fine = sum(low <= factor * 10.0**power <= high for power in powers for factor in (1, 2, 5))
     coarse = sum(low <= 10.0**power <= high for power in powers)
     if fine < 3:
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        locators = [MaxNLocator(count, steps=[1, 2, 5, 10]) for count in (4, 6, 9, 14)]
+        labels = [np.asarray(locator.tick_values(low, high)) for locator in locators]
+        enough = [int(((low <= at) & (at <= high)).sum()) >= 3 for at in labels]
+        axis.set_major_locator(locators[enough.index(True) if True in enough else -1])
     else:
         factors = (1.0,) if fine > most and coarse >= 3 else (1.0, 2.0, 5.0)
         axis.set_major_locator(LogLocator(subs=factors, numticks=most))

@@ -379,7 +379,7 @@ def _mark_outside(axes: Axes, lines: Sequence[_Line], percent: bool, theme: Them
     low, high = axes.get_ylim()
     stacks = Stacks(axes)
     for line in lines:
-        if line.last is None or line.last < len(line.band.mean) - 1:
+        if line.grey or line.last is None or line.last < len(line.band.mean) - 1:
             continue
         final = float(line.band.mean[line.last])
         if not low <= final <= high:

@@ -190,7 +190,7 @@ def draw_sensitivity(
     axes.set_xlim(every.min() / BEYOND, every.max() * BEYOND)
     log_axis(axes.xaxis, *axes.get_xlim(), 6)
     metric_axis(axes, metric, view.directions, _shown_values(lines, metric, view))
-    crosses = _mark_beyond(axes, lines, looks, metric, view)
+    crosses = _mark_beyond(axes, lines, looks, metric, view, theme)
     keys = ["hollow: some runs did not finish"] * hollow + ["×: none did"] * crosses
     axes.set_xlabel("learning rate" + f"\n({'; '.join(keys)})" * bool(keys))
     legend(axes)
@@ -226,6 +226,7 @@ def _mark_beyond(
     looks: Mapping[str, Mapping[str, Any]],
     metric: str,
     view: StudyView,
+    theme: Theme,
 ) -> bool:
     """Mark values outside the range, and × where no run finished; return whether there is one."""
     low, high = axes.get_ylim()
@@ -234,6 +235,8 @@ def _mark_beyond(
     stacks, crosses = Stacks(axes), False
     for line in lines:
         color = looks[line.optimizer]["color"]
+        if color == theme.rule:  # one of many, whose values would hide those of the best
+            continue
         for point in line.points:
             value = point.interval.estimate
             if not point.done:
@@ -262,12 +265,46 @@ def draw_differences(axes: Axes, problem: ProblemView, theme: Theme = LIGHT) -> 
             marker="o",
         )
     axes.axvline(0, color=theme.muted, linewidth=0.5, linestyle=(0, (3, 2)), zorder=0)
+    _limit_differences(axes, factor * np.array([pair.interval for pair in pairs]), theme)
     unit = "in points, " if factor == 100 else ""
     better = problem.directions.better(problem.metric)
     title = literal(problem.directions.title(problem.metric))
     keys = f"{unit}{better} is better; hollow: undecided"
     axes.set_xlabel(f"difference of {title}\n({keys})", loc="right")
     row_axis(axes, [f"{pair.first} − {pair.second}" for pair in pairs])
+
+
+def _limit_differences(axes: Axes, intervals: Floats, theme: Theme) -> None:
+    """Leave out differences far from the others, and mark them at the edge with their values.
+
+    Args:
+        axes: to draw on.
+        intervals: (rows, 3) estimate, low and high end.
+        theme: colours.
+    """
+    sizes = np.abs(intervals[:, 0])
+    known = sizes[np.isfinite(sizes)]
+    far = sizes > 4 * np.median(known) if len(known) else np.zeros(len(sizes), bool)
+    if not far.any():
+        return
+    near = np.append(intervals[~far], 0.0)
+    low, high = np.nanmin(near), np.nanmax(near)
+    margin = 0.15 * (high - low)
+    axes.set_xlim(low - margin, high + margin)
+    for row in np.flatnonzero(far):
+        value = intervals[row, 0]
+        left = value < 0
+        text = f"◂ {value:.3g}" if left else f"{value:.3g} ▸"
+        axes.text(
+            0.0 if left else 1.0,
+            float(row),
+            text.replace("-", "−"),
+            transform=axes.get_yaxis_transform(),
+            ha="left" if left else "right",
+            va="center",
+            fontsize=7,
+            color=theme.text,
+        )
 
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
@@ -317,13 +354,13 @@ def draw_rate_ranges(
     for row, (optimizer, span) in enumerate(ranges.items()):
         style = styles[optimizer].matplotlib(theme)
         draw_interval(axes, row, (span.best, span.low, span.high), **style)
-        for end, beyond, arrow, is_open in (
+        for end, beyond, marker, continues in (
             (span.low, 1 / BEYOND, "<", span.open_low),
             (span.high, BEYOND, ">", span.open_high),
         ):
-            if is_open:
+            if continues:
                 shape: dict[str, Any] = {
-                    "marker": arrow,
+                    "marker": marker,
                     "markevery": [1],
                     "markersize": 3,
                     "linewidth": 0.9,
@@ -331,7 +368,9 @@ def draw_rate_ranges(
                 axes.plot([end, beyond * end], [row, row], color=style["color"], **shape)
     best = literal(view.directions.title(metric))
     within = f"within {tolerance_text(view.directions.percent(metric))} of the best {best}"
-    axes.set_xlabel(f"learning rate\n({within}; arrow: none beyond was tried)", loc="right")
+    is_open = any(span.open_low or span.open_high for span in ranges.values())
+    arrow = "\n(arrow: none beyond was tried)" * is_open
+    axes.set_xlabel(f"learning rate\n({within}){arrow}", loc="right")
     row_axis(axes, ranges)
 
 
