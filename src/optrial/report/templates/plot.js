@@ -226,7 +226,8 @@ function drawNames(svg, names, x, y, frame) {
   let limit = frame.bottom;
   for (const row of rows.toReversed()) { row.at = Math.min(row.at, limit); limit = row.at - NAME_GAP; }
   for (const { s, text, end, at, px } of rows) {
-    add(svg, "path", { class: "lead", style: `stroke:${colourOf(s)}`, d: `M${px + 7},${end}L${frame.right + 12},${at}h4` });
+    const early = px < frame.right - 30; // a line that ended before the others
+    add(svg, "path", { class: "lead", style: `stroke:${colourOf(s)};stroke-dasharray:${early ? "1 4" : "none"}`, d: `M${px + 7},${end}L${frame.right + 12},${at}h4` });
     add(svg, "text", { class: "axis name", x: frame.right + 19, y: at + 4 }, text);
   }
 }
