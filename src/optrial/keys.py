@@ -78,6 +78,20 @@ class Evaluation(TypedDict, total=False):
     batch_metrics: bool
 
 
+class GroupKeys(TypedDict, total=False):
+    """Parameters of the model that are updated with values of their own, and these values."""
+
+    match: Required[str | Sequence[str]]
+    rule: str
+    torch: str | Function
+    rule_factory: str | Function
+    name: str
+    weight_decay: AxisValues
+    decay: Literal["l2", "decoupled"]
+    schedule: AxisValues
+    freeze: bool
+
+
 class OptimizerKeys(TypedDict, total=False):
     """An optimizer: one of `rule`, `torch` and `rule_factory`, its options and hyperparameters."""
 
@@ -91,6 +105,7 @@ class OptimizerKeys(TypedDict, total=False):
     clip: AxisValues
     closure: bool
     create_graph: bool
+    groups: Sequence[GroupKeys | Keys]
 
 
 Optimizer: TypeAlias = OptimizerKeys | Keys

@@ -73,11 +73,17 @@ def with_named_optimizers(entries: Iterable[object]) -> list[Any]:
 
 
 def _with_named_optimizer(path: str, entry: object) -> tuple[Any, str]:
-    """Return an entry with its object replaced, and the name of that object."""
+    """Return an entry, or a group, with its objects replaced, and the name of its own object."""
     if callable(entry) or isinstance(entry, Rule):
         entry = {"torch": entry}
     if not isinstance(entry, Mapping):
         return entry, ""
+    if isinstance(groups := entry.get("groups"), list | tuple):
+        named = [
+            _with_named_optimizer(f"{path}.groups[{index}]", group)[0]
+            for index, group in enumerate(groups)
+        ]
+        entry = {**entry, "groups": named}
     values = {key: entry[key] for key in _KINDS if entry.get(key) is not None}
     objects = {key: value for key, value in values.items() if not isinstance(value, str)}
     if len(objects) != 1:

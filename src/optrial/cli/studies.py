@@ -57,9 +57,10 @@ from optrial.spec import FINAL
 if TYPE_CHECKING:
     from optrial.data import Dataset
     from optrial.engine import Choice
-    from optrial.plan import Estimate, Outline, Plan
+    from optrial.plan import Estimate, Outline, Plan, PlannedParameter
     from optrial.records import Record
     from optrial.spec import RunSpec
+    from optrial.study import Study
     from optrial.user_output import UserOutput
 
 __all__ = ["plan", "run", "worker"]
@@ -252,11 +253,18 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Train a few steps to measure the speed.")
     ] = False,
+    groups: Annotated[
+        bool,
+        typer.Option("--groups", help="List the parameters of the model by group, and no more."),
+    ] = False,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
 
     Nothing is trained or stored without --measure.
     """
+    if groups:
+        _print_groups(load_study(study, engine, precision, seeds, settings, trust), data_dir)
+        return
     from optrial.changes import changes_at
     from optrial.plan import outline
     from optrial.report.progress import DownloadBar
@@ -275,8 +283,7 @@ def plan(
     several = len(datasets) > 1
     left = _left(made, datasets, loaded.location(default_place() if out is None else out))
     number = {run.run_id: n for n, group in enumerate(made.groups, 1) for run in group}
-    runs, groups = len(made.runs), max(number.values())
-    counts = f"{runs} run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
+    counts = f"{counted(len(made.runs), 'run')} in {counted(max(number.values()), 'group')}"
     whole = {"plan": f"{made.hash}: {counts}"} | left
     for problem, dataset in datasets.items():
         title = f"{made.name}: {problem}" if several else made.name
@@ -295,6 +302,48 @@ def plan(
     ]
     for line in dict.fromkeys(filter(None, [*notes, _seeds_note(made)])):
         note(line)
+
+
+def _print_groups(study: Study, data_dir: Path | None) -> None:
+    """Print a table of the parameters of each model, for each optimizer."""
+    from optrial.report import plain_table
+
+    tables: dict[str, list[PlannedParameter]] = {}
+    with prints_apart():
+        for problem in study.studies.by_name:
+            several = f"{problem}: " if len(study.studies.by_name) > 1 else ""
+            for parameter in study.parameter_groups(problem, data_dir):
+                arguments = " ".join(f"{name}={value}" for name, value in parameter.model.items())
+                title = f"{several}{parameter.optimizer} ({arguments})"
+                tables.setdefault(title, []).append(parameter)
+    columns = ["parameter", "shape", "roles", "group", "rule", "values"]
+    for title, parameters in tables.items():
+        rows = [
+            [
+                parameter.name,
+                " × ".join(map(str, parameter.shape)) or "1",
+                " ".join(parameter.roles),
+                parameter.group,
+                _rule_text(parameter),
+                _values_text(parameter.values),
+            ]
+            for parameter in parameters
+        ]
+        draw(plain_table(columns, rows, title), ["values", "roles", "shape"])
+
+
+def _rule_text(parameter: PlannedParameter) -> str:
+    if not parameter.rule:
+        return "frozen"
+    return f"{parameter.rule} (as a vector)" if parameter.as_vector else parameter.rule
+
+
+def _values_text(values: Mapping[str, Sequence[object]]) -> str:
+    shown = {
+        name: ",".join(f"{v:g}" if isinstance(v, float) else f"{v}" for v in several)
+        for name, several in values.items()
+    }
+    return " ".join(f"{name}={text}" for name, text in shown.items())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Study files: YAML in, validated immutable values out."""
 
-from optrial.config.axis import Axis, parse_axis, rounded
+from optrial.config.axis import Axis, Times, parse_axis, rounded
+from optrial.config.optimizers import GroupEntry, OptimizerEntry
 from optrial.config.overrides import override
 from optrial.config.parallel import ExecutorName, Parallel, Resources
 from optrial.config.problems import (
@@ -16,7 +17,6 @@ from optrial.config.study import (
     Component,
     Evaluation,
     MetricEntry,
-    OptimizerEntry,
     Probing,
     ProblemEntry,
     Span,
@@ -30,6 +30,7 @@ __all__ = [
     "Component",
     "Evaluation",
     "ExecutorName",
+    "GroupEntry",
     "MetricEntry",
     "OptimizerEntry",
     "Parallel",
@@ -39,6 +40,7 @@ __all__ = [
     "Span",
     "Studies",
     "StudyFile",
+    "Times",
     "Tuning",
     "as_one",
     "by_problem",

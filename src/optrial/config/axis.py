@@ -5,18 +5,31 @@ lr: [0.01, 0.1]                      a list
 lr: {log: [1.0e-4, 1.0], points: 5}  points equal in ratio, both ends included
 lr: {lin: [0.0, 0.9], points: 4}     points equal in distance, both ends included
 lr: {log: [1.0e-4, 1.0]}             any value between the ends, for a sampler to choose
+
+In a group of parameters, each of these may be relative to the value of the whole entry:
+
+lr: {times: 0.5}                     half the learning rate of the entry
+lr: {times: [0.1, 1, 10]}            an axis of factors
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 
-__all__ = ["Axis", "AxisField", "parse_axis", "plain_values", "rounded"]
+__all__ = [
+    "Axis",
+    "AxisField",
+    "GroupAxisField",
+    "Times",
+    "parse_axis",
+    "plain_values",
+    "rounded",
+]
 
 _MOST_POINTS = 10_000
 _SIGNIFICANT_DIGITS = 12
@@ -38,6 +51,11 @@ class Axis:
     open: bool = False
 
 
+@dataclass(frozen=True)
+class Times(Axis):
+    """Factors that multiply the entry's value of the same name, in a group of parameters."""
+
+
 def parse_axis(raw: Any) -> Axis:
     """Read one value, a list of values, or a `log` or `lin` range.
 
@@ -50,6 +68,8 @@ def parse_axis(raw: Any) -> Axis:
     if isinstance(raw, Axis):
         return raw
     if isinstance(raw, dict):
+        if "times" in raw:
+            raise ValueError("times goes with a group of parameters; write a number here")
         return _range(raw)
     values = tuple(map(_frozen, raw)) if isinstance(raw, list | tuple) else (raw,)
     if not values:
@@ -71,6 +91,9 @@ def _frozen(value: Any) -> Any:
 
 def plain_values(axis: Axis) -> Any:
     """Return an axis as a study file writes it: one value, a list, or a range."""
+    if isinstance(axis, Times):
+        factors = Axis(**{field.name: getattr(axis, field.name) for field in fields(Axis)})
+        return {"times": plain_values(factors)}
     if axis.spacing:
         ends = {axis.spacing: [axis.values[0], axis.values[-1]]}
         return ends if axis.open else ends | {"points": len(axis.values)}
@@ -78,7 +101,20 @@ def plain_values(axis: Axis) -> Any:
     return axis.values[0] if single else list(axis.values)
 
 
+def _group_axis(raw: Any) -> Axis:
+    """Read an axis of a group: values, or ``{times: values}``."""
+    if not isinstance(raw, dict) or "times" not in raw:
+        return parse_axis(raw)
+    if len(raw) > 1:
+        raise ValueError("times goes alone, such as {times: 0.5} or {times: {log: [0.1, 10]}}")
+    axis = parse_axis(raw["times"])
+    if not all(_is_number(value) and value > 0 for value in axis.values):
+        raise ValueError("times must be a finite number above 0, or several")
+    return Times(axis.values, axis.spacing, axis.open)
+
+
 AxisField = Annotated[Axis, PlainValidator(parse_axis), PlainSerializer(plain_values)]
+GroupAxisField = Annotated[Axis, PlainValidator(_group_axis), PlainSerializer(plain_values)]
 
 
 def rounded(value: float) -> float:

@@ -12,10 +12,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from optrial.config.optimizers import OptimizerEntry
 from optrial.config.plain_yaml import parse_yaml
 from optrial.config.problems import OVERRIDES, entry_label, is_several, problem_names
 from optrial.config.short_forms import ShortForm
-from optrial.config.study import OptimizerEntry, ProblemEntry, Span, StudyFile
+from optrial.config.study import ProblemEntry, Span, StudyFile
 from optrial.errors import Problem, StudyError, key_path, suggest
 from optrial.errors import shown as as_text
 

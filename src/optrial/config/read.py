@@ -148,7 +148,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def _remove(raw: Any, location: tuple[str | int, ...]) -> bool:
     """Remove the value at a location; False where that cannot be done.
 
-    A whole optimizer is never removed: it would shift the numbers of those behind it.
+    A whole optimizer or group is never removed: it would shift the numbers of those behind it.
     """
     if not location:
         return False
@@ -156,7 +156,7 @@ def _remove(raw: Any, location: tuple[str | int, ...]) -> bool:
     try:
         for part in parents:
             raw = raw[part]
-        if parents == ["optimizers"]:
+        if parents and parents[-1] in ("optimizers", "groups"):
             return False
         del raw[last]
     except (LookupError, TypeError):

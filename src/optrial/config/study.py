@@ -24,9 +24,10 @@ from pydantic import (
     model_validator,
 )
 
-from optrial.config.axis import Axis, AxisField, parse_axis, plain_values
-from optrial.config.short_forms import ShortForm, each_named, keyed, one_or_several
-from optrial.errors import cut, shown
+from optrial.config.axis import Axis, parse_axis, plain_values
+from optrial.config.optimizers import OptimizerEntry
+from optrial.config.short_forms import ShortForm, each_named, keyed
+from optrial.errors import shown
 from optrial.spec import Direction, Directions, MetricName, Selection, catalogued, metric_label
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "Component",
     "Evaluation",
     "MetricEntry",
-    "OptimizerEntry",
     "Probing",
     "ProblemEntry",
     "Span",
@@ -234,104 +234,6 @@ def _names_of_probes(value: Any) -> Any:
     if isinstance(value, str):
         raise ValueError("must be a list of names, or {measure: [name, ...], every: ...}")
     return {"measure": value} if isinstance(value, list | tuple) else value
-
-
-def _schedules(raw: Any) -> tuple[Any, ...]:
-    """Read one schedule or a list of them: mappings, unchecked."""
-    schedules = tuple(raw) if isinstance(raw, list | tuple) else (raw,)
-    if not schedules or not all(isinstance(item, dict) for item in schedules):
-        raise ValueError("must be a name or {kind: name, ...}, or a list of these")
-    return schedules
-
-
-def _one_or_all(raw: tuple[Any, ...]) -> Any:
-    return list(raw) if len(raw) > 1 else raw[0]
-
-
-Schedules = Annotated[
-    tuple[Any, ...],
-    PlainValidator(_schedules),
-    PlainSerializer(_one_or_all),
-    one_or_several("kind"),
-]
-
-
-class Clip(_Frozen):
-    """Gradient clipping: by the global norm, by the value of each coordinate, or both."""
-
-    norm: AxisField | None = None
-    value: AxisField | None = None
-
-    @model_validator(mode="after")
-    def _one_at_least(self) -> Clip:
-        if self.norm is None and self.value is None:
-            raise ValueError("give a number, or {norm: number}, {value: number} or both")
-        return self
-
-
-def _clip(raw: Any) -> Any:
-    return raw if isinstance(raw, dict | Clip) else {"norm": raw}
-
-
-class OptimizerEntry(BaseModel):
-    """A rule or a user-defined optimizer, with its settings.
-
-    Exactly one of `rule` (a name of the catalogue), `torch` (``module:Class`` of a
-    `torch.optim.Optimizer`) and `rule_factory` (``module:function`` that returns a rule) is given.
-    `closure` passes `step` a function that computes the loss and its gradients again;
-    `create_graph` lets those gradients be differentiated. Both go with `torch`.
-    Every further key is a hyperparameter.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-    __pydantic_extra__: dict[str, AxisField] = Field(init=False)
-
-    rule: StrictStr | None = None
-    torch: StrictStr | None = None
-    rule_factory: StrictStr | None = None
-    name: StrictStr | None = Field(default=None, min_length=1)
-    weight_decay: AxisField | None = None
-    decay: Literal["l2", "decoupled"] | None = None
-    schedule: Schedules | None = None
-    clip: Annotated[Clip, ShortForm(_clip)] | None = None
-    closure: StrictBool = False
-    create_graph: StrictBool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys(cls, raw: Any) -> Any:
-        if isinstance(raw, str):
-            written = f"{{rule: {cut(raw)}}}"
-            raise ValueError(f"must be a mapping; write {written}, with its learning rate")
-        return raw
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> OptimizerEntry:
-        if sum(raw is not None for raw in (self.rule, self.torch, self.rule_factory)) != 1:
-            raise ValueError("give one of rule, torch and rule_factory")
-        return self
-
-    @property
-    def kind(self) -> Literal["rule", "torch", "rule_factory"]:
-        """The key that names the optimizer."""
-        if self.rule is not None:
-            return "rule"
-        return "torch" if self.torch is not None else "rule_factory"
-
-    @property
-    def code(self) -> str:
-        """The name of the rule, or ``module:name``."""
-        return self.rule or self.torch or self.rule_factory or ""
-
-    @property
-    def label(self) -> str:
-        """The name in every table: `name`, or that of the rule, class or function."""
-        return self.name or self.code.rpartition(":")[2]
-
-    @property
-    def hyperparameters(self) -> dict[str, Axis]:
-        """The hyperparameters that were given, by name."""
-        return dict(self.__pydantic_extra__ or {})
 
 
 def _seeds(raw: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -18,13 +18,14 @@ from optrial.keyed import evaluation_key
 from optrial.models import Objective, activation_count, output_count, seeded_draws
 from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.rules import learning_rate_factors
-from optrial.spec import RunFacts, RunSpec, Scale, Scales
+from optrial.spec import Part, RunFacts, RunSpec, Scale, Scales
 
 __all__ = [
     "arithmetic_facts",
     "augmentation",
     "batch_order",
     "data_facts",
+    "decayed_share",
     "evaluation_draws",
     "evaluation_extent",
     "implementation_of",
@@ -68,18 +69,34 @@ def batch_order(spec: RunSpec, size: int) -> BatchOrder:
     )
 
 
-def rate_factors(spec: RunSpec, first_step: int, count: int) -> NDArray[np.float64]:
-    """Return the factors of the learning rate at `count` steps, (count,)."""
-    steps = np.arange(first_step, first_step + count)
-    if spec.schedule is None:
+def rate_factors(
+    schedule: Mapping[str, Any] | None, total: int, first_step: int, count: int
+) -> NDArray[np.float64]:
+    """Return the factors of the learning rate at `count` of `total` steps, (count,)."""
+    if schedule is None:
         return np.ones(count)
-    factors: NDArray[np.float64] = learning_rate_factors(spec.schedule, steps, spec.steps)
+    steps = np.arange(first_step, first_step + count)
+    factors: NDArray[np.float64] = learning_rate_factors(schedule, steps, total)
     return factors
 
 
-def implementation_of(spec: RunSpec) -> str:
-    """Return the name of the code that updates the parameters, for the records."""
-    return spec.rule if ":" in spec.rule else f"optrial.rules.{spec.rule}"
+def implementation_of(*rules: str) -> str:
+    """Return the name of the code that updates the parameters by some rules, for the records."""
+    names = (rule if ":" in rule else f"optrial.rules.{rule}" for rule in rules)
+    return " and ".join(dict.fromkeys(names))
+
+
+def decayed_share(parts: Iterable[Part], sizes: Mapping[str, int]) -> float:
+    """Return the fraction of the parameters on which weight decay acts.
+
+    Args:
+        parts: rules with the parameters that they update.
+        sizes: number of values of each parameter, by name.
+    """
+    parts = list(parts)
+    total = sum(sizes[name] for part in parts for name in part.parameters)
+    decayed = sum(sizes[n] for part in parts if part.weight_decay > 0 for n in part.parameters)
+    return decayed / total
 
 
 def arithmetic_facts() -> RunFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,13 @@ __all__ = [
 
 
 def build_optimizer(
-    name: str, arguments: Mapping[str, object], parameters: Iterable[nn.Parameter]
+    name: str,
+    arguments: Mapping[str, object],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
 ) -> torch.optim.Optimizer:
     """Call the class or function ``module:name`` with a list of parameters and with arguments.
+
+    Groups of parameters are dictionaries, as in `torch.optim`.
 
     Raises:
         TypeError: it did not return a single optimizer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 
 import torch
@@ -15,6 +15,7 @@ __all__ = [
     "as_complex",
     "as_real",
     "foreign_types",
+    "freeze",
     "freeze_unused",
     "place_model",
     "spare_copy",
@@ -69,6 +70,12 @@ def as_real(value: Tensor) -> Tensor:
 def as_complex(values: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     """View the named tensors, real and (..., 2), as complex ones; return the others unchanged."""
     return {n: torch.view_as_complex(v) if n in names else v for n, v in values.items()}
+
+
+def freeze(model: nn.Module, names: Iterable[str]) -> None:
+    """Leave the named parameters at their values, in place: they get no gradient."""
+    for name in names:
+        model.get_parameter(name).requires_grad_(False)
 
 
 def freeze_unused(model: nn.Module, input_shape: Shape) -> None:

@@ -7,6 +7,7 @@ from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLE
 from optrial.plan.expand import Plan, make_plan
 from optrial.plan.model_memory import PlannedModel, StepMemory, planned_models
 from optrial.plan.optimizers import rule_of
+from optrial.plan.planned_groups import PlannedParameter, planned_groups
 from optrial.plan.protocol import check_size
 from optrial.plan.stacks import Grid, arrange, grids_of, pack, stacks_of
 from optrial.plan.tuning import Outline, outline, tuning_seeds
@@ -20,6 +21,7 @@ __all__ = [
     "Outline",
     "Plan",
     "PlannedModel",
+    "PlannedParameter",
     "StepMemory",
     "arrange",
     "check_size",
@@ -32,6 +34,7 @@ __all__ = [
     "make_plan",
     "outline",
     "pack",
+    "planned_groups",
     "planned_models",
     "rule_of",
     "stacks_of",

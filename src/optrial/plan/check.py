@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from optrial.code import call_problems, identity_problem, importable, is_code, load_code
-from optrial.config import Component, OptimizerEntry, ProblemEntry, StudyFile
+from optrial.config import Component, GroupEntry, OptimizerEntry, ProblemEntry, StudyFile
 from optrial.data import check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
 from optrial.models import MODELS, check_loss, check_metric, check_model
+from optrial.plan.groups import check_groups, whole_entry
 from optrial.plan.optimizers import rule_of
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
@@ -56,6 +57,11 @@ def code_in(study: StudyFile) -> dict[str, str]:
         "problem.loss.name": problem.loss.name,
         **{f"problem.metrics[{i}]": entry.name for i, entry in enumerate(problem.metrics or ())},
         **{f"optimizers[{i}].{entry.kind}": entry.code for i, entry in enumerate(study.optimizers)},
+        **{
+            f"optimizers[{i}].groups[{n}].{group.kind}": group.code
+            for i, entry in enumerate(study.optimizers)
+            for n, group in enumerate(entry.groups or ())
+        },
     }
     return {path: name for path, name in names.items() if is_code(name)}
 
@@ -65,8 +71,7 @@ def _identity_problems(study: StudyFile) -> Iterator[Problem]:
     names = {"problem.model.factory": study.problem.model.name}
     names["problem.loss.name"] = study.problem.loss.name
     names |= {f"problem.metrics[{i}]": m.name for i, m in enumerate(study.problem.metrics or ())}
-    classes = [(i, e.code) for i, e in enumerate(study.optimizers) if e.kind == "torch"]
-    names |= {f"optimizers[{index}].torch": name for index, name in classes}
+    names |= {path: name for path, name in code_in(study).items() if path.endswith(".torch")}
     for path, name in names.items():
         if is_code(name) and (reason := identity_problem(name)):
             yield Problem(path, reason)
@@ -155,13 +160,16 @@ def _possible_names(label: str) -> set[str]:
 
 
 def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
-    if entry.kind == "torch":
-        yield from _class_problems(entry)
-    else:
-        yield from _rule_problems(entry)
-    for schedule in entry.schedule or ():
-        for problem in check_schedule(schedule):
-            yield problem.under("schedule")
+    wrong = list(_treatment_problems(entry))
+    yield from wrong
+    yield from _schedule_problems(entry)
+    for index, group in enumerate(entry.groups or () if not wrong else ()):
+        path = f"groups[{index}]"
+        of_group = [p for p in _treatment_problems(whole_entry(entry, group)) if _is_of(p, group)]
+        yield from (problem.under(path) for problem in of_group)
+        yield from (problem.under(path) for problem in _schedule_problems(group))
+    if not wrong:
+        yield from check_groups(entry)
     for name, axis in (
         ("norm", entry.clip and entry.clip.norm),
         ("value", entry.clip and entry.clip.value),
@@ -169,6 +177,22 @@ def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         for value in axis.values if axis else ():
             if not _is_number(value) or value <= 0:
                 yield Problem(f"clip.{name}", f"{value!r}: must be a finite number above 0.")
+
+
+def _treatment_problems(entry: OptimizerEntry) -> Iterator[Problem]:
+    return _class_problems(entry) if entry.kind == "torch" else _rule_problems(entry)
+
+
+def _is_of(problem: Problem, group: GroupEntry) -> bool:
+    """Return whether a group causes a problem that its whole entry has."""
+    given = {*group.values, *(["decay"] if group.decay else [])}
+    return group.kind is not None or problem.path in given
+
+
+def _schedule_problems(part: OptimizerEntry | GroupEntry) -> Iterator[Problem]:
+    for schedule in part.schedule or ():
+        for problem in check_schedule(schedule):
+            yield problem.under("schedule")
 
 
 def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
@@ -259,6 +283,8 @@ def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
     if study.precision == "bfloat16":
         yield Problem("precision", "bfloat16 is not a type of NumPy; use float32 or float64.")
     for index, entry in enumerate(study.optimizers):
-        if entry.kind == "torch":
-            message = f"engine: numpy has no torch optimizers; {way_out}."
-            yield Problem(f"optimizers[{index}].torch", message)
+        for part in entry.parts:
+            if part.kind == "torch":
+                message = f"engine: numpy has no torch optimizers; {way_out}."
+                yield Problem(f"optimizers[{index}].torch", message)
+                break

@@ -24,7 +24,7 @@ from optrial.models import (
 )
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, kept_outputs
 from optrial.plan.optimizers import rule_of
-from optrial.spec import PROBES, RunSpec
+from optrial.spec import PROBES, OptimizerKind, RunSpec
 
 __all__ = ["Estimate", "estimate", "step_work"]
 
@@ -181,7 +181,8 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     state = _state_size(run)
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
-    held += _WORK.get(run.rule, 0) + (run.save == "best")  # whose weights are kept
+    held += max(_WORK.get(rule, 0) for _, rule in _rules(run))
+    held += run.save == "best"  # whose weights are kept
     held += _PROBED * (run.probes is not None)
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
@@ -207,8 +208,17 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
 
 
 def _state_size(run: RunSpec) -> int:
-    """Return the arrays of a rule's state per parameter; of a torch class two, as Adam has."""
-    return 2 if run.optimizer_kind == "torch" else rule_of(run.optimizer_kind, run.rule).state_size
+    """Return the most arrays of a rule's state per parameter; of a torch class two, as Adam has."""
+    return max(
+        2 if kind == "torch" else rule_of(kind, rule).state_size for kind, rule in _rules(run)
+    )
+
+
+def _rules(run: RunSpec) -> list[tuple[OptimizerKind, str]]:
+    """Return kind and name of each rule of a run."""
+    groups = ((g.optimizer_kind, g.rule) for g in run.groups)
+    own = [(kind, rule) for kind, rule in groups if kind is not None and rule is not None]
+    return [(run.optimizer_kind, run.rule), *own]
 
 
 def _iterations(run: RunSpec) -> int:

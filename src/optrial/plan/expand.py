@@ -28,12 +28,19 @@ from optrial.plan.evaluation import (
     whole_split,
     whole_split_notes,
 )
+from optrial.plan.groups import (
+    Placement,
+    groups_of,
+    parameters_of,
+    placed,
+    placement_problems,
+)
 from optrial.plan.optimizers import rule_of
-from optrial.plan.space import Point, model_axes, space_of
+from optrial.plan.space import Point, model_axes, space_of, under
 from optrial.plan.stacks import pack
 from optrial.plan.trial import try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
-from optrial.rules import resolve_schedule
+from optrial.rules import ROLES_AS_VECTORS, resolve_schedule
 from optrial.spec import Phase, ProbeSettings, RunSpec, SettingScore
 
 __all__ = ["Plan", "make_plan"]
@@ -136,6 +143,7 @@ def make_plan(
         dataset = datasets[name]
         problems[name] = list(_data_problems(study, dataset))
         tried: list[str] = []
+        problems[name] += () if problems[name] or scores else _group_problems(study, dataset)
         if not (problems[name] or scores):  # else they were tried when the first runs were planned
             batch = _tried_batch(dataset, study.precision)
             problems[name], tried = try_optimizers(study, batch, dataset.classes)
@@ -237,6 +245,7 @@ class _Expansion:
             fields = _fields(self.study, self.entries[trial.optimizer], self.dataset, trial.point)
             if phase == "tune":
                 fields["probes"] = None
+            fields |= self._placed(self.entries[trial.optimizer], fields, trial.point)
             fields["code"] = self._code(self.entries[trial.optimizer])
             setting = self.setting(trial)
             first = RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0)
@@ -253,9 +262,26 @@ class _Expansion:
                 self.tried.setdefault(trial, []).append(run.run_id)
         self.registered = self.registered or " ".join(self.runs) + self._protocol()
 
+    def _placed(
+        self, entry: OptimizerEntry, fields: Mapping[str, Any], point: Point
+    ) -> dict[str, Any]:
+        """Return the fields of a run that depend on the parameters of its model."""
+        placement = _placement(self.study, entry, self.dataset, fields["model_arguments"])
+        if placement is None:
+            return {}
+        points = [under(f"groups[{index}].", point) for index in range(len(entry.groups or ()))]
+        schedules = [
+            own.get("schedule")
+            and resolve_schedule(own["schedule"], fields["steps"], fields["steps_per_epoch"])
+            for own in points
+        ]
+        groups = groups_of(entry, placement, points, schedules)
+        return {"groups": groups, "as_vectors": placement.as_vectors}
+
     def _code(self, entry: OptimizerEntry) -> dict[str, str]:
         """Name and hash of all user code that the runs of an optimizer use."""
-        others = {other.code for other in self.entries.values()} - {entry.code}
+        own = {part.code for part in entry.parts}
+        others = {part.code for other in self.entries.values() for part in other.parts} - own
         return {name: sha256 for name, sha256 in self.code.items() if name not in others}
 
     def _protocol(self) -> str:
@@ -273,11 +299,12 @@ class _Expansion:
 
     def setting(self, trial: Trial) -> str:
         """Return the values that vary, as tables show them, the learning rate first."""
-        axes = self.spaces[trial.optimizer].axes
+        space = self.spaces[trial.optimizer]
+        axes = space.axes
         names = [n for n, axis in axes.items() if len(axis.values) > 1 and n != "rule.lr"]
         names = ["rule.lr", *names] if "rule.lr" in axes else names
         return " ".join(
-            f"{name.rpartition('.')[2]}={_distinct(trial.point[name], axes[name].values)}"
+            f"{space.label(name)}={_distinct(trial.point[name], axes[name].values)}"
             for name in names
         )
 
@@ -303,6 +330,30 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         yield Problem("problem.loss", "cross_entropy needs class labels; use mse for values.")
     yield from metric_problems(study, dataset)
     yield from _model_problems(study, dataset)
+
+
+def _group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield why groups of parameters do not suit a model of the study."""
+    kind, axes = study.problem.model.name, model_axes(study.problem.model)
+    distinct: dict[Problem, None] = {}
+    for index, entry in enumerate(study.optimizers):
+        for values in itertools.product(*(axis.values for axis in axes.values())):
+            arguments = resolve_model(kind, dict(zip(axes, values, strict=True)))
+            if entry.groups:
+                parameters = parameters_of((kind, arguments), dataset.input_shape, dataset.classes)
+                wrong = placement_problems(entry, parameters)
+                distinct |= dict.fromkeys(p.under(f"optimizers[{index}]") for p in wrong)
+    yield from distinct
+
+
+def _placement(
+    study: StudyFile, entry: OptimizerEntry, dataset: Dataset, arguments: Mapping[str, Any]
+) -> Placement | None:
+    """Return which parameters of a model are in which group; None if its entry has one rule."""
+    if not (entry.groups or (entry.kind == "rule" and entry.code in ROLES_AS_VECTORS)):
+        return None
+    model = (study.problem.model.name, arguments)
+    return placed(entry, parameters_of(model, dataset.input_shape, dataset.classes))
 
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -425,8 +476,8 @@ def _fields(
     steps = _steps(study.budget, steps_per_epoch)
     schedule = point.get("schedule")
     return {
-        **_optimizer_fields(entry, _under("rule.", point)),
-        "model_arguments": resolve_model(study.problem.model.name, _under("model.", point)),
+        **_optimizer_fields(entry, under("rule.", point)),
+        "model_arguments": resolve_model(study.problem.model.name, under("model.", point)),
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
         "steps": steps,
@@ -441,10 +492,6 @@ def _fields(
 def _probes(probing: Probing, evaluation: Evaluation, steps_per_epoch: int) -> ProbeSettings:
     every = _steps(probing.every or evaluation.every, steps_per_epoch)
     return ProbeSettings(tuple(probing.measure), every, probing.per_layer)
-
-
-def _under(prefix: str, point: Point) -> dict[str, Any]:
-    return {n.removeprefix(prefix): v for n, v in point.items() if n.startswith(prefix)}
 
 
 def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -478,7 +525,7 @@ def _code(studies: Studies) -> dict[str, str]:
 
 def _code_names(study: StudyFile) -> Iterator[str]:
     problem = study.problem
-    optimizers = (entry.code for entry in study.optimizers)
+    optimizers = (part.code for entry in study.optimizers for part in entry.parts)
     names = (*optimizers, problem.model.name, problem.loss.name, *_metrics(study))
     return filter(is_code, dict.fromkeys(names))
 

@@ -101,6 +101,8 @@ def _path(index: int, axis: str) -> str:
     """Return the path in the study file of an axis of the optimizer with this index."""
     if axis == "batch_size":
         return axis
+    if axis.startswith("groups["):
+        return f"optimizers[{index}].{axis}"
     unit, _, name = axis.rpartition(".")
     if unit == "model":
         return f"problem.model.{name}"

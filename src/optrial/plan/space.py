@@ -9,12 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from optrial.code import is_code
-from optrial.config import Axis, Component, OptimizerEntry, StudyFile, parse_axis, rounded
+from optrial.config import (
+    Axis,
+    Component,
+    OptimizerEntry,
+    StudyFile,
+    Times,
+    parse_axis,
+    rounded,
+)
 from optrial.models import check_model
+from optrial.plan.groups import axes_of, group_axes, whole_entry
 from optrial.plan.optimizers import rule_of
 from optrial.rules.learning_rates import sensible_rates
 
-__all__ = ["Growth", "Point", "Space", "axes_of", "model_axes", "space_of"]
+__all__ = ["Growth", "Point", "Space", "model_axes", "space_of", "under"]
 
 Point = Mapping[str, Any]
 """One value for each axis of a space, by its name."""
@@ -73,13 +82,23 @@ class Space:
 
     Attributes:
         optimizer: name of the study's entry.
-        axes: by name: ``batch_size``, ``model.dropout``, ``rule.lr``, ``schedule``, ...
+        axes: by name: ``batch_size``, ``model.dropout``, ``rule.lr``, ``schedule``, and
+            ``groups[0].lr`` or ``groups[0].lr.times`` of a group of parameters.
         growth: of the axes of the optimizer itself that have several numbers.
+        groups: names of the groups of parameters.
     """
 
     optimizer: str
     axes: Mapping[str, Axis]
     growth: Mapping[str, Growth]
+    groups: tuple[str, ...] = ()
+
+    def label(self, name: str) -> str:
+        """Return an axis as tables show it: ``lr`` for ``rule.lr``, ``norm.lr`` of a group."""
+        unit, _, rest = name.partition(".")
+        if unit.startswith("groups["):
+            return f"{self.groups[int(unit[7:-1])]}.{rest}"
+        return name.rpartition(".")[2]
 
     def size(self, sampled: bool = False) -> float:
         """Return the number of settings; from a range, a sampler may draw any number of values."""
@@ -133,14 +152,25 @@ def _shares() -> Iterator[float]:
 def space_of(study: StudyFile, entry: OptimizerEntry) -> Space:
     """Return everything that may vary in the runs of an entry of a checked study."""
     axes = _prefixed("rule.", axes_of(entry)) | _options(entry)
+    entries = dict.fromkeys(axes, entry)
+    for index, group in enumerate(entry.groups or ()):
+        own = _prefixed(f"groups[{index}].", group_axes(entry, group))
+        axes |= own
+        entries |= dict.fromkeys(own, whole_entry(entry, group))
     shared = {"batch_size": study.batch_size}
     shared |= _prefixed("model.", model_axes(study.problem.model))
     growth = {
-        name: _growth(entry, name, axis)
+        name: _growth(entries[name], name, axis)
         for name, axis in axes.items()
-        if len(axis.values) > 1 and all(_grows(entry, value) for value in axis.values)
+        if len(axis.values) > 1 and all(_grows(entries[name], value) for value in axis.values)
     }
-    return Space(entry.label, shared | axes, growth)
+    labels = tuple(group.label for group in entry.groups or ())
+    return Space(entry.label, shared | axes, growth, labels)
+
+
+def under(prefix: str, point: Point) -> dict[str, Any]:
+    """Return the values of the axes whose names start with a prefix, without it."""
+    return {n.removeprefix(prefix): v for n, v in point.items() if n.startswith(prefix)}
 
 
 def model_axes(model: Component) -> dict[str, Axis]:
@@ -161,16 +191,6 @@ def model_axes(model: Component) -> dict[str, Axis]:
         else:
             axes[name] = Axis((raw,))
     return axes
-
-
-def axes_of(entry: OptimizerEntry) -> Mapping[str, Axis]:
-    """Return every hyperparameter of an entry, and its weight decay, after defaults."""
-    raw: dict[str, Any] = entry.hyperparameters
-    if entry.kind == "torch":
-        return raw | ({"weight_decay": entry.weight_decay} if entry.weight_decay else {})
-    rule = rule_of(entry.kind, entry.code)
-    axes = {h.name: raw.get(h.name, Axis((h.default,))) for h in rule.hyperparameters}
-    return axes | {"weight_decay": entry.weight_decay or Axis((rule.default_weight_decay,))}
 
 
 def _options(entry: OptimizerEntry) -> dict[str, Axis]:
@@ -197,16 +217,19 @@ def _grows(entry: OptimizerEntry, value: Any) -> bool:
 
 def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
     """Return the continuation of an axis: as written, or the usual one of its hyperparameter."""
-    sensible = sensible_rates(entry.code) if name == "rule.lr" else (-math.inf, math.inf)
+    unit, _, own_name = name.partition(".")
+    is_rate = own_name == "lr" and unit != "model"
+    sensible = sensible_rates(entry.code) if is_rate else (-math.inf, math.inf)
     least, is_log = min(axis.values), axis.spacing != "lin"
     takes: Callable[[float], bool]
-    if name.startswith("clip_") or (entry.kind == "torch" and least > 0):
+    positive = isinstance(axis, Times) or name.startswith("clip_")
+    if positive or (entry.kind == "torch" and least > 0):
         takes = lambda value: 0 < value < math.inf  # noqa: E731
-    elif name == "rule.weight_decay" or entry.kind == "torch":  # nothing more is known of a class
+    elif own_name == "weight_decay" or entry.kind == "torch":  # nothing more is known of a class
         takes = lambda value: math.isfinite(value) and value >= min(least, 0)  # noqa: E731
     else:
         known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
-        hyperparameter = known[name.removeprefix("rule.")]
+        hyperparameter = known[own_name]
         is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")
         takes = lambda value: hyperparameter.check(value) is None  # noqa: E731
     return Growth(axis, is_log, takes, sensible)

@@ -20,7 +20,7 @@ Grid = Sequence[Sequence[RunSpec]]
 
 _OF_A_RUN = {
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
-    *("schedule", "clip_norm", "clip_value", "code"),
+    *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors"),
 }
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
 
@@ -29,7 +29,8 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
     """Cut runs into stacks of at most `width`, each a grid of all its settings by all its seeds.
 
     Runs of one stack share everything but rule, hyperparameters, weight decay, schedule, clipping,
-    seed and what the model's entry calls stackable. A torch class is never stacked. Runs
+    groups of parameters except frozen ones, seed and what the model's entry calls stackable. A
+    torch class is never stacked. Runs
     with one seed see the same batches, so that a stack that is a grid gathers each batch once.
 
     Args:
@@ -60,17 +61,21 @@ def stacks_of(grids: Iterable[Grid], width: int) -> Iterator[tuple[RunSpec, ...]
 
 
 def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
-    """Put the runs of a stack in their order: by seed, rule, kind of weight decay, setting."""
-    return tuple(sorted(runs, key=lambda run: (run.seed, run.rule, run.decay, run.without_seed)))
+    """Put the runs of a stack in their order: by seed, rules, kind of weight decay, setting."""
+    return tuple(sorted(runs, key=_place))
+
+
+def _place(run: RunSpec) -> tuple[int, str, str, str, str]:
+    return run.seed, run.rule, run.decay, run.structure, run.without_seed
 
 
 def _shared(run: RunSpec) -> str:
     """Return the fields that all runs of a stack share, as text."""
     stackable = MODELS[run.model].stackable if run.model in MODELS else ()
     model = {name: v for name, v in run.model_arguments.items() if name not in stackable}
-    names = _OF_A_RUN if run.optimizer_kind != "torch" else {"run_id"}
+    names = set() if run.uses_torch else _OF_A_RUN
     common = {name: v for name, v in run.as_dict().items() if name not in names}
-    return json.dumps(common | {"model_arguments": model}, sort_keys=True)
+    return json.dumps(common | {"model_arguments": model, "frozen": run.frozen}, sort_keys=True)
 
 
 def _cut(values: Sequence[T], most: int) -> list[Sequence[T]]:

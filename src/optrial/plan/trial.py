@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from optrial.config import Axis, OptimizerEntry, StudyFile
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line
 from optrial.models import TrialOptimizer, TrialProblem, gradients_of, try_optimizer
+from optrial.plan.groups import axes_of, has_own_rule, parameters_of, placed, whole_entry
 from optrial.plan.optimizers import rule_of
-from optrial.plan.space import axes_of, model_axes
+from optrial.plan.space import model_axes
 from optrial.rules import apply_all, initialise_all
 
 __all__ = ["try_optimizers"]
@@ -49,27 +51,74 @@ def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[P
     notes: dict[str, None] = {}
     deadline = time.monotonic() + _SECONDS
     for index, entry in enumerate(study.optimizers):
-        if entry.kind == "rule":
-            continue
-        for failures, messages in _trials(entry, tried):
-            problems += [problem.under(f"optimizers[{index}]") for problem in failures]
-            notes |= dict.fromkeys(messages)
-            if failures or time.monotonic() > deadline:
-                break
+        for number, tried_entry in _user_defined(entry):
+            where = f"optimizers[{index}]" + (f".groups[{number}]" if number is not None else "")
+            for failures, messages in _trials(tried_entry, tried, entry, number):
+                problems += [problem.under(where) for problem in failures]
+                notes |= dict.fromkeys(messages)
+                if failures or time.monotonic() > deadline:
+                    break
     return problems, list(notes)
 
 
+def _user_defined(entry: OptimizerEntry) -> Iterator[tuple[int | None, OptimizerEntry]]:
+    """Yield an entry and its groups by number, where they are code; None for the entry itself."""
+    if entry.kind != "rule":
+        yield None, entry
+    for number, group in enumerate(entry.groups or ()):
+        if has_own_rule(entry, group) and group.kind != "rule":
+            yield number, whole_entry(entry, group)
+
+
 def _trials(
-    entry: OptimizerEntry, problems: Sequence[TrialProblem]
+    entry: OptimizerEntry,
+    problems: Sequence[TrialProblem],
+    whole: OptimizerEntry,
+    number: int | None,
 ) -> Iterator[tuple[list[Problem], list[str]]]:
+    """Try an entry, or the one that stands for a group of it.
+
+    Args:
+        entry: what is tried.
+        problems: models, loss and samples.
+        whole: the entry of the study.
+        number: number of the group; None for the entry itself.
+    """
     first, *others = problems
-    settings = _settings({**axes_of(entry), **_clip_axes(entry)})
+    settings = _settings({**axes_of(entry), **_clip_axes(whole)})
     pairs = [(settings[0], first), *((settings[0], other) for other in others)]
     for setting, problem in [*pairs, *((setting, first) for setting in settings[1:])]:
         if entry.kind == "torch":
-            yield try_optimizer(_optimizer(entry, setting), problem)
+            optimizer: TrialOptimizer | None = _optimizer(entry, setting)
+            if whole.groups and optimizer:
+                optimizer = _divided(optimizer, problem, whole, number)
+            yield try_optimizer(optimizer, problem) if optimizer else ([], [])
         else:
             yield _try_rule(entry, setting, problem), []
+
+
+def _divided(
+    optimizer: TrialOptimizer, problem: TrialProblem, whole: OptimizerEntry, number: int | None
+) -> TrialOptimizer | None:
+    """Give an optimizer its own parameters alone, and the entry's one its groups.
+
+    None if it has no parameters.
+    """
+    shape = tuple(problem.inputs.shape[1:])
+    placement = placed(whole, parameters_of(problem.model, shape, problem.classes))
+    groups = list(zip(whole.groups or (), placement.groups, strict=True))
+    if number is not None:
+        return replace(optimizer, names=placement.groups[number], alone=False)
+    alike = [pair for pair in groups if not (pair[0].freeze or has_own_rule(whole, pair[0]))]
+    if not (placement.rest or alike):
+        return None
+    own = tuple(
+        (names, {n: axis.values[0] for n, axis in axes_of(whole_entry(whole, group)).items()})
+        for group, names in alike
+    )
+    alone = not any(has_own_rule(whole, group) for group, _ in groups)
+    scheduled = any(part.schedule for part in (whole, *(group for group, _ in alike)))
+    return replace(optimizer, names=placement.rest, groups=own, alone=alone, scheduled=scheduled)
 
 
 def _settings(axes: Mapping[str, Axis]) -> list[Setting]:

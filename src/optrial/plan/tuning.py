@@ -177,7 +177,7 @@ def _grid_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> I
             before, search.space = search.space, search.space.grown(point)
             extra = max(extra, int(search.space.size() - before.size()))
             names = [n for n, axis in search.space.axes.items() if axis != before.axes[n]]
-            edges += [f"{name.rpartition('.')[2]} of {before.optimizer}" for name in names]
+            edges += [f"{before.label(name)} of {before.optimizer}" for name in names]
         if not edges:
             return
         for search, point in zip(searches, best, strict=True):

@@ -84,8 +84,8 @@ class PlannedRun:
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
-        """Every hyperparameter of the rule by name."""
-        return self.spec.hyperparameters
+        """Every hyperparameter of the rule by name, and values of groups: "norm.lr"."""
+        return self.spec.all_hyperparameters
 
     @property
     def seed(self) -> int:

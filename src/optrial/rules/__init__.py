@@ -5,7 +5,7 @@ Written once, in operators and the array API, for NumPy arrays, torch tensors, a
 
 from optrial.rules.apply import apply_all, evaluation_point, initialise_all
 from optrial.rules.arrays import compute_once
-from optrial.rules.catalogue import RULES, get_rules
+from optrial.rules.catalogue import ROLES_AS_VECTORS, RULES, get_rules
 from optrial.rules.clipping import clip_all
 from optrial.rules.rule import Hyperparameter, Rule
 from optrial.rules.schedules import (
@@ -16,6 +16,7 @@ from optrial.rules.schedules import (
 )
 
 __all__ = [
+    "ROLES_AS_VECTORS",
     "RULES",
     "SCHEDULES",
     "Hyperparameter",

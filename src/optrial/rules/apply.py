@@ -8,7 +8,7 @@ in a stack. Hyperparameters are numbers, or arrays that broadcast over the run a
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,7 @@ def initialise_all(
     hyperparameters: Mapping[str, Scalar],
     *,
     lead: int = 0,
+    as_vectors: Collection[str] = (),
 ) -> dict[str, State]:
     """Return the rule's state of a whole model before the first step.
 
@@ -35,6 +36,7 @@ def initialise_all(
         params: name -> parameter, (*runs, *shape).
         hyperparameters: all hyperparameters of the rule, each a number or an array over the runs.
         lead: number of run axes.
+        as_vectors: names of matrices that the rule updates as it does vectors.
 
     Returns:
         Name of a parameter -> NamedTuple of arrays; a field that no run needs is None. A rule with
@@ -42,7 +44,7 @@ def initialise_all(
     """
     state = {}
     for name, param in params.items():
-        axes = {"axes": _axes(param, lead)} if "axes" in rule.needs else {}
+        axes = {"axes": _axes(param, lead, name in as_vectors)} if "axes" in rule.needs else {}
         state[name] = _named(rule.init(param, **_broadcast_all(hyperparameters, param), **axes))
     if rule.model:
         first = next(iter(params.values()))
@@ -63,6 +65,7 @@ def apply_all(
     *,
     lead: int = 0,
     out: Mapping[str, Array] | None = None,
+    as_vectors: Collection[str] = (),
 ) -> tuple[dict[str, Array], dict[str, State]]:
     """Take one step for a whole model; only `out` is changed in place.
 
@@ -80,6 +83,7 @@ def apply_all(
         lead: number of run axes.
         out: name -> array to write the new parameter into, such as `params`; None to create new
             arrays.
+        as_vectors: names of matrices that the rule updates as it does vectors.
 
     Returns:
         The new parameters and the new state.
@@ -99,7 +103,7 @@ def apply_all(
             shrunk = param * (1 - values["lr"] * coefficient)
         available = {
             "param": param,
-            "axes": _axes(param, lead),
+            "axes": _axes(param, lead, name in as_vectors),
             "weight_decay": coefficient if is_own else 0.0,
             "model": model and type(model)(*(broadcast(array, param) for array in model)),
         }
@@ -172,9 +176,12 @@ def evaluation_point(
     }
 
 
-def _axes(param: Array, lead: int) -> Sequence[int]:
-    """Return the axes of one run's parameter, counted from the end: ..., -2, -1."""
-    return tuple(range(lead - param.ndim, 0))
+def _axes(param: Array, lead: int, as_vector: bool) -> Sequence[int]:
+    """Return the axes of one run's parameter, counted from the end: ..., -2, -1.
+
+    Of a matrix to update as a vector, the last one: such an update looks at single coordinates.
+    """
+    return (-1,) if as_vector else tuple(range(lead - param.ndim, 0))
 
 
 def _broadcast_all(hyperparameters: Mapping[str, Scalar], param: Array) -> dict[str, Scalar]:

@@ -23,7 +23,7 @@ from optrial.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD
 from optrial.rules.second_moments import ADABELIEF, ADOPT, LAPROP, YOGI
 from optrial.rules.sign import LION, SIGNSGD, SIGNUM
 
-__all__ = ["RULES", "get_rules"]
+__all__ = ["ROLES_AS_VECTORS", "RULES", "get_rules"]
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -64,6 +64,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         )
     }
 )
+
+ROLES_AS_VECTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"muon": ("embedding", "head")}  # Jordan et al. leave both to AdamW
+)
+"""Name of a rule -> roles of the matrices that it updates as it does vectors."""
 
 
 def get_rules(names: Iterable[str]) -> list[Rule]:

@@ -10,6 +10,7 @@ from optrial.spec.facts import (
     Seconds,
     TrainingCheck,
 )
+from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
 from optrial.spec.metrics import (
     METRICS,
     PROBES,
@@ -42,6 +43,9 @@ __all__ = [
     "Directions",
     "EvaluationCheck",
     "MetricName",
+    "OptimizerKind",
+    "ParameterGroup",
+    "Part",
     "Phase",
     "ProbeSettings",
     "RunFacts",

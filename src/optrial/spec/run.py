@@ -11,6 +11,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self
 
+from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
 from optrial.spec.metrics import Selection
 
 __all__ = ["Phase", "ProbeSettings", "RunSpec", "StackId"]
@@ -33,6 +34,7 @@ _OF_A_PHASE = (
 _OF_AN_OPTIMIZER = (
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay"),
     *("schedule", "clip_norm", "clip_value", "zero_grad", "closure", "create_graph"),
+    *("groups", "as_vectors"),
 )
 """Fields that an entry of `optimizers` sets."""
 
@@ -158,10 +160,12 @@ class RunSpec(_Computed):
         create_graph: whether gradients are computed so that they can be differentiated again.
         threads: CPU threads of the training; None leaves the number to the engine.
         evaluate_start: whether the initial weights are evaluated, at step 0.
+        groups: parameters that are updated with values of their own.
+        as_vectors: names of matrices that the rule updates as it does vectors.
     """
 
     optimizer: str
-    optimizer_kind: Literal["rule", "torch", "rule_factory"]
+    optimizer_kind: OptimizerKind
     rule: str
     hyperparameters: Mapping[str, Any]
     weight_decay: float
@@ -202,6 +206,8 @@ class RunSpec(_Computed):
     create_graph: bool = False
     threads: int | None = None
     evaluate_start: bool = False
+    groups: tuple[ParameterGroup, ...] = ()
+    as_vectors: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -234,6 +240,86 @@ class RunSpec(_Computed):
         return self._of_all_seeds.json
 
     @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the parameters that groups freeze."""
+        return tuple(name for group in self.groups if group.freeze for name in group.parameters)
+
+    @property
+    def uses_torch(self) -> bool:
+        """True if a class of PyTorch or the user updates any of the parameters."""
+        kinds = {group.optimizer_kind for group in self.groups}
+        return self.optimizer_kind == "torch" or "torch" in kinds
+
+    @property
+    def all_hyperparameters(self) -> dict[str, Any]:
+        """Hyperparameters of the run by name, and the values that groups set: "norm.lr"."""
+        shown = dict(self.hyperparameters)
+        for group in self.groups:
+            shown |= group.shown
+        return shown
+
+    def parts(self, names: Iterable[str]) -> list[Part]:
+        """Divide parameters among the rules that update them; frozen ones are left out.
+
+        Args:
+            names: names of the parameters of the model, in its order.
+
+        Returns:
+            The parameters in no group, then those of each group, except where there are none.
+        """
+        names = tuple(names)
+        grouped = {name for group in self.groups for name in group.parameters}
+        rest = tuple(name for name in names if name not in grouped)
+        parts = [self._part(rest)]
+        for group in self.groups:
+            held = frozenset(group.parameters)
+            if not group.freeze:
+                parts.append(self._part(tuple(n for n in names if n in held), group))
+        return [part for part in parts if part.parameters]
+
+    def _part(self, names: tuple[str, ...], group: ParameterGroup | None = None) -> Part:
+        whole = Part(
+            "",
+            names,
+            self.optimizer_kind,
+            self.rule,
+            self.hyperparameters,
+            self.weight_decay,
+            self.decay,
+            self.schedule,
+        )
+        if group is None:
+            return whole
+        known = {"weight_decay": self.weight_decay, **self.hyperparameters}
+        scaled = {name: factor * known[name] for name, factor in group.times.items()}
+        values = {} if group.rule else self.hyperparameters
+        kind = group.optimizer_kind or self.optimizer_kind
+        decay = 0.0
+        if kind != "torch":  # whose weight decay is an argument
+            decay = self.weight_decay if group.weight_decay is None else group.weight_decay
+            decay = scaled.pop("weight_decay", decay)
+        return whole._replace(
+            name=group.name,
+            optimizer_kind=kind,
+            rule=group.rule or self.rule,
+            hyperparameters={**values, **group.hyperparameters, **scaled},
+            weight_decay=decay,
+            decay=group.decay or self.decay,
+            schedule=self.schedule if group.schedule is None else group.schedule,
+        )
+
+    @property
+    def structure(self) -> str:
+        """Text that runs share if the same kinds of rules update the same parameters; "" for one
+        rule of all parameters.
+        """
+        if not (self.groups or self.as_vectors):
+            return ""
+        names = dict.fromkeys(name for group in self.groups for name in group.parameters)
+        kinds = [[p.optimizer_kind, p.rule, p.decay, p.parameters] for p in self.parts(names)]
+        return json.dumps([kinds, self.frozen, self.as_vectors])
+
+    @property
     def _of_all_seeds(self) -> _WithoutSeed:
         try:
             return self._without_seed
@@ -260,6 +346,8 @@ class RunSpec(_Computed):
             typed["probes"] = ProbeSettings(**probes | {"measure": tuple(probes["measure"])})
         if select := values.get("select"):
             typed["select"] = Selection(**select)
+        typed["groups"] = tuple(map(ParameterGroup.from_dict, values.get("groups", ())))
+        typed["as_vectors"] = tuple(values.get("as_vectors", ()))
         return cls(**typed)
 
     def as_dict(self) -> dict[str, Any]:
@@ -268,6 +356,7 @@ class RunSpec(_Computed):
         for name in ("probes", "select"):
             if values[name] is not None:
                 values[name] = values[name]._asdict()
+        values["groups"] = tuple(group._asdict() for group in self.groups)
         return values
 
 

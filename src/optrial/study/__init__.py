@@ -40,8 +40,10 @@ from optrial.markup import html_block, html_table
 from optrial.plan import (
     Plan,
     PlannedModel,
+    PlannedParameter,
     datasets_of,
     make_plan,
+    planned_groups,
     planned_models,
 )
 from optrial.recipes import RECIPES, with_recipe
@@ -377,6 +379,20 @@ class Study:
         plan = self.plan_on(problem, dataset)
         with supervised(_TRIAL):
             return planned_models(plan, dataset)
+
+    def parameter_groups(
+        self, problem: str | None = None, data_dir: Path | None = None
+    ) -> list[PlannedParameter]:
+        """Return which parameter is in which group of each optimizer, with rule and values.
+
+        Args:
+            problem: name of the problem; the first one by default.
+            data_dir: folder of downloaded data.
+        """
+        dataset = self.load_data(data_dir, problem=problem)
+        plan = self.plan_on(problem, dataset)
+        with supervised(_TRIAL):
+            return planned_groups(plan, dataset)
 
     def samples_figure(
         self,

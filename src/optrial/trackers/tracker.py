@@ -75,7 +75,7 @@ def described(run: Record) -> dict[str, bool | float | str]:
         "weight_decay": spec.weight_decay,
         "schedule": spec.schedule,
         "precision": spec.precision,
-        **spec.hyperparameters,
+        **spec.all_hyperparameters,
     }
     return {
         key: value if isinstance(value, bool | int | float | str) else json.dumps(value)

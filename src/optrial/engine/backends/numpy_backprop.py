@@ -24,6 +24,7 @@ from optrial.engine.options import (
     augmentation,
     batch_order,
     data_facts,
+    decayed_share,
     evaluation_draws,
     implementation_of,
     rate_factors,
@@ -33,7 +34,7 @@ from optrial.keyed import mask_key
 from optrial.models import build_model, build_objective, drop_threshold, keep_mask
 from optrial.plan import rule_of
 from optrial.rules import apply_all, clip_all, evaluation_point, initialise_all
-from optrial.spec import RunFacts, RunSpec
+from optrial.spec import Part, RunFacts, RunSpec
 
 __all__ = ["Network", "NumpyEngine", "cross_entropy", "mse"]
 
@@ -234,7 +235,6 @@ class NumpyEngine(SoloEngine):
     def __init__(self, spec: RunSpec, dataset: Dataset) -> None:
         super().__init__(spec)
         self.dataset = dataset
-        self.rule = rule_of(spec.optimizer_kind, spec.rule)
         twin = build_model(
             spec.model,
             spec.model_arguments,
@@ -249,20 +249,38 @@ class NumpyEngine(SoloEngine):
         )
         self.augment = augmentation(dataset, torch.device("cpu"))
         self.threads = threads_for([spec], dataset)
-        self.rule_state = initialise_all(self.rule, self._parameters(), spec.hyperparameters)
-        self.piled = {name: np.zeros_like(value) for name, value in self._parameters().items()}
+        self._parts = [
+            (part, rule_of(part.optimizer_kind, part.rule)) for part in spec.parts(self.names)
+        ]
+        self.rule_states = [
+            initialise_all(rule, self._of(part), part.hyperparameters, as_vectors=spec.as_vectors)
+            for part, rule in self._parts
+        ]
+        self.piled = {
+            name: np.zeros_like(value)
+            for name, value in self._parameters().items()
+            if name not in spec.frozen
+        }
         self._at_evaluation_point = False
         self.facts = data_facts(spec, dataset) | RunFacts(
             engine="numpy",
             device="cpu",
-            implementation=implementation_of(spec),
-            decayed_share=float(spec.weight_decay > 0),
+            implementation=implementation_of(*(part.rule for part, _ in self._parts)),
+            decayed_share=decayed_share(
+                (part for part, _ in self._parts),
+                {name: value.size for name, value in self._parameters().items()},
+            ),
             flushes_denormals=False,  # cannot be set for the threads of NumPy's products
         )
         self.initial_sha256 = self.parameters_sha256(0)
 
     def _parameters(self) -> dict[str, Array]:
         return dict(zip(self.names, self.network.parameters, strict=True))
+
+    def _of(self, part: Part) -> dict[str, Array]:
+        """Return the parameters that a rule updates."""
+        params = self._parameters()
+        return {name: params[name] for name in part.parameters}
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
@@ -279,23 +297,29 @@ class NumpyEngine(SoloEngine):
             outputs = self.network.forward(self._flat(inputs), mask_key(spec.seed, step))
             loss, gradient = self._loss(outputs, batch.targets)
             gradients = dict(zip(self.names, self.network.backward(gradient), strict=True))
+            gradients = {n: g for n, g in gradients.items() if n not in spec.frozen}
             if not spec.zero_grad:
                 gradients = {name: self.piled[name] + g for name, g in gradients.items()}
             gradients = dict(clip_all(gradients, spec.clip_norm, spec.clip_value, lead=0))
             self.piled = gradients if not spec.zero_grad else self.piled
-            hyperparameters = dict(spec.hyperparameters)
-            if spec.schedule is not None:
-                hyperparameters["lr"] *= float(rate_factors(spec, step, 1)[0])
-            moved, self.rule_state = apply_all(
-                self.rule,
-                self._parameters(),
-                gradients,
-                self.rule_state,
-                step,
-                hyperparameters,
-                spec.weight_decay,
-                spec.decay,
-            )
+            moved = self._parameters()
+            for index, (part, rule) in enumerate(self._parts):
+                hyperparameters = dict(part.hyperparameters)
+                if part.schedule is not None:
+                    factor = rate_factors(part.schedule, spec.steps, step, 1)[0]
+                    hyperparameters["lr"] *= float(factor)
+                moved_part, self.rule_states[index] = apply_all(
+                    rule,
+                    self._of(part),
+                    gradients,
+                    self.rule_states[index],
+                    step,
+                    hyperparameters,
+                    part.weight_decay,
+                    part.decay,
+                    as_vectors=spec.as_vectors,
+                )
+                moved |= moved_part
         self.network.parameters = [moved[name] for name in self.names]
         return Measured(loss, self._metrics(outputs, batch.targets))
 
@@ -330,18 +354,20 @@ class NumpyEngine(SoloEngine):
     def _evaluation_point(self) -> Mapping[str, Array]:
         if self._at_evaluation_point:
             return self._parameters()
-        return evaluation_point(
-            self.rule, self._parameters(), self.rule_state, self.spec.hyperparameters
-        )
+        point = self._parameters()
+        for (part, rule), state in zip(self._parts, self.rule_states, strict=True):
+            point |= evaluation_point(rule, self._of(part), state, part.hyperparameters)
+        return point
 
     def state(self, *, shared: bool = False) -> dict[str, Array]:
         """Return parameters and the rule's state; see `Learner`."""
         arrays = {f"model.{name}": array for name, array in self._parameters().items()}
         arrays |= {f"piled.{name}": array for name, array in self.piled.items()}
-        for name, state in self.rule_state.items():
-            for key, value in state._asdict().items():
-                if value is not None:
-                    arrays[f"optimizer.{key}.{name}"] = np.asarray(value)
+        for index, states in enumerate(self.rule_states):
+            for name, state in states.items():
+                for key, value in state._asdict().items():
+                    if value is not None:
+                        arrays[_state_name(index, key, name)] = np.asarray(value)
         if not shared:
             arrays = {name: array.copy() for name, array in arrays.items()}
         return arrays | super().state()
@@ -350,14 +376,15 @@ class NumpyEngine(SoloEngine):
         """Restore the state after `step` steps."""
         super().load(state, step)
         self.network.parameters = [state[f"model.{name}"] for name in self.names]
-        self.piled = {name: state[f"piled.{name}"] for name in self.names}
-        for name, part in self.rule_state.items():
-            arrays = {
-                key: state[f"optimizer.{key}.{name}"]
-                for key, value in part._asdict().items()
-                if value is not None
-            }
-            self.rule_state[name] = part._replace(**arrays)
+        self.piled = {name: state[f"piled.{name}"] for name in self.piled}
+        for index, states in enumerate(self.rule_states):
+            for name, part in states.items():
+                arrays = {
+                    key: state[_state_name(index, key, name)]
+                    for key, value in part._asdict().items()
+                    if value is not None
+                }
+                states[name] = part._replace(**arrays)
 
     def weights(self, run: int) -> dict[str, Array]:
         """Return a copy of the parameters, by name, at the point of evaluation."""
@@ -390,3 +417,8 @@ class NumpyEngine(SoloEngine):
     def _flat(self, inputs: Array) -> Array:
         """Flatten samples and convert them to the run's precision."""
         return inputs.reshape(len(inputs), -1).astype(self.spec.precision, copy=False)
+
+
+def _state_name(part: int, key: str, parameter: str) -> str:
+    """Return the name of an array of the state of a rule; that of the first has no number."""
+    return f"optimizer.{part}.{key}.{parameter}" if part else f"optimizer.{key}.{parameter}"

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from optrial.engine.backends.joint_optimizer import JointOptimizer
 from optrial.engine.backends.object_graph import GraphReader, GraphWriter
 from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.errors import CheckpointError
@@ -75,6 +76,8 @@ def _whole(optimizer: torch.optim.Optimizer) -> Any:
     """Return the root of the state; other attributes of a `RuleOptimizer` never change."""
     if isinstance(optimizer, RuleOptimizer):
         return [optimizer.state, optimizer.param_groups]
+    if isinstance(optimizer, JointOptimizer):
+        return [_whole(each) for each in optimizer.optimizers]
     return optimizer
 
 

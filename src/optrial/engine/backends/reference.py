@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from optrial.data import Dataset
+from optrial.engine.backends.joint_optimizer import JointOptimizer
 from optrial.engine.backends.loaders import ScriptBatches, evaluation_batches, keyed_batches
 from optrial.engine.backends.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.backends.optimizers import (
-    decayed_share,
     densify_gradients,
-    optimizer_of,
     set_training_mode,
+    updates_of,
 )
 from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.engine.backends.solo import Batch, Measured, SoloEngine
@@ -53,6 +53,7 @@ from optrial.models import (
     build_objective,
     clip_gradients,
     forget_gradients,
+    freeze,
     key_dropout,
     needs_closure,
     place_model,
@@ -92,12 +93,14 @@ class ReferenceEngine(SoloEngine):
             seed=None if self.script else spec.seed,
         )
         self.model = place_model(built, first.device, first.dtype)
+        freeze(self.model, spec.frozen)
         self.dropout = [] if self.script else key_dropout(self.model)
         self.objective = build_objective(
             spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
         )
         self.augment = augmentation(dataset, first.device)
-        self.optimizer, implementation = optimizer_of(spec, self.model)
+        updates = updates_of(spec, self.model)
+        self.optimizer, self._schedules = updates.optimizer, updates.schedules
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
         self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
@@ -107,8 +110,8 @@ class ReferenceEngine(SoloEngine):
         self.facts |= RunFacts(
             engine="reference",
             device=str(first.device),
-            implementation=implementation,
-            decayed_share=decayed_share(self.optimizer),
+            implementation=updates.implementation,
+            decayed_share=updates.decayed_share,
             keeps_freed_memory=keep_freed_memory(),
             # A script computes with denormal numbers too, slow as they are.
             flushes_denormals=not self.script and can_flush_denormals(),
@@ -188,8 +191,8 @@ class ReferenceEngine(SoloEngine):
                 outputs = self.model(inputs)
             loss, sums = self.objective.measure(outputs, batch.targets)
             backward(loss, create_graph=spec.create_graph)
-            if spec.optimizer_kind != "torch":
-                densify_gradients(self.model)
+            if not spec.uses_torch or spec.groups:
+                densify_gradients(spec, self.model)
             clip_gradients(self.model, spec.clip_norm, spec.clip_value)
             measured.append((loss.detach(), sums))
             return loss
@@ -206,10 +209,10 @@ class ReferenceEngine(SoloEngine):
         return [int(layer.mask_key) for layer in self.dropout if layer.active]
 
     def _set_learning_rate(self, step: int) -> None:
-        if self.spec.schedule is None:
-            return
-        for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
-            group["lr"] = rate * float(rate_factors(self.spec, step, 1)[0])
+        groups = zip(self.optimizer.param_groups, self._base_rates, self._schedules, strict=True)
+        for group, rate, schedule in groups:
+            if schedule is not None:
+                group["lr"] = rate * float(rate_factors(schedule, self.spec.steps, step, 1)[0])
 
     @torch.no_grad()
     def evaluate(self, split: str, step: int) -> Evaluation:
@@ -246,9 +249,9 @@ class ReferenceEngine(SoloEngine):
         if not self._at_evaluation_point:
             set_training_mode(self.optimizer, False)
         point, ours = None, self.optimizer
-        moved = isinstance(ours, RuleOptimizer) and ours.rule.evaluates_elsewhere
-        if isinstance(ours, RuleOptimizer) and moved and not self._at_evaluation_point:
-            point = ours.evaluation_point()
+        rules = ours if isinstance(ours, RuleOptimizer | JointOptimizer) else None
+        if rules and rules.evaluates_elsewhere and not self._at_evaluation_point:
+            point = rules.evaluation_point()
             trained = {name: value.clone() for name, value in self._real_parameters().items()}
             _overwrite(self.model, point)
         try:
@@ -289,8 +292,10 @@ class ReferenceEngine(SoloEngine):
             named[name].grad = torch.from_numpy(array.copy()).to(device)
         for name, array in parts["probe"].items():
             self._prober.previous[name].copy_(torch.from_numpy(array))
-        if isinstance(self.optimizer, RuleOptimizer):
-            self.optimizer.steps_taken = step
+        ours = self.optimizer
+        for rule in ours.rules if isinstance(ours, JointOptimizer) else [ours]:
+            if isinstance(rule, RuleOptimizer):
+                rule.steps_taken = step
         if self.script:
             self._script_batches.load(state)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             `param_groups[0]`.
         weight_decay: coefficient, 0 for none.
         decay: "l2" or "decoupled".
+        as_vectors: names of matrices that the rule updates as it does vectors.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         hyperparameters: Mapping[str, Any],
         weight_decay: float = 0.0,
         decay: str = "l2",
+        as_vectors: Collection[str] = (),
     ) -> None:
         super().__init__(parameters.values(), dict(hyperparameters))
         self.rule = rule
@@ -41,7 +43,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.decay = decay
         self.steps_taken = 0
         self.parameters = dict(parameters)
-        start = initialise_all(rule, self._values(), hyperparameters)
+        self._as_vectors = frozenset(as_vectors)
+        start = initialise_all(rule, self._values(), hyperparameters, as_vectors=as_vectors)
         self._types = {name: type(part) for name, part in start.items()}
         # Key of each part in `state`: its parameter, or "rule" for a part of the whole model.
         self._owners: dict[str, Any] = {n: self.parameters.get(n, "rule") for n in start}
@@ -93,8 +96,14 @@ class RuleOptimizer(torch.optim.Optimizer):
             self.weight_decay,
             self.decay,
             out=values,
+            as_vectors=self._as_vectors,
         )
         self._keep(state)
+
+    @property
+    def evaluates_elsewhere(self) -> bool:
+        """True if the model is evaluated at another point than its gradient is taken."""
+        return self.rule.evaluates_elsewhere
 
     def evaluation_point(self) -> Mapping[str, torch.Tensor]:
         """Return the parameters at which to evaluate the model; complex ones as real pairs."""

@@ -33,6 +33,7 @@ from optrial.engine.options import (
     augmentation,
     batch_order,
     data_facts,
+    decayed_share,
     evaluation_draws,
     evaluation_extent,
     implementation_of,
@@ -44,6 +45,7 @@ from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
     build_objective,
+    freeze,
     freeze_unused,
     key_dropout,
     make_stackable,
@@ -116,7 +118,13 @@ class StackedEngine:
         self._params = self._model.params
         self._groups = groups_of(self.settings, self._params)
         self._states = [
-            initialise_all(group.rule, columns(self._params, group), group.hyperparameters, lead=2)
+            initialise_all(
+                group.rule,
+                columns(self._params, group),
+                group.hyperparameters,
+                lead=2,
+                as_vectors=group.as_vectors,
+            )
             for group in self._groups
         ]
         self._scheduled = any(group.scheduled for group in self._groups)
@@ -127,7 +135,8 @@ class StackedEngine:
         self._augment = augmentation(dataset, self.device)
         self._alive = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self._step = torch.zeros((), dtype=dtype, device=self.device)
-        self._factors = torch.ones((1, self.shape[1]), dtype=dtype, device=self.device)
+        factors = (1, self._groups[-1].rates.stop)
+        self._factors = torch.ones(factors, dtype=dtype, device=self.device)
         self._compiled = compiled
         self._differentiate, self._update = self._model.differentiate, update
         if compiled:
@@ -159,14 +168,20 @@ class StackedEngine:
     @property
     def run_facts(self) -> list[RunFacts]:
         """Hashes used to verify that runs are paired, and the implementation of the update."""
+        sizes = {name: value[0, 0].numel() for name, value in self._params.items()}
+        divided = [spec.parts(self._params) for spec in self.settings]
+        of_settings = [
+            RunFacts(
+                implementation=implementation_of(*(part.rule for part in parts)),
+                decayed_share=decayed_share(parts, sizes),
+            )
+            for parts in divided
+        ]
         return [
             self._hashes[run // self.shape[1]].facts
-            | RunFacts(
-                initial_parameters_sha256=initial,
-                implementation=implementation_of(spec),
-                decayed_share=float(spec.weight_decay > 0),  # a rule decays all or none
-            )
-            for run, (spec, initial) in enumerate(zip(self.specs, self._initial, strict=True))
+            | RunFacts(initial_parameters_sha256=initial)
+            | of_settings[run % self.shape[1]]
+            for run, initial in enumerate(self._initial)
         ]
 
     def start(self, first_step: int) -> None:
@@ -206,13 +221,17 @@ class StackedEngine:
     def _on_device(
         self, batches: Sequence[NDArray[Any]]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield rows (seeds, batch), mask keys (seeds,) and rate factors (1, settings) of steps.
+        """Yield rows (seeds, batch), mask keys (seeds,) and rate factors (1, groups) of steps.
+
+        The factors are those of every setting of every group of the update.
 
         They are copied to the device together, because it waits for every copy.
         """
         first, steps = self._taken + 1, len(batches)
         keys = [[mask_key(seed, first + index) for seed in self.seeds] for index in range(steps)]
-        factors = np.stack([rate_factors(spec, first, steps) for spec in self.settings], axis=1)
+        total = self.specs[0].steps
+        schedules = [schedule for group in self._groups for schedule in group.schedules]
+        factors = np.stack([rate_factors(s, total, first, steps) for s in schedules], axis=1)
         rows = torch.from_numpy(np.concatenate(batches, axis=1)).to(self.device)
         return zip(
             torch.split(rows, [batch.shape[1] for batch in batches], dim=1),
@@ -390,6 +409,7 @@ def stackable_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
         classes=dataset.classes,
         seed=spec.seed,
     )
+    freeze(model, spec.frozen)
     key_dropout(model)
     make_stackable(model)
     if is_code(spec.model):  # catalogued models use all their parameters

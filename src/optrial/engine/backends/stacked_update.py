@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -14,36 +14,44 @@ from torch import Tensor
 from optrial.engine.backends.stacked_model import Tensors
 from optrial.plan import rule_of
 from optrial.rules import Rule, apply_all, clip_all
-from optrial.spec import RunSpec
+from optrial.spec import Part, RunSpec
 
 __all__ = ["Group", "Treatment", "columns", "groups_of", "treatment_of", "update"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Adjacent settings of a stack that one rule updates.
+    """Parameters of adjacent settings of a stack that one rule updates.
 
     Attributes:
         rule: update rule.
         decay: kind of weight decay.
         columns: range on the axis of settings.
+        names: names of the parameters.
+        as_vectors: names of the matrices among them that the rule updates as it does vectors.
         hyperparameters: each (1, settings), to broadcast over seeds.
         weight_decay: (1, settings), or 0.0 if no setting has any.
+        schedules: schedule of each setting, or None.
         scheduled: whether any setting has a schedule.
+        rates: range on the axis of the factors of a step.
     """
 
     rule: Rule
     decay: str
     columns: slice
+    names: tuple[str, ...]
+    as_vectors: frozenset[str]
     hyperparameters: Tensors
     weight_decay: Tensor | float
+    schedules: tuple[Mapping[str, Any] | None, ...]
     scheduled: bool
+    rates: slice
 
     def values(self, factors: Tensor) -> Tensors:
-        """Return the hyperparameters with lr times the factors of a step, (1, all settings)."""
+        """Return the hyperparameters with lr times the factors of a step, (1, all groups)."""
         if not self.scheduled:
             return self.hyperparameters
-        rate = self.hyperparameters["lr"] * factors[:, self.columns]
+        rate = self.hyperparameters["lr"] * factors[:, self.rates]
         return self.hyperparameters | {"lr": rate}
 
 
@@ -65,28 +73,48 @@ class Treatment:
 
 
 def groups_of(settings: Sequence[RunSpec], params: Tensors) -> list[Group]:
-    """Group the settings of a stack by rule and kind of weight decay."""
-    groups, first, like = [], 0, next(iter(params.values()))
-    kinds = groupby(settings, key=lambda spec: (spec.optimizer_kind, spec.rule, spec.decay))
-    for (kind, name, decay), members in kinds:
+    """Group the settings of a stack, and their parameters, by rule and kind of weight decay."""
+    groups: list[Group] = []
+    first, like = 0, next(iter(params.values()))
+    for (_, _, as_vectors), members in groupby(settings, key=lambda spec: _kinds(spec, params)):
         specs = list(members)
-        rule = rule_of(kind, name)
-        decays = [spec.weight_decay for spec in specs]
-        groups.append(
-            Group(
-                rule=rule,
-                decay=decay,
-                columns=slice(first, first + len(specs)),
-                hyperparameters={
-                    h.name: _row([float(spec.hyperparameters[h.name]) for spec in specs], like)
-                    for h in rule.hyperparameters
-                },
-                weight_decay=_row(decays, like) if any(decays) else 0.0,
-                scheduled=any(spec.schedule is not None for spec in specs),
-            )
-        )
+        places = slice(first, first + len(specs))
+        for parts in zip(*(spec.parts(params) for spec in specs), strict=True):
+            factors = groups[-1].rates.stop if groups else 0
+            rates = slice(factors, factors + len(specs))
+            groups.append(_group(parts, as_vectors, places, rates, like))
         first += len(specs)
     return groups
+
+
+def _kinds(spec: RunSpec, names: Iterable[str]) -> tuple[Any, ...]:
+    """Return what settings share that the same rules can update together."""
+    parts = spec.parts(names)
+    kinds = [(part.optimizer_kind, part.rule, part.decay) for part in parts]
+    return kinds, [part.parameters for part in parts], frozenset(spec.as_vectors)
+
+
+def _group(
+    parts: Sequence[Part], as_vectors: frozenset[str], columns: slice, rates: slice, like: Tensor
+) -> Group:
+    first = parts[0]
+    rule = rule_of(first.optimizer_kind, first.rule)
+    decays = [part.weight_decay for part in parts]
+    return Group(
+        rule=rule,
+        decay=first.decay,
+        columns=columns,
+        names=first.parameters,
+        as_vectors=as_vectors,
+        hyperparameters={
+            h.name: _row([float(part.hyperparameters[h.name]) for part in parts], like)
+            for h in rule.hyperparameters
+        },
+        weight_decay=_row(decays, like) if any(decays) else 0.0,
+        schedules=tuple(part.schedule for part in parts),
+        scheduled=any(part.schedule is not None for part in parts),
+        rates=rates,
+    )
 
 
 def treatment_of(settings: Sequence[RunSpec], params: Tensors) -> Treatment:
@@ -107,8 +135,8 @@ def treatment_of(settings: Sequence[RunSpec], params: Tensors) -> Treatment:
 
 
 def columns(values: Tensors, group: Group) -> Tensors:
-    """Return views of the settings of a group."""
-    return {name: value[:, group.columns] for name, value in values.items()}
+    """Return views of the parameters and settings of a group."""
+    return {name: values[name][:, group.columns] for name in group.names}
 
 
 def _row(values: Sequence[float], like: Tensor) -> Tensor:
@@ -159,6 +187,7 @@ def update(
             group.decay,
             lead=2,
             out=current if everyone else None,
+            as_vectors=group.as_vectors,
         )
         for name, param in current.items() if not everyone else ():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))

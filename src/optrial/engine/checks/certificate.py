@@ -62,7 +62,8 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
             for run in others:
                 fact = Certificate(_difference(once[:, run], beside[:, run]), tolerance=0.0)
                 facts_by_run[training.specs[run].run_id] |= RunFacts(stack_neighbour=fact)
-            first_of = {training.specs[run].rule: run for run in reversed(done)}
+            specs = training.specs
+            first_of = {(specs[n].rule, specs[n].structure): n for n in reversed(done)}
             for run in list(first_of.values())[:_MOST_ALONE]:
                 fact = _alone(training, run, alone)
                 facts_by_run[training.specs[run].run_id] |= RunFacts(stack_certificate=fact)
@@ -81,7 +82,8 @@ def _parities(specs: Sequence[RunSpec]) -> Iterator[tuple[RunSpec, Certificate]]
     """Compare each setting's rule once, for the runs of all its seeds."""
     kept: dict[str, Certificate | None] = {}
     for spec in specs:
-        setting = repr((spec.rule, spec.hyperparameters, spec.weight_decay, spec.decay))
+        whole = (spec.rule, spec.hyperparameters, spec.weight_decay, spec.decay)
+        setting = repr((*whole, spec.groups))
         if setting not in kept:
             kept[setting] = parity(spec)
         if fact := kept[setting]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from optrial.engine.backends.rule_optimizer import RuleOptimizer
 from optrial.plan import rule_of
-from optrial.spec import Certificate, RunSpec
+from optrial.spec import Certificate, Part, RunSpec
 
 __all__ = ["parity", "parity_is_cheap"]
 
@@ -30,33 +30,41 @@ def parity_is_cheap(seconds: float) -> bool:
 
 
 def parity(spec: RunSpec) -> Certificate | None:
-    """Compare a run's rule with the `torch.optim` class that computes the same.
+    """Compare a run's rules with the `torch.optim` classes that compute the same.
 
     Both process the same 20 random gradients in float64, with the hyperparameters and the weight
-    decay of the run and a constant learning rate.
+    decay of the run and a constant learning rate. Of groups of parameters, each is compared.
 
     Returns:
         The largest difference, relative to the largest parameter; None if there is no such class.
     """
-    if spec.optimizer_kind == "torch":
+    names = ("", *(name for group in spec.groups for name in group.parameters))
+    compared = [outcome for part in spec.parts(names) if (outcome := _difference(part))]
+    if not compared:
         return None
-    rule = rule_of(spec.optimizer_kind, spec.rule)
-    counterpart, treated = rule.torch_optim, (spec.weight_decay, spec.decay)
-    if counterpart is None:
+    return Certificate(
+        difference=max(difference for difference, _ in compared),
+        tolerance=_TOLERANCE,
+        against=" and ".join(dict.fromkeys(against for _, against in compared)),
+    )
+
+
+def _difference(part: Part) -> tuple[float, str] | None:
+    """Return the difference of a rule from its class, and the name of the class; None without."""
+    if part.optimizer_kind == "torch":
         return None
-    arguments = counterpart.arguments(spec.hyperparameters, *treated)
-    if arguments is None:
+    rule, values = rule_of(part.optimizer_kind, part.rule), part.hyperparameters
+    counterpart, treated = rule.torch_optim, (part.weight_decay, part.decay)
+    arguments = counterpart.arguments(values, *treated) if counterpart else None
+    if counterpart is None or arguments is None:
         return None
     theirs = getattr(torch.optim, counterpart.class_name)
     with _float64():
-        ours = _trained(lambda p: RuleOptimizer({"p": p}, rule, spec.hyperparameters, *treated))
+        ours = _trained(lambda p: RuleOptimizer({"p": p}, rule, values, *treated))
         expected = _trained(lambda p: theirs([p], **arguments))
     difference = float((ours - expected).abs().max() / expected.abs().max())
-    return Certificate(
-        difference=difference if math.isfinite(difference) else sys.float_info.max,
-        tolerance=_TOLERANCE,
-        against=f"torch.optim.{counterpart.class_name}",
-    )
+    known = difference if math.isfinite(difference) else sys.float_info.max
+    return known, f"torch.optim.{counterpart.class_name}"
 
 
 def _trained(make: Callable[[nn.Parameter], torch.optim.Optimizer]) -> Tensor:

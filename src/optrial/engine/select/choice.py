@@ -114,10 +114,10 @@ class Chooser:
 
     def _choose(self, runs: Sequence[RunSpec], plain: float) -> Choice:
         first, alone = runs[0], tuple((run,) for run in runs)
-        if first.engine == "numpy" and first.optimizer_kind != "torch":
+        if first.engine == "numpy" and not first.uses_torch:
             return Choice("numpy", alone, plain, modelled=True)
         reference = Choice("reference", alone, plain, modelled=True)
-        if first.engine == "reference" or first.rng == "script" or first.optimizer_kind == "torch":
+        if first.engine == "reference" or first.rng == "script" or first.uses_torch:
             return reference
         if first.engine == "auto" and (len(runs) == 1 or plain < _WORTH_MEASURING):
             return reference
@@ -141,7 +141,7 @@ class Chooser:
     def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
         """Choose to train runs one by one, for a reason."""
         first = runs[0]
-        engine = "numpy" if first.engine == "numpy" and first.optimizer_kind != "torch" else ""
+        engine = "numpy" if first.engine == "numpy" and not first.uses_torch else ""
         stacks = tuple((run,) for run in runs)
         return Choice(engine or "reference", stacks, 0.0, f"trained one by one: {reason}")
 
@@ -239,7 +239,7 @@ class Chooser:
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
         """Guess the time to compile a stack."""
         constant, kernel, update = _COMPILE_SECONDS
-        rules = {(run.rule, run.decay) for run in runs}
+        rules = {(run.rule, run.decay, run.structure) for run in runs}
         updates = len(rules) * self._tensors(runs[0])
         kernels = self._kernels(runs[0]) if len(runs) > 1 else 0  # gradient of one: not compiled
         return constant + kernel * kernels + update * updates

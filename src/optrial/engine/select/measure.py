@@ -134,7 +134,7 @@ class StepTimer:
             "inputs": self._dataset.input_shape,
             "outputs": self._dataset.classes,
             "seeds": len({spec.seed for spec in specs}),
-            "rules": [spec.rule for spec in specs],
+            "rules": [f"{spec.rule}{spec.structure}" for spec in specs],
         }
 
     def _measure(self, *candidates: Candidate) -> Measured:

@@ -45,6 +45,9 @@ class TrialOptimizer:
         clip_norm: largest norm of the gradient, or None.
         clip_value: largest magnitude of its coordinates, or None.
         scheduled: whether a schedule will change its learning rate.
+        names: names of the parameters that it gets; None for all.
+        groups: parameters that differ from the others, as names and arguments.
+        alone: whether no other optimizer updates parameters of the model.
     """
 
     name: str
@@ -54,6 +57,37 @@ class TrialOptimizer:
     clip_norm: float | None = None
     clip_value: float | None = None
     scheduled: bool = False
+    names: tuple[str, ...] | None = None
+    groups: tuple[tuple[tuple[str, ...], Mapping[str, object]], ...] = ()
+    alone: bool = True
+
+    def held(self, trained: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+        """Return the parameters that it updates."""
+        if self.names is None:
+            return dict(trained)
+        names = {*self.names, *(name for of_group, _ in self.groups for name in of_group)}
+        return {name: value for name, value in trained.items() if name in names}
+
+    def build(self, trained: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        """Build the optimizer.
+
+        Raises:
+            TypeError: it returned something else, or does not keep its groups apart.
+        """
+        names = tuple(trained) if self.names is None else self.names
+        if not self.groups:
+            return build_optimizer(self.name, self.arguments, [trained[name] for name in names])
+        divided = [(names, {}), *self.groups]
+        groups = [
+            {"params": [trained[name] for name in of_group], **arguments}
+            for of_group, arguments in divided
+            if of_group
+        ]
+        built = build_optimizer(self.name, self.arguments, groups)
+        if len(built.param_groups) != len(groups):
+            count = f"{len(built.param_groups)} param_groups of {len(groups)} groups"
+            raise TypeError(f"it made {count} of parameters; keep them apart, or leave groups out")
+        return built
 
 
 class TrialOutcome(NamedTuple):
@@ -148,15 +182,18 @@ def _trial(
             differentiate()
         except USER_CODE_ERRORS:  # the trial of the model reports it
             return trial
-        named = trained_parameters(model)
+        named = optimizer.held(trained_parameters(model))
         for name, parameter in named.items():
             if parameter.grad is not None:
                 (trial.sparse if parameter.grad.is_sparse else trial.dense).append(name)
         before = {n: p.detach().clone() for n, p in named.items() if p.grad is not None}
         try:
             trial.stage = _CALLED
-            built = build_optimizer(optimizer.name, optimizer.arguments, named.values())
+            built = optimizer.build(named)
             closure = optimizer.closure or needs_closure(built)
+            if closure and not optimizer.alone:
+                reason = "its step needs a closure, which goes with one class for all parameters"
+                raise TypeError(reason)
             for step in range(1, _MOST_STEPS + 1):
                 if step > _STEPS and not _unchanged(model, before):
                     break
