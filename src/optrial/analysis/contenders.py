@@ -22,6 +22,7 @@ __all__ = [
     "by_setting",
     "finished",
     "hyperparameters",
+    "is_rate",
     "optimizers_of",
     "report_metric",
     "setting_score",
@@ -148,6 +149,16 @@ class OptimizerRuns:
         """Spec of its first reported run."""
         return self.contenders[0].spec
 
+    @property
+    def tuned_rates(self) -> dict[str, list[float]]:
+        """Learning rates that were tried with several numbers, those of groups as "head.lr"."""
+        return {name: values for name, values in self.tuned.items() if is_rate(name)}
+
+    def rule_of(self, name: str) -> str:
+        """Return the name of the rule that a hyperparameter belongs to."""
+        groups = (g for g in self.spec.groups if g.rule and name.startswith(f"{g.name}."))
+        return next((group.rule for group in groups if group.rule), self.rule)
+
     def with_value(self, name: str, value: float) -> list[Record]:
         """Return the trials that have this value of a hyperparameter."""
         return [record for record in self.trials if hyperparameters(record).get(name) == value]
@@ -246,8 +257,13 @@ def finished(records: Iterable[Record], metric: str) -> list[float]:
     return [value for r in records if (value := r.final(metric)) is not None]
 
 
+def is_rate(name: str) -> bool:
+    """Return whether a hyperparameter is a learning rate, or a factor of one, of any group."""
+    return name == "lr" or name.endswith((".lr", ".lr.times"))
+
+
 def hyperparameters(record: Record) -> dict[str, Any]:
-    """Return the hyperparameters of a run, with weight decay and clipping."""
+    """Return the hyperparameters of a run and its groups, with weight decay and clipping."""
     options = {
         "weight_decay": record.spec.weight_decay,
         "clip_norm": record.spec.clip_norm,

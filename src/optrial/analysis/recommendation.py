@@ -79,7 +79,7 @@ class Setting:
         setting: the values that vary; empty if none does.
         rates: learning rates that are about as good; None if fewer than two were tried.
         code: statement that builds the optimizer for a PyTorch `model`; empty for a rule without
-            counterpart.
+            counterpart and for groups of parameters.
         besides: keys of the study that the statement leaves out: schedule and clipping.
     """
 
@@ -240,8 +240,10 @@ def torch_code(spec: RunSpec) -> str:
     """Return the statement that builds the optimizer of a run; empty without a counterpart.
 
     A class of another package than torch is imported first, on a line of its own. A class of a
-    notebook is only named.
+    notebook is only named. It is empty for groups of parameters, whose names it would have to list.
     """
+    if spec.groups or spec.as_vectors:
+        return ""
     if spec.optimizer_kind == "torch":
         module, _, name = spec.rule.rpartition(":")
         decay = {"weight_decay": spec.weight_decay} if spec.weight_decay else {}

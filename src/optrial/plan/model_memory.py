@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import numpy as np
 from optrial.data import Dataset
 from optrial.models import ModelSummary, build_model, summarize
 from optrial.plan.expand import Plan
+from optrial.plan.groups import Parameters, parameters_of
 from optrial.plan.optimizers import rule_of
 from optrial.rules import initialise_all
 from optrial.spec import RunSpec
@@ -74,29 +76,37 @@ def planned_models(plan: Plan, dataset: Dataset) -> list[PlannedModel]:
             first.model, first.model_arguments, input_shape=shape, classes=classes, seed=first.seed
         )
         summary = summarize(model, first.model, first.model_arguments, shape)
-        memory = dict.fromkeys(_memory(summary, [first, *others]))
+        parameters = parameters_of((first.model, first.model_arguments), shape, classes)
+        memory = dict.fromkeys(_memory(summary, parameters, [first, *others]))
         models.append(PlannedModel(summary, tuple(memory)))
     return models
 
 
-def _memory(summary: ModelSummary, runs: list[RunSpec]) -> Iterator[StepMemory]:
+def _memory(
+    summary: ModelSummary, parameters: Parameters, runs: list[RunSpec]
+) -> Iterator[StepMemory]:
     for run in runs:
         size = 8 if run.precision == "float64" else 4
-        kept = _arrays_kept(run)
+        frozen = sum(math.prod(parameters[name].shape) for name in run.frozen)
+        kept = _values_kept(run, parameters)
         yield StepMemory(
             run.optimizer,
             run.batch_size,
             size * (summary.parameters + summary.buffers),
-            size * summary.trained_parameters,
-            None if kept is None else size * kept * summary.trained_parameters,
+            size * (summary.trained_parameters - frozen),
+            None if kept is None else size * kept,
             size * summary.saved_per_sample * run.batch_size,
         )
 
 
-def _arrays_kept(run: RunSpec) -> int | None:
-    """Return how many arrays of the size of the parameters an optimizer keeps; None if unknown."""
-    if run.optimizer_kind == "torch":
+def _values_kept(run: RunSpec, parameters: Parameters) -> int | None:
+    """Return how many values an optimizer keeps, in arrays like the parameters; None if unknown."""
+    if run.uses_torch:
         return None
-    rule, probe = rule_of(run.optimizer_kind, run.rule), np.ones((2, 3))
-    state = initialise_all(rule, {"w": probe}, run.hyperparameters)["w"]
-    return len([array for array in state if np.shape(array) == probe.shape])
+    total = 0
+    for part in run.parts(parameters):
+        rule, probe = rule_of(part.optimizer_kind, part.rule), np.ones((2, 3))
+        state = initialise_all(rule, {"w": probe}, part.hyperparameters)["w"]
+        arrays = len([array for array in state if np.shape(array) == probe.shape])
+        total += arrays * sum(math.prod(parameters[name].shape) for name in part.parameters)
+    return total

@@ -152,8 +152,9 @@ MUON = Rule(
     epsilon="lower bound on the norm of a matrix; for vectors as in AdamW",
     conventions=(
         "For matrices as torch.optim.Muon, with Nesterov momentum and five iterations, but in the "
-        "precision of the parameters; torch iterates in bfloat16. Every parameter with two or more "
-        "axes is a matrix, including the first and last layer, which the authors leave to AdamW; "
+        "precision of the parameters; torch iterates in bfloat16. In a study, embeddings and the "
+        "last linear layer are left to AdamW, as the authors do; every other parameter with two or "
+        "more axes is a matrix, and "
         "the kernels of a convolution are flattened to outputs × the rest. Biases and other "
         "vectors take AdamW's step and keep one more array. With match_rms (Liu et al.) one lr "
         "suits both; without it, steps are those of Jordan et al., who use lr = 0.02, and 3e-4 for "

@@ -175,9 +175,30 @@ class Context(StudyView):
         keys = {**shared, **(replaced or {}).get(optimizer.name, {})}
         return {key: value for key, value in keys.items() if value is not None}
 
+    def _place(self, optimizer: OptimizerRuns, name: str) -> tuple[str, Any]:
+        """Return where a hyperparameter is within its entry, and its value in the study."""
+        entry = self.entry(optimizer)
+        for index, group in enumerate(entry.get("groups") or ()):
+            label = f"{group_name(group)}."
+            if name.startswith(label):
+                key, _, times = name.removeprefix(label).partition(".")
+                value = group.get(key)
+                if times and isinstance(value, Mapping):
+                    value = value.get(times)
+                return f"groups[{index}].{name.removeprefix(label)}", value
+        return name, entry.get(name)
+
+    def written(self, optimizer: OptimizerRuns, name: str) -> Any:
+        """Return the value of a hyperparameter, "head.lr" of a group, in the study, or None."""
+        return self._place(optimizer, name)[1]
+
+    def value_path(self, optimizer: OptimizerRuns, name: str) -> str:
+        """Return where a hyperparameter is in the study, as ``--set`` takes it."""
+        return f"{self.path(optimizer.name)}.{self._place(optimizer, name)[0]}"
+
     def drawn_from(self, optimizer: OptimizerRuns, name: str) -> Mapping[str, Any] | None:
         """Return the range from which values of a hyperparameter are drawn; None for a grid."""
-        written = self.entry(optimizer).get(name)
+        written = self.written(optimizer, name)
         return written if isinstance(written, Mapping) and "points" not in written else None
 
     def seconds(self, runs: int, like: Iterable[Record]) -> float | None:
@@ -242,6 +263,13 @@ class Context(StudyView):
         reported = [r for r in self.records if r.phase == "report"] or list(self.records)
         settings = len({(r.problem, r.setting_id) for r in reported})
         return self.remedy(action, {"seeds": list(seeds)}, len(added) * settings, reported)
+
+
+def group_name(group: Mapping[str, Any]) -> str:
+    """Return the name of a group of parameters in the study."""
+    match = group.get("match", "")
+    selectors = [match] if isinstance(match, str) else match
+    return str(group.get("name") or "+".join(selectors))
 
 
 def optimizer_name(entry: Mapping[str, Any]) -> str:

@@ -28,7 +28,8 @@ def extended(
         below: number of values to add below the smallest.
         above: number of values to add above the largest.
     """
-    bounds = sensible_rates(optimizer.rule) if name == "lr" else (0.0, math.inf)
+    is_own_rate = name.rpartition(".")[2] == "lr"
+    bounds = sensible_rates(optimizer.rule_of(name)) if is_own_rate else (0.0, math.inf)
     if isinstance(written, Mapping) and "points" not in written:
         return _wider_range(written, below > 1, above > 1, bounds)
     return _longer_grid(optimizer.tuned[name], below, above, bounds)

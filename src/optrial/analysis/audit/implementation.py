@@ -154,6 +154,7 @@ IMPLIED = {
     "asgd": {"sgd"},
     "signum": {"signsgd", "momentum"},
     "amsgrad": {"adam"},
+    "muon": {"adam", "adamw"},  # of vectors, embeddings and the head
 }
 """Words that a rule may carry in addition to its own name."""
 
@@ -204,6 +205,8 @@ def _label_words(label: str) -> set[str]:
 def _rule_words(optimizer: OptimizerRuns) -> set[str]:
     """Return every name that an optimizer may rightly carry; empty for a user-defined rule."""
     words = _label_words(plain_name(optimizer.rule))
+    of_groups = {group.rule for group in optimizer.spec.groups if group.rule}
+    words |= {word for rule in of_groups for word in _label_words(plain_name(rule))}
     settings = optimizer.reported[0].hyperparameters
     if not words:
         return set()
@@ -328,7 +331,8 @@ def decayed_parameters_differ(context: Context) -> Iterator[Observation]:
 
     Source: PyTorch documentation of parameter groups; Loshchilov & Hutter 2019.
     Example: sgd decays 100 % of its parameters, my_adamw decays 98 % of its parameters.
-    Fix: use the same parameter groups for all; the rules of optrial decay every parameter.
+    Fix: use the same groups of parameters for all, such as `groups: [{match: [bias, norm],
+    weight_decay: 0}]`.
     """
     for problem in context.problems:
         shares = {c.name: c.records[0].facts.decayed_share for c in problem.contenders}

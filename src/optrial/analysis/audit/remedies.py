@@ -140,10 +140,10 @@ def balanced(
     for optimizer in optimizers:
         size = float(len(optimizer.tried))
         path = context.path(optimizer.name)
+        tried = {context.value_path(optimizer, name): v for name, v in optimizer.tuned.items()}
         for name, values in settings.items():
             if name.startswith(f"{path}."):
-                before = len(optimizer.tuned.get(name.removeprefix(f"{path}."), [0.0]))
-                size = size / before * len(values)
+                size = size / len(tried.get(name, [0.0])) * len(values)
         sizes.add(size)
     return dict(settings) if len(sizes) == 1 else {}
 

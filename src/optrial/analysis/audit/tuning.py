@@ -11,8 +11,10 @@ from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import equal_search
 from optrial.analysis.audit.rule import audit_rule
-from optrial.analysis.contenders import OptimizerRuns, hyperparameters
+from optrial.analysis.contenders import OptimizerRuns
+from optrial.records import Record
 from optrial.rules.learning_rates import needs_tuning, update_scale, within_sensible
+from optrial.spec import Part
 
 MOST_UNEQUAL = 1.1  # ratio of trials or steps that still counts as equal
 MOST_WIDER = 2.0  # ratio of search ranges, in decades, that still counts as equal
@@ -63,24 +65,38 @@ def tuned_against_default(context: Context) -> Iterator[Observation]:
     Fix: give the untuned optimizers a grid of the same size.
     """
     for problem in context.problems:
-        tuned = [o for o in problem.optimizers if "lr" in o.tuned]
-        default = [
-            o
+        tuned = {
+            _of_group(o, name): values
             for o in problem.optimizers
-            if "lr" not in context.entry(o) and needs_tuning(o.rule) and "lr" not in o.tuned
-        ]
+            for name, values in o.tuned_rates.items()
+        }
+        default = {name: o for o in problem.optimizers for name in _default_rates(context, o)}
         if tuned and default and context.study.get("optimizers"):
             yield Observation(
-                f"the learning rate of {names(o.name for o in tuned)} is the best of "
-                f"{max(len(o.tuned['lr']) for o in tuned)}; that of "
-                f"{names(o.name for o in default)} is the default",
-                {
-                    "tuned": {o.name: o.tuned["lr"] for o in tuned},
-                    "default": [o.name for o in default],
-                },
-                [r for o in default for r in o.reported],
+                f"the learning rate of {names(tuned)} is the best of "
+                f"{max(map(len, tuned.values()))}; that of {names(default)} is the default",
+                {"tuned": tuned, "default": list(default)},
+                [r for o in dict.fromkeys(default.values()) for r in o.reported],
                 _equal_trials(context, problem.optimizers),
             )
+
+
+def _of_group(optimizer: OptimizerRuns, name: str) -> str:
+    """Return the name of an optimizer, with the group whose learning rate is meant."""
+    group = name.removesuffix(".times").removesuffix("lr").removesuffix(".")
+    return f"{optimizer.name} ({group})" if group else optimizer.name
+
+
+def _default_rates(context: Context, optimizer: OptimizerRuns) -> Iterator[str]:
+    """Yield an optimizer, and its groups with rules of their own, that have the default rate."""
+    entry = context.entry(optimizer)
+    if "lr" not in entry and not optimizer.tuned_rates and needs_tuning(optimizer.rule):
+        yield optimizer.name
+    for group in optimizer.spec.groups:
+        rate = f"{group.name}.lr"
+        written = context.written(optimizer, rate)
+        if group.rule and written is None and needs_tuning(group.rule):
+            yield _of_group(optimizer, rate)
 
 
 @audit_rule("A04", Severity.ERROR, "optimizers of different scale share one learning rate")
@@ -95,7 +111,14 @@ def one_rate_for_all(context: Context) -> Iterator[Observation]:
     Fix: tune the learning rate of each optimizer on its own range.
     """
     for problem in context.problems:
-        scales = {o.name: update_scale(o.rule) for o in problem.optimizers}
+        scales = {
+            name: update_scale(rule)
+            for o in problem.optimizers
+            for name, rule in {
+                o.name: o.rule,
+                **{_of_group(o, f"{g.name}.lr"): g.rule for g in o.spec.groups if g.rule},
+            }.items()
+        }
         if rates := _shared_rates(problem.optimizers):
             (rate,) = rates
             quantities = ", ".join(sorted(set(scales.values()) - {""}))
@@ -115,9 +138,16 @@ def one_rate_for_all(context: Context) -> Iterator[Observation]:
 
 def _shared_rates(optimizers: Sequence[OptimizerRuns]) -> set[Any]:
     """Return the one learning rate of optimizers whose steps have different scales, or nothing."""
-    scales = {update_scale(o.rule) for o in optimizers} - {""}
-    rates = {hyperparameters(r).get("lr") for o in optimizers for r in o.trials}
+    parts = [part for o in optimizers for r in o.trials for part in _parts(r)]
+    scales = {update_scale(part.rule) for part in parts} - {""}
+    rates = {part.hyperparameters.get("lr") for part in parts}
     return rates if len(rates) == 1 and len(scales) > 1 and rates != {None} else set()
+
+
+def _parts(record: Record) -> Sequence[Part]:
+    """Return the rules of a run: its own, and those of its groups."""
+    grouped = (name for group in record.spec.groups for name in group.parameters)
+    return record.spec.parts(("", *grouped))
 
 
 @audit_rule("A05", Severity.WARNING, "too few trials to tune")
@@ -174,7 +204,13 @@ def search_spaces(context: Context) -> Iterator[Observation]:
     Fix: give all optimizers ranges of equal width in decades, `{log: [low, high], points: n}`.
     """
     for problem in context.problems:
-        rates = {o.name: _written_rates(context, o) for o in problem.optimizers if "lr" in o.tuned}
+        own = {o.name: _written_rates(context, o) for o in problem.optimizers if "lr" in o.tuned}
+        rates = own | {
+            _of_group(o, name): _written_rates(context, o, name)
+            for o in problem.optimizers
+            for name in o.tuned_rates
+            if name.endswith(".lr")
+        }
         decades = {n: math.log10(r[-1] / r[0]) for n, r in rates.items() if r[0] > 0}
         linear = [name for name, values in rates.items() if _is_linear(values)]
         unequal = decades and max(decades.values()) > MOST_WIDER * min(decades.values())
@@ -185,7 +221,7 @@ def search_spaces(context: Context) -> Iterator[Observation]:
                 f"the learning rates span, in decades: {widths}{spacing}",
                 {"decades": decades, "linear": linear},
                 problem.trials,
-                _equal_ranges(context, problem.optimizers, rates, decades, linear),
+                _equal_ranges(context, problem.optimizers, own, decades, linear),
             )
 
 
@@ -199,9 +235,12 @@ def _equal_ranges(
     """Return the remedy of logarithmic ranges that are all as wide as the widest."""
     most = max(decades.values(), default=1.0)
     moved = [
-        o for o in optimizers if o.name in linear or MOST_WIDER * decades.get(o.name, most) < most
+        o
+        for o in optimizers
+        if o.name in rates
+        and (o.name in linear or MOST_WIDER * decades.get(o.name, most) < most)
     ]
-    points = max(map(len, rates.values()))
+    points = max(map(len, rates.values()), default=0)
     settings = {
         f"{context.path(o.name)}.lr": {
             "log": _widened(rates[o.name], most, o.rule),
@@ -209,16 +248,16 @@ def _equal_ranges(
         }
         for o in moved
     }
-    if any(len(o.tuned) > 1 for o in optimizers):
+    if any(len(o.tuned) > 1 for o in optimizers) or len(rates) < len(decades):
         settings = {}  # the other tuned hyperparameters decide how many points are possible
     action = f"search {most:.2g} decades of learning rates for every optimizer, on a log scale"
     runs = sum(points * len(o.trials) // len(rates[o.name]) for o in moved)
     return context.remedy(action, settings, runs)
 
 
-def _written_rates(context: Context, optimizer: OptimizerRuns) -> list[float]:
+def _written_rates(context: Context, optimizer: OptimizerRuns, name: str = "lr") -> list[float]:
     """Return the tried learning rates within the range of the study file, and its ends."""
-    written, tried = context.entry(optimizer).get("lr"), optimizer.tuned["lr"]
+    written, tried = context.written(optimizer, name), optimizer.tuned[name]
     if isinstance(written, Mapping):
         written = written.get("log") or written.get("lin")
     elif not context.study.get("tune"):
@@ -253,7 +292,9 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         kinds = {
-            o.name: sorted({_schedule_kind(r.spec.schedule) for r in o.trials})
+            o.name: sorted(
+                {_schedule_kind(part.schedule) for r in o.trials for part in _parts(r)}
+            )
             for o in problem.optimizers
         }
         if len({tuple(schedules) for schedules in kinds.values()}) > 1:

@@ -18,7 +18,13 @@ from optrial.analysis.audit.grids import extended, has_room_above, refined
 from optrial.analysis.audit.remedies import added_runs, balanced, equal_search, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
-from optrial.analysis.contenders import OptimizerRuns, finished, hyperparameters, setting_score
+from optrial.analysis.contenders import (
+    OptimizerRuns,
+    finished,
+    hyperparameters,
+    is_rate,
+    setting_score,
+)
 from optrial.analysis.statistics import (
     BestOfK,
     Verdict,
@@ -95,7 +101,7 @@ def best_at_edge(context: Context) -> Iterator[Observation]:
 
 
 def _severity(edge: _Edge) -> Severity:
-    blocking = edge.name == "lr" and edge.chance >= 0.5
+    blocking = is_rate(edge.name) and edge.chance >= 0.5
     return Severity.ERROR if blocking else Severity.WARNING
 
 
@@ -114,7 +120,7 @@ def _edges(context: Context, optimizer: OptimizerRuns) -> Iterator[_Edge]:
     if selection is None:
         return
     for name, values in optimizer.tuned.items():
-        if len(values) < 3 and name != "lr":
+        if len(values) < 3 and not is_rate(name):
             continue  # two values are a choice, not a range
         scores = [_scores_by_seed(optimizer, name, value, selection) for value in values]
         seeds = sorted(set.intersection(*map(set, scores)))
@@ -186,12 +192,12 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     for optimizer in problem.optimizers:
         edge = at_edge.get(optimizer.name)
         name = edge.name if edge else "lr"
-        path, entry = context.path(optimizer.name), context.entry(optimizer)
-        if path and name in optimizer.tuned:
-            values = extended(optimizer, name, entry.get(name), *_sides(optimizer, edge))
+        if context.path(optimizer.name) and name in optimizer.tuned:
+            written = context.written(optimizer, name)
+            values = extended(optimizer, name, written, *_sides(optimizer, edge))
             if values is None:
                 return _no_room(context, edges)
-            settings[f"{path}.{name}"] = values
+            settings[context.value_path(optimizer, name)] = values
             runs += _trials(optimizer, name, values)
     settings = balanced(context, problem.optimizers, settings)
     tune = context.study.get("tune") or {}
