@@ -311,13 +311,18 @@ def _print_groups(study: Study, data_dir: Path | None) -> None:
     tables: dict[str, list[PlannedParameter]] = {}
     with prints_apart():
         for problem in study.studies.by_name:
+            parameters = study.parameter_groups(problem, data_dir)
             several = f"{problem}: " if len(study.studies.by_name) > 1 else ""
-            for parameter in study.parameter_groups(problem, data_dir):
-                arguments = " ".join(f"{name}={value}" for name, value in parameter.model.items())
-                title = f"{several}{parameter.optimizer} ({arguments})"
+            for parameter in parameters:
+                varying = [
+                    f"{name}={value}"
+                    for name, value in parameter.model.items()
+                    if any(other.model[name] != value for other in parameters)
+                ]
+                title = " ".join([f"{several}{parameter.optimizer}", *varying])
                 tables.setdefault(title, []).append(parameter)
     columns = ["parameter", "shape", "roles", "group", "rule", "values"]
-    for title, parameters in tables.items():
+    for title, listed_parameters in tables.items():
         rows = [
             [
                 parameter.name,
@@ -327,7 +332,7 @@ def _print_groups(study: Study, data_dir: Path | None) -> None:
                 _rule_text(parameter),
                 _values_text(parameter.values),
             ]
-            for parameter in parameters
+            for parameter in listed_parameters
         ]
         draw(plain_table(columns, rows, title), ["values", "roles", "shape"])
 

@@ -54,7 +54,7 @@ def roles_of_parameters(model: nn.Module, input_shape: Shape) -> dict[str, RoleO
     places.
 
     Args:
-        model: the model, which is called once in evaluation mode.
+        model: the model, which is left in evaluation mode.
         input_shape: shape of one sample.
     """
     trained = trained_parameters(model)
@@ -97,23 +97,23 @@ def _roles(module: nn.Module, name: str, parameter: nn.Parameter) -> set[str]:
 
 
 def _last_linear(model: nn.Module, input_shape: Shape) -> nn.Module | None:
+    """Return the last linear layer that a sample of zeros, or of the token 0, passes."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     called: list[nn.Module] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: called.append(module)) for module in linear
     ]
-    was_training = {module: module.training for module in model.modules()}
     model.eval()  # batch norm takes one sample only then
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(torch.zeros((1, *input_shape), dtype=torch.float32))
-    except USER_CODE_ERRORS:  # trials of the model report what is wrong
+    for dtype in (torch.float32, torch.int64):
         called.clear()
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in was_training.items():
-            module.training = training
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                model(torch.zeros((1, *input_shape), dtype=dtype))
+            break
+        except USER_CODE_ERRORS:  # trials of the model report what is wrong
+            called.clear()
+    for hook in hooks:
+        hook.remove()
     return next(reversed(called or linear), None)
 
 

@@ -76,7 +76,7 @@ def tuned_against_default(context: Context) -> Iterator[Observation]:
                 f"the learning rate of {names(tuned)} is the best of "
                 f"{max(map(len, tuned.values()))}; that of {names(default)} is the default",
                 {"tuned": tuned, "default": list(default)},
-                [r for o in dict.fromkeys(default.values()) for r in o.reported],
+                [r for o in {o.name: o for o in default.values()}.values() for r in o.reported],
                 _equal_trials(context, problem.optimizers),
             )
 
@@ -237,8 +237,7 @@ def _equal_ranges(
     moved = [
         o
         for o in optimizers
-        if o.name in rates
-        and (o.name in linear or MOST_WIDER * decades.get(o.name, most) < most)
+        if o.name in rates and (o.name in linear or MOST_WIDER * decades.get(o.name, most) < most)
     ]
     points = max(map(len, rates.values()), default=0)
     settings = {
@@ -292,9 +291,7 @@ def schedules_differ(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         kinds = {
-            o.name: sorted(
-                {_schedule_kind(part.schedule) for r in o.trials for part in _parts(r)}
-            )
+            o.name: sorted({_schedule_kind(part.schedule) for r in o.trials for part in _parts(r)})
             for o in problem.optimizers
         }
         if len({tuple(schedules) for schedules in kinds.values()}) > 1:
@@ -317,6 +314,8 @@ def _common_schedule(
         for path, entry in entries.items()
         if path and not entry.get("schedule")
     }
+    if any(group.schedule for o in optimizers for group in o.spec.groups):
+        settings = {}  # their entries do not decide
     runs = sum(len(o.trials) for o in optimizers if not o.spec.schedule)
     return context.remedy(f"use one schedule for all: {' or '.join(kinds)}", settings, runs)
 
