@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from optrial.errors import StudyError
 from optrial.models import roles_of_parameters
 from optrial.plan import Plan, pack, planned_groups
 from optrial.spec import ParameterGroup, RunSpec
-from tests.small import MOONS, small_plan
+from optrial.study import Study
+from tests.conftest import Command
+from tests.small import MOONS, small_keys, small_plan
 
 MODEL = {"kind": "mlp", "hidden": [8, 6]}
 
@@ -252,3 +256,41 @@ def test_numpy_takes_no_class_of_torch() -> None:
 def test_a_group_may_keep_parameters_from_a_later_one() -> None:
     plan = planned({"match": "head"}, {"match": "*", "lr": 0.1}, entry={"weight_decay": 0})
     assert plan.runs[0].groups[0] == ParameterGroup("head", ("7.weight", "7.bias"))
+
+
+def test_a_rule_of_matrices_without_any_is_noted() -> None:
+    problem = {"dataset": dict(MOONS), "model": "logistic"}
+    plan, _ = small_plan(problem=problem, optimizers=[{"rule": "muon"}])
+    assert "muon updates all parameters as AdamW does" in " ".join(plan.notes)
+    entry = {"rule": "muon", "groups": [{"match": "matrices", "rule": "muon"}]}
+    plan, _ = small_plan(problem=problem, optimizers=[entry])
+    assert plan.notes == ()
+    assert plan.runs[0].as_vectors == ()
+
+
+def test_the_command_lists_groups(optrial: Command, tmp_path: Path) -> None:
+    keys = small_keys(
+        optimizers=[{"rule": "sgd", "lr": 0.1, "groups": [{"match": "bias", "freeze": True}]}]
+    )
+    (tmp_path / "s.yaml").write_text(json.dumps(keys))
+    answer = optrial("plan", "s.yaml", "--groups")
+    assert answer.status == 0
+    assert "frozen" in answer.out
+    wrong = optrial("plan", "s.yaml", "--set", "optimizers.sgd.groups[0].match=norms")
+    assert wrong.status == 2
+    assert "optimizers[0].groups[0].match: 'norms' is neither a role" in wrong.err
+    assert "Traceback" not in wrong.err
+
+
+def test_objects_of_a_program_may_be_in_groups() -> None:
+    study = Study(
+        **small_keys(optimizers=[])
+        | {
+            "optimizers": [
+                {"torch": torch.optim.Adam, "groups": [{"match": "head", "torch": torch.optim.SGD}]}
+            ]
+        }
+    )
+    rules = {p.name: p.rule for p in study.parameter_groups()}
+    assert rules["1.weight"] == "torch.optim.adam:Adam"
+    assert rules["4.weight"] == "torch.optim.sgd:SGD"

@@ -29,8 +29,10 @@ from optrial.plan.evaluation import (
     whole_split_notes,
 )
 from optrial.plan.groups import (
+    Parameters,
     Placement,
     groups_of,
+    matrix_note,
     parameters_of,
     placed,
     placement_problems,
@@ -151,7 +153,7 @@ def make_plan(
             expansions[name] = _Expansion(study, dataset, scores, code)
             whole = expansions[name].common["whole_split"]
             problems[name] += memory_problems(study, dataset, whole)
-            notes += [*whole_split_notes(study, whole), *tried]
+            notes += [*whole_split_notes(study, whole), *tried, *_matrix_notes(study, dataset)]
     source = f"study '{studies.shared.name}'"
     if located := studies.located(problems):
         raise StudyError(located, source)
@@ -334,16 +336,27 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
 
 def _group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     """Yield why groups of parameters do not suit a model of the study."""
-    kind, axes = study.problem.model.name, model_axes(study.problem.model)
     distinct: dict[Problem, None] = {}
     for index, entry in enumerate(study.optimizers):
-        for values in itertools.product(*(axis.values for axis in axes.values())):
-            arguments = resolve_model(kind, dict(zip(axes, values, strict=True)))
-            if entry.groups:
-                parameters = parameters_of((kind, arguments), dataset.input_shape, dataset.classes)
-                wrong = placement_problems(entry, parameters)
-                distinct |= dict.fromkeys(p.under(f"optimizers[{index}]") for p in wrong)
+        for parameters in _models(study, dataset) if entry.groups else ():
+            wrong = placement_problems(entry, parameters)
+            distinct |= dict.fromkeys(p.under(f"optimizers[{index}]") for p in wrong)
     yield from distinct
+
+
+def _matrix_notes(study: StudyFile, dataset: Dataset) -> Iterator[str]:
+    for entry in study.optimizers:
+        for parameters in _models(study, dataset) if entry.code in ROLES_AS_VECTORS else ():
+            if note := matrix_note(entry, parameters):
+                yield note
+
+
+def _models(study: StudyFile, dataset: Dataset) -> Iterator[Parameters]:
+    """Yield the parameters of each model of a study."""
+    kind, axes = study.problem.model.name, model_axes(study.problem.model)
+    for values in itertools.product(*(axis.values for axis in axes.values())):
+        arguments = resolve_model(kind, dict(zip(axes, values, strict=True)))
+        yield parameters_of((kind, arguments), dataset.input_shape, dataset.classes)
 
 
 def _placement(

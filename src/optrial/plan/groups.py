@@ -30,6 +30,7 @@ __all__ = [
     "group_axes",
     "groups_of",
     "has_own_rule",
+    "matrix_note",
     "parameters_of",
     "placed",
     "placement_problems",
@@ -207,6 +208,24 @@ def placed(entry: OptimizerEntry, parameters: Parameters) -> Placement:
         if len(parameters[name].shape) > 1 and name not in named
     )
     return Placement(tuple(groups), tuple(left), as_vectors)
+
+
+def matrix_note(entry: OptimizerEntry, parameters: Parameters) -> str:
+    """Return a note if a rule of matrices leaves every matrix of a model to the update of vectors.
+
+    "" for any other rule.
+    """
+    if not _roles_left_to_vectors(entry):
+        return ""
+    placement = placed(entry, parameters)
+    matrices = [name for name in parameters if len(parameters[name].shape) > 1]
+    if set(matrices) - set(placement.as_vectors):
+        return ""
+    return (
+        f"{entry.label} updates all parameters as AdamW does: the model has no matrix besides "
+        f"embeddings and the last linear layer; groups: [{{match: matrices, rule: {entry.code}}}] "
+        "updates them as matrices"
+    )
 
 
 def _roles_left_to_vectors(entry: OptimizerEntry) -> Sequence[str]:

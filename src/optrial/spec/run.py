@@ -80,6 +80,15 @@ class _WithoutSeed:
         return json.dumps(self._run.as_dict() | dict.fromkeys(names), sort_keys=True)
 
     @cached_property
+    def structure(self) -> str:
+        run = self._run
+        if not (run.groups or run.as_vectors):
+            return ""
+        names = dict.fromkeys(name for group in run.groups for name in group.parameters)
+        kinds = [[p.optimizer_kind, p.rule, p.decay, p.parameters] for p in run.parts(names)]
+        return json.dumps([kinds, run.frozen, run.as_vectors])
+
+    @cached_property
     def json(self) -> str:
         values = {name: value for name, value in self._run.as_dict().items() if name != "seed"}
         return json.dumps(values, allow_nan=False)
@@ -313,11 +322,7 @@ class RunSpec(_Computed):
         """Text that runs share if the same kinds of rules update the same parameters; "" for one
         rule of all parameters.
         """
-        if not (self.groups or self.as_vectors):
-            return ""
-        names = dict.fromkeys(name for group in self.groups for name in group.parameters)
-        kinds = [[p.optimizer_kind, p.rule, p.decay, p.parameters] for p in self.parts(names)]
-        return json.dumps([kinds, self.frozen, self.as_vectors])
+        return self._of_all_seeds.structure
 
     @property
     def _of_all_seeds(self) -> _WithoutSeed:

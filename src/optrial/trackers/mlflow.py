@@ -98,7 +98,9 @@ class MLflow:
     def _create(self, run: Record) -> str:
         tags = {"optrial.run_id": run.run_id, "optrial.phase": run.phase}
         created = self._client.create_run(self._experiment_id, tags=tags, run_name=title_of(run))
-        params = [Param(name, str(value)) for name, value in described(run).items()]
+        # A group of parameters may be called "embedding+head" or "blocks.*", which MLflow refuses.
+        named = {re.sub(r"[^\w./ -]", "_", name): v for name, v in described(run).items()}
+        params = [Param(name, str(value)) for name, value in named.items()]
         self._client.log_batch(created.info.run_id, params=params)
         return str(created.info.run_id)
 
