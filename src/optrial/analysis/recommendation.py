@@ -245,14 +245,7 @@ def torch_code(spec: RunSpec) -> str:
     if spec.groups or spec.as_vectors:
         return ""
     if spec.optimizer_kind == "torch":
-        module, _, name = spec.rule.rpartition(":")
-        decay = {"weight_decay": spec.weight_decay} if spec.weight_decay else {}
-        arguments: Mapping[str, Any] = {**spec.hyperparameters, **decay}
-        if module.partition(".")[0] == "torch":
-            return _statement(f"{module}.{name}", arguments)
-        if module == _NOTEBOOK:
-            return _statement(name.rpartition("_")[0], arguments)
-        return f"from {module} import {name}\n{_statement(name, arguments)}"
+        return _class_code(spec)
     rule = RULES.get(spec.rule)
     counterpart = rule.torch_optim if rule else None
     if rule is None or counterpart is None:
@@ -264,6 +257,17 @@ def torch_code(spec: RunSpec) -> str:
     if not spec.weight_decay and "l2" in counterpart.decays:
         known = {name: value for name, value in known.items() if name != "weight_decay"}
     return _statement(f"torch.optim.{counterpart.class_name}", known)
+
+
+def _class_code(spec: RunSpec) -> str:
+    module, _, name = spec.rule.rpartition(":")
+    decay = {"weight_decay": spec.weight_decay} if spec.weight_decay else {}
+    arguments: Mapping[str, Any] = {**spec.hyperparameters, **decay}
+    if module.partition(".")[0] == "torch":
+        return _statement(f"{module}.{name}", arguments)
+    if module == _NOTEBOOK:
+        return _statement(name.rpartition("_")[0], arguments)
+    return f"from {module} import {name}\n{_statement(name, arguments)}"
 
 
 def _statement(name: str, arguments: Mapping[str, Any]) -> str:
