@@ -227,7 +227,7 @@ def test_displays_show_a_metric_without_direction_unranked(tmp_path: Path) -> No
         page = study_page(view, results.audit())
         assert "test_error_rate" in page
         assert "nothing declares whether lower or higher values of test_error_rate" in page
-        assert "differences" not in {name for name, _ in study_figures(view)}
+        assert "differences" not in {drawn.name for drawn in study_figures(view)}
         with pytest.raises(StoreError, match="nothing declares"):
             results.figures(tmp_path / "figures", metric="test_error_rate")
         with pytest.raises(StoreError, match="nothing declares"):

@@ -42,6 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="pip install -e '.[docs]' to test the site")
     folder = tmp_path_factory.mktemp("site")
     run("docs/make_rules.py")
+    run("docs/make_notebooks.py")
     commands = ["--name", "optrial", "--title", "Commands", "--output", "docs/commands.md"]
     run("-m", "typer", "optrial.cli", "utils", "docs", *commands)
     run("-m", "mkdocs", "build", "--strict", "--site-dir", folder)

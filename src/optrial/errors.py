@@ -226,6 +226,17 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def capital(text: str) -> str:
+    """Return a text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def all_listed(texts: Sequence[str]) -> str:
+    """Return all texts as a sentence lists them: ``a, b and c``."""
+    *others, last = texts
+    return ", ".join(others) + " and " * bool(others) + last
+
+
 def quoted(text: str) -> str:
     """Return a text in double quotes, or in single ones if it contains double quotes."""
     mark = "'" if '"' in text else '"'

@@ -1,19 +1,24 @@
-"""Text escaped for Markdown, LaTeX and HTML; small tables for notebooks."""
+"""Text escaped for Markdown, LaTeX and HTML, with citations; small tables for notebooks."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from optrial.errors import printable
 
 __all__ = [
+    "Citation",
+    "Passage",
     "html_block",
     "html_pairs",
     "html_table",
     "html_text",
+    "latex",
     "latex_text",
+    "markdown",
     "markdown_text",
 ]
 
@@ -41,10 +46,45 @@ LATEX = str.maketrans(
         "`": r"\textasciigrave{}",
         "—": r"\textemdash{}",
         "±": r"\ensuremath{\pm}",
+        "−": r"\ensuremath{-}",
     }
 )
 _LIGATURES = re.compile(r"-(?=-)|,(?=,)")  # two in a row print another character
 MARKDOWN = str.maketrans({c: f"\\{c}" for c in r"\`*_[]|~$#^"})
+
+
+class Citation(NamedTuple):
+    """A citation, behind a space.
+
+    Attributes:
+        keys: keys of entries of a bibliography, at least one.
+    """
+
+    keys: tuple[str, ...]
+
+
+Passage = tuple[str | Citation, ...]
+"""Plain text with citations."""
+
+
+def markdown(passage: Iterable[str | Citation]) -> str:
+    """Return a passage in Markdown; citations are those of pandoc, ``[@key]``."""
+    return "".join(
+        _with_ends(part, markdown_text(part))
+        if isinstance(part, str)
+        else f" [{'; '.join(f'@{key}' for key in part.keys)}]"
+        for part in passage
+    )
+
+
+def latex(passage: Iterable[str | Citation]) -> str:
+    r"""Return a passage in LaTeX, with ``\cite``."""
+    return "".join(
+        _with_ends(part, latex_text(part))
+        if isinstance(part, str)
+        else rf"~\cite{{{','.join(part.keys)}}}"
+        for part in passage
+    )
 
 
 def markdown_text(text: str) -> str:
@@ -111,3 +151,10 @@ def html_block(title: str, *parts: str, notes: Iterable[str] = ()) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _with_ends(text: str, escaped: str) -> str:
+    """Return an escaped text with the spaces at the ends of the original."""
+    if not escaped:
+        return " " * bool(text)
+    return " " * text[:1].isspace() + escaped + " " * text[-1:].isspace()

@@ -189,7 +189,7 @@ def test_commands_and_page_show_targets(optrial: Command, tmp_path: Path) -> Non
     records, curves = raced({"sgd": 100.0, "adam": 10.0})
     store(tmp_path / "study", records, curves, targets={"validation_accuracy": 0.8})
     shown = optrial("show", tmp_path / "study")
-    assert "time to validation_accuracy 0.8" in shown.out
+    assert "time to validation accuracy 0.8" in shown.out
     assert "over 200" in shown.out
     assert "8 of 8" in shown.out
     by_name = optrial("compare", tmp_path / "study", "adam", "sgd", "--target", TARGET.metric)
@@ -198,7 +198,7 @@ def test_commands_and_page_show_targets(optrial: Command, tmp_path: Path) -> Non
         answer = optrial("compare", tmp_path / "study", "adam", "sgd", *arguments)
         first, *_ = answer.out.splitlines()
         amount = "fewer steps" if unit == "steps" else "less time"
-        assert first.startswith(f"adam reaches validation_accuracy 0.8 in {amount} than sgd (")
+        assert first.startswith(f"adam reaches validation accuracy 0.8 in {amount} than sgd (")
         assert unit == "seconds" or first in by_name.out
     for text, message in (
         ("0.8", "the study has no target for 0.8; name its metric and value"),
@@ -219,12 +219,12 @@ def test_figures_of_targets_and_profiles() -> None:
     records, curves = raced()
     slow, slow_curves = raced({name: 3 * speed for name, speed in SPEED.items()}, dataset="slow")
     view = view_of([*records, *slow], {**curves, **slow_curves})
-    figures = dict(study_figures(view))
+    figures = {drawn.name: drawn.figure for drawn in study_figures(view)}
     names = [name for name in figures if name.startswith(("target", "profile"))]
     assert names == [
         "target-validation_accuracy-0.8-made-up",
         "target-validation_accuracy-0.8-slow",
-        "profile-validation_accuracy-0.8",
+        "profile-validation-accuracy-0.8",
     ]
     (axes,) = figures[names[-1]].axes
     assert axes.get_xscale() == "log"
@@ -242,7 +242,7 @@ def test_values_of_a_target_by_problem() -> None:
     values = [target_results(view, problem)[0].target.value for problem in view.problems]
     assert values == [0.8, 0.5]
     (profile,) = profiles(view)
-    assert profile.label == "validation_accuracy"
+    assert profile.label == "validation accuracy"
 
 
 def test_targets_of_a_study_are_checked() -> None:

@@ -212,7 +212,7 @@ def test_tables_show_splits_and_figures_the_batches_too(
     with Results(study(CLAIM.format("test_accuracy")).run(folder).store, folder) as results:
         shown = shown_metrics(results.records[0].metrics, results.directions)
         assert shown == ["train_loss_epoch", "test_accuracy", "test_mae"]
-        drawn = [name for name, _ in figures.study_figures(results.view())]
+        drawn = [drawn.name for drawn in figures.study_figures(results.view())]
     assert [name for name in drawn if name.startswith("curves")] == [
         "curves-train_loss_epoch",
         "curves-train_loss",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from optrial import load
 from optrial.errors import StoreError
 from optrial.records import Record
-from optrial.report.figures import draw_differences, draw_ranks, study_figures
+from optrial.report.figures import PrintFigure, draw_differences, draw_ranks, study_figures
 from optrial.spec import RunFacts, Status
 from optrial.style import (
     DARK,
@@ -31,8 +32,12 @@ def axes_of(figure: Figure) -> Axes:
     return axes
 
 
+def by_name(figures: Iterable[PrintFigure]) -> dict[str, Figure]:
+    return {drawn.name: drawn.figure for drawn in figures}
+
+
 def figures_of(records: list[Record], theme: Theme = LIGHT) -> dict[str, Figure]:
-    return dict(study_figures(made_up_view(records), theme))
+    return by_name(study_figures(made_up_view(records), theme))
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
@@ -41,7 +46,7 @@ def test_every_figure_is_one_column_wide_and_readable(theme: Theme) -> None:
     results = made_up_records(rates=(0.1,), probes=True)
     results = [replace(r, run_id=f"r{r.run_id}") for r in results]
     study = {"name": "made up", "reported": {"test_accuracy": {"adam": 0.9}}}
-    figures = dict(study_figures(made_up_view([*trials, *results], study), theme))
+    figures = by_name(study_figures(made_up_view([*trials, *results], study), theme))
     assert list(figures) == [
         "curves-train_loss",
         "curves-test_accuracy",

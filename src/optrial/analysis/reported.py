@@ -14,7 +14,7 @@ import scipy  # imports its modules when they are first used
 from optrial.analysis.summary import SettingSummary, Spread
 from optrial.errors import Problem, suggest
 from optrial.records import Curve, Record
-from optrial.spec import MetricName
+from optrial.spec import MetricName, metric_title
 
 __all__ = [
     "RUNNING_MEAN",
@@ -154,7 +154,7 @@ def _departure(value: ReportedValue) -> str:
     if not math.isnan(value.deviations):
         distance = f"{value.deviations:.1f} standard deviations off"
     return (
-        f"{value.metric} of {value.label}: published {value.reported:.6g}, here "
+        f"{metric_title(value.metric)} of {value.label}: published {value.reported:.6g}, here "
         f"{value.measured.mean:.6g} ({distance})"
     )
 

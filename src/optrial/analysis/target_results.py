@@ -20,6 +20,7 @@ from optrial.analysis.targets import (
     targets_of,
 )
 from optrial.analysis.view import ProblemView, StudyView
+from optrial.spec import metric_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +162,7 @@ def profile_of(results: Sequence[TargetResult]) -> Profile | None:
         ratios = costs / costs.min(axis=1, keepdims=True)
     factors = np.unique([1.0, *ratios[np.isfinite(ratios)].tolist()])
     targets = {result.target for result in results}
-    label = str(targets.pop()) if len(targets) == 1 else results[0].target.metric
+    label = str(targets.pop()) if len(targets) == 1 else metric_title(results[0].target.metric)
     shares = performance_profile(costs, factors)
     optimizers = {t.contender.name: t.contender.optimizer for t in results[0].steps}
     entries = tuple(optimizers[name] for name in names)

@@ -19,7 +19,15 @@ from optrial.analysis.statistics import (
 )
 from optrial.errors import Problem, suggest
 from optrial.records import Curve, Record
-from optrial.spec import FINAL, TRAINING_SECONDS, Direction, Directions, Status, undeclared
+from optrial.spec import (
+    FINAL,
+    TRAINING_SECONDS,
+    Direction,
+    Directions,
+    Status,
+    metric_title,
+    undeclared,
+)
 
 __all__ = [
     "Target",
@@ -44,7 +52,7 @@ class Target:
     value: float
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.value:g}"
+        return f"{metric_title(self.metric)} {self.value:g}"
 
 
 def targets_of(study: Mapping[str, Any], problem: str) -> list[Target]:

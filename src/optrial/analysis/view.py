@@ -43,6 +43,7 @@ from optrial.spec import (
     RunFacts,
     Selection,
     Status,
+    metric_title,
     undeclared,
 )
 
@@ -197,7 +198,7 @@ class ProblemView:
         if any(value is not None and math.isfinite(value) for value in ended):
             return ""
         if None in ended:
-            return f"No run that ended has a value of {self.metric}"
+            return f"No run that ended has a value of {metric_title(self.metric)}"
         return "Every run that ended diverged"
 
     @cached_property

@@ -70,6 +70,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "audit": results.audit,
         "report": results.report,
         "figures": results.figures,
+        "export": results.export,
         "plot": plots.plot,
         "confusion": plots.confusion,
         "boundary": plots.boundary,

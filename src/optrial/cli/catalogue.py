@@ -124,7 +124,9 @@ def landscape(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw to FILE.html (animated), .png, .pdf or .svg."),
+        typer.Option(
+            metavar="FILE", help="Draw to FILE.html or .gif (animated), .png, .pdf or .svg."
+        ),
     ] = None,
 ) -> None:
     """Show the paths of optimizers on a function of two variables."""

@@ -326,7 +326,7 @@ def _show_problem(problem: ProblemView, title: str, quiet: bool, *, named: bool)
 
 def _print_summary(problem: ProblemView, *, named: bool) -> None:
     """Print the summary table tab-separated, with the name of each optimizer in all its rows."""
-    from optrial.report.texts import summary_cells
+    from optrial.report.print_tables import summary_cells
 
     columns, rows = summary_cells(problem.summaries, problem.directions)
     if named:

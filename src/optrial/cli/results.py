@@ -61,6 +61,7 @@ __all__ = [
     "compare",
     "curves",
     "evaluate",
+    "export",
     "figures",
     "report",
     "runs",
@@ -154,6 +155,26 @@ def figures(
         note(f"wrote {file}")
     if not written:
         note("nothing to draw yet: no run has ended")
+
+
+def export(
+    store: StoresArgument = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    metric: ReportedMetric = None,
+    better: BetterOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier export.")
+    ] = False,
+    storage: StorageOption = None,
+) -> None:
+    """Write a study as for a paper: methods, results, tables, figures and references.
+
+    DIR/study.md and DIR/study.tex hold all of it; parts of it can be included by a paper.
+    """
+    with load_results(store, storage) as results:
+        files = results.export(out, metric, direction_of(better), overwrite=overwrite)
+    note(f"wrote {counted(len(files), 'file')} in {out}; start with {out / 'study.md'}")
 
 
 def runs(

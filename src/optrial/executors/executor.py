@@ -50,4 +50,4 @@ class Executor(Protocol):
         """End the training of a stack at once, without another update."""
 
     def stop(self) -> None:
-        """Let every training pause, commit a checkpoint, and end."""
+        """Pause every training, commit its checkpoint, and end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from optrial.errors import OptrialError, Problem, StudyError, suggest
+from optrial.explain.animation import write_animation
 from optrial.explain.comparison import explain
 from optrial.explain.figure import landscape_figure
 from optrial.explain.landscape import Landscape
@@ -37,16 +38,18 @@ def write_rule_docs(folder: Path) -> None:
 
 
 def write_landscape(landscape: Landscape, file: Path) -> None:
-    """Write a landscape as an animated page or a figure, depending on the suffix of the file.
+    """Write a landscape as an animated page or picture, or as a figure, by the suffix of the file.
 
     Raises:
-        StudyError: the suffix is not .html, .png, .pdf or .svg.
+        StudyError: the suffix is not .html, .gif, .png, .pdf or .svg.
         OptrialError: the file cannot be written.
     """
     suffix = check_format(file)
     try:
         if suffix == "html":
             write_whole(file, landscape_page(landscape))
+        elif suffix == "gif":
+            write_animation(landscape, file)
         else:
             save_figure(landscape_figure(landscape), file)
     except OSError as error:
@@ -60,7 +63,7 @@ def check_format(file: Path) -> str:
         StudyError: `write_landscape` cannot write this format.
     """
     suffix = file.suffix.removeprefix(".").lower()
-    if suffix not in (formats := ("html", *FIGURE_FORMATS)):
+    if suffix not in (formats := ("html", "gif", *FIGURE_FORMATS)):
         problem = Problem("--out", f"'{file}' has no known suffix. {suggest(suffix, formats)}")
         raise StudyError([problem], "the landscape")
     return suffix

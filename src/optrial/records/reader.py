@@ -1,4 +1,4 @@
-"""What tables and pages read of a store, be it of one study or of several."""
+"""Reading interface of a store of one study, or of several."""
 
 from __future__ import annotations
 

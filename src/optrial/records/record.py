@@ -130,7 +130,7 @@ class Segment:
 
 
 class Progress(NamedTuple):
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
         run_id: the run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from optrial.analysis.reported import ReportedValue
 from optrial.analysis.searches import best_of_trials, rate_ranges, tolerance_text, tried_rates
 from optrial.analysis.target_results import Profile, TargetResult, profiles, target_results
 from optrial.analysis.view import ProblemView, StudyView
+from optrial.errors import capital
 from optrial.report.axes import (
     Stacks,
     draw_interval,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "PrintFigure",
     "draw_differences",
     "draw_profile",
     "draw_ranks",
@@ -68,48 +70,112 @@ MOST_ROWS = 40
 """Most rows that fit a page; of more pairs, only those of the leader are drawn."""
 
 
-def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[tuple[str, Figure]]:
-    """Yield each figure that the study has data for, with its name for a file."""
+class PrintFigure(NamedTuple):
+    """A figure for print.
+
+    Attributes:
+        name: its name for a file.
+        figure: the figure.
+        caption: what it shows and how to read it, in sentences.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def study_figures(view: StudyView, theme: Theme = LIGHT) -> Iterator[PrintFigure]:
+    """Yield each figure that the study has data for."""
+    several = len(view.problems) > 1
     for problem in view.problems:
-        suffix = f"-{problem.name}" if len(view.problems) > 1 else ""
-        for metric in _curve_metrics(view, problem):
-            if any(record.metrics.get(metric) is not None for record in problem.reported):
-                source = CurveSource(view, problem)
-                yield f"curves-{metric}{suffix}", _figure(draw_curves, [source], [metric], theme)
-        for result in target_results(view, problem):
-            name = f"target-{result.target.metric}-{result.target.value:g}{suffix}"
-            yield name, _figure(draw_targets, view, result, theme)
-        yield from _search_figures(view, problem, theme, suffix)
-        if problem.pairs:
-            rows = len(_shown_pairs(problem))
-            yield f"differences{suffix}", _figure(draw_differences, problem, theme, rows=rows)
-        for name, values in _reported(view, problem).items():
-            figure = _figure(draw_reported, values, theme, rows=len(values))
-            yield f"reported-{name}{suffix}", figure
-        if problem.costs:
-            rows = len(problem.costs)
-            yield f"timing{suffix}", _figure(draw_timing, view, problem, theme, rows=rows)
+        suffix, where = (f"-{problem.name}", f" on {problem.name}") if several else ("", "")
+        yield from _curve_figures(view, problem, theme, suffix, where)
+        yield from _search_figures(view, problem, theme, suffix, where)
+        yield from _outcome_figures(view, problem, theme, suffix, where)
     for profile in profiles(view):
         name = f"profile-{profile.label.replace(' ', '-')}"
-        yield name, _figure(draw_profile, view, profile, theme)
+        caption = (
+            f"Share of problems on which each optimizer reaches {profile.label} within a factor "
+            "of the fastest."
+        )
+        yield PrintFigure(name, _figure(draw_profile, view, profile, theme), caption)
     if view.ranks:
-        yield "ranks", _figure(draw_ranks, view, theme, rows=len(view.ranks.order))
+        figure = _figure(draw_ranks, view, theme, rows=len(view.ranks.order))
+        caption = "Average ranks over problems; a bar joins optimizers that are undecided."
+        yield PrintFigure("ranks", figure, caption)
+
+
+def _curve_figures(
+    view: StudyView, problem: ProblemView, theme: Theme, suffix: str, where: str
+) -> Iterator[PrintFigure]:
+    """Yield figures of metrics during training and of times to targets."""
+    for metric in _curve_metrics(view, problem):
+        if any(record.metrics.get(metric) is not None for record in problem.reported):
+            figure = _figure(draw_curves, [CurveSource(view, problem)], [metric], theme)
+            title = capital(view.directions.title(metric))
+            caption = f"{title} during training{where}: mean and 95 % interval over seeds."
+            yield PrintFigure(f"curves-{metric}{suffix}", figure, caption)
+    for result in target_results(view, problem):
+        name = f"target-{result.target.metric}-{result.target.value:g}{suffix}"
+        caption = (
+            f"Share of runs that reached {result.target}{where} by step; a bar marks runs that "
+            "ended without it."
+        )
+        yield PrintFigure(name, _figure(draw_targets, view, result, theme), caption)
+
+
+def _outcome_figures(
+    view: StudyView, problem: ProblemView, theme: Theme, suffix: str, where: str
+) -> Iterator[PrintFigure]:
+    """Yield figures of differences, published values and training times."""
+    if problem.pairs:
+        figure = _figure(draw_differences, problem, theme, rows=len(_shown_pairs(problem)))
+        caption = (
+            f"Paired differences of {view.directions.title(problem.metric)}{where}, with intervals "
+            "that are adjusted for all comparisons; filled where a difference is shown."
+        )
+        yield PrintFigure(f"differences{suffix}", figure, caption)
+    for name, values in _reported(view, problem).items():
+        figure = _figure(draw_reported, values, theme, rows=len(values))
+        caption = (
+            f"Published values of {view.directions.title(name)}{where} (hollow) and measured ones, "
+            "with the range of one more run."
+        )
+        yield PrintFigure(f"reported-{name}{suffix}", figure, caption)
+    if problem.costs:
+        figure = _figure(draw_timing, view, problem, theme, rows=len(problem.costs))
+        caption = f"Training time per run{where}: median and range."
+        yield PrintFigure(f"timing{suffix}", figure, caption)
 
 
 def _search_figures(
-    view: StudyView, problem: ProblemView, theme: Theme, suffix: str
-) -> Iterator[tuple[str, Figure]]:
+    view: StudyView, problem: ProblemView, theme: Theme, suffix: str, where: str
+) -> Iterator[PrintFigure]:
     """Yield figures of learning rates and of tuning."""
     metric = problem.select or problem.metric
+    title = view.directions.title(metric)
     if problem.sensitivity(metric):
-        yield f"sensitivity{suffix}", _figure(draw_sensitivity, view, problem, metric, theme)
+        figure = _figure(draw_sensitivity, view, problem, metric, theme)
+        caption = (
+            f"Final {title} by learning rate{where}; hollow where some runs did not finish, a "
+            "cross where none did."
+        )
+        yield PrintFigure(f"sensitivity{suffix}", figure, caption)
     if rows := len(rate_ranges(problem, metric)):
         figure = _figure(draw_rate_ranges, view, problem, metric, theme, rows=rows)
-        yield f"rate-ranges{suffix}", figure
+        caption = (
+            f"Learning rates within {tolerance_text(view.directions.percent(metric))} of the best "
+            f"{title}{where}; an arrow where no rate beyond was tried."
+        )
+        yield PrintFigure(f"rate-ranges{suffix}", figure, caption)
     if rows := len(problem.searches):
-        yield f"tuning{suffix}", _figure(draw_tuning, view, problem, theme, rows=rows)
+        figure = _figure(draw_tuning, view, problem, theme, rows=rows)
+        caption = f"Mean {title} of each trial of the tuning{where}; filled: the chosen setting."
+        yield PrintFigure(f"tuning{suffix}", figure, caption)
     if best_of_trials(problem):
-        yield f"trials{suffix}", _figure(draw_trials, view, problem, theme)
+        figure = _figure(draw_trials, view, problem, theme)
+        caption = f"Expected best {title}{where} after trying k settings."
+        yield PrintFigure(f"trials{suffix}", figure, caption)
 
 
 def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:

@@ -10,7 +10,7 @@ from optrial.analysis.statistics import best_sentence
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import counted
 from optrial.markup import html_block, html_table
-from optrial.report.texts import summary_cells
+from optrial.report.print_tables import summary_cells
 
 __all__ = ["results_html"]
 

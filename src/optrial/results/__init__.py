@@ -19,6 +19,7 @@ from optrial.files import write_whole
 from optrial.markup import html_block
 from optrial.records import Store, Verification, place_of, shown_location, verify
 from optrial.report.notebook import results_html
+from optrial.report.paper import Paper
 from optrial.results.answers import Answers
 from optrial.results.plots import Plots, writing
 from optrial.results.reading import compared_on
@@ -99,6 +100,41 @@ class Results(Answers, Tables, Plots):
         with writing(Path(path)):
             write_whole(Path(path), page)
         return Path(path)
+
+    def export(
+        self,
+        folder: str | Path,
+        metric: str | None = None,
+        better: Direction | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write the study as for a paper: text, tables, figures and references; return the paths.
+
+        ``study.md`` and ``study.tex`` hold all of it. ``methods.tex``, ``results.tex`` and the
+        folder ``tables`` are there to be included by a paper, as are the figures, as PDF, SVG and
+        PNG, and ``references.bib``, the papers of the rules.
+
+        Args:
+            folder: folder to write, created if it is missing.
+            metric: see `view`.
+            better: see `view`.
+            overwrite: whether the files of an earlier export are replaced.
+
+        Raises:
+            StoreError: the study has no result yet, the direction of the metric is unknown, the
+                folder holds such files already, or a file cannot be written.
+        """
+        view, place = self.ordered_view(metric, better), Path(folder)
+        paper = Paper(view, audit(view))
+        existing = [name for name in Paper.FILES if (place / name).exists()]
+        if existing and not overwrite:
+            raise StoreError(
+                f"'{place}' has a file {existing[0]}, perhaps of an earlier export; choose another "
+                "folder, or replace its files: --overwrite (overwrite=True in Python)."
+            )
+        with writing(place):
+            return paper.write(place)
 
     def _timing(self) -> StudyTiming | None:
         """Return the times that were measured of each optimizer alone, if any were."""

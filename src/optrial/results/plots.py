@@ -58,9 +58,9 @@ class Plots(Targets):
         view, written = self.ordered_view(metric, better), []
         with writing(Path(folder)):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            for name, figure in study_figures(view):
-                written.append(Path(folder, f"{name}.{file_format}"))
-                save_figure(figure, written[-1])
+            for drawn in study_figures(view):
+                written.append(Path(folder, f"{drawn.name}.{file_format}"))
+                save_figure(drawn.figure, written[-1])
         return written
 
     def plot_curves(

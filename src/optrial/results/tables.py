@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optrial.analysis import SettingSummary, curves_frame, funnel, runs_frame
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.analysis.wide import wide_curves
-from optrial.report.texts import summary_latex, summary_markdown
+from optrial.report.print_tables import settings_table
 from optrial.results.reading import Reading, one_problem
 
 if TYPE_CHECKING:
@@ -97,14 +97,14 @@ class Tables(Reading):
             StoreError: there is no such problem.
         """
         return "\n".join(
-            summary_latex(title, one.summaries, one.directions)
+            settings_table(title, one.summaries, one.directions).latex()
             for title, one in self._titled(problem)
         )
 
     def to_markdown(self, problem: str | None = None) -> str:
         """Return the summary as a Markdown table; see `to_latex`."""
         return "\n".join(
-            summary_markdown(title, one.summaries, one.directions)
+            settings_table(title, one.summaries, one.directions).markdown()
             for title, one in self._titled(problem)
         )
 

@@ -336,6 +336,10 @@ class Directions:
         """Return the name of a recorded metric with its unit, for an axis or a column."""
         return self.title(metric) + " (%)" * self.percent(metric)
 
+    def shown(self, metric: str, value: float) -> str:
+        """Return a value of a metric with four digits and its unit: ``97.1 %``."""
+        return f"{100 * value:.4g} %" if self.percent(metric) else f"{value:.4g}"
+
     def selection(self, recorded: Iterable[str]) -> Selection | None:
         """Return the metric that selects: `select`, else the accuracy, else the validation loss.
 

@@ -15,7 +15,7 @@ from optrial.analysis.audit.rule import audit_rule
 from optrial.analysis.claims import ClaimKind
 from optrial.analysis.statistics import rank_stability
 from optrial.records import Curve, Record
-from optrial.spec import MetricName, Status
+from optrial.spec import MetricName, Status, metric_title
 
 LAST_PART = 0.2  # of the evaluations, over which a slope is fitted
 LEAST_FALL = 0.001  # of the loss over that part
@@ -99,7 +99,7 @@ def still_improving(context: Context) -> Iterator[Observation]:
     overtake the others in a longer one.
 
     Source: Wen et al. 2025.
-    Example: validation_loss of sgd was still falling over the last 20 % of training.
+    Example: validation loss of sgd was still falling over the last 20 % of training.
     Fix: train twice as long, or state the training length in the claim.
     """
     metric = next((m for m in ("validation_loss", "test_loss") if m in context.metrics), "")
@@ -115,7 +115,7 @@ def still_improving(context: Context) -> Iterator[Observation]:
                 improving[contender.name] = float(slopes.mean())
     if improving:
         yield Observation(
-            f"{metric} of {names(improving)} was still falling over the last "
+            f"{metric_title(metric)} of {names(improving)} was still falling over the last "
             f"{100 * LAST_PART:.0f} % of training",
             {"slope_per_step": improving, "metric": metric},
             [r for c in context.contenders if c.name in improving for r in c.records],
@@ -186,8 +186,9 @@ def order_changed(context: Context) -> Iterator[Observation]:
         )
         if half < STABLE_TAU:
             yield Observation(
-                f"Kendall's tau between the ranking by {metric} half-way and at the end is "
-                f"{half:.2f}; between that at three quarters and at the end it is {late:.2f}",
+                f"Kendall's tau between the ranking by {metric_title(metric)} half-way and at the "
+                f"end is {half:.2f}; between that at three quarters and at the end it is "
+                f"{late:.2f}",
                 {"tau_half": half, "tau_three_quarters": None if math.isnan(late) else late},
                 problem.compared,
                 context.remedy("state the training length in the claim"),

@@ -15,7 +15,7 @@ from optrial.analysis.contenders import Contender
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted
 from optrial.records import Curve, Record
-from optrial.spec import Directions, MetricName, Status
+from optrial.spec import Directions, MetricName, Status, metric_title
 
 MARGIN = 1e-3  # relative to the constant answer's loss; absolute for scores such as r2
 STANDARD_ERRORS = 2.0
@@ -42,8 +42,8 @@ def constant_answers(context: Context) -> Iterator[Observation]:
     constant by two standard errors. An error if no contender does better.
 
     Source: Cawley & Talbot 2010; scikit-learn's `DummyClassifier`.
-    Example: 3 of 3 runs of rmsprop_momentum: test_loss 2.303 (constant answer: 2.303) and
-    test_accuracy 0.1 (0.1).
+    Example: 3 of 3 runs of rmsprop_momentum: test loss 2.303 (constant answer: 2.303), test
+    accuracy 10 % (10 %).
     Fix: try smaller and larger learning rates, another initialization, or longer training; a low
     training loss points to overfitting instead.
     """
@@ -58,7 +58,7 @@ def constant_answers(context: Context) -> Iterator[Observation]:
             done = sum(contender.count(Status.DONE) for contender in problem.contenders)
             first = next(iter(constant.values()))[0]
             yield Observation(
-                f"{_counts(problem, constant)}: {_beside_constant(first)}",
+                f"{_counts(problem, constant)}: {_beside_constant(first, context.directions)}",
                 {"runs": {name: len(records) for name, records in constant.items()}},
                 runs,
                 context.rerun(
@@ -120,11 +120,15 @@ def _answer(record: Record, metric: str) -> float:
     return (record.facts.constant_answer or {})[_plain(metric)]
 
 
-def _beside_constant(record: Record) -> str:
+def _beside_constant(record: Record, directions: Directions) -> str:
     """Return the values of a run beside those of the constant answer."""
-    first, *others = _judged(record)
-    texts = [f"{first} {record.metrics[first]:.4g} (constant answer: {_answer(record, first):.4g})"]
-    texts += [f"{name} {record.metrics[name]:.4g} ({_answer(record, name):.4g})" for name in others]
+    texts = []
+    for place, metric in enumerate(_judged(record)):
+        value = record.metrics[metric]
+        assert value is not None
+        answer = directions.shown(metric, _answer(record, metric))
+        beside = answer if place else f"constant answer: {answer}"
+        texts.append(f"{directions.title(metric)} {directions.shown(metric, value)} ({beside})")
     return names(texts)
 
 
@@ -136,7 +140,8 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
     fifth of the steps is compared with the first steps. Runs that E20 reports are left out.
 
     Source: Deep Learning Tuning Playbook (instability and training failures).
-    Example: train_loss of sgd lr=1e-05 is 2.301 at first and 2.302 over the last 20 % of training.
+    Example: training loss (per batch) of sgd lr=1e-05 is 2.301 at first and 2.302 over the last
+    20 % of training.
     Fix: try larger and smaller learning rates, another initialization, or longer training.
     """
     for problem in context.problems:
@@ -155,8 +160,8 @@ def loss_stands_still(context: Context) -> Iterator[Observation]:
             others = f"; also that of {names(list(still)[1:])}" if len(still) > 1 else ""
             every = [run for records in still.values() for run in records]
             yield Observation(
-                f"{metric} of {name} is {start:.4g} at first and {end:.4g} over the last "
-                f"{100 * LAST_PART:.0f} % of training{others}",
+                f"{metric_title(metric)} of {name} is {start:.4g} at first and {end:.4g} over the "
+                f"last {100 * LAST_PART:.0f} % of training{others}",
                 {"contenders": list(still), "first": start, "last": end},
                 every,
                 context.rerun(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
@@ -20,7 +21,7 @@ from optrial.analysis.statistics import minimum_pairs
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted, quoted
 from optrial.rules.learning_rates import usual_rates
-from optrial.spec import Direction, Status
+from optrial.spec import Direction, Status, metric_title
 
 ENOUGH_SEEDS = 10
 OUTLIER = 5.0  # robust standard deviations
@@ -308,7 +309,7 @@ def outliers(context: Context) -> Iterator[Observation]:
     interquartile mean show the other runs.
 
     Source: Agarwal et al. 2021.
-    Example: the median test_accuracy of adam is 0.965, but seed 3 has 0.81.
+    Example: the median test accuracy of adam is 96.5 %, but seed 3 has 81 %.
     Fix: report the interquartile mean beside the mean; look at the run.
     """
     metric = context.report_metric
@@ -318,19 +319,20 @@ def outliers(context: Context) -> Iterator[Observation]:
             continue
         middle = median(values)
         spread = 1.4826 * median(abs(value - middle) for value in values)
-        far = [
-            r
+        far = {
+            r.seed: value
             for r in contender.records
             if (value := r.metrics.get(metric)) is not None
             and spread > 0
             and abs(value - middle) > OUTLIER * spread
             and abs(value - middle) > 4 * float(np.std([v for v in values if v != value], ddof=1))
-        ]
+        }
         if far:
+            shown = partial(context.directions.shown, metric)
             yield Observation(
-                f"the median {metric} of {contender.name} is {middle:.4g}, but "
-                + names(f"seed {r.seed} has {r.metrics[metric]:.4g}" for r in far),
-                {"median": middle, "outliers": {str(r.seed): r.metrics[metric] for r in far}},
-                far,
+                f"the median {metric_title(metric)} of {contender.name} is {shown(middle)}, "
+                "but " + names(f"seed {seed} has {shown(value)}" for seed, value in far.items()),
+                {"median": middle, "outliers": {str(seed): value for seed, value in far.items()}},
+                [r for r in contender.records if r.seed in far],
                 context.remedy("report the interquartile mean beside the mean"),
             )

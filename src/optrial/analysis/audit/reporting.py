@@ -14,7 +14,7 @@ from optrial.analysis.claims import ClaimVerdict
 from optrial.analysis.contenders import finished, hyperparameters
 from optrial.errors import counted, quoted
 from optrial.records import Record
-from optrial.spec import FINAL, TRAINING_SECONDS
+from optrial.spec import FINAL, TRAINING_SECONDS, metric_title
 
 SMALL_PART = 0.01  # of the scale of an accuracy
 
@@ -112,7 +112,7 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
     makes every optimizer look steady. Captions must say so, as those of the report do.
 
     Source: standard practice.
-    Example: test_accuracy was evaluated 900 times and is drawn as means of 5 evaluations.
+    Example: test accuracy was evaluated 900 times and is drawn as means of 5 evaluations.
     Fix: evaluate less often, or export single values with `optrial curves`.
     """
     metric = context.report_metric
@@ -123,7 +123,8 @@ def smoothed_curves(context: Context) -> Iterator[Observation]:
         longest = max(context.compared, key=lambda r: counts[r.run_id])
         window = -(-most // points)
         yield Observation(
-            f"{metric} was evaluated {most} times and is drawn as means of {window} evaluations",
+            f"{metric_title(metric)} was evaluated {most} times and is drawn as means of {window} "
+            "evaluations",
             {"evaluations": most, "window": window},
             [r for r in context.compared if counts[r.run_id] > points],
             context.remedy(
@@ -174,7 +175,7 @@ def truncated_axis(context: Context) -> Iterator[Observation]:
     of the scale. Nearly equal results then look far apart.
 
     Source: standard practice (Tufte 1983, The Visual Display of Quantitative Information).
-    Example: the mean test_accuracy of 3 optimizers lies within 0.4 points.
+    Example: the mean test accuracy of 3 optimizers lies within 0.4 points.
     Fix: state the range of the axis, or draw differences with their intervals.
     """
     metric = context.report_metric
@@ -186,7 +187,7 @@ def truncated_axis(context: Context) -> Iterator[Observation]:
             kind = "optimizers" if problem.chooses else "settings"
             extent = f"lies within {spread:.2g} points" if spread else "is the same"
             yield Observation(
-                f"the mean {metric} of {len(means)} {kind} {extent}",
+                f"the mean {metric_title(metric)} of {len(means)} {kind} {extent}",
                 {"lowest": min(means), "highest": max(means)},
                 problem.compared,
                 context.remedy("draw differences with their intervals, as optrial figures does"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ from optrial.analysis.values import final_values
 from optrial.analysis.view import ProblemView
 from optrial.errors import counted, quoted
 from optrial.records import Record
-from optrial.spec import FINAL, Selection, Status
+from optrial.spec import FINAL, Selection, Status, metric_title
 
 EDGE_CHANCE = 0.2  # least chance of the edge being best that is reported
 NEAR_BOUND = 0.05  # share of a continuous range that counts as its edge
@@ -107,11 +108,11 @@ def _severity(edge: _Edge) -> Severity:
 
 def _edge_text(edge: _Edge) -> str:
     end = "largest" if edge.upwards else "smallest"
-    tried = ", ".join(f"{value:g}" for value in edge.values[:8])
+    tried = ", ".join(f"{value:.3g}" for value in edge.values[:8])
     does = "does" if edge.chance >= 0.5 else "may do"
     return (
-        f"{edge.optimizer.name} {does} best with {edge.name} {edge.best:g}, the {end} of "
-        f"{tried} (in {100 * edge.chance:.0f} % of resamples of the seeds)"
+        f"{edge.optimizer.name} {does} best with {edge.name} {edge.best:.3g}, the {end} of "
+        f"{tried} ({100 * edge.chance:.0f} % of resampled seeds choose it)"
     )
 
 
@@ -234,7 +235,7 @@ def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
 
 
 def _no_room(context: Context, edges: Sequence[_Edge]) -> Remedy:
-    values = names(f"{edge.name} {edge.best:g} of {edge.optimizer.name}" for edge in edges)
+    values = names(f"{edge.name} {edge.best:.3g} of {edge.optimizer.name}" for edge in edges)
     return context.remedy(
         f"check the scale of the data, the loss and the initial weights: {values} is at the end of "
         "the sensible range"
@@ -249,7 +250,7 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
     special case is better.
 
     Source: Choi et al. 2019.
-    Example: momentum loses to sgd on test_accuracy with momentum fixed at 0.9, although a
+    Example: momentum loses to sgd on test accuracy with momentum fixed at 0.9, although a
     different value makes the two equal.
     Fix: also tune the hyperparameter that turns the general rule into the special case.
     """
@@ -271,8 +272,8 @@ def inclusion_violated(context: Context) -> Iterator[Observation]:
                 for claim in context.claims
             )
             yield Observation(
-                f"{general.name} loses to {special.name} on {metric} with {name} fixed at {value}, "
-                "although a different value makes the two equal",
+                f"{general.name} loses to {special.name} on {metric_title(metric)} with {name} "
+                f"fixed at {value}, although a different value makes the two equal",
                 {"general": general.name, "special": special.name, "fixed": {name: fixed}},
                 [*general.reported, *special.reported],
                 _imitation(context, problem, general, name),
@@ -421,14 +422,15 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
     should have been chosen.
 
     Source: Dahl et al. 2023 (AlgoPerf); Deep Learning Tuning Playbook (study variance).
-    Example: adam lr=0.01 had validation_accuracy 0.971 in tuning and 0.962 with new seeds, worse
-    than lr=0.003 in tuning (0.968).
+    Example: adam lr=0.01 had validation accuracy 97.1 % in tuning and 96.2 % with new seeds, worse
+    than lr=0.003 in tuning (96.8 %).
     Fix: tune with more seeds per trial.
     """
     selection = context.selection
     if not context.has_tuning or selection is None:
         return
     metric, sign = selection.metric, (1 if selection.better == "higher" else -1)
+    shown = partial(context.directions.shown, metric)
     for optimizer in context.optimizers:
         tried = dict(optimizer.tried)
         chosen = optimizer.contenders[0]
@@ -447,9 +449,9 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
         )
         if again.high < before.low:
             yield Observation(
-                f"{optimizer.name} {chosen.setting} had {metric} "
-                f"{fmean(first):.4g} in tuning and {fmean(rerun):.4g} with new seeds, worse than "
-                f"{runner_up[0].setting} in tuning ({fmean(second):.4g})",
+                f"{optimizer.name} {chosen.setting} had {metric_title(metric)} "
+                f"{shown(fmean(first))} in tuning and {shown(fmean(rerun))} with new seeds, worse "
+                f"than {runner_up[0].setting} in tuning ({shown(fmean(second))})",
                 {"tuning": fmean(first), "rerun": fmean(rerun), "second": fmean(second)},
                 optimizer.reported,
                 context.remedy(

@@ -1,4 +1,4 @@
-"""Groups of optimizers of which none is shown to differ from the best."""
+"""Groups of optimizers without a shown difference from the best."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class TargetComparison:
     Attributes:
         first: name of one optimizer.
         second: name of the other.
-        target: the target in words, such as "validation_accuracy 0.95".
+        target: the target in words, such as "validation accuracy 0.95".
         unit: "steps" or "seconds".
         arrivals: of the two optimizers, by common seed.
         unpaired: number of seeds that only one of the two has; they are left out.

@@ -12,11 +12,12 @@ from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.paired import minimum_pairs
 from optrial.analysis.statistics.ranks import RankComparison
 from optrial.analysis.statistics.targets import Arrival, TargetComparison
-from optrial.errors import counted
+from optrial.errors import all_listed, counted
 from optrial.spec import metric_title
 
 __all__ = [
     "best_sentence",
+    "difference_numbers",
     "difference_text",
     "number_text",
     "p_text",
@@ -143,7 +144,7 @@ def _needed(comparisons: Comparisons) -> str:
 def _some(names: Sequence[str]) -> str:
     """List names, the first few of many."""
     if len(names) <= _NAMED + 1:
-        return _listed(names)
+        return all_listed(names)
     return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
@@ -229,9 +230,9 @@ def _left_out(comparisons: Comparisons) -> Iterator[str]:
     counts = [(name, *comparisons.diverged[name]) for name in diverged]
     if counts:
         runs = [f"{lost} of {counted(runs, 'run')} of {name}" for name, lost, runs in counts]
-        yield f"{_listed(runs)} diverged"
+        yield f"{all_listed(runs)} diverged"
     if others:
-        yield f"no run of {_listed(others)} has a value"
+        yield f"no run of {all_listed(others)} has a value"
 
 
 def _losses(comparisons: Comparisons) -> Iterator[str]:
@@ -239,11 +240,6 @@ def _losses(comparisons: Comparisons) -> Iterator[str]:
     for name, (lost, runs) in comparisons.diverged.items():
         if name not in comparisons.all_diverged:
             yield f"{lost} of {counted(runs, 'run')} of {name} diverged"
-
-
-def _listed(names: Sequence[str]) -> str:
-    *others, last = names
-    return ", ".join(others) + " and " * bool(others) + last
 
 
 def number_text(value: float, half_width: float) -> str:
@@ -348,10 +344,20 @@ def _lost(comparison: Comparison) -> str:
 
 def difference_text(comparison: Comparison) -> tuple[str, str]:
     """Return the difference with its unit, and the interval of the corrected test."""
+    shown, low, high = difference_numbers(comparison)
+    level = f"{100 * comparison.difference.level:g} % interval"
+    return _amount(shown, comparison), f"{level} {low} to {high}" if low else "no interval"
+
+
+def difference_numbers(comparison: Comparison) -> tuple[str, str, str]:
+    """Return the difference and the ends of its interval, in points where it is of fractions.
+
+    Both ends are empty if no interval is known.
+    """
     scale = 100 if comparison.percent else 1
     interval = comparison.difference
     if not interval.known:
-        return _amount(f"{scale * interval.estimate:.3g}", comparison), "no interval"
+        return f"{scale * interval.estimate:.3g}", "", ""
     half_width = scale * (interval.high - interval.low) / 2
     if interval.estimate:  # the estimate keeps a digit that is not rounded: 0.6, not 1
         half_width = min(half_width, max(scale * abs(interval.estimate), half_width / 100))
@@ -363,7 +369,7 @@ def difference_text(comparison: Comparison) -> tuple[str, str]:
         number_text(scale * value, half_width)
         for value in (interval.estimate, interval.low, interval.high)
     )
-    return _amount(shown, comparison), f"{100 * interval.level:g} % interval {low} to {high}"
+    return shown, low, high
 
 
 def _amount(number: str, comparison: Comparison) -> str:

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from optrial.analysis import SettingSummary, Spread
 from optrial.markup import latex_text, markdown_text
-from optrial.report.texts import summary_latex, summary_markdown
+from optrial.report.print_tables import settings_table
 from optrial.spec import Directions, Status
 
 NASTY = "a|b $x_1^2$ & 50% #1 {c} \\input{/etc/passwd} ~<script>alert('1')</script> \"q\" `d` *e*"
@@ -32,6 +32,7 @@ LATEX_WORDS = {
     "`": r"\textasciigrave{}",
     "—": r"\textemdash{}",
     "±": r"\ensuremath{\pm}",
+    "−": r"\ensuremath{-}",
 }
 
 
@@ -45,7 +46,7 @@ def summaries() -> list[SettingSummary]:
 
 
 def test_markdown_holds_the_numbers_of_the_terminal() -> None:
-    lines = summary_markdown("study", summaries(), Directions()).splitlines()
+    lines = settings_table("study", summaries(), Directions()).markdown().splitlines()
     assert (
         lines[2] == "| optimizer | setting | runs | training loss (per batch) | test accuracy (%) |"
     )
@@ -64,7 +65,7 @@ def test_markdown_reads_names_as_text() -> None:
 
 
 def test_every_row_of_markdown_has_as_many_cells() -> None:
-    lines = summary_markdown(NASTY, summaries(), Directions()).splitlines()[2:]
+    lines = settings_table(NASTY, summaries(), Directions()).markdown().splitlines()[2:]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
 
 
@@ -80,7 +81,7 @@ def test_latex_escapes_every_special_character() -> None:
 
 
 def test_every_row_of_latex_has_as_many_cells() -> None:
-    text = summary_latex(NASTY, summaries(), Directions())
+    text = settings_table(NASTY, summaries(), Directions()).latex()
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {4}
     assert text.count("begin{") == text.count("end{") == 2
@@ -102,7 +103,9 @@ names = st.lists(
 def test_a_markdown_parser_reads_every_name_back(first: str, second: str) -> None:
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     columns = [SettingSummary(first, second, {}, {}, best=False)] * 2
-    tokens = parser.parse(summary_markdown(f"x{first}", columns, Directions()).replace("\0", ""))
+    tokens = parser.parse(
+        settings_table(f"x{first}", columns, Directions()).markdown().replace("\0", "")
+    )
     inline = [token for token in tokens if token.type == "inline"]
     kinds = {child.type for token in inline[1:] for child in token.children or ()}
     assert kinds <= {"text", "text_special"}
@@ -117,7 +120,7 @@ def test_a_markdown_parser_reads_every_name_back(first: str, second: str) -> Non
 def test_latex_names_are_read_back_by_the_rules_of_latex(name: str) -> None:
     commands = {written: character for character, written in LATEX_WORDS.items()}
     pattern = re.compile(
-        r"\\[A-Za-z]+\{\}|\\ensuremath\{\\pm\}|\\[^A-Za-z]|\{\}|[^\\{}$&#%_^~<>|\"'`—]"
+        r"\\[A-Za-z]+\{\}|\\ensuremath\{(?:\\pm|-)\}|\\[^A-Za-z]|\{\}|[^\\{}$&#%_^~<>|\"'`—]"
     )
     written = latex_text(name)
     parts = pattern.findall(written)
@@ -125,14 +128,14 @@ def test_latex_names_are_read_back_by_the_rules_of_latex(name: str) -> None:
     back = [commands.get(part, part[1:] if part[0] == "\\" else part) for part in parts]
     assert "".join(part for part in back if part != "{}") == normal(name)
     assert not re.search("--|,,", written)
-    row = summary_latex("x", [SettingSummary(name, "", {}, {}, best=False)], Directions())
+    row = settings_table("x", [SettingSummary(name, "", {}, {}, best=False)], Directions()).latex()
     assert not re.search(r"^[\[*]", row, re.MULTILINE)
 
 
 @pytest.mark.skipif(shutil.which("lualatex") is None, reason="no lualatex on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
     head = "\\documentclass{article}\\usepackage{booktabs}\\usepackage[T1]{fontenc}"
-    table = summary_latex(NASTY, summaries(), Directions())
+    table = settings_table(NASTY, summaries(), Directions()).latex()
     body = f"{head}\\begin{{document}}{table}\\end{{document}}"
     (tmp_path / "table.tex").write_text(body, encoding="utf-8")
     command = ["lualatex", "-interaction=batchmode", "-halt-on-error", "table.tex"]
@@ -142,4 +145,4 @@ def test_latex_compiles(tmp_path: Path) -> None:
 def test_a_row_of_latex_never_begins_with_an_argument_of_the_row_before() -> None:
     for name in ("[2cm]", "*"):
         summary = SettingSummary(name, "", {}, {}, best=False)
-        assert f"\n{{}}{name}" in summary_latex("study", [summary], Directions())
+        assert f"\n{{}}{name}" in settings_table("study", [summary], Directions()).latex()

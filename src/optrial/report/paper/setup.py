@@ -1,0 +1,197 @@
+"""Facts about the protocol of a study, in words: data, model, budget, seeds and software."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from optrial.analysis.view import ProblemView, StudyView
+from optrial.errors import all_listed, counted, listed
+from optrial.records import Record
+from optrial.rules import RULES
+from optrial.spec import RunSpec
+
+__all__ = [
+    "budget_text",
+    "data_text",
+    "model_text",
+    "named_values",
+    "number",
+    "optimizer_options",
+    "rule_title",
+    "setup_of",
+    "short_name",
+    "versions_of",
+]
+
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+PACKAGES = {
+    "optrial": "optrial",
+    "python": "Python",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "scikit-learn": "scikit-learn",
+}
+
+
+def number(value: object) -> str:
+    """Return a number with three significant digits, and any other value as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        names = [value[key] for key in ("name", "kind") if key in value]
+        rest = {key: item for key, item in value.items() if key not in ("name", "kind")}
+        return ", ".join([*map(number, names), *named_values(rest)])
+    if isinstance(value, list | tuple):
+        return "-".join(map(number, value)) or "none"
+    return str(value)
+
+
+def named_values(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield names with their values, without those that are None or switched off."""
+    for name, value in values.items():
+        if value is True:
+            yield name.replace("_", " ")
+        elif value is not None and value is not False and value != "":
+            yield f"{name.replace('_', ' ')} {number(value)}"
+
+
+def optimizer_options(spec: RunSpec, tuned: Collection[str] = ()) -> Iterator[str]:
+    """Yield the options of an optimizer beside its hyperparameters.
+
+    Args:
+        spec: one of its runs.
+        tuned: hyperparameters to leave out.
+    """
+    if spec.weight_decay and "weight_decay" not in tuned:
+        kind = "decoupled " * (spec.decay == "decoupled")
+        yield f"{kind}weight decay {number(spec.weight_decay)}"
+    for name in ("clip_norm", "clip_value"):
+        if (limit := getattr(spec, name)) is not None and name not in tuned:
+            yield f"gradient {name.removeprefix('clip_')} clipped at {number(limit)}"
+    if spec.schedule:
+        rest = {name: value for name, value in spec.schedule.items() if name != "kind"}
+        arguments = ", ".join(named_values(rest))
+        kind = str(spec.schedule.get("kind", "")).replace("_", " ")
+        yield f"{kind} schedule" + (f" ({arguments})" if arguments else "")
+    if not spec.zero_grad:
+        yield "gradients accumulate over steps"
+
+
+def short_name(name: str) -> str:
+    """Return the name of user code or of a file without the place where it lies."""
+    return name.replace("\\", "/").rpartition("/")[2].rpartition(":")[2]
+
+
+def rule_title(spec: RunSpec) -> str:
+    """Return the name of an update rule in print."""
+    rule = RULES.get(spec.rule) if spec.optimizer_kind == "rule" else None
+    if rule is not None:
+        return rule.title
+    if spec.rule.startswith("torch."):
+        return spec.rule.replace(":", ".")
+    return f"{short_name(spec.rule)} (own code)"
+
+
+def data_text(problem: ProblemView) -> str:
+    """Return the dataset of a problem with the sizes of its splits."""
+    record = problem.records[0]
+    name = short_name(record.spec.dataset)
+    called = problem.name if name.startswith(problem.name) else f"{problem.name} ({name})"
+    sizes = record.facts.split_sizes
+    if not sizes:
+        return called
+    parts = [f"{count:,} {SPLITS.get(split, split)}" for split, count in sizes.items()]
+    return f"{called} ({all_listed(parts)} samples)"
+
+
+def model_text(spec: RunSpec) -> str:
+    """Return the model of a run with its arguments."""
+    arguments = {k: v for k, v in spec.model_arguments.items() if v not in (0, 0.0, [], {})}
+    options = ", ".join(named_values(arguments))
+    return short_name(spec.model) + (f" ({options})" if options else "")
+
+
+def budget_text(records: Iterable[Record]) -> str:
+    """Return the length of training in epochs and steps."""
+    lengths = dict.fromkeys((r.spec.steps, r.spec.steps_per_epoch) for r in records)
+    return " or ".join(_length(*length) for length in lengths)
+
+
+def _length(steps: int, steps_per_epoch: int) -> str:
+    taken = counted(steps, "step")
+    if not steps or steps % steps_per_epoch:
+        return taken
+    return f"{counted(steps // steps_per_epoch, 'epoch')} ({taken})"
+
+
+def versions_of(view: StudyView) -> list[str]:
+    """Return the software that trained the runs, optrial first, with its versions."""
+    versions: dict[str, dict[str, None]] = {"optrial": {}}
+    for record in view.records:
+        for name, version in (record.facts.versions or {}).items():
+            versions.setdefault(name, {})[version] = None
+    return [
+        f"{title} {' and '.join(versions[name])}".strip()
+        for name, title in PACKAGES.items()
+        if name in versions
+    ]
+
+
+def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
+    """Return the protocol of a problem by label; facts that are not recorded are left out."""
+    records = problem.records
+    specs = [record.spec for record in records]
+    first = specs[0]
+    phases = {
+        "tuning": sorted({record.seed for record in records if record.phase == "tune"}),
+        "report": sorted({record.seed for record in problem.reported}),
+    }
+    texts = {
+        "data": data_text(problem),
+        "data arguments": ", ".join(named_values(_shown_arguments(first.dataset_arguments))),
+        "model": _distinct(map(model_text, specs)),
+        "loss": first.loss.replace("_", " "),
+        "batch size": _distinct(str(spec.batch_size) for spec in specs),
+        "budget": budget_text(records),
+        "evaluation": f"every {counted(first.evaluate_every, 'step')}",
+        "sampling": "with replacement"
+        if first.sampling != "epoch"
+        else "epochs without repetition",
+        "precision": _distinct(spec.precision for spec in specs),
+        "seeds of tuning": _seeds(phases["tuning"]),
+        "seeds of the report": _seeds(phases["report"]),
+        "runs": ", ".join(f"{count:,} {status}" for status, count in _statuses(records).items()),
+        "engine": _distinct(r.facts.engine for r in records),
+        "device": _distinct(r.facts.device for r in records),
+        "software": ", ".join(versions_of(view)),
+    }
+    return {label: text for label, text in texts.items() if text}
+
+
+def _shown_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a dataset without paths."""
+    return {
+        name: short_name(value) if isinstance(value, str) and ("/" in value) else value
+        for name, value in arguments.items()
+    }
+
+
+def _distinct(texts: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(text for text in texts if text))
+
+
+def _seeds(seeds: list[int]) -> str:
+    """Return seeds as ranges: ``0-9``."""
+    if not seeds:
+        return ""
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return listed([str(seed) for seed in seeds])
+
+
+def _statuses(records: Iterable[Record]) -> Counter[str]:
+    return Counter(str(record.status) for record in records)
