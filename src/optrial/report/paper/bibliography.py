@@ -17,7 +17,7 @@ __all__ = ["OWN_KEY", "Reference", "bibliography", "keys_of", "references_of"]
 OWN_KEY = "optrial"
 AUTHORS = "The optrial developers"
 
-_ENTRY = re.compile(r"(?P<authors>.+?) \((?P<year>\d{4})\)\. (?P<title>.+?)\. (?P<venue>.+)")
+_ENTRY = re.compile(r"(?P<authors>.+?) \((?P<year>\d{4})\)\. (?P<title>.+?)(?:\. (?P<venue>.+))?")
 _INTRODUCTION = re.compile(r"; (?:in the form of |[a-z ]+: )?(?=[A-Z])")
 """Text between the papers of a rule: ``; in the form of``, ``; centred: ``."""
 _AUTHORS = re.compile(r"(?<=\.), | and ")
@@ -102,7 +102,7 @@ def _reference(text: str) -> Reference:
     first = re.sub(r"[^a-z]", "", authors[0].partition(",")[0].lower())
     words = re.findall(r"[a-z0-9]+", match["title"].lower())
     word = next((word for word in words if word not in _SMALL), "")
-    kind, venue = _venue(match["venue"])
+    kind, venue = _venue(match["venue"] or "")
     fields = {"author": " and ".join(authors), "title": match["title"], "year": match["year"]}
     return Reference(
         f"{first}{match['year']}{word}",
