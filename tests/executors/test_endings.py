@@ -31,91 +31,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's"),
 ]
 
-HUNGRY = '''
-"""A model that needs 120 MB per run, in a process that may grow by 300 MB."""
-
-import resource
-from pathlib import Path
-
-import torch
-from torch import nn
-
-import optrial
-from optrial.study import Study
-
-ELEMENTS, GROWTH = 30_000_000, 300_000_000
-limited = False
-
-
-def limit():
-    """Limit the memory of this process, once."""
-    global limited
-    if not limited:
-        limited = True
-        status = Path("/proc/self/status").read_text()
-        used = int(status.partition("VmData:")[2].split()[0]) * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (used + GROWTH, used + GROWTH))
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 2)
-
-    def forward(self, inputs):
-        outputs = self.layer(inputs)
-        if self.training and Path("begun").exists():
-            limit()
-            with torch.no_grad():
-                total = outputs.repeat(1, ELEMENTS // outputs.numel()).sum()
-            return outputs + 0 * total
-        return outputs
-
-
-class Begin(optrial.Callback):
-    def __init__(self):
-        self.notes = []
-
-    def on_plan(self, *_, **__):
-        Path("begun").touch()
-
-    def on_message(self, text):
-        print(text)
-
-
-def train(folder, executor):
-    study = Study(
-        name="hungry",
-        problem={"dataset": {"name": "moons", "n_samples": 60}, "model": {"factory": "hungry:Net"}},
-        batch_size=30, budget={"steps": 4}, seeds=4, engine="stacked", compile="never",
-        optimizers=[{"rule": "sgd", "lr": 0.1}],
-    )
-    study.run(folder, callbacks=[Begin()], parallel={"executor": executor}).close()
-'''
-
-
-def test_memory_that_runs_out_in_a_worker_halves_the_stack_as_in_one_process(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "hungry.py").write_text(HUNGRY)
-    for executor in ("local", "processes"):
-        (tmp_path / "begun").unlink(missing_ok=True)
-        program = f"import hungry; hungry.train({executor!r}, {executor!r})"
-        answer = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert answer.returncode == 0, answer.stderr
-        assert "memory ran out with 4 runs at a time; going on with fewer" in answer.stdout
-        with Store.open(tmp_path / executor) as store:
-            records = store.runs()
-        assert {record.status for record in records} == {Status.DONE}
-        assert {record.facts.stack_width for record in records} == {2}
-    assert contents(tmp_path / "local") == contents(tmp_path / "processes")
-
 
 class Deadly(nn.Module):
     """Kills its process in a training step while a file names a number of deaths."""
@@ -229,14 +144,14 @@ def all_end(folder: Path) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize(
-    ("executor", "number"),
+    ("executor", "number", "times"),
     [
-        ("processes", signal.SIGINT),
-        ("processes", signal.SIGTERM),
-        ("ray", signal.SIGINT),
-        ("ray", signal.SIGTERM),
+        ("processes", signal.SIGINT, 1),
+        ("processes", signal.SIGTERM, 1),
+        ("processes", signal.SIGINT, 2),
+        ("ray", signal.SIGINT, 1),
+        ("ray", signal.SIGTERM, 1),
     ],
 )
 def test_signals_end_the_workers_and_lose_nothing(

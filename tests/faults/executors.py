@@ -50,7 +50,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "abort": ["exit status 3", "the task ended", "WorkerCrashedError"],
     "crash": ["SIGSEGV", "the task ended", "WorkerCrashedError"],
 }
-"""Parts of the reason of a run that misbehaves, one of which it must have."""
+"""Parts of reasons; the reason of a run that misbehaves must hold one of them."""
 
 
 def kind(function: Kind) -> Kind:
@@ -221,7 +221,7 @@ def worker_without_memory(bench: Bench, chance: random.Random) -> Result:
 
 
 def run_misbehaves(options: Sequence[str], bench: Bench, chance: random.Random) -> Result:
-    """Train a study of which one setting misbehaves in workers; the other runs are recorded."""
+    """Train a study with a setting that misbehaves in workers; the other runs are recorded."""
     act = chance.choice(sorted(WORDS))
     begin = {"FAULTS_ACT": act, "FAULTS_STEPS": str(chance.randint(1, 8))}
     whole = chance.random() < 0.3  # every stack misbehaves, in each worker

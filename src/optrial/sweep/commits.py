@@ -21,7 +21,7 @@ class Commits:
 
     Args:
         store: the store.
-        attempts: the work under way of which nothing is stored yet.
+        attempts: work under way that has stored nothing yet.
         needs: knows the engines of runs.
         weights: where trained weights go, if the study saves any.
     """

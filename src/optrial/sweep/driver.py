@@ -53,7 +53,7 @@ class Driver:
     Args:
         store: the store.
         needs: memory that runs need, and their engines.
-        attempts: the stacks under way of which nothing is stored yet.
+        attempts: stacks under way that have stored nothing yet.
         commits: stores what happens.
         reports: reports to the hooks.
         output: output of user code.

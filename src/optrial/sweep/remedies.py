@@ -1,4 +1,4 @@
-"""What follows a failure or a death: a stack is trained again, halved, or given up."""
+"""Remedies after a failure or a death: a stack is trained again, halved, or given up."""
 
 from __future__ import annotations
 
