@@ -1,4 +1,4 @@
-"""Memory that runs out in a worker, workers that the kernel kills, and signals to their driver."""
+"""Workers that the kernel kills, and signals to their driver."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.small import small_keys
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's"),
+    pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
 ]
 
 
