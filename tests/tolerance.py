@@ -120,9 +120,6 @@ SPLIT_METRIC = {"float32": 1e-6, "float64": 1e-12}
 """Absolute and relative error of a metric of a split against scikit-learn on float64 outputs of the
 same weights, by the precision of the outputs."""
 
-FLOAT32_FRACTION = 1e-7
-"""Printed accuracies of float32, 95.16999816894531 %, beside the fractions that they stand for."""
-
 PRODUCT = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 """Error of a product of matrices, relative to its largest element, by type: sums of up to a few
 hundred terms, rounded to 24 and to 8 bits."""

@@ -1,8 +1,9 @@
 """Write the tables of the notes: python docs/recipes/make_tables.py FOLDER [--train NAME ...]
 
 FOLDER holds the results of recipes, each in a folder of its name. For each recipe of a note, the
-table shows the last published values beside the measured ones, and what the audit says. It replaces
-what stands between the markers of the note. `--train` first trains the named recipes that FOLDER
+table shows the last published values beside the measured ones, or only these where no result is
+printed, then the claims, and what the audit says. It replaces what stands between the markers of
+the note. `--train` first trains the named recipes that FOLDER
 lacks. A recipe without results keeps no table.
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import optrial
 from optrial.analysis.reported import ReportedValue, agreement
+from optrial.analysis.summary import Spread
+from optrial.analysis.view import ProblemView
 from optrial.markup import markdown_text
 from optrial.recipes import RECIPES
 from optrial.results import Results
@@ -22,51 +25,71 @@ from optrial.results import Results
 HERE = Path(__file__).parent
 MARKERS = ("<!-- made by make_tables.py -->", "<!-- end -->")
 NOTES = sorted(path.stem for path in HERE.glob("*.md") if path.stem != "index")
-SHARED = {"numpy-vs-torch": "numpy-vs-torch", "fashion-mnist-sweep": "fashion-mnist"}
+SHARED = {"fashion-mnist-sweep": "fashion-mnist"}
 """Note -> beginning of the names of its recipes, where it is not that of the note."""
 
 
 def tables(results: Results, name: str) -> Iterator[str]:
-    """Yield the lines about one study: its published values, its claims and its audit."""
+    """Yield the parts about one study: its values, its claims and its audit."""
     view = results.view()
     yield f"**`{name}`**"
     for problem in view.problems:
-        last: dict[tuple[str, str], ReportedValue] = {}
         values = view.published(problem)
+        points: dict[tuple[str, str, str], list[ReportedValue]] = {}
         for value in values:
             if value.measured:
-                last[value.metric, value.name] = value
-        if last:
-            rows = ["| value | reported | measured | agrees |", "| --- | ---: | ---: | --- |"]
-            yield "\n".join([*rows, *map(_row, last.values())])
-        if values:
-            yield f"{agreement(values)[0]}."
-    for result in results.claims():
-        yield f"- {markdown_text(result.sentence)}"
+                points.setdefault((value.metric, value.name, value.at), []).append(value)
+        last = {(metric, name): several for (metric, name, _), several in points.items()}
+        yield _table(map(_row, last.values()) if last else _measured(problem))
+        yield f"{agreement(values)[0]}." if values else "No result is printed."
+    yield "\n".join(f"- {markdown_text(claim.sentence)}" for claim in results.claims())
     findings = results.audit().findings
     texts = [f"`{finding.rule}` {finding.severity.value}: {finding.title}" for finding in findings]
     yield f"The audit: {'; '.join(texts) if texts else 'no findings'}."
 
 
-def _row(value: ReportedValue) -> str:
-    assert value.measured is not None
-    runs = value.measured.count
-    spread = f" ± {value.measured.deviation:.2g}" if runs > 1 else ""
-    agrees = {True: "yes", False: "no", None: "one run"}[value.agrees]
-    name = markdown_text(f"{value.metric}, {value.label}")
-    return (
-        f"| {name} | {value.reported:.6g} | {value.measured.mean:.4g}{spread} ({runs}) | {agrees} |"
-    )
+def _table(rows: Iterable[str]) -> str:
+    header = ["| value | reported | measured | agrees |", "| --- | ---: | ---: | --- |"]
+    return "\n".join([*header, *rows])
+
+
+def _row(values: Sequence[ReportedValue]) -> str:
+    """Return the row of a published value; there are several if it was run several times."""
+    first = values[0]
+    assert first.measured is not None
+    agrees = [{True: "yes", False: "no", None: "one run"}[value.agrees] for value in values]
+    name = markdown_text(f"{first.metric}, {first.label}")
+    reported = ", ".join(f"{value.reported:.6g}" for value in values)
+    measured = _spread(first.measured)
+    return f"| {name} | {reported} | {measured} | {', '.join(dict.fromkeys(agrees))} |"
+
+
+def _measured(problem: ProblemView) -> Iterator[str]:
+    """Yield a row per setting, for a study without published values."""
+    for summary in problem.summaries:
+        if spread := summary.metrics.get(problem.metric):
+            parts = problem.metric, summary.optimizer, summary.setting
+            name = markdown_text(", ".join(filter(None, parts)))
+            yield f"| {name} | | {_spread(spread)} | |"
+
+
+def _spread(measured: Spread) -> str:
+    deviation = f" ± {measured.deviation:.2g}" if measured.count > 1 else ""
+    return f"{measured.mean:.4g}{deviation} ({measured.count})"
 
 
 def note_tables(note: str, folder: Path) -> str:
-    """Return the tables of all recipes of a note that have results."""
+    """Return the tables of all recipes of a note that have results.
+
+    Those of a small variant are left out if its recipe has some.
+    """
     start = SHARED.get(note, note)
     parts = []
-    for name in RECIPES:
-        if name.startswith(start) and (folder / name).is_dir():
+    trained = [name for name in RECIPES if name.startswith(start) and (folder / name).is_dir()]
+    for name in trained:
+        if name.removesuffix("-small") == name or name.removesuffix("-small") not in trained:
             with optrial.load(folder / name) as results:
-                parts.append("\n\n".join(tables(results, name)))
+                parts.append("\n\n".join(filter(None, tables(results, name))))
     return "\n\n".join(parts)
 
 
