@@ -175,15 +175,15 @@ Bounds = Mapping[str, tuple[float, float]]
 
 HEADLINES: Mapping[str, Bounds] = {
     # Adam learns; ten times the step, heavy-ball momentum at the same rate, is close to guessing.
-    "adaptive-methods-cifar10-small": {"adam": (0.2, 0.4), "RMSProp+Nesterov": (0.05, 0.2)},
-    "adaptive-methods-cifar10-dropout-small": {"adam": (0.15, 0.35), "adadelta": (0.05, 0.2)},
+    "adaptive-methods-cifar10-small": {"adam": (0.33, 0.42), "RMSProp+Nesterov": (0.05, 0.3)},
+    "adaptive-methods-cifar10-dropout-small": {"adam": (0.25, 0.4), "adadelta": (0.18, 0.3)},
     "cnn-cifar10-small": {"sgd": (0.05, 0.15), "adam": (0.05, 0.2), "rmsprop": (0.08, 0.3)},
     "cnn-cifar10-rates-small": {"adam lr=0.01": (0.12, 0.35), "adam lr=0.0001": (0.05, 0.2)},
     "cnn-cifar10-batch-size-small": {"adam batch_size=16": (0.05, 0.2)},
-    "fashion-mnist-sweep-small": {"adam lr=0.001": (0.7, 0.85), "sgd": (0.2, 0.6)},
-    "fashion-mnist-batch-size-small": {"adam batch_size=64": (0.72, 0.86)},
-    "fashion-mnist-zero-grad-small": {"adam": (0.05, 0.7)},
-    "mnist-optimizers-small": {"sgd": (0.75, 0.92), "momentum": (0.82, 0.96), "adam": (0.75, 0.94)},
+    "fashion-mnist-sweep-small": {"adam lr=0.001": (0.82, 0.87), "sgd": (0.7, 0.75)},
+    "fashion-mnist-batch-size-small": {"adam batch_size=64": (0.82, 0.86)},
+    "fashion-mnist-zero-grad-small": {"adam": (0.05, 0.5)},
+    "mnist-optimizers-small": {"sgd": (0.9, 0.93), "momentum": (0.95, 0.97), "adam": (0.92, 0.95)},
     "numpy-vs-torch-circles-small": {"sgd": (0.95, 1.0)},
     "numpy-vs-torch-blobs-small": {"sgd": (0.98, 1.0)},
     "numpy-vs-torch-cifar10-small": {"sgd": (0.2, 0.36)},
@@ -193,10 +193,10 @@ HEADLINES: Mapping[str, Bounds] = {
     "rnn-palindrome-20-small": {"rmsprop": (0.05, 0.5), "adam": (0.05, 0.4)},
     # The same to a hair, whoever wrote the update.
     "sgd-from-scratch-small": {
-        "sgd": (0.5, 0.75),
-        "torch_sgd": (0.5, 0.75),
-        "momentum": (0.85, 0.93),
-        "torch_momentum": (0.85, 0.93),
+        "sgd": (0.79, 0.85),
+        "torch_sgd": (0.79, 0.85),
+        "momentum": (0.9, 0.93),
+        "torch_momentum": (0.9, 0.93),
     },
 }
 """Test accuracy at the end of each small variant: what its note says, and room for rounding."""
@@ -205,7 +205,15 @@ JITTER = ("numpy-vs-torch-moons-small", "numpy-vs-torch-with-replacement-small")
 CORRECTED = "adaptive-methods-cifar10-corrected-small"
 
 
-AGREEING: Mapping[str, int] = {}
+AGREEING: Mapping[str, int] = {
+    "adaptive-methods-cifar10-small": 2,  # of 3
+    "adaptive-methods-cifar10-dropout-small": 2,  # of 3
+    "fashion-mnist-sweep-small": 16,  # of 18
+    "fashion-mnist-batch-size-small": 13,  # of 15
+    "fashion-mnist-zero-grad-small": 2,  # of 3
+    "mnist-optimizers-small": 4,  # of 6, all to the last digit where rounding is as in the report
+    "sgd-from-scratch-small": 8,  # of 10
+}
 """Least number of printed values with which a small variant agrees."""
 
 

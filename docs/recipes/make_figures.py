@@ -24,9 +24,9 @@ COMMANDS: Mapping[str, str] = {
     "fashion-mnist-sweep": "optrial plot fashion-mnist-sweep --metric test_accuracy "
     "--metric relu_gradient_square_sum --x epochs",
     "mnist-optimizers": "optrial plot mnist-optimizers --metric train_loss --metric test_accuracy "
-    "--smooth 50",
+    "--smooth 50 --only sgd --only momentum --only adam",
     "numpy-vs-torch": "optrial plot numpy-vs-torch-moons numpy-vs-torch-with-replacement "
-    "--metric train_loss_epoch --x epochs --only 'sgd batch_size=128'",
+    "--metric train_loss_epoch --x epochs --smooth 10 --only 'sgd batch_size=128'",
     "rnn-palindrome": "optrial plot rnn-palindrome-20 --metric test_accuracy --each-seed",
     "sgd-from-scratch": "optrial plot sgd-from-scratch --metric train_loss "
     "--metric train_accuracy --smooth 100",

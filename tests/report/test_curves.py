@@ -155,9 +155,12 @@ def test_lines_that_coincide_are_wider_below() -> None:
     views = [made_up_view(sgd, {"name": name}) for name in ("numpy", "torch")]
     axes = drawn(*views, options=CurveOptions())
     lines = labelled(axes)
-    assert list(lines) == ["sgd lr=0.1 (numpy)", "sgd lr=0.1 (torch)"]
+    assert list(lines) == ["numpy", "torch"]
     wide = [line for line in axes.lines if line.get_linewidth() > 2]
-    assert [line.get_color() for line in wide] == [lines["sgd lr=0.1 (numpy)"].get_color()]
+    assert [line.get_color() for line in wide] == [lines["numpy"].get_color()]
+    both = [made_up_view(made_up_records(rates=(0.1,)), {"name": name}) for name in ("a", "b")]
+    names = ["sgd lr=0.1 (a)", "adam lr=0.1 (a)", "sgd lr=0.1 (b)", "adam lr=0.1 (b)"]
+    assert list(labelled(drawn(*both, options=CurveOptions()))) == names
     apart = made_up_view(made_up_records(rates=(0.1,)))
     assert not [x for x in drawn(apart, options=CurveOptions()).lines if x.get_linewidth() > 2]
 
@@ -192,9 +195,10 @@ def test_studies_and_problems_are_overlaid(tmp_path: Path) -> None:
         store_made_up(tmp_path / "c", made_up_records(["sgd"], rates=(0.1,)), "a")
         with load(tmp_path / "c") as again:
             beside = one.plot_curves("test_accuracy", beside=[again])
-        assert list(labelled(beside)) == ["sgd lr=0.1 (a)", "sgd lr=0.1 (c)"]
+        assert list(labelled(beside)) == ["a", "c"]
         (axes,) = two.curves_figure(["test_accuracy"]).axes
-        assert list(labelled(axes)) == ["sgd lr=0.1 (x)", "sgd lr=0.1 (y)"]
+        assert list(labelled(axes)) == ["x", "y"]
+        assert axes.get_legend().get_title().get_text() == "sgd lr=0.1"  # type: ignore[union-attr]
         with pytest.raises(StoreError, match="several problems; name one"):
             two.plot_curves("test_accuracy")
         with pytest.raises(StoreError, match="'test_loss'"):

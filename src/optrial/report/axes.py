@@ -185,8 +185,8 @@ def row_axis(axes: Axes, names: Iterable[str]) -> None:
     axes.grid(axis="x")
 
 
-def legend(axes: Axes) -> None:
-    """Draw a legend above the axes, in up to three columns."""
+def legend(axes: Axes, title: str = "") -> None:
+    """Draw a legend above the axes, in up to three columns; long labels have several lines."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure = axes.get_figure(root=True)
@@ -194,8 +194,16 @@ def legend(axes: Axes) -> None:
         width = (figure.get_figwidth() if figure else 3.4) / panels
         column = HANDLE + CHARACTER * max(map(len, labels))
         columns = max(1, min(3, len(labels), int(width / column)))
+        longest = max(10, int((width - HANDLE) / CHARACTER) - 10)  # beside the vertical axis
         axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderpad=0
+            handles,
+            [fill(label, longest) for label in labels],
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=columns,
+            borderpad=0,
+            title=literal(fill(title, longest)),
+            alignment="left",
         )
 
 

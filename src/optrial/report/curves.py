@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,6 +55,7 @@ WIDER = 2.6
 METRIC_DASHES: tuple[tuple[float, ...], ...] = ((), (4.0, 1.5), (1.2, 1.2), (5.0, 1.2, 1.2, 1.2))
 """Dashes of the first, the second, ... metric on the same axes."""
 PANEL_HEIGHT = 2.4
+PUBLISHED = "published"
 
 Floats = NDArray[np.float64]
 
@@ -137,6 +138,8 @@ class _Contenders:
     sources: Sequence[CurveSource]
     only: Sequence[str]
     entries: list[tuple[CurveSource, Contender]] = field(init=False)
+    title: str = field(init=False)
+    names: list[str] = field(init=False)
     styles: list[LineStyle] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +152,7 @@ class _Contenders:
         if self.only and not self.entries:
             known = dict.fromkeys(contender.name for _, contender in every)
             raise StoreError(f"no line is named '{self.only[0]}'. {suggest(self.only[0], known)}")
+        self.title, self.names = _names(self.entries)
         names = dict.fromkeys(n for source in self.sources for n in source.view.optimizer_names)
         self.styles = variant_styles([c.optimizer for _, c in self.entries], line_styles(names))
 
@@ -188,9 +192,20 @@ def curves_figure(
             draw_curves(axes, sources, names, theme, options, named=place == 0)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
+        _explain_once(grid.flat[: len(panels)])
         grow_for_legend(grid.flat[0])
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
+
+
+def _explain_once(panels: Iterable[Axes]) -> None:
+    """Remove legends that only repeat what published values look like."""
+    known: set[str] = set()
+    for axes in panels:
+        labels = set(axes.get_legend_handles_labels()[1])
+        if labels and labels <= known & {PUBLISHED}:
+            axes.get_legend().remove()
+        known |= labels
 
 
 def draw_curves(
@@ -234,8 +249,8 @@ def draw_curves(
     axes.set_xlabel(_x_label(lines, _unit(sources[0], options), options.smooth))
     _name_metrics(axes, metrics if len(metrics) > 1 else (), theme)
     if published:
-        axes.plot([], [], mec=theme.text, label="published", **_circle(theme))
-    legend(axes)
+        axes.plot([], [], mec=theme.text, label=PUBLISHED, **_circle(theme))
+    legend(axes, contenders.title if named else "")
 
 
 def _lines(
@@ -243,12 +258,13 @@ def _lines(
 ) -> Iterator[_Line]:
     for place, metric in enumerate(metrics):
         read = {id(s): _bands(s, metric, options.smooth) for s in contenders.sources}
-        for (source, contender), style in zip(contenders.entries, contenders.styles, strict=True):
+        looks = zip(contenders.entries, contenders.names, contenders.styles, strict=True)
+        for (source, contender), name, style in looks:
             bands, raw = read[id(source)]
             if band := bands.get(contender.setting_id):
                 several = len(metrics) > 1
                 line = _Line(
-                    _name(source, contender) if named and not place else "",
+                    name if named and not place else "",
                     replace(style, dashes=METRIC_DASHES[place % 4]) if several else style,
                     band,
                     raw.get(contender.setting_id),
@@ -270,9 +286,14 @@ def _by_seed(line: _Line) -> Iterator[_Line]:
         )
 
 
-def _name(source: CurveSource, contender: Contender) -> str:
-    name = f"{contender.optimizer} {contender.setting}".strip()
-    return f"{name} ({source.name})" if source.name else name
+def _names(entries: Sequence[tuple[CurveSource, Contender]]) -> tuple[str, list[str]]:
+    """Return what all lines of different sources share, or "", and the name of each line."""
+    contenders = [f"{one.optimizer} {one.setting}".strip() for _, one in entries]
+    sources = [source.name for source, _ in entries]
+    if len(set(sources)) == len(sources) > len(set(contenders)) == 1:
+        return contenders[0], sources
+    pairs = zip(contenders, sources, strict=True)
+    return "", [f"{name} ({source})" if source else name for name, source in pairs]
 
 
 def _unit(source: CurveSource, options: CurveOptions) -> str:
