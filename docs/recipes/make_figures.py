@@ -18,9 +18,7 @@ HERE = Path(__file__).parent
 COMMANDS: Mapping[str, str] = {
     "adaptive-methods-cifar10": "optrial plot adaptive-methods-cifar10 --metric train_loss_epoch "
     "--metric test_accuracy --x epochs",
-    "adaptive-methods-cifar10-dropout": "optrial plot adaptive-methods-cifar10-dropout "
-    "--metric train_loss_epoch --metric test_accuracy --x epochs",
-    "cnn-cifar10": "optrial plot cnn-cifar10 --metric train_loss --smooth 5",
+    "cnn-cifar10": "optrial plot cnn-cifar10 --metric train_loss --x steps --smooth 5",
     "fashion-mnist-sweep": "optrial plot fashion-mnist-sweep --metric test_accuracy "
     "--metric relu_gradient_square_sum --x epochs",
     "mnist-optimizers": "optrial plot mnist-optimizers --metric train_loss --metric test_accuracy "
@@ -29,7 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "--metric train_loss_epoch --x epochs --smooth 10 --only 'sgd batch_size=128'",
     "rnn-palindrome": "optrial plot rnn-palindrome-20 --metric test_accuracy --each-seed",
     "sgd-from-scratch": "optrial plot sgd-from-scratch --metric train_loss "
-    "--metric train_accuracy --smooth 100",
+    "--metric train_accuracy --x steps --smooth 100",
 }
 """Name of a picture -> the command that draws it."""
 

@@ -45,7 +45,7 @@ def tables(results: Results, name: str) -> Iterator[str]:
     yield "\n".join(f"- {markdown_text(claim.sentence)}" for claim in results.claims())
     findings = results.audit().findings
     texts = [f"`{finding.rule}` {finding.severity.value}: {finding.title}" for finding in findings]
-    yield f"The audit: {'; '.join(texts) if texts else 'no findings'}."
+    yield f"The audit: {'; '.join(dict.fromkeys(texts)) if texts else 'no findings'}."
 
 
 def _table(rows: Iterable[str]) -> str:
@@ -74,7 +74,8 @@ def _measured(problem: ProblemView) -> Iterator[str]:
 
 
 def _spread(measured: Spread) -> str:
-    deviation = f" ± {measured.deviation:.2g}" if measured.count > 1 else ""
+    digits = 6  # beyond them, equal values of several seeds differ by rounding
+    deviation = f" ± {round(measured.deviation, digits):.2g}" if measured.count > 1 else ""
     return f"{measured.mean:.4g}{deviation} ({measured.count})"
 
 

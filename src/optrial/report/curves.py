@@ -203,8 +203,9 @@ def _explain_once(panels: Iterable[Axes]) -> None:
     known: set[str] = set()
     for axes in panels:
         labels = set(axes.get_legend_handles_labels()[1])
-        if labels and labels <= known & {PUBLISHED}:
-            axes.get_legend().remove()
+        box = axes.get_legend()
+        if box and labels <= known & {PUBLISHED}:
+            box.remove()
         known |= labels
 
 
