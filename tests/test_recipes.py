@@ -223,6 +223,7 @@ def test_each_small_variant_has_a_headline() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # an epoch of the CIFAR-10 network takes a minute on an idle core
 @pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=needs_files(n)) for n in HEADLINES])
 def test_the_headline_of_the_small_variant(name: str, tmp_path: Path) -> None:
