@@ -332,6 +332,6 @@ def _connect(address: str | None) -> None:
                 if address != "auto":
                     _reach(address)
                 ray.init(address=address, **quiet)
-    except (RayError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones too, as when a node starts too slowly
         where = f"does not answer at {address}" if address else "on this machine does not start"
         raise EngineError(f"the Ray cluster {where} ({one_line(error)}).") from error
