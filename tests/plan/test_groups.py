@@ -215,6 +215,12 @@ BAD: list[tuple[list[dict[str, Any]], dict[str, Any], str, str]] = [
         "times goes alone",
     ),
     (
+        [{"match": "bias", "lr": {"times": {"times": 2}}}],
+        {},
+        "optimizers[0].groups[0].lr",
+        "times goes alone",
+    ),
+    (
         [{"match": "head", "rule": "momentum", "momentum": {"times": 2}}],
         {},
         "optimizers[0].groups[0].momentum.times",

@@ -105,9 +105,10 @@ def _group_axis(raw: Any) -> Axis:
     """Read an axis of a group: values, or ``{times: values}``."""
     if not isinstance(raw, dict) or "times" not in raw:
         return parse_axis(raw)
-    if len(raw) > 1:
+    factors = raw["times"]
+    if len(raw) > 1 or (isinstance(factors, dict) and "times" in factors):
         raise ValueError("times goes alone, such as {times: 0.5} or {times: {log: [0.1, 10]}}")
-    axis = parse_axis(raw["times"])
+    axis = parse_axis(factors)
     if not all(_is_number(value) and value > 0 for value in axis.values):
         raise ValueError("times must be a finite number above 0, or several")
     return Times(axis.values, axis.spacing, axis.open)
