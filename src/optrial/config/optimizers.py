@@ -112,7 +112,7 @@ def _group_name(name: str) -> str:
 
 
 class GroupEntry(_Optimizer):
-    """Parameters of the model that are updated with values of their own.
+    """Parameters of the model whose update differs from that of the others.
 
     `match` selects them, by roles and by names with wildcards. At most one of `rule`, `torch` and
     `rule_factory` is given, for a rule other than the entry's. `freeze` leaves the initial values
@@ -179,7 +179,7 @@ class OptimizerEntry(_Optimizer):
     `torch.optim.Optimizer`) and `rule_factory` (``module:function`` that returns a rule) is given.
     `closure` passes `step` a function that computes the loss and its gradients again;
     `create_graph` lets those gradients be differentiated. Both go with `torch`.
-    `groups` are parameters with values of their own; the first one that matches holds.
+    `groups` are parameters with other values; the first group that matches holds.
     Every further key is a hyperparameter.
     """
 

@@ -1,4 +1,4 @@
-"""Which parameter is in which group, with the rule and the values that update it."""
+"""Parameters of each model of a plan, with the group, rule and values that update them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of parameters that are updated with values of their own."""
+"""Groups of parameters whose update differs from that of the others."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class JointOptimizer(torch.optim.Optimizer):
     """Step several optimizers in turn.
 
     Args:
-        optimizers: at least two, none of which has a parameter of another.
+        optimizers: at least two, which share no parameter.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
