@@ -25,8 +25,8 @@ ADDITIONS = Path(__file__).with_name("contributing")
 INSERTED: Mapping[str, list[tuple[str, str]]] = {
     # Add a rule.
     "rules/catalogue.py": [
-        ("from optrial.rules.sign import LION\n", "from optrial.rules.signum import SIGNUM\n"),
-        ("            LION,\n", "            SIGNUM,\n"),
+        ("from optrial.rules.rule import Rule\n", "from optrial.rules.tiger import TIGER\n"),
+        ("            LION,\n", "            TIGER,\n"),
     ],
     # Add a dataset.
     "data/arguments.py": [
@@ -106,7 +106,7 @@ STUDY = {
     "batch_size": 20,
     "budget": {"epochs": 2},
     "seeds": 2,
-    "optimizers": [{"rule": "signum", "lr": 0.01}, {"rule": "sgd", "lr": 0.1}],
+    "optimizers": [{"rule": "tiger", "lr": 0.01}, {"rule": "sgd", "lr": 0.1}],
     "probes": ["update_norm"],
     "trackers": ["lines"],
 }

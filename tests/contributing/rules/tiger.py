@@ -1,4 +1,4 @@
-"""Signum: the sign of the running average of the gradient."""
+"""Tiger: the sign of the running average of the gradient."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from optrial.rules.arrays import Array, Scalar, average, namespace, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, average_decay, learning_rate
 from optrial.rules.rule import Rule, equations_of
 
-__all__ = ["SIGNUM"]
+__all__ = ["TIGER"]
 
 
-class SignumState(NamedTuple):
-    """State of Signum for one parameter."""
+class TigerState(NamedTuple):
+    """State of Tiger for one parameter."""
 
     mean: Array  # (runs, *shape), running average of the gradient
 
 
-def signum_start(param: Array, **_: object) -> SignumState:
+def tiger_start(param: Array, **_: object) -> TigerState:
     """Return an average of zero."""
-    return SignumState(mean=zeros_like(param))
+    return TigerState(mean=zeros_like(param))
 
 
-def signum(
-    grad: Array, state: SignumState, _step: Scalar, *, lr: Scalar, beta: Scalar
-) -> tuple[Array, SignumState]:
-    """One step of Signum: Bernstein et al. 2018, Algorithm 2.
+def tiger(
+    grad: Array, state: TigerState, _step: Scalar, *, lr: Scalar, beta: Scalar
+) -> tuple[Array, TigerState]:
+    """One step of Tiger: Su 2023.
 
         m ← beta·m + (1 − beta)·g
         θ ← θ − lr·sign(m)
@@ -34,23 +34,20 @@ def signum(
     parameter. The sign of 0 is 0.
     """
     mean = average(beta, state.mean, grad)
-    return -lr * namespace(grad).sign(mean), SignumState(mean)
+    return -lr * namespace(grad).sign(mean), TigerState(mean)
 
 
-SIGNUM = Rule(
-    name="signum",
-    title="Signum",
-    paper=(
-        "Bernstein, J., Wang, Y.-X., Azizzadenesheli, K. and Anandkumar, A. (2018). signSGD: "
-        "Compressed Optimisation for Non-Convex Problems. ICML. arXiv:1802.04434, Algorithm 2."
-    ),
-    init=signum_start,
-    update=signum,
+TIGER = Rule(
+    name="tiger",
+    title="Tiger",
+    paper=("Su, J. (2023). Tiger: A Tight-fisted Optimizer. github.com/bojone/tiger."),
+    init=tiger_start,
+    update=tiger,
     hyperparameters=(
         learning_rate(1e-4),
         average_decay("beta", 0.9, "decay rate of the gradient's average", "β"),
     ),
-    equations=equations_of(signum),
+    equations=equations_of(tiger),
     symbols=PARAMETER | GRADIENT | {"m": "running average of the gradient; starts at 0"},
     state={"mean": "m, running average of the gradient"},
     direction="the sign of the running average of the gradient",
