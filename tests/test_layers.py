@@ -40,7 +40,7 @@ ALLOWED = {
     "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
     "data": {"array_headers", "code", "keyed", "memory", "target_kinds", "errors"},
-    "models": {"code", "functions", "keyed", "memory", "spec", "errors"},
+    "models": {"code", "functions", "keyed", "memory", "spec", "target_kinds", "errors"},
     "rules": {"errors"},
     "plan": {
         *("code", "functions", "spec", "target_kinds", "config", "data"),

@@ -63,10 +63,12 @@ Problem: TypeAlias = ProblemKeys | Keys
 
 
 class Length(TypedDict, total=False):
-    """A length of training: either of the two keys."""
+    """A length of training: one of the keys."""
 
     steps: int
     epochs: int
+    samples: int
+    tokens: int
 
 
 class Evaluation(TypedDict, total=False):

@@ -119,7 +119,9 @@ def _classes(model: nn.Module, record: Record, inputs: NDArray[Any]) -> NDArray[
     parts = []
     try:
         with torch.no_grad(), supervised("predicting with saved weights"):
-            for part in torch.split(torch.from_numpy(inputs).to(dtype), at_once):
+            tensor = torch.from_numpy(inputs)
+            tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for part in torch.split(tensor, at_once):
                 outputs = model(part)
                 single = outputs.numel() == len(part)
                 classes = outputs.reshape(-1) > 0 if single else outputs.argmax(dim=1)
@@ -153,6 +155,7 @@ def saved_model(store: StoreReader, folder: Path, run_id: str, trust: Trust) -> 
             spec.model_arguments,
             input_shape=input_shape,
             classes=outputs,
+            vocabulary=record.facts.vocabulary,
             seed=spec.seed,
         )
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}

@@ -32,6 +32,9 @@ any
     Targets of any kind: whole numbers are labels, other numbers are values.
 """
 
+IGNORE_INDEX = -100
+"""Label of the positions that do not count, unless the loss names another one, as in PyTorch."""
+
 _TARGETS: Mapping[str, Targets] = {
     "cross_entropy": "classes",
     "bce": "binary",

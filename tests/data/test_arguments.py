@@ -12,7 +12,7 @@ import pytest
 from optrial.data import DATASETS, check_dataset, load_dataset
 from optrial.errors import DataError
 
-SCALES = {"diabetes": "standardize"}
+SCALES = dict.fromkeys(("diabetes", "breast-cancer", "wine"), "standardize")
 BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("mnits", {}, "name", "'mnits' is not a dataset. Did you mean 'mnist'"),
     ("", {}, "name", "is not a dataset"),
@@ -121,7 +121,7 @@ def test_name_that_is_not_text(name: Any) -> None:
     assert [problem.path for problem in check_dataset(name, {})] == ["name"]
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", sorted(DATASETS.keys() - {"text"}))  # which needs files
 def test_catalogue_entries_are_whole_and_good_without_arguments(name: str) -> None:
     entry = DATASETS[name]
     assert entry.name == name
@@ -135,7 +135,7 @@ def test_catalogue_entries_are_whole_and_good_without_arguments(name: str) -> No
     assert all(field.description for field in entry.arguments.model_fields.values())
 
 
-LOCAL = [name for name, entry in DATASETS.items() if entry.published is None]
+LOCAL = [name for name, entry in DATASETS.items() if entry.published is None and name != "text"]
 
 
 @pytest.mark.parametrize("name", LOCAL)

@@ -52,6 +52,7 @@ def problem_of(kind: str) -> Dataset:
 def names_for(kind: str) -> tuple[str, ...]:
     wanted = {"any", "values" if kind == "values" else "labels"}
     names = [name for name, metric in METRICS.items() if metric.targets in wanted]
+    names = [name for name in names if name != "bits_per_byte"]  # which only texts have
     if kind != "binary":
         names = [name for name in names if name not in BINARY]
     return (*names, "top_2_accuracy") if kind == "classes" else tuple(names)
@@ -116,6 +117,8 @@ def expected(name: str, outputs: np.ndarray, targets: np.ndarray) -> float:
         "matthews": lambda: sk.matthews_corrcoef(targets, predicted),
         "cohen_kappa": lambda: sk.cohen_kappa_score(targets, predicted),
         "log_loss": lambda: -np.mean(np.log(probable[np.arange(len(targets)), targets])),
+        "perplexity": lambda: np.exp(sk.log_loss(targets, probable)),
+        "bits_per_token": lambda: sk.log_loss(targets, probable) / np.log(2),
         "brier": lambda: np.mean(
             ((probable - one_hot) ** 2).sum(1) / (2 if outputs.shape[1] == 2 else 1)
         ),

@@ -24,10 +24,12 @@ class Case(NamedTuple):
     model: str
     arguments: dict[str, Any]
     input_shape: tuple[int, ...]
+    vocabulary: int | None = None
 
 
 IMAGE = (2, 8, 6)
 SMALL = {"widths": [3, 4, 5]}
+TINY = {"width": 8, "heads": 2, "depth": 2, "pool": "last"}
 CASES = [
     Case("logistic", {}, IMAGE),
     Case("logistic", {"bias": False}, (5,)),
@@ -46,6 +48,10 @@ CASES = [
         for cell in ("rnn", "gru", "lstm")
         for dropout, shape in ((0.0, (9,)), (0.3, (4, 3)), (0.0, IMAGE))
     ),
+    Case("transformer", TINY, (5,), 7),
+    Case("transformer", TINY | {"dropout": 0.3, "architecture": "encoder"}, (5,), 7),
+    Case("transformer", TINY | {"positions": "rotary", "norm": "rms"}, (5,), 7),
+    Case("transformer", TINY | {"bias": False, "activation": "silu"}, (5,), 7),
 ]
 
 
@@ -55,7 +61,12 @@ def test_every_model_for_data_is_among_the_cases() -> None:
 
 def build(case: Case, seed: int) -> nn.Module:
     model = build_model(
-        case.model, case.arguments, input_shape=case.input_shape, classes=3, seed=seed
+        case.model,
+        case.arguments,
+        input_shape=case.input_shape,
+        classes=3,
+        vocabulary=case.vocabulary,
+        seed=seed,
     ).double()
     set_mask_key(key_dropout(model), seed=0, step=1)
     return model
@@ -71,6 +82,8 @@ def check(case: Case, backend: str | None = None) -> None:
     if backend:
         differentiate = torch.compile(differentiate, dynamic=False, backend=backend)
     x, y = seeded(9, 2, 6, *case.input_shape), torch.arange(12).view(2, 6) % 3
+    if case.vocabulary is not None:
+        x = (100 * x).long() % case.vocabulary
     gradients, (losses, after) = differentiate(params, buffers, x, y)
     for run, model in enumerate(alone):
         place = divmod(run, 2)
@@ -95,6 +108,8 @@ COMPILED = [
     Case("rnn", {"hidden": 6, "cell": "lstm"}, (5,)),
     Case("cnn", SMALL, IMAGE),
     Case("mlp", {"hidden": [6], "batch_norm": True, "dropout": 0.3}, (5,)),
+    Case("transformer", TINY | {"dropout": 0.3}, (5,), 7),
+    Case("transformer", TINY | {"positions": "rotary", "norm": "rms"}, (5,), 7),
 ]
 
 

@@ -16,7 +16,7 @@ from optrial.config.optimizers import OptimizerEntry
 from optrial.config.plain_yaml import parse_yaml
 from optrial.config.problems import OVERRIDES, entry_label, is_several, problem_names
 from optrial.config.short_forms import ShortForm
-from optrial.config.study import ProblemEntry, Span, StudyFile
+from optrial.config.study import UNITS, ProblemEntry, Span, StudyFile
 from optrial.errors import Problem, StudyError, key_path, suggest
 from optrial.errors import shown as as_text
 
@@ -28,7 +28,6 @@ _PART = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 _INDEX_DIGITS = 9
 _OF_A_PROBLEM = {*ProblemEntry.model_fields, "function", *OVERRIDES}
 _OF_A_RANGE = ("log", "lin", "points")
-_OTHER_UNIT = {"steps": "epochs", "epochs": "steps"}
 
 
 def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def override(raw: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     ``optimizers.adam.lr=0.01`` or ``optimizers[2].lr=0.01``; brackets also take names with dots.
     A value in a short form is expanded before a part of it is set: ``clip.value=0.5`` on
     ``clip: 1.0`` gives ``clip: {norm: 1.0, value: 0.5}``. Setting ``steps`` removes
-    ``epochs`` beside it, and the reverse.
+    ``epochs`` beside it, and likewise for all units.
 
     Raises:
         StudyError: a setting without ``=``, or a path that leads nowhere.
@@ -86,7 +85,8 @@ def _assign(raw: dict[str, Any], parts: list[str], value: Any) -> None:
     key = place.key(parts[-1])
     place.node[key] = value
     if place.is_duration and value is not None:
-        place.node.pop(_OTHER_UNIT.get(parts[-1]), None)
+        for unit in set(UNITS) - {parts[-1]} if parts[-1] in UNITS else ():
+            place.node.pop(unit, None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class _Place:
 
     @property
     def is_duration(self) -> bool:
-        """True if `steps` and `epochs` exclude each other here."""
+        """True if `steps`, `epochs` and other units exclude each other here."""
         kind = _plain(self.annotation)
         return (isinstance(kind, type) and issubclass(kind, Span)) or "schedule" in self.path
 

@@ -32,6 +32,7 @@ from optrial.spec import Direction, Directions, MetricName, Selection, catalogue
 
 __all__ = [
     "MOST_RUNS",
+    "UNITS",
     "Component",
     "Evaluation",
     "MetricEntry",
@@ -49,6 +50,7 @@ _MOST_SEEDS = 100_000
 _MOST_STEPS = 10**9  # products with the number of batches stay exact
 
 PositiveInt = Annotated[int, Field(strict=True, ge=1, le=_MOST_STEPS)]
+_Many = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 
 
 class _Frozen(BaseModel):
@@ -175,16 +177,27 @@ class ProblemEntry(_Frozen):
         return (MetricEntry(name="accuracy"),) if self.loss.name == "cross_entropy" else ()
 
 
+UNITS = ("steps", "epochs", "samples", "tokens")
+"""Units of the length of a training; one of them is given."""
+
+
 class Span(_Frozen):
-    """A length of training: a number of steps or a number of epochs."""
+    """A length of training: a number of steps, epochs, samples or tokens.
+
+    Samples and tokens are rounded up to whole steps.
+    """
 
     steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
+    samples: _Many | None = Field(default=None, exclude_if=lambda samples: samples is None)
+    tokens: _Many | None = Field(default=None, exclude_if=lambda tokens: tokens is None)
 
     @model_validator(mode="after")
     def _one_unit(self) -> Span:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs, a whole number of 1 or more")
+        if sum(getattr(self, unit) is not None for unit in UNITS) != 1:
+            raise ValueError(
+                "give one of steps, epochs, samples and tokens, a whole number of 1 or more"
+            )
         return self
 
 

@@ -11,7 +11,7 @@ statistics are computed on training samples alone. Nothing is unpickled, nothing
 from optrial.data.augmentation import augment
 from optrial.data.batches import BatchOrder
 from optrial.data.catalogue import DATASETS
-from optrial.data.dataset import Dataset, Split
+from optrial.data.dataset import Batched, Dataset, Split
 from optrial.data.download import FileStatus, Progress, data_directory
 from optrial.data.loading import load_dataset
 from optrial.data.published import fetch, files, verify
@@ -24,6 +24,7 @@ from optrial.data.summary import ClassCount, Column, ValueScale
 __all__ = [
     "DATASETS",
     "BatchOrder",
+    "Batched",
     "ClassCount",
     "Column",
     "Dataset",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from optrial.code import is_code
 
 
 def _described(text: str) -> WrapValidator:
@@ -48,6 +50,7 @@ _Std = Annotated[
     _described("a number above 0, or a list of them, one per channel or feature"),
 ]
 _MOST_SAMPLES = 10_000_000
+_MOST_TOKENS = 10_000_000
 _MOST_VALUES = 1_000_000_000
 """Most values of a dataset that is drawn: samples times features."""
 _Samples = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
@@ -89,6 +92,13 @@ _MissingValues = Annotated[
     Field(min_length=1),
     _described("a text or number, or a list of them"),
 ]
+_FileNames = Annotated[
+    tuple[str, ...],
+    _Lax,
+    BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
+    Field(min_length=1),
+    _described("the name of a file, or a list of names"),
+]
 _Size = Annotated[
     tuple[PositiveInt, PositiveInt],
     _Lax,
@@ -126,6 +136,12 @@ class Arguments(BaseModel):
         "training split; standardize: mean 0 and variance 1 on the training split, per feature of "
         "vectors and per channel of images; none. Default: unit for images of whole numbers 0 to "
         "255, standardize for tables and diabetes, none for all others",
+    )
+    # Records leave it out if it is not given.
+    targets: Literal["inputs"] | None = Field(
+        None,
+        exclude_if=lambda targets: targets is None,
+        description="inputs: the targets are the inputs as a model gets them, for autoencoders",
     )
     drop_duplicates: bool = Field(
         False,
@@ -251,6 +267,164 @@ class DisplacementArguments(Arguments):
     random_state: _RandomState = Field(0, description="seed of the points")
 
 
+class ScikitTableArguments(SplitArguments):
+    """Arguments of a table of classes that scikit-learn ships."""
+
+    default_scale = "standardize"
+
+
+class TeacherArguments(ValueArguments):
+    """Arguments of the random teacher."""
+
+    features: Annotated[int, Field(ge=1, le=10_000)] = Field(10, description="inputs per sample")
+    width: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1_000, description="hidden units of the teacher"
+    )
+    noise: NonNegativeFloat = Field(
+        0.0, description="standard deviation of the noise on the targets; the teacher itself has 1"
+    )
+    n_samples: _Samples = Field(100, description="training samples")
+    test_samples: _Samples = Field(1_000, description="samples of the test split, without noise")
+    random_state: _RandomState = Field(0, description="seed of the teacher and of the samples")
+
+    @model_validator(mode="after")
+    def _few_values(self) -> TeacherArguments:
+        samples = self.n_samples + self.test_samples
+        _check_values(samples * max(self.features, 4), "samples or features")
+        if samples * self.features * self.width > 100 * _MOST_VALUES:
+            raise ValueError("takes too long to draw; ask for fewer samples, features or units")
+        return self
+
+
+class CopyArguments(Arguments):
+    """Arguments of the sequences to copy."""
+
+    length: int = Field(10, ge=1, le=10_000, description="symbols of a sequence")
+    symbols: int = Field(8, ge=2, le=10_000, description="number of different symbols")
+    n_samples: _Samples = Field(10_000, description="training samples")
+    test_samples: _Samples = Field(1_000, description="samples of the test split")
+    random_state: _RandomState = Field(0, description="seed of the samples")
+
+    @model_validator(mode="after")
+    def _few_values(self) -> CopyArguments:
+        _check_values(4 * self.length * (self.n_samples + self.test_samples), "samples")
+        return _only_tokens(self)
+
+
+class ModularAdditionArguments(Arguments):
+    """Arguments of the sums modulo a number."""
+
+    modulus: int = Field(97, ge=2, le=1_000, description="numbers are 0 to modulus - 1")
+    train_fraction: _Fraction = Field(0.5, description="share of all pairs in the training split")
+    random_state: _RandomState = Field(0, description="seed that chooses the training pairs")
+
+    @model_validator(mode="after")
+    def _tokens(self) -> ModularAdditionArguments:
+        return _only_tokens(self)
+
+
+class FilesOfSplits(BaseModel):
+    """Files of a text, by split."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    train: _FileNames = Field(description="files to train on")
+    validation: _FileNames | None = Field(None, description="files for validation")
+    test: _FileNames | None = Field(None, description="files for the test")
+
+
+class TextArguments(Arguments):
+    """Arguments of every text: where it is divided, and into which tokens."""
+
+    tokens: str = Field(
+        "characters",
+        description="bytes; characters, numbered in the order of Unicode; or module:name, a "
+        "function from a text to token numbers, or an object with such a method encode",
+    )
+    vocabulary: Annotated[int, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
+        None,
+        description="number of tokens of a tokenizer of one's own; by default its vocab_size or "
+        "n_vocab, or else the largest token of the text plus one",
+    )
+    context: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        64, description="tokens of a window, each of which predicts the next one"
+    )
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="share of the text for validation, before the part for the test; default 0.1",
+    )
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="share of the text for the test, its last part; default 0.1"
+    )
+
+    @field_validator("tokens")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in ("bytes", "characters") and not is_code(value):
+            raise ValueError("must be bytes, characters or module:name of a tokenizer")
+        return value
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _of_a_tokenizer(cls, value: int | None, info: ValidationInfo) -> int | None:
+        tokens = info.data.get("tokens", "")
+        if value is not None and tokens in ("bytes", "characters"):
+            raise ValueError(f"goes with a tokenizer of your own; {tokens} have their own number")
+        return value
+
+    @property
+    def fractions(self) -> tuple[float, float]:
+        """Shares of validation and test."""
+        given = (self.validation_fraction, self.test_fraction)
+        return tuple(0.1 if share is None else share for share in given)  # type: ignore[return-value]
+
+    @model_validator(mode="after")
+    def _leaves_a_training_split(self) -> Self:
+        if sum(self.fractions) >= 1:
+            shares = " and ".join(map(str, self.fractions))
+            raise ValueError(
+                f"validation_fraction and test_fraction, {shares}, leave nothing to train on"
+            )
+        return _only_tokens(self)
+
+
+_TextFiles = Annotated[
+    _FileNames | FilesOfSplits,
+    _described("a file, a list of files, or {train: FILES, validation: FILES, test: FILES}"),
+]
+
+
+class TextFilesArguments(TextArguments):
+    """Arguments of a text in files of the user."""
+
+    files: _TextFiles = Field(
+        description="a file, or a list of files that are joined in this order; or files by split, "
+        "{train: FILES, validation: FILES, test: FILES}"
+    )
+
+    @model_validator(mode="after")
+    def _divided_once(self) -> TextFilesArguments:
+        shares = {"validation_fraction", "test_fraction"} & self.model_fields_set
+        if isinstance(self.files, FilesOfSplits) and shares:
+            raise ValueError(f"files name the splits, so {min(shares)} has no effect; remove it")
+        return self
+
+
+_Arguments = TypeVar("_Arguments", bound=Arguments)
+
+
+def _only_tokens(arguments: _Arguments) -> _Arguments:
+    """Refuse arguments of numbers for data whose inputs and targets are tokens."""
+    for name in ("scale", "mean", "std", "drop_duplicates", "targets"):
+        if name in arguments.model_fields_set and getattr(arguments, name) not in (
+            None,
+            False,
+            "none",
+        ):
+            raise ValueError(f"the data are tokens, to which {name} does not apply; remove {name}")
+    return arguments
+
+
 class MoonsArguments(SplitArguments):
     """Arguments of `sklearn.datasets.make_moons`."""
 
@@ -351,11 +525,56 @@ _SPLIT = (
 class TargetArguments(ValueArguments):
     """Arguments of a dataset whose targets may be class labels or numbers to predict."""
 
-    targets: Literal["labels", "values"] | None = Field(
+    targets: Literal["labels", "values", "inputs"] | None = Field(  # type: ignore[assignment]
         None,
-        description="labels: targets are classes; values: numbers to predict. By default as the "
-        "loss takes them: labels for cross_entropy, values for mse",
+        description="labels: targets are classes; values: numbers to predict; inputs: the inputs, "
+        "for autoencoders. By default as the loss takes them: labels for cross_entropy, values "
+        "for mse",
     )
+
+
+class Vocabulary(BaseModel):
+    """Number of tokens."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    tokens: int = Field(ge=1, le=_MOST_TOKENS, description="number of different tokens")
+
+
+_TokenInputs = Annotated[
+    Literal["tokens"] | Vocabulary,
+    _described(f"tokens, or {{tokens: N}} with the number of tokens, up to {_MOST_TOKENS:,}"),
+]
+
+
+class TokenArguments(Arguments):
+    """Arguments of a dataset whose inputs may be tokens."""
+
+    # Records leave it out if it is not given.
+    inputs: _TokenInputs | None = Field(
+        None,
+        exclude_if=lambda inputs: inputs is None,
+        description="tokens: inputs are tokens 0, 1, ..., which models get as integers; {tokens: "
+        "N} with the size of the vocabulary, by default the largest token plus one. Otherwise "
+        "inputs are numbers",
+    )
+
+    @model_validator(mode="after")
+    def _tokens_are_not_scaled(self) -> Self:
+        if self.inputs is not None:
+            _check_tokens(self)
+        return self
+
+
+def _check_tokens(arguments: Arguments) -> None:
+    """Refuse arguments that change numbers."""
+    for name in ("scale", "mean", "std", "augment", "standardize_targets"):
+        if name in arguments.model_fields_set and getattr(arguments, name) not in (
+            None,
+            False,
+            "none",
+        ):
+            raise ValueError(f"inputs are tokens, which {name} would change; remove {name}")
 
 
 class DivisibleArguments(Arguments):
@@ -370,7 +589,7 @@ class DivisibleArguments(Arguments):
     split: ArraySplit = Field("random", description=_SPLIT)
 
 
-class ArrayArguments(DivisibleArguments, AugmentableArguments, TargetArguments):
+class ArrayArguments(TargetArguments, TokenArguments, DivisibleArguments, AugmentableArguments):
     """Arguments of the arrays in an ``.npz`` file."""
 
     layout: Layout | None = Field(
@@ -391,7 +610,7 @@ class ImageFolderArguments(DivisibleArguments, AugmentableArguments):
     )
 
 
-class TableArguments(SplitArguments, TargetArguments):
+class TableArguments(TargetArguments, SplitArguments):
     """Arguments of a table: a text file or a Parquet file."""
 
     default_scale = "standardize"
@@ -471,7 +690,7 @@ class TextTableArguments(TableArguments):
         return value
 
 
-class FunctionArguments(AugmentableArguments, TargetArguments):
+class FunctionArguments(TargetArguments, TokenArguments, AugmentableArguments):
     """Arguments of a dataset function: those of every dataset, and those of the function."""
 
     model_config = ConfigDict(extra="allow")

@@ -23,13 +23,18 @@ class BatchOrder:
     seed and the epoch, not on the batch size. Sampling with replacement draws every batch
     independently and always full; its epochs have the same number of steps.
 
+    Windows of a text begin at any of `size * stride` places. An epoch cuts the text at every
+    `stride`-th place, from a first one that depends on the seed and the epoch.
+
     Attributes:
-        size: samples of the training split, from 1.
+        size: samples of an epoch, from 1.
         batch_size: samples per step, 1 to size.
         seed: from 0; runs with equal seeds see equal batches.
         sampling: "epoch" cuts permutations; "with_replacement" draws from the whole training set.
         shuffle: permute each epoch; False keeps the order of the training set.
         drop_last: leave out the last batch of an epoch if it is not full.
+        stride: places at which a sample may begin, for each sample of an epoch; see
+            `optrial.data.Batched`.
 
     Raises:
         DataError: a value is out of its range, or sampling with replacement without shuffling.
@@ -41,6 +46,7 @@ class BatchOrder:
     sampling: Literal["epoch", "with_replacement"] = "epoch"
     shuffle: bool = True
     drop_last: bool = False
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= self.size:
@@ -63,7 +69,9 @@ class BatchOrder:
         return full + (rest > 0 and not self.drop_last)
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Return the samples of step 1, 2, ...: positions in the training split, shape (batch,)."""
+        """Return the samples of step 1, 2, ..., (batch,): positions in the training split, or
+        places in a text at which they begin.
+        """
         return next(self.batches(step))
 
     def batches(self, first_step: int = 1) -> Iterator[NDArray[np.int64]]:
@@ -75,7 +83,8 @@ class BatchOrder:
     def _drawn(self, first_step: int) -> Iterator[NDArray[np.int64]]:
         for step in count(first_step):
             # The remainder favours small indices by less than size / 2^64, which is negligible.
-            yield (self._raw(step, self.batch_size) % np.uint64(self.size)).astype(np.int64)
+            places = np.uint64(self.size * self.stride)
+            yield (self._raw(step, self.batch_size) % places).astype(np.int64)
 
     def _cut(self, first_step: int) -> Iterator[NDArray[np.int64]]:
         epoch, skipped = divmod(first_step - 1, self.steps_per_epoch)
@@ -87,8 +96,10 @@ class BatchOrder:
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         if not self.shuffle:
-            return np.arange(self.size)
-        return np.argsort(self._raw(epoch, self.size), kind="stable")
+            return np.arange(self.size) * self.stride
+        raw = self._raw(epoch, self.size + 1)
+        order = np.argsort(raw[:-1], kind="stable")
+        return order if self.stride == 1 else order * self.stride + int(raw[-1]) % self.stride
 
     def _raw(self, position: int, length: int) -> NDArray[np.uint64]:
         """Return 64-bit draws keyed by the seed and a position: an epoch or a step."""

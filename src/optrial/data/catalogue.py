@@ -13,14 +13,20 @@ from optrial.data.arguments import (
     AugmentableArguments,
     BlobsArguments,
     CirclesArguments,
+    CopyArguments,
     DiabetesArguments,
     DigitsArguments,
     DisplacementArguments,
     FunctionArguments,
     ImageFolderArguments,
+    ModularAdditionArguments,
     MoonsArguments,
     PalindromeArguments,
+    ScikitTableArguments,
     TableArguments,
+    TeacherArguments,
+    TextArguments,
+    TextFilesArguments,
     TextTableArguments,
 )
 from optrial.data.download import Archive, Published
@@ -147,6 +153,15 @@ _CIFAR_10 = Published(
     ),
 )
 
+_TINY_SHAKESPEARE = Published(
+    folder="tiny-shakespeare",
+    files=_sha256sums(
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed  input.txt"
+    ),
+    mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+    megabytes=1.1,
+)
+
 _SCIKIT_LEARN = "drawn as by scikit-learn (Pedregosa et al. 2011)"
 
 _ENTRIES = (
@@ -212,6 +227,75 @@ _ENTRIES = (
         reader="scikit_learn:read_diabetes",
         input_shape=(10,),
         values=True,
+    ),
+    DatasetEntry(
+        name="breast-cancer",
+        summary="569 tumours by 30 measurements, malignant or benign; ships with scikit-learn",
+        source="Wolberg, Mangasarian, Street & Street 1993, Breast Cancer Wisconsin (Diagnostic), "
+        "UCI",
+        licence="CC BY 4.0",
+        arguments=ScikitTableArguments,
+        reader="scikit_learn:read_breast_cancer",
+        input_shape=(30,),
+    ),
+    DatasetEntry(
+        name="wine",
+        summary="178 wines by 13 measurements, three kinds of grapes; ships with scikit-learn",
+        source="Aeberhard & Forina 1992, Wine, UCI",
+        licence="CC BY 4.0",
+        arguments=ScikitTableArguments,
+        reader="scikit_learn:read_wine",
+        input_shape=(13,),
+    ),
+    DatasetEntry(
+        name="teacher",
+        summary="values of a wide random network, whose optimum is known (loss: mse)",
+        source="drawn by NumPy",
+        licence="none needed",
+        arguments=TeacherArguments,
+        reader="generated:draw_teacher",
+        values=True,
+    ),
+    DatasetEntry(
+        name="copy",
+        summary="sequences to copy after a mark, symbol by symbol; a test of memory",
+        source="Hochreiter & Schmidhuber 1997, Long short-term memory, and many after them",
+        licence="none needed",
+        arguments=CopyArguments,
+        reader="sequences:draw_copies",
+    ),
+    DatasetEntry(
+        name="modular-addition",
+        summary="a + b modulo a prime, as four tokens with the sum to predict at the last one",
+        source="Power, Burda, Edwards, Babuschkin & Misra 2022, Grokking, arXiv:2201.02177",
+        licence="none needed",
+        arguments=ModularAdditionArguments,
+        reader="sequences:draw_sums",
+    ),
+    DatasetEntry(
+        name="text",
+        summary="text files of your own, as bytes, characters or tokens: the next one is predicted",
+        source="yours",
+        licence="yours",
+        arguments=TextFilesArguments,
+        reader="texts:read_text",
+    ),
+    DatasetEntry(
+        name="coriolanus",
+        summary="the first 64,000 characters of Coriolanus, a play; ships with optrial",
+        source="William Shakespeare, about 1608; text of tiny-shakespeare",
+        licence="public domain",
+        arguments=TextArguments,
+        reader="texts:read_coriolanus",
+    ),
+    DatasetEntry(
+        name="tiny-shakespeare",
+        summary="1.1 million characters of plays by Shakespeare: the next one is predicted",
+        source="Karpathy 2015, The unreasonable effectiveness of recurrent neural networks",
+        licence="public domain",
+        arguments=TextArguments,
+        reader="texts:read_tiny_shakespeare",
+        published=_TINY_SHAKESPEARE,
     ),
     DatasetEntry(
         name="mnist",

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.augmentation import Augmentation
 from optrial.data.summary import Summary
-from optrial.errors import DataError
+from optrial.errors import DataError, counted
 from optrial.target_kinds import TargetKind, Targets
 
 Array: TypeAlias = NDArray[Any]
@@ -27,18 +27,44 @@ _MOST_CLASSES = 2**31
 SPLITS = ("train", "validation", "test")
 
 
+class Batched(NamedTuple):
+    """What the batches of a training split are drawn from.
+
+    Attributes:
+        size: samples in an epoch.
+        stride: places at which a sample may begin, for each sample of an epoch: 1 for samples that
+            stay the same; for windows of a text, their distance in an epoch.
+    """
+
+    size: int
+    stride: int = 1
+
+
 @dataclass(frozen=True)
 class Split:
     """Samples for one purpose.
 
     Attributes:
-        inputs: float32, C-contiguous, shape (n, *input_shape).
+        inputs: C-contiguous, shape (n, *input_shape): numbers, float32, or tokens, int64.
         targets: class labels 0, 1, ..., int64, shape (n,) or (n, positions...); or values,
             float32, shape (n, ...). See `optrial.target_kinds.TargetKind`.
+        text: tokens, int64, (tokens,), for a training split of a text: the samples of a batch are
+            windows that begin anywhere in it, and `inputs` are windows side by side. None for
+            samples that stay the same.
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[np.float32] | NDArray[np.int64]
     targets: NDArray[np.int64] | NDArray[np.float32]
+    text: NDArray[np.int64] | None = None
+
+    @property
+    def batched(self) -> Batched:
+        """What batches are drawn from."""
+        if self.text is None:
+            return Batched(len(self.targets))
+        places = len(self.text) - self.inputs.shape[1]
+        size = max(1, places // self.inputs.shape[1])
+        return Batched(size, places // size)
 
 
 @dataclass(frozen=True)
@@ -57,6 +83,10 @@ class Dataset:
         notes: sentences about the data for the reader of the results.
         kind: kind of the targets.
         summary: columns, classes and values.
+        vocabulary: number of tokens, for inputs that are tokens 0, 1, ...; None for numbers.
+        ignored: target of the positions that do not count, if there are any; else None.
+        bytes_per_token: mean length in UTF-8 of the tokens of each split of a text that are
+            predicted, by split; empty for other data.
     """
 
     name: str
@@ -68,6 +98,9 @@ class Dataset:
     notes: tuple[str, ...] = ()
     kind: TargetKind = "labels"
     summary: Summary = field(default_factory=Summary)
+    vocabulary: int | None = None
+    ignored: int | None = None
+    bytes_per_token: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def regression(self) -> bool:
@@ -76,8 +109,15 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (features,), (channels, height, width) or (time, features)."""
+        """Shape of one sample: (features,), (channels, height, width), (time, features) or, for
+        tokens, (time,).
+        """
         return self.splits["train"].inputs.shape[1:]
+
+    @property
+    def batched(self) -> Batched:
+        """What the batches of the training split are drawn from."""
+        return self.splits["train"].batched
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -93,16 +133,39 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
             array = getattr(splits[name], part)
             digest.update(json.dumps([name, part, array.dtype.str, array.shape]).encode())
             digest.update(array.data)
+        if (text := splits[name].text) is not None:
+            digest.update(json.dumps([name, "text", text.dtype.str, text.shape]).encode())
+            digest.update(text.data)
     return digest.hexdigest()
 
 
-def checked(name: str, splits: Mapping[str, Pair], targets: Targets = "classes") -> dict[str, Pair]:
+class Known(NamedTuple):
+    """What is known about the arrays of a dataset before they are checked.
+
+    Attributes:
+        vocabulary: number of tokens, if inputs are tokens.
+        classes: number of classes, if the training targets do not define it.
+        ignore_index: label of the positions that do not count.
+    """
+
+    vocabulary: int | None = None
+    classes: int | None = None
+    ignore_index: int | None = None
+
+
+def checked(
+    name: str,
+    splits: Mapping[str, Pair],
+    targets: Targets = "classes",
+    known: Known = Known(),  # noqa: B008
+) -> dict[str, Pair]:
     """Check that splits can be trained on, and bring their targets to a common form.
 
     Args:
         name: of the dataset, for the error.
         splits: inputs and targets of each split.
         targets: what the loss takes.
+        known: what is known about inputs and labels.
 
     Returns:
         the same splits, with targets in the shape and type of their `target_kind`; values keep
@@ -117,16 +180,16 @@ def checked(name: str, splits: Mapping[str, Pair], targets: Targets = "classes")
         f"{split} {problem}"
         for split, (x, y) in splits.items()
         for problem in (
-            *_input_problems(x),
+            *(_input_problems(x) if known.vocabulary is None else _token_problems(x, known)),
             *_length_problems(x, y),
-            *_target_problems(y, kind, targets),
+            *_target_problems(y, kind, targets, known),
         )
     ]
     if not problems:
         splits = {split: (x, _as_kind(y, kind)) for split, (x, y) in splits.items()}
         problems = list(_shape_problems(splits))
     if not problems and kind in ("labels", "positions"):
-        problems = list(_class_problems(splits, kind, targets))
+        problems = list(_class_problems(splits, kind, targets, known))
     if problems:
         raise DataError(f"dataset '{name}' cannot be used: " + "\n  ".join(problems))
     return dict(splits)
@@ -150,11 +213,26 @@ def target_kind(targets: Array, wanted: Targets) -> TargetKind:
             return "positions" if several else "labels"
 
 
-def outputs_needed(targets: Array, kind: TargetKind, wanted: Targets) -> int:
+def outputs_needed(
+    targets: Array, kind: TargetKind, wanted: Targets, ignore_index: int | None = None
+) -> int:
     """Return the number of outputs for checked training targets; see `Dataset.classes`."""
     if kind in ("labels", "positions"):
-        return 1 if wanted == "binary" else max(0, int(targets.max())) + 1
+        return 1 if wanted == "binary" else max(0, _largest(targets, ignore_index)) + 1
     return int(np.prod(targets.shape[1:]))
+
+
+def ignored_label(splits: Mapping[str, Pair], kind: TargetKind, index: int | None) -> int | None:
+    """Return the label of positions that do not count, or None if the targets hold none."""
+    if kind != "positions" or index is None:
+        return None
+    return index if any((labels == index).any() for _, labels in splits.values()) else None
+
+
+def _largest(labels: Array, ignore_index: int | None) -> int:
+    """Return the largest label that counts."""
+    counted = labels if ignore_index is None else labels[labels != ignore_index]
+    return int(counted.max(initial=-1)) if counted is not labels else int(labels.max())
 
 
 def _as_kind(targets: Array, kind: TargetKind) -> Array:
@@ -175,12 +253,30 @@ def _input_problems(inputs: Array) -> Iterator[str]:
         yield f"inputs hold {bad}"
 
 
+def _token_problems(inputs: Array, known: Known) -> Iterator[str]:
+    """Yield the problems of inputs that are tokens."""
+    vocabulary = known.vocabulary or 0
+    if inputs.dtype.kind not in "iu":
+        yield f"inputs are of type {inputs.dtype}; tokens are integers 0, 1, ..."
+    elif inputs.ndim < 2 or 0 in inputs.shape:
+        yield f"inputs have shape {inputs.shape}; tokens must be (n, time...), with n from 1"
+    elif (negative := inputs < 0).any():
+        yield f"inputs hold negative tokens: {_count(negative, inputs)}; number tokens from 0"
+    elif (beyond := inputs >= vocabulary).any():
+        yield (
+            f"inputs hold {_count(beyond, inputs)}; the vocabulary has {vocabulary:,} tokens, 0 "
+            f"to {vocabulary - 1}: say inputs: {{tokens: {int(inputs.max()) + 1}}}"
+        )
+
+
 def _length_problems(inputs: Array, targets: Array) -> Iterator[str]:
     if inputs.ndim and targets.ndim and len(targets) != len(inputs):
         yield f"has {len(inputs)} inputs and {len(targets)} targets; each input needs one target"
 
 
-def _target_problems(targets: Array, kind: TargetKind, wanted: Targets) -> Iterator[str]:
+def _target_problems(
+    targets: Array, kind: TargetKind, wanted: Targets, known: Known
+) -> Iterator[str]:
     """Yield the reasons why the targets of a split are not of a kind."""
     if targets.dtype.kind not in "biuf":
         needed = "real numbers" if kind == "values" else "class labels 0, 1, ..."
@@ -195,7 +291,7 @@ def _target_problems(targets: Array, kind: TargetKind, wanted: Targets) -> Itera
         if bad := _not_finite(targets):
             yield f"targets hold {bad}"
     elif kind == "labels" or wanted == "classes":
-        yield from _label_problems(targets, kind)
+        yield from _label_problems(targets, kind, known)
 
 
 _OR_VALUES: Mapping[TargetKind, str] = {
@@ -216,13 +312,28 @@ def _binary_problems(targets: Array) -> Iterator[str]:
         )
 
 
-def _label_problems(targets: Array, kind: TargetKind) -> Iterator[str]:
+def _label_problems(targets: Array, kind: TargetKind, known: Known) -> Iterator[str]:
     """Yield the problems of labels, one per sample or one per position."""
-    if kind == "positions" and (reason := _no_positions(targets)):
+    ignore_index = known.ignore_index
+    if kind == "positions" and (reason := _no_positions(targets, known)):
         yield f"targets have shape {targets.shape}; {reason}"
         return
     with np.errstate(invalid="ignore"):  # the remainder of an infinite label
         bad = ~((targets % 1 == 0) & (targets >= 0) & (targets < _MOST_CLASSES))
+    if kind == "positions" and ignore_index is not None:
+        out = targets == ignore_index
+        bad &= ~out
+        nothing = out.reshape(len(out), -1).all(axis=1)
+        if nothing.any():
+            yield (
+                f"targets hold {_counted(nothing)} whose labels are all {ignore_index}, the "
+                f"ignore_index, the first sample {int(nothing.argmax())}; leave these samples out"
+            )
+    elif ignore_index is not None and (targets == ignore_index).any() and ignore_index >= 0:
+        yield (
+            f"targets hold one label per sample, so ignore_index {ignore_index} would leave whole "
+            "samples out; leave them out of the data"
+        )
     if bad.any():
         yield (
             f"targets hold {_count(bad, targets)}; they must be class labels 0, 1, ..."
@@ -230,16 +341,22 @@ def _label_problems(targets: Array, kind: TargetKind) -> Iterator[str]:
         )
 
 
-def _no_positions(targets: Array) -> str:
+def _no_positions(targets: Array, known: Known) -> str:
     """Return why targets of several dimensions are not labels of positions; "" if they are."""
-    if targets.shape[1:] == (1,):
+    if targets.shape[1:] == (1,) and known.classes is None:
         return f"class labels have shape (n,): ravel the column{_OR_VALUES['labels']}"
     if targets.dtype.kind == "f":
         return (
             "floating-point numbers are not labels: give integers, one per position, take the "
             "argmax of one-hot rows, or use a loss for numbers to predict, such as mse"
         )
-    if targets.ndim == 2 and targets.max() <= 1 and (targets.sum(axis=1) == 1).all():
+    of_tokens = known.vocabulary is not None
+    if (
+        not of_tokens
+        and targets.ndim == 2
+        and targets.max() <= 1
+        and (targets.sum(axis=1) == 1).all()
+    ):
         return "take the argmax of one-hot rows, which has shape (n,)"
     return ""
 
@@ -264,7 +381,7 @@ def _not_exact(values: Array) -> str | None:
         return None
     return (
         f"{_count(bad, values)}; inputs become float32, which is exact for whole numbers only up "
-        "to 2^24: number tokens from 0, or give measurements as floating-point numbers"
+        "to 2^24: give measurements as floating-point numbers, or tokens with inputs: tokens"
     )
 
 
@@ -280,12 +397,17 @@ def _shape_problems(splits: Mapping[str, Pair]) -> Iterator[str]:
                 )
 
 
-def _class_problems(splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets) -> Iterator[str]:
+def _class_problems(
+    splits: Mapping[str, Pair], kind: TargetKind, wanted: Targets, known: Known
+) -> Iterator[str]:
     """Yield the problems of labels that the training split does not define."""
     if kind == "positions" and wanted == "any":
         return  # their meaning depends on the user's loss
+    ignore_index = None if kind == "labels" else known.ignore_index
     targets = splits["train"][1]
-    largest = 1 if wanted == "binary" else int(targets.max())
+    largest = 1 if wanted == "binary" else _largest(targets, ignore_index)
+    if known.classes is not None:
+        largest = known.classes - 1
     if kind == "labels" and largest >= len(targets):
         yield (
             f"train targets go up to {largest} with {len(targets)} samples, so some classes have "
@@ -294,11 +416,17 @@ def _class_problems(splits: Mapping[str, Pair], kind: TargetKind, wanted: Target
         )
     for split, (_, labels) in splits.items():
         bad = labels > largest
+        if ignore_index is not None:
+            bad &= labels != ignore_index
         if bad.any():
             yield (
                 f"{split} targets hold {_count(bad, labels)}; train targets, which define the "
                 f"classes, go from 0 to {largest}"
             )
+
+
+def _counted(chosen: NDArray[np.bool_]) -> str:
+    return counted(int(chosen.sum()), "sample")
 
 
 def _count(bad: NDArray[np.bool_], values: Array) -> str:

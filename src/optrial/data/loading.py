@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.code import readable
-from optrial.data.arguments import Arguments, AugmentableArguments, TargetArguments
+from optrial.data.arguments import (
+    Arguments,
+    AugmentableArguments,
+    TargetArguments,
+    TokenArguments,
+    Vocabulary,
+)
 from optrial.data.augmentation import Augmentation
 from optrial.data.catalogue import DATASETS, FUNCTION, IMAGE_FOLDER
 from optrial.data.dataset import (
     Dataset,
+    Known,
     Pair,
     Split,
     checked,
     fingerprint,
+    ignored_label,
     outputs_needed,
     target_kind,
 )
@@ -32,7 +41,7 @@ from optrial.data.source import Encoded, Request, Rows, Source
 from optrial.data.splits import carved, divided, held_out, rule_of
 from optrial.data.summary import summarized
 from optrial.errors import DataError
-from optrial.target_kinds import Targets
+from optrial.target_kinds import IGNORE_INDEX, Targets
 
 
 def load_dataset(
@@ -43,6 +52,7 @@ def load_dataset(
     progress: Progress | None = None,
     validation: bool = False,
     targets: Targets = "classes",
+    ignore_index: int = IGNORE_INDEX,
 ) -> Dataset:
     """Load a dataset; the same arguments give the same bits.
 
@@ -55,6 +65,7 @@ def load_dataset(
             otherwise or the source has a validation split.
         targets: what the loss takes; it decides the kind of targets, unless the dataset is one of
             the catalogue or the arguments decide.
+        ignore_index: label of the positions that do not count.
 
     Raises:
         DataError: the name or an argument is wrong, or the data is missing, damaged or malformed.
@@ -66,30 +77,46 @@ def load_dataset(
     folder = Path()
     if resolved.entry.published:
         folder = require_files(resolved.entry.published, data_directory(data_dir), progress)
-    request = Request(name, resolved.arguments, resolved.wanted(targets), folder)
+    wanted = resolved.wanted(targets)
+    request = Request(name, resolved.arguments, wanted, folder, ignore_index)
     with memory_errors(f"dataset '{request.title}'"):
         return _load(resolved, request, validation)
 
 
 def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> Dataset:
     entry, arguments, title = resolved.entry, resolved.arguments, request.title
-    source = entry.read(request)
+    source = _with_tokens(entry.read(request), resolved, request)
     if arguments.drop_duplicates:
         source = distinct(source)
     place = f"dataset '{title}'" if entry is FUNCTION else str(request.path)
     numbered, chosen = _divided(place, resolved, request, source, validation)
     encoded = _encoded(source, numbered.splits, chosen)
     raw = {split: (encoded.inputs[split], y) for split, (_, y) in numbered.splits.items()}
-    pairs = checked(title, raw, request.targets)
+    if arguments.targets == "inputs":
+        raw = {split: (x, _from_inputs(x, resolved)) for split, (x, _) in raw.items()}
+    vocabulary, classes = source.vocabulary, source.classes
+    known = Known(vocabulary, classes, request.ignore_index)
+    pairs = checked(title, raw, request.targets, known)
     of_train = pairs["train"][1]
     kind = target_kind(of_train, request.targets)
-    classes = outputs_needed(of_train, kind, request.targets)
+    ignored = ignored_label(pairs, kind, request.ignore_index)
+    classes = classes or outputs_needed(of_train, kind, request.targets, ignored)
     pairs = carved(pairs, chosen)
     if problems := augment_problems(pairs["train"][0].shape[1:], arguments):
         raise unusable(title, problems)
     pixels = source.pixel_maximum or entry.pixel_maximum
     arguments = arguments.resolved(pixels is not None)
-    splits, augmentation = _scaled(title, pairs, arguments, pixels, encoded.numbers)
+    augmentation: Augmentation | None = None
+    if vocabulary is None:
+        splits, augmentation = _scaled(title, pairs, arguments, pixels, encoded.numbers)
+    else:
+        splits = {name: Split(*map(_whole, pair)) for name, pair in pairs.items()}
+    if arguments.targets == "inputs" and vocabulary is None:
+        splits = _reconstructed(title, splits, request.targets)
+        pairs = {name: (split.inputs, split.targets) for name, split in splits.items()}
+        of_train = splits["train"].targets
+        kind = target_kind(of_train, request.targets)
+        classes = outputs_needed(of_train, kind, request.targets)
     targets = {split: y for split, (_, y) in pairs.items()}
     repeats: list[str] = []
     if arguments.drop_duplicates:
@@ -99,6 +126,8 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         targets = {s: y[kept[s]] for s, y in targets.items()}
     elif entry.name not in DATASETS:
         repeats = list(shared_notes(splits))
+    if source.text is not None:
+        splits["train"] = replace(splits["train"], text=source.text)
     return Dataset(
         name=request.name,
         splits=splits,
@@ -109,7 +138,58 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         notes=(*source.notes, *encoded.notes, *numbered.notes, *repeats),
         kind=kind,
         summary=summarized(targets, encoded.columns, numbered.names, source.value_names),
+        vocabulary=vocabulary,
+        ignored=ignored,
+        bytes_per_token=source.bytes_per_token,
     )
+
+
+def _with_tokens(source: Source, resolved: Resolved, request: Request[Arguments]) -> Source:
+    """Return a source with the number of its tokens, if the arguments say that inputs are such."""
+    arguments = resolved.arguments
+    if not isinstance(arguments, TokenArguments) or arguments.inputs is None:
+        return source
+    named = arguments.inputs
+    size = named.tokens if isinstance(named, Vocabulary) else _token_count(request, source)
+    return replace(source, vocabulary=size, classes=size if arguments.targets else None)
+
+
+def _from_inputs(inputs: Any, resolved: Resolved) -> NDArray[Any]:
+    """Return tokens as targets; zeros for numbers, until these are scaled."""
+    return np.asarray(inputs) if resolved.has_tokens else np.zeros((len(inputs), 1))
+
+
+def _reconstructed(title: str, splits: Mapping[str, Split], wanted: Targets) -> dict[str, Split]:
+    """Return splits whose targets are their scaled inputs.
+
+    Raises:
+        DataError: the loss takes numbers from 0 to 1, and others are among them.
+    """
+    for name, split in splits.items():
+        low, high = float(split.inputs.min()), float(split.inputs.max())
+        if wanted == "binary" and (low < 0 or high > 1):
+            raise DataError(
+                f"dataset '{title}': targets: inputs gives {name} targets from {low:g} to "
+                f"{high:g}, and bce takes numbers from 0 to 1; use scale: unit, or the loss mse"
+            )
+    return {name: replace(split, targets=split.inputs) for name, split in splits.items()}
+
+
+def _whole(values: NDArray[Any]) -> NDArray[Any]:
+    """Return tokens or labels as int64."""
+    return np.ascontiguousarray(values, np.int64 if values.dtype.kind in "biu" else np.float32)
+
+
+def _token_count(request: Request[Arguments], source: Source) -> int:
+    """Return the number of tokens of all samples: the largest one plus one."""
+    inputs = [np.asarray(x) for x, _ in source.splits.values()]
+    for x in inputs:
+        if x.dtype.kind not in "iu" or not x.size:
+            raise DataError(
+                f"dataset '{request.title}': inputs: tokens needs integers, and inputs are of type "
+                f"{x.dtype} and shape {x.shape}"
+            )
+    return max(1, 1 + max(int(x.max()) for x in inputs))
 
 
 def _divided(
@@ -119,15 +199,23 @@ def _divided(
     arguments = request.arguments
     dtype = next(iter(source.splits.values()))[1].dtype
     has_values = request.targets == "values" or (request.targets == "any" and dtype.kind == "f")
+    has_values |= arguments.targets == "inputs"
     if has_values and rule_of(arguments) == "stratified":
         raise DataError(f"{place}: split: stratified needs classes; use random or chronological")
     splits, groups = divided(place, source, arguments)
     numbered = Numbered(splits)
-    if not has_values and resolved.entry.name not in DATASETS:
+    if not (has_values or resolved.entry.name in DATASETS or _labels_tokens(resolved, splits)):
         labels = isinstance(arguments, TargetArguments) and arguments.targets == "labels"
         insisted = labels or resolved.entry is IMAGE_FOLDER
         numbered = number_labels(place, splits, request.targets, insisted)
+    if source.text is not None:  # its splits are parts of the text
+        return numbered, None
     return numbered, held_out(request.title, numbered.splits, groups, arguments, validation)
+
+
+def _labels_tokens(resolved: Resolved, splits: Mapping[str, Rows]) -> bool:
+    """Return whether each token has a label, which is no one-hot row even if it looks like one."""
+    return resolved.has_tokens and all(np.shape(x) == y.shape for x, y in splits.values())
 
 
 def _encoded(

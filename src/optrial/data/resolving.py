@@ -16,7 +16,7 @@ from optrial.data.arguments import (
     AugmentableArguments,
     AugmentArguments,
     TableArguments,
-    TargetArguments,
+    TokenArguments,
     ValueArguments,
 )
 from optrial.data.catalogue import (
@@ -49,9 +49,16 @@ class Resolved:
     entry: DatasetEntry
     arguments: Arguments
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether inputs are tokens."""
+        return isinstance(self.arguments, TokenArguments) and self.arguments.inputs is not None
+
     def wanted(self, targets: Targets) -> Targets:
         """Return the targets to load: those of the arguments, else those that the loss takes."""
-        named = self.arguments.targets if isinstance(self.arguments, TargetArguments) else None
+        named = self.arguments.targets
+        if named == "inputs":
+            return "classes" if self.has_tokens else "binary" if targets == "binary" else "values"
         if self.entry.values or named == "values":
             return "values"
         labels = self.entry.name in DATASETS or self.entry is IMAGE_FOLDER or named == "labels"
@@ -172,6 +179,13 @@ def _target_problems(resolved: Resolved, targets: Targets) -> Iterator[Problem]:
     """Yield the contradictions between the targets of the dataset and those of the loss."""
     entry, arguments, wanted = resolved.entry, resolved.arguments, resolved.wanted(targets)
     way_out = "use a loss for values, such as mse"
+    if arguments.targets == "inputs" and not resolved.has_tokens and targets == "classes":
+        reason = "'inputs': the inputs are numbers, and the loss takes class labels"
+        yield Problem("targets", f"{reason}; use mse, or bce for numbers from 0 to 1.")
+        return
+    if resolved.has_tokens and targets == "values" and arguments.targets == "inputs":
+        yield Problem("targets", "'inputs': tokens are class labels; use cross_entropy.")
+        return
     if wanted == "values" and targets in ("classes", "binary"):
         if entry.values:
             yield Problem("name", f"'{entry.name}' has values to predict, no classes; {way_out}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -12,7 +12,7 @@ from optrial.code import readable
 from optrial.data.arguments import Arguments
 from optrial.data.dataset import Array
 from optrial.data.summary import Column
-from optrial.target_kinds import Targets
+from optrial.target_kinds import IGNORE_INDEX, Targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +38,14 @@ class Request(Generic[A_co]):
         arguments: validated arguments of the dataset.
         targets: what the loss takes.
         folder: folder of the published files of the dataset.
+        ignore_index: label of the positions that do not count.
     """
 
     name: str
     arguments: A_co
     targets: Targets = "classes"
     folder: Path = Path()
+    ignore_index: int = IGNORE_INDEX
 
     @property
     def title(self) -> str:
@@ -90,6 +92,10 @@ class Source:
         pixel_maximum: largest possible value of pixels; None for inputs that are not pixels.
         value_names: names of the values to predict.
         notes: sentences for the reader of the results.
+        vocabulary: number of tokens, if inputs are tokens.
+        classes: number of classes, if the targets of the training split do not define it.
+        text: tokens of the training split of a text; see `optrial.data.Split`.
+        bytes_per_token: see `optrial.data.Dataset`.
     """
 
     splits: Mapping[str, Rows]
@@ -99,3 +105,7 @@ class Source:
     pixel_maximum: int | None = None
     value_names: Sequence[str] = ()
     notes: Sequence[str] = ()
+    vocabulary: int | None = None
+    classes: int | None = None
+    text: Array | None = None
+    bytes_per_token: Mapping[str, float] = field(default_factory=dict)

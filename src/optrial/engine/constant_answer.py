@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optrial.code import is_code
 from optrial.data import Dataset
-from optrial.models import Objective, build_objective
+from optrial.models import Objective, build_objective, finished
 from optrial.spec import MetricName, RunSpec, catalogued
 
 __all__ = ["constant_answer"]
@@ -51,13 +51,16 @@ def _scores(spec: RunSpec, dataset: Dataset) -> Iterator[tuple[str, float]]:
     rows = _answers(spec, dataset)
     evaluated = dict.fromkeys(("train", *spec.evaluate_on))
     splits = {name: dataset.splits[name].targets for name in evaluated if name in dataset.splits}
+    if dataset.ignored is not None:
+        splits = {name: labels[labels != dataset.ignored] for name, labels in splits.items()}
     for name in ("loss", *spec.metrics):
         score, metric = _scorer(spec, name), catalogued(name)
         best = max if metric and metric.better == "higher" else min
         if score is None:
             continue
         for split, targets in splits.items():
-            values = [score(row, targets) for row in rows]
+            per_token = dataset.bytes_per_token.get(split)
+            values = [finished(name, score(row, targets), per_token) for row in rows]
             if finite := [value for value in values if math.isfinite(value)]:
                 yield str(MetricName.evaluation(name, split)), best(finite)
                 if split == "train":
@@ -71,7 +74,8 @@ def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
         count = max(2, dataset.classes)
         if count > MOST_CLASSES or targets.dtype.kind not in "iu" or not _within(dataset, count):
             return []
-        counts = np.bincount(targets.ravel(), minlength=count)
+        counted = targets if dataset.ignored is None else targets[targets != dataset.ignored]
+        counts = np.bincount(counted.ravel(), minlength=count)
         return [_of_classes(spec, counts / counts.sum(), single=dataset.classes == 1)]
     values = targets.reshape(len(targets), -1).astype(np.float64)
     if spec.loss == "bce":
@@ -82,6 +86,8 @@ def _answers(spec: RunSpec, dataset: Dataset) -> list[Row]:
 def _within(dataset: Dataset, count: int) -> bool:
     """Return whether all labels are 0 to `count` - 1; a user's loss may give others a meaning."""
     labels = [split.targets for split in dataset.splits.values()]
+    if dataset.ignored is not None:
+        labels = [part[part != dataset.ignored] for part in labels]
     return all(len(part) and part.min() >= 0 and part.max() < count for part in labels)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.engine.learner import Floats, Steps
-from optrial.models import needs_whole_split
+from optrial.models import finished, needs_whole_split
 from optrial.records import Curve
 from optrial.spec import PROBES, MetricName, RunSpec, metric_label
 
@@ -76,26 +76,37 @@ class Epoch(NamedTuple):
 class EpochSums:
     """Sums over the current epoch of all runs.
 
+    Args:
+        spec: one of the runs.
+        runs: number of runs.
+        bytes_per_token: of the training split of a text.
+
     Attributes:
-        labels: labels of the metrics that are means over samples; others need a whole split.
+        names: names of the metrics that are means over samples; others need a whole split.
+        labels: labels of these metrics.
         probes: names of the probes that are summed.
         sums: samples, loss x samples, metrics and probes, (2 + metrics + probes, runs).
     """
 
-    def __init__(self, spec: RunSpec, runs: int) -> None:
-        self.labels = [
-            metric_label(name)
-            for name in spec.metrics
-            if not needs_whole_split(name, spec.whole_split)
+    def __init__(self, spec: RunSpec, runs: int, bytes_per_token: float | None = None) -> None:
+        self.names = [
+            name for name in spec.metrics if not needs_whole_split(name, spec.whole_split)
         ]
+        self.labels = [metric_label(name) for name in self.names]
+        self._bytes_per_token = bytes_per_token
         measured = spec.probes.measure if spec.probes else ()
         self.probes = [name for name in measured if PROBES[name].summed]
         self.sums = np.zeros((2 + len(self.labels) + len(self.probes), runs))
         self._steps_per_epoch = spec.steps_per_epoch
 
+    def finished(self, means: Sequence[Floats]) -> list[Floats]:
+        """Return the metrics from their means over samples, in the order of `labels`."""
+        pairs = zip(self.names, means, strict=True)
+        return [finished(name, mean, self._bytes_per_token) for name, mean in pairs]
+
     def add(self, first_step: int, steps: Steps, probes: Mapping[str, Floats]) -> Iterator[Epoch]:
         """Add some steps and yield the epochs that they complete."""
-        samples = np.broadcast_to(steps.samples[:, None], steps.losses.shape)
+        samples = np.broadcast_to(steps.weights, steps.losses.shape)
         metrics = np.moveaxis(steps.metrics, 2, 0)
         summed = [probes.get(name, np.full_like(samples, np.nan)) for name in self.probes]
         rows = np.stack([samples, steps.losses * samples, *metrics, *summed], axis=1)
@@ -111,6 +122,6 @@ class EpochSums:
         return Epoch(
             step,
             loss,
-            dict(zip(self.labels, means, strict=True)),
+            dict(zip(self.labels, self.finished(means), strict=True)),
             dict(zip(self.probes, self.sums[split:].copy(), strict=True)),
         )

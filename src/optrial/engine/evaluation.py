@@ -13,9 +13,11 @@ from torch import Tensor
 
 from optrial.models import Objective, widened
 
-__all__ = ["Evaluation", "Extent", "SplitTotals", "joined"]
+__all__ = ["Evaluation", "Extent", "Finish", "SplitTotals", "joined"]
 
 Floats = NDArray[np.float64]
+Finish = Callable[[Floats], Floats]
+"""Turns means over a split, (runs, metrics), into metrics of these shapes."""
 
 
 class Evaluation(NamedTuple):
@@ -92,13 +94,20 @@ class SplitTotals:
             self._outputs = outputs.new_empty(shape)
         self._outputs[:, batch] = outputs
 
-    def result(self, draws: Sequence[Callable[[], AbstractContextManager[None]]]) -> Evaluation:
+    def result(
+        self,
+        draws: Sequence[Callable[[], AbstractContextManager[None]]],
+        finish: Finish | None = None,
+    ) -> Evaluation:
         """Return the evaluation.
 
         Args:
             draws: one per run; returns the context in which user functions may draw.
+            finish: turns means into metrics, in the order of the objective's.
         """
-        means = (self._sums / len(self._targets)).cpu().numpy()
+        means = (self._sums / self._objective.weights(self._targets)).cpu().numpy()
+        if finish is not None:
+            means[:, 1:] = finish(means[:, 1:])
         losses = means[:, 0].copy()
         reasons: dict[tuple[int, int], str] = {}
         split_metrics = self._objective.split_metrics

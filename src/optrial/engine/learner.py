@@ -23,7 +23,8 @@ class Steps(NamedTuple):
     Attributes:
         losses: mean loss of each batch before its update, (steps, runs).
         metrics: sums over each batch of the metrics that are means, (steps, runs, metrics).
-        samples: number of samples in each batch, (steps,).
+        samples: number of samples in each batch, (steps,), or (steps, runs) where a sample counts
+            by the share of its positions that do.
         probes: probes by name, (steps, runs) each, NaN where not measured.
     """
 
@@ -31,6 +32,11 @@ class Steps(NamedTuple):
     metrics: Floats
     samples: Floats
     probes: Mapping[str, Floats] = {}
+
+    @property
+    def weights(self) -> Floats:
+        """The divisors of losses and metrics, (steps, 1) or (steps, runs)."""
+        return self.samples[:, None] if self.samples.ndim == 1 else self.samples
 
 
 class Learner(Protocol):

@@ -13,9 +13,16 @@ from torch import nn
 
 from optrial.data import BatchOrder, Dataset, augment, shared_samples
 from optrial.engine.constant_answer import constant_answer
-from optrial.engine.evaluation import Extent
+from optrial.engine.evaluation import Extent, Finish
 from optrial.keyed import evaluation_key
-from optrial.models import Objective, activation_count, output_count, seeded_draws
+from optrial.models import (
+    Objective,
+    activation_count,
+    finished,
+    needs_whole_split,
+    output_count,
+    seeded_draws,
+)
 from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.rules import learning_rate_factors
 from optrial.spec import Part, RunFacts, RunSpec, Scale, Scales
@@ -28,6 +35,7 @@ __all__ = [
     "decayed_share",
     "evaluation_draws",
     "evaluation_extent",
+    "finish_of",
     "implementation_of",
     "mixed_precision",
     "rate_factors",
@@ -57,10 +65,17 @@ def mixed_precision(precision: str, device: torch.device) -> AbstractContextMana
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
-def batch_order(spec: RunSpec, size: int) -> BatchOrder:
-    """Return the training samples, out of `size`, that each step of a run uses."""
+def batch_order(spec: RunSpec, size: int, stride: int = 1) -> BatchOrder:
+    """Return the training samples, out of `size`, that each step of a run uses.
+
+    Args:
+        spec: the run.
+        size: samples of an epoch.
+        stride: places of a text per sample; see `optrial.data.Batched`.
+    """
     return BatchOrder(
         size=size,
+        stride=stride,
         batch_size=spec.batch_size,
         seed=spec.seed,
         sampling=spec.sampling,
@@ -113,6 +128,8 @@ def data_facts(spec: RunSpec, dataset: Dataset) -> RunFacts:
     return RunFacts(
         input_shape=tuple(dataset.input_shape),
         outputs=dataset.classes,
+        vocabulary=dataset.vocabulary,
+        bytes_per_token=dataset.bytes_per_token or None,
         split_sizes=dataset.sizes,
         split_overlap=_overlaps(dataset),
         scale=_scales(dataset),
@@ -180,6 +197,19 @@ def evaluation_extent(
         outputs = size * output_count(model, shape, split.inputs.dtype)
         runs = max(1, min(runs, KEPT_OUTPUTS // outputs))
     return Extent(samples, runs)
+
+
+def finish_of(spec: RunSpec, dataset: Dataset, split: str) -> Finish:
+    """Return what turns means over a split into the metrics of a run."""
+    names = [name for name in spec.metrics if not needs_whole_split(name, spec.whole_split)]
+    bytes_per_token = dataset.bytes_per_token.get(split)
+
+    def finish(means: NDArray[np.float64]) -> NDArray[np.float64]:
+        columns = zip(names, means.T, strict=True)
+        metrics = [finished(name, column, bytes_per_token) for name, column in columns]
+        return np.stack(metrics, axis=1) if metrics else means
+
+    return finish
 
 
 def evaluation_draws(spec: RunSpec, step: int, split: str) -> AbstractContextManager[None]:

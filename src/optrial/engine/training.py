@@ -66,7 +66,8 @@ class Training:
         self._reported = np.zeros(count, bool)  # whether a run's last segment was returned
         self._labels = [metric_label(name) for name in specs[0].metrics]
         self._curves = Curves()
-        self._epoch = EpochSums(specs[0], count)
+        bytes_per_token = (learner.facts.bytes_per_token or {}).get("train")
+        self._epoch = EpochSums(specs[0], count, bytes_per_token)
         self._best = BestWeights(count)
         self._seconds = np.zeros(2)  # of training and of evaluation
         self._step_seconds = np.inf  # of the last steps
@@ -184,9 +185,10 @@ class Training:
 
     def _record_batch_metrics(self, numbers: NDArray[np.int64], measured: Steps) -> None:
         """Record the mean of each metric over each batch whose loss is finite."""
-        means = measured.metrics / measured.samples[:, None, None]
+        means = np.moveaxis(measured.metrics / measured.weights[:, :, None], 2, 0)
         alive = np.isfinite(measured.losses)
-        for label, values in zip(self._epoch.labels, np.moveaxis(means, 2, 0), strict=True):
+        metrics = self._epoch.finished(list(means))
+        for label, values in zip(self._epoch.labels, metrics, strict=True):
             self._curves.add(MetricName(label, "train"), numbers, values, alive)
 
     def _record_probes(self, numbers: NDArray[np.int64], probes: Mapping[str, Floats]) -> None:

@@ -39,12 +39,13 @@ class DataPlan:
 
     Attributes:
         datasets: the datasets; all splits are empty.
-        places: places of inputs and targets, by hash of the dataset and by split.
+        places: places of inputs, targets and perhaps the text, by hash of the dataset and by
+            split.
         size: number of bytes of the file.
     """
 
     datasets: Sequence[Dataset]
-    places: Mapping[tuple[str, str], tuple[_Place, _Place]]
+    places: Mapping[tuple[str, str], Sequence[_Place]]
     size: int
 
     def mapped(self, descriptor: int) -> list[Dataset]:
@@ -81,9 +82,9 @@ class SharedData:
         try:
             for dataset in datasets:
                 for name, split in dataset.splits.items():
-                    arrays = (split.inputs, split.targets)
-                    inputs, targets = map(self._write, arrays)
-                    places[dataset.sha256, name] = inputs, targets
+                    text = () if split.text is None else (split.text,)
+                    arrays: Sequence[NDArray[Any]] = (split.inputs, split.targets, *text)
+                    places[dataset.sha256, name] = list(map(self._write, arrays))
             self.file.flush()
             size = self.file.seek(0, 2)
         except OSError as error:

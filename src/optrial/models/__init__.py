@@ -3,6 +3,7 @@
 Also initialisation schemes, layers that can be stacked, and trials of user code before any run.
 """
 
+from optrial.models.arguments import input_dtype
 from optrial.models.catalogue import (
     MODELS,
     build_model,
@@ -29,7 +30,7 @@ from optrial.models.layers.stackable import make_stackable
 from optrial.models.mlp import ACTIVATIONS
 from optrial.models.objective.combined import Objective, build_objective, widened
 from optrial.models.objective.losses import LOSSES, check_loss
-from optrial.models.objective.metrics import check_metric, needs_whole_split
+from optrial.models.objective.metrics import check_metric, finished, needs_whole_split
 from optrial.models.optimizer import (
     backward,
     build_optimizer,
@@ -95,11 +96,13 @@ __all__ = [
     "check_model",
     "clip_gradients",
     "drop_threshold",
+    "finished",
     "foreign_types",
     "forget_gradients",
     "freeze",
     "freeze_unused",
     "gradients_of",
+    "input_dtype",
     "keep_mask",
     "kept_process",
     "key_dropout",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from torch import nn
 
@@ -20,6 +21,7 @@ __all__ = [
     "Rate",
     "Shape",
     "has_bias",
+    "input_dtype",
 ]
 
 Shape = tuple[int, ...]
@@ -51,6 +53,9 @@ class ModelArguments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    takes_tokens: ClassVar[bool] = False
+    """Whether inputs are tokens, not numbers."""
+
     def check_input(self, input_shape: Shape) -> list[Problem]:
         """Return why the model cannot be built for samples of a shape; by default it can."""
         del input_shape
@@ -69,6 +74,22 @@ class ModelArguments(BaseModel):
             input_shape: shape of one sample, accepted by `check_input`.
             classes: number of outputs.
         """
+
+    def build_for(self, input_shape: Shape, classes: int, vocabulary: int | None) -> nn.Module:
+        """Build the model for inputs that may be tokens; see `build`.
+
+        Args:
+            input_shape: shape of one sample.
+            classes: number of outputs.
+            vocabulary: number of tokens, if inputs are tokens.
+        """
+        del vocabulary
+        return self.build(input_shape, classes)
+
+
+def input_dtype(vocabulary: int | None) -> torch.dtype:
+    """Return the type of inputs to measure a model with: int64 for tokens, else float32."""
+    return torch.float32 if vocabulary is None else torch.int64
 
 
 def has_bias(bias: bool | None, *, normalised: bool) -> bool:

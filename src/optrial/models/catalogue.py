@@ -20,6 +20,7 @@ from optrial.models.functions import FunctionArguments
 from optrial.models.logistic import LogisticArguments
 from optrial.models.mlp import MLPArguments
 from optrial.models.rnn import RNNArguments
+from optrial.models.transformer import TransformerArguments
 
 __all__ = [
     "MODELS",
@@ -77,6 +78,13 @@ _ENTRIES = (
         frozenset({"dropout", "initialization"}),
     ),
     ModelEntry(
+        "transformer",
+        "decoder that predicts the next token at every position, or encoder that classifies: "
+        "width, depth, heads",
+        TransformerArguments,
+        frozenset({"dropout", "initialization"}),
+    ),
+    ModelEntry(
         "function",
         "a function of two variables to descend: problem: {function: rosenbrock}",
         FunctionArguments,
@@ -102,17 +110,28 @@ def check_model(kind: str, arguments: Mapping[str, object]) -> list[Problem]:
 
 
 def check_input_shape(
-    kind: str, arguments: Mapping[str, object], input_shape: Shape
+    kind: str, arguments: Mapping[str, object], input_shape: Shape, vocabulary: int | None = None
 ) -> list[Problem]:
     """Return why a model of the catalogue cannot be built for samples of a shape.
 
-    Reasons are the shape itself, and weights that do not fit into memory. User-defined models are
-    not checked. The arguments must be valid.
+    Reasons are the shape itself, tokens for a model of numbers or the reverse, and weights that do
+    not fit into memory. User-defined models are not checked. The arguments must be valid.
     """
     if kind not in MODELS:
         return []
     model = _parsed(kind, arguments)
+    if model.takes_tokens != (vocabulary is not None):
+        return [_wrong_inputs(kind, vocabulary)]
     return model.check_input(input_shape) or _check_size(model.weight_count(input_shape))
+
+
+def _wrong_inputs(kind: str, vocabulary: int | None) -> Problem:
+    """Return the problem of a model that takes tokens instead of numbers, or the reverse."""
+    if vocabulary is None:
+        way_out = "use a dataset of tokens, such as text or coriolanus, or say inputs: tokens"
+        return Problem("kind", f"the model {kind} takes tokens, and inputs are numbers; {way_out}.")
+    way_out = "use the model transformer, or one of your own"
+    return Problem("kind", f"the model {kind} takes numbers, and inputs are tokens; {way_out}.")
 
 
 def _check_size(weights: int) -> list[Problem]:
@@ -147,6 +166,7 @@ def build_model(
     input_shape: Shape,
     classes: int,
     seed: int | None,
+    vocabulary: int | None = None,
 ) -> nn.Module:
     """Build a model in float32 with freshly drawn weights.
 
@@ -157,16 +177,17 @@ def build_model(
         classes: number of outputs.
         seed: seed of the weights, see `seeded_draws`; None draws from the global generators as they
             stand.
+        vocabulary: number of tokens, if inputs are tokens.
 
     Raises:
         StudyError: the model does not take such samples, or user code failed.
     """
-    if problems := check_input_shape(kind, arguments, input_shape):
+    if problems := check_input_shape(kind, arguments, input_shape, vocabulary):
         raise StudyError(problems, f"model '{kind}'")
     with nullcontext() if seed is None else seeded_draws(seed):
         if is_code(kind):
-            return build_from_factory(kind, arguments, input_shape, classes)
-        return _parsed(kind, arguments).build(input_shape, classes)
+            return build_from_factory(kind, arguments, input_shape, classes, vocabulary)
+        return _parsed(kind, arguments).build_for(input_shape, classes, vocabulary)
 
 
 def _parsed(kind: str, arguments: Mapping[str, object]) -> ModelArguments:

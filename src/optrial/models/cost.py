@@ -87,13 +87,15 @@ class SampleCost(NamedTuple):
     operations: int
 
 
-def sample_cost(model: nn.Module, input_shape: Shape) -> SampleCost:
+def sample_cost(
+    model: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32
+) -> SampleCost:
     """Measure the cost of one sample in training mode.
 
     A model that does not take zeros counts as one product with each of its weights. The buffers of
     the model may change: pass a copy, or a model that is not trained afterwards.
     """
-    inputs = _two_zeros(input_shape)
+    inputs = _two_zeros(input_shape, dtype)
     known = {tensor.data_ptr() for tensor in (inputs, *model.parameters(), *model.buffers())}
     saved: dict[int, Tensor] = {}  # by address; holding the tensors keeps addresses distinct
 
@@ -112,19 +114,19 @@ def sample_cost(model: nn.Module, input_shape: Shape) -> SampleCost:
     )
 
 
-def call_count(model: nn.Module, input_shape: Shape) -> int:
+def call_count(model: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32) -> int:
     """Return the approximate number of kernels that a forward pass in training mode launches.
 
     It predicts how long compilation takes. A model that does not take zeros counts as 0. The
     buffers of the model may change.
     """
     counter = _Counter(_kernels)
-    return counter.total if _runs(model, _two_zeros(input_shape), counter) else 0
+    return counter.total if _runs(model, _two_zeros(input_shape, dtype), counter) else 0
 
 
-def _two_zeros(input_shape: Shape) -> Tensor:
+def _two_zeros(input_shape: Shape, dtype: torch.dtype) -> Tensor:
     """Return a batch of two samples, because batch norm refuses a single one."""
-    return torch.zeros((2, *input_shape))
+    return torch.zeros((2, *input_shape), dtype=dtype)
 
 
 def _runs(model: nn.Module, inputs: Tensor, *watches: AbstractContextManager[object]) -> bool:

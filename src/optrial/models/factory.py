@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
-from optrial.models.arguments import Shape
+from optrial.models.arguments import Shape, input_dtype
 from optrial.models.parameters import trained_parameters
 
 __all__ = ["build_from_factory", "check_factory"]
@@ -20,17 +20,22 @@ __all__ = ["build_from_factory", "check_factory"]
 def check_factory(name: str, arguments: Mapping[str, object]) -> list[Problem]:
     """Return everything that is wrong with a factory and its arguments.
 
-    A factory that has parameters called `input_shape` or `classes` gets them from the data.
+    A factory that has parameters called `input_shape`, `classes` or `vocabulary` gets them from the
+    data.
     """
     if reason := importable(name):
         return [Problem("factory", reason)]
     function = load_code(name)
-    complete = {**arguments, **_from_data(function, (), 0)}
+    complete = {**arguments, **_from_data(function, arguments, (), 0, 0)}
     return [problem.under("args") for problem in call_problems(function, complete)]
 
 
 def build_from_factory(
-    name: str, arguments: Mapping[str, object], input_shape: Shape, classes: int
+    name: str,
+    arguments: Mapping[str, object],
+    input_shape: Shape,
+    classes: int,
+    vocabulary: int | None = None,
 ) -> nn.Module:
     """Call a factory; lazy layers take their sizes from two samples of zeros.
 
@@ -43,9 +48,10 @@ def build_from_factory(
     """
     function = load_code(name)
     try:
-        model = function(**arguments, **_from_data(function, input_shape, classes))
+        facts = _from_data(function, arguments, input_shape, classes, vocabulary)
+        model = function(**arguments, **facts)
         if isinstance(model, nn.Module):
-            _initialise_lazy_layers(model, input_shape)
+            _initialise_lazy_layers(model, input_shape, input_dtype(vocabulary))
     except USER_CODE_ERRORS as error:
         raise _factory_error(f"'{name}' raised {one_line(error).rstrip('.')}.") from error
     if not isinstance(model, nn.Module):
@@ -64,12 +70,12 @@ def _copied(_model: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
 
 
-def _initialise_lazy_layers(model: nn.Module, input_shape: Shape) -> None:
+def _initialise_lazy_layers(model: nn.Module, input_shape: Shape, dtype: torch.dtype) -> None:
     if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         with torch.no_grad():
             model.eval()
             # Two samples: batch norm without running statistics refuses a single one.
-            model(torch.zeros((2, *input_shape)))
+            model(torch.zeros((2, *input_shape), dtype=dtype))
 
 
 def _factory_error(reason: str) -> StudyError:
@@ -77,12 +83,21 @@ def _factory_error(reason: str) -> StudyError:
 
 
 def _from_data(
-    function: Callable[..., object], input_shape: Shape, classes: int
+    function: Callable[..., object],
+    arguments: Mapping[str, object],
+    input_shape: Shape,
+    classes: int,
+    vocabulary: int | None,
 ) -> dict[str, object]:
-    """Return the facts about the data that a factory asks for by parameter name."""
+    """Return the facts about the data that a factory asks for by parameter name.
+
+    The vocabulary is left to the arguments of a study, which came before it.
+    """
     try:
         names = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
     facts: dict[str, object] = {"input_shape": input_shape, "classes": classes}
+    if vocabulary is not None and "vocabulary" not in arguments:
+        facts["vocabulary"] = vocabulary
     return {name: value for name, value in facts.items() if name in names}

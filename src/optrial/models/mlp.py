@@ -22,7 +22,7 @@ from optrial.models.arguments import (
 )
 from optrial.models.initialization import Initialization, initialize
 
-__all__ = ["ACTIVATIONS", "MLPArguments"]
+__all__ = ["ACTIVATIONS", "Activation", "MLPArguments"]
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -34,6 +34,9 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "identity": nn.Identity,
 }
+
+
+Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "sigmoid", "identity"]
 
 
 class MLPArguments(ModelArguments):
@@ -51,9 +54,7 @@ class MLPArguments(ModelArguments):
     """
 
     hidden: Annotated[tuple[Count, ...], Field(max_length=MOST_LAYERS)] = (100,)
-    activation: Literal[
-        "relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "sigmoid", "identity"
-    ] = "relu"
+    activation: Activation = "relu"
     dropout: Rate = 0.0
     input_dropout: Rate = 0.0
     # Records leave it out at rate 0, where there is no such layer.

@@ -78,7 +78,7 @@ def freeze(model: nn.Module, names: Iterable[str]) -> None:
         model.get_parameter(name).requires_grad_(False)
 
 
-def freeze_unused(model: nn.Module, input_shape: Shape) -> None:
+def freeze_unused(model: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32) -> None:
     """Freeze parameters that do not affect the outputs, in place.
 
     `torch.optim` does not change such parameters, because they have no gradient. Where the
@@ -96,7 +96,7 @@ def freeze_unused(model: nn.Module, input_shape: Shape) -> None:
         with torch.random.fork_rng(devices=[]):
             spare = spare_copy(model)
             spare.train()
-            inputs = torch.zeros((_SAMPLES, *input_shape))
+            inputs = torch.zeros((_SAMPLES, *input_shape), dtype=dtype)
             outputs = as_real(torch.func.functional_call(spare, leaves | buffers, (inputs,)))
             gradients = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
     except USER_CODE_ERRORS as error:

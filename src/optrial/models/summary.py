@@ -62,7 +62,11 @@ class ModelSummary:
 
 
 def summarize(
-    model: nn.Module, kind: str, arguments: Mapping[str, object], input_shape: Shape
+    model: nn.Module,
+    kind: str,
+    arguments: Mapping[str, object],
+    input_shape: Shape,
+    dtype: torch.dtype = torch.float32,
 ) -> ModelSummary:
     """Return the layers, parameters and cost of a model.
 
@@ -71,14 +75,15 @@ def summarize(
         kind: its name.
         arguments: its arguments.
         input_shape: shape of one sample.
+        dtype: type of the inputs.
     """
     model = spare_copy(model)
-    cost = sample_cost(model, input_shape)
+    cost = sample_cost(model, input_shape, dtype)
     return ModelSummary(
         kind,
         dict(arguments),
         tuple(input_shape),
-        _layers(model, input_shape),
+        _layers(model, input_shape, dtype),
         sum(parameter.numel() for parameter in model.parameters()),
         sum(parameter.numel() for parameter in trained_parameters(model).values()),
         sum(buffer.numel() for buffer in model.buffers()),
@@ -87,7 +92,7 @@ def summarize(
     )
 
 
-def _layers(model: nn.Module, input_shape: Shape) -> tuple[Layer, ...]:
+def _layers(model: nn.Module, input_shape: Shape, dtype: torch.dtype) -> tuple[Layer, ...]:
     """Return the called modules, and the parameters that none of them holds."""
     calls: list[Layer] = []
     seen: set[int] = set()
@@ -102,7 +107,7 @@ def _layers(model: nn.Module, input_shape: Shape) -> tuple[Layer, ...]:
     model.eval()  # batch norm takes one sample only then
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(torch.zeros((1, *input_shape)))
+            model(torch.zeros((1, *input_shape), dtype=dtype))
     except USER_CODE_ERRORS:  # shapes stay unknown; training reports what is wrong
         calls.clear()
         seen.clear()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optrial.code import call_problems, identity_problem, importable, is_code, load_code
 from optrial.config import Component, GroupEntry, OptimizerEntry, ProblemEntry, StudyFile
-from optrial.data import check_dataset
+from optrial.data import DATASETS, check_dataset
 from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
 from optrial.models import MODELS, check_loss, check_metric, check_model
@@ -18,9 +18,9 @@ from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule
 from optrial.spec import PROBES, MetricName, catalogued
-from optrial.target_kinds import Targets, targets_of
+from optrial.target_kinds import IGNORE_INDEX, Targets, targets_of
 
-__all__ = ["check_study", "code_in", "targets_wanted", "validation_wanted"]
+__all__ = ["check_study", "code_in", "ignore_index", "targets_wanted", "validation_wanted"]
 
 
 def check_study(study: StudyFile) -> list[Problem]:
@@ -53,6 +53,7 @@ def code_in(study: StudyFile) -> dict[str, str]:
     problem = study.problem
     names = {
         "problem.dataset.name": problem.dataset.name,
+        "problem.dataset.tokens": _tokenizer(problem.dataset.name, problem.dataset.arguments),
         "problem.model.factory": problem.model.name,
         "problem.loss.name": problem.loss.name,
         **{f"problem.metrics[{i}]": entry.name for i, entry in enumerate(problem.metrics or ())},
@@ -64,6 +65,11 @@ def code_in(study: StudyFile) -> dict[str, str]:
         },
     }
     return {path: name for path, name in names.items() if is_code(name)}
+
+
+def _tokenizer(dataset: str, arguments: Mapping[str, object]) -> str:
+    """Return the name of the tokenizer of a text, or ""."""
+    return str(arguments.get("tokens", "")) if dataset in DATASETS else ""
 
 
 def _identity_problems(study: StudyFile) -> Iterator[Problem]:
@@ -96,6 +102,12 @@ def targets_wanted(study: StudyFile) -> Targets:
     if of_loss != "any" or not taken & {"labels", "values"}:
         return of_loss
     return "classes" if "labels" in taken else "values"
+
+
+def ignore_index(study: StudyFile) -> int:
+    """Return the label of the positions that do not count."""
+    index = study.problem.loss.arguments.get("ignore_index", IGNORE_INDEX)
+    return index if isinstance(index, int) else IGNORE_INDEX
 
 
 def validation_wanted(study: StudyFile) -> bool:
@@ -278,7 +290,7 @@ def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
         yield Problem("engine", f"numpy trains MLPs without batch norm only; {way_out}.")
     if study.problem.loss.name not in ("cross_entropy", "mse"):
         yield Problem("engine", f"numpy knows cross_entropy and mse only; {way_out}.")
-    if "class_axis" in study.problem.loss.arguments:
+    if {"class_axis", "ignore_index"} & study.problem.loss.arguments.keys():
         yield Problem("engine", f"numpy has no labels per position; {way_out}.")
     if study.precision == "bfloat16":
         yield Problem("precision", "bfloat16 is not a type of NumPy; use float32 or float64.")

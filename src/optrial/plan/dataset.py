@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optrial.config import Studies, StudyFile
 from optrial.data import Dataset, Progress, load_dataset
-from optrial.plan.check import targets_wanted, validation_wanted
+from optrial.plan.check import ignore_index, targets_wanted, validation_wanted
 
 __all__ = ["dataset_of", "datasets_of"]
 
@@ -27,6 +27,7 @@ def dataset_of(
         progress=progress,
         validation=validation_wanted(study),
         targets=targets_wanted(study),
+        ignore_index=ignore_index(study),
     )
 
 
@@ -37,7 +38,8 @@ def datasets_of(
     loaded: dict[str, Dataset] = {}
     datasets = {}
     for name, study in studies.by_name.items():
-        key = repr((study.problem.dataset, validation_wanted(study), targets_wanted(study)))
+        wanted = validation_wanted(study), targets_wanted(study), ignore_index(study)
+        key = repr((study.problem.dataset, *wanted))
         if key not in loaded:
             loaded[key] = dataset_of(study, data_dir, progress)
         datasets[name] = loaded[key]

@@ -19,6 +19,7 @@ from optrial.models import (
     SampleCost,
     activation_count,
     build_model,
+    input_dtype,
     sample_cost,
     trained_parameters,
 )
@@ -256,12 +257,19 @@ class _Sizes(NamedTuple):
 
 def _sizes_of(run: RunSpec, dataset: Dataset) -> _Sizes:
     arguments, code = json.dumps(run.model_arguments), run.code.get(run.model, "")
-    return _sizes(run.model, code, arguments, dataset.input_shape, dataset.classes)
+    return _sizes(
+        run.model, code, arguments, dataset.input_shape, dataset.classes, dataset.vocabulary
+    )
 
 
 @cache
 def _sizes(
-    kind: str, code: str, arguments: str, input_shape: tuple[int, ...], classes: int
+    kind: str,
+    code: str,
+    arguments: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int | None,
 ) -> _Sizes:
     """Build a model and measure it, once for the many runs of one model.
 
@@ -271,16 +279,23 @@ def _sizes(
         arguments: of the model, as JSON.
         input_shape: of a sample.
         classes: number of classes or outputs.
+        vocabulary: number of tokens, if inputs are tokens.
     """
     del code  # part of the key
     model = build_model(
-        kind, json.loads(arguments), input_shape=input_shape, classes=classes, seed=0
+        kind,
+        json.loads(arguments),
+        input_shape=input_shape,
+        classes=classes,
+        vocabulary=vocabulary,
+        seed=0,
     )
+    dtype = input_dtype(vocabulary)
     trained = [tuple(parameter.shape) for parameter in trained_parameters(model).values()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     untrained = parameters - sum(map(math.prod, trained))
-    activations = activation_count(model, input_shape)
-    return _Sizes(trained, untrained, sample_cost(model, input_shape), activations)
+    activations = activation_count(model, input_shape, dtype)
+    return _Sizes(trained, untrained, sample_cost(model, input_shape, dtype), activations)
 
 
 @cache

@@ -8,13 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.code import is_code
 from optrial.config import StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
 from optrial.memory import memory_limit, shortage
-from optrial.models import TrialProblem, needing_whole_split, needs_whole_split
+from optrial.models import needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
-from optrial.spec import catalogued
+from optrial.plan.trial import trial_problem
+from optrial.spec import PER_TOKEN, catalogued
 
 __all__ = [
     "EVALUATED_AT_ONCE",
@@ -57,9 +59,8 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     axes = model_axes(problem.model)
     inputs, targets = _tried_samples(dataset)
     for values in itertools.product(*(axis.values for axis in axes.values())):
-        model = problem.model.name, dict(zip(axes, values, strict=True))
-        loss = problem.loss.name, problem.loss.arguments
-        tried = TrialProblem(model, loss, inputs, targets, dataset.classes)
+        arguments = dict(zip(axes, values, strict=True))
+        tried = trial_problem(study, dataset, (inputs, targets), arguments)
         names |= dict.fromkeys(needing_whole_split(tried, unknown))
     return tuple(names)
 
@@ -95,6 +96,13 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         if entry.name in ("mse", "mae") and (dataset.kind, dataset.classes) == ("labels", 1):
             yield Problem(path, f"{entry.name} does not go with the labels of one logit; use f1.")
             continue
+        if entry.name in PER_TOKEN and (reason := _not_per_token(study, dataset, entry.name)):
+            yield Problem(path, f"{entry.name} {reason}.")
+            continue
+        if entry.name in ("mse", "mae") and dataset.ignored is not None:
+            counted = f"counts every position, and the targets hold ignore_index {dataset.ignored}"
+            yield Problem(path, f"{entry.name} {counted}; use accuracy or perplexity.")
+            continue
         if dataset.kind == "multilabel" and entry.name in _ONE_LABEL:
             yield Problem(
                 path, f"{entry.name} needs one label per sample; use {_ONE_LABEL[entry.name]}."
@@ -104,6 +112,18 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         for split in _evaluated(study, dataset):
             if reason := defined(dataset, dataset.splits[split].targets):
                 yield Problem(path, f"{entry.name} has no value on the {split} split: {reason}.")
+
+
+def _not_per_token(study: StudyFile, dataset: Dataset, metric: str) -> str:
+    """Return why a cross entropy in other units has no value on a dataset, or ""."""
+    loss = study.problem.loss.name
+    if dataset.classes < 2 or dataset.kind not in ("labels", "positions"):
+        return "needs class labels with an output for each class; use log_loss"
+    if loss != "cross_entropy" and not is_code(loss):
+        return "needs the outputs that cross_entropy trains; use this loss"
+    if metric == "bits_per_byte" and not dataset.bytes_per_token:
+        return "needs a text, whose bytes are known; use bits_per_token"
+    return ""
 
 
 def kept_outputs(
@@ -227,4 +247,5 @@ def _tried_samples(dataset: Dataset) -> tuple[Targets, Targets]:
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order)) - np.repeat(sizes.cumsum() - sizes, sizes)
         rows = np.lexsort((draws.permutation(len(sizes))[classes], rank))[:_TRIED_TARGETS]
-    return train.inputs[rows[:_TRIED_SAMPLES]].astype(np.float32), train.targets[rows]
+    inputs = train.inputs[rows[:_TRIED_SAMPLES]]
+    return inputs if inputs.dtype.kind == "i" else inputs.astype(np.float32), train.targets[rows]

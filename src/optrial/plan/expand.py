@@ -21,7 +21,7 @@ from optrial.data import Dataset
 from optrial.errors import Problem, StudyError, counted
 from optrial.garbage import collecting_no_garbage
 from optrial.markup import html_block, html_table
-from optrial.models import TrialProblem, check_input_shape, resolve_model, try_batch, try_code
+from optrial.models import check_input_shape, resolve_model, try_batch, try_code
 from optrial.plan.evaluation import (
     memory_problems,
     metric_problems,
@@ -40,7 +40,7 @@ from optrial.plan.groups import (
 from optrial.plan.optimizers import rule_of
 from optrial.plan.space import Point, model_axes, space_of, under
 from optrial.plan.stacks import pack
-from optrial.plan.trial import try_optimizers
+from optrial.plan.trial import trial_problem, try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
 from optrial.rules import ROLES_AS_VECTORS, resolve_schedule
 from optrial.spec import Phase, ProbeSettings, RunSpec, SettingScore
@@ -148,7 +148,7 @@ def make_plan(
         problems[name] += () if problems[name] or scores else _group_problems(study, dataset)
         if not (problems[name] or scores):  # else they were tried when the first runs were planned
             batch = _tried_batch(dataset, study.precision)
-            problems[name], tried = try_optimizers(study, batch, dataset.classes)
+            problems[name], tried = try_optimizers(study, batch, dataset)
         if not problems[name]:
             expansions[name] = _Expansion(study, dataset, scores, code)
             whole = expansions[name].common["whole_split"]
@@ -316,7 +316,7 @@ class _Expansion:
 
 
 def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
-    size = dataset.sizes["train"]
+    size = dataset.batched.size
     for value in study.batch_size.values:
         if value != "full" and value > size:
             limit = f"the training split has {size} samples; use at most that, or 'full'"
@@ -330,6 +330,22 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         yield Problem("tune", f"chooses on the validation split; the dataset has only {has}.")
     if dataset.regression and study.problem.loss.name == "cross_entropy":
         yield Problem("problem.loss", "cross_entropy needs class labels; use mse for values.")
+    spans = {
+        "budget": study.budget,
+        "evaluate.every": study.evaluate.every,
+        "probes.every": study.probes and study.probes.every,
+    }
+    for path, span in spans.items():
+        if span and span.tokens is not None and dataset.vocabulary is None:
+            way_out = "inputs are numbers; use samples, epochs or steps"
+            yield Problem(f"{path}.tokens", f"{span.tokens}: {way_out}.")
+    if dataset.splits["train"].text is not None and study.rng == "script":
+        yield Problem("rng", "'script' cannot draw windows of a text; use rng: streams.")
+    if dataset.ignored is not None and study.problem.loss.name in ("mse", "bce"):
+        counts = f"{study.problem.loss.name} counts every position, and the targets hold"
+        yield Problem(
+            "problem.loss", f"{counts} ignore_index {dataset.ignored}; use cross_entropy."
+        )
     yield from metric_problems(study, dataset)
     yield from _model_problems(study, dataset)
 
@@ -376,20 +392,22 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     metrics = _metrics(study)
     own_code = any(map(is_code, (kind, loss.name, *metrics)))
     # Models of the catalogue are known to return one output per class or value, and no more.
-    tried = own_code or dataset.kind == "positions" or dataset.splits["train"].targets.ndim > 2
+    tried = own_code or dataset.kind == "positions" or dataset.vocabulary is not None
+    tried |= dataset.splits["train"].targets.ndim > 2
     batch = _tried_batch(dataset, study.precision)
     sizes = [small for small in _small_batches(study, dataset) if own_code or small.samples == 1]
     distinct: dict[Problem, None] = {}
     for values in itertools.product(*(axis.values for axis in axes.values())):
         model = (kind, dict(zip(axes, values, strict=True)))
-        wrong = [fault.under("model") for fault in check_input_shape(*model, dataset.input_shape)]
-        problem = TrialProblem(model, (loss.name, loss.arguments), *batch, dataset.classes)
+        unfit = check_input_shape(*model, dataset.input_shape, dataset.vocabulary)
+        wrong = [fault.under("model") for fault in unfit]
+        problem = trial_problem(study, dataset, batch, model[1])
         if tried and not wrong:
             wrong = try_code(problem, metrics, keyed=study.rng != "script")
         distinct |= dict.fromkeys(fault.under("problem") for fault in wrong)
         for small in sizes if not wrong else ():
             if reason := try_batch(problem.first(small.samples)):
-                distinct[small.problem(reason, dataset.sizes["train"])] = None
+                distinct[small.problem(reason, dataset.batched.size)] = None
     yield from distinct
 
 
@@ -414,7 +432,7 @@ class _SmallBatch(NamedTuple):
 
 def _small_batches(study: StudyFile, dataset: Dataset) -> Iterator[_SmallBatch]:
     """Yield the batches, full ones and last ones, that are smaller than the one tried."""
-    size, tried = dataset.sizes["train"], _tried_samples(dataset)
+    size, tried = dataset.batched.size, _tried_samples(dataset)
     cut = study.sampling == "epoch" and not study.drop_last
     for value in study.batch_size.values:
         if value != "full" and value <= size:
@@ -439,8 +457,11 @@ def _tried_batch(dataset: Dataset, precision: str) -> tuple[np.ndarray, np.ndarr
     if targets.dtype.kind == "i":
         rows[-1] = targets.reshape(len(targets), -1).max(axis=1).argmax()
     dtype = np.float64 if precision == "float64" else np.float32
-    labels = targets[rows]
-    return inputs[rows].astype(dtype), labels if labels.dtype.kind == "i" else labels.astype(dtype)
+
+    def as_trained(values: np.ndarray) -> np.ndarray:
+        return values if values.dtype.kind == "i" else values.astype(dtype)
+
+    return as_trained(inputs[rows]), as_trained(targets[rows])
 
 
 def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
@@ -482,11 +503,13 @@ def _fields(
     study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point
 ) -> dict[str, Any]:
     """Return the fields that the runs of one setting share."""
-    size = dataset.sizes["train"]
+    size = dataset.batched.size
     batch_size = size if point["batch_size"] == "full" else point["batch_size"]
     rounded = math.floor if study.drop_last else math.ceil
     steps_per_epoch = rounded(size / batch_size)
-    steps = _steps(study.budget, steps_per_epoch)
+    tokens = 0 if dataset.vocabulary is None else batch_size * math.prod(dataset.input_shape)
+    epoch = _Epoch(steps_per_epoch, batch_size, tokens)
+    steps = epoch.steps_of(study.budget)
     schedule = point.get("schedule")
     return {
         **_optimizer_fields(entry, under("rule.", point)),
@@ -494,16 +517,16 @@ def _fields(
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
         "steps": steps,
-        "evaluate_every": _steps(study.evaluate.every, steps_per_epoch),
+        "evaluate_every": epoch.steps_of(study.evaluate.every),
         "schedule": schedule and resolve_schedule(schedule, steps, steps_per_epoch),
         "clip_norm": point.get("clip_norm"),
         "clip_value": point.get("clip_value"),
-        "probes": study.probes and _probes(study.probes, study.evaluate, steps_per_epoch),
+        "probes": study.probes and _probes(study.probes, study.evaluate, epoch),
     }
 
 
-def _probes(probing: Probing, evaluation: Evaluation, steps_per_epoch: int) -> ProbeSettings:
-    every = _steps(probing.every or evaluation.every, steps_per_epoch)
+def _probes(probing: Probing, evaluation: Evaluation, epoch: _Epoch) -> ProbeSettings:
+    every = epoch.steps_of(probing.every or evaluation.every)
     return ProbeSettings(tuple(probing.measure), every, probing.per_layer)
 
 
@@ -543,8 +566,28 @@ def _code_names(study: StudyFile) -> Iterator[str]:
     return filter(is_code, dict.fromkeys(names))
 
 
-def _steps(span: Span, steps_per_epoch: int) -> int:
-    return (span.epochs or 0) * steps_per_epoch if span.steps is None else span.steps
+class _Epoch(NamedTuple):
+    """Sizes that turn a length of training into steps.
+
+    Attributes:
+        steps: steps of an epoch.
+        samples: samples of a step.
+        tokens: tokens of a step; 0 for inputs that are no tokens.
+    """
+
+    steps: int
+    samples: int
+    tokens: int
+
+    def steps_of(self, span: Span) -> int:
+        """Return a length of training in steps."""
+        if span.steps is not None:
+            return span.steps
+        if span.epochs is not None:
+            return span.epochs * self.steps
+        if span.samples is not None:
+            return math.ceil(span.samples / self.samples)
+        return math.ceil((span.tokens or 0) / max(1, self.tokens))
 
 
 def _number(value: float | bool) -> float | bool:

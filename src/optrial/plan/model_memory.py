@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optrial.data import Dataset
-from optrial.models import ModelSummary, build_model, summarize
+from optrial.models import ModelSummary, build_model, input_dtype, summarize
 from optrial.plan.expand import Plan
 from optrial.plan.groups import Parameters, parameters_of
 from optrial.plan.optimizers import rule_of
@@ -73,10 +73,18 @@ def planned_models(plan: Plan, dataset: Dataset) -> list[PlannedModel]:
     for first, *others in groups.values():
         shape, classes = dataset.input_shape, dataset.classes
         model = build_model(
-            first.model, first.model_arguments, input_shape=shape, classes=classes, seed=first.seed
+            first.model,
+            first.model_arguments,
+            input_shape=shape,
+            classes=classes,
+            vocabulary=dataset.vocabulary,
+            seed=first.seed,
         )
-        summary = summarize(model, first.model, first.model_arguments, shape)
-        parameters = parameters_of((first.model, first.model_arguments), shape, classes)
+        dtype = input_dtype(dataset.vocabulary)
+        summary = summarize(model, first.model, first.model_arguments, shape, dtype)
+        parameters = parameters_of(
+            (first.model, first.model_arguments), shape, classes, dataset.vocabulary
+        )
         memory = dict.fromkeys(_memory(summary, parameters, [first, *others]))
         models.append(PlannedModel(summary, tuple(memory)))
     return models

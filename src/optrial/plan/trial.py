@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from optrial.config import Axis, OptimizerEntry, StudyFile
+from optrial.data import Dataset
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line
 from optrial.models import TrialOptimizer, TrialProblem, gradients_of, try_optimizer
 from optrial.plan.groups import axes_of, has_own_rule, parameters_of, placed, whole_entry
@@ -18,7 +19,7 @@ from optrial.plan.optimizers import rule_of
 from optrial.plan.space import model_axes
 from optrial.rules import apply_all, initialise_all
 
-__all__ = ["try_optimizers"]
+__all__ = ["Batch", "trial_problem", "try_optimizers"]
 
 _SAMPLES = 8
 _MOST_SETTINGS = 64  # of one entry
@@ -29,7 +30,42 @@ Batch = tuple[np.ndarray, np.ndarray]
 Setting = Mapping[str, Any]
 
 
-def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[Problem], list[str]]:
+def trial_problem(
+    study: StudyFile, dataset: Dataset, batch: Batch, model_arguments: Setting
+) -> TrialProblem:
+    """Return the problem of a study with one setting of its model, on some samples.
+
+    The largest token and a position that does not count are put among them, if the data has such.
+
+    Args:
+        study: the study.
+        dataset: its data.
+        batch: samples as a model gets them, and targets.
+        model_arguments: arguments of the model.
+    """
+    inputs, targets = batch
+    if dataset.vocabulary is not None:
+        inputs = inputs.copy()
+        inputs.reshape(-1)[0] = dataset.vocabulary - 1
+    if dataset.ignored is not None and not (targets == dataset.ignored).any():
+        targets = targets.copy()
+        targets[0].reshape(-1)[-1] = dataset.ignored
+    loss = study.problem.loss
+    return TrialProblem(
+        (study.problem.model.name, model_arguments),
+        (loss.name, loss.arguments),
+        inputs,
+        targets,
+        dataset.classes,
+        vocabulary=dataset.vocabulary,
+        ignored=dataset.ignored,
+        double=study.precision == "float64",
+    )
+
+
+def try_optimizers(
+    study: StudyFile, batch: Batch, dataset: Dataset
+) -> tuple[list[Problem], list[str]]:
     """Take two steps with each user-defined optimizer; return problems and notes.
 
     Each combination of its arguments is tried with the first model, or, where these are many, each
@@ -39,13 +75,12 @@ def try_optimizers(study: StudyFile, batch: Batch, classes: int) -> tuple[list[P
     Args:
         study: a checked study, whose models take the data.
         batch: samples as a model gets them, and targets.
-        classes: number of classes, or of values to predict.
+        dataset: the data that they are from.
     """
     samples = (batch[0][-_SAMPLES:], batch[1][-_SAMPLES:])
-    model, loss = study.problem.model, study.problem.loss
     tried = [
-        TrialProblem((model.name, arguments), (loss.name, loss.arguments), *samples, classes)
-        for arguments in _settings(model_axes(model))
+        trial_problem(study, dataset, samples, arguments)
+        for arguments in _settings(model_axes(study.problem.model))
     ]
     problems: list[Problem] = []
     notes: dict[str, None] = {}

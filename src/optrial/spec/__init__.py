@@ -13,6 +13,7 @@ from optrial.spec.facts import (
 from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
 from optrial.spec.metrics import (
     METRICS,
+    PER_TOKEN,
     PROBES,
     TRAINING_SECONDS,
     UNBOUNDED,
@@ -35,6 +36,7 @@ __all__ = [
     "FINAL",
     "HASHED_STEPS",
     "METRICS",
+    "PER_TOKEN",
     "PROBES",
     "TRAINING_SECONDS",
     "UNBOUNDED",

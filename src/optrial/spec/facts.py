@@ -154,6 +154,8 @@ class RunFacts:
         cudnn_benchmark: whether cuDNN chose its algorithms by timing them.
         input_shape: shape of one sample.
         outputs: number of classes, or of values per sample.
+        vocabulary: number of tokens, if inputs are tokens.
+        bytes_per_token: mean length of the tokens of a text in bytes, by split.
         split_sizes: number of samples by split.
         split_overlap: number of samples of the second split that are in the first, by
             ``first and second``.
@@ -204,6 +206,8 @@ class RunFacts:
     cudnn_benchmark: bool | None = None
     input_shape: tuple[int, ...] | None = None
     outputs: int | None = None
+    vocabulary: int | None = None
+    bytes_per_token: Mapping[str, float] | None = None
     split_sizes: Mapping[str, int] | None = None
     split_overlap: Mapping[str, int] | None = None
     scale: Scales | None = None

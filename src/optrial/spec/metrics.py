@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 __all__ = [
     "METRICS",
+    "PER_TOKEN",
     "PROBES",
     "TRAINING_SECONDS",
     "UNBOUNDED",
@@ -85,6 +86,13 @@ METRICS: Mapping[str, Metric] = {
     "cohen_kappa": Metric("Cohen's kappa", "higher", "labels"),
     "log_loss": Metric("mean cross entropy of the predicted probabilities", "lower", "labels"),
     "brier": Metric("mean squared error of the predicted probabilities", "lower", "labels"),
+    "perplexity": Metric(
+        "exponential of the mean cross entropy per position", "lower", "labels", False
+    ),
+    "bits_per_token": Metric("mean cross entropy per position in bits", "lower", "labels", False),
+    "bits_per_byte": Metric(
+        "cross entropy of a text in bits, divided by its bytes", "lower", "labels", False
+    ),
     "mse": Metric("mean squared error", "lower", "any", False),
     "mae": Metric("mean absolute error", "lower", "any", False),
     "rmse": Metric("root of the mean squared error", "lower", "values"),
@@ -97,6 +105,9 @@ METRICS: Mapping[str, Metric] = {
     "max_error": Metric("largest absolute error", "lower", "values"),
 }
 """The named metrics; ``top_k_accuracy`` (any k) and ``module:function`` are metrics, too."""
+
+PER_TOKEN = ("perplexity", "bits_per_token", "bits_per_byte")
+"""Metrics that are computed from the mean cross entropy over positions."""
 
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 

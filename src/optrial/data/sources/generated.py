@@ -19,6 +19,7 @@ from optrial.data.arguments import (
     DisplacementArguments,
     MoonsArguments,
     PalindromeArguments,
+    TeacherArguments,
 )
 from optrial.data.dataset import Array, Pair
 from optrial.data.fitting import require_memory
@@ -29,6 +30,7 @@ Values = NDArray[np.float64]
 
 _VALUE_BYTES = 8 + 8 + 4  # as drawn, while it is scaled, and as float32
 _DIGIT_BYTES = 1 + 4 + 4  # the same
+_TEACHER = 0x7EAC4
 _STREAM = 0x9A11D  # separates these draws from others under the same seed
 _ENUMERATED = 7  # digits of the longest first halves that are all written down, 10^7 of them
 _SPARE = 1.25  # draws per sample beyond that; at most an eighth of them are duplicates
@@ -118,6 +120,39 @@ def draw_displacements(request: Request[DisplacementArguments]) -> Source:
     points = arguments.noise * generator.standard_normal((arguments.n_samples, 2))
     labels = np.zeros(arguments.n_samples, np.int64)
     return Source({"train": (points, labels), "test": (np.zeros((1, 2)), labels[:1])})
+
+
+def draw_teacher(request: Request[TeacherArguments]) -> Source:
+    """Draw samples of a standard normal distribution and the values of a random network.
+
+    The network has one hidden layer of ReLUs and Gaussian weights. Its values have mean 0 and
+    variance 1 over the test samples, so a student that equals it has a test loss of 0, and the best
+    constant answer has a loss of 1.
+
+    Returns:
+        train and test; inputs, (n, features), and values, (n, 1).
+    """
+    arguments = request.arguments
+    samples = arguments.n_samples + arguments.test_samples
+    require_memory(f"dataset '{request.title}'", 3 * 8 * samples * arguments.features)
+    generator = np.random.default_rng([arguments.random_state, _TEACHER])
+    inputs = generator.standard_normal((samples, arguments.features))
+    values = np.zeros(samples)
+    # Without matrix products, whose last bits differ from machine to machine.
+    for _ in range(arguments.width):
+        weights = generator.standard_normal(arguments.features + 2)
+        hidden = np.full(samples, weights[-2])
+        for feature in range(arguments.features):
+            hidden += weights[feature] * inputs[:, feature]
+        values += weights[-1] * np.maximum(hidden, 0)
+    of_test = values[arguments.n_samples :]
+    values = (values - of_test.mean()) / (of_test.std() if len(of_test) > 1 else 1.0)
+    values = values[:, None]
+    values[: arguments.n_samples] += arguments.noise * generator.standard_normal(
+        (arguments.n_samples, 1)
+    )
+    train, test = slice(0, arguments.n_samples), slice(arguments.n_samples, None)
+    return Source({"train": (inputs[train], values[train]), "test": (inputs[test], values[test])})
 
 
 def draw_palindromes(request: Request[PalindromeArguments]) -> Source:

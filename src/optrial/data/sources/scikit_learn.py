@@ -18,3 +18,13 @@ def read_diabetes(_: Request[Arguments]) -> Source:
     """Return 442 patients, (n, 10), and the progression of their disease after a year, (n,)."""
     # As measured: scikit-learn's own scaling would use the test samples too.
     return Source({"all": datasets.load_diabetes(return_X_y=True, scaled=False)})
+
+
+def read_breast_cancer(_: Request[Arguments]) -> Source:
+    """Return 569 tumours, (n, 30), malignant (0) or benign (1); the test split is stratified."""
+    return Source({"all": datasets.load_breast_cancer(return_X_y=True)}, stratified=True)
+
+
+def read_wine(_: Request[Arguments]) -> Source:
+    """Return 178 wines, (n, 13), of three kinds of grapes; the test split is stratified."""
+    return Source({"all": datasets.load_wine(return_X_y=True)}, stratified=True)

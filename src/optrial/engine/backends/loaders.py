@@ -23,7 +23,7 @@ def keyed_batches(spec: RunSpec, split: TensorSplit, first_step: int) -> Iterato
     return iter(
         DataLoader(
             split,
-            batch_sampler=batch_order(spec, len(split)).batches(first_step),  # type: ignore[arg-type]
+            batch_sampler=batch_order(spec, *split.batched).batches(first_step),  # type: ignore[arg-type]
             collate_fn=_as_fetched,
             generator=torch.Generator(),  # keeps its base seed from the global generator
         )

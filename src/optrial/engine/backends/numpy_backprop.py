@@ -26,6 +26,7 @@ from optrial.engine.options import (
     data_facts,
     decayed_share,
     evaluation_draws,
+    finish_of,
     implementation_of,
     rate_factors,
 )
@@ -219,7 +220,7 @@ def mse(outputs: Array, targets: Array) -> tuple[float, Array]:
     """
     if targets.dtype.kind == "i":
         targets = np.eye(outputs.shape[1], dtype=outputs.dtype)[targets]
-    error = outputs - targets.astype(outputs.dtype, copy=False)
+    error = outputs - targets.astype(outputs.dtype, copy=False).reshape(outputs.shape)
     return float((error**2).mean()), 2 * error / error.size
 
 
@@ -285,7 +286,7 @@ class NumpyEngine(SoloEngine):
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
         train = self.dataset.splits["train"]
-        order = batch_order(self.spec, len(train.targets))
+        order = batch_order(self.spec, *train.batched)
         for rows in order.batches(first_step):
             yield Batch(rows, train.inputs[rows], train.targets[rows])
 
@@ -349,7 +350,8 @@ class NumpyEngine(SoloEngine):
             row = torch.tensor([loss, *sums], dtype=torch.float64)[None]
             totals.add(row[:, 0], row[:, 1:], torch.from_numpy(outputs)[None], batch)
         self.network.parameters = trained
-        return totals.result([partial(evaluation_draws, self.spec, step, split)])
+        finish = finish_of(self.spec, self.dataset, split)
+        return totals.result([partial(evaluation_draws, self.spec, step, split)], finish)
 
     def _evaluation_point(self) -> Mapping[str, Array]:
         if self._at_evaluation_point:

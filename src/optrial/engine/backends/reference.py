@@ -39,8 +39,10 @@ from optrial.engine.options import (
     data_facts,
     evaluation_draws,
     evaluation_extent,
+    finish_of,
     mixed_precision,
     rate_factors,
+    storage_dtype,
 )
 from optrial.engine.probes import Prober, per_run
 from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
@@ -79,6 +81,7 @@ class ReferenceEngine(SoloEngine):
     def __init__(self, spec: RunSpec, dataset: Dataset, splits: Mapping[str, TensorSplit]) -> None:
         super().__init__(spec)
         self.splits = splits
+        self._finish = partial(finish_of, spec, dataset)
         self.script = spec.rng == "script"
         first = splits["train"].inputs
         if self.script:
@@ -90,13 +93,14 @@ class ReferenceEngine(SoloEngine):
             spec.model_arguments,
             input_shape=dataset.input_shape,
             classes=dataset.classes,
+            vocabulary=dataset.vocabulary,
             seed=None if self.script else spec.seed,
         )
-        self.model = place_model(built, first.device, first.dtype)
+        self.model = place_model(built, first.device, storage_dtype(spec.precision))
         freeze(self.model, spec.frozen)
         self.dropout = [] if self.script else key_dropout(self.model)
         self.objective = build_objective(
-            spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
+            spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split, dataset.ignored
         )
         self.augment = augmentation(dataset, first.device)
         updates = updates_of(spec, self.model)
@@ -202,7 +206,10 @@ class ReferenceEngine(SoloEngine):
         if spec.create_graph:  # breaks the cycle between the graph and the parameters
             forget_gradients(self.optimizer, self.model)
         loss, sums = measured[0]
-        return Measured(loss.item(), sums.tolist())
+        weight = None
+        if self.objective.ignored is not None:
+            weight = float(self.objective.weight(batch.targets))
+        return Measured(loss.item(), sums.tolist(), weight=weight)
 
     def mask_keys(self) -> list[int]:
         """Return the keys of the active dropout layers in the last step."""
@@ -226,7 +233,7 @@ class ReferenceEngine(SoloEngine):
                 loss, sums = self.objective.measure_part(outputs, batch.targets)
                 totals.add(loss[None], sums[None], outputs[None], place)
             self._evaluated_modules = self.modules()
-        return totals.result([draws])
+        return totals.result([draws], self._finish(split))
 
     def _evaluation_batches(self, split: str) -> Iterator[tuple[slice, Batch]]:
         """Yield the batches of a split with their places in it."""

@@ -29,11 +29,15 @@ class Batch(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Mean loss of a batch, sums of the metrics that are means over samples, and probes."""
+    """Mean loss of a batch, sums of the metrics that are means over samples, and probes.
+
+    `weight` is the number by which the sums are divided; None for the number of samples.
+    """
 
     loss: float
     metrics: Sequence[float]
     probes: Mapping[str, Tensor] = {}
+    weight: float | None = None
 
 
 class SoloEngine(ABC):
@@ -66,7 +70,8 @@ class SoloEngine(ABC):
             batch = next(self._batches)
             self._step += 1
             measured.append(self.step(batch, self._step))
-            samples.append(len(batch.targets))
+            weight = measured[-1].weight
+            samples.append(len(batch.targets) if weight is None else weight)
             if self._hashes.wants(self._step):
                 keys = self.mask_keys() if self._step == 1 else ()
                 self._hashes.add(self._step, batch.indices, keys)

@@ -36,8 +36,10 @@ from optrial.engine.options import (
     decayed_share,
     evaluation_draws,
     evaluation_extent,
+    finish_of,
     implementation_of,
     rate_factors,
+    storage_dtype,
 )
 from optrial.engine.probes import Prober, series
 from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
@@ -47,6 +49,7 @@ from optrial.models import (
     build_objective,
     freeze,
     freeze_unused,
+    input_dtype,
     key_dropout,
     make_stackable,
     place_model,
@@ -88,7 +91,8 @@ class StackedEngine:
         self.shape = (len(self.seeds), len(specs) // len(self.seeds))
         self.settings = specs[: self.shape[1]]
         first, train = specs[0], splits["train"]
-        self.device, dtype = train.inputs.device, train.inputs.dtype
+        self.device, dtype = train.inputs.device, storage_dtype(first.precision)
+        self._finishes = {name: finish_of(first, dataset, name) for name in splits}
         starts = {_start(spec): spec for spec in specs}
         built = {
             start: place_model(stackable_model(spec, dataset), self.device, dtype)
@@ -98,7 +102,7 @@ class StackedEngine:
         self._initial = [hashes[_start(spec)] for spec in specs]
         models = [built[_start(spec)] for spec in specs]
         objective = build_objective(
-            first.loss, first.loss_arguments, first.metrics, first.whole_split
+            first.loss, first.loss_arguments, first.metrics, first.whole_split, dataset.ignored
         )
         self._extents = {
             name: evaluation_extent(models[0], first, objective, split, len(specs))
@@ -186,9 +190,9 @@ class StackedEngine:
 
     def start(self, first_step: int) -> None:
         """Prepare to take `first_step` next."""
-        size = len(self.splits["train"])
+        batched = self.splits["train"].batched
         self._batches = [
-            batch_order(spec, size).batches(first_step) for spec in self.specs[:: self.shape[1]]
+            batch_order(spec, *batched).batches(first_step) for spec in self.specs[:: self.shape[1]]
         ]
         self._taken = first_step - 1
         self._step.fill_(self._taken)
@@ -199,7 +203,9 @@ class StackedEngine:
         count = len(self._model.objective.metrics)
         metrics = torch.empty((steps, *self.shape, count)).to(losses)
         batches = [np.stack([next(order) for order in self._batches]) for _ in range(steps)]
-        samples = [rows.shape[1] for rows in batches]
+        samples = np.array([rows.shape[1] for rows in batches], np.float64)
+        if self._model.objective.ignored is not None:
+            samples = np.stack([self._weights(rows) for rows in batches])
         probes: list[Tensors] = []
         self._model.base.train()
         with self._model.without_fused_attention():
@@ -214,7 +220,7 @@ class StackedEngine:
         return Steps(
             losses.view(flat).cpu().numpy(),
             metrics.view(*flat, count).cpu().numpy(),
-            np.array(samples, np.float64),
+            samples,
             series(probes, len(self.specs)),
         )
 
@@ -267,8 +273,14 @@ class StackedEngine:
 
     def _gather(self, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, each (seeds, batch, ...)."""
-        train = self.splits["train"]
-        return self._augment(train.inputs[rows], keys), train.targets[rows]
+        inputs, targets = self.splits["train"].gather(rows)
+        return self._augment(inputs, keys), targets
+
+    def _weights(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the samples of a step that count for each run, (runs,)."""
+        _, targets = self.splits["train"].gather(torch.from_numpy(rows).to(self.device))
+        of_seeds = self._model.objective.weight(targets, lead=1).cpu().numpy()
+        return np.repeat(of_seeds, self.shape[1])
 
     def compute(
         self, inputs: Tensor, targets: Tensor, *, compiled: bool = True
@@ -315,7 +327,7 @@ class StackedEngine:
                     totals.add(losses, sums, outputs.flatten(0, 1), batch)
                 specs = [self.specs[run] for run in runs.tolist()]
                 draws = [partial(evaluation_draws, spec, step, split) for spec in specs]
-                parts.append((runs, totals.result(draws)))
+                parts.append((runs, totals.result(draws, self._finishes[split])))
         self._evaluated_modules = self.modules()
         self._model.base.train()
         return joined(parts, len(self.specs))
@@ -407,11 +419,12 @@ def stackable_model(spec: RunSpec, dataset: Dataset) -> nn.Module:
         spec.model_arguments,
         input_shape=dataset.input_shape,
         classes=dataset.classes,
+        vocabulary=dataset.vocabulary,
         seed=spec.seed,
     )
     freeze(model, spec.frozen)
     key_dropout(model)
     make_stackable(model)
     if is_code(spec.model):  # catalogued models use all their parameters
-        freeze_unused(model, dataset.input_shape)
+        freeze_unused(model, dataset.input_shape, input_dtype(dataset.vocabulary))
     return model

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from optrial.data import Batched
 from optrial.data import Dataset as Arrays
 from optrial.engine.backends.solo import Batch
 from optrial.engine.options import storage_dtype
@@ -17,11 +18,26 @@ __all__ = ["TensorSplit", "as_array", "tensor_splits"]
 
 
 class TensorSplit(Dataset[Batch]):
-    """A split on a device; whole batches are gathered by one indexing operation."""
+    """A split on a device; whole batches are gathered by one indexing operation.
 
-    def __init__(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+    Args:
+        inputs: (samples, ...).
+        targets: (samples, ...).
+        text: tokens that windows are cut from, or None; see `optrial.data.Split`.
+        batched: what batches are drawn from.
+    """
+
+    def __init__(
+        self,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        text: torch.Tensor | None = None,
+        batched: Batched | None = None,
+    ) -> None:
         self.inputs = inputs
         self.targets = targets
+        self.text = text
+        self.batched = batched or Batched(len(targets))
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -31,19 +47,35 @@ class TensorSplit(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Gather a batch; `DataLoader` calls this instead of `__getitem__` per sample."""
-        rows = torch.as_tensor(indices)
-        return Batch(indices, self.inputs[rows], self.targets[rows])
+        return Batch(indices, *self.gather(torch.as_tensor(indices)))
+
+    def gather(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets of training samples, each (*rows, ...).
+
+        Args:
+            rows: positions of samples, or places in the text at which windows begin.
+        """
+        if self.text is None:
+            return self.inputs[rows], self.targets[rows]
+        context = self.inputs.shape[1]
+        windows = self.text[rows.unsqueeze(-1) + torch.arange(context + 1, device=rows.device)]
+        return windows[..., :-1], windows[..., 1:]
 
 
 def tensor_splits(dataset: Arrays, precision: str, device: str) -> dict[str, TensorSplit]:
-    """Return every split on a device: floating-point numbers in `precision`, labels as int64."""
+    """Return every split on a device: numbers in `precision`, tokens and labels as int64."""
     dtype = storage_dtype(precision)
+
+    def placed(values: NDArray[Any]) -> torch.Tensor:
+        kind = dtype if values.dtype.kind == "f" else torch.int64
+        return torch.from_numpy(values).to(device, kind)
+
     return {
         name: TensorSplit(
-            torch.from_numpy(split.inputs).to(device, dtype),
-            torch.from_numpy(split.targets).to(
-                device, dtype if split.targets.dtype.kind == "f" else torch.int64
-            ),
+            placed(split.inputs),
+            placed(split.targets),
+            None if split.text is None else placed(split.text),
+            split.batched,
         )
         for name, split in dataset.splits.items()
     }

@@ -18,7 +18,7 @@ from optrial.engine.select.busy import BUSY
 from optrial.engine.select.measure import NotKeptError, Times
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
-from optrial.models import call_count
+from optrial.models import call_count, input_dtype
 from optrial.plan import Grid, estimate, grids_of, stacks_of
 from optrial.spec import RunSpec
 
@@ -256,7 +256,9 @@ class Chooser:
         model = run.model, repr(run.model_arguments)
         if model not in self._known_kernels:
             built = stackable_model(run, self._dataset)
-            self._known_kernels[model] = call_count(built, self._dataset.input_shape)
+            dtype = input_dtype(self._dataset.vocabulary)
+            kernels = call_count(built, self._dataset.input_shape, dtype)
+            self._known_kernels[model] = kernels
         return self._known_kernels[model]
 
     def _seconds_by_width(self, runs: Sequence[RunSpec], grids: Sequence[Grid]) -> dict[int, float]:

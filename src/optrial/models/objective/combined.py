@@ -30,12 +30,18 @@ class Objective:
         split_metrics: metrics that need all outputs of a split, by their place among all metrics.
         loss_of_split: whether the loss is not a mean over samples, such as a loss weighted by
             class. The loss of a split is then computed from all its outputs.
+        ignored: label of positions that do not count, if targets hold it. A sample then counts by
+            the share of its positions that do, for the loss and the metrics of the catalogue.
+        by_sample: places, among `metrics`, of those for which each sample counts as one all the
+            same: functions of the user.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
     metrics: Sequence[Callable[[Tensor, Tensor], Tensor]]
     split_metrics: Mapping[int, Callable[[Tensor, Tensor], Score]] = field(default_factory=dict)
     loss_of_split: bool = False
+    ignored: int | None = None
+    by_sample: Sequence[int] = ()
 
     @property
     def needs_outputs(self) -> bool:
@@ -45,10 +51,43 @@ class Objective:
     def measure(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss of a batch, (), and the sums of `metrics`, (metrics,), float64.
 
-        Outputs of lower precision are brought to float32 first.
+        Divided by `weight` of the batch, the sums are means. Outputs of lower precision are brought
+        to float32 first.
         """
         outputs = widened(outputs)
-        return self.loss(outputs, targets), self._sums(outputs.detach(), targets)
+        sums = self._sums(outputs.detach(), targets)
+        if self.ignored is not None and self.by_sample:
+            share = self.weight(targets) / len(targets)
+            sums = torch.where(self._is_by_sample(sums), share * sums, sums)
+        return self.loss(outputs, targets), sums
+
+    def weight(self, targets: Tensor, lead: int = 0) -> Tensor:
+        """Return the number of samples of a batch, float64, each by its share of counted positions.
+
+        Args:
+            targets: (batch, ...), after further axes.
+            lead: number of these axes, which the result has.
+        """
+        size = targets.shape[lead]
+        if self.ignored is None:
+            return targets.new_full(targets.shape[:lead], size, dtype=torch.float64)
+        counted = (targets != self.ignored).flatten(lead).double().sum(-1)
+        return counted / targets.shape[lead + 1 :].numel()
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """Return the divisors of the sums of `measure_part` over a split, (1 + metrics,), float64.
+
+        Args:
+            targets: all targets of the split.
+        """
+        weights = self.weight(targets).expand(1 + len(self.metrics)).clone()
+        for place in self.by_sample:
+            weights[1 + place] = len(targets)
+        return weights
+
+    def _is_by_sample(self, sums: Tensor) -> Tensor:
+        places = set(self.by_sample)
+        return torch.tensor([i in places for i in range(len(self.metrics))], device=sums.device)
 
     def measure_part(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the contributions of a part of a split to its summed loss and metrics, float64.
@@ -56,7 +95,7 @@ class Objective:
         A loss that needs the whole split adds 0.
         """
         outputs = widened(outputs)
-        count = outputs.new_tensor(len(targets), dtype=torch.float64)
+        count = self.weight(targets)
         loss = 0 * count if self.loss_of_split else self.loss(outputs, targets).double() * count
         return loss, self._sums(outputs, targets)
 
@@ -75,6 +114,7 @@ def build_objective(
     arguments: Mapping[str, object],
     metrics: Sequence[str],
     whole_split: Collection[str] = (),
+    ignored: int | None = None,
 ) -> Objective:
     """Return the objective of a loss and metrics that `check_loss` and `check_metric` accept.
 
@@ -83,24 +123,30 @@ def build_objective(
         arguments: arguments of the loss.
         metrics: names.
         whole_split: user functions that are not means over samples: names of metrics, or "loss".
+        ignored: label of positions that do not count, if targets hold it.
     """
     function = load_code(loss) if is_code(loss) else LOSSES[loss]
     whole = [name for name in metrics if needs_whole_split(name, whole_split)]
     axis = None if is_code(loss) else arguments.get("class_axis")
     assert axis is None or isinstance(axis, int)
+    means = [name for name in metrics if name not in whole]
     return Objective(
         partial(function, **arguments),
-        [_classes_last(batch_metric, name, axis) for name in metrics if name not in whole],
-        {metrics.index(name): _classes_last(split_metric, name, axis) for name in whole},
+        [_classes_last(batch_metric(name, ignored), name, axis) for name in means],
+        {
+            metrics.index(name): _classes_last(split_metric(name, ignored), name, axis)
+            for name in whole
+        },
         loss_of_split="loss" in whole_split,
+        ignored=ignored,
+        by_sample=[place for place, name in enumerate(means) if is_code(name)],
     )
 
 
 def _classes_last(
-    build: Callable[[str], Callable[[Tensor, Tensor], Value]], name: str, class_axis: int | None
+    metric: Callable[[Tensor, Tensor], Value], name: str, class_axis: int | None
 ) -> Callable[[Tensor, Tensor], Value]:
-    """Build a metric; move the classes to the last axis for a built-in one."""
-    metric = build(name)
+    """Move the classes to the last axis for a built-in metric."""
     if class_axis is None or is_code(name):
         return metric
     return lambda outputs, targets: metric(outputs.movedim(class_axis, -1), targets)

@@ -10,17 +10,22 @@ from torch.nn import functional
 
 from optrial.code import call_problems, importable, is_code, load_code
 from optrial.errors import Problem, suggest
+from optrial.target_kinds import IGNORE_INDEX
 
 __all__ = ["LOSSES", "as_values", "check_loss", "class_axes"]
 
 
 def cross_entropy(
-    outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_axis: int | None = None
+    outputs: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    class_axis: int | None = None,
+    ignore_index: int = IGNORE_INDEX,
 ) -> Tensor:
     """Mean cross entropy of (batch, classes) logits with labels (batch,).
 
     Labels per position, (batch, positions...), take logits (batch, positions..., classes), or
-    (batch, classes, positions...) as in PyTorch; the mean is over batch and positions.
+    (batch, classes, positions...) as in PyTorch; the mean is over all positions that count.
 
     Args:
         outputs: logits.
@@ -28,10 +33,14 @@ def cross_entropy(
         label_smoothing: weight of the uniform distribution that is mixed with each label, in
             [0, 1): Szegedy et al. 2016, section 7.
         class_axis: axis of the classes, -1 or 1; by default inferred from the shapes.
+        ignore_index: label of positions that do not count.
     """
     axis = class_axis or (class_axes(outputs.shape, targets.shape) or (1,))[0]
     return functional.cross_entropy(
-        outputs.movedim(axis, 1), targets, label_smoothing=label_smoothing
+        outputs.movedim(axis, 1),
+        targets,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
     )
 
 
@@ -65,9 +74,13 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
 
 
 def as_values(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Turn labels (batch,) into one-hot vectors, and all targets into the type of the outputs."""
+    """Turn labels (batch,) into one-hot vectors, and all targets into the type of the outputs.
+
+    As many values in another shape, such as those of an image, take the shape of the outputs.
+    """
     if targets.is_floating_point():
-        return targets.to(outputs.dtype)
+        same = outputs.numel() == targets.numel() and outputs.shape[:1] == targets.shape[:1]
+        return targets.to(outputs.dtype).reshape(outputs.shape if same else targets.shape)
     classes = torch.arange(outputs.shape[-1], device=outputs.device)
     return (targets.unsqueeze(-1) == classes).to(outputs.dtype)
 
@@ -101,6 +114,11 @@ def check_loss(name: str, arguments: Mapping[str, object]) -> list[Problem]:
     axis = arguments.get("class_axis")
     if axis not in (None, -1, 1) or isinstance(axis, bool):
         problems.append(Problem("class_axis", f"{axis!r}: must be -1 or 1."))
+    index = arguments.get("ignore_index", IGNORE_INDEX)
+    if not isinstance(index, int) or isinstance(index, bool):
+        problems.append(
+            Problem("ignore_index", f"{index!r}: must be a whole number, such as -100.")
+        )
     return problems
 
 

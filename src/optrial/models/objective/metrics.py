@@ -6,21 +6,26 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from optrial.code import importable, is_code, load_code
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
 from optrial.models.objective.losses import as_values
 from optrial.models.objective.split_metrics import Score, score_of
-from optrial.spec import METRICS, catalogued
+from optrial.spec import METRICS, PER_TOKEN, catalogued
+from optrial.target_kinds import IGNORE_INDEX
 
 __all__ = [
     "Score",
     "batch_metric",
     "check_metric",
+    "finished",
     "mean_value",
     "needs_whole_split",
     "split_metric",
@@ -29,6 +34,7 @@ __all__ = [
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 
 UserFunction = Callable[[Tensor, Tensor], object]
+FloatOrArray = TypeVar("FloatOrArray", float, NDArray[np.float64])
 
 
 def check_metric(name: str) -> str | None:
@@ -51,23 +57,58 @@ def needs_whole_split(name: str, whole_split: Collection[str]) -> bool:
     return metric.whole_split if metric else name in whole_split
 
 
-def batch_metric(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function of outputs and targets that sums a mean metric over the samples, ()."""
+def batch_metric(name: str, ignored: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a function of outputs and targets that sums a mean metric over the samples, ().
+
+    Args:
+        name: name of the metric.
+        ignored: label of positions that do not count, if targets hold it. A metric of the catalogue
+            then adds up over the samples the share of all positions that are right and count.
+    """
     if is_code(name):
         function = load_code(name)
         return lambda outputs, targets: mean_value(function, outputs, targets) * len(targets)
     if top := _TOP.fullmatch(name):
-        return partial(top_k, k=int(top[1]))
+        return partial(top_k, k=int(top[1]), ignored=ignored)
+    if function := _BY_POSITION.get(name):
+        return partial(function, ignored=ignored)
     return _SUMS[name]
 
 
-def split_metric(name: str) -> Callable[[Tensor, Tensor], Score]:
+def split_metric(name: str, ignored: int | None = None) -> Callable[[Tensor, Tensor], Score]:
     """Return a function of all outputs and targets of a split, (samples, ...)."""
     if is_code(name):
         return partial(_user_score, name, load_code(name))
-    return lambda outputs, targets: score_of(
-        name, outputs.double().cpu().numpy(), targets.cpu().numpy()
-    )
+
+    def score(outputs: Tensor, targets: Tensor) -> Score:
+        if ignored is not None:
+            counted = targets != ignored
+            outputs, targets = _classes_last(outputs, targets)[counted], targets[counted]
+        return score_of(name, outputs.double().cpu().numpy(), targets.cpu().numpy())
+
+    return score
+
+
+def finished(name: str, mean: FloatOrArray, bytes_per_token: float | None) -> FloatOrArray:
+    """Return a metric from its mean over positions.
+
+    The means of `PER_TOKEN` are cross entropies in nats, so that they add up over batches.
+
+    Args:
+        name: name of the metric.
+        mean: its mean.
+        bytes_per_token: mean length of the tokens of the split in bytes.
+    """
+    match name:
+        case "perplexity":
+            with np.errstate(over="ignore"):  # infinite beyond float64, and reported as such
+                perplexity: FloatOrArray = np.exp(mean)
+            return perplexity
+        case "bits_per_token":
+            return mean / math.log(2)
+        case "bits_per_byte":
+            return mean / (math.log(2) * (bytes_per_token or math.nan))
+    return mean
 
 
 def mean_value(function: UserFunction, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -88,25 +129,41 @@ def _user_score(name: str, function: UserFunction, outputs: Tensor, targets: Ten
     return Score(value, "" if math.isfinite(value) else f"'{name}' returned {value}")
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+def accuracy(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Tensor:
     """Count the samples whose class is predicted: the largest output, or the sign of a single one.
 
     A sample of several positions counts by its share of right positions; a sample of several labels
-    counts if all are right.
+    counts if all are right. Positions with the label `ignored` are never right.
     """
     if outputs.numel() == targets.numel():
         right = (outputs.reshape(targets.shape) > 0) == (targets > 0.5)
         return right.reshape(len(right), -1).all(dim=-1).sum()
     # Like `argmax`, `max` returns the first of equal values; it is ten times as fast where the
     # outputs of a stack are not contiguous.
-    return _count(_classes_last(outputs, targets).max(dim=-1).indices == targets)
+    right = _classes_last(outputs, targets).max(dim=-1).indices == targets
+    return _count(right if ignored is None else right & (targets != ignored))
 
 
-def top_k(outputs: Tensor, targets: Tensor, k: int) -> Tensor:
+def top_k(outputs: Tensor, targets: Tensor, k: int, ignored: int | None = None) -> Tensor:
     """Count the samples whose label is among the k largest outputs."""
+    outputs, labels = _classes_last(outputs, targets), targets
+    if ignored is not None:
+        labels = torch.where(targets == ignored, 0, targets)
+    of_label = outputs.gather(-1, labels.unsqueeze(-1))
+    right = (outputs > of_label).sum(dim=-1) < k
+    return _count(right if ignored is None else right & (targets != ignored))
+
+
+def cross_entropies(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Tensor:
+    """Sum over samples of the cross entropy in nats, averaged over all positions."""
     outputs = _classes_last(outputs, targets)
-    of_label = outputs.gather(-1, targets.unsqueeze(-1))
-    return _count((outputs > of_label).sum(dim=-1) < k)
+    entropies = functional.cross_entropy(
+        outputs.flatten(0, -2),
+        targets.flatten(),
+        reduction="none",
+        ignore_index=IGNORE_INDEX if ignored is None else ignored,
+    )
+    return _per_sample(entropies.double().reshape(targets.shape)).sum()
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -119,8 +176,11 @@ def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return _per_sample((outputs - as_values(outputs, targets)).abs()).sum()
 
 
-_SUMS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+_BY_POSITION: Mapping[str, Callable[..., Tensor]] = {
     "accuracy": accuracy,
+    **dict.fromkeys(PER_TOKEN, cross_entropies),
+}
+_SUMS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": squared_error,
     "mae": absolute_error,
 }

@@ -62,7 +62,7 @@ def _wrong_batch(problem: TrialProblem, device: str) -> str:
     model = problem.build_model(device)
     try:
         outputs = model(inputs)
-        if reason := wrong_outputs(outputs, targets, problem.loss, problem.classes):
+        if reason := _wrong(outputs, targets, problem):
             return f"for which '{name}' returns {reason}"
         problem.objective().loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
     except USER_CODE_ERRORS as error:
@@ -113,13 +113,19 @@ def _outputs(
     except USER_CODE_ERRORS as error:
         shown = f"on inputs of shape {tuple(inputs.shape)}, {type_name(inputs.dtype)}"
         return None, f"raised {error_text(error)} {shown}{_type_hint(model, inputs.dtype)}"
-    reason = wrong_outputs(outputs, targets, problem.loss, problem.classes)
+    reason = _wrong(outputs, targets, problem)
     return outputs, reason and f"returned {reason}"
+
+
+def _wrong(outputs: object, targets: Tensor, problem: TrialProblem) -> str:
+    """Describe outputs that do not fit the loss; models of the catalogue have classes last."""
+    last = problem.vocabulary is not None and not is_code(problem.model[0]) and targets.ndim > 1
+    return wrong_outputs(outputs, targets, problem.loss, problem.classes, classes_last=last)
 
 
 def _type_hint(model: nn.Module, dtype: torch.dtype) -> str:
     """Return the way out if the types of parameters may be why a model refuses its inputs."""
-    types = foreign_types(model, dtype)
+    types = foreign_types(model, dtype) if dtype.is_floating_point else []
     if not types:
         return ""
     return (

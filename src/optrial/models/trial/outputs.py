@@ -14,14 +14,26 @@ from optrial.models.trial.problem import Named
 __all__ = ["described", "shapes_text", "type_name", "wrong_outputs"]
 
 
-def wrong_outputs(outputs: object, targets: Tensor, loss: Named, classes: int) -> str:
-    """Describe outputs that do not fit a loss, with the way out; return "" if they fit."""
+def wrong_outputs(
+    outputs: object, targets: Tensor, loss: Named, classes: int, *, classes_last: bool = False
+) -> str:
+    """Describe outputs that do not fit a loss, with the way out; return "" if they fit.
+
+    Args:
+        outputs: what a model returned.
+        targets: the targets of its samples.
+        loss: name and arguments.
+        classes: number of outputs that the data needs.
+        classes_last: whether the last axis is known to hold the classes.
+    """
     if not isinstance(outputs, Tensor):
         return (
             f"{described(outputs)}; a model returns one tensor: return one of them or join them, "
             "or compute the loss in the model and use loss: mean_output"
         )
-    name, _ = loss
+    name, arguments = loss
+    if classes_last and name == "cross_entropy":
+        loss = name, {"class_axis": -1, **arguments}
     if is_code(name) and outputs.ndim and len(outputs) != len(targets):
         return (
             f"outputs of shape {tuple(outputs.shape)} for {len(targets)} samples; the first "
@@ -45,7 +57,7 @@ def _wrong_shape(shape: tuple[int, ...], targets: Tensor, loss: Named, classes: 
     if name == "bce" and targets.numel() == len(targets):
         needed = [labels[:1], (*labels[:1], 1)]
     elif targets.is_floating_point():
-        needed = [labels]
+        needed = list(dict.fromkeys([labels, (labels[0], targets[0].numel())]))
     elif targets.ndim > 1:
         return _wrong_logits(shape, labels, classes, arguments.get("class_axis"))
     else:

@@ -30,9 +30,12 @@ class TrialProblem(NamedTuple):
     Attributes:
         model: name and arguments.
         loss: name and arguments.
-        inputs: (samples, *input_shape), in the type in which models are trained.
+        inputs: (samples, *input_shape), in the type in which models get them.
         targets: (samples, ...).
         classes: number of outputs that the data needs; see `optrial.data.Dataset`.
+        vocabulary: number of tokens, if inputs are tokens.
+        ignored: label of positions that do not count, if there are any.
+        double: whether models are trained in float64, for tokens; numbers have that type.
     """
 
     model: Named
@@ -40,6 +43,9 @@ class TrialProblem(NamedTuple):
     inputs: NDArray[np.generic]
     targets: NDArray[np.generic]
     classes: int
+    vocabulary: int | None = None
+    ignored: int | None = None
+    double: bool = False
 
     def first(self, samples: int) -> TrialProblem:
         """Return the same problem with fewer samples."""
@@ -53,13 +59,20 @@ class TrialProblem(NamedTuple):
         """Build the model from seed 0, on a device and in the precision of the inputs."""
         name, arguments = self.model
         inputs = torch.from_numpy(self.inputs)
-        shape = tuple(inputs.shape[1:])
-        built = build_model(name, arguments, input_shape=shape, classes=self.classes, seed=0)
-        return place_model(built, device, inputs.dtype)
+        built = build_model(
+            name,
+            arguments,
+            input_shape=tuple(inputs.shape[1:]),
+            classes=self.classes,
+            vocabulary=self.vocabulary,
+            seed=0,
+        )
+        of_tokens = torch.float64 if self.double else torch.float32
+        return place_model(built, device, inputs.dtype if self.vocabulary is None else of_tokens)
 
     def objective(self, *metrics: str) -> Objective:
         """Return the loss with metrics."""
-        return build_objective(*self.loss, metrics)
+        return build_objective(*self.loss, metrics, ignored=self.ignored)
 
 
 def on_any_device(attempt: Callable[[str], Outcome], failed: Callable[[Outcome], bool]) -> Outcome:

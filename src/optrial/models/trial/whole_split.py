@@ -52,7 +52,7 @@ def needing_whole_split(problem: TrialProblem, metrics: Sequence[str]) -> list[s
         if outputs.ndim == 0:  # the model computes the loss of a batch
             return parts or ["model"] * bool(user_metrics)
         model.train()
-        batches = list(_trial_batches(outputs, targets))
+        batches = list(_trial_batches(outputs, targets, problem.ignored))
         if is_code(loss_name) and not _is_mean(problem.objective().loss, batches):
             parts.append("loss")
         return parts + [name for name in user_metrics if not _is_mean(load_code(name), batches)]
@@ -131,7 +131,9 @@ def _value(function: Function, outputs: Tensor, targets: Tensor) -> tuple[Tensor
         return outputs, targets, mean_value(function, outputs, targets)
 
 
-def _trial_batches(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _trial_batches(
+    outputs: Tensor, targets: Tensor, ignored: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield outputs and targets: those of the model first, then others that vary more.
 
     The others are noise, alone and around the right answers, also transformed to the range of the
@@ -144,7 +146,8 @@ def _trial_batches(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, T
     shape = (len(targets), *outputs.shape[1:])
     low, high = (torch.tensor(value, dtype=torch.float64).log() for value in _SPREAD)
     spread = torch.linspace(low, high, len(targets)).exp().reshape(-1, *[1] * (len(shape) - 1))
-    right, within = _right(outputs, targets), _range_of(outputs)
+    labels = targets if ignored is None else torch.where(targets == ignored, 0, targets)
+    right, within = _right(outputs, labels), _range_of(outputs)
     spread = spread * (right.std() if right.std() > 0 else 1.0)
     for around in (0 * right, right, right):
         drawn = (around + spread * torch.randn(shape)).to(outputs.dtype)
