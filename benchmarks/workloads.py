@@ -39,6 +39,7 @@ class Workload:
         steps: steps of a whole run, to which times are extrapolated; None for no extrapolation.
         stacked: whether ours is a compiled stack; otherwise optrial chooses.
         cuda_only: too large for a few CPU cores.
+        vocabulary: number of tokens, if inputs are tokens with a label each; None for numbers.
     """
 
     about: str
@@ -51,19 +52,32 @@ class Workload:
     steps: int | None = None
     stacked: bool = True
     cuda_only: bool = field(default=False, kw_only=True)
+    vocabulary: int | None = field(default=None, kw_only=True)
 
     def data(self) -> Dataset:
         """Random samples; speed does not depend on their values."""
         generator = np.random.default_rng(0)
-        inputs = generator.standard_normal((SAMPLES, *self.input_shape), np.float32)
-        targets = generator.integers(0, self.classes, SAMPLES)
+        shape = (SAMPLES, *self.input_shape)
+        if self.vocabulary is None:
+            inputs = generator.standard_normal(shape, np.float32)
+            targets = generator.integers(0, self.classes, SAMPLES)
+        else:
+            inputs = generator.integers(0, self.vocabulary, shape)
+            targets = generator.integers(0, self.classes, shape)
         splits = {"train": Split(inputs, targets), "test": Split(inputs[:100], targets[:100])}
-        return Dataset("random", splits, self.classes, "0" * 64)
+        kind: Literal["labels", "positions"] = "labels" if targets.ndim == 1 else "positions"
+        return Dataset(
+            "random", splits, self.classes, "0" * 64, kind=kind, vocabulary=self.vocabulary
+        )
 
     def specs(self, dataset: Dataset, precision: Precision = "float32") -> tuple[RunSpec, ...]:
         """Return the runs: Adam with different learning rates, one seed."""
+        tokens = {"name": "coriolanus", "context": self.input_shape[0]}
         study = Study(
-            problem={"dataset": "digits", "model": dict(self.model)},
+            problem={
+                "dataset": "digits" if self.vocabulary is None else tokens,
+                "model": dict(self.model),
+            },
             batch_size=self.batch_size,
             budget={"steps": 10**9},
             drop_last=True,
@@ -78,8 +92,10 @@ class Workload:
 
         The counter does not support oneDNN's LSTM (float32) and fused attention.
         """
-        inputs = torch.zeros(self.batch_size, *self.input_shape, dtype=torch.float64)
-        targets = torch.zeros(self.batch_size, dtype=torch.int64)
+        dtype = torch.float64 if self.vocabulary is None else torch.int64
+        inputs = torch.zeros(self.batch_size, *self.input_shape, dtype=dtype)
+        positions = () if self.vocabulary is None else self.input_shape
+        targets = torch.zeros(self.batch_size, *positions, dtype=torch.int64)
         network = self.module().double()
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             nn.functional.cross_entropy(network(inputs), targets).backward()
@@ -136,6 +152,40 @@ class Encoder(nn.Module):
         """Map (batch, 8, 8) to (batch, 10)."""
         logits: torch.Tensor = self.linear(self.encoder(self.embedding(rows)).mean(1))
         return logits
+
+
+class GPT(nn.Module):
+    """A decoder of 2 layers, width 32, over 32 of 65 tokens, as such a script is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(65, 32), nn.Embedding(32, 32)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm": nn.LayerNorm(32),
+                    "project_in": nn.Linear(32, 96),
+                    "project_out": nn.Linear(32, 32),
+                    "mlp": nn.Sequential(
+                        nn.LayerNorm(32), nn.Linear(32, 128), nn.GELU(), nn.Linear(128, 32)
+                    ),
+                }
+            )
+            for _ in range(2)
+        )
+        self.norm, self.head = nn.LayerNorm(32), nn.Linear(32, 65)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map (batch, 32) to logits (batch, 65, 32)."""
+        values = self.embedding(tokens) + self.positions.weight
+        for block in self.blocks:
+            projected = block["project_in"](block["norm"](values)).unflatten(-1, (3, 4, 8))
+            query, key, value = (part.transpose(1, 2) for part in projected.unbind(2))
+            attended = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            values = values + block["project_out"](attended.transpose(1, 2).flatten(2))
+            values = values + block["mlp"](values)
+        logits: torch.Tensor = self.head(self.norm(values))
+        return logits.mT
 
 
 def vgg() -> nn.Module:
@@ -197,5 +247,15 @@ WORKLOADS: Mapping[str, Workload] = {
         10,
         batch_size=64,
         runs=16,
+    ),
+    "W9": Workload(
+        "GPT of 2 layers, width 32, context 32",
+        GPT,
+        {"kind": "transformer", "width": 32, "depth": 2, "heads": 4},
+        (32,),
+        65,
+        batch_size=16,
+        runs=8,
+        vocabulary=65,
     ),
 }

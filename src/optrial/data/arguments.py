@@ -51,6 +51,7 @@ _Std = Annotated[
 ]
 _MOST_SAMPLES = 10_000_000
 _MOST_TOKENS = 10_000_000
+_NO_CHANGE = (None, False, "none")
 _MOST_VALUES = 1_000_000_000
 """Most values of a dataset that is drawn: samples times features."""
 _Samples = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]

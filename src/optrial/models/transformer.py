@@ -57,10 +57,10 @@ class Attention(nn.Module):
         query, key, value = heads.unbind(0)  # (batch, heads, time, width / heads) each
         if self.rotary:
             query, key = rotated(query), rotated(key)
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        scores = (query / math.sqrt(query.shape[-1])) @ key.mT
         if self.causal:
-            later = torch.ones(time, time, dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(later, -torch.inf)
+            # Added, which costs nothing in the backward pass.
+            scores = scores + scores.new_full((time, time), -torch.inf).triu(1)
         weights = self.dropout(scores.softmax(-1))
         attended = (weights @ value).transpose(1, 2).flatten(2).flatten(0, 1)
         outputs: Tensor = self.project_out(attended)
