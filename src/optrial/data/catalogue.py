@@ -158,7 +158,10 @@ _TINY_SHAKESPEARE = Published(
     files=_sha256sums(
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed  input.txt"
     ),
-    mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+    mirrors=(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
+        "https://raw.githubusercontent.com/karpathy/ng-video-lecture/master/",
+    ),
     megabytes=1.1,
 )
 
