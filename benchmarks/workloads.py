@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -58,6 +59,7 @@ class Workload:
         """Random samples; speed does not depend on their values."""
         generator = np.random.default_rng(0)
         shape = (SAMPLES, *self.input_shape)
+        inputs: NDArray[Any]
         if self.vocabulary is None:
             inputs = generator.standard_normal(shape, np.float32)
             targets = generator.integers(0, self.classes, SAMPLES)
@@ -179,6 +181,7 @@ class GPT(nn.Module):
         """Map (batch, 32) to logits (batch, 65, 32)."""
         values = self.embedding(tokens) + self.positions.weight
         for block in self.blocks:
+            assert isinstance(block, nn.ModuleDict)
             projected = block["project_in"](block["norm"](values)).unflatten(-1, (3, 4, 8))
             query, key, value = (part.transpose(1, 2) for part in projected.unbind(2))
             attended = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
