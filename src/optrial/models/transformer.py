@@ -27,7 +27,7 @@ _EMBEDDING_STD = 0.02
 Pool = Literal["none", "mean", "first", "last"]
 
 
-class Positions(nn.Embedding):
+class PositionEmbedding(nn.Embedding):
     """A learned vector for each position."""
 
     def forward(self, time: int) -> Tensor:  # type: ignore[override]
@@ -126,7 +126,7 @@ class Transformer(nn.Module):
         self.pool = options.pooling
         self.embedding = nn.Embedding(vocabulary, options.width)
         learned = options.positions == "learned"
-        self.positions = Positions(context, options.width) if learned else None
+        self.positions = PositionEmbedding(context, options.width) if learned else None
         self.dropout = nn.Dropout(options.dropout)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.depth))
         self.norm = _norm(options)

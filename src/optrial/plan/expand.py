@@ -372,7 +372,9 @@ def _models(study: StudyFile, dataset: Dataset) -> Iterator[Parameters]:
     kind, axes = study.problem.model.name, model_axes(study.problem.model)
     for values in itertools.product(*(axis.values for axis in axes.values())):
         arguments = resolve_model(kind, dict(zip(axes, values, strict=True)))
-        yield parameters_of((kind, arguments), dataset.input_shape, dataset.classes)
+        yield parameters_of(
+            (kind, arguments), dataset.input_shape, dataset.classes, dataset.vocabulary
+        )
 
 
 def _placement(
@@ -382,7 +384,9 @@ def _placement(
     if not (entry.groups or (entry.kind == "rule" and entry.code in ROLES_AS_VECTORS)):
         return None
     model = (study.problem.model.name, arguments)
-    return placed(entry, parameters_of(model, dataset.input_shape, dataset.classes))
+    return placed(
+        entry, parameters_of(model, dataset.input_shape, dataset.classes, dataset.vocabulary)
+    )
 
 
 def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:

@@ -149,7 +149,10 @@ def _is_number(value: object) -> bool:
 
 
 def parameters_of(
-    model: tuple[str, Mapping[str, Any]], input_shape: tuple[int, ...], classes: int
+    model: tuple[str, Mapping[str, Any]],
+    input_shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int | None = None,
 ) -> Parameters:
     """Return the trained parameters of a model, with their roles.
 
@@ -157,19 +160,31 @@ def parameters_of(
         model: its kind and its arguments.
         input_shape: shape of a sample.
         classes: number of classes or outputs.
+        vocabulary: number of tokens, if inputs are tokens.
     """
     kind, arguments = model
     sha256 = code_sha256(kind) if is_code(kind) else ""
-    return _parameters(kind, sha256, json.dumps(arguments), tuple(input_shape), classes)
+    text = json.dumps(arguments)
+    return _parameters(kind, sha256, text, tuple(input_shape), classes, vocabulary)
 
 
 @cache
 def _parameters(
-    kind: str, sha256: str, arguments: str, input_shape: tuple[int, ...], classes: int
+    kind: str,
+    sha256: str,
+    arguments: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    vocabulary: int | None,
 ) -> Parameters:
     del sha256  # part of the key
     model = build_model(
-        kind, json.loads(arguments), input_shape=input_shape, classes=classes, seed=0
+        kind,
+        json.loads(arguments),
+        input_shape=input_shape,
+        classes=classes,
+        vocabulary=vocabulary,
+        seed=0,
     )
     return roles_of_parameters(model, input_shape)
 

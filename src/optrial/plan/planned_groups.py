@@ -58,7 +58,7 @@ def planned_groups(plan: Plan, dataset: Dataset) -> list[PlannedParameter]:
 def _planned(runs: Sequence[RunSpec], dataset: Dataset) -> Iterator[PlannedParameter]:
     first = runs[0]
     model = (first.model, first.model_arguments)
-    parameters = parameters_of(model, dataset.input_shape, dataset.classes)
+    parameters = parameters_of(model, dataset.input_shape, dataset.classes, dataset.vocabulary)
     parts = [part for run in runs for part in run.parts(parameters)]
     frozen = {n: g.name for g in first.groups if g.freeze for n in g.parameters}
     for name, parameter in parameters.items():

@@ -140,7 +140,9 @@ def _divided(
     None if it has no parameters.
     """
     shape = tuple(problem.inputs.shape[1:])
-    placement = placed(whole, parameters_of(problem.model, shape, problem.classes))
+    placement = placed(
+        whole, parameters_of(problem.model, shape, problem.classes, problem.vocabulary)
+    )
     groups = list(zip(whole.groups or (), placement.groups, strict=True))
     if number is not None:
         return replace(optimizer, names=placement.groups[number], alone=False)
