@@ -119,7 +119,10 @@ BAD: dict[str, tuple[Prepare, list[str]]] = {
         dataset(name="moons", noise=-1),
         ["problem.dataset.noise", "-1", "greater than or equal to 0"],
     ),
-    "empty split": (dataset(name="moons", n_samples=1), ["n_samples=1", "train set will be empty"]),
+    "empty split": (
+        dataset(name="moons", n_samples=1),
+        ["moons", "test_fraction 0.2", "1 sample cannot be divided"],
+    ),
     "missing data file": (dataset(name="nowhere.npz"), ["nowhere.npz", "problem.dataset"]),
     "function that is not there": (
         dataset(name="no_such_package:load"),

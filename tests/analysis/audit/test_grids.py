@@ -23,7 +23,7 @@ from optrial.analysis.contenders import OptimizerRuns
 )
 @pytest.mark.parametrize(("below", "above"), [(2, 0), (0, 2), (1, 1)])
 def test_only_the_ends_grow(name: str, values: list[float], below: int, above: int) -> None:
-    optimizer: Any = SimpleNamespace(rule="sgd", tuned={name: values})
+    optimizer: Any = SimpleNamespace(rule_of=lambda _: "sgd", tuned={name: values})
     longer = extended(cast(OptimizerRuns, optimizer), name, values, below, above)
     assert isinstance(longer, list)
     assert set(values) <= set(longer)
