@@ -173,6 +173,12 @@ class Stacks:
             fontsize=7,
             color=color,
             annotation_clip=False,
+            bbox={
+                "boxstyle": "square,pad=0.1",
+                "facecolor": self.axes.get_facecolor(),
+                "edgecolor": "none",
+                "alpha": 0.85,
+            },
         ).set_in_layout(False)
 
 
