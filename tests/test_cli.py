@@ -264,7 +264,8 @@ def test_completion_knows_the_catalogues() -> None:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("explain ad", {"adadelta", "adam", "adamw", "adamax", "adagrad", "adafactor"}),
+        ("explain ada", {name for name in RULES if name.startswith("ada")}),
+        ("explain adam", {"adam", "adamw", "adamax"}),
         ("explain adam amsg", {"amsgrad"}),
         ("recipe quick", {"quickstart"}),
         ("run quick", {"quickstart"}),

@@ -98,7 +98,7 @@ def compared(**arguments: Any) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "key", "value"),
     [
-        ({"steps": 3, "epochs": 50}, "budget", "{'steps': 3, 'epochs': 50}: give either"),
+        ({"steps": 3, "epochs": 50}, "budget", "{'steps': 3, 'epochs': 50}: give one of"),
         ({"steps": 0, "epochs": 0}, "budget.epochs", "0"),
         ({"epochs": 0}, "budget.epochs", "0"),
         ({"steps": 0}, "budget.steps", "0"),

@@ -142,7 +142,8 @@ def test_what_does_not_agree_is_named_with_its_distance_the_farthest_first() -> 
     assert text == "1 of 3 published values agree"
     far = (99 - 3.5) / np.std([0, 1], ddof=1)
     assert first == (
-        f"train_loss of sgd, step 3: published 99, here 3.5 ({far:.1f} standard deviations off)"
+        "training loss (per batch) of sgd, step 3: published 99, here 3.5 "
+        f"({far:.1f} standard deviations off)"
     )
     assert "step 1" in second
 

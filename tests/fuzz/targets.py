@@ -8,6 +8,7 @@ import json
 import zipfile
 import zlib
 from functools import cache, partial
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -224,7 +225,7 @@ def _read_claim(content: bytes, folder: Path) -> None:
 _LANDSCAPES = (
     "rosenbrock|sgd:lr=0.001,momentum:lr=best:momentum=0.95|3|-1.2,1",
     "beale|adam:lr=0.1:beta1=0.5:eps=1e-3|2|0.5,0.5",
-    *(f"{name}|{rule}|1|" for name, rule in zip(sorted(FUNCTIONS) * 3, sorted(RULES), strict=True)),
+    *(f"{name}|{rule}|1|" for name, rule in zip(cycle(sorted(FUNCTIONS)), sorted(RULES))),
 )
 
 

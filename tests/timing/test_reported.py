@@ -114,7 +114,9 @@ def test_a_file_that_knows_nothing_of_published_times_is_read() -> None:
 )
 def test_the_times_of_a_recipe_are_those_of_its_settings(name: str) -> None:
     plan = plan_of(name)
-    assert "seconds" not in plan_of(f"{name}-small").studies.shared.reported
+    small = plan_of(f"{name}-small").studies.shared.reported
+    if "seconds" in small:  # of an epoch, in both
+        assert small["seconds"] == plan.studies.shared.reported["seconds"]
     for named in plan.studies.shared.reported["seconds"]:
         runs = [
             run

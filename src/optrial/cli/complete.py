@@ -40,7 +40,7 @@ RULES = (
     *("adopt", "laprop", "ademamix", "adan", "rprop", "signsgd", "signum", "lion", "adafactor"),
     *("lars", "lamb", "muon", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
 )
-DATASETS = ("mnist", "fashion-mnist", "cifar-10")
+DATASETS = ("mnist", "fashion-mnist", "cifar-10", "tiny-shakespeare")
 FUNCTIONS = (
     *(
         "rosenbrock",

@@ -88,8 +88,8 @@ class ModelArguments(BaseModel):
 
 
 def input_dtype(vocabulary: int | None) -> torch.dtype:
-    """Return the type of inputs to measure a model with: int64 for tokens, else float32."""
-    return torch.float32 if vocabulary is None else torch.int64
+    """Return the type of inputs to try a model with: int64 for tokens, else PyTorch's default."""
+    return torch.get_default_dtype() if vocabulary is None else torch.int64
 
 
 def has_bias(bias: bool | None, *, normalised: bool) -> bool:

@@ -85,7 +85,8 @@ def other_starts(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_order(patch: pytest.MonkeyPatch) -> None:
-    def order(spec: Any, size: int) -> BatchOrder:
+    def order(spec: Any, size: int, stride: int = 1) -> BatchOrder:
+        assert stride == 1
         return BatchOrder(size=size, batch_size=spec.batch_size, seed=spec.seed + 1)
 
     patch.setattr("optrial.engine.backends.numpy_backprop.batch_order", order)
