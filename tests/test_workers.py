@@ -324,7 +324,8 @@ def test_two_runs_of_one_study_cooperate(postgresql: str, tmp_path: Path) -> Non
         study.run(postgresql, callbacks=[Counting()], parallel=PATIENT).close()
         assert other.end() == 0, other.lines
     assert other.stacks
-    assert len(ended) == len(set(ended)) == 3
+    assert len(ended) == len(set(ended))
+    assert len(ended) in (2, 3)  # the other one may end a run before this one begins
     assert contents(postgresql) == undisturbed(LONG, tmp_path)
 
 
