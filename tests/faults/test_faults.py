@@ -30,11 +30,11 @@ def run_scenarios(first: int, count: int, *options: str) -> None:
 
 
 def test_some_faults() -> None:
-    run_scenarios(0, 13)
+    run_scenarios(0, 4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "count"), [(13, 93), (106, 94)])
+@pytest.mark.parametrize(("first", "count"), [(4, 98), (102, 98)])
 def test_many_faults(first: int, count: int) -> None:
     run_scenarios(first, count)
 
