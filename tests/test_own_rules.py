@@ -15,6 +15,7 @@ from optrial import Study, StudyError
 from optrial.rules import RULES, Rule
 from optrial.rules.arrays import zeros_like
 from tests.small import small_keys
+from tests.tolerance import METRIC_FLOAT32
 
 
 class Trace(NamedTuple):
@@ -152,7 +153,7 @@ def test_compare_takes_objects_alone_and_with_hyperparameters() -> None:
         runs = results.runs()
     assert list(runs["optimizer"]) == ["plain", "mine", "mine", "Mine", "sgd"]
     losses = dict(zip(runs["optimizer"], runs["train_loss"], strict=True))
-    np.testing.assert_allclose(losses["plain"], losses["Mine"], rtol=1e-5)
+    np.testing.assert_allclose(losses["plain"], losses["Mine"], rtol=METRIC_FLOAT32)
 
 
 def test_objects_that_share_a_name_are_told_apart() -> None:

@@ -126,3 +126,12 @@ hundred terms, rounded to 24 and to 8 bits."""
 
 MEMORY_BELOW, MEMORY_ABOVE = 0.8, 2.0
 """Bounds on the estimated memory of a stack, as shares of the measured peak."""
+
+DRAWN_STD = 0.1
+"""Relative error of the standard deviation of a few hundred drawn weights or more."""
+
+DRAWN_NOISE = 0.5
+"""Relative error of the standard deviation of a dozen drawn errors or more."""
+
+WHOLE_WINDOWS = 0.01
+"""Relative error of a number of windows: the end of each split of a text is shorter than one."""

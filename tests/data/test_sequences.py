@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from optrial.data import load_dataset
-from tests.tolerance import SAMPLING_SIGMAS
+from tests.tolerance import DRAWN_NOISE, SAMPLING_SIGMAS, STATISTICS_FLOAT32
 
 
 def test_symbols_are_to_be_copied_after_the_mark() -> None:
@@ -46,11 +46,11 @@ def test_the_teacher_has_variance_one_and_no_noise_in_the_test() -> None:
         for noise in (0.0, 0.5)
     )
     values = plain.splits["test"].targets
-    assert values.mean() == pytest.approx(0, abs=1e-5)
-    assert values.std() == pytest.approx(1, abs=1e-5)
+    assert values.mean() == pytest.approx(0, abs=STATISTICS_FLOAT32)
+    assert values.std() == pytest.approx(1, abs=STATISTICS_FLOAT32)
     assert (noisy.splits["test"].targets == values).all()
     errors = noisy.splits["train"].targets - plain.splits["train"].targets
-    assert errors.std() == pytest.approx(0.5, abs=0.25)
+    assert errors.std() == pytest.approx(0.5, rel=DRAWN_NOISE)
 
 
 def test_the_teacher_is_a_network_of_one_hidden_layer() -> None:
@@ -69,4 +69,4 @@ def test_tables_of_scikit_learn() -> None:
     cancer, wine = (load_dataset(name, {}) for name in ("breast-cancer", "wine"))
     assert (sum(cancer.sizes.values()), cancer.input_shape, cancer.classes) == (569, (30,), 2)
     assert (sum(wine.sizes.values()), wine.input_shape, wine.classes) == (178, (13,), 3)
-    assert np.allclose(wine.splits["train"].inputs.std(axis=0), 1, atol=1e-5)
+    assert np.allclose(wine.splits["train"].inputs.std(axis=0), 1, atol=STATISTICS_FLOAT32)

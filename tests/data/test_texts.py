@@ -11,6 +11,7 @@ import pytest
 
 from optrial.data import BatchOrder, Dataset, load_dataset
 from optrial.errors import DataError
+from tests.tolerance import WHOLE_WINDOWS
 
 DATA = os.environ.get("OPTRIAL_DATA", "")
 TEXT = "Größe & Ärger: naïve façade, 12 × 3 = 36 €.\n" * 9
@@ -169,7 +170,7 @@ def test_what_is_no_text_is_refused(arguments: dict[str, Any], says: str) -> Non
 def test_the_text_that_ships_with_optrial() -> None:
     loaded = load_dataset("coriolanus", {"test_fraction": 0.0})
     assert list(loaded.splits) == ["train", "validation"]
-    assert sum(loaded.sizes.values()) == pytest.approx(63_889 / 64, rel=0.01)
+    assert sum(loaded.sizes.values()) == pytest.approx(63_889 / 64, rel=WHOLE_WINDOWS)
 
 
 @pytest.mark.skipif(not DATA, reason="OPTRIAL_DATA is not set: the folder of published files")

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from optrial.models import build_model
 from optrial.models.transformer import Transformer, TransformerArguments, rotated
-from tests.tolerance import GRADIENT_FLOAT64
+from tests.tolerance import DRAWN_STD, GRADIENT_FLOAT64
 
 VOCABULARY, TIME, WIDTH, HEADS = 13, 9, 12, 3
 
@@ -170,10 +170,12 @@ def test_pools(pool: str) -> None:
 def test_initial_weights() -> None:
     model = build(width=96, heads=4, depth=3, initialization={"name": "normal", "std": 0.02})
     (block, *_) = model.blocks
-    assert model.embedding.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert block.expand.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert block.contract.weight.std().item() == pytest.approx(0.02 / 6**0.5, rel=0.1)
-    assert block.attention.project_out.weight.std().item() == pytest.approx(0.02 / 6**0.5, rel=0.1)
+    assert model.embedding.weight.std().item() == pytest.approx(0.02, rel=DRAWN_STD)
+    assert block.expand.weight.std().item() == pytest.approx(0.02, rel=DRAWN_STD)
+    assert block.contract.weight.std().item() == pytest.approx(0.02 / 6**0.5, rel=DRAWN_STD)
+    assert block.attention.project_out.weight.std().item() == pytest.approx(
+        0.02 / 6**0.5, rel=DRAWN_STD
+    )
     default = TransformerArguments()
     assert default.initialization.std == pytest.approx(0.02)
 
