@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,13 +101,29 @@ def test_threads_are_part_of_the_id_of_a_run_only_if_set() -> None:
 
 
 def test_what_decides_rounding_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    provenance()
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    provenance.cache_clear()
     facts = provenance()
-    provenance.cache_clear()
     assert facts.environment is not None
     assert facts.environment["MKL_CBWR"] == "COMPATIBLE"
     assert facts.cpu_capability == torch.backends.cpu.get_cpu_capability()
+
+
+def test_the_commit_is_that_of_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        person = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *person, *command], cwd=tmp_path, check=True)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(outside.parent))
+    commits = []
+    for folder in (outside, tmp_path):
+        monkeypatch.chdir(folder)
+        commits.append(provenance().git_commit)
+    assert commits[0] is None
+    assert len(commits[1] or "") == 40
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked", "compiled"])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +129,17 @@ def test_results_plot_onto_axes_of_ones_own(tmp_path: Path) -> None:
         assert results.plot_timing(Figure().add_subplot()).lines
         with pytest.raises(StoreError, match=r"no 'accuracy' is recorded. .*Allowed"):
             results.plot_curves("accuracy")
+
+
+@pytest.mark.parametrize("diverged", [(), range(12)], ids=["one rate", "all diverged"])
+def test_sensitivity_without_values_is_drawn(diverged: Sequence[int], tmp_path: Path) -> None:
+    rates = (0.1, 1.0) if diverged else (0.1,)
+    store_made_up(tmp_path, made_up_records(rates=rates, diverged=diverged))
+    with load(tmp_path) as results:
+        axes = results.plot_sensitivity("test_accuracy", Figure().add_subplot())
+    axes.get_figure().draw_without_rendering()
+    texts = [text.get_text() for text in axes.texts]
+    assert diverged or texts == ["no optimizer was tried at several learning rates"]
 
 
 def test_two_plots_share_a_figure(tmp_path: Path) -> None:

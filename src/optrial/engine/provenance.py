@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -34,29 +36,34 @@ ROUNDING = (
 """Environment variables that choose kernels or the order of sums, and so the last digits."""
 
 
-@cache
 def provenance() -> RunFacts:
     """Return the facts needed to judge or repeat a run on this machine.
 
     The git commit is that of the current folder; None outside a repository.
     """
-    commit = _git("rev-parse", "HEAD")
+    environment = {name: os.environ[name] for name in ROUNDING if name in os.environ}
+    return replace(_provenance(Path.cwd()), environment=environment)
+
+
+@cache
+def _provenance(folder: Path) -> RunFacts:
+    commit = _git(folder, "rev-parse", "HEAD")
     return RunFacts(
         versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         machine=platform.machine(),
         system=platform.platform(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        environment={name: os.environ[name] for name in ROUNDING if name in os.environ},
         host=platform.node(),
         git_commit=commit,
-        git_dirty=bool(_git("status", "--porcelain")) if commit else None,
+        git_dirty=bool(_git(folder, "status", "--porcelain")) if commit else None,
     )
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", *_HARMLESS, *arguments]
     try:
         answer = subprocess.run(
-            ["git", *_HARMLESS, *arguments], capture_output=True, text=True, timeout=5, check=True
+            command, cwd=folder, capture_output=True, text=True, timeout=5, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -234,9 +234,15 @@ def draw_sensitivity(
 ) -> None:
     """Draw final values by learning rate; hollow if some runs did not finish, × if none did.
 
-    Values far from the best are marked at the edge, with their numbers.
+    Values far from the best are marked at the edge, with their numbers. Without an optimizer that
+    was tried at several rates, the axes say so.
     """
     lines = problem.sensitivity(metric)
+    if not lines:
+        text = "no optimizer was tried at several learning rates"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+        axes.set_axis_off()
+        return
     looks = _looks(view, theme)
     hollow = False
     for line in lines:
@@ -255,7 +261,8 @@ def draw_sensitivity(
     axes.set_xscale("log")
     axes.set_xlim(every.min() / BEYOND, every.max() * BEYOND)
     log_axis(axes.xaxis, *axes.get_xlim(), 6)
-    metric_axis(axes, metric, view.directions, _shown_values(lines, metric, view))
+    if any(point.done for line in lines for point in line.points):
+        metric_axis(axes, metric, view.directions, _shown_values(lines, metric, view))
     crosses = _mark_beyond(axes, lines, looks, metric, view, theme)
     keys = ["hollow: some runs did not finish"] * hollow + ["×: none did"] * crosses
     axes.set_xlabel("learning rate" + f"\n({'; '.join(keys)})" * bool(keys))
@@ -275,7 +282,7 @@ def _looks(view: StudyView, theme: Theme) -> dict[str, dict[str, Any]]:
 
 def _shown_values(lines: Sequence[RateLine], metric: str, view: StudyView) -> Floats:
     """Return the means near the best, and their intervals as far as these are not much wider."""
-    points = [point.interval for line in lines for point in line.points]
+    points = [point.interval for line in lines for point in line.points if point.done]
     table = np.array([(p.estimate, p.low, p.high) for p in points])
     logarithmic = metric_is_logarithmic(metric, view.directions, table[:, 0])
     higher = view.directions.better(metric) == "higher"
