@@ -141,7 +141,8 @@ def lightning(workload: Workload, dataset: Dataset, device: str) -> Step | None:
             synchronize(device)
             self.seconds = time.perf_counter() - self.started
 
-    tensors = [torch.from_numpy(array) for array in vars(dataset.splits["train"]).values()]
+    train = dataset.splits["train"]
+    tensors = [torch.from_numpy(train.inputs), torch.from_numpy(train.targets)]
     module, batches = Module(), loader(TensorDataset(*tensors), workload)
 
     def step(count: int) -> float:

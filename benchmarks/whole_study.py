@@ -70,20 +70,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "times_plain": seconds / first["wall_seconds"],
         **first,
         "others": others,
-        "busy_seconds": _busy_seconds(options.executor[0]) if options.busy else {},
+        "busy": _busy(options.executor[0]) if options.busy else {},
     }
 
 
-def _busy_seconds(executor: str) -> dict[str, float]:
-    """Return the seconds of the study beside each neighbour."""
-    neighbours, seconds = Neighbours(), {}
+def _busy(executor: str) -> dict[str, dict[str, Any]]:
+    """Return what the study took beside each neighbour."""
+    neighbours, rows = Neighbours(), {}
     try:
         for name in NEIGHBOURS:
             with neighbours.beside(name):
-                seconds[name] = study_by_command_line(executor)["wall_seconds"]
+                rows[name] = study_by_command_line(executor)
     finally:
         neighbours.end()
-    return seconds
+    return rows
 
 
 def show(row: dict[str, Any]) -> None:
@@ -96,17 +96,22 @@ def show(row: dict[str, Any]) -> None:
         f"  ours      {row['wall_seconds']:8.1f} s  {row['times_plain']:.2f} x as fast, "
         f"executor {row['executor']}"
     )
-    for part, seconds in row["parts"].items():
-        share = 100 * seconds / row["wall_seconds"]
-        print(f"    {part:11}{seconds:6.1f} s{share:6.1f} %", flush=True)
+    _show_parts(row)
     for other in row["others"]:
         ratio = row["wall_seconds"] / other["wall_seconds"]
         print(
             f"  executor {other['executor']}: {other['wall_seconds']:.1f} s, {ratio:.2f} x as fast"
         )
-    for name, seconds in row["busy_seconds"].items():
-        ratio = seconds / row["wall_seconds"]
-        print(f"  beside {NEIGHBOURS[name]}: {seconds:.1f} s, {ratio:.2f} x idle", flush=True)
+    for name, busy in row["busy"].items():
+        ratio = busy["wall_seconds"] / row["wall_seconds"]
+        print(f"  beside {NEIGHBOURS[name]}: {busy['wall_seconds']:.1f} s, {ratio:.2f} x idle")
+        _show_parts(busy)
+
+
+def _show_parts(row: dict[str, Any]) -> None:
+    for part, seconds in row["parts"].items():
+        share = 100 * seconds / row["wall_seconds"]
+        print(f"    {part:11}{seconds:6.1f} s{share:6.1f} %", flush=True)
 
 
 def study_by_command_line(executor: str) -> dict[str, Any]:
@@ -138,8 +143,8 @@ def plain_run(rule: str, dataset: Dataset) -> float:
     """Train and test one run as an expert would write it; return its seconds."""
     started = time.perf_counter()
     train, test = (
-        tuple(map(torch.from_numpy, vars(dataset.splits[split]).values()))
-        for split in ("train", "test")
+        (torch.from_numpy(split.inputs), torch.from_numpy(split.targets))
+        for split in (dataset.splits["train"], dataset.splits["test"])
     )
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
     optimizer = _optimizer(rule, network)

@@ -1,0 +1,44 @@
+"""The benchmarks still fit the package: each is imported, and its plain contender trains."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optrial.data import Dataset, Split
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+MODULES = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Import the modules of benchmarks by name, as their commands do."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "untrained"])
+@pytest.mark.usefixtures("importable")
+def test_module_is_imported(name: str) -> None:
+    importlib.import_module(name)
+
+
+@pytest.mark.usefixtures("importable")
+def test_plain_run_of_the_whole_study_trains() -> None:
+    whole_study = importlib.import_module("whole_study")
+    samples = whole_study.STEPS * whole_study.BATCH_SIZE
+    generator = np.random.default_rng(0)
+    split = Split(
+        inputs=generator.random((samples, 784), dtype=np.float32),
+        targets=generator.integers(0, 10, samples),
+    )
+    dataset = Dataset("images", {"train": split, "test": split}, classes=10, sha256="")
+    assert whole_study.plain_run("adam", dataset) > 0
