@@ -190,7 +190,14 @@ def defines_getattr(tree: ast.AST) -> bool:
 
 LAZY = {
     ("executors.start", "executors.on_ray"),
+    ("results", "analysis.audit"),
+    ("results", "analysis.audit.report"),
     ("results", "config"),
+    ("results", "report.notebook"),
+    ("results", "report.paper"),
+    ("results", "timing"),
+    ("results.answers", "analysis.audit.context"),
+    ("results.answers", "analysis.recommendation"),
     ("results.weights", "saved"),
     ("results", "joined"),
     ("results", "report.study_page"),

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -86,11 +87,12 @@ def _summaries(
 ) -> Iterator[SettingSummary]:
     best = best_setting(settings, selection) if selection else None
     for setting_id, records in settings.items():
+        counts = Counter(record.status for record in records)
         yield SettingSummary(
             optimizer=optimizer,
             setting=records[0].setting,
             setting_id=setting_id,
-            statuses={s: n for s in Status if (n := sum(r.status == s for r in records))},
+            statuses={status: counts[status] for status in Status if status in counts},
             metrics=_spreads(records),
             best=setting_id == best,
             problem=records[0].problem,
@@ -122,12 +124,12 @@ def _counts_by_setting(records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def _spreads(records: Sequence[Record]) -> dict[str, Spread]:
-    finals: dict[str, list[float]] = {}
-    for record in records:
-        for metric, value in record.metrics.items():
-            if value is not None:
-                finals.setdefault(metric, []).append(value)
-    return {metric: _spread(values) for metric, values in finals.items()}
+    finals = [record.metrics for record in records]
+    values_of = {
+        metric: [value for final in finals if (value := final.get(metric)) is not None]
+        for metric in dict.fromkeys(chain.from_iterable(finals))
+    }
+    return {metric: _spread(values) for metric, values in values_of.items() if values}
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from statistics import fmean
 from typing import Any, Literal, TypedDict, cast
 
@@ -418,7 +418,7 @@ class StudyView:
 
     def _problem(self, name: str, records: Sequence[Record]) -> ProblemView:
         """Return one problem; its own metrics decide which is compared and which selects."""
-        recorded = dict.fromkeys(metric for record in records for metric in record.metrics)
+        recorded = _metrics_of(records)
         selection = self.directions.selection(recorded)
         metric = self.metric
         if metric not in recorded and metric != TRAINING_SECONDS:
@@ -456,7 +456,7 @@ class StudyView:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that any run recorded."""
-        return tuple(dict.fromkeys(name for record in self.records for name in record.metrics))
+        return tuple(_metrics_of(self.records))
 
     @cached_property
     def optimizer_names(self) -> tuple[str, ...]:
@@ -548,6 +548,11 @@ class StudyView:
                 starts.setdefault(key, []).append(record)
         shared = [records for records in starts.values() if len(records) > 1]
         return sum(map(_started_alike, shared)), len(shared)
+
+
+def _metrics_of(records: Iterable[Record]) -> dict[str, None]:
+    """Return the names of the metrics that any run recorded, as keys."""
+    return dict.fromkeys(chain.from_iterable(record.metrics for record in records))
 
 
 def _started_alike(records: Sequence[Record]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import io
 import itertools
+import json
 import math
 import zipfile
 import zlib
@@ -30,6 +31,7 @@ __all__ = [
     "encode_curve",
     "encode_facts",
     "encode_values",
+    "from_json",
     "strict",
 ]
 
@@ -61,6 +63,21 @@ def strict(value: Any) -> Any:
             return value if math.isfinite(value) else None
         case _:
             return value
+
+
+def from_json(text: str) -> Any:
+    """Return the value of a JSON text without space around it, faster than `json.loads`.
+
+    Raises:
+        ValueError: the text is no JSON.
+    """
+    value, end = _decode_json(text)
+    if end != len(text):
+        raise ValueError("more follows the JSON value")
+    return value
+
+
+_decode_json = json.JSONDecoder().raw_decode
 
 
 def encode_facts(facts: RunFacts) -> dict[str, Any]:

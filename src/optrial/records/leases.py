@@ -21,7 +21,6 @@ from itertools import islice
 from typing import NamedTuple, Self
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
 from optrial.errors import LeaseLostError, StoreBusyError, StoreError
@@ -303,6 +302,8 @@ def _first_free(
     connection: sql.Connection, names: Sequence[str], statuses: Collection[Status]
 ) -> str | None:
     """Lock and return the first stack without a lease that has runs with one of the statuses."""
+    from sqlalchemy.dialects import postgresql  # slow, and needed on servers alone  # noqa: PLC0415
+
     new = [
         {"stack": name, "token": "", "worker": "", "until": None, "commits": 0, "deaths": 0}
         for name in names

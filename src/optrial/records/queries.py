@@ -7,6 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Any
@@ -14,10 +15,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sql
 from numpy.typing import NDArray
-from sqlalchemy.dialects import postgresql, sqlite
 
 from optrial.garbage import collecting_no_garbage
-from optrial.records.encoding import decode_curve
+from optrial.records.encoding import decode_curve, from_json
 from optrial.records.record import Curve, PlannedRun, Record
 from optrial.records.rows import (
     COVERED,
@@ -230,17 +230,16 @@ def records_of(rows: Iterable[Sequence[Any]]) -> list[Record]:
         entries = list(_entries(rows))
     entries.sort(key=itemgetter(0))
     metrics: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for _, record, final in entries:
-        if not final.keys() <= metrics[record.problem].keys():
-            metrics[record.problem] |= dict.fromkeys(final)
+    for problem, known in {(r.problem, tuple(final)): None for _, r, final in entries}:
+        metrics[problem] |= dict.fromkeys(known)
     names = {problem: list(known) for problem, known in metrics.items()}
     for _, record, final in entries:
         if record.status is not Status.DONE:
             final.clear()
         if list(final) != names[record.problem]:
-            known = dict(final)
+            known_values = dict(final)
             final.clear()
-            final.update((name, known.get(name)) for name in names[record.problem])
+            final.update((name, known_values.get(name)) for name in names[record.problem])
     return [record for _, record, _ in entries]
 
 
@@ -259,7 +258,7 @@ def _entries(
         if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
             raise DamagedError(f"run {row[0]}: an index of the database is damaged")
         with decoding(f"run {row[0]}"):
-            ends = json.loads(_latest_text(row)).items()
+            ends = from_json(_latest_text(row)).items()
             final = {sys.intern(metric): value for metric, (_, value, _) in ends}
             record = _record(row, reader, final)
         current, number = row[-2:]
@@ -301,7 +300,7 @@ def replace_rows(
 
 def set_meta(connection: sql.Connection, **entries: str) -> None:
     """Add or replace entries of the table meta."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")  # only the one used
     insertion = dialect.insert(meta)
     added = {column: insertion.excluded[column] for column in ("value", "checksum")}
     replacing = insertion.on_conflict_do_update(index_elements=["key"], set_=added)

@@ -91,28 +91,24 @@ class DamagedError(Exception):
     """Rows of the store are damaged or missing; the message names them."""
 
 
-def checksum(values: Iterable[object]) -> int:
+def checksum(values: Sequence[object]) -> int:
     """Return the CRC-32 of the lengths and bytes of a row's values."""
-    values = list(values)
     if bytes not in map(type, values):
-        texts = [value if type(value) is str else str(value) for value in values]
+        texts = [*map(str, values)]
         joined = "".join(texts)
         if joined.isascii():  # lengths in characters are those in bytes
-            return zlib.crc32(f"{_lengths(texts)}{joined}".encode())
+            return zlib.crc32(f"{','.join(map(str, map(len, texts)))}{joined}".encode())
     parts = [
         value if type(value) is bytes else str(value).encode("utf-8", "surrogatepass")
         for value in values
     ]
-    return zlib.crc32(b"".join((_lengths(parts).encode(), *parts)))
-
-
-def _lengths(parts: Sequence[str] | Sequence[bytes]) -> str:
-    return ",".join([str(len(part)) for part in parts])
+    lengths = ",".join(map(str, map(len, parts)))
+    return zlib.crc32(b"".join((lengths.encode(), *parts)))
 
 
 def sealed(table: sql.Table, row: Row) -> dict[str, Any]:
     """Return a row with its checksum."""
-    return {**row, "checksum": checksum(row[name] for name in COVERED[table])}
+    return {**row, "checksum": checksum([row[name] for name in COVERED[table]])}
 
 
 def check(table: sql.Table, row: Row) -> None:

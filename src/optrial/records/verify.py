@@ -218,7 +218,7 @@ def _mended_runs(
             alone = "-".join([str(StackId.of(engine, [spec])), *rest.split("-")[1:]])
         except DamagedError:
             values["spec"] = ""
-        by_checksum = row["checksum"] == checksum(values[name] for name in COVERED[runs])
+        by_checksum = row["checksum"] == checksum([values[name] for name in COVERED[runs]])
         if by_checksum or (values["run_id"] == row["run_id"] and row["stack"] in {*stacks, alone}):
             mended[row["id"]] = sealed(runs, values)
         else:

@@ -8,24 +8,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optrial.analysis.audit import AuditReport, audit
-from optrial.analysis.audit.finding import Remedy
-from optrial.analysis.audit.report import without_none
 from optrial.analysis.view import StudyView
 from optrial.errors import StoreError, counted, suggest
 from optrial.files import write_whole
 from optrial.markup import html_block
 from optrial.records import Store, Verification, place_of, shown_location, verify
-from optrial.report.notebook import results_html
-from optrial.report.paper import Paper
 from optrial.results.answers import Answers
 from optrial.results.plots import Plots, writing
 from optrial.results.reading import compared_on
 from optrial.results.tables import Tables
 from optrial.spec import Direction
-from optrial.timing import StudyTiming, read_timing
+
+if TYPE_CHECKING:
+    from optrial.analysis.audit import AuditReport
+    from optrial.analysis.audit.finding import Remedy
+    from optrial.timing import StudyTiming
 
 __all__ = ["Results", "load"]
 
@@ -56,6 +55,8 @@ class Results(Answers, Tables, Plots):
         return f"<Results {view.name!r}: {runs} ({counts}) in {self.store.shown}>"
 
     def _repr_html_(self) -> str:
+        from optrial.report.notebook import results_html  # for notebooks alone  # noqa: PLC0415
+
         try:
             return results_html(self.view(), self.store.shown)
         except StoreError as error:
@@ -63,6 +64,8 @@ class Results(Answers, Tables, Plots):
 
     def audit(self) -> AuditReport:
         """Check whether the runs support the comparison; see `optrial.analysis.audit`."""
+        from optrial.analysis.audit import audit  # loads every rule  # noqa: PLC0415
+
         report, study = audit(self.view()), self.study
         place = str(self.folder) if study.get("name") == "study" else ""
         findings = (
@@ -93,6 +96,7 @@ class Results(Answers, Tables, Plots):
         Raises:
             StoreError: the file cannot be written, or ``timing.json`` cannot be read.
         """
+        from optrial.analysis.audit import audit  # loads every rule  # noqa: PLC0415
         from optrial.report.study_page import study_page  # loads Jinja  # noqa: PLC0415
 
         timing, view = self._timing(), view or self.view()
@@ -125,6 +129,9 @@ class Results(Answers, Tables, Plots):
             StoreError: the study has no result yet, the direction of the metric is unknown, the
                 folder holds such files already, or a file cannot be written.
         """
+        from optrial.analysis.audit import audit  # loads every rule  # noqa: PLC0415
+        from optrial.report.paper import Paper  # loads every figure  # noqa: PLC0415
+
         view, place = self.ordered_view(metric, better), Path(folder)
         paper = Paper(view, audit(view))
         existing = [name for name in Paper.FILES if (place / name).exists()]
@@ -143,7 +150,11 @@ class Results(Answers, Tables, Plots):
                 where = f"Measured on the study {timing.study}, one of those that are joined."
                 return replace(timing, notes=(*timing.notes, where))
         timed = self.folder / "timing.json"
-        return read_timing(timed) if not self.parts and timed.exists() else None
+        if self.parts or not timed.exists():
+            return None
+        from optrial.timing import read_timing  # loads pydantic  # noqa: PLC0415
+
+        return read_timing(timed)
 
     def verify(self, *, repair: bool = False) -> list[Verification]:
         """Check everything stored, and the weights, against checksums; one result per study.
@@ -170,6 +181,7 @@ def _with_keywords(remedy: Remedy, study: Mapping[str, Any], place: str) -> Reme
     """
     if not remedy.settings or remedy.studies:
         return remedy
+    from optrial.analysis.audit.report import without_none  # noqa: PLC0415
     from optrial.config import override  # loads pydantic  # noqa: PLC0415
 
     changed = override(study, remedy.assignments)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optrial.analysis.audit.context import Context
-from optrial.analysis.recommendation import Best, Recommendation, best_of, recommend
 from optrial.analysis.searches import best_of_trials_frame
 from optrial.analysis.statistics import Comparison, best_sentence, p_text, sentence
 from optrial.analysis.statistics.wording import difference_text
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from optrial.analysis.claims import ClaimResult
+    from optrial.analysis.recommendation import Best, Recommendation
 
 __all__ = ["Answers"]
 
@@ -73,6 +72,8 @@ class Answers(SavedWeights):
         Raises:
             StoreError: no run leads, or there is no such problem or metric.
         """
+        from optrial.analysis.recommendation import best_of  # loads the rules  # noqa: PLC0415
+
         one = one_problem(self.ordered_view(metric, better), problem)
         best = best_of(one)
         if best is None:
@@ -102,6 +103,8 @@ class Answers(SavedWeights):
         Raises:
             StoreError: no setting can be recommended, or there is no such problem.
         """
+        from optrial.analysis.recommendation import recommend  # loads the rules  # noqa: PLC0415
+
         one = one_problem(self.ordered_view(None, None), problem)
         recommendation = recommend(one)
         if recommendation is None:
@@ -110,6 +113,8 @@ class Answers(SavedWeights):
 
     def claims(self) -> tuple[ClaimResult, ...]:
         """Return the verdict on every claim of the study, on each problem that it is about."""
+        from optrial.analysis.audit.context import Context  # loads every rule  # noqa: PLC0415
+
         return Context.of(self.view()).results
 
     def best_of_trials(self) -> pd.DataFrame:

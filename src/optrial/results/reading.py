@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from optrial.analysis.audit.context import Context
 from optrial.analysis.contenders import Contender
 from optrial.analysis.view import PlanVersion, ProblemView, StudyView
 from optrial.errors import StoreError, suggest
@@ -82,7 +81,7 @@ class Reading:
         records, plans = self.records, self.store.plans()
         planned = {record.run_id for record in records}
         every = self.store.runs(everything=True) if self.store.has_former_runs() else records
-        view = Context(
+        view = StudyView(
             self.study,
             tuple(records),
             partial(self._read_curves, [record.run_id for record in records]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, call
 
 __all__ = [
     "HASHED_STEPS",
@@ -239,13 +240,13 @@ class RunFacts:
     def with_values(self, values: Mapping[str, object]) -> RunFacts:
         """Return these facts, replaced by values by name; all others are shared with these."""
         facts = object.__new__(RunFacts)
-        for set_value, value in zip(_SETTERS, _values(self), strict=True):
-            set_value(facts, value)
+        any(map(call, _SETTERS, repeat(facts), _values(self)))  # no setter returns anything
         for name, value in values.items():
-            object.__setattr__(facts, name, value)
+            _SETTER_OF[name](facts, value)
         return facts
 
 
 _NAMES = [field.name for field in fields(RunFacts)]
 _SETTERS = [getattr(RunFacts, name).__set__ for name in _NAMES]
+_SETTER_OF = dict(zip(_NAMES, _SETTERS, strict=True))
 _values = attrgetter(*_NAMES)

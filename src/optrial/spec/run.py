@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, call
 from typing import Any, Literal, NamedTuple, Self
 
 from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
@@ -231,7 +232,10 @@ class RunSpec(_Computed):
     @property
     def setting_id(self) -> str:
         """Twelve hexadecimal digits that runs share if they differ in seed and phase alone."""
-        return self._of_all_seeds.setting_id
+        try:
+            return self._without_seed.setting_id
+        except AttributeError:
+            return self._of_all_seeds.setting_id
 
     @property
     def protocol_id(self) -> str:
@@ -335,10 +339,10 @@ class RunSpec(_Computed):
     def with_seed(self, seed: int) -> RunSpec:
         """Return the run with another seed; all values but the seed are shared with this one."""
         run = object.__new__(RunSpec)
-        for set_value, value in zip(_SETTERS, self._of_all_seeds.values, strict=True):
-            set_value(run, value)
+        shared = self._of_all_seeds
+        any(map(call, _SETTERS, repeat(run), shared.values))  # no setter returns anything
         object.__setattr__(run, "seed", seed)
-        object.__setattr__(run, "_without_seed", self._of_all_seeds)
+        object.__setattr__(run, "_without_seed", shared)
         return run
 
     @classmethod

@@ -48,10 +48,12 @@ class Context(StudyView):
 
     @classmethod
     def of(cls, view: StudyView) -> Context:
-        """Return the context of a view, with what it has computed if it is one itself."""
+        """Return the context of a view, with everything that the view has computed."""
         if isinstance(view, cls):
             return view
-        return cls(**{field.name: getattr(view, field.name) for field in fields(StudyView)})
+        context = cls(**{field.name: getattr(view, field.name) for field in fields(StudyView)})
+        vars(context).update(vars(view))  # properties that were computed
+        return context
 
     def generator(self, *purpose: str) -> np.random.Generator:
         """Return a random generator for one purpose, independent of all other draws.
