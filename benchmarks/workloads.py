@@ -201,6 +201,58 @@ def vgg() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTHS[-1], 10))
 
 
+class ViT(nn.Module):
+    """A vision transformer of 2 layers, width 32, over 16 patches of 8 x 8 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 2, 2)
+        self.positions = nn.Parameter(0.02 * torch.randn(16, 32))
+        layer = nn.TransformerEncoderLayer(
+            32, 4, 128, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(32), nn.Linear(32, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (batch, 3, 8, 8) to (batch, 10)."""
+        values = self.patches(images).flatten(2).transpose(1, 2) + self.positions
+        logits: torch.Tensor = self.head(self.norm(self.encoder(values)).mean(1))
+        return logits
+
+
+class ResidualBlock(nn.Module):
+    """The basic block of a residual network for CIFAR-10."""
+
+    def __init__(self, before: int, width: int) -> None:
+        super().__init__()
+        self.more = width - before
+        self.layers = nn.Sequential(
+            nn.Conv2d(before, width, 3, 2 if self.more else 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Add the layers to a shortcut without parameters."""
+        shortcut = images
+        if self.more:
+            shortcut = nn.functional.pad(images[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.more))
+        return nn.functional.relu(self.layers(images) + shortcut)
+
+
+def resnet() -> nn.Module:
+    """Return the residual network of 20 layers for images 3 x 32 x 32."""
+    widths = [16] * 3 + [32] * 3 + [64] * 3
+    return nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+        *(ResidualBlock(*pair) for pair in pairwise((16, *widths))),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+    )
+
+
 def _mlp(
     about: str, sizes: tuple[int, int, int], batch_size: int, runs: int, **more: Any
 ) -> Workload:
@@ -260,5 +312,24 @@ WORKLOADS: Mapping[str, Workload] = {
         batch_size=16,
         runs=8,
         vocabulary=65,
+    ),
+    "W10": Workload(
+        "vision transformer of 2 layers, width 32, 16 patches",
+        ViT,
+        {"kind": "vit", "width": 32, "depth": 2, "heads": 4, "patch": 2},
+        (3, 8, 8),
+        10,
+        batch_size=32,
+        runs=8,
+    ),
+    "W11": Workload(
+        "CIFAR-10 residual network of 20 layers",
+        resnet,
+        {"kind": "resnet", "layers": 20},
+        (3, 32, 32),
+        10,
+        batch_size=32,
+        runs=4,
+        stacked=False,
     ),
 }

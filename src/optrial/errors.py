@@ -300,7 +300,8 @@ def problem_of(entry: Mapping[str, Any], allowed: Iterable[str] = ()) -> Problem
         case "missing":
             message = "is required and missing."
         case "literal_error":
-            choices = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
+            expected = entry["ctx"]["expected"]  # such as "'a', 'b' or 'c'", or "1, 2 or 3"
+            choices = re.findall(r"'([^']*)'", expected) or re.findall(r"\d+", expected)
             message = f"{shown(value)} is not one of the choices. {suggest(value, choices)}"
         case "model_type" | "dict_type":
             message = f"{shown(value)}: must be a mapping of keys to values."

@@ -33,17 +33,50 @@ MODELS: dict[str, dict[str, Any]] = {
     "logistic": {"dataset": "digits", "model": {"kind": "logistic"}},
 }
 
+DEEPER: dict[str, dict[str, Any]] = {
+    "resnet": {"dataset": IMAGES, "model": {"kind": "resnet", "width": 2}},
+    "resnet with group norm": {
+        "dataset": IMAGES,
+        "model": {"kind": "resnet", "width": 4, "norm": "group", "groups": 2},
+    },
+    "convnet": {"dataset": IMAGES, "model": {"kind": "convnet", "widths": [4, 6]}},
+    "vit": {
+        "dataset": IMAGES,
+        "model": {"kind": "vit", "width": 8, "heads": 2, "dropout": 0.2},
+    },
+    "autoencoder": {
+        "dataset": {"name": "digits", "targets": "inputs"},
+        "model": {"kind": "autoencoder", "hidden": [9], "code": 3, "widths": [3]},
+        "loss": "mse",
+    },
+    "residual mlp": {
+        "dataset": "digits",
+        "model": {"kind": "mlp", "hidden": [9, 9, 9], "residual": True, "layer_norm": True},
+    },
+}
+
 
 @pytest.mark.parametrize("zero_grad", [True, False])
 @pytest.mark.parametrize("name", MODELS)
 def test_each_run_equals_the_reference(name: str, zero_grad: bool) -> None:
+    check_each_run(MODELS[name], 15, zero_grad)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if "resnet" in n else ()) for n in DEEPER]
+)
+def test_each_run_of_a_deeper_model_equals_the_reference(name: str) -> None:
+    check_each_run(DEEPER[name], 6)
+
+
+def check_each_run(problem: dict[str, Any], steps: int, zero_grad: bool = True) -> None:
     plan, dataset = small_plan(
-        problem=MODELS[name],
+        problem=problem,
         precision="float64",
         seeds=2,
         batch_size=30,
-        budget={"steps": 15},
-        evaluate={"every": {"steps": 5}},
+        budget={"steps": steps},
+        evaluate={"every": {"steps": steps // 3}},
         zero_grad=zero_grad,
         save="final",
         optimizers=OPTIMIZERS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,6 +31,7 @@ class Case(NamedTuple):
 IMAGE = (2, 8, 6)
 SMALL = {"widths": [3, 4, 5]}
 TINY = {"width": 8, "heads": 2, "depth": 2, "pool": "last"}
+GROUPS: dict[str, dict[str, Any]] = {"batch": {}, "group": {"groups": 2}, "none": {}}
 CASES = [
     Case("logistic", {}, IMAGE),
     Case("logistic", {"bias": False}, (5,)),
@@ -38,6 +40,16 @@ CASES = [
     Case("mlp", {"hidden": [6, 5], "batch_norm": True, "activation": "tanh"}, (5,)),
     Case("mlp", {"hidden": [70], "batch_norm": True, "dropout": 0.3, "bias": False}, IMAGE),
     Case("mlp", {"hidden": [6], "dropout": 0.3, "input_dropout": 0.1}, (5,)),
+    Case("mlp", {"hidden": [6, 6, 6], "layer_norm": True, "residual": True}, (5,)),
+    Case("mlp", {"hidden": [6, 6], "batch_norm": True, "residual": True, "dropout": 0.3}, IMAGE),
+    Case("convnet", {"widths": [4, 6], "dropout": 0.3}, IMAGE),
+    Case("convnet", {"widths": [4, 6], "norm": "group", "groups": 2}, (1, 5, 5)),
+    *(Case("resnet", {"width": 4, "norm": n} | GROUPS[n], IMAGE) for n in GROUPS),
+    Case("resnet", {"width": 2, "layers": 18}, IMAGE),
+    Case("vit", TINY | {"patch": 2, "pool": "mean"}, IMAGE),
+    Case("vit", TINY | {"patch": 2, "pool": "first", "dropout": 0.3, "norm": "rms"}, IMAGE),
+    Case("autoencoder", {"hidden": [6], "code": 2}, (3,)),
+    Case("autoencoder", {"hidden": [6], "code": 2, "widths": [3, 4], "activation": "tanh"}, IMAGE),
     Case("cnn", SMALL, IMAGE),
     Case("cnn", SMALL | {"bias": True}, IMAGE),
     Case("cnn", SMALL | {"batch_norm": False}, IMAGE),
@@ -64,7 +76,7 @@ def build(case: Case, seed: int) -> nn.Module:
         case.model,
         case.arguments,
         input_shape=case.input_shape,
-        classes=3,
+        classes=math.prod(case.input_shape) if case.model == "autoencoder" else 3,
         vocabulary=case.vocabulary,
         seed=seed,
     ).double()
@@ -82,6 +94,8 @@ def check(case: Case, backend: str | None = None) -> None:
     if backend:
         differentiate = torch.compile(differentiate, dynamic=False, backend=backend)
     x, y = seeded(9, 2, 6, *case.input_shape), torch.arange(12).view(2, 6) % 3
+    if case.model == "autoencoder":  # cross entropy over the first axis takes values too
+        y = x.softmax(2)
     if case.vocabulary is not None:
         x = (100 * x).long() % case.vocabulary
     gradients, (losses, after) = differentiate(params, buffers, x, y)
@@ -110,6 +124,9 @@ COMPILED = [
     Case("mlp", {"hidden": [6], "batch_norm": True, "dropout": 0.3}, (5,)),
     Case("transformer", TINY | {"dropout": 0.3}, (5,), 7),
     Case("transformer", TINY | {"positions": "rotary", "norm": "rms"}, (5,), 7),
+    Case("resnet", {"width": 4}, IMAGE),
+    Case("vit", TINY | {"patch": 2, "pool": "first", "dropout": 0.3}, IMAGE),
+    Case("autoencoder", {"hidden": [6], "code": 2, "widths": [3, 4]}, IMAGE),
 ]
 
 

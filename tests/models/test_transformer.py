@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optrial.models import build_model
-from optrial.models.transformer import Transformer, TransformerArguments, rotated
+from optrial.models.blocks import rotated
+from optrial.models.transformer import Transformer, TransformerArguments
 from tests.tolerance import DRAWN_STD, GRADIENT_FLOAT64
 
 VOCABULARY, TIME, WIDTH, HEADS = 13, 9, 12, 3

@@ -61,6 +61,11 @@ class ModelArguments(BaseModel):
         del input_shape
         return []
 
+    def check_outputs(self, input_shape: Shape, outputs: int) -> list[Problem]:
+        """Return why the model cannot have so many outputs; by default it can."""
+        del input_shape, outputs
+        return []
+
     def weight_count(self, input_shape: Shape) -> int:
         """Return the number of weights below the last layer, without biases; by default 0."""
         del input_shape

@@ -11,16 +11,21 @@ from torch import nn
 
 from optrial.code import is_code
 from optrial.errors import Problem, StudyError, problems_of, suggest
+from optrial.input_parts import parts_of
 from optrial.memory import memory_limit, shortage
 from optrial.models.arguments import ModelArguments, Shape
+from optrial.models.autoencoder import AutoencoderArguments
 from optrial.models.cnn import CNNArguments
+from optrial.models.convnet import ConvNetArguments
 from optrial.models.draws import seeded_draws
 from optrial.models.factory import build_from_factory, check_factory
 from optrial.models.functions import FunctionArguments
 from optrial.models.logistic import LogisticArguments
 from optrial.models.mlp import MLPArguments
+from optrial.models.resnet import ResNetArguments
 from optrial.models.rnn import RNNArguments
 from optrial.models.transformer import TransformerArguments
+from optrial.models.vit import VisionTransformerArguments
 
 __all__ = [
     "MODELS",
@@ -55,7 +60,8 @@ class ModelEntry:
 _ENTRIES = (
     ModelEntry(
         "mlp",
-        "multi-layer perceptron: hidden sizes, activation, input and hidden dropout, batch norm",
+        "multi-layer perceptron: hidden sizes, activation, dropout, batch or layer norm, residual "
+        "blocks",
         MLPArguments,
         frozenset({"dropout", "input_dropout", "initialization"}),
     ),
@@ -70,6 +76,31 @@ _ENTRIES = (
         "VGG-like network for images: widths of its 3x3 convolutions, pooling, batch norm, dropout",
         CNNArguments,
         frozenset({"dropout", "initialization"}),
+    ),
+    ModelEntry(
+        "convnet",
+        "small network for images: widths of its 3x3 convolutions, norm, mean over all pixels",
+        ConvNetArguments,
+        frozenset({"dropout", "initialization"}),
+    ),
+    ModelEntry(
+        "resnet",
+        "residual network for small images: 18, or 20 to 110 layers; batch, group or no norm",
+        ResNetArguments,
+        frozenset({"initialization"}),
+    ),
+    ModelEntry(
+        "vit",
+        "vision transformer: patch, width, depth, heads, mean over patches or class token",
+        VisionTransformerArguments,
+        frozenset({"dropout", "initialization"}),
+    ),
+    ModelEntry(
+        "autoencoder",
+        "passes inputs through a code and predicts them (targets: inputs): hidden layers, code, "
+        "convolutions",
+        AutoencoderArguments,
+        frozenset({"initialization"}),
     ),
     ModelEntry(
         "rnn",
@@ -110,19 +141,31 @@ def check_model(kind: str, arguments: Mapping[str, object]) -> list[Problem]:
 
 
 def check_input_shape(
-    kind: str, arguments: Mapping[str, object], input_shape: Shape, vocabulary: int | None = None
+    kind: str,
+    arguments: Mapping[str, object],
+    input_shape: Shape,
+    vocabulary: int | None = None,
+    outputs: int | None = None,
 ) -> list[Problem]:
     """Return why a model of the catalogue cannot be built for samples of a shape.
 
-    Reasons are the shape itself, tokens for a model of numbers or the reverse, and weights that do
-    not fit into memory. User-defined models are not checked. The arguments must be valid.
+    Reasons are the shape itself, tokens for a model of numbers or the reverse, the number of
+    `outputs` that the targets need, if given, and weights that do not fit into memory. User-defined
+    models are not checked. The arguments must be valid.
     """
     if kind not in MODELS:
         return []
+    if parts := parts_of(input_shape):
+        names = ", ".join(part.name for part in parts)
+        reason = f"the model {kind} takes one input, and samples have several: {names}"
+        return [Problem("kind", f"{reason}; use a model of your own, which gets them by name.")]
     model = _parsed(kind, arguments)
     if model.takes_tokens != (vocabulary is not None):
         return [_wrong_inputs(kind, vocabulary)]
-    return model.check_input(input_shape) or _check_size(model.weight_count(input_shape))
+    problems = model.check_input(input_shape)
+    if not problems and outputs is not None:
+        problems = model.check_outputs(input_shape, outputs)
+    return problems or _check_size(model.weight_count(input_shape))
 
 
 def _wrong_inputs(kind: str, vocabulary: int | None) -> Problem:
@@ -182,7 +225,7 @@ def build_model(
     Raises:
         StudyError: the model does not take such samples, or user code failed.
     """
-    if problems := check_input_shape(kind, arguments, input_shape, vocabulary):
+    if problems := check_input_shape(kind, arguments, input_shape, vocabulary, classes):
         raise StudyError(problems, f"model '{kind}'")
     with nullcontext() if seed is None else seeded_draws(seed):
         if is_code(kind):

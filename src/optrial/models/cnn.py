@@ -20,6 +20,7 @@ from optrial.models.arguments import (
     Shape,
     has_bias,
 )
+from optrial.models.images import image_problems
 from optrial.models.initialization import Initialization, initialize
 
 __all__ = ["CNNArguments"]
@@ -68,11 +69,7 @@ class CNNArguments(ModelArguments):
 
     def check_input(self, input_shape: Shape) -> list[Problem]:
         """Return why the model cannot be built for samples of a shape, or for its `pool_after`."""
-        problems = []
-        if len(input_shape) != 3:
-            wrong = "the model cnn takes images (channels, height, width), not samples of shape "
-            way_out = "Choose a dataset of images, or the model mlp, logistic or rnn."
-            problems.append(Problem("kind", f"{wrong}{input_shape}. {way_out}"))
+        problems = image_problems("cnn", input_shape)
         depth = len(self.widths)
         if beyond := [number for number in self.pooled if number > depth]:
             reason = f"{beyond}: there are {depth} convolutions, one for each of 'widths'"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
+from optrial.input_parts import InputPart, parts_of
 from optrial.models.arguments import Shape, input_dtype
 from optrial.models.parameters import trained_parameters
 
@@ -40,7 +42,7 @@ def build_from_factory(
     """Call a factory; lazy layers take their sizes from two samples of zeros.
 
     The inputs of the returned model are copied before each forward pass, so that it may change them
-    in place.
+    in place. Several inputs, packed into one array, become a mapping from names to tensors.
 
     Raises:
         StudyError: the factory raised an error, or did not return a module with parameters to
@@ -51,6 +53,7 @@ def build_from_factory(
         facts = _from_data(function, arguments, input_shape, classes, vocabulary)
         model = function(**arguments, **facts)
         if isinstance(model, nn.Module):
+            _prepare_inputs(model, input_shape)
             _initialise_lazy_layers(model, input_shape, input_dtype(vocabulary))
     except USER_CODE_ERRORS as error:
         raise _factory_error(f"'{name}' raised {one_line(error).rstrip('.')}.") from error
@@ -61,13 +64,41 @@ def build_from_factory(
         way_out = "set requires_grad for at least one."
         raise _factory_error(f"'{name}' returned a module without parameters to train; {way_out}")
     model.train()
-    if not isinstance(model, torch.jit.ScriptModule):  # has no hooks
-        model.register_forward_pre_hook(_copied)
     return model
+
+
+def _prepare_inputs(model: nn.Module, input_shape: Shape) -> None:
+    """Copy the inputs of each forward pass, and unpack several of them.
+
+    Raises:
+        TypeError: a compiled module, which has no hooks, cannot take several inputs.
+    """
+    parts = parts_of(input_shape)
+    if not isinstance(model, torch.jit.ScriptModule):
+        model.register_forward_pre_hook(_copied)
+        if parts:
+            model.register_forward_pre_hook(partial(_unpacked, parts))
+    elif parts:
+        raise TypeError("a module of torch.jit takes one input, and samples have several")
 
 
 def _copied(_model: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
+
+
+def _unpacked(
+    parts: Sequence[InputPart], _model: nn.Module, inputs: tuple[object, ...]
+) -> tuple[object, ...]:
+    """Return the inputs that a tensor (batch, values) holds, by name; a mapping stays as it is."""
+    (values,) = inputs
+    if not isinstance(values, Tensor):
+        return inputs
+    named, start = {}, 0
+    for part in parts:
+        value = values[:, start : start + part.size].reshape(len(values), *part.shape)
+        named[part.name] = value.long() if part.whole else value
+        start += part.size
+    return (named,)
 
 
 def _initialise_lazy_layers(model: nn.Module, input_shape: Shape, dtype: torch.dtype) -> None:
@@ -97,7 +128,9 @@ def _from_data(
         names = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
-    facts: dict[str, object] = {"input_shape": input_shape, "classes": classes}
+    parts = parts_of(input_shape)
+    shape = {part.name: part.shape for part in parts} if parts else input_shape
+    facts: dict[str, object] = {"input_shape": shape, "classes": classes}
     if vocabulary is not None and "vocabulary" not in arguments:
         facts["vocabulary"] = vocabulary
     return {name: value for name, value in facts.items() if name in names}

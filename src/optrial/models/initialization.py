@@ -94,6 +94,8 @@ def _weights(layer: nn.Module) -> Sequence[torch.Tensor]:
     match layer:
         case nn.Linear() | nn.Conv2d():
             return [layer.weight]
+        case nn.ConvTranspose2d():
+            return [layer.weight.transpose(0, 1)]  # outputs first, as in a convolution
         case Recurrent():
             return [*layer.weight_hx.chunk(layer.gates), *layer.weight_hh.chunk(layer.gates)]
         case _:

@@ -82,7 +82,7 @@ def summarize(
     return ModelSummary(
         kind,
         dict(arguments),
-        tuple(input_shape),
+        input_shape,
         _layers(model, input_shape, dtype),
         sum(parameter.numel() for parameter in model.parameters()),
         sum(parameter.numel() for parameter in trained_parameters(model).values()),

@@ -20,7 +20,14 @@ from optrial.rules import Rule, check_schedule
 from optrial.spec import PROBES, MetricName, catalogued
 from optrial.target_kinds import IGNORE_INDEX, Targets, targets_of
 
-__all__ = ["check_study", "code_in", "ignore_index", "targets_wanted", "validation_wanted"]
+__all__ = [
+    "check_study",
+    "code_in",
+    "ignore_index",
+    "targets_wanted",
+    "tokenizer_in",
+    "validation_wanted",
+]
 
 
 def check_study(study: StudyFile) -> list[Problem]:
@@ -53,7 +60,7 @@ def code_in(study: StudyFile) -> dict[str, str]:
     problem = study.problem
     names = {
         "problem.dataset.name": problem.dataset.name,
-        "problem.dataset.tokens": _tokenizer(problem.dataset.name, problem.dataset.arguments),
+        "problem.dataset.tokens": tokenizer_in(problem.dataset.name, problem.dataset.arguments),
         "problem.model.factory": problem.model.name,
         "problem.loss.name": problem.loss.name,
         **{f"problem.metrics[{i}]": entry.name for i, entry in enumerate(problem.metrics or ())},
@@ -67,7 +74,7 @@ def code_in(study: StudyFile) -> dict[str, str]:
     return {path: name for path, name in names.items() if is_code(name)}
 
 
-def _tokenizer(dataset: str, arguments: Mapping[str, object]) -> str:
+def tokenizer_in(dataset: str, arguments: Mapping[str, object]) -> str:
     """Return the name of the tokenizer of a text, or ""."""
     return str(arguments.get("tokens", "")) if dataset in DATASETS else ""
 
@@ -286,8 +293,10 @@ def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
     """Yield what the NumPy engine, which is written for MLPs, cannot train."""
     way_out = "use engine: reference or auto"
     model = study.problem.model
-    if model.name not in ("mlp", "logistic") or model.arguments.get("batch_norm", False):
-        yield Problem("engine", f"numpy trains MLPs without batch norm only; {way_out}.")
+    beyond = any(model.arguments.get(name) for name in ("batch_norm", "layer_norm", "residual"))
+    if model.name not in ("mlp", "logistic") or beyond:
+        reason = "numpy trains MLPs without norms and residual blocks only"
+        yield Problem("engine", f"{reason}; {way_out}.")
     if study.problem.loss.name not in ("cross_entropy", "mse"):
         yield Problem("engine", f"numpy knows cross_entropy and mse only; {way_out}.")
     if {"class_axis", "ignore_index"} & study.problem.loss.arguments.keys():

@@ -403,7 +403,7 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     distinct: dict[Problem, None] = {}
     for values in itertools.product(*(axis.values for axis in axes.values())):
         model = (kind, dict(zip(axes, values, strict=True)))
-        unfit = check_input_shape(*model, dataset.input_shape, dataset.vocabulary)
+        unfit = check_input_shape(*model, dataset.input_shape, dataset.vocabulary, dataset.classes)
         wrong = [fault.under("model") for fault in unfit]
         problem = trial_problem(study, dataset, batch, model[1])
         if tried and not wrong:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optrial.errors import one_line
+from optrial.input_parts import InputPart, PackedShape
+from optrial.models.arguments import Shape
 from optrial.models.catalogue import build_model
 from optrial.models.draws import seeded_draws
 from optrial.models.objective.combined import Objective, build_objective
@@ -36,6 +38,7 @@ class TrialProblem(NamedTuple):
         vocabulary: number of tokens, if inputs are tokens.
         ignored: label of positions that do not count, if there are any.
         double: whether models are trained in float64, for tokens; numbers have that type.
+        parts: the inputs that are packed into one array; none for a single input.
     """
 
     model: Named
@@ -46,6 +49,12 @@ class TrialProblem(NamedTuple):
     vocabulary: int | None = None
     ignored: int | None = None
     double: bool = False
+    parts: tuple[InputPart, ...] = ()
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one sample."""
+        return PackedShape(self.parts) if self.parts else self.inputs.shape[1:]
 
     def first(self, samples: int) -> TrialProblem:
         """Return the same problem with fewer samples."""
@@ -62,7 +71,7 @@ class TrialProblem(NamedTuple):
         built = build_model(
             name,
             arguments,
-            input_shape=tuple(inputs.shape[1:]),
+            input_shape=self.input_shape,
             classes=self.classes,
             vocabulary=self.vocabulary,
             seed=0,

@@ -1,0 +1,61 @@
+"""What models of images share: the shape of their samples, and norms of channels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from optrial.errors import Problem
+from optrial.models.arguments import Count, ModelArguments, Shape
+
+__all__ = ["NormedArguments", "channel_norm", "image_problems"]
+
+_GROUPS = 8
+
+
+class NormedArguments(ModelArguments):
+    """Arguments of convolutional networks whose convolutions are normalised.
+
+    Attributes:
+        norm: ``batch``, ``group`` or ``none``.
+        groups: groups of the channels in group norm, 8 by default.
+    """
+
+    norm: Literal["batch", "group", "none"] = "batch"
+    groups: Annotated[Count | None, Field(exclude_if=lambda groups: groups is None)] = None
+
+    @model_validator(mode="after")
+    def _groups_of_group_norm(self) -> Self:
+        if self.groups is not None and self.norm != "group":
+            raise ValueError(f"groups goes with norm: group, and norm is {self.norm}")
+        return self
+
+    def check_groups(self, channels: int) -> list[Problem]:
+        """Return why channels cannot be divided into the groups of group norm."""
+        groups = self.groups or _GROUPS
+        if self.norm != "group" or (channels % groups == 0 and channels > groups):
+            return []
+        reason = f"{groups} groups: each needs the same number of channels, and more than one"
+        return [Problem("groups", f"{reason}; a layer has {channels} channels.")]
+
+
+def channel_norm(options: NormedArguments, channels: int) -> list[nn.Module]:
+    """Return the layer that normalises a number of channels, if there is any."""
+    match options.norm:
+        case "batch":
+            return [nn.BatchNorm2d(channels)]
+        case "group":
+            return [nn.GroupNorm(options.groups or _GROUPS, channels)]
+        case "none":
+            return []
+
+
+def image_problems(model: str, input_shape: Shape) -> list[Problem]:
+    """Return why samples of a shape are no images for a model."""
+    if len(input_shape) == 3:
+        return []
+    wrong = f"the model {model} takes images (channels, height, width), not samples of shape "
+    way_out = "Choose a dataset of images, or the model mlp, logistic or rnn."
+    return [Problem("kind", f"{wrong}{input_shape}. {way_out}")]
