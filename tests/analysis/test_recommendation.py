@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from optrial.analysis.recommendation import recommend, torch_code
+from optrial.analysis.recommendation import recommend
+from optrial.analysis.torch_code import torch_code
 from optrial.rules import RULES
 from tests.report.studies import made_up_records, made_up_view
 from tests.small import small_plan

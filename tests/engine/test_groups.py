@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from optrial.analysis.torch_code import torch_code
 from optrial.data import Dataset
 from optrial.engine import Learner, Training
 from optrial.models import build_model
@@ -154,6 +155,53 @@ def test_groups_are_those_of_torch(case: str, engine: str, clip: float | None) -
     runs, dataset = planned([entry | ({"clip": clip} if clip else {})])
     ours = trained(learner_for(runs, dataset, engine))
     assert_alike(ours, in_pytorch(runs[0], dataset, optimizers, clip))
+
+
+PASTED: dict[str, dict[str, Any]] = {
+    **{name: entry for name, (entry, _) in CASES.items()},
+    "kinds of decay": {
+        **{"rule": "adam", "lr": 0.01, "weight_decay": 0.1, "decay": "decoupled"},
+        "groups": [
+            {"match": "bias", "weight_decay": 0},
+            {"match": "head", "decay": "l2", "rule": "adam", "lr": 0.02, "weight_decay": 0.05},
+        ],
+    },
+    "a class without momentum": {
+        **{"rule": "sgd", "lr": 0.01},
+        "groups": [{"match": "head", "rule": "momentum", "lr": 0.02}],
+    },
+    "a class of torch": {
+        **{"torch": "torch.optim:SGD", "lr": 0.01, "momentum": 0.9},
+        "groups": [{"match": "bias", "lr": {"times": 2}}, {"match": "1.weight", "freeze": True}],
+    },
+    "no parameter left": {
+        **{"rule": "adamw", "lr": 0.01},
+        "groups": [{"match": "vectors", "lr": 0.02}, {"match": "matrices", "weight_decay": 0.1}],
+    },
+}
+
+
+@pytest.mark.parametrize("case", PASTED)
+def test_the_recommended_code_trains_alike(case: str) -> None:
+    runs, dataset = planned([PASTED[case]])
+
+    def pasted(named: Named) -> list[torch.optim.Optimizer]:
+        names: dict[str, Any] = {"torch": torch, "model": Pasted(named)}
+        exec(torch_code(runs[0]), names)
+        return names.get("optimizers") or [names["optimizer"]]
+
+    ours = trained(learner_for(runs, dataset, "reference"))
+    assert_alike(ours, in_pytorch(runs[0], dataset, pasted))
+
+
+class Pasted:
+    """Names parameters as a module does."""
+
+    def __init__(self, named: Named) -> None:
+        self.named = named
+
+    def named_parameters(self) -> Any:
+        return self.named.items()
 
 
 def test_one_stack_holds_runs_with_other_groups() -> None:

@@ -10,18 +10,16 @@ from typing import Any
 from optrial.analysis.contenders import Contender, hyperparameters, setting_text
 from optrial.analysis.searches import rate_ranges
 from optrial.analysis.statistics import RateRange, best_sentence, known_values, value_text
+from optrial.analysis.torch_code import torch_code
 from optrial.analysis.view import ProblemView
 from optrial.markup import html_block, html_pairs
 from optrial.records import Record
-from optrial.rules import RULES
-from optrial.spec import RunSpec, Status, metric_title
+from optrial.spec import Status, metric_title
 
 __all__ = ["Best", "Recommendation", "Setting", "best_of", "recommend"]
 
 _LISTED = 4
 """Most settings that the text names."""
-_NOTEBOOK = "notebook"
-"""Module in the generated names of objects that a notebook passes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,8 +76,8 @@ class Setting:
         optimizer: name of the optimizer.
         setting: the values that vary; empty if none does.
         rates: learning rates that are about as good; None if fewer than two were tried.
-        code: statement that builds the optimizer for a PyTorch `model`; empty for a rule without
-            counterpart and for groups of parameters.
+        code: statements that build the optimizer for a PyTorch `model`; empty for a rule without
+            counterpart.
         besides: keys of the study that the statement leaves out: schedule and clipping.
     """
 
@@ -120,7 +118,7 @@ class Recommendation:
 
     @property
     def code(self) -> str:
-        """Statement that builds the leader in PyTorch; empty for a rule without counterpart."""
+        """Statements that build the leader in PyTorch; empty for a rule without counterpart."""
         return self.leader.code
 
     @property
@@ -229,47 +227,8 @@ def _setting(contender: Contender, rates: RateRange | None) -> Setting:
     spec = contender.spec
     known = rates if rates is not None and rates.best == rates.best else None
     extras = {
-        "schedule": spec.schedule is not None,
+        "schedule": any((spec.schedule, *(group.schedule for group in spec.groups))),
         "clip": spec.clip_norm is not None or spec.clip_value is not None,
     }
     besides = tuple(key for key, is_set in extras.items() if is_set)
     return Setting(contender.name, contender.setting, known, torch_code(spec), besides)
-
-
-def torch_code(spec: RunSpec) -> str:
-    """Return the statement that builds the optimizer of a run; empty without a counterpart.
-
-    A class of another package than torch is imported first, on a line of its own. A class of a
-    notebook is only named. It is empty for groups of parameters, whose names it would have to list.
-    """
-    if spec.groups or spec.as_vectors:
-        return ""
-    if spec.optimizer_kind == "torch":
-        return _class_code(spec)
-    rule = RULES.get(spec.rule)
-    counterpart = rule.torch_optim if rule else None
-    if rule is None or counterpart is None:
-        return ""
-    values = {**rule.defaults, **spec.hyperparameters}
-    known = counterpart.arguments(values, spec.weight_decay, spec.decay)
-    if known is None:
-        return ""
-    if not spec.weight_decay and "l2" in counterpart.decays:
-        known = {name: value for name, value in known.items() if name != "weight_decay"}
-    return _statement(f"torch.optim.{counterpart.class_name}", known)
-
-
-def _class_code(spec: RunSpec) -> str:
-    module, _, name = spec.rule.rpartition(":")
-    decay = {"weight_decay": spec.weight_decay} if spec.weight_decay else {}
-    arguments: Mapping[str, Any] = {**spec.hyperparameters, **decay}
-    if module.partition(".")[0] == "torch":
-        return _statement(f"{module}.{name}", arguments)
-    if module == _NOTEBOOK:
-        return _statement(name.rpartition("_")[0], arguments)
-    return f"from {module} import {name}\n{_statement(name, arguments)}"
-
-
-def _statement(name: str, arguments: Mapping[str, Any]) -> str:
-    shown = "".join(f", {key}={value!r}" for key, value in arguments.items())
-    return f"optimizer = {name}(model.parameters(){shown})"

@@ -290,6 +290,11 @@ class RunSpec(_Computed):
                 parts.append(self._part(tuple(n for n in names if n in held), group))
         return [part for part in parts if part.parameters]
 
+    @property
+    def known_parts(self) -> list[Part]:
+        """Parts of a model of which only the groups are known; "*" stands for the other names."""
+        return self.parts(("*", *(name for group in self.groups for name in group.parameters)))
+
     def _part(self, names: tuple[str, ...], group: ParameterGroup | None = None) -> Part:
         whole = Part(
             "",

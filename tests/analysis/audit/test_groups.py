@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from optrial.analysis.audit import Severity
 from optrial.config import override, parse_study
@@ -94,3 +94,23 @@ def test_a_name_may_promise_the_rule_of_a_group() -> None:
         for entry in case.study["optimizers"]
     ]
     assert not fired(case.with_study(optimizers=named), "E04")
+
+
+def decayed(kind: Literal["l2", "decoupled"], *, entry: float = 0.0) -> Case:
+    """The sound study with decoupled decay in sgd, and with decay in a group of adam."""
+
+    def with_decay(run: Record) -> Record:
+        (head,) = run.spec.groups
+        head = head._replace(weight_decay=0.1, decay=kind)
+        return changed(run, groups=(head,), weight_decay=entry, decay="decoupled")
+
+    case = grouped(GROUP).change(with_decay, by("adam"))
+    return case.spec(by("sgd"), weight_decay=0.1, decay="decoupled")
+
+
+def test_kinds_of_decay_in_groups_differ() -> None:
+    (finding,) = (f for f in decayed("l2").audit().findings if f.rule == "A10")
+    assert "adam (head) has l2 weight decay 0.1" in finding.evidence
+    assert not finding.remedy.assignments
+    assert not fired(decayed("decoupled"), "A10")
+    assert fired(decayed("l2", entry=0.1), "A10")  # of both kinds, beside an optimizer of one

@@ -334,24 +334,52 @@ def decay_kinds(context: Context) -> Iterator[Observation]:
     Fix: use one kind for all, `decay: decoupled`, or tune the coefficient of each.
     """
     for problem in context.problems:
-        fixed = [o for o in problem.optimizers if "weight_decay" not in o.tuned]
-        decays = {o.name: (o.spec.decay, o.spec.weight_decay) for o in fixed if o.spec.weight_decay}
-        if len({kind for kind, _ in decays.values()}) > 1:
-            coupled = [o for o in fixed if decays.get(o.name, ("",))[0] == "l2"]
+        parts = {o.name: _decayed_parts(o) for o in problem.optimizers}
+        decays = {name: decayed for name, decayed in parts.items() if decayed}
+        if len({frozenset(part.decay for part in decayed) for decayed in decays.values()}) > 1:
+            coupled = [
+                o
+                for o in problem.optimizers
+                if any(part.decay == "l2" for part in decays.get(o.name, ()))
+            ]
             paths = [context.path(o.name) for o in coupled]
+            settings = {f"{path}.decay": "decoupled" for path in paths if path}
+            if any(part.name for o in coupled for part in decays[o.name]):
+                settings = {}  # their entries do not decide
             yield Observation(
                 names(
-                    f"{name} has {kind} weight decay {value:g}"
-                    for name, (kind, value) in decays.items()
+                    f"{name}{f' ({part.name})' * bool(part.name)} has {part.decay} weight decay "
+                    f"{part.weight_decay:g}"
+                    for name, decayed in decays.items()
+                    for part in decayed
                 ),
-                {"decay": {name: list(values) for name, values in decays.items()}},
+                {
+                    "decay": {
+                        f"{name}.{part.name}" if part.name else name: [
+                            part.decay,
+                            part.weight_decay,
+                        ]
+                        for name, decayed in decays.items()
+                        for part in decayed
+                    }
+                },
                 problem.compared,
                 context.remedy(
                     "use one kind of weight decay for all",
-                    {f"{path}.decay": "decoupled" for path in paths if path},
+                    settings,
                     sum(len(o.trials) for o in coupled),
                 ),
             )
+
+
+def _decayed_parts(optimizer: OptimizerRuns) -> list[Part]:
+    """Return the parts of an optimizer with a weight decay that was not tuned."""
+    return [
+        part
+        for part in optimizer.spec.known_parts
+        if part.weight_decay
+        and f"{part.name}.weight_decay".removeprefix(".") not in optimizer.tuned
+    ]
 
 
 @audit_rule("A13", Severity.WARNING, "settings were chosen on a single seed")
