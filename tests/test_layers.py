@@ -37,10 +37,14 @@ ALLOWED = {
     "style": {"errors", "files"},
     "markup": {"errors"},
     "target_kinds": set(),
+    "input_parts": set(),
     "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
-    "data": {"array_headers", "code", "keyed", "memory", "target_kinds", "errors"},
-    "models": {"code", "functions", "keyed", "memory", "spec", "target_kinds", "errors"},
+    "data": {"array_headers", "code", "input_parts", "keyed", "memory", "target_kinds", "errors"},
+    "models": {
+        *("code", "functions", "input_parts", "keyed", "memory", "spec", "target_kinds"),
+        "errors",
+    },
     "rules": {"errors"},
     "plan": {
         *("code", "functions", "spec", "target_kinds", "config", "data"),
@@ -50,6 +54,7 @@ ALLOWED = {
     "changes": {"plan", "records", "spec", "errors"},
     "joined": {"config", "records", "spec", "errors"},
     "engine": {
+        "input_parts",
         "spec",
         "plan",
         "data",
@@ -127,7 +132,7 @@ ALLOWED = {
     },
     "saved": {
         *("code", "config", "data", "engine", "spec", "models", "plan", "records"),
-        *("supervision", "errors"),
+        *("input_parts", "supervision", "errors"),
     },
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},
     "testing": {"rules", "errors"},

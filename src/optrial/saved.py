@@ -19,8 +19,9 @@ from optrial.config import Studies, stored_study
 from optrial.data import Dataset
 from optrial.engine import Engines, Learner, process_for, storage_dtype
 from optrial.errors import USER_CODE_ERRORS, DataError, StoreError, reason_of, suggest
+from optrial.input_parts import PackedShape
 from optrial.models import build_model, kept_process, place_model
-from optrial.plan import arrange, code_in, datasets_of
+from optrial.plan import arrange, code_in, datasets_of, tokenizer_in
 from optrial.records import Record, StoreReader, WeightFiles, no_weights
 from optrial.spec import MetricName, StackId, Status, metric_label
 from optrial.supervision import imported, supervised, watched
@@ -149,6 +150,8 @@ def saved_model(store: StoreReader, folder: Path, run_id: str, trust: Trust) -> 
     input_shape, outputs = record.facts.input_shape, record.facts.outputs
     assert input_shape is not None  # both are recorded before any weights are saved
     assert outputs is not None
+    if record.facts.input_parts:
+        input_shape = PackedShape.from_dict(record.facts.input_parts)
     with supervised("building the model"):
         model = build_model(
             spec.model,
@@ -271,7 +274,16 @@ def _check_trust(records: Iterable[Record], trust: Trust, studies: Studies | Non
     for study in studies.by_name.values() if studies else ():
         names |= dict.fromkeys(code_in(study).values())
     for spec in (record.spec for record in records):
-        used = (spec.dataset, spec.model, spec.loss, *spec.metrics, spec.rule, *spec.code)
+        tokenizer = tokenizer_in(spec.dataset, spec.dataset_arguments)
+        used = (
+            spec.dataset,
+            tokenizer,
+            spec.model,
+            spec.loss,
+            *spec.metrics,
+            spec.rule,
+            *spec.code,
+        )
         names |= dict.fromkeys(filter(is_code, used))
     if refusals := imported(names, trust):
         raise StoreError("the saved runs cannot be evaluated: " + " ".join(refusals.values()))

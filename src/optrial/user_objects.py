@@ -138,8 +138,9 @@ def dataset_name(data: object) -> str:
     Raises:
         DataError: the object is neither.
     """
-    splits = split_objects("data", data)  # read once: only the arrays count
-    return register(_returning(splits.get("all", splits)))
+    objects = split_objects("data", data)  # read once: only the arrays count
+    splits = objects.splits
+    return register(_returning(objects if objects.parts else splits.get("all", splits)))
 
 
 def _returning(arrays: object) -> Callable[[], object]:

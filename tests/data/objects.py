@@ -9,8 +9,8 @@ from optrial.data import Dataset, load_dataset, split_objects
 
 
 def load_objects(raw: object, arguments: dict[str, Any] | None = None, **options: Any) -> Dataset:
-    splits = split_objects("data", raw)
-    parts = splits.get("all", splits)
+    objects = split_objects("data", raw)
+    parts = objects if objects.parts else objects.splits.get("all", objects.splits)
 
     def data() -> Any:
         return parts

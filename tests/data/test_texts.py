@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optrial.data import BatchOrder, Dataset, load_dataset
+from optrial.data import BatchOrder, Dataset, load_dataset, some_samples
 from optrial.errors import DataError
+from optrial.report.samples import table_cells
 from tests.tolerance import WHOLE_WINDOWS
 
 DATA = os.environ.get("OPTRIAL_DATA", "")
@@ -178,3 +179,31 @@ def test_tiny_shakespeare() -> None:
     loaded = load_dataset("tiny-shakespeare", {"test_fraction": 0.0}, data_dir=Path(DATA))
     assert loaded.vocabulary == 65
     assert len(loaded.splits["train"].text) == int(0.9 * 1_115_394)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "arguments", "first"),
+    [
+        ("coriolanus", {"context": 8}, ["First Ci", "irst Cit"]),
+        ("coriolanus", {"context": 14, "tokens": "bytes"}, ["First Citizen:", "irst Citizen:↵"]),
+        ("copy", {"length": 2, "random_state": 3}, None),
+        ("modular-addition", {"modulus": 11}, None),
+    ],
+)
+def test_samples_are_texts(
+    dataset: str, arguments: dict[str, Any], first: list[str] | None
+) -> None:
+    loaded = load_dataset(dataset, arguments)
+    header, rows = table_cells(*some_samples(loaded, "train", 5))
+    assert header == ["input", "target"]
+    assert len(rows) == 5
+    if first:
+        assert rows[0] == first
+    elif dataset == "copy":
+        for inputs, targets in rows:
+            assert targets == f"··{inputs[:2]}"
+            assert inputs[2] == "|"
+    else:
+        for inputs, targets in rows:
+            a, b = map(int, inputs.rstrip("=").split("+"))
+            assert targets == f"···{(a + b) % 11}"

@@ -19,6 +19,7 @@ from optrial.cli.options import (
     load_study,
 )
 from optrial.cli.output import note, print_table, prints_apart
+from optrial.input_parts import parts_of
 
 if TYPE_CHECKING:
     from optrial.plan import PlannedModel
@@ -65,7 +66,10 @@ def _print_model(model: PlannedModel) -> None:
         [layer.name or "(model)", layer.kind, _shape(layer.output_shape), f"{layer.parameters:,}"]
         for layer in summary.layers
     ]
-    rows = [["input", "", _shape(summary.input_shape), ""], *rows]
+    inputs = {"input": summary.input_shape}
+    if several := parts_of(summary.input_shape):
+        inputs = {f"input {one.name}": one.shape for one in several}
+    rows = [*([name, "", _shape(shape), ""] for name, shape in inputs.items()), *rows]
     title = f"{summary.kind} {arguments}".strip()
     print_table(["layer", "kind", "output", "parameters"], rows, title)
     frozen = summary.parameters - summary.trained_parameters
@@ -119,7 +123,8 @@ def samples(
 ) -> None:
     """Show samples of a study's data with their labels, as models get them.
 
-    Rows of a table are printed; images, series and points of a plane are drawn.
+    Rows of a table and sequences of tokens are printed; images, series and points of a plane are
+    drawn.
     """
     from optrial.data import some_samples
     from optrial.report.samples import is_table, samples_figure, table_cells
@@ -130,7 +135,7 @@ def samples(
         data = loaded.load_data(data_dir, problem=problem)
     chosen = some_samples(data, split, count)
     title = f"{data.name}, {split}"
-    as_table = is_table(chosen.inputs)
+    as_table = chosen.tokens is not None or is_table(chosen.inputs)
     if as_table:
         print_table(*table_cells(*chosen), title)
     if out is not None or not as_table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -22,10 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from optrial.code import is_code
 
-
-def _described(text: str) -> WrapValidator:
+def described(text: str) -> WrapValidator:
     """Replace the errors of all members of a union by one sentence."""
 
     def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
@@ -38,81 +36,74 @@ def _described(text: str) -> WrapValidator:
 
 
 # YAML has lists only, so tuples accept lists; their items stay strict.
-_Lax = Strict(False)
-_Fraction = Annotated[float, Field(gt=0, lt=1)]
-_RandomState = Annotated[int, Field(ge=0, lt=2**32)]
+Lax = Strict(False)
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+RandomState = Annotated[int, Field(ge=0, lt=2**32)]
 _Mean = Annotated[
-    float | Annotated[tuple[float, ...], _Lax, Field(min_length=1)],
-    _described("a number, or a list of numbers, one per channel or feature"),
+    float | Annotated[tuple[float, ...], Lax, Field(min_length=1)],
+    described("a number, or a list of numbers, one per channel or feature"),
 ]
 _Std = Annotated[
-    PositiveFloat | Annotated[tuple[PositiveFloat, ...], _Lax, Field(min_length=1)],
-    _described("a number above 0, or a list of them, one per channel or feature"),
+    PositiveFloat | Annotated[tuple[PositiveFloat, ...], Lax, Field(min_length=1)],
+    described("a number above 0, or a list of them, one per channel or feature"),
 ]
 _MOST_SAMPLES = 10_000_000
-_MOST_TOKENS = 10_000_000
+MOST_TOKENS = 10_000_000
 _NO_CHANGE = (None, False, "none")
 _MOST_VALUES = 1_000_000_000
 """Most values of a dataset that is drawn: samples times features."""
-_Samples = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
+SampleCount = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
 _Clusters = Annotated[int, Field(ge=1, le=10_000)]
 _TwoCounts = Annotated[
-    _Samples | Annotated[tuple[_Samples, _Samples], _Lax],
-    _described(f"a whole number from 1 to {_MOST_SAMPLES:,}, or two of them, one per class"),
+    SampleCount | Annotated[tuple[SampleCount, SampleCount], Lax],
+    described(f"a whole number from 1 to {_MOST_SAMPLES:,}, or two of them, one per class"),
 ]
 _ClusterCounts = Annotated[
-    _Samples | Annotated[tuple[_Samples, ...], _Lax, Field(min_length=1)],
-    _described(f"a whole number from 1 to {_MOST_SAMPLES:,}, or a list of them, one per cluster"),
+    SampleCount | Annotated[tuple[SampleCount, ...], Lax, Field(min_length=1)],
+    described(f"a whole number from 1 to {_MOST_SAMPLES:,}, or a list of them, one per cluster"),
 ]
-_Point = Annotated[tuple[float, ...], _Lax, Field(min_length=1)]
+_Point = Annotated[tuple[float, ...], Lax, Field(min_length=1)]
 _Centers = Annotated[
-    _Clusters | Annotated[tuple[_Point, ...], _Lax, Field(min_length=1)],
-    _described("a whole number from 1 to 10,000, or a list of points"),
+    _Clusters | Annotated[tuple[_Point, ...], Lax, Field(min_length=1)],
+    described("a whole number from 1 to 10,000, or a list of points"),
 ]
 _Spread = Annotated[
-    NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], _Lax, Field(min_length=1)],
-    _described("a number from 0, or a list of them, one per cluster"),
+    NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Lax, Field(min_length=1)],
+    described("a number from 0, or a list of them, one per cluster"),
 ]
 # YAML reads a column named 2015 as a number.
 _Column = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 _Columns = Annotated[
-    _Column | Annotated[tuple[_Column, ...], _Lax, Field(min_length=1)],
-    _described("the name of a column, or a list of names"),
+    _Column | Annotated[tuple[_Column, ...], Lax, Field(min_length=1)],
+    described("the name of a column, or a list of names"),
 ]
 _ColumnList = Annotated[
     tuple[_Column, ...],
-    _Lax,
+    Lax,
     BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
     Field(min_length=1),
-    _described("a list of column names"),
+    described("a list of column names"),
 ]
 _MissingValues = Annotated[
     tuple[str | float, ...],
-    _Lax,
+    Lax,
     BeforeValidator(lambda v: [v] if isinstance(v, str | int | float) else v),
     Field(min_length=1),
-    _described("a text or number, or a list of them"),
-]
-_FileNames = Annotated[
-    tuple[str, ...],
-    _Lax,
-    BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
-    Field(min_length=1),
-    _described("the name of a file, or a list of names"),
+    described("a text or number, or a list of them"),
 ]
 _Size = Annotated[
     tuple[PositiveInt, PositiveInt],
-    _Lax,
-    _described("two whole numbers above 0, height and width in pixels"),
+    Lax,
+    described("two whole numbers above 0, height and width in pixels"),
 ]
 _Box = Annotated[
     tuple[float, float],
-    _Lax,
-    _described("two numbers, the lower and the upper end of all coordinates"),
+    Lax,
+    described("two numbers, the lower and the upper end of all coordinates"),
 ]
 
 
-def _check_values(count: int, fewer: str) -> None:
+def check_values(count: int, fewer: str) -> None:
     """Refuse data that would take gigabytes, before they are drawn."""
     if count > _MOST_VALUES:
         raise ValueError(f"has {count:,} values, over {_MOST_VALUES:,}; ask for fewer {fewer}")
@@ -125,7 +116,7 @@ class Arguments(BaseModel):
 
     default_scale: ClassVar[Literal["standardize", "none"]] = "none"
 
-    validation_fraction: _Fraction | None = Field(
+    validation_fraction: Fraction | None = Field(
         None,
         description="share of the training split held out for validation; by default 0.1 if the "
         "study evaluates on validation and the source has no such split, else none",
@@ -218,8 +209,8 @@ class ValueArguments(Arguments):
 class SplitArguments(Arguments):
     """Arguments of a dataset without a test split."""
 
-    test_fraction: _Fraction = Field(0.2, description="share of the samples in the test split")
-    random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
+    test_fraction: Fraction = Field(0.2, description="share of the samples in the test split")
+    random_state: RandomState = Field(0, description="seed of the samples and of the test split")
 
 
 class DigitsArguments(SplitArguments, AugmentableArguments):
@@ -249,12 +240,12 @@ class PalindromeArguments(Arguments):
     one_hot: bool = Field(
         False, description="encode each digit as ten zeros and ones instead of a number 0 to 9"
     )
-    random_state: _RandomState = Field(0, description="seed of the samples and of the test split")
+    random_state: RandomState = Field(0, description="seed of the samples and of the test split")
 
     @model_validator(mode="after")
     def _few_values(self) -> PalindromeArguments:
         samples = self.n_samples + self.test_samples
-        _check_values(samples * self.length * (10 if self.one_hot else 1), "samples")
+        check_values(samples * self.length * (10 if self.one_hot else 1), "samples")
         return self
 
 
@@ -262,10 +253,10 @@ class DisplacementArguments(Arguments):
     """Arguments of the points around the current one at which a function is evaluated."""
 
     noise: NonNegativeFloat = Field(0.0, description="standard deviation of each coordinate")
-    n_samples: _Samples = Field(
+    n_samples: SampleCount = Field(
         1, description="points of the training split, over which the function is averaged"
     )
-    random_state: _RandomState = Field(0, description="seed of the points")
+    random_state: RandomState = Field(0, description="seed of the points")
 
 
 class ScikitTableArguments(SplitArguments):
@@ -284,146 +275,17 @@ class TeacherArguments(ValueArguments):
     noise: NonNegativeFloat = Field(
         0.0, description="standard deviation of the noise on the targets; the teacher itself has 1"
     )
-    n_samples: _Samples = Field(100, description="training samples")
-    test_samples: _Samples = Field(1_000, description="samples of the test split, without noise")
-    random_state: _RandomState = Field(0, description="seed of the teacher and of the samples")
+    n_samples: SampleCount = Field(100, description="training samples")
+    test_samples: SampleCount = Field(1_000, description="samples of the test split, without noise")
+    random_state: RandomState = Field(0, description="seed of the teacher and of the samples")
 
     @model_validator(mode="after")
     def _few_values(self) -> TeacherArguments:
         samples = self.n_samples + self.test_samples
-        _check_values(samples * max(self.features, 4), "samples or features")
+        check_values(samples * max(self.features, 4), "samples or features")
         if samples * self.features * self.width > 100 * _MOST_VALUES:
             raise ValueError("takes too long to draw; ask for fewer samples, features or units")
         return self
-
-
-class CopyArguments(Arguments):
-    """Arguments of the sequences to copy."""
-
-    length: int = Field(10, ge=1, le=10_000, description="symbols of a sequence")
-    symbols: int = Field(8, ge=2, le=10_000, description="number of different symbols")
-    n_samples: _Samples = Field(10_000, description="training samples")
-    test_samples: _Samples = Field(1_000, description="samples of the test split")
-    random_state: _RandomState = Field(0, description="seed of the samples")
-
-    @model_validator(mode="after")
-    def _few_values(self) -> CopyArguments:
-        _check_values(4 * self.length * (self.n_samples + self.test_samples), "samples")
-        return _only_tokens(self)
-
-
-class ModularAdditionArguments(Arguments):
-    """Arguments of the sums modulo a number."""
-
-    modulus: int = Field(97, ge=2, le=1_000, description="numbers are 0 to modulus - 1")
-    train_fraction: _Fraction = Field(0.5, description="share of all pairs in the training split")
-    random_state: _RandomState = Field(0, description="seed that chooses the training pairs")
-
-    @model_validator(mode="after")
-    def _tokens(self) -> ModularAdditionArguments:
-        return _only_tokens(self)
-
-
-class FilesOfSplits(BaseModel):
-    """Files of a text, by split."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    train: _FileNames = Field(description="files to train on")
-    validation: _FileNames | None = Field(None, description="files for validation")
-    test: _FileNames | None = Field(None, description="files for the test")
-
-
-class TextArguments(Arguments):
-    """Arguments of every text: where it is divided, and into which tokens."""
-
-    tokens: str = Field(
-        "characters",
-        description="bytes; characters, numbered in the order of Unicode; or module:name, a "
-        "function from a text to token numbers, or an object with such a method encode",
-    )
-    vocabulary: Annotated[int, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
-        None,
-        description="number of tokens of a tokenizer of one's own; by default its vocab_size or "
-        "n_vocab, or else the largest token of the text plus one",
-    )
-    context: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        64, description="tokens of a window, each of which predicts the next one"
-    )
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None,
-        description="share of the text for validation, before the part for the test; default 0.1",
-    )
-    test_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="share of the text for the test, its last part; default 0.1"
-    )
-
-    @field_validator("tokens")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in ("bytes", "characters") and not is_code(value):
-            raise ValueError("must be bytes, characters or module:name of a tokenizer")
-        return value
-
-    @field_validator("vocabulary")
-    @classmethod
-    def _of_a_tokenizer(cls, value: int | None, info: ValidationInfo) -> int | None:
-        tokens = info.data.get("tokens", "")
-        if value is not None and tokens in ("bytes", "characters"):
-            raise ValueError(f"goes with a tokenizer of your own; {tokens} have their own number")
-        return value
-
-    @property
-    def fractions(self) -> tuple[float, float]:
-        """Shares of validation and test."""
-        given = (self.validation_fraction, self.test_fraction)
-        return tuple(0.1 if share is None else share for share in given)  # type: ignore[return-value]
-
-    @model_validator(mode="after")
-    def _leaves_a_training_split(self) -> Self:
-        if sum(self.fractions) >= 1:
-            shares = " and ".join(map(str, self.fractions))
-            raise ValueError(
-                f"validation_fraction and test_fraction, {shares}, leave nothing to train on"
-            )
-        return _only_tokens(self)
-
-
-_TextFiles = Annotated[
-    _FileNames | FilesOfSplits,
-    _described("a file, a list of files, or {train: FILES, validation: FILES, test: FILES}"),
-]
-
-
-class TextFilesArguments(TextArguments):
-    """Arguments of a text in files of the user."""
-
-    files: _TextFiles = Field(
-        description="a file, or a list of files that are joined in this order; or files by split, "
-        "{train: FILES, validation: FILES, test: FILES}"
-    )
-
-    @model_validator(mode="after")
-    def _divided_once(self) -> TextFilesArguments:
-        shares = {"validation_fraction", "test_fraction"} & self.model_fields_set
-        if isinstance(self.files, FilesOfSplits) and shares:
-            raise ValueError(f"files name the splits, so {min(shares)} has no effect; remove it")
-        return self
-
-
-_Arguments = TypeVar("_Arguments", bound=Arguments)
-
-
-def _only_tokens(arguments: _Arguments) -> _Arguments:
-    """Refuse arguments of numbers for data whose inputs and targets are tokens."""
-    for name in ("scale", "mean", "std", "drop_duplicates", "targets"):
-        if name in arguments.model_fields_set and getattr(arguments, name) not in (
-            None,
-            False,
-            "none",
-        ):
-            raise ValueError(f"the data are tokens, to which {name} does not apply; remove {name}")
-    return arguments
 
 
 class MoonsArguments(SplitArguments):
@@ -467,7 +329,7 @@ class BlobsArguments(SplitArguments):
         samples = sum(counts) if isinstance(counts, tuple) else counts
         features = len(centers[0]) if isinstance(centers, tuple) else self.n_features
         clusters = centers if isinstance(centers, int) else 3
-        _check_values(max(samples, clusters) * features, "samples or features")
+        check_values(max(samples, clusters) * features, "samples or features")
         return self
 
     @field_validator("centers")
@@ -515,7 +377,7 @@ ArraySplit: TypeAlias = Literal["random", "stratified", "chronological"]
 Layout: TypeAlias = Literal["nchw", "nhwc", "nhw"]
 _TableSplit = Annotated[
     ArraySplit | GroupedSplit,
-    _described("random, stratified, chronological or {grouped: COLUMN}"),
+    described("random, stratified, chronological or {grouped: COLUMN}"),
 ]
 _SPLIT = (
     "choice of test and validation samples: random; stratified, with the same proportions of "
@@ -539,12 +401,12 @@ class Vocabulary(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    tokens: int = Field(ge=1, le=_MOST_TOKENS, description="number of different tokens")
+    tokens: int = Field(ge=1, le=MOST_TOKENS, description="number of different tokens")
 
 
 _TokenInputs = Annotated[
     Literal["tokens"] | Vocabulary,
-    _described(f"tokens, or {{tokens: N}} with the number of tokens, up to {_MOST_TOKENS:,}"),
+    described(f"tokens, or {{tokens: N}} with the number of tokens, up to {MOST_TOKENS:,}"),
 ]
 
 
@@ -562,7 +424,7 @@ class TokenArguments(Arguments):
 
     @model_validator(mode="after")
     def _tokens_are_not_scaled(self) -> Self:
-        if self.inputs is not None:
+        if isinstance(self.inputs, str | Vocabulary):
             _check_tokens(self)
         return self
 
@@ -581,23 +443,47 @@ def _check_tokens(arguments: Arguments) -> None:
 class DivisibleArguments(Arguments):
     """Arguments of samples that come with or without a test split."""
 
-    test_fraction: _Fraction | None = Field(
+    test_fraction: Fraction | None = Field(
         None,
         description="share of the samples in the test split, for samples without splits; default "
         "0.2",
     )
-    random_state: _RandomState = Field(0, description="seed of the test split")
+    random_state: RandomState = Field(0, description="seed of the test split")
     split: ArraySplit = Field("random", description=_SPLIT)
+
+
+_ArrayInputs = Annotated[
+    Literal["tokens"] | Vocabulary | Annotated[tuple[str, ...], Lax, Field(min_length=1)],
+    described(
+        f"tokens, {{tokens: N}} with the number of tokens, up to {MOST_TOKENS:,}, or a list of "
+        "names of inputs"
+    ),
+]
 
 
 class ArrayArguments(TargetArguments, TokenArguments, DivisibleArguments, AugmentableArguments):
     """Arguments of the arrays in an ``.npz`` file."""
 
+    # Records leave it out if it is not given.
+    inputs: _ArrayInputs | None = Field(  # type: ignore[assignment]
+        None,
+        exclude_if=lambda inputs: inputs is None,
+        description="tokens or {tokens: N}, as for functions; or a list of names: [image, title] "
+        "for the arrays train_image, train_title, test_image, ..., which a model of your own gets "
+        "as a mapping",
+    )
     layout: Layout | None = Field(
         None,
         description="order of the axes of images: n samples, c channels, h rows, w columns; by "
         "default recognised by 1, 3 or 4 channels",
     )
+
+    @field_validator("inputs")
+    @classmethod
+    def _different(cls, inputs: object) -> object:
+        if isinstance(inputs, tuple) and len(set(inputs)) < len(inputs):
+            raise ValueError(f"{list(inputs)} names an input twice")
+        return inputs
 
 
 class ImageFolderArguments(DivisibleArguments, AugmentableArguments):

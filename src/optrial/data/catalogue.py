@@ -13,23 +13,25 @@ from optrial.data.arguments import (
     AugmentableArguments,
     BlobsArguments,
     CirclesArguments,
-    CopyArguments,
     DiabetesArguments,
     DigitsArguments,
     DisplacementArguments,
     FunctionArguments,
     ImageFolderArguments,
-    ModularAdditionArguments,
     MoonsArguments,
     PalindromeArguments,
     ScikitTableArguments,
     TableArguments,
     TeacherArguments,
-    TextArguments,
-    TextFilesArguments,
     TextTableArguments,
 )
 from optrial.data.download import Archive, Published
+from optrial.data.sequence_arguments import (
+    CopyArguments,
+    ModularAdditionArguments,
+    TextArguments,
+    TextFilesArguments,
+)
 from optrial.data.source import Request, Source
 from optrial.errors import DataError
 

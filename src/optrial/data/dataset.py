@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optrial.data.augmentation import Augmentation
 from optrial.data.summary import Summary
 from optrial.errors import DataError, counted
+from optrial.input_parts import InputPart, PackedShape
 from optrial.target_kinds import TargetKind, Targets
 
 Array: TypeAlias = NDArray[Any]
@@ -87,6 +88,9 @@ class Dataset:
         ignored: target of the positions that do not count, if there are any; else None.
         bytes_per_token: mean length in UTF-8 of the tokens of each split of a text that are
             predicted, by split; empty for other data.
+        token_texts: text of each token; empty if it is not known.
+        parts: the inputs that `Split.inputs`, (n, values), holds side by side and models get as a
+            mapping; none for a single input.
     """
 
     name: str
@@ -101,6 +105,8 @@ class Dataset:
     vocabulary: int | None = None
     ignored: int | None = None
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
+    token_texts: tuple[str, ...] = ()
+    parts: tuple[InputPart, ...] = ()
 
     @property
     def regression(self) -> bool:
@@ -110,9 +116,9 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (features,), (channels, height, width), (time, features) or, for
-        tokens, (time,).
+        tokens, (time,); of several inputs a `PackedShape`.
         """
-        return self.splits["train"].inputs.shape[1:]
+        return PackedShape(self.parts) if self.parts else self.splits["train"].inputs.shape[1:]
 
     @property
     def batched(self) -> Batched:
@@ -125,9 +131,16 @@ class Dataset:
         return {name: len(split.targets) for name, split in self.splits.items()}
 
 
-def fingerprint(splits: Mapping[str, Split]) -> str:
-    """Return the sha256 of names, types, shapes and bytes of all splits, in hexadecimal."""
+def fingerprint(splits: Mapping[str, Split], parts: tuple[InputPart, ...] = ()) -> str:
+    """Return the sha256 of names, types, shapes and bytes of all splits, in hexadecimal.
+
+    Args:
+        splits: the samples.
+        parts: the inputs that are packed into one array.
+    """
     digest = hashlib.sha256()
+    if parts:
+        digest.update(json.dumps(parts).encode())
     for name in sorted(splits):
         for part in ("inputs", "targets"):
             array = getattr(splits[name], part)

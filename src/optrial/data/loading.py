@@ -35,7 +35,13 @@ from optrial.data.download import Progress, data_directory, require_files
 from optrial.data.fitting import memory_errors
 from optrial.data.labels import Numbered, number_labels
 from optrial.data.repeats import distinct, kept_samples, left_out_notes, shared_notes
-from optrial.data.resolving import Resolved, augment_problems, resolve, unusable
+from optrial.data.resolving import (
+    Resolved,
+    augment_problems,
+    resolve,
+    several_inputs_problems,
+    unusable,
+)
 from optrial.data.scaling import scaled
 from optrial.data.source import Encoded, Request, Rows, Source
 from optrial.data.splits import carved, divided, held_out, rule_of
@@ -85,7 +91,10 @@ def load_dataset(
 
 def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> Dataset:
     entry, arguments, title = resolved.entry, resolved.arguments, request.title
-    source = _with_tokens(entry.read(request), resolved, request)
+    source = entry.read(request)
+    if source.parts and (problems := several_inputs_problems(arguments)):
+        raise unusable(title, problems)
+    source = _with_tokens(source, resolved, request)
     if arguments.drop_duplicates:
         source = distinct(source)
     place = f"dataset '{title}'" if entry is FUNCTION else str(request.path)
@@ -132,7 +141,7 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         name=request.name,
         splits=splits,
         classes=classes,
-        sha256=fingerprint(splits),
+        sha256=fingerprint(splits, source.parts),
         arguments=arguments.model_dump(mode="json"),
         augmentation=augmentation,
         notes=(*source.notes, *encoded.notes, *numbered.notes, *repeats),
@@ -141,13 +150,15 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         vocabulary=vocabulary,
         ignored=ignored,
         bytes_per_token=source.bytes_per_token,
+        token_texts=tuple(source.token_texts),
+        parts=source.parts,
     )
 
 
 def _with_tokens(source: Source, resolved: Resolved, request: Request[Arguments]) -> Source:
     """Return a source with the number of its tokens, if the arguments say that inputs are such."""
     arguments = resolved.arguments
-    if not isinstance(arguments, TokenArguments) or arguments.inputs is None:
+    if not isinstance(arguments, TokenArguments) or arguments.inputs is None or source.parts:
         return source
     named = arguments.inputs
     size = named.tokens if isinstance(named, Vocabulary) else _token_count(request, source)

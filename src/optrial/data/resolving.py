@@ -13,11 +13,13 @@ from pydantic import ValidationError
 from optrial.code import is_code
 from optrial.data.arguments import (
     Arguments,
+    ArrayArguments,
     AugmentableArguments,
     AugmentArguments,
     TableArguments,
     TokenArguments,
     ValueArguments,
+    Vocabulary,
 )
 from optrial.data.catalogue import (
     DATASETS,
@@ -52,7 +54,9 @@ class Resolved:
     @property
     def has_tokens(self) -> bool:
         """Whether inputs are tokens."""
-        return isinstance(self.arguments, TokenArguments) and self.arguments.inputs is not None
+        return isinstance(self.arguments, TokenArguments) and isinstance(
+            self.arguments.inputs, str | Vocabulary
+        )
 
     def wanted(self, targets: Targets) -> Targets:
         """Return the targets to load: those of the arguments, else those that the loss takes."""
@@ -127,6 +131,25 @@ def augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Probl
         limit = f"images are {shape[1]}x{shape[2]} pixels and would lie outside; use less"
         return [Problem("augment.crop", f"{arguments.augment.crop}: {limit}.")]
     return []
+
+
+def several_inputs_problems(arguments: Arguments) -> list[Problem]:
+    """Return the arguments that several inputs do not take: scaling, and what concerns images."""
+    given = {
+        "scale": arguments.scale not in (None, "none"),
+        "mean": arguments.mean is not None,
+        "targets": arguments.targets == "inputs",
+        "augment": isinstance(arguments, AugmentableArguments) and arguments.augment is not None,
+        "layout": isinstance(arguments, ArrayArguments) and arguments.layout is not None,
+        "inputs": isinstance(arguments, TokenArguments)
+        and isinstance(arguments.inputs, str | Vocabulary),
+    }
+    reason = "samples have several inputs, to which it does not apply; remove it, and scale or"
+    return [
+        Problem(name, f"{reason} number them before.")
+        for name, is_given in given.items()
+        if is_given
+    ]
 
 
 def _entry(name: object) -> DatasetEntry | Problem:

@@ -25,12 +25,14 @@ class Samples(NamedTuple):
         targets: (samples, ...).
         names: names of the labels 0, 1, ...; empty for values.
         columns: names of the features of a table; empty if inputs are no table.
+        tokens: text of each token, empty if it is not known; None for inputs that are numbers.
     """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     names: tuple[str, ...]
     columns: tuple[str, ...]
+    tokens: tuple[str, ...] | None
 
 
 def some_samples(dataset: Dataset, split: str, count: int | None = None) -> Samples:
@@ -58,5 +60,7 @@ def some_samples(dataset: Dataset, split: str, count: int | None = None) -> Samp
         data.inputs[rows],
         data.targets[rows],
         tuple(entry.name for entry in summary.classes),
-        tuple(column.name for column in summary.columns if column.use == "feature"),
+        tuple(column.name for column in summary.columns if column.use == "feature")
+        or tuple(f"{part.name} {i}" for part in dataset.parts for i in range(part.size)),
+        None if dataset.vocabulary is None else dataset.token_texts,
     )

@@ -12,6 +12,7 @@ from optrial.code import readable
 from optrial.data.arguments import Arguments
 from optrial.data.dataset import Array
 from optrial.data.summary import Column
+from optrial.input_parts import InputPart
 from optrial.target_kinds import IGNORE_INDEX, Targets
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Source:
         classes: number of classes, if the targets of the training split do not define it.
         text: tokens of the training split of a text; see `optrial.data.Split`.
         bytes_per_token: see `optrial.data.Dataset`.
+        token_texts: text of each token, if it is known.
+        parts: the inputs that are packed into one array; none for a single input.
     """
 
     splits: Mapping[str, Rows]
@@ -109,3 +112,5 @@ class Source:
     classes: int | None = None
     text: Array | None = None
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
+    token_texts: Sequence[str] = ()
+    parts: tuple[InputPart, ...] = ()

@@ -14,6 +14,7 @@ from torch import nn
 from optrial.data import BatchOrder, Dataset, augment, shared_samples
 from optrial.engine.constant_answer import constant_answer
 from optrial.engine.evaluation import Extent, Finish
+from optrial.input_parts import PackedShape
 from optrial.keyed import evaluation_key
 from optrial.models import (
     Objective,
@@ -127,6 +128,7 @@ def data_facts(spec: RunSpec, dataset: Dataset) -> RunFacts:
     """Return the facts needed to judge data and metrics, and to rebuild the model."""
     return RunFacts(
         input_shape=tuple(dataset.input_shape),
+        input_parts=PackedShape(dataset.parts).as_dict() if dataset.parts else None,
         outputs=dataset.classes,
         vocabulary=dataset.vocabulary,
         bytes_per_token=dataset.bytes_per_token or None,
@@ -157,7 +159,11 @@ def _scales(dataset: Dataset) -> Scales:
     """Return the scales of the inputs and targets of the training split, as a model sees them."""
     if dataset.sha256 not in _known_scales:
         train = dataset.splits["train"]
-        _known_scales[dataset.sha256] = Scales(_scale(train.inputs), _scale(train.targets))
+        inputs = train.inputs
+        if dataset.parts:  # whole numbers have no scale
+            numbers = [not part.whole for part in dataset.parts for _ in range(part.size)]
+            inputs = inputs[:, numbers] if any(numbers) else inputs.astype(np.int64)
+        _known_scales[dataset.sha256] = Scales(_scale(inputs), _scale(train.targets))
     return _known_scales[dataset.sha256]
 
 

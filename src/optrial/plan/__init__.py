@@ -1,6 +1,12 @@
 """Study -> run specs with content-hash ids; refuses every bad name and value at once."""
 
-from optrial.plan.check import check_study, code_in, targets_wanted, validation_wanted
+from optrial.plan.check import (
+    check_study,
+    code_in,
+    targets_wanted,
+    tokenizer_in,
+    validation_wanted,
+)
 from optrial.plan.dataset import dataset_of, datasets_of
 from optrial.plan.estimate import Estimate, estimate, step_work
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
@@ -40,6 +46,7 @@ __all__ = [
     "stacks_of",
     "step_work",
     "targets_wanted",
+    "tokenizer_in",
     "tuning_seeds",
     "validation_wanted",
 ]

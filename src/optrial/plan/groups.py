@@ -165,7 +165,7 @@ def parameters_of(
     kind, arguments = model
     sha256 = code_sha256(kind) if is_code(kind) else ""
     text = json.dumps(arguments)
-    return _parameters(kind, sha256, text, tuple(input_shape), classes, vocabulary)
+    return _parameters(kind, sha256, text, input_shape, classes, vocabulary)
 
 
 @cache

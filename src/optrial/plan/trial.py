@@ -60,6 +60,7 @@ def trial_problem(
         vocabulary=dataset.vocabulary,
         ignored=dataset.ignored,
         double=study.precision == "float64",
+        parts=dataset.parts,
     )
 
 
@@ -139,10 +140,8 @@ def _divided(
 
     None if it has no parameters.
     """
-    shape = tuple(problem.inputs.shape[1:])
-    placement = placed(
-        whole, parameters_of(problem.model, shape, problem.classes, problem.vocabulary)
-    )
+    known = problem.input_shape, problem.classes, problem.vocabulary
+    placement = placed(whole, parameters_of(problem.model, *known))
     groups = list(zip(whole.groups or (), placement.groups, strict=True))
     if number is not None:
         return replace(optimizer, names=placement.groups[number], alone=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.errors import cut
 from optrial.report.axes import legend
 from optrial.style import LIGHT, MARKERS, WIDTHS, Theme, figure_style, literal
 
@@ -35,6 +36,11 @@ MOST_COLUMNS = 8
 """Columns of a table that are drawn."""
 LABEL = 14
 """Characters of a label."""
+MOST_CHARACTERS = 64
+"""Characters of a sequence of tokens."""
+IGNORED = "·"
+"""Stands for a position that does not count."""
+LINE_END = "↵"
 PICTURE = 0.84
 """Share of a cell, in width and height, that the sample takes; the rest is its label and a gap."""
 
@@ -72,6 +78,7 @@ def samples_figure(
     targets: Array,
     names: Sequence[str] = (),
     columns: Sequence[str] = (),
+    tokens: Sequence[str] | None = None,
     title: str = "",
     theme: Theme = LIGHT,
 ) -> Figure:
@@ -82,6 +89,7 @@ def samples_figure(
         targets: their targets.
         names: names of the labels.
         columns: names of the features of a row.
+        tokens: text of each token; None for inputs that are numbers.
         title: written above.
         theme: colours.
     """
@@ -89,7 +97,7 @@ def samples_figure(
 
     with figure_style(theme):
         figure = Figure(figsize=_size(inputs))
-        draw_samples(figure.add_subplot(), inputs, targets, names, columns, theme)
+        draw_samples(figure.add_subplot(), inputs, targets, names, columns, tokens, theme)
         if title:
             figure.suptitle(literal(title), fontsize=8, x=0.01, horizontalalignment="left")
         figure.draw_without_rendering()  # settles the layout while the style holds
@@ -117,14 +125,15 @@ def draw_samples(
     targets: Array,
     names: Sequence[str] = (),
     columns: Sequence[str] = (),
+    tokens: Sequence[str] | None = None,
     theme: Theme = LIGHT,
 ) -> None:
     """Draw samples with their labels on one pair of axes; see `samples_figure`."""
     shape = inputs.shape[1:]
-    if shape == PLANE:
+    if tokens is not None or is_table(inputs):
+        _draw_rows(axes, *table_cells(inputs, targets, names, columns, tokens), theme)
+    elif shape == PLANE:
         draw_points(axes, inputs, targets, names, theme)
-    elif is_table(inputs):
-        _draw_rows(axes, inputs, targets, names, columns, theme)
     elif len(shape) == 3 and shape[0] in CHANNELS:
         _draw_grid(axes, inputs, label_texts(targets, names), _image_drawer(inputs))
     else:
@@ -213,15 +222,9 @@ def _series_drawer(inputs: Array, theme: Theme) -> Callable[[Axes, Array], None]
 
 
 def _draw_rows(
-    axes: Axes,
-    inputs: Array,
-    targets: Array,
-    names: Sequence[str],
-    columns: Sequence[str],
-    theme: Theme,
+    axes: Axes, header: Sequence[str], cells: Sequence[Sequence[str]], theme: Theme
 ) -> None:
-    """Draw samples as the rows of a table, the target last."""
-    header, cells = table_cells(inputs, targets, names, columns)
+    """Draw a table."""
     axes.set_axis_off()
     texts = [[literal(cell) for cell in row] for row in cells]
     table = axes.table(
@@ -236,16 +239,28 @@ def _draw_rows(
 
 
 def table_cells(
-    inputs: Array, targets: Array, names: Sequence[str], columns: Sequence[str]
+    inputs: Array,
+    targets: Array,
+    names: Sequence[str],
+    columns: Sequence[str],
+    tokens: Sequence[str] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of rows; of many features, the first ones.
 
     Args:
-        inputs: (samples, features), or series (samples, time, 1).
+        inputs: (samples, features), series (samples, time, 1) or tokens (samples, time).
         targets: their targets.
         names: names of the labels.
         columns: names of the features; numbered if their number is another one.
+        tokens: text of each token; None for inputs that are numbers.
     """
+    if tokens is not None:
+        texts = [_text(row, tokens) for row in inputs]
+        if targets.ndim > 1:
+            labels = [_text(row, tokens) for row in targets]
+        else:
+            labels = label_texts(targets, names)
+        return ["input", "target"], [list(pair) for pair in zip(texts, labels, strict=True)]
     word = "input" if inputs.ndim == 2 else "step"
     inputs = inputs.reshape(len(inputs), -1)
     features = inputs.shape[1]
@@ -261,3 +276,13 @@ def table_cells(
         for row, label in zip(inputs, labels, strict=True)
     ]
     return header, cells
+
+
+def _text(row: Array, tokens: Sequence[str]) -> str:
+    """Return a sequence of tokens as a text, or as numbers where their texts are not known."""
+    parts = [
+        IGNORED if token < 0 else tokens[token] if token < len(tokens) else str(token)
+        for token in np.ravel(row).tolist()
+    ]
+    text = ("" if tokens else " ").join(parts)
+    return cut(text.replace("\n", LINE_END).replace("\t", " "), MOST_CHARACTERS)

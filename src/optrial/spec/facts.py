@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import repeat
 from operator import attrgetter, call
+from typing import Any
 
 __all__ = [
     "HASHED_STEPS",
@@ -154,6 +155,7 @@ class RunFacts:
         deterministic_algorithms: whether PyTorch used deterministic algorithms only.
         cudnn_benchmark: whether cuDNN chose its algorithms by timing them.
         input_shape: shape of one sample.
+        input_parts: several inputs that are packed into one array; see `PackedShape.as_dict`.
         outputs: number of classes, or of values per sample.
         vocabulary: number of tokens, if inputs are tokens.
         bytes_per_token: mean length of the tokens of a text in bytes, by split.
@@ -206,6 +208,7 @@ class RunFacts:
     deterministic_algorithms: bool | None = None
     cudnn_benchmark: bool | None = None
     input_shape: tuple[int, ...] | None = None
+    input_parts: Mapping[str, Any] | None = None
     outputs: int | None = None
     vocabulary: int | None = None
     bytes_per_token: Mapping[str, float] | None = None

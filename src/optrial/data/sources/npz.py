@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from optrial.array_headers import check_header
 from optrial.data.arguments import ArrayArguments
 from optrial.data.dataset import SPLITS, Array
 from optrial.data.fitting import require_memory
+from optrial.data.packing import pack_splits
 from optrial.data.source import Request, Source
 from optrial.data.sources.layout import with_channels
 from optrial.errors import DataError
@@ -45,13 +46,25 @@ def read_npz(request: Request[ArrayArguments]) -> Source:
     """
     path = request.path
     names = _members(path)
-    chosen = _chosen(path, names)
-    used = [name for pair in chosen.values() for name in pair]
+    named = request.arguments.inputs
+    parts = named if isinstance(named, tuple) else ()
+    chosen = _chosen(path, names, parts)
+    used = [name for of_split in chosen.values() for name in of_split]
     arrays = _loaded(path, used)
     ignored = [name for name in names if name not in used]
+    notes = [f"arrays that are not used: {', '.join(ignored)}"] if ignored else []
+    if parts:
+        splits = {
+            split: (
+                {part: arrays[name] for part, name in zip(parts, inputs, strict=True)},
+                arrays[y],
+            )
+            for split, (*inputs, y) in chosen.items()
+        }
+        objects = pack_splits(str(path), splits)
+        return Source(objects.splits, parts=objects.parts, notes=notes)
     source = Source(
-        {split: (arrays[x], arrays[y]) for split, (x, y) in chosen.items()},
-        notes=[f"arrays that are not used: {', '.join(ignored)}"] if ignored else [],
+        {split: (arrays[x], arrays[y]) for split, (x, y) in chosen.items()}, notes=notes
     )
     return with_channels(str(path), source, request.arguments.layout)
 
@@ -67,27 +80,48 @@ def _members(path: Path) -> list[str]:
     return [info.filename.removesuffix(".npy") for info in infos]
 
 
-def _chosen(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Return the names of inputs and targets of each split, or of ``all`` samples."""
+def _chosen(path: Path, names: list[str], parts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of inputs and targets of each split, or of ``all`` samples.
+
+    Args:
+        path: the file, for the error.
+        names: of all arrays.
+        parts: names of several inputs; empty for a single one.
+    """
     folded = {name.casefold(): name for name in names}
     chosen = {}
     spelled: set[str] = set()
+    wanted = [*((part.casefold(),) for part in parts), _TARGETS] if parts else [_INPUTS, _TARGETS]
     for split in ("all", *SPLITS):
-        inputs, targets = list(_spelled(split, _INPUTS)), list(_spelled(split, _TARGETS))
-        spelled |= {*inputs, *targets}
-        pairs = [p for p in itertools.product(inputs, targets) if set(p) <= folded.keys()]
-        if pairs:
-            chosen[split] = folded[pairs[0][0]], folded[pairs[0][1]]
-    used = {name for pair in chosen.values() for name in pair}
+        spellings = [list(_spelled(split, words)) for words in wanted]
+        spelled |= set().union(*spellings)
+        known = [group for group in itertools.product(*spellings) if set(group) <= folded.keys()]
+        if known:
+            chosen[split] = tuple(folded[name] for name in known[0])
+    used = {name for group in chosen.values() for name in group}
     mistaken = [
         name
         for name in folded
-        if folded[name] not in used and (name in spelled or _OF_A_SPLIT.search(name))
+        if folded[name] not in used
+        and (
+            name in spelled or (not parts and _OF_A_SPLIT.search(name))
+        )  # other inputs stay unused
     ]
     mixed = "all" in chosen and len(chosen) > 1
     if mistaken or mixed or not chosen.keys() & {"train", "all"}:
-        raise DataError(f"{path} holds the arrays {', '.join(names)}; name them {_FORMS}")
+        raise DataError(f"{path} holds the arrays {', '.join(names)}; name them {_forms(parts)}")
     return chosen
+
+
+def _forms(parts: Sequence[str]) -> str:
+    """Return the names that arrays may have."""
+    if not parts:
+        return _FORMS
+    of_train = ", ".join(f"train_{part}" for part in parts)
+    return (
+        f"{of_train}, train_targets[, test_{parts[0]}, ...][, validation_{parts[0]}, ...], or "
+        f"{', '.join(parts)}, targets, as inputs: [{', '.join(parts)}] says"
+    )
 
 
 def _spelled(split: str, parts: tuple[str, ...]) -> Iterator[str]:

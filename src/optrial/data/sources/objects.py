@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence, Sized
-from typing import Protocol, TypeGuard
+from typing import NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
 from optrial.code import importable_from_here, load_code
 from optrial.data.arguments import FunctionArguments
-from optrial.data.dataset import SPLITS, Array, Pair
+from optrial.data.dataset import SPLITS, Array
+from optrial.data.packing import Named, PackedSplits, pack_splits
 from optrial.data.source import Request, Source
 from optrial.data.sources.layout import with_channels
 from optrial.errors import USER_CODE_ERRORS, DataError, listed, one_line
@@ -21,12 +22,31 @@ from optrial.errors import USER_CODE_ERRORS, DataError, listed, one_line
 _FORMS = (
     '{"train": (inputs, targets), "test": (inputs, targets)}, "validation" optional, or '
     "(inputs, targets), or (x_train, y_train, x_test, y_test); a torch Dataset may stand for any "
-    "(inputs, targets), and a Bunch of scikit-learn for all samples"
+    "(inputs, targets), and a Bunch of scikit-learn for all samples; inputs may be a mapping of "
+    "arrays by name"
 )
 _AS_TABLE = (
     'or write the frame and its target by to_csv("table.csv") and use the data {"name": '
     '"table.csv", "target": COLUMN}, which encodes text and fills in missing values'
 )
+
+
+class _Key(NamedTuple):
+    """A part of a sample.
+
+    Attributes:
+        text: for messages.
+        name: of one of several inputs.
+    """
+
+    text: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_INPUT, _TARGET = _Key("an input"), _Key("a target")
 
 
 class _Samples(Protocol):
@@ -71,26 +91,29 @@ def call_function(request: Request[FunctionArguments]) -> Source:
         raise DataError(
             f"{place} raised {one_line(error)}; correct the function or its arguments"
         ) from error
-    return with_channels(place, Source(split_objects(request.title, result)), None)
+    objects = split_objects(request.title, result)
+    if objects.parts:
+        return Source(objects.splits, parts=objects.parts)
+    return with_channels(place, Source(objects.splits), None)
 
 
-def split_objects(name: str, raw: object) -> dict[str, Pair]:
+def split_objects(name: str, raw: object) -> PackedSplits:
     """Sort objects of a program into splits of arrays.
 
     Args:
         name: of the dataset, for the error.
-        raw: a mapping from split to pair; one pair; two pairs or four arrays of train and test,
-            ``((x_train, y_train), (x_test, y_test))`` or ``(x_train, y_train, x_test, y_test)``.
-            A pair is (inputs, targets) or a torch `Dataset`, whose samples (input, target) are
-            read once. A `Bunch` of scikit-learn is the pair of its data and target.
-
-    Returns:
-        split -> (inputs, targets), or ``all`` of them for objects without splits.
+        raw: what this function returns; or a mapping from split to pair; one pair; two pairs or
+            four arrays of train and test, ``((x_train, y_train), (x_test, y_test))`` or
+            ``(x_train, y_train, x_test, y_test)``. A pair is (inputs, targets) or a torch
+            `Dataset`, whose samples (input, target) are read once. A `Bunch` of scikit-learn is the
+            pair of its data and target. Inputs may be a mapping of arrays by name.
 
     Raises:
         DataError: the objects have another form, or a sample of a torch `Dataset` cannot be read,
             is not a pair or differs in shape or type from the first.
     """
+    if isinstance(raw, PackedSplits):
+        return raw
     if isinstance(raw, Mapping) and {"data", "target"} <= raw.keys():
         raw = (raw["data"], raw["target"])
     if not isinstance(raw, Mapping):
@@ -104,10 +127,11 @@ def split_objects(name: str, raw: object) -> dict[str, Pair]:
     if not parts:
         raise DataError(f"dataset '{name}' gives {form}; it must give {_FORMS}")
     _check_columns(name, parts)
-    return {
+    pairs = {
         split: _pair(name, "the data" if split == "all" else split, part)
         for split, part in parts.items()
     }
+    return pack_splits(f"dataset '{name}'", pairs)
 
 
 def _in_order(raw: object) -> dict[str, object]:
@@ -159,12 +183,18 @@ def _check_columns(name: str, parts: Mapping[str, object]) -> None:
                 )
 
 
-def _pair(name: str, split: str, part: object) -> Pair:
+def _pair(name: str, split: str, part: object) -> tuple[Array | Named, Array]:
     if _has_samples(part):
         return _read(name, split, part)
     if not _is_pair(part):
         raise DataError(f"dataset '{name}' gives no pair for {split}; it must give {_FORMS}")
     inputs, targets = part
+    if isinstance(inputs, Mapping):
+        named = {
+            str(key): _array(name, f"the input '{key}' of {split}", value)
+            for key, value in inputs.items()
+        }
+        return named, _array(name, split, targets)
     if hasattr(inputs, "columns") and hasattr(inputs, "items"):
         inputs = _of_frame(name, split, dict(inputs.items()))
     return _array(name, split, inputs), _array(name, split, targets)
@@ -209,29 +239,35 @@ def _array(name: str, split: str, values: object) -> Array:
         ) from error
 
 
-def _read(name: str, split: str, samples: _Samples) -> Pair:
-    """Read all samples of a torch `Dataset` into two arrays, each once and in order."""
+def _read(name: str, split: str, samples: _Samples) -> tuple[Array | Named, Array]:
+    """Read all samples of a torch `Dataset` into arrays, each once and in order."""
     if len(samples) == 0:
         raise DataError(f"dataset '{name}': {split} holds no samples; give one or more")
     first = _sample(name, split, samples, 0)
-    inputs, targets = (np.empty((len(samples), *part.shape), part.dtype) for part in first)
-    inputs[0], targets[0] = first
-    for index in range(1, len(samples)):
-        sample = _sample(name, split, samples, index)
-        for kind, part, array in zip(
-            ("an input", "a target"), sample, (inputs, targets), strict=True
-        ):
+    arrays = {key: np.empty((len(samples), *part.shape), part.dtype) for key, part in first.items()}
+    for index in range(len(samples)):
+        sample = _sample(name, split, samples, index) if index else first
+        if sample.keys() != first.keys():
+            raise DataError(
+                f"dataset '{name}': sample {index} of {split} has {listed([*map(str, sample)])}, "
+                f"sample 0 {listed([*map(str, first)])}; give all samples the same inputs"
+            )
+        for key, part in sample.items():
+            array = arrays[key]
             if (part.shape, part.dtype) != (array.shape[1:], array.dtype):
                 raise DataError(
-                    f"dataset '{name}': sample {index} of {split} has {kind} of shape {part.shape} "
+                    f"dataset '{name}': sample {index} of {split} has {key} of shape {part.shape} "
                     f"and type {part.dtype}, sample 0 of {array.shape[1:]} and {array.dtype}; "
                     "give all samples the same shape and type"
                 )
             array[index] = part
-    return inputs, targets
+    targets = arrays.pop(_TARGET)
+    if _INPUT in arrays:
+        return arrays[_INPUT], targets
+    return {key.name: array for key, array in arrays.items()}, targets
 
 
-def _sample(name: str, split: str, samples: _Samples, index: int) -> Pair:
+def _sample(name: str, split: str, samples: _Samples, index: int) -> dict[_Key, Array]:
     place = f"dataset '{name}': sample {index} of {split}"
     try:
         sample = samples[index]
@@ -241,10 +277,14 @@ def _sample(name: str, split: str, samples: _Samples, index: int) -> Pair:
         ) from error
     if not _is_pair(sample):
         raise DataError(f"{place} is a {type(sample).__name__}; it must be (input, target)")
-    if any(type(part).__module__.partition(".")[0] == "PIL" for part in sample):
+    inputs, target = sample
+    parts: dict[_Key, object] = {_INPUT: inputs}
+    if isinstance(inputs, Mapping):
+        parts = {_Key(f"the input '{key}'", str(key)): value for key, value in inputs.items()}
+    parts[_TARGET] = target
+    if any(type(part).__module__.partition(".")[0] == "PIL" for part in parts.values()):
         raise DataError(
             f"{place} holds a picture; give its Dataset a transform to a tensor, such as "
             "torchvision's ToTensor()"
         )
-    inputs, targets = sample
-    return _array(name, split, inputs), _array(name, split, targets)
+    return {key: _array(name, split, part) for key, part in parts.items()}

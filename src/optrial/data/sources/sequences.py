@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from optrial.data.arguments import CopyArguments, ModularAdditionArguments
 from optrial.data.dataset import Pair
 from optrial.data.fitting import require_memory
+from optrial.data.sequence_arguments import CopyArguments, ModularAdditionArguments
 from optrial.data.source import Request, Source
 
 _TOKEN_BYTES = 2 * 8 * 2  # inputs and targets, and copies of them
@@ -32,7 +32,9 @@ def draw_copies(request: Request[CopyArguments]) -> Source:
     targets = np.concatenate([np.full_like(drawn, request.ignore_index), drawn], axis=1)
     parts = {"train": slice(0, arguments.n_samples), "test": slice(arguments.n_samples, None)}
     splits = {name: (inputs[part], targets[part]) for name, part in parts.items()}
-    return Source(splits, vocabulary=symbols + 1, classes=symbols)
+    gap = " " * (symbols > 10)
+    texts = [f"{token}{gap}" for token in (*range(symbols), "|")]
+    return Source(splits, vocabulary=symbols + 1, classes=symbols, token_texts=texts)
 
 
 def draw_sums(request: Request[ModularAdditionArguments]) -> Source:
@@ -60,4 +62,5 @@ def draw_sums(request: Request[ModularAdditionArguments]) -> Source:
         return inputs[order[rows]], targets[order[rows]]
 
     splits = {"train": part(slice(0, size)), "test": part(slice(size, None))}
-    return Source(splits, vocabulary=modulus + 2, classes=modulus)
+    texts = [*map(str, range(modulus)), "+", "="]
+    return Source(splits, vocabulary=modulus + 2, classes=modulus, token_texts=texts)

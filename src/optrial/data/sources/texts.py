@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.code import importable_from_here, is_code, load_code, readable
-from optrial.data.arguments import FilesOfSplits, TextArguments, TextFilesArguments
 from optrial.data.dataset import SPLITS, Pair
 from optrial.data.fitting import require_memory
+from optrial.data.sequence_arguments import FilesOfSplits, TextArguments, TextFilesArguments
 from optrial.data.source import Request, Source, expanded
 from optrial.errors import USER_CODE_ERRORS, DataError, counted, one_line
 
 _TOKEN_BYTES = 4 * 8  # text, inputs and targets, and a copy
+_ASCII = 128
 _SIZES = ("n_vocab", "vocab_size")  # of tokenizers such as those of tiktoken
 
 Tokens = NDArray[np.int64]
@@ -98,7 +99,7 @@ def _source(request: Request[TextArguments], raw: Mapping[str, bytes]) -> Source
         parts = _decoded(request, raw)
     if "all" in parts:
         parts = _divided(parts["all"], arguments)
-    split_texts, vocabulary = _tokenized(request, parts)
+    split_texts, vocabulary, token_texts = _tokenized(request, parts)
     for split, part in split_texts.items():
         if len(part.tokens) <= arguments.context:
             raise DataError(
@@ -117,6 +118,7 @@ def _source(request: Request[TextArguments], raw: Mapping[str, bytes]) -> Source
         classes=vocabulary,
         text=split_texts["train"].tokens,
         bytes_per_token={split: part.bytes_per_token for split, part in split_texts.items()},
+        token_texts=token_texts,
     )
 
 
@@ -144,13 +146,15 @@ def _divided(text: str | bytes, arguments: TextArguments) -> dict[str, str | byt
 
 def _tokenized(
     request: Request[TextArguments], parts: Mapping[str, str | bytes]
-) -> tuple[dict[str, _Tokenized], int]:
-    """Return the tokens of each split, and the number of different tokens."""
+) -> tuple[dict[str, _Tokenized], int, Sequence[str]]:
+    """Return the tokens of each split, the number of different tokens, and their texts."""
     if is_code(request.arguments.tokens):
-        return _by_own_tokenizer(request, parts)
+        return *_by_own_tokenizer(request, parts), ()
     if request.arguments.tokens == "bytes":
         of_bytes = {s: np.frombuffer(bytes(_raw(p)), np.uint8) for s, p in parts.items()}
-        return {s: _Tokenized(tokens.astype(np.int64), 1.0) for s, tokens in of_bytes.items()}, 256
+        texts = [chr(byte) if byte < _ASCII else f"\\x{byte:02x}" for byte in range(256)]
+        whole = {s: _Tokenized(tokens.astype(np.int64), 1.0) for s, tokens in of_bytes.items()}
+        return whole, len(texts), texts
     points = {s: np.frombuffer(str(p).encode("utf-32-le"), "<u4") for s, p in parts.items()}
     alphabet = np.unique(np.concatenate(list(points.values())))
     lengths = np.array([len(chr(point).encode()) for point in alphabet.tolist()])
@@ -159,7 +163,7 @@ def _tokenized(
         tokens = np.searchsorted(alphabet, of_split).astype(np.int64)
         predicted = lengths[tokens[1:]]
         tokenized[split] = _Tokenized(tokens, float(predicted.mean()) if predicted.size else 1.0)
-    return tokenized, len(alphabet)
+    return tokenized, len(alphabet), list(map(chr, alphabet.tolist()))
 
 
 def _raw(text: str | bytes) -> bytes:
