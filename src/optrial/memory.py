@@ -19,13 +19,19 @@ from pathlib import Path
 __all__ = [
     "MemoryLimit",
     "gigabytes",
+    "limits_address_space",
     "memory_limit",
     "needs_memory",
     "oom_kills",
     "out_of_memory",
+    "resident_memory",
     "shortage",
 ]
 
+_ULIMITS = (
+    (resource.RLIMIT_AS, "VmSize", "this process, ulimit -v"),
+    (resource.RLIMIT_DATA, "VmData", "this process, ulimit -d"),
+)
 _UNLIMITED = 2**60  # bytes; control groups of version 1 write a number near 2**63
 
 
@@ -60,6 +66,16 @@ def memory_limit(root: Path = Path("/")) -> MemoryLimit:
     """
     limits = [_of_machine(root), *_of_groups(root), *_of_process(root)]
     return min(limits, key=lambda limit: limit.free)
+
+
+def resident_memory(root: Path = Path("/")) -> int:
+    """Return the bytes of this process that lie in memory; 0 where the system does not say."""
+    return _kilobytes(root / "proc/self/status").get("VmRSS", 0)
+
+
+def limits_address_space() -> bool:
+    """Return whether ``ulimit -v`` or ``ulimit -d`` limits this process."""
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind, *_ in _ULIMITS)
 
 
 def gigabytes(count: float) -> str:
@@ -98,10 +114,7 @@ def _peak_resident() -> int:
 def _of_process(root: Path) -> Iterator[MemoryLimit]:
     """Yield the limits of this process, where the system tells what counts towards them."""
     sizes = _kilobytes(root / "proc/self/status")
-    for kind, size, name in (
-        (resource.RLIMIT_AS, "VmSize", "this process, ulimit -v"),
-        (resource.RLIMIT_DATA, "VmData", "this process, ulimit -d"),
-    ):
+    for kind, size, name in _ULIMITS:
         soft, _ = resource.getrlimit(kind)
         if soft != resource.RLIM_INFINITY and size in sizes:
             yield MemoryLimit(name, soft, sizes[size])

@@ -20,7 +20,7 @@ from optrial.engine.curves import Curves, EpochSums
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.evaluation_checks import Untouched, change_when_repeated
 from optrial.engine.learner import Arrays, Floats, Learner, Steps
-from optrial.engine.process import process_for
+from optrial.engine.process import FreedMemory, process_for
 from optrial.errors import Problem, StudyError, listed
 from optrial.models import changed_settings, settings
 from optrial.records import Segment
@@ -112,9 +112,11 @@ class Training:
             keep_going: called before each pause with the number of steps taken. If it returns
                 False, the training stops after the pause, INTERRUPTED.
         """
+        freed = FreedMemory()
         with process_for(self.learner):
             before = settings()
             for _ in self._run(keep_going):
+                freed.limit()
                 # A resumed training would lack the change, and other runs would have it.
                 if changes := changed_settings(before):
                     optimizers = listed(list(dict.fromkeys(run.optimizer for run in self.specs)))
