@@ -2,6 +2,7 @@
 
     scripts/bench [--workload W1 ...] [--device cuda] [--precision bfloat16] [--json FILE]
     scripts/bench --busy             the same beside other programs, against an idle machine
+    scripts/bench --workers          ours also in one process of one thread per core
     scripts/bench --threads          steps on one thread and on all, by their work
     scripts/bench --memory           peak memory of a stack against the planner's estimate
     scripts/bench --workload W6      a whole study on MNIST through the command line
@@ -13,6 +14,7 @@ For each workload, interleaved, medians of several repeats, without compilation:
     lightning  a LightningModule with all options off, if Lightning is installed
     ours       a compiled stack of runs with different learning rates, with the faster products;
                for W5 optrial's choice
+    workers    ours in a process of one thread per core, each with its part of the runs (--workers)
     floor      no training: the products of ours and one fused Adam update alone, for MLPs
 
 Prints microseconds per run and step, the speed of ours as a multiple of each, and the fraction of
@@ -40,6 +42,7 @@ import whole_study
 from contenders import Step, chosen, lightning, plain, script, stack, timed
 from floor import floor
 from neighbours import NEIGHBOURS, Neighbours
+from workers import Workers
 from workloads import WORKLOADS, Precision, Workload
 
 from optrial.data import Dataset
@@ -49,7 +52,7 @@ WIDTHS = (4, 8, 16, 32, 256)
 OTHERS = {"plain": plain, "script": script, "lightning": lightning}
 Contender = tuple[Step, int]
 """Takes steps; the number of runs that they train."""
-LABELS = (*OTHERS, "ours", "floor")
+LABELS = (*OTHERS, "ours", "workers", "floor")
 
 
 def seconds_per_step(step: Step, seconds: float = 0.5) -> float:
@@ -97,12 +100,17 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Time one workload."""
     workload = WORKLOADS[name]
     contenders, engine = contenders_of(name, options)
+    workers = Workers(name, options.precision, engine) if options.workers else None
+    if workers is not None:
+        contenders["workers"] = (workers.step, workers.runs)
     times: dict[str, list[float]] = {label: [] for label in contenders}
     limits = []
     for _ in range(options.repeats):
         limits.append(matrix_product_limit(options.device))
         for label, (step, runs) in contenders.items():
             times[label].append(seconds_per_step(step) / runs)
+    if workers is not None:
+        workers.end()
     width = contenders["ours"][1]
     row = {"workload": name, "about": workload.about, "engine": engine, "width": width}
     return row | figures(workload, times, limits)
@@ -200,8 +208,9 @@ def figures(
         median = statistics.median(values)
         found[f"{label}_us"] = 1e6 * median
         found[f"{label}_share_of_limit"] = flops / median / limit
-        pairs = zip(values, times["ours"], strict=True)
-        found[f"times_{label}"] = statistics.median(other / own for other, own in pairs)
+        found[f"times_{label}"] = _ratio(values, times["ours"])
+        if "workers" in times:
+            found[f"workers_times_{label}"] = _ratio(values, times["workers"])
         if workload.steps:
             found[f"{label}_minutes"] = median * workload.runs * workload.steps / 60
     return found
@@ -224,6 +233,8 @@ def show(row: dict[str, Any]) -> None:
             line += f"  ours takes {1 / row['times_floor']:.2f} times as long"
         elif label != "ours":
             line += f"  ours is {row[f'times_{label}']:.3g} x as fast"
+            if label != "workers" and "workers_us" in row:
+                line += f", in workers {row[f'workers_times_{label}']:.3g} x"
         if f"{label}_minutes" in row:
             steps = WORKLOADS[row["workload"]].steps
             line += (
@@ -241,6 +252,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--width", action="append", type=int, help="stack widths to try")
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
+    parser.add_argument("--workers", action="store_true", help="time ours in workers too")
     parser.add_argument("--threads", action="store_true", help="measure what threads save")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--executor", nargs="+", default=["auto"], help="W6: executors to try")

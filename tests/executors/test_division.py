@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +11,23 @@ from typing import Any
 import pytest
 
 from optrial.config import Parallel
+from optrial.data import Dataset
 from optrial.engine import Choice
 from optrial.executors import Need, Room, divided, division
 from optrial.executors.room import cores
 from optrial.plan import pack
-from tests.small import small_plan
+from optrial.spec import RunSpec
+from tests.small import MOONS, small_plan
+
+
+def engines_for(dataset: Dataset, threads: int = 1, slowdown: float = 1.0) -> Any:
+    """Engines that time nothing."""
+    return SimpleNamespace(
+        dataset=dataset,
+        threads=lambda runs: threads,
+        on_cuda=False,
+        slowdown=lambda part, whole: slowdown,
+    )
 
 
 def parts(
@@ -28,11 +42,9 @@ def parts(
 ) -> list[tuple[int, int]]:
     """Return width and threads of the stacks of eight runs that were chosen as one stack."""
     monkeypatch.setattr(division, "cores", lambda: count)
-    plan, _ = small_plan(seeds=8, **({"threads": fixed} if fixed else {}))
-    engines: Any = SimpleNamespace(
-        threads=lambda runs: threads, on_cuda=False, slowdown=lambda part, whole: slowdown
-    )
+    plan, dataset = small_plan(seeds=8, **({"threads": fixed} if fixed else {}))
     choice = Choice("stacked", tuple(pack(plan.runs, 8)), seconds, busy=busy)
+    engines = engines_for(dataset, threads, slowdown)
     stacks = divided([choice], engines, Parallel(**parallel))
     assert sorted(r.run_id for s in stacks for r in s.runs) == sorted(r.run_id for r in plan.runs)
     return [(len(stack.runs), stack.threads) for stack in stacks]
@@ -50,6 +62,65 @@ def test_many_cores_share_few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = {"num_cpus": 2}
     chosen = parts(monkeypatch, count=64, threads=64, executor="processes", resources=resources)
     assert chosen == [(1, 2)] * 8
+
+
+def divided_among(
+    monkeypatch: pytest.MonkeyPatch, count: int, width: int, **changes: Any
+) -> list[Sequence[RunSpec]]:
+    """Return the stacks of a study for a number of workers."""
+    monkeypatch.setattr(division, "cores", lambda: count)
+    plan, dataset = small_plan(**changes)
+    choice = Choice("stacked", tuple(pack(plan.runs, width)), 100.0)
+    stacks = divided([choice], engines_for(dataset), Parallel(executor="processes"))
+    assert sorted(r.run_id for s in stacks for r in s.runs) == sorted(r.run_id for r in plan.runs)
+    for stack in stacks:
+        settings, seeds = {r.without_seed for r in stack.runs}, {r.seed for r in stack.runs}
+        assert len(stack.runs) == len(settings) * len(seeds)  # each is a grid
+    return [stack.runs for stack in stacks]
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "settings", "seeds", "widths"),
+    [
+        (2, 200, 15, 3, [21, 24]),  # not three stacks of 15, one of which is left at the end
+        (2, 20, 15, 3, [12, 12, 9, 12]),  # as wide as was measured, and an even number
+        (4, 200, 3, 4, [3, 3, 3, 3]),
+        (8, 200, 3, 4, [2] * 6),
+        (2, 1, 3, 1, [1, 1, 1]),
+        (3, 200, 1, 1, [1]),
+    ],
+)
+def test_stacks_keep_all_workers_busy(
+    count: int,
+    width: int,
+    settings: int,
+    seeds: int,
+    widths: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = [0.01 * (number + 1) for number in range(settings)]
+    study: dict[str, Any] = {"optimizers": [{"rule": "sgd", "lr": rates}], "seeds": seeds}
+    stacks = divided_among(monkeypatch, count, width, **study)
+    assert sorted(map(len, stacks)) == sorted(widths)
+
+
+def test_rules_with_more_state_count_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [0.01 * (number + 1) for number in range(12)]
+    wide = {"dataset": dict(MOONS), "model": {"kind": "mlp", "hidden": [256]}}
+    optimizers = [{"rule": "adam", "lr": rates}, {"rule": "sgd", "lr": rates}]
+    adam, sgd = divided_among(
+        monkeypatch, 2, 256, problem=wide, batch_size=4, optimizers=optimizers
+    )
+    assert {run.rule for run in adam} == {"adam"}
+    assert len(adam) < len(sgd)
+
+
+def test_several_models_are_divided_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    three = {"batch_size": [16, 32, 64], "budget": {"steps": 40}, "seeds": 4}
+    stacks = divided_among(monkeypatch, 2, 256, **three)
+    work = sorted(sum(run.batch_size for run in runs) for runs in stacks)
+    halves = {sum(work) - 2 * sum(part) for n in range(len(work)) for part in combinations(work, n)}
+    assert min(map(abs, halves)) <= 0.1 * sum(work)
 
 
 def test_short_studies_and_those_of_one_process_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:

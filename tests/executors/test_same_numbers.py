@@ -1,4 +1,4 @@
-"""Recurrent cells, attention, dropout, products: the same records from every executor."""
+"""Recurrent cells, attention, dropout, texts, groups: the same records from every executor."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ NOT_COMPARED = {"seconds", "warm_up_seconds", "evaluation"}
 """Facts about time, and about the generators of a process."""
 
 WORKERS = [
-    ("processes", 1),
     ("processes", 2),
-    pytest.param("processes", 4, marks=pytest.mark.slow),
+    *(pytest.param("processes", count, marks=pytest.mark.slow) for count in (1, 4)),
     *(pytest.param("ray", count, marks=pytest.mark.slow) for count in (1, 2, 4)),
 ]
 
@@ -46,10 +45,37 @@ class Attending(nn.Module):
         return outputs
 
 
-MODELS: dict[str, dict[str, Any]] = {
-    "recurrent": {"kind": "rnn", "cell": "lstm", "hidden": 32, "dropout": 0.2},
-    "attention": {"factory": "tests.executors.test_same_numbers:Attending"},
-    "wide": {"kind": "mlp", "hidden": [256, 256], "dropout": 0.2},
+def on_moons(**model: Any) -> dict[str, Any]:
+    return {
+        "problem": {"dataset": {"name": "moons", "n_samples": 300}, "model": model},
+        "batch_size": [32, 64, 96, 128],  # as many stacks
+        "optimizers": [{"rule": "adam", "lr": [0.001, 0.01]}, {"rule": "sgd", "lr": 0.1}],
+    }
+
+
+STUDIES: dict[str, dict[str, Any]] = {
+    "recurrent": on_moons(kind="rnn", cell="lstm", hidden=32, dropout=0.2),
+    "attention": on_moons(factory="tests.executors.test_same_numbers:Attending"),
+    "wide": on_moons(kind="mlp", hidden=[256, 256], dropout=0.2),
+    "text": {
+        "problem": {
+            "dataset": {"name": "coriolanus", "context": 8, "test_fraction": 0.05},
+            "model": {"kind": "transformer", "width": 16, "heads": 2, "depth": 1, "dropout": 0.1},
+            "metrics": ["accuracy", "bits_per_byte"],
+        },
+        "batch_size": [2, 4],
+        "optimizers": [
+            {
+                "rule": "muon",
+                "lr": [0.01, 0.02],
+                "groups": [
+                    {"match": ["head", "vectors"], "rule": "adamw", "lr": 0.003},
+                    {"match": "embedding", "rule": "sgd", "lr": {"times": [1, 10]}},
+                ],
+            },
+            {"rule": "adamw", "lr": 0.003, "groups": [{"match": "head", "freeze": True}]},
+        ],
+    },
 }
 
 
@@ -74,23 +100,20 @@ def records(folder: Path) -> dict[Any, Any]:
     return entries
 
 
-def study(model: str) -> Study:
+def study(name: str) -> Study:
     keys = small_keys(
-        problem={"dataset": {"name": "moons", "n_samples": 300}, "model": MODELS[model]},
-        batch_size=[32, 64, 96, 128],  # as many stacks
         budget={"steps": 12},
         evaluate={"every": {"steps": 5}},
         seeds=2,
-        optimizers=[{"rule": "adam", "lr": [0.001, 0.01]}, {"rule": "sgd", "lr": 0.1}],
         engine="stacked",
         compile="never",
     )
-    return Study(**keys)
+    return Study(**(keys | STUDIES[name]))
 
 
 @pytest.fixture(
     scope="module",
-    params=[("recurrent", ""), ("attention", ""), ("wide", ""), ("wide", "+onednn")],
+    params=[*((name, "") for name in STUDIES), ("wide", "+onednn")],
     ids="".join,
 )
 def trained(
@@ -100,8 +123,8 @@ def trained(
 
     The library of large products is the one that measures fastest, or oneDNN.
     """
-    model, library = request.param
-    folder = tmp_path_factory.mktemp(model)
+    name, library = request.param
+    folder = tmp_path_factory.mktemp(name)
     with pytest.MonkeyPatch.context() as patch:
         if library:
             patch.setattr(
@@ -110,10 +133,10 @@ def trained(
                 lambda self, runs: [Choice(f"stacked{library}", pack(runs, len(runs)), 0.0)],
             )
         with pytest.raises(InterruptedError):
-            study(model).run(folder / "planned", callbacks=[Planned()])
+            study(name).run(folder / "planned", callbacks=[Planned()])
     shutil.copytree(folder / "planned", folder / "local")
-    study(model).run(folder / "local", parallel={"executor": "local"}).close()
-    return study(model), folder / "planned", folder / "local"
+    study(name).run(folder / "local", parallel={"executor": "local"}).close()
+    return study(name), folder / "planned", folder / "local"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -281,13 +281,22 @@ def contents(location: Path | str) -> dict[str, Any]:
     return entries
 
 
-def differences(location: Path | str, reference: Reference) -> list[str]:
-    """Return how the contents of a store differ from the undisturbed ones, if they do."""
+def differences(
+    location: Path | str, reference: Reference, leaving_out: Collection[str] = ()
+) -> list[str]:
+    """Return how the contents of a store differ from the undisturbed ones, if they do.
+
+    Args:
+        leaving_out: ids of runs that are not compared.
+    """
     try:
-        entries = contents(location)
+        stored = contents(location)
     except StoreError as error:
         return [f"cannot be read: {error}"]
-    expected = reference.contents
+    entries, expected = (
+        {key: value for key, value in all_entries.items() if key[0] not in leaving_out}
+        for all_entries in (stored, reference.contents)
+    )
     missing = expected.keys() ^ entries.keys()
     wrong = [f"{len(missing)} runs, curves or weights are missing or added"] * bool(missing)
     other = {key for key in entries.keys() - missing if entries[key] != expected[key]}

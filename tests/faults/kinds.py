@@ -41,7 +41,7 @@ Kind = Callable[[Bench, random.Random], Result]
 KINDS: dict[str, Kind] = {}
 
 TUNINGS = [name for name, study in STUDIES.items() if "tune" in study]
-SPECIAL = ("wide", "wide-stacks", "fickle")
+SPECIAL = ("wide", "wide-stacks", "fickle", "greedy")
 """Studies that only some kinds use."""
 GROWING = Operation.OPEN | Operation.WRITE | Operation.MKDIR
 """Operations that need space on the disk."""

@@ -80,6 +80,14 @@ STUDIES = {
         optimizers=[{"torch": "mine:Fickle", "lr": [0.1, 0.05]}],
         save="final",
     ),
+    "greedy": study(
+        engine="stacked",
+        compile="never",
+        problem={"dataset": MOONS, "model": "logistic"},
+        optimizers=[{"rule_factory": "mine:GREEDY", "lr": [0.2, 0.1, 0.05, 0.02]}],
+        save="final",
+        seeds=1,
+    ),
     "wide-stacks": study(
         engine="stacked",
         compile="never",
@@ -96,15 +104,18 @@ STUDIES = {
 }
 
 USER_CODE = '''
-"""A model and an optimizer that misbehave when the environment says so."""
+"""A model, an optimizer and a rule that misbehave when the environment says so."""
 
 import os
+import resource
 import signal
 import sys
 import time
 
 import torch
 from torch import nn
+
+from optrial.rules import Rule
 
 
 class Net(nn.Module):
@@ -125,6 +136,27 @@ class Fickle(torch.optim.SGD):
         return super().step(closure)
 
 
+def descend(grad, state, step, *, lr):
+    misbehave(bool((torch.as_tensor(lr) == 0.05).any()))
+    return -lr * grad, state
+
+
+GREEDY = Rule(
+    name="greedy", init=lambda param, **_: None, update=descend, hyperparameters={"lr": 0.1}
+)
+kept = []
+
+
+def exhaust():
+    """Keep all memory that this process may have, after limiting it to half a gigabyte more."""
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[0])
+    limit = pages * resource.getpagesize() + 2**29
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    while True:
+        kept.append(torch.ones(2**24))
+
+
 def misbehave(training):
     left = int(os.environ.get("FAULTS_STEPS", "0")) - training
     os.environ["FAULTS_STEPS"] = str(left)
@@ -136,6 +168,10 @@ def misbehave(training):
             raise RuntimeError("the model\\x1b[31m fails\\n" + "x" * 1000)
         case "memory":
             raise MemoryError
+        case "exhaust":
+            exhaust()
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
             sys.exit(0)
         case "interrupt":

@@ -41,4 +41,4 @@ def test_many_faults(first: int, count: int) -> None:
 
 @pytest.mark.slow
 def test_faults_of_several_processes() -> None:
-    run_scenarios(0, 15, "--executors")  # one of each kind
+    run_scenarios(0, 16, "--executors")  # one of each kind

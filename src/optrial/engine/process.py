@@ -24,6 +24,7 @@ __all__ = [
     "can_flush_denormals",
     "device_limit",
     "keep_freed_memory",
+    "limited_threads",
     "process_for",
     "release_memory",
     "threads_for",
@@ -46,7 +47,7 @@ class _Trains(Protocol):
 def process_for(learner: _Trains) -> Iterator[None]:
     """Apply the threads and the handling of denormals of a learner; restore them afterwards."""
     with (
-        _limited_threads(learner.threads),
+        limited_threads(learner.threads),
         _flushed_denormals(bool(learner.facts.flushes_denormals)),
     ):
         yield
@@ -70,7 +71,7 @@ def threads_for(runs: Sequence[RunSpec], dataset: Dataset) -> int | None:
 
 
 @contextmanager
-def _limited_threads(threads: int | None) -> Iterator[None]:
+def limited_threads(threads: int | None) -> Iterator[None]:
     """Limit the threads of PyTorch and of NumPy's matrix products; None changes nothing."""
     if threads is None:
         yield

@@ -4,7 +4,7 @@ The unit of work is a stack. The driver, `optrial.sweep`, submits a `StackTask` 
 updates that its training yields; it alone writes to the store and calls hooks.
 """
 
-from optrial.executors.division import divided
+from optrial.executors.division import divided, expected_work
 from optrial.executors.executor import Executor
 from optrial.executors.local import Local
 from optrial.executors.processes import Processes
@@ -44,5 +44,6 @@ __all__ = [
     "Update",
     "WorkerSetup",
     "divided",
+    "expected_work",
     "started",
 ]

@@ -6,21 +6,31 @@ machine and the executor, but not on the number of workers that train them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 from optrial.config import Parallel
 from optrial.engine import Choice, Engines, Part, has_fixed_threads
+from optrial.errors import USER_CODE_ERRORS
 from optrial.executors.room import cores
-from optrial.plan import pack
+from optrial.plan import balanced_stacks, grids_of, training_work
+from optrial.spec import RunSpec
 
-__all__ = ["WORTH_SECONDS", "divided"]
+__all__ = ["WORTH_SECONDS", "divided", "expected_work"]
 
 WORTH_SECONDS = 20.0
 """Training time below which workers, which start within seconds, are not worth their start."""
 
 _GAIN = 0.9
 """Largest share of the time in one process that division must take to be chosen."""
+
+_FINEST = 4
+"""Largest number of stacks per worker that are made to keep all workers busy."""
+
+_EVEN = 1.05
+"""Work of the busiest worker, as a multiple of the mean, that is even enough."""
 
 _CORES_OF_CLUSTER = 16
 """Number of cores of a cluster if neither this machine has as many nor `n_jobs` names more."""
@@ -42,11 +52,20 @@ def divided(choices: Sequence[Choice], engines: Engines, parallel: Parallel) -> 
     if parallel.executor == "ray":
         asked = parallel.n_jobs if parallel.n_jobs != "auto" else 0
         count = max(count, asked, _CORES_OF_CLUSTER)
-    parts = _parts(choices, engines, count, parallel.resources.num_cpus)
+    stacks = _stacks(choices, engines, count)
+    threads = parallel.resources.num_cpus or max(1, count // len(stacks))
+    parts = [Part(s.engine, s.runs, min(threads, engines.threads(s.runs))) for s in stacks]
     if parallel.executor == "auto" and parallel.n_jobs == "auto":
-        worth = count > 1 and _seconds(parts, whole, engines, count, seconds) < _GAIN * seconds
+        worth = count > 1 and _share_of_time(stacks, parts, whole, engines, count) < _GAIN
         return parts if worth else whole
     return parts
+
+
+def expected_work(run: RunSpec, engines: Engines) -> float:
+    """Return the work of a run; 1 if its model cannot be built, which ends its training."""
+    with suppress(*USER_CODE_ERRORS):
+        return training_work(run, engines.dataset)
+    return 1.0
 
 
 def _whole(choice: Choice, engines: Engines) -> list[Part]:
@@ -60,35 +79,58 @@ def _whole(choice: Choice, engines: Engines) -> list[Part]:
     return [stack._replace(threads=1) for stack in stacks]
 
 
-def _parts(
-    choices: Sequence[Choice], engines: Engines, count: int, threads: int | None
-) -> list[Part]:
-    """Divide runs into about as many stacks as there are cores, or more."""
-    runs = sum(len(stack) for choice in choices for stack in choice.stacks)
-    width = max(1, math.ceil(runs / count))
-    stacks = [
-        (choice.engine, runs)
-        for choice in choices
-        for runs in (
-            choice.stacks
-            if choice.width <= width
-            else pack((run for stack in choice.stacks for run in stack), width)
-        )
-    ]
-    share = threads or max(1, count // len(stacks))
-    return [Part(engine, runs, min(share, engines.threads(runs))) for engine, runs in stacks]
+class _Stack(NamedTuple):
+    """A stack, and the work of its training."""
+
+    engine: str
+    runs: Sequence[RunSpec]
+    work: float
 
 
-def _seconds(
-    parts: Sequence[Part], whole: Sequence[Part], engines: Engines, count: int, seconds: float
+def _stacks(choices: Sequence[Choice], engines: Engines, count: int) -> list[_Stack]:
+    """Divide runs into stacks that keep `count` workers busy for about the same time."""
+    every = [run for choice in choices for stack in choice.stacks for run in stack]
+    settings = {run.without_seed: run for run in every}
+    work = {setting: expected_work(run, engines) for setting, run in settings.items()}
+    mean = sum(work[run.without_seed] for run in every) / count
+    best: list[_Stack] = []
+    for finer in range(1, _FINEST + 1):
+        stacks = [
+            _Stack(choice.engine, runs, sum(work[run.without_seed] for run in runs))
+            for choice in choices
+            for grid in grids_of(run for stack in choice.stacks for run in stack)
+            for runs in balanced_stacks(
+                grid, [work[same[0].without_seed] for same in grid], mean / finer, choice.width
+            )
+        ]
+        if not best or _most_work(stacks, count) < _most_work(best, count) / _EVEN:
+            best = stacks
+        if _most_work(best, count) < _EVEN * mean:
+            break
+    return best
+
+
+def _most_work(stacks: Iterable[_Stack], count: int) -> float:
+    """Return the work of the busiest of `count` workers, which take the largest stacks first."""
+    workers = [0.0] * count
+    for work in sorted((stack.work for stack in stacks), reverse=True):
+        heapq.heapreplace(workers, workers[0] + work)
+    return max(workers)
+
+
+def _share_of_time(
+    stacks: Sequence[_Stack],
+    parts: Sequence[Part],
+    whole: Sequence[Part],
+    engines: Engines,
+    count: int,
 ) -> float:
-    """Return the expected time of parts in workers, from the time in one process."""
-    at_once = min(count // max(part.threads for part in parts), len(parts))
-    rounds = math.ceil(len(parts) / at_once)
+    """Return the expected time of parts in workers, as a share of the time in one process."""
+    at_once = max(1, count // max(part.threads for part in parts))
     slowdown = 1.0
     if max(part.threads for part in whole) > 1:
         slowdown = engines.slowdown(max(parts, key=_width), max(whole, key=_width))
-    return seconds * slowdown * rounds / len(parts)
+    return slowdown * _most_work(stacks, at_once) / sum(stack.work for stack in stacks)
 
 
 def _width(part: Part) -> int:

@@ -96,7 +96,12 @@ def _train(
         return bool(ray.get(board.stopping.remote()))
 
     with trainer:
-        yield from merged_steps(trainer.train(task, checkpoint, stopping), _REPORT_SECONDS)
+        for update in merged_steps(trainer.train(task, checkpoint, stopping), _REPORT_SECONDS):
+            if isinstance(update, Ended) and update.failure and update.failure.memory_ran_out:
+                tell(update)
+                os._exit(1)  # what this process holds would be lacking for the next stack
+            yield update
+            del update  # or else a checkpoint would take memory until the next one
 
 
 class OnRay:

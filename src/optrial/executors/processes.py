@@ -220,8 +220,10 @@ class Processes:
             case Hung(reason):
                 self._remove(worker)
                 return Ended(Failure(reason, timed_out=True, hung=True))
-            case Ended() as update:
+            case Ended(failure) as update:
                 worker.stack = None
+                if failure is not None and failure.memory_ran_out:
+                    self._remove(worker)  # what it holds would be lacking for the next stack
                 return update
             case Commit() as update:
                 self._unanswered.append(worker)

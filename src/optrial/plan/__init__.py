@@ -8,14 +8,14 @@ from optrial.plan.check import (
     validation_wanted,
 )
 from optrial.plan.dataset import dataset_of, datasets_of
-from optrial.plan.estimate import Estimate, estimate, step_work
+from optrial.plan.estimate import Estimate, estimate, step_work, training_work
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
 from optrial.plan.expand import Plan, make_plan
 from optrial.plan.model_memory import PlannedModel, StepMemory, planned_models
 from optrial.plan.optimizers import rule_of
 from optrial.plan.planned_groups import PlannedParameter, planned_groups
 from optrial.plan.protocol import check_size
-from optrial.plan.stacks import Grid, arrange, grids_of, pack, stacks_of
+from optrial.plan.stacks import Grid, arrange, balanced_stacks, grids_of, pack, stacks_of
 from optrial.plan.tuning import Outline, outline, tuning_seeds
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "PlannedParameter",
     "StepMemory",
     "arrange",
+    "balanced_stacks",
     "check_size",
     "check_study",
     "code_in",
@@ -47,6 +48,7 @@ __all__ = [
     "step_work",
     "targets_wanted",
     "tokenizer_in",
+    "training_work",
     "tuning_seeds",
     "validation_wanted",
 ]

@@ -27,7 +27,7 @@ from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLE
 from optrial.plan.optimizers import rule_of
 from optrial.spec import PROBES, OptimizerKind, RunSpec
 
-__all__ = ["Estimate", "estimate", "step_work"]
+__all__ = ["Estimate", "estimate", "step_work", "training_work"]
 
 
 class _Speed(NamedTuple):
@@ -155,6 +155,19 @@ def step_work(runs: Sequence[RunSpec], dataset: Dataset) -> float:
     elements = 3 * sizes.sample.saved * batch + sum(map(math.prod, sizes.trained))
     operations = _product_operations(sizes.sample, batch)
     return len(runs) * (operations + _ELEMENT_WORK * elements)
+
+
+def training_work(run: RunSpec, dataset: Dataset) -> float:
+    """Return the work of training a run in a stack, in operations of matrix products.
+
+    Unlike the times of `estimate`, it is the same on every machine.
+    """
+    sizes = _sizes_of(run, dataset)
+    arrays = 2 + _state_size(run) + max(_WORK.get(rule, 0) for _, rule in _rules(run))
+    elements = 3 * sizes.sample.saved * run.batch_size + arrays * sum(map(math.prod, sizes.trained))
+    operations = _product_operations(sizes.sample, run.batch_size)
+    gradients = _iterations(run) + _probed_gradients(run)
+    return run.steps * gradients * (operations + _ELEMENT_WORK * elements)
 
 
 def _product_operations(sample: SampleCost, batch_size: int) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise, product
 from typing import TypeVar
 
 from optrial.models import MODELS
 from optrial.spec import RunSpec
 
-__all__ = ["Grid", "arrange", "grids_of", "pack", "stacks_of"]
+__all__ = ["Grid", "arrange", "balanced_stacks", "grids_of", "pack", "stacks_of"]
 
 T = TypeVar("T")
 
@@ -23,6 +24,9 @@ _OF_A_RUN = {
     *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors"),
 }
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
+
+_ROUNDING = 1e-9
+"""Part of a stack that is not worth another one."""
 
 
 def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
@@ -60,6 +64,40 @@ def stacks_of(grids: Iterable[Grid], width: int) -> Iterator[tuple[RunSpec, ...]
                 yield tuple(same[place] for place in places for same in some)
 
 
+def balanced_stacks(
+    grid: Grid, work: Sequence[float], share: float, most: int
+) -> list[tuple[RunSpec, ...]]:
+    """Cut a grid into stacks of about equal work.
+
+    Args:
+        grid: the grid.
+        work: work of one run of each setting.
+        share: wanted work of a stack.
+        most: most runs in a stack, from 1.
+    """
+    seeds = len(grid[0])
+    count = max(1, math.ceil(seeds * sum(work) / share - _ROUNDING))
+    least = math.ceil(seeds / most)
+
+    def cut(parts: int) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+        places = _cut(range(seeds), math.ceil(seeds / parts))
+        widest = most // max(map(len, places))
+        wanted = max(math.ceil(count / len(places)), math.ceil(len(grid) / widest))
+        return places, _cut_by_work(work, min(wanted, len(grid)), widest)
+
+    def load(parts: int) -> tuple[float, int]:
+        places, settings = cut(parts)
+        stacks = len(places) * len(settings)
+        largest = max(map(len, places)) * max(sum(work[s] for s in part) for part in settings)
+        return math.ceil(stacks / count) * largest, stacks
+
+    best = min(range(least, max(least, min(seeds, count)) + 1), key=load)
+    return [
+        tuple(grid[setting][place] for place in places for setting in settings)
+        for places, settings in product(*cut(best))
+    ]
+
+
 def arrange(runs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     """Put the runs of a stack in their order: by seed, rules, kind of weight decay, setting."""
     return tuple(sorted(runs, key=_place))
@@ -83,3 +121,21 @@ def _cut(values: Sequence[T], most: int) -> list[Sequence[T]]:
     parts = math.ceil(len(values) / max(most, 1))
     edges = [round(part * len(values) / parts) for part in range(parts + 1)]
     return [values[first:last] for first, last in pairwise(edges)]
+
+
+def _cut_by_work(work: Sequence[float], parts: int, most: int) -> list[Sequence[int]]:
+    """Cut places into parts of about equal work, of at most `most` places."""
+    before = [0.0, *accumulate(work)]
+    edges = [_nearest(before, before[-1] * part / parts) for part in range(parts + 1)]
+    cut = [range(first, last) for first, last in pairwise(edges)]
+    if all(0 < len(part) <= most for part in cut):
+        return list(cut)
+    return _cut(range(len(work)), math.ceil(len(work) / parts))
+
+
+def _nearest(values: Sequence[float], value: float) -> int:
+    """Return the place of the value in an ascending sequence that is nearest to another one."""
+    place = bisect_left(values, value)
+    if place == len(values) or (place and value - values[place - 1] < values[place] - value):
+        return place - 1
+    return place

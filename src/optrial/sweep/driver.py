@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
@@ -22,6 +23,7 @@ from optrial.executors import (
     StackTask,
     Stepped,
     Update,
+    expected_work,
     started,
 )
 from optrial.interruption import Stop
@@ -122,7 +124,10 @@ class Driver:
         self._reports.begin({run.run_id: run.steps for run in plan.runs}, runs, left)
         if left:
             self._queue.append(left, known.values())
-            self._train_queue(self._started(plan))
+            executor = self._started(plan)
+            if not executor.in_process:
+                self._queue.order_by(self._work(plan, known))
+            self._train_queue(executor)
 
     def _left(self, runs: Sequence[Progress]) -> list[Progress]:
         """Return the runs that this process trains, or may train beside others."""
@@ -165,6 +170,16 @@ class Driver:
             self._executor = self._on_exit.enter_context(executor)
             self._attempts.in_process = executor.in_process
         return self._executor
+
+    def _work(self, plan: Plan, known: Mapping[str, Progress]) -> Mapping[StackId, float]:
+        """Return the expected work of each stack of a plan."""
+        of_setting: dict[str, float] = {}
+        of_stack: defaultdict[StackId, float] = defaultdict(float)
+        for run in plan.runs:
+            if run.without_seed not in of_setting:
+                of_setting[run.without_seed] = expected_work(run, self._needs.engines([run]))
+            of_stack[known[run.run_id].stack] += of_setting[run.without_seed]
+        return of_stack
 
     def _train_queue(self, executor: Executor) -> None:
         """Train all stacks of the queue, or until told to stop."""

@@ -76,6 +76,14 @@ class Queue:
         self._learn(known)
         self._stacks.extend(dict.fromkeys(run.stack for run in left))
 
+    def order_by(self, work: Mapping[StackId, float]) -> None:
+        """Put the stacks with most work first, so that workers end at about the same time.
+
+        Args:
+            work: expected work of each stack.
+        """
+        self._stacks = deque(sorted(self._stacks, key=lambda stack: -work[stack]))
+
     def replace(
         self, left: Iterable[Progress], known: Iterable[Progress], active: Collection[StackId]
     ) -> None:
