@@ -12,8 +12,8 @@ import pytest
 
 from optrial.config import Parallel
 from optrial.data import Dataset
-from optrial.engine import Choice
-from optrial.executors import Need, Room, divided, division
+from optrial.engine import Choice, Engines, limited_threads
+from optrial.executors import Need, Room, divided, division, share_of_worker
 from optrial.executors.room import cores
 from optrial.plan import pack
 from optrial.spec import RunSpec
@@ -125,6 +125,7 @@ def test_several_models_are_divided_together(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_short_studies_and_those_of_one_process_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts(monkeypatch, executor="local") == [(8, 4)]
+    assert parts(monkeypatch, n_jobs=1) == [(8, 4)]
     assert parts(monkeypatch, seconds=19.0, executor="processes") == [(8, 4)]
 
 
@@ -143,6 +144,35 @@ def test_auto_divides_what_a_measurement_shows_to_be_faster(
     slowdown: float, stacks: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert parts(monkeypatch, slowdown=slowdown) == stacks
+
+
+@pytest.mark.parametrize(
+    ("keys", "share"),
+    [
+        ({"executor": "processes"}, (2, 1)),
+        ({"n_jobs": 3}, (2, 1)),
+        ({"executor": "ray", "n_jobs": 2, "resources": {"num_cpus": 2}}, (1, 2)),
+        ({"executor": "local"}, None),
+        ({}, None),
+        ({"n_jobs": 1}, None),
+    ],
+)
+def test_runs_for_workers_are_timed_as_one_worker_trains_them(
+    keys: dict[str, Any], share: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their stacks are chosen with the width and the threads that they will have."""
+    monkeypatch.setattr(division, "cores", lambda: 4)
+    plan, dataset = small_plan(seeds=8, budget={"steps": 10**6})
+    assert share_of_worker(plan.runs, engines_for(dataset), Parallel(**keys)) == share
+    short, _ = small_plan(seeds=8)
+    assert share_of_worker(short.runs, engines_for(dataset), Parallel(**keys)) is None
+
+
+def test_no_stack_is_wider_than_the_share_of_a_worker() -> None:
+    plan, dataset = small_plan(seeds=8, engine="stacked", compile="never")
+    with limited_threads(1):
+        (choice,) = Engines(dataset, "float32", "cpu").within(2).choose(plan.runs)
+    assert choice.width == 2
 
 
 def test_threads_and_memory_limit_what_is_trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

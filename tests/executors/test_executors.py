@@ -190,7 +190,7 @@ class Bad(torch.optim.SGD):
 def test_bad_runs_have_their_reasons_and_the_others_are_recorded(tmp_path: Path) -> None:
     optimizer = {"torch": "tests.executors.test_executors:Bad", "lr": [0.1, 0.5]}
     kinds = [0.1, 0.2, 0.3, 0.4, 0.6]
-    study = {"optimizers": [{**optimizer, "momentum": kinds}], "seeds": 1, "timeout": 5}
+    study = {"optimizers": [{**optimizer, "momentum": kinds}], "seeds": 1, "timeout": 15}
     with run(tmp_path, "processes", 2, study=study) as results:
         records = {
             (r.spec.hyperparameters["lr"], r.spec.hyperparameters["momentum"]): r
@@ -202,7 +202,7 @@ def test_bad_runs_have_their_reasons_and_the_others_are_recorded(tmp_path: Path)
     assert reasons[0] == "LookupError: no luck"
     assert reasons[1].startswith("2 processes died while they trained this run (exit status 3)")
     assert "(killed by SIGSEGV)" in reasons[2]
-    assert reasons[3].startswith("a step took longer than timeout 5 s, after step ")
+    assert reasons[3].startswith("a step took longer than timeout 15 s, after step ")
     assert "MemoryError: no room" in reasons[4]
 
 

@@ -10,6 +10,7 @@ from optrial.engine.learner import Learner
 from optrial.engine.options import storage_dtype
 from optrial.engine.process import (
     has_fixed_threads,
+    limited_threads,
     process_for,
     release_memory,
     return_freed_memory,
@@ -36,6 +37,7 @@ __all__ = [
     "clear_speeds",
     "has_fixed_threads",
     "kept_speeds",
+    "limited_threads",
     "process_for",
     "provenance",
     "release_memory",

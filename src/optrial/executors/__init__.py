@@ -4,7 +4,7 @@ The unit of work is a stack. The driver, `optrial.sweep`, submits a `StackTask` 
 updates that its training yields; it alone writes to the store and calls hooks.
 """
 
-from optrial.executors.division import divided, expected_work
+from optrial.executors.division import divided, expected_work, share_of_worker
 from optrial.executors.executor import Executor
 from optrial.executors.local import Local
 from optrial.executors.processes import Processes
@@ -45,5 +45,6 @@ __all__ = [
     "WorkerSetup",
     "divided",
     "expected_work",
+    "share_of_worker",
     "started",
 ]

@@ -15,10 +15,10 @@ from optrial.config import Parallel
 from optrial.engine import Choice, Engines, Part, has_fixed_threads
 from optrial.errors import USER_CODE_ERRORS
 from optrial.executors.room import cores
-from optrial.plan import balanced_stacks, grids_of, training_work
+from optrial.plan import balanced_stacks, estimate, grids_of, pack, training_work
 from optrial.spec import RunSpec
 
-__all__ = ["WORTH_SECONDS", "divided", "expected_work"]
+__all__ = ["WORTH_SECONDS", "Share", "divided", "expected_work", "share_of_worker"]
 
 WORTH_SECONDS = 20.0
 """Training time below which workers, which start within seconds, are not worth their start."""
@@ -36,29 +36,77 @@ _CORES_OF_CLUSTER = 16
 """Number of cores of a cluster if neither this machine has as many nor `n_jobs` names more."""
 
 
+class Share(NamedTuple):
+    """What one worker trains at once.
+
+    Attributes:
+        width: most runs of a stack.
+        threads: number of CPU threads.
+    """
+
+    width: int
+    threads: int
+
+
+def share_of_worker(runs: Sequence[RunSpec], engines: Engines, parallel: Parallel) -> Share | None:
+    """Return the share of a worker in new runs; None if one process may train them as well.
+
+    Args:
+        runs: the runs, of one dataset.
+        engines: engines of their dataset.
+        parallel: what the user asks for.
+    """
+    if not _wants_workers(parallel) or engines.on_cuda:
+        return None
+    seconds = 0.0
+    with suppress(*USER_CODE_ERRORS):  # of a model that cannot be built
+        seconds = estimate(runs, engines.dataset, len(runs)).stacked_seconds
+    if seconds < WORTH_SECONDS:
+        return None
+    whole = Choice("stacked", tuple(pack(runs, len(runs))), seconds)
+    stacks = _stacks([whole], engines, _workers(parallel))
+    return Share(max(len(stack.runs) for stack in stacks), _threads(stacks, parallel))
+
+
 def divided(choices: Sequence[Choice], engines: Engines, parallel: Parallel) -> list[Part]:
     """Return the stacks of new runs.
 
     Args:
-        choices: how one process would train them.
+        choices: how one process would train them, or one worker its share.
         engines: engines of their dataset.
         parallel: what the user asks for.
     """
-    whole = [part for choice in choices for part in _whole(choice, engines)]
     seconds = sum(choice.seconds for choice in choices)
-    if parallel.executor == "local" or engines.on_cuda or seconds < WORTH_SECONDS:
-        return whole
-    count = cores()
-    if parallel.executor == "ray":
-        asked = parallel.n_jobs if parallel.n_jobs != "auto" else 0
-        count = max(count, asked, _CORES_OF_CLUSTER)
+    alone = parallel.executor == "local" or (parallel.executor == "auto" and parallel.n_jobs == 1)
+    if alone or engines.on_cuda or seconds < WORTH_SECONDS:
+        return _whole(choices, engines)
+    count = _workers(parallel)
     stacks = _stacks(choices, engines, count)
-    threads = parallel.resources.num_cpus or max(1, count // len(stacks))
+    threads = _threads(stacks, parallel)
     parts = [Part(s.engine, s.runs, min(threads, engines.threads(s.runs))) for s in stacks]
-    if parallel.executor == "auto" and parallel.n_jobs == "auto":
-        worth = count > 1 and _share_of_time(stacks, parts, whole, engines, count) < _GAIN
-        return parts if worth else whole
-    return parts
+    if _wants_workers(parallel):
+        return parts
+    whole = _whole(choices, engines)
+    worth = count > 1 and _share_of_time(stacks, parts, whole, engines, count) < _GAIN
+    return parts if worth else whole
+
+
+def _wants_workers(parallel: Parallel) -> bool:
+    """Return whether the user asks for workers, whatever is faster."""
+    return parallel.executor in ("processes", "ray") or parallel.n_jobs not in ("auto", 1)
+
+
+def _workers(parallel: Parallel) -> int:
+    """Return the number of workers that runs are divided among."""
+    if parallel.executor != "ray":
+        return cores()
+    asked = parallel.n_jobs if parallel.n_jobs != "auto" else 0
+    return max(cores(), asked, _CORES_OF_CLUSTER)
+
+
+def _threads(stacks: Sequence[_Stack], parallel: Parallel) -> int:
+    """Return the most threads of a stack."""
+    return parallel.resources.num_cpus or max(1, _workers(parallel) // len(stacks))
 
 
 def expected_work(run: RunSpec, engines: Engines) -> float:
@@ -68,8 +116,13 @@ def expected_work(run: RunSpec, engines: Engines) -> float:
     return 1.0
 
 
-def _whole(choice: Choice, engines: Engines) -> list[Part]:
-    """Return the stacks of one process, on a busy machine with one thread if that is faster."""
+def _whole(choices: Sequence[Choice], engines: Engines) -> list[Part]:
+    """Return the stacks of one process."""
+    return [part for choice in choices for part in _of_one_process(choice, engines)]
+
+
+def _of_one_process(choice: Choice, engines: Engines) -> list[Part]:
+    """Return the stacks of a choice, on a busy machine with one thread if that is faster."""
     stacks = [Part(choice.engine, runs, engines.threads(runs)) for runs in choice.stacks]
     widest = max(stacks, key=_width)
     on_one = widest._replace(threads=1)

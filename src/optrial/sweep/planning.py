@@ -9,8 +9,8 @@ from optrial.attempts import CHOOSING, Attempts
 from optrial.callbacks import Callback
 from optrial.config import Parallel
 from optrial.data import Dataset
-from optrial.engine import Choice
-from optrial.executors import divided
+from optrial.engine import Choice, limited_threads
+from optrial.executors import divided, share_of_worker
 from optrial.garbage import collecting_no_garbage
 from optrial.plan import Plan, make_plan
 from optrial.records import PlannedRun, Progress, Store
@@ -125,4 +125,8 @@ class Planner:
         engines, death = self._needs.engines(specs), self._attempts.dead.get(CHOOSING)
         if death and death.suspected(self._needs.memory(specs[:1]), engines.memory_limit):
             return [engines.one_by_one(specs, "the last process died when steps were tried")]
-        return engines.choose(specs)
+        share = share_of_worker(specs, engines, self._parallel)
+        if share is None:
+            return engines.choose(specs)
+        with limited_threads(share.threads):
+            return engines.within(share.width).choose(specs)

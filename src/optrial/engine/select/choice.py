@@ -33,7 +33,7 @@ _COMPILE_SECONDS = (6.0, 0.4, 1.3)
 """Compile time on two 2.5 GHz cores: a constant, per kernel that a stack's forward pass calls, and
 per update of a parameter tensor by a rule. It is 13 s for an MLP of one hidden layer with one rule,
 about 55 s with nine rules, 90 s for a transformer of two layers."""
-_FASTER = 0.97  # share of the time below which another library of products is chosen
+_FASTER = 0.97  # share of the time below which a width or a library of products is chosen
 _COMPILED_SHARE = 0.5  # of the time of an eager step, on MLPs; a guess until it is measured
 _COMPILED_ALONE = 0.9  # the same for a run by itself, whose update alone is compiled
 _NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
@@ -84,6 +84,7 @@ class Chooser:
         place: device on which they are trained.
         timer: returns speeds.
         why_not_stacked: returns the reason why runs cannot be one stack, or "".
+        most: most runs in a stack; None for the choice of optrial.
     """
 
     def __init__(
@@ -92,11 +93,13 @@ class Chooser:
         place: torch.device,
         timer: Times,
         why_not_stacked: Callable[[Sequence[RunSpec]], str],
+        most: int | None = None,
     ) -> None:
         self._dataset = dataset
         self._place = place
         self._timer = timer
         self._why_not_stacked = why_not_stacked
+        self._most = min(most or _WIDTHS[-1], _WIDTHS[-1])
         self._known_kernels: dict[tuple[str, str], int] = {}
         self._known_tensors: dict[str, int] = {}
 
@@ -131,7 +134,7 @@ class Chooser:
         needed = estimate(runs[:1], self._dataset).stack_bytes
         if needed > limit.free:
             return needs_memory("one run", needed, limit)
-        most = min(len(runs), _WIDTHS[-1])
+        most = min(len(runs), self._most)
         if choice.is_stacked and not self._fit(runs[:most]):
             needed = estimate(runs[:most], self._dataset, most).stack_bytes
             number = f"{choice.width} run{'s' * (choice.width != 1)} at a time"
@@ -262,25 +265,39 @@ class Chooser:
         return self._known_kernels[model]
 
     def _seconds_by_width(self, runs: Sequence[RunSpec], grids: Sequence[Grid]) -> dict[int, float]:
-        """Return seconds per run and step by width of the stack, until they rise again."""
+        """Return seconds per run and step by width of the stack, until they rise again.
+
+        A width that seems no faster is timed beside the best one, because the machine's pace
+        changes.
+        """
         measured: dict[int, float] = {}
         for width in self._widths(runs):
+            best = min(measured, key=measured.__getitem__, default=width)
             try:
                 ((seconds, _),) = self._timer.times(("stacked", next(stacks_of(grids, width))))
+                if best != width and seconds > _FASTER * measured[best]:
+                    seconds = measured[best] * self._ratio(grids, width, best)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
                 break
-            rising = seconds > 0.97 * min(measured.values(), default=math.inf)
             measured[width] = seconds
-            if rising:
+            if best != width and seconds > _FASTER * measured[best]:
                 break
         return measured or {1: self._timer.times(("stacked", runs[:1]))[0].seconds}
 
+    def _ratio(self, grids: Sequence[Grid], width: int, other: int) -> float:
+        """Return the time per run and step in stacks of one width, as a multiple of another's."""
+        stacks = [next(stacks_of(grids, one)) for one in (other, width)]
+        if self._timer.modelled or not self._fit(*stacks):
+            return math.inf
+        before, now = self._timer.times(*(("stacked", stack) for stack in stacks))
+        return now.seconds / before.seconds
+
     def _widths(self, runs: Sequence[RunSpec]) -> list[int]:
         """Return the widths of stacks to try: those that fit into memory, in ascending order."""
-        count = len(runs)
-        widths = [*(width for width in _WIDTHS if width < count), min(count, _WIDTHS[-1])]
+        count = min(len(runs), self._most)
+        widths = [*(width for width in _WIDTHS if width < count), count]
         fitting = [width for width in widths if self._fit(runs[:width])]
         return fitting or ([2] if count > 2 and self._fit(runs[:2]) else [])
 

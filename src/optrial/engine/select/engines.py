@@ -69,6 +69,7 @@ class Engines:
         precision: "float32", "bfloat16" or "float64".
         device: "auto" (CUDA if available), "cpu" or "cuda".
         clocks: clocks of measurements.
+        most: most runs in a stack that `choose` returns; None for the choice of optrial.
 
     Raises:
         EngineError: the device is unknown, or CUDA is not available.
@@ -80,6 +81,7 @@ class Engines:
         precision: str,
         device: str = "auto",
         clocks: Clocks = Clocks(),  # noqa: B008
+        most: int | None = None,
     ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise EngineError(f"device '{device}' is unknown; use auto, cpu or cuda.")
@@ -91,7 +93,7 @@ class Engines:
         place = self._place = torch.device("cuda" if available and device != "cpu" else "cpu")
         self._precision = precision
         timer = StepTimer(self.build, dataset, place, clocks)
-        self._chooser = Chooser(dataset, place, timer, self._why_not_stacked)
+        self._chooser = Chooser(dataset, place, timer, self._why_not_stacked, most)
         self._by_kept = Chooser(dataset, place, KeptTimes(timer), _stackable)
         self._by_model = Chooser(dataset, place, ModelledTimes(dataset), _stackable)
 
@@ -167,6 +169,10 @@ class Engines:
     def one_by_one(self, runs: Sequence[RunSpec], reason: str) -> Choice:
         """Return how to train runs one by one, without trying any step of them."""
         return self._chooser.one_by_one(runs, reason)
+
+    def within(self, most: int) -> Engines:
+        """Return engines that choose stacks of at most `most` runs, for the current threads."""
+        return Engines(self.dataset, self._precision, self.device, most=most)
 
     def choose(self, runs: Sequence[RunSpec]) -> list[Choice]:
         """Return how to train new runs: as their study says, else the fastest way.
