@@ -28,7 +28,7 @@ from optrial.data import DATASETS
 from optrial.functions import FUNCTIONS
 from optrial.listings import LISTINGS
 from optrial.recipes import RECIPES
-from optrial.rules import RULES
+from optrial.rules import MODIFIERS, RULES
 from optrial.spec import PROBES
 from optrial.study import Study
 from tests.conftest import Command
@@ -257,6 +257,7 @@ def in_terminal(optrial: Command, *arguments: str) -> str:
 
 def test_completion_knows_the_catalogues() -> None:
     assert set(complete.RULES) == set(RULES)
+    assert set(complete.MODIFIERS) == set(MODIFIERS)
     assert set(complete.FUNCTIONS) == set(FUNCTIONS)
     assert set(complete.DATASETS) == {name for name, e in DATASETS.items() if e.megabytes}
 

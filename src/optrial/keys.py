@@ -91,6 +91,7 @@ class GroupKeys(TypedDict, total=False):
     weight_decay: AxisValues
     decay: Literal["l2", "decoupled"]
     schedule: AxisValues
+    modify: Sequence[str | Keys]
     freeze: bool
 
 
@@ -105,6 +106,7 @@ class OptimizerKeys(TypedDict, total=False):
     decay: Literal["l2", "decoupled"]
     schedule: AxisValues
     clip: AxisValues
+    modify: Sequence[str | Keys]
     closure: bool
     create_graph: bool
     groups: Sequence[GroupKeys | Keys]

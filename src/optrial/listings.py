@@ -10,7 +10,7 @@ from optrial.config import read_study
 from optrial.data import DATASETS
 from optrial.models import LOSSES, MODELS
 from optrial.recipes import RECIPES, with_recipe
-from optrial.rules import RULES, SCHEDULES
+from optrial.rules import ACTS_ON, MODIFIERS, RULES, SCHEDULES
 from optrial.spec import METRICS, PROBES, catalogued
 
 __all__ = ["LISTINGS"]
@@ -28,6 +28,20 @@ def _rules() -> Table:
             rule.paper,
         ]
         for rule in RULES.values()
+    ]
+
+
+def _modifiers() -> Table:
+    columns = ["modifier", "description", "acts on", "hyperparameters", "paper"]
+    return columns, [
+        [
+            modifier.name,
+            modifier.title,
+            ACTS_ON[modifier.stage],
+            ", ".join(f"{h.name}={h.default:g}" for h in modifier.hyperparameters),
+            modifier.paper,
+        ]
+        for modifier in MODIFIERS.values()
     ]
 
 
@@ -109,6 +123,7 @@ def _first_line(documented: object) -> str:
 
 LISTINGS: Mapping[str, Callable[[], Table]] = {
     "rules": _rules,
+    "modifiers": _modifiers,
     "datasets": _datasets,
     "models": _models,
     "recipes": _recipes,

@@ -115,6 +115,11 @@ SHORT_FORMS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "trackers.mode=offline",
         STUDY | {"trackers": {"name": "wandb", "mode": "offline"}},
     ),
+    "modifier": (
+        entry(modify=["agc", "cautious"]),
+        "optimizers.adam.modify.agc.clip=0.1",
+        entry(modify=[{"name": "agc", "clip": 0.1}, "cautious"]),
+    ),
     "tune": (STUDY, "tune.seeds=2", STUDY | {"tune": {"seeds": 2}}),
     "tune that is null": (STUDY | {"tune": None}, "tune.seeds=2", STUDY | {"tune": {"seeds": 2}}),
     "range": (
@@ -140,7 +145,8 @@ def test_these_are_all_fields_with_short_forms() -> None:
     """A field with a new short form needs a case above."""
     fields = _with_short_forms(StudyFile)
     assert fields == {
-        *("dataset", "model", "loss", "metrics", "seeds", "schedule", "clip", "probes", "trackers")
+        *("dataset", "model", "loss", "metrics", "seeds", "schedule", "clip", "probes"),
+        *("modify", "trackers"),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from optrial.errors import OptrialError, StudyError
 from optrial.explain.files import write_landscape, write_rule_docs
 from optrial.explain.landscape import make_landscape
-from optrial.rules import RULES
+from optrial.rules import MODIFIERS, RULES
 
 
 def test_docs_link_to_files_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +17,8 @@ def test_docs_link_to_files_that_exist(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("optrial.explain.files.RULES", few)
     write_rule_docs(tmp_path / "rules")
     written = {file.name for file in (tmp_path / "rules").iterdir()}
-    assert written == {"index.md", *(f"{name}.{kind}" for name in few for kind in ("md", "png"))}
+    pages = {f"{name}.{kind}" for name in few for kind in ("md", "png")}
+    assert written == {"index.md", *pages, *(f"{name}.md" for name in MODIFIERS)}
     assert "(lars.png)" in (tmp_path / "rules" / "lars.md").read_text("utf-8")
     assert "(lars.md)" in (tmp_path / "rules" / "index.md").read_text("utf-8")
 

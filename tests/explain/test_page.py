@@ -15,7 +15,7 @@ from optrial.explain.page import (
     picture_of,
     rule_markdown,
 )
-from optrial.rules import RULES
+from optrial.rules import MODIFIERS, RULES
 from tests.report.pages import parse_page
 
 NASTY = "</script><img src=x onerror=alert(1)> | *a* & `b`"
@@ -68,7 +68,8 @@ def test_unknown_rules_are_refused(make: Callable[[list[str]], str]) -> None:
 
 def test_texts_of_rules_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     nasty = replace(RULES["adam"], title=NASTY, conventions=NASTY, direction=NASTY)
-    monkeypatch.setattr("optrial.explain.page.selected", lambda _names: ([nasty], None))
+    changed = replace(MODIFIERS["agc"], title=NASTY, conventions=NASTY)
+    monkeypatch.setattr("optrial.explain.page.selected", lambda _: ([nasty], [changed], None))
     page = parse_page(explanation_html(["adam"]))
     assert page.all("h1")[0].text == NASTY
     assert not page.all("img")

@@ -8,8 +8,9 @@ import pytest
 
 from optrial.errors import StudyError
 from optrial.explain.comparison import compare, explain
+from optrial.explain.page import explanation_html, explanation_markdown
 from optrial.explain.text import explanation_text
-from optrial.rules import RULES
+from optrial.rules import MODIFIERS, RULES, Modifier
 
 
 def squeezed(text: str) -> str:
@@ -40,6 +41,25 @@ def test_explains_everything_the_catalogue_holds(name: str, width: int) -> None:
     assert [part for part in wanted if squeezed(part) not in flat] == []
     equations = {f"    {line}" for line in rule.equations}
     assert max(len(line) for line in text.splitlines() if line not in equations) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("modifier", MODIFIERS.values(), ids=MODIFIERS)
+def test_modifiers_are_explained(modifier: Modifier, width: int) -> None:
+    text = explanation_text(["adam", modifier.name], width)
+    flat = squeezed(text)
+    wanted = [
+        *(modifier.title, modifier.paper, modifier.conventions, *modifier.equations),
+        *(*modifier.symbols.values(), *modifier.state.values(), *modifier.reduced_state.values()),
+        *(h.range for h in modifier.hyperparameters),
+    ]
+    assert [part for part in wanted if squeezed(part) not in flat] == []
+    for name in (*modifier.symbols, *(h.name for h in modifier.hyperparameters)):
+        assert name in "\n".join(modifier.equations), name
+    page = explanation_html([modifier.name])
+    assert page.count("<math") == 1
+    assert "<pre>" not in page
+    assert modifier.title in explanation_markdown([modifier.name])
 
 
 def test_ranges_and_headings() -> None:

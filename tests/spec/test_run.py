@@ -13,7 +13,7 @@ from tests.specs import SPEC
 
 DEFAULTS = (
     *("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph"),
-    *("threads", "evaluate_start", "groups", "as_vectors"),
+    *("threads", "evaluate_start", "groups", "as_vectors", "modify"),
 )
 PROBES = ProbeSettings(("gradient_norm",), 5, per_layer=True)
 

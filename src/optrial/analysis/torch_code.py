@@ -37,7 +37,7 @@ def torch_code(spec: RunSpec) -> str:
 
     Groups of parameters become `param_groups`, and one optimizer per class. A class of another
     package than torch is imported first, on a line of its own. A class of a notebook is only named.
-    The text is empty if a rule has no counterpart in `torch.optim`.
+    The text is empty if a rule has no counterpart in `torch.optim`, or has modifiers.
     """
     if spec.as_vectors:  # no class of torch updates some matrices as vectors
         return ""
@@ -57,7 +57,7 @@ def _call(part: Part) -> _Call | None:
         return _class_call(part)
     rule = RULES.get(part.rule)
     counterpart = rule.torch_optim if rule else None
-    if rule is None or counterpart is None:
+    if rule is None or counterpart is None or part.modify:
         return None
     values = {**rule.defaults, **part.hyperparameters}
     known = counterpart.arguments(values, part.weight_decay, part.decay)

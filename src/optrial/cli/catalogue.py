@@ -76,14 +76,16 @@ def recipe(
 def explain(
     rules: Annotated[
         list[str],
-        typer.Argument(metavar="RULE", help="One or more rules.", autocompletion=complete.rules),
+        typer.Argument(
+            metavar="RULE", help="One or more rules or modifiers.", autocompletion=complete.rules
+        ),
     ],
     file_format: Annotated[
         PageFormat, typer.Option("--format", help="Format of the page.")
     ] = PageFormat.TEXT,
     out: OutOption = None,
 ) -> None:
-    """Explain update rules: equations, hyperparameters, cost, and how they differ."""
+    """Explain update rules and modifiers: equations, hyperparameters, cost, and how they differ."""
     match file_format:
         case PageFormat.HTML:
             from optrial.explain.page import explanation_html

@@ -18,6 +18,7 @@ __all__ = [
     "CATALOGUES",
     "DATASETS",
     "FUNCTIONS",
+    "MODIFIERS",
     "RULES",
     "catalogues",
     "datasets",
@@ -32,13 +33,27 @@ __all__ = [
 ]
 
 CATALOGUES = (
-    *("rules", "datasets", "models", "recipes", "schedules", "losses", "metrics", "probes"),
+    *(
+        "rules",
+        "modifiers",
+        "datasets",
+        "models",
+        "recipes",
+        "schedules",
+        "losses",
+        "metrics",
+        "probes",
+    ),
 )
 RULES = (
     *("sgd", "momentum", "nesterov", "qhm", "asgd", "adagrad", "rmsprop", "rmsprop_nesterov"),
     *("adadelta", "adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "adabelief", "yogi"),
     *("adopt", "laprop", "ademamix", "adan", "rprop", "signsgd", "signum", "lion", "adafactor"),
     *("lars", "lamb", "muon", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
+)
+MODIFIERS = (
+    *("gradient_centralization", "agc", "mars", "cautious", "grafting", "normalize"),
+    *("orthogonalize", "cautious_decay", "hyperball", "lookahead"),
 )
 DATASETS = ("mnist", "fashion-mnist", "cifar-10", "tiny-shakespeare")
 FUNCTIONS = (
@@ -63,8 +78,8 @@ def catalogues(incomplete: str) -> list[str]:
 
 
 def rules(incomplete: str) -> list[str]:
-    """Complete the name of a rule."""
-    return _starting(incomplete, RULES)
+    """Complete the name of a rule or modifier."""
+    return _starting(incomplete, (*RULES, *MODIFIERS))
 
 
 def datasets(incomplete: str) -> list[str]:

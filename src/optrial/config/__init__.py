@@ -1,7 +1,7 @@
 """Study files: YAML in, validated immutable values out."""
 
 from optrial.config.axis import Axis, Times, parse_axis, rounded
-from optrial.config.optimizers import GroupEntry, OptimizerEntry
+from optrial.config.optimizers import GroupEntry, ModifierEntry, OptimizerEntry
 from optrial.config.overrides import override
 from optrial.config.parallel import ExecutorName, Parallel, Resources
 from optrial.config.problems import (
@@ -32,6 +32,7 @@ __all__ = [
     "ExecutorName",
     "GroupEntry",
     "MetricEntry",
+    "ModifierEntry",
     "OptimizerEntry",
     "Parallel",
     "Probing",

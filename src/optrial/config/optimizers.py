@@ -18,10 +18,10 @@ from pydantic import (
 )
 
 from optrial.config.axis import Axis, AxisField, GroupAxisField
-from optrial.config.short_forms import ShortForm, one_or_several
+from optrial.config.short_forms import ShortForm, each_named, one_or_several
 from optrial.errors import cut, shown
 
-__all__ = ["GroupEntry", "OptimizerEntry"]
+__all__ = ["GroupEntry", "ModifierEntry", "OptimizerEntry"]
 
 
 def _schedules(raw: Any) -> tuple[Any, ...]:
@@ -63,6 +63,40 @@ def _clip(raw: Any) -> Any:
     return raw if isinstance(raw, dict | Clip) else {"norm": raw}
 
 
+class ModifierEntry(BaseModel):
+    """A modifier of a rule's steps, by name, with its hyperparameters as further keys.
+
+    `rule` names the other rule of `grafting`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
+    __pydantic_extra__: dict[str, AxisField] = Field(init=False)
+
+    name: StrictStr
+    rule: StrictStr | None = None
+
+    @property
+    def code(self) -> str:
+        """The name in the records of runs: "agc", or "grafting(sgd)"."""
+        return f"{self.name}({self.rule})" if self.rule is not None else self.name
+
+    @property
+    def hyperparameters(self) -> dict[str, Axis]:
+        """The hyperparameters that were given, by the names of runs: "agc.clip"."""
+        return {f"{self.name}.{n}": axis for n, axis in (self.__pydantic_extra__ or {}).items()}
+
+
+def _modifiers(raw: Any) -> Any:
+    if not isinstance(raw, list | tuple) or not all(
+        isinstance(item, dict | ModifierEntry) for item in raw
+    ):
+        raise ValueError(
+            "must be a list of modifiers, such as [agc, {name: lookahead, every: 10}], or [] for "
+            "none"
+        )
+    return raw
+
+
 OptimizerKey = Literal["rule", "torch", "rule_factory"]
 
 
@@ -77,6 +111,9 @@ class _Optimizer(BaseModel):
     name: StrictStr | None = Field(default=None, min_length=1)
     decay: Literal["l2", "decoupled"] | None = None
     schedule: Schedules | None = None
+    modify: (
+        Annotated[tuple[ModifierEntry, ...], BeforeValidator(_modifiers), each_named("name")] | None
+    ) = None
 
     @property
     def code(self) -> str:
@@ -85,8 +122,16 @@ class _Optimizer(BaseModel):
 
     @property
     def hyperparameters(self) -> dict[str, Axis]:
-        """The hyperparameters that were given, by name."""
-        return dict(self.__pydantic_extra__ or {})
+        """The hyperparameters that were given, by name; those of modifiers as "agc.clip"."""
+        given = dict(self.__pydantic_extra__ or {})
+        for modifier in self.modify or ():
+            given |= modifier.hyperparameters
+        return given
+
+    @property
+    def modifiers(self) -> tuple[str, ...]:
+        """The names of the modifiers, in their order."""
+        return tuple(modifier.code for modifier in self.modify or ())
 
 
 def _selectors(raw: Any) -> Any:
@@ -179,7 +224,8 @@ class OptimizerEntry(_Optimizer):
     `torch.optim.Optimizer`) and `rule_factory` (``module:function`` that returns a rule) is given.
     `closure` passes `step` a function that computes the loss and its gradients again;
     `create_graph` lets those gradients be differentiated. Both go with `torch`.
-    `groups` are parameters with other values; the first group that matches holds.
+    `groups` are parameters with other values; the first group that matches holds. `modify` lists
+    modifiers of the steps of a rule, in their order.
     Every further key is a hyperparameter.
     """
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from optrial.explain.cost import cost_sentences
-from optrial.rules import RULES, Rule, get_rules
+from optrial.rules import MODIFIERS, RULES, Modifier, Rule, get_rules
 
 __all__ = [
     "Comparison",
     "Explanation",
     "PairDifference",
+    "Selection",
     "compare",
     "explain",
     "listed",
@@ -104,14 +106,30 @@ def compare(rules: Sequence[Rule]) -> Comparison:
     )
 
 
-def selected(names: Iterable[str]) -> tuple[list[Rule], Comparison | None]:
-    """Return rules by name, each once, and their comparison if there are several.
+class Selection(NamedTuple):
+    """What a user wants explained.
+
+    Attributes:
+        rules: rules, each once.
+        modifiers: modifiers, each once.
+        comparison: comparison of the rules if there are several.
+    """
+
+    rules: list[Rule]
+    modifiers: list[Modifier]
+    comparison: Comparison | None
+
+
+def selected(names: Iterable[str]) -> Selection:
+    """Return rules and modifiers by name.
 
     Raises:
-        StudyError: a rule does not exist.
+        StudyError: a name is neither of a rule nor of a modifier.
     """
-    rules = get_rules(dict.fromkeys(names))
-    return rules, compare(rules) if len(rules) > 1 else None
+    names = list(dict.fromkeys(names))
+    modifiers = [MODIFIERS[name] for name in names if name in MODIFIERS]
+    rules = get_rules((name for name in names if name not in MODIFIERS), also=MODIFIERS)
+    return Selection(rules, modifiers, compare(rules) if len(rules) > 1 else None)
 
 
 def model_state(rule: Rule) -> Mapping[str, str]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.rules import Rule, apply_all, initialise_all
+from optrial.rules import RULES, Modifier, Rule, apply_all, initialise_all, modified
 from optrial.rules.rule import State
 
-__all__ = ["cost_sentences", "count_operations", "kept_arrays"]
+__all__ = ["cost_sentences", "count_operations", "kept_arrays", "modifier_cost"]
 
 MATRIX = (32, 32)
 """Shape of the parameter on which operations are counted: a matrix, for rules that need one."""
@@ -71,6 +71,22 @@ def cost_sentences(rule: Rule) -> tuple[str, str]:
         "float32, besides the parameter and its gradient.",
         f"Array operations per step: {operations.total()} ({', '.join(kinds)}), before a compiler "
         "fuses them; default weight decay and the addition to the parameter are included.",
+    )
+
+
+def modifier_cost(modifier: Modifier) -> tuple[str, str]:
+    """Return one sentence about the memory and one about the operations that a modifier adds."""
+    name = "grafting(sgd)" if modifier.name == "grafting" else modifier.name
+    plain, changed = RULES["adamw"], modified(RULES["adamw"], (name,))
+    kept = kept_arrays(changed) - kept_arrays(plain)
+    added = count_operations(changed).total() - count_operations(plain).total()
+    rows, columns = MATRIX
+    onto = ", with sgd as the other rule" if modifier.name == "grafting" else ""
+    return (
+        f"Memory: {FLOAT32_BYTES * kept:.2g} bytes per parameter of a {rows} × {columns} matrix in "
+        f"float32, besides those of the rule{onto}.",
+        f"Array operations per step: {max(added, 0)}, besides those of adamw, before a compiler "
+        f"fuses them{onto}.",
     )
 
 

@@ -9,17 +9,17 @@ from optrial.explain.animation import write_animation
 from optrial.explain.comparison import explain
 from optrial.explain.figure import landscape_figure
 from optrial.explain.landscape import Landscape
-from optrial.explain.page import picture_of, rule_markdown
+from optrial.explain.page import modifier_markdown, picture_of, rule_markdown
 from optrial.explain.picture import landscape_page
 from optrial.files import write_whole
-from optrial.rules import RULES
+from optrial.rules import MODIFIERS, RULES
 from optrial.style import FIGURE_FORMATS, save_figure
 
 __all__ = ["check_format", "write_landscape", "write_rule_docs"]
 
 
 def write_rule_docs(folder: Path) -> None:
-    """Write NAME.md and NAME.png for every rule into `folder`, and an index.md.
+    """Write NAME.md and NAME.png for every rule into `folder`, NAME.md for modifiers, an index.md.
 
     Raises:
         OptrialError: a file cannot be written.
@@ -31,8 +31,12 @@ def write_rule_docs(folder: Path) -> None:
             save_figure(landscape_figure(picture), folder / f"{rule.name}.png")
             text = rule_markdown(explain(rule), picture, f"{rule.name}.png")
             write_whole(folder / f"{rule.name}.md", text)
+        for modifier in MODIFIERS.values():
+            write_whole(folder / f"{modifier.name}.md", modifier_markdown(modifier))
         entries = "".join(f"- [{r.title}]({r.name}.md) (`{r.name}`)\n" for r in RULES.values())
-        write_whole(folder / "index.md", f"# Update rules\n\n{entries}")
+        changes = "".join(f"- [{m.title}]({m.name}.md) (`{m.name}`)\n" for m in MODIFIERS.values())
+        text = f"# Update rules\n\n{entries}\n## Modifiers\n\n{changes}"
+        write_whole(folder / "index.md", text)
     except OSError as error:
         raise OptrialError(f"{error.filename} cannot be written: {error.strerror}.") from error
 

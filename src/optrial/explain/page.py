@@ -6,16 +6,24 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 
 from optrial.explain.comparison import Explanation, explain, model_state, selected
+from optrial.explain.cost import modifier_cost
 from optrial.explain.formulas import equations_latex
 from optrial.explain.landscape import Landscape, assemble
 from optrial.explain.mathml import mathml
+from optrial.explain.modifiers import place_of
 from optrial.explain.optimizers import parse_optimizers
 from optrial.explain.picture import draw_scene
 from optrial.functions import FUNCTIONS
 from optrial.report.pages import render_page
-from optrial.rules import Hyperparameter, Rule
+from optrial.rules import Hyperparameter, Modifier, Rule
 
-__all__ = ["explanation_html", "explanation_markdown", "picture_of", "rule_markdown"]
+__all__ = [
+    "explanation_html",
+    "explanation_markdown",
+    "modifier_markdown",
+    "picture_of",
+    "rule_markdown",
+]
 
 PICTURE_FUNCTION = "ill_conditioned"
 PICTURE_STEPS = 60
@@ -25,12 +33,12 @@ SYMBOLS = {WEIGHT_DECAY: "λ"}
 
 
 def explanation_html(names: Iterable[str]) -> str:
-    """Return a self-contained HTML page about one or several rules, and how they differ.
+    """Return a self-contained HTML page about rules and modifiers, and how rules differ.
 
     Raises:
         StudyError: a rule does not exist.
     """
-    rules, comparison = selected(names)
+    rules, modifiers, comparison = selected(names)
     pictures = [picture_of(rule) for rule in rules]
     return render_page(
         "rules.html",
@@ -47,18 +55,24 @@ def explanation_html(names: Iterable[str]) -> str:
             for rule, picture in zip(rules, pictures, strict=True)
         ],
         names=[rule.name for rule in rules],
+        modifiers=modifiers,
+        modifier_formulas=[_latex(modifier, modifier.equations) for modifier in modifiers],
+        modifier_symbols=[_symbols(modifier) for modifier in modifiers],
+        place_of=place_of,
+        modifier_cost=modifier_cost,
         comparison=comparison,
     )
 
 
 def explanation_markdown(names: Iterable[str]) -> str:
-    """Return a Markdown page about each of the rules, one after the other.
+    """Return a Markdown page about each of the rules and modifiers, one after the other.
 
     Raises:
         StudyError: a rule does not exist.
     """
-    rules, _ = selected(names)
-    return "\n".join(rule_markdown(explain(rule)) for rule in rules)
+    rules, modifiers, _ = selected(names)
+    pages = [rule_markdown(explain(rule)) for rule in rules]
+    return "\n".join([*pages, *map(modifier_markdown, modifiers)])
 
 
 def picture_of(rule: Rule) -> Landscape:
@@ -79,16 +93,12 @@ def rule_markdown(
         file: path of the picture, relative to the page.
     """
     rule = explanation.rule
-    hyperparameters = [
-        (h.name, h.written, _default(h), h.range, h.meaning) for h in rule.hyperparameters
-    ]
     parts = [
         f"# {_text(rule.title)}",
         f"`{rule.name}`",
         *_displayed(rule),
         _table(["symbol", "meaning"], _symbols(rule).items()),
-        "## Hyperparameters",
-        _table(["name", "symbol", "default", "allowed", "meaning"], hyperparameters),
+        *_hyperparameters(rule),
         "## Properties",
         _table(["property", "value"], explanation.facts.items()),
         "## Conventions",
@@ -105,21 +115,53 @@ def rule_markdown(
     return "\n\n".join(parts) + "\n"
 
 
+def modifier_markdown(modifier: Modifier) -> str:
+    """Return a Markdown page about one modifier, its equations in ``$$``."""
+    kept = {**modifier.state, **modifier.reduced_state}
+    parts = [
+        f"# {_text(modifier.title)}",
+        f"`{modifier.name}`, a modifier: {_text(place_of(modifier))}",
+        _formula(_latex(modifier, modifier.equations)),
+        _table(["symbol", "meaning"], _symbols(modifier).items()),
+        *_hyperparameters(modifier),
+        "## Conventions",
+        _text(modifier.conventions),
+        "## Cost",
+        "\n".join(f"- {_text(sentence)}" for sentence in modifier_cost(modifier)),
+        *([_table(["state", "meaning"], kept.items())] if kept else []),
+        "## Paper",
+        _text(modifier.paper),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _hyperparameters(part: Rule | Modifier) -> list[str]:
+    """Return the heading and the table of hyperparameters; nothing without any."""
+    if not part.hyperparameters:
+        return []
+    rows = [(h.name, h.written, _default(h), h.range, h.meaning) for h in part.hyperparameters]
+    columns = ["name", "symbol", "default", "allowed", "meaning"]
+    return ["## Hyperparameters", _table(columns, rows)]
+
+
+def _formula(lines: str) -> str:
+    return f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
+
+
 def _displayed(rule: Rule) -> list[str]:
     """Return one step as displayed formulas; if it has options, first without them."""
     whole, plain = (
-        f"$$\n\\begin{{aligned}}\n{_latex(rule, equations)}\n\\end{{aligned}}\n$$"
-        for equations in (rule.equations, rule.plain_equations)
+        _formula(_latex(rule, equations)) for equations in (rule.equations, rule.plain_equations)
     )
     return [plain, "With all options:", whole] if rule.plain_equations else [whole]
 
 
-def _latex(rule: Rule, equations: Sequence[str]) -> str:
+def _latex(rule: Rule | Modifier, equations: Sequence[str]) -> str:
     printed = {h.name: h.symbol for h in rule.hyperparameters if h.symbol}
     return equations_latex(equations, SYMBOLS | printed)
 
 
-def _symbols(rule: Rule) -> dict[str, str]:
+def _symbols(rule: Rule | Modifier) -> dict[str, str]:
     """Return the meaning of every symbol as it is printed, hyperparameters aside."""
     return {
         f"{name}, {SYMBOLS[name]}" if name in SYMBOLS else name: meaning

@@ -13,7 +13,9 @@ from optrial.explain.comparison import (
     model_state,
     selected,
 )
-from optrial.rules import Hyperparameter, Rule
+from optrial.explain.cost import modifier_cost
+from optrial.explain.modifiers import place_of
+from optrial.rules import Hyperparameter, Modifier, Rule
 
 __all__ = ["explanation_text"]
 
@@ -22,19 +24,20 @@ FIXED = "\N{NO-BREAK SPACE}"
 
 
 def explanation_text(names: Iterable[str], width: int = 80) -> str:
-    """Return an explanation of each rule, and how several differ, as plain text.
+    """Return an explanation of each rule and modifier, and how rules differ, as plain text.
 
     Headings start at the left edge; everything else is indented.
 
     Args:
-        names: rules of the catalogue; a repeated rule is explained once.
+        names: rules and modifiers of the catalogues; a repeated one is explained once.
         width: columns of the terminal; equations are never broken.
 
     Raises:
-        StudyError: a rule does not exist.
+        StudyError: a rule or modifier does not exist.
     """
-    rules, comparison = selected(names)
+    rules, modifiers, comparison = selected(names)
     parts = [_explanation_lines(explain(rule), width) for rule in rules]
+    parts += [_modifier_lines(modifier, width) for modifier in modifiers]
     if comparison:
         parts.append(_comparison_lines(comparison, width))
     return "\n\n\n".join("\n".join(lines) for lines in parts).replace(FIXED, " ")
@@ -42,17 +45,13 @@ def explanation_text(names: Iterable[str], width: int = 80) -> str:
 
 def _explanation_lines(explanation: Explanation, width: int) -> list[str]:
     rule, decay = explanation.rule, explanation.facts["default weight decay"]
-    hyperparameters = {
-        f"{h.name} = {_default(h)}": f"{_meaning(h)}; {h.range.replace(' ', FIXED)}"
-        for h in rule.hyperparameters
-    }
     return [
         f"{rule.name}: {rule.title}",
         "",
         *_equations(rule),
         "",
         *_definitions(rule.symbols, width),
-        *_section("Hyperparameters", _definitions(hyperparameters, width)),
+        *_section("Hyperparameters", _definitions(_hyperparameters(rule), width)),
         *_section("Default weight decay", _paragraphs([decay], width)),
         *_section("State per parameter", _definitions({**rule.state, **rule.reduced_state}, width)),
         *_section("State of the whole model", _definitions(model_state(rule), width)),
@@ -62,6 +61,31 @@ def _explanation_lines(explanation: Explanation, width: int) -> list[str]:
         *_section("Equivalent in torch.optim", _paragraphs([explanation.torch], width)),
         *_section("Paper", _paragraphs([rule.paper], width)),
     ]
+
+
+def _modifier_lines(modifier: Modifier, width: int) -> list[str]:
+    kept = {**modifier.state, **modifier.reduced_state}
+    return [
+        f"{modifier.name}: {modifier.title}, a modifier",
+        "",
+        *(f"    {line}" for line in modifier.equations),
+        "",
+        *_definitions(modifier.symbols, width),
+        *_section("Hyperparameters", _definitions(_hyperparameters(modifier), width)),
+        *_section("Place in a step", _paragraphs([place_of(modifier)], width)),
+        *_section("State per parameter", _definitions(kept, width)),
+        *_section("Cost", _paragraphs(modifier_cost(modifier), width)),
+        *_section("Conventions", _paragraphs([modifier.conventions], width)),
+        *_section("Paper", _paragraphs([modifier.paper], width)),
+    ]
+
+
+def _hyperparameters(part: Rule | Modifier) -> dict[str, str]:
+    """Return each hyperparameter with its default, and its meaning and range."""
+    return {
+        f"{h.name} = {_default(h)}": f"{_meaning(h)}; {h.range.replace(' ', FIXED)}"
+        for h in part.hyperparameters
+    }
 
 
 def _equations(rule: Rule) -> list[str]:

@@ -13,10 +13,10 @@ from optrial.errors import Problem, suggest
 from optrial.functions import FUNCTIONS
 from optrial.models import MODELS, check_loss, check_metric, check_model
 from optrial.plan.groups import check_groups, whole_entry
-from optrial.plan.optimizers import rule_of
+from optrial.plan.optimizers import rule_of, rule_of_entry
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
-from optrial.rules import Rule, check_schedule
+from optrial.rules import Rule, check_schedule, modifier_problems
 from optrial.spec import PROBES, MetricName, catalogued
 from optrial.target_kinds import IGNORE_INDEX, Targets, targets_of
 
@@ -205,7 +205,8 @@ def _treatment_problems(entry: OptimizerEntry) -> Iterator[Problem]:
 def _is_of(problem: Problem, group: GroupEntry) -> bool:
     """Return whether a group causes a problem that its whole entry has."""
     given = {*group.values, *(["decay"] if group.decay else [])}
-    return group.kind is not None or problem.path in given
+    of_modify = group.modify is not None and problem.path.startswith("modify")
+    return group.kind is not None or of_modify or problem.path in given
 
 
 def _schedule_problems(part: OptimizerEntry | GroupEntry) -> Iterator[Problem]:
@@ -221,6 +222,8 @@ def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         return
     if entry.decay is not None:
         yield Problem("decay", "goes with a rule; a torch class has its own weight decay.")
+    if entry.modify:
+        yield Problem("modify", "goes with a rule; the step of a torch class is its own.")
     arguments: dict[str, Any] = dict(entry.hyperparameters)
     if entry.weight_decay is not None:
         arguments["weight_decay"] = entry.weight_decay
@@ -233,10 +236,14 @@ def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         if getattr(entry, name):
             yield Problem(name, "goes with torch; a rule computes its step from the gradient.")
     try:
-        rule = rule_of(entry.kind, entry.code)
+        plain = rule_of(entry.kind, entry.code)
     except ValueError as error:
         yield Problem(entry.kind, str(error))
         return
+    if wrong := [Problem(f"modify[{i}]", text) for i, text in _modifier_problems(plain, entry)]:
+        yield from wrong
+        return
+    rule = rule_of_entry(entry)
     known = {hyperparameter.name: hyperparameter for hyperparameter in rule.hyperparameters}
     for name, axis in entry.hyperparameters.items():
         if name not in known:
@@ -250,15 +257,42 @@ def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
             yield Problem("weight_decay", f"{value!r}: must be a finite number of 0 or more.")
 
 
+def _modifier_problems(rule: Rule, entry: OptimizerEntry) -> Iterator[tuple[int, str]]:
+    """Yield the index and the problem of each modifier that an entry cannot have."""
+    for index, modifier in enumerate(entry.modify or ()):
+        if modifier.rule is not None and modifier.name != "grafting":
+            yield index, f"rule: {modifier.rule} goes with grafting; leave it out."
+            return
+    yield from modifier_problems(rule, entry.modifiers)
+    decays = entry.weight_decay.values if entry.weight_decay else (rule.default_weight_decay,)
+    for index, name in enumerate(entry.modifiers):
+        if name == "cautious_decay" and entry.decay == "l2":
+            yield index, "cautious_decay is decoupled; leave decay: l2 out."
+        elif name == "cautious_decay" and not any(decays):
+            yield index, "cautious_decay has no effect without decay; give a weight_decay above 0."
+        elif name == "hyperball" and entry.weight_decay and any(decays):
+            yield (
+                index,
+                "hyperball fixes the norm of matrices, so that weight decay has no effect on it; "
+                "leave weight_decay out, or give hyperball to a group: {match: matrices, "
+                "modify: [hyperball], weight_decay: 0}.",
+            )
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _unknown_hyperparameter(rule: Rule, name: str) -> str:
     names = [hyperparameter.name for hyperparameter in rule.hyperparameters]
+    if "." in name:
+        modifier, _, own = name.partition(".")
+        known = [n.partition(".")[2] for n in names if n.startswith(f"{modifier}.")]
+        hint = suggest(own, known) if known else f"{modifier} has none."
+        return f"is not a hyperparameter of {modifier}. {hint}"
     meant = [known.name for known in rule.hyperparameters if name in known.aliases]
     hint = f"optrial calls it {' and '.join(meant)}. " if meant else ""
-    keys = [*names, "weight_decay", "decay", "schedule", "clip", "name"]
+    keys = [*names, "weight_decay", "decay", "schedule", "clip", "modify", "name"]
     return f"is not a hyperparameter of {rule.name}. {hint}{suggest(name, keys)}"
 
 

@@ -223,8 +223,14 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
 
 def _state_size(run: RunSpec) -> int:
     """Return the most arrays of a rule's state per parameter; of a torch class two, as Adam has."""
+    rules = [(run.optimizer_kind, run.rule, run.modify)]
+    for group in run.groups:
+        modify = run.modify if group.modify is None and group.rule is None else group.modify or ()
+        kind, rule = group.optimizer_kind or run.optimizer_kind, group.rule or run.rule
+        rules.append((kind, rule, modify))
     return max(
-        2 if kind == "torch" else rule_of(kind, rule).state_size for kind, rule in _rules(run)
+        2 if kind == "torch" else rule_of(kind, rule, modify).state_size
+        for kind, rule, modify in rules
     )
 
 

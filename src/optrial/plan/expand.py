@@ -32,17 +32,18 @@ from optrial.plan.groups import (
     Parameters,
     Placement,
     groups_of,
+    leaves_matrices,
     matrix_note,
     parameters_of,
     placed,
     placement_problems,
 )
-from optrial.plan.optimizers import rule_of
+from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import Point, model_axes, space_of, under
 from optrial.plan.stacks import pack
 from optrial.plan.trial import trial_problem, try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
-from optrial.rules import ROLES_AS_VECTORS, resolve_schedule
+from optrial.rules import resolve_schedule
 from optrial.spec import Phase, ProbeSettings, RunSpec, SettingScore
 
 __all__ = ["Plan", "make_plan"]
@@ -362,7 +363,7 @@ def _group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
 
 def _matrix_notes(study: StudyFile, dataset: Dataset) -> Iterator[str]:
     for entry in study.optimizers:
-        for parameters in _models(study, dataset) if entry.code in ROLES_AS_VECTORS else ():
+        for parameters in _models(study, dataset) if leaves_matrices(entry) else ():
             if note := matrix_note(entry, parameters):
                 yield note
 
@@ -381,7 +382,7 @@ def _placement(
     study: StudyFile, entry: OptimizerEntry, dataset: Dataset, arguments: Mapping[str, Any]
 ) -> Placement | None:
     """Return which parameters of a model are in which group; None if its entry has one rule."""
-    if not (entry.groups or (entry.kind == "rule" and entry.code in ROLES_AS_VECTORS)):
+    if not (entry.groups or leaves_matrices(entry)):
         return None
     model = (study.problem.model.name, arguments)
     return placed(
@@ -546,7 +547,7 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
             "closure": entry.closure,
             "create_graph": entry.create_graph,
         }
-    rule = rule_of(entry.kind, entry.code)
+    rule = rule_of_entry(entry)
     weight_decay = float(chosen.pop("weight_decay"))
     return {
         "optimizer_kind": entry.kind,
@@ -554,6 +555,7 @@ def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str
         "hyperparameters": {k: _number(v) for k, v in chosen.items()},
         "weight_decay": weight_decay,
         "decay": entry.decay or rule.default_decay,
+        "modify": entry.modifiers,
     }
 
 

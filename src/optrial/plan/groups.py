@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from optrial.code import code_sha256, is_code
-from optrial.config import Axis, GroupEntry, OptimizerEntry, Times
+from optrial.config import Axis, GroupEntry, ModifierEntry, OptimizerEntry, Times
 from optrial.errors import Problem, listed
 from optrial.models import (
     RoleOfParameter,
@@ -18,8 +18,8 @@ from optrial.models import (
     roles_of_parameters,
     selector_problem,
 )
-from optrial.plan.optimizers import rule_of
-from optrial.rules import ROLES_AS_VECTORS, Rule
+from optrial.plan.optimizers import rule_of, rule_of_entry
+from optrial.rules import ROLES_AS_VECTORS, Rule, modifier_named
 from optrial.spec import ParameterGroup
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "group_axes",
     "groups_of",
     "has_own_rule",
+    "leaves_matrices",
     "matrix_note",
     "parameters_of",
     "placed",
@@ -48,7 +49,7 @@ def axes_of(entry: OptimizerEntry) -> Mapping[str, Axis]:
     raw: dict[str, Any] = entry.hyperparameters
     if entry.kind == "torch":
         return raw | ({"weight_decay": entry.weight_decay} if entry.weight_decay else {})
-    rule = rule_of(entry.kind, entry.code)
+    rule = rule_of_entry(entry)
     axes = {h.name: raw.get(h.name, Axis((h.default,))) for h in rule.hyperparameters}
     return axes | {"weight_decay": entry.weight_decay or Axis((rule.default_weight_decay,))}
 
@@ -75,20 +76,34 @@ def whole_entry(entry: OptimizerEntry, group: GroupEntry) -> OptimizerEntry:
             products = (base * factor for base in known[name].values for factor in axis.values)
             values[name] = Axis(tuple(dict.fromkeys(products)))
     decay = group.decay or (None if has_own_rule(entry, group) else entry.decay)
-    fields: dict[str, Any] = {kind: code, "decay": decay, **values}
+    modify = modify_of(entry, group)
+    if modify is not entry.modify:
+        values = {n: v for n, v in values.items() if "." not in n or n in group.values}
+    fields: dict[str, Any] = {kind: code, "decay": decay, "modify": modify, **values}
     return OptimizerEntry.model_construct(**fields)
+
+
+def modify_of(entry: OptimizerEntry, group: GroupEntry) -> tuple[ModifierEntry, ...] | None:
+    """Return the modifiers of a group: its own ones, or those of its entry if it has its rule."""
+    if group.modify is not None or has_own_rule(entry, group):
+        return group.modify
+    return entry.modify
 
 
 def group_axes(entry: OptimizerEntry, group: GroupEntry) -> dict[str, Axis]:
     """Return the values that a group sets, by name; relative ones have names such as "lr.times".
 
-    A group with a rule of its own sets every hyperparameter of that rule.
+    A group with a rule of its own sets every hyperparameter of that rule, and one with modifiers of
+    its own every hyperparameter of these.
     """
     values: Mapping[str, Axis] = group.values
     if group.freeze:
         values = {}
     elif has_own_rule(entry, group):
         values = {**axes_of(whole_entry(entry, group)), **values}
+    elif group.modify is not None:
+        known = axes_of(whole_entry(entry, group))
+        values = {**{name: axis for name, axis in known.items() if "." in name}, **values}
     axes = {
         name + _TIMES if isinstance(axis, Times) else name: axis for name, axis in values.items()
     }
@@ -110,7 +125,8 @@ def check_groups(entry: OptimizerEntry) -> Iterator[Problem]:
 
 def _group_problems(entry: OptimizerEntry, group: GroupEntry) -> Iterator[Problem]:
     if group.freeze:
-        given = [*group.values, *(k for k in ("schedule", "decay") if getattr(group, k))]
+        keys = ("schedule", "decay", "modify")
+        given = [*group.values, *(k for k in keys if getattr(group, k) is not None)]
         for name in given + ([group.kind] if group.kind else []):
             yield Problem(name, "has no effect beside freeze: true; leave one of them out.")
         return
@@ -136,9 +152,7 @@ def _times_problems(
         return
     if entry.kind == "torch" or name == "weight_decay":
         return
-    (hyperparameter,) = (
-        h for h in rule_of(entry.kind, entry.code).hyperparameters if h.name == name
-    )
+    (hyperparameter,) = (h for h in rule_of_entry(entry).hyperparameters if h.name == name)
     if hyperparameter.high < math.inf or hyperparameter.low < 0:
         reason = f"goes with values without an upper bound; write a value, {hyperparameter.range}."
         yield Problem(f"{name}.times", reason)
@@ -225,26 +239,36 @@ def placed(entry: OptimizerEntry, parameters: Parameters) -> Placement:
     return Placement(tuple(groups), tuple(left), as_vectors)
 
 
+def leaves_matrices(entry: OptimizerEntry) -> bool:
+    """Return whether the rule or a modifier of an entry treats some matrices as vectors."""
+    return bool(_roles_left_to_vectors(entry))
+
+
 def matrix_note(entry: OptimizerEntry, parameters: Parameters) -> str:
     """Return a note if a rule of matrices leaves every matrix of a model to the update of vectors.
 
     "" for any other rule.
     """
-    if not _roles_left_to_vectors(entry):
+    if not leaves_matrices(entry):
         return ""
     placement = placed(entry, parameters)
     matrices = [name for name in parameters if len(parameters[name].shape) > 1]
     if set(matrices) - set(placement.as_vectors):
         return ""
+    has_none = "the model has no matrix besides embeddings and the last linear layer"
+    if not (entry.kind == "rule" and entry.code in ROLES_AS_VECTORS):
+        idle = [name for name in entry.modifiers if modifier_named(name).as_vectors]
+        return f"{entry.label}: {listed(idle)} has no effect, because {has_none}"
     return (
-        f"{entry.label} updates all parameters as AdamW does: the model has no matrix besides "
-        f"embeddings and the last linear layer; groups: [{{match: matrices, rule: {entry.code}}}] "
-        "updates them as matrices"
+        f"{entry.label} updates all parameters as AdamW does: {has_none}; groups: "
+        f"[{{match: matrices, rule: {entry.code}}}] updates them as matrices"
     )
 
 
 def _roles_left_to_vectors(entry: OptimizerEntry) -> Sequence[str]:
-    return ROLES_AS_VECTORS.get(entry.code, ()) if entry.kind == "rule" else ()
+    of_rule = ROLES_AS_VECTORS.get(entry.code, ()) if entry.kind == "rule" else ()
+    of_modifiers = (role for name in entry.modifiers for role in modifier_named(name).as_vectors)
+    return tuple(dict.fromkeys((*of_rule, *of_modifiers)))
 
 
 def placement_problems(entry: OptimizerEntry, parameters: Parameters) -> Iterator[Problem]:
@@ -290,11 +314,13 @@ def _differs(entry: OptimizerEntry, group: GroupEntry) -> bool:
     values = {name: axis.values for name, axis in whole.items()}
     if varies or values != {name: axis.values for name, axis in known.items()}:
         return True
+    if group.modify is not None and group.modifiers != entry.modifiers:
+        return True
     if group.schedule is not None and group.schedule != entry.schedule:
         return True
     if entry.kind == "torch" or group.decay is None:
         return False
-    return group.decay != (entry.decay or rule_of(entry.kind, entry.code).default_decay)
+    return group.decay != (entry.decay or rule_of_entry(entry).default_decay)
 
 
 def _shields(
@@ -402,7 +428,7 @@ def _group_of_run(
         weight_decay = None if coefficient is None else float(coefficient)
         values = {n: v if isinstance(v, bool) else float(v) for n, v in values.items()}
         if own:
-            decay = group.decay or _rule(entry, group).default_decay
+            decay = group.decay or rule_of_entry(whole_entry(entry, group)).default_decay
     values = {name: value for name, value in values.items() if name not in times}
     return ParameterGroup(
         name=group.label,
@@ -414,4 +440,5 @@ def _group_of_run(
         weight_decay=None if "weight_decay" in times else weight_decay,
         decay=decay,
         schedule=schedule,
+        modify=None if group.modify is None else group.modifiers,
     )

@@ -113,8 +113,10 @@ def _values_kept(run: RunSpec, parameters: Parameters) -> int | None:
         return None
     total = 0
     for part in run.parts(parameters):
-        rule, probe = rule_of(part.optimizer_kind, part.rule), np.ones((2, 3))
-        state = initialise_all(rule, {"w": probe}, part.hyperparameters)["w"]
-        arrays = len([array for array in state if np.shape(array) == probe.shape])
+        rule = rule_of(part.optimizer_kind, part.rule, part.modify)
+        probe = np.ones((2, 3))
+        state = initialise_all(rule, {"w": probe}, part.hyperparameters)
+        kept = [array for arrays in state.values() for array in arrays]
+        arrays = len([array for array in kept if np.shape(array) == probe.shape])
         total += arrays * sum(math.prod(parameters[name].shape) for name in part.parameters)
     return total

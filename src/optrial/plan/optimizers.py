@@ -6,22 +6,37 @@ from functools import cache
 from typing import Any
 
 from optrial.code import Unidentifiable, code_sha256, load_code, unidentifiable
+from optrial.config import OptimizerEntry
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
-from optrial.rules import RULES, Rule
+from optrial.rules import RULES, Rule, modified
 
-__all__ = ["rule_of"]
+__all__ = ["rule_of", "rule_of_entry"]
 
 
-def rule_of(kind: str, name: str) -> Rule:
+def rule_of_entry(entry: OptimizerEntry) -> Rule:
+    """Return the rule of an entry of a study, with its modifiers.
+
+    Raises:
+        ValueError: there is none, or a modifier does not exist; the message says why.
+    """
+    return rule_of(entry.kind, entry.code, entry.modifiers)
+
+
+def rule_of(kind: str, name: str, modify: tuple[str, ...] = ()) -> Rule:
     """Return a rule of the catalogue, or the one that a user-defined function returns.
 
     Args:
         kind: "rule" or "rule_factory".
         name: of the rule, or ``module:function``.
+        modify: names of the modifiers of its steps.
 
     Raises:
         ValueError: there is none; the message says why.
     """
+    return modified(_unmodified(kind, name), modify)
+
+
+def _unmodified(kind: str, name: str) -> Rule:
     if kind == "rule":
         if name not in RULES:
             raise ValueError(f"'{name}' is not a rule. {suggest(name, RULES)}")

@@ -86,6 +86,8 @@ def _values(parts: Sequence[Part]) -> dict[str, tuple[Any, ...]]:
             known |= {"decay": part.decay} if part.weight_decay else {}
         if part.schedule:
             known["schedule"] = part.schedule["kind"]
+        if part.modify:
+            known["modify"] = " ".join(part.modify)
         for name, value in known.items():
             values.setdefault(name, {}).setdefault(repr(value), value)
     return {name: tuple(distinct.values()) for name, distinct in values.items()}

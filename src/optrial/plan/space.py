@@ -20,7 +20,7 @@ from optrial.config import (
 )
 from optrial.models import check_model
 from optrial.plan.groups import axes_of, group_axes, whole_entry
-from optrial.plan.optimizers import rule_of
+from optrial.plan.optimizers import rule_of_entry
 from optrial.rules.learning_rates import sensible_rates
 
 __all__ = ["Growth", "Point", "Space", "model_axes", "space_of", "under"]
@@ -98,7 +98,7 @@ class Space:
         unit, _, rest = name.partition(".")
         if unit.startswith("groups["):
             return f"{self.groups[int(unit[7:-1])]}.{rest}"
-        return name.rpartition(".")[2]
+        return rest or name
 
     def size(self, sampled: bool = False) -> float:
         """Return the number of settings; from a range, a sampler may draw any number of values."""
@@ -228,7 +228,7 @@ def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
     elif own_name == "weight_decay" or entry.kind == "torch":  # nothing more is known of a class
         takes = lambda value: math.isfinite(value) and value >= min(least, 0)  # noqa: E731
     else:
-        known = {h.name: h for h in rule_of(entry.kind, entry.code).hyperparameters}
+        known = {h.name: h for h in rule_of_entry(entry).hyperparameters}
         hyperparameter = known[own_name]
         is_log = axis.spacing == "log" or (axis.spacing is None and hyperparameter.scale == "log")
         takes = lambda value: hyperparameter.check(value) is None  # noqa: E731

@@ -21,7 +21,7 @@ Grid = Sequence[Sequence[RunSpec]]
 
 _OF_A_RUN = {
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
-    *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors"),
+    *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors", "modify"),
 }
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
 
@@ -32,10 +32,10 @@ _ROUNDING = 1e-9
 def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
     """Cut runs into stacks of at most `width`, each a grid of all its settings by all its seeds.
 
-    Runs of one stack share everything but rule, hyperparameters, weight decay, schedule, clipping,
-    groups of parameters except frozen ones, seed and what the model's entry calls stackable. A
-    torch class is never stacked. Runs
-    with one seed see the same batches, so that a stack that is a grid gathers each batch once.
+    Runs of one stack share everything but rule, modifiers, hyperparameters, weight decay, schedule,
+    clipping, groups of parameters except frozen ones, seed and what the model's entry calls
+    stackable. A torch class is never stacked. Runs with one seed see the same batches, so that a
+    stack that is a grid gathers each batch once.
 
     Args:
         runs: in any order; the same runs always give the same stacks.

@@ -15,7 +15,7 @@ from optrial.data import Dataset
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line
 from optrial.models import TrialOptimizer, TrialProblem, gradients_of, try_optimizer
 from optrial.plan.groups import axes_of, has_own_rule, parameters_of, placed, whole_entry
-from optrial.plan.optimizers import rule_of
+from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import model_axes
 from optrial.rules import apply_all, initialise_all
 
@@ -191,7 +191,7 @@ def _optimizer(entry: OptimizerEntry, setting: Setting) -> TrialOptimizer:
 
 def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TrialProblem) -> list[Problem]:
     """Take two steps with a user-defined rule, with the same gradients in both."""
-    rule = rule_of(entry.kind, entry.code)
+    rule = rule_of_entry(entry)
     arguments = {
         name: value if isinstance(value, bool) else float(value)
         for name, value in setting.items()

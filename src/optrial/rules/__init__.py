@@ -7,7 +7,14 @@ from optrial.rules.apply import apply_all, evaluation_point, initialise_all
 from optrial.rules.arrays import compute_once
 from optrial.rules.catalogue import ROLES_AS_VECTORS, RULES, get_rules
 from optrial.rules.clipping import clip_all
-from optrial.rules.rule import Hyperparameter, Rule
+from optrial.rules.modifiers import (
+    ACTS_ON,
+    MODIFIERS,
+    modified,
+    modifier_named,
+    modifier_problems,
+)
+from optrial.rules.rule import Hyperparameter, Modifier, Rule
 from optrial.rules.schedules import (
     SCHEDULES,
     check_schedule,
@@ -16,10 +23,13 @@ from optrial.rules.schedules import (
 )
 
 __all__ = [
+    "ACTS_ON",
+    "MODIFIERS",
     "ROLES_AS_VECTORS",
     "RULES",
     "SCHEDULES",
     "Hyperparameter",
+    "Modifier",
     "Rule",
     "apply_all",
     "check_schedule",
@@ -29,5 +39,8 @@ __all__ = [
     "get_rules",
     "initialise_all",
     "learning_rate_factors",
+    "modified",
+    "modifier_named",
+    "modifier_problems",
     "resolve_schedule",
 ]

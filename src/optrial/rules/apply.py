@@ -8,11 +8,12 @@ in a stack. Hyperparameters are numbers, or arrays that broadcast over the run a
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from optrial.rules.arrays import Array, Scalar, broadcast, is_array, namespace, zeros_like
+from optrial.rules.arrays import Array, Scalar, broadcast, is_array, zeros_like
+from optrial.rules.chain import Place, axes_of_run, decay_of, key_of, own_values, values_of
 from optrial.rules.rule import NoState, OneArray, Rule, State
 
 __all__ = ["apply_all", "evaluation_point", "initialise_all"]
@@ -40,16 +41,23 @@ def initialise_all(
 
     Returns:
         Name of a parameter -> NamedTuple of arrays; a field that no run needs is None. A rule with
-        state for the whole model adds one entry, named "", of arrays (*runs).
+        state for the whole model adds one entry, named "", of arrays (*runs); a modifier adds one
+        entry for each parameter, named "lookahead:weight".
     """
     state = {}
     for name, param in params.items():
-        axes = {"axes": _axes(param, lead, name in as_vectors)} if "axes" in rule.needs else {}
-        state[name] = _named(rule.init(param, **_broadcast_all(hyperparameters, param), **axes))
+        values = _broadcast_all(hyperparameters, param)
+        is_vector = name in as_vectors
+        needed = {"axes": axes_of_run(param, lead, rule, is_vector)} if "axes" in rule.needs else {}
+        state[name] = _named(rule.init(param, **own_values(values), **needed))
+        for modifier in rule.modifiers:
+            axes = axes_of_run(param, lead, modifier, is_vector)
+            own = values_of(modifier, values) | {"lr": values["lr"]}
+            state[key_of(modifier, name)] = modifier.init(param, axes=axes, **own)
     if rule.model:
         first = next(iter(params.values()))
         zero = zeros_like(first[(..., *(0,) * (first.ndim - lead))])
-        state[MODEL] = rule.model.init(zero, **_broadcast_all(hyperparameters, zero))
+        state[MODEL] = rule.model.init(zero, **own_values(_broadcast_all(hyperparameters, zero)))
     return state
 
 
@@ -88,36 +96,32 @@ def apply_all(
     Returns:
         The new parameters and the new state.
     """
-    is_own = decay == rule.own_decay
-    is_outside = not is_own and (is_array(weight_decay) or weight_decay != 0)
+    outside = decay_of(rule, decay, weight_decay)
     model = state.get(MODEL)
     moved: dict[str, Array] = {}
     new_state: dict[str, State] = {}
     terms: list[Any] = []
     for name, param in params.items():
-        values = _broadcast_all(hyperparameters, param)
-        coefficient, grad, shrunk = broadcast(weight_decay, param), grads[name], param
-        if is_outside and decay == "l2":
-            grad = grad + coefficient * param
-        elif is_outside:
-            shrunk = param * (1 - values["lr"] * coefficient)
-        available = {
+        coefficient = broadcast(weight_decay, param)
+        known = {
             "param": param,
-            "axes": _axes(param, lead, name in as_vectors),
-            "weight_decay": coefficient if is_own else 0.0,
+            "weight_decay": coefficient,
             "model": model and type(model)(*(broadcast(array, param) for array in model)),
         }
+        values, time = _broadcast_all(hyperparameters, param), broadcast(step, param)
+        is_vector = name in as_vectors
+        place = Place(name, state, lead, time, values, is_vector, known, new_state)
+        grad = place.gradient(grads[name], rule, outside)
+        own_decay = {"weight_decay": coefficient if decay == rule.own_decay else 0.0}
+        available = known | own_decay | {"axes": place.axes(rule)}
         needed = {need: available[need] for need in rule.needs}
         kept = state[name]
-        result = rule.update(grad, _given(kept), broadcast(step, param), **values, **needed)
-        change, after = result[:2]
+        change, after, *term = rule.update(grad, _given(kept), time, **own_values(values), **needed)
         new_state[name] = after if hasattr(after, "_fields") else _like(kept, after)
-        terms += result[2:]
-        moved[name] = (
-            shrunk + change if out is None else namespace(param).add(shrunk, change, out=out[name])
-        )
+        terms += term
+        moved[name] = place.moved(change, rule, outside, None if out is None else out[name])
     if rule.model and model:
-        values = _broadcast_all(hyperparameters, model[0])
+        values = own_values(_broadcast_all(hyperparameters, model[0]))
         sums = type(terms[0])(*(sum(column) for column in zip(*terms, strict=True)))
         new_state[MODEL] = rule.model.update(model, sums, broadcast(step, model[0]), **values)
     return moved, new_state
@@ -171,17 +175,11 @@ def evaluation_point(
     if rule.evaluate is None:
         return params
     return {
-        name: rule.evaluate(param, _given(state[name]), **_broadcast_all(hyperparameters, param))
+        name: rule.evaluate(
+            param, _given(state[name]), **own_values(_broadcast_all(hyperparameters, param))
+        )
         for name, param in params.items()
     }
-
-
-def _axes(param: Array, lead: int, as_vector: bool) -> Sequence[int]:
-    """Return the axes of one run's parameter, counted from the end: ..., -2, -1.
-
-    Of a matrix to update as a vector, the last one: such an update looks at single coordinates.
-    """
-    return (-1,) if as_vector else tuple(range(lead - param.ndim, 0))
 
 
 def _broadcast_all(hyperparameters: Mapping[str, Scalar], param: Array) -> dict[str, Scalar]:

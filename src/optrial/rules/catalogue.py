@@ -66,13 +66,17 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 
 ROLES_AS_VECTORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"muon": ("embedding", "head")}  # Jordan et al. leave both to AdamW
+    {name: rule.as_vectors for name, rule in RULES.items() if rule.as_vectors}
 )
 """Name of a rule -> roles of the matrices that it updates as it does vectors."""
 
 
-def get_rules(names: Iterable[str]) -> list[Rule]:
+def get_rules(names: Iterable[str], *, also: Iterable[str] = ()) -> list[Rule]:
     """Return rules by name, in that order.
+
+    Args:
+        names: names of rules.
+        also: other names that an error message may suggest.
 
     Raises:
         StudyError: some do not exist; the message lists them all.
@@ -81,7 +85,8 @@ def get_rules(names: Iterable[str]) -> list[Rule]:
     unknown = [name for name in names if name not in RULES]
     if unknown:
         problems = [
-            Problem("rule", f"'{name}' is not a rule. {suggest(name, RULES)}") for name in unknown
+            Problem("rule", f"'{name}' is not a rule. {suggest(name, (*RULES, *also))}")
+            for name in unknown
         ]
         raise StudyError(problems, source="the choice of rules")
     return [RULES[name] for name in names]

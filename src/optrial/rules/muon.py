@@ -163,4 +163,5 @@ MUON = Rule(
     default_weight_decay=0.1,
     default_decay="decoupled",
     needs=("axes",),
+    as_vectors=("embedding", "head"),  # Jordan et al. leave both to AdamW
 )

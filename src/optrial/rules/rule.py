@@ -17,9 +17,11 @@ __all__ = [
     "Array",
     "Hyperparameter",
     "Keywords",
+    "Modifier",
     "NoState",
     "OneArray",
     "Rule",
+    "Stage",
     "State",
     "StepScale",
     "TorchOptim",
@@ -28,6 +30,10 @@ __all__ = [
 ]
 
 StepScale = Literal["the gradient", "the learning rate alone", "the parameters", ""]
+
+Stage = Literal["gradient", "change", "decay", "parameter"]
+"""Place of a modifier in a step, in this order. The rule follows the gradient and its l2 decay;
+decoupled decay stands at "decay", where a modifier replaces it."""
 
 State = Any
 """A NamedTuple of arrays; a field that no run needs is None."""
@@ -48,6 +54,7 @@ class Hyperparameter:
         high: largest value; allowed unless `high_open`.
         low_open: whether `low` itself is excluded.
         high_open: whether `high` itself is excluded.
+        whole: whether it must be a whole number.
         scale: how a search spaces values; "switch" for true or false.
         aliases: names used by other libraries, for hints in error messages.
         symbol: printed in typeset equations, "β₁"; empty to print the name.
@@ -61,6 +68,7 @@ class Hyperparameter:
     high: float = math.inf
     low_open: bool = False
     high_open: bool = False
+    whole: bool = False
     scale: Literal["log", "linear", "switch"] = "linear"
     aliases: tuple[str, ...] = ()
     symbol: str = ""
@@ -87,13 +95,16 @@ class Hyperparameter:
         """Return an error message that shows `value`, the range and an example; None if valid."""
         if self._allows(value):
             return None
-        kind = "" if self.scale == "switch" else "a finite number, "
+        number = "a whole number, " if self.whole else "a finite number, "
+        kind = "" if self.scale == "switch" else number
         return f"{value!r}: must be {kind}{self.range}, such as {self.default!r} (the default)."
 
     def _allows(self, value: object) -> bool:
         if isinstance(value, bool) or self.scale == "switch":
             return isinstance(value, bool) and self.scale == "switch"
         if not isinstance(value, Real) or not math.isfinite(number := float(value)):
+            return False
+        if self.whole and not number.is_integer():
             return False
         above = number > self.low if self.low_open else number >= self.low
         below = number < self.high if self.high_open else number <= self.high
@@ -158,6 +169,56 @@ class WholeModel:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Modifier:
+    """A pure function from the change of a parameter to another change, with its own state.
+
+    Attributes:
+        name: as in study files and in the records of runs: "lookahead", "grafting(sgd)".
+        key: prefix of its hyperparameters in a run: "lookahead" for "lookahead.every".
+        title: as in print: "Lookahead".
+        paper: full citation, with the year.
+        stage: the first argument and the result of `update`: the gradient of the mini-batch, before
+            the rule; the change that the rule adds to the parameter; or the new parameter. A
+            modifier of the "decay" receives the change and returns the decayed parameter, to which
+            the change is added.
+        init: `init(param, axes=..., lr=..., **hyperparameters)` returns the state before the first
+            step: a NamedTuple of arrays.
+        update: `update(value, state, step, *, **hyperparameters)` returns the new value and the new
+            state; step is 1, 2, ...
+        hyperparameters: without the prefix.
+        equations: one step, line by line.
+        symbols: symbol in `equations` that is not a hyperparameter -> its meaning.
+        state: name of an array kept, of the parameter's shape -> its meaning.
+        reduced_state: name of a smaller array kept -> its meaning.
+        conventions: which of several variants in use this is.
+        needs: what `update` takes, by keyword: "param", the parameter before the step; "grad", the
+            gradient of the mini-batch after clipping, with l2 decay; "change", the change that is
+            added to the decayed parameter; "lr", the learning rate of the step;
+            "axes", the axes of one run, as negative numbers; "weight_decay", the coefficient.
+        as_vectors: roles of matrices that it treats as vectors.
+    """
+
+    name: str
+    key: str = ""
+    title: str
+    paper: str
+    stage: Stage
+    init: Callable[..., State]
+    update: Callable[..., tuple[Any, State]]
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    equations: tuple[str, ...]
+    symbols: Mapping[str, str]
+    state: Mapping[str, str] = field(default_factory=dict)
+    reduced_state: Mapping[str, str] = field(default_factory=dict)
+    conventions: str
+    needs: tuple[Literal["param", "grad", "change", "lr", "axes", "weight_decay"], ...] = ()
+    as_vectors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.key or self.name)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Rule:
     """An update rule: two pure functions and everything `optrial explain` says about them.
 
@@ -211,6 +272,8 @@ class Rule:
         model: the state kept for the whole model, if any.
         evaluate: `evaluate(param, state, **hyperparameters)` returns the parameter at which the
             model is evaluated, if it is not the one at which the gradient is taken.
+        as_vectors: roles of matrices that it updates as it does vectors.
+        modifiers: modifiers of its steps, in their order; see `optrial.rules.modified`.
     """
 
     name: str
@@ -240,11 +303,19 @@ class Rule:
     reduced_state: Mapping[str, str] = field(default_factory=dict)
     model: WholeModel | None = None
     evaluate: Callable[..., Array] | None = None
+    as_vectors: tuple[str, ...] = ()
+    modifiers: tuple[Modifier, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.hyperparameters, Mapping):
             declared = tuple(_undescribed(*item) for item in self.hyperparameters.items())
             object.__setattr__(self, "hyperparameters", declared)
+
+    def at(self, stage: Stage) -> tuple[Modifier, ...]:
+        """Return the modifiers of a stage, in their order."""
+        if not self.modifiers:
+            return ()
+        return tuple(modifier for modifier in self.modifiers if modifier.stage == stage)
 
     @property
     def evaluates_elsewhere(self) -> bool:
@@ -264,13 +335,16 @@ class Rule:
     @property
     def state_size(self) -> int:
         """Number of arrays of the parameter's size that are kept at the defaults."""
+        added = sum(len(modifier.state) for modifier in self.modifiers)
         if self.state or self.conventions:
-            return len(self.state)
+            return len(self.state) + added
         param = np.zeros((2, 3))
         axes = {"axes": (-2, -1)} if "axes" in self.needs else {}
-        start = self.init(param, **self.defaults, **axes)
+        own = {name: value for name, value in self.defaults.items() if "." not in name}
+        start = self.init(param, **own, **axes)
         arrays = start if isinstance(start, tuple | list) else [start]
-        return sum(getattr(array, "shape", None) == param.shape for array in arrays)
+        kept = [array for array in arrays if getattr(array, "shape", None) == param.shape]
+        return added + len(kept)
 
 
 def _undescribed(name: str, default: float | bool) -> Hyperparameter:

@@ -26,6 +26,7 @@ class ParameterGroup(NamedTuple):
         decay: kind of weight decay; None for that of the run.
         schedule: schedule of the learning rate; None for that of the run.
         freeze: whether the parameters keep their initial values.
+        modify: names of the modifiers; None for those of the run, unless the group has a rule.
     """
 
     name: str
@@ -38,11 +39,22 @@ class ParameterGroup(NamedTuple):
     decay: Literal["l2", "decoupled"] | None = None
     schedule: Mapping[str, Any] | None = None
     freeze: bool = False
+    modify: tuple[str, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON-able values; `modify` only where it is set, as in ids."""
+        values = self._asdict()
+        if self.modify is None:
+            del values["modify"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the group whose `_asdict` this is, also after a round trip through JSON."""
-        return cls(**{**values, "parameters": tuple(values["parameters"])})
+        """Return the group whose `as_dict` this is, also after a round trip through JSON."""
+        typed = {**values, "parameters": tuple(values["parameters"])}
+        if values.get("modify") is not None:
+            typed["modify"] = tuple(values["modify"])
+        return cls(**typed)
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -54,6 +66,7 @@ class ParameterGroup(NamedTuple):
             "weight_decay": self.weight_decay,
             "decay": self.decay,
             "freeze": self.freeze or None,
+            "modify": None if self.modify is None else (" ".join(self.modify) or "none"),
         }
         for name, value in (self.schedule or {}).items():
             own["schedule" if name == "kind" else f"schedule.{name}"] = value
@@ -72,6 +85,7 @@ class Part(NamedTuple):
         weight_decay: coefficient, 0 for none.
         decay: kind of weight decay.
         schedule: schedule of the learning rate, or None.
+        modify: names of the modifiers, in their order.
     """
 
     name: str
@@ -82,3 +96,4 @@ class Part(NamedTuple):
     weight_decay: float
     decay: Literal["l2", "decoupled"]
     schedule: Mapping[str, Any] | None
+    modify: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ _OF_A_PHASE = (
 _OF_AN_OPTIMIZER = (
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay"),
     *("schedule", "clip_norm", "clip_value", "zero_grad", "closure", "create_graph"),
-    *("groups", "as_vectors"),
+    *("groups", "as_vectors", "modify"),
 )
 """Fields that an entry of `optimizers` sets."""
 
@@ -83,11 +83,16 @@ class _WithoutSeed:
     @cached_property
     def structure(self) -> str:
         run = self._run
-        if not (run.groups or run.as_vectors):
+        if not (run.groups or run.as_vectors or run.modify):
             return ""
         names = dict.fromkeys(name for group in run.groups for name in group.parameters)
-        kinds = [[p.optimizer_kind, p.rule, p.decay, p.parameters] for p in run.parts(names)]
-        return json.dumps([kinds, run.frozen, run.as_vectors])
+        kinds = [
+            [p.optimizer_kind, p.rule, p.decay, p.parameters, *([p.modify] if p.modify else [])]
+            for p in run.parts(names)
+        ]
+        return json.dumps(
+            [kinds, run.frozen, run.as_vectors, *([run.modify] if run.modify else [])]
+        )
 
     @cached_property
     def json(self) -> str:
@@ -172,6 +177,7 @@ class RunSpec(_Computed):
         evaluate_start: whether the initial weights are evaluated, at step 0.
         groups: parameters that are updated with values of their own.
         as_vectors: names of matrices that the rule updates as it does vectors.
+        modify: names of the modifiers of the rule's steps, in their order.
     """
 
     optimizer: str
@@ -218,6 +224,7 @@ class RunSpec(_Computed):
     evaluate_start: bool = False
     groups: tuple[ParameterGroup, ...] = ()
     as_vectors: tuple[str, ...] = ()
+    modify: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -267,6 +274,8 @@ class RunSpec(_Computed):
     def all_hyperparameters(self) -> dict[str, Any]:
         """Hyperparameters of the run by name, and the values that groups set: "norm.lr"."""
         shown = dict(self.hyperparameters)
+        if self.modify:
+            shown["modify"] = " ".join(self.modify)
         for group in self.groups:
             shown |= group.shown
         return shown
@@ -305,12 +314,17 @@ class RunSpec(_Computed):
             self.weight_decay,
             self.decay,
             self.schedule,
+            self.modify,
         )
         if group is None:
             return whole
         known = {"weight_decay": self.weight_decay, **self.hyperparameters}
         scaled = {name: factor * known[name] for name, factor in group.times.items()}
-        values = {} if group.rule else self.hyperparameters
+        values = {} if group.rule else dict(self.hyperparameters)
+        modify = () if group.rule else self.modify
+        if group.modify is not None:
+            modify = group.modify
+            values = {name: value for name, value in values.items() if "." not in name}
         kind = group.optimizer_kind or self.optimizer_kind
         decay = 0.0
         if kind != "torch":  # whose weight decay is an argument
@@ -324,6 +338,7 @@ class RunSpec(_Computed):
             weight_decay=decay,
             decay=group.decay or self.decay,
             schedule=self.schedule if group.schedule is None else group.schedule,
+            modify=modify,
         )
 
     @property
@@ -362,6 +377,7 @@ class RunSpec(_Computed):
             typed["select"] = Selection(**select)
         typed["groups"] = tuple(map(ParameterGroup.from_dict, values.get("groups", ())))
         typed["as_vectors"] = tuple(values.get("as_vectors", ()))
+        typed["modify"] = tuple(values.get("modify", ()))
         return cls(**typed)
 
     def as_dict(self) -> dict[str, Any]:
@@ -370,7 +386,7 @@ class RunSpec(_Computed):
         for name in ("probes", "select"):
             if values[name] is not None:
                 values[name] = values[name]._asdict()
-        values["groups"] = tuple(group._asdict() for group in self.groups)
+        values["groups"] = tuple(group.as_dict() for group in self.groups)
         return values
 
 

@@ -193,6 +193,7 @@ def _traits(run: RunSpec) -> dict[str, Any]:
         "schedule": run.schedule and run.schedule["kind"],
         "clip_norm": run.clip_norm is not None,
         "clip_value": run.clip_value is not None,
+        "modify": " ".join(run.modify),
     }
 
 
@@ -200,6 +201,8 @@ def _value(run: RunSpec, trait: str) -> Any:
     """Return a trait as the study writes it."""
     if trait == "schedule":
         return run.schedule and run.schedule["kind"]
+    if trait == "modify":
+        return " ".join(run.modify) or "none"
     value = run.hyperparameters.get(trait, getattr(run, trait, None))
     return f"{value:g}" if isinstance(value, float) else value
 

@@ -251,7 +251,8 @@ class NumpyEngine(SoloEngine):
         self.augment = augmentation(dataset, torch.device("cpu"))
         self.threads = threads_for([spec], dataset)
         self._parts = [
-            (part, rule_of(part.optimizer_kind, part.rule)) for part in spec.parts(self.names)
+            (part, rule_of(part.optimizer_kind, part.rule, part.modify))
+            for part in spec.parts(self.names)
         ]
         self.rule_states = [
             initialise_all(rule, self._of(part), part.hyperparameters, as_vectors=spec.as_vectors)

@@ -46,8 +46,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._as_vectors = frozenset(as_vectors)
         start = initialise_all(rule, self._values(), hyperparameters, as_vectors=as_vectors)
         self._types = {name: type(part) for name, part in start.items()}
-        # Key of each part in `state`: its parameter, or "rule" for a part of the whole model.
-        self._owners: dict[str, Any] = {n: self.parameters.get(n, "rule") for n in start}
+        # Key of each part in `state`: its parameter, "rule" for a part of the whole model, or
+        # "lookahead:weight" for a part of a modifier.
+        self._owners: dict[str, Any] = {n: self.parameters.get(n, n or "rule") for n in start}
         self._keep(start)
 
     # PyTorch's own versions of the next two methods import its compiler, which takes seconds.

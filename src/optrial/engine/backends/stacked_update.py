@@ -90,7 +90,7 @@ def groups_of(settings: Sequence[RunSpec], params: Tensors) -> list[Group]:
 def _kinds(spec: RunSpec, names: Iterable[str]) -> tuple[Any, ...]:
     """Return what settings share that the same rules can update together."""
     parts = spec.parts(names)
-    kinds = [(part.optimizer_kind, part.rule, part.decay) for part in parts]
+    kinds = [(part.optimizer_kind, part.rule, part.decay, part.modify) for part in parts]
     return kinds, [part.parameters for part in parts], frozenset(spec.as_vectors)
 
 
@@ -98,7 +98,7 @@ def _group(
     parts: Sequence[Part], as_vectors: frozenset[str], columns: slice, rates: slice, like: Tensor
 ) -> Group:
     first = parts[0]
-    rule = rule_of(first.optimizer_kind, first.rule)
+    rule = rule_of(first.optimizer_kind, first.rule, first.modify)
     decays = [part.weight_decay for part in parts]
     return Group(
         rule=rule,

@@ -53,7 +53,7 @@ def _difference(part: Part) -> tuple[float, str] | None:
     """Return the difference of a rule from its class, and the name of the class; None without."""
     if part.optimizer_kind == "torch":
         return None
-    rule, values = rule_of(part.optimizer_kind, part.rule), part.hyperparameters
+    rule, values = rule_of(part.optimizer_kind, part.rule, part.modify), part.hyperparameters
     counterpart, treated = rule.torch_optim, (part.weight_decay, part.decay)
     arguments = counterpart.arguments(values, *treated) if counterpart else None
     if counterpart is None or arguments is None:
