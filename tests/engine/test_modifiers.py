@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from optrial.analysis.torch_code import torch_code
 from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.plan import pack
@@ -182,3 +183,8 @@ def test_hyperparameters_of_modifiers_are_tuned() -> None:
     tune = {"sampler": "sobol", "trials": 4, "seeds": 1}
     runs, _ = planned([entry], tune=tune)
     assert len({run.hyperparameters["agc.clip"] for run in runs}) == 4
+
+
+def test_no_class_of_torch_is_named_for_modified_steps() -> None:
+    runs, _ = planned([{"rule": "adam"}, {"rule": "adam", "modify": ["cautious"]}])
+    assert [bool(torch_code(run)) for run in runs] == [True, False]

@@ -229,7 +229,6 @@ def _setting(contender: Contender, rates: RateRange | None) -> Setting:
     extras = {
         "schedule": any((spec.schedule, *(group.schedule for group in spec.groups))),
         "clip": spec.clip_norm is not None or spec.clip_value is not None,
-        "modify": bool(spec.modify),
     }
     besides = tuple(key for key, is_set in extras.items() if is_set)
     return Setting(contender.name, contender.setting, known, torch_code(spec), besides)
