@@ -91,6 +91,7 @@ ALLOWED = {
     },
     "timing.markdown": {"markup", "timing"},
     "timing.figure": {"style", "timing"},
+    "lr_range": {"data", "engine", "plan", "rules", "spec", "style", "errors"},
     "recipes": {"config", "errors"},
     "results": {
         *(
@@ -127,6 +128,7 @@ ALLOWED = {
             "sweep",
         ),
         *("records", "report", "results", "recipes", "timing", "timing.measure", "trackers"),
+        "lr_range",
         *("user_objects", "user_output", "supervision", "spec", "interruption", "passwords"),
         "errors",
     },

@@ -10,7 +10,7 @@ from optrial.config import read_study
 from optrial.data import DATASETS
 from optrial.models import LOSSES, MODELS
 from optrial.recipes import RECIPES, with_recipe
-from optrial.rules import ACTS_ON, MODIFIERS, RULES, SCHEDULES
+from optrial.rules import ACTS_ON, MODIFIERS, RULES, SCHEDULES, OwnFunction, Schedule
 from optrial.spec import METRICS, PROBES, catalogued
 
 __all__ = ["LISTINGS"]
@@ -86,9 +86,10 @@ def _changed(keys: Mapping[str, object]) -> str:
 
 
 def _schedules() -> Table:
+    schedules: Mapping[str, type[Schedule]] = {**SCHEDULES, "module:function": OwnFunction}
     return ["schedule", "description", "arguments"], [
         [name, _first_line(schedule), ", ".join(schedule.model_fields)]
-        for name, schedule in SCHEDULES.items()
+        for name, schedule in schedules.items()
     ]
 
 

@@ -37,9 +37,13 @@ IGNORE_INDEX = -100
 
 _TARGETS: Mapping[str, Targets] = {
     "cross_entropy": "classes",
+    "focal": "classes",
     "bce": "binary",
-    "mse": "values",
+    **dict.fromkeys(("mse", "mae", "huber", "poisson", "quantile"), "values"),
 }
+
+LABEL_LOSSES = ("cross_entropy", "focal", "bce")
+"""Losses of class labels, whose classes may be weighted."""
 
 
 def targets_of(loss: str) -> Targets:

@@ -98,6 +98,17 @@ SHORT_FORMS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "probes[0]=gradient_cosine",
         STUDY | {"probes": ["gradient_cosine", "weight_norm"]},
     ),
+    "early stopping": (
+        STUDY | {"early_stopping": 5},
+        "early_stopping.min_delta=0.1",
+        STUDY | {"early_stopping": {"patience": 5, "min_delta": 0.1}},
+    ),
+    "sam": (entry(sam=0.1), "optimizers.adam.sam.rho=0.2", entry(sam={"rho": 0.2})),
+    "adaptive sam": (
+        entry(adaptive_sam=0.1),
+        "optimizers.adam.adaptive_sam.rho=[0.2,0.3]",
+        entry(adaptive_sam={"rho": [0.2, 0.3]}),
+    ),
     "seeds": (STUDY | {"seeds": 3}, "seeds[1]=7", STUDY | {"seeds": [0, 7, 2]}),
     "default seeds": (STUDY, "seeds[1]=7", STUDY | {"seeds": [0, 7, 2]}),
     "tracker": (
@@ -147,6 +158,7 @@ def test_these_are_all_fields_with_short_forms() -> None:
     assert fields == {
         *("dataset", "model", "loss", "metrics", "seeds", "schedule", "clip", "probes"),
         *("modify", "trackers"),
+        *("early_stopping", "sam", "adaptive_sam"),
     }
 
 

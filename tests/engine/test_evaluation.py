@@ -94,6 +94,7 @@ def expected(name: str, outputs: np.ndarray, targets: np.ndarray) -> float:
             ),
             "median_absolute_error": lambda: np.mean(np.median(np.abs(errors), axis=0)),
             "max_error": lambda: np.abs(errors).max(),
+            "poisson_deviance": lambda: 2 * np.mean(targets * np.log(targets / outputs) + errors),
         }[name]()
     one_hot = np.eye(outputs.shape[1])[targets]
     predicted, probable = outputs.argmax(1), softmax(outputs, axis=1)

@@ -32,9 +32,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "multistep": {"at": [100, 0.75]},
     "exponential": {"half_life": {"epochs": 0.5}},
     "cosine": {"final": 0.1},
+    "cosine_restarts": {"period": 50},
     "linear": {},
+    "polynomial": {"power": 2.0},
+    "inverse_sqrt": {},
     "one_cycle": {},
     "warmup_stable_decay": {},
+    "plateau": {},
 }
 
 # The default warm-up of torch.optim.lr_scheduler is none: each case is one kind over all steps.
@@ -54,6 +58,26 @@ TORCH: list[tuple[dict[str, Any], Callable[[Any], Any]]] = [
     (
         {"kind": "cosine", "final": 0.1},
         lambda o: lr_scheduler.CosineAnnealingLR(o, TOTAL, eta_min=0.1 * LR),
+    ),
+    *(
+        (
+            {"kind": "cosine_restarts", "period": 20, "growth": growth, "final": 0.1},
+            lambda o, growth=growth: lr_scheduler.CosineAnnealingWarmRestarts(
+                o, 20, growth, eta_min=0.1 * LR
+            ),
+        )
+        for growth in (1, 2, 3)
+    ),
+    *(
+        (
+            {"kind": "polynomial", "power": power},
+            lambda o, power=power: lr_scheduler.PolynomialLR(o, TOTAL, power),
+        )
+        for power in (0.5, 1.0, 3.0)
+    ),
+    (
+        {"kind": "inverse_sqrt", "warmup": 40},
+        lambda o: lr_scheduler.LambdaLR(o, lambda t: min((t + 1) / 40, (40 / (t + 1)) ** 0.5)),
     ),
     ({"kind": "linear", "final": 0.2}, lambda o: lr_scheduler.LinearLR(o, 1.0, 0.2, TOTAL)),
     ({"kind": "one_cycle"}, lambda o: lr_scheduler.OneCycleLR(o, LR, TOTAL)),
@@ -135,7 +159,8 @@ def test_resolved_schedules_are_plain_complete_and_stay_what_they_are(kind: str)
     resolved = resolve_schedule(schedule, TOTAL, EPOCH)
     assert json.loads(json.dumps(resolved)) == resolved
     assert resolve_schedule(resolved, TOTAL, EPOCH) == resolved
-    optional = {"factor"} if kind == "exponential" else set()
+    unset = {"exponential": {"factor"}, "one_cycle": {"momentum"}, "plateau": {"better"}}
+    optional = unset.get(kind, set())
     assert {"kind", *SCHEDULES[kind].model_fields} - optional == set(resolved)
     assert resolved["warmup"] == 24
     some = learning_rate_factors(resolved, np.array([[7, 3], [200, 24]]), TOTAL)

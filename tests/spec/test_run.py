@@ -8,18 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from optrial.spec import ProbeSettings, RunSpec, Selection, StackId
+from optrial.spec import EarlyStopping, ProbeSettings, RunSpec, Selection, StackId
 from tests.specs import SPEC
 
 DEFAULTS = (
     *("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph"),
     *("threads", "evaluate_start", "groups", "as_vectors", "modify"),
+    *("original_units", "early_stopping", "accumulate", "sam_rho", "sam_adaptive", "average"),
 )
 PROBES = ProbeSettings(("gradient_norm",), 5, per_layer=True)
 
 
 def test_a_spec_survives_json() -> None:
     spec = replace(SPEC, probes=PROBES, select=Selection("validation_loss", "lower"), save="best")
+    spec = replace(spec, early_stopping=EarlyStopping(3, "validation_loss", "lower", 0.0))
     again = RunSpec.from_dict(json.loads(json.dumps(spec.as_dict())))
     assert again == spec
     assert again.run_id == spec.run_id

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from optrial.cli import catalogue, plots, problems, results, speeds, studies, timing
+from optrial.cli import catalogue, plots, problems, rates, results, speeds, studies, timing
 from optrial.cli.output import end_at_once, fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
@@ -62,6 +62,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "samples": problems.samples,
         "model": problems.model,
         "timing": timing.timing,
+        "lr-range": rates.lr_range,
     },
     "Read the results": {
         "show": results.show,

@@ -59,6 +59,33 @@ class Clip(BaseModel):
         return self
 
 
+class Sam(BaseModel):
+    """Sharpness-aware minimization: the gradient is taken at a distance `rho` uphill."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    rho: AxisField
+
+
+class Averaging(BaseModel):
+    """Average of the weights at which an optimizer is evaluated: `ema` or `tail`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    ema: AxisField | None = None
+    tail: AxisField | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Averaging:
+        if (self.ema is None) == (self.tail is None):
+            raise ValueError("give {ema: 0.999}, a decay rate, or {tail: 0.25}, a share of steps")
+        return self
+
+
+def _sam(raw: Any) -> Any:
+    return raw if isinstance(raw, dict | Sam) else {"rho": raw}
+
+
 def _clip(raw: Any) -> Any:
     return raw if isinstance(raw, dict | Clip) else {"norm": raw}
 
@@ -175,7 +202,7 @@ class GroupEntry(_Optimizer):
     @model_validator(mode="before")
     @classmethod
     def _of_the_entry(cls, raw: Any) -> Any:
-        for key in ("clip", "closure", "create_graph", "groups"):
+        for key in ("clip", "sam", "adaptive_sam", "average", "closure", "create_graph", "groups"):
             if isinstance(raw, dict) and key in raw:
                 raise ValueError(f"{key} is for all groups together; move it to the entry")
         return raw
@@ -226,6 +253,8 @@ class OptimizerEntry(_Optimizer):
     `create_graph` lets those gradients be differentiated. Both go with `torch`.
     `groups` are parameters with other values; the first group that matches holds. `modify` lists
     modifiers of the steps of a rule, in their order.
+    `average` is an average of the weights at which the model is evaluated.
+    `sam` and `adaptive_sam` take the gradient uphill, at the cost of a second one.
     Every further key is a hyperparameter.
     """
 
@@ -233,6 +262,9 @@ class OptimizerEntry(_Optimizer):
 
     weight_decay: AxisField | None = None
     clip: Annotated[Clip, ShortForm(_clip)] | None = None
+    sam: Annotated[Sam, ShortForm(_sam)] | None = None
+    adaptive_sam: Annotated[Sam, ShortForm(_sam)] | None = None
+    average: Averaging | None = None
     closure: StrictBool = False
     create_graph: StrictBool = False
     groups: Annotated[tuple[GroupEntry, ...], BeforeValidator(_groups)] | None = None
@@ -249,6 +281,8 @@ class OptimizerEntry(_Optimizer):
     def _one_kind(self) -> OptimizerEntry:
         if sum(raw is not None for raw in (self.rule, self.torch, self.rule_factory)) != 1:
             raise ValueError("give one of rule, torch and rule_factory")
+        if self.sam is not None and self.adaptive_sam is not None:
+            raise ValueError("give one of sam and adaptive_sam")
         return self
 
     @property

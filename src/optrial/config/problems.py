@@ -42,7 +42,9 @@ OVERRIDES = (
     "sampling",
     "shuffle",
     "drop_last",
+    "accumulate",
     "zero_grad",
+    "early_stopping",
 )
 """Keys of a study that one of several problems may replace for itself."""
 

@@ -39,6 +39,7 @@ __all__ = [
     "Probing",
     "ProblemEntry",
     "Span",
+    "Stopping",
     "StudyFile",
     "Tuning",
 ]
@@ -134,7 +135,7 @@ class ProblemEntry(_Frozen):
     """Dataset, model, loss and metrics.
 
     A `model` whose name has a colon is user-defined. `metrics` is None for the default: accuracy
-    with cross entropy, only the loss otherwise.
+    with cross entropy and focal loss, only the loss otherwise.
     """
 
     @model_validator(mode="before")
@@ -171,10 +172,11 @@ class ProblemEntry(_Frozen):
 
     @property
     def judges(self) -> tuple[MetricEntry, ...]:
-        """The metrics; by default the accuracy with cross entropy, otherwise none."""
+        """The metrics; by default the accuracy with losses of classes, otherwise none."""
         if self.metrics is not None:
             return self.metrics
-        return (MetricEntry(name="accuracy"),) if self.loss.name == "cross_entropy" else ()
+        of_labels = self.loss.name in ("cross_entropy", "focal")
+        return (MetricEntry(name="accuracy"),) if of_labels else ()
 
 
 UNITS = ("steps", "epochs", "samples", "tokens")
@@ -241,6 +243,24 @@ class Probing(_Frozen):
     measure: Annotated[tuple[StrictStr, ...], AfterValidator(_distinct), Field(min_length=1)]
     every: Span | None = None
     per_layer: StrictBool = False
+
+
+class Stopping(_Frozen):
+    """End of a run before its budget.
+
+    Attributes:
+        patience: evaluations in a row without improvement after which a run ends.
+        metric: validation metric; None for the one that selects.
+        min_delta: improvement over the best value that does not count.
+    """
+
+    patience: PositiveInt
+    metric: StrictStr | None = None
+    min_delta: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
+
+
+def _patience(value: Any) -> Any:
+    return {"patience": value} if isinstance(value, int) else value
 
 
 def _names_of_probes(value: Any) -> Any:
@@ -357,12 +377,14 @@ class StudyFile(_Frozen):
 
     Every field but `problem`, `budget` and `optimizers` has a default. `batch_size`, the model's
     arguments, every hyperparameter, `weight_decay`, `schedule` and `clip` may be grid axes
-    (`optrial.config.axis`). `zero_grad: false` lets gradients pile up from step to step. A run
+    (`optrial.config.axis`). `accumulate` averages the gradients of several batches in a
+    step. `zero_grad: false` lets gradients pile up from step to step. A run
     whose loss passes `loss_limit` counts as diverged; one that takes more than `timeout` seconds
     ends with an error, which is no part of its id. With `tune`, all that varies is chosen for
     each optimizer in trials, and `seeds` are those of the chosen settings. `claims` is what the
     study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps
     the weights of each run after its last step, or those with the best validation result.
+    `early_stopping` ends a run once validation has not improved for a while.
     `probes` are diagnostics of training. `targets` are values of metrics to reach, whose time is
     reported.
     `trackers` are services that runs are sent to while they train, by name and with arguments.
@@ -402,11 +424,13 @@ class StudyFile(_Frozen):
     sampling: Literal["epoch", "with_replacement"] = "epoch"
     shuffle: StrictBool = True
     drop_last: StrictBool = False
+    accumulate: PositiveInt = 1
     zero_grad: StrictBool = True
     loss_limit: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
     timeout: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     save: Literal["final", "best"] | None = None
+    early_stopping: Annotated[Stopping, ShortForm(_patience)] | None = None
     probes: Annotated[Probing, ShortForm(_names_of_probes)] | None = None
     trackers: Trackers = ()
     reported: Reported = {}

@@ -68,6 +68,17 @@ class Split:
         return Batched(size, places // size)
 
 
+class TargetScale(NamedTuple):
+    """Scale of standardized values, (values,) or another shape that broadcasts over a sample."""
+
+    mean: Array
+    std: Array
+
+    def original(self, targets: Array) -> Array:
+        """Return standardized values, (n, ...), in their original units, float64."""
+        return targets.astype(np.float64) * self.std + self.mean
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Named arrays, scaled and ready for training.
@@ -77,7 +88,7 @@ class Dataset:
         splits: ``train``, with or without ``validation`` and ``test``.
         classes: number of outputs that a model needs, per sample or, for labels of positions, per
             position: for labels, the largest label of the training split plus one, or 1 for a
-            single logit; for values, their number per sample.
+            single logit; for values, their number per sample times that of their quantiles.
         sha256: hash of all arrays as used in training: names, types, shapes and bytes.
         arguments: arguments of the dataset with defaults filled in, as JSON values.
         augmentation: random variation of training batches; None for none.
@@ -86,6 +97,7 @@ class Dataset:
         summary: columns, classes and values.
         vocabulary: number of tokens, for inputs that are tokens 0, 1, ...; None for numbers.
         ignored: target of the positions that do not count, if there are any; else None.
+        target_scale: mean and standard deviation of values that were standardized, or None.
         bytes_per_token: mean length in UTF-8 of the tokens of each split of a text that are
             predicted, by split; empty for other data.
         token_texts: text of each token; empty if it is not known.
@@ -104,9 +116,14 @@ class Dataset:
     summary: Summary = field(default_factory=Summary)
     vocabulary: int | None = None
     ignored: int | None = None
+    target_scale: TargetScale | None = None
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
     token_texts: tuple[str, ...] = ()
     parts: tuple[InputPart, ...] = ()
+
+    def original(self, targets: Array) -> Array:
+        """Return targets of a split as they were before standardization."""
+        return targets if self.target_scale is None else self.target_scale.original(targets)
 
     @property
     def regression(self) -> bool:

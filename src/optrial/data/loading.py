@@ -25,6 +25,7 @@ from optrial.data.dataset import (
     Known,
     Pair,
     Split,
+    TargetScale,
     checked,
     fingerprint,
     ignored_label,
@@ -42,7 +43,7 @@ from optrial.data.resolving import (
     several_inputs_problems,
     unusable,
 )
-from optrial.data.scaling import scaled
+from optrial.data.scaling import scaled, target_scale
 from optrial.data.source import Encoded, Request, Rows, Source
 from optrial.data.splits import carved, divided, held_out, rule_of
 from optrial.data.summary import summarized
@@ -59,6 +60,7 @@ def load_dataset(
     validation: bool = False,
     targets: Targets = "classes",
     ignore_index: int = IGNORE_INDEX,
+    outputs_per_value: int = 1,
 ) -> Dataset:
     """Load a dataset; the same arguments give the same bits.
 
@@ -72,6 +74,7 @@ def load_dataset(
         targets: what the loss takes; it decides the kind of targets, unless the dataset is one of
             the catalogue or the arguments decide.
         ignore_index: label of the positions that do not count.
+        outputs_per_value: number of outputs of a model for each value to predict.
 
     Raises:
         DataError: the name or an argument is wrong, or the data is missing, damaged or malformed.
@@ -86,7 +89,10 @@ def load_dataset(
     wanted = resolved.wanted(targets)
     request = Request(name, resolved.arguments, wanted, folder, ignore_index)
     with memory_errors(f"dataset '{request.title}'"):
-        return _load(resolved, request, validation)
+        dataset = _load(resolved, request, validation)
+    if not dataset.regression or outputs_per_value == 1:
+        return dataset
+    return replace(dataset, classes=outputs_per_value * dataset.classes)
 
 
 def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> Dataset:
@@ -116,7 +122,9 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
     pixels = source.pixel_maximum or entry.pixel_maximum
     arguments = arguments.resolved(pixels is not None)
     augmentation: Augmentation | None = None
+    scale: TargetScale | None = None
     if vocabulary is None:
+        scale = target_scale(title, pairs["train"][1], arguments)
         splits, augmentation = _scaled(title, pairs, arguments, pixels, encoded.numbers)
     else:
         splits = {name: Split(*map(_whole, pair)) for name, pair in pairs.items()}
@@ -149,6 +157,7 @@ def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> 
         summary=summarized(targets, encoded.columns, numbered.names, source.value_names),
         vocabulary=vocabulary,
         ignored=ignored,
+        target_scale=scale,
         bytes_per_token=source.bytes_per_token,
         token_texts=tuple(source.token_texts),
         parts=source.parts,

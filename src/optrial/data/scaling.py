@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.data.arguments import Arguments, ValueArguments
-from optrial.data.dataset import Array, Pair, Split
+from optrial.data.dataset import Array, Pair, Split, TargetScale
 from optrial.errors import DataError, counted
 
 _CHUNK = 1024  # samples; bounds the float64 copies made for statistics
@@ -47,8 +47,8 @@ def scaled(
             for step in _maps(name, to_scale["train"], arguments, pixel_maximum):
                 if numbers != 0:
                     _apply(step, to_scale)
-            if isinstance(arguments, ValueArguments) and arguments.standardize_targets:
-                _apply(_target_map(name, targets["train"]), targets)
+            if (target_map := _target_map(name, targets["train"], arguments)) is not None:
+                _apply(target_map, targets)
             inputs = {split: np.ascontiguousarray(x, np.float32) for split, x in inputs.items()}
             targets = {split: y if y.dtype.kind == "i" else y.astype(np.float32)
                        for split, y in targets.items()}  # fmt: skip
@@ -82,7 +82,24 @@ def _apply(step: _Map, arrays: Mapping[str, NDArray[np.floating]]) -> None:
         np.divide(values, step[1], out=values)
 
 
-def _target_map(name: str, train: Array) -> _Map:
+def target_scale(name: str, train: Array, arguments: Arguments) -> TargetScale | None:
+    """Return the scale by which `scaled` standardizes targets, or None.
+
+    Args:
+        name: of the dataset, for the error.
+        train: targets of the training split before scaling.
+        arguments: of the dataset.
+
+    Raises:
+        DataError: the targets are labels.
+    """
+    target_map = _target_map(name, _targets(train), arguments)
+    return target_map and TargetScale(*(part[0].astype(np.float64) for part in target_map))
+
+
+def _target_map(name: str, train: Array, arguments: Arguments) -> _Map | None:
+    if not (isinstance(arguments, ValueArguments) and arguments.standardize_targets):
+        return None
     if train.dtype.kind != "f":
         raise DataError(
             f"dataset '{name}': standardize_targets cannot scale class labels; remove it, or give "

@@ -59,8 +59,21 @@ class Learner(Protocol):
         A run whose loss is not finite, or exceeds its limit, keeps its parameters from then on.
         """
 
-    def evaluate(self, split: str, step: int) -> Evaluation:
+    def scale_rates(self, run: int, scales: Mapping[str, float]) -> None:
+        """Multiply learning rates of a run from the next step on.
+
+        Args:
+            run: the run.
+            scales: factors by the key of the schedule; see `schedule_key`.
+        """
+
+    def stop(self, run: int) -> None:
+        """Keep the parameters of a run from now on."""
+
+    def evaluate(self, split: str, step: int, *, raw: bool = False) -> Evaluation:
         """Evaluate every run on a whole split after `step` steps, in evaluation mode.
+
+        Runs with an average are evaluated there or, if `raw`, at their weights.
 
         Evaluation does not affect training. User code draws by seed, step and split, so the same
         weights give the same values again.

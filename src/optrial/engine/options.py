@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -11,21 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from optrial.code import load_code
 from optrial.data import BatchOrder, Dataset, augment, shared_samples
-from optrial.engine.constant_answer import constant_answer
+from optrial.engine.constant_answer import constant_answer, units_of
 from optrial.engine.evaluation import Extent, Finish
 from optrial.input_parts import PackedShape
 from optrial.keyed import evaluation_key
 from optrial.models import (
     Objective,
     activation_count,
+    build_objective,
     finished,
     needs_whole_split,
     output_count,
     seeded_draws,
 )
 from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
-from optrial.rules import learning_rate_factors
+from optrial.rules import learning_rate_factors, scheduled_momenta
 from optrial.spec import Part, RunFacts, RunSpec, Scale, Scales
 
 __all__ = [
@@ -39,6 +42,9 @@ __all__ = [
     "finish_of",
     "implementation_of",
     "mixed_precision",
+    "momenta_of",
+    "momentum_at",
+    "objective_of",
     "rate_factors",
     "storage_dtype",
 ]
@@ -92,8 +98,40 @@ def rate_factors(
     if schedule is None:
         return np.ones(count)
     steps = np.arange(first_step, first_step + count)
-    factors: NDArray[np.float64] = learning_rate_factors(schedule, steps, total)
+    factors: NDArray[np.float64] = learning_rate_factors(schedule, steps, total, load_code)
+    if not (np.isfinite(factors).all() and (factors >= 0).all()):
+        raise ValueError(
+            f"'{schedule['kind']}' gave lr the factor {factors[~(factors >= 0)][:1]}; a schedule "
+            "returns finite numbers of 0 or more"
+        )
     return factors
+
+
+def momenta_of(
+    schedule: Mapping[str, Any] | None, total: int, first_step: int, count: int
+) -> NDArray[np.float64]:
+    """Return the momentum at `count` of `total` steps, (count,); NaN where it does not change."""
+    steps = np.arange(first_step, first_step + count)
+    momenta = None if schedule is None else scheduled_momenta(schedule, steps, total)
+    return np.full(count, np.nan) if momenta is None else momenta
+
+
+def momentum_at(schedule: Mapping[str, Any], total: int, step: int) -> float | None:
+    """Return the momentum at a step, or None if the schedule does not change it."""
+    (momentum,) = momenta_of(schedule, total, step, 1).tolist()
+    return None if math.isnan(momentum) else momentum
+
+
+def objective_of(spec: RunSpec, dataset: Dataset) -> Objective:
+    """Return loss and metrics of a run."""
+    return build_objective(
+        spec.loss,
+        spec.loss_arguments,
+        spec.metrics,
+        spec.whole_split,
+        dataset.ignored,
+        units_of(spec, dataset),
+    )
 
 
 def implementation_of(*rules: str) -> str:

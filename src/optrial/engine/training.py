@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from optrial.engine.evaluation import Evaluation
 from optrial.engine.evaluation_checks import Untouched, change_when_repeated
 from optrial.engine.learner import Arrays, Floats, Learner, Steps
 from optrial.engine.process import FreedMemory, process_for
+from optrial.engine.validation import EarlyStops, Plateaus
 from optrial.errors import Problem, StudyError, listed
 from optrial.models import changed_settings, settings
 from optrial.records import Segment
@@ -62,13 +64,15 @@ class Training:
         self.status = [Status.INTERRUPTED] * count
         self.first_losses = np.empty((0, count))
         self._reasons = [""] * count  # why runs diverged
-        self._last_steps = np.full(count, -1)  # of diverged runs
+        self._last_steps = np.full(count, -1)  # of runs that diverged or stopped early
         self._reported = np.zeros(count, bool)  # whether a run's last segment was returned
         self._labels = [metric_label(name) for name in specs[0].metrics]
         self._curves = Curves()
         bytes_per_token = (learner.facts.bytes_per_token or {}).get("train")
         self._epoch = EpochSums(specs[0], count, bytes_per_token)
         self._best = BestWeights(count)
+        self._plateaus = Plateaus(specs)
+        self._stops = EarlyStops(specs)
         self._seconds = np.zeros(2)  # of training and of evaluation
         self._step_seconds = np.inf  # of the last steps
         self._warm_up = np.zeros(2)  # seconds and steps of the first chunk of each process
@@ -96,6 +100,11 @@ class Training:
         one_run = self._seconds[1] / len(self.specs)
         splits = self.step // self.specs[0].evaluate_every * len(self.specs[0].evaluate_on)
         return splits > 0 and 200 * one_run / splits < self.seconds
+
+    @property
+    def in_training(self) -> int:
+        """Number of runs that have neither diverged nor stopped early."""
+        return int((self._last_steps < 0).sum())
 
     @property
     def ended(self) -> bool:
@@ -207,7 +216,8 @@ class Training:
                 self._curves.add(MetricName(name), epoch.step, total)
             self._curves.add(MetricName("loss", "train", epoch_mean=True), epoch.step, epoch.loss)
             alive = np.isfinite(epoch.loss)
-            self._epoch_reasons = [{} for _ in self.specs]
+            for run in self._active():
+                self._epoch_reasons[run] = {}
             for label, values in epoch.metrics.items():
                 metric = MetricName(label, "train", epoch_mean=True)
                 self._curves.add(metric, epoch.step, values, alive)
@@ -219,30 +229,60 @@ class Training:
         started = time.perf_counter()
         # Hashes cost time: only the first evaluation is checked.
         before = None if self._checks.evaluation else Untouched.of(self.learner)
-        evaluations = {
-            split: self.learner.evaluate(split, self.step) for split in self.specs[0].evaluate_on
-        }
+        splits = self.specs[0].evaluate_on
+        evaluations = {split: self.learner.evaluate(split, self.step) for split in splits}
+        raw: dict[str, Evaluation] = {}
+        if self.specs[0].average is not None:
+            raw = {split: self.learner.evaluate(split, self.step, raw=True) for split in splits}
         if before:
             self._checks = before.facts(self.learner)
             self._evaluation_changes = change_when_repeated(
                 self.learner, self.specs[0], evaluations
             )
         self._seconds[1] += time.perf_counter() - started
-        self._evaluation_reasons = [{} for _ in self.specs]
+        for run in self._active():
+            self._evaluation_reasons[run] = {}
         for split, evaluation in evaluations.items():
             self._record_evaluation(split, evaluation)
+        for split, evaluation in raw.items():
+            self._record_evaluation(split, evaluation, raw=True)
         if self.specs[0].save == "best":
             self._keep_best(evaluations["validation"])
+        if self.step and "validation" in evaluations:
+            self._judge(evaluations["validation"])
 
-    def _record_evaluation(self, split: str, evaluation: Evaluation) -> None:
+    def _active(self) -> list[int]:
+        """Return the runs that are still trained."""
+        return [run for run, status in enumerate(self.status) if status is Status.INTERRUPTED]
+
+    def _judge(self, validation: Evaluation) -> None:
+        """Adapt learning rates to validation results, and end runs that no longer improve."""
+        for run in self._active():
+            value = partial(self._validation_value, validation, run)
+            self._plateaus.update(run, value)
+            if scales := self._plateaus.scales(run):
+                self.learner.scale_rates(run, scales)
+            if self.step < self.specs[run].steps and self._stops.ends(run, value):
+                self.status[run], self._last_steps[run] = Status.DONE, self.step
+                self.learner.stop(run)
+
+    def _validation_value(self, validation: Evaluation, run: int, metric: str) -> float:
+        name = MetricName.parse(metric)
+        if name.is_loss:
+            return float(validation.losses[run])
+        return float(validation.metrics[run, self._labels.index(name.label)])
+
+    def _record_evaluation(self, split: str, evaluation: Evaluation, *, raw: bool = False) -> None:
         """Record loss and metrics of the runs whose loss on a split is finite."""
         for run in np.flatnonzero(~np.isfinite(evaluation.losses)).tolist():
             self._diverge(
                 run, self.step, f"{split}_loss is {evaluation.losses[run]} after step {{}}"
             )
-        alive = np.array([status is not Status.DIVERGED for status in self.status])
-        names = [MetricName.evaluation(label, split) for label in self._labels]
-        self._curves.add(MetricName.evaluation("loss", split), self.step, evaluation.losses, alive)
+        alive = np.isin(np.arange(len(self.specs)), self._active())
+        loss, *names = [
+            MetricName.evaluation(label, split, raw=raw) for label in ("loss", *self._labels)
+        ]
+        self._curves.add(loss, self.step, evaluation.losses, alive)
         for name, column in zip(names, evaluation.metrics.T, strict=True):
             self._curves.add(name, self.step, column, alive)
         for (run, place), reason in evaluation.reasons.items():
@@ -253,17 +293,13 @@ class Training:
         """Keep the weights of the runs whose selecting metric is the best so far."""
         selection = self.specs[0].select
         assert selection is not None  # `plan.check_study` refuses to save the best of nothing
-        metric = MetricName.parse(selection.metric)
-        values = validation.losses
-        if not metric.is_loss:
-            values = validation.metrics[:, self._labels.index(metric.label)]
-        for run, value in enumerate(values.tolist()):
-            score = selection.score(value)
-            if score is not None and self.status[run] is not Status.DIVERGED:
+        for run in self._active():
+            score = selection.score(self._validation_value(validation, run, selection.metric))
+            if score is not None:
                 self._best.offer(run, self.step, score, self.learner.weights)
 
     def _diverge(self, run: int, step: int, reason: str) -> None:
-        if self.status[run] is not Status.DIVERGED:
+        if self.status[run] is Status.INTERRUPTED:
             self.status[run] = Status.DIVERGED
             self._last_steps[run] = step
             self._reasons[run] = reason.format(step)
@@ -291,12 +327,13 @@ class Training:
         )
         segments = []
         for run in np.flatnonzero(~self._reported).tolist():
-            diverged = self.status[run] is Status.DIVERGED
+            last = int(self._last_steps[run])
+            stops = self._stops.stopped[run] and not self.ended  # it is done when its stack is
             segment = Segment(
                 run_id=self.specs[run].run_id,
-                step=int(self._last_steps[run]) if diverged else self.step,
+                step=last if last >= 0 else self.step,
                 curves=self._curves.of(run),
-                status=self.status[run],
+                status=Status.INTERRUPTED if stops else self.status[run],
                 reason=self._reason(run),
                 facts=shared | run_facts[run] | self._facts(run),
             )
@@ -314,11 +351,14 @@ class Training:
             not_finite=self._not_finite(run) or None,
             parameters_sha256=self.learner.parameters_sha256(run) if ended else None,
             saved_step=self._saved_step(run) if saves else None,
+            stopped_early=int(self._last_steps[run]) if self._stops.stopped[run] else None,
         )
 
     def _saved_step(self, run: int) -> int:
         """Return the step of the weights that are kept: the best ones so far, or the last ones."""
-        return int(self._best.steps[run]) if self._best.weights[run] else self.step
+        if self._best.weights[run]:
+            return int(self._best.steps[run])
+        return int(self._last_steps[run]) if self._stops.stopped[run] else self.step
 
     def _reason(self, run: int) -> str:
         """Return why a run diverged, or why metrics of a finished run have no value."""
@@ -361,6 +401,8 @@ class Training:
                 )
             ),
             **self._best.state(),
+            **self._plateaus.state(),
+            **self._stops.state(),
         }
 
     def resume(self, checkpoint: Arrays) -> None:
@@ -379,7 +421,12 @@ class Training:
             not_finite = map(json.loads, checkpoint["training.not_finite"].tolist())
             self._epoch_reasons, self._evaluation_reasons = map(list, zip(*not_finite, strict=True))
         self._best.load(checkpoint)
+        self._plateaus.load(checkpoint)
+        self._stops.load(checkpoint)
         for run in np.flatnonzero(self._last_steps >= 0).tolist():
-            self.status[run] = Status.DIVERGED
+            self.status[run] = Status.DONE if self._stops.stopped[run] else Status.DIVERGED
         # A learner ignores the arrays of the training.
         self.learner.load(checkpoint, self.step)
+        for run in range(len(self.specs)):
+            if scales := self._plateaus.scales(run):
+                self.learner.scale_rates(run, scales)

@@ -126,7 +126,7 @@ class Trainer:
         self._paused_at = training.step
         # No name keeps the iterator: an error in this loop ends it, which restores the process.
         for _ in self._watch.pauses(training.run(), first=not task.stack.is_compiled):
-            runs = sum(status is not Status.DIVERGED for status in training.status)
+            runs = training.in_training
             steps = training.step - self._paused_at
             self._paused_at = training.step
             yield Stepped(training.step, runs * steps)

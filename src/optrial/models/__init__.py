@@ -28,8 +28,8 @@ from optrial.models.layers.dropout import (
 )
 from optrial.models.layers.stackable import make_stackable
 from optrial.models.mlp import ACTIVATIONS
-from optrial.models.objective.combined import Objective, build_objective, widened
-from optrial.models.objective.losses import LOSSES, check_loss
+from optrial.models.objective.combined import Objective, Units, build_objective, widened
+from optrial.models.objective.losses import BALANCED, LOSSES, check_loss, outputs_per_value
 from optrial.models.objective.metrics import check_metric, finished, needs_whole_split
 from optrial.models.optimizer import (
     backward,
@@ -37,6 +37,7 @@ from optrial.models.optimizer import (
     clip_gradients,
     forget_gradients,
     needs_closure,
+    requires_closure,
     step_optimizer,
 )
 from optrial.models.parameters import (
@@ -69,6 +70,7 @@ from optrial.models.trial.whole_split import needing_whole_split
 
 __all__ = [
     "ACTIVATIONS",
+    "BALANCED",
     "LOSSES",
     "MODELS",
     "ROLES",
@@ -80,6 +82,7 @@ __all__ = [
     "SampleCost",
     "TrialOptimizer",
     "TrialProblem",
+    "Units",
     "activation_count",
     "apply_settings",
     "as_complex",
@@ -112,7 +115,9 @@ __all__ = [
     "needs_closure",
     "needs_whole_split",
     "output_count",
+    "outputs_per_value",
     "place_model",
+    "requires_closure",
     "resolve_model",
     "roles_of_parameters",
     "sample_cost",

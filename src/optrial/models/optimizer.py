@@ -19,6 +19,7 @@ __all__ = [
     "clip_gradients",
     "forget_gradients",
     "needs_closure",
+    "requires_closure",
     "step_optimizer",
 ]
 
@@ -48,8 +49,16 @@ def build_optimizer(
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether `optimizer.step` requires a closure that computes the loss, as LBFGS does."""
+    return requires_closure(type(optimizer))
+
+
+def requires_closure(kind: object) -> bool:
+    """Return whether `step` of a class requires a closure; False for what has no `step`."""
+    step = getattr(kind, "step", None)
+    if step is None:
+        return False
     # The wrappers that PyTorch puts around `step` keep its signature.
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    closure = inspect.signature(step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
 
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import Any
 
 from optrial.code import call_problems, identity_problem, importable, is_code, load_code
 from optrial.config import Component, GroupEntry, OptimizerEntry, ProblemEntry, StudyFile
 from optrial.data import DATASETS, check_dataset
-from optrial.errors import Problem, suggest
+from optrial.errors import USER_CODE_ERRORS, Problem, listed, one_line, suggest
 from optrial.functions import FUNCTIONS
-from optrial.models import MODELS, check_loss, check_metric, check_model
+from optrial.models import MODELS, check_loss, check_metric, check_model, requires_closure
 from optrial.plan.groups import check_groups, whole_entry
 from optrial.plan.optimizers import rule_of, rule_of_entry
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
 from optrial.rules import Rule, check_schedule, modifier_problems
-from optrial.spec import PROBES, MetricName, catalogued
+from optrial.spec import PROBES, MetricName, catalogued, undeclared
 from optrial.target_kinds import IGNORE_INDEX, Targets, targets_of
 
 __all__ = [
     "check_study",
     "code_in",
     "ignore_index",
+    "schedules_in",
     "targets_wanted",
     "tokenizer_in",
     "validation_wanted",
@@ -70,6 +72,7 @@ def code_in(study: StudyFile) -> dict[str, str]:
             for i, entry in enumerate(study.optimizers)
             for n, group in enumerate(entry.groups or ())
         },
+        **{f"{path}.kind": str(s.get("kind")) for path, s in schedules_in(study).items()},
     }
     return {path: name for path, name in names.items() if is_code(name)}
 
@@ -99,6 +102,9 @@ def _probe_problems(study: StudyFile) -> Iterator[Problem]:
         if name not in PROBES:
             known = suggest(name, PROBES)
             yield Problem(f"probes.measure[{index}]", f"'{name}' is not a probe. {known}")
+        elif PROBES[name].gradients and study.accumulate > 1:
+            reason = f"{name} is measured on one batch, and a step has {study.accumulate}"
+            yield Problem(f"probes.measure[{index}]", f"{reason}; use accumulate: 1.")
 
 
 def targets_wanted(study: StudyFile) -> Targets:
@@ -120,7 +126,8 @@ def ignore_index(study: StudyFile) -> int:
 def validation_wanted(study: StudyFile) -> bool:
     """Return whether the study needs a validation split."""
     named = "validation" in (study.evaluate.on or ())
-    return named or study.save == "best" or study.tune is not None
+    used = (study.save == "best", study.tune is not None, study.early_stopping is not None)
+    return named or any(used) or bool(_plateaus(study))
 
 
 def _model_problems(model: Component) -> list[Problem]:
@@ -181,21 +188,43 @@ def _possible_names(label: str) -> set[str]:
 def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
     wrong = list(_treatment_problems(entry))
     yield from wrong
-    yield from _schedule_problems(entry)
+    yield from _schedule_problems(entry, entry)
     for index, group in enumerate(entry.groups or () if not wrong else ()):
         path = f"groups[{index}]"
         of_group = [p for p in _treatment_problems(whole_entry(entry, group)) if _is_of(p, group)]
         yield from (problem.under(path) for problem in of_group)
-        yield from (problem.under(path) for problem in _schedule_problems(group))
+        own = _schedule_problems(group, whole_entry(entry, group)) if not of_group else ()
+        yield from (problem.under(path) for problem in own)
     if not wrong:
         yield from check_groups(entry)
-    for name, axis in (
-        ("norm", entry.clip and entry.clip.norm),
-        ("value", entry.clip and entry.clip.value),
+    for path, axis in (
+        ("clip.norm", entry.clip and entry.clip.norm),
+        ("clip.value", entry.clip and entry.clip.value),
+        ("sam.rho", entry.sam and entry.sam.rho),
+        ("adaptive_sam.rho", entry.adaptive_sam and entry.adaptive_sam.rho),
     ):
         for value in axis.values if axis else ():
             if not _is_number(value) or value <= 0:
-                yield Problem(f"clip.{name}", f"{value!r}: must be a finite number above 0.")
+                yield Problem(path, f"{value!r}: must be a finite number above 0.")
+    if entry.average and not wrong:
+        yield from _average_problems(entry)
+
+
+def _average_problems(entry: OptimizerEntry) -> Iterator[Problem]:
+    """Yield what is wrong with the average of an optimizer whose rule is right."""
+    assert entry.average is not None
+    for path, axis in (("ema", entry.average.ema), ("tail", entry.average.tail)):
+        for value in axis.values if axis else ():
+            if not _is_number(value) or not 0 < value < 1:
+                yield Problem(f"average.{path}", f"{value!r}: must be a number between 0 and 1.")
+    for part in entry.parts:
+        if part.kind == "torch":
+            switches = hasattr(load_code(part.code), "eval")
+        else:
+            switches = part.kind and rule_of(part.kind, part.code).evaluates_elsewhere
+        if switches:
+            reason = f"{part.code} is evaluated at an average of its own; leave it out."
+            yield Problem("average", reason)
 
 
 def _treatment_problems(entry: OptimizerEntry) -> Iterator[Problem]:
@@ -209,10 +238,52 @@ def _is_of(problem: Problem, group: GroupEntry) -> bool:
     return group.kind is not None or of_modify or problem.path in given
 
 
-def _schedule_problems(part: OptimizerEntry | GroupEntry) -> Iterator[Problem]:
+def _schedule_problems(
+    part: OptimizerEntry | GroupEntry, entry: OptimizerEntry
+) -> Iterator[Problem]:
+    """Yield problems with the schedules of a part, whose rule is that of an entry."""
     for schedule in part.schedule or ():
-        for problem in check_schedule(schedule):
-            yield problem.under("schedule")
+        problems = check_schedule(schedule)
+        if is_code(kind := str(schedule.get("kind"))) and not problems:
+            reason = importable(kind)
+            problems = [Problem("kind", reason)] if reason else _own_schedule_problems(schedule)
+        if schedule.get("momentum") is not None and not problems and not _has_momentum(entry):
+            text = f"{entry.code} has neither momentum nor beta1 to cycle; leave it out."
+            problems = [Problem("momentum", text)]
+        yield from (problem.under("schedule") for problem in problems)
+
+
+def _own_schedule_problems(schedule: Mapping[str, Any]) -> list[Problem]:
+    """Return the problems of a user-defined schedule, called for the first and the last step."""
+    kind, args = str(schedule["kind"]), schedule.get("args", {})
+    function = load_code(kind)
+    if problems := call_problems(function, args, 2):
+        return [problem.under("args") for problem in problems]
+    for step in (0, _TRIED_STEPS - 1):
+        try:
+            factor = function(step, _TRIED_STEPS, **args)
+        except USER_CODE_ERRORS as error:
+            return [Problem("kind", f"'{kind}' raised {one_line(error).rstrip('.')}.")]
+        if not _is_number(factor) or factor < 0:
+            text = f"'{kind}' returned {factor!r}; a schedule returns a finite number of 0 or more"
+            return [Problem("kind", f"{text}, the factor of lr.")]
+    return []
+
+
+_TRIED_STEPS = 100
+
+
+def _has_momentum(entry: OptimizerEntry) -> bool:
+    """Return whether a schedule can change the momentum or beta1 of an optimizer."""
+    if entry.kind == "torch":
+        known = signature(load_code(entry.code)).parameters
+        return not {"momentum", "betas"}.isdisjoint(known)
+    try:
+        rule = rule_of(entry.kind, entry.code)
+    except ValueError:
+        return True  # which is a problem of its own
+    names = {hyperparameter.name for hyperparameter in rule.hyperparameters}
+    return not rule.evaluates_elsewhere and not {"momentum", "beta1"}.isdisjoint(names)
 
 
 def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
@@ -292,7 +363,18 @@ def _unknown_hyperparameter(rule: Rule, name: str) -> str:
         return f"is not a hyperparameter of {modifier}. {hint}"
     meant = [known.name for known in rule.hyperparameters if name in known.aliases]
     hint = f"optrial calls it {' and '.join(meant)}. " if meant else ""
-    keys = [*names, "weight_decay", "decay", "schedule", "clip", "modify", "name"]
+    keys = [
+        *names,
+        "weight_decay",
+        "decay",
+        "schedule",
+        "clip",
+        "modify",
+        "sam",
+        "adaptive_sam",
+        "average",
+        "name",
+    ]
     return f"is not a hyperparameter of {rule.name}. {hint}{suggest(name, keys)}"
 
 
@@ -314,13 +396,73 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
     if study.sampling == "with_replacement" and not study.shuffle:
         yield Problem("shuffle", "false needs sampling: epoch; drawing with replacement is random.")
     for index, entry in enumerate(study.optimizers):
+        yield from _sam_problems(study, entry, index)
         if entry.create_graph and not study.zero_grad:
             message = "true needs zero_grad: true; gradients that pile up keep every step's graph."
             yield Problem(f"optimizers[{index}].create_graph", message)
     if study.save == "best" and "validation" not in (study.evaluate.on or ("validation",)):
         yield Problem("save", "'best' is best on validation: add validation to evaluate.on.")
+    yield from _validation_problems(study)
     if study.engine == "numpy":
         yield from _beyond_numpy(study)
+
+
+_LOSSES_OF_NUMPY = ("cross_entropy", "mse", "mae", "huber", "poisson")
+
+
+def _sam_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> Iterator[Problem]:
+    """Yield what a second gradient per step does not go with."""
+    key = "adaptive_sam" if entry.adaptive_sam else "sam"
+    if not (entry.sam or entry.adaptive_sam):
+        return
+    path = f"optimizers[{index}].{key}"
+    if not study.zero_grad:
+        yield Problem(path, "needs zero_grad: true; its gradients are those of one step.")
+    for name in ("closure", "create_graph"):
+        if getattr(entry, name):
+            yield Problem(path, f"does not go with {name}: true; leave one of them out.")
+    if entry.kind == "torch" and requires_closure(load_code(entry.code)):
+        yield Problem(path, f"{entry.code} computes its gradients itself; use another optimizer.")
+
+
+def _validation_problems(study: StudyFile) -> Iterator[Problem]:
+    """Yield why early stopping and plateaus cannot follow a metric of the validation split."""
+    followed = {path: schedule.get("metric", "validation_loss") for path, schedule in
+                _plateaus(study).items()}  # fmt: skip
+    if study.early_stopping is not None:
+        followed["early_stopping"] = study.early_stopping.metric
+    for path, metric in followed.items():
+        if "validation" not in (study.evaluate.on or ("validation",)):
+            yield Problem(path, "follows the validation split: add validation to evaluate.on.")
+        elif metric is not None and metric not in study.validation_metrics:
+            known = suggest(str(metric), study.validation_metrics)
+            yield Problem(f"{path}.metric", f"{metric!r} is no validation metric. {known}")
+        elif metric is not None and study.directions.better(metric) is None:
+            yield Problem(f"{path}.metric", f"{undeclared(metric)}; write better: lower there.")
+
+
+def _plateaus(study: StudyFile) -> dict[str, Mapping[str, Any]]:
+    """Return the schedules of the kind `plateau`, by their place in the study."""
+    return {
+        path: schedule
+        for path, schedule in schedules_in(study).items()
+        if schedule.get("kind") == "plateau"
+    }
+
+
+def schedules_in(study: StudyFile) -> dict[str, Mapping[str, Any]]:
+    """Return every schedule of a study by its place."""
+    parts = {f"optimizers[{i}]": entry for i, entry in enumerate(study.optimizers)}
+    groups = {
+        f"{path}.groups[{index}]": group
+        for path, entry in parts.items()
+        for index, group in enumerate(entry.groups or ())
+    }
+    return {
+        f"{path}.schedule" + (f"[{index}]" if len(part.schedule or ()) > 1 else ""): schedule
+        for path, part in {**parts, **groups}.items()
+        for index, schedule in enumerate(part.schedule or ())
+    }
 
 
 def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
@@ -331,8 +473,11 @@ def _beyond_numpy(study: StudyFile) -> Iterator[Problem]:
     if model.name not in ("mlp", "logistic") or beyond:
         reason = "numpy trains MLPs without norms and residual blocks only"
         yield Problem("engine", f"{reason}; {way_out}.")
-    if study.problem.loss.name not in ("cross_entropy", "mse"):
-        yield Problem("engine", f"numpy knows cross_entropy and mse only; {way_out}.")
+    if study.problem.loss.name not in _LOSSES_OF_NUMPY:
+        known = listed(_LOSSES_OF_NUMPY)
+        yield Problem("engine", f"numpy knows {known} only; {way_out}.")
+    if "weight" in study.problem.loss.arguments:
+        yield Problem("engine", f"numpy has no weights of classes; {way_out}.")
     if {"class_axis", "ignore_index"} & study.problem.loss.arguments.keys():
         yield Problem("engine", f"numpy has no labels per position; {way_out}.")
     if study.precision == "bfloat16":

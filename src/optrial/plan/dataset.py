@@ -6,6 +6,7 @@ from pathlib import Path
 
 from optrial.config import Studies, StudyFile
 from optrial.data import Dataset, Progress, load_dataset
+from optrial.models import outputs_per_value
 from optrial.plan.check import ignore_index, targets_wanted, validation_wanted
 
 __all__ = ["dataset_of", "datasets_of"]
@@ -19,7 +20,7 @@ def dataset_of(
     Raises:
         DataError: the data is missing, damaged or malformed.
     """
-    dataset = study.problem.dataset
+    dataset, loss = study.problem.dataset, study.problem.loss
     return load_dataset(
         dataset.name,
         dataset.arguments,
@@ -28,6 +29,7 @@ def dataset_of(
         validation=validation_wanted(study),
         targets=targets_wanted(study),
         ignore_index=ignore_index(study),
+        outputs_per_value=outputs_per_value(loss.name, loss.arguments),
     )
 
 
@@ -39,7 +41,9 @@ def datasets_of(
     datasets = {}
     for name, study in studies.by_name.items():
         wanted = validation_wanted(study), targets_wanted(study), ignore_index(study)
-        key = repr((study.problem.dataset, *wanted))
+        loss = study.problem.loss
+        outputs = outputs_per_value(loss.name, loss.arguments)
+        key = repr((study.problem.dataset, *wanted, outputs))
         if key not in loaded:
             loaded[key] = dataset_of(study, data_dir, progress)
         datasets[name] = loaded[key]

@@ -197,6 +197,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
     held += max(_WORK.get(rule, 0) for _, rule in _rules(run))
     held += run.save == "best"  # whose weights are kept
+    held += run.average is not None
     held += _PROBED * (run.probes is not None)
     itemsize = _itemsize(run)
     rate = _flops_per_second(run.precision)
@@ -207,7 +208,8 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
         + _product_operations(sample, run.batch_size) / rate
         + _PASSES * arrays * weights * itemsize / speed.traffic
     )
-    gradients = _iterations(run) + _probed_gradients(run)
+    passes = run.accumulate * (1 if run.sam_rho is None else 2)
+    gradients = passes * _iterations(run) + _probed_gradients(run)
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
     evaluations = math.ceil(run.steps / run.evaluate_every) + run.evaluate_start
     return _Cost(

@@ -16,12 +16,13 @@ from optrial.memory import memory_limit, shortage
 from optrial.models import needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
-from optrial.spec import PER_TOKEN, catalogued
+from optrial.spec import PER_TOKEN, catalogued, has_units
 
 __all__ = [
     "EVALUATED_AT_ONCE",
     "KEPT_OUTPUTS",
     "MOST_SAMPLES",
+    "in_original_units",
     "kept_outputs",
     "memory_problems",
     "metric_problems",
@@ -103,6 +104,9 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             counted = f"counts every position, and the targets hold ignore_index {dataset.ignored}"
             yield Problem(path, f"{entry.name} {counted}; use accuracy or perplexity.")
             continue
+        if metric.targets != "labels" and (reason := _no_median(study)):
+            yield Problem(path, f"{entry.name} {reason}.")
+            continue
         if dataset.kind == "multilabel" and entry.name in _ONE_LABEL:
             yield Problem(
                 path, f"{entry.name} needs one label per sample; use {_ONE_LABEL[entry.name]}."
@@ -110,8 +114,14 @@ def metric_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             continue
         defined = _DEFINED.get(entry.name, _always)
         for split in _evaluated(study, dataset):
-            if reason := defined(dataset, dataset.splits[split].targets):
+            if reason := defined(dataset, dataset.original(dataset.splits[split].targets)):
                 yield Problem(path, f"{entry.name} has no value on the {split} split: {reason}.")
+
+
+def in_original_units(study: StudyFile, dataset: Dataset) -> bool:
+    """Return whether metrics of a study are computed in the units of the data, before scaling."""
+    names = [entry.name for entry in study.problem.judges]
+    return dataset.target_scale is not None and any(map(has_units, names))
 
 
 def _not_per_token(study: StudyFile, dataset: Dataset, metric: str) -> str:
@@ -119,7 +129,7 @@ def _not_per_token(study: StudyFile, dataset: Dataset, metric: str) -> str:
     loss = study.problem.loss.name
     if dataset.classes < 2 or dataset.kind not in ("labels", "positions"):
         return "needs class labels with an output for each class; use log_loss"
-    if loss != "cross_entropy" and not is_code(loss):
+    if loss not in ("cross_entropy", "focal") and not is_code(loss):
         return "needs the outputs that cross_entropy trains; use this loss"
     if metric == "bits_per_byte" and not dataset.bytes_per_token:
         return "needs a text, whose bytes are known; use bits_per_token"
@@ -179,6 +189,20 @@ def _always(dataset: Dataset, targets: Targets) -> str:
     return ""
 
 
+def _no_median(study: StudyFile) -> str:
+    """Return why no output of a model predicts the values, or ""."""
+    levels = study.problem.loss.arguments.get("q")
+    if study.problem.loss.name != "quantile" or not isinstance(levels, list) or 0.5 in levels:
+        return ""
+    return f"needs one prediction per value, the median; add 0.5 to q, {levels}"
+
+
+def _counts(dataset: Dataset, targets: Targets) -> str:
+    del dataset
+    least = float(np.asarray(targets).min())
+    return f"a target is {least:g}, and it is for counts of 0 or more; use mse" if least < 0 else ""
+
+
 def _every_class(dataset: Dataset, targets: Targets) -> str:
     """A curve of each class needs samples that belong to it and samples that do not."""
     if dataset.kind == "multilabel":
@@ -226,6 +250,7 @@ _DEFINED: Mapping[str, Callable[[Dataset, Targets], str]] = {
     **dict.fromkeys(("roc_auc", "average_precision"), _every_class),
     **dict.fromkeys(("f1", "precision", "recall"), _two_classes),
     "mape": _no_zeros,
+    "poisson_deviance": _counts,
     **dict.fromkeys(("msle", "rmsle"), _above_minus_one),
     **dict.fromkeys(("r2", "explained_variance"), _varied),
 }

@@ -23,6 +23,7 @@ from optrial.garbage import collecting_no_garbage
 from optrial.markup import html_block, html_table
 from optrial.models import check_input_shape, resolve_model, try_batch, try_code
 from optrial.plan.evaluation import (
+    in_original_units,
     memory_problems,
     metric_problems,
     whole_split,
@@ -38,13 +39,14 @@ from optrial.plan.groups import (
     placed,
     placement_problems,
 )
+from optrial.plan.losses import loss_arguments, loss_problems
 from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import Point, model_axes, space_of, under
 from optrial.plan.stacks import pack
 from optrial.plan.trial import trial_problem, try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
 from optrial.rules import resolve_schedule
-from optrial.spec import Phase, ProbeSettings, RunSpec, SettingScore
+from optrial.spec import Average, EarlyStopping, Phase, ProbeSettings, RunSpec, SettingScore
 
 __all__ = ["Plan", "make_plan"]
 
@@ -273,18 +275,15 @@ class _Expansion:
         if placement is None:
             return {}
         points = [under(f"groups[{index}].", point) for index in range(len(entry.groups or ()))]
-        schedules = [
-            own.get("schedule")
-            and resolve_schedule(own["schedule"], fields["steps"], fields["steps_per_epoch"])
-            for own in points
-        ]
+        length = fields["steps"], fields["steps_per_epoch"]
+        schedules = [_schedule(self.study, own.get("schedule"), *length) for own in points]
         groups = groups_of(entry, placement, points, schedules)
         return {"groups": groups, "as_vectors": placement.as_vectors}
 
     def _code(self, entry: OptimizerEntry) -> dict[str, str]:
         """Name and hash of all user code that the runs of an optimizer use."""
-        own = {part.code for part in entry.parts}
-        others = {part.code for other in self.entries.values() for part in other.parts} - own
+        own = set(_codes(entry))
+        others = {code for other in self.entries.values() for code in _codes(other)} - own
         return {name: sha256 for name, sha256 in self.code.items() if name not in others}
 
     def _protocol(self) -> str:
@@ -322,15 +321,22 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         if value != "full" and value > size:
             limit = f"the training split has {size} samples; use at most that, or 'full'"
             yield Problem("batch_size", f"{value}: {limit}.")
+            continue
+        count = _batches(study, size, size if value == "full" else value)
+        if count % study.accumulate:
+            reason = f"does not divide the {count} batches of {value} samples of an epoch"
+            way_out = "use a divisor, another batch_size, or drop_last: true"
+            yield Problem("accumulate", f"{study.accumulate}: {reason}; {way_out}.")
     for split in study.evaluate.on or ():
         if split not in dataset.splits:
             has = ", ".join(dataset.splits)
             yield Problem("evaluate.on", f"'{split}': the dataset has only {has}.")
+    if study.early_stopping and "validation" not in dataset.splits:
+        has = ", ".join(dataset.splits)
+        yield Problem("early_stopping", f"needs a validation split; the dataset has only {has}.")
     if study.tune and "validation" not in dataset.splits:
         has = ", ".join(dataset.splits)
         yield Problem("tune", f"chooses on the validation split; the dataset has only {has}.")
-    if dataset.regression and study.problem.loss.name == "cross_entropy":
-        yield Problem("problem.loss", "cross_entropy needs class labels; use mse for values.")
     spans = {
         "budget": study.budget,
         "evaluate.every": study.evaluate.every,
@@ -342,13 +348,9 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             yield Problem(f"{path}.tokens", f"{span.tokens}: {way_out}.")
     if dataset.splits["train"].text is not None and study.rng == "script":
         yield Problem("rng", "'script' cannot draw windows of a text; use rng: streams.")
-    if dataset.ignored is not None and study.problem.loss.name in ("mse", "bce"):
-        counts = f"{study.problem.loss.name} counts every position, and the targets hold"
-        yield Problem(
-            "problem.loss", f"{counts} ignore_index {dataset.ignored}; use cross_entropy."
-        )
     yield from metric_problems(study, dataset)
-    yield from _model_problems(study, dataset)
+    unfit = list(loss_problems(study, dataset))
+    yield from unfit or _model_problems(study, dataset)
 
 
 def _group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
@@ -478,8 +480,10 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "dataset_arguments": dataset.arguments,
         "dataset_sha256": dataset.sha256,
         "loss": study.problem.loss.name,
-        "loss_arguments": study.problem.loss.arguments,
+        "loss_arguments": loss_arguments(study, dataset),
         "metrics": _metrics(study),
+        "early_stopping": _early_stopping(study),
+        "original_units": in_original_units(study, dataset),
         "loss_limit": study.loss_limit,
         "model": study.problem.model.name,
         "evaluate_on": study.evaluate.on or splits,
@@ -493,6 +497,7 @@ def _common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "sampling": study.sampling,
         "shuffle": study.shuffle,
         "drop_last": study.drop_last,
+        "accumulate": study.accumulate,
         "zero_grad": study.zero_grad,
         "threads": study.threads,
         "save": study.save,
@@ -510,12 +515,11 @@ def _fields(
     """Return the fields that the runs of one setting share."""
     size = dataset.batched.size
     batch_size = size if point["batch_size"] == "full" else point["batch_size"]
-    rounded = math.floor if study.drop_last else math.ceil
-    steps_per_epoch = rounded(size / batch_size)
-    tokens = 0 if dataset.vocabulary is None else batch_size * math.prod(dataset.input_shape)
-    epoch = _Epoch(steps_per_epoch, batch_size, tokens)
+    steps_per_epoch = _batches(study, size, batch_size) // study.accumulate
+    samples = batch_size * study.accumulate
+    tokens = 0 if dataset.vocabulary is None else samples * math.prod(dataset.input_shape)
+    epoch = _Epoch(steps_per_epoch, samples, tokens)
     steps = epoch.steps_of(study.budget)
-    schedule = point.get("schedule")
     return {
         **_optimizer_fields(entry, under("rule.", point)),
         "model_arguments": resolve_model(study.problem.model.name, under("model.", point)),
@@ -523,11 +527,46 @@ def _fields(
         "steps_per_epoch": steps_per_epoch,
         "steps": steps,
         "evaluate_every": epoch.steps_of(study.evaluate.every),
-        "schedule": schedule and resolve_schedule(schedule, steps, steps_per_epoch),
+        "schedule": _schedule(study, point.get("schedule"), steps, steps_per_epoch),
         "clip_norm": point.get("clip_norm"),
         "clip_value": point.get("clip_value"),
+        "sam_rho": point.get("sam_rho"),
+        "sam_adaptive": entry.adaptive_sam is not None,
+        "average": _average(point),
         "probes": study.probes and _probes(study.probes, study.evaluate, epoch),
     }
+
+
+def _average(point: Point) -> Average | None:
+    if "average_ema" in point:
+        return Average("ema", float(point["average_ema"]))
+    return Average("tail", float(point["average_tail"])) if "average_tail" in point else None
+
+
+def _batches(study: StudyFile, size: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch."""
+    return (math.floor if study.drop_last else math.ceil)(size / batch_size)
+
+
+def _schedule(
+    study: StudyFile, schedule: Mapping[str, Any] | None, steps: int, steps_per_epoch: int
+) -> dict[str, Any] | None:
+    """Return a schedule with all durations in steps; one of a plateau with its direction."""
+    if schedule is None:
+        return None
+    resolved = resolve_schedule(schedule, steps, steps_per_epoch)
+    if resolved["kind"] == "plateau":
+        resolved["better"] = study.directions.better(resolved["metric"])
+    return resolved
+
+
+def _early_stopping(study: StudyFile) -> EarlyStopping | None:
+    stopping, selection = study.early_stopping, study.selection
+    if stopping is None:
+        return None
+    metric = stopping.metric or (selection.metric if selection else "validation_loss")
+    better = study.directions.better(metric) or "lower"
+    return EarlyStopping(stopping.patience, metric, better, stopping.min_delta)
 
 
 def _probes(probing: Probing, evaluation: Evaluation, epoch: _Epoch) -> ProbeSettings:
@@ -567,9 +606,16 @@ def _code(studies: Studies) -> dict[str, str]:
 
 def _code_names(study: StudyFile) -> Iterator[str]:
     problem = study.problem
-    optimizers = (part.code for entry in study.optimizers for part in entry.parts)
+    optimizers = (code for entry in study.optimizers for code in _codes(entry))
     names = (*optimizers, problem.model.name, problem.loss.name, *_metrics(study))
     return filter(is_code, dict.fromkeys(names))
+
+
+def _codes(entry: OptimizerEntry) -> Iterator[str]:
+    """Yield the names of the rules, classes and schedules of an entry."""
+    for part in entry.parts:
+        yield part.code
+        yield from (str(schedule.get("kind")) for schedule in part.schedule or ())
 
 
 class _Epoch(NamedTuple):

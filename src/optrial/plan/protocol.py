@@ -106,7 +106,8 @@ def _path(index: int, axis: str) -> str:
     unit, _, name = axis.rpartition(".")
     if unit == "model":
         return f"problem.model.{name}"
-    return f"optimizers[{index}].{name if unit else name.replace('clip_', 'clip.')}"
+    option = name.replace("clip_", "clip.").replace("sam_", "sam.").replace("average_", "average.")
+    return f"optimizers[{index}].{name if unit else option}"
 
 
 def _unequal_grids(tuning: Tuning, spaces: Sequence[Space]) -> Iterator[Problem]:

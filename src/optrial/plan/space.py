@@ -198,6 +198,11 @@ def _options(entry: OptimizerEntry) -> dict[str, Axis]:
     axes = {}
     if entry.schedule:
         axes["schedule"] = Axis(entry.schedule)
+    if sam := entry.sam or entry.adaptive_sam:
+        axes["sam_rho"] = sam.rho
+    if entry.average:
+        named = {"average_ema": entry.average.ema, "average_tail": entry.average.tail}
+        axes |= {name: axis for name, axis in named.items() if axis is not None}
     if entry.clip and entry.clip.norm:
         axes["clip_norm"] = entry.clip.norm
     if entry.clip and entry.clip.value:
@@ -222,8 +227,10 @@ def _growth(entry: OptimizerEntry, name: str, axis: Axis) -> Growth:
     sensible = sensible_rates(entry.code) if is_rate else (-math.inf, math.inf)
     least, is_log = min(axis.values), axis.spacing != "lin"
     takes: Callable[[float], bool]
-    positive = isinstance(axis, Times) or name.startswith("clip_")
-    if positive or (entry.kind == "torch" and least > 0):
+    positive = isinstance(axis, Times) or name.startswith(("clip_", "sam_"))
+    if name.startswith("average_"):
+        takes = lambda value: 0 < value < 1  # noqa: E731
+    elif positive or (entry.kind == "torch" and least > 0):
         takes = lambda value: 0 < value < math.inf  # noqa: E731
     elif own_name == "weight_decay" or entry.kind == "torch":  # nothing more is known of a class
         takes = lambda value: math.isfinite(value) and value >= min(least, 0)  # noqa: E731

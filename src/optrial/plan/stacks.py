@@ -22,6 +22,7 @@ Grid = Sequence[Sequence[RunSpec]]
 _OF_A_RUN = {
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
     *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors", "modify"),
+    *("sam_rho", "average"),
 }
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
 
@@ -33,9 +34,9 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
     """Cut runs into stacks of at most `width`, each a grid of all its settings by all its seeds.
 
     Runs of one stack share everything but rule, modifiers, hyperparameters, weight decay, schedule,
-    clipping, groups of parameters except frozen ones, seed and what the model's entry calls
-    stackable. A torch class is never stacked. Runs with one seed see the same batches, so that a
-    stack that is a grid gathers each batch once.
+    clipping, groups of parameters except frozen ones, the distance of SAM, the average of the
+    weights, seed and what the model's entry calls stackable. A torch class is never stacked. Runs
+    with one seed see the same batches, so that a stack that is a grid gathers each batch once.
 
     Args:
         runs: in any order; the same runs always give the same stacks.
@@ -113,7 +114,9 @@ def _shared(run: RunSpec) -> str:
     model = {name: v for name, v in run.model_arguments.items() if name not in stackable}
     names = set() if run.uses_torch else _OF_A_RUN
     common = {name: v for name, v in run.as_dict().items() if name not in names}
-    return json.dumps(common | {"model_arguments": model, "frozen": run.frozen}, sort_keys=True)
+    common |= {"model_arguments": model, "frozen": run.frozen, "sam": run.sam_rho is not None}
+    common["averaged"] = run.average is not None
+    return json.dumps(common, sort_keys=True)
 
 
 def _cut(values: Sequence[T], most: int) -> list[Sequence[T]]:

@@ -15,6 +15,7 @@ from optrial.data import Dataset
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line
 from optrial.models import TrialOptimizer, TrialProblem, gradients_of, try_optimizer
 from optrial.plan.groups import axes_of, has_own_rule, parameters_of, placed, whole_entry
+from optrial.plan.losses import loss_arguments
 from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import model_axes
 from optrial.rules import apply_all, initialise_all
@@ -50,10 +51,9 @@ def trial_problem(
     if dataset.ignored is not None and not (targets == dataset.ignored).any():
         targets = targets.copy()
         targets[0].reshape(-1)[-1] = dataset.ignored
-    loss = study.problem.loss
     return TrialProblem(
         (study.problem.model.name, model_arguments),
-        (loss.name, loss.arguments),
+        (study.problem.loss.name, loss_arguments(study, dataset)),
         inputs,
         targets,
         dataset.classes,

@@ -17,10 +17,14 @@ from optrial.rules.modifiers import (
 from optrial.rules.rule import Hyperparameter, Modifier, Rule
 from optrial.rules.schedules import (
     SCHEDULES,
+    OwnFunction,
+    Schedule,
     check_schedule,
     learning_rate_factors,
     resolve_schedule,
+    scheduled_momenta,
 )
+from optrial.rules.sharpness import uphill
 
 __all__ = [
     "ACTS_ON",
@@ -30,7 +34,9 @@ __all__ = [
     "SCHEDULES",
     "Hyperparameter",
     "Modifier",
+    "OwnFunction",
     "Rule",
+    "Schedule",
     "apply_all",
     "check_schedule",
     "clip_all",
@@ -43,4 +49,6 @@ __all__ = [
     "modifier_named",
     "modifier_problems",
     "resolve_schedule",
+    "scheduled_momenta",
+    "uphill",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from optrial.rules.arrays import Array, Scalar, as_array, broadcast, namespace
 
-__all__ = ["clip_all"]
+__all__ = ["clip_all", "norm_over_all"]
 
 
 def clip_all(
@@ -40,7 +40,7 @@ def clip_all(
 
 def _factor(grads: Mapping[str, Array], max_norm: Scalar, lead: int) -> Array:
     """Return min(1, max_norm / (norm + 1e-6)) per run, as torch.nn.utils.clip_grad_norm_."""
-    norm = _norm(grads, lead)
+    norm = norm_over_all(grads, lead)
     where = namespace(norm).where
     limit = as_array(max_norm, norm)
     factor = limit / (norm + 1e-6)
@@ -48,8 +48,8 @@ def _factor(grads: Mapping[str, Array], max_norm: Scalar, lead: int) -> Array:
     return where((limit == math.inf) | (factor >= 1), 1.0, factor)
 
 
-def _norm(grads: Mapping[str, Array], lead: int) -> Array:
-    """Return the norm of each run's gradients, over all parameters."""
+def norm_over_all(grads: Mapping[str, Array], lead: int) -> Array:
+    """Return the Euclidean norm of each run's gradients, over all parameters."""
     first, *others = (
         namespace(grad).sum(grad * grad, axis=tuple(range(lead - grad.ndim, 0)))
         for grad in grads.values()

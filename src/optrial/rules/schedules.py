@@ -9,7 +9,7 @@ before any `scheduler.step()`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -23,10 +23,12 @@ from optrial.errors import Problem, StudyError, problems_of, suggest
 __all__ = [
     "SCHEDULES",
     "Duration",
+    "OwnFunction",
     "Schedule",
     "check_schedule",
     "learning_rate_factors",
     "resolve_schedule",
+    "scheduled_momenta",
 ]
 
 Floats = NDArray[np.float64]
@@ -76,6 +78,8 @@ Time = Annotated[Duration, PlainValidator(_duration)]
 PositiveTime = Annotated[Duration, PlainValidator(_positive_duration)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=0)]
 FINAL = Field(default=0.0, description="factor of lr after the last step")
 
 
@@ -94,6 +98,11 @@ class Schedule(BaseModel):
     def factors(self, done: Floats, total: int) -> Floats:
         """Return the factor of lr after `done` = 0, 1, ... of `total` steps."""
         raise NotImplementedError
+
+    def momenta(self, done: Floats, total: int) -> Floats | None:
+        """Return the momentum at the same steps; None for a schedule that does not change it."""
+        del done, total
+        return None
 
 
 class Constant(Schedule):
@@ -166,6 +175,52 @@ class Cosine(Schedule):
         return _annealed(1.0, self.final, done / total, "cos")
 
 
+class CosineRestarts(Schedule):
+    """Decays along half cosines that start anew at lr; as CosineAnnealingWarmRestarts."""
+
+    period: PositiveTime = Field(description="duration of the first half cosine")
+    growth: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="duration of each half cosine divided by that before it"
+    )
+    final: Share = FINAL
+
+    def factors(self, done: Floats, total: int) -> Floats:
+        """Return final + (1 - final) (1 + cos(pi since / length)) / 2."""
+        length = self.period.count
+        lengths, starts = [length], [0.0]
+        while starts[-1] + lengths[-1] <= total:
+            starts.append(starts[-1] + lengths[-1])
+            lengths.append(lengths[-1] * self.growth)
+        at = np.searchsorted(starts, done, side="right") - 1
+        progress = (done - np.array(starts)[at]) / np.array(lengths)[at]
+        return _annealed(1.0, self.final, progress, "cos")
+
+
+class Polynomial(Schedule):
+    """Decays to `final` as a power of the remaining time; as PolynomialLR over the whole budget."""
+
+    power: Factor = Field(default=1.0, description="exponent; 1 is linear")
+    final: Share = FINAL
+
+    def factors(self, done: Floats, total: int) -> Floats:
+        """Return final + (1 - final) (1 - done / total)^power."""
+        return self.final + (1 - self.final) * (1 - done / total) ** self.power
+
+
+class InverseSqrt(Schedule):
+    """Rises during the warm-up of w steps, then decays as sqrt(w / t): Vaswani et al. 2017."""
+
+    counts_warmup = True
+
+    warmup: Time = Field(default=Duration(0.1, "share"), description="duration of the linear rise")
+
+    def factors(self, done: Floats, total: int) -> Floats:
+        """Return 1 in the first w steps, and sqrt(w / t) after them, with w at least 1."""
+        del total
+        warmup = max(1.0, self.warmup.count)
+        return np.sqrt(warmup / np.maximum(warmup, done + 1))
+
+
 class Linear(Schedule):
     """Decays to `final` linearly; as LinearLR over the whole budget."""
 
@@ -177,10 +232,10 @@ class Linear(Schedule):
 
 
 class OneCycle(Schedule):
-    """Rises to lr, then decays; as OneCycleLR with cycle_momentum=False.
+    """Rises to lr, then decays; as OneCycleLR, without momentum as with cycle_momentum=False.
 
-    The momentum does not change. By default OneCycleLR moves it, or beta1 of Adam, opposite to lr:
-    from 0.95 to 0.85 and back.
+    With `momentum`, the hyperparameter momentum or beta1 moves opposite to lr. OneCycleLR does that
+    by default, between 0.85 and 0.95.
     """
 
     pct_start: float = Field(default=0.3, gt=0, lt=1, description="fraction of the steps that rise")
@@ -189,17 +244,30 @@ class OneCycle(Schedule):
         default=1e4, ge=1, description="initial lr divided by the final lr"
     )
     anneal: Literal["cos", "linear"] = Field(default="cos", description="shape of rise and fall")
+    momentum: Annotated[list[Momentum], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="momentum at the peak of lr, and at the start and the end"
+    )
 
     def factors(self, done: Floats, total: int) -> Floats:
         """Return a rise over pct_start·total − 1 steps, and a fall over the rest."""
-        peak, last = self.pct_start * total - 1, total - 1
         first = 1 / self.div_factor
+        return self._cycle((first, 1.0, first / self.final_div_factor), done, total)
+
+    def momenta(self, done: Floats, total: int) -> Floats | None:
+        """Return a fall and a rise at the same steps."""
+        if self.momentum is None:
+            return None
+        low, high = self.momentum
+        return self._cycle((high, low, high), done, total)
+
+    def _cycle(self, values: tuple[float, float, float], done: Floats, total: int) -> Floats:
+        """Move from the first value to the second and on to the third."""
+        start, middle, end = values
+        peak, last = self.pct_start * total - 1, total - 1
         progress = done / peak if peak > 0 else np.ones_like(done)
-        rise = _annealed(first, 1.0, progress, self.anneal)
-        fall = _annealed(
-            1.0, first / self.final_div_factor, (done - peak) / (last - peak), self.anneal
-        )
-        return np.where(done <= peak, rise, fall)
+        there = _annealed(start, middle, progress, self.anneal)
+        back = _annealed(middle, end, (done - peak) / (last - peak), self.anneal)
+        return np.where(done <= peak, there, back)
 
 
 class WarmupStableDecay(Schedule):
@@ -216,6 +284,46 @@ class WarmupStableDecay(Schedule):
         """Return 1, and a fall over the last `decay` steps."""
         progress = np.maximum(0.0, 1 - (total - done) / self.decay.count)
         return _annealed(1.0, self.final, progress, self.anneal)
+
+
+class Plateau(Schedule):
+    """Multiplied by `factor` when validation stops improving; as ReduceLROnPlateau.
+
+    `factors` leaves this out: it depends on the evaluations of a run.
+    """
+
+    metric: str = Field(default="validation_loss", description="metric of the validation split")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="factor of lr at each of these times"
+    )
+    patience: Count = Field(default=10, description="evaluations without improvement before it")
+    threshold: Annotated[float, Field(ge=0)] = Field(
+        default=1e-4, description="improvement that does not count"
+    )
+    threshold_mode: Literal["rel", "abs"] = Field(
+        default="rel", description="whether `threshold` is a share of the best value"
+    )
+    cooldown: Count = Field(default=0, description="evaluations after it that do not count")
+    final: Share = Field(default=0.0, description="least factor of lr")
+    better: Literal["lower", "higher"] | None = Field(
+        default=None, description="values of the metric that are better, if not as declared"
+    )
+
+    def factors(self, done: Floats, total: int) -> Floats:
+        """Return 1."""
+        del total
+        return np.ones_like(done)
+
+
+class OwnFunction(Schedule):
+    """Your own function (steps done, all steps) to a factor; as LambdaLR."""
+
+    args: dict[str, Any] = Field(default={}, description="further arguments of the function")
+
+    def of(self, function: Callable[..., float], done: Floats, total: int) -> Floats:
+        """Return the factors that the function returns."""
+        values = (float(function(int(step), total, **self.args)) for step in done.ravel())
+        return np.fromiter(values, np.float64, done.size).reshape(done.shape)
 
 
 def _annealed(start: float, end: float, progress: Floats, shape: str) -> Floats:
@@ -237,9 +345,13 @@ SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
         "multistep": Multistep,
         "exponential": Exponential,
         "cosine": Cosine,
+        "cosine_restarts": CosineRestarts,
         "linear": Linear,
+        "polynomial": Polynomial,
+        "inverse_sqrt": InverseSqrt,
         "one_cycle": OneCycle,
         "warmup_stable_decay": WarmupStableDecay,
+        "plateau": Plateau,
     }
 )
 """Kind of schedule -> its class; the first line of the docstring is shown by `optrial list`."""
@@ -281,7 +393,7 @@ def resolve_schedule(
         return value.in_steps(steps, steps_per_epoch) if isinstance(value, Duration) else value
 
     arguments: dict[str, Any] = {name: plain(value) for name, value in parsed if value is not None}
-    for name in {"every", "half_life", "decay"} & arguments.keys():
+    for name in {"every", "half_life", "decay", "period"} & arguments.keys():
         arguments[name] = max(1, arguments[name])
     needed = arguments["warmup"] + arguments.get("decay", 0)
     if arguments["warmup"] >= steps or needed > steps:
@@ -290,7 +402,10 @@ def resolve_schedule(
 
 
 def learning_rate_factors(
-    schedule: Mapping[str, Any], steps: NDArray[np.int64], total: int
+    schedule: Mapping[str, Any],
+    steps: NDArray[np.int64],
+    total: int,
+    load: Callable[[str], Callable[..., float]] | None = None,
 ) -> Floats:
     """Return the factor of lr at each of some steps.
 
@@ -298,19 +413,45 @@ def learning_rate_factors(
         schedule: a result of `resolve_schedule`.
         steps: t = 1, 2, ..., in any order.
         total: the budget, in steps.
+        load: returns the function of a kind ``module:function``.
 
     Returns:
         Factors, of the shape of `steps`, above 0 within the budget.
     """
+    parsed = _valid(schedule)
+    done, length, rise = _phase(parsed, steps, total)
+    if isinstance(parsed, OwnFunction):
+        assert load is not None
+        return rise * parsed.of(load(str(_kind(schedule))), done, length)
+    return rise * parsed.factors(done, length)
+
+
+def scheduled_momenta(
+    schedule: Mapping[str, Any], steps: NDArray[np.int64], total: int
+) -> Floats | None:
+    """Return the momentum at each of some steps; None for a schedule that does not change it.
+
+    Arguments as for `learning_rate_factors`.
+    """
+    parsed = _valid(schedule)
+    done, length, _ = _phase(parsed, steps, total)
+    return parsed.momenta(done, length)
+
+
+def _valid(schedule: Mapping[str, Any]) -> Schedule:
     parsed = _parsed(schedule)
     assert isinstance(parsed, Schedule), parsed
-    warmup = int(parsed.warmup.count)
+    return parsed
+
+
+def _phase(schedule: Schedule, steps: NDArray[np.int64], total: int) -> tuple[Floats, int, Floats]:
+    """Return the steps done and all steps as a schedule counts them, and the warm-up's factors."""
+    warmup = int(schedule.warmup.count)
     time = np.asarray(steps, dtype=np.float64)
     rise = np.minimum(1.0, time / max(warmup, 1))
-    if parsed.counts_warmup:
-        return rise * parsed.factors(time - 1, total)
-    done = np.clip(time - 1 - warmup, 0, total - warmup)
-    return rise * parsed.factors(done, total - warmup)
+    if schedule.counts_warmup:
+        return time - 1, total, rise
+    return np.clip(time - 1 - warmup, 0, total - warmup), total - warmup, rise
 
 
 def _kind(schedule: str | Mapping[str, Any]) -> object:
@@ -320,16 +461,19 @@ def _kind(schedule: str | Mapping[str, Any]) -> object:
 def _parsed(schedule: str | Mapping[str, Any]) -> Schedule | list[Problem]:
     """Return the schedule, or the problems with it."""
     kind = _kind(schedule)
-    if not isinstance(kind, str) or kind not in SCHEDULES:
+    own = isinstance(kind, str) and ":" in kind
+    if not isinstance(kind, str) or not (own or kind in SCHEDULES):
         reason = "is required and missing." if kind is None else f"{kind!r} is not a schedule."
         known = suggest(kind if isinstance(kind, str) else "", SCHEDULES)
+        known += " Or module:function."
         return [Problem("" if isinstance(schedule, str) else "kind", f"{reason} {known}")]
     named = {} if isinstance(schedule, str) else schedule
     arguments = {name: value for name, value in named.items() if name != "kind"}
+    model = OwnFunction if own else SCHEDULES[kind]
     try:
-        return SCHEDULES[kind](**arguments)
+        return model(**arguments)
     except ValidationError as error:
-        return problems_of(error, SCHEDULES[kind].model_fields)
+        return problems_of(error, model.model_fields)
 
 
 def _too_long(arguments: Mapping[str, Any], steps: int) -> str:

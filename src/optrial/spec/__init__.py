@@ -23,11 +23,12 @@ from optrial.spec.metrics import (
     Selection,
     SettingScore,
     catalogued,
+    has_units,
     metric_label,
     metric_title,
     undeclared,
 )
-from optrial.spec.run import Phase, ProbeSettings, RunSpec, StackId
+from optrial.spec.run import Average, EarlyStopping, Phase, ProbeSettings, RunSpec, StackId
 from optrial.spec.status import ENDED, FAILED, FINAL, Status
 
 __all__ = [
@@ -40,9 +41,11 @@ __all__ = [
     "PROBES",
     "TRAINING_SECONDS",
     "UNBOUNDED",
+    "Average",
     "Certificate",
     "Direction",
     "Directions",
+    "EarlyStopping",
     "EvaluationCheck",
     "MetricName",
     "OptimizerKind",
@@ -61,6 +64,7 @@ __all__ = [
     "Status",
     "TrainingCheck",
     "catalogued",
+    "has_units",
     "metric_label",
     "metric_title",
     "undeclared",

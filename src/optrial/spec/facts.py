@@ -175,6 +175,7 @@ class RunFacts:
         evaluation: state of the model and the process around an evaluation.
         timeout: limit, in seconds, that the run has exceeded.
         not_finite: reasons why metrics have no value, by metric.
+        stopped_early: the step after which early stopping ended the run.
         saved_step: the step from which the weights were saved.
         weights_sha256: hash of the file of the saved weights.
         evaluation_difference: largest difference between two evaluations of the same weights.
@@ -226,6 +227,7 @@ class RunFacts:
     evaluation: EvaluationCheck | None = None
     timeout: float | None = None
     not_finite: Mapping[str, str] | None = None
+    stopped_early: int | None = None
     saved_step: int | None = None
     weights_sha256: str | None = None
     evaluation_difference: float | None = None

@@ -27,6 +27,7 @@ __all__ = [
     "Selection",
     "SettingScore",
     "catalogued",
+    "has_units",
     "metric_label",
     "metric_title",
     "undeclared",
@@ -103,6 +104,7 @@ METRICS: Mapping[str, Metric] = {
     "rmsle": Metric("root of the mean squared error of log(1 + value)", "lower", "values"),
     "median_absolute_error": Metric("median of the absolute errors", "lower", "values"),
     "max_error": Metric("largest absolute error", "lower", "values"),
+    "poisson_deviance": Metric("mean Poisson deviance", "lower", "values"),
 }
 """The named metrics; ``top_k_accuracy`` (any k) and ``module:function`` are metrics, too."""
 
@@ -110,6 +112,15 @@ PER_TOKEN = ("perplexity", "bits_per_token", "bits_per_byte")
 """Metrics that are computed from the mean cross entropy over positions."""
 
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
+
+
+_WITHOUT_UNITS = ("r2", "explained_variance")
+
+
+def has_units(name: str) -> bool:
+    """Return whether a metric of the catalogue depends on the units of the values."""
+    metric = catalogued(name)
+    return metric is not None and metric.targets != "labels" and name not in _WITHOUT_UNITS
 
 
 def metric_label(name: str) -> str:
@@ -168,6 +179,7 @@ class MetricName:
             (``probe`` or ``probe/layer``) or ``training_seconds``.
         split: the samples; None for probes and ``training_seconds``.
         epoch_mean: whether it is the mean over the batches of an epoch.
+        raw: whether it was evaluated at the weights of a run that is evaluated at their average.
     """
 
     _SPLITS: ClassVar[tuple[MetricSplit, ...]] = ("train_eval", "train", "validation", "test")
@@ -175,10 +187,11 @@ class MetricName:
     label: str
     split: MetricSplit | None = None
     epoch_mean: bool = False
+    raw: bool = False
 
     def __str__(self) -> str:
         start = f"{self.split}_" if self.split else ""
-        return f"{start}{self.label}{'_epoch' if self.epoch_mean else ''}"
+        return f"{start}{self.label}{'_epoch' * self.epoch_mean}{'_raw' * self.raw}"
 
     @classmethod
     def parse(cls, text: str, user_labels: Iterable[str] = ()) -> MetricName:
@@ -195,21 +208,25 @@ class MetricName:
         for split in cls._SPLITS:
             label = text.removeprefix(f"{split}_")
             if label != text:
-                mean = split == "train" and label.endswith("_epoch")
-                return cls(label.removesuffix("_epoch") if mean else label, split, mean)
+                if split == "train":
+                    mean = label.endswith("_epoch")
+                    return cls(label.removesuffix("_epoch"), split, mean)
+                return cls(label.removesuffix("_raw"), split, raw=label.endswith("_raw"))
         return cls(text)
 
     @classmethod
-    def evaluation(cls, label: str, split: str) -> MetricName:
+    def evaluation(cls, label: str, split: str, *, raw: bool = False) -> MetricName:
         """Return the name of a metric evaluated on a split of the dataset."""
         # "train_loss" is the loss of each batch, so the whole training split has another name.
         recorded = "train_eval" if split == "train" else split
-        return cls(label, next(known for known in cls._SPLITS if known == recorded))
+        return cls(label, next(known for known in cls._SPLITS if known == recorded), raw=raw)
 
     @classmethod
     def possible(cls, label: str) -> list[MetricName]:
         """Return every name under which a metric with this label can be recorded."""
-        return [cls(label, "train", epoch_mean=True), *(cls(label, split) for split in cls._SPLITS)]
+        plain = [cls(label, split) for split in cls._SPLITS]
+        raw = [cls(label, split, raw=True) for split in cls._SPLITS if split != "train"]
+        return [cls(label, "train", epoch_mean=True), *plain, *raw]
 
     @property
     def title(self) -> str:
@@ -220,7 +237,8 @@ class MetricName:
         split = "training" if self.of_training else self.split
         kind = {"train": " (epoch mean)" if self.epoch_mean else " (per batch)"}
         evaluated = {"train_eval": " (evaluated)"}
-        return f"{split} {_words(self.label)}{(kind | evaluated).get(self.split, '')}"
+        weights = " (raw weights)" * self.raw
+        return f"{split} {_words(self.label)}{(kind | evaluated).get(self.split, '')}{weights}"
 
     @property
     def is_loss(self) -> bool:

@@ -13,9 +13,9 @@ from operator import attrgetter, call
 from typing import Any, Literal, NamedTuple, Self
 
 from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
-from optrial.spec.metrics import Selection
+from optrial.spec.metrics import Direction, Selection
 
-__all__ = ["Phase", "ProbeSettings", "RunSpec", "StackId"]
+__all__ = ["Average", "EarlyStopping", "Phase", "ProbeSettings", "RunSpec", "StackId"]
 
 Phase = Literal["tune", "report"]
 """A run of phase `tune` helps to choose a setting; one of phase `report` is a result."""
@@ -52,6 +52,34 @@ class ProbeSettings(NamedTuple):
     measure: tuple[str, ...]
     every: int
     per_layer: bool
+
+
+class Average(NamedTuple):
+    """Average of the weights at which a run is evaluated.
+
+    Attributes:
+        kind: "ema" for an exponential average, "tail" for the mean over the last steps.
+        value: decay rate of the average per step, or the share of the steps.
+    """
+
+    kind: Literal["ema", "tail"]
+    value: float
+
+
+class EarlyStopping(NamedTuple):
+    """When a run ends before its budget.
+
+    Attributes:
+        patience: evaluations in a row without improvement after which it ends.
+        metric: name of the metric, on the validation split.
+        better: which values of it are better.
+        min_delta: improvement over the best value that does not count.
+    """
+
+    patience: int
+    metric: str
+    better: Direction
+    min_delta: float
 
 
 class _WithoutSeed:
@@ -151,7 +179,7 @@ class RunSpec(_Computed):
         loss_arguments: the arguments that the study gives.
         metrics: names of the metrics.
         loss_limit: training loss above which a run counts as diverged; None for no limit.
-        batch_size: samples per step; the last batch of an epoch may be smaller.
+        batch_size: samples per batch; the last batch of an epoch may be smaller.
         steps: number of training steps.
         steps_per_epoch: steps in one pass over the training split.
         evaluate_every: steps between two evaluations; the last step is always evaluated.
@@ -178,6 +206,13 @@ class RunSpec(_Computed):
         groups: parameters that are updated with values of their own.
         as_vectors: names of matrices that the rule updates as it does vectors.
         modify: names of the modifiers of the rule's steps, in their order.
+        original_units: whether metrics of values are computed in the units of the data, of which
+            the targets are a standardized form.
+        early_stopping: when a run ends before its budget, or None.
+        accumulate: number of batches whose gradients are averaged in a step.
+        sam_rho: distance at which sharpness-aware minimization takes the gradient; None without.
+        sam_adaptive: whether this distance is relative to each weight.
+        average: average of the weights at which the run is evaluated; None for the weights.
     """
 
     optimizer: str
@@ -225,6 +260,12 @@ class RunSpec(_Computed):
     groups: tuple[ParameterGroup, ...] = ()
     as_vectors: tuple[str, ...] = ()
     modify: tuple[str, ...] = ()
+    original_units: bool = False
+    early_stopping: EarlyStopping | None = None
+    accumulate: int = 1
+    sam_rho: float | None = None
+    sam_adaptive: bool = False
+    average: Average | None = None
 
     @property
     def run_id(self) -> str:
@@ -375,6 +416,10 @@ class RunSpec(_Computed):
             typed["probes"] = ProbeSettings(**probes | {"measure": tuple(probes["measure"])})
         if select := values.get("select"):
             typed["select"] = Selection(**select)
+        if stopping := values.get("early_stopping"):
+            typed["early_stopping"] = EarlyStopping(**stopping)
+        if average := values.get("average"):
+            typed["average"] = Average(**average)
         typed["groups"] = tuple(map(ParameterGroup.from_dict, values.get("groups", ())))
         typed["as_vectors"] = tuple(values.get("as_vectors", ()))
         typed["modify"] = tuple(values.get("modify", ()))
@@ -383,7 +428,7 @@ class RunSpec(_Computed):
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("probes", "select"):
+        for name in ("probes", "select", "early_stopping", "average"):
             if values[name] is not None:
                 values[name] = values[name]._asdict()
         values["groups"] = tuple(group.as_dict() for group in self.groups)

@@ -36,6 +36,8 @@ from optrial.keys import (
     Tuning,
 )
 from optrial.keys import Problem as ProblemValue
+from optrial.lr_range.curves import LrRange
+from optrial.lr_range.measure import measure_lr_range
 from optrial.markup import html_block, html_table
 from optrial.plan import (
     Plan,
@@ -461,6 +463,36 @@ class Study:
             return time_study(
                 plan, dataset, device=device, engines=engines, rounds=rounds, memory=memory
             )
+
+    def lr_range(
+        self,
+        data: Dataset | None = None,
+        *,
+        low: float = 1e-6,
+        high: float | None = None,
+        steps: int = 200,
+        device: str = "auto",
+        problem: str | None = None,
+    ) -> LrRange:
+        """Train each optimizer while its learning rate grows, on one problem, by default the first.
+
+        See `optrial.lr_range.measure.measure_lr_range`, which documents the other arguments.
+
+        Args:
+            data: data of the problem, if it is loaded.
+            low: learning rate of the first step.
+            high: learning rate of the last step.
+            steps: number of steps.
+            device: "auto", "cpu" or "cuda".
+            problem: name of the problem.
+
+        Raises:
+            StudyError: a value is out of its range, or an optimizer has no learning rate.
+        """
+        with supervised("the range test"):
+            dataset = data or self.load_data(problem=problem)
+            plan = self.plan_on(problem, dataset)
+            return measure_lr_range(plan, dataset, low=low, high=high, steps=steps, device=device)
 
     def run(
         self,

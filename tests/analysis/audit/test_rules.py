@@ -479,8 +479,10 @@ ROWS = [
     Row("B09", W, plans(({}, 0), ({}, 9)), plans(({"claims": []}, 0), ({}, 12))),
     Row("C01", E, sound, lambda c: c.fields(adam, steps=2000, step=2000), "unequal epochs"),
     Row("C02", E, sound, lambda c: c.spec(schedule={"kind": "multistep", "at": [500, 1500]})),
+    Row("C03", W, sound, lambda c: c.spec(adam, sam_rho=0.05)),
     Row("C04", I, sound, improving),
     Row("C05", E, sound, lambda c: c.spec(adam, batch_size=128)),
+    Row("C06", I, sound, lambda c: c.facts(adam, stopped_early=500)),
     Row("C07", I, sound, reversed_order),
     Row(
         "C08",

@@ -98,7 +98,8 @@ def shared_masks(patch: pytest.MonkeyPatch) -> None:
 
 def evaluates_in_training_mode(patch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def forgetful(self: ReferenceEngine) -> Iterator[None]:
+    def forgetful(self: ReferenceEngine, *, raw: bool = False) -> Iterator[None]:
+        del raw
         self.model.train()
         yield
 
@@ -167,6 +168,12 @@ STUDIES: Mapping[str, Spoiled] = {
     "one default": study("A03", optimizers=[{"rule": "sgd"}, GRIDS[1]]),
     "one rate": study("A04 D01", seeds=[0], optimizers=[SGD | {"lr": 0.01}, ADAM]),
     "one seed, many settings": study("A13", seeds=[0], optimizers=GRIDS),
+    "two gradients": study("C03", optimizers=[SGD | {"sam": 0.05}, ADAM]),
+    "stopped early": study(
+        "C06",
+        optimizers=[SGD | {"lr": 1e-6}, ADAM],
+        early_stopping={"patience": 1, "min_delta": 0.5},
+    ),
     "weak momentum": study(
         "A06",
         seeds=6,

@@ -69,7 +69,9 @@ def before_schedule_end(context: Context) -> Iterator[Observation]:
     early = {
         record.run_id: (record, end)
         for record in context.records
-        if (end := _schedule_end(record)) > record.step and record.status is Status.DONE
+        if (end := _schedule_end(record)) > record.step
+        and record.status is Status.DONE
+        and record.facts.stopped_early is None
     }
     if early:
         record, end = next(iter(early.values()))
@@ -91,6 +93,57 @@ def _schedule_end(record: Record) -> int:
     schedule = record.spec.schedule or {}
     steps = [schedule.get("every"), *(schedule.get("at") or ())]
     return max((int(step) for step in steps if isinstance(step, int | float)), default=0)
+
+
+@audit_rule("C03", Severity.WARNING, "a step costs more gradients for some optimizers")
+def unequal_gradients(context: Context) -> Iterator[Observation]:
+    """Sharpness-aware minimization computes two gradients per step, so that equal numbers of steps
+    give it twice the work.
+
+    Source: Foret et al. 2021.
+    Example: a step computes two gradients for sam, and one for sgd.
+    Fix: say so beside the claim, or train the others twice as long in a further study.
+    """
+    for problem in context.problems:
+        costs = {c.name: 1 + (c.records[0].spec.sam_rho is not None) for c in problem.contenders}
+        if len(set(costs.values())) > 1:
+            twice = [name for name, cost in costs.items() if cost > 1]
+            once = [name for name, cost in costs.items() if cost == 1]
+            yield Observation(
+                f"a step computes two gradients for {names(twice)}, and one for {names(once)}",
+                {"gradients": costs},
+                problem.compared,
+                context.remedy("state that equal steps are not equal work"),
+            )
+
+
+@audit_rule("C06", Severity.ADVICE, "runs ended before the budget")
+def stopped_early(context: Context) -> Iterator[Observation]:
+    """With early stopping, optimizers are compared at the ends that their validation results chose,
+    not after equal training. A schedule that spans the budget has not come to its end.
+
+    Source: Prechelt 1998.
+    Example: early stopping ended 3 of 6 runs of adam, at step 120 at the earliest.
+    Fix: say so beside the claim, or leave `early_stopping` out and use `save: best`.
+    """
+    for problem in context.problems:
+        ends = {
+            c.name: [r.facts.stopped_early for r in c.records if r.facts.stopped_early is not None]
+            for c in problem.contenders
+        }
+        counts = {c.name: len(c.records) for c in problem.contenders}
+        parts = [
+            f"{len(steps)} of {counts[name]} runs of {name}, at step {min(steps)} at the earliest"
+            for name, steps in ends.items()
+            if steps
+        ]
+        if parts:
+            yield Observation(
+                f"early stopping ended {names(parts)}",
+                {"stopped": {name: len(steps) for name, steps in ends.items()}},
+                [r for r in problem.compared if r.facts.stopped_early is not None],
+                context.remedy("state that runs were stopped early"),
+            )
 
 
 @audit_rule("C04", Severity.ADVICE, "still improving at the end of training")

@@ -19,7 +19,8 @@ TUNING_SEEDS = 3
 LARGE_FEATURES = 10.0  # mean or standard deviation; curvature grows with its square
 LARGE_TARGETS = 100.0
 SMALL_TARGETS = 0.01  # standard deviation
-SCALE_FREE_LOSSES = ("cross_entropy", "mean_output")  # the scale of targets does not matter
+SCALE_FREE_LOSSES = ("cross_entropy", "focal", "poisson", "mean_output")
+"""Losses of targets that need no scaling: labels, counts or none."""
 
 
 def validation_remedy(context: Context) -> Remedy:

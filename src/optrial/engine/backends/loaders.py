@@ -18,12 +18,12 @@ from optrial.spec import RunSpec
 __all__ = ["ScriptBatches", "evaluation_batches", "keyed_batches"]
 
 
-def keyed_batches(spec: RunSpec, split: TensorSplit, first_step: int) -> Iterator[Batch]:
-    """Yield training batches in the order that seed and step determine."""
+def keyed_batches(spec: RunSpec, split: TensorSplit, first: int) -> Iterator[Batch]:
+    """Yield training batches, from a number on, in the order that the seed determines."""
     return iter(
         DataLoader(
             split,
-            batch_sampler=batch_order(spec, *split.batched).batches(first_step),  # type: ignore[arg-type]
+            batch_sampler=batch_order(spec, *split.batched).batches(first),  # type: ignore[arg-type]
             collate_fn=_as_fetched,
             generator=torch.Generator(),  # keeps its base seed from the global generator
         )
@@ -39,8 +39,8 @@ class ScriptBatches:
         self._at_epoch = torch.get_rng_state()
         self._resumed: torch.Tensor | None = None
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first_step`, `first_step` + 1, ..."""
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Yield the batches with the numbers `first`, `first` + 1, ..."""
         spec = self._spec
         loader = DataLoader(
             self._split,
@@ -49,7 +49,7 @@ class ScriptBatches:
             drop_last=spec.drop_last,
             collate_fn=_as_fetched,
         )
-        skipped = (first_step - 1) % spec.steps_per_epoch
+        skipped = (first - 1) % (spec.steps_per_epoch * spec.accumulate)
         if self._resumed is not None:
             # Shuffle the interrupted epoch as before, then continue from where it stopped.
             torch.set_rng_state(self._at_epoch if skipped else self._resumed)

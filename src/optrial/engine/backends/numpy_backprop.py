@@ -7,7 +7,7 @@ the other engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from scipy.special import erf, expit
 from torch import nn
 
 from optrial.data import Dataset
+from optrial.engine.averages import average_shares
+from optrial.engine.backends.optimizers import set_momentum
 from optrial.engine.backends.solo import Batch, Measured, SoloEngine
 from optrial.engine.evaluation import Evaluation, Extent, SplitTotals
 from optrial.engine.hashing import arrays_sha256
@@ -28,13 +30,14 @@ from optrial.engine.options import (
     evaluation_draws,
     finish_of,
     implementation_of,
-    rate_factors,
+    momentum_at,
+    objective_of,
 )
 from optrial.engine.process import threads_for
 from optrial.keyed import mask_key
-from optrial.models import build_model, build_objective, drop_threshold, keep_mask
+from optrial.models import build_model, drop_threshold, keep_mask
 from optrial.plan import rule_of
-from optrial.rules import apply_all, clip_all, evaluation_point, initialise_all
+from optrial.rules import apply_all, clip_all, evaluation_point, initialise_all, uphill
 from optrial.spec import Part, RunFacts, RunSpec
 
 __all__ = ["Network", "NumpyEngine", "cross_entropy", "mse"]
@@ -218,15 +221,43 @@ def mse(outputs: Array, targets: Array) -> tuple[float, Array]:
 
     Integer targets are labels and are converted to one-hot vectors.
     """
+    error = outputs - _values(outputs, targets)
+    return float((error**2).mean()), 2 * error / error.size
+
+
+def mae(outputs: Array, targets: Array) -> tuple[float, Array]:
+    """Return the mean absolute error over batch and outputs, and its gradient."""
+    error = outputs - _values(outputs, targets)
+    return float(np.abs(error).mean()), np.sign(error) / error.size
+
+
+def huber(outputs: Array, targets: Array, delta: float = 1.0) -> tuple[float, Array]:
+    """Return the mean Huber loss over batch and outputs, and its gradient."""
+    error = outputs - _values(outputs, targets)
+    size = np.abs(error)
+    losses = np.where(size <= delta, error**2 / 2, delta * (size - delta / 2))
+    return float(losses.mean()), np.clip(error, -delta, delta) / error.size
+
+
+def poisson(outputs: Array, targets: Array) -> tuple[float, Array]:
+    """Return the mean of exp(z) - y z over batch and outputs z, and its gradient."""
+    rates, counts = np.exp(outputs), _values(outputs, targets)
+    return float((rates - counts * outputs).mean()), (rates - counts) / rates.size
+
+
+def _values(outputs: Array, targets: Array) -> Array:
+    """Return targets in the shape and type of the outputs; labels as one-hot vectors."""
     if targets.dtype.kind == "i":
         targets = np.eye(outputs.shape[1], dtype=outputs.dtype)[targets]
-    error = outputs - targets.astype(outputs.dtype, copy=False).reshape(outputs.shape)
-    return float((error**2).mean()), 2 * error / error.size
+    return targets.astype(outputs.dtype, copy=False).reshape(outputs.shape)
 
 
 _LOSSES: Mapping[str, Callable[..., tuple[float, Array]]] = {
     "cross_entropy": cross_entropy,
     "mse": mse,
+    "mae": mae,
+    "huber": huber,
+    "poisson": poisson,
 }
 
 
@@ -245,9 +276,7 @@ class NumpyEngine(SoloEngine):
         )
         self.network = Network(twin, spec.precision)
         self.names = [name for name, _ in twin.named_parameters()]
-        self.objective = build_objective(
-            spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split
-        )
+        self.objective = objective_of(spec, dataset)
         self.augment = augmentation(dataset, torch.device("cpu"))
         self.threads = threads_for([spec], dataset)
         self._parts = [
@@ -264,6 +293,7 @@ class NumpyEngine(SoloEngine):
             if name not in spec.frozen
         }
         self._at_evaluation_point = False
+        self._average: dict[str, Array] = {}
         self.facts = data_facts(spec, dataset) | RunFacts(
             engine="numpy",
             device="cpu",
@@ -284,22 +314,24 @@ class NumpyEngine(SoloEngine):
         params = self._parameters()
         return {name: params[name] for name in part.parameters}
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Yield the batches with the numbers `first`, `first` + 1, ... without end."""
         train = self.dataset.splits["train"]
         order = batch_order(self.spec, *train.batched)
-        for rows in order.batches(first_step):
+        for rows in order.batches(first):
             yield Batch(rows, train.inputs[rows], train.targets[rows])
 
-    def step(self, batch: Batch, step: int) -> Measured:
-        """Train on a batch; return its loss before the update and the sums of its metrics."""
+    def step(self, batches: Sequence[Batch], step: int) -> Measured:
+        """Train on the batches of a step; return the mean loss before the update, and metrics."""
         spec = self.spec
-        inputs = self.augment(torch.from_numpy(batch.inputs), mask_key(spec.seed, step)).numpy()
         with np.errstate(all="ignore"):  # divergence shows in the loss
-            outputs = self.network.forward(self._flat(inputs), mask_key(spec.seed, step))
-            loss, gradient = self._loss(outputs, batch.targets)
-            gradients = dict(zip(self.names, self.network.backward(gradient), strict=True))
-            gradients = {n: g for n, g in gradients.items() if n not in spec.frozen}
+            loss, metrics, gradients = self._gradients(batches, step)
+            if spec.sam_rho is not None:
+                before = self._parameters()
+                moved = uphill(before, gradients, spec.sam_rho, adaptive=spec.sam_adaptive)
+                self.network.parameters = [moved[name] for name in self.names]
+                *_, gradients = self._gradients(batches, step)
+                self.network.parameters = list(before.values())
             if not spec.zero_grad:
                 gradients = {name: self.piled[name] + g for name, g in gradients.items()}
             gradients = dict(clip_all(gradients, spec.clip_norm, spec.clip_value, lead=0))
@@ -308,8 +340,10 @@ class NumpyEngine(SoloEngine):
             for index, (part, rule) in enumerate(self._parts):
                 hyperparameters = dict(part.hyperparameters)
                 if part.schedule is not None:
-                    factor = rate_factors(part.schedule, spec.steps, step, 1)[0]
-                    hyperparameters["lr"] *= float(factor)
+                    hyperparameters["lr"] *= self.rate_factor(part.schedule, step)
+                    momentum = momentum_at(part.schedule, spec.steps, step)
+                    if momentum is not None:
+                        set_momentum(hyperparameters, momentum)
                 moved_part, self.rule_states[index] = apply_all(
                     rule,
                     self._of(part),
@@ -323,7 +357,37 @@ class NumpyEngine(SoloEngine):
                 )
                 moved |= moved_part
         self.network.parameters = [moved[name] for name in self.names]
-        return Measured(loss, self._metrics(outputs, batch.targets))
+        if spec.average is not None:
+            share = average_shares(spec.average, spec.steps, step, 1)[0]
+            if share == 1.0:
+                self._average = dict(moved)
+            for name, value in self._average.items():
+                change = value.dtype.type(share) * (moved[name] - value)
+                self._average[name] = value + change
+        return Measured(loss, metrics)
+
+    def _gradients(
+        self, batches: Sequence[Batch], step: int
+    ) -> tuple[float, list[float], dict[str, Array]]:
+        """Return the mean loss over batches, the sums of metrics, and gradients by name."""
+        size = sum(len(batch.targets) for batch in batches)
+        total, metrics = 0.0, [0.0] * len(self.objective.metrics)
+        gradients: dict[str, Array] = {}
+        for place, batch in enumerate(batches):
+            key = mask_key(self.spec.seed, self.part_number(step, place))
+            inputs = self.augment(torch.from_numpy(batch.inputs), key).numpy()
+            outputs = self.network.forward(self._flat(inputs), key)
+            loss, gradient = self._loss(outputs, batch.targets)
+            share = len(batch.targets) / size
+            total += share * loss
+            of_batch = self._metrics(outputs, batch.targets)
+            metrics = [a + b for a, b in zip(metrics, of_batch, strict=True)]
+            backward = zip(self.names, self.network.backward(gradient), strict=True)
+            for name, value in backward:
+                if name not in self.spec.frozen:
+                    part = value if share == 1.0 else value * value.dtype.type(share)
+                    gradients[name] = gradients[name] + part if name in gradients else part
+        return total, metrics, gradients
 
     def mask_keys(self) -> list[int]:
         """Return the keys of the dropout layers in the last step."""
@@ -337,11 +401,12 @@ class NumpyEngine(SoloEngine):
         tensors = torch.from_numpy(outputs), torch.from_numpy(targets)
         return [float(metric(*tensors)) for metric in self.objective.metrics]
 
-    def evaluate(self, split: str, step: int) -> Evaluation:
+    def evaluate(self, split: str, step: int, *, raw: bool = False) -> Evaluation:
         """Evaluate a whole split; see `Learner`."""
         data, trained = self.dataset.splits[split], self.network.parameters
         totals = SplitTotals(self.objective, torch.from_numpy(data.targets), runs=1)
-        self.network.parameters = list(self._evaluation_point().values())
+        if not raw:
+            self.network.parameters = list(self._evaluation_point().values())
         for batch in Extent(_EVALUATION_BATCH, 1).batches(len(data.targets)):
             targets = data.targets[batch]
             with np.errstate(all="ignore"):
@@ -357,6 +422,8 @@ class NumpyEngine(SoloEngine):
     def _evaluation_point(self) -> Mapping[str, Array]:
         if self._at_evaluation_point:
             return self._parameters()
+        if self._average:
+            return self._average
         point = self._parameters()
         for (part, rule), state in zip(self._parts, self.rule_states, strict=True):
             point |= evaluation_point(rule, self._of(part), state, part.hyperparameters)
@@ -366,6 +433,7 @@ class NumpyEngine(SoloEngine):
         """Return parameters and the rule's state; see `Learner`."""
         arrays = {f"model.{name}": array for name, array in self._parameters().items()}
         arrays |= {f"piled.{name}": array for name, array in self.piled.items()}
+        arrays |= {f"average.{name}": array for name, array in self._average.items()}
         for index, states in enumerate(self.rule_states):
             for name, state in states.items():
                 for key, value in state._asdict().items():
@@ -380,6 +448,8 @@ class NumpyEngine(SoloEngine):
         super().load(state, step)
         self.network.parameters = [state[f"model.{name}"] for name in self.names]
         self.piled = {name: state[f"piled.{name}"] for name in self.piled}
+        if self.spec.average is not None and step:
+            self._average = {name: state[f"average.{name}"] for name in self.names}
         for index, states in enumerate(self.rule_states):
             for name, part in states.items():
                 arrays = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
 
@@ -20,11 +20,13 @@ import torch
 from torch import nn
 
 from optrial.data import Dataset
+from optrial.engine.averages import average_shares
 from optrial.engine.backends.joint_optimizer import JointOptimizer
 from optrial.engine.backends.loaders import ScriptBatches, evaluation_batches, keyed_batches
 from optrial.engine.backends.optimizer_state import load_optimizer, optimizer_arrays
 from optrial.engine.backends.optimizers import (
     densify_gradients,
+    set_momentum,
     set_training_mode,
     updates_of,
 )
@@ -41,7 +43,8 @@ from optrial.engine.options import (
     evaluation_extent,
     finish_of,
     mixed_precision,
-    rate_factors,
+    momentum_at,
+    objective_of,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, per_run
@@ -52,7 +55,6 @@ from optrial.models import (
     as_real,
     backward,
     build_model,
-    build_objective,
     clip_gradients,
     forget_gradients,
     freeze,
@@ -64,6 +66,7 @@ from optrial.models import (
     step_optimizer,
     trained_parameters,
 )
+from optrial.rules import uphill
 from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["ReferenceEngine"]
@@ -99,15 +102,14 @@ class ReferenceEngine(SoloEngine):
         self.model = place_model(built, first.device, storage_dtype(spec.precision))
         freeze(self.model, spec.frozen)
         self.dropout = [] if self.script else key_dropout(self.model)
-        self.objective = build_objective(
-            spec.loss, spec.loss_arguments, spec.metrics, spec.whole_split, dataset.ignored
-        )
+        self.objective = objective_of(spec, dataset)
         self.augment = augmentation(dataset, first.device)
         updates = updates_of(spec, self.model)
         self.optimizer, self._schedules = updates.optimizer, updates.schedules
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
         self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
+        self._average: dict[str, torch.Tensor] = {}
         self._evaluated_modules: dict[str, bool] = {}
         self._extents: dict[str, Extent] = {}  # by split, measured once
         self.facts = arithmetic_facts() | data_facts(spec, dataset)
@@ -128,33 +130,34 @@ class ReferenceEngine(SoloEngine):
         self._prober = Prober(spec.probes, self._loss, self._real_parameters(), per_run, lead=0)
         self.initial_sha256 = self.parameters_sha256(0)
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Yield the batches with the numbers `first`, `first` + 1, ... without end."""
         if self.script:
-            return self._script_batches.batches(first_step)
-        return keyed_batches(self.spec, self.splits["train"], first_step)
+            return self._script_batches.batches(first)
+        return keyed_batches(self.spec, self.splits["train"], first)
 
-    def step(self, batch: Batch, step: int) -> Measured:
-        """Train on a batch; return its loss before the update and the sums of its metrics."""
+    def step(self, batches: Sequence[Batch], step: int) -> Measured:
+        """Train on the batches of a step; return the mean loss before the update, and metrics."""
         spec = self.spec
-        set_mask_key(self.dropout, spec.seed, step)
         if self.script or not spec.code:
-            return self._probed_step(batch, step)
+            return self._probed_step(batches, step)
         # Draws of user code depend on seed and step only, like all others.
         with seeded_draws(mask_key(spec.seed, step)):
-            return self._probed_step(batch, step)
+            return self._probed_step(batches, step)
 
-    def _probed_step(self, batch: Batch, step: int) -> Measured:
+    def _probed_step(self, batches: Sequence[Batch], step: int) -> Measured:
         """Take a step, with probes before and after it if they are due."""
         if not self._prober.wants(step):
-            return self._take_step(batch, step)
+            return self._take_step(batches, step)
         self.model.train()
+        batch, number = batches[0], self.part_number(step, 0)
+        set_mask_key(self.dropout, self.spec.seed, number)
         self._rng_at_step = torch.get_rng_state()
-        inputs = self.augment(batch.inputs, mask_key(self.spec.seed, step))
+        inputs = self.augment(batch.inputs, mask_key(self.spec.seed, number))
         params = self._real_parameters()
         buffers = dict(self.model.named_buffers())
         before = self._prober.before(step, params, buffers, inputs, batch.targets)
-        measured = self._take_step(batch, step)
+        measured = self._take_step(batches, step)
         return measured._replace(probes=before | self._prober.after(step, params))
 
     def _real_parameters(self) -> dict[str, torch.Tensor]:
@@ -178,38 +181,87 @@ class ReferenceEngine(SoloEngine):
             outputs = torch.func.functional_call(self.model, state, (inputs,))
         return self.objective.measure(outputs, targets)[0]
 
-    def _take_step(self, batch: Batch, step: int) -> Measured:
+    def _take_step(self, batches: Sequence[Batch], step: int) -> Measured:
         spec = self.spec
         self.model.train()
         set_training_mode(self.optimizer, True)
-        inputs = self.augment(batch.inputs, mask_key(spec.seed, step))
         self._set_learning_rate(step)
         measured: list[tuple[torch.Tensor, torch.Tensor]] = []
-        drawn = _Draws(inputs.device) if self._takes_closure and not self.script else None
+        repeats = (self._takes_closure or spec.sam_rho is not None) and not self.script
+        drawn: list[_Draws] | None = [] if repeats else None
 
         def differentiate() -> torch.Tensor:
             if spec.zero_grad:
                 forget_gradients(self.optimizer, self.model)
-            again = drawn.repeated() if drawn and measured else nullcontext()
-            with again, mixed_precision(spec.precision, inputs.device):
-                outputs = self.model(inputs)
-            loss, sums = self.objective.measure(outputs, batch.targets)
-            backward(loss, create_graph=spec.create_graph)
-            if not spec.uses_torch or spec.groups:
-                densify_gradients(spec, self.model)
+            loss, sums = self._gradients(batches, step, drawn)
+            if spec.sam_rho is not None:
+                with self._uphill():
+                    forget_gradients(self.optimizer, self.model)
+                    self._gradients(batches, step, drawn)
             clip_gradients(self.model, spec.clip_norm, spec.clip_value)
             measured.append((loss.detach(), sums))
             return loss
 
         trained = trained_parameters(self.model).values()
         step_optimizer(self.optimizer, differentiate, trained, closure=self._takes_closure)
+        self._update_average(step)
         if spec.create_graph:  # breaks the cycle between the graph and the parameters
             forget_gradients(self.optimizer, self.model)
         loss, sums = measured[0]
         weight = None
         if self.objective.ignored is not None:
-            weight = float(self.objective.weight(batch.targets))
+            weight = sum(float(self.objective.weight(batch.targets)) for batch in batches)
         return Measured(loss.item(), sums.tolist(), weight=weight)
+
+    def _gradients(
+        self, batches: Sequence[Batch], step: int, drawn: list[_Draws] | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of the mean loss over batches; return it and the sums of metrics.
+
+        Args:
+            batches: batches of a step.
+            step: number of the step.
+            drawn: draws of the model for each batch, which are kept at first and then repeated;
+                None to draw anew.
+        """
+        spec, shares = self.spec, [1.0]
+        if len(batches) > 1:
+            weights = [float(self.objective.loss_weight(batch.targets)) for batch in batches]
+            shares = [weight / sum(weights) for weight in weights]
+        losses, sums = [], []
+        for place, (batch, share) in enumerate(zip(batches, shares, strict=True)):
+            number = self.part_number(step, place)
+            set_mask_key(self.dropout, spec.seed, number)
+            inputs = self.augment(batch.inputs, mask_key(spec.seed, number))
+            again = _repeated(drawn, place, inputs.device)
+            with again, mixed_precision(spec.precision, inputs.device):
+                outputs = self.model(inputs)
+            loss, of_batch = self.objective.measure(outputs, batch.targets)
+            losses.append(loss if len(batches) == 1 else share * loss)
+            sums.append(of_batch)
+            backward(losses[-1], create_graph=spec.create_graph)
+        if not spec.uses_torch or spec.groups:
+            densify_gradients(spec, self.model)
+        return (losses[0], sums[0]) if len(losses) == 1 else (_total(losses), _total(sums))
+
+    @contextmanager
+    def _uphill(self) -> Iterator[None]:
+        """Move the parameters to where SAM takes its gradient; restore them and all buffers."""
+        trained = trained_parameters(self.model)
+        before = {name: value.detach().clone() for name, value in trained.items()}
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        grads = {name: as_real(p.grad) for name, p in trained.items() if p.grad is not None}
+        assert self.spec.sam_rho is not None
+        moved = uphill(
+            self._real_parameters(), grads, self.spec.sam_rho, adaptive=self.spec.sam_adaptive
+        )
+        _overwrite(self.model, moved)
+        yield
+        with torch.no_grad():
+            for name, value in before.items():
+                trained[name].copy_(value)
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
 
     def mask_keys(self) -> list[int]:
         """Return the keys of the active dropout layers in the last step."""
@@ -219,14 +271,17 @@ class ReferenceEngine(SoloEngine):
         groups = zip(self.optimizer.param_groups, self._base_rates, self._schedules, strict=True)
         for group, rate, schedule in groups:
             if schedule is not None:
-                group["lr"] = rate * float(rate_factors(schedule, self.spec.steps, step, 1)[0])
+                group["lr"] = rate * self.rate_factor(schedule, step)
+                momentum = momentum_at(schedule, self.spec.steps, step)
+                if momentum is not None:
+                    set_momentum(group, momentum)
 
     @torch.no_grad()
-    def evaluate(self, split: str, step: int) -> Evaluation:
+    def evaluate(self, split: str, step: int, *, raw: bool = False) -> Evaluation:
         """Evaluate a whole split; see `Learner`."""
         totals = SplitTotals(self.objective, self.splits[split].targets, runs=1)
         draws = partial(evaluation_draws, self.spec, step, split)
-        with draws(), self._evaluating():
+        with draws(), self._evaluating(raw=raw):
             for place, batch in self._evaluation_batches(split):
                 with mixed_precision(self.spec.precision, batch.inputs.device):
                     outputs = self.model(batch.inputs)
@@ -247,8 +302,10 @@ class ReferenceEngine(SoloEngine):
             yield place, Batch(place, data.inputs[place], data.targets[place])
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def _evaluating(self, *, raw: bool = False) -> Iterator[None]:
         """Put the model into evaluation mode, at the point where its optimizer evaluates.
+
+        That is the average of a run that has one, unless `raw`.
 
         Afterwards it is in training mode again, the mode of layers that it shares with user code.
         """
@@ -261,12 +318,38 @@ class ReferenceEngine(SoloEngine):
             point = rules.evaluation_point()
             trained = {name: value.clone() for name, value in self._real_parameters().items()}
             _overwrite(self.model, point)
+        averaged = self._average if not (raw or self._at_evaluation_point) else {}
+        kept = {name: self._numbers()[name].detach().clone() for name in averaged}
+        self._set_numbers(averaged)
         try:
             yield
         finally:
             self.model.train()
             if point is not None:
                 _overwrite(self.model, trained)
+            self._set_numbers(kept)
+
+    @torch.no_grad()
+    def _set_numbers(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Set parameters and buffers by name."""
+        numbers = self._numbers() if values else {}
+        for name, value in values.items():
+            numbers[name].copy_(value)
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        """Move the average of a run that has one towards the weights after a step."""
+        average, total = self.spec.average, self.spec.steps
+        if average is None:
+            return
+        (share,) = average_shares(average, total, step, 1).tolist()
+        for name, value in self._numbers().items():
+            if not (value.is_floating_point() or value.is_complex()):
+                continue
+            if share == 1.0:
+                self._average[name] = value.detach().clone()
+            else:
+                self._average[name] += share * (value - self._average[name])
 
     def state(self, *, shared: bool = False) -> dict[str, np.ndarray]:
         """Return parameters, buffers, state of the optimizer and of a script's generators."""
@@ -280,6 +363,7 @@ class ReferenceEngine(SoloEngine):
                     arrays[f"gradient.{name}"] = array(parameter.grad)
         previous = self._prober.previous
         arrays |= {f"probe.{name}": array(value) for name, value in previous.items()}
+        arrays |= {f"average.{name}": array(value) for name, value in self._average.items()}
         if self.script:
             arrays |= self._script_batches.state()
         return arrays | super().state()
@@ -297,6 +381,10 @@ class ReferenceEngine(SoloEngine):
         named = dict(self.model.named_parameters())
         for name, array in parts["gradient"].items():
             named[name].grad = torch.from_numpy(array.copy()).to(device)
+        self._average = {
+            name: torch.from_numpy(array.copy()).to(device)
+            for name, array in parts["average"].items()
+        }
         for name, array in parts["probe"].items():
             self._prober.previous[name].copy_(torch.from_numpy(array))
         ours = self.optimizer
@@ -351,8 +439,24 @@ class ReferenceEngine(SoloEngine):
         return module_sha256(self.model)
 
 
+def _total(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([value.detach() for value in values]).sum(dim=0)
+
+
+def _repeated(
+    drawn: list[_Draws] | None, place: int, device: torch.device
+) -> AbstractContextManager[None]:
+    """Return the context of a forward pass that draws as an earlier one of the same batch."""
+    if drawn is None:
+        return nullcontext()
+    if place < len(drawn):
+        return drawn[place].repeated()
+    drawn.append(_Draws(device))
+    return nullcontext()
+
+
 class _Draws:
-    """State of the generators at the start of a step, so that all its passes draw the same."""
+    """State of the generators before a forward pass, so that others draw the same."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = [device] if device.type == "cuda" else []
@@ -361,7 +465,7 @@ class _Draws:
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
-        """Draw as at the start of the step, then continue as if nothing had been drawn."""
+        """Draw as at that time, then continue as if nothing had been drawn."""
         with torch.random.fork_rng(devices=self._cuda):
             torch.set_rng_state(self._state)
             for device, state in zip(self._cuda, self._cuda_states, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch import Tensor
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.hashing import StepHashes
 from optrial.engine.learner import Steps
+from optrial.engine.options import rate_factors
 from optrial.engine.probes import series
+from optrial.engine.validation import schedule_key
 from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["Batch", "Measured", "SoloEngine"]
@@ -52,6 +55,7 @@ class SoloEngine(ABC):
         self.spec = spec
         self._loss_limit = spec.loss_limit or math.inf
         self._hashes = StepHashes(spec.steps_per_epoch)
+        self._scales: Mapping[str, float] = {}
 
     @property
     def run_facts(self) -> list[RunFacts]:
@@ -60,21 +64,37 @@ class SoloEngine(ABC):
 
     def start(self, first_step: int) -> None:
         """Prepare to take `first_step` next."""
-        self._batches = self.batches(first_step)
+        self._batches = self.batches((first_step - 1) * self.spec.accumulate + 1)
         self._step = first_step - 1
+
+    def scale_rates(self, run: int, scales: Mapping[str, float]) -> None:
+        """Multiply learning rates from the next step on; see `Learner`."""
+        del run
+        self._scales = scales
+
+    def stop(self, run: int) -> None:
+        """Do nothing: no step follows."""
+        del run
+
+    def rate_factor(self, schedule: Mapping[str, Any], step: int) -> float:
+        """Return the factor of the learning rate at a step."""
+        factor = float(rate_factors(schedule, self.spec.steps, step, 1)[0])
+        return factor * self._scales.get(schedule_key(schedule), 1.0)
 
     def advance(self, steps: int) -> Steps:
         """Take up to `steps` steps; stop after one at which the run diverges."""
         measured, samples = [], []
         for _ in range(steps):
-            batch = next(self._batches)
+            batches = list(islice(self._batches, self.spec.accumulate))
             self._step += 1
-            measured.append(self.step(batch, self._step))
+            measured.append(self.step(batches, self._step))
             weight = measured[-1].weight
-            samples.append(len(batch.targets) if weight is None else weight)
+            count = sum(len(batch.targets) for batch in batches)
+            samples.append(count if weight is None else weight)
             if self._hashes.wants(self._step):
                 keys = self.mask_keys() if self._step == 1 else ()
-                self._hashes.add(self._step, batch.indices, keys)
+                rows = np.concatenate([np.asarray(batch.indices) for batch in batches])
+                self._hashes.add(self._step, rows, keys)
             loss = measured[-1].loss
             if not math.isfinite(loss) or loss > self._loss_limit:
                 break
@@ -93,13 +113,17 @@ class SoloEngine(ABC):
         del step
         self._hashes.load(state["hashes"])
 
-    @abstractmethod
-    def batches(self, first_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first_step`, `first_step` + 1, ... without end."""
+    def part_number(self, step: int, place: int) -> int:
+        """Return the number, from 1, of a batch of a step by its place, from 0."""
+        return (step - 1) * self.spec.accumulate + place + 1
 
     @abstractmethod
-    def step(self, batch: Batch, step: int) -> Measured:
-        """Train on a batch; return its loss before the update and the sums of its metrics."""
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Yield the batches with the numbers `first`, `first` + 1, ... without end."""
+
+    @abstractmethod
+    def step(self, batches: Sequence[Batch], step: int) -> Measured:
+        """Train on the batches of a step; return the mean loss before the update, and metrics."""
 
     @abstractmethod
     def mask_keys(self) -> Sequence[int]:

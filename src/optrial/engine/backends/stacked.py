@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.data import Dataset
+from optrial.engine.averages import average_shares
 from optrial.engine.backends.compiling import compiled_program, traced_program
 from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.backends.products import has_onednn
-from optrial.engine.backends.stacked_model import StackedModel, Tensors
+from optrial.engine.backends.stacked_model import Gradients, StackedModel, Tensors
 from optrial.engine.backends.stacked_update import columns, groups_of, treatment_of, update
 from optrial.engine.backends.tensor_splits import TensorSplit, as_array
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
@@ -38,15 +39,17 @@ from optrial.engine.options import (
     evaluation_extent,
     finish_of,
     implementation_of,
+    momenta_of,
+    objective_of,
     rate_factors,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, series
 from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
+from optrial.engine.validation import schedule_key
 from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
-    build_objective,
     freeze,
     freeze_unused,
     input_dtype,
@@ -54,7 +57,7 @@ from optrial.models import (
     make_stackable,
     place_model,
 )
-from optrial.rules import evaluation_point, initialise_all
+from optrial.rules import evaluation_point, initialise_all, uphill
 from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["StackedEngine", "stackable_model"]
@@ -101,9 +104,7 @@ class StackedEngine:
         hashes = {start: module_sha256(model) for start, model in built.items()}
         self._initial = [hashes[_start(spec)] for spec in specs]
         models = [built[_start(spec)] for spec in specs]
-        objective = build_objective(
-            first.loss, first.loss_arguments, first.metrics, first.whole_split, dataset.ignored
-        )
+        objective = objective_of(first, dataset)
         self._extents = {
             name: evaluation_extent(models[0], first, objective, split, len(specs))
             for name, split in splits.items()
@@ -139,8 +140,8 @@ class StackedEngine:
         self._augment = augmentation(dataset, self.device)
         self._alive = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self._step = torch.zeros((), dtype=dtype, device=self.device)
-        factors = (1, self._groups[-1].rates.stop)
-        self._factors = torch.ones(factors, dtype=dtype, device=self.device)
+        self._factors = self._first_factors()
+        self._prepare_options()
         self._compiled = compiled
         self._differentiate, self._update = self._model.differentiate, update
         if compiled:
@@ -152,6 +153,8 @@ class StackedEngine:
                     else compiled_program(self._model.differentiate_traced)
                 )
         self._captured: CapturedStep | None = None
+        if first.accumulate > 1:
+            captured = False  # a graph holds one batch
         if captured or (captured is None and compiled and self.device.type == "cuda"):
             self._captured = CapturedStep(self)
             self.chunk = 100  # steps are so short that waits count
@@ -168,6 +171,46 @@ class StackedEngine:
             flushes_denormals=can_flush_denormals(),
         )
         self._hashes = [StepHashes(spec.steps_per_epoch) for spec in specs[:: self.shape[1]]]
+
+    def _first_factors(self) -> Tensor:
+        """Return factors of 1 for the schedules of all groups of the update."""
+        schedules = [schedule for group in self._groups for schedule in group.schedules]
+        self._schedules = schedules
+        plateaus = any(schedule and schedule["kind"] == "plateau" for schedule in schedules)
+        self._scales = np.ones((len(self.seeds) if plateaus else 1, len(schedules)))
+        cycles = any(group.momentum for group in self._groups)
+        factors = (2 if cycles else 1, *self._scales.shape)
+        return torch.ones(factors, dtype=self._step.dtype, device=self.device)
+
+    def _prepare_options(self) -> None:
+        """Prepare SAM and averages of the weights."""
+        first = self.specs[0]
+        self._rho: Tensor | None = None
+        if first.sam_rho is not None:
+            self._rho = self._factors.new_tensor([[spec.sam_rho for spec in self.settings]])
+        self._average: Tensors = {}
+        if first.average is not None:
+            self._average = {name: value.clone() for name, value in self._averaged()}
+        self._shares = self._factors.new_ones((1, self.shape[1]))
+
+    def _averaged(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the values that an average of the weights includes, by name."""
+        yield from self._params.items()
+        for name, value in self._model.buffers.items():
+            if value.is_floating_point() and name not in self._model.shared:
+                yield name, value
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the averages towards the weights; those of runs that have ended stay."""
+        if not self._average:
+            return
+        shares = torch.where(self._alive, self._shares, 0.0)
+        for name, value in self._averaged():
+            share = shares.view(*self.shape, *[1] * (value.ndim - 2)).to(value.dtype)
+            average = self._average[name]
+            moved = average + share * (value - average)
+            average.copy_(torch.where(share == 1, value, moved))
 
     @property
     def run_facts(self) -> list[RunFacts]:
@@ -191,21 +234,26 @@ class StackedEngine:
     def start(self, first_step: int) -> None:
         """Prepare to take `first_step` next."""
         batched = self.splits["train"].batched
+        first = (first_step - 1) * self.specs[0].accumulate + 1
         self._batches = [
-            batch_order(spec, *batched).batches(first_step) for spec in self.specs[:: self.shape[1]]
+            batch_order(spec, *batched).batches(first) for spec in self.specs[:: self.shape[1]]
         ]
         self._taken = first_step - 1
         self._step.fill_(self._taken)
 
     def advance(self, steps: int) -> Steps:
         """Take `steps` steps; a run that diverges is frozen from that step on."""
+        first = self.specs[0]
         losses = torch.empty((steps, *self.shape), dtype=torch.float64, device=self.device)
         count = len(self._model.objective.metrics)
         metrics = torch.empty((steps, *self.shape, count)).to(losses)
-        batches = [np.stack([next(order) for order in self._batches]) for _ in range(steps)]
-        samples = np.array([rows.shape[1] for rows in batches], np.float64)
+        batches = [
+            [np.stack([next(order) for order in self._batches]) for _ in range(first.accumulate)]
+            for _ in range(steps)
+        ]
+        samples = np.array([sum(rows.shape[1] for rows in parts) for parts in batches], np.float64)
         if self._model.objective.ignored is not None:
-            samples = np.stack([self._weights(rows) for rows in batches])
+            samples = np.stack([sum(map(self._weights, parts)) for parts in batches])
         probes: list[Tensors] = []
         self._model.base.train()
         with self._model.without_fused_attention():
@@ -214,7 +262,8 @@ class StackedEngine:
                 losses[index], metrics[index] = self._take_step(*inputs, probes[-1])
                 if self._hashes[0].wants(self._taken):
                     keys = self._model.mask_keys() if self._taken == 1 else [[]] * len(self.seeds)
-                    for hashes, rows, key in zip(self._hashes, batches[index], keys, strict=True):
+                    joined_rows = np.concatenate(batches[index], axis=1)
+                    for hashes, rows, key in zip(self._hashes, joined_rows, keys, strict=True):
                         hashes.add(self._taken, rows, key)
         flat = (steps, len(self.specs))
         return Steps(
@@ -225,45 +274,84 @@ class StackedEngine:
         )
 
     def _on_device(
-        self, batches: Sequence[NDArray[Any]]
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield rows (seeds, batch), mask keys (seeds,) and rate factors (1, groups) of steps.
+        self, batches: Sequence[Sequence[NDArray[Any]]]
+    ) -> Iterator[tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]]:
+        """Yield the batches of steps, each as rows (seeds, batch) and mask keys (seeds,), the
+        factors of rates, and the shares of the weights in their average, (1, settings).
 
-        The factors are those of every setting of every group of the update.
-
+        The factors are those of every setting of every group of the update; see `Group.values`.
         They are copied to the device together, because it waits for every copy.
         """
-        first, steps = self._taken + 1, len(batches)
-        keys = [[mask_key(seed, first + index) for seed in self.seeds] for index in range(steps)]
-        total = self.specs[0].steps
-        schedules = [schedule for group in self._groups for schedule in group.schedules]
-        factors = np.stack([rate_factors(s, total, first, steps) for s in schedules], axis=1)
-        rows = torch.from_numpy(np.concatenate(batches, axis=1)).to(self.device)
+        parts = [rows for of_step in batches for rows in of_step]
+        count, first, steps = len(batches[0]), self._taken + 1, len(batches)
+        numbers = range(self._taken * count + 1, self._taken * count + len(parts) + 1)
+        keys = [[mask_key(seed, number) for seed in self.seeds] for number in numbers]
+        rows = torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
+        split = torch.split(rows, [part.shape[1] for part in parts], dim=1)
+        pairs = list(zip(split, torch.tensor(keys, device=self.device), strict=True))
         return zip(
-            torch.split(rows, [batch.shape[1] for batch in batches], dim=1),
-            torch.tensor(keys, device=self.device),
-            torch.from_numpy(factors).to(self._factors).unsqueeze(1),
+            (pairs[start : start + count] for start in range(0, len(pairs), count)),
+            torch.from_numpy(self._factors_of(first, steps)).to(self._factors),
+            torch.from_numpy(self._shares_of(first, steps)).to(self._shares),
             strict=True,
         )
 
+    def _factors_of(self, first: int, steps: int) -> NDArray[np.float64]:
+        """Return the factors of steps, (steps, 1 or 2, 1 or seeds, all groups)."""
+        total, schedules = self.specs[0].steps, self._schedules
+        rates = np.stack([rate_factors(s, total, first, steps) for s in schedules], axis=1)
+        factors = [rates[:, None, :] * self._scales]
+        if len(self._factors) > 1:
+            momenta = [momenta_of(s, total, first, steps) for s in schedules]
+            factors.append(np.broadcast_to(np.stack(momenta, axis=1)[:, None, :], factors[0].shape))
+        return np.stack(factors, axis=1)
+
+    def _shares_of(self, first: int, steps: int) -> NDArray[np.float64]:
+        """Return the shares of the weights in their averages, (steps, 1, settings)."""
+        total = self.specs[0].steps
+        shares = [average_shares(spec.average, total, first, steps) for spec in self.settings]
+        return np.stack(shares, axis=1)[:, None]
+
+    def scale_rates(self, run: int, scales: Mapping[str, float]) -> None:
+        """Multiply learning rates of a run from the next step on; see `Learner`."""
+        seed, setting = divmod(run, self.shape[1])
+        for group in self._groups:
+            place = setting - group.columns.start
+            if 0 <= place < len(group.schedules) and (schedule := group.schedules[place]):
+                scale = scales.get(schedule_key(schedule), 1.0)
+                self._scales[seed, group.rates.start + place] = scale
+
+    def stop(self, run: int) -> None:
+        """Keep the parameters of a run from now on."""
+        self._alive[divmod(run, self.shape[1])] = False
+
     def _take_step(
-        self, rows: Tensor, keys: Tensor, factors: Tensor, probes: Tensors
+        self,
+        parts: Sequence[tuple[Tensor, Tensor]],
+        factors: Tensor,
+        shares: Tensor,
+        probes: Tensors,
     ) -> tuple[Tensor, Tensor]:
-        """Train every run on its seed's batch; return losses and metrics.
+        """Train every run on its seed's batches; return losses and metrics.
 
         Measured probes are added to `probes`.
         """
         self._taken += 1
+        rows, keys = parts[0]
         self._model.set_mask_keys(keys)
         if self._scheduled:
             self._factors.copy_(factors)
+        if self._average:
+            self._shares.copy_(shares)
         inputs, targets = self._gather(rows, keys)
         probed, params = self._prober.wants(self._taken), self._params
         if probed:
             buffers = self._model.buffers
             probes |= self._prober.before(self._taken, params, buffers, inputs, targets)
+        if len(parts) > 1:
+            measured = self._accumulate(parts)
         # A short last batch would need its own compilation for one step per epoch.
-        if rows.shape[1] != self.specs[0].batch_size:
+        elif rows.shape[1] != self.specs[0].batch_size:
             measured = self.compute(inputs, targets, compiled=False)
         else:
             measured = (self._captured or self.compute)(inputs, targets)
@@ -286,32 +374,90 @@ class StackedEngine:
         self, inputs: Tensor, targets: Tensor, *, compiled: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Train every run without waiting for the device; return losses and metrics."""
-        if compiled:
-            differentiate, move = self._differentiate, self._update
-        else:
-            differentiate, move = self._model.differentiate, update
-        gradients = differentiate(self._params, self._model.buffers, inputs, targets)
+        differentiate = self._differentiate if compiled else self._model.differentiate
+        buffers = self._model.buffers
+        first = differentiate(self._params, buffers, inputs, targets)
+        gradients = first.gradients
+        if self._rho is not None:
+            gradients = differentiate(self._uphill(first), buffers, inputs, targets).gradients
+        self._keep_buffers(first)
+        self._move(gradients, first.losses, compiled=compiled)
+        return first.losses, first.metrics
+
+    def _accumulate(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Train every run on the mean loss over several batches; return losses and metrics."""
+        first = self._mean_gradients(self._params, parts, keep=True)
+        gradients = first.gradients
+        if self._rho is not None:
+            gradients = self._mean_gradients(self._uphill(first), parts, keep=False).gradients
+        self._move(gradients, first.losses, compiled=True)
+        return first.losses, first.metrics
+
+    def _mean_gradients(
+        self, params: Tensors, parts: Sequence[tuple[Tensor, Tensor]], *, keep: bool
+    ) -> Gradients:
+        """Return the gradients of the mean loss over batches, and the sums of metrics.
+
+        Args:
+            params: parameters at which they are taken.
+            parts: rows and mask keys of each batch.
+            keep: whether buffers that the forward passes change are kept.
+        """
+        weights = torch.stack([self._loss_weights(rows) for rows, _ in parts])
+        total: Gradients | None = None
+        for (rows, keys), share in zip(parts, weights / weights.sum(dim=0), strict=True):
+            self._model.set_mask_keys(keys)
+            full = rows.shape[1] == self.specs[0].batch_size
+            differentiate = self._differentiate if full else self._model.differentiate
+            part = differentiate(params, self._model.buffers, *self._gather(rows, keys))
+            if keep:
+                self._keep_buffers(part)
+            total = part.scaled(share.unsqueeze(-1), params).added(total)
+        assert total is not None
+        return total
+
+    def _loss_weights(self, rows: Tensor) -> Tensor:
+        """Return the weight of a batch in the mean of the loss, (seeds,)."""
+        _, targets = self.splits["train"].gather(rows)
+        return torch.stack([self._model.objective.loss_weight(of_seed) for of_seed in targets])
+
+    @torch.no_grad()
+    def _uphill(self, first: Gradients) -> Tensors:
+        """Return the parameters at which SAM takes its gradient."""
+        assert self._rho is not None
+        grads = {name: g.to(self._params[name].dtype) for name, g in first.gradients.items()}
+        adaptive = self.specs[0].sam_adaptive
+        return uphill(self._params, grads, self._rho, adaptive=adaptive, lead=2)
+
+    def _keep_buffers(self, gradients: Gradients) -> None:
+        """Keep the buffers that a forward pass changed."""
         with torch.no_grad():
             for name, value in gradients.buffers.items():
                 self._model.buffers[name].copy_(value)
+
+    def _move(self, gradients: Tensors, losses: Tensor, *, compiled: bool) -> None:
+        """Update the parameters of every run."""
+        move = self._update if compiled else update
+        with torch.no_grad():
             move(
                 self._groups,
                 self._treatment,
                 self._params,
-                gradients.gradients,
-                gradients.losses,
+                gradients,
+                losses,
                 self._states,
                 self._step,
                 self._factors,
                 self._alive,
                 self._compiled,
             )
-        return gradients.losses, gradients.metrics
+        self._update_average()
 
     @torch.no_grad()
-    def evaluate(self, split: str, step: int) -> Evaluation:
+    def evaluate(self, split: str, step: int, *, raw: bool = False) -> Evaluation:
         """Evaluate every run on a split after so many steps, in evaluation mode."""
-        data, extent, params = self.splits[split], self._extents[split], self._evaluated_params()
+        data, extent = self.splits[split], self._extents[split]
+        params, buffers = self._evaluated(raw=raw)
         places = np.arange(len(self.specs)).reshape(self.shape)
         parts = []
         self._model.base.eval()
@@ -321,7 +467,7 @@ class StackedEngine:
                 totals = SplitTotals(self._model.objective, data.targets, len(runs))
                 for batch in extent.batches(len(data)):
                     losses, sums, outputs = self._model.evaluate(
-                        params, data.inputs[batch], data.targets[batch], block
+                        params, buffers, data.inputs[batch], data.targets[batch], block
                     )
                     losses, sums = losses.flatten(0, 1), sums.flatten(0, 1)
                     totals.add(losses, sums, outputs.flatten(0, 1), batch)
@@ -331,6 +477,14 @@ class StackedEngine:
         self._evaluated_modules = self.modules()
         self._model.base.train()
         return joined(parts, len(self.specs))
+
+    def _evaluated(self, *, raw: bool = False) -> tuple[Tensors, Tensors]:
+        """Return the parameters and buffers at which each run is evaluated."""
+        buffers = self._model.buffers
+        if self._average and not (raw or self._at_evaluation_point):
+            params = {name: self._average[name] for name in self._params}
+            return params, {name: self._average.get(name, v) for name, v in buffers.items()}
+        return self._evaluated_params(), buffers
 
     def _evaluated_params(self) -> Tensors:
         """Return the parameters at which each run's rule evaluates its model."""
@@ -369,6 +523,8 @@ class StackedEngine:
             yield f"piled.{name}", value
         for name, value in self._prober.previous.items():
             yield f"probe.{name}", value
+        for name, value in self._average.items():
+            yield f"average.{name}", value
         for index, states in enumerate(self._states):
             for name, state in states.items():
                 for key, value in state._asdict().items():
@@ -377,14 +533,14 @@ class StackedEngine:
 
     def parameters_sha256(self, run: int) -> str:
         """Return the hash of all parameters of a run."""
-        weights = self._model.weights(run, self._params)
+        weights = self._model.weights(run, self._params, self._model.buffers)
         names = (name for name, _ in self._model.base.named_parameters())
         return arrays_sha256(weights[name].cpu().numpy() for name in names)
 
     @torch.no_grad()
     def weights(self, run: int) -> dict[str, NDArray[Any]]:
         """Return a copy of a run's parameters and buffers, by name, at the point of evaluation."""
-        weights = self._model.weights(run, self._evaluated_params())
+        weights = self._model.weights(run, *self._evaluated())
         return {name: value.cpu().numpy().copy() for name, value in weights.items()}
 
     def modules(self) -> dict[str, bool]:
@@ -402,7 +558,8 @@ class StackedEngine:
     @torch.no_grad()
     def load_weights(self, run: int, weights: Mapping[str, NDArray[Any]]) -> None:
         """Restore the result of `weights`, for evaluation only."""
-        for name, value in self._model.weights(run, self._params).items():
+        weights_of = self._model.weights(run, self._params, self._model.buffers)
+        for name, value in weights_of.items():
             value.copy_(torch.from_numpy(weights[name]))
         self._at_evaluation_point = True
 

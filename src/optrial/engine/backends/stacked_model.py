@@ -39,6 +39,25 @@ class Gradients(NamedTuple):
     metrics: Tensor
     buffers: Tensors
 
+    def scaled(self, share: Tensor, params: Tensors) -> Gradients:
+        """Return losses and gradients times a share, (seeds, 1), in the types of parameters."""
+        gradients = {}
+        for name, value in self.gradients.items():
+            own = value.to(params[name].dtype)
+            gradients[name] = own * share.to(own.dtype).view(-1, *[1] * (own.ndim - 1))
+        return self._replace(gradients=gradients, losses=self.losses * share.to(self.losses.dtype))
+
+    def added(self, other: Gradients | None) -> Gradients:
+        """Return the sums with another batch."""
+        if other is None:
+            return self
+        gradients = {n: other.gradients[n] + value for n, value in self.gradients.items()}
+        return self._replace(
+            gradients=gradients,
+            losses=other.losses + self.losses,
+            metrics=other.metrics + self.metrics,
+        )
+
 
 class StackedModel:
     """The weights of a grid of models, (seeds, settings, ...), and functions of all of them.
@@ -180,7 +199,7 @@ class StackedModel:
         return Gradients(gradients, losses.detach(), metrics, changed)
 
     def evaluate(
-        self, params: Tensors, x: Tensor, y: Tensor, block: tuple[slice, slice]
+        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor, block: tuple[slice, slice]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Evaluate a block of the grid on a batch that all runs share.
 
@@ -190,12 +209,12 @@ class StackedModel:
             batch, ...), if the objective needs them.
         """
         if self.alone:
-            loss, sums, outputs = self._measure_part(*self._of_one_run(params, self.buffers), x, y)
+            loss, sums, outputs = self._measure_part(*self._of_one_run(params, buffers), x, y)
             return loss[None, None], sums[None, None], outputs[None, None]
         rows, columns = block
         buffers = {
             name: value[rows] if name in self.shared else value[rows, columns]
-            for name, value in self.buffers.items()
+            for name, value in buffers.items()
         }
         params = {name: value[rows, columns] for name, value in params.items()}
         losses, sums, outputs = self.over_runs(self._measure_part, buffers, data_axis=None)(
@@ -272,14 +291,14 @@ class StackedModel:
         over_settings = vmap(function, in_dims=(0, setting_axes, None, None))
         return vmap(over_settings, in_dims=(0, 0, data_axis, data_axis))
 
-    def weights(self, run: int, params: Tensors) -> Tensors:
+    def weights(self, run: int, params: Tensors, buffers: Tensors) -> Tensors:
         """Return views of a run's parameters and saved buffers.
 
         Tied ones appear under each of their names, as PyTorch saves them.
         """
         place = divmod(run, next(iter(params.values())).shape[1])
         first = {id(value): name for name, value in _tensors_of(self.base)}
-        stacks, weights = self.buffers | as_complex(params, self._complex), {}
+        stacks, weights = buffers | as_complex(params, self._complex), {}
         for name, value in self.base.state_dict(keep_vars=True).items():
             if source := first.get(id(value)):  # else a module added it to its `state_dict`
                 weights[name] = stacks[source][place[:1] if source in self.shared else place]

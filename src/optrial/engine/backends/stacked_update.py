@@ -34,6 +34,7 @@ class Group:
         schedules: schedule of each setting, or None.
         scheduled: whether any setting has a schedule.
         rates: range on the axis of the factors of a step.
+        momentum: hyperparameter that schedules change besides lr; "" for none.
     """
 
     rule: Rule
@@ -46,13 +47,22 @@ class Group:
     schedules: tuple[Mapping[str, Any] | None, ...]
     scheduled: bool
     rates: slice
+    momentum: str = ""
 
     def values(self, factors: Tensor) -> Tensors:
-        """Return the hyperparameters with lr times the factors of a step, (1, all groups)."""
+        """Return the hyperparameters at a step.
+
+        Args:
+            factors: factors of lr, (1, 1 or seeds, all groups), followed by the momenta where any
+                group changes them, NaN for those that stay.
+        """
         if not self.scheduled:
             return self.hyperparameters
-        rate = self.hyperparameters["lr"] * factors[:, self.rates]
-        return self.hyperparameters | {"lr": rate}
+        changed = {"lr": self.hyperparameters["lr"] * factors[0, :, self.rates]}
+        if self.momentum:
+            momenta, constant = factors[1, :, self.rates], self.hyperparameters[self.momentum]
+            changed[self.momentum] = torch.where(momenta.isnan(), constant, momenta)
+        return self.hyperparameters | changed
 
 
 @dataclass(frozen=True)
@@ -100,20 +110,28 @@ def _group(
     first = parts[0]
     rule = rule_of(first.optimizer_kind, first.rule, first.modify)
     decays = [part.weight_decay for part in parts]
+    schedules = [part.schedule or {} for part in parts]
+    cycles = any(schedule.get("momentum") for schedule in schedules)
+    names = {h.name for h in rule.hyperparameters}
+    hyperparameters = {
+        h.name: _row([float(part.hyperparameters[h.name]) for part in parts], like)
+        for h in rule.hyperparameters
+    }
+    if any(schedule.get("kind") == "plateau" for schedule in schedules):
+        own = hyperparameters["lr"]  # of each seed, from the start on
+        hyperparameters["lr"] = own.expand(len(like), -1).contiguous()
     return Group(
         rule=rule,
         decay=first.decay,
         columns=columns,
         names=first.parameters,
         as_vectors=as_vectors,
-        hyperparameters={
-            h.name: _row([float(part.hyperparameters[h.name]) for part in parts], like)
-            for h in rule.hyperparameters
-        },
+        hyperparameters=hyperparameters,
         weight_decay=_row(decays, like) if any(decays) else 0.0,
         schedules=tuple(part.schedule for part in parts),
         scheduled=any(part.schedule is not None for part in parts),
         rates=rates,
+        momentum=("beta1" if "beta1" in names else "momentum") if cycles else "",
     )
 
 

@@ -125,11 +125,12 @@ class StepTimer:
         """Return everything that the time of a step depends on."""
         fields = (
             *("model", "model_arguments", "loss", "batch_size", "precision", "metrics", "code"),
-            "probes",
+            *("probes", "accumulate", "sam_adaptive"),
         )
         first = specs[0].as_dict()
         return {name: first.get(name) for name in fields} | {
             "engine": engine,
+            "sam": specs[0].sam_rho is not None,
             "threads": threads_for(specs, self._dataset),
             "inputs": self._dataset.input_shape,
             "outputs": self._dataset.classes,

@@ -138,4 +138,5 @@ _METRICS: Mapping[str, _Metric] = {
     "rmsle": _Metric(_valued, "root_mean_squared_log_error"),
     "median_absolute_error": _Metric(_valued, "median_absolute_error"),
     "max_error": _Metric(_largest, "max_error"),
+    "poisson_deviance": _Metric(_largest, "mean_poisson_deviance"),
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optrial.code import is_code
-from optrial.models.objective.losses import class_axes
+from optrial.models.objective.losses import class_axes, outputs_per_value
 from optrial.models.trial.problem import Named
 
 __all__ = ["described", "shapes_text", "type_name", "wrong_outputs"]
@@ -32,7 +32,7 @@ def wrong_outputs(
             "or compute the loss in the model and use loss: mean_output"
         )
     name, arguments = loss
-    if classes_last and name == "cross_entropy":
+    if classes_last and name in ("cross_entropy", "focal"):
         loss = name, {"class_axis": -1, **arguments}
     if is_code(name) and outputs.ndim and len(outputs) != len(targets):
         return (
@@ -57,7 +57,9 @@ def _wrong_shape(shape: tuple[int, ...], targets: Tensor, loss: Named, classes: 
     if name == "bce" and targets.numel() == len(targets):
         needed = [labels[:1], (*labels[:1], 1)]
     elif targets.is_floating_point():
-        needed = list(dict.fromkeys([labels, (labels[0], targets[0].numel())]))
+        several = outputs_per_value(name, arguments)
+        flat = labels[0], several * targets[0].numel()
+        needed = [flat] if several > 1 else list(dict.fromkeys([labels, flat]))
     elif targets.ndim > 1:
         return _wrong_logits(shape, labels, classes, arguments.get("class_axis"))
     else:

@@ -1,0 +1,55 @@
+"""The figure of `optrial lr-range`: loss by learning rate."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from optrial.lr_range.curves import LrRange, RateCurve
+from optrial.style import LIGHT, WIDTHS, LineStyle, Theme, figure_style, line_styles, literal
+
+__all__ = ["lr_range_figure"]
+
+_SHOWN = 1.5
+"""Height of the figure above the first loss, in distances from the least loss to the first."""
+
+
+def lr_range_figure(test: LrRange, theme: Theme = LIGHT) -> Figure:
+    """Return a figure with one line per optimizer and setting.
+
+    Faint points are the losses, lines their moving averages; a mark is at the steepest fall.
+    """
+    styles = line_styles(curve.label for curve in test.curves)
+    with figure_style(theme):
+        figure = Figure(figsize=(WIDTHS["page"], 3.0))
+        axes = figure.subplots()
+        for curve in test.curves:
+            _draw(axes, curve, styles[curve.label], theme)
+        axes.set_xscale("log")
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("training loss (moving average)")
+        known = [curve.smoothed for curve in test.curves if len(curve.smoothed)]
+        if known:
+            least, first = min(c.min() for c in known), max(c[0] for c in known)
+            room = max(first - least, 1e-9)
+            axes.set_ylim(least - 0.1 * room, first + _SHOWN * room)
+        axes.grid(axis="both")
+        axes.legend(loc="upper left")
+        axes.set_title(literal(f"{test.study}: learning-rate range test"))
+        figure.draw_without_rendering()  # settles the layout while the style holds
+    return figure
+
+
+def _draw(axes: Axes, curve: RateCurve, style: LineStyle, theme: Theme) -> None:
+    rates = curve.rates[: len(curve.losses)]
+    look = style.matplotlib(theme)
+    color = look["color"]
+    axes.plot(rates, curve.losses, linestyle="", marker=".", markersize=2, alpha=0.3, color=color)
+    line = {name: value for name, value in look.items() if not name.startswith("mark")}
+    axes.plot(rates, curve.smoothed, label=literal(curve.label), **line)
+    if curve.steepest is not None:
+        place = int(np.searchsorted(rates, curve.steepest))
+        axes.plot(
+            [rates[place]], [curve.smoothed[place]], **look | {"linestyle": "", "marker": "o"}
+        )
