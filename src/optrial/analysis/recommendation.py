@@ -78,7 +78,7 @@ class Setting:
         rates: learning rates that are about as good; None if fewer than two were tried.
         code: statements that build the optimizer for a PyTorch `model`; empty for a rule without
             counterpart.
-        besides: keys of the study that the statement leaves out: schedule and clipping.
+        besides: keys of the study that the statement leaves out, such as schedule and clipping.
     """
 
     optimizer: str
@@ -229,6 +229,11 @@ def _setting(contender: Contender, rates: RateRange | None) -> Setting:
     extras = {
         "schedule": any((spec.schedule, *(group.schedule for group in spec.groups))),
         "clip": spec.clip_norm is not None or spec.clip_value is not None,
+        "sam": spec.sam_rho is not None and not spec.sam_adaptive,
+        "adaptive_sam": spec.sam_rho is not None and spec.sam_adaptive,
+        "average": spec.average is not None,
+        "accumulate": spec.accumulate > 1,
+        "early_stopping": spec.early_stopping is not None,
     }
     besides = tuple(key for key, is_set in extras.items() if is_set)
     return Setting(contender.name, contender.setting, known, torch_code(spec), besides)

@@ -221,7 +221,7 @@ def _average_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         if part.kind == "torch":
             switches = hasattr(load_code(part.code), "eval")
         else:
-            switches = part.kind and rule_of(part.kind, part.code).evaluates_elsewhere
+            switches = rule_of(part.kind, part.code).evaluates_elsewhere if part.kind else False
         if switches:
             reason = f"{part.code} is evaluated at an average of its own; leave it out."
             yield Problem("average", reason)

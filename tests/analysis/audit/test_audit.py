@@ -185,7 +185,8 @@ def test_a_model_that_is_evaluated_with_dropout_on_is_found(
     """A loop that forgets `model.eval()` shows in the records."""
 
     @contextmanager
-    def forgetful(self: ReferenceEngine) -> Iterator[None]:
+    def forgetful(self: ReferenceEngine, *, raw: bool = False) -> Iterator[None]:
+        del raw
         self.model.train()
         yield
 

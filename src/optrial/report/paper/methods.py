@@ -13,6 +13,7 @@ from optrial.errors import all_listed, counted
 from optrial.markup import Citation, Passage
 from optrial.report.paper.bibliography import OWN_KEY, keys_of
 from optrial.report.paper.setup import (
+    batch_text,
     budget_text,
     data_text,
     model_text,
@@ -74,7 +75,7 @@ def _training(problem: ProblemView) -> str:
     """Return the sentence on data, model and budget."""
     specs = [record.spec for record in problem.records]
     models = all_listed(list(dict.fromkeys(map(model_text, specs))))
-    batch = all_listed(list(dict.fromkeys(f"{spec.batch_size:,}" for spec in specs)))
+    batch = batch_text(specs)
     loss = specs[0].loss.replace("_", " ")
     precision = all_listed(list(dict.fromkeys(spec.precision for spec in specs)))
     return (

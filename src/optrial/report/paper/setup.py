@@ -10,9 +10,10 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import all_listed, counted, listed
 from optrial.records import Record
 from optrial.rules import RULES
-from optrial.spec import RunSpec
+from optrial.spec import Average, RunSpec, metric_title
 
 __all__ = [
+    "batch_text",
     "budget_text",
     "data_text",
     "model_text",
@@ -79,6 +80,19 @@ def optimizer_options(spec: RunSpec, tuned: Collection[str] = ()) -> Iterator[st
         yield f"{kind} schedule" + (f" ({arguments})" if arguments else "")
     if not spec.zero_grad:
         yield "gradients accumulate over steps"
+    if spec.sam_rho is not None:
+        kind = "adaptive " * spec.sam_adaptive
+        yield f"{kind}sharpness-aware minimization (rho {number(spec.sam_rho)})"
+    if spec.average is not None:
+        yield _average_text(spec.average)
+
+
+def _average_text(average: Average) -> str:
+    """Return the average of the weights at which a run is evaluated."""
+    if average.kind == "ema":
+        return f"evaluated at an exponential average of the weights (decay {number(average.value)})"
+    share = f"{100 * average.value:g} %"
+    return f"evaluated at the mean of the weights over the last {share} of the steps"
 
 
 def short_name(name: str) -> str:
@@ -117,8 +131,22 @@ def model_text(spec: RunSpec) -> str:
 
 def budget_text(records: Iterable[Record]) -> str:
     """Return the length of training in epochs and steps."""
+    records = list(records)
     lengths = dict.fromkeys((r.spec.steps, r.spec.steps_per_epoch) for r in records)
-    return " or ".join(_length(*length) for length in lengths)
+    text = " or ".join(_length(*length) for length in lengths)
+    rules = dict.fromkeys(r.spec.early_stopping for r in records if r.spec.early_stopping)
+    for rule in rules:
+        metric = metric_title(rule.metric)
+        count = counted(rule.patience, "evaluation")
+        text += f" at most, ending once the {metric} had not improved for {count}"
+    return text
+
+
+def batch_text(specs: Iterable[RunSpec]) -> str:
+    """Return the sizes of batches, with the number of those whose gradients make a step."""
+    sizes = dict.fromkeys((spec.batch_size, spec.accumulate) for spec in specs)
+    texts = [f"{size:,}" + f" ({count} per step)" * (count > 1) for size, count in sizes]
+    return all_listed(texts)
 
 
 def _length(steps: int, steps_per_epoch: int) -> str:
@@ -155,7 +183,7 @@ def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
         "data arguments": ", ".join(named_values(_shown_arguments(first.dataset_arguments))),
         "model": _distinct(map(model_text, specs)),
         "loss": first.loss.replace("_", " "),
-        "batch size": _distinct(str(spec.batch_size) for spec in specs),
+        "batch size": batch_text(specs),
         "budget": budget_text(records),
         "evaluation": f"every {counted(first.evaluate_every, 'step')}",
         "sampling": "with replacement"
