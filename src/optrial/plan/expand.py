@@ -325,7 +325,8 @@ def _data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         count = _batches(study, size, size if value == "full" else value)
         if count % study.accumulate:
             reason = f"does not divide the {count} batches of {value} samples of an epoch"
-            way_out = "use a divisor, another batch_size, or drop_last: true"
+            way_out = "use a divisor or another batch_size"
+            way_out += "" if study.drop_last else ", or drop_last: true"
             yield Problem("accumulate", f"{study.accumulate}: {reason}; {way_out}.")
     for split in study.evaluate.on or ():
         if split not in dataset.splits:

@@ -292,7 +292,7 @@ class StackedEngine:
         return zip(
             (pairs[start : start + count] for start in range(0, len(pairs), count)),
             torch.from_numpy(self._factors_of(first, steps)).to(self._factors),
-            torch.from_numpy(self._shares_of(first, steps)).to(self._shares),
+            self._shares_of(first, steps),
             strict=True,
         )
 
@@ -306,11 +306,13 @@ class StackedEngine:
             factors.append(np.broadcast_to(np.stack(momenta, axis=1)[:, None, :], factors[0].shape))
         return np.stack(factors, axis=1)
 
-    def _shares_of(self, first: int, steps: int) -> NDArray[np.float64]:
+    def _shares_of(self, first: int, steps: int) -> Tensor:
         """Return the shares of the weights in their averages, (steps, 1, settings)."""
+        if not self._average:
+            return self._shares.expand(steps, -1, -1)
         total = self.specs[0].steps
         shares = [average_shares(spec.average, total, first, steps) for spec in self.settings]
-        return np.stack(shares, axis=1)[:, None]
+        return torch.from_numpy(np.stack(shares, axis=1)[:, None]).to(self._shares)
 
     def scale_rates(self, run: int, scales: Mapping[str, float]) -> None:
         """Multiply learning rates of a run from the next step on; see `Learner`."""
