@@ -20,6 +20,7 @@ from optrial.config import (
     Probing,
     ProblemEntry,
     Span,
+    Stopping,
     StudyFile,
     Tuning,
 )
@@ -100,6 +101,7 @@ def test_defaults_of_compare_are_those_of_study() -> None:
         (keys.Evaluation, Evaluation),
         (keys.Tuning, Tuning),
         (keys.ProbingKeys, Probing),
+        (keys.Stopping, Stopping),
     ],
 )
 def test_typed_keys_are_those_that_are_checked(typed: type, model: type[BaseModel]) -> None:

@@ -106,6 +106,9 @@ class OptimizerKeys(TypedDict, total=False):
     decay: Literal["l2", "decoupled"]
     schedule: AxisValues
     clip: AxisValues
+    average: Keys
+    sam: AxisValues
+    adaptive_sam: AxisValues
     modify: Sequence[str | Keys]
     closure: bool
     create_graph: bool
@@ -124,6 +127,14 @@ class Tuning(TypedDict, total=False):
     trials: int
     extend: bool
     seed: int
+
+
+class Stopping(TypedDict, total=False):
+    """End of a run once validation has not improved for a while."""
+
+    patience: Required[int]
+    metric: str
+    min_delta: float
 
 
 class ProbingKeys(TypedDict, total=False):

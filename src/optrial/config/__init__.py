@@ -20,6 +20,7 @@ from optrial.config.study import (
     Probing,
     ProblemEntry,
     Span,
+    Stopping,
     StudyFile,
     Tuning,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "ProblemEntry",
     "Resources",
     "Span",
+    "Stopping",
     "Studies",
     "StudyFile",
     "Times",

@@ -32,6 +32,7 @@ from optrial.keys import (
     Length,
     Optimizer,
     Probes,
+    Stopping,
     Trackers,
     Tuning,
 )
@@ -74,6 +75,9 @@ _CONTENT = (
     *("sampling", "shuffle", "drop_last", "zero_grad", "loss_limit"),
 )
 """Keys that make a study another comparison, so that it has another folder without a name."""
+
+_UNUSUAL = {"accumulate": 1, "early_stopping": None}
+"""Further such keys, which leave the name alone where they have their defaults."""
 
 _GENERATED = re.compile(r"_[0-9a-f]{12}$")
 _LONGEST = 40  # characters of a generated folder before its hash
@@ -119,11 +123,13 @@ class Study:
         sampling: "epoch" draws each sample once per epoch; or "with_replacement".
         shuffle: whether each epoch has a new order.
         drop_last: whether to drop a smaller last batch of an epoch.
+        accumulate: number of batches whose gradients are averaged in a step.
         zero_grad: False accumulates gradients over steps.
         loss_limit: training loss above which a run counts as diverged.
         threads: CPU threads of the training, for numbers that are equal to the last digit.
         timeout: seconds after which a run ends with an error; not part of its id.
         save: keep each run's weights: "final", or "best" by the selecting validation metric.
+        early_stopping: ends a run when validation has not improved for so many evaluations.
         probes: diagnostics measured during training, such as ["gradient_norm"].
         trackers: services that show runs while they train: "tensorboard", "wandb", "mlflow".
         reported: published results, ``{metric: {optimizer: value}}``.
@@ -158,11 +164,13 @@ class Study:
         sampling: Literal["epoch", "with_replacement"] = "epoch",
         shuffle: bool = True,
         drop_last: bool = False,
+        accumulate: int = 1,
         zero_grad: bool = True,
         loss_limit: float | None = None,
         threads: int | None = None,
         timeout: float | None = None,
         save: Literal["final", "best"] | None = None,
+        early_stopping: int | Stopping | None = None,
         probes: Probes | None = None,
         trackers: Trackers = (),
         reported: Mapping[str, Mapping[str, float]] | None = None,
@@ -183,11 +191,13 @@ class Study:
             "sampling": sampling,
             "shuffle": shuffle,
             "drop_last": drop_last,
+            "accumulate": accumulate,
             "zero_grad": zero_grad,
             "loss_limit": loss_limit,
             "threads": threads,
             "timeout": timeout,
             "save": save,
+            "early_stopping": early_stopping,
             "probes": probes,
             "trackers": trackers,
             "notes": notes,
@@ -282,7 +292,11 @@ class Study:
 
     def _name_of_content(self) -> str:
         keys = self.studies.as_dict()
-        content = json.dumps([keys.get(key) for key in _CONTENT], sort_keys=True, default=str)
+        values = [keys.get(key) for key in _CONTENT]
+        values += [
+            {key: keys[key]} for key, none in _UNUSUAL.items() if keys.get(key, none) != none
+        ]
+        content = json.dumps(values, sort_keys=True, default=str)
         problems = (_GENERATED.sub("", name) for name in self.studies.by_name)
         return f"{'-'.join(problems)[:_LONGEST]}-{sha256(content.encode()).hexdigest()[:6]}"
 
