@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.plan import pack
 from optrial.spec import RunSpec, Status
+from optrial.study import Study
 from tests.engine.test_groups import STEPS, assert_alike, planned, trained
-from tests.small import learner_for, train
+from tests.small import learner_for, small_keys, train
 
 LONG = [
     *("gradient_centralization", "agc", "mars", "cautious"),
@@ -188,3 +190,16 @@ def test_hyperparameters_of_modifiers_are_tuned() -> None:
 def test_no_class_of_torch_is_named_for_modified_steps() -> None:
     runs, _ = planned([{"rule": "adam"}, {"rule": "adam", "modify": ["cautious"]}])
     assert [bool(torch_code(run)) for run in runs] == [True, False]
+
+
+def test_a_name_may_promise_its_modifiers_alone(tmp_path: Path) -> None:
+    """E04 of the audit: grafting onto sgd carries both names; cautious is promised for nothing."""
+    entries = [
+        {"name": "adam with norms of sgd", "modify": [{"name": "grafting", "rule": "sgd"}]},
+        {"name": "cautious adam", "modify": ["cautious"]},
+        {"name": "cautious adam in name"},
+    ]
+    study = Study(**small_keys(optimizers=[{"rule": "adam", **entry} for entry in entries]))
+    findings = study.run(tmp_path / "study").audit().findings
+    (mislabelled,) = (finding for finding in findings if finding.rule == "E04")
+    assert mislabelled.evidence.startswith("'cautious adam in name' promises cautious")

@@ -87,6 +87,12 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "lars": [{}, {"momentum": 0.0, "trust_coefficient": 0.01}, {"lr": 0.1, "momentum": 0.99}],
     "muon": [{}, {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5}, {"momentum": 0.0}],
+    "normuon": [
+        {},
+        {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5},
+        {"momentum": 0.0, "row_beta": 0.5, "eps": 1e-3},
+    ],
+    "scion": [{}, {"momentum": 0.0}, {"momentum": 0.95, "eps": 1e-3}],
     "schedule_free_sgd": [{"lr": 0.1}, {"momentum": 0.5}, {"momentum": 1.0, "lr": 0.1}],
     "schedule_free_adamw": [{}, {"beta1": 0.5, "eps": 1e-3}, {"beta2": 0.9, "lr": 1e-3}],
     "prodigy": [

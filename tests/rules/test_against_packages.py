@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 import pytorch_optimizer
 import torch
+from pytorch_optimizer.optimizer import scion
+from pytorch_optimizer.optimizer.muon import normuon
+from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
-from optrial.rules import RULES
+from optrial.rules import RULES, apply_all, initialise_all
 from tests.rules.network import STEPS, gradients, relative_error, start, train, tried
 from tests.tolerance import RULE_FLOAT64
 
@@ -49,6 +53,94 @@ COUNTERPARTS: dict[str, tuple[str, Arguments]] = {
     "signsgd": ("SignSGD", lambda values: {**values, "momentum": 0.0}),
     "signum": ("SignSGD", dict),
 }
+
+
+@pytest.mark.parametrize("values", tried("normuon"))
+def test_normuon_is_that_of_the_package(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64; the package iterates in bfloat16, and has another eps where it orthogonalises."""
+    iterate = functools.partial(zero_power_via_newton_schulz_5, dtype=torch.float64)
+    monkeypatch.setattr(normuon, "zero_power_via_newton_schulz_5", iterate)
+    parameters = [torch.nn.Parameter(torch.tensor(p)) for p in start().values()]
+    matrices = {
+        "params": [p for p in parameters if p.ndim > 1],
+        **{"use_muon": True, "lr": values["lr"], "momentum": values["momentum"]},
+        **{"beta2": values["row_beta"], "eps": values["eps"], "weight_decay": 0.1},
+        "update_scale": "match_rms" if values["match_rms"] else "preserve_norm",
+    }
+    vectors = {
+        "params": [p for p in parameters if p.ndim < 2],
+        **{"use_muon": False, "lr": values["lr"] * values["vector_lr"], "weight_decay": 0.0},
+        **{"betas": (values["beta1"], values["beta2"]), "eps": values["eps"]},
+    }
+    theirs = followed(pytorch_optimizer.NorMuon([matrices, vectors], foreach=False), parameters)
+    rule = RULES["normuon"]
+    ours, state = start(), initialise_all(rule, start(), values)
+    for step in range(1, STEPS + 1):
+        grads = gradients(ours)
+        for only, decay in ((True, 0.1), (False, 0.0)):
+            some = {n: p for n, p in ours.items() if (p.ndim > 1) == only}
+            moved, after = apply_all(rule, some, grads, state, step, values, decay, "decoupled")
+            state |= after
+            ours |= moved
+    assert relative_error(ours.values(), theirs) <= RULE_FLOAT64
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("values", tried("scion"))
+def test_scion_is_that_of_the_package(
+    values: dict[str, Any], decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64; the package iterates in bfloat16, and fixes the eps of vectors."""
+    iterate = functools.partial(zero_power_via_newton_schulz_5, dtype=torch.float64)
+    monkeypatch.setattr(scion, "zero_power_via_newton_schulz_5", iterate)
+    values = values | {"eps": 1e-8}
+    parameters = [torch.nn.Parameter(torch.tensor(p)) for p in start().values()]
+    optimizer = pytorch_optimizer.SCION(
+        parameters,
+        lr=values["lr"],
+        momentum=1 - values["momentum"],
+        weight_decay=decay,
+        weight_decouple=True,
+        foreach=False,
+    )
+    theirs = followed(optimizer, parameters)
+    ours = train(RULES["scion"], values, decay, "decoupled")
+    assert relative_error(ours, theirs) <= RULE_FLOAT64
+
+
+def test_constrained_scion_is_scion_with_weight_decay() -> None:
+    parameters = [torch.nn.Parameter(torch.tensor(p)) for p in start().values()]
+    rate, radius = 1e-3, 5.0
+    vectors = [p for p in parameters if p.ndim < 2]
+    optimizer = pytorch_optimizer.SCION(vectors, lr=rate, scale=radius, constraint=True)
+    for _ in range(5):
+        for parameter in vectors:
+            parameter.grad = parameter.detach() + 1
+        optimizer.step()
+    rule, names = RULES["scion"], [n for n, p in start().items() if p.ndim < 2]
+    values = rule.defaults | {"lr": rate * radius}
+    ours = {name: start()[name] for name in names}
+    state = initialise_all(rule, ours, values)
+    for step in range(1, 6):
+        grads = {name: value + 1 for name, value in ours.items()}
+        ours, state = apply_all(rule, ours, grads, state, step, values, 1 / radius, "decoupled")
+    assert relative_error(ours.values(), [p.detach().numpy() for p in vectors]) <= RULE_FLOAT64
+
+
+def followed(
+    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]
+) -> list[np.ndarray]:
+    """Return the weights after training the network with an optimizer of the package."""
+    for _ in range(STEPS):
+        at = dict(zip(start(), (p.detach().numpy() for p in parameters), strict=True))
+        for parameter, grad in zip(parameters, gradients(at).values(), strict=True):
+            parameter.grad = torch.tensor(grad)
+        optimizer.step()
+    return [p.detach().numpy() for p in parameters]
+
+
 DECAYS = [(0.0, "l2"), (0.02, "l2"), (0.02, "decoupled")]
 CASES = [
     pytest.param(name, values, decay, id=f"{name}-{number}-{decay[0]}-{decay[1]}")
@@ -74,12 +166,7 @@ def test_same_200_steps(name: str, values: dict[str, Any], decay: tuple[float, s
         weight_decouple=kind == "decoupled",
         **arguments(values),
     )
-    for _ in range(STEPS):
-        at = dict(zip(start(), (p.detach().numpy() for p in parameters), strict=True))
-        for parameter, grad in zip(parameters, gradients(at).values(), strict=True):
-            parameter.grad = torch.tensor(grad)
-        optimizer.step()
-    theirs: list[np.ndarray] = [p.detach().numpy() for p in parameters]
+    theirs = followed(optimizer, parameters)
     ours = train(RULES[name], values, weight_decay, kind)
     assert relative_error(ours, theirs) <= RULE_FLOAT64
     assert relative_error(start().values(), theirs) > 1e3 * RULE_FLOAT64, "nothing was trained"

@@ -99,6 +99,22 @@ def test_laprop_is_algorithm_1(values: dict[str, float]) -> None:
     assert relative_error(train(RULES["laprop"], values), expected) <= RULE_FLOAT64
 
 
+def adam_mini_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, beta1: Any, beta2: Any, eps: Any
+) -> np.ndarray:
+    rows = g.reshape(len(g), -1) if g.ndim > 1 else g.reshape(1, -1)
+    memory["v"] = beta2 * memory.get("v", 0.0) + (1 - beta2) * np.mean(rows**2, axis=1)
+    memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * rows
+    root = np.sqrt(memory["v"] / (1 - beta2**t)) + eps
+    return w - lr * (memory["m"] / (1 - beta1**t) / root[:, None]).reshape(w.shape)
+
+
+@pytest.mark.parametrize("values", tried("adam_mini"))
+def test_adam_mini_is_algorithm_1(values: dict[str, float]) -> None:
+    expected = follow_paper(adam_mini_step, **values)
+    assert relative_error(train(RULES["adam_mini"], values), expected) <= RULE_FLOAT64
+
+
 def lars_step(
     w: Any, g: Any, memory: Any, t: int, *, lr: Any, momentum: Any, trust_coefficient: Any,
     inside: float, outside: float,

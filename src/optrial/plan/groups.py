@@ -259,8 +259,10 @@ def matrix_note(entry: OptimizerEntry, parameters: Parameters) -> str:
     if not (entry.kind == "rule" and entry.code in ROLES_AS_VECTORS):
         idle = [name for name in entry.modifiers if modifier_named(name).as_vectors]
         return f"{entry.label}: {listed(idle)} has no effect, because {has_none}"
+    with_adamw = "vector_lr" in rule_of(entry.kind, entry.code).defaults
+    how = "as AdamW does" if with_adamw else "as vectors"
     return (
-        f"{entry.label} updates all parameters as AdamW does: {has_none}; groups: "
+        f"{entry.label} updates all parameters {how}: {has_none}; groups: "
         f"[{{match: matrices, rule: {entry.code}}}] updates them as matrices"
     )
 

@@ -9,17 +9,20 @@ from optrial.errors import Problem, StudyError, suggest
 from optrial.rules.adafactor import ADAFACTOR
 from optrial.rules.adagrad import ADADELTA, ADAGRAD
 from optrial.rules.adam import ADAM, ADAMW, AMSGRAD
+from optrial.rules.adam_mini import ADAM_MINI
 from optrial.rules.adam_variants import ADAMAX, NADAM, RADAM
 from optrial.rules.averaged import ASGD
 from optrial.rules.gradient_descent import MOMENTUM, NESTEROV, SGD
 from optrial.rules.layerwise import LAMB, LARS
 from optrial.rules.mixtures import ADAN, ADEMAMIX, QHM
 from optrial.rules.muon import MUON
+from optrial.rules.normuon import NORMUON
 from optrial.rules.prodigy import PRODIGY
 from optrial.rules.resilient import RPROP
 from optrial.rules.rmsprop import RMSPROP, RMSPROP_NESTEROV
 from optrial.rules.rule import Rule
 from optrial.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD
+from optrial.rules.scion import SCION
 from optrial.rules.second_moments import ADABELIEF, ADOPT, LAPROP, YOGI
 from optrial.rules.sign import LION, SIGNSGD, SIGNUM
 
@@ -55,9 +58,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             SIGNUM,
             LION,
             ADAFACTOR,
+            ADAM_MINI,
             LARS,
             LAMB,
             MUON,
+            NORMUON,
+            SCION,
             SCHEDULE_FREE_SGD,
             SCHEDULE_FREE_ADAMW,
             PRODIGY,

@@ -140,10 +140,11 @@ WORDS = frozenset(
         *("sgd", "momentum", "heavyball", "nesterov", "nag", "adagrad", "adadelta", "rmsprop"),
         *("adam", "adamw", "adamax", "nadam", "radam", "amsgrad", "lion", "lars", "lamb"),
         *("adafactor", "muon", "prodigy", "shampoo", "sophia", "qhm", "asgd", "rprop", "signsgd"),
-        *("signum", "adabelief", "yogi", "adopt", "laprop", "ademamix", "adan"),
+        *("signum", "adabelief", "yogi", "adopt", "laprop", "ademamix", "adan", "normuon", "scion"),
+        *("cautious", "lookahead", "mars", "agc", "hyperball", "grafting"),
     }
 )
-"""Words in the name of an optimizer that promise a rule."""
+"""Words in the name of an optimizer that promise a rule or a modifier."""
 IMPLIED = {
     "momentum": {"sgd"},
     "heavyball": {"momentum", "sgd"},
@@ -155,6 +156,7 @@ IMPLIED = {
     "signum": {"signsgd", "momentum"},
     "amsgrad": {"adam"},
     "muon": {"adam", "adamw"},  # of vectors, embeddings and the head
+    "normuon": {"muon", "adam", "adamw"},
 }
 """Words that a rule may carry in addition to its own name."""
 
@@ -210,6 +212,9 @@ def _rule_words(optimizer: OptimizerRuns) -> set[str]:
     settings = optimizer.reported[0].hyperparameters
     if not words:
         return set()
+    spec = optimizer.spec
+    modifiers = {*spec.modify, *(name for group in spec.groups for name in group.modify or ())}
+    words |= {word for name in modifiers for word in _label_words(name)}
     if settings.get("nesterov"):
         words.add("nesterov")
     if settings.get("momentum"):
