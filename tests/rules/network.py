@@ -87,6 +87,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     ],
     "lars": [{}, {"momentum": 0.0, "trust_coefficient": 0.01}, {"lr": 0.1, "momentum": 0.99}],
     "muon": [{}, {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5}, {"momentum": 0.0}],
+    "shampoo": [{}, {"momentum": 0.0, "lr": 0.05}, {"eps": 1e-2, "momentum": 0.5}],
     "normuon": [
         {},
         {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5},

@@ -110,6 +110,36 @@ def test_scion_is_that_of_the_package(
     assert relative_error(ours, theirs) <= RULE_FLOAT64
 
 
+@pytest.mark.parametrize("decay", [(0.0, "l2"), (0.02, "l2"), (0.02, "decoupled")])
+def test_shampoo_is_that_of_the_package(decay: tuple[float, str]) -> None:
+    """For matrices and kernels; vectors are those of adagrad here, and the package has no diagonal.
+
+    The package adds eps to the sums at the start, and has another kind of momentum.
+    """
+    values = RULES["shampoo"].defaults | {"momentum": 0.0, "lr": 0.02, "eps": 1e-3}
+    names = [name for name, value in start().items() if value.ndim > 1]
+    parameters = {name: torch.nn.Parameter(torch.tensor(start()[name])) for name in names}
+    optimizer = pytorch_optimizer.Shampoo(
+        parameters.values(),
+        lr=values["lr"],
+        matrix_eps=values["eps"],
+        weight_decay=decay[0],
+        weight_decouple=decay[1] == "decoupled",
+    )
+    ours = start()
+    state = initialise_all(RULES["shampoo"], ours, values)
+    for step in range(1, STEPS + 1):
+        at = start() | {name: p.detach().numpy() for name, p in parameters.items()}
+        for name, grad in gradients(at).items():
+            if name in names:
+                parameters[name].grad = torch.tensor(grad)
+        optimizer.step()
+        grads = gradients(start() | {name: ours[name] for name in names})
+        ours, state = apply_all(RULES["shampoo"], ours, grads, state, step, values, *decay)
+    theirs = [parameters[name].detach().numpy() for name in names]
+    assert relative_error([ours[name] for name in names], theirs) <= RULE_FLOAT64
+
+
 def test_constrained_scion_is_scion_with_weight_decay() -> None:
     parameters = [torch.nn.Parameter(torch.tensor(p)) for p in start().values()]
     rate, radius = 1e-3, 5.0

@@ -115,6 +115,30 @@ def test_adam_mini_is_algorithm_1(values: dict[str, float]) -> None:
     assert relative_error(train(RULES["adam_mini"], values), expected) <= RULE_FLOAT64
 
 
+def shampoo_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, momentum: Any, eps: Any
+) -> np.ndarray:
+    if g.ndim < 2:
+        memory["v"] = memory.get("v", 0.0) + g**2
+        direction = g / np.sqrt(memory["v"] + eps)
+    else:
+        direction = g
+        for axis, length in enumerate(g.shape):
+            rows = np.moveaxis(g, axis, 0).reshape(length, -1)
+            memory[axis] = memory.get(axis, eps * np.eye(length)) + rows @ rows.T
+            u, s, _ = np.linalg.svd(memory[axis])
+            root = (u * s ** (-1 / (2 * g.ndim))) @ u.T
+            direction = np.moveaxis(np.tensordot(root, direction, axes=(1, axis)), 0, axis)
+    memory["u"] = momentum * memory.get("u", 0.0) + direction
+    return w - lr * memory["u"]
+
+
+@pytest.mark.parametrize("values", tried("shampoo"))
+def test_shampoo_is_algorithm_2(values: dict[str, float]) -> None:
+    expected = follow_paper(shampoo_step, **values)
+    assert relative_error(train(RULES["shampoo"], values), expected) <= RULE_FLOAT64
+
+
 def lars_step(
     w: Any, g: Any, memory: Any, t: int, *, lr: Any, momentum: Any, trust_coefficient: Any,
     inside: float, outside: float,

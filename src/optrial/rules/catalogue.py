@@ -24,6 +24,7 @@ from optrial.rules.rule import Rule
 from optrial.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_SGD
 from optrial.rules.scion import SCION
 from optrial.rules.second_moments import ADABELIEF, ADOPT, LAPROP, YOGI
+from optrial.rules.shampoo import SHAMPOO
 from optrial.rules.sign import LION, SIGNSGD, SIGNUM
 
 __all__ = ["ROLES_AS_VECTORS", "RULES", "get_rules"]
@@ -61,6 +62,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             ADAM_MINI,
             LARS,
             LAMB,
+            SHAMPOO,
             MUON,
             NORMUON,
             SCION,

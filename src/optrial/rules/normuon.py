@@ -110,8 +110,8 @@ NORMUON = replace(
         epsilon(1e-10),
     ),
     equations=equations_of(normuon),
-    symbols=MUON.symbols
-    | {
+    symbols={
+        **MUON.symbols,
         "v": "running average of the mean square of each row of X; starts at 0",
         "Y": "X, scaled so that rows move by about the same",
     },

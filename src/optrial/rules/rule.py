@@ -274,6 +274,7 @@ class Rule:
             model is evaluated, if it is not the one at which the gradient is taken.
         as_vectors: roles of matrices that it updates as it does vectors.
         modifiers: modifiers of its steps, in their order; see `optrial.rules.modified`.
+        capturable: whether a step can be captured as a CUDA graph; eigenvalues cannot.
     """
 
     name: str
@@ -305,6 +306,7 @@ class Rule:
     evaluate: Callable[..., Array] | None = None
     as_vectors: tuple[str, ...] = ()
     modifiers: tuple[Modifier, ...] = ()
+    capturable: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.hyperparameters, Mapping):

@@ -155,7 +155,10 @@ class StackedEngine:
         self._captured: CapturedStep | None = None
         if first.accumulate > 1:
             captured = False  # a graph holds one batch
-        if captured or (captured is None and compiled and self.device.type == "cuda"):
+        capturable = all(group.rule.capturable for group in self._groups)
+        if captured or (
+            captured is None and compiled and capturable and self.device.type == "cuda"
+        ):
             self._captured = CapturedStep(self)
             self.chunk = 100  # steps are so short that waits count
         self.threads = threads_for(specs, dataset)
