@@ -93,7 +93,7 @@ def test_process_killed_for_memory_goes_on_with_half_the_stack(
         assert [r.facts.stack_width for r in results.records] == [2] * 4
         assert {r.status for r in results.records} == {Status.DONE}
     assert "the last process died while it trained 4 runs" in notes
-    assert "going on with fewer at a time (0 MB of 1 MB (this container, memory.max)" in notes
+    assert "continuing with fewer at a time (0 MB of 1 MB (this container, memory.max)" in notes
 
 
 @pytest.mark.usefixtures("stacks")

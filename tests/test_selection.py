@@ -223,14 +223,14 @@ def test_displays_show_a_metric_without_direction_unranked(tmp_path: Path) -> No
         view = results.view("test_error_rate")
         (problem,) = view.problems
         assert problem.comparisons is None
-        assert "nothing declares whether lower or higher" in problem.not_compared
+        assert "does not declare whether lower or higher" in problem.not_compared
         page = study_page(view, results.audit())
         assert "test_error_rate" in page
-        assert "nothing declares whether lower or higher values of test_error_rate" in page
+        assert "does not declare whether lower or higher values of test_error_rate" in page
         assert "differences" not in {drawn.name for drawn in study_figures(view)}
-        with pytest.raises(StoreError, match="nothing declares"):
+        with pytest.raises(StoreError, match="does not declare"):
             results.figures(tmp_path / "figures", metric="test_error_rate")
-        with pytest.raises(StoreError, match="nothing declares"):
+        with pytest.raises(StoreError, match="does not declare"):
             results.plot_differences("test_error_rate")
         assert results.plot_curves("test_error_rate").lines
         assert results.view().metric == "test_loss"
@@ -258,5 +258,5 @@ def test_a_function_may_stand_in_a_mapping() -> None:
 
 
 def test_a_claim_on_a_metric_of_unknown_direction_is_refused() -> None:
-    with pytest.raises(StudyError, match=r"claims\[0\].*nothing declares"):
+    with pytest.raises(StudyError, match=r"claims\[0\].*does not declare"):
         Study(**own_keys(MINE, claims=["sgd is best on test_error_rate"]))

@@ -208,7 +208,7 @@ MOMENTS = {
     "in a later wave": (215, None),
     "before a wave is planned": (0, ("on_prepare", "")),
     "when a wave is planned": (0, ("on_message", "tuning")),
-    "when the report is planned": (0, ("on_message", "report:")),
+    "when the report is planned": (0, ("on_message", "chosen:")),
 }
 
 
@@ -324,9 +324,9 @@ def test_command_line(optrial: Command, tmp_path: Path) -> None:
     assert "4 runs of the chosen settings" in planned
     answer = optrial("run", study)
     assert answer.status == 0  # a trial that diverged is a finding
-    assert "tuning: 2 trials of each optimizer: its grid" in answer.err
+    assert "tuning: the grid of each optimizer, 2 trials" in answer.err
     assert "the best lr of sgd" in answer.err
-    assert "report: sgd lr=" in answer.err
+    assert "chosen: sgd lr=" in answer.err
     assert "planned → run → used" in answer.out
     assert "2 → 2 → 2" in answer.out
     assert optrial("show", "small").out == answer.out

@@ -201,9 +201,10 @@ def _inside(mount: Path, mounted: str, path: str) -> Path:
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """Return how many processes the system killed for want of memory, as far as it can be read.
+    """Return the number of processes that the system killed because memory ran out.
 
-    Counted in the control group of this process if it has one, else on the machine.
+    Counted in the control group of this process if it has one, else on the machine; None if it
+    cannot be read.
     """
     for group, files in _groups(root):
         counts = _statistics(group / files.kills)

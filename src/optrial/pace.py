@@ -1,4 +1,4 @@
-"""How often the progress of a training is stored."""
+"""Frequency at which the progress of a training is stored."""
 
 from __future__ import annotations
 

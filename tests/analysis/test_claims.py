@@ -119,7 +119,7 @@ OWN = Directions({"rmse": None, "my_accuracy": "higher", "cost": "lower"})
 def test_a_claim_needs_the_direction_of_its_metric(text: str) -> None:
     _, (problem,) = parse_claims([text], NAMES, ["test_rmse"], OWN)
     assert problem.path == "claims[0]"
-    assert "nothing declares whether lower or higher values of test_rmse" in problem.message
+    assert "does not declare whether lower or higher values of test_rmse" in problem.message
     assert "better: lower" in problem.message
 
 
@@ -314,7 +314,7 @@ def test_targets_of_claims(text: str, value: float, unit: str) -> None:
 
 def test_a_target_needs_the_direction_of_its_metric() -> None:
     _, (problem,) = parse_claims(["adam reaches test_rmse 1 sooner than sgd"], directions=OWN)
-    assert "nothing declares whether lower or higher values of test_rmse" in problem.message
+    assert "does not declare whether lower or higher values of test_rmse" in problem.message
     _, (problem,) = parse_claims(["adam reaches training_seconds 1 sooner than sgd"])
     assert "'training_seconds' has no curve that reaches a target" in problem.message
 

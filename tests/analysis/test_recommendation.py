@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from optrial.analysis.recommendation import recommend
 from optrial.analysis.torch_code import torch_code
 from optrial.rules import RULES
-from tests.report.studies import made_up_records, made_up_view
+from tests.report.studies import METRICS, made_up_records, made_up_view
 from tests.small import small_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -68,7 +69,12 @@ def test_a_clear_winner_is_recommended_with_the_rates_that_do_as_well() -> None:
 @pytest.mark.parametrize(("count", "more"), [(3, ""), (7, "3 more")])
 def test_without_a_clear_winner_nothing_is_to_be_used(count: int, more: str) -> None:
     names = [f"mine {number}" for number in range(count)]
-    (problem,) = made_up_view(made_up_records(names, (0.01, 0.1), 2)).problems
+    generator = np.random.default_rng(0)
+    records = [
+        replace(record, metrics=dict(zip(METRICS, generator.random(3).tolist(), strict=True)))
+        for record in made_up_records(names, (0.01, 0.1), 12)
+    ]
+    (problem,) = made_up_view(records).problems
     recommendation = recommend(problem)
     assert recommendation is not None
     text = str(recommendation)
@@ -77,3 +83,13 @@ def test_without_a_clear_winner_nothing_is_to_be_used(count: int, more: str) -> 
     assert text.endswith(f"{more} may be used")
     assert "Use" not in text
     assert len(recommendation.settings) == count
+
+
+def test_with_too_few_seeds_the_leader_is_for_now() -> None:
+    """Bad optimizers are undecided too, and not recommended."""
+    (problem,) = made_up_view(made_up_records(["mine", "yours"], (0.01, 0.1), 2)).problems
+    recommendation = recommend(problem)
+    assert recommendation is not None
+    assert not recommendation.is_clear
+    assert str(recommendation).startswith("No clear winner yet: for now, use yours at lr 0.1")
+    assert [setting.optimizer for setting in recommendation.settings] == ["yours"]

@@ -252,7 +252,7 @@ def test_targets_of_a_study_are_checked() -> None:
     first, second, third = target_problems(targets, metrics, directions)
     assert first.path == "targets.validation_acuracy"
     assert "Did you mean 'validation_accuracy'" in first.message
-    assert "nothing declares" in second.message
+    assert "does not declare" in second.message
     assert "has no curve" in third.message
     for value in ("high", None, True, [0.9]):
         _, (problem,) = parse_study(small_keys(targets={"validation_accuracy": value}))

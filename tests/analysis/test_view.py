@@ -127,7 +127,7 @@ def test_diverged_runs_are_compared_as_worst_and_unfinished_ones_not_at_all() ->
 @pytest.mark.parametrize(
     ("records", "why"),
     [
-        (made_up_records(["adam"]), "Only adam has results"),
+        (made_up_records(["adam"]), "test accuracy; there is nothing to compare it with"),
         (made_up_records(diverged=range(12)), "diverged"),
         (made_up_records(status=Status.PLANNED, metrics={}), "there is nothing to compare yet"),
         (made_up_records([f"o{i}" for i in range(41)], (0.1,), 2), "41 settings contend, too many"),

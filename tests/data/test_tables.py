@@ -406,7 +406,7 @@ def test_summary_of_a_table(tmp_path: Path) -> None:
         "'constant' has the same value in every row",
         "'copy' repeats 'age'",
         "missing values become the median of the training rows: height (30)",
-        "missing text is a category of its own: city (20)",
+        "missing text becomes an extra category: city (20)",
     )
     counted = {one.name: one.counts for one in dataset.summary.classes}
     for split, part in dataset.splits.items():
@@ -570,7 +570,7 @@ def test_notes_on_missing_values(tmp_path: Path) -> None:
     assert list(notes) == [
         "missing values become the median of the training rows: a (1)",
         "missing booleans become the most frequent one: c (10)",
-        "missing text is a category of its own: d (10)",
+        "missing text becomes an extra category: d (10)",
     ]
 
 

@@ -76,7 +76,7 @@ def by_hand(run: RunSpec, dataset: Dataset) -> np.ndarray:
 @ENGINES
 def test_each_step_is_that_of_a_loop_written_out(engine: str) -> None:
     plan, dataset = small_plan(**ASKED)
-    stack = plan.groups[0]
+    stack = pack(plan.runs, len(plan.runs))[0]
     assert len(stack) == 4
     segments = (
         train_stack(stack, dataset, engine)
@@ -128,7 +128,7 @@ def test_means_over_epochs_are_those_of_the_batches(engine: str) -> None:
 
 def test_asking_changes_nothing_else() -> None:
     plan, dataset = small_plan(**ASKED)
-    (stack,) = plan.groups
+    (stack,) = pack(plan.runs, len(plan.runs))
     silent = [replace(run, batch_metrics=False) for run in stack]
     for asked, without in zip(
         train_stack(stack, dataset, "stacked"),
@@ -144,7 +144,7 @@ def test_asking_changes_nothing_else() -> None:
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
 def test_interrupted_and_resumed_is_as_uninterrupted(engine: str) -> None:
     plan, dataset = small_plan(**ASKED)
-    stack = plan.groups[0] if engine == "stacked" else plan.runs[:1]
+    stack = pack(plan.runs, len(plan.runs))[0] if engine == "stacked" else plan.runs[:1]
     whole = Training(stack, learner_for(stack, dataset, engine))
     for _ in whole.run():
         pass

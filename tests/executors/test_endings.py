@@ -82,7 +82,7 @@ def test_workers_that_are_killed_before_they_store_anything_lead_to_halves(
     assert {record.facts.stack_width for record in records} == {width}
     notes = "\n".join(begin.texts)
     assert "a worker process (killed by SIGKILL) died while it trained 4 runs" in notes
-    assert ("going on with fewer at a time" in notes) == (width == 2)
+    assert ("continuing with fewer at a time" in notes) == (width == 2)
 
 
 SLOW = """

@@ -7,7 +7,7 @@ import pytest
 
 from optrial.config import parse_study
 from optrial.errors import StudyError
-from optrial.plan import estimate, targets_wanted
+from optrial.plan import estimate, pack, targets_wanted
 from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.small import MOONS, small_keys, small_plan, train
@@ -173,9 +173,9 @@ def test_validation_is_carved_only_where_it_is_wanted() -> None:
     assert wanted.sizes == {"train": 144, "validation": 16, "test": 40}
 
 
-def test_groups_share_model_and_batch_size() -> None:
+def test_stacks_share_model_and_batch_size() -> None:
     plan, _ = small_plan(batch_size=[16, 32], optimizers=[{"rule": "sgd"}, {"rule": "adam"}])
-    assert [len(group) for group in plan.groups] == [2, 2]
+    assert [len(group) for group in pack(plan.runs, len(plan.runs))] == [2, 2]
 
 
 def test_problems_of_the_data_come_together() -> None:

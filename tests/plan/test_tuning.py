@@ -347,7 +347,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         [
             "tune.select",
-            "nothing declares whether lower or higher values of validation_error_rate",
+            "does not declare whether lower or higher values of validation_error_rate",
             "metrics: [{name: tests.user_code:error_rate, better: lower}], or higher",
         ],
     ),

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from optrial.analysis.contenders import setting_text
 from optrial.report.study_page import study_page
+from optrial.spec import setting_text
 from tests.report.pages import Element, parse_page
 from tests.report.studies import made_up_records, made_up_view
 

@@ -6,10 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from optrial.analysis import SettingSummary, Spread
-from optrial.analysis.contenders import setting_text
 from optrial.report import plain_table, summary_note, summary_table
 from optrial.report.tables import shown_metrics
-from optrial.spec import Directions, Status
+from optrial.spec import Directions, Status, setting_text
 
 CATALOGUE = Directions()
 

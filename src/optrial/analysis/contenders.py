@@ -5,7 +5,6 @@ Tables, figures, comparisons, claims and the audit all use these groups.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,14 +25,11 @@ __all__ = [
     "optimizers_of",
     "report_metric",
     "setting_score",
-    "setting_text",
 ]
 
 Settings = Mapping[str, tuple[Record, ...]]
 """Runs by the id of their setting."""
 
-
-_LONG_NUMBER = re.compile(r"(?<![\w.])\d+\.\d{3,}(?:e[-+]?\d+)?(?![\w.])")
 
 _USUAL = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 
@@ -220,11 +216,6 @@ def best_setting(settings: Mapping[str, Sequence[Record]], selection: Selection)
 def setting_score(records: Iterable[Record], selection: Selection) -> SettingScore:
     """Return the score of a setting from the final values of its runs."""
     return SettingScore.of(selection.score(r.final(selection.metric)) for r in records)
-
-
-def setting_text(setting: str) -> str:
-    """Return a setting with three significant digits per number: ``lr=0.00316``."""
-    return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", setting)
 
 
 def report_metric(

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optrial.analysis.contenders import Contender, hyperparameters, setting_text
+from optrial.analysis.contenders import Contender, hyperparameters
 from optrial.analysis.searches import rate_ranges
-from optrial.analysis.statistics import RateRange, best_sentence, known_values, value_text
+from optrial.analysis.statistics import RateRange, Verdict, best_sentence, known_values, value_text
 from optrial.analysis.torch_code import torch_code
 from optrial.analysis.view import ProblemView
 from optrial.markup import html_block, html_pairs
 from optrial.records import Record
-from optrial.spec import Status, metric_title
+from optrial.spec import Status, metric_title, setting_text
 
 __all__ = ["Best", "Recommendation", "Setting", "best_of", "recommend"]
 
@@ -107,9 +107,12 @@ class Recommendation:
 
     Attributes:
         settings: the setting of the leader, then those that are undecided against it.
+        early: whether there are too few seeds to separate the optimizers; then only the leader has
+            a setting.
     """
 
     settings: tuple[Setting, ...]
+    early: bool = False
 
     @property
     def leader(self) -> Setting:
@@ -124,10 +127,13 @@ class Recommendation:
     @property
     def is_clear(self) -> bool:
         """True if the leader is shown to be better than every other optimizer."""
-        return len(self.settings) == 1
+        return len(self.settings) == 1 and not self.early
 
     def __str__(self) -> str:
-        return self.text if self.is_clear else f"No clear winner yet: {self.text}"
+        if self.is_clear:
+            return self.text
+        text = f"for now, use {self.choice}" if self.early else self.text
+        return f"No clear winner yet: {text}"
 
     def __repr__(self) -> str:
         return f"<Recommendation: {self}>"
@@ -138,15 +144,22 @@ class Recommendation:
 
     @property
     def text(self) -> str:
-        """What to use, or what may be used while there is no clear winner."""
-        if self.is_clear:
+        """The setting to use, or the settings that may be used while there is no clear winner."""
+        if len(self.settings) == 1:
+            return f"For now, use {self.choice}" if self.early else f"Use {self.choice}"
+        return f"{self.choice} may be used"
+
+    @property
+    def choice(self) -> str:
+        """The setting with the learning rates that do as well, or the settings that may be used."""
+        if len(self.settings) == 1:
             as_good = f"; any learning rate from {self.leader.range_text} does about as well"
-            return f"Use {self.leader}" + as_good * bool(self.leader.range_text)
+            return f"{self.leader}" + as_good * bool(self.leader.range_text)
         texts = [_with_range(setting) for setting in self.settings[:_LISTED]]
         if more := len(self.settings) - len(texts):
             texts.append(f"{more} more")
         *others, last = texts
-        return f"{', '.join(others)} or {last} may be used"
+        return f"{', '.join(others)} or {last}"
 
 
 def _with_range(setting: Setting) -> str:
@@ -188,10 +201,12 @@ def recommend(problem: ProblemView) -> Recommendation | None:
         return None
     contenders = {contender.name: contender for contender in problem.contenders}
     group = problem.comparisons.groups[0] if problem.comparisons else [leader.name]
+    against = [problem.pair(leader.name, name) for name in group[1:]]
+    early = any(pair.verdict is Verdict.UNDECIDED_TOO_FEW for pair in against)
     ranges = rate_ranges(problem, problem.select or problem.metric)
-    return Recommendation(
-        tuple(_setting(contenders[name], ranges.get(contenders[name].optimizer)) for name in group)
-    )
+    names = group[:1] if early else group
+    settings = [_setting(contenders[n], ranges.get(contenders[n].optimizer)) for n in names]
+    return Recommendation(tuple(settings), early)
 
 
 def _leader(problem: ProblemView) -> Contender | None:

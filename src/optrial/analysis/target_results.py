@@ -84,7 +84,7 @@ def target_result(view: StudyView, problem: ProblemView, target: Target) -> Targ
     """Return how long each contender of a problem took to a target.
 
     Raises:
-        ValueError: nothing declares which values of the metric are better.
+        ValueError: the study does not declare which values of the metric are better.
     """
     better = view.directions.better(target.metric)
     if better is None:

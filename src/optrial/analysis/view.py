@@ -29,6 +29,7 @@ from optrial.analysis.statistics import (
     compare_all,
     compare_ranks,
     known_values,
+    value_text,
 )
 from optrial.analysis.summary import SettingSummary, summarize
 from optrial.errors import Problem
@@ -183,7 +184,11 @@ class ProblemView:
             way_out = "declare it under problem.metrics of the study, with better: lower or higher"
             return f"No order is shown: {undeclared(self.metric)}; {way_out}."
         if count == 1:
-            return f"Only {next(iter(self._values))} has results: there is nothing to compare."
+            ((name, values),) = self._values.items()
+            known = [v for v in values.values() if v is not None and math.isfinite(v)]
+            mean = value_text(known, percent=self.directions.percent(self.metric))
+            shown = f"{mean} {metric_title(self.metric)}"
+            return f"{name}: {shown}; there is nothing to compare it with."
         if count > MOST_CONTENDERS:
             return (
                 f"{count} settings contend, too many to compare all pairs. Evaluate on a "

@@ -28,7 +28,7 @@ from optrial.memory import out_of_memory
 __all__ = ["main"]
 
 _REACTION_SECONDS = 0.5
-_STOPPING = "stopping, once the code under way lets it; press Ctrl-C again to stop now"
+_STOPPING = "stopping as soon as the running code returns; press Ctrl-C again to stop now"
 
 
 class _Group(TyperGroup):
@@ -132,7 +132,7 @@ def _run(debug: bool) -> None:
         note("interrupted")
         sys.exit(status_of_signal(*interruption.args))
     except Exception as error:
-        # Where memory runs out, the interpreter also raises SystemError, and threads do not start.
+        # When memory runs out, the interpreter also raises SystemError, and threads do not start.
         if debug or not (isinstance(error, SystemError) or out_of_memory(error)):
             raise
         fail(

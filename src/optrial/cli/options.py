@@ -292,12 +292,12 @@ PrecisionOption = Annotated[
 ]
 CheckpointOption = Annotated[
     float,
-    typer.Option(min=0, metavar="SECONDS", help="Seconds of training that a crash loses."),
+    typer.Option(min=0, metavar="SECONDS", help="Seconds of training that a crash may lose."),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device to compute on.")]
 ExecutorOption = Annotated[
     Executor | None,
-    typer.Option(help="Where runs are trained: auto, local, processes or ray \\[default: auto]."),
+    typer.Option(help="Executor of the training: auto, local, processes or ray \\[default: auto]."),
 ]
 JobsOption = Annotated[
     str | None,
@@ -307,7 +307,7 @@ JobsOption = Annotated[
 ]
 ParallelConfigOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="YAML file with further keys of the executor."),
+    typer.Option(metavar="FILE", help="YAML file with more keys of the executor."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print neither progress nor notes.")]
 TrustOption = Annotated[
@@ -315,7 +315,7 @@ TrustOption = Annotated[
     typer.Option(
         "--trust",
         metavar="PLACE",
-        help="Folder, file or module whose code may run wherever it lies. Repeatable.",
+        help="Folder, file or module whose code may run. Repeatable.",
     ),
 ]
 SeedsOption = Annotated[int | None, typer.Option(help="Number of seeds \\[default: the study's].")]

@@ -107,9 +107,12 @@ def best(
             answer = results.best(name, metric, direction_of(better))
             say_sentence(f"{name}: {answer}" if len(names) > 1 else str(answer))
             (one,) = (p for p in view.problems if p.name == name)
-            use = recommend(one)
-            pairs = {"use": str(use)} | ({"code": use.code} if use.code else {}) if use else {}
-            print_pairs({**answer.pairs, **pairs})
+            pairs = dict(answer.pairs)
+            if recommendation := recommend(one):
+                pairs["recommendation"] = str(recommendation)
+                if recommendation.code:
+                    pairs["code"] = recommendation.code
+            print_pairs(pairs)
 
 
 def report(
@@ -410,7 +413,9 @@ def verify(
     store: StoreArgument = None,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Set aside what is damaged; the next run trains it again."),
+        typer.Option(
+            "--repair", help="Move damaged runs to a backup; the next run trains them again."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     storage: StorageOption = None,

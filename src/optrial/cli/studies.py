@@ -255,7 +255,7 @@ def plan(
     ] = False,
     groups: Annotated[
         bool,
-        typer.Option("--groups", help="List the parameters of the model by group, and no more."),
+        typer.Option("--groups", help="Only list the parameters of the model by group."),
     ] = False,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
@@ -282,16 +282,15 @@ def plan(
             }
     several = len(datasets) > 1
     left = _left(made, datasets, loaded.location(default_place() if out is None else out))
-    number = {run.run_id: n for n, group in enumerate(made.groups, 1) for run in group}
-    counts = f"{counted(len(made.runs), 'run')} in {counted(max(number.values()), 'group')}"
-    whole = {"plan": f"{made.hash}: {counts}"} | left
+    tunings = {problem: outline(study) for problem, study in made.studies.by_name.items()}
+    whole = {"runs": f"{_run_count(made, tunings)} (plan {made.hash})"} | left
     for problem, dataset in datasets.items():
         title = f"{made.name}: {problem}" if several else made.name
-        _print_plan(made, problem, title, number, further=several)
+        _print_plan(made, problem, title, further=several)
         print_data(dataset)
-        tuning = outline(made.studies.by_name[problem])
+        tuning = tunings[problem]
         pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
-        print_pairs({**pairs, **({} if several else whole), **_outlined(tuning)})
+        print_pairs({**({} if several else whole), **_outlined(tuning), **pairs})
     if several:
         print_pairs(whole)
     notes = [line for dataset in datasets.values() for line in data_notes(dataset)]
@@ -439,16 +438,23 @@ def _outputs_word(dataset: Dataset) -> str:
     return words[dataset.classes > 1]
 
 
-def _print_plan(
-    made: Plan, problem: str, title: str, number: Mapping[str, int], *, further: bool
-) -> None:
-    """Print the settings of a problem, each with the number of its group.
+def _run_count(made: Plan, tunings: Mapping[str, Outline | None]) -> str:
+    """Return the number of runs, with those of later waves of a tuning."""
+    count = sum(
+        tuning.tuning_runs + tuning.report_runs if tuning else len(made.runs_of(problem))
+        for problem, tuning in tunings.items()
+    )
+    grow = any(study.tune and study.tune.extends for study in made.studies.by_name.values())
+    return "at least " * grow + f"{count:,}"
+
+
+def _print_plan(made: Plan, problem: str, title: str, *, further: bool) -> None:
+    """Print the settings of a problem.
 
     Args:
         made: the plan.
         problem: name of the problem.
         title: title of the table.
-        number: number of its group by run id.
         further: whether the command prints several such tables.
     """
     from optrial.report import plain_table
@@ -464,12 +470,11 @@ def _print_plan(
             len(group),
             group[0].steps,
             group[0].batch_size,
-            number[group[0].run_id],
         ]
         for (optimizer, setting), group in groups.items()
     ]
-    columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size", "group"]
-    expendable = ["group", "rule", "batch size", "steps"]
+    columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size"]
+    expendable = ["rule", "batch size", "steps"]
     draw(plain_table(columns, rows, title), expendable, further=further)
 
 

@@ -29,7 +29,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Batched(NamedTuple):
-    """What the batches of a training split are drawn from.
+    """Source of the batches of a training split.
 
     Attributes:
         size: samples in an epoch.
@@ -170,7 +170,7 @@ def fingerprint(splits: Mapping[str, Split], parts: tuple[InputPart, ...] = ()) 
 
 
 class Known(NamedTuple):
-    """What is known about the arrays of a dataset before they are checked.
+    """Known properties of the arrays of a dataset, before they are checked.
 
     Attributes:
         vocabulary: number of tokens, if inputs are tokens.

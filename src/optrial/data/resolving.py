@@ -53,7 +53,7 @@ class Resolved:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether inputs are tokens."""
+        """True if the inputs are tokens."""
         return isinstance(self.arguments, TokenArguments) and isinstance(
             self.arguments.inputs, str | Vocabulary
         )

@@ -82,7 +82,7 @@ class TextArguments(Arguments):
     )
     vocabulary: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = Field(
         None,
-        description="number of tokens of a tokenizer of one's own; by default its vocab_size or "
+        description="number of tokens of your own tokenizer; by default its vocab_size or "
         "n_vocab, or else the largest token of the text plus one",
     )
     context: Annotated[int, Field(ge=1, le=1_000_000)] = Field(

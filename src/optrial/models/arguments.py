@@ -54,7 +54,7 @@ class ModelArguments(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     takes_tokens: ClassVar[bool] = False
-    """Whether inputs are tokens, not numbers."""
+    """True if the inputs are tokens, False if they are numbers."""
 
     def check_input(self, input_shape: Shape) -> list[Problem]:
         """Return why the model cannot be built for samples of a shape; by default it can."""

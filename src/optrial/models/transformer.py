@@ -96,7 +96,7 @@ class TransformerArguments(BlockArguments):
 
     @property
     def pooling(self) -> Pool:
-        """How positions become outputs."""
+        """Reduction of the positions to outputs."""
         return self.pool or ("none" if self.architecture == "decoder" else "mean")
 
     def check_input(self, input_shape: Shape) -> list[Problem]:

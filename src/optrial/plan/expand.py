@@ -42,11 +42,18 @@ from optrial.plan.groups import (
 from optrial.plan.losses import loss_arguments, loss_problems
 from optrial.plan.optimizers import rule_of_entry
 from optrial.plan.space import Point, model_axes, space_of, under
-from optrial.plan.stacks import pack
 from optrial.plan.trial import trial_problem, try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
 from optrial.rules import resolve_schedule
-from optrial.spec import Average, EarlyStopping, Phase, ProbeSettings, RunSpec, SettingScore
+from optrial.spec import (
+    Average,
+    EarlyStopping,
+    Phase,
+    ProbeSettings,
+    RunSpec,
+    SettingScore,
+    setting_text,
+)
 
 __all__ = ["Plan", "make_plan"]
 
@@ -82,8 +89,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        counts = f"{counted(len(self.runs), 'run')} in {counted(len(self.groups), 'group')}"
-        return f"<Plan {self.name!r} {self.hash}: {counts}>"
+        return f"<Plan {self.name!r} {self.hash}: {counted(len(self.runs), 'run')}>"
 
     def _repr_html_(self) -> str:
         rows: Counter[tuple[str, str, str, int]] = Counter()
@@ -105,11 +111,6 @@ class Plan:
     def hash(self) -> str:
         """Hash that changes with any run added, changed or removed, but not with tuning results."""
         return sha256(self.registered.encode()).hexdigest()[:12]
-
-    @property
-    def groups(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """The runs that could be trained as one stack if it were wide enough."""
-        return tuple(pack(self.runs, len(self.runs)))
 
     def runs_of(self, problem: str) -> tuple[RunSpec, ...]:
         """Return the runs of one problem."""
@@ -235,8 +236,8 @@ class _Expansion:
             for name, space in spaces.items()
         ]
         self.add(chosen, study.seeds, "report")
-        settings = ", ".join(f"{trial.optimizer} {self.setting(trial)}" for trial in chosen)
-        return f"report: {settings}"
+        settings = [f"{trial.optimizer} {setting_text(self.setting(trial))}" for trial in chosen]
+        return f"chosen: {', '.join(settings)}"
 
     def add(self, trials: Iterable[Trial], seeds: Iterable[int], phase: Phase) -> None:
         """Add the runs of some settings with some seeds."""

@@ -119,7 +119,7 @@ def check_groups(entry: OptimizerEntry) -> Iterator[Problem]:
         yield from (problem.under(path) for problem in _group_problems(entry, group))
         if group.label in labels:
             taken = f"'{group.label}' is already the name of groups[{labels[group.label]}]"
-            yield Problem(f"{path}.name", f"{taken}; give each group a name of its own.")
+            yield Problem(f"{path}.name", f"{taken}; give each group a different name.")
         labels.setdefault(group.label, index)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from optrial.config import StudyFile, Tuning
+from optrial.errors import all_listed, counted
 from optrial.plan.samplers import drawn, new_points, suggested
 from optrial.plan.space import Point, Space, space_of
 from optrial.spec import SettingScore
@@ -169,7 +170,7 @@ def _grid_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> I
     further settings between their best value and its neighbours, so that all budgets stay equal.
     """
     trials = [trial for search in searches for trial in search.add(search.space.grid())]
-    yield Wave(trials, f"{_counted(searches[0].trials)} of each optimizer: its grid")
+    yield Wave(trials, f"the grid of each optimizer, {counted(len(searches[0].trials), 'trial')}")
     for _ in range(_MOST_EXTENSIONS if tuning.extends else 0):
         best = [choose(search.space, search.trials, score).point for search in searches]
         extra, edges, trials = 0, [], []
@@ -177,14 +178,16 @@ def _grid_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> I
             before, search.space = search.space, search.space.grown(point)
             extra = max(extra, int(search.space.size() - before.size()))
             names = [n for n, axis in search.space.axes.items() if axis != before.axes[n]]
-            edges += [f"{before.label(name)} of {before.optimizer}" for name in names]
+            edges += [f"the best {before.label(name)} of {before.optimizer}" for name in names]
         if not edges:
             return
         for search, point in zip(searches, best, strict=True):
             further = itertools.chain(search.space.grid(), search.space.refinements(point))
             trials += search.add(further, extra)
-        more = _counted(searches[0].trials[-extra:])
-        yield Wave(trials, f"{more} more of each, as the best {', '.join(edges)} was at the edge")
+        one = len(edges) == 1
+        at_edges = "lies at the edge of its grid" if one else "lie at the edges of their grids"
+        more = f"{counted(extra, 'more trial')} of each optimizer"
+        yield Wave(trials, f"{more}, because {all_listed(edges)} {at_edges}")
 
 
 def _sampled_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> Iterator[Wave]:
@@ -206,7 +209,3 @@ def _sampled_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -
             trials += search.add(points, count)
         more = f"{count} of " if parts > 1 else ""
         yield Wave(trials, f"{more}{total} trials of each optimizer by {tuning.sampler}")
-
-
-def _counted(trials: Sequence[Trial]) -> str:
-    return f"{len(trials)} trial{'s' if len(trials) != 1 else ''}"

@@ -1,4 +1,4 @@
-"""Leases on stacks: several processes train a study on a server, each stack by one of them.
+"""Leases on stacks, by which several processes train a study on a server together.
 
 A lease lasts for a grace period by the server's clock; a thread renews it. Each claim has a token
 of its own, and every commit of a stack checks it in its transaction, so a process that was paused
@@ -327,7 +327,7 @@ def _first_free(
 
 
 class _SharedLock:
-    """The lock of all processes that train into a store, on a connection of its own."""
+    """Lock of all processes that train into a store, on a separate connection."""
 
     def __init__(self, database: Database) -> None:
         self._engine = database.engine

@@ -157,7 +157,7 @@ class _Contenders:
         self.styles = variant_styles([c.optimizer for _, c in self.entries], line_styles(names))
 
     def is_grey(self, contender: Contender) -> bool:
-        """Return whether so many optimizers are drawn that only the best keep their colours."""
+        """Return whether only the best optimizers keep their colours, because many are drawn."""
         if len({entry.optimizer for _, entry in self.entries}) <= MANY:
             return False
         views = (source.view for source in self.sources)
@@ -451,7 +451,7 @@ def _x_axis(axes: Axes, lines: Sequence[_Line]) -> None:
     ends = {float(x) for line in lines for x in line.x[[0, -1]]}
     if len(ends) == 1 and max(ends) > 0:
         axes.set_xlim(0, 1.06 * max(ends))
-    axes.locator_params(axis="x", nbins=7)
+    axes.locator_params(axis="x", nbins=7, integer=max(ends, default=0.0) >= 2)
 
 
 def _x_label(lines: Sequence[_Line], unit: str, smooth: int | None) -> str:

@@ -383,14 +383,16 @@ def _limit_differences(axes: Axes, intervals: Floats, theme: Theme) -> None:
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw the trials of each optimizer and its chosen setting."""
     styles = line_styles(view.optimizer_names)
+    metric = problem.searches[0].metric
+    factor = 100 if problem.directions.percent(metric) else 1
     for row, search in enumerate(problem.searches):
         scores = {t.setting_id: t.metrics.get(search.metric) for t in search.trials}
-        means = [spread.mean for spread in scores.values() if spread]
+        means = [factor * spread.mean for spread in scores.values() if spread]
         style = styles[search.optimizer].matplotlib(theme) | {"linestyle": ""}
         axes.plot(means, [row] * len(means), "o", mfc="none", mec=theme.muted, markersize=3)
         if chosen := scores.get(search.chosen_id):
-            axes.plot([chosen.mean], [row], **style | {"markersize": 6})
-    title = literal(problem.directions.title(problem.searches[0].metric))
+            axes.plot([factor * chosen.mean], [row], **style | {"markersize": 6})
+    title = literal(problem.directions.heading(metric))
     axes.set_xlabel(f"{title} of each trial\n(filled: chosen; hollow: others)", loc="right")
     row_axis(axes, [search.optimizer for search in problem.searches])
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from optrial.analysis import SettingSummary
-from optrial.analysis.contenders import setting_text
 from optrial.markup import Passage, latex, latex_text, markdown, markdown_text
 from optrial.report.tables import runs_text, shown_metrics, spread_cell
-from optrial.spec import Directions
+from optrial.spec import Directions, setting_text
 
 __all__ = ["PrintTable", "Row", "label_of", "settings_table", "summary_cells"]
 

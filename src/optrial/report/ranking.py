@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from optrial.analysis.contenders import setting_text
 from optrial.analysis.statistics import Comparison, Statistic, Verdict, sentence
 from optrial.analysis.statistics.merit import Floats
-from optrial.analysis.statistics.wording import difference_text
+from optrial.analysis.statistics.wording import short_difference
 from optrial.analysis.view import ProblemView
 from optrial.report.strips import Scale, Strip
+from optrial.spec import setting_text
 
 __all__ = ["Differences", "Matrix", "Pair", "Ranking", "differences", "matrix", "ranking"]
 
 RANKING_WIDTH = 480.0
+_LARGE = 1e6
+_MOST_DECIMALS = 8
 PAIRS_AT_FIRST = 21
 """Most pairs to show at once, those of seven optimizers; of more, those of the leader."""
+ROWS_AT_FIRST = 12
+"""Most contenders to show at once; of more, the first of them, and a button that shows all."""
 FEWEST_IN_MATRIX = 4
 """Contenders from which on all pairs are also shown as a matrix."""
 
@@ -129,6 +133,21 @@ class Ranking(NamedTuple):
     adjusted: int
 
     @property
+    def at_first(self) -> int:
+        """Number of rows to show at once."""
+        return ROWS_AT_FIRST if len(self.rows) > ROWS_AT_FIRST + 2 else len(self.rows)
+
+    @property
+    def intervals(self) -> bool:
+        """True if an interval is drawn."""
+        return any(row.strip.low is not None and not row.strip.beyond for row in self.rows)
+
+    @property
+    def beyond(self) -> bool:
+        """True if a contender lies beyond the scale."""
+        return any(row.strip.beyond for row in self.rows)
+
+    @property
     def decided(self) -> bool:
         """True if at least one contender is shown to be worse than the leader."""
         return not all(row.leading for row in self.rows)
@@ -156,6 +175,7 @@ def ranking(problem: ProblemView, groups: Mapping[str, int]) -> Ranking | None:
     contenders = {c.name: c for c in problem.contenders}
     leading = comparisons.groups[0]
     ahead = "leads" if len(leading) < len(comparisons.order) else "ahead"
+    decimals = 2 if factor > 1 else _decimals(leader)
     rows = []
     for name in comparisons.order:
         pair, contender = against.get(name), contenders[name]
@@ -167,7 +187,7 @@ def ranking(problem: ProblemView, groups: Mapping[str, int]) -> Ranking | None:
                 name,
                 contender.optimizer,
                 setting_text(contender.setting),
-                f"{mean:.2f}" if factor > 1 else f"{mean:.4g}",
+                f"{mean:.{decimals}f}" if abs(mean) < _LARGE else f"{mean:.4g}",
                 scale.strip(mean, leader + factor * low, leader + factor * high, values[name]),
                 name in leading,
                 _standing(pair) if pair else ahead,
@@ -179,6 +199,13 @@ def ranking(problem: ProblemView, groups: Mapping[str, int]) -> Ranking | None:
     return Ranking(scale, scale.at(leader), rows, adjusted)
 
 
+def _decimals(leader: float) -> int:
+    """Return the decimals of all values, with which that of the leader has four digits."""
+    if not leader:
+        return 4
+    return min(max(0, 3 - math.floor(math.log10(abs(leader)))), _MOST_DECIMALS)
+
+
 def _standing(pair: Comparison) -> str:
     """Return the verdict on a contender against the leader in a few words."""
     if pair.all_diverged and pair.first in pair.all_diverged:
@@ -186,17 +213,18 @@ def _standing(pair: Comparison) -> str:
     lost = f", {pair.diverged[0]} of {pair.pairs} diverged" if pair.diverged[0] else ""
     if pair.verdict != Verdict.WORSE or pair.statistic == Statistic.SIGN:
         return str(pair.verdict).partition(",")[0] + lost
-    amount, _ = difference_text(pair if pair.difference.estimate > 0 else pair.swapped())
+    amount = short_difference(pair if pair.difference.estimate > 0 else pair.swapped())
     return f"worse by {amount}"
 
 
 def _near(values: Mapping[str, Floats], leader: float) -> list[float]:
     """Return the values of contenders that are near the leader; others are beyond the scale.
 
-    Near are those within four times the median distance from the leader.
+    Near are those within four times the median distance of the others from the leader.
     """
     distances = {name: abs(float(v.mean()) - leader) for name, v in values.items() if len(v)}
-    limit = 4 * statistics.median(distances.values()) or max(distances.values())
+    others = sorted(distances.values())[1:] or [0.0]
+    limit = 4 * statistics.median(others) or others[-1]
     near = [values[name] for name, distance in distances.items() if distance <= limit]
     return [float(value) for row in near for value in row]
 

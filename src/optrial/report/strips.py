@@ -37,6 +37,13 @@ class Strip:
     cut_high: bool = False
     others: Sequence[float] = ()
 
+    @property
+    def beyond(self) -> int:
+        """-1 or 1 if the dot and the line lie left or right of the scale, else 0."""
+        if self.at is not None or self.low is None or self.low != self.high:
+            return 0
+        return self.cut_high - self.cut_low
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -15,7 +15,6 @@ from ruamel.yaml import YAML
 from optrial.analysis import missing_values
 from optrial.analysis.audit import AuditReport, summary_line
 from optrial.analysis.audit.report import LABELS, cost_text, without_none
-from optrial.analysis.contenders import setting_text
 from optrial.analysis.costs import Cost
 from optrial.analysis.funnel import funnel
 from optrial.analysis.recommendation import Recommendation, recommend
@@ -62,7 +61,7 @@ from optrial.report.tables import (
     summary_note,
     targets_note,
 )
-from optrial.spec import PROBES, MetricName, Status
+from optrial.spec import PROBES, MetricName, Status, setting_text
 from optrial.style import LineStyle, line_styles
 from optrial.timing import StudyTiming
 from optrial.timing.table import timing_notes
@@ -127,7 +126,7 @@ class ProblemSection:
 
     @property
     def cut(self) -> str:
-        """Which settings of a large study are left out; empty if none is."""
+        """Note on the settings of a large study that are left out; empty if none is."""
         count, total = len(self.shown), len(self.view.summaries)
         if count == total:
             return ""
@@ -165,7 +164,8 @@ class ProblemSection:
     @property
     def searches(self) -> Rows[Search]:
         """The table of tuning trials."""
-        return search_rows(self.view.searches)
+        percent = self.view.directions.percent(self.view.select or "")
+        return search_rows(self.view.searches, 100 if percent else 1)
 
     @property
     def note(self) -> str:
@@ -235,7 +235,7 @@ class ProblemSection:
 
     @cached_property
     def agreement(self) -> list[str]:
-        """How many published values agree, and those that do not."""
+        """Number of published values that agree, and a line for each that does not."""
         return agreement(self.study.published(self.view))
 
 

@@ -94,10 +94,15 @@ def cost_rows(costs: Sequence[Cost]) -> Rows[Cost]:
     return scale, rows
 
 
-def search_rows(searches: Sequence[Search]) -> Rows[Search]:
-    """Return each trial as a small dot, the chosen one as a large dot."""
+def search_rows(searches: Sequence[Search], factor: float = 1) -> Rows[Search]:
+    """Return each trial as a small dot, the chosen one as a large dot.
+
+    Args:
+        searches: the trials of each optimizer.
+        factor: 100 for percent.
+    """
     scores = [
-        {t.setting_id: t.metrics[s.metric].mean for t in s.trials if s.metric in t.metrics}
+        {t.setting_id: factor * t.metrics[s.metric].mean for t in s.trials if s.metric in t.metrics}
         for s in searches
     ]
     scale = Scale.of(value for by_seed in scores for value in by_seed.values())

@@ -10,12 +10,11 @@ from rich.markup import escape, render
 from rich.table import Column, Table
 
 from optrial.analysis import Flow, SettingSummary, Spread
-from optrial.analysis.contenders import setting_text
 from optrial.analysis.statistics import time_text
 from optrial.analysis.target_results import TargetResult
 from optrial.analysis.targets import TargetTimes
 from optrial.errors import printable
-from optrial.spec import Directions, Status, metric_title
+from optrial.spec import Directions, Status, metric_title, setting_text
 
 __all__ = [
     "cells_of",
@@ -171,7 +170,7 @@ def funnel_table(flows: Sequence[Flow]) -> Table:
                 optimizer,
                 tuning.settings if tuning else None,
                 _flow_cell(tuning),
-                reported.chosen if reported else None,
+                setting_text(reported.chosen) if reported else None,
                 _flow_cell(reported),
                 ", ".join(reported.at_edge) if reported else None,
             ]

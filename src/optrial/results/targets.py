@@ -46,7 +46,7 @@ class Targets(Reading):
             value: at least it, or at most it if lower values are better.
 
         Raises:
-            StoreError: the metric is not recorded, or nothing declares which values are better.
+            StoreError: the metric is not recorded, or has no declared direction.
         """
         return self._arrivals_frame(Target(metric, value), "steps")
 

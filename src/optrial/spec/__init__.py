@@ -28,7 +28,15 @@ from optrial.spec.metrics import (
     metric_title,
     undeclared,
 )
-from optrial.spec.run import Average, EarlyStopping, Phase, ProbeSettings, RunSpec, StackId
+from optrial.spec.run import (
+    Average,
+    EarlyStopping,
+    Phase,
+    ProbeSettings,
+    RunSpec,
+    StackId,
+    setting_text,
+)
 from optrial.spec.status import ENDED, FAILED, FINAL, Status
 
 __all__ = [
@@ -67,5 +75,6 @@ __all__ = [
     "has_units",
     "metric_label",
     "metric_title",
+    "setting_text",
     "undeclared",
 ]

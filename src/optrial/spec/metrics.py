@@ -406,7 +406,7 @@ def metric_title(metric: str) -> str:
 
 def undeclared(metric: str) -> str:
     """Return the start of an error about a metric without a direction."""
-    return f"nothing declares whether lower or higher values of {metric} are better"
+    return f"the study does not declare whether lower or higher values of {metric} are better"
 
 
 class Probe(NamedTuple):

@@ -15,7 +15,15 @@ from typing import Any, Literal, NamedTuple, Self
 from optrial.spec.groups import OptimizerKind, ParameterGroup, Part
 from optrial.spec.metrics import Direction, Selection
 
-__all__ = ["Average", "EarlyStopping", "Phase", "ProbeSettings", "RunSpec", "StackId"]
+__all__ = [
+    "Average",
+    "EarlyStopping",
+    "Phase",
+    "ProbeSettings",
+    "RunSpec",
+    "StackId",
+    "setting_text",
+]
 
 Phase = Literal["tune", "report"]
 """A run of phase `tune` helps to choose a setting; one of phase `report` is a result."""
@@ -26,6 +34,8 @@ _FORMAT = 1
 _STACK = re.compile(
     r"(?P<engine>[^-]+)-(?P<digest>[^-]+)(-(?P<threads>[1-9][0-9]{0,8}))?", re.ASCII
 )
+
+_LONG_NUMBER = re.compile(r"(?<![\w.])\d+\.\d{3,}(?:e[-+]?\d+)?(?![\w.])")
 
 _OF_A_PHASE = (
     *("seed", "evaluate_on", "evaluate_start", "save", "select", "batch_metrics", "probes"),
@@ -129,7 +139,7 @@ class _WithoutSeed:
 
     @cached_property
     def around_seed(self) -> tuple[str, str]:
-        """What stands before and after the seed in the text whose hash is the id of a run."""
+        """Text before and after the seed in the text whose hash is the id of a run."""
         values = {"format": _FORMAT} | self._run.as_dict()
         for field in fields(self._run):
             if field.default is not MISSING and values[field.name] == field.default:
@@ -480,6 +490,11 @@ class StackId:
 
     def __str__(self) -> str:
         return f"{self.engine}-{self.digest}" + f"-{self.threads}" * bool(self.threads)
+
+
+def setting_text(setting: str) -> str:
+    """Return a setting with three significant digits per number: ``lr=0.00316``."""
+    return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", setting)
 
 
 def _digest(text: str) -> str:

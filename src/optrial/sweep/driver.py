@@ -107,7 +107,7 @@ class Driver:
 
     @property
     def _stopping(self) -> bool:
-        """Whether no further stack is trained."""
+        """True if no further stack is trained."""
         return self._stop.is_set() or self._reports.error is not None
 
     def train(self, plan: Plan, known: Mapping[str, Progress]) -> None:

@@ -124,7 +124,7 @@ class Planner:
         """Return how to train new runs; one by one if choosing killed the last process."""
         engines, death = self._needs.engines(specs), self._attempts.dead.get(CHOOSING)
         if death and death.suspected(self._needs.memory(specs[:1]), engines.memory_limit):
-            return [engines.one_by_one(specs, "the last process died when steps were tried")]
+            return [engines.one_by_one(specs, "the last process died while it timed steps")]
         share = share_of_worker(specs, engines, self._parallel)
         if share is None:
             return engines.choose(specs)

@@ -117,13 +117,13 @@ class Remedies:
             note = "memory ran out while several stacks trained; training one of them alone"
             return Again(f"{note}: {active.task.names}")
         if len(specs) > 1:
-            note = f"memory ran out with {len(specs)} runs at a time; going on with fewer"
+            note = f"memory ran out with {len(specs)} runs at a time; continuing with fewer"
             return Halve(stack.engine, f"{note} ({self._needs.limit(specs)})")
         if stack not in self._tried_twice:
             self._tried_twice.add(stack)  # what earlier stacks left behind is released now
             return Again()
         if stack.is_compiled and specs[0].compile != "always":
-            return Halve("stacked", "memory ran out; going on without compiling")
+            return Halve("stacked", "memory ran out; continuing without compiling")
         return GiveUp(f"{self._needs.text('the run', specs)} ({failure.reason})")
 
     def after_death(self, active: Active, death: Died, others: int) -> Again:
@@ -138,7 +138,7 @@ class Remedies:
         note = f"a worker process has died ({death.reason}); "
         suspect = self._attempts.dead.get(name)
         if suspect is None:
-            return Again(f"{note}going on where it was: {active.task.names}")
+            return Again(f"{note}continuing from its last checkpoint: {active.task.names}")
         exhausted = suspect.exhausted_memory(self._needs.memory(specs), self._needs.limit(specs))
         if exhausted and self._shared_memory(active.task.stack, others):
             del self._attempts.dead[name]
@@ -159,7 +159,7 @@ class Remedies:
             return GiveUp(f"{deaths}{cause}; {self._needs.text('it', specs)}")
         died = _death(attempt, count)
         if count > 1 and (repeated or attempt.exhausted_memory(self._needs.memory(specs), limit)):
-            return Halve(stack.engine, f"{died}; going on with fewer at a time ({limit})")
+            return Halve(stack.engine, f"{died}; continuing with fewer at a time ({limit})")
         return Again(f"{died}; trying {'this run' if count == 1 else 'these runs'} again")
 
 
@@ -167,4 +167,4 @@ def _death(attempt: Attempt, count: int) -> str:
     """Return a clause on a process that died in a stack of some runs."""
     who = f"a worker process ({attempt.cause})" if attempt.cause else "the last process"
     runs = "one run" if count == 1 else f"{count} runs"
-    return f"{who} died while it trained {runs}, and stored nothing of them"
+    return f"{who} died while it trained {runs}, before it stored anything of them"

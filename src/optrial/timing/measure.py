@@ -257,7 +257,7 @@ def _memory_meaning(device: str) -> str:
     where = (
         "GPU memory that PyTorch allocated"
         if device.startswith("cuda")
-        else "resident memory of a process of its own"
+        else "resident memory of a separate process"
     )
     return f"peak {where} during {MEMORY_STEPS} training steps, beyond program and data"
 

@@ -279,8 +279,8 @@ def _repeats_batches(record: Record) -> bool:
 
 @audit_rule("E09", Severity.WARNING, "gradient clipping differs between optimizers")
 def unequal_clipping(context: Context) -> Iterator[Observation]:
-    """Where clipping acts, it makes the step independent of the size of the gradient, so it is part
-    of the optimizer. It must be the same for all, or tuned for each.
+    """Active clipping makes the step independent of the size of the gradient, so it is part of the
+    optimizer. It must be the same for all, or tuned for each.
 
     Source: Zhang et al. 2020; AlgoPerf.
     Example: gradient clipping: norm 1 (adam), none (sgd).

@@ -72,21 +72,21 @@ def another_metric(context: Context) -> Iterator[Observation]:
     and reporting the other shows an optimizer below its best.
 
     Source: Deep Learning Tuning Playbook.
-    Example: settings were chosen by validation_loss, but test_accuracy is reported.
+    Example: settings were chosen by validation loss, but test accuracy is reported.
     Fix: `tune: {select: validation_accuracy}`, or claim on the metric that chose.
     """
     chosen, reported = context.select, context.report_metric
     several = [o for o in context.optimizers if len(o.tried) > 1]
     name = MetricName.parse(reported)
     same_metric = chosen and MetricName.parse(chosen).label == name.label
-    wanted = str(MetricName(name.label, "validation"))
+    wanted, title = str(MetricName(name.label, "validation")), context.directions.title
     if several and chosen and not same_metric and name.split in ("test", "validation"):
         yield Observation(
-            f"settings were chosen by {chosen}, but {reported} is reported",
+            f"settings were chosen by {title(chosen)}, but {title(reported)} is reported",
             {"chosen": chosen, "reported": reported},
             [r for o in several for r in o.trials],
             context.remedy(
-                f"choose by {wanted}",
+                f"choose by {title(wanted)}",
                 {"tune.select": wanted} if context.study.get("tune") else {},
                 sum(len(o.reported) for o in several),
             ),

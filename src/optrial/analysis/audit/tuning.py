@@ -88,7 +88,7 @@ def _of_group(optimizer: OptimizerRuns, name: str) -> str:
 
 
 def _default_rates(context: Context, optimizer: OptimizerRuns) -> Iterator[str]:
-    """Yield an optimizer, and its groups with rules of their own, that have the default rate."""
+    """Yield the optimizer and each group with another rule that has the default rate."""
     entry = context.entry(optimizer)
     if "lr" not in entry and not optimizer.tuned_rates and needs_tuning(optimizer.rule):
         yield optimizer.name
@@ -183,7 +183,7 @@ def few_trials(context: Context) -> Iterator[Observation]:
 
 
 def _untuned(context: Context, optimizers: Sequence[OptimizerRuns]) -> Iterator[Observation]:
-    """Report that nothing was tuned, unless A04 reports something worse."""
+    """Report that no optimizer was tuned, unless A04 reports something worse."""
     if len(optimizers) > 1 and not _shared_rates(optimizers):
         yield Observation(
             "each optimizer was tried with one setting only, so the study compares settings, not "

@@ -24,6 +24,7 @@ __all__ = [
     "ranks_sentence",
     "seeds_text",
     "sentence",
+    "short_difference",
     "target_sentence",
     "time_text",
     "value_text",
@@ -349,6 +350,17 @@ def difference_text(comparison: Comparison) -> tuple[str, str]:
     return _amount(shown, comparison), f"{level} {low} to {high}" if low else "no interval"
 
 
+def short_difference(comparison: Comparison) -> str:
+    """Return the difference with its unit, in at most two significant digits."""
+    shown, _, _ = difference_numbers(comparison)
+    return _amount(_two_digits(float(shown)), comparison)
+
+
+def _two_digits(value: float) -> str:
+    """Round to two significant digits, without an exponent up to a million."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
 def difference_numbers(comparison: Comparison) -> tuple[str, str, str]:
     """Return the difference and the ends of its interval, in points where it is of fractions.
 
@@ -357,7 +369,7 @@ def difference_numbers(comparison: Comparison) -> tuple[str, str, str]:
     scale = 100 if comparison.percent else 1
     interval = comparison.difference
     if not interval.known:
-        return f"{scale * interval.estimate:.3g}", "", ""
+        return _two_digits(scale * interval.estimate), "", ""
     half_width = scale * (interval.high - interval.low) / 2
     if interval.estimate:  # the estimate keeps a digit that is not rounded: 0.6, not 1
         half_width = min(half_width, max(scale * abs(interval.estimate), half_width / 100))

@@ -144,7 +144,7 @@ class TableEncoder:
         for text, names in (
             (f"missing values become the {strategy} of the training rows", filled),
             ("missing booleans become the most frequent one", booleans),
-            ("missing text is a category of its own", texts),
+            ("missing text becomes an extra category", texts),
         ):
             if names:
                 yield f"{text}: {_listed({name: missing[name] for name in names})}"

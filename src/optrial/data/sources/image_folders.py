@@ -107,7 +107,7 @@ def _files(folder: Path, ignored: list[Path]) -> Iterator[tuple[Path, str]]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What the first bytes of an image say of it."""
+    """Properties of an image, from its first bytes."""
 
     mode: str
     pixels: int

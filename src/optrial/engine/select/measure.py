@@ -257,7 +257,7 @@ class _Trial:
 
     @property
     def on_one_thread(self) -> bool:
-        """Whether one thread takes the steps, and its clock counts them."""
+        """True if one thread takes the steps, and its CPU clock measures them."""
         return self.threads == 1 and all(self.cpu_turns)
 
     @property

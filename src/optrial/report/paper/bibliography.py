@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 from optrial.markup import latex_text
 from optrial.records import Record
@@ -63,7 +64,7 @@ def _field(name: str, value: str) -> str:
 
 
 def keys_of(spec: RunSpec) -> tuple[str, ...]:
-    """Return the keys of the papers of a run's rule; none for user code."""
+    """Return the keys of the papers of the rules of a run; none for user code."""
     return tuple(reference.key for reference in _papers(spec))
 
 
@@ -83,8 +84,12 @@ def bibliography(records: Iterable[Record]) -> list[Reference]:
 
 
 def _papers(spec: RunSpec) -> tuple[Reference, ...]:
-    is_rule = spec.optimizer_kind == "rule" and spec.rule in RULES
-    return references_of(RULES[spec.rule].paper) if is_rule else ()
+    rules = [(spec.optimizer_kind, spec.rule)]
+    rules += [(group.optimizer_kind or "rule", group.rule) for group in spec.groups if group.rule]
+    papers = [
+        references_of(RULES[rule].paper) for kind, rule in rules if kind == "rule" and rule in RULES
+    ]
+    return tuple(dict.fromkeys(chain.from_iterable(papers)))
 
 
 @cache

@@ -51,7 +51,7 @@ def _caveats(view: StudyView, audit: AuditReport) -> Iterator[str]:
         yield f"PROVISIONAL: {left:,} of {runs} have not ended."
     blocking = [f for f in audit.findings if f.severity is Severity.ERROR and not f.waived]
     if blocking:
-        titles = "; ".join(f"{finding.rule} {finding.title}" for finding in blocking)
+        titles = "; ".join(dict.fromkeys(f"{f.rule} {f.title}" for f in blocking))
         yield f"NOT SUPPORTED BY THE RUNS, see the limits: {titles}."
 
 
@@ -68,7 +68,7 @@ def _of_problem(problem: ProblemView) -> Iterator[str]:
     if len(pairs) > MOST_PAIRS:
         yield f"The table has the other {counted(len(pairs) - MOST_PAIRS, 'pair')} of {leader}."
     if recommendation := recommend(problem):
-        yield f"Setting to use: {recommendation}."
+        yield f"Recommended: {recommendation.choice}."
 
 
 def _failures(view: StudyView) -> str:

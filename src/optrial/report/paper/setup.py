@@ -10,7 +10,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import all_listed, counted, listed
 from optrial.records import Record
 from optrial.rules import RULES
-from optrial.spec import Average, RunSpec, metric_title
+from optrial.spec import Average, OptimizerKind, ParameterGroup, RunSpec, metric_title
 
 __all__ = [
     "batch_text",
@@ -68,16 +68,12 @@ def optimizer_options(spec: RunSpec, tuned: Collection[str] = ()) -> Iterator[st
         tuned: hyperparameters to leave out.
     """
     if spec.weight_decay and "weight_decay" not in tuned:
-        kind = "decoupled " * (spec.decay == "decoupled")
-        yield f"{kind}weight decay {number(spec.weight_decay)}"
+        yield _decay_text(spec.weight_decay, spec.decay)
     for name in ("clip_norm", "clip_value"):
         if (limit := getattr(spec, name)) is not None and name not in tuned:
             yield f"gradient {name.removeprefix('clip_')} clipped at {number(limit)}"
     if spec.schedule:
-        rest = {name: value for name, value in spec.schedule.items() if name != "kind"}
-        arguments = ", ".join(named_values(rest))
-        kind = str(spec.schedule.get("kind", "")).replace("_", " ")
-        yield f"{kind} schedule" + (f" ({arguments})" if arguments else "")
+        yield _schedule_text(spec.schedule)
     if not spec.zero_grad:
         yield "gradients accumulate over steps"
     if spec.sam_rho is not None:
@@ -85,6 +81,9 @@ def optimizer_options(spec: RunSpec, tuned: Collection[str] = ()) -> Iterator[st
         yield f"{kind}sharpness-aware minimization (rho {number(spec.sam_rho)})"
     if spec.average is not None:
         yield _average_text(spec.average)
+    for group in spec.groups:
+        texts = ", ".join(_group_options(group, spec, tuned))
+        yield f"{group.name} ({texts})" if texts else group.name
 
 
 def _average_text(average: Average) -> str:
@@ -95,6 +94,37 @@ def _average_text(average: Average) -> str:
     return f"evaluated at the mean of the weights over the last {share} of the steps"
 
 
+def _decay_text(weight_decay: float, kind: str) -> str:
+    return "decoupled " * (kind == "decoupled") + f"weight decay {number(weight_decay)}"
+
+
+def _schedule_text(schedule: Mapping[str, Any]) -> str:
+    arguments = ", ".join(named_values({k: v for k, v in schedule.items() if k != "kind"}))
+    kind = str(schedule.get("kind", "")).replace("_", " ")
+    return f"{kind} schedule" + (f" ({arguments})" if arguments else "")
+
+
+def _group_options(group: ParameterGroup, spec: RunSpec, tuned: Collection[str]) -> Iterator[str]:
+    """Yield the values that a group of parameters sets, without those that are tuned."""
+    if group.freeze:
+        yield "frozen"
+        return
+    if group.rule:
+        yield _rule_title(group.rule, group.optimizer_kind or "rule")
+    prefix = f"{group.name}."
+    fixed = {name: v for name, v in group.hyperparameters.items() if prefix + name not in tuned}
+    yield from named_values(fixed)
+    for name, factor in group.times.items():
+        if f"{prefix}{name}.times" not in tuned:
+            yield f"{name.replace('_', ' ')} {number(factor)} times that of the others"
+    if group.weight_decay is not None and f"{prefix}weight_decay" not in tuned:
+        yield _decay_text(
+            group.weight_decay, (group.decay or spec.decay) * bool(group.weight_decay)
+        )
+    if group.schedule:
+        yield _schedule_text(group.schedule)
+
+
 def short_name(name: str) -> str:
     """Return the name of user code or of a file without the place where it lies."""
     return name.replace("\\", "/").rpartition("/")[2].rpartition(":")[2]
@@ -102,12 +132,16 @@ def short_name(name: str) -> str:
 
 def rule_title(spec: RunSpec) -> str:
     """Return the name of an update rule in print."""
-    rule = RULES.get(spec.rule) if spec.optimizer_kind == "rule" else None
+    return _rule_title(spec.rule, spec.optimizer_kind)
+
+
+def _rule_title(name: str, kind: OptimizerKind) -> str:
+    rule = RULES.get(name) if kind == "rule" else None
     if rule is not None:
         return rule.title
-    if spec.rule.startswith("torch."):
-        return spec.rule.replace(":", ".")
-    return f"{short_name(spec.rule)} (own code)"
+    if name.startswith("torch."):
+        return name.replace(":", ".")
+    return f"{short_name(name)} (own code)"
 
 
 def data_text(problem: ProblemView) -> str:

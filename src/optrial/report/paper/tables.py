@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from optrial.analysis.contenders import Contender, OptimizerRuns, hyperparameters, setting_text
+from optrial.analysis.contenders import Contender, OptimizerRuns, hyperparameters
 from optrial.analysis.statistics import Comparison, Comparisons, Statistic, p_text, without_value
 from optrial.analysis.statistics.wording import difference_numbers
 from optrial.analysis.summary import SettingSummary
@@ -23,7 +23,7 @@ from optrial.report.paper.setup import (
 )
 from optrial.report.print_tables import MOST_ROWS, PrintTable, Row, settings_table
 from optrial.report.tables import runs_text, spread_cell, target_cells
-from optrial.spec import RunSpec, Status
+from optrial.spec import RunSpec, Status, setting_text
 
 __all__ = [
     "optimizers_table",
@@ -251,6 +251,7 @@ def _fixed(optimizer: OptimizerRuns) -> Iterator[str]:
     """Yield the hyperparameters that did not vary, and the options of the entry."""
     values = hyperparameters(optimizer.reported[0])
     options = {"weight_decay", "clip_norm", "clip_value"}
+    options |= {name for group in optimizer.spec.groups for name in group.shown}
     fixed = {k: v for k, v in values.items() if k not in optimizer.tuned and k not in options}
     yield from named_values(fixed)
     yield from optimizer_options(optimizer.spec, optimizer.tuned)

@@ -107,7 +107,9 @@ function offered(figure, problem) {
   const names = Object.keys(problem.curves);
   if (kind === "probe") return names.filter((name) => probe(name) === figure.dataset.probe).sort((a, b) => a.includes("/") - b.includes("/"));
   const others = names.filter((name) => !probe(name));
-  return kind === "training" ? prefer(others, [/^train_loss_epoch$/, /^train_/]) : prefer(others, [exactly(problem.metric), /^test_(?!loss)/, /^test/, /^validation_(?!loss)/, /^validation/]);
+  if (kind === "training") return prefer(others, [/^train_loss_epoch$/, /^train_/]);
+  const evaluated = others.some((name) => /^(train_eval|validation|test)_/.test(name));
+  return evaluated ? prefer(others, [exactly(problem.metric), /^test_(?!loss)/, /^test/, /^validation_(?!loss)/, /^validation/]) : [];
 }
 
 // Whether a metric begins on a logarithmic axis: a cost, or a probe that spans more than a power of ten.
@@ -150,7 +152,9 @@ function setUp(area) {
   for (const figure of figures) {
     figure.querySelector(".plot").dataset.plot = `${area.dataset.charts}-${figure.dataset.chart}-${figure.dataset.probe ?? figure.dataset.kind ?? ""}`;
     const select = control("metric", figure);
-    for (const metric of offered(figure, problem)) select.append(new Option(titleOf(metric), metric));
+    const names = offered(figure, problem);
+    for (const metric of names) select.append(new Option(titleOf(metric), metric));
+    figure.hidden = !names.length && figure.dataset.kind === "evaluation";
     // The axis that suits a metric; the reader may choose the other one.
     const suit = () => {
       if (shares(figure.dataset.chart)) return;
@@ -256,6 +260,15 @@ document.addEventListener("click", (event) => {
 });
 all("#runs .controls").forEach((controls) => { controls.hidden = false; });
 filterRuns();
+
+// --- Long rankings ------------------------------------------------------------------------------
+
+for (const button of all("[data-all]")) {
+  const table = button.previousElementSibling;
+  table.classList.add("folded");
+  button.hidden = false;
+  button.addEventListener("click", () => { table.classList.remove("folded"); button.hidden = true; });
+}
 
 // --- Theme --------------------------------------------------------------------------------------
 
