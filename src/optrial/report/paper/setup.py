@@ -123,6 +123,8 @@ def _group_options(group: ParameterGroup, spec: RunSpec, tuned: Collection[str])
         )
     if group.schedule:
         yield _schedule_text(group.schedule)
+    if group.modify is not None and f"{prefix}modify" not in tuned:
+        yield f"modify {' '.join(group.modify) or 'none'}"
 
 
 def short_name(name: str) -> str:
