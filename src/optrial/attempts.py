@@ -90,7 +90,7 @@ class Attempts:
         self._stored = text
         self.in_process = True
         self.dead: dict[str, Attempt] = {}
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, RecursionError):
             for values in json.loads(text):
                 attempt = Attempt(**values).failed
                 self.dead[attempt.work] = attempt

@@ -45,7 +45,7 @@ class CurrentPage:
         Raises:
             StoreError: the page cannot be written.
         """
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, RecursionError):
             shown, page, summary = json.loads(self._store.page())
             if (shown, page) == (self._shown, _hash(self._path)):
                 return str(summary)

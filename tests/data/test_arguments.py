@@ -47,6 +47,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("blobs", {"cluster_std": -1}, "cluster_std", "a number from 0"),
     ("blobs", {"center_box": [1]}, "center_box", "two numbers"),
     ("blobs", {"center_box": [1, 0]}, "center_box", "must begin with the lower end"),
+    ("blobs", {"center_box": [-1e308, 1e308]}, "center_box", "must be narrower"),
     ("mnist", {"validation_fraction": 0}, "validation_fraction", "greater than 0"),
     ("mnist", {"validation_fraction": 1.0}, "validation_fraction", "less than 1"),
     ("mnist", {"split_seed": -1}, "split_seed", "greater than or equal to 0"),

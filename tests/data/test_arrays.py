@@ -181,6 +181,19 @@ def test_further_arrays_are_ignored_with_a_note(tmp_path: Path) -> None:
     assert loaded.sha256 == load_dataset(npz(tmp_path, X=X, y=Y), {}).sha256
 
 
+def test_a_note_names_a_few_of_many_further_arrays(tmp_path: Path) -> None:
+    path = npz(tmp_path, X=X, y=Y, **{f"a{n}": Y for n in range(500)})
+    assert load_dataset(path, {}).notes == ("arrays that are not used: a0, a1, a2 and 497 more",)
+
+
+def test_labels_of_bytes_are_text_in_utf_8(tmp_path: Path) -> None:
+    words = np.where(Y == 1, "é".encode(), b"a")
+    loaded = load_dataset(npz(tmp_path, X=X, y=words), {})
+    assert [named.name for named in loaded.summary.classes] == ["a", "é"]
+    with pytest.raises(DataError, match=r"train targets hold b'\\xff.*UTF-8"):
+        load_dataset(npz(tmp_path, X=X, y=np.where(Y == 1, b"\xff\xfe", b"a")), {})
+
+
 @pytest.mark.parametrize(
     ("shape", "layout", "expected"),
     [

@@ -720,6 +720,32 @@ def test_parquet(tmp_path: Path) -> None:
         load_dataset(str(path), arguments)
 
 
+def test_columns_of_lists_in_parquet_files_can_be_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    FRAME.assign(lists=[[1.0, 2.0]] * len(FRAME), mapped=[{"q": 1}] * len(FRAME)).to_parquet(path)
+    with pytest.raises(DataError, match="column 'lists' holds a list"):
+        load_dataset(str(path), {"target": "y"})
+    dropped = load_dataset(str(path), {"target": "y", "drop": ["lists", "mapped"]})
+    FRAME.to_parquet(path)
+    assert dropped.sha256 == load_dataset(str(path), {"target": "y"}).sha256
+
+
+def test_a_parquet_file_of_damaged_types_is_refused(tmp_path: Path) -> None:
+    """pyarrow ends the process when it reads the metadata of a column of such a file."""
+    path = tmp_path / "data.parquet"
+    pd.DataFrame({"a": [0, 1] * 12, "b": ["p", "q"] * 12, "y": [0, 1] * 12}).to_parquet(path)
+    content, refused = path.read_bytes(), 0
+    text, number = 12, 8  # types of texts and of numbers, in the footer
+    for place in range(len(content) - 1500, len(content)):
+        if content[place] == text:
+            path.write_bytes(content[:place] + bytes([number]) + content[place + 1 :])
+            try:
+                load_dataset(str(path), {"target": "y"})
+            except DataError:
+                refused += 1
+    assert refused
+
+
 def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FRAME.to_parquet(tmp_path / "data.parquet")
     monkeypatch.delitem(sys.modules, "optrial.data.sources.parquet", raising=False)

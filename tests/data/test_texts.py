@@ -168,6 +168,13 @@ def test_what_is_no_text_is_refused(arguments: dict[str, Any], says: str) -> Non
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_files_without_end_are_refused(name: str) -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(DataError, match="is a pipe or a device; name a file"):
+        load(files=name)
+
+
 def test_the_text_that_ships_with_optrial() -> None:
     loaded = load_dataset("coriolanus", {"test_fraction": 0.0})
     assert list(loaded.splits) == ["train", "validation"]

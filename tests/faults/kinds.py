@@ -389,7 +389,8 @@ def export_disturbed(bench: Bench, chance: random.Random) -> Result:
     wrong += [f"{name} is gone" for name in before.keys() - after.keys()]
     if fault is fail and disturbed.status == BAD_INPUT:
         wrong += left_behind(folder)
-        if "'" not in last_line(disturbed):
+        named = last_line(disturbed)
+        if "'" not in named and Path(command[-1]).name not in named:
             wrong.append(f"no file is named: {last_line(disturbed)}")
     remove_new(folder)
     again = bench.runner.run(command, folder)

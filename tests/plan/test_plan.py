@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from optrial.config import parse_study
+from optrial.engine import Training, certificates
 from optrial.errors import StudyError
 from optrial.plan import estimate, pack, targets_wanted
 from optrial.spec import RunSpec
 from optrial.study import Study
-from tests.small import MOONS, small_keys, small_plan, train
+from tests.small import MOONS, learner_for, small_keys, small_plan, train
 from tests.tolerance import ESTIMATE_FACTOR
 
 
@@ -206,6 +209,23 @@ def test_memory_estimate_counts_every_array() -> None:
     assert cost.run_bytes == 4 * (arrays + activations)
     assert cost.stack_bytes > cost.run_bytes  # what an evaluation keeps comes on top
     assert cost.peak_bytes == 4 * 400 + cost.stack_bytes
+
+
+def test_a_study_may_evaluate_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optrial.engine.checks.certificate._LEAST_STEPS", 1)
+    monkeypatch.setattr("optrial.engine.checks.certificate._LEAST_SECONDS", 0.0)
+    inputs = np.linspace(-1, 1, 80).reshape(40, 2)
+    targets = np.arange(40) % 2
+    np.savez(tmp_path / "alone.npz", train_inputs=inputs, train_targets=targets)
+    problem = {"dataset": str(tmp_path / "alone.npz"), "model": "logistic"}
+    plan, dataset = small_plan(problem=problem, budget={"steps": 4}, evaluate={})
+    assert list(dataset.splits) == ["train"]
+    assert estimate(plan.runs, dataset).stack_bytes > 0
+    training = Training(plan.runs, learner_for(plan.runs, dataset))
+    for _ in training.run():
+        pass
+    facts = certificates(training, lambda run: learner_for([run], dataset))
+    assert {fact.evaluation_difference for fact in facts.values()} == {None}
 
 
 def test_time_estimate_counts_the_iterations_of_a_step() -> None:

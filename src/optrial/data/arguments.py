@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -362,6 +363,8 @@ class BlobsArguments(SplitArguments):
     def _in_order(cls, box: tuple[float, float]) -> tuple[float, float]:
         if box[0] > box[1]:
             raise ValueError("must begin with the lower end")
+        if math.isinf(box[1] - box[0]):
+            raise ValueError("must be narrower than the largest number, about 1.8e308")
         return box
 
 

@@ -60,7 +60,7 @@ def number_labels(
     if wanted == "any" and not texts:
         return Numbered(splits)
     if texts:
-        targets = {split: labels.astype(str) for split, labels in targets.items()}
+        targets = {split: _text(place, split, labels) for split, labels in targets.items()}
     numbered = {split: (inputs, targets[split]) for split, (inputs, _) in splits.items()}
     if not texts and not all(map(_is_whole, targets.values())):
         return Numbered(numbered, notes=notes)
@@ -103,6 +103,24 @@ def _is_text(labels: Array) -> bool:
         return False
     of_objects = labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels)
     return labels.dtype.kind in "UST" or of_objects
+
+
+def _text(place: str, split: str, labels: Array) -> Array:
+    """Return labels as text.
+
+    Raises:
+        DataError: bytes are not text in UTF-8.
+    """
+    if labels.dtype.kind != "S":
+        return labels.astype(str)
+    try:
+        return np.char.decode(labels, "utf-8")
+    except UnicodeDecodeError as error:
+        label = repr(error.object)
+        raise DataError(
+            f"{place}: {split} targets hold {label}, which is not text in UTF-8; save the labels "
+            "as text or whole numbers"
+        ) from error
 
 
 def _is_whole(labels: Array) -> bool:

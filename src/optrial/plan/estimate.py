@@ -121,7 +121,7 @@ def estimate(runs: Sequence[RunSpec], dataset: Dataset, width: int = 1) -> Estim
 def _evaluation_bytes(run: RunSpec, dataset: Dataset, width: int) -> int:
     """Return the bytes of the activations and outputs that evaluating a stack keeps at once."""
     *_, activations = _sizes_of(run, dataset)
-    largest = max(dataset.sizes[split] for split in run.evaluate_on)
+    largest = max((dataset.sizes[split] for split in run.evaluate_on), default=0)
     samples = largest
     if "model" not in run.whole_split:
         samples = min(largest, max(1, min(MOST_SAMPLES, EVALUATED_AT_ONCE // activations) // width))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.array_headers import check_header
+from optrial.records.forms import forms_of
 from optrial.records.record import Curve
 from optrial.spec import RunFacts
 
@@ -104,9 +105,16 @@ def decode_facts(values: Mapping[str, Any]) -> RunFacts:
 
 
 def decode_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return JSON values by name as the fields of a dataclass; unknown names are left out."""
-    types = _types(kind)
-    return {name: _decode(types[name], v) for name, v in values.items() if name in types}
+    """Return JSON values by name as the fields of a dataclass.
+
+    Unknown names are left out; a value of another type than that of the field is None.
+    """
+    forms, classes = forms_of(kind), _classes(kind)
+    return {
+        name: _decode(classes[name], value) if forms[name](value) else None
+        for name, value in values.items()
+        if name in forms
+    }
 
 
 def _decode(kind: type | None, value: Any) -> Any:
@@ -115,12 +123,12 @@ def _decode(kind: type | None, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
     try:
         return kind(**decode_fields(kind, value))
-    except (TypeError, AttributeError):
+    except TypeError:
         return None
 
 
 @cache
-def _types(kind: type) -> dict[str, type | None]:
+def _classes(kind: type) -> dict[str, type | None]:
     """Return the dataclass of each field of a dataclass; None for fields of other types."""
     hints = get_type_hints(kind)
     plain = {n: get_args(t)[0] if get_origin(t) is UnionType else t for n, t in hints.items()}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib import import_module
 from itertools import accumulate, chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sql
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from optrial.garbage import collecting_no_garbage
 from optrial.records.encoding import decode_curve, from_json
+from optrial.records.forms import fields_fit
 from optrial.records.record import Curve, PlannedRun, Record
 from optrial.records.rows import (
     COVERED,
@@ -94,7 +95,8 @@ def current_plan(connection: sql.Connection) -> sql.RowMapping | None:
     if entry is None:
         raise DamagedError("the number of the current plan is missing")
     check(meta, entry)
-    number = int(entry["value"])
+    with decoding(name_of(meta, entry)):
+        number = int(entry["value"])
     if not number:
         return None
     plan = connection.execute(sql.select(plans).where(plans.c.id == number)).mappings()
@@ -165,7 +167,39 @@ def has_unfinished(connection: sql.Connection, stack: StackId) -> bool:
 def decoded_study(plan: sql.RowMapping) -> dict[str, Any]:
     """Return the study of a plan."""
     with decoding(name_of(plans, plan)):
-        return dict(json.loads(plan["study"]))
+        study: dict[str, Any] = json.loads(plan["study"])
+        if not fields_fit(_Study, study):
+            raise ValueError("a key of the study has a value of another type")
+        return study
+
+
+class _Optimizer(NamedTuple):
+    name: str | None
+    rule: str | None
+    torch: str | None
+    rule_factory: str | None
+    groups: tuple[Mapping[str, Any], ...] | None
+
+
+class _Tuning(NamedTuple):
+    select: str | None
+
+
+class _Study(NamedTuple):
+    """Types of the keys of a stored study that are read without the code that checks studies."""
+
+    name: str
+    problem: Mapping[str, Any] | None
+    budget: Mapping[str, int | None] | None
+    evaluate: Mapping[str, Any] | None
+    seeds: int | tuple[int, ...] | None
+    optimizers: tuple[_Optimizer, ...] | None
+    tune: _Tuning | None
+    targets: Mapping[str, float] | None
+    claims: tuple[str, ...] | None
+    waive: Mapping[str, Any] | None
+    reported: Mapping[str, Mapping[str, Any]] | None
+    notes: str | None
 
 
 _OF_A_RUN = {table: (*COVERED[table], "checksum") for table in (all_runs, outcomes, plan_runs)}
@@ -258,11 +292,24 @@ def _entries(
         if not row[0] == row[_OUTCOME_OF] == row[_PLACE_OF]:
             raise DamagedError(f"run {row[0]}: an index of the database is damaged")
         with decoding(f"run {row[0]}"):
-            ends = from_json(_latest_text(row)).items()
+            ends = _ends(_latest_text(row)).items()
             final = {sys.intern(metric): value for metric, (_, value, _) in ends}
             record = _record(row, reader, final)
         current, number = row[-2:]
         yield _position(row) if current else _UNPLANNED + number, record, final
+
+
+def _ends(text: str) -> dict[str, tuple[int, float | None, int]]:
+    """Return step, value and number of points at the end of each curve of a run.
+
+    Raises:
+        ValueError, TypeError, AttributeError: the text says something else.
+    """
+    ends: dict[str, tuple[int, float | None, int]] = from_json(text)
+    for step, value, count in ends.values():
+        if not (type(step) is type(count) is int and (value is None or type(value) is float)):
+            raise ValueError("not the end of a curve")
+    return ends
 
 
 def _record(row: Sequence[Any], reader: TextReader, metrics: Mapping[str, float | None]) -> Record:
@@ -327,7 +374,7 @@ def latest_ends(connection: sql.Connection, run_ids: Sequence[str]) -> dict[str,
     for row in connection.execute(query).mappings():
         check(outcomes, row)
         with decoding(name_of(outcomes, row)):
-            latest[row["run_id"]] = dict(json.loads(row["latest"]))
+            latest[row["run_id"]] = _ends(row["latest"])
     return latest
 
 
@@ -364,7 +411,7 @@ def ends_of_curves(
     ends_of: dict[str, dict[str, Any]] = {}
     for run_id, text in _of_runs(connection, ENDS, run_ids):
         with decoding(f"run {run_id}: its outcome"):
-            ends = dict(json.loads(text))
+            ends = _ends(text)
             ends_of[run_id] = {n: end for n, end in ends.items() if metric in (None, n)}
     return {
         (run_id, name): end

@@ -13,6 +13,7 @@ from dataclasses import fields
 from operator import attrgetter
 
 from optrial.records.encoding import decode_fields, encode_values, from_json, strict
+from optrial.records.forms import fields_fit
 from optrial.spec import RunFacts, RunSpec, StackId
 
 __all__ = ["FactsWriter", "TextReader", "spec_text"]
@@ -92,10 +93,10 @@ class TextReader:
         if spec is None or not text.startswith(start):
             setting, seed_follows, _ = text.partition(_SEED)
             if not seed_follows:
-                return RunSpec.from_dict(json.loads(text))
+                return _spec_of(text)
             spec = self._specs.get(setting)
             if spec is None:
-                spec = self._specs[setting] = RunSpec.from_dict(json.loads(text))
+                spec = self._specs[setting] = _spec_of(text)
             start = setting + seed_follows
             self._last_spec = start, spec
         return spec.with_seed(int(text[len(start) :].removesuffix(_END)))
@@ -137,6 +138,16 @@ class TextReader:
         if facts is None:
             facts = self._facts[line] = RunFacts().with_values(_values_of(line))
         return facts
+
+
+def _spec_of(text: str) -> RunSpec:
+    values = json.loads(text)
+    if not fields_fit(RunSpec, values):
+        raise ValueError("a value of the spec has another type")
+    spec = RunSpec.from_dict(values)
+    if min(spec.steps, spec.batch_size - 1, spec.steps_per_epoch - 1, spec.evaluate_every - 1) < 0:
+        raise ValueError("a count of the spec is too small")
+    return spec
 
 
 def _object(lines: Sequence[str]) -> str:

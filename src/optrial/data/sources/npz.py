@@ -17,7 +17,7 @@ from optrial.data.fitting import require_memory
 from optrial.data.packing import pack_splits
 from optrial.data.source import Request, Source
 from optrial.data.sources.layout import with_channels
-from optrial.errors import DataError
+from optrial.errors import DataError, listed
 from optrial.memory import out_of_memory
 
 _FORMS = (
@@ -52,7 +52,7 @@ def read_npz(request: Request[ArrayArguments]) -> Source:
     used = [name for of_split in chosen.values() for name in of_split]
     arrays = _loaded(path, used)
     ignored = [name for name in names if name not in used]
-    notes = [f"arrays that are not used: {', '.join(ignored)}"] if ignored else []
+    notes = [f"arrays that are not used: {listed(ignored)}"] if ignored else []
     if parts:
         splits = {
             split: (

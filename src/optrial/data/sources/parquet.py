@@ -19,19 +19,24 @@ from optrial.memory import out_of_memory
 
 _COPIES = 2  # at least: Arrow's columns, and those of pandas
 _CELL_BYTES = 8  # at least: a number, or the address of a text
-_TEXTS = ("BYTE_ARRAY",)
 
 
 def read_parquet(request: Request[TableArguments]) -> Source:
     """Read a table; see `read_table`.
+
+    Columns of lists or mappings, which no model takes, are not read: their cells are empty.
 
     Raises:
         DataError: the file, its columns or its targets cannot be used.
     """
     path = request.path
     try:
-        _check_texts(path)
-        table = pd.read_parquet(path)
+        with pq.ParquetFile(path) as file:
+            fields = list(file.schema_arrow)
+            nested = {field.name: field.type for field in fields if pa.types.is_nested(field.type)}
+            flat = [field for field in fields if field.name not in nested]
+            _check_texts(path, file.metadata, flat)
+        table = pd.read_parquet(path, columns=[field.name for field in flat] if nested else None)
     except DataError:
         raise
     except Exception as error:
@@ -40,6 +45,9 @@ def read_parquet(request: Request[TableArguments]) -> Source:
         raise DataError(
             f"{path} cannot be read ({error}); write it again, or name another file"
         ) from error
+    for name, kind in nested.items():
+        cells: list[object] = [{} if pa.types.is_struct(kind) else []] * len(table)
+        table[name] = pd.Series(cells, table.index, dtype=object)
     table.columns = [str(name).strip() for name in table.columns]
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
@@ -47,29 +55,29 @@ def read_parquet(request: Request[TableArguments]) -> Source:
     return table_source(request, table.reset_index(drop=True))
 
 
-def _check_texts(path: Path) -> None:
+def _check_texts(path: Path, metadata: pq.FileMetaData, fields: list[pa.Field]) -> None:
     """Refuse a table that does not fit into memory; equal cells take next to no room in the file.
 
-    pandas reads texts that are not UTF-8, and fails when they are used.
+    pandas reads texts that are not UTF-8, and fails when they are used. The metadata of a single
+    column is not read, because pyarrow ends the process if it is damaged.
 
     Raises:
         DataError: it does not fit.
         pyarrow.ArrowInvalid: a text is damaged.
     """
-    with pq.ParquetFile(path) as file:
-        metadata = file.metadata
-        chunks = [
-            metadata.row_group(group).column(column)
-            for group in range(metadata.num_row_groups)
-            for column in range(metadata.num_columns)
-        ]
-    cells = sum(chunk.num_values for chunk in chunks)
-    needed = max(_CELL_BYTES * cells, sum(chunk.total_uncompressed_size for chunk in chunks))
+    sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
+    needed = max(_CELL_BYTES * metadata.num_rows * len(fields), sum(sizes))
     require_memory(str(path), _COPIES * needed)
-    texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type in _TEXTS})
+    texts = sorted(field.name for field in fields if _is_text(field.type))
     for size in _text_sizes(path, texts) if texts else ():
         needed += size
         require_memory(str(path), _COPIES * needed)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) or not (
+        pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    )
 
 
 def _text_sizes(path: Path, columns: list[str]) -> Iterator[int]:
@@ -77,17 +85,11 @@ def _text_sizes(path: Path, columns: list[str]) -> Iterator[int]:
     with pq.ParquetFile(path, read_dictionary=columns) as file:
         for batch in file.iter_batches(columns=columns):
             batch.validate(full=True)
-            for column in batch.columns:
-                yield _text_size(column)
+            yield from map(_text_size, batch.columns)
 
 
 def _text_size(column: pa.Array) -> int:
-    kind = column.type
-    if pa.types.is_struct(kind):
-        return sum(map(_text_size, column.flatten()))
-    if pa.types.is_nested(kind):
-        return _text_size(column.flatten())
-    if not pa.types.is_dictionary(kind):
+    if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
     lengths = pc.binary_length(column.dictionary)
     return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)

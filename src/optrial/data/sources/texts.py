@@ -66,6 +66,8 @@ def _joined(names: Iterable[str]) -> bytes:
         path = expanded(name)
         try:
             require_memory(name, path.stat().st_size)
+            if not (path.is_file() or path.is_dir()):  # a pipe or a device may have no end
+                raise DataError(f"dataset 'text': {name} is a pipe or a device; name a file")
             part = path.read_bytes()
         except OSError as error:
             reason = error.strerror or error

@@ -68,7 +68,8 @@ def certificates(training: Training, alone: Callable[[RunSpec], Learner]) -> Cer
                 fact = _alone(training, run, alone)
                 facts_by_run[training.specs[run].run_id] |= RunFacts(stack_certificate=fact)
     # The first evaluation of user code was repeated during the training.
-    if done and training.evaluation_is_cheap and not training.specs[done[0]].code:
+    evaluated = done and training.specs[done[0]].evaluate_on
+    if evaluated and training.evaluation_is_cheap and not training.specs[done[0]].code:
         difference = _evaluated_twice(training, training.specs[done[0]], alone)
         for run_id in facts_by_run:
             facts_by_run[run_id] |= RunFacts(evaluation_difference=difference)
