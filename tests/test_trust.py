@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from torch import nn
 
 import optrial
 from optrial.code import Trust, load_code, register
-from optrial.errors import StudyError
+from optrial.errors import StoreError, StudyError
 
 STUDY = """
 name: foreign
@@ -320,6 +321,32 @@ def test_evaluate_asks_for_the_code_of_a_foreign_store(
         assert not (folder / "other").exists()
     trusted = command(folder, "evaluate", "results", "--trust", str(elsewhere), path=elsewhere)
     assert trusted.returncode == 0, trusted.stderr
+
+
+def test_saved_weights_ask_for_a_foreign_tokenizer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = folder.parent / "tokenizers_elsewhere"
+    elsewhere.mkdir()
+    name = f"tokenizer_{os.urandom(6).hex()}"
+    (elsewhere / f"{name}.py").write_text(
+        "def encode(text):\n    return [len(word) % 5 for word in text.split()]\n"
+    )
+    monkeypatch.syspath_prepend(elsewhere)
+    problem = {
+        "dataset": {"name": "coriolanus", "tokens": f"{name}:encode", "context": 4},
+        "model": {"kind": "transformer", "width": 4, "depth": 1, "heads": 1},
+    }
+    keys = {"problem": problem, "budget": {"steps": 1}, "save": "final"}
+    file = folder / "tokens.json"
+    file.write_text(json.dumps(keys | {"optimizers": [{"rule": "sgd", "lr": 0.1}], "seeds": 1}))
+    optrial.Study.from_file(file, trust=[name]).run(folder / "tokens").close()
+    monkeypatch.delitem(sys.modules, name)  # what is imported needs no trust
+    with optrial.load(folder / "tokens") as results:
+        (record,) = results.records
+        with pytest.raises(StoreError, match=f"{name}:encode"):
+            results.model(record.run_id)
+        assert results.model(record.run_id, trust=[name]) is not None
 
 
 def test_a_module_class_is_still_a_model() -> None:

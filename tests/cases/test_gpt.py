@@ -91,7 +91,8 @@ def study(**changes: Any) -> Study:
         "precision": "float64",
         "optimizers": [
             {"rule": "adamw", "lr": [0.01, 0.003], "beta2": 0.95, "weight_decay": DECAY,
-             "clip": CLIP, "schedule": {"kind": "cosine", "warmup": {"steps": WARM_UP}}},
+             "clip": CLIP, "schedule": {"kind": "cosine", "warmup": {"steps": WARM_UP}},
+             "groups": [{"match": "vectors", "weight_decay": 0}]},
         ],
     }  # fmt: skip
     return Study(**(keys | changes))
@@ -109,8 +110,13 @@ def by_script(run: RunSpec, dataset: Dataset, weights: dict[str, np.ndarray]) ->
     text = torch.from_numpy(whole_text(dataset))
     model = ScriptGPT(int(text.max()) + 1).double()
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    decayed = [value for value in model.parameters() if value.ndim >= 2]
+    others = [value for value in model.parameters() if value.ndim < 2]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=run.hyperparameters["lr"], betas=(0.9, 0.95), weight_decay=DECAY
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        lr=run.hyperparameters["lr"],
+        betas=(0.9, 0.95),
+        weight_decay=DECAY,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     train = dataset.splits["train"].text

@@ -229,7 +229,10 @@ def test_models_are_printed(
     file = tmp_path / "study.yaml"
     file.write_text(json.dumps(small_keys()))
     assert run(monkeypatch, "model", file) == 0
-    assert "Linear\t8\t24" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Linear\t8\t24" in printed
+    assert run(monkeypatch, "plan", file, "--summary") == 0
+    assert capsys.readouterr().out == printed
     assert run(monkeypatch, "model", file, "--json") == 0
     (model,) = json.loads(capsys.readouterr().out)
     assert model["parameters"] == 42

@@ -23,8 +23,9 @@ from optrial.input_parts import parts_of
 
 if TYPE_CHECKING:
     from optrial.plan import PlannedModel
+    from optrial.study import Study
 
-__all__ = ["model", "samples"]
+__all__ = ["model", "print_models", "samples"]
 
 ProblemOption = Annotated[
     str | None, typer.Option(help="Problem of the study \\[default: the first].")
@@ -52,6 +53,14 @@ def model(
         return
     for one in models:
         _print_model(one)
+
+
+def print_models(study: Study, data_dir: Path | None) -> None:
+    """Print the layers and the memory of each model of a study."""
+    with prints_apart():
+        models = [model for name in study.studies.by_name for model in study.models(name, data_dir)]
+    for model in models:
+        _print_model(model)
 
 
 def _plain(model: PlannedModel) -> dict[str, object]:

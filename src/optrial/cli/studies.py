@@ -50,6 +50,7 @@ from optrial.cli.output import (
     status_of_signal,
     stderr,
 )
+from optrial.cli.problems import print_models
 from optrial.errors import Problem, StudyError, counted, listed
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL
@@ -257,13 +258,21 @@ def plan(
         bool,
         typer.Option("--groups", help="Only list the parameters of the model by group."),
     ] = False,
+    summary: Annotated[
+        bool,
+        typer.Option("--summary", help="List the layers of each model, and no more."),
+    ] = False,
 ) -> None:
     """Show the runs of a study, its data and an estimate of time and memory.
 
     Nothing is trained or stored without --measure.
     """
-    if groups:
-        _print_groups(load_study(study, engine, precision, seeds, settings, trust), data_dir)
+    if groups or summary:
+        loaded = load_study(study, engine, precision, seeds, settings, trust)
+        if summary:
+            print_models(loaded, data_dir)
+        if groups:
+            _print_groups(loaded, data_dir)
         return
     from optrial.changes import changes_at
     from optrial.plan import outline
