@@ -10,7 +10,7 @@ from itertools import chain
 
 from optrial.markup import latex_text
 from optrial.records import Record
-from optrial.rules import RULES
+from optrial.rules import RULES, modifier_named
 from optrial.spec import RunSpec
 
 __all__ = ["OWN_KEY", "Reference", "bibliography", "keys_of", "references_of"]
@@ -64,7 +64,7 @@ def _field(name: str, value: str) -> str:
 
 
 def keys_of(spec: RunSpec) -> tuple[str, ...]:
-    """Return the keys of the papers of the rules of a run; none for user code."""
+    """Return the keys of the papers of the rules and modifiers of a run; none for user code."""
     return tuple(reference.key for reference in _papers(spec))
 
 
@@ -86,10 +86,10 @@ def bibliography(records: Iterable[Record]) -> list[Reference]:
 def _papers(spec: RunSpec) -> tuple[Reference, ...]:
     rules = [(spec.optimizer_kind, spec.rule)]
     rules += [(group.optimizer_kind or "rule", group.rule) for group in spec.groups if group.rule]
-    papers = [
-        references_of(RULES[rule].paper) for kind, rule in rules if kind == "rule" and rule in RULES
-    ]
-    return tuple(dict.fromkeys(chain.from_iterable(papers)))
+    papers = [RULES[rule].paper for kind, rule in rules if kind == "rule" and rule in RULES]
+    for modify in (spec.modify, *(group.modify or () for group in spec.groups)):
+        papers += [modifier_named(name).paper for name in modify]
+    return tuple(dict.fromkeys(chain.from_iterable(map(references_of, papers))))
 
 
 @cache
