@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def steps_of(rule: Rule, engine: str) -> Callable[[], None]:
     stacked = engine == "stacked"
     params = {n: torch.tensor(a)[None, None] if stacked else a for n, a in arrays.items()}
     grads = {name: 0.1 * param for name, param in params.items()}
-    values = rule.defaults
+    values: dict[str, Any] = rule.defaults
     lead = 2 if stacked else 0
     if stacked:
         values = {name: torch.full((1, 1), float(value)) for name, value in values.items()}

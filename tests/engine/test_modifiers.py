@@ -12,6 +12,7 @@ from optrial.analysis.torch_code import torch_code
 from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.plan import pack
+from optrial.report.paper.bibliography import keys_of
 from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.engine.test_groups import STEPS, assert_alike, planned, trained
@@ -203,3 +204,9 @@ def test_a_name_may_promise_its_modifiers_alone(tmp_path: Path) -> None:
     findings = study.run(tmp_path / "study").audit().findings
     (mislabelled,) = (finding for finding in findings if finding.rule == "E04")
     assert mislabelled.evidence.startswith("'cautious adam in name' promises cautious")
+
+
+def test_papers_of_modifiers_are_cited() -> None:
+    group = {"match": "bias", "modify": ["lookahead"]}
+    (run,), _ = planned([{"rule": "adam", "modify": ["mars"], "groups": [group]}])
+    assert {"yuan2024mars", "zhang2019lookahead"} <= set(keys_of(run))
