@@ -69,7 +69,7 @@ def draw_pairing(left: Axes, right: Axes) -> None:
         yticklabels=["any two runs", "same seed"],
         ylim=(-0.6, 1.6),
         xlabel="nesterov minus momentum (points)",
-        title="Within one seed the differences are smaller",
+        title="Differences within a seed are smaller",
     )
 
 
@@ -87,7 +87,7 @@ def draw_intervals(axes: Axes) -> None:
     axes.set(
         xlabel="study",
         ylabel="difference (points)",
-        title="40 studies of 10 seeds; the line is the truth",
+        title="40 studies of 10 seeds; the line is the true difference",
     )
 
 
@@ -120,10 +120,12 @@ def draw_power(axes: Axes) -> None:
     seeds = np.arange(2, 31)
     for effect, colour in zip((0.5, 1.0, 2.0), (BLUE, TEAL, ORANGE), strict=True):
         chances = [100 * sign_flip_power(count, effect) for count in seeds]
-        axes.plot(seeds, chances, color=colour, label=f"{effect:g} standard deviations")
+        axes.plot(
+            seeds, chances, color=colour, label=f"{effect:g} standard deviation{'s' * (effect > 1)}"
+        )
     axes.axvspan(0, 5.5, color=LIGHT.surface)
     axes.annotate("too few\nfor any\nresult", (2.75, 50), ha="center", va="center", color=MUTED)
-    axes.set(xlabel="paired seeds", ylabel="chance to find it (%)", ylim=(-2, 102), xlim=(0, 30))
+    axes.set(xlabel="paired seeds", ylabel="power (%)", ylim=(-2, 102), xlim=(0, 30))
     axes.legend(loc="lower right", title="a difference of", alignment="left")
 
 
@@ -139,9 +141,9 @@ def draw_survival(axes: Axes) -> None:
     axes.annotate("3 censored", (end, share[-1]), (0, 8), textcoords="offset points", ha="right")
     axes.set(
         xlabel="step",
-        ylabel="not yet arrived (%)",
+        ylabel="not yet at the target (%)",
         ylim=(-2, 105),
-        title="Half of the runs arrive within 340 steps",
+        title="Half of the runs reach it within 340 steps",
     )
 
 
@@ -153,7 +155,7 @@ def draw_best_of_k(axes: Axes) -> None:
     axes.set(
         xlabel="trials",
         ylabel="expected best accuracy (%)",
-        title="The better one depends on the budget",
+        title="Which is better depends on the number of trials",
     )
     axes.legend()
 
@@ -174,7 +176,7 @@ def draw_problems(left: Axes, right: Axes) -> None:
         ylim=(2.5, -1.4),
         xlim=(1, 3.1),
         xlabel="average rank over 6 problems",
-        title="A bar joins optimizers that tie",
+        title="A bar joins undecided optimizers",
     )
     factors = np.geomspace(1, 8, 200)
     for (name, style), shares in zip(

@@ -16,9 +16,10 @@ from optrial.errors import StoreError
 from optrial.records import Record
 from optrial.report.paper import Paper
 from optrial.report.paper.bibliography import references_of
+from optrial.report.paper.tables import optimizers_table
 from optrial.report.study_page import study_page
 from optrial.rules import RULES
-from optrial.spec import RunFacts, Status
+from optrial.spec import ParameterGroup, RunFacts, Status
 from tests.conftest import Command
 from tests.report.latex import Document, plain, read_latex
 from tests.report.pages import parse_page
@@ -229,6 +230,22 @@ def test_methods_name_what_a_reader_needs() -> None:
         "same initial weights and batches",
     ]:
         assert words in text
+
+
+def test_groups_of_parameters_are_in_the_table_of_optimizers_and_cited() -> None:
+    groups = (
+        ParameterGroup("norm", ("3.weight",), weight_decay=0.0),
+        ParameterGroup("rest", ("1.bias",), "rule", "lion", {"lr": 0.01, "beta1": 0.9}),
+        ParameterGroup("head", ("6.weight",), times={"lr": 0.5}, schedule={"kind": "cosine"}),
+        ParameterGroup("trunk", ("2.weight",), freeze=True),
+    )
+    records = [changed(record, groups=groups) for record in made_up_records(rates=(0.1,), seeds=8)]
+    view = made_up_view(records)
+    options = optimizers_table(view.problems[0]).rows[0].cells[-1]
+    assert "norm (weight decay 0), rest (Lion, lr 0.01, beta1 0.9), " in options
+    assert "head (lr 0.5 times that of the others, cosine schedule), trunk (frozen)" in options
+    keys = {reference.key for reference in Paper(view, audit(view)).references}
+    assert "chen2023symbolic" in keys
 
 
 def test_limits_are_those_of_the_audit() -> None:

@@ -15,7 +15,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from optrial import load
-from optrial.analysis.statistics import best_sentence, sentence
+from optrial.analysis.statistics import best_sentence, compare_all, sentence
+from optrial.analysis.statistics.wording import short_difference
 from optrial.analysis.summary import Spread
 from optrial.records import Record
 from optrial.report.ranking import ranking
@@ -90,6 +91,33 @@ def test_the_leading_group_is_shaded_and_its_intervals_reach_the_leader() -> Non
         assert (low <= table.leader <= high) == row.leading
         assert row.standing.startswith("undecided" if row.leading else "worse by")
     assert {row.leading for row in table.rows[1:]} == {True, False}
+
+
+@pytest.mark.parametrize(("count", "further"), [(14, 0), (20, 8)])
+def test_long_rankings_begin_with_the_best_twelve(count: int, further: int) -> None:
+    page = page_of(made_up_records([f"mine {i}" for i in range(count)], (0.1,), 12))
+    (table,) = section(page, "answer").all("table", class_="ranking")
+    rows = table.all("tr")[1:]
+    folded = ["further" in (row.attributes.get("class") or "").split() for row in rows]
+    assert folded == [False] * (count - further) + [True] * further
+    assert len(section(page, "answer").all("button")) == (further > 0)
+
+
+def test_too_few_seeds_have_no_intervals_and_a_setting_for_now() -> None:
+    answer = section(page_of(made_up_records(seeds=2)), "answer")
+    assert "For now, use adam at lr 0.1" in answer.text
+    assert "No intervals: too few seeds" in answer.text
+    assert answer.text.count("No clear winner yet") == 1
+
+
+@pytest.mark.parametrize(
+    ("difference", "shown"), [(0.003296, "0.33 points"), (0.4567, "46 points"), (0.01, "1 point")]
+)
+def test_the_ranking_has_two_digits(difference: float, shown: str) -> None:
+    values = {"a": dict.fromkeys(range(12), 0.9), "b": dict.fromkeys(range(12), 0.9 - difference)}
+    values["b"][0] += 1e-6  # an interval that is narrow, not empty
+    (pair,) = compare_all(values, metric="test_accuracy", higher_is_better=True, percent=True).pairs
+    assert short_difference(pair) == shown
 
 
 def test_an_optimizer_far_behind_does_not_squeeze_the_others() -> None:
