@@ -34,6 +34,8 @@ def tables(results: Results, name: str) -> Iterator[str]:
     view = results.view()
     yield f"**`{name}`**"
     for problem in view.problems:
+        if len(view.problems) > 1:
+            yield f"On {markdown_text(problem.name)}:"
         values = view.published(problem)
         points: dict[tuple[str, str, str], list[ReportedValue]] = {}
         for value in values:
