@@ -254,7 +254,7 @@ def test_compare_decides_claims_without_an_audit(
 ) -> None:
     claims = {"claims": ["adam > sgd on test_loss"]}
     Study(**{**MOONS_ALONE, **TUNE, **claims, "problem": MOONS}).run(tmp_path / "s").close()
-    monkeypatch.setattr("optrial.results.audit", None)
+    monkeypatch.setattr("optrial.analysis.audit.audit", None)
     compared = optrial("compare", tmp_path / "s", "adam", "sgd")
     assert '"adam > sgd on test_loss" is undecided' in compared.out
 
