@@ -286,5 +286,6 @@ def test_results_load_without_what_single_commands_need() -> None:
     assert not {"scipy.stats", "scipy.special"} & loaded_by(f"import optrial.results\n{code}")
 
 
-def test_studies_load_without_what_downloads() -> None:
-    assert not {"pooch", "requests"} & loaded_by("import optrial.study")
+def test_studies_load_without_what_some_data_and_engines_need() -> None:
+    code = "import optrial.study\nprint(*(m for m in sys.modules if m == 'scipy.special'))"
+    assert not {"pooch", "requests", "scipy.special"} & loaded_by(code)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import scipy  # imports its modules when they are first used
 import torch
 from numpy.typing import NDArray
-from scipy.special import logit
 from torch import Tensor
 
 from optrial.code import is_code
@@ -125,7 +125,7 @@ def units_of(spec: RunSpec, dataset: Dataset) -> Units | None:
 
 
 def _log_odds(shares: Row) -> Row:
-    odds: Row = logit(np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE))
+    odds: Row = scipy.special.logit(np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE))
     return odds
 
 

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+import scipy  # imports its modules when they are first used
 import torch
-from scipy.special import erf, expit
 from torch import nn
 
 from optrial.data import Dataset
@@ -49,7 +49,11 @@ _LEAK = 0.01  # slope of torch.nn.LeakyReLU below zero
 
 
 def _normal_cdf(x: Array) -> Array:
-    return np.asarray(0.5 * (1 + erf(x / 2**0.5)), x.dtype)
+    return np.asarray(0.5 * (1 + scipy.special.erf(x / 2**0.5)), x.dtype)
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(scipy.special.expit(x))
 
 
 def _normal_pdf(x: Array) -> Array:
@@ -67,15 +71,15 @@ ACTIVATIONS: Mapping[str, tuple[Function, Function]] = {
         lambda x: np.exp(np.minimum(x, 0)),
     ),
     "SiLU": (
-        lambda x: x * expit(x),
-        lambda x: expit(x) * (1 + x * (1 - expit(x))),
+        lambda x: x * _sigmoid(x),
+        lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))),
     ),
     "GELU": (
         lambda x: x * _normal_cdf(x),
         lambda x: _normal_cdf(x) + x * _normal_pdf(x),
     ),
     "Tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
-    "Sigmoid": (expit, lambda x: expit(x) * (1 - expit(x))),
+    "Sigmoid": (_sigmoid, lambda x: _sigmoid(x) * (1 - _sigmoid(x))),
     "Identity": (lambda x: x, np.ones_like),
 }
 """Name of the torch class -> (function, derivative), both elementwise and dtype-preserving."""
