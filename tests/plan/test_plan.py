@@ -10,7 +10,7 @@ import pytest
 from optrial.config import parse_study
 from optrial.engine import Training, certificates
 from optrial.errors import StudyError
-from optrial.plan import estimate, pack, targets_wanted
+from optrial.plan import estimate, pack, planned_models, targets_wanted
 from optrial.spec import RunSpec
 from optrial.study import Study
 from tests.small import MOONS, learner_for, small_keys, small_plan, train
@@ -256,3 +256,16 @@ def test_a_last_batch_of_one_sample_is_refused_for_batch_norm() -> None:
     with pytest.raises(StudyError, match="batch norm cannot normalise"):
         small_plan(**keys)
     small_plan(**keys, drop_last=True)
+
+
+def test_matrices_of_shampoo_count_in_the_memory_of_a_step() -> None:
+    """A hidden matrix 64 x 2 keeps a velocity, and a matrix of 64 x 64 and of 2 x 2."""
+    model = {"kind": "mlp", "hidden": [64]}
+    problem = {"dataset": {"name": "moons", "n_samples": 200}, "model": model}
+    rules = [{"rule": "momentum"}, {"rule": "shampoo"}]
+    plan, dataset = small_plan(problem=problem, optimizers=rules)
+    (planned,) = planned_models(plan, dataset)
+    kept = {memory.optimizer: memory.state for memory in planned.memory}
+    assert kept["shampoo"] - kept["momentum"] == 4 * (64**2 + 2**2)
+    one, other = (estimate([run], dataset) for run in plan.runs)
+    assert other.peak_bytes - one.peak_bytes >= 4 * 64**2

@@ -24,7 +24,7 @@ from optrial.models import (
     trained_parameters,
 )
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, kept_outputs
-from optrial.plan.optimizers import rule_of
+from optrial.plan.optimizers import matrices_kept, rule_of
 from optrial.spec import PROBES, OptimizerKind, RunSpec
 
 __all__ = ["Estimate", "estimate", "step_work", "training_work"]
@@ -196,6 +196,8 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     arrays = 2 + state  # the parameter, its gradient, the rule's state
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
     held += max(_WORK.get(rule, 0) for _, rule in _rules(run))
+    known = (rule_of(kind, rule) for kind, rule in _rules(run) if kind != "torch")
+    matrices = max((matrices_kept(rule, tuple(shapes)) for rule in known), default=0)
     held += run.save == "best"  # whose weights are kept
     held += run.average is not None
     held += _PROBED * (run.probes is not None)
@@ -210,14 +212,14 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     )
     passes = run.accumulate * (1 if run.sam_rho is None else 2)
     gradients = passes * _iterations(run) + _probed_gradients(run)
+    activations = _ACTIVATIONS * sample.saved * run.batch_size
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
     evaluations = math.ceil(run.steps / run.evaluate_every) + run.evaluate_start
     return _Cost(
         training=run.steps * gradients * step,
         calls=run.steps * gradients * calls,
         evaluation=evaluations * sample.operations * evaluated / rate,
-        bytes=(held * weights + untrained + _ACTIVATIONS * sample.saved * run.batch_size)
-        * itemsize,
+        bytes=itemsize * (held * weights + 4 * matrices + untrained + activations),
         parameters=weights,
         tensors=len(shapes),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import torch
+
 from optrial.code import Unidentifiable, code_sha256, load_code, unidentifiable
 from optrial.config import OptimizerEntry
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
-from optrial.rules import RULES, Rule, modified
+from optrial.rules import RULES, Rule, initialise_all, modified
 
-__all__ = ["rule_of", "rule_of_entry"]
+__all__ = ["matrices_kept", "rule_of", "rule_of_entry"]
 
 
 def rule_of_entry(entry: OptimizerEntry) -> Rule:
@@ -20,6 +22,26 @@ def rule_of_entry(entry: OptimizerEntry) -> Rule:
         ValueError: there is none, or a modifier does not exist; the message says why.
     """
     return rule_of(entry.kind, entry.code, entry.modifiers)
+
+
+@cache
+def matrices_kept(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
+    """Return how many values a rule keeps in square matrices per axis, as shampoo does.
+
+    Args:
+        rule: the rule.
+        shapes: shapes of the parameters that it updates as matrices.
+    """
+    if rule.capturable:  # rules without eigenvalues keep arrays like the parameter, or small ones
+        return 0
+    params = {str(n): torch.empty(shape, device="meta") for n, shape in enumerate(shapes)}
+    state = initialise_all(rule, params, rule.defaults)
+    arrays = [(name, array) for name, part in state.items() for array in part if array is not None]
+    return sum(
+        array.numel()
+        for name, array in arrays
+        if name not in params or array.shape != params[name].shape
+    )
 
 
 def rule_of(kind: str, name: str, modify: tuple[str, ...] = ()) -> Rule:
