@@ -33,8 +33,8 @@ __all__ = ["OnRay"]
 
 _CONNECT_SECONDS = 10.0  # longest time until a cluster answers
 _LOOK_SECONDS = 0.1  # longest time without a look at signals
-_REPORT_SECONDS = 0.5  # least time between two reports of steps
-_ASK_SECONDS = 0.5  # least time between two questions of a task whether to stop
+_REPORT_SECONDS = 0.5  # least time between two reports of steps, and two questions whether to stop
+_REPORTS_PER_SECOND = 200  # of all tasks together; the driver takes some hundred
 _LOST_SECONDS = 1.0  # after which Ray may know that a node is lost, before a stack is submitted
 _COUNT_SECONDS = 5.0  # time after which the cores of the cluster are counted again
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -70,10 +70,11 @@ def _train(
     setup: bytes,
     datasets: Sequence[Dataset],
     board: Any,
+    report_seconds: float,
     task: StackTask,
     checkpoint: Arrays | None,
 ) -> Iterator[Update]:
-    """Train a stack in a task of Ray; yield its updates."""
+    """Train a stack in a task of Ray; yield its updates, steps every `report_seconds`."""
     if study not in _engines:
         # Arrays of the object store are read-only, and no tensor of the data is written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -90,13 +91,13 @@ def _train(
 
     def stopping() -> bool:
         nonlocal asked_at
-        if time.monotonic() - asked_at < _ASK_SECONDS:
+        if time.monotonic() - asked_at < report_seconds:
             return False
         asked_at = time.monotonic()
         return bool(ray.get(board.stopping.remote()))
 
     with trainer:
-        for update in merged_steps(trainer.train(task, checkpoint, stopping), _REPORT_SECONDS):
+        for update in merged_steps(trainer.train(task, checkpoint, stopping), report_seconds):
             if isinstance(update, Ended) and update.failure and update.failure.memory_ran_out:
                 tell(update)
                 os._exit(1)  # what this process holds would be lacking for the next stack
@@ -188,8 +189,9 @@ class OnRay:
             _generator_backpressure_num_objects=4,
             **options,
         )
-        arguments = (self._study, self._setup, self._data, self._board, task, checkpoint)
-        self._streams[remote.remote(*arguments)] = task.stack
+        report_seconds = max(_REPORT_SECONDS, self.slots / _REPORTS_PER_SECOND)
+        shared = (self._study, self._setup, self._data, self._board, report_seconds)
+        self._streams[remote.remote(*shared, task, checkpoint)] = task.stack
 
     def updates(self) -> Sequence[tuple[StackId, Update]]:
         """See `Executor`.
@@ -204,7 +206,11 @@ class OnRay:
         updates = self._posted()
         if not self._streams:
             return updates
-        ready, _ = ray.wait(list(self._streams), timeout=_LOOK_SECONDS)
+        streams = list(self._streams)
+        if ray.wait(streams, timeout=_LOOK_SECONDS)[0]:
+            ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
+        else:
+            ready = []
         for stream in ready:
             update = _next(stream)
             if isinstance(update, Ended | Died):
@@ -339,4 +345,9 @@ def _connect(address: str | None) -> None:
                 ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises plain ones too, as when a node starts too slowly
         where = f"does not answer at {address}" if address else "on this machine does not start"
-        raise EngineError(f"the Ray cluster {where} ({one_line(error)}).") from error
+        way_out = (
+            "start one with ray start --head, or leave address out, so that one starts here"
+            if address
+            else "executor: processes needs no Ray"
+        )
+        raise EngineError(f"the Ray cluster {where} ({one_line(error)}); {way_out}.") from error
