@@ -29,6 +29,7 @@ from tests.faults.studies import STUDIES, USER_CODE
 from tests.tolerance import FINAL_LOSS_FLOAT32
 
 RESULTS = "results"
+RAY = {"executor": "ray", "n_jobs": 2, "retries": 1}  # each further death takes seconds
 BAD_INPUT, HUNG, INTERRUPTED, TERMINATED = 2, 124, 130, 143
 HASHES = ("initial_parameters_sha256", "parameters_sha256", "first_batches_sha256")
 CRASHES = (
@@ -130,12 +131,13 @@ class Bench:
         self.references: dict[str, Reference] = {}
 
     def folder(self, study: str) -> Path:
-        """Make the working folder of a study, with its file and its code."""
+        """Make the working folder of a study, with its file, its code, and the keys of Ray."""
         self.folders += 1
         folder = self.root / f"{study}-{self.folders}"
         folder.mkdir()
         (folder / "study.yaml").write_text(json.dumps(STUDIES[study]))
         (folder / "mine.py").write_text(USER_CODE)
+        (folder / "ray.yaml").write_text(json.dumps(RAY))
         return folder
 
     def finished(self, study: str) -> Path:

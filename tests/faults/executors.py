@@ -34,7 +34,7 @@ from tests.faults.shim import CHANGES, Action, Operation
 EXECUTOR_KINDS: dict[str, Kind] = {}
 
 PROCESSES = ("--quiet", "--executor", "processes", "-j", "2")
-RAY = ("--quiet", "--executor", "ray", "-j", "2")
+RAY = ("--quiet", "--parallel-config", "ray.yaml")
 LEASES = {"heartbeat_interval": 0.2, "grace_period": 1.5}
 WORKER = {"processes": b"optrial.executors", "ray": b"ray::_train"}
 """A part of the command lines of workers, by executor."""
