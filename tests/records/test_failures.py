@@ -204,7 +204,17 @@ def test_no_server(postgresql: str) -> None:
     assert "postgresql://127.0.0.1:1/optrial: no server answers there" in message
     missing = sql.make_url(postgresql).set(database="no_such", password="secret")
     message = complaint(missing.render_as_string(hide_password=False))
+    assert "the server has no such database" in message
     assert 'database "no_such" does not exist' in message
+    nobody = sql.make_url(postgresql).set(username="nobody_here")
+    message = complaint(nobody.render_as_string(hide_password=False))
+    assert "the server has no such user" in message
+
+
+def test_no_host() -> None:
+    message = complaint("postgresql://me@host.invalid/optrial?connect_timeout=3")
+    assert "there is no such host" in message
+    assert "Check the host in the URL." in message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Need", "Room", "cores"]
+__all__ = ["Need", "Room", "cores", "workers_in"]
 
 _SHARE_OF_MEMORY = 0.8  # of the free memory; what stacks need is an estimate
 _WORKER_BYTES = 4e8
@@ -28,6 +28,15 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         most, period = map(int, quota.read_text(encoding="utf-8").split())
         count = min(count or 1, math.ceil(most / period))
     return max(1, count or 1)
+
+
+def workers_in(free: float) -> int:
+    """Return how many workers start: they take half of the free memory, their stacks the rest.
+
+    Args:
+        free: free memory in bytes.
+    """
+    return max(1, int(free / 2 / _WORKER_BYTES))
 
 
 @dataclass(frozen=True)

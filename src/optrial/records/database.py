@@ -106,6 +106,23 @@ EXPLANATIONS = [
     ("can't decode", "study.db is damaged", REPAIR),
     ("unable to open", "study.db cannot be opened", "Check the permissions of the folder."),
     ("connection refused", "no server answers there", "Check host and port, and start the server."),
+    ("failed to resolve host", "there is no such host", "Check the host in the URL."),
+    ("timeout expired", "the server does not answer", "Check host, port and network."),
+    (
+        "password authentication failed",
+        "the server refuses this user or password",
+        "Check both, and the server's pg_hba.conf.",
+    ),
+    (
+        'fatal:  database "',
+        "the server has no such database",
+        "Create it with createdb, or name another one.",
+    ),
+    (
+        'fatal:  role "',
+        "the server has no such user",
+        "Name the user in the URL: postgresql://USER@HOST/DATABASE.",
+    ),
     ("unique constraint", "another process stored these steps first", "Stop it and run again."),
 ]
 
