@@ -211,6 +211,12 @@ def test_no_server(postgresql: str) -> None:
     assert "the server has no such user" in message
 
 
+def test_no_socket() -> None:
+    message = complaint("postgresql:///optrial?host=/no/such/folder")
+    assert "no server answers on this machine" in message
+    assert "postgresql://USER@HOST/DATABASE" in message
+
+
 def test_no_host() -> None:
     message = complaint("postgresql://me@host.invalid/optrial?connect_timeout=3")
     assert "there is no such host" in message

@@ -100,6 +100,11 @@ EXPLANATIONS = [
         "study.db is not a database",
         "Start over with --restart, which keeps it, or choose another folder.",
     ),
+    (
+        "connection to server on socket",
+        "no server answers on this machine",
+        "Name its host in the URL, postgresql://USER@HOST/DATABASE, or start it.",
+    ),
     ("malformed", "study.db is damaged", REPAIR),
     ("no such ", "study.db is damaged", REPAIR),
     ("could not decode", "study.db is damaged", REPAIR),
