@@ -37,7 +37,7 @@ _CORES_OF_CLUSTER = 16
 
 
 class Share(NamedTuple):
-    """What one worker trains at once.
+    """Largest stack and threads of one worker.
 
     Attributes:
         width: most runs of a stack.
