@@ -30,7 +30,7 @@ TARGETS = DRAWS.integers(0, 3, 90)
 
 
 class Net(nn.Module):
-    """An image, words and a number, each through a layer of its own."""
+    """An image and words, each through a layer, and a number."""
 
     def __init__(self, input_shape: Mapping[str, tuple[int, ...]], classes: int) -> None:
         super().__init__()

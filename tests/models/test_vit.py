@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from optrial.models import build_model, check_input_shape, make_stackable
+from optrial.models import (
+    build_model,
+    check_input_shape,
+    make_stackable,
+    matching,
+    roles_of_parameters,
+)
 from optrial.models.vit import VisionTransformer
 from tests.models.stacks import relative_error, seeded
 from tests.tolerance import DRAWN_STD, GRADIENT_FLOAT64
@@ -82,6 +88,16 @@ def test_patches_are_numbered_by_rows() -> None:
     with torch.no_grad():
         embedded = model.embedding(image) - model.embedding.bias
     assert embedded.abs().sum(-1).nonzero()[:, 1].tolist() == [5]
+
+
+def test_muon_leaves_patches_positions_and_head_alone() -> None:
+    """By the roles of their parameters; the matrices between are hidden ones."""
+    parameters = roles_of_parameters(build(pool="first"), IMAGE)
+    special = matching(["embedding", "head", "vectors"], parameters)
+    hidden = [name for name in parameters if name not in special]
+    assert all(name.startswith("blocks.") for name in hidden)
+    assert len(hidden) == 2 * 4
+    assert "embedding.weight" in special
 
 
 def test_initial_weights() -> None:

@@ -118,6 +118,6 @@ def _unfit(values: Array) -> str:
     if max(high, -low) <= _EXACT:
         return ""
     return (
-        f"holds whole numbers from {low} to {high}, of which only those up to 2^24 are exact; "
-        "number them from 0, or give measurements as floating-point numbers"
+        f"holds whole numbers from {low} to {high}, and only those up to 2^24 are exact; number "
+        "them from 0, or give measurements as floating-point numbers"
     )

@@ -1,4 +1,4 @@
-"""What models of images share: the shape of their samples, and norms of channels."""
+"""Shape of the samples and norms of the channels, for all models of images."""
 
 from __future__ import annotations
 
