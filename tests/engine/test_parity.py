@@ -37,7 +37,7 @@ def test_other_hyperparameters_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right is not None
     wrong = replace(right, keywords=lambda lr: right.keywords(lr=lr * (1 + 1e-6)))
     rule = replace(RULES["sgd"], torch_optim=wrong)
-    monkeypatch.setattr("optrial.engine.checks.parity.rule_of", lambda kind, name: rule)
+    monkeypatch.setattr("optrial.engine.checks.parity.rule_of", lambda *_: rule)
     certificate = parity(plan.runs[0])
     assert certificate is not None
     assert certificate.difference > certificate.tolerance
