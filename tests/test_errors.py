@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optrial.errors import Problem, StudyError, cut, one_line, printable, shown, suggest
+from optrial.memory import out_of_memory
 
 CSI, OSC, ST = "\x1b[", "\x1b]", "\x1b\\"
 
@@ -126,3 +127,13 @@ def test_suggestions_are_bounded() -> None:
     text = suggest("x" * 10**6, [f"name{i}" * 100 for i in range(1000)])
     assert text.endswith(" and 900 more.")
     assert suggest(10**10_000, ["adam"]) == "Allowed: adam."
+
+
+class TextlessError(RuntimeError):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_an_error_without_text_is_named() -> None:
+    assert one_line(TextlessError()) == "TextlessError"
+    assert not out_of_memory(TextlessError())

@@ -215,7 +215,11 @@ def reason_of(error: BaseException) -> str:
 
 def one_line(error: BaseException, limit: int = 200) -> str:
     """Return the type of an error and the first line of its message, cut to `limit` characters."""
-    lines = (" ".join(line.split()) for line in printable(str(error)).splitlines())
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  of a class of the user
+        text = ""
+    lines = (" ".join(line.split()) for line in printable(text).splitlines())
     message = next(filter(None, lines), "")
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

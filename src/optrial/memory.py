@@ -261,7 +261,8 @@ def out_of_memory(error: BaseException) -> bool:
         seen.add(id(cause))
         if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
             return True
-        if isinstance(cause, _TYPES) and _SIGNS.search(str(cause)):
-            return True
+        with suppress(Exception):  # of a class of the user, which may have no text
+            if isinstance(cause, _TYPES) and _SIGNS.search(str(cause)):
+                return True
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from optrial.code import is_code
-from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, listed
+from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, listed, one_line
 from optrial.models.layers.dropout import key_dropout
 from optrial.models.parameters import foreign_types, trained_parameters
 from optrial.models.trial.functions import function_problems, loss_with_parameters, model_path
@@ -66,7 +66,7 @@ def _wrong_batch(problem: TrialProblem, device: str) -> str:
             return f"for which '{name}' returns {reason}"
         problem.objective().loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
     except USER_CODE_ERRORS as error:
-        if _ONE_SAMPLE in str(error):
+        if _ONE_SAMPLE in one_line(error):
             return "which batch norm cannot normalise"
         return f"on which '{name}' raised {error_text(error)}"
     return ""
