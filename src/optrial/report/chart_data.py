@@ -13,7 +13,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.records import Record
 from optrial.report.cuts import single_runs, thinned
 from optrial.report.drawing import MARKER_SIZE
-from optrial.spec import MetricName
+from optrial.spec import MetricName, setting_text
 from optrial.style import COLOURED, LineStyle, marker_outline, variant_styles
 
 __all__ = ["chart_data", "probes_of"]
@@ -86,7 +86,7 @@ def _problem_data(
         "lines": [
             {
                 "optimizer": places[runs[0].optimizer],
-                "setting": runs[0].setting,
+                "setting": setting_text(runs[0].setting),
                 "group": groups[key],
                 "chosen": key in chosen,
                 "style": _style_data(chosen.get(key, styles[runs[0].optimizer])),
@@ -163,7 +163,7 @@ def _rate_data(
         {
             "optimizer": places[line.optimizer],
             "rates": [point.rate for point in points],
-            "settings": [point.setting for point in points],
+            "settings": [setting_text(point.setting) for point in points],
             "groups": [groups[point.setting_id] for point in points],
             "mean": _rounded(point.interval.estimate for point in points),
             "low": _rounded(point.interval.low for point in points),

@@ -24,7 +24,7 @@ from optrial.report.axes import (
     metric_axis,
     metric_is_logarithmic,
 )
-from optrial.spec import Directions, metric_title
+from optrial.spec import Directions, metric_title, setting_text
 from optrial.style import (
     COLOURED,
     LIGHT,
@@ -289,7 +289,7 @@ def _by_seed(line: _Line) -> Iterator[_Line]:
 
 def _names(entries: Sequence[tuple[CurveSource, Contender]]) -> tuple[str, list[str]]:
     """Return what all lines of different sources share, or "", and the name of each line."""
-    contenders = [f"{one.optimizer} {one.setting}".strip() for _, one in entries]
+    contenders = [f"{one.optimizer} {setting_text(one.setting)}".strip() for _, one in entries]
     sources = [source.name for source, _ in entries]
     if len(set(sources)) == len(sources) > len(set(contenders)) == 1:
         return contenders[0], sources
