@@ -161,6 +161,20 @@ def test_running_what_is_proposed_clears_the_finding(case: Case, tmp_path: Path)
     assert not found(again, case.rule), report_text(again)
 
 
+@pytest.mark.slow
+def test_an_entry_and_its_group_at_their_edges_both_grow(tmp_path: Path) -> None:
+    group = {"match": "vectors", "name": "rest", "lr": [0.0001, 0.0003]}
+    entry = {"rule": "sgd", "lr": [0.0001, 0.0003], "groups": [group]}
+    file = saved(tmp_path, {"engine": "reference", "optimizers": [entry, SEVERAL[1]]})
+    with run(Study.from_file(file), tmp_path / "out") as results:
+        (finding,) = found(results.audit(), "A01")
+        recorded = {record.run_id for record in results.records}
+    paths = {text.partition("=")[0] for text in finding.remedy.assignments}
+    assert {"optimizers.sgd.lr", "optimizers.sgd.groups[0].lr"} <= paths
+    new = {spec.run_id for spec in Study.from_file(file, finding.remedy.assignments).plan().runs}
+    assert len(new - recorded) == finding.remedy.runs
+
+
 def test_tuning_one_more_hyperparameter_leaves_budgets_equal(tmp_path: Path) -> None:
     file = saved(tmp_path, {"seeds": 6, "optimizers": IMITATING})
     with run(Study.from_file(file), tmp_path / "out") as results:
@@ -276,6 +290,11 @@ BAD: Mapping[str, Mapping[str, Any]] = {
             {"rule": "sgd", "lr": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]},
             {"rule": "adam", "lr": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]},
         ],
+    },
+    "lower is better": {
+        "problem": PRICES | {"dataset": "diabetes", "metrics": ["mae"]},
+        "optimizers": NEAR,
+        "tune": {"seeds": 2, "extend": False},
     },
 }
 

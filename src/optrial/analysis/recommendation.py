@@ -32,6 +32,7 @@ class Best:
         hyperparameters: all hyperparameters of the setting.
         metric: the metric that optimizers are compared on.
         value: its mean over the finished runs of the setting.
+        percent: whether tables show the metric in percent.
         run_id: id of the best run: by the metric that selects settings on the validation split, or
             the first finished one if the study has no validation split.
         seed: seed of that run.
@@ -43,6 +44,7 @@ class Best:
     hyperparameters: Mapping[str, Any]
     metric: str
     value: float
+    percent: bool
     run_id: str
     seed: int
     statement: str
@@ -60,7 +62,9 @@ class Best:
         return {
             "best": f"{self.optimizer} {setting_text(self.setting)}".strip(),
             "settings": values or "none",
-            metric_title(self.metric): f"{self.value:.4g}, mean over seeds",
+            metric_title(
+                self.metric
+            ): f"{value_text([self.value], percent=self.percent)}, mean over seeds",
             "best run": f"{self.run_id}, seed {self.seed}",
         }
 
@@ -188,6 +192,7 @@ def best_of(problem: ProblemView) -> Best | None:
         hyperparameters=hyperparameters(run),
         metric=problem.metric,
         value=math.fsum(values) / len(values),
+        percent=problem.directions.percent(problem.metric),
         run_id=run.run_id,
         seed=run.seed,
         statement=statement,

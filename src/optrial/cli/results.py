@@ -108,11 +108,12 @@ def best(
             say_sentence(f"{name}: {answer}" if len(names) > 1 else str(answer))
             (one,) = (p for p in view.problems if p.name == name)
             pairs = dict(answer.pairs)
-            if recommendation := recommend(one):
-                pairs["recommendation"] = str(recommendation)
-                if recommendation.code:
-                    pairs["code"] = recommendation.code
+            recommendation = recommend(one)
+            if recommendation:
+                pairs["recommendation"] = recommendation.text
             print_pairs(pairs)
+            if recommendation and recommendation.code:
+                say(f"\n{recommendation.code}")
 
 
 def report(

@@ -164,6 +164,17 @@ def leakage(context: Context) -> Iterator[Observation]:
     """
     for record in context.ended:
         overlap = {k: n for k, n in (record.facts.split_overlap or {}).items() if n}
+        is_text = "context" in record.spec.dataset_arguments
+        remedy = (
+            context.remedy("use a longer context, so that no window repeats, and train again")
+            if is_text
+            else context.remedy(
+                "remove repeated samples with drop_duplicates: true in the dataset, and train "
+                "again",
+                {"problem.dataset.drop_duplicates": True},
+                len(context.records),
+            )
+        )
         if overlap:
             yield Observation(
                 names(
@@ -172,12 +183,7 @@ def leakage(context: Context) -> Iterator[Observation]:
                 ),
                 {"overlap": overlap},
                 context.records,
-                context.remedy(
-                    "remove repeated samples with drop_duplicates: true in the dataset, and train "
-                    "again",
-                    {"problem.dataset.drop_duplicates": True},
-                    len(context.records),
-                ),
+                remedy,
             )
             return
 

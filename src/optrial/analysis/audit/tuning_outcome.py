@@ -187,19 +187,22 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
     """
     if scaling_remedy(context, problem.records):
         return context.remedy("scale the data first (E19), which moves the best rates")
-    at_edge = {edge.optimizer.name: edge for edge in edges}
+    at_edge = {edge.optimizer.name for edge in edges}
     settings: dict[str, Any] = {}
     runs = 0
     for optimizer in problem.optimizers:
-        edge = at_edge.get(optimizer.name)
-        name = edge.name if edge else "lr"
-        if context.path(optimizer.name) and name in optimizer.tuned:
+        if not context.path(optimizer.name):
+            continue
+        own = {edge.name: edge for edge in edges if edge.optimizer.name == optimizer.name}
+        changes: dict[str, Sequence[float] | Mapping[str, Any]] = {}
+        for name in own or ["lr"] * ("lr" in optimizer.tuned):
             written = context.written(optimizer, name)
-            values = extended(optimizer, name, written, *_sides(optimizer, edge))
+            values = extended(optimizer, name, written, *_sides(optimizer, own.get(name)))
             if values is None:
                 return _no_room(context, edges)
-            settings[context.value_path(optimizer, name)] = values
-            runs += _trials(optimizer, name, values)
+            changes[name] = values
+        settings |= {context.value_path(optimizer, name): v for name, v in changes.items()}
+        runs += _trials(optimizer, changes)
     settings = balanced(context, problem.optimizers, settings)
     tune = context.study.get("tune") or {}
     grids = tune.get("sampler", "grid") == "grid" and all(o.tuned for o in problem.optimizers)
@@ -216,12 +219,16 @@ def _extension(context: Context, problem: ProblemView, edges: Sequence[_Edge]) -
 
 
 def _trials(
-    optimizer: OptimizerRuns, name: str, values: Sequence[float] | Mapping[str, Any]
+    optimizer: OptimizerRuns, changes: Mapping[str, Sequence[float] | Mapping[str, Any]]
 ) -> int:
-    """Return the number of new trials; those of a range are drawn again."""
-    if isinstance(values, Mapping):
-        return len(optimizer.trials)
-    return added_runs(optimizer, name, values)
+    """Return the number of new trials of a grid; those of a range are drawn again."""
+    count = len(optimizer.trials)
+    for name, values in changes.items():
+        if isinstance(values, Mapping):
+            return len(optimizer.trials)
+        tried = optimizer.tuned[name]
+        count = count * len({*tried, *values}) // len(tried)
+    return count - len(optimizer.trials)
 
 
 def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
