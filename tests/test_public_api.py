@@ -40,6 +40,7 @@ EXPECTED = {
     "Study",
     "StudyError",
     "__version__",
+    "certify",
     "compare",
     "load",
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optrial.callbacks import Callback
+    from optrial.certifying import certify
     from optrial.comparing import compare
     from optrial.errors import (
         DataError,
@@ -43,6 +44,7 @@ __all__ = [
     "Study",
     "StudyError",
     "__version__",
+    "certify",
     "compare",
     "load",
 ]
@@ -52,6 +54,7 @@ _HOMES = {
     "ProgressBar": "optrial.report.progress",
     "Results": "optrial.results",
     "Study": "optrial.study",
+    "certify": "optrial.certifying",
     "compare": "optrial.comparing",
     "load": "optrial.results",
 }

@@ -17,7 +17,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from optrial.cli import catalogue, plots, problems, rates, results, speeds, studies, timing
+from optrial.cli import (
+    catalogue,
+    certify,
+    plots,
+    problems,
+    rates,
+    results,
+    speeds,
+    studies,
+    timing,
+)
 from optrial.cli.output import end_at_once, fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, cut, printable
@@ -85,6 +95,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "list": catalogue.list_names,
         "recipe": catalogue.recipe,
         "explain": catalogue.explain,
+        "certify": certify.certify,
         "landscape": catalogue.landscape,
     },
 }

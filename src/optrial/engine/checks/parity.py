@@ -1,16 +1,16 @@
-"""Comparison of a rule with its counterpart in `torch.optim`, step by step."""
+"""The rules of a run beside `torch.optim`, step by step."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
 
-from optrial.engine.backends.rule_optimizer import RuleOptimizer
+from optrial.certifying.comparison import largest_difference
+from optrial.certifying.draws import Draw, Setting
+from optrial.certifying.reference import replay
+from optrial.certifying.target import float64_scalars, parameters_of, snapshot, step_with
 from optrial.plan import rule_of
 from optrial.spec import Certificate, Part, RunSpec
 
@@ -59,30 +59,16 @@ def _difference(part: Part) -> tuple[float, str] | None:
     if counterpart is None or arguments is None:
         return None
     theirs = getattr(torch.optim, counterpart.class_name)
-    with _float64():
-        ours = _trained(lambda p: RuleOptimizer({"p": p}, rule, values, *treated))
-        expected = _trained(lambda p: theirs([p], **arguments))
-    difference = float((ours - expected).abs().max() / expected.abs().max())
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(_SHAPE, generator=generator, dtype=torch.float64) for _ in range(_STEPS + 1)
+    ]
+    draw = Draw({"p": tensors[0]}, [{"p": t} for t in tensors[1:]], Setting(values, *treated))
+    with float64_scalars():
+        parameters = parameters_of(draw.start)
+        optimizer = theirs(parameters.values(), **arguments)
+        for gradients in draw.gradients:
+            step_with(optimizer, parameters, gradients)
+    difference = largest_difference(replay(rule, draw)[-1], snapshot(parameters))
     known = difference if math.isfinite(difference) else sys.float_info.max
     return known, f"torch.optim.{counterpart.class_name}"
-
-
-def _trained(make: Callable[[nn.Parameter], torch.optim.Optimizer]) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    parameter = nn.Parameter(torch.randn(_SHAPE, generator=generator))
-    optimizer = make(parameter)
-    for _ in range(_STEPS):
-        parameter.grad = torch.randn(_SHAPE, generator=generator)
-        optimizer.step()
-    return parameter.detach()
-
-
-@contextmanager
-def _float64() -> Iterator[None]:
-    """Make `torch.optim` keep scalars in float64 too, such as NAdam's product of momenta."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

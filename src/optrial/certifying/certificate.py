@@ -1,0 +1,388 @@
+"""The certificate of an optimizer: all checks, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from optrial.certifying.binding import Binding, bindings_of, rules_named
+from optrial.certifying.checks import CHECKS
+from optrial.certifying.comparison import Departure, departures, first_of
+from optrial.certifying.draws import SHAPES, Draw, Setting, drawn, drawn_setting, tensor_text
+from optrial.certifying.exceptions import known_exceptions
+from optrial.certifying.explanation import Explanation, explain
+from optrial.certifying.findings import Certificate, Finding, Kind
+from optrial.certifying.hypotheses import Case
+from optrial.certifying.reference import replay
+from optrial.certifying.reproducer import script_of_departure, shortest
+from optrial.certifying.subject import Subject
+from optrial.certifying.target import Path, Target, parameters_of, step_with, train
+from optrial.errors import USER_CODE_ERRORS, one_line
+from optrial.rules import Hyperparameter, Rule, apply_all, initialise_all
+from optrial.rules.learning_rates import plain_name
+
+__all__ = ["DRAWS", "certificate_of", "compare_equations", "versions_of"]
+
+DRAWS = 16
+LONG, LONG_STEPS = {"matrix": (2, 2)}, 130
+LARGE = {"large": (48, 50)}
+_CHECK_EQUATIONS = "Its steps are those of the equations, in float64."
+_ORDER = {Kind.FAULT: 0, Kind.CONVENTION: 1, Kind.NOTE: 2}
+
+
+def certificate_of(
+    target: Target,
+    against: Rule | Target | None = None,
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+    compiled: bool = False,
+    source: str = "",
+) -> Certificate:
+    """Check an optimizer class against a rule or another class.
+
+    Args:
+        target: the class.
+        against: what it should compute; None for the rule of its name.
+        seed: seed of all draws.
+        draws: number of short trainings that are compared with the reference, per rule.
+        compiled: whether to try the step under `torch.compile` too, which takes seconds.
+        source: where the class comes from.
+    """
+    start = time.perf_counter()
+    findings: list[Finding] = []
+    outcomes: dict[str, str] = {}
+    reason = ""
+    names: list[str] = []
+    shapes, refusal = _shapes(target)
+    if not shapes:
+        reason = refusal
+        subjects: list[Subject] = []
+    else:
+        subjects, reason = _subjects(target, against, shapes, seed)
+        if refusal and len(shapes) < len(SHAPES):
+            findings.append(Finding("shapes", Kind.NOTE, refusal))
+    for subject in subjects:
+        if subject.reference is not None:
+            names.append(subject.binding.label)
+        subject = replace(subject, options={"compile": compiled})  # noqa: PLW2901
+        findings += known_exceptions(target, _findings(subject, draws, outcomes))
+    return Certificate(
+        target=target.name,
+        against=tuple(names),
+        findings=tuple(_sorted(_merged(findings))),
+        checks=outcomes,
+        versions=versions_of(target.name.partition(":")[0].partition(".")[0]),
+        seed=seed,
+        draws=draws,
+        seconds=time.perf_counter() - start,
+        source=source,
+        reason=reason,
+    )
+
+
+def _shapes(target: Target) -> tuple[dict[str, tuple[int, ...]], str]:
+    """Return the shapes that a class takes, and why it does not take the others."""
+    reasons = []
+    for shapes in (
+        SHAPES,
+        {name: shape for name, shape in SHAPES.items() if name != "empty"},
+        {name: shape for name, shape in SHAPES.items() if name not in ("empty", "scalar")},
+        {"matrix": (3, 2), "wide": (2, 4), "square": (3, 3)},
+    ):
+        try:
+            parameters = [nn.Parameter(torch.ones(shape)) for shape in shapes.values()]
+            needed = {} if "lr" not in target.signature else _rate(target)
+            optimizer = target(parameters, needed)
+            for _ in range(2):
+                for parameter in parameters:
+                    parameter.grad = torch.ones_like(parameter)
+                optimizer.step()
+        except USER_CODE_ERRORS as error:
+            reasons.append(one_line(error))
+            continue
+        text = f"does not take all shapes: {reasons[0]}" if reasons else ""
+        return dict(shapes), text
+    return {}, f"it cannot be made, or its step fails: {reasons[-1]}."
+
+
+def _rate(target: Target) -> dict[str, Any]:
+    """Return a learning rate for a class that has no default."""
+    parameter = target.signature["lr"]
+    has_default = isinstance(parameter.default, float | int)
+    return {} if has_default else {"lr": 0.01}
+
+
+def _subjects(
+    target: Target,
+    against: Rule | Target | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    seed: int,
+) -> tuple[list[Subject], str]:
+    """Return the class beside each rule that it should compute, and why there is none."""
+    arguments = {
+        name: p.default for name, p in target.signature.items() if p.default is not p.empty
+    } | {name: 0.01 for name, p in target.signature.items() if p.default is p.empty}
+    if isinstance(against, Target):
+        return _beside_class(target, against, arguments, shapes, seed)
+    rules = [against] if against is not None else rules_named(target.name, _bases(target))
+    bindings = bindings_of(rules, arguments)
+    subjects = [
+        Subject(target, binding, _replayer(binding.rule), shapes, seed) for binding in bindings
+    ]
+    if subjects:
+        return subjects, ""
+    if rules:
+        missing = f"its arguments are not those of {rules[0].name}"
+    else:
+        missing = f"no rule is called '{plain_name(target.label)}'; name one with --against"
+    bare = _bare_binding(arguments)
+    alone = [Subject(target, bare, None, shapes, seed)] if bare else []
+    return alone, f"{missing}."
+
+
+def _bases(target: Target) -> list[str]:
+    mro = getattr(target.make, "__mro__", ())
+    return [base.__name__ for base in mro[1:] if base.__name__ not in ("Optimizer", "object")]
+
+
+def _replayer(rule: Rule) -> Callable[[Draw], Path]:
+    return lambda draw: replay(rule, draw)
+
+
+def _beside_class(
+    target: Target,
+    against: Target,
+    arguments: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    seed: int,
+) -> tuple[list[Subject], str]:
+    """Return the class beside another class, with the arguments that both have."""
+    theirs = {name: p.default for name, p in against.signature.items() if p.default is not p.empty}
+    rules = rules_named(against.name, _bases(against)) or rules_named(target.name, _bases(target))
+    subjects = []
+    for mine in bindings_of(rules, arguments):
+        other = bindings_of([mine.rule], theirs)
+        if other and set(other[0].decays) >= set(mine.decays):
+            reference = _trainer(against, other[0])
+            binding = replace(mine, label=f"{against.name} ({mine.rule.name})")
+            subjects.append(Subject(target, binding, reference, shapes, seed))
+    if subjects:
+        return subjects, ""
+    common = {name: value for name, value in arguments.items() if name in theirs}
+    bare = _bare_binding(common)
+    if bare is None:
+        return [], f"{target.name} and {against.name} have no lr in common."
+    bare = replace(bare, label=against.name)
+    return [Subject(target, bare, _trainer(against, bare), shapes, seed)], ""
+
+
+def _trainer(against: Target, binding: Binding) -> Callable[[Draw], Path]:
+    return lambda draw: train(against, binding, draw)
+
+
+def _bare_binding(arguments: Mapping[str, Any]) -> Binding | None:
+    """Return a binding that names the numeric arguments of a class; None without a rate."""
+    numbers = {
+        name: float(value)
+        for name, value in arguments.items()
+        if isinstance(value, float) and name not in ("weight_decay", "lr")
+    }
+    if "lr" not in arguments:
+        return None
+    declared = (
+        Hyperparameter("lr", _number(arguments["lr"]), "learning rate", low_open=True, scale="log"),
+        *(_described(name, value) for name, value in numbers.items()),
+    )
+    rule = Rule(
+        name="",
+        init=lambda _param, **_: None,
+        update=lambda grad, state, _step, **_: (0 * grad, state),
+        hyperparameters=declared,
+    )
+    decays: tuple[str, ...] = ("l2",) if "weight_decay" in arguments else ()
+
+    def translate(setting: Setting) -> dict[str, Any]:
+        decayed = {"weight_decay": setting.weight_decay} if decays else {}
+        return {**setting.values, **decayed}
+
+    return Binding(rule, translate, decays, numbers, claims_decay=False)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, float | int) else 0.01
+
+
+def _described(name: str, value: float) -> Hyperparameter:
+    is_share = 0 <= value < 1
+    return Hyperparameter(
+        name, value, "", high=1.0 if is_share else float("inf"), high_open=is_share
+    )
+
+
+def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Finding]:
+    """Return the findings about one rule; outcomes of the checks are added to `outcomes`."""
+    findings: list[Finding] = []
+    if subject.reference is not None:
+        found, explanation = compare_equations(subject, draws)
+        findings += found
+        subject = replace(subject, explanation=explanation)
+        _note_outcome(outcomes, _CHECK_EQUATIONS, found)
+    for check in CHECKS:
+        try:
+            found = [replace(f, check=check.sentence) for f in check.run(subject)]
+        except USER_CODE_ERRORS as error:
+            text = f"raises an error in the check '{check.name}': {one_line(error)}"
+            found = [Finding(check.name, Kind.FAULT, text, check.sentence)]
+        findings += found
+        _note_outcome(outcomes, check.sentence, found)
+    return findings
+
+
+def _note_outcome(outcomes: dict[str, str], check: str, found: Sequence[Finding]) -> None:
+    kinds = {finding.kind for finding in found}
+    outcome = "failed" if Kind.FAULT in kinds else "passed"
+    if Kind.CONVENTION in kinds and outcome == "passed":
+        outcome = "convention"
+    ranks = ("passed", "convention", "failed")
+    outcomes[check] = max(outcomes.get(check, "passed"), outcome, key=ranks.index)
+
+
+def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Explanation | None]:
+    """Compare drawn trainings with the reference; return findings and what explains them."""
+    assert subject.reference is not None
+    draws = list(_draws(subject, count))
+    try:
+        cases, explanation = explain(subject.target, subject.binding, subject.reference, draws)
+    except USER_CODE_ERRORS as error:
+        text = f"raises an error in a training of a few steps: {one_line(error)}"
+        return [Finding("equations", Kind.FAULT, text, _CHECK_EQUATIONS)], None
+    departing = [case for case in cases if case.departing()]
+    if not departing:
+        return [], explanation
+    case = min(departing, key=lambda case: first_of(_departures(case)).step)
+    draw, departure = shortest(subject.target, subject.binding, subject.reference, case.draw)
+    script = script_of_departure(subject.target, subject.binding, subject.reference, draw)
+    where = first_of(_departures(case))
+    term = _term(subject, case.draw, where)
+    reasons = explanation.reasons if explanation else ()
+    if not reasons:
+        sentence = (
+            f"departs from {subject.binding.label} at step {where.step} in "
+            f"{tensor_text(where.label, case.draw.start[where.label])}"
+            + (f", first in {term}" if term else "")
+            + "; no known convention and no single change of the equations explains it"
+        )
+        reasons = (("equations", Kind.FAULT, sentence),)
+    return [
+        Finding(
+            name,
+            kind,
+            sentence,
+            _CHECK_EQUATIONS,
+            where.step,
+            tensor_text(where.label, case.draw.start[where.label]),
+            term,
+            departure.difference,
+            script,
+        )
+        for name, kind, sentence in reasons
+    ], explanation
+
+
+def _departures(case: Case) -> dict[str, Departure]:
+    return departures(case.draw, case.actual, case.expected)
+
+
+def _draws(subject: Subject, count: int) -> Iterator[Draw]:
+    binding = subject.binding
+    random = np.random.default_rng((subject.seed, 1000))
+    for index in range(count):
+        setting = drawn_setting(
+            binding.rule, binding.fixed, binding.decays, random, plain=index == 0
+        )
+        missing = not subject.is_joint and index % 2 == 1
+        yield drawn(setting, subject.shapes, random, with_missing=missing)
+    for shapes, steps in ((LONG, LONG_STEPS), (LARGE, 3)):
+        setting = drawn_setting(binding.rule, binding.fixed, binding.decays, random)
+        yield drawn(setting, shapes, random, with_missing=False, steps=steps)
+
+
+def _term(subject: Subject, draw: Draw, departure: Departure) -> str:
+    """Return the state of the rule that no array of the optimizer's state equals: its symbol."""
+    rule = subject.binding.rule
+    if rule.model is not None or not rule.state:
+        return ""
+    label, step = departure.label, departure.step
+    parameters = parameters_of(draw.start)
+    optimizer = subject.target(list(parameters.values()), subject.binding.arguments(draw.setting))
+    for gradients in draw.gradients[:step]:
+        step_with(optimizer, parameters, gradients)
+    arrays = [
+        value.detach().to(torch.float64)
+        for value in optimizer.state.get(parameters[label], {}).values()
+        if isinstance(value, torch.Tensor) and value.shape == draw.start[label].shape
+    ]
+    for name, expected in states_of(rule, draw, label, step).items():
+        if name in rule.state and not any(
+            torch.allclose(array, expected, rtol=1e-9, atol=1e-300) for array in arrays
+        ):
+            return rule.state[name].partition(",")[0]
+    return "θ"
+
+
+def states_of(rule: Rule, draw: Draw, label: str, step: int) -> dict[str, torch.Tensor]:
+    """Return the state of a rule after some steps of one tensor, by name."""
+    params = {label: draw.start[label].contiguous()}
+    state = initialise_all(rule, params, dict(draw.setting.values))
+    count = 0
+    for gradients in draw.gradients[:step]:
+        gradient = gradients[label]
+        if gradient is None:
+            continue
+        count += 1
+        setting = draw.setting
+        params, state = apply_all(
+            rule,
+            params,
+            {label: gradient.contiguous()},
+            state,
+            count,
+            dict(setting.values),
+            setting.weight_decay,
+            setting.decay,
+        )
+    return {
+        name: value
+        for name, value in state[label]._asdict().items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Return each finding once, also if several rules of one class led to it."""
+    unique: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        unique.setdefault((finding.name, finding.sentence), finding)
+    return list(unique.values())
+
+
+def _sorted(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: _ORDER[finding.kind])
+
+
+def versions_of(package: str) -> dict[str, str]:
+    """Return the versions of optrial, torch and a package, as far as they are installed."""
+    versions = {}
+    for name in dict.fromkeys(["optrial", "torch", package]):
+        with suppress(metadata.PackageNotFoundError, ValueError):
+            versions[name] = metadata.version(name)
+    return versions

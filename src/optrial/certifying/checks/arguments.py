@@ -1,0 +1,228 @@
+"""Checks of arguments: defaults, and hyperparameters without effect or with the wrong one."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from optrial.certifying.binding import implemented_by_torch
+from optrial.certifying.checks.common import first_apart
+from optrial.certifying.draws import Setting
+from optrial.certifying.findings import Finding, Kind
+from optrial.certifying.subject import Check, Subject
+from optrial.certifying.target import parameters_of, train
+
+__all__ = ["ARGUMENT_CHECKS"]
+
+
+def has_documented_defaults(subject: Subject) -> Iterator[Finding]:
+    """Defaults are those of the docstring, and those of the rule."""
+    signature = {name: p.default for name, p in subject.target.signature.items()}
+    documented = _documented(inspect.getdoc(subject.target.make) or "")
+    for name, value in documented.items():
+        default = signature.get(name, inspect.Parameter.empty)
+        if default is inspect.Parameter.empty or _equal(default, value):
+            continue
+        script = subject.script().imports("inspect")
+        script.add(
+            f"default = inspect.signature({script.call('', {})[:-2]}).parameters['{name}'].default"
+        )
+        script.add(f"assert default == {value!r}, default")
+        yield Finding(
+            "defaults",
+            Kind.FAULT,
+            f"has {name}={default!r} by default, where its documentation says {value!r}",
+            term=name,
+            reproducer=script.text,
+        )
+    yield from _other_than_rule(subject, signature, documented)
+
+
+def _other_than_rule(
+    subject: Subject, signature: Mapping[str, Any], documented: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Report defaults that are not those of the rule."""
+    if subject.reference is None:
+        return
+    binding, rule = subject.binding, subject.binding.rule
+    decay = rule.default_decay if rule.default_decay in binding.decays else None
+    setting = Setting(
+        {**rule.defaults, **binding.fixed},
+        rule.default_weight_decay if binding.decays else 0.0,
+        decay or (binding.decays[0] if binding.decays else rule.default_decay),
+    )
+    usual = binding.arguments(setting)
+    original = implemented_by_torch(rule)
+    if original is not None:
+        parameters = inspect.signature(original).parameters
+        usual = {key: parameters[key].default for key in usual if key in parameters}
+    is_copy = original is not None and _same_arguments(subject, original)
+    for key, value in usual.items():
+        default = signature.get(key, inspect.Parameter.empty)
+        if default is inspect.Parameter.empty or default is None or _equal(default, value):
+            continue
+        if key in documented or isinstance(value, bool) or callable(value):
+            continue
+        origin = f"torch.optim.{original.__name__}" if original is not None else rule.name
+        yield Finding(
+            "defaults",
+            Kind.CONVENTION if is_copy else Kind.NOTE,
+            f"has {key}={default!r} by default, where {origin} has {value!r}",
+            term=key,
+        )
+
+
+def _same_arguments(subject: Subject, original: type) -> bool:
+    names = set(inspect.signature(original).parameters) - {"params"}
+    return names <= set(subject.target.signature)
+
+
+_DOCUMENTED = re.compile(
+    r"^\s*(?P<name>\w+)\s*(?:\([^\n]*\))?\s*:(?P<text>(?:(?!^\s*\w+\s*(?:\([^\n]*\))?\s*:).*\n?)*)",
+    re.MULTILINE,
+)
+_DEFAULT = re.compile(r"\(?\bdefault(?:s to|:| is| =)\s*`{0,2}(?P<value>[^\s`;]+(?:,\s*[^\s`;]+)*)")
+
+
+def _documented(text: str) -> dict[str, Any]:
+    """Return the defaults that a docstring states for its arguments."""
+    found: dict[str, Any] = {}
+    for match in _DOCUMENTED.finditer(text):
+        stated = _DEFAULT.search(match["text"])
+        if stated is not None and (value := _literal(stated["value"])) is not None:
+            found.setdefault(match["name"], value)
+    return found
+
+
+def _literal(text: str) -> Any:
+    """Return the Python value that a text starts with; None without one."""
+    text = text.rstrip(".,")
+    while text:
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            text = text[:-1].rstrip() if text.endswith((")", ".", ",", "]")) else ""
+    return None
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, bool) != isinstance(other, bool):
+        return one == other
+    return bool(one == other)
+
+
+def uses_every_hyperparameter(subject: Subject) -> Iterator[Finding]:
+    """Every hyperparameter has an effect where it has one in the rule."""
+    if subject.reference is None:
+        return
+    base = subject.setting(60)
+    for name in subject.binding.adjustable():
+        setting = (
+            replace(base, values={**base.values, "eps": 0.1}) if "eps" in base.values else base
+        )
+        changed = _moved(subject, setting, name)
+        if changed is None:
+            continue
+        draw = subject.draw(61, setting)
+        other = replace(draw, setting=changed)
+        expected, wanted = subject.reference(draw)[-1], subject.reference(other)[-1]
+        if first_apart(wanted, expected, 1e-9) is None:
+            continue  # without effect in the rule as well
+        one, two = (train(subject.target, subject.binding, d)[-1] for d in (draw, other))
+        if first_apart(two, one, 1e-12) is None:
+            tiny = subject.tiny(61)
+            script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+            script.add(f"one = {script.call('[a]', subject.binding.arguments(setting))}")
+            script.add(f"two = {script.call('[b]', subject.binding.arguments(changed))}")
+            script.add("for gradient in (1.0, -2.0, 0.5, 1.0):")
+            script.add("    a.grad = torch.full_like(a, gradient)", "    b.grad = a.grad.clone()")
+            script.add("    one.step()", "    two.step()", "assert not torch.equal(a, b), a")
+            yield Finding(
+                f"no effect: {name}",
+                Kind.FAULT,
+                f"ignores {name}: its value has no effect on the steps",
+                term=name,
+                reproducer=script.text,
+            )
+            continue
+        if name in ("lr", "weight_decay"):
+            yield from _direction(subject, name, (one, two), (expected, wanted))
+
+
+def _direction(
+    subject: Subject,
+    name: str,
+    actual: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
+    expected: tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]],
+) -> Iterator[Finding]:
+    """Report an effect that goes against the one in the rule."""
+    product = 0.0
+    for label in expected[0]:
+        real = actual[1][label] - actual[0][label]
+        ideal = expected[1][label] - expected[0][label]
+        product += float((real * ideal).nan_to_num(0.0).sum())
+    if product < 0:
+        yield Finding(
+            f"wrong sign: {name}",
+            Kind.FAULT,
+            f"a larger {name} has the opposite effect of that in {subject.binding.rule.name}",
+            term=name,
+        )
+
+
+def _moved(subject: Subject, setting: Setting, name: str) -> Setting | None:
+    if name == "weight_decay":
+        return replace(setting, weight_decay=0.3)
+    h = next(h for h in subject.binding.rule.hyperparameters if h.name == name)
+    value = float(setting.values[name])
+    for candidate in (value * 1.5, value / 2, value + 1, 0.3):
+        if candidate != value and h.check(candidate) is None:
+            return replace(setting, values={**setting.values, name: candidate})
+    return None
+
+
+def further_arguments_have_an_effect(subject: Subject) -> Iterator[Finding]:
+    """Numeric arguments that the rule does not know have an effect, too."""
+    arguments = subject.arguments(62)
+    tiny = subject.tiny(62)
+    plain = subject.trained(tiny, arguments)
+    for name, parameter in subject.target.signature.items():
+        default = parameter.default
+        if name in arguments or isinstance(default, bool) or not isinstance(default, float):
+            continue
+        try:
+            optimizer = subject.make(parameters_of(tiny.start), {**arguments, name: default})
+            del optimizer
+            other = [
+                subject.trained(tiny, {**arguments, name: value})
+                for value in (default * 2 + 0.05, default / 2 + 0.02)
+            ]
+        except Exception:  # noqa: BLE001  values that the class refuses
+            continue
+        if all(first_apart(changed, plain) is None for changed in other):
+            yield Finding(
+                f"no effect: {name}",
+                Kind.NOTE,
+                f"{name} has no effect with the other arguments that were tried",
+                term=name,
+            )
+
+
+def _check(name: str, run: object) -> Check:
+    sentence = (run.__doc__ or "").splitlines()[0]
+    return Check(name, sentence, run)  # type: ignore[arg-type]
+
+
+ARGUMENT_CHECKS = (
+    _check("defaults", has_documented_defaults),
+    _check("effect of hyperparameters", uses_every_hyperparameter),
+    _check("further arguments", further_arguments_have_an_effect),
+)

@@ -1,0 +1,38 @@
+"""What several checks share: comparing weights, and findings about a pair of trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from optrial.certifying.comparison import largest_difference
+
+__all__ = ["EQUAL", "apart", "first_apart", "identical"]
+
+EQUAL = 1e-12
+"""Relative difference of two orders of the same float64 operations."""
+
+
+def apart(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest expected value.
+
+    Infinite if only one of two values is finite, or if shapes differ.
+    """
+    return largest_difference({"": actual.detach()}, {"": expected.detach()})
+
+
+def first_apart(
+    actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = 0.0
+) -> tuple[str, float] | None:
+    """Return the first tensor that differs by more than a tolerance, and by how much."""
+    for label, tensor in expected.items():
+        gap = apart(actual[label], tensor)
+        if not gap <= tolerance:
+            return label, gap
+    return None
+
+
+def identical(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Return whether all tensors are equal bit for bit; NaN equals NaN."""
+    return first_apart(actual, expected) is None

@@ -1,0 +1,359 @@
+"""Checks of the interface of `torch.optim`: gradients, closures, `zero_grad`, `maximize`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from optrial.certifying.checks.common import EQUAL, apart, first_apart, identical
+from optrial.certifying.draws import tensor_text
+from optrial.certifying.findings import Finding, Kind
+from optrial.certifying.reproducer import Script, numbers
+from optrial.certifying.subject import Check, Subject, Tiny
+from optrial.certifying.target import parameters_of, snapshot, step_with
+
+__all__ = ["INTERFACE_CHECKS"]
+
+
+def _one_tensor(subject: Subject, tiny: Tiny, arguments: dict[str, object]) -> Script:
+    """Return a script with one tensor `w` and its optimizer."""
+    script = subject.script().weights("w", tiny.start["a"])
+    return script.add(f"optimizer = {script.call('[w]', arguments)}")
+
+
+def _gradient(tiny: Tiny, step: int) -> str:
+    return f"torch.tensor({numbers(tiny.gradients[step]['a'])}, dtype=torch.float64)"
+
+
+def is_deterministic(subject: Subject) -> Iterator[Finding]:
+    """Two fresh optimizers take the same steps, bit for bit."""
+    tiny, arguments = subject.tiny(1), subject.arguments(1)
+    once, twice = (subject.trained(tiny, arguments) for _ in range(2))
+    if identical(once, twice):
+        return
+    script = subject.script().add("results = []", "for _ in range(2):")
+    script.add(f"    w = torch.tensor({numbers(tiny.start['a'])}, requires_grad=True)")
+    script.add(f"    optimizer = {script.call('[w]', arguments)}", "    for _ in range(5):")
+    script.add("        w.grad = torch.ones_like(w)", "        optimizer.step()")
+    script.add("    results.append(w.detach())", "assert torch.equal(*results), results")
+    yield Finding(
+        "determinism",
+        Kind.FAULT,
+        "takes other steps in a second training with the same gradients: it draws random numbers "
+        "or keeps state outside the object",
+        reproducer=script.text,
+    )
+
+
+def leaves_gradients_alone(subject: Subject) -> Iterator[Finding]:
+    """A step does not change the gradients."""
+    tiny, settings = subject.tiny(2), [subject.arguments(2), subject.arguments(2, decayed=False)]
+    if "maximize" in subject.target.signature:
+        settings.append({**subject.arguments(3, decayed=False), "maximize": True})
+    for arguments in settings:
+        parameters = parameters_of(tiny.start)
+        optimizer = subject.make(parameters, arguments)
+        for step, gradients in enumerate(tiny.gradients[:3], start=1):
+            step_with(optimizer, parameters, gradients)
+            for label, parameter in parameters.items():
+                if parameter.grad is None or not torch.equal(parameter.grad, gradients[label]):
+                    script = _one_tensor(subject, tiny, arguments)
+                    for index in range(step):
+                        script.add(f"w.grad = {_gradient(tiny, index)}")
+                        script.add("before = w.grad.clone()", "optimizer.step()")
+                    script.add("assert w.grad is not None and torch.equal(w.grad, before), w.grad")
+                    with_text = "maximize=True" if arguments.get("maximize") else ""
+                    if not with_text and arguments.get("weight_decay"):
+                        with_text = f"weight_decay={arguments['weight_decay']!r}"
+                    yield Finding(
+                        "gradients",
+                        Kind.FAULT,
+                        "changes the gradients in place"
+                        + (f" with {with_text}" if with_text else "")
+                        + ", so that gradients that are accumulated, logged or clipped afterwards "
+                        "are wrong",
+                        step=step,
+                        tensor=tensor_text(label, parameter),
+                        reproducer=script.text,
+                    )
+                    return
+
+
+def keeps_no_gradient(subject: Subject) -> Iterator[Finding]:
+    """Gradients that are overwritten in place after a step have no effect on later steps."""
+    tiny = subject.tiny(4)
+    arguments = subject.arguments(4, decayed=False)
+    fresh = subject.trained(tiny, arguments)
+    parameters = parameters_of(tiny.start)
+    optimizer = subject.make(parameters, arguments)
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    for gradients in tiny.gradients:
+        for label, parameter in parameters.items():
+            assert parameter.grad is not None
+            parameter.grad.copy_(gradients[label])
+        optimizer.step()
+        for parameter in parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+    if first_apart(parameters, fresh, EQUAL) is None:
+        return
+    script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+    for label in "ab":
+        script.add(f"of_{label} = {script.call(f'[{label}]', arguments)}")
+    script.add("a.grad = torch.zeros_like(a)")
+    for step in range(3):
+        script.add(f"gradient = {_gradient(tiny, step)}", "a.grad.copy_(gradient)")
+        script.add("b.grad = gradient.clone()", "of_a.step()", "of_b.step()")
+        script.add("a.grad.zero_()")
+    script.add("assert torch.allclose(a, b, rtol=1e-12, atol=0), (a, b)")
+    yield Finding(
+        "gradients",
+        Kind.FAULT,
+        "keeps the gradient tensor itself instead of a copy: with zero_grad(set_to_none=False) "
+        "its state is overwritten",
+        reproducer=script.text,
+    )
+
+
+def skips_missing_gradients(subject: Subject) -> Iterator[Finding]:
+    """A parameter without a gradient does not move, and no other parameter notices."""
+    if subject.is_joint:
+        return
+    tiny, arguments = subject.tiny(5), subject.arguments(5)
+    alone = parameters_of({"a": tiny.start["a"]})
+    both = parameters_of(tiny.start)
+    of_alone, of_both = (subject.make(p, arguments) for p in (alone, both))
+    for step, gradients in enumerate(tiny.gradients, start=1):
+        step_with(of_alone, alone, {"a": gradients["a"]})
+        step_with(of_both, both, {"a": gradients["a"]})
+        if not torch.equal(both["b"], tiny.start["b"]):
+            script = _one_tensor(subject, tiny, arguments)
+            script.add("before = w.detach().clone()", "optimizer.step()")
+            script.add("assert torch.equal(w, before), w")
+            yield Finding(
+                "missing gradients",
+                Kind.FAULT,
+                "moves a parameter that has no gradient",
+                step=step,
+                tensor=tensor_text("b", both["b"]),
+                reproducer=script.text,
+            )
+            return
+        if apart(both["a"], alone["a"]) > EQUAL:
+            script = subject.script().weights("a", tiny.start["a"])
+            script.weights("b", tiny.start["b"]).weights("c", tiny.start["a"])
+            script.add(f"both = {script.call('[a, b]', arguments)}")
+            script.add(f"alone = {script.call('[c]', arguments)}")
+            for index in range(step):
+                script.add(f"a.grad = {_gradient(tiny, index)}", "c.grad = a.grad.clone()")
+                script.add("both.step()", "alone.step()")
+            script.add("assert torch.allclose(a, c, rtol=1e-12, atol=0), (a, c)")
+            yield Finding(
+                "missing gradients",
+                Kind.FAULT,
+                "updates a parameter differently beside another parameter that has no gradient",
+                step=step,
+                tensor=tensor_text("a", both["a"]),
+                reproducer=script.text,
+            )
+            return
+
+
+def keeps_parameters_apart(subject: Subject) -> Iterator[Finding]:
+    """Each parameter takes the steps that it would take alone."""
+    if subject.is_joint:
+        return
+    tiny, arguments = subject.tiny(6), subject.arguments(6)
+    together = subject.trained(tiny, arguments)
+    for label in tiny.start:
+        parameters = parameters_of({label: tiny.start[label]})
+        optimizer = subject.make(parameters, arguments)
+        for gradients in tiny.gradients:
+            step_with(optimizer, parameters, {label: gradients[label]})
+        if apart(together[label], parameters[label]) <= EQUAL:
+            continue
+        script = subject.script().weights("a", tiny.start["a"])
+        script.weights("b", tiny.start["b"]).weights("c", tiny.start[label])
+        script.add(f"both = {script.call('[a, b]', arguments)}")
+        script.add(f"alone = {script.call('[c]', arguments)}")
+        for gradients in tiny.gradients[:3]:
+            for one in ("a", "b"):
+                text = numbers(gradients[one])
+                script.add(f"{one}.grad = torch.tensor({text}, dtype=torch.float64)")
+            script.add(f"c.grad = {label}.grad.clone()", "both.step()", "alone.step()")
+        script.add(f"assert torch.allclose({label}, c, rtol=1e-12, atol=0), ({label}, c)")
+        yield Finding(
+            "parameters",
+            Kind.FAULT,
+            "updates a parameter differently beside another one: state or a step count is shared",
+            tensor=tensor_text(label, together[label]),
+            reproducer=script.text,
+        )
+        return
+
+
+def calls_closure_once(subject: Subject) -> Iterator[Finding]:
+    """A closure is called once, with gradients enabled, and its loss is returned."""
+    tiny, arguments = subject.tiny(7), subject.arguments(7)
+    plain = subject.trained(tiny, arguments, steps=3)
+    parameters = parameters_of(tiny.start)
+    optimizer = subject.make(parameters, arguments)
+    calls, enabled, returned = 0, True, []
+    problem = ""
+    for gradients in tiny.gradients[:3]:
+
+        def closure(gradients: dict[str, Tensor] = gradients) -> Tensor:  # type: ignore[assignment]
+            nonlocal calls, enabled
+            calls += 1
+            enabled = enabled and torch.is_grad_enabled()
+            for label, parameter in parameters.items():
+                parameter.grad = gradients[label].clone()
+            return torch.tensor(2.5)
+
+        for parameter in parameters.values():
+            parameter.grad = None
+        try:
+            returned.append(optimizer.step(closure))  # type: ignore[arg-type]  # the stub is narrow
+        except TypeError as error:
+            problem = f"does not take a closure in step: {error}"
+            break
+    if not problem and calls != 3:
+        problem = f"calls the closure {calls / 3:g} times per step"
+    elif not problem and not enabled:
+        problem = "calls the closure with gradients disabled, so that backward() in it fails"
+    elif not problem and not all(value is not None and float(value) == 2.5 for value in returned):
+        problem = "does not return the loss of the closure"
+    elif not problem and first_apart(parameters, plain, EQUAL):
+        problem = "takes another step with a closure than without"
+    if not problem:
+        return
+    script = _one_tensor(subject, tiny, arguments).add(
+        "calls = 0",
+        "def closure():",
+        "    global calls",
+        "    calls += 1",
+        "    optimizer.zero_grad()",
+        "    loss = (w * w).sum()",
+        "    loss.backward()",
+        "    return loss",
+        "expected = (w.detach() ** 2).sum()",
+        "loss = optimizer.step(closure)",
+        "assert calls == 1, calls",
+        "assert loss is not None and torch.allclose(loss.detach(), expected), loss",
+    )
+    yield Finding("closure", Kind.FAULT, problem, reproducer=script.text)
+
+
+def zeroes_gradients(subject: Subject) -> Iterator[Finding]:
+    """`zero_grad` removes all gradients, or sets them to zero."""
+    tiny, arguments = subject.tiny(8), subject.arguments(8)
+    for to_none in (True, False):
+        parameters = parameters_of(tiny.start)
+        optimizer = subject.make(parameters, arguments)
+        step_with(optimizer, parameters, tiny.gradients[0])
+        before = snapshot(parameters)
+        try:
+            optimizer.zero_grad(set_to_none=to_none)
+        except TypeError as error:
+            text = f"does not take set_to_none in zero_grad: {error}"
+            yield Finding("zero_grad", Kind.FAULT, text)
+            return
+        grads = [parameter.grad for parameter in parameters.values()]
+        is_right = all(
+            grad is None if to_none else grad is not None and not grad.any() for grad in grads
+        )
+        if is_right and identical(parameters, before):
+            continue
+        script = _one_tensor(subject, tiny, arguments)
+        script.add(f"w.grad = {_gradient(tiny, 0)}", f"optimizer.zero_grad(set_to_none={to_none})")
+        wanted = "w.grad is None" if to_none else "w.grad is not None and not w.grad.any()"
+        script.add(f"assert {wanted}, w.grad")
+        yield Finding(
+            "zero_grad",
+            Kind.FAULT,
+            f"zero_grad(set_to_none={to_none}) leaves gradients behind or moves weights",
+            reproducer=script.text,
+        )
+        return
+
+
+def keeps_tensors_in_place(subject: Subject) -> Iterator[Finding]:
+    """Weights change in place: same object, memory and type, still a leaf that needs gradients."""
+    tiny, arguments = subject.tiny(9), subject.arguments(9)
+    parameters = parameters_of(tiny.start)
+    optimizer = subject.make(parameters, arguments)
+    pointers = {label: p.data_ptr() for label, p in parameters.items()}
+    for gradients in tiny.gradients[:2]:
+        step_with(optimizer, parameters, gradients)
+    for label, parameter in parameters.items():
+        problems = {
+            "moves the weights to other memory, so that views of them are stale": (
+                parameter.data_ptr() != pointers[label]
+            ),
+            "changes the type of the weights": parameter.dtype != torch.float64,
+            "turns off requires_grad of the weights": not parameter.requires_grad,
+            "makes the weights part of a graph": parameter.grad_fn is not None,
+        }
+        problem = next((text for text, is_so in problems.items() if is_so), "")
+        if problem:
+            script = _one_tensor(subject, tiny, arguments)
+            script.add(f"w.grad = {_gradient(tiny, 0)}", "memory = w.data_ptr()")
+            script.add("optimizer.step()", "assert w.data_ptr() == memory")
+            script.add("assert w.dtype == torch.float64 and w.requires_grad and w.is_leaf")
+            yield Finding("weights", Kind.FAULT, problem, reproducer=script.text)
+            return
+
+
+def maximizes(subject: Subject) -> Iterator[Finding]:
+    """`maximize=True` takes the steps that the negated gradients give."""
+    if "maximize" not in subject.target.signature:
+        return
+    for stream, decayed in ((10, False), (11, True)):
+        tiny, arguments = subject.tiny(stream), subject.arguments(stream, decayed=decayed)
+        negated = Tiny(
+            tiny.start, [{label: -g for label, g in step.items()} for step in tiny.gradients]
+        )
+        minimized = subject.trained(negated, arguments)
+        maximized = subject.trained(tiny, {**arguments, "maximize": True})
+        if first_apart(maximized, minimized, EQUAL) is None:
+            continue
+        ignored = subject.trained(tiny, arguments)
+        if first_apart(maximized, ignored, EQUAL) is None:
+            problem = "ignores maximize=True"
+        elif decayed:
+            problem = (
+                "takes other steps with maximize=True than with negated gradients if there is "
+                "weight decay: the sign of the decay changes too"
+            )
+        else:
+            problem = "takes other steps with maximize=True than with negated gradients"
+        script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+        script.add(f"up = {script.call('[a]', {**arguments, 'maximize': True})}")
+        script.add(f"down = {script.call('[b]', arguments)}")
+        for step in range(2):
+            script.add(f"a.grad = {_gradient(tiny, step)}", "b.grad = -a.grad")
+            script.add("up.step()", "down.step()")
+        script.add("assert torch.allclose(a, b, rtol=1e-12, atol=0), (a, b)")
+        yield Finding("maximize", Kind.FAULT, problem, reproducer=script.text)
+        return
+
+
+def _check(name: str, run: object) -> Check:
+    sentence = (run.__doc__ or "").splitlines()[0]
+    return Check(name, sentence, run)  # type: ignore[arg-type]
+
+
+INTERFACE_CHECKS = (
+    _check("determinism", is_deterministic),
+    _check("gradients left alone", leaves_gradients_alone),
+    _check("gradient buffers", keeps_no_gradient),
+    _check("missing gradients", skips_missing_gradients),
+    _check("parameters apart", keeps_parameters_apart),
+    _check("closure", calls_closure_once),
+    _check("zero_grad", zeroes_gradients),
+    _check("weights in place", keeps_tensors_in_place),
+    _check("maximize", maximizes),
+)

@@ -1,0 +1,390 @@
+"""Known conventions in which implementations of a rule differ, and slips that are often made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from optrial.certifying.equations import (
+    DECAY_LINES,
+    Assignment,
+    Condition,
+    Expression,
+    Program,
+    name,
+    number,
+)
+from optrial.certifying.findings import Kind
+
+__all__ = ["CONVENTIONS", "Convention", "slips"]
+
+Change = Callable[[Program], Program | None]
+
+ONE = number(1)
+EPS, TIME, LR, DECAY, MOMENTUM = map(name, ("eps", "t", "lr", "weight_decay", "momentum"))
+PARAMETER, GRADIENT = name("θ"), name("g")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A way to compute a rule that differs from its equations here.
+
+    Attributes:
+        name: what it concerns.
+        sentence: what an implementation that follows it does, after its name.
+        change: returns the changed program; None, or the same one, where it does not apply.
+        kind: whether implementations may follow it.
+        is_kind_of_decay: whether it is another kind of weight decay than the rule's.
+    """
+
+    name: str
+    sentence: str
+    change: Change
+    kind: Kind = Kind.CONVENTION
+    is_kind_of_decay: bool = False
+
+
+def _sum(left: Expression, right: Expression) -> Expression:
+    return Expression("+", parts=(left, right))
+
+
+def _difference(left: Expression, right: Expression) -> Expression:
+    return Expression("−", parts=(left, right))
+
+
+def _product(left: Expression, right: Expression) -> Expression:
+    return Expression("·", parts=(left, right))
+
+
+def _quotient(left: Expression, right: Expression) -> Expression:
+    return Expression("/", parts=(left, right))
+
+
+def _root(part: Expression) -> Expression:
+    return Expression("√", parts=(part,))
+
+
+def _rooted(part: Expression) -> Expression | None:
+    """Return A of a part √A + eps."""
+    if part.operator != "+" or part.parts[1] != EPS or part.parts[0].operator != "√":
+        return None
+    return part.parts[0].parts[0]
+
+
+def _of_root(new: Callable[[Expression], Expression | None]) -> Change:
+    """Return a change that replaces every √A + eps by what `new` makes of A."""
+
+    def change_part(part: Expression) -> Expression | None:
+        inner = _rooted(part)
+        return None if inner is None else new(inner)
+
+    return lambda program: program.mapped(change_part)
+
+
+def _uncorrected(inner: Expression) -> Expression | None:
+    """Return (√v + eps) / √c for A = v / c."""
+    if inner.operator != "/":
+        return None
+    average, correction = inner.parts
+    return _quotient(_sum(_root(average), EPS), _root(correction))
+
+
+def _eps_outside(program: Program) -> Program:
+    """Move eps out of every √(A + eps)."""
+
+    def change_part(part: Expression) -> Expression | None:
+        if part.operator != "√" or part.parts[0].operator != "+" or part.parts[0].parts[1] != EPS:
+            return None
+        return _sum(_root(part.parts[0].parts[0]), EPS)
+
+    return program.mapped(change_part)
+
+
+def _is_correction(part: Expression, beta: str = "") -> bool:
+    """Return whether a part is 1 − beta^t."""
+    if part.operator != "−" or part.parts[0] != ONE or part.parts[1].operator != "^":
+        return False
+    base, exponent = part.parts[1].parts
+    return exponent == TIME and (not beta or base == name(beta))
+
+
+def _without_correction(beta: str = "") -> Change:
+    return lambda program: program.mapped(lambda part: ONE if _is_correction(part, beta) else None)
+
+
+def _decay_line(program: Program) -> int | None:
+    """Return the index of the line of l2 or decoupled weight decay that precedes the rule."""
+    texts = [str(line) for line in program.lines[:1]]
+    return 0 if texts and texts[0] in _DECAYS else None
+
+
+_L2 = Assignment("g", _sum(GRADIENT, _product(DECAY, PARAMETER)))
+_DECOUPLED = Assignment("θ", _difference(PARAMETER, _product(_product(LR, DECAY), PARAMETER)))
+_UNSCALED = Assignment("θ", _difference(PARAMETER, _product(DECAY, PARAMETER)))
+_DIVIDED = Assignment("θ", _quotient(PARAMETER, _sum(ONE, _product(LR, DECAY))))
+_DECAYS = {str(_L2), str(_DECOUPLED), *DECAY_LINES.values()}
+
+
+def _decay(line: Assignment, *, last: bool = False, of_l2: bool = False) -> Change:
+    """Return a change that puts a line of decay in place of the one that precedes the rule.
+
+    Args:
+        line: the new line.
+        last: whether it comes last.
+        of_l2: whether only l2 decay is replaced.
+    """
+
+    def change(program: Program) -> Program | None:
+        if _decay_line(program) is None or (str(program.lines[0]) == str(line) and not last):
+            return None
+        if of_l2 and str(program.lines[0]) != str(_L2):
+            return None
+        rest = program.lines[1:]
+        lines = (*rest, line) if last else (line, *rest)
+        return replace(program, lines=lines)
+
+    return change
+
+
+def _averaged(program: Program) -> Program:
+    """Add (1 − momentum)·X to the velocity in place of X."""
+
+    def change_line(line: Assignment) -> Assignment:
+        value = line.value
+        kept = _product(MOMENTUM, name(line.symbol))
+        if value.operator == "+" and value.parts[0] == kept:
+            share = _product(_difference(ONE, MOMENTUM), value.parts[1])
+            return replace(line, value=_sum(kept, share))
+        return line
+
+    return replace(program, lines=tuple(map(change_line, program.lines)))
+
+
+def _averaged_from_first(program: Program) -> Program:
+    """Average gradients in the velocity, which starts at the first gradient."""
+    averaged = _averaged(program)
+    lines = [
+        replace(new, condition=Condition(TIME, ONE), otherwise=old.value.parts[1])
+        if new != old
+        else new
+        for old, new in zip(program.lines, averaged.lines, strict=True)
+    ]
+    return replace(program, lines=tuple(lines))
+
+
+def _summed(program: Program) -> Program:
+    """Add g to an average in place of (1 − beta)·g, for the average that is no square."""
+
+    def change_line(line: Assignment) -> Assignment:
+        value = line.value
+        if value.operator != "+" or value.parts[1].operator != "·":
+            return line
+        share, rest = value.parts[1].parts
+        is_average = share.operator == "−" and share.parts[0] == ONE
+        if is_average and value.parts[0] == _product(share.parts[1], name(line.symbol)):
+            summed = _sum(value.parts[0], rest)
+            return line if rest.operator == "^" else replace(line, value=summed)
+        return line
+
+    return replace(program, lines=tuple(map(change_line, program.lines)))
+
+
+def _rate_inside(program: Program) -> Program | None:
+    """Put lr into the velocity: u ← momentum·u + lr·X, θ ← θ − u."""
+    for index, line in enumerate(program.lines):
+        value = line.value
+        kept = _product(MOMENTUM, name(line.symbol))
+        if value.operator == "+" and value.parts[0] == kept:
+            inside = replace(line, value=_sum(kept, _product(LR, value.parts[1])))
+            lines = [*program.lines[:index], inside]
+            for later in program.lines[index + 1 :]:
+                outside = later.value.mapped(lambda part: ONE if part == LR else None)
+                lines.append(replace(later, value=outside) if later.symbol == "θ" else later)
+            return replace(program, lines=tuple(lines))
+    return None
+
+
+def _corrected_maximum(program: Program) -> Program | None:
+    """Take the maximum of corrected averages."""
+    if "w" not in {line.symbol for line in program.lines}:
+        return None
+    correction = _difference(ONE, Expression("^", parts=(name("beta2"), TIME)))
+    corrected = _quotient(name("v"), correction)
+
+    def change_part(part: Expression) -> Expression | None:
+        return name("w") if part == _quotient(name("w"), correction) else None
+
+    lines = [
+        replace(line, value=Expression("max", parts=(name("w"), corrected)))
+        if line.symbol == "w"
+        else replace(line, value=line.value.mapped(change_part))
+        for line in program.lines
+    ]
+    return replace(program, lines=tuple(lines))
+
+
+def _bound_one_ahead(program: Program) -> Program:
+    """Bound by t^0.25 in place of (t − 1)^0.25."""
+    behind = Expression("^", parts=(_difference(TIME, ONE), Expression("number", "0.25")))
+    ahead = Expression("^", parts=(TIME, Expression("number", "0.25")))
+    return program.mapped(lambda part: ahead if part == behind else None)
+
+
+CONVENTIONS: Sequence[Convention] = (
+    Convention(
+        "epsilon",
+        "adds eps inside the root",
+        _of_root(lambda inner: _root(_sum(inner, EPS))),
+    ),
+    Convention(
+        "epsilon",
+        "adds the square of eps inside the root",
+        _of_root(lambda inner: _root(_sum(inner, Expression("^", parts=(EPS, number(2)))))),
+    ),
+    Convention("epsilon", "adds eps outside the root", _eps_outside),
+    Convention(
+        "epsilon",
+        "adds eps to the root before its bias correction",
+        _of_root(_uncorrected),
+    ),
+    Convention(
+        "epsilon",
+        "takes the maximum of the root and eps in place of their sum",
+        _of_root(lambda inner: Expression("max", parts=(_root(inner), EPS))),
+    ),
+    Convention("bias correction", "corrects no average for its bias", _without_correction()),
+    Convention(
+        "bias correction",
+        "does not correct the average of the gradient for its bias",
+        _without_correction("beta1"),
+    ),
+    Convention(
+        "bias correction",
+        "does not correct the average of squares for its bias",
+        _without_correction("beta2"),
+    ),
+    Convention(
+        "weight decay",
+        "adds weight decay to the gradient (coupled, l2), which is decoupled in the rule",
+        _decay(_L2),
+        is_kind_of_decay=True,
+    ),
+    Convention(
+        "weight decay",
+        "shrinks the weights by lr·weight_decay (decoupled), where the rule adds it to the "
+        "gradient",
+        _decay(_DECOUPLED),
+        is_kind_of_decay=True,
+    ),
+    Convention(
+        "weight decay",
+        "shrinks the weights by weight_decay, not by lr·weight_decay",
+        _decay(_UNSCALED),
+    ),
+    Convention(
+        "weight decay",
+        "divides the weights by 1 + lr·weight_decay after the step",
+        _decay(_DIVIDED, last=True),
+    ),
+    Convention(
+        "weight decay",
+        "divides the weights by 1 + lr·weight_decay after the step, where l2 decay was asked for",
+        _decay(_DIVIDED, last=True, of_l2=True),
+    ),
+    Convention(
+        "weight decay",
+        "divides the weights by 1 + lr·weight_decay before the step",
+        _decay(_DIVIDED),
+    ),
+    Convention(
+        "weight decay",
+        "shrinks the weights after the step, not before it",
+        _decay(_DECOUPLED, last=True),
+    ),
+    Convention(
+        "momentum",
+        "averages gradients in the velocity, where the rule sums them",
+        _averaged,
+    ),
+    Convention(
+        "momentum",
+        "averages gradients in the velocity, which starts at the first gradient (dampening), where "
+        "the rule sums them",
+        _averaged_from_first,
+    ),
+    Convention("momentum", "sums gradients, where the rule averages them", _summed),
+    Convention("learning rate", "puts lr inside the velocity", _rate_inside),
+    Convention(
+        "amsgrad",
+        "takes the maximum of corrected averages, not of uncorrected ones",
+        _corrected_maximum,
+    ),
+    Convention(
+        "clipping",
+        "bounds the scaled gradient by t^0.25, one step ahead of (t − 1)^0.25",
+        _bound_one_ahead,
+    ),
+)
+
+
+def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Convention]:
+    """Yield the slips that are often made in an implementation of a program.
+
+    Args:
+        program: the equations of the rule.
+        defaults: hyperparameter -> its default.
+    """
+
+    def fault(topic: str, sentence: str, change: Change) -> Convention:
+        return Convention(topic, sentence, change, Kind.FAULT)
+
+    yield fault("weight decay", "ignores weight_decay", _constant("weight_decay", 0.0))
+    yield fault(
+        "weight decay",
+        "reverses the sign of weight_decay",
+        lambda p: _renamed(p, "weight_decay", Expression("neg", parts=(DECAY,))),
+    )
+    yield fault(
+        "direction",
+        "steps uphill: the sign of the step is reversed",
+        _renamed_gradient,
+    )
+    for label, default in defaults.items():
+        if label in program.names():
+            topic = "learning rate" if label == "lr" else label
+            yield fault(
+                topic, f"ignores {label}, which stays at {default:g}", _constant(label, default)
+            )
+            if default != 0:
+                yield fault(topic, f"computes with {label} = 0", _constant(label, 0.0))
+            complement = _difference(ONE, name(label))
+            yield fault(
+                topic,
+                f"uses 1 − {label} in place of {label}",
+                lambda p, label=label, new=complement: _renamed(p, label, new),  # type: ignore[misc]
+            )
+    for line in program.lines:
+        if line.symbol in line.value.names() and line.symbol not in ("θ", "g"):
+            yield fault(
+                "state",
+                f"does not carry {line.symbol} from step to step: it starts from 0 every time",
+                lambda p, s=line.symbol: _forgetful(p, s),  # type: ignore[misc]
+            )
+
+
+def _constant(label: str, value: float) -> Change:
+    return lambda program: _renamed(program, label, Expression("number", repr(float(value))))
+
+
+def _renamed(program: Program, label: str, new: Expression) -> Program:
+    return program.mapped(lambda part: new if part == name(label) else None)
+
+
+def _renamed_gradient(program: Program) -> Program:
+    reverse = Assignment("g", Expression("neg", parts=(GRADIENT,)))
+    return replace(program, lines=(reverse, *program.lines))
+
+
+def _forgetful(program: Program, symbol: str) -> Program:
+    reset = Assignment(symbol, number(0))
+    return replace(program, lines=(reset, *program.lines))

@@ -1,0 +1,335 @@
+"""Single edits of a program: what one changed line of an implementation amounts to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from optrial.certifying.equations import (
+    Assignment,
+    Expression,
+    Program,
+    name,
+    number,
+)
+
+__all__ = ["Edit", "NumberPlace", "exchanged", "fitted", "number_places", "single_edits"]
+
+_FACTORS = 2.0, 0.5, -1.0
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A program that differs from a rule's in one place.
+
+    Attributes:
+        program: the changed program.
+        description: what was changed, as a clause: "t − 1 stands in place of t".
+        before: the line that was changed, as the rule has it; empty if several were.
+        after: the same line in the changed program; empty if it was left out.
+        symbols: symbols of the changed place.
+    """
+
+    program: Program
+    description: str
+    before: str = ""
+    after: str = ""
+    symbols: frozenset[str] = frozenset()
+
+
+def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
+    """Yield all programs that differ in one place, the likelier slips first.
+
+    Args:
+        program: the equations of a rule.
+        hyperparameters: names of the rule's hyperparameters, and of weight decay.
+    """
+    yield from _exchanges(program, hyperparameters)
+    yield from _shifts_of_time(program)
+    yield from _lines_left_out(program)
+    yield from _lines_rewritten(program, hyperparameters)
+    for index, line in enumerate(program.lines):
+        for value, description, symbols in _changed_values(line, program, hyperparameters):
+            changed = replace(line, value=value)
+            yield Edit(
+                program.with_line(index, changed), description, str(line), str(changed), symbols
+            )
+        if line.times > 1:
+            yield from _other_counts(program, index)
+        if line.condition is not None:
+            changed = replace(line, condition=None)
+            text = "the condition of a line is left out"
+            yield Edit(program.with_line(index, changed), text, str(line), str(line))
+    yield from _lines_moved(program)
+
+
+def exchanged(program: Program, one: str, other: str) -> Program:
+    """Return the program with two symbols exchanged everywhere."""
+    names = {one: other, other: one}
+    return program.mapped(
+        lambda part: (
+            name(names[part.text]) if part.operator == "name" and part.text in names else None
+        )
+    )
+
+
+def _exchanges(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
+    used = [symbol for symbol in hyperparameters if symbol in program.names()]
+    for index, one in enumerate(used):
+        for other in used[index + 1 :]:
+            yield Edit(
+                exchanged(program, one, other),
+                f"{one} and {other} are exchanged",
+                symbols=frozenset({one, other}),
+            )
+
+
+def _shifts_of_time(program: Program) -> Iterator[Edit]:
+    for text, time in _other_times():
+        shifted = program.mapped(lambda part, time=time: time if part == name("t") else None)  # type: ignore[misc]
+        if shifted != program:
+            yield Edit(shifted, f"{text} stands in place of t", symbols=frozenset("t"))
+
+
+def _other_times() -> list[tuple[str, Expression]]:
+    one = number(1)
+    return [
+        ("t − 1", Expression("−", parts=(name("t"), one))),
+        ("t + 1", Expression("+", parts=(name("t"), one))),
+        ("1", one),
+    ]
+
+
+def _lines_left_out(program: Program) -> Iterator[Edit]:
+    for index, line in enumerate(program.lines):
+        yield Edit(
+            program.with_line(index, None),
+            f"`{line}` is left out",
+            str(line),
+            symbols=frozenset(line.value.names() | {line.symbol}),
+        )
+
+
+def _lines_rewritten(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
+    """Exchange a symbol for something else throughout a line."""
+    for index, line in enumerate(program.lines):
+        for old in sorted(line.value.names()):
+            others = [(symbol, name(symbol)) for symbol in hyperparameters if symbol != old]
+            for text, new in (*others, *_of_name(name(old))):
+                changed = replace(line, value=line.value.mapped(_renaming(old, new)))
+                yield Edit(
+                    program.with_line(index, changed),
+                    f"{text} stands in place of {old}",
+                    str(line),
+                    str(changed),
+                    frozenset({old}) | new.names(),
+                )
+
+
+def _renaming(old: str, new: Expression) -> Callable[[Expression], Expression | None]:
+    return lambda part: new if part == name(old) else None
+
+
+def _lines_moved(program: Program) -> Iterator[Edit]:
+    lines = program.lines
+    for index, line in enumerate(lines):
+        rest = (*lines[:index], *lines[index + 1 :])
+        for place in range(len(lines)):
+            if place != index:
+                moved = replace(program, lines=(*rest[:place], line, *rest[place:]))
+                where = f"before `{rest[place]}`" if place < len(rest) else "last"
+                yield Edit(moved, f"`{line}` comes {where}", symbols=frozenset(line.value.names()))
+
+
+def _other_counts(program: Program, index: int) -> Iterator[Edit]:
+    line = program.lines[index]
+    for times in range(1, 13):
+        if times != line.times:
+            changed = replace(line, times=times)
+            text = f"the iteration runs {times} times, not {line.times}"
+            yield Edit(program.with_line(index, changed), text, str(line), str(line))
+
+
+Change = tuple[Expression, str, frozenset[str]]
+
+
+def _changed_values(
+    line: Assignment, program: Program, hyperparameters: Sequence[str]
+) -> Iterator[Change]:
+    """Yield the right side of a line with one place changed."""
+    symbols = _substitutes(program, hyperparameters)
+    for path, part in line.value.places():
+        for new, text in _changed_parts(part, symbols):
+            own = {part.text} if part.operator == "name" else set()
+            involved = frozenset((part.names() ^ new.names()) | own)
+            yield line.value.with_part(path, new), text, involved
+    for factor in _FACTORS:
+        scaled = Expression("·", parts=(number(factor), line.value))
+        yield scaled, f"{line.symbol} is {factor:g} times as large", frozenset({line.symbol})
+
+
+def _substitutes(program: Program, hyperparameters: Sequence[str]) -> list[str]:
+    assigned = [line.symbol for line in program.lines]
+    return list(dict.fromkeys([*hyperparameters, "g", *assigned, "t"]))
+
+
+def _changed_parts(part: Expression, symbols: Sequence[str]) -> Iterator[tuple[Expression, str]]:
+    """Yield what may stand in place of a part, with the change as a clause."""
+    operator = part.operator
+    if operator == "name":
+        yield from _instead_of_name(part, symbols)
+        return
+    if operator == "number":
+        for value in _other_numbers(float(part.text)):
+            yield number(value), f"{value:g} stands in place of {part.text}"
+        return
+    if operator in _OTHERS:
+        yield from _instead_of_pair(part)
+    else:
+        sign = {"|": "|·|", "‖": "the norm", "neg": "−", "^": "the power"}.get(operator, operator)
+        yield part.parts[0], f"{sign} is left out of {part}"
+    yield Expression("neg", parts=(part,)), f"the sign of {part} is reversed"
+
+
+def _instead_of_name(part: Expression, symbols: Sequence[str]) -> Iterator[tuple[Expression, str]]:
+    for symbol in symbols:
+        if symbol != part.text:
+            yield name(symbol), f"{symbol} stands in place of {part.text}"
+    for text, new in _of_name(part):
+        yield new, f"{text} stands in place of {part.text}"
+
+
+_OTHERS = {"+": "−", "−": "+", "·": "/", "/": "·", "max": "min", "min": "max", "@": "@"}
+"""Operators of two operands, and what is written for them by mistake."""
+_ROLES = {
+    "+": "the term",
+    "−": "the term",
+    "·": "the factor",
+    "/": "the divisor",
+    "@": "the factor",
+}
+
+
+def _instead_of_pair(part: Expression) -> Iterator[tuple[Expression, str]]:
+    """Yield changes of an operator with two operands."""
+    operator, (left, right) = part.operator, part.parts
+    role = _ROLES.get(operator, f"{operator} with")
+    yield left, f"{role} {right} is left out"
+    if operator == "/":
+        yield Expression("/", parts=(number(1), right)), f"the factor {left} is left out"
+        yield Expression("/", parts=(right, left)), "dividend and divisor are exchanged"
+    else:
+        yield right, f"{role} {left} is left out"
+    if operator == "@":
+        yield Expression("@", parts=(right, left)), "the factors are in the other order"
+        return
+    other = _OTHERS[operator]
+    yield Expression(other, parts=part.parts), f"{other} stands in place of {operator}"
+    if operator in ("max", "min"):
+        yield Expression("+", parts=part.parts), f"a sum stands in place of {operator}"
+    if operator in ("·", "/"):
+        root = Expression("√", parts=(right,))
+        yield Expression(operator, parts=(left, root)), f"√ is taken of {right}"
+
+
+def _of_name(part: Expression) -> Iterator[tuple[str, Expression]]:
+    """Yield what else may stand for a symbol."""
+    one = number(1)
+    if part.text == "t":
+        yield from _other_times()
+    else:
+        complement = Expression("−", parts=(one, part))
+        square = Expression("^", parts=(part, number(2)))
+        for new in (
+            number(0),
+            one,
+            complement,
+            square,
+            Expression("√", parts=(part,)),
+            Expression("·", parts=(name("lr"), part)),
+            Expression("/", parts=(part, name("lr"))),
+            Expression("|", parts=(part,)),
+            Expression("sign", parts=(part,)),
+            Expression("neg", parts=(part,)),
+        ):
+            yield str(new), new
+
+
+def _other_numbers(value: float) -> list[float]:
+    candidates = [value + 1, value - 1, 2 * value, value / 2, 0.0, 1.0, -value]
+    digits = [round(value, places) for places in range(4)]
+    return [other for other in dict.fromkeys([*candidates, *digits]) if other != value]
+
+
+@dataclass(frozen=True)
+class NumberPlace:
+    """A number of a program, or a factor of 1 on the right side of a line.
+
+    Attributes:
+        value: the number.
+        edit: number -> the program with this number.
+    """
+
+    value: float
+    edit: Callable[[float], Edit]
+
+
+def number_places(program: Program) -> Iterator[NumberPlace]:
+    """Yield the places at which a program may have another number."""
+    for index, line in enumerate(program.lines):
+        for path, part in line.value.places():
+            if part.operator == "number":
+                yield NumberPlace(float(part.text), _with_number(program, index, path, part.text))
+        yield NumberPlace(1.0, _scaled(program, index))
+
+
+def _with_number(
+    program: Program, index: int, path: tuple[int, ...], before: str
+) -> Callable[[float], Edit]:
+    line = program.lines[index]
+
+    def edit(value: float) -> Edit:
+        new = Expression("number", repr(value))
+        changed = replace(line, value=line.value.with_part(path, new))
+        text = f"{value:.6g} stands in place of {before}"
+        return Edit(program.with_line(index, changed), text, str(line), str(changed))
+
+    return edit
+
+
+def _scaled(program: Program, index: int) -> Callable[[float], Edit]:
+    line = program.lines[index]
+
+    def edit(value: float) -> Edit:
+        if line.symbol == "θ" and line.value.operator in ("−", "+"):
+            base, change = line.value.parts
+            scaled = Expression("·", parts=(Expression("number", repr(value)), change))
+            new, what = Expression(line.value.operator, parts=(base, scaled)), "the step"
+        else:
+            new = Expression("·", parts=(Expression("number", repr(value)), line.value))
+            what = line.symbol
+        changed = replace(line, value=new)
+        text = f"{what} is {value:.6g} times as large"
+        return Edit(program.with_line(index, changed), text, str(line), str(changed))
+
+    return edit
+
+
+def fitted(miss: Callable[[float], float], start: float) -> float | None:
+    """Return the number, to six digits, at which `miss` is 0, by the secant method; None without.
+
+    Args:
+        miss: number -> signed distance.
+        start: a number near the solution.
+    """
+    one, other, most = start, start * (1 + 1e-5) + 1e-6, abs(start) / 5 + 1
+    at_one, at_other = miss(one), miss(other)
+    for _ in range(12):
+        if at_other == at_one or not math.isfinite(at_one) or not math.isfinite(at_other):
+            break
+        change = -at_other * (other - one) / (at_other - at_one)
+        one, other, at_one = other, other + max(-most, min(most, change)), at_other
+        at_other = miss(other)
+    rounded = float(f"{other:.6g}")
+    return rounded if math.isfinite(rounded) and rounded != start else None

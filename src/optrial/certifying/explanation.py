@@ -1,0 +1,246 @@
+"""The conventions and slips that explain how an optimizer departs from its rule."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from optrial.certifying.binding import Binding
+from optrial.certifying.comparison import departures
+from optrial.certifying.draws import Draw
+from optrial.certifying.findings import Kind
+from optrial.certifying.hypotheses import (
+    NOTHING,
+    Case,
+    Condition,
+    Hypothesis,
+    Item,
+    Reason,
+    Search,
+    group_count,
+)
+from optrial.certifying.target import Path, Target, float64_scalars, no_rounding, train
+
+__all__ = ["Explanation", "explain"]
+
+_SECONDS = 5.0
+"""Time after which no further way to explain a difference is begun."""
+
+Context = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What an optimizer computes, as far as it is known.
+
+    Attributes:
+        reasons: each change to the rule; none if it conforms.
+        contexts: contexts in which the target is trained, so that it does not round.
+        predict: draw -> the weights after each step.
+    """
+
+    reasons: tuple[Reason, ...]
+    contexts: tuple[Context, ...]
+    predict: Callable[[Draw], Path]
+
+    def case(self, target: Target, binding: Binding, draw: Draw) -> Case:
+        """Return a training of the target beside the weights that are predicted."""
+        with _all_of(self.contexts):
+            actual = train(target, binding, draw)
+        return Case(draw, actual, self.predict(draw))
+
+
+_PRECISIONS: Sequence[tuple[str, str, tuple[Context, ...]]] = (
+    ("", "", ()),
+    (
+        "precision",
+        "keeps a number of its state in the default type, float32, whatever the type of the "
+        "parameters",
+        (float64_scalars,),
+    ),
+    (
+        "precision",
+        "rounds to a narrower type within the step, whatever the type of the parameters",
+        (no_rounding,),
+    ),
+)
+
+
+def explain(
+    target: Target, binding: Binding, reference: Callable[[Draw], Path], draws: Sequence[Draw]
+) -> tuple[list[Case], Explanation | None]:
+    """Return the trainings beside the reference, and what explains their departures.
+
+    Args:
+        target: the optimizer.
+        binding: the rule and the arguments.
+        reference: draw -> the expected weights.
+        draws: the drawn trainings.
+
+    Returns:
+        The cases, and the explanation; None if the departures are not explained.
+    """
+    expected = [reference(draw) for draw in draws]
+    tried: list[tuple[tuple[Reason, ...], tuple[Context, ...], list[Case]]] = []
+    for name, sentence, contexts in _PRECISIONS:
+        with _all_of(contexts):
+            cases = [
+                Case(draw, train(target, binding, draw), path)
+                for draw, path in zip(draws, expected, strict=True)
+            ]
+        if tried and not _any_moved(tried[0][2], cases):
+            continue
+        reasons: tuple[Reason, ...] = ((name, Kind.CONVENTION, sentence),) if contexts else ()
+        tried.append((reasons, contexts, cases))
+        if not any(case.departing() for case in cases):
+            return tried[0][2], Explanation(reasons, contexts, reference)
+    until = time.monotonic() + _SECONDS
+    for way in (_at_once, _in_stages, _in_pairs):
+        for reasons, contexts, cases in tried if time.monotonic() < until else ():
+            items = [Item(case, label) for case in cases for label in case.draw.start]
+            if found := way(binding, items, reference):
+                everything = (*reasons, *found.reasons)
+                return tried[0][2], replace(found, reasons=everything, contexts=contexts)
+    return tried[0][2], None
+
+
+@contextmanager
+def _all_of(contexts: Sequence[Context]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context())
+        yield
+
+
+def _any_moved(cases: Sequence[Case], precise: Sequence[Case]) -> bool:
+    return any(
+        departures(case.draw, case.actual, other.actual, 0.0)
+        for case, other in zip(cases, precise, strict=True)
+    )
+
+
+def _at_once(
+    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+) -> Explanation | None:
+    """Return a single change that explains everything."""
+    search = Search(binding, items)
+    found = search.found(thorough=False)
+    return _explanation(search, reference, lambda _draw: found[0], found[1]) if found else None
+
+
+def _in_pairs(
+    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+) -> Explanation | None:
+    """Return a pair of changes that explains everything."""
+    search = Search(binding, items)
+    found = search.found(thorough=True)
+    return _explanation(search, reference, lambda _draw: found[0], found[1]) if found else None
+
+
+def _in_stages(
+    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+) -> Explanation | None:
+    """Return changes found one after another: without weight decay, with each kind, step counts."""
+
+    def of(kind: str, *, is_missing: bool = False) -> list[Item]:
+        return [
+            item
+            for item in items
+            if _kind(item.case.draw) == kind and _lacks_gradients(item) == is_missing
+        ]
+
+    core = _found_among(binding, of(""), NOTHING)
+    if core is None:
+        return None
+    changes = {"": core}
+    for kind in ("l2", "decoupled"):
+        changes[kind] = _found_among(binding, of(kind), core) or _unknown(
+            core, "weight decay", Kind.FAULT, f"takes other steps than the rule with {kind} decay"
+        )
+    missing = [item for kind in changes for item in of(kind, is_missing=True)]
+    search = Search(binding, items)
+    for count in (NOTHING, group_count()):
+        if all(
+            search.predicts(count.after(changes[_kind(item.case.draw)]), item) for item in missing
+        ):
+            break
+    else:
+        count = _unknown(
+            NOTHING,
+            "step count",
+            Kind.CONVENTION,
+            "takes other steps than the rule after a step in which a parameter had no gradient",
+        )
+    whole = {kind: count.after(change) for kind, change in changes.items()}
+    return _explanation(search, reference, _by_kind(whole))
+
+
+def _unknown(base: Hypothesis, name: str, kind: Kind, sentence: str) -> Hypothesis:
+    """Return a hypothesis that names a difference and does not predict it."""
+    return replace(base, reasons=(*base.reasons, (name, kind, sentence)))
+
+
+def _found_among(binding: Binding, items: Sequence[Item], base: Hypothesis) -> Hypothesis | None:
+    """Return the changes that predict some tensors without exception, on top of others."""
+    if not items:
+        return base
+    search = Search(binding, items, base)
+    for thorough in (False, True):
+        found = search.found(thorough=thorough)
+        if found is not None and found[1] is None:
+            return found[0]
+    return None
+
+
+def _kind(draw: Draw) -> str:
+    return draw.setting.decay if draw.setting.weight_decay else ""
+
+
+def _by_kind(changes: Mapping[str, Hypothesis]) -> Callable[[Draw], Hypothesis]:
+    return lambda draw: changes[_kind(draw)]
+
+
+def _lacks_gradients(item: Item) -> bool:
+    return any(gradients[item.label] is None for gradients in item.case.draw.gradients)
+
+
+def _explanation(
+    search: Search,
+    reference: Callable[[Draw], Path],
+    hypothesis_of: Callable[[Draw], Hypothesis],
+    condition: Condition | None = None,
+) -> Explanation:
+    """Return hypotheses as an explanation.
+
+    Args:
+        search: the search that found them.
+        reference: draw -> the weights by the rule.
+        hypothesis_of: draw -> the hypothesis that holds for it.
+        condition: the tensors for which it holds; None for all.
+    """
+
+    def predict(draw: Draw) -> Path:
+        path = [dict(weights) for weights in reference(draw)]
+        for label in draw.start:
+            if condition is not None and condition.has(draw, label) not in condition.values:
+                continue
+            with np.errstate(all="ignore"):
+                found = search.path(hypothesis_of(draw), draw, label)
+                values = list(itertools.islice(found, draw.steps))
+            for weights, value in zip(path, values, strict=True):
+                weights[label] = torch.tensor(value, dtype=torch.float64)
+        return path
+
+    items = [*search.departing, *search.conforming]
+    reasons = dict.fromkeys(
+        reason for item in items for reason in hypothesis_of(item.case.draw).reasons
+    )
+    if condition is not None:
+        reasons = dict.fromkeys((n, k, f"{text}, for {condition.text}") for n, k, text in reasons)
+    return Explanation(tuple(reasons), (), predict)

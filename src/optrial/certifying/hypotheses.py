@@ -1,0 +1,354 @@
+"""Changes of a rule that may explain how an optimizer departs from it, tried one after another."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optrial.certifying.binding import Binding
+from optrial.certifying.comparison import SAME, departures, scale_of
+from optrial.certifying.conventions import CONVENTIONS, slips
+from optrial.certifying.draws import Draw
+from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
+from optrial.certifying.equations import Program, program_of
+from optrial.certifying.findings import Kind
+from optrial.certifying.reference import CLOCKS, Clock, moments_of, own_steps, replay
+from optrial.certifying.target import Path
+
+__all__ = [
+    "NOTHING",
+    "Case",
+    "Condition",
+    "Hypothesis",
+    "Item",
+    "Reason",
+    "Search",
+    "follows",
+    "group_count",
+]
+
+Reason = tuple[str, Kind, str]
+"""Name, kind and sentence of a change to a rule."""
+
+_SECONDS = 1.0
+"""Time for a search among pairs of changes."""
+_PROBES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A drawn training with the weights of the target and of the reference."""
+
+    draw: Draw
+    actual: Path
+    expected: Path
+
+    def departing(self) -> list[str]:
+        """Return the tensors whose weights depart."""
+        return list(departures(self.draw, self.actual, self.expected))
+
+
+class Item(NamedTuple):
+    """A tensor of a case."""
+
+    case: Case
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A changed rule to compare with the target.
+
+    Attributes:
+        reasons: the changes.
+        change: returns the changed program; None where it does not apply.
+        clock: the step numbers.
+        still: whether the tensor does not move.
+    """
+
+    reasons: tuple[Reason, ...] = ()
+    change: Callable[[Program], Program | None] | None = None
+    clock: Clock = own_steps
+    still: bool = False
+
+    def after(self, base: Hypothesis) -> Hypothesis:
+        """Return this change on top of others."""
+
+        def change(program: Program) -> Program | None:
+            first = (base.change(program) if base.change else None) or program
+            return self.change(first) if self.change else first
+
+        clock = self.clock if self.clock is not own_steps else base.clock
+        is_changed = self.change is not None or base.change is not None
+        return Hypothesis(
+            (*base.reasons, *self.reasons), change if is_changed else None, clock, self.still
+        )
+
+
+NOTHING = Hypothesis()
+
+
+class Condition(NamedTuple):
+    """Tensors for which a hypothesis holds."""
+
+    text: str
+    has: Callable[[Draw, str], int]
+    values: frozenset[int]
+
+
+class Search:
+    """Hypotheses in the order of their likeliness, compared with the target tensor by tensor.
+
+    Args:
+        binding: the rule.
+        items: the tensors to explain.
+        base: changes that are known already.
+    """
+
+    def __init__(self, binding: Binding, items: Sequence[Item], base: Hypothesis = NOTHING) -> None:
+        self.binding, self.rule, self.base = binding, binding.rule, base
+        kinds = ("l2", "decoupled")
+        self.programs: dict[str, Program | None] = {k: program_of(self.rule, k) for k in kinds}
+        apart = [item for item in items if not self._is_expected(item)]
+        if not all(map(self._reads_right, (apart or items)[:_PROBES])):
+            self.programs = dict.fromkeys(kinds)
+        self.departing = sorted(
+            (item for item in items if not self.predicts(base, item)),
+            key=lambda item: item.case.draw.start[item.label].numel() * item.case.draw.steps,
+        )
+        known = {id(item) for item in self.departing}
+        self.conforming = [item for item in items if id(item) not in known]
+        self.numbers = {h.name: float(h.default) for h in self.rule.hyperparameters}
+
+    def _is_expected(self, item: Item) -> bool:
+        path = (weights[item.label].numpy() for weights in item.case.expected)
+        return follows(path, item.case.actual, item.case.draw, item.label)
+
+    def _reads_right(self, item: Item) -> bool:
+        """Return whether the program of the equations does what the reference does."""
+        case, label = item
+        program, start = self.programs[case.draw.setting.decay], case.draw.start[label].numpy()
+        if program is None or (program.needs_matrix and start.ndim < 2):
+            return False
+        moments = moments_of(case.draw, label, own_steps(case.draw, label))
+        with np.errstate(all="ignore"):
+            return follows(program.path(start, moments), case.expected, case.draw, label)
+
+    def found(self, *, thorough: bool) -> tuple[Hypothesis, Condition | None] | None:
+        """Return what predicts all tensors, on top of the base; None if nothing does.
+
+        Args:
+            thorough: whether to try pairs of changes, for a limited time, in place of single ones.
+        """
+        if not self.departing:
+            return self.base, None
+        partial: tuple[Hypothesis, Condition] | None = None
+        for change in self._pairs() if thorough else self._single():
+            hypothesis = change.after(self.base)
+            if not all(self.predicts(hypothesis, item) for item in self.departing):
+                continue
+            others = [item for item in self.conforming if not self.predicts(hypothesis, item)]
+            if not others:
+                return hypothesis, None
+            if partial is None and (condition := self._condition(others)) is not None:
+                partial = hypothesis, condition
+        return partial
+
+    def _single(self) -> Iterator[Hypothesis]:
+        yield from self._conventions()
+        yield from self._slips()
+        yield from self._edits()
+        yield from self._fitted()
+
+    def _pairs(self) -> Iterator[Hypothesis]:
+        known = list(self._conventions())
+        until = time.monotonic() + _SECONDS
+        for one, other in itertools.permutations(known, 2):
+            if time.monotonic() < until:
+                yield other.after(one)
+        until = time.monotonic() + _SECONDS
+        for convention in known:
+            for edit in self._edits():
+                if time.monotonic() > until:
+                    return
+                yield convention.after(edit)
+
+    def _conventions(self) -> Iterator[Hypothesis]:
+        for convention in CONVENTIONS:
+            is_claimed = convention.is_kind_of_decay and self.binding.claims_decay
+            kind = Kind.FAULT if is_claimed else convention.kind
+            reason = convention.name, kind, convention.sentence
+            yield Hypothesis((reason,), convention.change)
+        yield group_count()
+
+    def _slips(self) -> Iterator[Hypothesis]:
+        still = "movement", Kind.FAULT, "does not move the weights"
+        yield Hypothesis((still,), still=True)
+        shared = (
+            "counts the updates of all parameters together, so each sees a step number that is "
+            "too large"
+        )
+        yield Hypothesis((("step count", Kind.FAULT, shared),), clock=CLOCKS["shared"])
+        if (program := self.programs["l2"]) is not None:
+            for slip in slips(program, self.numbers):
+                yield Hypothesis(((slip.name, slip.kind, slip.sentence),), slip.change)
+
+    def _program(self) -> Program | None:
+        """Return the program of the first departing tensor, with the known changes."""
+        program = self.programs[self.departing[0].case.draw.setting.decay]
+        if program is None or self.base.change is None:
+            return program
+        return self.base.change(program) or program
+
+    def _edits(self) -> Iterator[Hypothesis]:
+        if (program := self._program()) is not None:
+            known = program.names() - self.binding.fixed.keys()
+            names = [h for h in (*self.rule.defaults, "weight_decay") if h in known]
+            for edit in single_edits(program, names):
+                yield _of_edit(program, edit)
+
+    def _fitted(self) -> Iterator[Hypothesis]:
+        """Yield edits with another number, fitted to the first step of the first tensor."""
+        case, label = self.departing[0]
+        program = self._program()
+        found = departures(case.draw, case.actual, case.expected)
+        if program is None or label not in found:
+            return
+        step = found[label].step
+        moments = moments_of(case.draw, label, self.base.clock(case.draw, label))[:step]
+        start, goal = case.draw.start[label].numpy(), case.actual[step - 1][label].numpy()
+
+        def miss(changed: Program) -> float:
+            with np.errstate(all="ignore"):
+                weights = list(changed.path(start, moments))[-1]
+            return float((weights - goal).reshape(-1)[0])
+
+        for place in number_places(program):
+            value = fitted(_composed(miss, place), place.value)
+            if value is not None:
+                yield _of_edit(program, place.edit(value))
+
+    def predicts(self, hypothesis: Hypothesis, item: Item) -> bool:
+        """Return whether a hypothesis gives the weights of the target."""
+        case, label = item
+        try:
+            with np.errstate(all="ignore"):
+                path = self.path(hypothesis, case.draw, label)
+                return follows(path, case.actual, case.draw, label)
+        except (KeyError, ValueError, TypeError):  # a changed program may lack a symbol
+            return False
+
+    def path(self, hypothesis: Hypothesis, draw: Draw, label: str) -> Iterator[NDArray[np.float64]]:
+        """Yield the weights of a tensor after each step, by a hypothesis."""
+        start, program = draw.start[label].numpy(), self.programs[draw.setting.decay]
+        if hypothesis.still:
+            return itertools.repeat(start)
+        if hypothesis.change is None or program is None:
+            path = replay(self.rule, draw, clock=hypothesis.clock)
+            return (weights[label].numpy() for weights in path)
+        changed = hypothesis.change(program) or program
+        return changed.path(start, moments_of(draw, label, hypothesis.clock(draw, label)))
+
+    def _condition(self, others: Sequence[Item]) -> Condition | None:
+        """Return for which tensors a hypothesis holds; None if no property tells them apart.
+
+        Args:
+            others: tensors that conform to the rule where the hypothesis would not.
+        """
+        for text, has in _PROPERTIES:
+            inside = {has(case.draw, label) for case, label in self.departing}
+            outside = {has(case.draw, label) for case, label in others}
+            if not inside & outside:
+                return Condition(text(sorted(inside)), has, frozenset(inside))
+        return None
+
+
+def _composed(miss: Callable[[Program], float], place: NumberPlace) -> Callable[[float], float]:
+    return lambda value: miss(place.edit(value).program)
+
+
+def group_count() -> Hypothesis:
+    """Return the hypothesis of one step count for all parameters of a group."""
+    text = (
+        "counts steps for all parameters together, also those in which a parameter has no gradient"
+    )
+    return Hypothesis((("step count", Kind.CONVENTION, text),), clock=CLOCKS["all"])
+
+
+_PROPERTIES: Sequence[tuple[Callable[[list[int]], str], Callable[[Draw, str], int]]] = (
+    (
+        lambda values: "vectors and scalars" if values[0] else "tensors of two or more dimensions",
+        lambda draw, label: draw.start[label].ndim < 2,
+    ),
+    (
+        lambda values: f"tensors of {' or '.join(map(str, values))} dimensions",
+        lambda draw, label: draw.start[label].ndim,
+    ),
+    (
+        lambda values: f"tensors that are {'' if values[0] else 'not '}contiguous",
+        lambda draw, label: draw.start[label].is_contiguous(),
+    ),
+    (
+        lambda values: "the first tensor" if values[0] else "all tensors but the first",
+        lambda draw, label: next(iter(draw.start)) == label,
+    ),
+    (
+        lambda values: "the last tensor" if values[0] else "all tensors but the last",
+        lambda draw, label: list(draw.start)[-1] == label,
+    ),
+)
+"""Properties of a tensor that may decide whether it is treated differently, with their texts."""
+
+
+def _of_edit(base: Program, edit: Edit) -> Hypothesis:
+    where = ""
+    if edit.before and edit.after and edit.before != edit.after:
+        where = f": `{edit.after}`, where the rule has `{edit.before}`"
+
+    def change(program: Program) -> Program:
+        """Apply the edit; the other kind of weight decay has another first line."""
+        if program.lines[0] == base.lines[0]:
+            return edit.program
+        if edit.program.lines[:1] != base.lines[:1]:
+            return program
+        return replace(edit.program, lines=(program.lines[0], *edit.program.lines[1:]))
+
+    sentence = f"differs in one place: {edit.description}{where}"
+    return Hypothesis(((_topic(edit.symbols), Kind.FAULT, sentence),), change)
+
+
+_TOPICS: Mapping[str, str] = {
+    "weight_decay": "weight decay",
+    "eps": "epsilon",
+    "t": "bias correction",
+    "momentum": "momentum",
+    "lr": "learning rate",
+    "beta1": "beta1",
+    "beta2": "beta2",
+    "rho": "rho",
+}
+
+
+def _topic(symbols: frozenset[str]) -> str:
+    if {"beta1", "beta2"} <= symbols:
+        return "betas"
+    return next((topic for symbol, topic in _TOPICS.items() if symbol in symbols), "equations")
+
+
+def follows(path: Iterator[NDArray[np.float64]], actual: Path, draw: Draw, label: str) -> bool:
+    """Return whether predicted weights are those of a path, step by step."""
+    scale = float(scale_of(draw.start[label], actual, label))
+    for predicted, weights in zip(path, actual, strict=False):
+        value = weights[label].numpy()
+        with np.errstate(all="ignore"):
+            same = (predicted == value) | (np.isnan(predicted) & np.isnan(value))
+            apart = np.where(same, 0.0, np.abs(predicted - value))
+        if not np.all(apart <= SAME * scale):
+            return False
+    return True

@@ -1,0 +1,208 @@
+"""The optimizer under test: made over tensors, stepped with given gradients, read."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from optrial.certifying.binding import Binding
+from optrial.certifying.draws import Draw, Gradients, Setting
+
+__all__ = [
+    "Arguments",
+    "Path",
+    "Target",
+    "change_groups",
+    "float64_scalars",
+    "no_rounding",
+    "parameters_of",
+    "quiet",
+    "snapshot",
+    "step_with",
+    "train",
+]
+
+Arguments = Mapping[str, Any]
+Path = list[dict[str, Tensor]]
+"""Weights after each step, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A class or function that makes an optimizer from parameters.
+
+    Attributes:
+        name: its name, as ``torch.optim:Adam``.
+        make: called with a list of parameters or groups, and keyword arguments.
+        always: arguments that are always given.
+    """
+
+    name: str
+    make: Callable[..., torch.optim.Optimizer]
+    always: Arguments
+
+    @property
+    def label(self) -> str:
+        """The name without its module."""
+        return self.name.rpartition(":")[2]
+
+    @property
+    def signature(self) -> Mapping[str, inspect.Parameter]:
+        """Its parameters after the first one, by name."""
+        try:
+            parameters = list(inspect.signature(self.make).parameters.values())
+        except (TypeError, ValueError):  # some builtins have no signature
+            return {}
+        named = [p for p in parameters[1:] if p.kind is not inspect.Parameter.VAR_POSITIONAL]
+        return {p.name: p for p in named if p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+    def __call__(self, parameters: Sequence[Any], arguments: Arguments) -> torch.optim.Optimizer:
+        """Make an optimizer over parameters or groups of parameters."""
+        with quiet():
+            optimizer = self.make(list(parameters), **{**self.always, **arguments})
+            switch = getattr(optimizer, "train", None)
+            if callable(switch):  # schedule-free classes train at another point
+                switch()
+        return optimizer
+
+    def with_arguments(self, **arguments: Any) -> Target:
+        """Return the same target with further arguments that are always given."""
+        return Target(self.name, self.make, {**self.always, **arguments})
+
+
+def parameters_of(
+    start: Mapping[str, Tensor], dtype: torch.dtype = torch.float64
+) -> dict[str, nn.Parameter]:
+    """Return leaf tensors with the values and the memory layout of `start`."""
+    return {
+        label: nn.Parameter(torch.empty_like(tensor, dtype=dtype).copy_(tensor))
+        for label, tensor in start.items()
+    }
+
+
+def step_with(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    gradients: Gradients,
+) -> None:
+    """Take one step with the given gradients, copied."""
+    for label, parameter in parameters.items():
+        gradient = gradients.get(label)
+        copied = None if gradient is None else gradient.detach().clone().to(parameter.dtype)
+        parameter.grad = copied
+    with quiet():
+        optimizer.step()
+
+
+def train(
+    target: Target,
+    binding: Binding,
+    draw: Draw,
+    *,
+    dtype: torch.dtype = torch.float64,
+    arguments: Arguments | None = None,
+    steps: int | None = None,
+) -> Path:
+    """Return the weights after each step of a drawn training.
+
+    Args:
+        target: the optimizer.
+        binding: translates settings into its arguments.
+        draw: weights, gradients and settings.
+        dtype: type of the parameters.
+        arguments: further arguments.
+        steps: number of steps; None for all.
+    """
+    parameters = parameters_of(draw.start, dtype)
+    before: Arguments = binding.arguments(draw.setting)
+    optimizer = target(list(parameters.values()), {**before, **(arguments or {})})
+    path: Path = []
+    for number, gradients in enumerate(draw.gradients[:steps], start=1):
+        if number in draw.changes:
+            before = change_groups(optimizer, binding, before, draw.changes[number])
+        step_with(optimizer, parameters, gradients)
+        path.append(snapshot(parameters))
+    return path
+
+
+def change_groups(
+    optimizer: torch.optim.Optimizer, binding: Binding, before: Arguments, setting: Setting
+) -> Arguments:
+    """Change in `param_groups` what a setting changes; return the new arguments."""
+    after = binding.arguments(setting)
+    for key, value in after.items():
+        if value != before.get(key):
+            for group in optimizer.param_groups:
+                group[key] = value
+    return after
+
+
+def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return copies of all weights."""
+    return {label: parameter.detach().clone() for label, parameter in parameters.items()}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def float64_scalars() -> Iterator[None]:
+    """Let numbers that an optimizer keeps in the default type be float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+_NARROW = {torch.bfloat16, torch.float16, torch.float32}
+_ROUNDING = {
+    torch.Tensor.bfloat16,
+    torch.Tensor.half,
+    torch.Tensor.float,
+}
+
+
+class _NoRounding(TorchFunctionMode):
+    """Keeps tensors in float64 where code asks for a narrower type."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        kwargs = dict(kwargs or {})
+        is_wide = bool(args) and isinstance(args[0], Tensor) and args[0].dtype == torch.float64
+        if is_wide and func in _ROUNDING:
+            return args[0].clone()
+        if is_wide and func is torch.Tensor.to:
+            args = tuple(torch.float64 if _is_narrow(value) else value for value in args)
+        if _is_narrow(kwargs.get("dtype")):
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
+
+
+def _is_narrow(value: object) -> bool:
+    return isinstance(value, torch.dtype) and value in _NARROW
+
+
+def no_rounding() -> Any:
+    """Return a context in which no tensor is rounded to a narrower type."""
+    return _NoRounding()

@@ -1,0 +1,97 @@
+"""The command `optrial certify`: what an optimizer computes, beside the rule of its name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optrial.cli import complete
+from optrial.cli.options import OutOption, QuietOption, TrustOption, trust_of
+from optrial.cli.output import note, prints_apart, say, write
+from optrial.errors import Problem, StudyError
+
+if TYPE_CHECKING:
+    from optrial.certifying import Certificate
+
+__all__ = ["certify"]
+
+_MOST_COLUMNS = 100
+
+
+def certify(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A class of optimizers as module:Class, such as torch.optim:Adam; or a rule.",
+            autocompletion=complete.rules,
+        ),
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="What it should compute: a rule, or module:Class \\[default: the rule of its "
+            "name].",
+            autocompletion=complete.rules,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="Print an HTML page.")] = False,
+    badge: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="SVG to write with the verdict.")
+    ] = None,
+    out: OutOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 0,
+    draws: Annotated[int, typer.Option(min=1, help="Drawn trainings per rule.")] = 16,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Compare a step under torch.compile too.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 1 for conventions, too.")
+    ] = False,
+    trust: TrustOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Check an optimizer against the rule that it should compute.
+
+    Exit status 0 if it conforms, 1 if it differs, 2 if it is not comparable.
+    """
+    if as_json and as_html:
+        raise StudyError([Problem("--html", "goes without --json; choose one.")], "the command")
+    from optrial.certifying import Verdict
+    from optrial.certifying import certify as run
+    from optrial.certifying.text import badge as badge_of
+
+    with prints_apart():
+        trusted = trust_of(trust, quiet=quiet)
+        certificate = run(target, against, seed=seed, draws=draws, compiled=compiled, trust=trusted)
+    text = _text(certificate, as_json=as_json, as_html=as_html)
+    if badge is not None:
+        badge.write_text(badge_of(certificate), encoding="utf-8")
+    if out is None:
+        say(text)
+    else:
+        write(out, f"{text}\n")
+        note(certificate.summary)
+    status = certificate.verdict.exit_status
+    if strict and certificate.verdict is Verdict.CONVENTIONS:
+        status = 1
+    sys.exit(status)
+
+
+def _text(certificate: Certificate, *, as_json: bool, as_html: bool) -> str:
+    if as_json:
+        return json.dumps(certificate.as_dict(), indent=2, ensure_ascii=False)
+    if as_html:
+        from optrial.certifying.page import certificate_page
+
+        return certificate_page(certificate)
+    from optrial.certifying.text import certificate_text
+
+    return certificate_text(certificate, min(shutil.get_terminal_size().columns, _MOST_COLUMNS))

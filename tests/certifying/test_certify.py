@@ -1,0 +1,181 @@
+"""Certificates of correct and of faulty optimizers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import optrial
+from optrial.certifying import Certificate, Kind, Verdict
+from optrial.certifying.equations import program_of
+from optrial.certifying.rule_certificate import equations_are_the_update
+from optrial.errors import StudyError
+from optrial.rules import RULES, Rule
+from tests.certifying.faults import FAULTS, SOURCES, Fault, planted
+
+QUICK = {"decay not scaled by lr"}
+"""Faults that are planted in the normal tests, too."""
+CASES = [
+    pytest.param(
+        fault,
+        id=f"{fault.class_name}: {fault.label}",
+        marks=() if fault.label in QUICK else pytest.mark.slow,
+    )
+    for fault in FAULTS
+]
+
+
+def lines(certificate: Certificate) -> str:
+    """What a failed assertion shows."""
+    return "\n".join(f"{f.kind} {f.name}: {f.sentence}" for f in certificate.findings)
+
+
+@contextmanager
+def float32_afterwards() -> Iterator[None]:
+    """Scripts may change the default type."""
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("fault", CASES)
+def test_a_planted_fault_is_named_and_reproduced(fault: Fault, tmp_path: Path) -> None:
+    _, optimizer = planted(fault, tmp_path)
+    certificate = optrial.certify(optimizer)
+    found = [f for f in certificate.findings if f.name == fault.name and fault.phrase in f.sentence]
+    assert found, lines(certificate)
+    assert found[0].kind is not Kind.NOTE
+    assert certificate.verdict in (Verdict.DIFFERS, Verdict.CONVENTIONS)
+    assert found[0].reproducer
+    with pytest.raises(AssertionError), float32_afterwards():
+        exec(found[0].reproducer, {})
+
+
+PLAIN = [pytest.param(name, marks=() if name == "Lion" else pytest.mark.slow) for name in SOURCES]
+
+
+@pytest.mark.parametrize("class_name", PLAIN)
+def test_an_unchanged_copy_has_no_fault(class_name: str, tmp_path: Path) -> None:
+    certificate = optrial.certify(planted(class_name, tmp_path)[1], seed=3)
+    assert not certificate.faults, lines(certificate)
+
+
+TORCH = sorted({rule.torch_optim.class_name for rule in RULES.values() if rule.torch_optim})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("class_name", [*TORCH, "Muon"])
+def test_classes_of_torch_conform(class_name: str) -> None:
+    certificate = optrial.certify(f"torch.optim:{class_name}", compiled=True)
+    assert certificate.verdict in (Verdict.CONFORMS, Verdict.CONVENTIONS), lines(certificate)
+
+
+EXCEPTIONS = {
+    "Adafactor": "has weight_decay=0.0 by default, where its documentation says 0.01",
+    "Adagrad": "ignores initial_accumulator of a group",
+    "ASGD": "keeps a number of its state in the default type",
+    "Muon": "rounds to a narrower type within the step",
+    "NAdam": "keeps a number of its state in the default type",
+    "RMSprop": "makes a weight NaN with a gradient that stays the same",
+    "Rprop": "reads lr once",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("class_name", EXCEPTIONS)
+def test_known_exceptions_of_torch_are_found(class_name: str) -> None:
+    certificate = optrial.certify(f"torch.optim:{class_name}")
+    assert EXCEPTIONS[class_name] in lines(certificate)
+    assert certificate.verdict is Verdict.CONVENTIONS, lines(certificate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_of_the_catalogue_conforms(rule: str) -> None:
+    certificate = optrial.certify(rule)
+    assert not certificate.faults, lines(certificate)
+
+
+NOT_ARITHMETIC = {"adafactor", "prodigy", "lars", "lamb"}
+"""Rules whose equations hold words, or that treat weights of norm 0 in another way."""
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in NOT_ARITHMETIC])
+def test_equations_as_they_are_written_are_the_update(name: str) -> None:
+    rule = RULES[name]
+    assert program_of(rule, "l2") is not None
+    assert equations_are_the_update(rule, seed=1)
+
+
+class Own(torch.optim.SGD):
+    """SGD whose constructor takes other names."""
+
+    def __init__(self, params: Any, speed: float = 0.1) -> None:
+        super().__init__(params, lr=speed)
+
+
+def test_without_a_rate_it_is_not_comparable() -> None:
+    certificate = optrial.certify(Own, against="sgd")
+    assert certificate.verdict is Verdict.NOT_COMPARABLE
+    assert certificate.verdict.exit_status == 2
+    assert "its arguments are not those of sgd" in certificate.summary
+
+
+def test_another_class_is_a_reference() -> None:
+    certificate = optrial.certify(
+        "tests.certifying.plain_lion:Lion", "tests.certifying.plain_lion:Lion", draws=3
+    )
+    assert certificate.verdict is Verdict.CONFORMS, lines(certificate)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("optax:adam", "only classes with the interface of torch.optim.Optimizer"),
+        ("adm", "Did you mean 'adam'?"),
+        ("os:system", "standard library"),
+        ("torch.optim:Missing", "cannot be imported"),
+        (3, "must be a class of optimizers, a rule, or a name"),
+    ],
+)
+def test_bad_targets(target: Any, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        optrial.certify(target)
+
+
+def test_a_rule_of_ones_own() -> None:
+    rule = Rule(
+        name="halved",
+        init=lambda _param, **_: None,
+        update=lambda grad, state, _step, *, lr: (-lr * grad / 2, state),
+        hyperparameters={"lr": 0.1},
+    )
+    certificate = optrial.certify(rule)
+    assert {f.sentence for f in certificate.faults} >= {"`title` is empty."}
+
+
+def test_the_command_prints_json_and_writes_a_badge(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "optrial", "certify", "qhm", "--json", "--badge", "b.svg"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "conforms"
+    assert answer["checks"]
+    assert "conforms" in (tmp_path / "b.svg").read_text("utf-8")
+
+
+def test_numpy_is_left_alone() -> None:
+    before = np.geterr()
+    optrial.certify("signsgd", draws=1)
+    assert np.geterr() == before
+    assert torch.get_default_dtype() is torch.float32
