@@ -1,4 +1,4 @@
-"""What connects an optimizer class with a rule: which argument is which hyperparameter."""
+"""Bindings: the arguments of an optimizer class that stand for the hyperparameters of a rule."""
 
 from __future__ import annotations
 
@@ -188,5 +188,5 @@ def implemented_by_torch(rule: Rule) -> type[torch.optim.Optimizer] | None:
     """Return the class of `torch.optim` that computes a rule, or None."""
     if rule.torch_optim is None:
         return None
-    found: type[torch.optim.Optimizer] = getattr(torch.optim, rule.torch_optim.class_name)
-    return found
+    result: type[torch.optim.Optimizer] = getattr(torch.optim, rule.torch_optim.class_name)
+    return result

@@ -232,23 +232,23 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
     """Return the findings about one rule; outcomes of the checks are added to `outcomes`."""
     findings: list[Finding] = []
     if subject.reference is not None:
-        found, explanation = compare_equations(subject, draws)
-        findings += found
+        result, explanation = compare_equations(subject, draws)
+        findings += result
         subject = replace(subject, explanation=explanation)
-        _note_outcome(outcomes, _CHECK_EQUATIONS, found)
+        _note_outcome(outcomes, _CHECK_EQUATIONS, result)
     for check in CHECKS:
         try:
-            found = [replace(f, check=check.sentence) for f in check.run(subject)]
+            result = [replace(f, check=check.sentence) for f in check.run(subject)]
         except USER_CODE_ERRORS as error:
             text = f"raises an error in the check '{check.name}': {one_line(error)}"
-            found = [Finding(check.name, Kind.FAULT, text, check.sentence)]
-        findings += found
-        _note_outcome(outcomes, check.sentence, found)
+            result = [Finding(check.name, Kind.FAULT, text, check.sentence)]
+        findings += result
+        _note_outcome(outcomes, check.sentence, result)
     return findings
 
 
-def _note_outcome(outcomes: dict[str, str], check: str, found: Sequence[Finding]) -> None:
-    kinds = {finding.kind for finding in found}
+def _note_outcome(outcomes: dict[str, str], check: str, result: Sequence[Finding]) -> None:
+    kinds = {finding.kind for finding in result}
     outcome = "failed" if Kind.FAULT in kinds else "passed"
     if Kind.CONVENTION in kinds and outcome == "passed":
         outcome = "convention"

@@ -1,4 +1,4 @@
-"""Where two paths of weights first depart from each other."""
+"""The first departure of two paths of weights."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ def departures(
     draw: Draw, actual: Path, expected: Path, tolerance: float = SAME
 ) -> dict[str, Departure]:
     """Return the first departure of each tensor that departs."""
-    found: dict[str, Departure] = {}
+    result: dict[str, Departure] = {}
     for label, start in draw.start.items():
         scale = scale_of(start, expected, label)
         for step, (one, other) in enumerate(zip(actual, expected, strict=True), start=1):
             apart = difference(one[label], other[label], scale)
             if not apart <= tolerance:
-                found[label] = Departure(label, step, apart)
+                result[label] = Departure(label, step, apart)
                 break
-    return found
+    return result
 
 
-def first_of(found: Mapping[str, Departure]) -> Departure:
+def first_of(result: Mapping[str, Departure]) -> Departure:
     """Return the earliest departure."""
-    return min(found.values(), key=lambda departure: departure.step)
+    return min(result.values(), key=lambda departure: departure.step)

@@ -151,8 +151,8 @@ def _alternating(shape: tuple[int, ...], steps: int, random: Generator) -> np.nd
 
 
 def _steady(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
-    noise: np.ndarray = 1 + 0.01 * random.standard_normal((steps, *shape))
-    return noise * random.uniform(-2.0, 2.0, shape)
+    level = np.asarray(random.uniform(-2.0, 2.0, shape))
+    return level * (1 + 0.01 * random.standard_normal((steps, *shape)))
 
 
 def _zeros_first(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
@@ -162,7 +162,9 @@ def _zeros_first(shape: tuple[int, ...], steps: int, random: Generator) -> np.nd
 
 
 def _mixed_scales(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
-    return 10.0 ** random.uniform(-4, 3, (steps, *shape)) * random.choice([-1.0, 1.0], shape)
+    sizes = np.power(10.0, random.uniform(-4, 3, (steps, *shape)))
+    signed: np.ndarray = np.multiply(sizes, random.choice([-1.0, 1.0], shape))
+    return signed
 
 
 _PATTERNS: Sequence[Pattern] = (_noise, _noise, _alternating, _steady, _zeros_first, _mixed_scales)

@@ -37,7 +37,7 @@ Context = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What an optimizer computes, as far as it is known.
+    """Known behaviour of an optimizer: its rule, with changes.
 
     Attributes:
         reasons: each change to the rule; none if it conforms.
@@ -104,9 +104,9 @@ def explain(
     for way in (_at_once, _in_stages, _in_pairs):
         for reasons, contexts, cases in tried if time.monotonic() < until else ():
             items = [Item(case, label) for case in cases for label in case.draw.start]
-            if found := way(binding, items, reference):
-                everything = (*reasons, *found.reasons)
-                return tried[0][2], replace(found, reasons=everything, contexts=contexts)
+            if result := way(binding, items, reference):
+                everything = (*reasons, *result.reasons)
+                return tried[0][2], replace(result, reasons=everything, contexts=contexts)
     return tried[0][2], None
 
 
@@ -130,8 +130,8 @@ def _at_once(
 ) -> Explanation | None:
     """Return a single change that explains everything."""
     search = Search(binding, items)
-    found = search.found(thorough=False)
-    return _explanation(search, reference, lambda _draw: found[0], found[1]) if found else None
+    result = search.result(thorough=False)
+    return _explanation(search, reference, lambda _draw: result[0], result[1]) if result else None
 
 
 def _in_pairs(
@@ -139,8 +139,8 @@ def _in_pairs(
 ) -> Explanation | None:
     """Return a pair of changes that explains everything."""
     search = Search(binding, items)
-    found = search.found(thorough=True)
-    return _explanation(search, reference, lambda _draw: found[0], found[1]) if found else None
+    result = search.result(thorough=True)
+    return _explanation(search, reference, lambda _draw: result[0], result[1]) if result else None
 
 
 def _in_stages(
@@ -192,9 +192,9 @@ def _found_among(binding: Binding, items: Sequence[Item], base: Hypothesis) -> H
         return base
     search = Search(binding, items, base)
     for thorough in (False, True):
-        found = search.found(thorough=thorough)
-        if found is not None and found[1] is None:
-            return found[0]
+        result = search.result(thorough=thorough)
+        if result is not None and result[1] is None:
+            return result[0]
     return None
 
 
@@ -231,8 +231,8 @@ def _explanation(
             if condition is not None and condition.has(draw, label) not in condition.values:
                 continue
             with np.errstate(all="ignore"):
-                found = search.path(hypothesis_of(draw), draw, label)
-                values = list(itertools.islice(found, draw.steps))
+                result = search.path(hypothesis_of(draw), draw, label)
+                values = list(itertools.islice(result, draw.steps))
             for weights, value in zip(path, values, strict=True):
                 weights[label] = torch.tensor(value, dtype=torch.float64)
         return path

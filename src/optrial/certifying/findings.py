@@ -60,7 +60,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What was found of an optimizer.
+    """Result of all checks of an optimizer.
 
     Attributes:
         target: its name, as ``torch.optim:Adam``.

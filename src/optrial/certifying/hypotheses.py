@@ -140,7 +140,7 @@ class Search:
         with np.errstate(all="ignore"):
             return follows(program.path(start, moments), case.expected, case.draw, label)
 
-    def found(self, *, thorough: bool) -> tuple[Hypothesis, Condition | None] | None:
+    def result(self, *, thorough: bool) -> tuple[Hypothesis, Condition | None] | None:
         """Return what predicts all tensors, on top of the base; None if nothing does.
 
         Args:
@@ -217,10 +217,10 @@ class Search:
         """Yield edits with another number, fitted to the first step of the first tensor."""
         case, label = self.departing[0]
         program = self._program()
-        found = departures(case.draw, case.actual, case.expected)
-        if program is None or label not in found:
+        result = departures(case.draw, case.actual, case.expected)
+        if program is None or label not in result:
             return
-        step = found[label].step
+        step = result[label].step
         moments = moments_of(case.draw, label, self.base.clock(case.draw, label))[:step]
         start, goal = case.draw.start[label].numpy(), case.actual[step - 1][label].numpy()
 

@@ -1,4 +1,4 @@
-"""What a rule makes of a drawn training, step by step, in the precision of the weights."""
+"""Replay of a drawn training by a rule, step by step, in the precision of the weights."""
 
 from __future__ import annotations
 

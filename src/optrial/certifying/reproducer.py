@@ -114,10 +114,10 @@ def departure_of(
 ) -> Departure | None:
     """Return where the target first departs in a draw; None if it does not."""
     try:
-        found = departures(draw, train(target, binding, draw), reference(draw))
+        result = departures(draw, train(target, binding, draw), reference(draw))
     except Exception:  # noqa: BLE001  a smaller training may be one that the target refuses
         return None
-    return first_of(found) if found else None
+    return first_of(result) if result else None
 
 
 def _cut(draw: Draw, steps: int) -> Draw:

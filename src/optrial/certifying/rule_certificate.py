@@ -39,7 +39,7 @@ def certificate_of_rule(
         draws: number of drawn trainings.
     """
     start = time.perf_counter()
-    found = {
+    result = {
         sentence: [Finding("rule", Kind.FAULT, problem, sentence) for problem in problems]
         for sentence, problems in problems_of_rule(rule).items()
     }
@@ -47,18 +47,18 @@ def certificate_of_rule(
         against = Target(f"torch.optim:{original.__name__}", original, {})
     if isinstance(against, Target):
         sentence = f"Its steps are those of {against.name}, in float64."
-        found[sentence] = _beside(rule, against, seed, draws)
+        result[sentence] = _beside(rule, against, seed, draws)
     is_same = equations_are_the_update(rule, seed)
     text = "its equations, as written, give other steps than its update"
-    found[_EQUATIONS] = [] if is_same else [Finding("equations", Kind.NOTE, text, _EQUATIONS)]
-    findings = [finding for of_check in found.values() for finding in of_check]
+    result[_EQUATIONS] = [] if is_same else [Finding("equations", Kind.NOTE, text, _EQUATIONS)]
+    findings = [finding for of_check in result.values() for finding in of_check]
     return Certificate(
         target=rule.name,
         against=(against.name,)
         if isinstance(against, Target)
         else ("the requirements of engines",),
         findings=tuple(findings),
-        checks={sentence: _outcome(of_check) for sentence, of_check in found.items()},
+        checks={sentence: _outcome(of_check) for sentence, of_check in result.items()},
         versions=versions_of("torch"),
         seed=seed,
         draws=draws,

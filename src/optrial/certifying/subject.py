@@ -1,4 +1,4 @@
-"""What the checks look at: an optimizer class, the rule that it should compute, small trainings."""
+"""Subject of the checks: an optimizer class, the rule that it should compute, small trainings."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Subject:
 
     @property
     def matrices_only(self) -> bool:
-        """Whether the class takes matrices only."""
+        """True if the class takes matrices only."""
         return all(len(shape) == 2 for shape in self.shapes.values())
 
     @property
     def is_joint(self) -> bool:
-        """Whether the rule keeps state for the whole model."""
+        """True if the rule keeps state for the whole model."""
         return self.binding.rule.model is not None
 
     def random(self, stream: int) -> Generator:

@@ -36,8 +36,7 @@ def certify(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="What it should compute: a rule, or module:Class \\[default: the rule of its "
-            "name].",
+            help="Reference: a rule, or module:Class \\[default: the rule of its name].",
             autocompletion=complete.rules,
         ),
     ] = None,

@@ -92,12 +92,12 @@ _DEFAULT = re.compile(r"\(?\bdefault(?:s to|:| is| =)\s*`{0,2}(?P<value>[^\s`;]+
 
 def _documented(text: str) -> dict[str, Any]:
     """Return the defaults that a docstring states for its arguments."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for match in _DOCUMENTED.finditer(text):
         stated = _DEFAULT.search(match["text"])
         if stated is not None and (value := _literal(stated["value"])) is not None:
-            found.setdefault(match["name"], value)
-    return found
+            result.setdefault(match["name"], value)
+    return result
 
 
 def _literal(text: str) -> Any:

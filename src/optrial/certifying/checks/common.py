@@ -1,4 +1,4 @@
-"""What several checks share: comparing weights, and findings about a pair of trainings."""
+"""Comparison of the weights of two trainings, for all checks."""
 
 from __future__ import annotations
 

@@ -105,8 +105,8 @@ def _group(
         same[label] = _alone(subject, tiny, label, arguments)
     for gradients in tiny.gradients:
         step_with(optimizer, parameters, gradients)
-    found = first_apart(parameters, expected, EQUAL)
-    if found is None:
+    result = first_apart(parameters, expected, EQUAL)
+    if result is None:
         return
     key = next(iter(keys))
     problem = (
@@ -133,9 +133,9 @@ def _group(
         f"groups: {name}",
         Kind.FAULT,
         problem,
-        tensor=tensor_text(found[0], parameters[found[0]]),
+        tensor=tensor_text(result[0], parameters[result[0]]),
         term=key,
-        difference=found[1],
+        difference=result[1],
         reproducer=script.text,
     )
 
@@ -176,10 +176,10 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
     for gradients in tiny.gradients[2:]:
         step_with(of_late, late, {"b": gradients["b"]})
     expected["b"] = late["b"].detach()
-    found = first_apart(parameters, expected, EQUAL)
-    if found is None:
+    result = first_apart(parameters, expected, EQUAL)
+    if result is None:
         return
-    label = found[0]
+    label = result[0]
     script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["b"])
     script.weights("c", tiny.start[label])
     script.add(f"optimizer = {script.call('[a]', arguments)}")
@@ -257,13 +257,13 @@ def _change(subject: Subject, draw: Draw, name: str) -> Iterator[Finding]:
         return  # what it computes is unknown
     if subject.explanation is not None and subject.reference is not None:
         case = subject.explanation.case(subject.target, subject.binding, draw)
-        found = departures(draw, case.actual, case.expected)
-        if not found:
+        result = departures(draw, case.actual, case.expected)
+        if not result:
             return
     elif departures(draw, actual, train(subject.target, subject.binding, unchanged), 0.0):
         return
     else:
-        found = {}
+        result = {}
     has_no_effect = not departures(
         draw, actual, train(subject.target, subject.binding, unchanged), EQUAL
     )
@@ -273,7 +273,7 @@ def _change(subject: Subject, draw: Draw, name: str) -> Iterator[Finding]:
         if has_no_effect
         else f"takes other steps than its rule after {name} was changed in param_groups"
     )
-    first = first_of(found) if found else None
+    first = first_of(result) if result else None
     kind = Kind.CONVENTION if is_known and has_no_effect else Kind.FAULT
     if not has_no_effect and name == "lr" and subject.binding.rule.state:
         sentence += ": a learning rate of earlier steps is kept in the state"
@@ -317,7 +317,7 @@ def follows_schedulers(subject: Subject) -> Iterator[Finding]:
         step_with(of_hand, by_hand, gradients)
         step_with(of_schedule, scheduled, gradients)
         scheduler.step()
-    if (found := first_apart(scheduled, by_hand, EQUAL)) is None:
+    if (result := first_apart(scheduled, by_hand, EQUAL)) is None:
         return
     script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
     script.add(f"scheduled = {script.call('[a]', arguments)}")
@@ -333,8 +333,8 @@ def follows_schedulers(subject: Subject) -> Iterator[Finding]:
         "schedulers",
         Kind.FAULT,
         "takes other steps with a scheduler than with the same learning rates set by hand",
-        tensor=tensor_text(found[0], scheduled[found[0]]),
-        difference=found[1],
+        tensor=tensor_text(result[0], scheduled[result[0]]),
+        difference=result[1],
         reproducer=script.text,
     )
 
@@ -348,8 +348,8 @@ def rests_at_rate_zero(subject: Subject) -> Iterator[Finding]:
         parameters = subject.trained(tiny, arguments)
     except Exception:  # noqa: BLE001  a class may refuse a rate of 0
         return
-    found = first_apart(parameters, tiny.start)
-    if found is None:
+    result = first_apart(parameters, tiny.start)
+    if result is None:
         return
     decays = subject.binding.decays
     without = {**subject.arguments(25, decayed=False), "lr": 0.0}
@@ -364,7 +364,7 @@ def rests_at_rate_zero(subject: Subject) -> Iterator[Finding]:
         "shrinks the weights at a learning rate of 0: weight decay is not scaled by lr"
         if is_decay
         else "moves the weights at a learning rate of 0",
-        tensor=tensor_text(found[0], parameters[found[0]]),
+        tensor=tensor_text(result[0], parameters[result[0]]),
         reproducer=script.text,
     )
 

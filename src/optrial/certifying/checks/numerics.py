@@ -19,7 +19,7 @@ __all__ = ["NUMERIC_CHECKS"]
 
 _TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _WORSE = 30.0
-"""How many times the error of the rule's own steps in a narrow type a class may have."""
+"""Allowed error in a narrow type, as a multiple of the error of the rule's own steps there."""
 
 
 def computes_in_narrow_types(subject: Subject) -> Iterator[Finding]:
@@ -296,7 +296,7 @@ def passes_on_nan(subject: Subject) -> Iterator[Finding]:
 
 
 def _is_sign_rule(subject: Subject) -> bool:
-    """Return whether the rule takes signs, of which libraries give that of NaN as NaN or 0."""
+    """Return whether the rule takes signs; the sign of NaN is NaN or 0, by library."""
     return "sign" in " ".join(subject.binding.rule.equations)
 
 

@@ -96,8 +96,8 @@ def _resumed(
     lost = _lost(optimizer, kept, fresh)
     for number, gradients in enumerate(tiny.gradients[steps:], start=steps + 1):
         step_with(fresh, copied, gradients)
-        if found := first_apart(copied, expected[number - 1]):
-            label = found[0]
+        if result := first_apart(copied, expected[number - 1]):
+            label = result[0]
             what = f": {lost} is lost" if lost else ""
             return Finding(
                 "state_dict",
@@ -107,7 +107,7 @@ def _resumed(
                 step=number,
                 tensor=tensor_text(label, parameters[label]),
                 term=lost,
-                difference=found[1],
+                difference=result[1],
                 reproducer=_script(subject, tiny, arguments, other, way, steps),
             )
     return None
@@ -125,7 +125,7 @@ def _path(subject: Subject, tiny: Tiny, arguments: Mapping[str, Any]) -> list[di
 
 
 def _other_arguments(subject: Subject, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the fresh optimizer, all of which the state replaces.
+    """Return the arguments of the fresh optimizer; the loaded state replaces them.
 
     They are the defaults, and another learning rate; switches that choose an algorithm are kept.
     """
@@ -228,8 +228,8 @@ def copies_are_independent(subject: Subject) -> Iterator[Finding]:
     is_apart = first_apart(parameters, untouched) is None
     for gradients in tiny.gradients[2:]:
         step_with(optimizer, parameters, gradients)
-    found = first_apart(copied_parameters, parameters)
-    if found is None and is_apart:
+    result = first_apart(copied_parameters, parameters)
+    if result is None and is_apart:
         return
     yield Finding(
         "deepcopy",

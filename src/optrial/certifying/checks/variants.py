@@ -45,16 +45,16 @@ def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
                 except Exception as error:  # noqa: BLE001  code of a user
                     yield from _refusal(key, error)
                     break
-            found = first_apart(other, plain, _SAME)
-            if found is None:
+            result = first_apart(other, plain, _SAME)
+            if result is None:
                 continue
             yield Finding(
                 f"variant {key}",
                 Kind.FAULT,
                 f"takes other steps with {key}=True than without"
                 + (" if maximize=True" if arguments.get("maximize") else ""),
-                tensor=tensor_text(found[0], plain[found[0]]),
-                difference=found[1],
+                tensor=tensor_text(result[0], plain[result[0]]),
+                difference=result[1],
                 reproducer=_script(subject, tiny, {**arguments, **plain_key}, arguments, key),
             )
             break
@@ -100,7 +100,7 @@ def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
             other = subject.trained(tiny, {**arguments, **extra, "lr": rate})
         except Exception:  # noqa: BLE001  code of a user; tensors are no must
             return
-    if (found := first_apart(other, plain, _SAME)) is None:
+    if (result := first_apart(other, plain, _SAME)) is None:
         return
     script = subject.script().add("torch.set_default_dtype(torch.float64)")
     script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
@@ -113,8 +113,8 @@ def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
         "learning rate as a tensor",
         Kind.FAULT,
         "takes other steps if lr is a tensor than if it is the same number",
-        tensor=tensor_text(found[0], plain[found[0]]),
-        difference=found[1],
+        tensor=tensor_text(result[0], plain[result[0]]),
+        difference=result[1],
         reproducer=script.text,
     )
 
@@ -141,8 +141,8 @@ def agrees_when_compiled(subject: Subject) -> Iterator[Finding]:
             return
         finally:
             torch.compiler.reset()
-    found = first_apart(parameters, plain, _SAME)
-    if found is None:
+    result = first_apart(parameters, plain, _SAME)
+    if result is None:
         return
     script = subject.script().add("torch.set_default_dtype(torch.float64)")
     script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
@@ -156,8 +156,8 @@ def agrees_when_compiled(subject: Subject) -> Iterator[Finding]:
         "compiled",
         Kind.FAULT,
         "takes other steps under torch.compile than without",
-        tensor=tensor_text(found[0], plain[found[0]]),
-        difference=found[1],
+        tensor=tensor_text(result[0], plain[result[0]]),
+        difference=result[1],
         reproducer=script.text,
     )
 
