@@ -23,8 +23,8 @@ from optrial.certifying.text import place_of
 PACKAGES = {"torch.optim": torch.optim, "pytorch_optimizer": pytorch_optimizer}
 
 ARGUMENTS: Mapping[str, dict[str, Any]] = {
+    "pytorch_optimizer:AdaFactor": {"relative_step": False},
     "pytorch_optimizer:RAdam": {"degenerated_to_sgd": True},
-    "pytorch_optimizer:Prodigy": {"bias_correction": False},
 }
 """Arguments that choose the variant that the rule describes, where a class has several."""
 

@@ -111,7 +111,7 @@ def _shapes(target: Target) -> tuple[dict[str, tuple[int, ...]], str]:
             continue
         text = f"does not take all shapes: {reasons[0]}" if reasons else ""
         return dict(shapes), text
-    return {}, f"it cannot be made, or its step fails: {reasons[-1]}."
+    return {}, f"it cannot be made, or its step fails: {reasons[-1].rstrip('.')}."
 
 
 def _rate(target: Target) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,9 +27,6 @@ from optrial.certifying.hypotheses import (
 from optrial.certifying.target import Path, Target, float64_scalars, no_rounding, train
 
 __all__ = ["Explanation", "explain"]
-
-_SECONDS = 5.0
-"""Time after which no further way to explain a difference is begun."""
 
 Context = Callable[[], AbstractContextManager[None]]
 
@@ -100,9 +96,8 @@ def explain(
         tried.append((reasons, contexts, cases))
         if not any(case.departing() for case in cases):
             return tried[0][2], Explanation(reasons, contexts, reference)
-    until = time.monotonic() + _SECONDS
     for way in (_at_once, _in_stages, _in_pairs):
-        for reasons, contexts, cases in tried if time.monotonic() < until else ():
+        for reasons, contexts, cases in tried:
             items = [Item(case, label) for case in cases for label in case.draw.start]
             if result := way(binding, items, reference):
                 everything = (*reasons, *result.reasons)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -36,8 +35,8 @@ __all__ = [
 Reason = tuple[str, Kind, str]
 """Name, kind and sentence of a change to a rule."""
 
-_SECONDS = 1.0
-"""Time for a search among pairs of changes."""
+_MOST_EDITS = 60
+"""Number of edits that are tried together with each convention, the likelier first."""
 _PROBES = 3
 
 
@@ -144,7 +143,7 @@ class Search:
         """Return what predicts all tensors, on top of the base; None if nothing does.
 
         Args:
-            thorough: whether to try pairs of changes, for a limited time, in place of single ones.
+            thorough: whether to try pairs of changes in place of single ones.
         """
         if not self.departing:
             return self.base, None
@@ -168,16 +167,11 @@ class Search:
 
     def _pairs(self) -> Iterator[Hypothesis]:
         known = list(self._conventions())
-        until = time.monotonic() + _SECONDS
         for one, other in itertools.permutations(known, 2):
-            if time.monotonic() < until:
-                yield other.after(one)
-        until = time.monotonic() + _SECONDS
+            yield other.after(one)
+        edits = list(itertools.islice(self._edits(), _MOST_EDITS))
         for convention in known:
-            for edit in self._edits():
-                if time.monotonic() > until:
-                    return
-                yield convention.after(edit)
+            yield from (convention.after(edit) for edit in edits)
 
     def _conventions(self) -> Iterator[Hypothesis]:
         for convention in CONVENTIONS:

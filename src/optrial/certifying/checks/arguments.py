@@ -173,7 +173,7 @@ def _direction(
         yield Finding(
             f"wrong sign: {name}",
             Kind.FAULT,
-            f"a larger {name} has the opposite effect of that in {subject.binding.rule.name}",
+            f"reverses the effect of a larger {name} in {subject.binding.rule.name}",
             term=name,
         )
 
@@ -211,7 +211,7 @@ def further_arguments_have_an_effect(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 f"no effect: {name}",
                 Kind.NOTE,
-                f"{name} has no effect with the other arguments that were tried",
+                f"shows no effect of {name} with the other arguments that were tried",
                 term=name,
             )
 

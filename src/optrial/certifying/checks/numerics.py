@@ -356,7 +356,7 @@ def has_symmetries(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 f"symmetry: {name}",
                 Kind.FAULT,
-                f"{symmetry.text} changes its steps in another way than those of {rule.name}",
+                f"lacks a symmetry of {rule.name}: its steps after {symmetry.text}",
             )
 
 

@@ -219,8 +219,8 @@ def copies_are_independent(subject: Subject) -> Iterator[Finding]:
             step_with(copied, copied_parameters, gradients)
     except Exception as error:  # noqa: BLE001  code of a user
         text = (
-            f"a deep copy of the optimizer cannot continue: {error}. Copies, as pickles, hold only "
-            "defaults, state and param_groups of a torch.optim.Optimizer"
+            f"cannot continue as a deep copy: {error}. Copies, as pickles, hold only defaults, "
+            "state and param_groups of a torch.optim.Optimizer"
         )
         yield Finding("deepcopy", Kind.CONVENTION, text, reproducer=_copy_script(subject))
         return
@@ -234,9 +234,9 @@ def copies_are_independent(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "deepcopy",
         Kind.FAULT,
-        "a deep copy of optimizer and weights does not continue with the same bits"
+        "does not continue with the same bits as a deep copy of optimizer and weights"
         if is_apart
-        else "a deep copy shares state with the original",
+        else "shares state with its deep copy",
         reproducer=_copy_script(subject),
     )
 
