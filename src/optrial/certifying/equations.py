@@ -375,7 +375,7 @@ def _power(node: Node, parts: Sequence[Expression]) -> Expression:
             if _is_matrix(base):
                 return Expression("@", parts=(base, base))
             return Expression("^", parts=(base, number(2)))
-        case "ᵀ":
+        case "ᵀ" if _is_matrix(base):
             return Expression("ᵀ", parts=(base,))
         case mark if base.operator == "name":
             return name(base.text + mark)

@@ -136,8 +136,11 @@ class Search:
         if program is None or (program.needs_matrix and start.ndim < 2):
             return False
         moments = moments_of(case.draw, label, own_steps(case.draw, label))
-        with np.errstate(all="ignore"):
-            return follows(program.path(start, moments), case.expected, case.draw, label)
+        try:
+            with np.errstate(all="ignore"):
+                return follows(program.path(start, moments), case.expected, case.draw, label)
+        except (KeyError, ValueError, TypeError):  # equations that are no program after all
+            return False
 
     def result(self, *, thorough: bool) -> tuple[Hypothesis, Condition | None] | None:
         """Return what predicts all tensors, on top of the base; None if nothing does.
