@@ -258,14 +258,14 @@ def test_a_last_batch_of_one_sample_is_refused_for_batch_norm() -> None:
     small_plan(**keys, drop_last=True)
 
 
-def test_matrices_of_shampoo_count_in_the_memory_of_a_step() -> None:
-    """A hidden matrix 64 x 2 keeps a velocity, and a matrix of 64 x 64 and of 2 x 2."""
+def test_all_that_shampoo_keeps_counts_in_the_memory_of_a_step() -> None:
+    """A matrix keeps a velocity and a square matrix per axis, a vector also sums of squares."""
     model = {"kind": "mlp", "hidden": [64]}
     problem = {"dataset": {"name": "moons", "n_samples": 200}, "model": model}
     rules = [{"rule": "momentum"}, {"rule": "shampoo"}]
     plan, dataset = small_plan(problem=problem, optimizers=rules)
     (planned,) = planned_models(plan, dataset)
     kept = {memory.optimizer: memory.state for memory in planned.memory}
-    assert kept["shampoo"] - kept["momentum"] == 4 * (64**2 + 2**2)
+    assert kept["shampoo"] - kept["momentum"] == 4 * (64**2 + 2**2 + 64 + 2 * 64 + 2)
     one, other = (estimate([run], dataset) for run in plan.runs)
     assert other.peak_bytes - one.peak_bytes >= 4 * 64**2

@@ -24,7 +24,7 @@ from optrial.models import (
     trained_parameters,
 )
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, kept_outputs
-from optrial.plan.optimizers import matrices_kept, rule_of
+from optrial.plan.optimizers import further_values, rule_of
 from optrial.spec import PROBES, OptimizerKind, RunSpec
 
 __all__ = ["Estimate", "estimate", "step_work", "training_work"]
@@ -197,7 +197,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
     held += max(_WORK.get(rule, 0) for _, rule in _rules(run))
     known = (rule_of(kind, rule) for kind, rule in _rules(run) if kind != "torch")
-    matrices = max((matrices_kept(rule, tuple(shapes)) for rule in known), default=0)
+    further = max((further_values(rule, tuple(shapes)) for rule in known), default=0)
     held += run.save == "best"  # whose weights are kept
     held += run.average is not None
     held += _PROBED * (run.probes is not None)
@@ -219,7 +219,7 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
         training=run.steps * gradients * step,
         calls=run.steps * gradients * calls,
         evaluation=evaluations * sample.operations * evaluated / rate,
-        bytes=itemsize * (held * weights + 4 * matrices + untrained + activations),
+        bytes=itemsize * (held * weights + 4 * further + untrained + activations),
         parameters=weights,
         tensors=len(shapes),
     )

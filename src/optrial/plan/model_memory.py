@@ -13,7 +13,7 @@ from optrial.data import Dataset
 from optrial.models import ModelSummary, build_model, input_dtype, summarize
 from optrial.plan.expand import Plan
 from optrial.plan.groups import Parameters, parameters_of
-from optrial.plan.optimizers import matrices_kept, rule_of
+from optrial.plan.optimizers import further_values, rule_of
 from optrial.rules import initialise_all
 from optrial.spec import RunSpec
 
@@ -119,6 +119,8 @@ def _values_kept(run: RunSpec, parameters: Parameters) -> int | None:
         kept = [array for arrays in state.values() for array in arrays]
         arrays = len([array for array in kept if np.shape(array) == probe.shape])
         total += arrays * sum(math.prod(parameters[name].shape) for name in part.parameters)
-        matrices = (n for n in part.parameters if not (rule.as_vectors and n in run.as_vectors))
-        total += matrices_kept(rule, tuple(parameters[name].shape for name in matrices))
+        vectors = run.as_vectors if rule.as_vectors else ()
+        shapes = {name: tuple(parameters[name].shape) for name in part.parameters}
+        shapes |= {name: (math.prod(shapes[name]),) for name in vectors if name in shapes}
+        total += further_values(rule, tuple(shapes.values()))
     return total

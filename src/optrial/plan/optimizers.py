@@ -12,7 +12,7 @@ from optrial.config import OptimizerEntry
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
 from optrial.rules import RULES, Rule, initialise_all, modified
 
-__all__ = ["matrices_kept", "rule_of", "rule_of_entry"]
+__all__ = ["further_values", "rule_of", "rule_of_entry"]
 
 
 def rule_of_entry(entry: OptimizerEntry) -> Rule:
@@ -25,23 +25,21 @@ def rule_of_entry(entry: OptimizerEntry) -> Rule:
 
 
 @cache
-def matrices_kept(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
-    """Return how many values a rule keeps in square matrices per axis, as shampoo does.
+def further_values(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
+    """Return how many values a rule keeps beyond `state_size` arrays like each parameter.
+
+    Shampoo keeps a square matrix per axis, and sums of squares of vectors.
 
     Args:
         rule: the rule.
-        shapes: shapes of the parameters that it updates as matrices.
+        shapes: shapes of the parameters; those that it updates as vectors have one dimension.
     """
     if rule.capturable:  # rules without eigenvalues keep arrays like the parameter, or small ones
         return 0
     params = {str(n): torch.empty(shape, device="meta") for n, shape in enumerate(shapes)}
     state = initialise_all(rule, params, rule.defaults)
-    arrays = [(name, array) for name, part in state.items() for array in part if array is not None]
-    return sum(
-        array.numel()
-        for name, array in arrays
-        if name not in params or array.shape != params[name].shape
-    )
+    kept = sum(a.numel() for arrays in state.values() for a in arrays if a is not None)
+    return kept - rule.state_size * sum(param.numel() for param in params.values())
 
 
 def rule_of(kind: str, name: str, modify: tuple[str, ...] = ()) -> Rule:
