@@ -38,7 +38,7 @@ def further_values(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
         return 0
     params = {str(n): torch.empty(shape, device="meta") for n, shape in enumerate(shapes)}
     state = initialise_all(rule, params, rule.defaults)
-    kept = sum(a.numel() for arrays in state.values() for a in arrays if a is not None)
+    kept: int = sum(a.numel() for arrays in state.values() for a in arrays if a is not None)
     return kept - rule.state_size * sum(param.numel() for param in params.values())
 
 
