@@ -264,8 +264,8 @@ FAULTS = [
         "Muon",
         "update = grad.lerp(buf, momentum) if nesterov else buf",
         "update = buf",
-        "equations",
-        "",
+        "momentum",
+        "1 stands in place of momentum",
     ),
     Fault(
         "coefficient mistyped",
