@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "audit": [["audit", "STORE"]],
     "confusion": [["confusion", "STORE"]],
     "evaluate": [["evaluate", "STORE", "--split", "validation"]],
+    "lr-range": [["lr-range", "STUDY", "--steps", "30", "--out", "range.png"]],
     "speeds show": [["speeds", "show"]],
     "timing": [["timing", "STUDY", *BRIEF], ["timing", "STUDY", *BRIEF, "--quiet"]],
 }

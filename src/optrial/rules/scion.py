@@ -73,7 +73,7 @@ SCION = Rule(
     paper=(
         "Pethick, T., Xie, W., Antonakopoulos, K., Zhu, Z., Silveti-Falls, A. and Cevher, V. "
         "(2025). Training Deep Learning Models with Norm-Constrained LMOs. ICML. "
-        "arXiv:2502.07529, Algorithm 1 and Table 3."
+        "arXiv:2502.07529, Algorithm 1."
     ),
     init=scion_start,
     update=scion,
