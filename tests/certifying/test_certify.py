@@ -16,6 +16,8 @@ import torch
 
 import optrial
 from optrial.certifying import Certificate, Kind, Verdict
+from optrial.certifying.binding import bindings_of
+from optrial.certifying.draws import Setting
 from optrial.certifying.equations import program_of
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.errors import StudyError
@@ -124,6 +126,33 @@ def test_without_a_rate_it_is_not_comparable() -> None:
     assert certificate.verdict is Verdict.NOT_COMPARABLE
     assert certificate.verdict.exit_status == 2
     assert "its arguments are not those of sgd" in certificate.summary
+
+
+class NeverFinite(torch.optim.SGD):
+    """SGD whose steps end in NaN."""
+
+    def __init__(self, params: Any, lr: float = 0.1, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter.fill_(torch.nan)
+        return loss
+
+
+def test_weights_that_are_nan_do_not_show_what_is_ignored() -> None:
+    certificate = optrial.certify(NeverFinite, against="sgd", draws=1)
+    assert certificate.verdict is Verdict.DIFFERS
+    assert not [f.name for f in certificate.findings if f.name.startswith("no effect")]
+
+
+def test_a_decay_rate_of_the_other_sign_is_understood() -> None:
+    rule = RULES["adafactor"]
+    arguments = {"lr": 1e-3, "decay_rate": -0.8, "clip_threshold": 1.0, "weight_decay": 0.0}
+    (binding,) = bindings_of([rule], arguments)
+    assert binding.arguments(Setting(rule.defaults))["decay_rate"] == -0.8
 
 
 def test_another_class_is_a_reference() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from optrial.certifying.draws import Setting
-from optrial.rules import RULES, Rule
+from optrial.rules import RULES, Hyperparameter, Rule
 
 __all__ = ["Binding", "bindings_of", "rules_named", "spelled"]
 
@@ -19,7 +19,6 @@ DECAY_SWITCHES = ("decoupled_weight_decay", "weight_decouple", "decouple_weight_
 
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "adjust_lr_fn": lambda value: "match_rms_adamw" if value else "original",
-    "beta2_decay": lambda value: -value,
     "t_alpha_beta3": lambda value: value or None,
 }
 """Arguments whose values are written in another way than the rule's."""
@@ -138,6 +137,7 @@ def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
         constant: dict[str, Any] = {"momentum": 0.0}
     else:
         constant = {}
+    negated = {h.name for h in rule.hyperparameters if _is_negated(h, places, arguments)}
     switch = next((key for key in DECAY_SWITCHES if key in arguments), None)
     if "weight_decay" not in arguments:
         decays: tuple[str, ...] = ()
@@ -150,6 +150,7 @@ def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
         chosen: dict[str, Any] = dict(constant)
         for hyperparameter, (key, index) in places.items():
             value = setting.values[hyperparameter]
+            value = -value if hyperparameter in negated else value
             if index is None:
                 chosen[key] = _CONVERTED.get(key, lambda given: given)(value)
             else:
@@ -182,6 +183,17 @@ def _places(rule: Rule, arguments: Mapping[str, Any]) -> dict[str, tuple[str, in
     return {
         label: (key, index) for label, (key, index) in places.items() if complete.get(key, True)
     }
+
+
+def _is_negated(
+    hyperparameter: Hyperparameter,
+    places: Mapping[str, tuple[str, int | None]],
+    arguments: Mapping[str, Any],
+) -> bool:
+    """Return whether a class takes a value with the other sign, such as a decay_rate of -0.8."""
+    key, index = places.get(hyperparameter.name, ("", None))
+    default = arguments.get(key) if index is None else arguments[key][index]
+    return isinstance(default, int | float) and float(hyperparameter.default) * default < 0
 
 
 def implemented_by_torch(rule: Rule) -> type[torch.optim.Optimizer] | None:

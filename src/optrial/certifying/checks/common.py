@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from optrial.certifying.comparison import largest_difference
 
-__all__ = ["EQUAL", "apart", "first_apart", "identical"]
+__all__ = ["EQUAL", "apart", "finite", "first_apart", "identical"]
 
 EQUAL = 1e-12
 """Relative difference of two orders of the same float64 operations."""
@@ -31,6 +32,11 @@ def first_apart(
         if not gap <= tolerance:
             return label, gap
     return None
+
+
+def finite(*weights: Mapping[str, Tensor]) -> bool:
+    """Return whether no value is NaN or infinite, so that equal values say something."""
+    return all(bool(torch.isfinite(tensor).all()) for w in weights for tensor in w.values())
 
 
 def identical(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:

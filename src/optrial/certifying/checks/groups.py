@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from optrial.certifying.checks.common import EQUAL, apart, first_apart
+from optrial.certifying.checks.common import EQUAL, apart, finite, first_apart
 from optrial.certifying.comparison import departures, first_of
 from optrial.certifying.draws import Draw, Setting, tensor_text
 from optrial.certifying.findings import Finding, Kind
@@ -363,7 +363,9 @@ def rests_at_rate_zero(subject: Subject) -> Iterator[Finding]:
         Kind.CONVENTION if is_decay and _explains_decay(subject) else Kind.FAULT,
         "shrinks the weights at a learning rate of 0: weight decay is not scaled by lr"
         if is_decay
-        else "moves the weights at a learning rate of 0",
+        else "moves the weights at a learning rate of 0"
+        if finite(parameters)
+        else "makes the weights NaN at a learning rate of 0",
         tensor=tensor_text(result[0], parameters[result[0]]),
         reproducer=script.text,
     )
