@@ -37,12 +37,14 @@ a rule here. Written by `docs/make_certificates.py`, with {versions}, seed 0, on
 
 A certificate compares a class with the equations of the rule of its name, and with what PyTorch
 says of all optimizers. "Differs" is no judgement: a class may follow another version of a paper on
-purpose, and most of the differences below do not matter to most trainings. Classes are certified
+purpose, and most of the differences below do not matter to most trainings. "equations" stands for
+steps that are not those of the rule, "gradients" for a step that changes the gradients in place,
+which only matters to code that uses them afterwards. Classes are certified
 with their default variant, unless arguments are given. Each finding comes with a script that shows
 it: `optrial certify NAME` prints it.
 
-| class | beside | verdict |
-| --- | --- | --- |
+| class | beside | verdict | differs in |
+| --- | --- | --- | --- |
 """
 
 
@@ -96,7 +98,8 @@ def page(certificates: list[Certificate]) -> str:
     text = INTRODUCTION.format(versions=", ".join(f"{n} {v}" for n, v in versions.items()))
     for certificate in certificates:
         against = ", ".join(f"[{r}](rules/{r}.md)" for r in certificate.against)
-        text += f"| `{certificate.target}` | {against} | {certificate.verdict} |\n"
+        faults = ", ".join(escaped(f.name) for f in certificate.of_kind(Kind.FAULT))
+        text += f"| `{certificate.target}` | {against} | {certificate.verdict} | {faults} |\n"
     for package in PACKAGES:
         sections = [entry(c) for c in certificates if c.target.startswith(f"{package}:")]
         text += f"\n## {package}\n\n" + "\n".join(filter(None, sections))
