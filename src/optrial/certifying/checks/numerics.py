@@ -14,6 +14,7 @@ from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers, script_of_departure
 from optrial.certifying.subject import Check, Subject
 from optrial.certifying.target import Path, no_rounding, parameters_of, step_with, train
+from optrial.errors import one_line
 
 __all__ = ["NUMERIC_CHECKS"]
 
@@ -35,7 +36,7 @@ def computes_in_narrow_types(subject: Subject) -> Iterator[Finding]:
         try:
             path = train(subject.target, subject.binding, draw, dtype=dtype)
         except Exception as error:  # noqa: BLE001  code of a user
-            text = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
+            text = one_line(error, 160)
             yield Finding(f"{type_name} weights", Kind.NOTE, f"refuses {type_name} weights: {text}")
             continue
         ours = subject.replayed(draw, dtype)
@@ -185,7 +186,7 @@ def _not_finite(subject: Subject, extreme: _Extreme, setting: Setting) -> Findin
     try:
         path = train(subject.target, subject.binding, draw, dtype=extreme.dtype)
     except Exception as error:  # noqa: BLE001  code of a user
-        text = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
+        text = one_line(error, 160)
         return Finding("stability", Kind.FAULT, f"raises an error with {extreme.text}: {text}")
     for step, (one, other) in enumerate(zip(path, expected, strict=True), start=1):
         bad = ~one["w"].isfinite() & other["w"].isfinite()

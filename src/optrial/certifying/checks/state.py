@@ -17,6 +17,7 @@ from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
 from optrial.certifying.target import parameters_of, snapshot, step_with
+from optrial.errors import one_line
 from optrial.rules import initialise_all
 
 __all__ = ["STATE_CHECKS"]
@@ -84,12 +85,10 @@ def _resumed(
     try:
         fresh.load_state_dict(carried(optimizer.state_dict()))
     except Exception as error:  # noqa: BLE001  code of a user
-        first_line = str(error).strip().splitlines()[:1]
-        text = "".join(first_line)[:160]
         return Finding(
             "state_dict",
             Kind.FAULT,
-            f"cannot be restored by way of {way} after {steps} steps: {text}",
+            f"cannot be restored by way of {way} after {steps} steps: {one_line(error, 160)}",
             step=steps,
             reproducer=_script(subject, tiny, arguments, other, way, steps),
         )

@@ -14,6 +14,7 @@ from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
 from optrial.certifying.target import float64_scalars, parameters_of, quiet, step_with
+from optrial.errors import one_line
 
 __all__ = ["VARIANT_CHECKS"]
 
@@ -66,7 +67,7 @@ def _without(arguments: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
 
 def _refusal(key: str, error: Exception) -> Iterator[Finding]:
     """Report a variant that fails; one that needs another device is no fault."""
-    text = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
+    text = one_line(error, 160)
     is_excused = isinstance(error, RuntimeError | AssertionError | ValueError | NotImplementedError)
     kind = Kind.NOTE if is_excused else Kind.FAULT
     yield Finding(f"variant {key}", kind, f"refuses {key}=True here: {text}")
@@ -136,7 +137,7 @@ def agrees_when_compiled(subject: Subject) -> Iterator[Finding]:
                     parameter.grad = gradients[label].clone()
                 step()
         except Exception as error:  # noqa: BLE001  code of a user
-            text = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
+            text = one_line(error, 160)
             yield Finding("compiled", Kind.NOTE, f"cannot be compiled here: {text}")
             return
         finally:
@@ -178,7 +179,7 @@ def treats_sparse_gradients(subject: Subject) -> Iterator[Finding]:
             with quiet():
                 of_sparse.step()
         except Exception as error:  # noqa: BLE001  code of a user
-            text = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
+            text = one_line(error, 160)
             yield Finding("sparse gradients", Kind.NOTE, f"refuses sparse gradients: {text}")
             return
         if apart(sparse["a"], dense["a"]) > _SAME:
@@ -217,7 +218,7 @@ def treats_complex_weights(subject: Subject) -> Iterator[Finding]:
             whole["w"].grad = torch.view_as_complex(gradient["a"].clone())
             of_whole.step()
     except Exception as error:  # noqa: BLE001  code of a user
-        text = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
+        text = one_line(error, 160)
         yield Finding("complex weights", Kind.NOTE, f"refuses complex weights: {text}")
         return
     if apart(torch.view_as_real(whole["w"].detach()), real["a"]) <= _SAME:
