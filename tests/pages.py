@@ -32,6 +32,7 @@ STYLE = re.compile(r"\x1b\[[\d;]*m")
 """Bold and coloured text."""
 TERMINAL = {"TERM": "dumb", "COLUMNS": "100", "LINES": "50"}
 """A terminal as wide as the tables of the pages."""
+PLAN_HASH = re.compile(r"\(plan [0-9a-f]{12}\)")
 NUMBER = re.compile(r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
@@ -195,7 +196,8 @@ def words(printed: str) -> str:
 def printed_pattern(shown: str, *, numbers: bool) -> str:
     """Return a pattern of the words that may be printed where a page shows `shown`.
 
-    Three dots on a line of their own stand for anything.
+    Three dots on a line of their own stand for anything, and a plan's hash for that of any plan:
+    it depends on all keys that a study may have.
 
     Args:
         shown: text of the page.
@@ -207,5 +209,7 @@ def printed_pattern(shown: str, *, numbers: bool) -> str:
 
 def _pattern(shown: str, numbers: bool) -> str:
     """Return the pattern of words, numbers being those shown or any."""
+    if PLAN_HASH.search(shown):
+        return PLAN_HASH.pattern.join(_pattern(part, numbers) for part in PLAN_HASH.split(shown))
     texts = [re.escape(text) for text in NUMBER.split(shown)]
     return re.escape(shown) if numbers else NUMBER.pattern.join(texts)
