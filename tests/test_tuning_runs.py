@@ -185,7 +185,7 @@ class CrashError(Exception):
 
 
 class CrashAt(Hook):
-    """Crashes when the sweep says something for the second time, or of the report."""
+    """Crashes when the sweep says something for the second time, or names the chosen settings."""
 
     def __init__(self, method: str, words: str) -> None:
         super().__init__(0, lambda: None)
@@ -193,7 +193,7 @@ class CrashAt(Hook):
 
     def _hear(self, method: str, text: str) -> None:
         self.heard += method == self.method and self.words in text
-        if self.heard == (1 if "report" in self.words else 2):
+        if self.heard == (1 if self.words == "chosen:" else 2):
             raise CrashError
 
     def on_prepare(self, task: str) -> None:

@@ -184,7 +184,7 @@ FAULTS = [
         "grad = grad.add(buf, alpha=momentum)",
         "grad = grad.add(buf)",
         "momentum",
-        "the factor momentum is left out",
+        "1 stands in place of momentum",
     ),
     Fault(
         "buffer is the gradient",

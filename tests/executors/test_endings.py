@@ -152,7 +152,6 @@ def all_end(folder: Path) -> bool:
         ("processes", signal.SIGINT, 2),
         ("ray", signal.SIGINT, 1),
         ("ray", signal.SIGTERM, 1),
-        ("ray", signal.SIGINT, 2),
     ],
 )
 def test_signals_end_the_workers_and_lose_nothing(

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from optrial.errors import StudyError
 from optrial.models import build_model, check_input_shape, check_model
 from optrial.models.resnet import ResNet
 from tests.models.stacks import relative_error, seeded
+from tests.small import small_plan
 from tests.tolerance import DRAWN_STD, GRADIENT_FLOAT64
 
 IMAGE = (3, 8, 6)
@@ -147,3 +149,12 @@ def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
     assert not check_input_shape("resnet", {"norm": "group"}, (3, 8, 8))
     (problem,) = check_input_shape("resnet", {}, (64,))
     assert "takes images" in problem.message
+
+
+def test_arguments_that_belong_together_are_checked_together() -> None:
+    model = {"kind": "resnet", "width": 4, "norm": "group", "groups": 2}
+    plan, _ = small_plan(problem={"dataset": "digits", "model": model})
+    assert plan.runs[0].model_arguments["groups"] == 2
+    with pytest.raises(StudyError, match="groups goes with norm: group") as refusal:
+        small_plan(problem={"dataset": "digits", "model": model | {"norm": "batch"}})
+    assert len(refusal.value.problems) == 1

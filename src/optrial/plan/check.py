@@ -140,8 +140,16 @@ def _model_problems(model: Component) -> list[Problem]:
     if is_code(model.name):
         return check_model(model.name, {name: axis.values[0] for name, axis in axes.items()})
     problems: dict[Problem, None] = {}
+    firsts = {name: axis.values[0] for name, axis in axes.items()}
     for name, axis in axes.items():
-        wrong = [p for value in axis.values for p in check_model(model.name, {name: value})]
+        others = {other: value for other, value in firsts.items() if other != name}
+        of_others = check_model(model.name, others)
+        wrong = [
+            problem
+            for value in axis.values
+            for problem in check_model(model.name, {**firsts, name: value})
+            if problem not in of_others
+        ]
         if wrong and all(problem.message.endswith("must be a list.") for problem in wrong):
             # Not values of an axis: a list of the right kind with something wrong in it.
             wrong = check_model(model.name, {name: model.arguments[name]})

@@ -188,21 +188,24 @@ def _script(
     way: str,
     steps: int,
 ) -> str:
-    script = subject.script().imports("copy", "io").weights("a", tiny.start["a"])
+    script = subject.script().imports("copy", "io")
+    script.weights("whole", tiny.start["a"]).weights("a", tiny.start["a"])
+    script.add(f"undisturbed = {script.call('[whole]', arguments)}")
     script.add(f"first = {script.call('[a]', arguments)}")
 
     def gradient(step: int) -> str:
         return f"torch.tensor({numbers(tiny.gradients[step]['a'])}, dtype=torch.float64)"
 
     for step in range(steps):
-        script.add(f"a.grad = {gradient(step)}", "first.step()")
+        script.add(f"a.grad = {gradient(step)}", "whole.grad = a.grad.clone()")
+        script.add("first.step()", "undisturbed.step()")
     script.add("b = a.detach().clone().requires_grad_()")
     script.add(f"second = {script.call('[b]', other)}")
     script.add(_CODE[way], "second.load_state_dict(state)")
     for step in range(steps, steps + 3):
-        script.add(f"a.grad = {gradient(step)}", "b.grad = a.grad.clone()")
-        script.add("first.step()", "second.step()")
-    return script.add("assert torch.equal(a, b), (a, b)").text
+        script.add(f"whole.grad = {gradient(step)}", "b.grad = whole.grad.clone()")
+        script.add("undisturbed.step()", "second.step()")
+    return script.add("assert torch.equal(whole, b), (whole, b)").text
 
 
 def copies_are_independent(subject: Subject) -> Iterator[Finding]:
