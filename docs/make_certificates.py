@@ -17,8 +17,8 @@ import torch
 
 import optrial
 from optrial.certifying import Certificate, Kind
-from optrial.certifying.binding import rules_named
 from optrial.certifying.text import place_of
+from optrial.replay.binding import rules_named
 
 PACKAGES = {"torch.optim": torch.optim, "pytorch_optimizer": pytorch_optimizer}
 

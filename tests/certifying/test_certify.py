@@ -16,11 +16,11 @@ import torch
 
 import optrial
 from optrial.certifying import Certificate, Kind, Verdict
-from optrial.certifying.binding import bindings_of
-from optrial.certifying.draws import Setting
-from optrial.certifying.equations import program_of
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.errors import StudyError
+from optrial.replay.binding import bindings_of
+from optrial.replay.draws import Setting
+from optrial.replay.equations import program_of
 from optrial.rules import RULES, Rule
 from tests.certifying.faults import FAULTS, SOURCES, Fault, planted
 

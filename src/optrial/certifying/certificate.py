@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from optrial.certifying.binding import Binding, bindings_of, rules_named
 from optrial.certifying.checks import CHECKS
-from optrial.certifying.comparison import Departure, departures, first_of
-from optrial.certifying.draws import SHAPES, Draw, Setting, drawn, drawn_setting, tensor_text
 from optrial.certifying.exceptions import known_exceptions
 from optrial.certifying.explanation import Explanation, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.hypotheses import Case
-from optrial.certifying.reference import replay
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Subject
-from optrial.certifying.target import Path, Target, parameters_of, step_with, train
 from optrial.errors import USER_CODE_ERRORS, one_line
+from optrial.replay.binding import Binding, bindings_of, rules_named
+from optrial.replay.comparison import Departure, departures, first_of
+from optrial.replay.draws import SHAPES, Draw, Setting, drawn, drawn_setting, tensor_text
+from optrial.replay.reference import replay
+from optrial.replay.target import Path, Target, parameters_of, step_with, train
 from optrial.rules import Hyperparameter, Rule, apply_all, initialise_all
 from optrial.rules.learning_rates import plain_name
 

@@ -13,9 +13,9 @@ import torch
 from optrial.certifying.certificate import DRAWS, certificate_of
 from optrial.certifying.findings import Certificate
 from optrial.certifying.rule_certificate import certificate_of_rule
-from optrial.certifying.target import Target
 from optrial.code import Trust, as_trust, is_code, load_code, register
 from optrial.errors import Problem, StudyError, shown, suggest
+from optrial.replay.target import Target
 from optrial.rules import RULES, Rule
 
 __all__ = ["certify"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from optrial.certifying.equations import (
+from optrial.certifying.findings import Kind
+from optrial.replay.equations import (
     DECAY_LINES,
     Assignment,
     Condition,
@@ -14,7 +15,6 @@ from optrial.certifying.equations import (
     name,
     number,
 )
-from optrial.certifying.findings import Kind
 
 __all__ = ["CONVENTIONS", "Convention", "slips"]
 

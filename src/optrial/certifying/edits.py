@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from optrial.certifying.equations import (
+from optrial.replay.equations import (
     Assignment,
     Expression,
     Program,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from optrial.certifying.findings import Finding, Kind
-from optrial.certifying.target import Target
+from optrial.replay.target import Target
 
 __all__ = ["known_exceptions"]
 

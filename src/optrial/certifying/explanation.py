@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from optrial.certifying.binding import Binding
-from optrial.certifying.comparison import departures
-from optrial.certifying.draws import Draw
 from optrial.certifying.findings import Kind
 from optrial.certifying.hypotheses import (
     NOTHING,
@@ -24,7 +21,10 @@ from optrial.certifying.hypotheses import (
     Search,
     group_count,
 )
-from optrial.certifying.target import Path, Target, float64_scalars, no_rounding, train
+from optrial.replay.binding import Binding
+from optrial.replay.comparison import departures
+from optrial.replay.draws import Draw
+from optrial.replay.target import Path, Target, float64_scalars, no_rounding, train
 
 __all__ = ["Explanation", "explain"]
 

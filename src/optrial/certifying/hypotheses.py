@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.certifying.binding import Binding
-from optrial.certifying.comparison import SAME, departures, scale_of
 from optrial.certifying.conventions import CONVENTIONS, slips
-from optrial.certifying.draws import Draw
 from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
-from optrial.certifying.equations import Program, program_of
 from optrial.certifying.findings import Kind
-from optrial.certifying.reference import CLOCKS, Clock, moments_of, own_steps, replay
-from optrial.certifying.target import Path
+from optrial.replay.binding import Binding
+from optrial.replay.comparison import SAME, departures, scale_of
+from optrial.replay.draws import Draw
+from optrial.replay.equations import Program, program_of
+from optrial.replay.reference import CLOCKS, Clock, moments_of, own_steps, replay
+from optrial.replay.target import Path
 
 __all__ = [
     "NOTHING",

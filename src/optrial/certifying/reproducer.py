@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optrial.certifying.binding import Binding
-from optrial.certifying.comparison import Departure, departures, first_of
-from optrial.certifying.draws import Draw, Setting
-from optrial.certifying.target import Arguments, Path, Target, train
+from optrial.replay.binding import Binding
+from optrial.replay.comparison import Departure, departures, first_of
+from optrial.replay.draws import Draw, Setting
+from optrial.replay.target import Arguments, Path, Target, train
 
 __all__ = ["Script", "numbers", "script_of_departure", "shortest"]
 

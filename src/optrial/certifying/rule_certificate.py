@@ -9,16 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from optrial.certifying.binding import Binding, bindings_of, implemented_by_torch
 from optrial.certifying.certificate import compare_equations, versions_of
-from optrial.certifying.draws import SHAPES, drawn, drawn_setting
-from optrial.certifying.equations import program_of
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.hypotheses import follows
-from optrial.certifying.reference import moments_of, own_steps, replay
 from optrial.certifying.rule_checks import problems_of_rule
 from optrial.certifying.subject import Subject
-from optrial.certifying.target import Target
+from optrial.replay.binding import Binding, bindings_of, implemented_by_torch
+from optrial.replay.draws import SHAPES, drawn, drawn_setting
+from optrial.replay.equations import program_of
+from optrial.replay.reference import moments_of, own_steps, replay
+from optrial.replay.target import Target
 from optrial.rules import Rule
 
 __all__ = ["certificate_of_rule", "equations_are_the_update"]

@@ -11,12 +11,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from optrial.certifying.binding import Binding
-from optrial.certifying.draws import Draw, Setting, drawn, drawn_setting
 from optrial.certifying.explanation import Explanation
-from optrial.certifying.reference import replay
 from optrial.certifying.reproducer import Script
-from optrial.certifying.target import Arguments, Path, Target, parameters_of, step_with
+from optrial.replay.binding import Binding
+from optrial.replay.draws import Draw, Setting, drawn, drawn_setting
+from optrial.replay.reference import replay
+from optrial.replay.target import Arguments, Path, Target, parameters_of, step_with
 
 __all__ = ["Check", "Subject", "Tiny"]
 

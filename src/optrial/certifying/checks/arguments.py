@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from optrial.certifying.binding import implemented_by_torch
 from optrial.certifying.checks.common import finite, first_apart
-from optrial.certifying.draws import Setting
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.subject import Check, Subject
-from optrial.certifying.target import parameters_of, train
+from optrial.replay.binding import implemented_by_torch
+from optrial.replay.draws import Setting
+from optrial.replay.target import parameters_of, train
 
 __all__ = ["ARGUMENT_CHECKS"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from optrial.certifying.comparison import largest_difference
+from optrial.replay.comparison import largest_difference
 
 __all__ = ["EQUAL", "apart", "finite", "first_apart", "identical"]
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from optrial.certifying.checks.common import EQUAL, apart, finite, first_apart
-from optrial.certifying.comparison import departures, first_of
-from optrial.certifying.draws import Draw, Setting, tensor_text
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers, script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject, Tiny
-from optrial.certifying.target import parameters_of, step_with, train
+from optrial.replay.comparison import departures, first_of
+from optrial.replay.draws import Draw, Setting, tensor_text
+from optrial.replay.target import parameters_of, step_with, train
 
 __all__ = ["GROUP_CHECKS"]
 

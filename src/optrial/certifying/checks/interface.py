@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from optrial.certifying.checks.common import EQUAL, apart, first_apart, identical
-from optrial.certifying.draws import tensor_text
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import Script, numbers
 from optrial.certifying.subject import Check, Subject, Tiny
-from optrial.certifying.target import parameters_of, snapshot, step_with
+from optrial.replay.draws import tensor_text
+from optrial.replay.target import parameters_of, snapshot, step_with
 
 __all__ = ["INTERFACE_CHECKS"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from optrial.certifying.checks.common import apart
-from optrial.certifying.draws import Draw, Setting, tensor_text
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers, script_of_departure
 from optrial.certifying.subject import Check, Subject
-from optrial.certifying.target import Path, no_rounding, parameters_of, step_with, train
 from optrial.errors import one_line
+from optrial.replay.draws import Draw, Setting, tensor_text
+from optrial.replay.target import Path, no_rounding, parameters_of, step_with, train
 
 __all__ = ["NUMERIC_CHECKS"]
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from optrial.certifying.checks.common import first_apart
-from optrial.certifying.draws import tensor_text
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
-from optrial.certifying.target import parameters_of, snapshot, step_with
 from optrial.errors import one_line
+from optrial.replay.draws import tensor_text
+from optrial.replay.target import parameters_of, snapshot, step_with
 from optrial.rules import initialise_all
 
 __all__ = ["STATE_CHECKS"]

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from optrial.certifying.checks.common import apart, first_apart
-from optrial.certifying.draws import tensor_text
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
-from optrial.certifying.target import float64_scalars, parameters_of, quiet, step_with
 from optrial.errors import one_line
+from optrial.replay.draws import tensor_text
+from optrial.replay.target import float64_scalars, parameters_of, quiet, step_with
 
 __all__ = ["VARIANT_CHECKS"]
 

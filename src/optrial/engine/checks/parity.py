@@ -7,11 +7,11 @@ import sys
 
 import torch
 
-from optrial.certifying.comparison import largest_difference
-from optrial.certifying.draws import Draw, Setting
-from optrial.certifying.reference import replay
-from optrial.certifying.target import float64_scalars, parameters_of, snapshot, step_with
 from optrial.plan import rule_of
+from optrial.replay.comparison import largest_difference
+from optrial.replay.draws import Draw, Setting
+from optrial.replay.reference import replay
+from optrial.replay.target import float64_scalars, parameters_of, snapshot, step_with
 from optrial.spec import Certificate, Part, RunSpec
 
 __all__ = ["parity", "parity_is_cheap"]

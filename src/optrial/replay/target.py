@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from optrial.certifying.binding import Binding
-from optrial.certifying.draws import Draw, Gradients, Setting
+from optrial.replay.binding import Binding
+from optrial.replay.draws import Draw, Gradients, Setting
 
 __all__ = [
     "Arguments",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from optrial.certifying.draws import Draw, Setting
-from optrial.certifying.equations import Moment
-from optrial.certifying.target import Path
+from optrial.replay.draws import Draw, Setting
+from optrial.replay.equations import Moment
+from optrial.replay.target import Path
 from optrial.rules import Rule, apply_all, initialise_all
 
 __all__ = ["CLOCKS", "Clock", "moments_of", "own_steps", "replay"]

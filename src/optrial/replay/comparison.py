@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optrial.certifying.draws import Draw
-from optrial.certifying.target import Path
+from optrial.replay.draws import Draw
+from optrial.replay.target import Path
 
 __all__ = [
     "SAME",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from optrial.certifying.draws import Setting
+from optrial.replay.draws import Setting
 from optrial.rules import RULES, Hyperparameter, Rule
 
 __all__ = ["Binding", "bindings_of", "rules_named", "spelled"]
