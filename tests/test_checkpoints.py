@@ -136,6 +136,7 @@ class Slow(nn.Module):
 '''
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_seconds(tmp_path: Path) -> None:
     """Though the only evaluation is the last one."""
     (tmp_path / "slow.py").write_text(SLOW)

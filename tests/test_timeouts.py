@@ -136,7 +136,8 @@ class Slow(nn.Module):
         return self.layer(x)
 
 
-@pytest.mark.parametrize("engine", ["reference", pytest.param("stacked", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["reference", "stacked"])
 def test_a_run_that_takes_longer_than_its_time_ends(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,7 @@ def test_workers_share_a_study(postgresql: str, tmp_path: Path) -> None:
     assert contents(postgresql) == undisturbed(STUDY, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(postgresql: str, tmp_path: Path) -> None:
     planned(postgresql, LONG)
     victim = Worker(postgresql, pause_after=150, times=SHORT)
@@ -308,6 +309,7 @@ def test_waves_of_a_tuning_are_planned_by_one_of_them(postgresql: str, tmp_path:
         assert [len(s) for s, _ in shared.plans()] == [len(s) for s, _ in alone.plans()]
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_study_cooperate(postgresql: str, tmp_path: Path) -> None:
     """What another process trains counts for the progress of this one."""
     ended: list[str] = []

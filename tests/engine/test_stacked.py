@@ -95,6 +95,7 @@ def test_wide_layers_equal_the_reference(bias: bool) -> None:
         assert largest_difference(segment, train(run, dataset, "reference")) <= TRAJECTORY_FLOAT64
 
 
+@pytest.mark.slow
 def test_float32_ends_at_the_same_loss() -> None:
     """Rounding differs, and training amplifies it; on gentle settings the end is the same."""
     plan, dataset = mixed_plan(precision="float32", budget={"steps": 15})

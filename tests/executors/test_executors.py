@@ -272,6 +272,7 @@ def test_code_of_the_main_script_is_trained_by_workers(tmp_path: Path) -> None:
     assert contents(tmp_path / "local") == contents(tmp_path / "processes")
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(PROGRAM)
     command = [sys.executable, "script.py", "out", "processes", "10000000"]

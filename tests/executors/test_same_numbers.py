@@ -24,8 +24,7 @@ NOT_COMPARED = {"seconds", "warm_up_seconds", "evaluation"}
 """Facts about time, and about the generators of a process."""
 
 WORKERS = [
-    ("processes", 2),
-    *(pytest.param("processes", count, marks=pytest.mark.slow) for count in (1, 4)),
+    *(pytest.param("processes", count, marks=pytest.mark.slow) for count in (1, 2, 4)),
     *(pytest.param("ray", count, marks=pytest.mark.slow) for count in (1, 2, 4)),
 ]
 

@@ -152,6 +152,7 @@ def test_a_late_process_goes_on_if_its_stack_is_free(two: tuple[Store, Store]) -
     train(late, STACKS[0], 1)
 
 
+@pytest.mark.slow
 def test_heartbeats_keep_a_stack(postgresql: str) -> None:
     with Store.open(postgresql, create=True) as first, Store.open(postgresql) as second:
         first.save_plan("one", {}, RUNS)

@@ -44,6 +44,7 @@ def test_a_setting_that_is_left_out_is_counted() -> None:
     assert setting_text(best.setting) in summary.text
 
 
+@pytest.mark.slow
 def test_runs_that_failed_are_listed() -> None:
     view = made_up_view(made_up_records(rates=rates(1_050), seeds=1, diverged=[2_099]))
     assert f'<tr id="run-{view.failures[0].run_id}"' in study_page(view)
