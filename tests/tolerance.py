@@ -135,3 +135,9 @@ DRAWN_NOISE = 0.5
 
 WHOLE_WINDOWS = 0.01
 """Relative error of a number of windows: the end of each split of a text is shorter than one."""
+
+UNMOVED = 1e-14
+"""Relative change of a parameter in a step with a learning rate of 0, whose norm is restored."""
+
+ZERO_GRADIENT = 1e-15
+"""Absolute error of float64 gradients of about 1 that cancel to 0."""

@@ -19,7 +19,7 @@ from optrial.models import build_model
 from optrial.plan import arrange
 from optrial.spec import RunSpec
 from tests.small import small_plan, train, train_stack
-from tests.tolerance import TRAJECTORY_FLOAT64
+from tests.tolerance import SPLIT_METRIC, TRAJECTORY_FLOAT64
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own
 RNG = np.random.default_rng(0)
@@ -188,7 +188,7 @@ def test_metrics_of_standardized_values_are_in_the_units_of_the_data(engine: str
         metrics.r2_score(COUNTS[45:], predicted),
     ]
     values = [segment.curves[f"test_{name}"].values[-1] for name in judges]
-    assert values == pytest.approx(known, rel=1e-6)  # targets are float32
+    assert values == pytest.approx(known, rel=SPLIT_METRIC["float32"])  # targets are float32
     assert segment.curves["train_loss"].values == pytest.approx(losses, rel=TRAJECTORY_FLOAT64)
 
 

@@ -22,7 +22,7 @@ from optrial.rules import (
     modifier_problems,
 )
 from tests.rules.network import STEPS, gradients, relative_error, start, train
-from tests.tolerance import RULE_FLOAT64
+from tests.tolerance import RULE_FLOAT64, UNMOVED
 
 Prepared = Callable[[list[torch.nn.Parameter]], None]
 
@@ -357,7 +357,7 @@ def test_a_step_without_learning_rate_leaves_parameters_alone() -> None:
         values = rule.defaults | {"lr": 0.0}
         moved, _ = trained(rule, starts, minima, values, 0.0, lead=1, steps=3)
         for name, param in starts.items():
-            np.testing.assert_allclose(moved[name], param, rtol=1e-14)
+            np.testing.assert_allclose(moved[name], param, rtol=UNMOVED)
 
 
 def test_memory_is_what_modifiers_declare() -> None:
