@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from optrial.errors import one_line
 from optrial.replay.comparison import largest_difference
 
-__all__ = ["EQUAL", "apart", "finite", "first_apart", "identical"]
+__all__ = ["EQUAL", "apart", "finite", "first_apart", "identical", "reason"]
 
 EQUAL = 1e-12
 """Relative difference of two orders of the same float64 operations."""
@@ -42,3 +43,8 @@ def finite(*weights: Mapping[str, Tensor]) -> bool:
 def identical(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
     """Return whether all tensors are equal bit for bit; NaN equals NaN."""
     return first_apart(actual, expected) is None
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, in one line, as the end of a sentence."""
+    return one_line(error, 160).rstrip(".")

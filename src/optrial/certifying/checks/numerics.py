@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from optrial.certifying.checks.common import apart
+from optrial.certifying.checks.common import apart, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers, script_of_departure
 from optrial.certifying.subject import Check, Subject
-from optrial.errors import one_line
 from optrial.replay.draws import Draw, Setting, tensor_text
 from optrial.replay.target import Path, no_rounding, parameters_of, step_with, train
 
@@ -36,7 +35,7 @@ def computes_in_narrow_types(subject: Subject) -> Iterator[Finding]:
         try:
             path = train(subject.target, subject.binding, draw, dtype=dtype)
         except Exception as error:  # noqa: BLE001  code of a user
-            text = one_line(error, 160)
+            text = reason(error)
             yield Finding(f"{type_name} weights", Kind.NOTE, f"refuses {type_name} weights: {text}")
             continue
         ours = subject.replayed(draw, dtype)
@@ -186,7 +185,7 @@ def _not_finite(subject: Subject, extreme: _Extreme, setting: Setting) -> Findin
     try:
         path = train(subject.target, subject.binding, draw, dtype=extreme.dtype)
     except Exception as error:  # noqa: BLE001  code of a user
-        text = one_line(error, 160)
+        text = reason(error)
         return Finding("stability", Kind.FAULT, f"raises an error with {extreme.text}: {text}")
     for step, (one, other) in enumerate(zip(path, expected, strict=True), start=1):
         bad = ~one["w"].isfinite() & other["w"].isfinite()

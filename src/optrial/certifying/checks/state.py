@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optrial.certifying.checks.common import first_apart
+from optrial.certifying.checks.common import first_apart, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
-from optrial.errors import one_line
 from optrial.replay.draws import tensor_text
 from optrial.replay.target import parameters_of, snapshot, step_with
 from optrial.rules import initialise_all
@@ -88,7 +87,7 @@ def _resumed(
         return Finding(
             "state_dict",
             Kind.FAULT,
-            f"cannot be restored by way of {way} after {steps} steps: {one_line(error, 160)}",
+            f"cannot be restored by way of {way} after {steps} steps: {reason(error)}",
             step=steps,
             reproducer=_script(subject, tiny, arguments, other, way, steps),
         )

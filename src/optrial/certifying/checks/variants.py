@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from optrial.certifying.checks.common import apart, first_apart
+from optrial.certifying.checks.common import apart, first_apart, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers
 from optrial.certifying.subject import Check, Subject, Tiny
-from optrial.errors import one_line
 from optrial.replay.draws import tensor_text
 from optrial.replay.target import float64_scalars, parameters_of, quiet, step_with
 
@@ -67,7 +66,7 @@ def _without(arguments: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
 
 def _refusal(key: str, error: Exception) -> Iterator[Finding]:
     """Report a variant that fails; one that needs another device is no fault."""
-    text = one_line(error, 160)
+    text = reason(error)
     is_excused = isinstance(error, RuntimeError | AssertionError | ValueError | NotImplementedError)
     kind = Kind.NOTE if is_excused else Kind.FAULT
     yield Finding(f"variant {key}", kind, f"refuses {key}=True here: {text}")
@@ -137,7 +136,7 @@ def agrees_when_compiled(subject: Subject) -> Iterator[Finding]:
                     parameter.grad = gradients[label].clone()
                 step()
         except Exception as error:  # noqa: BLE001  code of a user
-            text = one_line(error, 160)
+            text = reason(error)
             yield Finding("compiled", Kind.NOTE, f"cannot be compiled here: {text}")
             return
         finally:
@@ -179,7 +178,7 @@ def treats_sparse_gradients(subject: Subject) -> Iterator[Finding]:
             with quiet():
                 of_sparse.step()
         except Exception as error:  # noqa: BLE001  code of a user
-            text = one_line(error, 160)
+            text = reason(error)
             yield Finding("sparse gradients", Kind.NOTE, f"refuses sparse gradients: {text}")
             return
         if apart(sparse["a"], dense["a"]) > _SAME:
@@ -218,7 +217,7 @@ def treats_complex_weights(subject: Subject) -> Iterator[Finding]:
             whole["w"].grad = torch.view_as_complex(gradient["a"].clone())
             of_whole.step()
     except Exception as error:  # noqa: BLE001  code of a user
-        text = one_line(error, 160)
+        text = reason(error)
         yield Finding("complex weights", Kind.NOTE, f"refuses complex weights: {text}")
         return
     if apart(torch.view_as_real(whole["w"].detach()), real["a"]) <= _SAME:
