@@ -66,6 +66,7 @@ def test_page_that_was_edited_or_deleted_is_written_again(
     assert len(audits) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["version", "rows", "times"])
 def test_page_is_written_again_after_a_change(
     optrial: Command, page: Path, audits: list[str], change: str, monkeypatch: pytest.MonkeyPatch

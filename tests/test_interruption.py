@@ -103,9 +103,8 @@ def test_a_signal_before_training_ends_the_command(
     assert out == ""
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once_what_the_first_waits_for(
     study: Path, number: signal.Signals
 ) -> None:

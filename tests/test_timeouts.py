@@ -104,6 +104,7 @@ def test_runs_that_timed_out_are_tried_again_with_a_longer_limit(
         assert again[rate].facts.parameters_sha256 == whole[rate].facts.parameters_sha256
 
 
+@pytest.mark.slow
 def test_user_code_that_catches_everything_is_interrupted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
