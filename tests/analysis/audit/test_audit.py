@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
+import pstats
 import runpy
 import time
 from collections.abc import Iterator
@@ -159,6 +161,16 @@ def test_a_thousand_runs_are_analysed_and_audited_in_seconds() -> None:
             assert problem.sensitivity(metric)
             assert problem.bands(metric, case.curves(metric), view.points)
     assert time.process_time() - before < AT_MOST_SECONDS
+
+
+def test_the_cost_of_an_audit_is_proportional_to_the_number_of_runs() -> None:
+    def calls(case: Case) -> int:
+        with cProfile.Profile() as profile:
+            case.audit()
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    sound().audit()  # imports what it needs
+    assert calls(grid(seeds=32)) < 4.5 * calls(grid(seeds=8))
 
 
 def test_an_audit_does_not_depend_on_the_order_of_records() -> None:

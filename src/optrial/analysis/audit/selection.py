@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from optrial.analysis.audit.context import PROTOCOL, Context, names, optimizer_name
-from optrial.analysis.audit.finding import Observation, Severity
+from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_remedy
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted, quoted
@@ -164,17 +164,6 @@ def leakage(context: Context) -> Iterator[Observation]:
     """
     for record in context.ended:
         overlap = {k: n for k, n in (record.facts.split_overlap or {}).items() if n}
-        is_text = "context" in record.spec.dataset_arguments
-        remedy = (
-            context.remedy("use a longer context, so that no window repeats, and train again")
-            if is_text
-            else context.remedy(
-                "remove repeated samples with drop_duplicates: true in the dataset, and train "
-                "again",
-                {"problem.dataset.drop_duplicates": True},
-                len(context.records),
-            )
-        )
         if overlap:
             yield Observation(
                 names(
@@ -183,9 +172,19 @@ def leakage(context: Context) -> Iterator[Observation]:
                 ),
                 {"overlap": overlap},
                 context.records,
-                remedy,
+                _remove_overlap(context, record),
             )
             return
+
+
+def _remove_overlap(context: Context, record: Record) -> Remedy:
+    if "context" in record.spec.dataset_arguments:  # a text
+        return context.remedy("use a longer context, so that no window repeats, and train again")
+    return context.remedy(
+        "remove repeated samples with drop_duplicates: true in the dataset, and train again",
+        {"problem.dataset.drop_duplicates": True},
+        len(context.records),
+    )
 
 
 @audit_rule("B08", Severity.WARNING, "the protocol changed after results were known")
