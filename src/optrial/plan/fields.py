@@ -1,0 +1,181 @@
+"""Fields of the runs of a study, from its keys and its data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
+from optrial.data import Dataset
+from optrial.models import resolve_model
+from optrial.plan.evaluation import in_original_units, whole_split
+from optrial.plan.losses import loss_arguments
+from optrial.plan.optimizers import rule_of_entry
+from optrial.plan.space import Point, under
+from optrial.rules import resolve_schedule
+from optrial.spec import Average, EarlyStopping, ProbeSettings
+
+__all__ = [
+    "batches_of_epoch",
+    "common_fields",
+    "metric_names",
+    "schedule_in_steps",
+    "setting_fields",
+]
+
+
+def common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
+    """Return the fields that all runs of a study share."""
+    component = study.problem.dataset
+    splits = tuple(split for split in dataset.splits if split != "train")
+    return {
+        "dataset": component.name,
+        "dataset_arguments": dataset.arguments,
+        "dataset_sha256": dataset.sha256,
+        "loss": study.problem.loss.name,
+        "loss_arguments": loss_arguments(study, dataset),
+        "metrics": metric_names(study),
+        "early_stopping": _early_stopping(study),
+        "original_units": in_original_units(study, dataset),
+        "loss_limit": study.loss_limit,
+        "model": study.problem.model.name,
+        "evaluate_on": study.evaluate.on or splits,
+        "batch_metrics": study.evaluate.batch_metrics,
+        "evaluate_start": study.evaluate.start,
+        "whole_split": whole_split(study, dataset),
+        "engine": study.engine,
+        "compile": study.compile,
+        "precision": study.precision,
+        "rng": study.rng,
+        "sampling": study.sampling,
+        "shuffle": study.shuffle,
+        "drop_last": study.drop_last,
+        "accumulate": study.accumulate,
+        "zero_grad": study.zero_grad,
+        "threads": study.threads,
+        "save": study.save,
+        "select": study.selection if study.save == "best" else None,
+    }
+
+
+def metric_names(study: StudyFile) -> tuple[str, ...]:
+    """Return the names of all metrics of a study."""
+    return tuple(entry.name for entry in study.problem.judges)
+
+
+def setting_fields(
+    study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point
+) -> dict[str, Any]:
+    """Return the fields that the runs of one setting share."""
+    size = dataset.batched.size
+    batch_size = size if point["batch_size"] == "full" else point["batch_size"]
+    steps_per_epoch = batches_of_epoch(study, size, batch_size) // study.accumulate
+    samples = batch_size * study.accumulate
+    tokens = 0 if dataset.vocabulary is None else samples * math.prod(dataset.input_shape)
+    epoch = _Epoch(steps_per_epoch, samples, tokens)
+    steps = epoch.steps_of(study.budget)
+    return {
+        **_optimizer_fields(entry, under("rule.", point)),
+        "model_arguments": resolve_model(study.problem.model.name, under("model.", point)),
+        "batch_size": batch_size,
+        "steps_per_epoch": steps_per_epoch,
+        "steps": steps,
+        "evaluate_every": epoch.steps_of(study.evaluate.every),
+        "schedule": schedule_in_steps(study, point.get("schedule"), steps, steps_per_epoch),
+        "clip_norm": point.get("clip_norm"),
+        "clip_value": point.get("clip_value"),
+        "sam_rho": point.get("sam_rho"),
+        "sam_adaptive": entry.adaptive_sam is not None,
+        "average": _average(point),
+        "probes": study.probes and _probes(study.probes, study.evaluate, epoch),
+    }
+
+
+def _average(point: Point) -> Average | None:
+    if "average_ema" in point:
+        return Average("ema", float(point["average_ema"]))
+    return Average("tail", float(point["average_tail"])) if "average_tail" in point else None
+
+
+def batches_of_epoch(study: StudyFile, size: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch."""
+    return (math.floor if study.drop_last else math.ceil)(size / batch_size)
+
+
+def schedule_in_steps(
+    study: StudyFile, schedule: Mapping[str, Any] | None, steps: int, steps_per_epoch: int
+) -> dict[str, Any] | None:
+    """Return a schedule with all durations in steps; one of a plateau with its direction."""
+    if schedule is None:
+        return None
+    resolved = resolve_schedule(schedule, steps, steps_per_epoch)
+    if resolved["kind"] == "plateau":
+        resolved["better"] = study.directions.better(resolved["metric"])
+    return resolved
+
+
+def _early_stopping(study: StudyFile) -> EarlyStopping | None:
+    stopping, selection = study.early_stopping, study.selection
+    if stopping is None:
+        return None
+    metric = stopping.metric or (selection.metric if selection else "validation_loss")
+    better = study.directions.better(metric) or "lower"
+    return EarlyStopping(stopping.patience, metric, better, stopping.min_delta)
+
+
+def _probes(probing: Probing, evaluation: Evaluation, epoch: _Epoch) -> ProbeSettings:
+    every = epoch.steps_of(probing.every or evaluation.every)
+    return ProbeSettings(tuple(probing.measure), every, probing.per_layer)
+
+
+def _optimizer_fields(entry: OptimizerEntry, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a run that describe its optimizer."""
+    if entry.kind == "torch":
+        return {
+            "optimizer_kind": "torch",
+            "rule": entry.code,
+            "hyperparameters": chosen,
+            "weight_decay": 0.0,
+            "decay": "l2",
+            "closure": entry.closure,
+            "create_graph": entry.create_graph,
+        }
+    rule = rule_of_entry(entry)
+    weight_decay = float(chosen.pop("weight_decay"))
+    return {
+        "optimizer_kind": entry.kind,
+        "rule": entry.code,
+        "hyperparameters": {k: _number(v) for k, v in chosen.items()},
+        "weight_decay": weight_decay,
+        "decay": entry.decay or rule.default_decay,
+        "modify": entry.modifiers,
+    }
+
+
+class _Epoch(NamedTuple):
+    """Sizes that turn a length of training into steps.
+
+    Attributes:
+        steps: steps of an epoch.
+        samples: samples of a step.
+        tokens: tokens of a step; 0 for inputs that are no tokens.
+    """
+
+    steps: int
+    samples: int
+    tokens: int
+
+    def steps_of(self, span: Span) -> int:
+        """Return a length of training in steps."""
+        if span.steps is not None:
+            return span.steps
+        if span.epochs is not None:
+            return span.epochs * self.steps
+        if span.samples is not None:
+            return math.ceil(span.samples / self.samples)
+        return math.ceil((span.tokens or 0) / max(1, self.tokens))
+
+
+def _number(value: float | bool) -> float | bool:
+    return value if isinstance(value, bool) else float(value)

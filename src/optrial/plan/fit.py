@@ -1,0 +1,178 @@
+"""Check that a study fits its data, and that its models and code take them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from optrial.code import is_code
+from optrial.config import StudyFile
+from optrial.data import Dataset
+from optrial.errors import Problem
+from optrial.models import check_input_shape, resolve_model, try_batch, try_code
+from optrial.plan.evaluation import metric_problems
+from optrial.plan.fields import batches_of_epoch, metric_names
+from optrial.plan.groups import (
+    Parameters,
+    leaves_matrices,
+    matrix_note,
+    parameters_of,
+    placement_problems,
+)
+from optrial.plan.losses import loss_problems
+from optrial.plan.space import model_axes
+from optrial.plan.trial import trial_problem
+
+__all__ = ["data_problems", "group_problems", "matrix_notes", "tried_batch"]
+
+_TRIED_SAMPLES = 32  # user-defined code is tried on so many
+
+
+def data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield every reason why a study cannot be trained on a dataset."""
+    size = dataset.batched.size
+    for value in study.batch_size.values:
+        if value != "full" and value > size:
+            limit = f"the training split has {size} samples; use at most that, or 'full'"
+            yield Problem("batch_size", f"{value}: {limit}.")
+            continue
+        count = batches_of_epoch(study, size, size if value == "full" else value)
+        if count % study.accumulate:
+            reason = f"does not divide the {count} batches of {value} samples of an epoch"
+            way_out = "use a divisor or another batch_size"
+            way_out += "" if study.drop_last else ", or drop_last: true"
+            yield Problem("accumulate", f"{study.accumulate}: {reason}; {way_out}.")
+    for split in study.evaluate.on or ():
+        if split not in dataset.splits:
+            has = ", ".join(dataset.splits)
+            yield Problem("evaluate.on", f"'{split}': the dataset has only {has}.")
+    if study.early_stopping and "validation" not in dataset.splits:
+        has = ", ".join(dataset.splits)
+        yield Problem("early_stopping", f"needs a validation split; the dataset has only {has}.")
+    if study.tune and "validation" not in dataset.splits:
+        has = ", ".join(dataset.splits)
+        yield Problem("tune", f"chooses on the validation split; the dataset has only {has}.")
+    spans = {
+        "budget": study.budget,
+        "evaluate.every": study.evaluate.every,
+        "probes.every": study.probes and study.probes.every,
+    }
+    for path, span in spans.items():
+        if span and span.tokens is not None and dataset.vocabulary is None:
+            way_out = "inputs are numbers; use samples, epochs or steps"
+            yield Problem(f"{path}.tokens", f"{span.tokens}: {way_out}.")
+    if dataset.splits["train"].text is not None and study.rng == "script":
+        yield Problem("rng", "'script' cannot draw windows of a text; use rng: streams.")
+    yield from metric_problems(study, dataset)
+    unfit = list(loss_problems(study, dataset))
+    yield from unfit or _model_problems(study, dataset)
+
+
+def group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield why groups of parameters do not suit a model of the study."""
+    distinct: dict[Problem, None] = {}
+    for index, entry in enumerate(study.optimizers):
+        for parameters in _models(study, dataset) if entry.groups else ():
+            wrong = placement_problems(entry, parameters)
+            distinct |= dict.fromkeys(p.under(f"optimizers[{index}]") for p in wrong)
+    yield from distinct
+
+
+def matrix_notes(study: StudyFile, dataset: Dataset) -> Iterator[str]:
+    """Yield a note for each entry whose rule or modifiers find no matrix to work on."""
+    for entry in study.optimizers:
+        for parameters in _models(study, dataset) if leaves_matrices(entry) else ():
+            if note := matrix_note(entry, parameters):
+                yield note
+
+
+def _models(study: StudyFile, dataset: Dataset) -> Iterator[Parameters]:
+    """Yield the parameters of each model of a study."""
+    kind, axes = study.problem.model.name, model_axes(study.problem.model)
+    for values in itertools.product(*(axis.values for axis in axes.values())):
+        arguments = resolve_model(kind, dict(zip(axes, values, strict=True)))
+        yield parameters_of(
+            (kind, arguments), dataset.input_shape, dataset.classes, dataset.vocabulary
+        )
+
+
+def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield problems of every grid point of the model with samples of this shape."""
+    axes, loss = model_axes(study.problem.model), study.problem.loss
+    kind = study.problem.model.name
+    metrics = metric_names(study)
+    own_code = any(map(is_code, (kind, loss.name, *metrics)))
+    # Models of the catalogue are known to return one output per class or value, and no more.
+    tried = own_code or dataset.kind == "positions" or dataset.vocabulary is not None
+    tried |= dataset.splits["train"].targets.ndim > 2
+    batch = tried_batch(dataset, study.precision)
+    sizes = [small for small in _small_batches(study, dataset) if own_code or small.samples == 1]
+    distinct: dict[Problem, None] = {}
+    for values in itertools.product(*(axis.values for axis in axes.values())):
+        model = (kind, dict(zip(axes, values, strict=True)))
+        unfit = check_input_shape(*model, dataset.input_shape, dataset.vocabulary, dataset.classes)
+        wrong = [fault.under("model") for fault in unfit]
+        problem = trial_problem(study, dataset, batch, model[1])
+        if tried and not wrong:
+            wrong = try_code(problem, metrics, keyed=study.rng != "script")
+        distinct |= dict.fromkeys(fault.under("problem") for fault in wrong)
+        for small in sizes if not wrong else ():
+            if reason := try_batch(problem.first(small.samples)):
+                distinct[small.problem(reason, dataset.batched.size)] = None
+    yield from distinct
+
+
+class _SmallBatch(NamedTuple):
+    """A batch that has fewer samples than `try_code` gets."""
+
+    batch_size: int
+    samples: int
+
+    def problem(self, reason: str, size: int) -> Problem:
+        """Return why a training split of a size cannot be cut into such batches."""
+        count = "one" if self.samples == 1 else str(self.samples)
+        if self.samples == self.batch_size:
+            text = f"a batch has {count} of {size} samples, {reason}; use a larger one."
+        else:
+            text = (
+                f"the last batch of an epoch has {count} of {size} samples, {reason}; use "
+                "drop_last: true or another size."
+            )
+        return Problem("batch_size", f"{self.batch_size}: {text}")
+
+
+def _small_batches(study: StudyFile, dataset: Dataset) -> Iterator[_SmallBatch]:
+    """Yield the batches, full ones and last ones, that are smaller than the one tried."""
+    size, tried = dataset.batched.size, _tried_samples(dataset)
+    cut = study.sampling == "epoch" and not study.drop_last
+    for value in study.batch_size.values:
+        if value != "full" and value <= size:
+            for samples in (value, size % value if cut else 0):
+                if 0 < samples < tried:
+                    yield _SmallBatch(value, samples)
+
+
+def _tried_samples(dataset: Dataset) -> int:
+    """Return on how many samples code is tried: no other dimension of the data is as long."""
+    train = dataset.splits["train"]
+    taken = {*train.inputs.shape[1:], *train.targets.shape[1:], dataset.classes}
+    free = (n for n in range(_TRIED_SAMPLES, 1, -1) if n not in taken)
+    return min(next(free, _TRIED_SAMPLES), len(train.targets))
+
+
+def tried_batch(dataset: Dataset, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return some training samples as a model gets them, the largest label among them."""
+    split = dataset.splits["train"]
+    rows = np.arange(_tried_samples(dataset))
+    inputs, targets = split.inputs, split.targets
+    if targets.dtype.kind == "i":
+        rows[-1] = targets.reshape(len(targets), -1).max(axis=1).argmax()
+    dtype = np.float64 if precision == "float64" else np.float32
+
+    def as_trained(values: np.ndarray) -> np.ndarray:
+        return values if values.dtype.kind == "i" else values.astype(dtype)
+
+    return as_trained(inputs[rows]), as_trained(targets[rows])
