@@ -96,6 +96,11 @@ def test_inputs_are_those_of_scikit_learn(study: str) -> None:
         assert_same_columns(data.splits[split].inputs, encoder.transform(rows))
 
 
+@pytest.mark.parametrize(
+    "study",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s == "letters.yaml")) for s in STUDIES],
+    indirect=True,
+)
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")  # it stops where the study stops
 def test_scores_are_those_of_scikit_learn(study: str) -> None:
     table, keys = STUDIES[study], yaml.safe_load(text(study))

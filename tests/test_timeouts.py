@@ -202,7 +202,10 @@ def held_data() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("place", "task"),
-    [("load", "loading the data"), ("build", "trying models and optimizers on a few samples")],
+    [
+        pytest.param("load", "loading the data", marks=pytest.mark.slow),
+        ("build", "trying models and optimizers on a few samples"),
+    ],
 )
 def test_code_that_hangs_before_training_is_reported_with_its_place(
     place: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

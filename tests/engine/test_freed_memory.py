@@ -34,7 +34,7 @@ print(resident_memory())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from Linux's /proc")
-@pytest.mark.parametrize("space", ["limited", "unlimited"])
+@pytest.mark.parametrize("space", [pytest.param("limited", marks=pytest.mark.slow), "unlimited"])
 def test_freed_memory_is_limited(space: str) -> None:
     command = [sys.executable, "-c", STEPS, space]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)

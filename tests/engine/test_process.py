@@ -54,7 +54,7 @@ def test_a_learner_may_keep_denormals() -> None:
     ("engine", "rng", "kept"),
     [
         ("stacked", "streams", False),
-        ("compiled", "streams", False),
+        pytest.param("compiled", "streams", False, marks=pytest.mark.slow),
         ("reference", "streams", False),
         ("reference", "script", True),
     ],

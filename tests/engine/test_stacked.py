@@ -69,10 +69,10 @@ def largest_difference(one: Segment, other: Segment) -> float:
 
 
 def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
-    plan, dataset = mixed_plan(seeds=2, budget={"steps": 12})
+    plan, dataset = mixed_plan(seeds=1, budget={"steps": 12})
     (stack,) = pack(plan.runs, len(plan.runs))
     stacked = by_id(stack, train_stack(stack, dataset, "stacked"))
-    assert len(stacked) == 8 * len(RULES)
+    assert len(stacked) == 4 * len(RULES)
     for run in stack:
         alone = train(run, dataset, "reference")
         assert largest_difference(stacked[run.run_id], alone) <= TRAJECTORY_FLOAT64, run

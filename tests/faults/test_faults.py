@@ -30,11 +30,11 @@ def run_scenarios(first: int, count: int, *options: str) -> None:
 
 
 def test_some_faults() -> None:
-    run_scenarios(0, 4)
+    run_scenarios(0, 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "count"), [(4, 98), (102, 98)])
+@pytest.mark.parametrize(("first", "count"), [(2, 99), (101, 99)])
 def test_many_faults(first: int, count: int) -> None:
     run_scenarios(first, count)
 
