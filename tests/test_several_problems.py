@@ -191,6 +191,26 @@ def test_what_is_wrong_is_named_with_its_problem() -> None:
     assert "Did you mean 'moons'?" in messages["problem.other.dataset.name"]
 
 
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("engine", ["numpy", "reference"]),
+        ("sampling", ["epoch", "with_replacement"]),
+        ("shuffle", [True, False]),
+        ("accumulate", [1, 2]),
+        ("problem.dataset.noise", [0.1, 0.2]),
+    ],
+)
+def test_a_list_of_values_that_problems_may_have(path: str, values: list[Any]) -> None:
+    keys = {**SHARED, "problem": {"dataset": "moons", "model": "logistic"}}
+    if path.startswith("problem."):
+        keys["problem"]["dataset"] = {"name": "moons", "noise": values}  # type: ignore[index]
+    else:
+        keys[path] = values
+    with pytest.raises(StudyError, match=rf"{path}: .*give several problems that differ in it"):
+        Study(**keys)
+
+
 @pytest.mark.parametrize("problem", [[], {}])
 def test_no_problem_at_all(problem: Any) -> None:
     with pytest.raises(StudyError, match=r"problem: .*list or mapping of problems"):

@@ -5,6 +5,7 @@ from optrial.config.optimizers import GroupEntry, ModifierEntry, OptimizerEntry
 from optrial.config.overrides import override
 from optrial.config.parallel import ExecutorName, Parallel, Resources
 from optrial.config.problems import (
+    ONE_VALUE,
     Studies,
     as_one,
     by_problem,
@@ -27,6 +28,7 @@ from optrial.config.study import (
 
 __all__ = [
     "MOST_RUNS",
+    "ONE_VALUE",
     "Axis",
     "Component",
     "Evaluation",

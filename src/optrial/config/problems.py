@@ -18,6 +18,7 @@ from optrial.errors import Problem, StudyError, suggest
 from optrial.spec import Directions
 
 __all__ = [
+    "ONE_VALUE",
     "OVERRIDES",
     "ProblemKeys",
     "Studies",
@@ -47,6 +48,9 @@ OVERRIDES = (
     "early_stopping",
 )
 """Keys of a study that one of several problems may replace for itself."""
+
+ONE_VALUE = "takes one value; to compare several, give several problems that differ in it"
+"""What is wrong with a list where a key of a problem takes no axis."""
 
 _OF_ONE = {*ProblemEntry.model_fields, "function"}
 _OPTIMIZER_PATH = re.compile(r"optimizers\[(\d+)\]\.([^.\[]+)(.*)")

@@ -9,9 +9,16 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from optrial.config.plain_yaml import LONGEST_TEXT, parse_yaml
-from optrial.config.problems import ProblemKeys, Studies, by_problem, located
+from optrial.config.problems import (
+    ONE_VALUE,
+    OVERRIDES,
+    ProblemKeys,
+    Studies,
+    by_problem,
+    located,
+)
 from optrial.config.study import MOST_RUNS, StudyFile
-from optrial.errors import Problem, StudyError, problem_of, shown
+from optrial.errors import Problem, StudyError, key_path, problem_of, shown
 
 __all__ = ["parse_study", "read_mapping", "read_study", "stored_study"]
 
@@ -94,10 +101,18 @@ def _parsed(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
                 if entry["loc"] not in removed
                 and not any(_is_inside(location, entry["loc"]) for location in wrong)
             ]
-            problems += [problem_of(entry, _keys_beside(entry["loc"])) for entry in fresh]
+            problems += [_problem(entry) for entry in fresh]
             removed |= {entry["loc"] for entry in fresh}
             if not fresh or not all(_remove(remaining, entry["loc"]) for entry in fresh):
                 return None, problems
+
+
+def _problem(entry: Mapping[str, Any]) -> Problem:
+    location, value = entry["loc"], entry["input"]
+    takes_one = entry["type"] in ("literal_error", "bool_type", "int_type")
+    if takes_one and isinstance(value, list) and location in [(key,) for key in OVERRIDES]:
+        return Problem(key_path(location), f"{shown(value)}: {ONE_VALUE}.")
+    return problem_of(entry, _keys_beside(location))
 
 
 def stored_study(keys: Mapping[str, Any]) -> Studies:

@@ -8,9 +8,16 @@ from inspect import signature
 from typing import Any
 
 from optrial.code import call_problems, identity_problem, importable, is_code, load_code
-from optrial.config import Component, GroupEntry, OptimizerEntry, ProblemEntry, StudyFile
+from optrial.config import (
+    ONE_VALUE,
+    Component,
+    GroupEntry,
+    OptimizerEntry,
+    ProblemEntry,
+    StudyFile,
+)
 from optrial.data import DATASETS, check_dataset
-from optrial.errors import USER_CODE_ERRORS, Problem, listed, one_line, suggest
+from optrial.errors import USER_CODE_ERRORS, Problem, listed, one_line, shown, suggest
 from optrial.functions import FUNCTIONS
 from optrial.models import MODELS, check_loss, check_metric, check_model, requires_closure
 from optrial.plan.groups import check_groups, whole_entry
@@ -34,12 +41,8 @@ __all__ = [
 
 def check_study(study: StudyFile) -> list[Problem]:
     """Return every problem with the names and values of a study on one problem."""
-    dataset, model = study.problem.dataset, study.problem.model
-    problems = [
-        problem.under("problem.dataset")
-        for problem in check_dataset(dataset.name, dataset.arguments, targets=targets_wanted(study))
-    ]
-    problems += [problem.under("problem.model") for problem in _model_problems(model)]
+    problems = [problem.under("problem.dataset") for problem in _dataset_problems(study)]
+    problems += [problem.under("problem.model") for problem in _model_problems(study.problem.model)]
     problems += _objective_problems(study.problem)
     problems += _noise_problems(study.problem)
     labels: dict[str, int] = {}
@@ -55,6 +58,23 @@ def check_study(study: StudyFile) -> list[Problem]:
     problems += _combination_problems(study)
     problems += check_tuning(study)
     return problems or list(check_spaces(study))  # which have to be sound to be compared
+
+
+def _dataset_problems(study: StudyFile) -> Iterator[Problem]:
+    name, arguments = study.problem.dataset.name, study.problem.dataset.arguments
+
+    def problems_with(replaced: Mapping[str, Any]) -> list[Problem]:
+        return check_dataset(name, {**arguments, **replaced}, targets=targets_wanted(study))
+
+    for problem in problems_with({}):
+        key = problem.path
+        values = arguments.get(key)
+        if isinstance(values, list) and len(values) > 1:
+            others = [wrong.path for value in values for wrong in problems_with({key: value})]
+            if key not in others:
+                yield Problem(key, f"{shown(values)}: {ONE_VALUE}.")
+                continue
+        yield problem
 
 
 def code_in(study: StudyFile) -> dict[str, str]:
