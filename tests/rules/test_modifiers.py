@@ -193,6 +193,22 @@ def test_grafting_has_the_norm_of_the_other_rule() -> None:
     assert_same(ours("adamw", "grafting(momentum)", decay=0.1, **values), follow(step, {}))
 
 
+def test_grafted_rules_receive_the_same_gradient() -> None:
+    """Adaptive clipping makes the steps of the other rule shorter, too."""
+
+    def step(theta: Any, grad: Any, memory: Any, t: int) -> tuple[np.ndarray, Any]:
+        outputs = tuple(range(1, grad.ndim)) or None
+
+        def size(value: np.ndarray) -> Any:
+            return np.sqrt(np.sum(value**2, axis=outputs, keepdims=True))
+
+        grad = grad * np.minimum(1.0, 0.01 * np.maximum(size(theta), 1e-3) / size(grad))
+        change, memory = adam_change(grad, memory, t, 123.0)
+        return theta + np.linalg.norm(0.02 * grad) / np.linalg.norm(change) * change, memory
+
+    assert_same(ours("adam", "agc", "grafting(sgd)", lr=0.02), follow(step, {}))
+
+
 RUNS, SHAPES = 4, {"matrix": (4, 3), "bias": (3,), "kernel": (2, 3, 2, 2), "scalar": ()}
 CHAINS = [
     *((name,) for name in MODIFIERS if name != "grafting"),

@@ -61,10 +61,11 @@ class Place:
     def gradient(self, grad: Array, rule: Rule, decay: Modifier | None) -> Array:
         """Return the gradient that the rule receives."""
         modifiers, penalty = rule.at("gradient"), [decay] if decay is L2 else []
-        self.known["grad"] = self.through(penalty, grad)
-        if not modifiers:
-            return self.known["grad"]
-        return self.through(penalty, self.through(modifiers, grad))
+        received = self.known["grad"] = self.through(penalty, grad)
+        if modifiers:
+            received = self.through(penalty, self.through(modifiers, grad))
+        self.known["rule_grad"] = received
+        return received
 
     def moved(self, change: Array, rule: Rule, decay: Modifier | None, out: Array | None) -> Array:
         """Return the parameter after the change of the rule; it is written to `out`, if given."""

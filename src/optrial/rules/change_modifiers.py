@@ -180,7 +180,7 @@ def grafting_onto(rule: Rule) -> Modifier:
         step: Scalar,
         *,
         param: Array,
-        grad: Array,
+        rule_grad: Array,
         axes: Sequence[int],
         lr: Scalar,
         **values: Scalar,
@@ -193,7 +193,7 @@ def grafting_onto(rule: Rule) -> Modifier:
         known: dict[str, Any] = {"param": param, "axes": axes}
         taken: dict[str, Any] = {need: known[need] for need in passed}
         taken |= {"weight_decay": 0.0} if "weight_decay" in rule.needs else {}
-        other, after = rule.update(grad, state, step, lr=lr, **values, **taken)[:2]
+        other, after = rule.update(rule_grad, state, step, lr=lr, **values, **taken)[:2]
         return change * (norm(other, axes) / _above_zero(norm(change, axes), change)), after
 
     return replace(
@@ -321,9 +321,9 @@ GRAFTING = Modifier(
         "The direction is the rule's, the length of the step that of another rule, parameter by "
         "parameter: {name: grafting, rule: sgd}. lr is that of the other rule: in the direction it "
         "cancels. The other hyperparameters of that rule follow its name. Both rules get the same "
-        "gradient, with l2 decay; decoupled decay is added afterwards."
+        "gradient, after its modifiers and with l2 decay; decoupled decay is added afterwards."
     ),
-    needs=("param", "grad", "lr", "axes"),
+    needs=("param", "rule_grad", "lr", "axes"),
 )
 
 HYPERBALL = Modifier(

@@ -192,9 +192,10 @@ class Modifier:
         reduced_state: name of a smaller array kept -> its meaning.
         conventions: which of several variants in use this is.
         needs: what `update` takes, by keyword: "param", the parameter before the step; "grad", the
-            gradient of the mini-batch after clipping, with l2 decay; "change", the change that is
-            added to the decayed parameter; "lr", the learning rate of the step;
-            "axes", the axes of one run, as negative numbers; "weight_decay", the coefficient.
+            gradient of the mini-batch after clipping, with l2 decay; "rule_grad", what the
+            modifiers of the gradient make of it, which the rule receives; "change", the change that
+            is added to the decayed parameter; "lr", the learning rate of the step; "axes", the axes
+            of one run, as negative numbers; "weight_decay", the coefficient.
         as_vectors: roles of matrices that it treats as vectors.
     """
 
@@ -211,7 +212,9 @@ class Modifier:
     state: Mapping[str, str] = field(default_factory=dict)
     reduced_state: Mapping[str, str] = field(default_factory=dict)
     conventions: str
-    needs: tuple[Literal["param", "grad", "change", "lr", "axes", "weight_decay"], ...] = ()
+    needs: tuple[
+        Literal["param", "grad", "rule_grad", "change", "lr", "axes", "weight_decay"], ...
+    ] = ()
     as_vectors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
