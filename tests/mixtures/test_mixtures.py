@@ -10,7 +10,6 @@ import pytest
 from tests.mixtures.compare import differences
 from tests.mixtures.studies import described, study
 
-
 SEEDS = 1, 2, 5
 MORE_SEEDS = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 140)]
 
