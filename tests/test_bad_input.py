@@ -94,6 +94,10 @@ BAD: dict[str, tuple[Prepare, list[str]]] = {
         keys(optimizers=[{"rule": "adam", "beta3": 0.9}]),
         ["optimizers[0].beta3", "not a hyperparameter of adam", "Did you mean"],
     ),
+    "unknown key of an optimizer": (
+        keys(optimizers=[{"rule": "adam", "group": [{"match": "bias"}]}]),
+        ["optimizers[0].group: ", "Did you mean 'groups'?", "average, closure, create_graph"],
+    ),
     "another library's name": (
         keys(optimizers=[{"rule": "rmsprop", "alpha": 0.9}]),
         ["optimizers[0].alpha", "optrial calls it rho"],

@@ -22,6 +22,7 @@ ALLOWED = {
     "passwords": set(),
     "errors": {"passwords"},
     "array_headers": set(),
+    "descriptors": set(),
     "files": set(),
     "garbage": set(),
     "spec": {"errors"},
@@ -44,8 +45,8 @@ ALLOWED = {
     "config": {"spec", "errors"},
     "data": {"array_headers", "code", "input_parts", "keyed", "memory", "target_kinds", "errors"},
     "models": {
-        *("code", "functions", "input_parts", "keyed", "memory", "spec", "target_kinds"),
-        "errors",
+        *("code", "descriptors", "functions", "input_parts", "keyed", "memory", "spec"),
+        *("target_kinds", "errors"),
     },
     "rules": {"errors"},
     "plan": {
@@ -72,8 +73,8 @@ ALLOWED = {
     },
     "trackers": {"callbacks", "config", "files", "passwords", "records", "spec", "errors"},
     "executors": {
-        *("code", "config", "data", "engine", "errors", "memory", "models", "pace", "plan"),
-        *("records", "spec", "user_output", "watching"),
+        *("code", "config", "data", "descriptors", "engine", "errors", "memory", "models"),
+        *("pace", "plan", "records", "spec", "user_output", "watching"),
     },
     "sweep": {
         *("attempts", "callbacks", "code", "config", "data", "engine", "errors", "executors"),
@@ -114,6 +115,9 @@ ALLOWED = {
         "errors",
     },
     "current_page": {"__init__", "analysis", "records", "results", "errors"},
+    "finished": {
+        *("__init__", "config", "data", "recipes", "records", "results", "spec", "errors"),
+    },
     "user_objects": {"code", "config", "data", "rules", "errors"},
     "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
     "study": {
@@ -155,6 +159,7 @@ WITHOUT_TORCH = [
         "records",
         "rules",
         "explain.files",
+        "finished",
         "analysis",
         "timing",
         "report",

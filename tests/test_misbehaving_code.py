@@ -38,7 +38,13 @@ def close_streams() -> None:
     sys.stdout = sys.stderr = None  # type: ignore[assignment]
 
 
+def close_descriptors() -> None:
+    for number in range(3):
+        os.close(number)
+
+
 ACTS = {
+    "descriptors": close_descriptors,
     "folder": lambda: os.chdir("/"),
     "environment": lambda: os.environ.update(OMP_NUM_THREADS="7", MISBEHAVING="1"),
     "path": sys.path.clear,
@@ -67,6 +73,7 @@ def state() -> list[object]:
         *(sys.getrecursionlimit(), np.geterr(), torch.get_default_dtype(), list(warnings.filters)),
         *(torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()),
         *(torch.is_grad_enabled(), torch.is_anomaly_enabled()),
+        *(os.fstat(number).st_ino for number in range(3)),
     ]
 
 

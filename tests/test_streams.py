@@ -83,3 +83,42 @@ def test_folders_of_any_name(tmp_path: Path, name: str) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
     assert "Traceback" not in ended.stderr
+
+
+HOSTILE = """
+import os, sys
+import torch
+
+def spoil():
+    for number in range(3):
+        os.close(number)
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        stream.close()
+    sys.stdout = sys.stderr = sys.__stderr__ = None
+
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+
+    def forward(self, x):
+        WHEN
+        return super().forward(x)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["spoil()", "self.training and spoil()", "raise ValueError('no')"])
+def test_user_code_takes_no_output(tmp_path: Path, when: str) -> None:
+    fails = "raise" in when
+    code = HOSTILE.replace("WHEN", when) + "spoil()\n" * fails  # at import
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    (tmp_path / "a.yaml").write_text(
+        "problem: {dataset: {name: moons, n_samples: 50}, model: 'mine:Net'}\n"
+        "batch_size: 10\nbudget: {steps: 4}\nseeds: 1\noptimizers: [{rule: sgd}]\n",
+        encoding="utf-8",
+    )
+    ended = shell("optrial run a.yaml", tmp_path)
+    assert ended.returncode == 2 * fails, ended.stderr
+    assert ("error: " in ended.stderr) == fails
+    assert ended.stdout.startswith("optimizer\t") or fails
+    assert "Traceback" not in ended.stderr

@@ -292,6 +292,28 @@ def test_a_part_of_what_a_problem_inherits(
             "optimizers.adam.schedule.finl=0.1",
             ["optimizers[0].schedule.finl", "'final'?"],
         ),
+        (STUDY, "problem.functon=beale", ["problem.functon: unknown", "'function'?"]),
+        (SEVERAL, "problem.wide.batchsize=3", ["wide.batchsize: unknown", "'batch_size'?"]),
+        (
+            STUDY | {"problem": {"function": "beale"}},
+            "problem.nois=0.1",
+            ["problem.nois: unknown", "'noise'?", "start", "metrics"],
+        ),
+        (
+            STUDY | {"problem": {"function": "beale"}},
+            "problem.start=[1]",
+            ["problem.start"],
+        ),
+        (
+            entry(groups=[{"match": "bias"}]),
+            "optimizers.adam.groups[0].freez=true",
+            ["optimizers[0].groups[0].freez: ", "'freeze'?", "match"],
+        ),
+        (
+            STUDY | {"optimizers": [{"torch": "torch.optim:SGD", "lr": 0.1}]},
+            "optimizers.SGD.group=[]",
+            ["optimizers[0].group: ", "'groups'?", "momentum"],
+        ),
     ],
 )
 def test_a_typo_in_a_path_names_the_key_and_the_nearest(

@@ -100,6 +100,32 @@ _TREES: tuple[dict[str, Any], ...] = (
         loss_limit=1e6,
         trackers=[{"name": "tensorboard"}],
     ),
+    small_keys(
+        optimizers=[
+            {
+                "rule": "adam",
+                "lr": 0.01,
+                "groups": [
+                    {"match": ["bias", "norm"], "weight_decay": 0, "lr": {"times": 2}},
+                    {"match": "layers.0.*", "rule": "sgd", "lr": [0.1, 0.2], "name": "first"},
+                    {"match": "head", "freeze": True},
+                ],
+                "modify": ["agc", {"name": "lookahead", "every": 5}],
+                "average": {"ema": 0.99},
+            },
+            {
+                "rule": "momentum",
+                "lr": 0.1,
+                "modify": [{"name": "grafting", "rule": "sgd"}],
+                "sam": 0.05,
+                "schedule": {"kind": "one_cycle", "warmup": 0.3},
+                "average": {"tail": [0.25, 0.5]},
+            },
+        ],
+        evaluate={"every": {"steps": 10}, "on": ["validation", "test"]},
+        accumulate=2,
+        early_stopping={"patience": 3, "metric": "validation_loss", "min_delta": 0.01},
+    ),
 )
 _KEYS = (
     *StudyFile.model_fields,
@@ -107,6 +133,7 @@ _KEYS = (
     *("dataset", "model", "loss", "metrics", "function", "kind", "factory", "args", "hidden"),
     *("n_samples", "noise", "steps", "epochs", "every", "on", "measure", "points", "log", "lin"),
     *("start", "spread", "target", "scale", "test_fraction", "augment", "seed", "trials", "select"),
+    *("groups", "match", "times", "freeze", "modify", "sam", "average", "ema", "tail", "patience"),
 )
 
 

@@ -341,6 +341,18 @@ _keep_modules = cache(gc.freeze)
 """Takes what imports made out of the collection of garbage."""
 
 
+def changes_of(
+    engine: Engine | None,
+    precision: Precision | None,
+    seeds: int | None,
+    settings: Sequence[str] | None,
+) -> list[str]:
+    """Return the options of a command that change a study, as settings of its keys."""
+    options: Mapping[str, object] = {"engine": engine, "precision": precision, "seeds": seeds}
+    changes = [f"{key}={value}" for key, value in options.items() if value is not None]
+    return [*(settings or []), *changes]
+
+
 def load_study(
     source: str,
     engine: Engine | None,
@@ -358,10 +370,8 @@ def load_study(
     gc.enable()  # for user code
     if quiet:
         logging.getLogger("optrial").setLevel(logging.ERROR)
-
-    options: Mapping[str, object] = {"engine": engine, "precision": precision, "seeds": seeds}
-    changes = [f"{key}={value}" for key, value in options.items() if value is not None]
-    return Study.from_file(source, [*(settings or []), *changes], trust_of(trust, quiet=quiet))
+    changes = changes_of(engine, precision, seeds, settings)
+    return Study.from_file(source, changes, trust_of(trust, quiet=quiet))
 
 
 def trust_of(places: Sequence[str] | None, *, quiet: bool = False) -> Trust:

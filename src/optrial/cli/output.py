@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from optrial.descriptors import kept_descriptors
 from optrial.errors import Problem, StudyError, printable
 from optrial.files import replacing
 
@@ -100,9 +101,10 @@ def fail(text: str) -> NoReturn:
 
 def end_at_once(text: str, status: int) -> NoReturn:
     """Print a line and end the process, whatever its main thread is doing."""
-    if sys.__stderr__ is not None and sys.__stderr__.isatty():
-        os.write(2, b"\x1b[?25h\r\n")  # shows the cursor
-    os.write(2, f"{printable(text)}\n".encode())
+    with suppress(OSError, ValueError):  # user code closed the stream
+        if sys.__stderr__ is not None and sys.__stderr__.isatty():
+            os.write(2, b"\x1b[?25h\r\n")  # shows the cursor
+        os.write(2, f"{printable(text)}\n".encode())
     os._exit(status)
 
 
@@ -147,19 +149,13 @@ def _descriptor_apart() -> Iterator[None]:
     """Make the descriptor of standard output that of standard error, for code that writes to it."""
     with suppress(OSError, ValueError, AttributeError):
         sys.__stdout__.flush()  # type: ignore[union-attr]  # None has no `flush`
-    try:
-        output = os.dup(1)
-    except OSError:  # it is closed
-        yield
-        return
-    try:
+    with kept_descriptors():
         with suppress(OSError):
             os.dup2(2, 1)
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)  # code in C has its own buffer
-        os.dup2(output, 1)
-        os.close(output)
+        try:
+            yield
+        finally:
+            ctypes.CDLL(None).fflush(None)  # code in C has its own buffer
 
 
 def write(out: Path, text: str) -> None:

@@ -8,10 +8,12 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+from optrial.descriptors import open_descriptors
 
 __all__ = ["drop_output", "is_of_stream", "usable_streams"]
 
@@ -35,23 +37,46 @@ _HANDLER = "optrial-plain"
 
 @contextmanager
 def usable_streams() -> Iterator[None]:
-    """Let everything be printed, whatever the standard streams are.
+    """Let everything be printed, whatever the standard streams are and user code does to them.
 
     Closed streams lead nowhere. Characters that the encoding of a stream lacks are written as plain
     ones. Notes that cannot be written, as on a full disk, do not end a command.
     """
-    _open_descriptors()
+    open_descriptors()
     sys.stdin = sys.stdin or _nowhere("r")
-    sys.stdout = sys.stdout or _nowhere()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-            stream.reconfigure(errors=_HANDLER)
-    with redirect_stderr(cast(TextIO, _Forgiving(sys.stderr or _nowhere()))):
-        yield
+    with (
+        _copied(sys.stdout or _nowhere(), 1) as output,
+        _copied(sys.stderr or _nowhere(), 2) as errors,
+    ):
+        for stream in (output, errors):
+            if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+                stream.reconfigure(errors=_HANDLER)
+        with redirect_stdout(output), redirect_stderr(cast(TextIO, _Forgiving(errors))):
+            yield
 
 
 def _nowhere(mode: str = "w") -> TextIO:
     return cast(TextIO, Path(os.devnull).open(mode, encoding="utf-8"))
+
+
+@contextmanager
+def _copied(stream: TextIO, number: int) -> Iterator[TextIO]:
+    """Yield a stream that user code does not close with a descriptor or with `sys.__stdout__`."""
+    try:
+        copy = os.dup(number) if stream.fileno() == number else -1
+    except (AttributeError, OSError, ValueError):  # a stream without a descriptor
+        copy = -1
+    if copy < 0:
+        yield stream
+        return
+    stream.flush()
+    buffering = 1 if number == 2 or os.isatty(copy) else -1
+    copied = os.fdopen(copy, "w", buffering, encoding=stream.encoding, errors=stream.errors)
+    try:
+        yield copied
+    finally:
+        with suppress(OSError):
+            copied.close()
 
 
 def is_of_stream(error: OSError) -> bool:
@@ -65,15 +90,6 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _open_descriptors() -> None:
-    """Open those of 0, 1 and 2 that are closed; a file of the study would get their number."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-
-
 class _Forgiving:
     """A stream that ignores what it cannot write."""
 
@@ -84,12 +100,12 @@ class _Forgiving:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self._stream.flush()
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
 
 import typer
 
@@ -31,6 +31,7 @@ from optrial.cli.options import (
     StoreArgument,
     StudyArgument,
     TrustOption,
+    changes_of,
     default_place,
     load_study,
     parallel_of,
@@ -56,10 +57,12 @@ from optrial.interruption import Interrupted
 from optrial.spec import FINAL
 
 if TYPE_CHECKING:
+    from optrial.config import Parallel
     from optrial.data import Dataset
     from optrial.engine import Choice
     from optrial.plan import Estimate, Outline, Plan, PlannedParameter
     from optrial.records import Record
+    from optrial.results import Results
     from optrial.spec import RunSpec
     from optrial.study import Study
     from optrial.user_output import UserOutput
@@ -102,53 +105,81 @@ def run(
     An interrupted study continues where it stopped. Exit status 1 if a run failed, 124 if a run
     exceeded the study's timeout and could not be interrupted.
     """
-    from optrial.current_page import CurrentPage
-    from optrial.records import shown_location
+    from optrial.finished import finished, note_finished
     from optrial.report.progress import ProgressBar
 
-    console = stderr(quiet)
-    bar, signals = ProgressBar(console), _Signals()
-    with prints_apart():
-        loaded = load_study(study, engine, precision, seeds, settings, trust, quiet=quiet)
-        location = loaded.location(default_place() if out is None else out)
-        place = shown_location(location)
-        way_on = f"interrupted; to continue: optrial run {study} --out {place}"
-        try:
-            results = loaded.run(
-                location,
-                device=device,
-                restart=restart,
-                data_dir=data_dir,
-                progress=False,
-                callbacks=[bar, signals],
-                checkpoint_seconds=checkpoint_seconds,
-                parallel=parallel_of(parallel_config, executor, n_jobs),
-            )
-        except Interrupted as interruption:
-            note(way_on)
-            sys.exit(status_of_signal(*interruption.args))
+    bar, signals = ProgressBar(stderr(quiet)), _Signals()
+    place = default_place() if out is None else out
+    changes = changes_of(engine, precision, seeds, settings)
+    options: _Training = {
+        "device": device,
+        "restart": restart,
+        "data_dir": data_dir,
+        "checkpoint_seconds": checkpoint_seconds,
+        "parallel": parallel_of(parallel_config, executor, n_jobs),
+    }
+    results = None if restart else finished(study, changes, place)
+    if results is None:
+        with prints_apart():
+            loaded = load_study(study, None, None, None, changes, trust, quiet=quiet)
+            place = loaded.location(place)
+            try:
+                results = loaded.run(place, progress=False, callbacks=[bar, signals], **options)
+            except Interrupted as interruption:
+                note(_way_on(study, place))
+                sys.exit(status_of_signal(*interruption.args))
+    place = str(results.folder) if place is None else place
     with results:
-        file = None if "://" in location else Path(location) / "report.html"
-        page = None if quiet else CurrentPage(results, file)
-        view = results.view()
-        show_summary(view, quiet)
-        records = view.records
+        records = _show_results(results, place, quiet)
         reported = [record for record in records if record.phase == "report"]
-        if page and reported and all(record.status in FINAL for record in reported):
-            note(f"{page.update(view)}; details: optrial audit {place}")
-            if file is not None:
-                note(f"report: {file}")
-    statuses = Counter(str(record.status) for record in records)
+        statuses = Counter(str(record.status) for record in records)
+        if bar.unfinished or not reported:
+            note(_way_on(study, place))
+            sys.exit(status_of_signal(signals.first))
+        if signals.first is None:  # or else more waves may follow
+            note_finished(results.store, records)
+    if statuses["error"] or any(record.status == "diverged" for record in reported):
+        sys.exit(FAILED)
+
+
+class _Training(TypedDict):
+    """Arguments of `Study.run` that are options of the command."""
+
+    device: Device
+    restart: bool
+    data_dir: Path | None
+    checkpoint_seconds: float
+    parallel: Parallel
+
+
+def _way_on(study: str, place: str) -> str:
+    from optrial.records import shown_location
+
+    return f"interrupted; to continue: optrial run {study} --out {shown_location(place)}"
+
+
+def _show_results(results: Results, place: str, quiet: bool) -> Sequence[Record]:
+    """Print the results of a study, and write its page; return its runs."""
+    from optrial.current_page import CurrentPage
+    from optrial.records import shown_location
+
+    file = None if "://" in place else Path(place) / "report.html"
+    page = None if quiet else CurrentPage(results, file)
+    view = results.view()
+    show_summary(view, quiet)
+    shown, records = shown_location(place), view.records
+    reported = [record for record in records if record.phase == "report"]
+    if page and reported and all(record.status in FINAL for record in reported):
+        note(f"{page.update(view)}; details: optrial audit {shown}")
+        if file is not None:
+            note(f"report: {file}")
     if not quiet:
         # A trial that diverges is a result of tuning, not a failure.
         _note_failures([r for r in records if r.phase == "report" or r.status == "error"])
+        statuses = Counter(str(record.status) for record in records)
         by_status = ", ".join(f"{count} {status}" for status, count in statuses.items())
-        note(f"{counted(len(records), 'run')} ({by_status}) in {place}")
-    if bar.unfinished or not reported:
-        note(way_on)
-        sys.exit(status_of_signal(signals.first))
-    if statuses["error"] or any(record.status == "diverged" for record in reported):
-        sys.exit(FAILED)
+        note(f"{counted(len(records), 'run')} ({by_status}) in {shown}")
+    return records
 
 
 def worker(

@@ -167,7 +167,10 @@ def importable(name: object, wanted: str = "function") -> str | None:
 
 
 def call_problems(
-    function: Callable[..., object], keywords: Mapping[str, object], first: int = 0
+    function: Callable[..., object],
+    keywords: Mapping[str, object],
+    first: int = 0,
+    also: Iterable[str] = (),
 ) -> list[Problem]:
     """Return the problems of calling a function with keyword arguments.
 
@@ -175,6 +178,7 @@ def call_problems(
         function: a function or class.
         keywords: the keyword arguments.
         first: number of positional arguments before them.
+        also: keys that are allowed beside the arguments.
     """
     try:
         signature = inspect.signature(function)
@@ -186,7 +190,7 @@ def call_problems(
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     label = getattr(function, "__name__", "it")
     problems = [
-        Problem(name, f"is not an argument of {label}. {suggest(name, names)}")
+        Problem(name, f"is not an argument of {label}. {suggest(name, [*names, *also])}")
         for name in keywords
         if name not in names
     ]

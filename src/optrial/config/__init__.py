@@ -1,7 +1,7 @@
 """Study files: YAML in, validated immutable values out."""
 
 from optrial.config.axis import Axis, Times, parse_axis, rounded
-from optrial.config.optimizers import GroupEntry, ModifierEntry, OptimizerEntry
+from optrial.config.optimizers import GroupEntry, ModifierEntry, OptimizerEntry, other_keys
 from optrial.config.overrides import override
 from optrial.config.parallel import ExecutorName, Parallel, Resources
 from optrial.config.problems import (
@@ -14,6 +14,7 @@ from optrial.config.problems import (
 )
 from optrial.config.read import parse_study, read_study, stored_study
 from optrial.config.study import (
+    FUNCTION_KEYS,
     MOST_RUNS,
     Component,
     Evaluation,
@@ -27,6 +28,7 @@ from optrial.config.study import (
 )
 
 __all__ = [
+    "FUNCTION_KEYS",
     "MOST_RUNS",
     "ONE_VALUE",
     "Axis",
@@ -51,6 +53,7 @@ __all__ = [
     "by_problem",
     "entry_label",
     "is_several",
+    "other_keys",
     "override",
     "parse_axis",
     "parse_study",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from optrial.config.axis import Axis, AxisField, GroupAxisField
 from optrial.config.short_forms import ShortForm, each_named, one_or_several
 from optrial.errors import cut, shown
 
-__all__ = ["GroupEntry", "ModifierEntry", "OptimizerEntry"]
+__all__ = ["GroupEntry", "ModifierEntry", "OptimizerEntry", "other_keys"]
 
 
 def _schedules(raw: Any) -> tuple[Any, ...]:
@@ -301,3 +301,8 @@ class OptimizerEntry(_Optimizer):
     def parts(self) -> tuple[OptimizerEntry | GroupEntry, ...]:
         """The entry and its groups."""
         return (self, *(self.groups or ()))
+
+
+def other_keys(entry: type[OptimizerEntry | GroupEntry]) -> list[str]:
+    """Return the keys beside an optimizer's name that are no hyperparameters."""
+    return [key for key in entry.model_fields if key not in get_args(OptimizerKey)]

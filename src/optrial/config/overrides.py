@@ -14,7 +14,13 @@ from pydantic import BaseModel
 
 from optrial.config.optimizers import OptimizerEntry
 from optrial.config.plain_yaml import parse_yaml
-from optrial.config.problems import OVERRIDES, entry_label, is_several, problem_names
+from optrial.config.problems import (
+    OVERRIDES,
+    PROBLEM_KEYS,
+    entry_label,
+    is_several,
+    problem_names,
+)
 from optrial.config.short_forms import ShortForm
 from optrial.config.study import UNITS, ProblemEntry, Span, StudyFile
 from optrial.errors import Problem, StudyError, key_path, suggest
@@ -26,7 +32,6 @@ _PATH = r"[^.\[\]=]+ (?: \.[^.\[\]=]+ | \[[^\]]+\] )*"  # a name in brackets may
 _SETTING = re.compile(rf"({_PATH}) = (.*)", re.VERBOSE | re.DOTALL)
 _PART = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 _INDEX_DIGITS = 9
-_OF_A_PROBLEM = {*ProblemEntry.model_fields, "function", *OVERRIDES}
 _OF_A_RANGE = ("log", "lin", "points")
 
 
@@ -212,7 +217,7 @@ class _Place:
             return
         names = list(map(str, self.node))
         way_out = suggest(part, names)
-        if part in _OF_A_PROBLEM:
+        if part in (*PROBLEM_KEYS, *OVERRIDES):
             way_out = f"Write problem.{names[0]}.{part}, and likewise for the others."
         raise LookupError(f"'{part}' is not a problem of the study. {way_out}")
 

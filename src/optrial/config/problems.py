@@ -20,6 +20,7 @@ from optrial.spec import Directions
 __all__ = [
     "ONE_VALUE",
     "OVERRIDES",
+    "PROBLEM_KEYS",
     "ProblemKeys",
     "Studies",
     "as_one",
@@ -52,7 +53,10 @@ OVERRIDES = (
 ONE_VALUE = "takes one value; to compare several, give several problems that differ in it"
 """What is wrong with a list where a key of a problem takes no axis."""
 
-_OF_ONE = {*ProblemEntry.model_fields, "function"}
+PROBLEM_KEYS = (*ProblemEntry.model_fields, "function")
+"""Keys of a problem, without those of `OVERRIDES`."""
+
+_OF_FUNCTION = re.compile(r"^problem\.(?:model|dataset)(?=\.)")
 _OPTIMIZER_PATH = re.compile(r"optimizers\[(\d+)\]\.([^.\[]+)(.*)")
 
 
@@ -78,6 +82,8 @@ class ProblemKeys:
         """Return where the study file has what the study of this problem has at `path`."""
         key = re.split(r"[.\[]", path, maxsplit=1)[0]
         if key == "problem":
+            if isinstance(self.keys["problem"], Mapping) and "function" in self.keys["problem"]:
+                path = _OF_FUNCTION.sub("problem", path)
             return self.place + path.removeprefix("problem")
         if key in self.replaced:
             return f"{self.place}.{path}"
@@ -217,7 +223,7 @@ def is_several(problem: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
     return (
         isinstance(problem, Mapping)
         and bool(problem)
-        and _OF_ONE.isdisjoint(problem)
+        and not any(key in problem for key in PROBLEM_KEYS)
         and all(isinstance(entry, Mapping) for entry in problem.values())
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,12 +12,13 @@ from optrial.config.plain_yaml import LONGEST_TEXT, parse_yaml
 from optrial.config.problems import (
     ONE_VALUE,
     OVERRIDES,
+    PROBLEM_KEYS,
     ProblemKeys,
     Studies,
     by_problem,
     located,
 )
-from optrial.config.study import MOST_RUNS, StudyFile
+from optrial.config.study import MOST_RUNS, ProblemEntry, StudyFile
 from optrial.errors import Problem, StudyError, key_path, problem_of, shown
 
 __all__ = ["parse_study", "read_mapping", "read_study", "stored_study"]
@@ -66,7 +67,7 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:
     named: dict[str, ProblemKeys] = {}
     invalid: dict[str, list[Problem]] = {}
     for source in sources:
-        study, wrong = _parsed(source.keys)
+        study, wrong = _parsed(source)
         name = source.name or (study.problem.name if study else "")
         named[name], invalid[name] = source, wrong
         if study is not None:
@@ -80,9 +81,10 @@ def parse_study(raw: Mapping[str, Any]) -> tuple[Studies | None, list[Problem]]:
     return Studies(studies, named), problems
 
 
-def _parsed(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
+def _parsed(source: ProblemKeys) -> tuple[StudyFile | None, list[Problem]]:
     """Validate the study of one problem; see `parse_study`."""
-    remaining = _copied(raw)
+    remaining = _copied(source.keys)
+    also = PROBLEM_KEYS if source.name is None else (*PROBLEM_KEYS, *OVERRIDES)
     problems: list[Problem] = []
     removed: set[tuple[str | int, ...]] = set()
     while True:
@@ -101,18 +103,18 @@ def _parsed(raw: Mapping[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
                 if entry["loc"] not in removed
                 and not any(_is_inside(location, entry["loc"]) for location in wrong)
             ]
-            problems += [_problem(entry) for entry in fresh]
+            problems += [_problem(entry, also) for entry in fresh]
             removed |= {entry["loc"] for entry in fresh}
             if not fresh or not all(_remove(remaining, entry["loc"]) for entry in fresh):
                 return None, problems
 
 
-def _problem(entry: Mapping[str, Any]) -> Problem:
+def _problem(entry: Mapping[str, Any], of_problem: Sequence[str]) -> Problem:
     location, value = entry["loc"], entry["input"]
     takes_one = entry["type"] in ("literal_error", "bool_type", "int_type")
     if takes_one and isinstance(value, list) and location in [(key,) for key in OVERRIDES]:
         return Problem(key_path(location), f"{shown(value)}: {ONE_VALUE}.")
-    return problem_of(entry, _keys_beside(location))
+    return problem_of(entry, _keys_beside(location, of_problem))
 
 
 def stored_study(keys: Mapping[str, Any]) -> Studies:
@@ -143,13 +145,20 @@ def _is_inside(location: tuple[str | int, ...], outer: tuple[str | int, ...]) ->
     return len(location) > len(outer) and location[: len(outer)] == outer
 
 
-def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
-    """The keys that exist where `location` is, for "did you mean"."""
+def _keys_beside(location: tuple[str | int, ...], of_problem: Sequence[str]) -> Sequence[str]:
+    """Return the keys that are allowed where `location` is.
+
+    Args:
+        location: place of a key in the study of one problem.
+        of_problem: the keys of that problem.
+    """
     model: type[BaseModel] | None = StudyFile
     for part in location[:-1]:
         if isinstance(part, str) and model:
             field = model.model_fields.get(part)
             model = _model_in(field.annotation) if field else None
+    if model is ProblemEntry:
+        return of_problem
     return list(model.model_fields) if model else []
 
 

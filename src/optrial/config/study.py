@@ -31,6 +31,7 @@ from optrial.errors import shown
 from optrial.spec import Direction, Directions, MetricName, Selection, catalogued, metric_label
 
 __all__ = [
+    "FUNCTION_KEYS",
     "MOST_RUNS",
     "UNITS",
     "Component",
@@ -131,6 +132,11 @@ def short_name(name: str) -> str:
     return re.split(r"[:/\\]", name)[-1].partition(".")[0] or name
 
 
+_NOISE_KEYS = ("noise", "n_samples")
+FUNCTION_KEYS = (*_NOISE_KEYS, "metrics")
+"""Keys beside a function that are no arguments of it as a model."""
+
+
 class ProblemEntry(_Frozen):
     """Dataset, model, loss and metrics.
 
@@ -146,8 +152,8 @@ class ProblemEntry(_Frozen):
             return raw
         if beside := {"dataset", "model", "loss"} & set(raw):
             raise ValueError(f"function stands for {sorted(beside)[0]} too; give one of them")
-        of_data = {name: raw[name] for name in ("noise", "n_samples") if name in raw}
-        of_model = {name: v for name, v in raw.items() if name not in {*of_data, "metrics"}}
+        of_data = {name: raw[name] for name in _NOISE_KEYS if name in raw}
+        of_model = {name: v for name, v in raw.items() if name not in FUNCTION_KEYS}
         return {
             "dataset": {"name": "displacements", **of_data},
             "model": {"kind": "function", **of_model},

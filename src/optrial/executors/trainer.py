@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self
 
+from optrial.descriptors import open_descriptors
 from optrial.engine import (
     Engines,
     Learner,
@@ -126,6 +127,7 @@ class Trainer:
         self._paused_at = training.step
         # No name keeps the iterator: an error in this loop ends it, which restores the process.
         for _ in self._watch.pauses(training.run(), first=not task.stack.is_compiled):
+            open_descriptors()  # before this process opens files
             runs = training.in_training
             steps = training.step - self._paused_at
             self._paused_at = training.step

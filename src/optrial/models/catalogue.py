@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -126,8 +126,16 @@ _ENTRIES = (
 MODELS: Mapping[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
-def check_model(kind: str, arguments: Mapping[str, object]) -> list[Problem]:
-    """Return everything that is wrong with the name and the arguments of a model."""
+def check_model(
+    kind: str, arguments: Mapping[str, object], also: Iterable[str] = ()
+) -> list[Problem]:
+    """Return everything that is wrong with the name and the arguments of a model.
+
+    Args:
+        kind: name of the model.
+        arguments: its arguments.
+        also: keys that are allowed beside the arguments.
+    """
     if is_code(kind):
         return check_factory(kind, arguments)
     if kind not in MODELS:
@@ -136,7 +144,7 @@ def check_model(kind: str, arguments: Mapping[str, object]) -> list[Problem]:
     try:
         schema.model_validate(dict(arguments))
     except ValidationError as error:
-        return problems_of(error, schema.model_fields)
+        return problems_of(error, [*schema.model_fields, *also])
     return []
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
 from optrial.code import call_problems, identity_problem, importable, is_code, load_code
 from optrial.config import (
+    FUNCTION_KEYS,
     ONE_VALUE,
     Component,
     GroupEntry,
     OptimizerEntry,
     ProblemEntry,
     StudyFile,
+    other_keys,
 )
 from optrial.data import DATASETS, check_dataset
 from optrial.errors import USER_CODE_ERRORS, Problem, listed, one_line, shown, suggest
@@ -161,13 +163,14 @@ def _model_problems(model: Component) -> list[Problem]:
         return check_model(model.name, {name: axis.values[0] for name, axis in axes.items()})
     problems: dict[Problem, None] = {}
     firsts = {name: axis.values[0] for name, axis in axes.items()}
+    also = FUNCTION_KEYS if model.name == "function" else ()
     for name, axis in axes.items():
         others = {other: value for other, value in firsts.items() if other != name}
         of_others = check_model(model.name, others)
         wrong = [
             problem
             for value in axis.values
-            for problem in check_model(model.name, {**firsts, name: value})
+            for problem in check_model(model.name, {**firsts, name: value}, also)
             if problem not in of_others
         ]
         if wrong and all(problem.message.endswith("must be a list.") for problem in wrong):
@@ -214,12 +217,13 @@ def _possible_names(label: str) -> set[str]:
 
 
 def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
-    wrong = list(_treatment_problems(entry))
+    wrong = list(_treatment_problems(entry, other_keys(OptimizerEntry)))
     yield from wrong
     yield from _schedule_problems(entry, entry)
     for index, group in enumerate(entry.groups or () if not wrong else ()):
         path = f"groups[{index}]"
-        of_group = [p for p in _treatment_problems(whole_entry(entry, group)) if _is_of(p, group)]
+        treatment = _treatment_problems(whole_entry(entry, group), other_keys(GroupEntry))
+        of_group = [problem for problem in treatment if _is_of(problem, group)]
         yield from (problem.under(path) for problem in of_group)
         own = _schedule_problems(group, whole_entry(entry, group)) if not of_group else ()
         yield from (problem.under(path) for problem in own)
@@ -255,8 +259,9 @@ def _average_problems(entry: OptimizerEntry) -> Iterator[Problem]:
             yield Problem("average", reason)
 
 
-def _treatment_problems(entry: OptimizerEntry) -> Iterator[Problem]:
-    return _class_problems(entry) if entry.kind == "torch" else _rule_problems(entry)
+def _treatment_problems(entry: OptimizerEntry, keys: Sequence[str]) -> Iterator[Problem]:
+    """Yield problems with the rule or class of an entry, which may have `keys` beside it."""
+    return _class_problems(entry, keys) if entry.kind == "torch" else _rule_problems(entry, keys)
 
 
 def _is_of(problem: Problem, group: GroupEntry) -> bool:
@@ -314,7 +319,7 @@ def _has_momentum(entry: OptimizerEntry) -> bool:
     return not rule.evaluates_elsewhere and not {"momentum", "beta1"}.isdisjoint(names)
 
 
-def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
+def _class_problems(entry: OptimizerEntry, keys: Sequence[str]) -> Iterator[Problem]:
     """Yield problems with an optimizer class and its arguments."""
     if reason := importable(entry.code, "Class"):
         yield Problem("torch", reason)
@@ -326,10 +331,10 @@ def _class_problems(entry: OptimizerEntry) -> Iterator[Problem]:
     arguments: dict[str, Any] = dict(entry.hyperparameters)
     if entry.weight_decay is not None:
         arguments["weight_decay"] = entry.weight_decay
-    yield from call_problems(load_code(entry.code), arguments, 1)
+    yield from call_problems(load_code(entry.code), arguments, 1, keys)
 
 
-def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
+def _rule_problems(entry: OptimizerEntry, keys: Sequence[str]) -> Iterator[Problem]:
     """Yield problems with a rule, its hyperparameters and its weight decay."""
     for name in ("closure", "create_graph"):
         if getattr(entry, name):
@@ -346,7 +351,7 @@ def _rule_problems(entry: OptimizerEntry) -> Iterator[Problem]:
     known = {hyperparameter.name: hyperparameter for hyperparameter in rule.hyperparameters}
     for name, axis in entry.hyperparameters.items():
         if name not in known:
-            yield Problem(name, _unknown_hyperparameter(rule, name))
+            yield Problem(name, _unknown_hyperparameter(rule, name, keys))
             continue
         for value in axis.values:
             if reason := known[name].check(value):
@@ -382,7 +387,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _unknown_hyperparameter(rule: Rule, name: str) -> str:
+def _unknown_hyperparameter(rule: Rule, name: str, keys: Sequence[str]) -> str:
     names = [hyperparameter.name for hyperparameter in rule.hyperparameters]
     if "." in name:
         modifier, _, own = name.partition(".")
@@ -391,19 +396,7 @@ def _unknown_hyperparameter(rule: Rule, name: str) -> str:
         return f"is not a hyperparameter of {modifier}. {hint}"
     meant = [known.name for known in rule.hyperparameters if name in known.aliases]
     hint = f"optrial calls it {' and '.join(meant)}. " if meant else ""
-    keys = [
-        *names,
-        "weight_decay",
-        "decay",
-        "schedule",
-        "clip",
-        "modify",
-        "sam",
-        "adaptive_sam",
-        "average",
-        "name",
-    ]
-    return f"is not a hyperparameter of {rule.name}. {hint}{suggest(name, keys)}"
+    return f"is not a hyperparameter of {rule.name}. {hint}{suggest(name, [*names, *keys])}"
 
 
 def _combination_problems(study: StudyFile) -> Iterator[Problem]:

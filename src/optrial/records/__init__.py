@@ -1,7 +1,7 @@
 """Records of runs: their contents, storage and export."""
 
 from optrial.records.backup import set_aside
-from optrial.records.database import place_of, shown_location
+from optrial.records.database import place_of, shown_location, study_folder
 from optrial.records.encoding import strict
 from optrial.records.export import write_csv, write_json
 from optrial.records.leases import Claim
@@ -28,6 +28,7 @@ __all__ = [
     "set_aside",
     "shown_location",
     "strict",
+    "study_folder",
     "upgrade",
     "verify",
     "write_csv",

@@ -6,6 +6,7 @@ They differ in how to connect, how one writer excludes the others, and how they 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -408,6 +409,15 @@ def _url(location: str) -> sql.URL | None:
     except (ArgumentError, ValueError):
         return None
     return None if "@" in (url.host or "") else url
+
+
+def study_folder(name: str) -> Path:
+    """Return the folder of a study by default: ``studies/NAME``.
+
+    The name is reduced to letters, digits, dots and dashes.
+    """
+    slug = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    return Path("studies", slug or "study")
 
 
 def place_of(location: str | Path) -> str:

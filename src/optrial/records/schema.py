@@ -46,7 +46,8 @@ def _checksum() -> sql.Column[int]:
 meta = sql.Table(
     "meta",
     metadata,
-    sql.Column("key", sql.Text, primary_key=True),  # version, plan (current), writer, attempt, page
+    # version, plan (current), writer, attempt, page, finished
+    sql.Column("key", sql.Text, primary_key=True),
     sql.Column("value", sql.Text, nullable=False),
     _checksum(),
 )

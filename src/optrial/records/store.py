@@ -492,6 +492,15 @@ class Store:
         with self._writing() as connection:
             set_meta(connection, page=note)
 
+    def finished(self) -> str:
+        """Return the last argument of `set_finished`; empty if there was none."""
+        return self._entry("finished")
+
+    def set_finished(self, note: str) -> None:
+        """Keep a note on the study of which nothing was left to train."""
+        with self._writing() as connection:
+            set_meta(connection, finished=note)
+
     def _entry(self, key: str) -> str:
         with self._reading() as connection:
             return connection.scalar(sql.select(meta.c.value).where(meta.c.key == key)) or ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,11 +19,9 @@ from optrial.config import (
     Parallel,
     Studies,
     StudyFile,
-    override,
-    read_study,
 )
 from optrial.data import Dataset, Progress, some_samples
-from optrial.errors import Problem, StoreError, StudyError, counted, listed, suggest
+from optrial.errors import StoreError, counted, listed
 from optrial.interruption import stop_on_signal
 from optrial.keys import (
     AxisValues,
@@ -49,8 +46,8 @@ from optrial.plan import (
     planned_groups,
     planned_models,
 )
-from optrial.recipes import RECIPES, with_recipe
-from optrial.records import Store, WeightFiles, set_aside, shown_location
+from optrial.recipes import source_of, study_keys
+from optrial.records import Store, WeightFiles, set_aside, shown_location, study_folder
 from optrial.report.figures import plot
 from optrial.report.progress import ProgressBar, shows_progress
 from optrial.report.samples import draw_samples, samples_figure
@@ -239,15 +236,11 @@ class Study:
         Raises:
             StudyError: the file cannot be read, or is not valid; lists all problems.
         """
-        source = RECIPES.get(str(path), Path(path))
-        if not os.path.exists(source):  # noqa: PTH110  that of Path raises for overlong names
-            hint = suggest(path, RECIPES).replace("Allowed", "Recipes")
-            raise StudyError([Problem("", f"no such file, and no such recipe. {hint}")], str(path))
+        source = source_of(path)
         trust = as_trust(trust)
         trust.folders = [*trust.folders, source.parent]
         study = cls.__new__(cls)
-        keys = {"name": source.stem} | override(with_recipe(read_study(source)), settings)
-        study.studies = checked(keys, str(path), trust)
+        study.studies = checked(study_keys(path, settings), str(path), trust)
         return study
 
     @classmethod
@@ -281,14 +274,12 @@ class Study:
 
     @property
     def default_folder(self) -> Path:
-        """``studies/<name>``, the name reduced to letters, digits, dots and dashes.
+        """``studies/<name>``; see `optrial.records.study_folder`.
 
         The folder of a study without a name is named after its problem, and a hash of the keys that
         make it another comparison.
         """
-        name = self.config.name if self._is_named else self._name_of_content()
-        slug = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-        return Path("studies", slug or "study")
+        return study_folder(self.config.name if self._is_named else self._name_of_content())
 
     def _name_of_content(self) -> str:
         keys = self.studies.as_dict()

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from optrial.descriptors import kept_descriptors
+
 __all__ = ["apply_settings", "changed_settings", "kept_process", "kept_settings", "settings"]
 
 _Setting = tuple[Callable[[], Any], Callable[[Any], object]]
@@ -118,10 +120,10 @@ def kept_settings() -> Iterator[list[str]]:
 def kept_process() -> Iterator[list[str]]:
     """Restore what user code changes of the process, so that other runs have their own numbers.
 
-    That is the current folder, the environment, the import path, the streams, warning filters, the
-    limit of recursion, NumPy's handling of errors, the locale, signal handlers, the generators of
-    Python, NumPy and PyTorch on the CPU, and the settings of `kept_settings`, whose changes are
-    yielded as there.
+    That is the current folder, the environment, the import path, the streams and their
+    descriptors, warning filters, the limit of recursion, NumPy's handling of errors, the locale,
+    signal handlers, the generators of Python, NumPy and PyTorch on the CPU, and the settings of
+    `kept_settings`, whose changes are yielded as there.
     """
     folder, environment, path = Path.cwd(), dict(os.environ), list(sys.path)
     streams = sys.stdin, sys.stdout, sys.stderr
@@ -131,7 +133,7 @@ def kept_process() -> Iterator[list[str]]:
     is_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with warnings.catch_warnings(), kept_settings() as changes:
+        with kept_descriptors(), warnings.catch_warnings(), kept_settings() as changes:
             yield changes
     finally:
         with suppress(OSError):  # the folder may have been removed
