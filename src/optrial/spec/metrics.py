@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -205,6 +206,11 @@ class MetricName:
         names = (name for label in user_labels for name in cls.possible(label))
         if known := next((name for name in names if str(name) == text), None):
             return known
+        return cls._catalogued(text)
+
+    @classmethod
+    @lru_cache(1024)  # analyses parse the names of every run
+    def _catalogued(cls, text: str) -> MetricName:
         for split in cls._SPLITS:
             label = text.removeprefix(f"{split}_")
             if label != text:

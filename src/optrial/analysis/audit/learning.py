@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,7 @@ def _judged(record: Record) -> list[str]:
     return list(map(str, judged))
 
 
+@lru_cache(1024)
 def _plain(metric: str) -> str:
     """Return the name of a metric without ``_epoch``: a constant answer has one mean."""
     name = MetricName.parse(metric)
