@@ -78,19 +78,23 @@ TOO_LARGE: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["problem.model.widths", "5,000 entries"],
     ),
     "units of a recurrent layer": (model(kind="rnn", hidden=10**9), ["problem.model.hidden"]),
-    "samples": (on(name="moons", n_samples=10**12), ["n_samples", "10,000,000"]),
+    "samples": (on(name="moons", n_samples=2_000_001), ["n_samples", "2,000,000"]),
     "features": (
-        on(name="blobs", n_samples=10**7, n_features=10**6),
-        ["10,000,000,000,000 values"],
+        on(name="blobs", n_samples=10**6, n_features=31),
+        ["31,000,000 values", "30,000,000", ".npz"],
+    ),
+    "products of a teacher": (
+        on(name="teacher", n_samples=10**5, width=10**4, features=10),
+        ["takes too long to draw"],
     ),
     "clusters": (on(name="blobs", centers=10**9), ["centers", "10,000"]),
     "digits of palindromes": (
-        {"problem": {"dataset": {"name": "palindrome", "n_samples": 10**7, "length": 1000}}},
-        ["10,001,000,000 values"],
+        {"problem": {"dataset": {"name": "palindrome", "n_samples": 10**6, "length": 1000}}},
+        ["1,001,000,000 values"],
     ),
     "points of a function": (
         {"problem": {"function": "beale", "n_samples": 10**10, "noise": 0.1}},
-        ["n_samples", "10000000"],
+        ["n_samples", "2000000"],
     ),
 }
 

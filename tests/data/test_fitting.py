@@ -36,11 +36,11 @@ def _small_container(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("moons", {"n_samples": 10**7}),
-        ("circles", {"n_samples": [10**7 - 5, 5]}),
-        ("blobs", {"n_samples": 10**4, "n_features": 10**5}),
-        ("blobs", {"n_samples": 10**6, "centers": [[0.0] * 100, [1.0] * 100]}),
-        ("palindrome", {"n_samples": 10**6, "length": 30}),
+        ("moons", {"n_samples": 10**6}),
+        ("circles", {"n_samples": [10**6 - 5, 5]}),
+        ("blobs", {"n_samples": 10**3, "n_features": 10**4}),
+        ("blobs", {"n_samples": 10**5, "centers": [[0.0] * 100, [1.0] * 100]}),
+        ("palindrome", {"n_samples": 10**5, "length": 30}),
     ],
 )
 def test_drawn_dataset(name: str, arguments: dict[str, Any]) -> None:

@@ -94,3 +94,10 @@ def test_class_without_training_sample_is_refused() -> None:
     with pytest.raises(DataError, match="test targets hold 1 bad of"):
         load_dataset("blobs", {"n_samples": [20, 1], "random_state": 0, "test_fraction": 0.5,
                                "shuffle": False})  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "key"), [("moons", "noise"), ("blobs", "cluster_std")])
+def test_deviation_of_minus_zero_is_zero(name: str, key: str) -> None:
+    minus, plus = (load_dataset(name, {key: value}) for value in (-0.0, 0.0))
+    assert minus.sha256 == plus.sha256
+    assert minus.arguments == plus.arguments

@@ -82,7 +82,8 @@ class ProblemKeys:
         """Return where the study file has what the study of this problem has at `path`."""
         key = re.split(r"[.\[]", path, maxsplit=1)[0]
         if key == "problem":
-            if isinstance(self.keys["problem"], Mapping) and "function" in self.keys["problem"]:
+            problem = self.keys.get("problem")
+            if isinstance(problem, Mapping) and "function" in problem:
                 path = _OF_FUNCTION.sub("problem", path)
             return self.place + path.removeprefix("problem")
         if key in self.replaced:

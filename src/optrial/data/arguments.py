@@ -6,6 +6,7 @@ import math
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -38,6 +39,8 @@ def described(text: str) -> WrapValidator:
 
 # YAML has lists only, so tuples accept lists; their items stay strict.
 Lax = Strict(False)
+# NumPy takes -0.0 for a negative standard deviation.
+_Deviation = Annotated[NonNegativeFloat, AfterValidator(abs)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 RandomState = Annotated[int, Field(ge=0, lt=2**32)]
 _Mean = Annotated[
@@ -48,11 +51,13 @@ _Std = Annotated[
     PositiveFloat | Annotated[tuple[PositiveFloat, ...], Lax, Field(min_length=1)],
     described("a number above 0, or a list of them, one per channel or feature"),
 ]
-_MOST_SAMPLES = 10_000_000
+_MOST_SAMPLES = 2_000_000
+"""Most samples that are drawn: within about two seconds."""
 MOST_TOKENS = 10_000_000
 _NO_CHANGE = (None, False, "none")
-_MOST_VALUES = 1_000_000_000
-"""Most values of a dataset that is drawn: samples times features."""
+_MOST_VALUES = 30_000_000
+"""Most values of a dataset that is drawn: samples times features, within a gigabyte."""
+_MOST_PRODUCTS = 3_000_000_000
 SampleCount = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
 _Clusters = Annotated[int, Field(ge=1, le=10_000)]
 _TwoCounts = Annotated[
@@ -69,7 +74,7 @@ _Centers = Annotated[
     described("a whole number from 1 to 10,000, or a list of points"),
 ]
 _Spread = Annotated[
-    NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Lax, Field(min_length=1)],
+    _Deviation | Annotated[tuple[_Deviation, ...], Lax, Field(min_length=1)],
     described("a number from 0, or a list of them, one per cluster"),
 ]
 # YAML reads a column named 2015 as a number.
@@ -105,9 +110,12 @@ _Box = Annotated[
 
 
 def check_values(count: int, fewer: str) -> None:
-    """Refuse data that would take gigabytes, before they are drawn."""
+    """Refuse data that would take gigabytes or many seconds, before they are drawn."""
     if count > _MOST_VALUES:
-        raise ValueError(f"has {count:,} values, over {_MOST_VALUES:,}; ask for fewer {fewer}")
+        raise ValueError(
+            f"has {count:,} values, over {_MOST_VALUES:,}; ask for fewer {fewer}, or write the "
+            "data to a file, such as .npz"
+        )
 
 
 class Arguments(BaseModel):
@@ -253,7 +261,7 @@ class PalindromeArguments(Arguments):
 class DisplacementArguments(Arguments):
     """Arguments of the points around the current one at which a function is evaluated."""
 
-    noise: NonNegativeFloat = Field(0.0, description="standard deviation of each coordinate")
+    noise: _Deviation = Field(0.0, description="standard deviation of each coordinate")
     n_samples: SampleCount = Field(
         1, description="points of the training split, over which the function is averaged"
     )
@@ -273,7 +281,7 @@ class TeacherArguments(ValueArguments):
     width: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1_000, description="hidden units of the teacher"
     )
-    noise: NonNegativeFloat = Field(
+    noise: _Deviation = Field(
         0.0, description="standard deviation of the noise on the targets; the teacher itself has 1"
     )
     n_samples: SampleCount = Field(100, description="training samples")
@@ -284,7 +292,7 @@ class TeacherArguments(ValueArguments):
     def _few_values(self) -> TeacherArguments:
         samples = self.n_samples + self.test_samples
         check_values(samples * max(self.features, 4), "samples or features")
-        if samples * self.features * self.width > 100 * _MOST_VALUES:
+        if samples * self.features * self.width > _MOST_PRODUCTS:
             raise ValueError("takes too long to draw; ask for fewer samples, features or units")
         return self
 
@@ -294,7 +302,7 @@ class MoonsArguments(SplitArguments):
 
     n_samples: _TwoCounts = Field(100, description="samples in total, or in each moon")
     shuffle: bool = Field(True, description="shuffle the samples")
-    noise: NonNegativeFloat | None = Field(
+    noise: _Deviation | None = Field(
         None, description="standard deviation of the Gaussian noise added to each coordinate"
     )
 
