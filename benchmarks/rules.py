@@ -24,7 +24,7 @@ from optrial.rules import MODIFIERS, RULES, Rule, apply_all, initialise_all, mod
 
 SHAPES = {"weight": (512, 512), "bias": (512,)}
 PARAMETERS = 512 * 512 + 512
-STEPS = 3
+STEPS = 10  # a multiple of the steps between updates of SOAP's bases
 
 
 def contenders() -> Iterator[tuple[str, Rule]]:

@@ -175,7 +175,7 @@ def check_steps_stay_on_the_device(**changes: Any) -> None:
         assert (transfers.sent, transfers.fetched) == (3, 2)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.capturable])
 def test_a_step_of_every_rule_needs_nothing_from_the_host(rule: str) -> None:
     optimizer = {
         "rule": rule,

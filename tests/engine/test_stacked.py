@@ -289,3 +289,16 @@ def test_compiled_step_is_the_same_and_compiles_once() -> None:
     eager = by_id(stack, train_stack(stack, dataset, "stacked"))
     for segment in training.segments():
         assert largest_difference(eager[segment.run_id], segment) <= TRAJECTORY_FLOAT64
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its own, at first use
+def test_a_compiled_stack_with_steps_that_differ_is_that_of_the_plain_one() -> None:
+    """The update of such rules is not compiled; the gradient is."""
+    rules = [name for name, rule in RULES.items() if not rule.capturable]
+    optimizers = [{"rule": rule, "lr": [0.001, 0.01]} for rule in ("adam", *rules)]
+    plan, dataset = small_plan(optimizers=optimizers, seeds=2, precision="float64", batch_size=50)
+    (stack,) = pack(plan.runs, len(plan.runs))
+    plain = by_id(stack, train_stack(stack, dataset, "stacked"))
+    for run_id, segment in by_id(stack, train_stack(stack, dataset, "compiled")).items():
+        assert largest_difference(plain[run_id], segment) <= TRAJECTORY_FLOAT64

@@ -88,6 +88,12 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     "lars": [{}, {"momentum": 0.0, "trust_coefficient": 0.01}, {"lr": 0.1, "momentum": 0.99}],
     "muon": [{}, {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5}, {"momentum": 0.0}],
     "shampoo": [{}, {"momentum": 0.0, "lr": 0.05}, {"eps": 1e-2, "momentum": 0.5}],
+    "soap": [  # eps divides rounding errors in directions without a gradient
+        {"eps": 1e-6},
+        {"precondition_frequency": 1.0, "lr": 1e-3, "eps": 1e-4},
+        {"precondition_frequency": 3.0, "beta1": 0.0, "beta2": 0.9, "lr": 1e-3, "eps": 1e-3},
+        {"precondition_frequency": 20.0, "beta2": 0.99, "eps": 1e-6},
+    ],
     "normuon": [
         {},
         {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_optimizer
 import torch
-from pytorch_optimizer.optimizer import scion
+from pytorch_optimizer.optimizer import scion, soap
 from pytorch_optimizer.optimizer.muon import normuon
 from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
@@ -138,6 +139,59 @@ def test_shampoo_is_that_of_the_package(decay: tuple[float, str]) -> None:
         ours, state = apply_all(RULES["shampoo"], ours, grads, state, step, values, *decay)
     theirs = [parameters[name].detach().numpy() for name in names]
     assert relative_error([ours[name] for name in names], theirs) <= RULE_FLOAT64
+
+
+class Float64(ModuleType):
+    """torch, whose float32 is float64."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(torch, name)
+
+
+@pytest.mark.parametrize("values", tried("soap"))
+def test_soap_is_that_of_the_package(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64, and with the ridge of the QR step; the package computes that step in float32.
+
+    Gradients along every axis have full rank, without which eigenvectors are not determined.
+    """
+    plain = soap.SOAP.get_orthogonal_matrix_qr
+
+    def with_ridge(self: soap.SOAP, state: dict[str, Any], *arguments: Any) -> list[Any]:
+        ridges = [1e-5 * m.trace() * torch.eye(len(m)) if len(m) else 0.0 for m in state["GG"]]
+        damped = [m + r if len(m) else m for m, r in zip(state["GG"], ridges, strict=True)]
+        shown = {**state, "GG": damped}
+        result = plain(self, shown, *arguments)
+        state["exp_avg_sq"] = shown["exp_avg_sq"]
+        return result
+
+    monkeypatch.setattr(soap.SOAP, "get_orthogonal_matrix_qr", with_ridge)
+    monkeypatch.setattr(soap, "torch", Float64("torch"))
+    generator = np.random.default_rng(8)
+    shapes = {"matrix": (4, 4), "kernel": (3, 3, 3), "bias": (5,), "scale": ()}
+    ours, targets = (
+        {name: np.asarray(generator.standard_normal(shape)) for name, shape in shapes.items()}
+        for _ in range(2)
+    )
+    parameters = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in ours.items()}
+    arguments = betas(values) | {"weight_decay": 0.0}
+    arguments["precondition_frequency"] = int(arguments["precondition_frequency"])
+    optimizer = pytorch_optimizer.SOAP(parameters.values(), **arguments)
+    rule = RULES["soap"]
+    state = initialise_all(rule, ours, values)
+    for step in range(1, STEPS + 1):
+        noise = {n: np.asarray(generator.standard_normal(shape)) for n, shape in shapes.items()}
+        for name, parameter in parameters.items():
+            at = parameter.detach().numpy()
+            parameter.grad = torch.tensor(at - targets[name] + noise[name])
+        optimizer.step()
+        grads = {name: p - targets[name] + noise[name] for name, p in ours.items()}
+        ours, state = apply_all(rule, ours, grads, state, step, values)
+    theirs = [parameter.detach().numpy() for parameter in parameters.values()]
+    assert relative_error(ours.values(), theirs) <= RULE_FLOAT64
 
 
 def test_constrained_scion_is_scion_with_weight_decay() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from optrial.rules import RULES, apply_all, evaluation_point, initialise_all
 from optrial.rules.muon import orthogonalise
+from optrial.rules.soap import eigenbasis
 from tests.rules.network import STEPS, gradients, relative_error, start, train, tried
 from tests.tolerance import RULE_FLOAT64
 
@@ -137,6 +139,96 @@ def shampoo_step(
 def test_shampoo_is_algorithm_2(values: dict[str, float]) -> None:
     expected = follow_paper(shampoo_step, **values)
     assert relative_error(train(RULES["shampoo"], values), expected) <= RULE_FLOAT64
+
+
+def soap_step(
+    w: Any, g: Any, memory: Any, t: int, *, lr: Any, beta1: Any, beta2: Any, eps: Any,
+    precondition_frequency: Any,
+) -> np.ndarray:  # fmt: skip
+    axes = range(g.ndim if g.ndim > 1 else 0)
+    bases = memory.setdefault("Q", [np.eye(g.shape[axis]) for axis in axes])
+    if t > 1:
+        projected = turned(g, bases)
+        memory["m"] = beta1 * memory.get("m", 0.0) + (1 - beta1) * g
+        memory["v"] = beta2 * memory.get("v", np.zeros_like(g)) + (1 - beta2) * projected**2
+        direction = turned(memory["m"], bases) / (np.sqrt(memory["v"]) + eps)
+        rate = lr * np.sqrt(1 - beta2 ** (t - 1)) / (1 - beta1 ** (t - 1))
+        w = w - rate * turned(direction, [basis.T for basis in bases])
+    for axis in axes:
+        rows = np.moveaxis(g, axis, 0).reshape(g.shape[axis], -1)
+        memory[axis] = beta2 * memory.get(axis, 0.0) + (1 - beta2) * rows @ rows.T
+        if t == 1:
+            bases[axis] = eigenvectors(memory[axis])
+        elif (t - 1) % precondition_frequency == 0:
+            bases[axis], order = iterated(memory[axis], bases[axis])
+            memory["v"] = np.take(memory["v"], order, axis)
+    return w
+
+
+def turned(array: np.ndarray, bases: Sequence[np.ndarray]) -> np.ndarray:
+    """Return Qᵀ times an array along every axis."""
+    for axis, basis in enumerate(bases):
+        array = np.moveaxis(np.tensordot(basis, array, axes=(0, axis)), 0, axis)
+    return array
+
+
+def eigenvectors(matrix: np.ndarray) -> np.ndarray:
+    """Return eigenvectors by falling eigenvalue; of equal ones, those of diag(√1, √2, ...)."""
+    left, values, _ = np.linalg.svd(matrix)
+    groups = np.cumsum(np.append(0.0, -np.diff(values)) > 1e-5 * np.trace(matrix))
+    marks = np.sqrt(np.arange(1, len(matrix) + 1))
+    columns = []
+    for group in range(groups[-1] + 1):
+        space = left[:, groups == group]
+        projector = space @ space.T
+        within, _, _ = np.linalg.svd(projector @ np.diag(marks) @ projector)
+        columns.append(within[:, : space.shape[1]])
+    return np.concatenate(columns, axis=1)
+
+
+def iterated(matrix: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a basis after a step of power iteration by Gram and Schmidt, and the order."""
+    ridge = 1e-5 * np.trace(matrix)
+    ranks = [round(q @ matrix @ q / ridge) for q in basis.T]
+    order = np.array(sorted(range(len(ranks)), key=lambda place: -ranks[place]))
+    columns: list[np.ndarray] = []
+    for place in order:
+        column = matrix @ basis[:, place] + ridge * basis[:, place]
+        for _ in range(2):
+            for before in columns:
+                column = column - before * (before @ column)
+        columns.append(column / np.linalg.norm(column))
+    return np.stack(columns, axis=1), order
+
+
+@pytest.mark.parametrize("values", tried("soap"))
+def test_soap_is_algorithm_3(values: dict[str, float]) -> None:
+    expected = follow_paper(soap_step, **values)
+    assert relative_error(train(RULES["soap"], values), expected) <= RULE_FLOAT64
+    assert relative_error(start().values(), expected) > 1e3 * RULE_FLOAT64, "nothing was trained"
+
+
+def test_an_axis_without_a_matrix_does_not_count_in_the_exponents_of_shampoo() -> None:
+    """As in Anil et al. 2020: L^(−1/2)·g, without momentum in the first step."""
+    rule = RULES["shampoo"]
+    values = rule.defaults | {"momentum": 0.0, "lr": 1.0}
+    param, grad = np.random.default_rng(5).standard_normal((2, 2, 2049))
+    state = initialise_all(rule, {"w": param}, values)
+    moved, _ = apply_all(rule, {"w": param}, {"w": grad}, state, 1, values)
+    sizes, vectors = np.linalg.eigh(grad @ grad.T + values["eps"] * np.eye(2))
+    expected = param - vectors / np.sqrt(sizes) @ vectors.T @ grad
+    assert relative_error([moved["w"]], [expected]) <= RULE_FLOAT64
+
+
+@pytest.mark.parametrize("name", ["shampoo", "soap"])
+def test_parameters_of_any_number_of_axes_have_five_matrices(name: str) -> None:
+    rule = RULES[name]
+    params = {"six": np.ones((2, 1, 3, 1, 2, 2)), "none": np.ones((0, 3)), "scalar": np.ones(())}
+    state = initialise_all(rule, params, rule.defaults)
+    assert state["six"].axis_5.shape == (2, 2)
+    for step in (1, 2):
+        moved, state = apply_all(rule, params, params, state, step, rule.defaults)
+    assert all(np.all(moved[key] < value) for key, value in params.items())
 
 
 def lars_step(
@@ -321,3 +413,48 @@ def test_both_kinds_of_decay_are_their_definitions(name: str, decay: str) -> Non
             expected[key] = expected[key] - shrink * expected[key] + change
     ours = train(rule, values, weight_decay, decay)
     assert relative_error(ours, expected.values()) <= RULE_FLOAT64
+
+
+def with_eigenvalues(seed: int, values: Sequence[float]) -> np.ndarray:
+    """Return a symmetric matrix with these eigenvalues."""
+    drawn = np.random.default_rng(seed).standard_normal((len(values), len(values)))
+    vectors = np.linalg.qr(drawn)[0]
+    return (vectors * values) @ vectors.T
+
+
+@pytest.mark.parametrize(
+    "values", [[3.0, 2.0, 1.0, 0.5], [3.0, 1.0, 1.0, 0.0], [2.0, 0, 0, 0], [1.0, 1, 1, 1], [0] * 4]
+)
+def test_bases_do_not_depend_on_who_computes_eigenvectors(values: list[float]) -> None:
+    """In NumPy, in torch and in a stack; rounding errors turn eigenvectors of equal eigenvalues."""
+    matrix, neighbour = with_eigenvalues(1, values), with_eigenvalues(2, [4.0, 3, 2, 1])
+    noise = 1e-15 * np.trace(matrix) * np.random.default_rng(3).standard_normal((4, 4))
+    stack = np.stack([matrix, neighbour, matrix + noise + noise.T])
+    expected = eigenvectors(matrix)
+    expected *= np.sign(expected[np.abs(expected).argmax(0), range(4)])
+    for basis in (
+        eigenbasis(matrix),
+        eigenbasis(torch.tensor(matrix)).numpy(),
+        *eigenbasis(stack)[::2],
+        *eigenbasis(torch.tensor(stack)).numpy()[::2],
+    ):
+        assert relative_error([basis], [expected]) <= RULE_FLOAT64
+        assert np.abs(basis.T @ basis - np.eye(4)).max() <= RULE_FLOAT64
+    assert not np.isfinite(eigenbasis(matrix * np.nan)).any()
+
+
+def test_steps_of_soap_do_not_depend_on_the_signs_and_places_of_eigenvectors() -> None:
+    """A state with some columns negative, or in other places, takes the same step."""
+    rule, values = RULES["soap"], tried("soap")[3]
+    parameters, state = start(), initialise_all(RULES["soap"], start(), values)
+    for step in range(1, 10):
+        parameters, state = apply_all(rule, parameters, gradients(parameters), state, step, values)
+    order = [3, 0, 4, 1, 2]
+    before = state["hidden"]
+    basis = before.basis_1[:, order] * [1.0, -1.0, -1.0, 1.0, -1.0]
+    changed = before._replace(basis_1=basis, square=before.square[order])
+    grads = gradients(parameters)
+    expected, _ = apply_all(rule, parameters, grads, state, 10, values)
+    moved, _ = apply_all(rule, parameters, grads, state | {"hidden": changed}, 10, values)
+    assert relative_error(moved.values(), expected.values()) <= RULE_FLOAT64
+    assert relative_error([basis], [before.basis_1]) > RULE_FLOAT64

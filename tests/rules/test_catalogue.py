@@ -19,6 +19,7 @@ EACH_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES
 WORDS = {
     *("if", "otherwise", "from", "is", "a", "for", "over", "each", "row", "column", "vector"),
     *("matrix", "five", "times", "max", "min", "mean", "sign", "exp", "log", "AdamW"),
+    *("multiple", "of"),
 }
 HUGE = 1e13
 

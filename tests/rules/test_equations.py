@@ -13,7 +13,7 @@ from optrial.rules import RULES, Rule, apply_all, initialise_all
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT64
 
-MATRIX_RULES = {"adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo"}
+MATRIX_RULES = {"adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo", "soap"}
 """Rules whose equations have rows, columns and matrix products; see test_against_papers."""
 
 VALUES = [{}, {"eps": 0.1, "momentum": 0.7, "beta1": 0.6, "beta2": 0.8, "rho": 0.7}]

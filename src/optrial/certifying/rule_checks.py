@@ -179,6 +179,8 @@ def _agrees_across_libraries(rule: Rule) -> Iterator[str]:
 
 def _compiles_once(rule: Rule) -> Iterator[str]:
     """One compiled program serves all steps and learning rates."""
+    if not rule.capturable:
+        return
     params, minima = (_mapped(torch.tensor, arrays) for arrays in _problem((3,)))
     del params["kernel"]  # shortens compilation
     values = _mapped(torch.tensor, _stacked(rule, (3,)))
@@ -253,6 +255,8 @@ def _around(hyperparameter: Hyperparameter) -> list[float | bool]:
     default, low, high = float(hyperparameter.default), hyperparameter.low, hyperparameter.high
     below = (default + low) / 2 if np.isfinite(low) else default - 1
     above = (default + high) / 2 if np.isfinite(high) else 2 * default or 0.1
+    if hyperparameter.whole:
+        return [default, float(round(below)), float(round(above))]
     return [default, below, above]
 
 

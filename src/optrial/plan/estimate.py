@@ -53,7 +53,7 @@ _SPEEDS = {
 _ELEMENT_WORK = 100.0
 """Operations of matrix products that take as long as one element of an elementwise operation."""
 _PASSES = 4  # how often an update reads or writes each array
-_WORK = {"muon": 10, "shampoo": 10, "normuon": 11, "scion": 10}
+_WORK = {"muon": 10, "shampoo": 10, "soap": 10, "psgd_kron": 10, "normuon": 11, "scion": 10}
 """Further arrays of the size of the parameters that the update of a rule computes."""
 _PROBED = 3
 """Further arrays of the size of the parameters that probes compute or compare with."""

@@ -10,9 +10,11 @@ from array_api_compat import array_namespace
 __all__ = [
     "Array",
     "Scalar",
+    "any_run",
     "as_array",
     "average",
     "broadcast",
+    "choose",
     "compute_once",
     "in_float64",
     "in_precision_of",
@@ -56,6 +58,20 @@ def zeros_like(array: Array) -> Array:
 def as_array(value: Scalar, like: Array) -> Array:
     """Return `value` as an array with the precision and device of `like`."""
     return namespace(like).asarray(value, dtype=like.dtype, device=like.device)
+
+
+def any_run(condition: Scalar) -> bool:
+    """Return whether a condition holds in any run; on a GPU, this waits for the device."""
+    if not is_array(condition):
+        return bool(condition)
+    return bool(namespace(condition).any(condition))
+
+
+def choose(condition: Scalar, value: Array, otherwise: Array) -> Array:
+    """Return `value` in the runs in which a condition holds, `otherwise` in the others."""
+    if is_array(condition):
+        return namespace(value).where(condition, value, otherwise)
+    return value if condition else otherwise
 
 
 def norm(array: Array, axes: Sequence[int]) -> Array:

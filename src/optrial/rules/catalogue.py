@@ -26,6 +26,7 @@ from optrial.rules.scion import SCION
 from optrial.rules.second_moments import ADABELIEF, ADOPT, LAPROP, YOGI
 from optrial.rules.shampoo import SHAMPOO
 from optrial.rules.sign import LION, SIGNSGD, SIGNUM
+from optrial.rules.soap import SOAP
 
 __all__ = ["ROLES_AS_VECTORS", "RULES", "get_rules"]
 
@@ -63,6 +64,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             LARS,
             LAMB,
             SHAMPOO,
+            SOAP,
             MUON,
             NORMUON,
             SCION,

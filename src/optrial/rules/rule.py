@@ -277,7 +277,8 @@ class Rule:
             model is evaluated, if it is not the one at which the gradient is taken.
         as_vectors: roles of matrices that it updates as it does vectors.
         modifiers: modifiers of its steps, in their order; see `optrial.rules.modified`.
-        capturable: whether a step can be captured as a CUDA graph; eigenvalues cannot.
+        capturable: whether every step is the same program, which can be compiled and captured as a
+            CUDA graph; eigenvalues, and work that only some steps do, are not.
     """
 
     name: str

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, as_array, namespace, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, PARAMETER, learning_rate, momentum
+from optrial.rules.matrices import along, gram, identities, of_matrices
 from optrial.rules.rule import Hyperparameter, Rule, equations_of
 
 __all__ = ["SHAMPOO", "ShampooState"]
@@ -16,7 +17,7 @@ LONGEST = 2048
 
 
 class ShampooState(NamedTuple):
-    """State of Shampoo for one parameter of up to five axes."""
+    """State of Shampoo for one parameter."""
 
     velocity: Array  # (runs, *shape), decaying sum of the preconditioned gradients
     square: Array | None  # (runs, *shape), sum of squared gradients; None for a matrix
@@ -31,12 +32,8 @@ def shampoo_start(param: Array, *, axes: Sequence[int], **_: object) -> ShampooS
     """Return a velocity of zero and sums of zero; `axes` are those of one run."""
     if not _has_matrices(param, axes):
         return ShampooState(zeros_like(param), zeros_like(param), None)
-    lead = param.shape[: param.ndim - len(axes)]
-    xp = namespace(param)
-    sums = [
-        xp.zeros((*lead, n, n), dtype=param.dtype, device=param.device) if n <= LONGEST else None
-        for n in (param.shape[axis] for axis in axes)
-    ]
+    start = identities(param, axes, LONGEST)
+    sums = [None if one is None else zeros_like(one) for one in start]
     return ShampooState(zeros_like(param), None, *sums)
 
 
@@ -61,7 +58,7 @@ def shampoo(
         θ ← θ − lr·u
 
     grad is (runs, *shape), where `axes` are the axes of one run; hyperparameters broadcast over it.
-    A kernel of k axes has a matrix per axis, with the exponent −1 / (2·k). Returns the change to
+    A kernel with k matrices, one per axis, has the exponents −1 / (2·k). Returns the change to
     add to the parameter.
     """
     xp = namespace(grad)
@@ -70,27 +67,19 @@ def shampoo(
         velocity = momentum * state.velocity + grad / xp.sqrt(square + eps)
         return -lr * velocity, state._replace(velocity=velocity, square=square)
     lead, direction, sums = grad.ndim - len(axes), grad, list(state[2:])
-    for place, axis in enumerate(axes):
+    count = sum(products is not None for products in sums)
+    for place, axis in enumerate(axes[:5]):
         if sums[place] is None:
             continue
-        unfolded = _unfolded(grad, lead, axis)
-        sums[place] = sums[place] + unfolded @ unfolded.mT
-        root = _inverse_root(sums[place], eps, 2 * len(axes))
-        moved = xp.moveaxis(direction, axis, lead)
-        product = root @ _unfolded(direction, lead, axis)
-        direction = xp.moveaxis(xp.reshape(product, moved.shape), lead, axis)
+        sums[place] = sums[place] + gram(grad, lead, axis)
+        root = _inverse_root(sums[place], eps, 2 * count)
+        direction = along(root, direction, lead, axis)
     velocity = momentum * state.velocity + direction
     return -lr * velocity, ShampooState(velocity, None, *sums)
 
 
 def _has_matrices(param: Array, axes: Sequence[int]) -> bool:
-    return len(axes) > 1 and any(param.shape[axis] <= LONGEST for axis in axes)
-
-
-def _unfolded(array: Array, lead: int, axis: int) -> Array:
-    """Return an array as (runs, length of the axis, the rest)."""
-    moved = namespace(array).moveaxis(array, axis, lead)
-    return namespace(array).reshape(moved, (*moved.shape[: lead + 1], -1))
+    return len(axes) > 1 and any(param.shape[axis] <= LONGEST for axis in axes[:5])
 
 
 def _inverse_root(matrix: Array, eps: Scalar, power: int) -> Array:
@@ -99,9 +88,7 @@ def _inverse_root(matrix: Array, eps: Scalar, power: int) -> Array:
     A matrix that is not finite gives NaN, and leaves those of other runs alone.
     """
     xp = namespace(matrix)
-    lead = matrix.shape[:-2]
-    floor = as_array(eps, matrix)
-    floor = xp.reshape(floor, (*floor.shape[: len(lead)], 1, 1)) if floor.ndim else floor
+    floor = as_array(of_matrices(eps, matrix.ndim - 2), matrix)
     damped = matrix + floor * xp.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     is_finite = xp.all(xp.isfinite(damped), axis=(-2, -1), keepdims=True)
     values, vectors = xp.linalg.eigh(xp.where(is_finite, damped, as_array(1.0, damped)))
@@ -160,10 +147,12 @@ SHAMPOO = Rule(
     epsilon="added to the sums, inside the roots",
     conventions=(
         "The roots are computed in every step, from eigenvalues. Kernels have one matrix per axis, "
-        "as in Algorithm 2; axes longer than 2048 have none. Biases and other vectors, embeddings "
-        "and the last linear layer take the steps of AdaGrad, which is the diagonal form of the "
-        "paper. Sums do not decay, as in the paper. The size of a step is commonly taken from "
-        "another rule: modify: [{name: grafting, rule: sgd}]."
+        "as in Algorithm 2; axes longer than 2048, and those after the fifth, have none, and the "
+        "exponents are those of a parameter without these axes, as in the second "
+        "paper. Biases and other vectors, embeddings and the last linear layer take the steps of "
+        "AdaGrad, which is the diagonal form of the paper. Sums do not decay, as in the first "
+        "paper. The size of a step is commonly taken from another rule: "
+        "modify: [{name: grafting, rule: sgd}]."
     ),
     contrasts={
         "adagrad": (

@@ -141,7 +141,7 @@ WORDS = frozenset(
         *("adam", "adamw", "adamax", "nadam", "radam", "amsgrad", "lion", "lars", "lamb"),
         *("adafactor", "muon", "prodigy", "shampoo", "sophia", "qhm", "asgd", "rprop", "signsgd"),
         *("signum", "adabelief", "yogi", "adopt", "laprop", "ademamix", "adan", "normuon", "scion"),
-        *("cautious", "lookahead", "mars", "agc", "hyperball", "grafting"),
+        *("soap", "cautious", "lookahead", "mars", "agc", "hyperball", "grafting"),
     }
 )
 """Words in the name of an optimizer that promise a rule or a modifier."""
@@ -157,6 +157,7 @@ IMPLIED = {
     "amsgrad": {"adam"},
     "muon": {"adam", "adamw"},  # of vectors, embeddings and the head
     "normuon": {"muon", "adam", "adamw"},
+    "soap": {"shampoo", "adam", "adamw"},
 }
 """Words that a rule may carry in addition to its own name."""
 

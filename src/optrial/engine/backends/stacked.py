@@ -142,23 +142,22 @@ class StackedEngine:
         self._step = torch.zeros((), dtype=dtype, device=self.device)
         self._factors = self._first_factors()
         self._prepare_options()
-        self._compiled = compiled
         self._differentiate, self._update = self._model.differentiate, update
-        if compiled:
+        capturable = all(group.rule.capturable for group in self._groups)
+        self._compiled = compiled and capturable
+        if self._compiled:
             self._update = compiled_program(update)
-            if not self._model.alone:  # the gradient of a single run is faster in plain PyTorch
-                self._differentiate = (
-                    traced_program(self._model.differentiate)
-                    if onednn
-                    else compiled_program(self._model.differentiate_traced)
-                )
+        # The gradient of a single run is faster in plain PyTorch.
+        if compiled and not self._model.alone:
+            self._differentiate = (
+                traced_program(self._model.differentiate)
+                if onednn
+                else compiled_program(self._model.differentiate_traced)
+            )
         self._captured: CapturedStep | None = None
         if first.accumulate > 1:
             captured = False  # a graph holds one batch
-        capturable = all(group.rule.capturable for group in self._groups)
-        if captured or (
-            captured is None and compiled and capturable and self.device.type == "cuda"
-        ):
+        if captured or (captured is None and self._compiled and self.device.type == "cuda"):
             self._captured = CapturedStep(self)
             self.chunk = 100  # steps are so short that waits count
         self.threads = threads_for(specs, dataset)
