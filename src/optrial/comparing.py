@@ -10,10 +10,11 @@ from optrial.callbacks import Callback
 from optrial.errors import Problem, StudyError, suggest
 from optrial.keys import (
     AxisValues,
+    BudgetKeys,
     DatasetValue,
     Evaluation,
+    Folding,
     Function,
-    Length,
     Metric,
     ModelValue,
     Optimizer,
@@ -43,6 +44,7 @@ def compare(
     batch_size: AxisValues | None = None,
     evaluate: Evaluation | None = None,
     seeds: int | Sequence[int] = 3,
+    folds: int | Folding | None = None,
     tune: Tuning | None = None,
     targets: Mapping[str, float] | None = None,
     claims: Sequence[str] = (),
@@ -124,6 +126,7 @@ def compare(
         batch_size=batch_size,
         evaluate=evaluate,
         seeds=seeds,
+        folds=folds,
         tune=tune,
         targets=targets,
         claims=claims,
@@ -157,8 +160,8 @@ def compare(
     )
 
 
-def _budget(epochs: int | None, steps: int | None) -> Length:
-    budget: Length = {"epochs": 5} if epochs is None and steps is None else {}
+def _budget(epochs: int | None, steps: int | None) -> BudgetKeys:
+    budget: BudgetKeys = {"epochs": 5} if epochs is None and steps is None else {}
     if steps is not None:
         budget["steps"] = steps
     if epochs is not None:

@@ -11,8 +11,10 @@ from typing import Any, Literal, Required, TypeAlias, TypedDict
 
 __all__ = [
     "AxisValues",
+    "BudgetKeys",
     "DatasetValue",
     "Evaluation",
+    "Folding",
     "Function",
     "Length",
     "Metric",
@@ -71,6 +73,12 @@ class Length(TypedDict, total=False):
     tokens: int
 
 
+class BudgetKeys(Length, total=False):
+    """A length of training, or its seconds: one of the keys."""
+
+    seconds: float
+
+
 class Evaluation(TypedDict, total=False):
     """Interval and splits of the evaluation."""
 
@@ -126,6 +134,16 @@ class Tuning(TypedDict, total=False):
     sampler: Literal["grid", "random", "sobol", "tpe"]
     trials: int
     extend: bool
+    seed: int
+
+
+class Folding(TypedDict, total=False):
+    """Cross-validation: number of folds, and how samples are divided."""
+
+    k: Required[int]
+    repeats: int
+    stratified: bool
+    shuffle: bool
     seed: int
 
 

@@ -96,8 +96,7 @@ def saved_predictions(
     for run_id, record in saved.items():
         if run_id not in run_ids:
             continue
-        dataset = datasets[record.problem]
-        _check_data(record, dataset)
+        dataset = _data_of(record, datasets)
         if dataset.kind != "labels":
             raise StoreError(f"{dataset.name} has no class per sample, so none is predicted.")
         model = saved_model(store, folder, run_id, trust)
@@ -199,11 +198,10 @@ def _evaluations(
     stacks: dict[StackId, list[Record]] = {}
     for record in store.runs(everything=True):
         stacks.setdefault(record.stack, []).append(record)
-    for stack, problem in {r.stack: r.problem for r in saved.values()}.items():
-        dataset = datasets[problem]
+    for stack in dict.fromkeys(record.stack for record in saved.values()):
         for record in stacks[stack]:
             _check_code(record)
-            _check_data(record, dataset)
+            dataset = _data_of(record, datasets)
         specs = arrange(record.spec for record in stacks[stack])
         places = {i: saved[s.run_id] for i, s in enumerate(specs) if s.run_id in saved}
         with kept_process():
@@ -309,17 +307,20 @@ def _check_code(record: Record) -> None:
             )
 
 
-def _check_data(record: Record, dataset: Dataset) -> None:
-    """Check that the data is, bit for bit, what a run used.
+def _data_of(record: Record, datasets: Mapping[str, Dataset]) -> Dataset:
+    """Return the data that a run used, bit for bit.
 
     Raises:
         StoreError: the data has changed.
     """
-    if dataset.sha256 != record.spec.dataset_sha256:
+    dataset = datasets[record.problem]
+    version = dataset.with_sha256(record.spec.dataset_sha256)
+    if version is None:
         raise StoreError(
             f"'{dataset.name}' does not give the data that run {record.run_id} used: the file, "
             "the function or a library that prepares it has changed; restore it, or train again."
         )
+    return version
 
 
 def _step_of_draws(record: Record) -> int:

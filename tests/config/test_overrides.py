@@ -103,6 +103,11 @@ SHORT_FORMS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "early_stopping.min_delta=0.1",
         STUDY | {"early_stopping": {"patience": 5, "min_delta": 0.1}},
     ),
+    "folds": (
+        STUDY | {"folds": 5},
+        "folds.repeats=2",
+        STUDY | {"folds": {"k": 5, "repeats": 2}},
+    ),
     "sam": (entry(sam=0.1), "optimizers.adam.sam.rho=0.2", entry(sam={"rho": 0.2})),
     "adaptive sam": (
         entry(adaptive_sam=0.1),
@@ -158,7 +163,7 @@ def test_these_are_all_fields_with_short_forms() -> None:
     assert fields == {
         *("dataset", "model", "loss", "metrics", "seeds", "schedule", "clip", "probes"),
         *("modify", "trackers"),
-        *("early_stopping", "sam", "adaptive_sam"),
+        *("early_stopping", "sam", "adaptive_sam", "folds"),
     }
 
 

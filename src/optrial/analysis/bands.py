@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.analysis.statistics.folds import fold_intervals
 from optrial.analysis.statistics.intervals import RESAMPLES, Interval, mean_intervals
-from optrial.records import Curve
+from optrial.analysis.values import evaluated_ratio
+from optrial.records import Curve, Record
 from optrial.spec import UNBOUNDED
 
-__all__ = ["Band", "make_band", "points_shown", "seed_intervals"]
+__all__ = ["Band", "FoldsOfRuns", "make_band", "points_shown", "seed_intervals"]
 
 Floats = NDArray[np.float64]
 
@@ -62,8 +65,9 @@ def make_band(
     points: int = 200,
     level: float = 0.95,
     bounds: tuple[float, float] = UNBOUNDED,
+    folds: FoldsOfRuns | None = None,
 ) -> Band:
-    """Return the curves of runs that differ only in their seeds, and their mean.
+    """Return the curves of runs that differ only in their seeds or folds, and their mean.
 
     Args:
         curves: run id -> curve of at least one value; shorter for a run that ended early.
@@ -71,6 +75,7 @@ def make_band(
         points: maximum number of points; if more are recorded, each is the mean of a window.
         level: nominal coverage, point by point.
         bounds: least and greatest possible value of the metric.
+        folds: the folds of the runs of a cross-validation.
     """
     steps, values = _table(list(curves.values()))
     window = -(-len(steps) // points)
@@ -80,7 +85,12 @@ def make_band(
     if whole.any():
         rows = values.T[whole]
         intervals = seed_intervals(
-            rows, generator, level=level, resamples=RESAMPLES_OF_A_POINT, bounds=bounds
+            rows,
+            generator,
+            level=level,
+            resamples=RESAMPLES_OF_A_POINT,
+            bounds=bounds,
+            folds=folds,
         )
         limits = [(interval.estimate, interval.low, interval.high) for interval in intervals]
         mean[whole], low[whole], high[whole] = np.asarray(limits).T
@@ -94,15 +104,22 @@ def seed_intervals(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     bounds: tuple[float, float] = UNBOUNDED,
+    folds: FoldsOfRuns | None = None,
 ) -> list[Interval]:
     """Return the mean of each row and its interval, which ends at the bounds of its values.
 
     See `mean_intervals` for the other arguments. Rows are shifted by their first value, so that
-    equal values have exactly their mean and an interval of no width.
+    equal values have exactly their mean and an interval of no width. With `folds`, the intervals
+    are those of `fold_intervals` over the means of the runs of each fold.
     """
     least, greatest = bounds
     first = samples[:, 0]
-    shifted = mean_intervals(samples - first[:, None], generator, level=level, resamples=resamples)
+    if folds is not None:
+        shifted = fold_intervals(folds.means(samples - first[:, None]), folds.test_ratio, level)
+    else:
+        shifted = mean_intervals(
+            samples - first[:, None], generator, level=level, resamples=resamples
+        )
     return [
         Interval(
             float(x + i.estimate),
@@ -112,6 +129,36 @@ def seed_intervals(
         )
         for x, i in zip(first, shifted, strict=True)
     ]
+
+
+class FoldsOfRuns(NamedTuple):
+    """The folds of some runs of a cross-validation.
+
+    Attributes:
+        of_run: fold of each run.
+        test_ratio: evaluated samples per training sample.
+    """
+
+    of_run: Sequence[int]
+    test_ratio: float
+
+    @classmethod
+    def of(cls, records: Iterable[Record], metric: str) -> FoldsOfRuns | None:
+        """Return the folds of runs that have some."""
+        folds: dict[int, list[Record]] = {}
+        records = list(records)
+        for record in records:
+            if record.fold is not None:
+                folds.setdefault(record.fold, []).append(record)
+        if not folds:
+            return None
+        return cls([record.pair for record in records], evaluated_ratio(folds, metric))
+
+    def means(self, samples: Floats) -> Floats:
+        """Return (m, folds) means over the runs of each fold of (m, runs) values."""
+        folds = np.asarray(self.of_run)
+        columns = [samples[:, folds == fold].mean(axis=1) for fold in np.unique(folds)]
+        return np.stack(columns, axis=1)
 
 
 def _table(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Floats]:

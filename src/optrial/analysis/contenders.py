@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from optrial.analysis.statistics import Values
 from optrial.analysis.values import final_values
 from optrial.records import Record
 from optrial.spec import Directions, MetricName, RunSpec, Selection, SettingScore, Status
@@ -50,8 +51,8 @@ class Contender:
     setting: str
     records: tuple[Record, ...]
 
-    def values(self, metric: str) -> dict[int, float | None]:
-        """Return final values by seed; see `final_values`."""
+    def values(self, metric: str) -> Values:
+        """Return final values by seed or fold; see `final_values`."""
         return final_values(self.records, metric)
 
     @property
@@ -68,6 +69,11 @@ class Contender:
     def seeds(self) -> list[int]:
         """The seeds of its runs."""
         return [record.seed for record in self.records]
+
+    @property
+    def pairs(self) -> set[int]:
+        """The seeds of its runs, or the folds of a cross-validation."""
+        return {record.pair for record in self.records}
 
     def count(self, status: Status) -> int:
         """Return how many of its runs have a status."""

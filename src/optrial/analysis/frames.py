@@ -23,7 +23,10 @@ RUN_COLUMNS = (
     *("run_id", "problem", "optimizer", "setting", "phase", "rule"),
     *("seed", "status", "step", "reason"),
 )
-"""First columns of the table of runs; hyperparameters and then final metrics follow."""
+"""First columns of the table of runs; hyperparameters and then final metrics follow.
+
+Runs of a cross-validation also have the column ``fold``, after ``seed``.
+"""
 
 _CURVE_TYPES = {
     "metric": "str",
@@ -41,20 +44,29 @@ CURVE_COLUMNS = tuple(_CURVE_TYPES)
 """Columns of the table of curves."""
 
 
+def run_columns(records: Iterable[Record]) -> list[str]:
+    """Return `RUN_COLUMNS`, and ``fold`` if any run has one."""
+    if not any(record.spec.fold for record in records):
+        return list(RUN_COLUMNS)
+    after = RUN_COLUMNS.index("seed") + 1
+    return [*RUN_COLUMNS[:after], "fold", *RUN_COLUMNS[after:]]
+
+
 def run_rows(records: Sequence[Record]) -> list[dict[str, Value]]:
     """Return one row per run, each with the same columns.
 
-    The columns are `RUN_COLUMNS`, the hyperparameters by name and the final metrics by name. A
-    hyperparameter called like another column has the prefix ``hyperparameter_``. Values are as JSON
-    holds them: None where a run lacks a hyperparameter or has no final metric.
+    The columns are those of `run_columns`, the hyperparameters by name and the final metrics by
+    name. A hyperparameter called like another column has the prefix ``hyperparameter_``. Values are
+    as JSON holds them: None where a run lacks a hyperparameter or has no final metric.
     """
     hyperparameters = [dict(_flat(record.hyperparameters)) for record in records]
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    columns = _column_names(hyperparameters, {*RUN_COLUMNS, *metrics})
+    first = run_columns(records)
+    columns = _column_names(hyperparameters, {*first, *metrics})
     return [
         strict(
             {
-                **{name: getattr(record, name) for name in RUN_COLUMNS},
+                **{name: getattr(record, name) for name in first},
                 **{column: values.get(name) for name, column in columns.items()},
                 **{metric: record.metrics.get(metric) for metric in metrics},
             }
@@ -98,8 +110,8 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
 def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
     """Return one row per recorded value, with the columns `CURVE_COLUMNS`.
 
-    ``epoch`` is the step divided by the steps per epoch; ``value`` may be infinite or NaN. Runs of
-    earlier plans are left out.
+    Runs of a cross-validation also have the column ``fold``. ``epoch`` is the step divided by the
+    steps per epoch; ``value`` may be infinite or NaN. Runs of earlier plans are left out.
 
     Raises:
         StoreError: nothing is recorded for a metric.
@@ -108,7 +120,10 @@ def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
 
     records = {record.run_id: record for record in store.runs()}
     recorded = store.metrics()
-    parts = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _CURVE_TYPES.items()})]
+    types = _CURVE_TYPES
+    if any(record.spec.fold for record in records.values()):
+        types = {**types, "fold": "Int64"}
+    parts = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})]
     for metric in metrics:
         if metric not in recorded:
             raise StoreError(f"no curve of '{metric}' is stored. {suggest(metric, recorded)}")
@@ -121,7 +136,8 @@ def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
                     "value": curve.values,
                 }
             )
-            names = ("problem", "optimizer", "setting", "phase", "seed")
+            names = ["problem", "optimizer", "setting", "phase", "seed"]
+            names += ["fold"] if "fold" in types else []
             about = {name: getattr(record, name) for name in names}
             parts.append(points.assign(metric=metric, run_id=run_id, **about))
-    return pd.concat(parts, ignore_index=True)[list(_CURVE_TYPES)].astype(_CURVE_TYPES)
+    return pd.concat(parts, ignore_index=True)[list(types)].astype(types)

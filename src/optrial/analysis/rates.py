@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optrial.analysis.bands import seed_intervals
+from optrial.analysis.bands import FoldsOfRuns, seed_intervals
 from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import Interval
 from optrial.records import Record
@@ -90,8 +90,20 @@ def _points(
         for setting_id, records in settings.items()
         if isinstance(rate := records[0].hyperparameters.get("lr"), int | float) and rate > 0
     }
-    values = {setting_id: finished(settings[setting_id], metric) for setting_id in rates}
-    intervals = _intervals(values, bounds, seed)
+    done = {
+        setting_id: [r for r in settings[setting_id] if r.final(metric) is not None]
+        for setting_id in rates
+    }
+    values = {setting_id: finished(records, metric) for setting_id, records in done.items()}
+    folded = any(record.spec.fold for records in done.values() for record in records)
+    if folded:
+        intervals = {
+            setting_id: _over_folds(done[setting_id], metric, bounds)
+            for setting_id in rates
+            if done[setting_id]
+        }
+    else:
+        intervals = _intervals(values, bounds, seed)
     for setting_id, rate in rates.items():
         yield RatePoint(
             rate=rate,
@@ -101,6 +113,13 @@ def _points(
             done=len(values[setting_id]),
             runs=len(settings[setting_id]),
         )
+
+
+def _over_folds(records: Sequence[Record], metric: str, bounds: tuple[float, float]) -> Interval:
+    """Return the interval of the mean over the folds of a cross-validation."""
+    row = np.array([finished(records, metric)])
+    folds = FoldsOfRuns.of(records, metric)
+    return seed_intervals(row, np.random.default_rng(0), bounds=bounds, folds=folds)[0]
 
 
 def _intervals(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from optrial.analysis.contenders import Contender, hyperparameters
 from optrial.analysis.searches import rate_ranges
@@ -37,6 +37,7 @@ class Best:
             the first finished one if the study has no validation split.
         seed: seed of that run.
         statement: what the comparison shows, in one sentence without a full stop.
+        pairing: what the mean is over.
     """
 
     optimizer: str
@@ -48,6 +49,7 @@ class Best:
     run_id: str
     seed: int
     statement: str
+    pairing: Literal["seed", "fold"] = "seed"
 
     def __str__(self) -> str:
         return self.statement
@@ -64,7 +66,7 @@ class Best:
             "settings": values or "none",
             metric_title(
                 self.metric
-            ): f"{value_text([self.value], percent=self.percent)}, mean over seeds",
+            ): f"{value_text([self.value], percent=self.percent)}, mean over {self.pairing}s",
             "best run": f"{self.run_id}, seed {self.seed}",
         }
 
@@ -195,6 +197,7 @@ def best_of(problem: ProblemView) -> Best | None:
         percent=problem.directions.percent(problem.metric),
         run_id=run.run_id,
         seed=run.seed,
+        pairing=problem.pairing,
         statement=statement,
     )
 

@@ -88,10 +88,10 @@ def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
     """Return the range of learning rates that are about as good as the best; see `tolerance`.
 
     Each rate has the runs of the setting that `ProblemView.sensitivity` shows. Empty for a metric
-    without a direction.
+    without a direction, and for folds, whose resamples are not independent.
     """
     better = problem.directions.better(metric)
-    if better is None:
+    if better is None or problem.pairing == "fold":
         return {}
     tried = {optimizer.name: optimizer.tried for optimizer in problem.optimizers}
     ranges = {}

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 
-from optrial.analysis.bands import Band, make_band, points_shown
+from optrial.analysis.bands import Band, FoldsOfRuns, make_band, points_shown
 from optrial.analysis.claims import Claim, parse_claims
 from optrial.analysis.contenders import Contender, OptimizerRuns, optimizers_of, report_metric
 from optrial.analysis.costs import Cost, cost_of
@@ -137,6 +137,11 @@ class ProblemView:
         return tuple(
             contender for optimizer in self.optimizers for contender in optimizer.contenders
         )
+
+    @property
+    def pairing(self) -> Literal["seed", "fold"]:
+        """What pairs the runs of different optimizers."""
+        return "fold" if any(record.spec.fold for record in self.records) else "seed"
 
     @property
     def chooses(self) -> bool:
@@ -307,9 +312,14 @@ class ProblemView:
             wanted = settings is None or record.setting_id in settings
             if wanted and curve is not None and len(curve):
                 members.setdefault(record.setting_id, {})[record.run_id] = curve
+        by_id = {record.run_id: record for record in self.reported}
         return {
             setting: make_band(
-                of_setting, generator, points=points, bounds=self.directions.bounds(metric)
+                of_setting,
+                generator,
+                points=points,
+                bounds=self.directions.bounds(metric),
+                folds=FoldsOfRuns.of(map(by_id.__getitem__, of_setting), metric),
             )
             for setting, of_setting in members.items()
         }
@@ -425,6 +435,8 @@ class StudyView:
         """Return one problem; its own metrics decide which is compared and which selects."""
         recorded = _metrics_of(records)
         selection = self.directions.selection(recorded)
+        if any(record.spec.fold for record in records):
+            selection = None  # the validation samples of a fold are test samples of others
         metric = self.metric
         if metric not in recorded and metric != TRAINING_SECONDS:
             metric = report_metric(recorded, self.directions)
@@ -541,7 +553,7 @@ class StudyView:
     @cached_property
     def paired_seeds(self) -> tuple[int, int]:
         """Number of seeds on which all runs started alike, and of seeds with at least two runs."""
-        starts: dict[tuple[int, str], list[Record]] = {}
+        starts: dict[tuple[int, int | None, str], list[Record]] = {}
         models: dict[str, str] = {}
         for record in self.records:
             if record.facts.initial_parameters_sha256 and record.facts.first_batches_sha256:
@@ -549,7 +561,7 @@ class StudyView:
                     spec = record.spec
                     about = [spec.model, spec.model_arguments, spec.batch_size]
                     models[record.setting_id] = json.dumps(about)
-                key = record.seed, models[record.setting_id]
+                key = record.seed, record.fold, models[record.setting_id]
                 starts.setdefault(key, []).append(record)
         shared = [records for records in starts.values() if len(records) > 1]
         return sum(map(_started_alike, shared)), len(shared)

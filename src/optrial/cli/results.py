@@ -203,7 +203,9 @@ def runs(
         save_parquet(runs_frame(records), out)
     elif file_format is RowFormat.TABLE:
         several = ["problem"] * (len({record.problem for record in records}) > 1)
-        columns = ("run_id", *several, "optimizer", "setting", "phase", "seed", "status", "step")
+        folds = ["fold"] * any(record.spec.fold for record in records)
+        columns = ("run_id", *several, "optimizer", "setting", "phase", *folds)
+        columns += ("seed", "status", "step")
         rows = [
             {name: _six_digits(row[name]) for name in (*columns, *metrics, "reason")}
             for row in run_rows(records)

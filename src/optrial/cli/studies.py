@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
@@ -263,8 +263,7 @@ def _note_failures(records: Sequence[Record]) -> None:
     failed = [record for record in records if record.reason and record.status != "done"]
     alike: dict[tuple[str, str], list[str]] = {}
     for record in failed:
-        label = f"{record.optimizer} {record.setting} seed={record.seed}"
-        alike.setdefault((record.status, record.reason), []).append(label)
+        alike.setdefault((record.status, record.reason), []).append(record.title)
     for (status, reason), labels in list(alike.items())[:_FAILED_RUNS_SHOWN]:
         runs = labels[0] if len(labels) == 1 else f"{len(labels)} runs ({listed(labels)})"
         note(f"{status}: {runs}: {reason}")
@@ -456,6 +455,7 @@ def _described(
     engines = dict.fromkeys(_ENGINES[choice.engine] for choice in cost.choices)
     width = max(choice.width for choice in cost.choices)
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
+    sizes += f" in fold 1 of {len(dataset.folds)}" if dataset.folds else ""
     imports = dict.fromkeys(name for run in runs for name in run.code)
     imports |= dict.fromkeys([dataset.name] if ":" in dataset.name else [])
     at_least = "at least" if any(run.closure for run in runs) else "about"
@@ -502,20 +502,32 @@ def _print_plan(made: Plan, problem: str, title: str, *, further: bool) -> None:
     groups: dict[tuple[str, str], list[RunSpec]] = {}
     for run_ in made.runs_of(problem):
         groups.setdefault((run_.optimizer, made.settings[run_.run_id]), []).append(run_)
+    folds = {run.fold.place for run in made.runs_of(problem) if run.fold}
     rows = [
         [
             optimizer,
             setting,
             group[0].rule,
-            len(group),
-            group[0].steps,
-            group[0].batch_size,
+            *([len(folds)] if folds else []),
+            len({run.seed for run in group}),
+            f"{seconds:g} s"
+            if (seconds := group[0].budget_seconds)
+            else _least_and_most(run.steps for run in group),
+            _least_and_most(run.batch_size for run in group),
         ]
         for (optimizer, setting), group in groups.items()
     ]
-    columns = ["optimizer", "setting", "rule", "seeds", "steps", "batch size"]
+    columns = ["optimizer", "setting", "rule", *(["folds"] if folds else [])]
+    columns += ["seeds", "steps", "batch size"]
     expendable = ["rule", "batch size", "steps"]
     draw(plain_table(columns, rows, title), expendable, further=further)
+
+
+def _least_and_most(counts: Iterable[int]) -> int | str:
+    """Return a count; ``7 to 8`` where folds differ."""
+    distinct = set(counts)
+    least, most = min(distinct), max(distinct)
+    return most if least == most else f"{least} to {most}"
 
 
 def _outlined(tuning: Outline | None) -> dict[str, str]:
@@ -534,7 +546,9 @@ def _seeds_note(made: Plan) -> str:
     """Return a note if there are too few seeds to tell any difference from chance."""
     from optrial.analysis.statistics import minimum_pairs
 
-    studies = made.studies.by_name.values()
+    studies = [study for study in made.studies.by_name.values() if study.folds is None]
+    if not studies:
+        return ""
     optimizers = len(made.studies.shared.optimizers)
     seeds = min(len(study.seeds) for study in studies)
     needed = minimum_pairs(comparisons=max(1, optimizers * (optimizers - 1) // 2))

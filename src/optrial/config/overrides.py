@@ -90,7 +90,8 @@ def _assign(raw: dict[str, Any], parts: list[str], value: Any) -> None:
     key = place.key(parts[-1])
     place.node[key] = value
     if place.is_duration and value is not None:
-        for unit in set(UNITS) - {parts[-1]} if parts[-1] in UNITS else ():
+        units = {*UNITS, "seconds"}
+        for unit in units - {parts[-1]} if parts[-1] in units else ():
             place.node.pop(unit, None)
 
 

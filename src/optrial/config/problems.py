@@ -36,6 +36,7 @@ OVERRIDES = (
     "budget",
     "evaluate",
     "seeds",
+    "folds",
     "loss_limit",
     "targets",
     "reported",
@@ -176,7 +177,8 @@ def as_one(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     replaced = [
         key
         for key in OVERRIDES
-        if key != "optimizers" and any(study[key] != first[key] for study in studies.values())
+        if key != "optimizers"
+        and any(study.get(key) != first.get(key) for study in studies.values())
     ]
     optimizers: dict[str, Mapping[str, Any]] = {}
     for study in studies.values():
@@ -184,7 +186,7 @@ def as_one(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             optimizers.setdefault(entry_label(entry), entry)
     problems = {
         name: study["problem"]
-        | {key: study[key] for key in replaced}
+        | {key: study.get(key) for key in replaced}
         | _optimizer_changes(optimizers, study["optimizers"])
         for name, study in studies.items()
     }

@@ -33,9 +33,11 @@ from optrial.spec import Direction, Directions, MetricName, Selection, catalogue
 __all__ = [
     "FUNCTION_KEYS",
     "MOST_RUNS",
+    "MOST_STEPS",
     "UNITS",
     "Component",
     "Evaluation",
+    "Folding",
     "MetricEntry",
     "Probing",
     "ProblemEntry",
@@ -49,9 +51,15 @@ MOST_RUNS = 1_000_000
 """Most runs of a study."""
 
 _MOST_SEEDS = 100_000
-_MOST_STEPS = 10**9  # products with the number of batches stay exact
+MOST_STEPS = 10**9
+"""Most steps of a run; products with the number of batches stay exact."""
 
-PositiveInt = Annotated[int, Field(strict=True, ge=1, le=_MOST_STEPS)]
+_MOST_SECONDS = 10**7
+
+_MOST_FOLDS = 1_000
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+PositiveInt = Annotated[int, Field(strict=True, ge=1, le=MOST_STEPS)]
 _Many = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 
 
@@ -210,9 +218,21 @@ class Span(_Frozen):
 
 
 class Budget(Span):
-    """Length of the training; no steps leave the initial weights, which can be evaluated."""
+    """Length of the training, or its seconds without evaluation and compilation.
 
-    steps: Annotated[int, Field(strict=True, ge=0, le=_MOST_STEPS)] | None = None
+    No steps leave the initial weights, which can be evaluated.
+    """
+
+    steps: Annotated[int, Field(strict=True, ge=0, le=MOST_STEPS)] | None = None
+    seconds: (
+        Annotated[float, Field(strict=True, gt=0, le=_MOST_SECONDS, allow_inf_nan=False)] | None
+    ) = Field(default=None, exclude_if=lambda seconds: seconds is None)
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Budget:
+        if sum(getattr(self, unit) is not None for unit in (*UNITS, "seconds")) != 1:
+            raise ValueError("give one of steps, epochs, samples, tokens and seconds")
+        return self
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -265,6 +285,40 @@ class Stopping(_Frozen):
     min_delta: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
 
 
+class Folding(_Frozen):
+    """Cross-validation: every sample is in the test split of one fold per repetition.
+
+    Attributes:
+        k: number of folds.
+        repeats: number of divisions into folds.
+        stratified: whether folds keep the proportions of the classes; None for the rule by which
+            the dataset chooses its test split.
+        shuffle: whether samples are shuffled before they are divided.
+        seed: seed of the shuffling.
+    """
+
+    k: Annotated[int, Field(strict=True, ge=2, le=_MOST_FOLDS)]
+    repeats: Annotated[int, Field(strict=True, ge=1, le=_MOST_FOLDS)] = 1
+    stratified: StrictBool | None = None
+    shuffle: StrictBool = True
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _repeats_differ(self) -> Folding:
+        if self.repeats > 1 and not self.shuffle:
+            raise ValueError("repeats without shuffle are equal; use shuffle: true or repeats: 1")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Number of folds of all repetitions."""
+        return self.k * self.repeats
+
+
+def _number_of_folds(value: Any) -> Any:
+    return {"k": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _patience(value: Any) -> Any:
     return {"patience": value} if isinstance(value, int) else value
 
@@ -290,9 +344,6 @@ def _batch_sizes(raw: Any) -> Axis:
         if value != "full" and not whole:
             raise ValueError(f"{shown(value)} must be a whole number of 1 or more, or 'full'")
     return axis
-
-
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 class Tuning(_Frozen):
@@ -390,6 +441,7 @@ class StudyFile(_Frozen):
     each optimizer in trials, and `seeds` are those of the chosen settings. `claims` is what the
     study is to show, and `waive` maps audit rules to the reason why they do not apply. `save` keeps
     the weights of each run after its last step, or those with the best validation result.
+    `folds` trains and tests every run on each fold of a cross-validation.
     `early_stopping` ends a run once validation has not improved for a while.
     `probes` are diagnostics of training. `targets` are values of metrics to reach, whose time is
     reported.
@@ -418,6 +470,7 @@ class StudyFile(_Frozen):
     seeds: Annotated[
         tuple[Seed, ...], AfterValidator(_distinct), Field(min_length=1), ShortForm(_seeds)
     ] = (0, 1, 2)
+    folds: Annotated[Folding, ShortForm(_number_of_folds)] | None = None
     optimizers: tuple[OptimizerEntry, ...] = Field(min_length=1)
     tune: Tuning | None = None
     targets: Targets = {}

@@ -13,6 +13,7 @@ from optrial.data.batches import BatchOrder
 from optrial.data.catalogue import DATASETS
 from optrial.data.dataset import Batched, Dataset, Split
 from optrial.data.download import FileStatus, Progress, data_directory
+from optrial.data.folds import Folds
 from optrial.data.loading import load_dataset
 from optrial.data.published import fetch, files, verify
 from optrial.data.repeats import shared_samples
@@ -29,6 +30,7 @@ __all__ = [
     "Column",
     "Dataset",
     "FileStatus",
+    "Folds",
     "Progress",
     "Samples",
     "Split",

@@ -103,6 +103,7 @@ class Dataset:
         token_texts: text of each token; empty if it is not known.
         parts: the inputs that `Split.inputs`, (n, values), holds side by side and models get as a
             mapping; none for a single input.
+        folds: the datasets of all folds of a cross-validation, this one the first; empty without.
     """
 
     name: str
@@ -120,6 +121,16 @@ class Dataset:
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
     token_texts: tuple[str, ...] = ()
     parts: tuple[InputPart, ...] = ()
+    folds: tuple[Dataset, ...] = ()
+
+    @property
+    def versions(self) -> tuple[Dataset, ...]:
+        """The datasets of all folds, or this one alone."""
+        return self.folds or (self,)
+
+    def with_sha256(self, sha256: str) -> Dataset | None:
+        """Return the version with a hash; None if there is none."""
+        return next((version for version in self.versions if version.sha256 == sha256), None)
 
     def original(self, targets: Array) -> Array:
         """Return targets of a split as they were before standardization."""

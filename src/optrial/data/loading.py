@@ -33,7 +33,8 @@ from optrial.data.dataset import (
     target_kind,
 )
 from optrial.data.download import Progress, data_directory, require_files
-from optrial.data.fitting import memory_errors
+from optrial.data.fitting import memory_errors, require_memory
+from optrial.data.folds import Folds, check_folds, test_rows
 from optrial.data.labels import Numbered, number_labels
 from optrial.data.repeats import distinct, kept_samples, left_out_notes, shared_notes
 from optrial.data.resolving import (
@@ -61,6 +62,7 @@ def load_dataset(
     targets: Targets = "classes",
     ignore_index: int = IGNORE_INDEX,
     outputs_per_value: int = 1,
+    folds: Folds | None = None,
 ) -> Dataset:
     """Load a dataset; the same arguments give the same bits.
 
@@ -75,6 +77,7 @@ def load_dataset(
             the catalogue or the arguments decide.
         ignore_index: label of the positions that do not count.
         outputs_per_value: number of outputs of a model for each value to predict.
+        folds: cross-validation; the dataset is the first fold, and holds all of them.
 
     Raises:
         DataError: the name or an argument is wrong, or the data is missing, damaged or malformed.
@@ -89,22 +92,62 @@ def load_dataset(
     wanted = resolved.wanted(targets)
     request = Request(name, resolved.arguments, wanted, folder, ignore_index)
     with memory_errors(f"dataset '{request.title}'"):
-        dataset = _load(resolved, request, validation)
-    if not dataset.regression or outputs_per_value == 1:
+        source = _read(resolved, request)
+        if folds is None:
+            return _outputs(_load(resolved, request, source, validation), outputs_per_value)
+        return _folded(resolved, request, source, validation, outputs_per_value, folds)
+
+
+def _outputs(dataset: Dataset, per_value: int) -> Dataset:
+    """Return a dataset with the number of outputs that values need."""
+    if not dataset.regression or per_value == 1:
         return dataset
-    return replace(dataset, classes=outputs_per_value * dataset.classes)
+    return replace(dataset, classes=per_value * dataset.classes)
 
 
-def _load(resolved: Resolved, request: Request[Arguments], validation: bool) -> Dataset:
-    entry, arguments, title = resolved.entry, resolved.arguments, request.title
-    source = entry.read(request)
+def _folded(
+    resolved: Resolved,
+    request: Request[Arguments],
+    source: Source,
+    validation: bool,
+    outputs_per_value: int,
+    folds: Folds,
+) -> Dataset:
+    """Return the dataset of the first fold, which holds those of all."""
+    place, arguments = f"dataset '{request.title}'", resolved.arguments
+    has_classes = not _has_values(request, source)
+    tests = test_rows(place, source, arguments, folds, has_classes=has_classes)
+    whole = source.splits["all"][0]
+    size = getattr(whole, "size", 0) * np.dtype(np.float32).itemsize
+    require_memory(f"{place} in {len(tests)} folds", len(tests) * size)
+    datasets = [
+        _outputs(_load(resolved, request, source, validation, test), outputs_per_value)
+        for test in tests
+    ]
+    check_folds(place, datasets)
+    return replace(datasets[0], folds=tuple(datasets))
+
+
+def _read(resolved: Resolved, request: Request[Arguments]) -> Source:
+    arguments, title = resolved.arguments, request.title
+    source = resolved.entry.read(request)
     if source.parts and (problems := several_inputs_problems(arguments)):
         raise unusable(title, problems)
     source = _with_tokens(source, resolved, request)
-    if arguments.drop_duplicates:
-        source = distinct(source)
+    return distinct(source) if arguments.drop_duplicates else source
+
+
+def _load(
+    resolved: Resolved,
+    request: Request[Arguments],
+    source: Source,
+    validation: bool,
+    test: NDArray[np.intp] | None = None,
+) -> Dataset:
+    """Return the dataset of a source; `test` holds the places of the test samples of a fold."""
+    entry, arguments, title = resolved.entry, resolved.arguments, request.title
     place = f"dataset '{title}'" if entry is FUNCTION else str(request.path)
-    numbered, chosen = _divided(place, resolved, request, source, validation)
+    numbered, chosen = _divided(place, resolved, request, source, validation, test)
     encoded = _encoded(source, numbered.splits, chosen)
     raw = {split: (encoded.inputs[split], y) for split, (_, y) in numbered.splits.items()}
     if arguments.targets == "inputs":
@@ -213,16 +256,19 @@ def _token_count(request: Request[Arguments], source: Source) -> int:
 
 
 def _divided(
-    place: str, resolved: Resolved, request: Request[Arguments], source: Source, validation: bool
+    place: str,
+    resolved: Resolved,
+    request: Request[Arguments],
+    source: Source,
+    validation: bool,
+    test: NDArray[np.intp] | None,
 ) -> tuple[Numbered, NDArray[np.bool_] | None]:
     """Return the splits with numbered labels, and marks of the samples to hold out."""
     arguments = request.arguments
-    dtype = next(iter(source.splits.values()))[1].dtype
-    has_values = request.targets == "values" or (request.targets == "any" and dtype.kind == "f")
-    has_values |= arguments.targets == "inputs"
+    has_values = _has_values(request, source)
     if has_values and rule_of(arguments) == "stratified":
         raise DataError(f"{place}: split: stratified needs classes; use random or chronological")
-    splits, groups = divided(place, source, arguments)
+    splits, groups = divided(place, source, arguments, test)
     numbered = Numbered(splits)
     if not (has_values or resolved.entry.name in DATASETS or _labels_tokens(resolved, splits)):
         labels = isinstance(arguments, TargetArguments) and arguments.targets == "labels"
@@ -231,6 +277,13 @@ def _divided(
     if source.text is not None:  # its splits are parts of the text
         return numbered, None
     return numbered, held_out(request.title, numbered.splits, groups, arguments, validation)
+
+
+def _has_values(request: Request[Arguments], source: Source) -> bool:
+    """Return whether targets are values to predict rather than classes."""
+    dtype = next(iter(source.splits.values()))[1].dtype
+    of_loss = request.targets == "values" or (request.targets == "any" and dtype.kind == "f")
+    return of_loss or request.arguments.targets == "inputs"
 
 
 def _labels_tokens(resolved: Resolved, splits: Mapping[str, Rows]) -> bool:

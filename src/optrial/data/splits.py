@@ -36,7 +36,7 @@ def rule_of(arguments: Arguments) -> Rule:
 
 
 def divided(
-    place: str, source: Source, arguments: Arguments
+    place: str, source: Source, arguments: Arguments, test: NDArray[np.intp] | None = None
 ) -> tuple[dict[str, Rows], Array | None]:
     """Divide ``all`` samples into train and test, or return the splits of the source.
 
@@ -46,6 +46,7 @@ def divided(
         place: origin of the samples, to begin the error.
         source: ``all`` samples, or splits.
         arguments: `test_fraction`, `random_state` and `split` are read.
+        test: places of the test samples of a fold; None to choose them by the arguments.
 
     Returns:
         the splits, and the groups of the training samples or None.
@@ -67,14 +68,20 @@ def divided(
         fraction, seed = arguments.test_fraction or _TEST_FRACTION, arguments.random_state
     choice = _Choice(rule, fraction, seed, source.groups if rule == "grouped" else targets)
     try:
-        rows = choice.of(_count(inputs, targets))
+        samples = _count(inputs, targets)
+        rows = choice.of(samples) if test is None else _without(test, samples)
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{place}: cannot divide the samples by test_fraction {fraction}: {error}"
         ) from error
-    train, test = ((_at(inputs, chosen), targets[chosen]) for chosen in rows)
+    parts = [(_at(inputs, chosen), targets[chosen]) for chosen in rows]
     groups = None if source.groups is None else source.groups[rows[0]]
-    return {"train": train, "test": test}, groups
+    return dict(zip(("train", "test"), parts, strict=True)), groups
+
+
+def _without(test: NDArray[np.intp], samples: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the other samples, in their order, and those of a test split."""
+    return np.setdiff1d(np.arange(samples), test), test
 
 
 def _count(inputs: Inputs, targets: Array) -> int:

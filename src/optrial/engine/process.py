@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "device_limit",
     "keep_freed_memory",
     "limited_threads",
+    "machine_load",
     "process_for",
     "release_memory",
     "threads_for",
@@ -172,6 +174,14 @@ class FreedMemory:
             resident = resident_memory()
         if self._limit is None or resident > self._limit:
             self._limit = 1.25 * resident + 256e6
+
+
+def machine_load() -> float | None:
+    """Return how many processes wanted each core, averaged over a minute; None if unknown."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (AttributeError, OSError):  # Windows has none
+        return None
 
 
 def release_memory() -> None:

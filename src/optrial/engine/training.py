@@ -21,7 +21,7 @@ from optrial.engine.curves import Curves, EpochSums
 from optrial.engine.evaluation import Evaluation
 from optrial.engine.evaluation_checks import Untouched, change_when_repeated
 from optrial.engine.learner import Arrays, Floats, Learner, Steps
-from optrial.engine.process import FreedMemory, process_for
+from optrial.engine.process import FreedMemory, machine_load, process_for
 from optrial.engine.validation import EarlyStops, Plateaus
 from optrial.errors import Problem, StudyError, listed
 from optrial.models import changed_settings, settings
@@ -77,6 +77,7 @@ class Training:
         self._step_seconds = np.inf  # of the last steps
         self._warm_up = np.zeros(2)  # seconds and steps of the first chunk of each process
         self._is_warm = False
+        self._load = 0.0
         self._checks = RunFacts()
         self._evaluation_changes: Floats | None = None
         # Reasons for metrics without a finite value, in the last epoch and the last evaluation.
@@ -137,13 +138,13 @@ class Training:
         self.learner.start(self.step + 1)
         if self.specs[0].evaluate_start and not self.step and not self._checks.evaluation:
             self._evaluate()
-        while not self.ended and self.step < total:
+        while not self.ended and self.step < total and not self._out_of_time:
             until = min(total, (self.step // every + 1) * every)
             self._train(min(until - self.step, self._steps_at_once()))
-            if self.step == until and not self.ended:
+            if (self.step == until or self._out_of_time) and not self.ended:
                 self._evaluate()
             going = keep_going(self.step)
-            if self.step < total and not self.ended:
+            if self.step < total and not self.ended and not self._out_of_time:
                 yield
                 if not going:
                     return
@@ -155,7 +156,16 @@ class Training:
 
         It does not affect the numbers: a learner takes the same steps however they are divided.
         """
-        return max(1, int(min(self.learner.chunk, _STOP_SECONDS / self._step_seconds)))
+        seconds = _STOP_SECONDS
+        if (budget := self.specs[0].budget_seconds) is not None:
+            seconds = min(seconds, budget - self.seconds)
+        return max(1, int(min(self.learner.chunk, seconds / self._step_seconds)))
+
+    @property
+    def _out_of_time(self) -> bool:
+        """True if a budget in seconds is spent."""
+        budget = self.specs[0].budget_seconds
+        return budget is not None and self.seconds >= budget
 
     def _train(self, steps: int) -> None:
         """Take steps and record them; find the runs whose loss is no longer finite."""
@@ -168,6 +178,8 @@ class Training:
             self._is_warm = True
         self._seconds[0] += elapsed
         self._step_seconds = max(elapsed / len(losses), 1e-9)
+        if self.specs[0].budget_seconds is not None:
+            self._load = max(self._load, machine_load() or 0.0)
         missing = FIRST_STEPS - len(self.first_losses)
         self.first_losses = np.vstack([self.first_losses, losses[:missing]])
         numbers = self.step + 1 + np.arange(len(losses))
@@ -323,6 +335,7 @@ class Training:
             seconds=Seconds(training, evaluation),
             warm_up_seconds=self._warm_up_seconds(),
             stack_width=len(self.specs),
+            load=self._load or None,
             threads=self.learner.threads or torch.get_num_threads(),
         )
         segments = []
@@ -392,6 +405,7 @@ class Training:
             "training.epoch": self._epoch.sums.copy(),
             "training.seconds": self._seconds.copy(),
             "training.warm_up": self._warm_up.copy(),
+            "training.load": np.array(self._load),
             "training.first_losses": self.first_losses,
             "training.last_steps": self._last_steps.copy(),
             "training.reasons": np.array(self._reasons, dtype=str),
@@ -414,6 +428,7 @@ class Training:
         self._epoch.sums = checkpoint["training.epoch"].copy()
         self._seconds = checkpoint["training.seconds"].copy()
         self._warm_up = checkpoint["training.warm_up"].copy()
+        self._load = float(checkpoint.get("training.load", 0.0))
         self.first_losses = checkpoint["training.first_losses"].copy()
         self._last_steps = checkpoint["training.last_steps"].copy()
         self._reasons = checkpoint["training.reasons"].tolist()

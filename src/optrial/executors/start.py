@@ -47,6 +47,12 @@ def started(
         EngineError: user code cannot be sent, or data cannot be shared.
     """
     timeout = plan.studies.shared.timeout
+    if any(run.budget_seconds for run in plan.runs):  # one at a time, so that they share no core
+        if parallel.executor in ("processes", "ray") or parallel.n_jobs not in ("auto", 1):
+            raise EngineError(
+                "runs with a budget in seconds are trained one at a time; use --executor local."
+            )
+        return Local(Trainer(engines, timeout, tell))
     alone = parallel.executor == "auto" and not _are_worth_workers(parallel, plan, stacks, engines)
     if parallel.executor == "local" or alone:
         return Local(Trainer(engines, timeout, tell))

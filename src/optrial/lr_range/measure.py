@@ -119,6 +119,7 @@ def _losses(run: RunSpec, seed: int, rates: Floats, engines: Engines) -> Floats:
         groups=groups,
         loss_limit=None,
         early_stopping=None,
+        budget_seconds=None,
         average=None,
         probes=None,
         save=None,

@@ -26,7 +26,7 @@ from optrial.plan.groups import check_groups, whole_entry
 from optrial.plan.optimizers import rule_of, rule_of_entry
 from optrial.plan.protocol import check_spaces, check_tuning
 from optrial.plan.space import model_axes
-from optrial.rules import Rule, check_schedule, modifier_problems
+from optrial.rules import Rule, check_schedule, modifier_problems, needs_steps
 from optrial.spec import PROBES, MetricName, catalogued, undeclared
 from optrial.target_kinds import IGNORE_INDEX, Targets, targets_of
 
@@ -58,6 +58,8 @@ def check_study(study: StudyFile) -> list[Problem]:
     problems += _identity_problems(study)
     problems += _probe_problems(study)
     problems += _combination_problems(study)
+    problems += _fold_problems(study)
+    problems += _seconds_problems(study) if not problems else ()
     problems += check_tuning(study)
     return problems or list(check_spaces(study))  # which have to be sound to be compared
 
@@ -426,6 +428,48 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
     yield from _validation_problems(study)
     if study.engine == "numpy":
         yield from _beyond_numpy(study)
+
+
+def _fold_problems(study: StudyFile) -> Iterator[Problem]:
+    """Yield what does not go with a cross-validation."""
+    if study.folds is None:
+        return
+    written = f"{study.folds.count}"
+    if study.tune is not None:
+        yield Problem(
+            "folds",
+            f"{written}: a setting that is tuned on all folds has seen the test samples of each; "
+            "tune in a study without folds, and give the chosen settings here.",
+        )
+    if study.targets:
+        yield Problem(
+            "folds",
+            f"{written}: times to targets are tested over independent seeds, and folds share "
+            "training samples; remove targets or folds.",
+        )
+    if "test" not in (study.evaluate.on or ("test",)):
+        yield Problem("evaluate.on", "folds are compared on their test splits: add test.")
+
+
+def _seconds_problems(study: StudyFile) -> Iterator[Problem]:
+    """Yield what does not go with a budget in seconds, whose number of steps is not known."""
+    seconds = study.budget.seconds
+    if seconds is None:
+        return
+    written = f"{seconds:g}"
+    if study.engine == "stacked":
+        reason = "runs of a stack share its time; use engine: reference, which auto means here"
+        yield Problem("engine", f"stacked does not go with budget.seconds {written}: {reason}.")
+    for path, schedule in schedules_in(study).items():
+        if needs_steps(schedule):
+            reason = f"needs a number of steps, and budget.seconds {written} has none"
+            way_out = "use constant, step, multistep, exponential, inverse_sqrt or plateau with "
+            way_out += "times in steps or epochs, or a budget in steps"
+            yield Problem(path, f"{schedule.get('kind')}: {reason}; {way_out}.")
+    for index, entry in enumerate(study.optimizers):
+        if entry.average is not None and entry.average.tail is not None:
+            reason = f"is a share of the steps, and budget.seconds {written} has no number of them"
+            yield Problem(f"optimizers[{index}].average.tail", f"{reason}; use ema.")
 
 
 _LOSSES_OF_NUMPY = ("cross_entropy", "mse", "mae", "huber", "poisson")

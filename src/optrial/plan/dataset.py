@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from optrial.config import Studies, StudyFile
-from optrial.data import Dataset, Progress, load_dataset
+from optrial.data import Dataset, Folds, Progress, load_dataset
 from optrial.models import outputs_per_value
 from optrial.plan.check import ignore_index, targets_wanted, validation_wanted
 
@@ -30,6 +30,7 @@ def dataset_of(
         targets=targets_wanted(study),
         ignore_index=ignore_index(study),
         outputs_per_value=outputs_per_value(loss.name, loss.arguments),
+        folds=None if study.folds is None else Folds(**study.folds.model_dump()),
     )
 
 
@@ -43,7 +44,7 @@ def datasets_of(
         wanted = validation_wanted(study), targets_wanted(study), ignore_index(study)
         loss = study.problem.loss
         outputs = outputs_per_value(loss.name, loss.arguments)
-        key = repr((study.problem.dataset, *wanted, outputs))
+        key = repr((study.problem.dataset, *wanted, outputs, study.folds))
         if key not in loaded:
             loaded[key] = dataset_of(study, data_dir, progress)
         datasets[name] = loaded[key]

@@ -214,10 +214,13 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     gradients = passes * _iterations(run) + _probed_gradients(run)
     activations = _ACTIVATIONS * sample.saved * run.batch_size
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
-    evaluations = math.ceil(run.steps / run.evaluate_every) + run.evaluate_start
+    steps = run.steps
+    if run.budget_seconds is not None:
+        steps = min(steps, math.ceil(run.budget_seconds / (gradients * step)))
+    evaluations = math.ceil(steps / run.evaluate_every) + run.evaluate_start
     return _Cost(
-        training=run.steps * gradients * step,
-        calls=run.steps * gradients * calls,
+        training=steps * gradients * step,
+        calls=steps * gradients * calls,
         evaluation=evaluations * sample.operations * evaluated / rate,
         bytes=itemsize * (held * weights + 4 * further + untrained + activations),
         parameters=weights,

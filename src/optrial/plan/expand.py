@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
@@ -24,7 +25,7 @@ from optrial.plan.groups import Placement, groups_of, leaves_matrices, parameter
 from optrial.plan.space import Point, space_of, under
 from optrial.plan.trial import try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
-from optrial.spec import Phase, RunSpec, SettingScore, setting_text
+from optrial.spec import Fold, Phase, RunSpec, SettingScore, setting_text
 
 __all__ = ["Plan", "make_plan"]
 
@@ -62,12 +63,14 @@ class Plan:
         return f"<Plan {self.name!r} {self.hash}: {counted(len(self.runs), 'run')}>"
 
     def _repr_html_(self) -> str:
-        rows: Counter[tuple[str, str, str, int]] = Counter()
+        rows: Counter[tuple[str, str, str, str]] = Counter()
         for run in self.runs:
             problem, setting = self.problems[run.run_id], self.settings[run.run_id]
-            rows[problem, run.optimizer, setting, run.steps] += 1
-        columns = ["problem", "optimizer", "setting", "steps", "seeds"]
-        cells = [(*texts, f"{steps:,}", str(seeds)) for (*texts, steps), seeds in rows.items()]
+            length = f"{run.budget_seconds:g} s" if run.budget_seconds else f"{run.steps:,}"
+            rows[problem, run.optimizer, setting, length] += 1
+        has_folds = any(run.fold for run in self.runs)
+        columns = ["problem", "optimizer", "setting", "steps", "runs" if has_folds else "seeds"]
+        cells = [(*texts, str(seeds)) for texts, seeds in rows.items()]
         notes = [f"and {counted(len(cells) - _ROWS_SHOWN, 'more setting')}"]
         table = html_table(columns, cells[:_ROWS_SHOWN], left=3)
         return html_block(repr(self)[1:-1], table, notes=notes * (len(cells) > _ROWS_SHOWN))
@@ -117,7 +120,7 @@ def make_plan(
     code = _code(studies) if code is None else code  # before any of it is tried
     for name, study in studies.by_name.items():
         dataset = datasets[name]
-        problems[name] = list(data_problems(study, dataset))
+        problems[name] = data_problems(study, dataset)
         tried: list[str] = []
         problems[name] += () if problems[name] or scores else group_problems(study, dataset)
         if not (problems[name] or scores):  # else they were tried when the first runs were planned
@@ -218,15 +221,9 @@ class _Expansion:
             unused |= {"batch_metrics": False, "evaluate_start": False}
             common = common | {"evaluate_on": seen, **unused}
         for trial in trials:
-            entry = self.entries[trial.optimizer]
-            fields = setting_fields(self.study, entry, self.dataset, trial.point)
-            if phase == "tune":
-                fields["probes"] = None
-            fields |= self._placed(entry, fields, trial.point)
-            fields["code"] = self._code(entry)
             setting = self.setting(trial)
-            first = RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0)
-            for seed in seeds:
+            firsts = self._by_fold(trial, common, phase)
+            for first, seed in itertools.product(firsts, seeds):
                 run = first.with_seed(seed)
                 if run.run_id in self.runs:
                     taken = self.settings[run.run_id]
@@ -238,6 +235,22 @@ class _Expansion:
                 self.phases[run.run_id] = phase
                 self.tried.setdefault(trial, []).append(run.run_id)
         self.registered = self.registered or " ".join(self.runs) + self._protocol()
+
+    def _by_fold(self, trial: Trial, common: Mapping[str, Any], phase: Phase) -> list[RunSpec]:
+        """Return a run of a setting on each fold, or the one on a fixed test split."""
+        entry = self.entries[trial.optimizer]
+        runs: list[RunSpec] = []
+        for dataset in self.dataset.versions:
+            fields = setting_fields(self.study, entry, dataset, trial.point)
+            if phase == "tune":
+                fields["probes"] = None
+            fields |= self._placed(entry, fields, trial.point)
+            fields["code"] = self._code(entry)
+            runs.append(RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0))
+        if not self.dataset.folds:
+            return runs
+        ids = runs[0].setting_id, runs[0].protocol_id
+        return [replace(run, fold=Fold(i, len(runs), *ids)) for i, run in enumerate(runs)]
 
     def _placed(
         self, entry: OptimizerEntry, fields: Mapping[str, Any], point: Point

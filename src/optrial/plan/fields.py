@@ -6,7 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from optrial.config import Evaluation, OptimizerEntry, Probing, Span, StudyFile
+from optrial.config import (
+    MOST_STEPS,
+    Budget,
+    Evaluation,
+    OptimizerEntry,
+    Probing,
+    Span,
+    StudyFile,
+)
 from optrial.data import Dataset
 from optrial.models import resolve_model
 from optrial.plan.evaluation import in_original_units, whole_split
@@ -32,9 +40,7 @@ def common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
     return {
         "dataset": component.name,
         "dataset_arguments": dataset.arguments,
-        "dataset_sha256": dataset.sha256,
         "loss": study.problem.loss.name,
-        "loss_arguments": loss_arguments(study, dataset),
         "metrics": metric_names(study),
         "early_stopping": _early_stopping(study),
         "original_units": in_original_units(study, dataset),
@@ -44,7 +50,7 @@ def common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
         "batch_metrics": study.evaluate.batch_metrics,
         "evaluate_start": study.evaluate.start,
         "whole_split": whole_split(study, dataset),
-        "engine": study.engine,
+        "engine": _engine(study),
         "compile": study.compile,
         "precision": study.precision,
         "rng": study.rng,
@@ -59,6 +65,12 @@ def common_fields(study: StudyFile, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _engine(study: StudyFile) -> str:
+    """Return the engine; that of single runs, if they are compared after equal times."""
+    in_seconds = study.budget.seconds is not None
+    return "reference" if in_seconds and study.engine == "auto" else study.engine
+
+
 def metric_names(study: StudyFile) -> tuple[str, ...]:
     """Return the names of all metrics of a study."""
     return tuple(entry.name for entry in study.problem.judges)
@@ -67,7 +79,7 @@ def metric_names(study: StudyFile) -> tuple[str, ...]:
 def setting_fields(
     study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point
 ) -> dict[str, Any]:
-    """Return the fields that the runs of one setting share."""
+    """Return the fields that the runs of one setting share, on one version of the dataset."""
     size = dataset.batched.size
     batch_size = size if point["batch_size"] == "full" else point["batch_size"]
     steps_per_epoch = batches_of_epoch(study, size, batch_size) // study.accumulate
@@ -77,6 +89,8 @@ def setting_fields(
     steps = epoch.steps_of(study.budget)
     return {
         **_optimizer_fields(entry, under("rule.", point)),
+        "dataset_sha256": dataset.sha256,
+        "loss_arguments": loss_arguments(study, dataset),
         "model_arguments": resolve_model(study.problem.model.name, under("model.", point)),
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
@@ -88,6 +102,7 @@ def setting_fields(
         "sam_rho": point.get("sam_rho"),
         "sam_adaptive": entry.adaptive_sam is not None,
         "average": _average(point),
+        "budget_seconds": study.budget.seconds,
         "probes": study.probes and _probes(study.probes, study.evaluate, epoch),
     }
 
@@ -167,7 +182,9 @@ class _Epoch(NamedTuple):
     tokens: int
 
     def steps_of(self, span: Span) -> int:
-        """Return a length of training in steps."""
+        """Return a length of training in steps; more than it takes, if it is in seconds."""
+        if isinstance(span, Budget) and span.seconds is not None:
+            return MOST_STEPS
         if span.steps is not None:
             return span.steps
         if span.epochs is not None:

@@ -31,8 +31,20 @@ __all__ = ["data_problems", "group_problems", "matrix_notes", "tried_batch"]
 _TRIED_SAMPLES = 32  # user-defined code is tried on so many
 
 
-def data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
-    """Yield every reason why a study cannot be trained on a dataset."""
+def data_problems(study: StudyFile, dataset: Dataset) -> list[Problem]:
+    """Return every reason why a study cannot be trained on a dataset, or on any of its folds."""
+    problems = [p for version in dataset.versions for p in _size_problems(study, version)]
+    problems += _split_problems(study, dataset)
+    problems += metric_problems(study, dataset)
+    unfit = [p for version in dataset.versions for p in loss_problems(study, version)]
+    problems += unfit
+    for version in {version.batched.size: version for version in dataset.versions}.values():
+        problems += () if unfit else _model_problems(study, version)
+    return list(dict.fromkeys(problems))
+
+
+def _size_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield what the number of training samples rules out."""
     size = dataset.batched.size
     for value in study.batch_size.values:
         if value != "full" and value > size:
@@ -45,6 +57,10 @@ def data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             way_out = "use a divisor or another batch_size"
             way_out += "" if study.drop_last else ", or drop_last: true"
             yield Problem("accumulate", f"{study.accumulate}: {reason}; {way_out}.")
+
+
+def _split_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield what the splits and inputs of a dataset rule out."""
     for split in study.evaluate.on or ():
         if split not in dataset.splits:
             has = ", ".join(dataset.splits)
@@ -66,9 +82,6 @@ def data_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             yield Problem(f"{path}.tokens", f"{span.tokens}: {way_out}.")
     if dataset.splits["train"].text is not None and study.rng == "script":
         yield Problem("rng", "'script' cannot draw windows of a text; use rng: streams.")
-    yield from metric_problems(study, dataset)
-    unfit = list(loss_problems(study, dataset))
-    yield from unfit or _model_problems(study, dataset)
 
 
 def group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:

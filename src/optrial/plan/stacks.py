@@ -22,7 +22,7 @@ Grid = Sequence[Sequence[RunSpec]]
 _OF_A_RUN = {
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
     *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors", "modify"),
-    *("sam_rho", "average"),
+    *("sam_rho", "average", "fold"),  # folds differ in dataset_sha256
 }
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
 

@@ -190,9 +190,10 @@ class _Study(NamedTuple):
 
     name: str
     problem: Mapping[str, Any] | None
-    budget: Mapping[str, int | None] | None
+    budget: Mapping[str, float | int | None] | None
     evaluate: Mapping[str, Any] | None
     seeds: int | tuple[int, ...] | None
+    folds: Mapping[str, Any] | None
     optimizers: tuple[_Optimizer, ...] | None
     tune: _Tuning | None
     targets: Mapping[str, float] | None

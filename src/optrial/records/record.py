@@ -93,8 +93,24 @@ class PlannedRun:
         return self.spec.seed
 
     @property
+    def fold(self) -> int | None:
+        """Number of the fold that the run is tested on, from 1; None for a fixed test split."""
+        return self.spec.fold.place + 1 if self.spec.fold else None
+
+    @property
+    def title(self) -> str:
+        """Name of the run for messages: ``adam lr=0.01 seed=0``."""
+        fold = "" if self.fold is None else f" fold={self.fold}"
+        return f"{self.optimizer} {self.setting}{fold} seed={self.seed}"
+
+    @property
+    def pair(self) -> int:
+        """Number that paired runs of different optimizers share: the fold, or else the seed."""
+        return self.seed if self.fold is None else self.fold
+
+    @property
     def setting_id(self) -> str:
-        """Id that runs share if they differ in seed and phase alone."""
+        """Id that runs share if they differ in seed, fold and phase alone."""
         return self.spec.setting_id
 
     @property
@@ -163,6 +179,11 @@ class Record(PlannedRun):
     reason: str = ""
     facts: RunFacts = field(default_factory=RunFacts)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Planned number of training steps; with a budget in seconds, those taken so far."""
+        return self.spec.steps if self.spec.budget_seconds is None else max(1, self.step)
 
     @property
     def not_finite(self) -> Mapping[str, str]:

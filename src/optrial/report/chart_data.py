@@ -82,6 +82,7 @@ def _problem_data(
     lines = {key: index for index, key in enumerate(members)}
     return {
         "metric": problem.metric,
+        "pairing": problem.pairing,
         "select": problem.select or problem.metric,
         "lines": [
             {
@@ -121,7 +122,7 @@ def _problem_data(
 def _curve_data(
     view: StudyView, problem: ProblemView, metric: str, lines: Groups
 ) -> list[dict[str, Any]]:
-    seeds = {record.run_id: record.seed for record in problem.reported}
+    seeds = {record.run_id: record.pair for record in problem.reported}
     published: dict[str, list[tuple[int, float]]] = {}
     for value in view.published(problem):
         if value.metric == metric and value.step is not None:

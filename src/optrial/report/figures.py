@@ -113,7 +113,9 @@ def _curve_figures(
         if any(record.metrics.get(metric) is not None for record in problem.reported):
             figure = _figure(draw_curves, [CurveSource(view, problem)], [metric], theme)
             title = capital(view.directions.title(metric))
-            caption = f"{title} during training{where}: mean and 95 % interval over seeds."
+            caption = (
+                f"{title} during training{where}: mean and 95 % interval over {problem.pairing}s."
+            )
             yield PrintFigure(f"curves-{metric}{suffix}", figure, caption)
     for result in target_results(view, problem):
         name = f"target-{result.target.metric}-{result.target.value:g}{suffix}"

@@ -179,7 +179,7 @@ def ranking(problem: ProblemView, groups: Mapping[str, int]) -> Ranking | None:
     rows = []
     for name in comparisons.order:
         pair, contender = against.get(name), contenders[name]
-        limits = pair.difference if pair and pair.statistic == Statistic.MEAN else None
+        limits = pair.difference if pair and pair.statistic != Statistic.SIGN else None
         low, high = (limits.low, limits.high) if limits else (math.nan, math.nan)
         mean = float(values[name].mean()) if len(values[name]) else math.nan
         rows.append(

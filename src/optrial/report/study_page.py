@@ -171,7 +171,7 @@ class ProblemSection:
     def note(self) -> str:
         """Note on the summary table."""
         view = self.view
-        return summary_note(view.summaries, funnel(view.records), view.select)
+        return summary_note(view.summaries, funnel(view.records), view.select, view.pairing)
 
     @property
     def missing(self) -> list[str]:
@@ -351,6 +351,8 @@ def _about(view: StudyView) -> dict[str, str]:
     about["steps"] = ", ".join(dict.fromkeys(f"{record.steps:,}" for record in view.records))
     seeds = {record.seed for problem in view.problems for record in problem.reported}
     about["seeds"] = str(len(seeds))
+    folds = {record.fold for record in view.records if record.fold is not None}
+    about["folds"] = str(len(folds)) if folds else ""
     about["runs"] = ", ".join(f"{count:,} {status}" for status, count in view.statuses.items())
     return {label: value for label, value in about.items() if value}
 

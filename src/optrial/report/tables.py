@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.markup import escape, render
@@ -246,6 +247,7 @@ def summary_note(
     summaries: Sequence[SettingSummary],
     flows: Sequence[Flow],
     select: str | None,
+    pairing: Literal["seed", "fold"] = "seed",
 ) -> str:
     """Return how to read the summary table, and what it does not show.
 
@@ -253,9 +255,13 @@ def summary_note(
         summaries: its rows.
         flows: planned, started and used runs of each optimizer.
         select: the metric that selects settings; None if there is none.
+        pairing: what pairs the runs of different optimizers.
     """
     most = max((s.runs for s in summaries), default=0)
-    spread = "mean ± standard deviation over seeds" if most > 1 else "one seed: no spread is known"
+    over = "seeds" if pairing == "seed" else "the runs of all folds"
+    spread = (
+        f"mean ± standard deviation over {over}" if most > 1 else "one seed: no spread is known"
+    )
     lines = [f"Final values, {spread}. Differences are not tested here."]
     phases = {flow.phase for flow in flows}
     if phases == {"tune", "report"}:

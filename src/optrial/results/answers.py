@@ -41,7 +41,7 @@ class _Answer(Comparison):
     def _repr_html_(self) -> str:
         amount, interval = difference_text(self)
         level, _, limits = interval.rpartition(" interval ")
-        columns = ["", "difference", f"{level} interval".strip(), "p", "seeds"]
+        columns = ["", "difference", f"{level} interval".strip(), "p", f"{self.unit}s"]
         pair = f"{self.first} − {self.second}"
         p_value = p_text(self.adjusted_p_value).removeprefix("p ").removeprefix("= ")
         row = [pair, amount, limits, p_value, str(self.pairs)]

@@ -21,6 +21,7 @@ from optrial.rules.schedules import (
     Schedule,
     check_schedule,
     learning_rate_factors,
+    needs_steps,
     resolve_schedule,
     scheduled_momenta,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "modified",
     "modifier_named",
     "modifier_problems",
+    "needs_steps",
     "resolve_schedule",
     "scheduled_momenta",
     "uphill",

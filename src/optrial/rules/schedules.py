@@ -27,6 +27,7 @@ __all__ = [
     "Schedule",
     "check_schedule",
     "learning_rate_factors",
+    "needs_steps",
     "resolve_schedule",
     "scheduled_momenta",
 ]
@@ -92,6 +93,7 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     counts_warmup: ClassVar[bool] = False
+    spans_budget: ClassVar[bool] = True  # whether factors depend on the number of steps
 
     warmup: Time = Field(default=Duration(0), description="duration of a linear rise from near 0")
 
@@ -108,6 +110,8 @@ class Schedule(BaseModel):
 class Constant(Schedule):
     """The same lr at every step."""
 
+    spans_budget = False
+
     def factors(self, done: Floats, total: int) -> Floats:
         """Return 1."""
         del total
@@ -118,6 +122,7 @@ class Step(Schedule):
     """Multiplied by `factor` at regular intervals; as StepLR."""
 
     counts_warmup = True
+    spans_budget = False
 
     every: PositiveTime = Field(description="interval")
     factor: Factor = Field(default=0.1, description="factor of lr at each of these times")
@@ -132,6 +137,7 @@ class Multistep(Schedule):
     """Multiplied by `factor` at chosen times; as MultiStepLR."""
 
     counts_warmup = True
+    spans_budget = False
 
     at: list[PositiveTime] = Field(
         min_length=1, description="times after which lr is multiplied by `factor`"
@@ -147,6 +153,8 @@ class Multistep(Schedule):
 
 class Exponential(Schedule):
     """Multiplied by the same factor after every step; as ExponentialLR."""
+
+    spans_budget = False
 
     factor: Factor | None = Field(default=None, description="factor of lr per step")
     half_life: PositiveTime | None = Field(default=None, description="time in which lr is halved")
@@ -211,6 +219,7 @@ class InverseSqrt(Schedule):
     """Rises during the warm-up of w steps, then decays as sqrt(w / t): Vaswani et al. 2017."""
 
     counts_warmup = True
+    spans_budget = False
 
     warmup: Time = Field(default=Duration(0.1, "share"), description="duration of the linear rise")
 
@@ -292,6 +301,8 @@ class Plateau(Schedule):
     `factors` leaves this out: it depends on the evaluations of a run.
     """
 
+    spans_budget = False
+
     metric: str = Field(default="validation_loss", description="metric of the validation split")
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1, description="factor of lr at each of these times"
@@ -365,6 +376,15 @@ def check_schedule(schedule: str | Mapping[str, Any]) -> list[Problem]:
     """
     parsed = _parsed(schedule)
     return [] if isinstance(parsed, Schedule) else parsed
+
+
+def needs_steps(schedule: Mapping[str, Any]) -> bool:
+    """Return whether a valid schedule depends on the number of steps of the training."""
+    parsed = _valid(schedule)
+    values = [value for _, value in parsed]
+    values += [item for value in values if isinstance(value, list) for item in value]
+    shares = (value for value in values if isinstance(value, Duration) and value.unit == "share")
+    return parsed.spans_budget or any(True for _ in shares)
 
 
 def resolve_schedule(

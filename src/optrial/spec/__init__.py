@@ -31,6 +31,7 @@ from optrial.spec.metrics import (
 from optrial.spec.run import (
     Average,
     EarlyStopping,
+    Fold,
     Phase,
     ProbeSettings,
     RunSpec,
@@ -55,6 +56,7 @@ __all__ = [
     "Directions",
     "EarlyStopping",
     "EvaluationCheck",
+    "Fold",
     "MetricName",
     "OptimizerKind",
     "ParameterGroup",

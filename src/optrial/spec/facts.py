@@ -175,6 +175,8 @@ class RunFacts:
         evaluation: state of the model and the process around an evaluation.
         timeout: limit, in seconds, that the run has exceeded.
         not_finite: reasons why metrics have no value, by metric.
+        load: largest load of the machine during a run with a budget in seconds: processes that
+            wanted a core, averaged over a minute, per core.
         stopped_early: the step after which early stopping ended the run.
         saved_step: the step from which the weights were saved.
         weights_sha256: hash of the file of the saved weights.
@@ -227,6 +229,7 @@ class RunFacts:
     evaluation: EvaluationCheck | None = None
     timeout: float | None = None
     not_finite: Mapping[str, str] | None = None
+    load: float | None = None
     stopped_early: int | None = None
     saved_step: int | None = None
     weights_sha256: str | None = None

@@ -18,6 +18,7 @@ from optrial.spec.metrics import Direction, Selection
 __all__ = [
     "Average",
     "EarlyStopping",
+    "Fold",
     "Phase",
     "ProbeSettings",
     "RunSpec",
@@ -92,6 +93,25 @@ class EarlyStopping(NamedTuple):
     min_delta: float
 
 
+class Fold(NamedTuple):
+    """Division of the samples that a run is trained and tested on.
+
+    Folds may differ in size, and with it in steps, so the ids of a setting are those of its run on
+    the first fold.
+
+    Attributes:
+        place: place among all folds, from 0; the folds of a repetition follow each other.
+        total: number of folds of all repetitions.
+        setting_id: `RunSpec.setting_id` on the first fold.
+        protocol_id: `RunSpec.protocol_id` on the first fold.
+    """
+
+    place: int
+    total: int
+    setting_id: str
+    protocol_id: str
+
+
 class _WithoutSeed:
     """Texts and hashes of every field but the seed, computed once for the seeds of a setting.
 
@@ -109,11 +129,14 @@ class _WithoutSeed:
 
     @cached_property
     def setting_id(self) -> str:
-        return _digest(self._text(*_OF_A_PHASE))
+        fold = self._run.fold
+        return fold.setting_id if fold else _digest(self._text(*_OF_A_PHASE))
 
     @cached_property
     def protocol_id(self) -> str:
-        return _digest(self._text(*_OF_AN_OPTIMIZER, *_OF_A_PHASE))
+        fold = self._run.fold
+        own = (*_OF_AN_OPTIMIZER, *_OF_A_PHASE)
+        return fold.protocol_id if fold else _digest(self._text(*own))
 
     def _text(self, *names: str) -> str:
         return json.dumps(self._run.as_dict() | dict.fromkeys(names), sort_keys=True)
@@ -223,6 +246,9 @@ class RunSpec(_Computed):
         sam_rho: distance at which sharpness-aware minimization takes the gradient; None without.
         sam_adaptive: whether this distance is relative to each weight.
         average: average of the weights at which the run is evaluated; None for the weights.
+        fold: the fold that the run is trained and tested on; None for a fixed test split.
+        budget_seconds: seconds of training after which the run ends; `steps` is a limit that it
+            does not reach. None for a budget in steps.
     """
 
     optimizer: str
@@ -276,6 +302,8 @@ class RunSpec(_Computed):
     sam_rho: float | None = None
     sam_adaptive: bool = False
     average: Average | None = None
+    fold: Fold | None = None
+    budget_seconds: float | None = None
 
     @property
     def run_id(self) -> str:
@@ -289,7 +317,7 @@ class RunSpec(_Computed):
 
     @property
     def setting_id(self) -> str:
-        """Twelve hexadecimal digits that runs share if they differ in seed and phase alone."""
+        """Twelve hexadecimal digits that runs share if they differ in seed, fold and phase."""
         try:
             return self._without_seed.setting_id
         except AttributeError:
@@ -297,7 +325,9 @@ class RunSpec(_Computed):
 
     @property
     def protocol_id(self) -> str:
-        """Twelve hexadecimal digits that runs share if they differ in optimizer and seed alone."""
+        """Twelve hexadecimal digits that runs share if they differ in optimizer, seed and fold
+        alone.
+        """
         return self._of_all_seeds.protocol_id
 
     @property
@@ -430,6 +460,8 @@ class RunSpec(_Computed):
             typed["early_stopping"] = EarlyStopping(**stopping)
         if average := values.get("average"):
             typed["average"] = Average(**average)
+        if fold := values.get("fold"):
+            typed["fold"] = Fold(**fold)
         typed["groups"] = tuple(map(ParameterGroup.from_dict, values.get("groups", ())))
         typed["as_vectors"] = tuple(values.get("as_vectors", ()))
         typed["modify"] = tuple(values.get("modify", ()))
@@ -438,7 +470,7 @@ class RunSpec(_Computed):
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("probes", "select", "early_stopping", "average"):
+        for name in ("probes", "select", "early_stopping", "average", "fold"):
             if values[name] is not None:
                 values[name] = values[name]._asdict()
         values["groups"] = tuple(group.as_dict() for group in self.groups)

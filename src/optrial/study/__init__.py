@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,8 +26,9 @@ from optrial.errors import StoreError, counted, listed
 from optrial.interruption import stop_on_signal
 from optrial.keys import (
     AxisValues,
+    BudgetKeys,
     Evaluation,
-    Length,
+    Folding,
     Optimizer,
     Probes,
     Stopping,
@@ -73,7 +75,7 @@ _CONTENT = (
 )
 """Keys that make a study another comparison, so that it has another folder without a name."""
 
-_UNUSUAL = {"accumulate": 1, "early_stopping": None}
+_UNUSUAL = {"accumulate": 1, "early_stopping": None, "folds": None}
 """Further such keys, which leave the name alone where they have their defaults."""
 
 _GENERATED = re.compile(r"_[0-9a-f]{12}$")
@@ -96,7 +98,7 @@ class Study:
 
     Args:
         problem: dataset, model, loss and metrics, or a function of two variables.
-        budget: length of training, ``{"steps": n}`` or ``{"epochs": n}``.
+        budget: length of training: ``{"steps": n}``, ``{"epochs": n}`` or ``{"seconds": s}``.
         optimizers: rules or optimizer classes with hyperparameters, each one value or several.
             `rule` may hold a `Rule`, an optimizer class or a function; it gives the entry its name.
         name: name of the study, also of its folder. Without it, studies that differ in more than
@@ -106,6 +108,7 @@ class Study:
         evaluate: when the model is evaluated and on which splits; by default every epoch, on every
             split but the training split.
         seeds: number of seeds, or a list of them; each optimizer runs with each seed.
+        folds: cross-validation with so many folds; every optimizer and seed runs on each.
         tune: choose each optimizer's setting in trials before it runs with `seeds`.
         targets: values of metrics to reach, such as {"validation_accuracy": 0.95}; the steps and
             seconds to each are reported.
@@ -144,12 +147,13 @@ class Study:
         self,
         *,
         problem: ProblemValue | Sequence[ProblemValue] | Mapping[str, ProblemValue],
-        budget: Length,
+        budget: BudgetKeys,
         optimizers: Sequence[Optimizer],
         name: str | None = None,
         batch_size: AxisValues | None = None,
         evaluate: Evaluation | None = None,
         seeds: int | Sequence[int] = 3,
+        folds: int | Folding | None = None,
         tune: Tuning | None = None,
         targets: Mapping[str, float] | None = None,
         claims: Sequence[str] = (),
@@ -179,6 +183,7 @@ class Study:
             "budget": budget,
             "optimizers": optimizers,
             "seeds": seeds,
+            "folds": folds,
             "tune": tune,
             "claims": claims,
             "engine": engine,
@@ -296,6 +301,8 @@ class Study:
         unit, length = next((k, v) for k, v in shared.budget if v is not None)
         optimizers = counted(len(shared.optimizers), "optimizer")
         seeds = counted(len(shared.seeds), "seed")
+        if shared.folds:
+            seeds += f", {counted(shared.folds.count, 'fold')}"
         problems = listed(list(self.studies.by_name))
         return f"<Study {shared.name!r} of {problems}: {optimizers}, {length:,} {unit}, {seeds}>"
 
@@ -368,10 +375,14 @@ class Study:
             return make_plan(self.studies, self.load_datasets() if data is None else data)
 
     def plan_on(self, problem: str | None, dataset: Dataset) -> Plan:
-        """Return the plan on one problem alone, by default the first; see `plan`."""
+        """Return the plan on one problem alone, by default the first; see `plan`.
+
+        Of a cross-validation, it is the plan on the first fold.
+        """
         studies = self.studies.only(problem)
+        one_fold = replace(dataset, folds=())
         with supervised(_TRIAL):
-            return make_plan(studies, dict.fromkeys(studies.by_name, dataset))
+            return make_plan(studies, dict.fromkeys(studies.by_name, one_fold))
 
     def models(
         self, problem: str | None = None, data_dir: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from optrial.analysis.audit import waiver_problems
@@ -104,7 +104,24 @@ def _problems_of_one(study: StudyFile) -> list[Problem]:
     metrics = recorded_metrics(study)
     targets = target_problems(study.targets, metrics, study.directions)
     reported = reported_problems(study.reported, labels, metrics)
-    return [*check_study(study), *_batch_metric_problems(study), *targets, *reported]
+    folds = _claims_on_folds(study, labels, metrics)
+    return [*check_study(study), *_batch_metric_problems(study), *targets, *reported, *folds]
+
+
+def _claims_on_folds(
+    study: StudyFile, labels: Sequence[str], metrics: Sequence[str]
+) -> Iterator[Problem]:
+    """Refuse claims about times to targets, which are tested over independent seeds."""
+    if study.folds is None:
+        return
+    claims, _ = parse_claims(study.claims, labels, metrics, study.directions)
+    for claim in claims:
+        if claim.target:
+            yield Problem(
+                "claims",
+                f"'{claim.text}': times to targets are tested over independent seeds; remove the "
+                "claim or folds.",
+            )
 
 
 def _mean_labels(study: StudyFile) -> list[str]:

@@ -265,7 +265,7 @@ class Driver:
         return StackTask(
             stack=stack,
             specs=arrange(record.spec for record in records),
-            names=listed([f"{r.optimizer} {r.setting} seed={r.seed}" for r in records]),
+            names=listed([record.title for record in records]),
             ended={r.run_id: r.status for r in records if r.status in FINAL},
             threads=stack.threads or (records[0].facts.threads if resumes else None),
             checkpoint_seconds=self._checkpoint_seconds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 from optrial.attempts import CHOOSING, Attempts
@@ -110,8 +109,10 @@ class Planner:
         if new:
             self._callback.on_prepare(_TASK)
             self._attempts.begin(CHOOSING)
-        for _, group in itertools.groupby(new, lambda run: plan.problems[run.run_id]):
-            specs = list(group)
+        groups: dict[tuple[str, str], list[RunSpec]] = {}
+        for run in new:
+            groups.setdefault((plan.problems[run.run_id], run.dataset_sha256), []).append(run)
+        for specs in groups.values():
             choices = self._choices(specs)
             for note in dict.fromkeys(note for choice in choices for note in choice.notes):
                 self._callback.on_message(note)

@@ -79,8 +79,9 @@ def sweep(
         callback = output.around(hooks)
         needs = Needs(
             {
-                dataset.sha256: Engines(dataset, plan.runs[0].precision, device)
+                version.sha256: Engines(version, plan.runs[0].precision, device)
                 for dataset in datasets.values()
+                for version in dataset.versions
             }
         )
         attempts = _attempts(store)

@@ -51,11 +51,12 @@ class Tracker(Protocol):
 
 def title_of(run: Record) -> str:
     """Return the title of a run, such as ``adam lr=0.01 seed=0``."""
-    return f"{group_of(run)} seed={run.seed}"
+    fold = "" if run.fold is None else f" fold={run.fold}"
+    return f"{group_of(run)}{fold} seed={run.seed}"
 
 
 def group_of(run: Record) -> str:
-    """Return the common title of runs that differ only in their seed, such as ``adam lr=0.01``."""
+    """Return the common title of runs that differ in seed and fold alone: ``adam lr=0.01``."""
     return f"{run.optimizer} {run.setting}".strip()
 
 
@@ -68,6 +69,7 @@ def described(run: Record) -> dict[str, bool | float | str]:
         "phase": run.phase,
         "rule": spec.rule,
         "seed": spec.seed,
+        "fold": run.fold,
         "dataset": spec.dataset,
         "model": spec.model,
         "loss": spec.loss,

@@ -641,6 +641,8 @@ ROWS = [
     Row("E21", W, lambda: training(0.5)(sound()), training(-0.5), "it rises"),
     Row("F01", W, timed, lambda c: c.facts(warm_up_seconds=3.0)),
     Row("F02", E, timed, lambda c: c.facts(adam, threads=8)),
+    Row("F04", I, sound, lambda c: c.spec(budget_seconds=60.0).facts(host="a", load=0.5)),
+    Row("F04", W, sound, lambda c: c.spec(budget_seconds=60.0).facts(host="a", load=3.0), "busy"),
     Row("F03", E, timed, lambda c: c.facts(stack_width=6), "timing from stacked runs"),
     Row("G01", W, sound, hidden),
     Row("G01", W, sound, hidden_momentum, "settings that are shown alike"),

@@ -338,6 +338,7 @@ STUDIES: Mapping[str, Spoiled] = {
         optimizers=[SGD | {"weight_decay": 0.01}, {"torch": f"{HERE}:decaying_matrices"}],
         patches=(other_machine,),
     ),
+    "compared after equal times": study("F04", budget={"seconds": 0.02}, optimizers=[SGD, ADAM]),
     "a stack that cannot be repeated": study(
         "E13 E15 E17 F03",
         engine="stacked",

@@ -43,6 +43,8 @@ def unequal_length(context: Context) -> Iterator[Observation]:
     """
     for problem in context.problems:
         firsts = {c.name: c.records[0] for c in problem.contenders}
+        if any(record.spec.budget_seconds for record in firsts.values()):
+            continue  # the lengths are times
         steps = {name: record.steps for name, record in firsts.items()}
         epochs = {n: round(r.steps / r.steps_per_epoch, 2) for n, r in firsts.items()}
         if len(set(steps.values())) > 1 and len(set(epochs.values())) > 1:

@@ -31,7 +31,7 @@ from optrial.spec import Selection, Status
 
 __all__ = ["PROTOCOL", "Context", "names", "optimizer_name"]
 
-PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling")
+PROTOCOL = ("problem", "budget", "evaluate", "batch_size", "precision", "sampling", "folds")
 """Keys of a study that must not change once results are known."""
 
 
@@ -223,7 +223,9 @@ class Context(StudyView):
 
         One that changes the protocol is for a new folder, in which every run is trained.
         """
-        settings = settings or {}
+        settings = dict(settings or {})
+        if self.study.get("folds") and any(path.startswith("tune") for path in settings):
+            settings["folds"] = None  # a setting that is tuned on all folds has seen their tests
         anew = not set(PROTOCOL).isdisjoint(re.split(r"[.\[]", path)[0] for path in settings)
         if anew and "tune" not in settings:
             runs = max(runs, len(self.records))

@@ -30,6 +30,9 @@ def validation_remedy(context: Context) -> Remedy:
     if select.split == "test":
         settings["tune.select"] = str(MetricName(select.label, "validation"))
     action = "evaluate on a validation split, and choose on it"
+    if context.study.get("folds"):  # whose validation samples are test samples of other folds
+        settings["folds"] = None
+        action += ", in a study without folds"
     return context.remedy(action, settings, len(context.records))
 
 

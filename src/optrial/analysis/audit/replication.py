@@ -40,12 +40,12 @@ def one_seed(context: Context) -> Iterator[Observation]:
     Example: sgd, momentum, adam were run with one seed.
     Fix: `seeds: 10`.
     """
-    lone = [c for c in context.contenders if len(set(c.seeds)) == 1]
+    lone = [c for c in context.contenders if len(c.pairs) == 1]
     if lone:
         yield Observation(
             f"{names(c.name for c in lone)} {'was' if len(lone) == 1 else 'were'} run with "
             "one seed",
-            {"seeds": {c.name: len(set(c.seeds)) for c in context.contenders}},
+            {"seeds": {c.name: len(c.pairs) for c in context.contenders}},
             [r for c in lone for r in c.records],
             context.more_seeds(ENOUGH_SEEDS, f"run {ENOUGH_SEEDS} seeds"),
         )
@@ -61,12 +61,14 @@ def underpowered(context: Context) -> Iterator[Observation]:
     Example: there are 3 seeds, but a comparison of 6 optimizers needs at least 10.
     Fix: add seeds; existing runs are kept.
     """
-    if len(context.contenders) < 2 or min(len(set(c.seeds)) for c in context.contenders) < 2:
+    if len(context.contenders) < 2 or min(len(c.pairs) for c in context.contenders) < 2:
         return
     claims = len(context.results)
     for problem in context.problems:
+        if problem.pairing == "fold":  # any number of folds can show a difference
+            continue
         count = len(problem.finishing if len(problem.finishing) > 1 else problem.contenders)
-        fewest = min(len(set(c.seeds)) for c in problem.contenders)
+        fewest = min(len(c.pairs) for c in problem.contenders)
         needed = minimum_pairs(comparisons=claims or max(1, math.comb(count, 2)))
         if fewest < needed:
             kind = "optimizers" if problem.chooses else "settings"
@@ -114,9 +116,7 @@ def no_interval(context: Context) -> Iterator[Observation]:
     """
     metric = context.report_metric
     lone = [
-        c
-        for c in context.contenders
-        if len(set(c.seeds)) > 1 and len(finished(c.records, metric)) == 1
+        c for c in context.contenders if len(c.pairs) > 1 and len(finished(c.records, metric)) == 1
     ]
     if lone:
         yield Observation(
@@ -315,7 +315,7 @@ def outliers(context: Context) -> Iterator[Observation]:
     metric = context.report_metric
     for contender in context.contenders:
         values = finished(contender.records, metric)
-        if len(values) < 5:
+        if len(values) < 5 or contender.spec.fold:  # folds are tested on different samples
             continue
         middle = median(values)
         spread = 1.4826 * median(abs(value - middle) for value in values)

@@ -119,14 +119,15 @@ def _differing(
         causes: everything beside the seed that determines it, equal for all runs of a setting.
         records: the runs.
     """
-    groups: dict[tuple[int, str], list[Record]] = {}
+    groups: dict[tuple[int, int | None, str], list[Record]] = {}
     of_setting: dict[str, str] = {}
     for record in records:
         if fact(record.facts):
             setting = record.setting_id
             if setting not in of_setting:
                 of_setting[setting] = json.dumps(causes(record.spec), default=str)
-            groups.setdefault((record.seed, of_setting[setting]), []).append(record)
+            key = record.seed, record.fold, of_setting[setting]
+            groups.setdefault(key, []).append(record)
     return [group for group in groups.values() if len({fact(r.facts) for r in group}) > 1]
 
 

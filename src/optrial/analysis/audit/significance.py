@@ -6,17 +6,19 @@ import math
 from collections.abc import Iterator
 from statistics import fmean
 
+import numpy as np
+
 from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.remedies import new_seeds, scaling_remedy
 from optrial.analysis.audit.rule import audit_rule
+from optrial.analysis.bands import FoldsOfRuns, seed_intervals
 from optrial.analysis.claims import ClaimKind, ClaimResult, ClaimVerdict
 from optrial.analysis.contenders import finished
 from optrial.analysis.statistics import (
     Verdict,
     compare_all,
     mcnemar_bound,
-    mean_interval,
     minimum_pairs,
     p_text,
 )
@@ -175,6 +177,8 @@ def test_set_noise(context: Context) -> Iterator[Observation]:
         contenders = context.claimed(claim)
         sizes = {(r.facts.split_sizes or {}).get("test") for c in contenders for r in c.records}
         samples = max((size for size in sizes if size), default=0)
+        if any(c.spec.fold for c in contenders):  # every fold tests on other samples
+            continue
         on_accuracy = claim.metric == "test_accuracy"
         if not (_supported(result) and gap is not None and samples and on_accuracy):
             continue
@@ -232,14 +236,17 @@ def undecided(context: Context) -> Iterator[Observation]:
     """
     metric = context.report_metric
     for problem in context.problems:
-        count, seeds = len(problem.finishing), min(len(set(c.seeds)) for c in problem.contenders)
-        if not 1 < count <= MOST_COMPARED or seeds < minimum_pairs(comparisons=math.comb(count, 2)):
+        count, seeds = len(problem.finishing), min(len(c.pairs) for c in problem.contenders)
+        fewest = minimum_pairs(comparisons=math.comb(count, 2)) if count > 1 else math.inf
+        fewest = min(fewest, 2) if problem.pairing == "fold" else fewest
+        if not 1 < count <= MOST_COMPARED or seeds < fewest:
             continue
         best = _best_group(context, problem, metric)
         contenders = [c for c in problem.contenders if c.name in best]
-        values = finished(contenders[0].records, metric) if contenders else []
-        if len(best) > 1 and values:
-            interval = mean_interval(values, context.generator("D15", problem.name))
+        done = [r for c in contenders[:1] for r in c.records if r.final(metric) is not None]
+        if len(best) > 1 and done:
+            row, folds = np.array([finished(done, metric)]), FoldsOfRuns.of(done, metric)
+            (interval,) = seed_intervals(row, context.generator("D15", problem.name), folds=folds)
             scale, unit = (100, " points") if context.directions.percent(metric) else (1, "")
             half = scale * (interval.high - interval.low) / 2
             precision = f", known to within {half:.2g}{unit}" if interval.known else ""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from optrial.analysis.audit.context import Context
+from optrial.analysis.audit.context import Context, names
 from optrial.analysis.audit.finding import Observation, Remedy, Severity
 from optrial.analysis.audit.reproducibility import mixed_values, mixed_values_text
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted
 from optrial.records import Record
+from optrial.spec import Status
 
 WARM_UP = 0.05  # largest share of warm-up in the training time
+BUSY = 1.0  # processes per core above which a machine is shared
 
 
 def _claims_time(context: Context) -> bool:
@@ -120,3 +122,51 @@ def stacked_times(context: Context) -> Iterator[Observation]:
             bad,
             _timed_alone(context, bad),
         )
+
+
+def _in_seconds(context: Context) -> bool:
+    return any(record.spec.budget_seconds for record in context.records)
+
+
+@audit_rule(
+    "F04",
+    Severity.ADVICE,
+    "optimizers are compared after equal times",
+    facts=("host", "load"),
+    concerns=_in_seconds,
+)
+def compared_by_time(context: Context) -> Iterator[Observation]:
+    """With a budget in seconds, an optimizer with cheaper steps takes more of them. The result
+    holds for this machine, its load and this implementation, and other runs of the study give other
+    numbers. A warning if runs were trained on different machines, or if other programs used the
+    machine.
+
+    Source: Dahl et al. 2023 (AlgoPerf, fixed hardware).
+    Example: each run trained for 60 s on one machine (node1, cpu, 1 thread), with a load of 0.5 to
+    0.6 per core.
+    Fix: say so beside the claim, or give the budget in steps.
+    """
+    runs = [record for record in context.compared if record.spec.budget_seconds]
+    runs = [record for record in runs if record.status is Status.DONE]
+    if not runs:
+        return
+    places = list(dict.fromkeys(map(_place, runs)))
+    loads = [record.facts.load for record in runs if record.facts.load is not None]
+    budgets = sorted({record.spec.budget_seconds or 0.0 for record in runs})
+    length = " or ".join(f"{seconds:g}" for seconds in budgets)
+    where = f"on one machine ({places[0]})" if len(places) == 1 else f"on {names(places)}"
+    load = f", with a load of {min(loads):.2g} to {max(loads):.2g} per core" if loads else ""
+    busy = len(places) > 1 or max(loads, default=0.0) > BUSY
+    yield Observation(
+        f"each run trained for {length} s {where}{load}",
+        {"seconds": budgets, "places": places, "load": [min(loads), max(loads)] if loads else None},
+        runs,
+        context.remedy("say so beside the claim, or give the budget in steps"),
+        Severity.WARNING if busy else Severity.ADVICE,
+    )
+
+
+def _place(record: Record) -> str:
+    """Return the machine, device and threads of a run."""
+    facts = record.facts
+    return f"{facts.host}, {facts.device}, {counted(facts.threads or 1, 'thread')}"

@@ -164,16 +164,18 @@ def _best_at_ends(
 
 def _scores_by_seed(
     optimizer: OptimizerRuns, name: str, value: float, selection: Selection
-) -> dict[int, float]:
-    """Return scores by seed of the best setting with this value; -inf for a failed run."""
-    best: dict[int, float] = {}
+) -> dict[tuple[int | None, int], float]:
+    """Return scores by fold and seed of the best setting with this value; -inf for a failed run."""
+    best: dict[tuple[int | None, int], float] = {}
     for runs in optimizer.tried.values():
         if hyperparameters(runs[0]).get(name) != value:
             continue
         scores = {
-            r.seed: selection.score(r.final(selection.metric)) for r in runs if r.status in FINAL
+            (r.fold, r.seed): selection.score(r.final(selection.metric))
+            for r in runs
+            if r.status in FINAL
         }
-        finite = {seed: -math.inf if s is None else s for seed, s in scores.items()}
+        finite = {run: -math.inf if s is None else s for run, s in scores.items()}
         if finite and (not best or fmean(finite.values()) > fmean(best.values())):
             best = finite
     return best

@@ -231,7 +231,7 @@ def _compared(
 def _directions(comparison: Comparison) -> tuple[float, float]:
     """Return the p-values that the first is ahead and that it is behind, each two-sided."""
     ahead = comparison.wins - comparison.losses
-    if comparison.statistic == Statistic.MEAN:
+    if comparison.statistic != Statistic.SIGN:
         ahead = int(np.sign(comparison.improvements.sum()))
     return (
         comparison.p_value if ahead > 0 else 1.0,
@@ -318,13 +318,14 @@ def _basis(evidence: _Evidence, adjusted: float, claims: int) -> str:
         for name, count in zip((pair.first, pair.second), pair.diverged, strict=True)
         if count
     }
-    return "; ".join([f"{p_text(adjusted)}{correction}", seeds_text(fewest), *lost])
+    pairs = seeds_text(fewest, evidence.comparisons[0].unit)
+    return "; ".join([f"{p_text(adjusted)}{correction}", pairs, *lost])
 
 
 def _difference(pair: Comparison, basis: str) -> str:
     """Return the difference of a pair, its interval and the number of seeds."""
     if not pair.pairs:
-        return f"{pair.first} and {pair.second} have no seed in common"
+        return f"{pair.first} and {pair.second} have no {pair.unit} in common"
     if pair.statistic == Statistic.SIGN:
         won = f"{pair.first} won {pair.wins} and lost {pair.losses} seeds"
         return f"{won}; runs that diverged count as lost ({basis})"

@@ -11,6 +11,7 @@ from optrial.analysis.statistics.comparison import (
     known_values,
 )
 from optrial.analysis.statistics.finite_test_set import mcnemar_bound
+from optrial.analysis.statistics.folds import FoldValues, corrected_t_tests, fold_intervals
 from optrial.analysis.statistics.groups import tie_groups
 from optrial.analysis.statistics.intervals import Interval, mean_interval, median_interval
 from optrial.analysis.statistics.paired import (
@@ -61,6 +62,7 @@ __all__ = [
     "BestOfK",
     "Comparison",
     "Comparisons",
+    "FoldValues",
     "Friedman",
     "Interval",
     "RankComparison",
@@ -76,10 +78,12 @@ __all__ = [
     "compare_all",
     "compare_arrivals",
     "compare_ranks",
+    "corrected_t_tests",
     "critical_difference",
     "crossings",
     "detectable_effect",
     "first_step_reaching",
+    "fold_intervals",
     "friedman_test",
     "kaplan_meier",
     "known_values",

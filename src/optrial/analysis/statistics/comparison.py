@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.analysis.statistics.folds import FoldValues, corrected_t_tests
 from optrial.analysis.statistics.groups import tie_groups
 from optrial.analysis.statistics.intervals import Interval
 from optrial.analysis.statistics.merit import Floats, merit, worst
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 Values = Mapping[int, float | None]
-"""One metric of one optimizer by seed.
+"""One metric of one optimizer by seed, or by fold of a cross-validation (`FoldValues`).
 
 A value that is not finite marks a run that diverged; None marks a finished run without a finite
 value of the metric, which cannot be compared.
@@ -70,11 +71,13 @@ class Statistic(StrEnum):
     """The differences: the paired permutation test of their mean."""
     SIGN = "sign"
     """Signs of the differences, if runs diverged: two sign tests, and the median."""
+    FOLDS = "folds"
+    """Differences on folds: the corrected resampled t test of their mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two optimizers on one metric over their common seeds.
+    """Two optimizers on one metric over their common seeds, or folds of a cross-validation.
 
     Attributes:
         first: name of one optimizer.
@@ -94,6 +97,8 @@ class Comparison:
         p_value: two-sided p-value of this comparison alone.
         comparisons: size of the family, at least 1.
         alpha: chance of any false finding in the family.
+        test_ratio: evaluated samples per training sample of a fold; None for seeds. With it,
+            "seeds" are folds in all other attributes.
     """
 
     first: str
@@ -109,6 +114,19 @@ class Comparison:
     p_value: float
     comparisons: int
     alpha: float
+    test_ratio: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """The word for what is paired: "seed" or "fold"."""
+        return "seed" if self.test_ratio is None else "fold"
+
+    @property
+    def fewest_pairs(self) -> int:
+        """Smallest number of pairs with which a difference can be shown."""
+        if self.test_ratio is not None:
+            return 2
+        return minimum_pairs(self.alpha, self.comparisons)
 
     @property
     def adjusted_p_value(self) -> float:
@@ -123,7 +141,9 @@ class Comparison:
     @property
     def statistic(self) -> Statistic:
         """The tested quantity: signs if a run on a common seed diverged."""
-        return Statistic.SIGN if any(self.diverged) else Statistic.MEAN
+        if any(self.diverged):
+            return Statistic.SIGN
+        return Statistic.MEAN if self.test_ratio is None else Statistic.FOLDS
 
     @property
     def improvements(self) -> Floats:
@@ -180,9 +200,11 @@ class Comparison:
         if self.adjusted_p_value <= self.alpha:
             by_sign = self.wins > self.losses
             by_mean = (self.difference.estimate > 0) == self.higher_is_better
-            ahead = by_mean if self.statistic == Statistic.MEAN else by_sign
+            ahead = by_sign if self.statistic == Statistic.SIGN else by_mean
             return Verdict.BETTER if ahead else Verdict.WORSE
-        fewest = minimum_pairs(self.alpha, self.comparisons)
+        fewest = self.fewest_pairs
+        if self.test_ratio is not None and any(self.diverged):
+            return Verdict.UNDECIDED_DIVERGED
         if self.all_diverged or self.finished < fewest <= self.pairs:
             return Verdict.UNDECIDED_DIVERGED
         return Verdict.UNDECIDED if self.pairs >= fewest else Verdict.UNDECIDED_TOO_FEW
@@ -200,8 +222,11 @@ class Comparison:
         )
 
     def seeds_needed(self, effect: float, power: float = 0.8) -> int | None:
-        """Return about how many common seeds in all detect a difference; None if unknown."""
-        if self.statistic == Statistic.SIGN or self.pairs < 2:
+        """Return about how many common seeds in all detect a difference; None if unknown.
+
+        Folds have none: more of them share more training samples.
+        """
+        if self.statistic != Statistic.MEAN or self.pairs < 2:
             return None
         return seeds_needed(
             self.differences, effect, power=power, alpha=self.alpha, comparisons=self.comparisons
@@ -209,7 +234,7 @@ class Comparison:
 
     def detectable_effect(self, power: float = 0.8) -> float | None:
         """Return the smallest difference that these seeds can detect; None if unknown."""
-        if self.statistic == Statistic.SIGN or self.pairs < 2:
+        if self.statistic != Statistic.MEAN or self.pairs < 2:
             return None
         return detectable_effect(
             self.differences, power=power, alpha=self.alpha, comparisons=self.comparisons
@@ -316,6 +341,9 @@ def compare_all(
     one of them diverge everywhere if both finished on a common seed, and without such a seed p is 1
     as well.
 
+    Values by fold (`FoldValues`) are tested by the corrected resampled t test, because folds share
+    training samples (`folds.corrected_t_tests`); a pair with a run that diverged is not tested.
+
     Random numbers depend only on `seed` and the number of common seeds, so that two optimizers have
     the same p-value alone, in any family and in any order.
 
@@ -362,7 +390,17 @@ def _compared(
     """Compare pairs, each at the level of a family of `comparisons`."""
     known = {name: known_values(by_seed) for name, by_seed in values.items()}
     without = {name: (len(runs) - len(known[name]), len(runs)) for name, runs in values.items()}
-    pairings = [_pairing(known[one], known[other], about.higher_is_better) for one, other in names]
+    ratios = {
+        name: by_fold.test_ratio
+        for name, by_fold in values.items()
+        if isinstance(by_fold, FoldValues)
+    }
+    pairings = [
+        _pairing(known[one], known[other], about.higher_is_better)._replace(
+            test_ratio=max(ratios.get(one, 0.0), ratios.get(other, 0.0)) if ratios else None
+        )
+        for one, other in names
+    ]
     estimates = _estimates(pairings, seed, about.alpha, comparisons)
     return [
         Comparison(
@@ -376,6 +414,7 @@ def _compared(
             difference=difference,
             p_value=p_value,
             comparisons=comparisons,
+            test_ratio=pairing.test_ratio,
         )
         for (first, second), pairing, (difference, p_value) in zip(
             names, pairings, estimates, strict=True
@@ -401,11 +440,13 @@ class _Pairing(NamedTuple):
         differences: (n,) see `Comparison`.
         lost: (2, n) which runs diverged.
         unpaired: number of seeds that only one of the two has.
+        test_ratio: see `Comparison`.
     """
 
     differences: Floats
     lost: NDArray[np.bool_]
     unpaired: int
+    test_ratio: float | None = None
 
 
 def _pairing(
@@ -430,7 +471,9 @@ def _estimates(
     estimates: dict[int, tuple[Interval, float]] = {}
     same: dict[int, list[int]] = {}
     for place, pairing in enumerate(pairings):
-        if pairing.lost.any():
+        if pairing.test_ratio is not None:
+            estimates[place] = _over_folds(pairing, alpha, comparisons)
+        elif pairing.lost.any():
             compared = np.logical_not(pairing.lost.any(axis=0))
             p_value, middle, low, high = sign_test(
                 pairing.differences, compared, alpha / comparisons
@@ -447,6 +490,20 @@ def _estimates(
             low, high = (math.nan if math.isnan(limit) else float(limit) for limit in limits)
             estimates[place] = Interval(float(mean), low, high, 1 - alpha), float(p_value)
     return [estimates[place] for place in range(len(pairings))]
+
+
+def _over_folds(pairing: _Pairing, alpha: float, comparisons: int) -> tuple[Interval, float]:
+    """Return the mean difference on folds with its interval, and the p-value."""
+    differences, ratio = pairing.differences, pairing.test_ratio
+    assert ratio is not None
+    if pairing.lost.any() or not len(differences):
+        middle = float(np.median(differences)) if len(differences) else math.nan
+        return Interval(middle, math.nan, math.nan, 1 - alpha), 1.0
+    tests = corrected_t_tests(differences[None], ratio, alpha / comparisons)
+    low, high = float(tests.low[0]), float(tests.high[0])
+    if math.isnan(low):
+        low = high = math.nan
+    return Interval(float(differences.mean()), low, high, 1 - alpha), float(tests.p_values[0])
 
 
 def _order(

@@ -58,9 +58,9 @@ def sentence(comparison: Comparison, effect: float | None = None, power: float =
         case Verdict.UNDECIDED_DIVERGED:
             return _diverged(comparison)
         case Verdict.UNDECIDED_TOO_FEW:
-            fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
+            fewest = comparison.fewest_pairs
             family = f" for {comparison.comparisons} comparisons" * (comparison.comparisons > 1)
-            outlook = f"; at least {fewest} seeds are needed{family}"
+            outlook = f"; at least {fewest} {comparison.unit}s are needed{family}"
     names = f"{comparison.first} and {comparison.second}"
     return f"{names} are undecided on {_metric(comparison)}{_standing(comparison)}{outlook}"
 
@@ -126,20 +126,20 @@ def _ahead(comparisons: Comparisons, best: str) -> str:
 def _too_few(comparisons: Comparisons, best: str, undecided: Sequence[str]) -> str:
     """Return the start of a clause that the seeds are too few; empty if they are enough."""
     pairs = [
-        pair.pairs
+        pair
         for pair in comparisons.pairs
         if {best} < {pair.first, pair.second} <= {best, *undecided}
         and pair.verdict == Verdict.UNDECIDED_TOO_FEW
     ]
     if not pairs:
         return ""
-    most = max(pairs)
-    return f"{most} seed{'s' * (most != 1)} cannot separate"
+    most = max(pair.pairs for pair in pairs)
+    return f"{counted(most, pairs[0].unit)} cannot separate"
 
 
 def _needed(comparisons: Comparisons) -> str:
     pair = comparisons.pairs[0]
-    return f"; {minimum_pairs(pair.alpha, pair.comparisons)} can"
+    return f"; {pair.fewest_pairs} can"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -275,9 +275,9 @@ def p_text(p_value: float) -> str:
     return "p > 0.99" if p_value > 0.99 else f"p = {p_value:#.2g}"
 
 
-def seeds_text(pairs: int) -> str:
-    """Return a number of common seeds: ``8 paired seeds``."""
-    return counted(pairs, "paired seed")
+def seeds_text(pairs: int, unit: str = "seed") -> str:
+    """Return a number of common seeds or folds: ``8 paired seeds``."""
+    return counted(pairs, f"paired {unit}")
 
 
 def _metric(comparison: Comparison) -> str:
@@ -298,11 +298,12 @@ def _beats(comparison: Comparison) -> str:
 def _standing(comparison: Comparison) -> str:
     """Return the numbers of an undecided pair."""
     if not comparison.pairs:
-        return f": {', '.join(['they have no seed in common', *without_value(comparison)])}"
+        none = f"they have no {comparison.unit} in common"
+        return f": {', '.join([none, *without_value(comparison)])}"
     if comparison.statistic == Statistic.SIGN:
         return f" ({_signs(comparison)})"
     if not any(comparison.differences):
-        return f": equal on every seed ({_basis(comparison)})"
+        return f": equal on every {comparison.unit} ({_basis(comparison)})"
     mean = comparison.improvements.mean()
     if mean == 0:
         return f": equal on average ({difference_text(comparison)[1]}, {_basis(comparison)})"
@@ -314,8 +315,11 @@ def _standing(comparison: Comparison) -> str:
 def _signs(comparison: Comparison) -> str:
     """Return the numbers of a pair with runs that diverged."""
     won = f"better on {comparison.finished_wins}, worse on {comparison.finished_losses}"
-    finished = f"{won} of {counted(comparison.finished, 'seed')} on which both finished"
-    return f"{finished}, {_lost(comparison)}, sign test, {_basis(comparison)}"
+    both = counted(comparison.finished, comparison.unit)
+    test = "no test" if comparison.test_ratio is not None else "sign test"
+    return (
+        f"{won} of {both} on which both finished, {_lost(comparison)}, {test}, {_basis(comparison)}"
+    )
 
 
 def _lead(comparison: Comparison) -> str:
@@ -331,8 +335,9 @@ def _diverged(comparison: Comparison) -> str:
     start = f"{names} cannot be compared on {metric_title(comparison.metric)}"
     if comparison.all_diverged:
         return f"{start}: {_all_lost(comparison)}"
-    fewest = minimum_pairs(comparison.alpha, comparison.comparisons)
-    wanted = f"at least {fewest} seeds are needed on which both finish"
+    wanted = f"at least {comparison.fewest_pairs} seeds are needed on which both finish"
+    if comparison.test_ratio is not None:
+        wanted = "both must finish on every fold"
     return f"{start} ({_signs(comparison)}); {wanted}"
 
 
@@ -392,7 +397,8 @@ def _amount(number: str, comparison: Comparison) -> str:
 
 def _basis(comparison: Comparison) -> str:
     """Return the p-value, its correction if any, and the number of seeds."""
-    seeds = [seeds_text(comparison.pairs), *_unpaired(comparison), *without_value(comparison)]
+    pairs = seeds_text(comparison.pairs, comparison.unit)
+    seeds = [pairs, *_unpaired(comparison), *without_value(comparison)]
     return f"{_probability(comparison)}; {', '.join(seeds)}"
 
 

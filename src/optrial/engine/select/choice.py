@@ -218,7 +218,7 @@ class Chooser:
             return list(choices)
         timed = []
         for choice, (seconds, first_step) in zip(choices, times, strict=True):
-            training = seconds * sum(map(_steps_of, choice.stacks))
+            training = sum(_training_seconds(stack, seconds) for stack in choice.stacks)
             compiles = choice.engine.startswith("compiled")
             compiling = first_step * len(choice.stacks) if compiles else 0.0
             timed.append(replace(choice, seconds=training + compiling))
@@ -309,6 +309,10 @@ class Chooser:
     @property
     def _limit(self) -> MemoryLimit:
         return device_limit(self._place)
+
+
+def _training_seconds(stack: Sequence[RunSpec], of_step: float) -> float:
+    return sum(run.budget_seconds or of_step * run.steps for run in stack)
 
 
 def _steps_of(stack: Sequence[RunSpec]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from optrial.analysis.audit import AuditReport
@@ -93,10 +93,13 @@ def _pairing(view: StudyView) -> Iterator[str]:
     shared = (
         "initial weights, batches and dropout masks" if masks else "initial weights and batches"
     )
+    folds = any(record.spec.fold for record in view.records)
     if alike == seeds:
-        yield f"Runs with the same seed had the same {shared}, which recorded hashes confirm."
+        same = "seed and fold" if folds else "seed"
+        yield f"Runs with the same {same} had the same {shared}, which recorded hashes confirm."
     else:
-        yield f"Runs started alike on {alike} of {counted(seeds, 'seed')} only."
+        starts = counted(seeds, "pair" if folds else "seed")
+        yield f"Runs started alike on {alike} of {starts} only."
 
 
 def _distinct_protocols(view: StudyView) -> list[ProblemView]:
@@ -110,12 +113,13 @@ def _distinct_protocols(view: StudyView) -> list[ProblemView]:
 def _tuning(view: StudyView, problem: ProblemView) -> Iterator[str]:
     """Yield the sentences on trials, on the metric that selects, and on the seeds."""
     seeds = len({record.seed for record in problem.reported})
+    folds = len({record.fold for record in problem.reported if record.fold is not None})
     tried = {len(optimizer.tried) for optimizer in problem.optimizers}
     selects = problem.directions.title(problem.select) if problem.select else ""
     if any(record.phase == "tune" for record in problem.records):
         yield from _phases(view, problem, selects, seeds)
     elif max(tried) == 1:
-        yield f"Each optimizer ran at one setting, without tuning, with {counted(seeds, 'seed')}."
+        yield f"Each optimizer ran at one setting, without tuning, with {_repeated(seeds, folds)}."
     elif problem.chooses and selects:
         yield (
             f"For each optimizer, the best of {_settings(problem.optimizers)} by mean {selects} is "
@@ -124,8 +128,14 @@ def _tuning(view: StudyView, problem: ProblemView) -> Iterator[str]:
     else:
         yield (
             f"Each optimizer ran at {_settings(problem.optimizers)}, and all are compared, "
-            f"with {counted(seeds, 'seed')}."
+            f"with {_repeated(seeds, folds)}."
         )
+
+
+def _repeated(seeds: int, folds: int) -> str:
+    """Return the number of seeds, on each of so many folds."""
+    on_folds = f" on each of {counted(folds, 'fold')} of a cross-validation" if folds else ""
+    return f"{counted(seeds, 'seed')}{on_folds}"
 
 
 def _phases(view: StudyView, problem: ProblemView, selects: str, seeds: int) -> Iterator[str]:
@@ -151,6 +161,12 @@ def _settings(optimizers: tuple[OptimizerRuns, ...]) -> str:
     return f"{counts[0]:,} to {counts[-1]:,} settings"
 
 
+def _without_mean(compared: Iterable[ProblemView]) -> str:
+    """Return how pairs with runs that diverged are compared."""
+    folds = any(problem.pairing == "fold" for problem in compared)
+    return "not tested" if folds else "compared by sign tests"
+
+
 def _statistics(view: StudyView, audit: AuditReport) -> Iterator[str]:
     """Yield the sentences on tests, corrections and runs that diverged."""
     compared = [problem for problem in view.problems if problem.comparisons]
@@ -159,9 +175,15 @@ def _statistics(view: StudyView, audit: AuditReport) -> Iterator[str]:
         most = max((pair.pairs for pair in pairs), default=0)
         exact = "exact " * (most <= EXACT_UP_TO)
         titles = dict.fromkeys(p.directions.title(p.metric) for p in compared)
+        test = f"{exact}two-sided permutation tests that flip the signs of paired differences"
+        if any(pair.unit == "fold" for pair in pairs):
+            test = (
+                f"two-sided corrected resampled t tests (Nadeau & Bengio 2003) over {most} folds, "
+                "which allow for shared training samples"
+            )
         yield (
             f"Optimizers were compared on {all_listed(list(titles))} at the end of training by "
-            f"{exact}two-sided permutation tests that flip the signs of paired differences."
+            f"{test}."
         )
         yield from _corrections(compared)
     if count := len(audit.claims):
@@ -172,8 +194,8 @@ def _statistics(view: StudyView, audit: AuditReport) -> Iterator[str]:
         yield f"{start}; {they} tested separately{family}."
     if any(record.status is Status.DIVERGED for record in view.records):
         yield (
-            "A run that diverged counts as worse than every finished run, and its pair is compared "
-            "by sign tests; means leave it out."
+            "A run that diverged counts as worse than every finished run, and its pair is "
+            f"{_without_mean(compared)}; means leave it out."
         )
     if limits := {r.spec.loss_limit for r in view.records if r.spec.loss_limit is not None}:
         limit = all_listed([number(limit) for limit in sorted(limits)])

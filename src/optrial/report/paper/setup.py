@@ -168,8 +168,13 @@ def model_text(spec: RunSpec) -> str:
 def budget_text(records: Iterable[Record]) -> str:
     """Return the length of training in epochs and steps."""
     records = list(records)
-    lengths = dict.fromkeys((r.spec.steps, r.spec.steps_per_epoch) for r in records)
-    text = " or ".join(_length(*length) for length in lengths)
+    lengths = dict.fromkeys(
+        (r.spec.budget_seconds, r.spec.steps, r.spec.steps_per_epoch) for r in records
+    )
+    text = " or ".join(
+        f"{seconds:g} s of training" if seconds else _length(*length)
+        for seconds, *length in lengths
+    )
     rules = dict.fromkeys(r.spec.early_stopping for r in records if r.spec.early_stopping)
     for rule in rules:
         metric = metric_title(rule.metric)
@@ -228,6 +233,7 @@ def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
         "precision": _distinct(spec.precision for spec in specs),
         "seeds of tuning": _seeds(phases["tuning"]),
         "seeds of the report": _seeds(phases["report"]),
+        "folds": str(folds) if (folds := len({r.fold for r in records if r.fold})) else "",
         "runs": ", ".join(f"{count:,} {status}" for status, count in _statuses(records).items()),
         "engine": _distinct(r.facts.engine for r in records),
         "device": _distinct(r.facts.device for r in records),

@@ -127,10 +127,14 @@ def _result_notes(
     elif pair.statistic == Statistic.SIGN:
         yield "runs diverged: compared by the signs of the differences, without an interval"
     if not pair.pairs:
-        yield "no seed in common with the leader"
+        yield f"no {pair.unit} in common with the leader"
     elif pair.unpaired:
-        yield f"{counted(pair.pairs, 'seed')} in common with the leader"
+        yield f"{counted(pair.pairs, pair.unit)} in common with the leader"
     yield from (note for note in without_value(pair) if f" of {contender.name} " in note)
+
+
+def _runs_of(problem: ProblemView) -> str:
+    return "seeds" if problem.pairing == "seed" else "the runs of all folds"
 
 
 def _how_chosen(problem: ProblemView) -> str:
@@ -144,7 +148,7 @@ def _how_chosen(problem: ProblemView) -> str:
 def _result_caption(problem: ProblemView, leader: str, distinct: bool) -> Iterator[str]:
     """Yield the sentences on numbers and type."""
     comparisons, directions = problem.comparisons, problem.directions
-    yield "Mean ± standard deviation over seeds."
+    yield f"Mean ± standard deviation over {_runs_of(problem)}."
     if comparisons is None or not leader:
         yield problem.not_compared or "Nothing is compared."
         return
@@ -261,7 +265,7 @@ def _settings_table(problem: ProblemView, where: str) -> PrintTable:
     shown = shown_settings(problem)
     summaries = [summary for summary in problem.summaries if summary.setting_id in shown]
     table = settings_table(f"Settings on {problem.name}", summaries, problem.directions)
-    caption = "Final values, mean ± standard deviation over seeds."
+    caption = f"Final values, mean ± standard deviation over {_runs_of(problem)}."
     if any(summary.best for summary in summaries):
         by = problem.directions.title(problem.select) if problem.select else ""
         caption += f" A star marks the chosen setting of each optimizer{f', by {by}' * bool(by)}."

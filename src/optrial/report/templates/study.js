@@ -181,7 +181,7 @@ function curveCaption(problem, metric, options, series, outside) {
   const curves = problem.curves[metric];
   const window = Math.max(...curves.map((curve) => curve.window));
   const seeds = Math.max(...curves.map((curve) => curve.seeds.length));
-  const sentences = [`${titleOf(metric)}: ${seeds > 1 ? "mean over seeds" : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
+  const sentences = [`${titleOf(metric)}: ${seeds > 1 ? `mean over ${problem.pairing}s` : "one seed"}${!options.single && series.some((s) => s.low.some(finite)) ? " with its 95 % interval, point by point" : ""}.`];
   if (window > 1) sentences.push(`Each point is the mean of ${window} recorded values.`);
   if (options.smoothing > 1) sentences.push(`Smoothed: lines and limits are means of the last ${options.smoothing} points.`);
   if (series.some((s) => s.published.length)) sentences.push("○: published.");
