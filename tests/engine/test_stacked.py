@@ -80,6 +80,19 @@ def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
             assert getattr(stacked[run.run_id].facts, name) == getattr(alone.facts, name)
 
 
+def test_a_gradient_that_a_rule_keeps_does_not_accumulate() -> None:
+    """Without zero_grad PyTorch adds to the gradients that adan, rprop and mars compare with."""
+    entries = [{"rule": rule} for rule in RULES]
+    entries += [{"rule": "adam", "name": "mars", "modify": ["mars"]}]
+    plan, dataset = small_plan(
+        zero_grad=False, budget={"steps": 4}, precision="float64", optimizers=entries
+    )
+    for stack in pack(plan.runs, len(plan.runs)):
+        for run, segment in zip(stack, train_stack(stack, dataset, "stacked"), strict=True):
+            alone = train(run, dataset, "reference")
+            assert largest_difference(segment, alone) <= TRAJECTORY_FLOAT64, run
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_wide_layers_equal_the_reference(bias: bool) -> None:
     """From 64 inputs on, layers are multiplied the other way round; digits have 64."""

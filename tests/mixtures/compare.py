@@ -31,7 +31,7 @@ def differences(keys: Mapping[str, Any]) -> list[str]:
     Raises:
         RefusedError: the study or its data has a problem.
     """
-    dataset, runs = _planned(keys)
+    keys, dataset, runs = planned(keys)
     alone = {run.run_id: train(run, dataset, "reference") for run in runs}
     found: list[str] = []
     for stack in pack(runs, len(runs)):
@@ -46,16 +46,33 @@ def differences(keys: Mapping[str, Any]) -> list[str]:
             found += _named("resumed stack", run, _differing_bits(whole, segment))
         (segment,) = _resumed([last], dataset, "reference")
         found += _named("resumed", last, _differing_bits(alone[last.run_id], segment))
+        if _takes_numpy(keys, dataset):
+            found += _named("numpy", last, _differing(alone[last.run_id], _by_numpy(last, dataset)))
     return found
 
 
-def _planned(keys: Mapping[str, Any]) -> tuple[Dataset, Sequence[RunSpec]]:
-    """Plan a study without the keys that are refused beside others."""
+def _takes_numpy(keys: Mapping[str, Any], dataset: Dataset) -> bool:
+    try:
+        Study(**{**keys, "engine": "numpy"}).plan(dataset)
+    except StudyError:
+        return False
+    return True
+
+
+def _by_numpy(run: RunSpec, dataset: Dataset) -> Segment:
+    segment = train(run, dataset, "numpy")
+    (resumed,) = _resumed([run], dataset, "numpy")
+    assert not list(_differing_bits(segment, resumed))
+    return segment
+
+
+def planned(keys: Mapping[str, Any]) -> tuple[Mapping[str, Any], Dataset, Sequence[RunSpec]]:
+    """Plan a study without the keys that are refused beside others; return those left, too."""
     for _ in range(_MOST_REPAIRS):
         try:
             study = Study(**keys)
             dataset = study.load_data()
-            return dataset, study.plan(dataset).runs
+            return keys, dataset, study.plan(dataset).runs
         except StudyError as error:
             reason, keys = error, without(keys, [problem.path for problem in error.problems])
     raise RefusedError(str(reason)) from reason

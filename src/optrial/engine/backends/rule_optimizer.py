@@ -49,7 +49,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         # Key of each part in `state`: its parameter, "rule" for a part of the whole model, or
         # "lookahead:weight" for a part of a modifier.
         self._owners: dict[str, Any] = {n: self.parameters.get(n, n or "rule") for n in start}
-        self._keep(start)
+        self._keep(start, {})
 
     # PyTorch's own versions of the next two methods import its compiler, which takes seconds.
 
@@ -69,10 +69,17 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _values(self) -> dict[str, torch.Tensor]:
         return {name: as_real(value.detach()) for name, value in self.parameters.items()}
 
-    def _keep(self, state: Mapping[str, Any]) -> None:
-        """Store the rule's state in `state`, as `torch.optim` does."""
+    def _keep(self, state: Mapping[str, Any], gradients: Mapping[str, torch.Tensor]) -> None:
+        """Store the rule's state in `state`, as `torch.optim` does.
+
+        A gradient that a rule keeps for its next step is copied: PyTorch adds to it in place.
+        """
+        written = {gradient.data_ptr() for gradient in gradients.values()}
         for name, part in state.items():
-            self.state[self._owners[name]] = part._asdict()
+            self.state[self._owners[name]] = {
+                field: value.clone() if _starts_at(value, written) else value
+                for field, value in part._asdict().items()
+            }
 
     def _state(self) -> dict[str, Any]:
         return {name: kind(**self.state[self._owners[name]]) for name, kind in self._types.items()}
@@ -99,7 +106,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             out=values,
             as_vectors=self._as_vectors,
         )
-        self._keep(state)
+        self._keep(state, gradients)
 
     @property
     def evaluates_elsewhere(self) -> bool:
@@ -110,3 +117,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Return the parameters at which to evaluate the model; complex ones as real pairs."""
         values = self._values()
         return evaluation_point(self.rule, values, self._state(), self._hyperparameters())
+
+
+def _starts_at(value: object, addresses: Collection[int]) -> bool:
+    return isinstance(value, torch.Tensor) and value.data_ptr() in addresses
