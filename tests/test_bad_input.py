@@ -260,3 +260,15 @@ def test_full_disk_loses_nothing(tmp_path: Path) -> None:
         after = {record.run_id: dict(record.metrics) for record in store.runs()}
     assert len(after) == 64
     assert {run_id: after[run_id] for run_id in before} == before
+
+
+def test_user_code_that_raises_no_exception(optrial: Command, tmp_path: Path) -> None:
+    code = "class Panic(BaseException): pass\n\ndef net():\n    raise Panic('no\\x1b[31m way')\n"
+    (tmp_path / "panics.py").write_text(code, encoding="utf-8")
+    study = tmp_path / "study.yaml"
+    problem = {"dataset": "moons", "model": "panics:net"}
+    study.write_text(json.dumps(small_keys(problem=problem)), encoding="utf-8")
+    answer = optrial("plan", study)
+    assert answer.status == 2
+    assert "error: user code raised Panic: no way, which is not an Exception" in answer.err
+    assert "Traceback" not in answer.err

@@ -90,10 +90,10 @@ import os, sys
 import torch
 
 def spoil():
-    for number in range(3):
-        os.close(number)
+    os.closerange(0, 3)
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        stream.close()
+        if stream is not None:
+            stream.close()
     sys.stdout = sys.stderr = sys.__stderr__ = None
 
 class Net(torch.nn.Linear):

@@ -9,21 +9,30 @@ MLP = {"kind": "mlp", "hidden": [4]}
 
 
 def study(**changes: Any) -> dict[str, Any]:
-    """The keys of a study; stacks have at most four runs, so their width is always the same."""
+    """Return the keys of a study.
+
+    Stacks have at most four runs, so their width is always the same. Every scenario trains a study
+    twice, so it has as few runs and steps as the kinds of faults need: two evaluations, and a
+    second run.
+    """
     keys: dict[str, Any] = {
         "name": "faults",
         "problem": {"dataset": MOONS, "model": MLP},
         "batch_size": 16,
-        "budget": {"steps": 8},
-        "evaluate": {"every": {"steps": 4}},
-        "seeds": 2,
+        "budget": {"steps": 4},
+        "evaluate": {"every": {"steps": 2}},
+        "seeds": 1,
         "optimizers": [{"rule": "sgd", "lr": 0.1}, {"rule": "adam", "lr": 0.01}],
     }
     return keys | changes
 
 
+LONG: dict[str, Any] = {"budget": {"steps": 8}, "evaluate": {"every": {"steps": 4}}, "seeds": 2}
+"""Keys of studies whose code misbehaves at a step after those of its trial."""
+
+
 def tuned(optimizers: list[dict[str, Any]], **tune: Any) -> dict[str, Any]:
-    return study(optimizers=optimizers, tune={"seeds": 1, **tune}, engine="reference", seeds=1)
+    return study(optimizers=optimizers, tune={"seeds": 1, **tune}, engine="reference")
 
 
 RANGES = [
@@ -36,7 +45,7 @@ STUDIES = {
     "script": study(
         engine="reference", rng="script", problem={"dataset": MOONS, "model": "logistic"}
     ),
-    "stacked": study(engine="stacked", compile="never"),
+    "stacked": study(engine="stacked", compile="never", seeds=2),
     "stacks": study(
         engine="stacked",
         compile="never",
@@ -45,7 +54,26 @@ STUDIES = {
         problem={"dataset": MOONS, "model": {**MLP, "dropout": 0.2}},
         optimizers=[{"rule": "adam", "lr": [0.01, 1e30]}],
     ),
-    "numpy": study(engine="numpy", save="final", seeds=1),
+    "options": study(
+        engine="stacked",
+        compile="never",
+        evaluate={"every": {"steps": 2}, "on": ["validation", "test"]},
+        batch_size=8,
+        accumulate=2,
+        early_stopping=2,
+        save="best",
+        optimizers=[
+            {
+                "rule": "adam",
+                "lr": 0.01,
+                "groups": [{"match": "bias", "lr": {"times": 2}}, {"match": "head", "rule": "sgd"}],
+                "modify": [{"name": "lookahead", "every": 2}],
+                "average": {"ema": 0.9},
+            },
+            {"rule": "momentum", "lr": 0.1, "sam": 0.05, "schedule": "cosine"},
+        ],
+    ),
+    "numpy": study(engine="numpy", save="final"),
     "problems": study(
         engine="stacked",
         compile="never",
@@ -56,18 +84,20 @@ STUDIES = {
         optimizers=[{"rule": "sgd", "lr": 0.001}, {"rule": "adam", "lr": 0.01}],
     ),
     "user-code": study(
+        **LONG,
         engine="reference",
         problem={"dataset": MOONS, "model": "mine:Net"},
         optimizers=[{"rule": "sgd", "lr": 0.1}, {"torch": "torch.optim:Adam", "lr": 0.01}],
         save="final",
     ),
     "user-stacks": study(
+        **LONG,
         engine="stacked",
         compile="never",
         problem={"dataset": MOONS, "model": "mine:Net"},
         optimizers=[{"rule": "adam", "lr": [0.01, 1e30]}],
     ),
-    "tracked": study(engine="reference", seeds=1, trackers="tensorboard"),
+    "tracked": study(engine="reference", trackers="tensorboard"),
     "tune-grid": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}]),
     "tune-random": tuned(RANGES, sampler="random", trials=2),
     "tune-sobol": tuned(RANGES, sampler="sobol", trials=2),
@@ -75,18 +105,19 @@ STUDIES = {
     "tune-stacked": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}])
     | {"engine": "stacked", "compile": "never", "save": "final"},
     "fickle": study(
+        **LONG,
         engine="reference",
         problem={"dataset": MOONS, "model": "logistic"},
         optimizers=[{"torch": "mine:Fickle", "lr": [0.1, 0.05]}],
         save="final",
     ),
     "greedy": study(
+        **LONG | {"seeds": 1},
         engine="stacked",
         compile="never",
         problem={"dataset": MOONS, "model": "logistic"},
         optimizers=[{"rule_factory": "mine:GREEDY", "lr": [0.2, 0.1, 0.05, 0.02]}],
         save="final",
-        seeds=1,
     ),
     "wide-stacks": study(
         engine="stacked",
@@ -94,12 +125,14 @@ STUDIES = {
         problem={"dataset": MOONS, "model": {"kind": "mlp", "hidden": [1000, 1000]}},
         batch_size=[8, 16],
         budget={"steps": 3},
+        seeds=2,
     ),
     "wide": study(  # some hundred megabytes, for limits of memory
         engine="stacked",
         compile="never",
         problem={"dataset": MOONS, "model": {"kind": "mlp", "hidden": [1000, 1000]}},
         budget={"steps": 3},
+        seeds=2,
     ),
 }
 

@@ -30,7 +30,7 @@ from optrial.cli import (
 )
 from optrial.cli.output import end_at_once, fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
-from optrial.errors import OptrialError, cut, printable
+from optrial.errors import OptrialError, cut, one_line, printable
 from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
 from optrial.memory import out_of_memory
@@ -149,6 +149,15 @@ def _run(debug: bool) -> None:
         fail(
             "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
             "models or data, and run again."
+        )
+    except SystemExit:
+        raise
+    except BaseException as error:  # of user code: optrial raises none
+        if debug:
+            raise
+        fail(
+            f"user code raised {one_line(error)}, which is not an Exception and ends every command."
+            " Everything stored so far is kept: make it an Exception; --debug shows where it is."
         )
 
 
