@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optrial.errors import Problem, StudyError, cut, one_line, printable, shown, suggest
+from optrial.errors import (
+    Problem,
+    StoreError,
+    StudyError,
+    cut,
+    one_line,
+    printable,
+    shown,
+    suggest,
+)
 from optrial.memory import out_of_memory
 
 CSI, OSC, ST = "\x1b[", "\x1b]", "\x1b\\"
@@ -137,3 +146,10 @@ class TextlessError(RuntimeError):
 def test_an_error_without_text_is_named() -> None:
     assert one_line(TextlessError()) == "TextlessError"
     assert not out_of_memory(TextlessError())
+
+
+def test_a_long_path_loses_its_middle() -> None:
+    text = str(StoreError(f"no study is stored in '{'a/' * 2000}b'. Check the path."))
+    assert text.startswith("no study is stored in 'a/a/")
+    assert text.endswith("a/b'. Check the path.")
+    assert len(text) < 300

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from optrial.analysis.wide import write_parquet
 from optrial.errors import StoreError
-from optrial.files import replacing, write_whole
+from optrial.files import make_folder, replacing, write_whole
 from optrial.style import save_figure
 
 
@@ -175,3 +175,16 @@ def test_tables_and_figures_replace_a_file_whole(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["figure.png", "runs.parquet"]
     with pytest.raises(StoreError, match="Is a directory"):
         write_parquet(pd.DataFrame({"a": [1]}), tmp_path)
+
+
+def test_a_folder_within_a_thousand_others(tmp_path: Path) -> None:
+    folder = tmp_path / "/".join("d" * 1200)
+    make_folder(folder)
+    make_folder(folder)
+    (folder / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(folder / "file")
+    (folder / "file").unlink()
+    for place in [folder, *folder.parents[:1199]]:  # the removal of a tree calls itself, too
+        place.rmdir()
+    assert not any(tmp_path.iterdir())

@@ -43,7 +43,10 @@ ALLOWED = {
     "input_parts": set(),
     "functions": {"rules", "errors"},
     "config": {"spec", "errors"},
-    "data": {"array_headers", "code", "input_parts", "keyed", "memory", "target_kinds", "errors"},
+    "data": {
+        *("array_headers", "code", "files", "input_parts", "keyed", "memory", "target_kinds"),
+        "errors",
+    },
     "models": {
         *("code", "descriptors", "functions", "input_parts", "keyed", "memory", "spec"),
         *("target_kinds", "errors"),

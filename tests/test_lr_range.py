@@ -96,10 +96,25 @@ def test_the_command_prints_rates_and_draws_them(
     ("keys", "words"),
     [
         ({"low": 0.0}, "low: 0.0"),
-        ({"low": 1.0, "high": 0.5}, "high: 0.5: must be a finite number above low"),
+        ({"low": 1e-320}, "low: 1e-320: must be a number from 1e-30 to 1e"),
+        ({"low": 1.0, "high": 0.5}, "high: 0.5: must be a number above low, 1,"),
+        ({"high": 1e308}, r"high: 1e\+308: must be a number above low, 1e-06, and up to 1e"),
+        ({"low": 1000.0}, "low: 1000: must be below 100, where sgd ends; or give high"),
         ({"steps": 3}, "steps: 3"),
+        ({"steps": 10**9}, "steps: 1000000000: must be a whole number from 30 to 100,000"),
     ],
 )
 def test_values_out_of_range_are_refused(keys: dict[str, float], words: str) -> None:
     with pytest.raises(StudyError, match=words):
         Study(**small_keys()).lr_range(**keys)
+
+
+def test_a_format_that_figures_lack_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(small_keys()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Study, "load_data", None)
+    assert run_command(["lr-range", str(file), "--out", "rates.jpg"]) == 2
+    assert "'.jpg' is no format of figures. Did you mean 'png'?" in capsys.readouterr().err

@@ -35,6 +35,7 @@ _PROBLEMS_SHOWN = 20
 _CHOICES_SHOWN = 100
 _LARGEST_WRITTEN = 10**300  # Python refuses to write integers of over 4,300 digits
 _DEEPEST_WRITTEN = 20
+_LONG_WORD = re.compile(r"\S{400,}")  # such as a path
 
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor movement
@@ -141,7 +142,7 @@ class OptrialError(Exception):
     """Base class of all errors that optrial raises on purpose; their messages are printable."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(_LONG_WORD.sub(lambda word: cut(word[0]), super().__str__()))
 
 
 class StudyError(OptrialError):

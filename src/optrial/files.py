@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
-__all__ = ["flush", "replacing", "write_whole"]
+__all__ = ["flush", "make_folder", "replacing", "write_whole"]
 
 _STALE_SECONDS = 3600.0
 """Age at which the temporary file of a process that was killed is removed."""
@@ -64,6 +64,19 @@ def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a later process removes it
             partial.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, with those that it lies in, unless it exists.
+
+    `Path.mkdir` calls itself for each of those, and so fails where there are thousands.
+
+    Raises:
+        OSError: it cannot be created, or a file has its name.
+    """
+    missing = takewhile(lambda place: not place.exists(), [folder, *folder.parents])
+    for place in [*reversed([*missing]), folder]:
+        place.mkdir(exist_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "Theme",
     "blend",
     "css_tokens",
+    "figure_format",
     "figure_style",
     "line_styles",
     "literal",
@@ -268,8 +269,8 @@ def figure_style(theme: Theme = LIGHT) -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG, PDF or SVG, by its suffix: the same bytes each time.
+def figure_format(file: Path) -> str:
+    """Return the format of a figure, by the suffix of its file: "png", "pdf" or "svg".
 
     Raises:
         StudyError: the suffix is another one.
@@ -280,6 +281,16 @@ def save_figure(figure: Figure, file: Path) -> None:
             "", f"'.{suffix}' is no format of figures. {suggest(suffix, FIGURE_FORMATS)}"
         )
         raise StudyError([problem], str(file))
+    return suffix
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG, PDF or SVG, by its suffix: the same bytes each time.
+
+    Raises:
+        StudyError: the suffix is another one.
+    """
+    suffix = figure_format(file)
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with figure_style(), replacing(file) as partial:
         figure.savefig(partial, metadata=undated[suffix], dpi=DOTS_PER_INCH)

@@ -84,14 +84,14 @@ STUDIES = {
         optimizers=[{"rule": "sgd", "lr": 0.001}, {"rule": "adam", "lr": 0.01}],
     ),
     "user-code": study(
-        **LONG,
+        **LONG | {"seeds": 1},
         engine="reference",
         problem={"dataset": MOONS, "model": "mine:Net"},
         optimizers=[{"rule": "sgd", "lr": 0.1}, {"torch": "torch.optim:Adam", "lr": 0.01}],
         save="final",
     ),
     "user-stacks": study(
-        **LONG,
+        **LONG | {"seeds": 1},
         engine="stacked",
         compile="never",
         problem={"dataset": MOONS, "model": "mine:Net"},
@@ -101,7 +101,7 @@ STUDIES = {
     "tune-grid": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}]),
     "tune-random": tuned(RANGES, sampler="random", trials=2),
     "tune-sobol": tuned(RANGES, sampler="sobol", trials=2),
-    "tune-tpe": tuned(RANGES, sampler="tpe", trials=3),
+    "tune-tpe": tuned(RANGES, sampler="tpe", trials=2),
     "tune-stacked": tuned([{"rule": "sgd", "lr": [0.01, 0.1]}, {"rule": "adam", "lr": [0.01, 0.1]}])
     | {"engine": "stacked", "compile": "never", "save": "final"},
     "fickle": study(

@@ -261,11 +261,23 @@ SpreadsheetOption = Annotated[
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to a new file instead.")
 ]
+
+
+def figure_file(file: Path | None) -> Path | None:
+    """Check the format of a figure before it is computed."""
+    if file is not None:
+        from optrial.style import figure_format
+
+        figure_format(file)
+    return file
+
+
 FigureFile = Annotated[
     Path | None,
     typer.Option(
         "--out",
         metavar="FILE",
+        callback=figure_file,
         help="FILE.png, .pdf or .svg \\[default: a PNG in the study's folder figures].",
     ),
 ]

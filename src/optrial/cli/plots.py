@@ -22,6 +22,7 @@ from optrial.cli.options import (
 )
 from optrial.cli.output import note, print_rows, print_table, prints_apart
 from optrial.errors import Problem, StudyError
+from optrial.files import make_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,6 +171,6 @@ def _save(figure: Figure, out: Path | None, place: Path, name: str) -> None:
     from optrial.style import save_figure
 
     file = out or (place / "figures" if place.is_dir() else Path()) / f"{name}.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     save_figure(figure, file)
     note(f"wrote {file}")

@@ -17,6 +17,7 @@ from optrial.cli.options import (
     Settings,
     StudyArgument,
     TrustOption,
+    figure_file,
     load_study,
 )
 from optrial.cli.output import note, print_rows, prints_apart, stderr
@@ -43,7 +44,11 @@ def lr_range(
     ),
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="FILE.png, .pdf or .svg \\[default: NAME-lr-range.png]."),
+        typer.Option(
+            metavar="FILE",
+            callback=figure_file,
+            help="FILE.png, .pdf or .svg \\[default: NAME-lr-range.png].",
+        ),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:

@@ -19,6 +19,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from optrial.errors import DataError, DownloadError
+from optrial.files import make_folder
 
 _CHUNK = 2**18  # bytes
 _TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
@@ -317,7 +318,7 @@ def _hash(path: Path, algorithm: str) -> str:
 def _writing(folder: Path) -> Iterator[None]:
     """Turn a folder that cannot be written, or a full disk, into a DataError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         yield
     except OSError as error:
         raise DataError(

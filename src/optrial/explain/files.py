@@ -11,7 +11,7 @@ from optrial.explain.figure import landscape_figure
 from optrial.explain.landscape import Landscape
 from optrial.explain.page import modifier_markdown, picture_of, rule_markdown
 from optrial.explain.picture import landscape_page
-from optrial.files import write_whole
+from optrial.files import make_folder, write_whole
 from optrial.rules import MODIFIERS, RULES
 from optrial.style import FIGURE_FORMATS, save_figure
 
@@ -25,7 +25,7 @@ def write_rule_docs(folder: Path) -> None:
         OptrialError: a file cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for rule in RULES.values():
             picture = picture_of(rule)
             save_figure(landscape_figure(picture), folder / f"{rule.name}.png")

@@ -19,7 +19,8 @@ from optrial.spec import RunSpec
 __all__ = ["measure_lr_range"]
 
 _SEED = 2_000_000  # neither of a report nor of tuning
-_LEAST_STEPS = 30
+_LEAST_STEPS, _MOST_STEPS = 30, 100_000
+_LEAST_RATE, _MOST_RATE = 1e-30, 1e30
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of an optimizer, the number of curves so far and their total."""
@@ -57,10 +58,10 @@ def measure_lr_range(
     runs = list(_distinct(plan))
     seed = next(s for s in range(_SEED, 2**32) if all(run.seed != s for run in plan.runs))
     engines = Engines(dataset, plan.runs[0].precision, device)
+    lasts = [_last(run, low, high) for run, _ in runs]
     curves = []
-    for done, (run, setting) in enumerate(runs):
+    for done, ((run, setting), last) in enumerate(zip(runs, lasts, strict=True)):
         progress(run.optimizer, done, len(runs))
-        last = sensible_rates(run.rule)[1] if high is None else high
         rates = np.geomspace(low, last, steps)
         curves.append(RateCurve(run.optimizer, setting, rates, _losses(run, seed, rates, engines)))
     progress("", len(runs), len(runs))
@@ -69,14 +70,30 @@ def measure_lr_range(
 
 def _check(low: float, high: float | None, steps: int) -> None:
     problems = []
-    if not 0 < low < np.inf:
-        problems.append(Problem("low", f"{low!r}: must be a finite number above 0."))
-    elif high is not None and not low < high < np.inf:
-        problems.append(Problem("high", f"{high!r}: must be a finite number above low, {low:g}."))
-    if steps < _LEAST_STEPS:
-        problems.append(Problem("steps", f"{steps}: must be {_LEAST_STEPS} or more."))
+    if not _LEAST_RATE <= low < _MOST_RATE:
+        allowed = f"must be a number from {_LEAST_RATE:g} to {_MOST_RATE:g}"
+        problems.append(Problem("low", f"{low!r}: {allowed}; leave it out for 1e-06."))
+    elif high is not None and not low < high <= _MOST_RATE:
+        allowed = f"must be a number above low, {low:g}, and up to {_MOST_RATE:g}"
+        problems.append(Problem("high", f"{high!r}: {allowed}; leave it out for 1 or 100."))
+    if not _LEAST_STEPS <= steps <= _MOST_STEPS:
+        allowed = f"must be a whole number from {_LEAST_STEPS} to {_MOST_STEPS:,}"
+        problems.append(Problem("steps", f"{steps}: {allowed}."))
     if problems:
         raise StudyError(problems, source="the range test")
+
+
+def _last(run: RunSpec, low: float, high: float | None) -> float:
+    """Return the learning rate of the last step of a run.
+
+    Raises:
+        StudyError: it is not above that of the first step.
+    """
+    last = sensible_rates(run.rule)[1] if high is None else high
+    if not low < last:
+        reason = f"{low:g}: must be below {last:g}, where {run.optimizer} ends; or give high, too."
+        raise StudyError([Problem("low", reason)], source="the range test")
+    return last
 
 
 def _distinct(plan: Plan) -> Iterator[tuple[RunSpec, str]]:

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from optrial.errors import StoreDamagedError, StoreError, StoreUnreachableError
+from optrial.files import make_folder
 from optrial.passwords import MASK, without_passwords
 from optrial.records.rows import DamagedError
 
@@ -312,7 +313,7 @@ def _folder(folder: Path, *, create: bool) -> Database:
         if folder.is_file():
             raise StoreError(f"'{folder}' is a file. Name the folder of a study.")
         if create:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         if not create and not file.exists():
             raise StoreError(
                 f"no study is stored in '{folder}'. Check the path, or make one with: "

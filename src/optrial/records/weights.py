@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from optrial.errors import StoreError
-from optrial.files import flush, replacing
+from optrial.files import flush, make_folder, replacing
 from optrial.records.record import Record
 from optrial.spec import Status
 
@@ -49,7 +49,7 @@ class WeightFiles:
         """
         try:
             if not self.folder.exists():
-                self.folder.mkdir(parents=True)
+                make_folder(self.folder)
                 flush(self.folder.parent)
             arrays, pairs = dict(weights), [n for n, a in weights.items() if a.dtype.kind == "c"]
             for name in pairs:  # safetensors lacks some complex types

@@ -11,6 +11,7 @@ from optrial.analysis.searches import best_of_trials
 from optrial.analysis.target_results import profile_of, target_result
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import StoreError
+from optrial.files import make_folder
 from optrial.report.curves import CurveOptions, CurveSource, curves_figure, draw_curves
 from optrial.report.figures import (
     draw_differences,
@@ -57,7 +58,7 @@ class Plots(Targets):
         """
         view, written = self.ordered_view(metric, better), []
         with writing(Path(folder)):
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            make_folder(Path(folder))
             for drawn in study_figures(view):
                 written.append(Path(folder, f"{drawn.name}.{file_format}"))
                 save_figure(drawn.figure, written[-1])

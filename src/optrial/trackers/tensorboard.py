@@ -14,6 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from optrial.files import make_folder
 from optrial.records import Record
 from optrial.spec import Status
 from optrial.trackers.tracker import Rows, described, group_of
@@ -82,7 +83,7 @@ class _EventFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         parts = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self._records = RecordWriter((folder / f"events.out.tfevents.{parts}").open("wb"))
         self._write(Event(file_version=_VERSION))

@@ -25,7 +25,7 @@ import torch
 from platformdirs import user_cache_path
 
 from optrial.engine.select.busy import LEAST_CPU_SHARE
-from optrial.files import write_whole
+from optrial.files import make_folder, write_whole
 
 __all__ = ["Measured", "Speed", "Speeds", "clear_speeds", "kept_speeds", "speeds_file"]
 
@@ -198,5 +198,5 @@ def _write(speeds: Mapping[str, Speed]) -> None:
     content = {key: speed.as_json() for key, speed in speeds.items()}
     file = speeds_file()
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         write_whole(file, json.dumps(content, indent=1, allow_nan=False))

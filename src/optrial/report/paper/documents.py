@@ -12,7 +12,7 @@ from pathlib import Path
 from optrial.analysis.audit import AuditReport
 from optrial.analysis.view import StudyView
 from optrial.errors import StoreError, counted
-from optrial.files import write_whole
+from optrial.files import make_folder, write_whole
 from optrial.markup import Passage, latex, latex_text, markdown, markdown_text
 from optrial.report.figures import PrintFigure, study_figures
 from optrial.report.paper.bibliography import Reference, bibliography
@@ -106,11 +106,11 @@ class Paper:
             drawn.append(_Drawn(name, figure.caption))
             for suffix in FIGURE_FORMATS:
                 files.append(folder / "figures" / f"{name}.{suffix}")
-                files[-1].parent.mkdir(parents=True, exist_ok=True)
+                make_folder(files[-1].parent)
                 save_figure(figure.figure, files[-1])
         for name, text in self._texts(drawn).items():
             files.append(folder / name)
-            files[-1].parent.mkdir(parents=True, exist_ok=True)
+            make_folder(files[-1].parent)
             write_whole(files[-1], text)
         return files
 
