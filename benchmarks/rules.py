@@ -59,7 +59,16 @@ def steps_of(rule: Rule, engine: str) -> Callable[[], None]:
             taken += 1
             step = torch.tensor(float(taken)) if stacked else taken
             params, state = apply_all(
-                rule, params, grads, state, step, values, decay, rule.default_decay, lead=lead
+                rule,
+                params,
+                grads,
+                state,
+                step,
+                values,
+                decay,
+                rule.default_decay,
+                lead=lead,
+                curvature=grads,
             )
 
     return take

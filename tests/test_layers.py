@@ -151,7 +151,7 @@ ALLOWED = {
     "certifying": {"code", "replay", "rules", "errors"},
     "certifying.page": {"certifying", "report"},
     "testing": {"certifying", "rules"},
-    "explain": {"files", "rules", "functions", "report", "style", "errors"},
+    "explain": {"files", "keyed", "rules", "functions", "report", "style", "errors"},
     "cli": None,  # whatever it needs
     "__main__": {"cli"},
 }

@@ -10,11 +10,12 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-__all__ = ["draw32", "evaluation_key", "hash32", "mask_key"]
+__all__ = ["draw32", "evaluation_key", "hash32", "mask_key", "named_key", "signs"]
 
 Array = Any  # a NumPy array or a torch tensor
 
 _LOW_32_BITS = 0xFFFFFFFF
+_SIGNS = -1  # stream of `signs`
 _ODD = 0x9E3779B9  # 2^32 / golden ratio: separates neighbouring seeds, and does not map 0 to 0
 
 
@@ -36,7 +37,17 @@ def mask_key(seed: int, step: int) -> int:
 
 def evaluation_key(seed: int, step: int, split: str) -> int:
     """Return the 32-bit key of all draws when a run is evaluated on a split after a step."""
-    return int(hash32(mask_key(seed, step) ^ zlib.crc32(split.encode())))
+    return int(named_key(mask_key(seed, step), split))
+
+
+def named_key(key: Array, name: str) -> Array:
+    """Return the 32-bit key of the draws for something with a name, such as a parameter.
+
+    Args:
+        key: `mask_key` of the run and step, an integer or an int64 array.
+        name: its name.
+    """
+    return hash32(key ^ zlib.crc32(name.encode()))
 
 
 def draw32(key: Array, stream: int, positions: Array) -> Array:
@@ -54,3 +65,14 @@ def draw32(key: Array, stream: int, positions: Array) -> Array:
         # every position and takes three times as long to compile.
         stream_key = stream_key.as_strided(stream_key.shape, stream_key.stride())
     return hash32(hash32(positions ^ stream_key) + key & _LOW_32_BITS)
+
+
+def signs(key: Array, name: str, positions: Array) -> Array:
+    """Return independent draws of −1 and 1 with equal probability, as int64.
+
+    Args:
+        key: `mask_key` of the run and step, an integer or an int64 array that broadcasts.
+        name: name of the parameter that they are for.
+        positions: int64, one per draw.
+    """
+    return 2 * (draw32(named_key(key, name), _SIGNS, positions) >> 31) - 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from optrial.keyed import signs
 from optrial.rules import RULES, Rule, apply_all, evaluation_point, initialise_all
 
 STEPS = 200
@@ -100,6 +101,16 @@ TRIED: dict[str, list[dict[str, Any]]] = {
         {"momentum": 0.0, "row_beta": 0.5, "eps": 1e-3},
     ],
     "scion": [{}, {"momentum": 0.0}, {"momentum": 0.95, "eps": 1e-3}],
+    "adahessian": [
+        {"lr": 0.01},
+        {"lr": 0.01, "beta1": 0.0, "eps": 0.1},
+        {"lr": 0.01, "beta2": 0.5, "eps": 0.01, "every": 3.0},
+    ],
+    "sophia_h": [
+        {},
+        {"every": 1.0, "gamma": 1.0, "eps": 0.1, "lr": 0.01},
+        {"every": 3.0, "gamma": 0.1, "eps": 0.01, "beta1": 0.5, "beta2": 0.9},
+    ],
     "schedule_free_sgd": [{"lr": 0.1}, {"momentum": 0.5}, {"momentum": 1.0, "lr": 0.1}],
     "schedule_free_adamw": [{}, {"beta1": 0.5, "eps": 1e-3}, {"beta2": 0.9, "lr": 1e-3}],
     "prodigy": [
@@ -148,6 +159,13 @@ def gradients(parameters: Mapping[str, np.ndarray]) -> Arrays:
     }
 
 
+def curvature(parameters: Mapping[str, np.ndarray], step: int) -> Arrays:
+    """Return z·Hz at `parameters`: the imaginary part of the gradient a tiny imaginary way off."""
+    z = {n: signs(step, n, np.arange(p.size).reshape(p.shape)) for n, p in parameters.items()}
+    moved = gradients({name: p + 1e-20j * z[name] for name, p in parameters.items()})
+    return {name: z[name] * g.imag / 1e-20 for name, g in moved.items()}
+
+
 def train(
     rule: Rule,
     hyperparameters: dict[str, Any],
@@ -171,6 +189,7 @@ def train(
             hyperparameters,
             weight_decay,
             decay,
+            curvature=curvature(parameters, step) if rule.needs_curvature else None,
         )
     if evaluated:
         parameters = dict(evaluation_point(rule, parameters, state, hyperparameters))

@@ -39,6 +39,7 @@ def five_settings(rule: Rule) -> list[dict[str, Any]]:
         "d0": [1e-6, 1e-4, 1e-3, 1e-2, 1e-5],
         "d_coef": [1.0, 0.5, 2.0, 0.0, 0.1],
         "precondition_frequency": [1.0, 10.0, 2.0, 3.0, 7.0],
+        "every": [1.0, 2.0, 3.0, 7.0, 1.0],
     }
     if rule.name == "soap":  # is chaotic otherwise
         others |= {"beta2": [0.9, 0.95, 0.99, 0.9, 0.95], "eps": [1e-3, 1e-2, 0.1, 1e-3, 1e-3]}
@@ -73,7 +74,16 @@ def follow(
         distance = params["w"] - minimum
         grads = {"w": distance * distance * distance + distance}
         params, state = apply_all(
-            rule, params, grads, state, step, values, weight_decay, kind, lead=lead
+            rule,
+            params,
+            grads,
+            state,
+            step,
+            values,
+            weight_decay,
+            kind,
+            lead=lead,
+            curvature={"w": 3 * distance * distance + 1},
         )
     arrays = [array for fields in state.values() for array in fields]
     return [params["w"], *(array for array in arrays if array is not None)]
@@ -176,9 +186,10 @@ def test_step_may_be_an_array(rule: Rule) -> None:
         lead = len(steps)
         model, grads = {"w": params}, {"w": params - minima}
         state = initialise_all(rule, model, values, lead=lead)
-        expected = apply_all(rule, model, grads, state, 7, values, lead=lead)[0]["w"]
+        more: dict[str, Any] = {"lead": lead, "curvature": grads}
+        expected = apply_all(rule, model, grads, state, 7, values, **more)[0]["w"]
         for step in (torch.tensor(7), torch.full(steps, 7), torch.full(steps, 7.0)):
-            moved = apply_all(rule, model, grads, state, step, values, lead=lead)[0]["w"]
+            moved = apply_all(rule, model, grads, state, step, values, **more)[0]["w"]
             assert relative_error([moved], [expected]) <= RULE_FLOAT64
 
 
@@ -292,8 +303,9 @@ def test_scaling_the_loss_leaves_adaptive_rules_alone(name: str, exponent: int) 
     for step, grad in enumerate(grads, start=1):
         changes = []
         for i, factor in enumerate((1.0, 4.0**exponent)):
+            grads_of = {"w": factor * grad}
             moved, states[i] = apply_all(
-                rule, models[i], {"w": factor * grad}, states[i], step, values
+                rule, models[i], grads_of, states[i], step, values, curvature=grads_of
             )
             changes.append(moved["w"] - models[i]["w"])
             models[i] = moved

@@ -222,7 +222,10 @@ def changes(rule: Rule, at: TurnInto | None, special: Values, steps: int) -> lis
     params, steps_taken = {"w": param}, []
     state = initialise_all(rule, params, values[1])
     for step, grad in enumerate(grads, start=1):
-        moved, state = apply_all(rule, params, {"w": grad}, state, step, values[step])
+        grads_of = {"w": grad}
+        moved, state = apply_all(
+            rule, params, grads_of, state, step, values[step], curvature=grads_of
+        )
         steps_taken.append(moved["w"] - params["w"])
         params = moved
     return steps_taken

@@ -13,8 +13,12 @@ from optrial.rules import RULES, Rule, apply_all, initialise_all
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT64
 
-MATRIX_RULES = {"adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo", "soap"}
-"""Rules whose equations have rows, columns and matrix products; see test_against_papers."""
+IN_WORDS = {
+    *("adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo", "soap"),
+    *("adahessian", "sophia_h"),
+}
+"""Rules whose equations have rows, columns, matrix products or words; see test_against_papers and
+test_curvature."""
 
 VALUES = [{}, {"eps": 0.1, "momentum": 0.7, "beta1": 0.6, "beta2": 0.8, "rho": 0.7}]
 SWITCHES = {"lr": 0.03, "lr_decay": 0.1, "centered": True, "d_coef": 0.5, "d0": 0.01}
@@ -71,7 +75,7 @@ def take_step(equations: Sequence[str], names: dict[str, Any]) -> None:
         exec(python(equation), names)
 
 
-@pytest.mark.parametrize("name", sorted(set(RULES) - MATRIX_RULES))
+@pytest.mark.parametrize("name", sorted(set(RULES) - IN_WORDS))
 @pytest.mark.parametrize("values", VALUES, ids=["defaults", "others"])
 def test_equations_are_those_of_the_code(name: str, values: dict[str, Any]) -> None:
     check(RULES[name], RULES[name].equations, SWITCHES | values)

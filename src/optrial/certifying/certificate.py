@@ -134,13 +134,16 @@ def _subjects(
     if isinstance(against, Target):
         return _beside_class(target, against, arguments, shapes, seed)
     rules = [against] if against is not None else rules_named(target.name, _bases(target))
-    bindings = bindings_of(rules, arguments)
+    curved = [rule for rule in rules if rule.needs_curvature]
+    bindings = bindings_of([] if curved else rules, arguments)
     subjects = [
         Subject(target, binding, _replayer(binding.rule), shapes, seed) for binding in bindings
     ]
     if subjects:
         return subjects, ""
-    if rules:
+    if curved:
+        missing = f"{curved[0].name} needs curvature, and drawn trainings have gradients alone"
+    elif rules:
         missing = f"its arguments are not those of {rules[0].name}"
     else:
         missing = f"no rule is called '{plain_name(target.label)}'; name one with --against"

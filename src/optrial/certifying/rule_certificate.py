@@ -77,6 +77,9 @@ def _beside(rule: Rule, against: Target, seed: int, draws: int) -> list[Finding]
     """Compare with an implementation; its conventions are those of the implementation."""
     defaults = {n: p.default for n, p in against.signature.items() if p.default is not p.empty}
     bindings: Sequence[Binding] = bindings_of([rule], defaults)
+    if rule.needs_curvature:
+        text = f"cannot be compared: {rule.name} needs curvature, and draws have gradients alone"
+        return [Finding("equations", Kind.FAULT, text)]
     if not bindings:
         text = f"cannot be compared: {against.name} lacks arguments of {rule.name}"
         return [Finding("equations", Kind.FAULT, text)]

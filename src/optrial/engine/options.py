@@ -27,7 +27,7 @@ from optrial.models import (
     output_count,
     seeded_draws,
 )
-from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES
+from optrial.plan import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, gradients_per_step
 from optrial.rules import learning_rate_factors, scheduled_momenta
 from optrial.spec import Part, RunFacts, RunSpec, Scale, Scales
 
@@ -40,6 +40,7 @@ __all__ = [
     "evaluation_draws",
     "evaluation_extent",
     "finish_of",
+    "gradient_facts",
     "implementation_of",
     "mixed_precision",
     "momenta_of",
@@ -151,6 +152,11 @@ def decayed_share(parts: Iterable[Part], sizes: Mapping[str, int]) -> float:
     total = sum(sizes[name] for part in parts for name in part.parameters)
     decayed = sum(sizes[n] for part in parts if part.weight_decay > 0 for n in part.parameters)
     return decayed / total
+
+
+def gradient_facts(spec: RunSpec) -> RunFacts:
+    """Return how many gradients a step computes; unknown for a class, which may call a closure."""
+    return RunFacts() if spec.uses_torch else RunFacts(gradients_per_step=gradients_per_step(spec))
 
 
 def arithmetic_facts() -> RunFacts:

@@ -99,7 +99,7 @@ def _step(
     rule: Rule, params: Arrays, state: Mapping[str, State], step: int
 ) -> tuple[Arrays, dict[str, State]]:
     decay = rule.default_weight_decay, rule.default_decay
-    return apply_all(rule, params, params, state, step, rule.defaults, *decay)
+    return apply_all(rule, params, params, state, step, rule.defaults, *decay, curvature=params)
 
 
 class _Counted(np.ndarray[Any, Any]):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optrial.errors import Problem, StudyError, suggest
 from optrial.explain.optimizers import PathOptimizer, parse_optimizers, parse_point
 from optrial.functions import FUNCTIONS, Function, Point
+from optrial.keyed import mask_key, signs
 from optrial.rules import apply_all, evaluation_point, initialise_all
 from optrial.style import LineStyle, line_styles
 
@@ -38,6 +39,7 @@ RATES_NOTE = (
     f"{LEARNING_RATES[-1]:.3g}: the one with the lowest average value along the path."
 )
 MOST_STEPS = 10_000
+_TINY = 1e-20  # imaginary distance at which derivatives are taken
 REACH = 10.0
 """A path has left once it is this many picture sizes away from the middle of the picture."""
 COLUMNS = 201
@@ -197,8 +199,8 @@ def paths(
         optimizers: run one by one, without weight decay, which would move the minimum.
         steps: steps per optimizer.
         start: first point; by default the start of the function.
-        seed: seed of the displacements of the points at which gradients are taken, (steps, 2); the
-            same for every optimizer.
+        seed: seed of the displacements of the points at which gradients are taken, (steps, 2), and
+            of the signs with which curvature is estimated; the same for every optimizer.
 
     Returns:
         One path per optimizer, cut before the step at which it left. For a rule that is evaluated
@@ -207,7 +209,7 @@ def paths(
     displacements = function.noise * np.random.default_rng(seed).standard_normal((steps, 2))
     named: list[OptimizerPath] = []
     for optimizer in optimizers:
-        path = _path(function, optimizer, np.asarray(start or function.start), displacements)
+        path = _path(function, optimizer, np.asarray(start or function.start), displacements, seed)
         is_taken = path.name in [other.name for other in named]
         named.append(replace(path, name=path.label) if is_taken else path)
     return named
@@ -239,10 +241,10 @@ def _collect(
 
 
 def _path(
-    function: Function, optimizer: PathOptimizer, start: Array, displacements: Array
+    function: Function, optimizer: PathOptimizer, start: Array, displacements: Array, seed: int
 ) -> OptimizerPath:
     rates = LEARNING_RATES if optimizer.tuned else np.asarray([optimizer.hyperparameters["lr"]])
-    points = _walk(function, optimizer, rates, start, displacements)
+    points = _walk(function, optimizer, rates, start, displacements, seed)
     with np.errstate(all="ignore"):  # a path that has left may overflow
         values = function.value(points[..., 0], points[..., 1])
         left = _left(function, points, values)
@@ -263,6 +265,7 @@ def _walk(
     rates: Array,
     start: Array,
     displacements: Array,
+    seed: int,
 ) -> Array:
     """Return the points of one run per learning rate, (steps + 1, runs, 2).
 
@@ -276,11 +279,32 @@ def _walk(
         for step, displacement in enumerate(displacements, 1):
             displaced = params["point"] + displacement
             grad = np.stack(function.gradient(displaced[..., 0], displaced[..., 1]), axis=-1)
+            curvature = {"point": _estimate(function, displaced, mask_key(seed, step))}
             params, state = apply_all(
-                rule, params, {"point": grad}, state, step, hyperparameters, lead=1
+                rule,
+                params,
+                {"point": grad},
+                state,
+                step,
+                hyperparameters,
+                lead=1,
+                curvature=curvature if rule.needs_curvature else None,
             )
             points.append(evaluation_point(rule, params, state, hyperparameters)["point"])
     return np.stack(points)[:, :, 0, :]
+
+
+def _estimate(function: Function, points: Array, key: int) -> Array:
+    """Return z·Hz at points, (runs, 1, 2): the derivative of the gradient along the signs z.
+
+    It is the imaginary part of the gradient at a point that is moved by an imaginary distance,
+    exact to rounding (Squire & Trapp 1998).
+    """
+    z = signs(key, "point", np.arange(2)).astype(points.dtype)
+    moved = points + 1j * _TINY * z
+    gradient = np.stack(function.gradient(moved[..., 0], moved[..., 1]), axis=-1)
+    estimate: Array = z * gradient.imag / _TINY
+    return estimate
 
 
 def _left(function: Function, points: Array, values: Array) -> NDArray[np.intp]:

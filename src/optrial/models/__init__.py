@@ -18,6 +18,12 @@ from optrial.models.cost import (
     output_count,
     sample_cost,
 )
+from optrial.models.curvature import (
+    backward_twice,
+    drawn_signs,
+    hessian_products,
+    twice_differentiable,
+)
 from optrial.models.draws import seeded_draws
 from optrial.models.layers.dropout import (
     KeyedDropout,
@@ -57,7 +63,7 @@ from optrial.models.roles import (
     selector_problem,
 )
 from optrial.models.summary import Layer, ModelSummary, summarize
-from optrial.models.trial.code import try_batch, try_code
+from optrial.models.trial.code import second_derivative_problem, try_batch, try_code
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
 from optrial.models.trial.settings import (
@@ -88,6 +94,7 @@ __all__ = [
     "as_complex",
     "as_real",
     "backward",
+    "backward_twice",
     "build_model",
     "build_objective",
     "build_optimizer",
@@ -98,6 +105,7 @@ __all__ = [
     "check_metric",
     "check_model",
     "clip_gradients",
+    "drawn_signs",
     "drop_threshold",
     "finished",
     "foreign_types",
@@ -105,6 +113,7 @@ __all__ = [
     "freeze",
     "freeze_unused",
     "gradients_of",
+    "hessian_products",
     "input_dtype",
     "keep_mask",
     "kept_process",
@@ -121,6 +130,7 @@ __all__ = [
     "resolve_model",
     "roles_of_parameters",
     "sample_cost",
+    "second_derivative_problem",
     "seeded_draws",
     "selector_problem",
     "set_mask_key",
@@ -131,5 +141,6 @@ __all__ = [
     "try_batch",
     "try_code",
     "try_optimizer",
+    "twice_differentiable",
     "widened",
 ]

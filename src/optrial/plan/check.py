@@ -420,6 +420,7 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
         yield Problem("shuffle", "false needs sampling: epoch; drawing with replacement is random.")
     for index, entry in enumerate(study.optimizers):
         yield from _sam_problems(study, entry, index)
+        yield from _curvature_problems(study, entry, index)
         if entry.create_graph and not study.zero_grad:
             message = "true needs zero_grad: true; gradients that pile up keep every step's graph."
             yield Problem(f"optimizers[{index}].create_graph", message)
@@ -488,6 +489,35 @@ def _sam_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> Iterat
             yield Problem(path, f"does not go with {name}: true; leave one of them out.")
     if entry.kind == "torch" and requires_closure(load_code(entry.code)):
         yield Problem(path, f"{entry.code} computes its gradients itself; use another optimizer.")
+
+
+def _curvature_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> Iterator[Problem]:
+    """Yield what estimates of curvature do not go with."""
+    for place, part in enumerate(entry.parts):
+        if not _needs_curvature(part):
+            continue
+        path = f"optimizers[{index}]" + (f".groups[{place - 1}]" if place else "")
+        needs = f"{part.code} needs curvature at the weights"
+        for name in ("sam", "adaptive_sam"):
+            if getattr(entry, name):
+                reason = f"{needs}, and {name} takes the gradient elsewhere"
+                yield Problem(path, f"{reason}; leave one of them out.")
+        if not study.zero_grad:
+            yield Problem(path, f"{needs} of one step, not of gradients that pile up; "
+                          "leave zero_grad: false out.")  # fmt: skip
+        if study.engine == "numpy":
+            reason = "engine: numpy has no second derivatives"
+            yield Problem(path, f"{part.code}: {reason}; use engine: reference or auto.")
+
+
+def _needs_curvature(part: OptimizerEntry | GroupEntry) -> bool:
+    """Return whether a part names a rule that needs estimates of curvature."""
+    if part.kind in (None, "torch"):
+        return False
+    try:
+        return rule_of(part.kind, part.code).needs_curvature
+    except ValueError:
+        return False  # which is a problem of its own
 
 
 def _validation_problems(study: StudyFile) -> Iterator[Problem]:

@@ -24,7 +24,12 @@ from optrial.models import (
     trained_parameters,
 )
 from optrial.plan.evaluation import EVALUATED_AT_ONCE, KEPT_OUTPUTS, MOST_SAMPLES, kept_outputs
-from optrial.plan.optimizers import further_values, rule_of
+from optrial.plan.optimizers import (
+    further_values,
+    gradients_per_step,
+    needs_curvature,
+    rule_of,
+)
 from optrial.spec import PROBES, OptimizerKind, RunSpec
 
 __all__ = ["Estimate", "estimate", "step_work", "training_work"]
@@ -57,6 +62,8 @@ _WORK = {"muon": 10, "shampoo": 10, "soap": 10, "psgd_kron": 10, "normuon": 11, 
 """Further arrays of the size of the parameters that the update of a rule computes."""
 _PROBED = 3
 """Further arrays of the size of the parameters that probes compute or compare with."""
+_TWICE = 2
+"""Factor of the activations of a step that differentiates its gradient."""
 _EVALUATED_SHARE = 1.0
 _ACTIVATIONS = 5  # arrays of the size of what is saved for the backward pass, at its peak
 
@@ -210,9 +217,12 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
         + _product_operations(sample, run.batch_size) / rate
         + _PASSES * arrays * weights * itemsize / speed.traffic
     )
-    passes = run.accumulate * (1 if run.sam_rho is None else 2)
+    passes = run.accumulate * gradients_per_step(run)
     gradients = passes * _iterations(run) + _probed_gradients(run)
     activations = _ACTIVATIONS * sample.saved * run.batch_size
+    if needs_curvature(run):  # the backward pass is kept too, beside signs and products
+        activations *= _TWICE
+        held += 3
     evaluated = sum(dataset.sizes[split] for split in run.evaluate_on)
     steps = run.steps
     if run.budget_seconds is not None:

@@ -12,7 +12,14 @@ from optrial.code import is_code
 from optrial.config import StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
-from optrial.models import check_input_shape, resolve_model, try_batch, try_code
+from optrial.models import (
+    TrialProblem,
+    check_input_shape,
+    resolve_model,
+    second_derivative_problem,
+    try_batch,
+    try_code,
+)
 from optrial.plan.evaluation import metric_problems
 from optrial.plan.fields import batches_of_epoch, metric_names
 from optrial.plan.groups import (
@@ -23,6 +30,7 @@ from optrial.plan.groups import (
     placement_problems,
 )
 from optrial.plan.losses import loss_problems
+from optrial.plan.optimizers import rule_of
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
 
@@ -131,11 +139,26 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         problem = trial_problem(study, dataset, batch, model[1])
         if tried and not wrong:
             wrong = try_code(problem, metrics, keyed=study.rng != "script")
+        distinct |= dict.fromkeys(_curvature_problems(study, problem) if not wrong else ())
         distinct |= dict.fromkeys(fault.under("problem") for fault in wrong)
         for small in sizes if not wrong else ():
             if reason := try_batch(problem.first(small.samples)):
                 distinct[small.problem(reason, dataset.batched.size)] = None
     yield from distinct
+
+
+def _curvature_problems(study: StudyFile, problem: TrialProblem) -> Iterator[Problem]:
+    """Yield the optimizers that need a second derivative that a model or loss does not have."""
+    parts = [
+        (f"optimizers[{index}]" + (f".groups[{place - 1}]" if place else ""), part)
+        for index, entry in enumerate(study.optimizers)
+        for place, part in enumerate(entry.parts)
+        if part.kind not in (None, "torch") and rule_of(part.kind, part.code).needs_curvature
+    ]
+    if parts and (reason := second_derivative_problem(problem)):
+        for path, part in parts:
+            text = f"{part.code} needs second derivatives, and {reason}; use another rule."
+            yield Problem(path, text)
 
 
 class _SmallBatch(NamedTuple):

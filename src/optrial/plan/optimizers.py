@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -10,9 +11,16 @@ import torch
 from optrial.code import Unidentifiable, code_sha256, load_code, unidentifiable
 from optrial.config import OptimizerEntry
 from optrial.errors import USER_CODE_ERRORS, one_line, suggest
-from optrial.rules import RULES, Rule, initialise_all, modified
+from optrial.rules import RULES, Rule, extra_gradients, initialise_all, modified
+from optrial.spec import RunSpec
 
-__all__ = ["further_values", "rule_of", "rule_of_entry"]
+__all__ = [
+    "further_values",
+    "gradients_per_step",
+    "needs_curvature",
+    "rule_of",
+    "rule_of_entry",
+]
 
 
 def rule_of_entry(entry: OptimizerEntry) -> Rule:
@@ -22,6 +30,27 @@ def rule_of_entry(entry: OptimizerEntry) -> Rule:
         ValueError: there is none, or a modifier does not exist; the message says why.
     """
     return rule_of(entry.kind, entry.code, entry.modifiers)
+
+
+def needs_curvature(run: RunSpec) -> bool:
+    """Return whether a rule of a run needs estimates of curvature."""
+    return any(rule.needs_curvature for rule, _ in _rules_of(run))
+
+
+def gradients_per_step(run: RunSpec) -> float:
+    """Return how many gradients of a batch a step of a run computes per batch, on average.
+
+    Sharpness-aware minimization computes two; a product with the Hessian counts as one.
+    """
+    of_rules = [extra_gradients(rule, values) for rule, values in _rules_of(run)]
+    return 1 + (run.sam_rho is not None) + max(of_rules, default=0.0)
+
+
+def _rules_of(run: RunSpec) -> Iterator[tuple[Rule, Mapping[str, Any]]]:
+    """Yield each rule of a run with its hyperparameters."""
+    for part in run.known_parts:
+        if part.optimizer_kind != "torch":
+            yield rule_of(part.optimizer_kind, part.rule, part.modify), part.hyperparameters
 
 
 @cache
@@ -34,7 +63,7 @@ def further_values(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
         rule: the rule.
         shapes: shapes of the parameters; those that it updates as vectors have one dimension.
     """
-    if rule.capturable:  # rules without eigenvalues keep arrays like the parameter, or small ones
+    if rule.capturable or rule.needs_curvature:  # which keep arrays like the parameter
         return 0
     params = {str(n): torch.empty(shape, device="meta") for n, shape in enumerate(shapes)}
     state = initialise_all(rule, params, rule.defaults)

@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise, product
 from typing import TypeVar
 
 from optrial.models import MODELS
+from optrial.plan.optimizers import needs_curvature
 from optrial.spec import RunSpec
 
 __all__ = ["Grid", "arrange", "balanced_stacks", "grids_of", "pack", "stacks_of"]
@@ -35,8 +36,9 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
 
     Runs of one stack share everything but rule, modifiers, hyperparameters, weight decay, schedule,
     clipping, groups of parameters except frozen ones, the distance of SAM, the average of the
-    weights, seed and what the model's entry calls stackable. A torch class is never stacked. Runs
-    with one seed see the same batches, so that a stack that is a grid gathers each batch once.
+    weights, seed and what the model's entry calls stackable. Runs whose rules need curvature have
+    stacks of their own. A torch class is never stacked. Runs with one seed see the same batches, so
+    that a stack that is a grid gathers each batch once.
 
     Args:
         runs: in any order; the same runs always give the same stacks.
@@ -116,6 +118,7 @@ def _shared(run: RunSpec) -> str:
     common = {name: v for name, v in run.as_dict().items() if name not in names}
     common |= {"model_arguments": model, "frozen": run.frozen, "sam": run.sam_rho is not None}
     common["averaged"] = run.average is not None
+    common["curvature"] = needs_curvature(run)
     return json.dumps(common, sort_keys=True)
 
 

@@ -200,13 +200,22 @@ def _try_rule(entry: OptimizerEntry, setting: Setting, problem: TrialProblem) ->
     weight_decay = arguments.pop("weight_decay")
     tried = gradients_of(problem)
     params: Mapping[str, Any] = {name: pair[0] for name, pair in tried.items()}
+    curvature = {name: value * 0 + 1 for name, value in params.items()}
     grads = {name: pair[1] for name, pair in tried.items()}
     decay, step = entry.decay or rule.default_decay, 0
     try:
         state = initialise_all(rule, params, arguments)
         for step in range(1, _STEPS + 1):
             moved, state = apply_all(
-                rule, params, grads, state, step, arguments, weight_decay, decay
+                rule,
+                params,
+                grads,
+                state,
+                step,
+                arguments,
+                weight_decay,
+                decay,
+                curvature=curvature,
             )
             for name, value in moved.items():
                 if tuple(value.shape) != tuple(params[name].shape):

@@ -7,6 +7,7 @@ from optrial.rules.apply import apply_all, evaluation_point, initialise_all
 from optrial.rules.arrays import compute_once
 from optrial.rules.catalogue import ROLES_AS_VECTORS, RULES, get_rules
 from optrial.rules.clipping import clip_all
+from optrial.rules.curvature import extra_gradients, is_estimated
 from optrial.rules.modifiers import (
     ACTS_ON,
     MODIFIERS,
@@ -43,8 +44,10 @@ __all__ = [
     "clip_all",
     "compute_once",
     "evaluation_point",
+    "extra_gradients",
     "get_rules",
     "initialise_all",
+    "is_estimated",
     "learning_rate_factors",
     "modified",
     "modifier_named",

@@ -74,6 +74,7 @@ def apply_all(
     lead: int = 0,
     out: Mapping[str, Array] | None = None,
     as_vectors: Collection[str] = (),
+    curvature: Mapping[str, Array] | None = None,
 ) -> tuple[dict[str, Array], dict[str, State]]:
     """Take one step for a whole model; only `out` is changed in place.
 
@@ -92,10 +93,17 @@ def apply_all(
         out: name -> array to write the new parameter into, such as `params`; None to create new
             arrays.
         as_vectors: names of matrices that the rule updates as it does vectors.
+        curvature: name -> estimate of the diagonal of the Hessian at `params`, of the same shape,
+            for a rule that needs it.
 
     Returns:
         The new parameters and the new state.
+
+    Raises:
+        ValueError: the rule needs curvature, and there is none.
     """
+    if rule.needs_curvature and curvature is None:
+        raise ValueError(f"{rule.name} needs estimates of curvature; pass them as curvature")
     outside = decay_of(rule, decay, weight_decay)
     model = state.get(MODEL)
     moved: dict[str, Array] = {}
@@ -114,6 +122,8 @@ def apply_all(
         grad = place.gradient(grads[name], rule, outside)
         own_decay = {"weight_decay": coefficient if decay == rule.own_decay else 0.0}
         available = known | own_decay | {"axes": place.axes(rule)}
+        if curvature is not None:
+            available["curvature"] = curvature.get(name)
         needed = {need: available[need] for need in rule.needs}
         kept = state[name]
         change, after, *term = rule.update(grad, _given(kept), time, **own_values(values), **needed)

@@ -12,6 +12,7 @@ from optrial.rules.adam import ADAM, ADAMW, AMSGRAD
 from optrial.rules.adam_mini import ADAM_MINI
 from optrial.rules.adam_variants import ADAMAX, NADAM, RADAM
 from optrial.rules.averaged import ASGD
+from optrial.rules.curvature import ADAHESSIAN, SOPHIA_H
 from optrial.rules.gradient_descent import MOMENTUM, NESTEROV, SGD
 from optrial.rules.layerwise import LAMB, LARS
 from optrial.rules.mixtures import ADAN, ADEMAMIX, QHM
@@ -63,6 +64,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             ADAM_MINI,
             LARS,
             LAMB,
+            ADAHESSIAN,
+            SOPHIA_H,
             SHAMPOO,
             SOAP,
             MUON,

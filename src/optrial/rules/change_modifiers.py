@@ -163,7 +163,8 @@ def grafting_onto(rule: Rule) -> Modifier:
     Raises:
         ValueError: the other rule's change is not a function of single parameters.
     """
-    if rule.model is not None or rule.evaluates_elsewhere or rule.modifiers:
+    alone = rule.model is None and not rule.needs_curvature
+    if not alone or rule.evaluates_elsewhere or rule.modifiers:
         raise ValueError(
             f"the norm of {rule.name} depends on more than a parameter and its gradients; graft "
             "onto a rule such as sgd, momentum, adagrad or adam"

@@ -267,8 +267,10 @@ class Rule:
         default_decay: kind of weight decay used if a study sets none, "l2" or "decoupled".
         needs: what `update` takes, by keyword, besides the gradient: "param", the parameter;
             "axes", the axes of one run, as negative numbers, for sums; "weight_decay", the
-            coefficient of `own_decay`; "model", the state of the whole model. `init` takes "axes"
-            too.
+            coefficient of `own_decay`; "model", the state of the whole model; "curvature", z·Hz, an
+            estimate of the diagonal of the Hessian of the mini-batch loss, with signs z. A rule
+            with a hyperparameter `every` gets one at the steps 1, 1 + every, ..., and zeros at
+            others. `init` takes "axes" too.
         own_decay: the kind of weight decay that `update` applies itself, if any.
         reduced_state: name of a smaller array kept (rows, columns, one number per run) -> its
             meaning.
@@ -303,7 +305,7 @@ class Rule:
     torch_optim: TorchOptim | None = None
     default_weight_decay: float = 0.0
     default_decay: Literal["l2", "decoupled"] = "l2"
-    needs: tuple[Literal["param", "axes", "weight_decay", "model"], ...] = ()
+    needs: tuple[Literal["param", "axes", "weight_decay", "model", "curvature"], ...] = ()
     own_decay: Literal["l2", "decoupled"] | None = None
     reduced_state: Mapping[str, str] = field(default_factory=dict)
     model: WholeModel | None = None
@@ -327,6 +329,11 @@ class Rule:
     def evaluates_elsewhere(self) -> bool:
         """True if the model is evaluated at another point than its gradient is taken."""
         return self.evaluate is not None
+
+    @property
+    def needs_curvature(self) -> bool:
+        """True if engines have to estimate the diagonal of the Hessian."""
+        return "curvature" in self.needs
 
     @property
     def terms(self) -> dict[str, str]:

@@ -166,6 +166,8 @@ class RunFacts:
         constant_answer: what the best constant answer scores, by metric; see
             `optrial.engine.constant_answer`.
         decayed_share: share of the parameters that weight decay applies to.
+        gradients_per_step: number of gradients of a batch that a step computes for each of its
+            batches, on average; a product with the Hessian counts as one.
         initial_parameters_sha256: hash of the initial parameters.
         parameters_sha256: hash of the final parameters.
         first_batches_sha256: hash of the first batches.
@@ -220,6 +222,7 @@ class RunFacts:
     scale: Scales | None = None
     constant_answer: Mapping[str, float] | None = None
     decayed_share: float | None = None
+    gradients_per_step: float | None = None
     initial_parameters_sha256: str | None = None
     parameters_sha256: str | None = None
     first_batches_sha256: str | None = None

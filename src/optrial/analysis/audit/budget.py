@@ -99,24 +99,34 @@ def _schedule_end(record: Record) -> int:
 
 @audit_rule("C03", Severity.WARNING, "a step costs more gradients for some optimizers")
 def unequal_gradients(context: Context) -> Iterator[Observation]:
-    """Sharpness-aware minimization computes two gradients per step, so that equal numbers of steps
-    give it twice the work.
+    """Sharpness-aware minimization computes two gradients per step, and a rule of curvature a
+    product with the Hessian, which costs as much. Equal numbers of steps are then not equal work.
 
-    Source: Foret et al. 2021.
-    Example: a step computes two gradients for sam, and one for sgd.
+    Source: Foret et al. 2021; Yao et al. 2021.
+    Example: a step computes 2 gradients for sam, and 1 for sgd.
     Fix: say so beside the claim, or train the others twice as long in a further study.
     """
     for problem in context.problems:
-        costs = {c.name: 1 + (c.records[0].spec.sam_rho is not None) for c in problem.contenders}
+        costs = {c.name: _gradients_per_step(c.records[0]) for c in problem.contenders}
         if len(set(costs.values())) > 1:
-            twice = [name for name, cost in costs.items() if cost > 1]
-            once = [name for name, cost in costs.items() if cost == 1]
+            by_cost: dict[float, list[str]] = {}
+            for name, cost in sorted(costs.items(), key=lambda item: -item[1]):
+                by_cost.setdefault(cost, []).append(name)
+            *others, least = [f"{cost:g} for {names(same)}" for cost, same in by_cost.items()]
+            first, *further = others
+            text = ", ".join([first.replace(" for", " gradients for", 1), *further])
             yield Observation(
-                f"a step computes two gradients for {names(twice)}, and one for {names(once)}",
+                f"a step computes {text}, and {least}",
                 {"gradients": costs},
                 problem.compared,
                 context.remedy("state that equal steps are not equal work"),
             )
+
+
+def _gradients_per_step(record: Record) -> float:
+    """Return how many gradients a step computes; of a run that did not record it, by its spec."""
+    recorded = record.facts.gradients_per_step
+    return 1.0 + (record.spec.sam_rho is not None) if recorded is None else recorded
 
 
 @audit_rule("C06", Severity.ADVICE, "runs ended before the budget")

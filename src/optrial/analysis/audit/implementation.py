@@ -139,7 +139,18 @@ WORDS = frozenset(
     {
         *("sgd", "momentum", "heavyball", "nesterov", "nag", "adagrad", "adadelta", "rmsprop"),
         *("adam", "adamw", "adamax", "nadam", "radam", "amsgrad", "lion", "lars", "lamb"),
-        *("adafactor", "muon", "prodigy", "shampoo", "sophia", "qhm", "asgd", "rprop", "signsgd"),
+        *(
+            "adafactor",
+            "muon",
+            "prodigy",
+            "shampoo",
+            "sophia",
+            "adahessian",
+            "qhm",
+            "asgd",
+            "rprop",
+            "signsgd",
+        ),
         *("signum", "adabelief", "yogi", "adopt", "laprop", "ademamix", "adan", "normuon", "scion"),
         *("soap", "cautious", "lookahead", "mars", "agc", "hyperball", "grafting"),
     }

@@ -29,6 +29,7 @@ from optrial.engine.options import (
     decayed_share,
     evaluation_draws,
     finish_of,
+    gradient_facts,
     implementation_of,
     momentum_at,
     objective_of,
@@ -298,15 +299,19 @@ class NumpyEngine(SoloEngine):
         }
         self._at_evaluation_point = False
         self._average: dict[str, Array] = {}
-        self.facts = data_facts(spec, dataset) | RunFacts(
-            engine="numpy",
-            device="cpu",
-            implementation=implementation_of(*(part.rule for part, _ in self._parts)),
-            decayed_share=decayed_share(
-                (part for part, _ in self._parts),
-                {name: value.size for name, value in self._parameters().items()},
-            ),
-            flushes_denormals=False,  # cannot be set for the threads of NumPy's products
+        self.facts = (
+            data_facts(spec, dataset)
+            | gradient_facts(spec)
+            | RunFacts(
+                engine="numpy",
+                device="cpu",
+                implementation=implementation_of(*(part.rule for part, _ in self._parts)),
+                decayed_share=decayed_share(
+                    (part for part, _ in self._parts),
+                    {name: value.size for name, value in self._parameters().items()},
+                ),
+                flushes_denormals=False,  # cannot be set for the threads of NumPy's products
+            )
         )
         self.initial_sha256 = self.parameters_sha256(0)
 

@@ -42,6 +42,7 @@ from optrial.engine.options import (
     evaluation_draws,
     evaluation_extent,
     finish_of,
+    gradient_facts,
     mixed_precision,
     momentum_at,
     objective_of,
@@ -54,8 +55,10 @@ from optrial.models import (
     as_complex,
     as_real,
     backward,
+    backward_twice,
     build_model,
     clip_gradients,
+    drawn_signs,
     forget_gradients,
     freeze,
     key_dropout,
@@ -65,6 +68,7 @@ from optrial.models import (
     set_mask_key,
     step_optimizer,
     trained_parameters,
+    twice_differentiable,
 )
 from optrial.rules import uphill
 from optrial.spec import RunFacts, RunSpec
@@ -106,13 +110,14 @@ class ReferenceEngine(SoloEngine):
         self.augment = augmentation(dataset, first.device)
         updates = updates_of(spec, self.model)
         self.optimizer, self._schedules = updates.optimizer, updates.schedules
+        self._curved = [rule for rule in _rules(self.optimizer) if rule.rule.needs_curvature]
         self._base_rates = [float(group.get("lr", 1)) for group in self.optimizer.param_groups]
         self._takes_closure = spec.closure or needs_closure(self.optimizer)
         self._at_evaluation_point = False
         self._average: dict[str, torch.Tensor] = {}
         self._evaluated_modules: dict[str, bool] = {}
         self._extents: dict[str, Extent] = {}  # by split, measured once
-        self.facts = arithmetic_facts() | data_facts(spec, dataset)
+        self.facts = arithmetic_facts() | data_facts(spec, dataset) | gradient_facts(spec)
         self.facts |= RunFacts(
             engine="reference",
             device=str(first.device),
@@ -224,7 +229,8 @@ class ReferenceEngine(SoloEngine):
             drawn: draws of the model for each batch, which are kept at first and then repeated;
                 None to draw anew.
         """
-        spec, shares = self.spec, [1.0]
+        spec, shares, signs = self.spec, [1.0], self._signs(step)
+        estimates = {name: torch.zeros_like(sign) for name, sign in signs.items()}
         if len(batches) > 1:
             weights = [float(self.objective.loss_weight(batch.targets)) for batch in batches]
             shares = [weight / sum(weights) for weight in weights]
@@ -234,15 +240,31 @@ class ReferenceEngine(SoloEngine):
             set_mask_key(self.dropout, spec.seed, number)
             inputs = self.augment(batch.inputs, mask_key(spec.seed, number))
             again = _repeated(drawn, place, inputs.device)
-            with again, mixed_precision(spec.precision, inputs.device):
+            kernels = twice_differentiable(self.model) if signs else nullcontext()
+            with kernels, again, mixed_precision(spec.precision, inputs.device):
                 outputs = self.model(inputs)
             loss, of_batch = self.objective.measure(outputs, batch.targets)
             losses.append(loss if len(batches) == 1 else share * loss)
             sums.append(of_batch)
-            backward(losses[-1], create_graph=spec.create_graph)
+            if signs:
+                trained = trained_parameters(self.model)
+                for name, estimate in backward_twice(losses[-1], trained, signs).items():
+                    estimates[name] += estimate
+            else:
+                backward(losses[-1], create_graph=spec.create_graph)
+        for rule in self._curved:
+            rule.curvature = {name: estimates[name] for name in rule.parameters if signs}
         if not spec.uses_torch or spec.groups:
             densify_gradients(spec, self.model)
         return (losses[0], sums[0]) if len(losses) == 1 else (_total(losses), _total(sums))
+
+    def _signs(self, step: int) -> dict[str, torch.Tensor]:
+        """Return signs for the parameters whose rules need curvature, if one does at this step."""
+        if not any(rule.estimates_curvature(step) for rule in self._curved):
+            return {}
+        values = self._real_parameters()
+        curved = {name: values[name] for rule in self._curved for name in rule.parameters}
+        return drawn_signs(curved, mask_key(self.spec.seed, step))
 
     @contextmanager
     def _uphill(self) -> Iterator[None]:
@@ -387,10 +409,8 @@ class ReferenceEngine(SoloEngine):
         }
         for name, array in parts["probe"].items():
             self._prober.previous[name].copy_(torch.from_numpy(array))
-        ours = self.optimizer
-        for rule in ours.rules if isinstance(ours, JointOptimizer) else [ours]:
-            if isinstance(rule, RuleOptimizer):
-                rule.steps_taken = step
+        for rule in _rules(self.optimizer):
+            rule.steps_taken = step
         if self.script:
             self._script_batches.load(state)
 
@@ -437,6 +457,13 @@ class ReferenceEngine(SoloEngine):
         """Return the hash of all parameters, in the order of the model."""
         del run
         return module_sha256(self.model)
+
+
+def _rules(optimizer: torch.optim.Optimizer) -> list[RuleOptimizer]:
+    """Return the optimizers of a run that apply rules."""
+    if isinstance(optimizer, JointOptimizer):
+        return optimizer.rules
+    return [optimizer] if isinstance(optimizer, RuleOptimizer) else []
 
 
 def _total(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from optrial.models import as_real
-from optrial.rules import Rule, apply_all, evaluation_point, initialise_all
+from optrial.rules import Rule, apply_all, evaluation_point, initialise_all, is_estimated
 
 __all__ = ["RuleOptimizer"]
 
@@ -26,6 +26,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         weight_decay: coefficient, 0 for none.
         decay: "l2" or "decoupled".
         as_vectors: names of matrices that the rule updates as it does vectors.
+
+    Attributes:
+        curvature: estimates of the diagonal of the Hessian for the next step, by parameter, of a
+            rule that needs them; empty in a step without.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.weight_decay = weight_decay
         self.decay = decay
         self.steps_taken = 0
+        self.curvature: Mapping[str, torch.Tensor] = {}
         self.parameters = dict(parameters)
         self._as_vectors = frozenset(as_vectors)
         start = initialise_all(rule, self._values(), hyperparameters, as_vectors=as_vectors)
@@ -105,8 +110,20 @@ class RuleOptimizer(torch.optim.Optimizer):
             self.decay,
             out=values,
             as_vectors=self._as_vectors,
+            curvature=self._curvature(values),
         )
         self._keep(state, gradients)
+
+    def _curvature(self, values: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
+        if not self.rule.needs_curvature:
+            return None
+        known = self.curvature
+        return {n: known[n] if n in known else torch.zeros_like(v) for n, v in values.items()}
+
+    def estimates_curvature(self, step: int) -> bool:
+        """Return whether the rule needs an estimate of curvature at a step."""
+        every = self.param_groups[0].get("every", 1)
+        return self.rule.needs_curvature and is_estimated(step, every)
 
     @property
     def evaluates_elsewhere(self) -> bool:

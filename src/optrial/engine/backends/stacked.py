@@ -24,7 +24,13 @@ from optrial.engine.backends.compiling import compiled_program, traced_program
 from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.backends.products import has_onednn
 from optrial.engine.backends.stacked_model import Gradients, StackedModel, Tensors
-from optrial.engine.backends.stacked_update import columns, groups_of, treatment_of, update
+from optrial.engine.backends.stacked_update import (
+    columns,
+    groups_of,
+    needing_curvature,
+    treatment_of,
+    update,
+)
 from optrial.engine.backends.tensor_splits import TensorSplit, as_array
 from optrial.engine.evaluation import Evaluation, SplitTotals, joined
 from optrial.engine.hashing import StepHashes, arrays_sha256, module_sha256
@@ -38,6 +44,7 @@ from optrial.engine.options import (
     evaluation_draws,
     evaluation_extent,
     finish_of,
+    gradient_facts,
     implementation_of,
     momenta_of,
     objective_of,
@@ -50,6 +57,7 @@ from optrial.engine.validation import schedule_key
 from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
+    drawn_signs,
     freeze,
     freeze_unused,
     input_dtype,
@@ -57,7 +65,7 @@ from optrial.models import (
     make_stackable,
     place_model,
 )
-from optrial.rules import evaluation_point, initialise_all, uphill
+from optrial.rules import evaluation_point, initialise_all, is_estimated, uphill
 from optrial.spec import RunFacts, RunSpec
 
 __all__ = ["StackedEngine", "stackable_model"]
@@ -185,8 +193,15 @@ class StackedEngine:
         return torch.ones(factors, dtype=self._step.dtype, device=self.device)
 
     def _prepare_options(self) -> None:
-        """Prepare SAM and averages of the weights."""
+        """Prepare SAM, averages of the weights and estimates of curvature."""
         first = self.specs[0]
+        self._curved = needing_curvature(self._groups, self._params)
+        self._no_curvature = {n: torch.zeros_like(self._params[n]) for n in self._curved}
+        self._every: set[float] = set()  # steps from one estimate to the next
+        for group in self._groups:
+            if group.rule.needs_curvature:
+                every = group.hyperparameters.get("every")
+                self._every |= {1.0} if every is None else set(every.flatten().tolist())
         self._rho: Tensor | None = None
         if first.sam_rho is not None:
             self._rho = self._factors.new_tensor([[spec.sam_rho for spec in self.settings]])
@@ -220,11 +235,12 @@ class StackedEngine:
         sizes = {name: value[0, 0].numel() for name, value in self._params.items()}
         divided = [spec.parts(self._params) for spec in self.settings]
         of_settings = [
-            RunFacts(
+            gradient_facts(spec)
+            | RunFacts(
                 implementation=implementation_of(*(part.rule for part in parts)),
                 decayed_share=decayed_share(parts, sizes),
             )
-            for parts in divided
+            for spec, parts in zip(self.settings, divided, strict=True)
         ]
         return [
             self._hashes[run // self.shape[1]].facts
@@ -342,6 +358,7 @@ class StackedEngine:
         """
         self._taken += 1
         rows, keys = parts[0]
+        self._signs = self._drawn_signs()
         self._model.set_mask_keys(keys)
         if self._scheduled:
             self._factors.copy_(factors)
@@ -363,6 +380,15 @@ class StackedEngine:
             probes |= self._prober.after(self._taken, params)
         return measured
 
+    def _drawn_signs(self) -> Tensors:
+        """Return signs z of the parameters whose curvature is estimated in this step."""
+        if not any(is_estimated(self._taken, every) for every in self._every):
+            return {}
+        keys = torch.tensor([mask_key(seed, self._taken) for seed in self.seeds])
+        params = {name: self._params[name] for name in self._curved}
+        signs = drawn_signs(params, keys.to(self.device), lead=2)
+        return {name: signs[name] * needed for name, needed in self._curved.items()}
+
     def _gather(self, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of a step, each (seeds, batch, ...)."""
         inputs, targets = self.splits["train"].gather(rows)
@@ -379,13 +405,15 @@ class StackedEngine:
     ) -> tuple[Tensor, Tensor]:
         """Train every run without waiting for the device; return losses and metrics."""
         differentiate = self._differentiate if compiled else self._model.differentiate
+        if self._signs:
+            differentiate = partial(self._model.differentiate_twice, signs=self._signs)
         buffers = self._model.buffers
         first = differentiate(self._params, buffers, inputs, targets)
         gradients = first.gradients
         if self._rho is not None:
             gradients = differentiate(self._uphill(first), buffers, inputs, targets).gradients
         self._keep_buffers(first)
-        self._move(gradients, first.losses, compiled=compiled)
+        self._move(gradients, first, compiled=compiled)
         return first.losses, first.metrics
 
     def _accumulate(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -394,7 +422,7 @@ class StackedEngine:
         gradients = first.gradients
         if self._rho is not None:
             gradients = self._mean_gradients(self._uphill(first), parts, keep=False).gradients
-        self._move(gradients, first.losses, compiled=True)
+        self._move(gradients, first, compiled=True)
         return first.losses, first.metrics
 
     def _mean_gradients(
@@ -413,6 +441,8 @@ class StackedEngine:
             self._model.set_mask_keys(keys)
             full = rows.shape[1] == self.specs[0].batch_size
             differentiate = self._differentiate if full else self._model.differentiate
+            if self._signs:
+                differentiate = partial(self._model.differentiate_twice, signs=self._signs)
             part = differentiate(params, self._model.buffers, *self._gather(rows, keys))
             if keep:
                 self._keep_buffers(part)
@@ -439,7 +469,7 @@ class StackedEngine:
             for name, value in gradients.buffers.items():
                 self._model.buffers[name].copy_(value)
 
-    def _move(self, gradients: Tensors, losses: Tensor, *, compiled: bool) -> None:
+    def _move(self, gradients: Tensors, first: Gradients, *, compiled: bool) -> None:
         """Update the parameters of every run."""
         move = self._update if compiled else update
         with torch.no_grad():
@@ -448,12 +478,13 @@ class StackedEngine:
                 self._treatment,
                 self._params,
                 gradients,
-                losses,
+                first.losses,
                 self._states,
                 self._step,
                 self._factors,
                 self._alive,
                 self._compiled,
+                first.curvature or self._no_curvature,
             )
         self._update_average()
 

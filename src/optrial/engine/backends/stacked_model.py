@@ -15,7 +15,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optrial.engine.backends.products import is_large, products
 from optrial.engine.options import mixed_precision
-from optrial.models import KeyedDropout, Objective, as_complex, as_real, trained_parameters
+from optrial.models import (
+    KeyedDropout,
+    Objective,
+    as_complex,
+    as_real,
+    hessian_products,
+    trained_parameters,
+    twice_differentiable,
+)
 
 __all__ = ["Gradients", "StackedModel", "Tensors"]
 
@@ -32,30 +40,37 @@ class Gradients(NamedTuple):
         losses: (seeds, settings).
         metrics: sums over the batch, (seeds, settings, metrics).
         buffers: buffers that the step changed, such as the averages of batch norm.
+        curvature: estimates of the diagonal of the Hessian, by parameter; empty without.
     """
 
     gradients: Tensors
     losses: Tensor
     metrics: Tensor
     buffers: Tensors
+    curvature: Tensors
 
     def scaled(self, share: Tensor, params: Tensors) -> Gradients:
-        """Return losses and gradients times a share, (seeds, 1), in the types of parameters."""
-        gradients = {}
-        for name, value in self.gradients.items():
-            own = value.to(params[name].dtype)
-            gradients[name] = own * share.to(own.dtype).view(-1, *[1] * (own.ndim - 1))
-        return self._replace(gradients=gradients, losses=self.losses * share.to(self.losses.dtype))
+        """Return losses and derivatives times a share, (seeds, 1), in the types of parameters."""
+
+        def times(values: Tensors) -> Tensors:
+            own = {name: value.to(params[name].dtype) for name, value in values.items()}
+            return {n: v * share.to(v.dtype).view(-1, *[1] * (v.ndim - 1)) for n, v in own.items()}
+
+        return self._replace(
+            gradients=times(self.gradients),
+            losses=self.losses * share.to(self.losses.dtype),
+            curvature=times(self.curvature),
+        )
 
     def added(self, other: Gradients | None) -> Gradients:
         """Return the sums with another batch."""
         if other is None:
             return self
-        gradients = {n: other.gradients[n] + value for n, value in self.gradients.items()}
         return self._replace(
-            gradients=gradients,
+            gradients={n: other.gradients[n] + value for n, value in self.gradients.items()},
             losses=other.losses + self.losses,
             metrics=other.metrics + self.metrics,
+            curvature={n: other.curvature[n] + value for n, value in self.curvature.items()},
         )
 
 
@@ -186,6 +201,48 @@ class StackedModel:
             with_axes(losses),
             with_axes(metrics),
             {name: with_axes(value) for name, value in changed.items()},
+            {},
+        )
+
+    def differentiate_twice(
+        self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor, signs: Tensors
+    ) -> Gradients:
+        """Return gradients and estimates of the diagonal of the Hessian of all runs.
+
+        Args:
+            params: parameters, (seeds, settings, *shape).
+            buffers: buffers.
+            x: inputs, (seeds, batch, ...).
+            y: targets, (seeds, batch, ...).
+            signs: z of some parameters, (seeds, settings, *shape); 0 where a run needs none.
+        """
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        measure = self.over_runs(self._measure, buffers)
+        with torch.enable_grad(), self._with_plain_products(), twice_differentiable(self.base):
+            losses, (metrics, changed) = measure(leaves, buffers, x, y)
+            gradients = dict(
+                zip(
+                    leaves,
+                    torch.autograd.grad(
+                        losses.sum(),
+                        list(leaves.values()),
+                        create_graph=True,
+                        materialize_grads=True,
+                    ),
+                    strict=True,
+                )
+            )
+            products = hessian_products(
+                [gradients[name] for name in signs],
+                [leaves[name] for name in signs],
+                list(signs.values()),
+            )
+        return Gradients(
+            {name: value.detach() for name, value in gradients.items()},
+            losses.detach(),
+            metrics.detach(),
+            {name: value.detach() for name, value in changed.items()},
+            {n: signs[n] * product for n, product in zip(signs, products, strict=True)},
         )
 
     def differentiate_traced(
@@ -196,7 +253,7 @@ class StackedModel:
         gradients, (losses, (metrics, changed)) = self.over_runs(one_run, buffers)(
             params, buffers, x, y
         )
-        return Gradients(gradients, losses.detach(), metrics, changed)
+        return Gradients(gradients, losses.detach(), metrics, changed, {})
 
     def evaluate(
         self, params: Tensors, buffers: Tensors, x: Tensor, y: Tensor, block: tuple[slice, slice]
@@ -226,11 +283,17 @@ class StackedModel:
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor
     ) -> Tensor:
         """Return one run's mean loss, in a form that can be differentiated in any way."""
+        with self._with_plain_products():
+            return self._measure(dict(params), dict(buffers), x, y)[0]
+
+    @contextmanager
+    def _with_plain_products(self) -> Iterator[None]:
+        """Leave all products to PyTorch, which has derivatives of any order."""
         layers = [layer for layer in self.base.modules() if isinstance(layer, _OnednnLinear)]
         for layer in layers:
             layer.paused = True
         try:
-            return self._measure(dict(params), dict(buffers), x, y)[0]
+            yield
         finally:
             for layer in layers:
                 layer.paused = False

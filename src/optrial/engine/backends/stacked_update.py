@@ -16,7 +16,15 @@ from optrial.plan import rule_of
 from optrial.rules import Rule, apply_all, clip_all
 from optrial.spec import Part, RunSpec
 
-__all__ = ["Group", "Treatment", "columns", "groups_of", "treatment_of", "update"]
+__all__ = [
+    "Group",
+    "Treatment",
+    "columns",
+    "groups_of",
+    "needing_curvature",
+    "treatment_of",
+    "update",
+]
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,21 @@ def _group(
     )
 
 
+def needing_curvature(groups: Sequence[Group], params: Tensors) -> Tensors:
+    """Return which settings need estimates of curvature, by parameter: (1, settings, 1, ...).
+
+    Parameters for which no setting needs one are left out.
+    """
+    needed: Tensors = {}
+    for group in groups:
+        for name in group.names if group.rule.needs_curvature else ():
+            value = params[name]
+            if name not in needed:
+                needed[name] = value.new_zeros((1, value.shape[1], *[1] * (value.ndim - 2)))
+            needed[name][:, group.columns] = 1
+    return needed
+
+
 def treatment_of(settings: Sequence[RunSpec], params: Tensors) -> Treatment:
     """Return the processing of gradients that the settings of a stack ask for."""
     like = next(iter(params.values()))
@@ -173,12 +196,14 @@ def update(
     factors: Tensor,
     alive: Tensor,
     in_place: bool,
+    curvature: Tensors | None = None,
 ) -> None:
     """Take one step with every group's rule.
 
     Rules are pure functions. Parameters, `step` and `alive` are updated in place. With `in_place`,
     for compiled programs, the state is too: a step then allocates nothing, which would be most of
-    its cost, and addresses never change. Runs whose losses, (seeds, settings), are not finite or
+    its cost, and addresses never change. `curvature` holds estimates for the parameters whose rules
+    need them. Runs whose losses, (seeds, settings), are not finite or
     above the limit are no longer alive, and keep their parameters.
     """
     gradients = {name: value.to(params[name].dtype) for name, value in gradients.items()}
@@ -206,6 +231,9 @@ def update(
             lead=2,
             out=current if everyone else None,
             as_vectors=group.as_vectors,
+            curvature=columns(curvature, group)
+            if curvature and group.rule.needs_curvature
+            else None,
         )
         for name, param in current.items() if not everyone else ():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, listed, one_line
+from optrial.models.curvature import twice_differentiable
 from optrial.models.layers.dropout import key_dropout
-from optrial.models.parameters import foreign_types, trained_parameters
+from optrial.models.parameters import as_real, foreign_types, trained_parameters
 from optrial.models.trial.functions import function_problems, loss_with_parameters, model_path
 from optrial.models.trial.outputs import type_name, wrong_outputs
 from optrial.models.trial.problem import TrialProblem, error_text, on_any_device
 from optrial.models.trial.settings import kept_settings
 
-__all__ = ["try_batch", "try_code"]
+__all__ = ["second_derivative_problem", "try_batch", "try_code"]
 
 _UNSTORABLE = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)  # unknown to NumPy
 _ONE_SAMPLE = "Expected more than 1 value per channel"
@@ -69,6 +70,28 @@ def _wrong_batch(problem: TrialProblem, device: str) -> str:
         if _ONE_SAMPLE in one_line(error):
             return "which batch norm cannot normalise"
         return f"on which '{name}' raised {error_text(error)}"
+    return ""
+
+
+def second_derivative_problem(problem: TrialProblem) -> str:
+    """Return why a model and a loss that can be trained have no second derivatives, or ""."""
+    return on_any_device(lambda device: _not_twice(problem, device), failed=bool)
+
+
+def _not_twice(problem: TrialProblem, device: str) -> str:
+    inputs, targets = problem.tensors(device)
+    model = problem.build_model(device)
+    parameters = list(trained_parameters(model).values())
+    try:
+        with twice_differentiable(model):
+            loss = problem.objective().loss(model(inputs), targets)
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        squares = [as_real(g).square().sum() for g in gradients if g is not None]
+        # All of the graph, for PyTorch is silent about a part of it that leads to no parameter.
+        sum(squares).backward()  # type: ignore[union-attr]
+    except USER_CODE_ERRORS as error:
+        names = f"'{problem.model[0]}' with '{problem.loss[0]}'"
+        return f"the gradient of {names} cannot be differentiated ({error_text(error)})"
     return ""
 
 
