@@ -496,18 +496,18 @@ def _curvature_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> 
     for place, part in enumerate(entry.parts):
         if not _needs_curvature(part):
             continue
-        path = f"optimizers[{index}]" + (f".groups[{place - 1}]" if place else "")
-        needs = f"{part.code} needs curvature at the weights"
+        path = f"optimizers[{index}]"
         for name in ("sam", "adaptive_sam"):
             if getattr(entry, name):
-                reason = f"{needs}, and {name} takes the gradient elsewhere"
-                yield Problem(path, f"{reason}; leave one of them out.")
+                reason = f"does not go with {part.code}, which needs curvature at the weights"
+                yield Problem(f"{path}.{name}", f"{reason}; leave one of them out.")
         if not study.zero_grad:
-            yield Problem(path, f"{needs} of one step, not of gradients that pile up; "
-                          "leave zero_grad: false out.")  # fmt: skip
+            reason = f"false does not go with {part.code}, which needs the curvature of one step"
+            yield Problem("zero_grad", f"{reason}; leave it out.")
         if study.engine == "numpy":
-            reason = "engine: numpy has no second derivatives"
-            yield Problem(path, f"{part.code}: {reason}; use engine: reference or auto.")
+            where = f"{path}.groups[{place - 1}]" if place else path
+            reason = f"'{part.code}' needs second derivatives, which engine: numpy does not have"
+            yield Problem(f"{where}.{part.kind}", f"{reason}; use engine: reference or auto.")
 
 
 def _needs_curvature(part: OptimizerEntry | GroupEntry) -> bool:

@@ -150,14 +150,17 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
 def _curvature_problems(study: StudyFile, problem: TrialProblem) -> Iterator[Problem]:
     """Yield the optimizers that need a second derivative that a model or loss does not have."""
     parts = [
-        (f"optimizers[{index}]" + (f".groups[{place - 1}]" if place else ""), part)
+        (
+            f"optimizers[{index}]" + (f".groups[{place - 1}]" if place else "") + f".{part.kind}",
+            part,
+        )
         for index, entry in enumerate(study.optimizers)
         for place, part in enumerate(entry.parts)
         if part.kind not in (None, "torch") and rule_of(part.kind, part.code).needs_curvature
     ]
     if parts and (reason := second_derivative_problem(problem)):
         for path, part in parts:
-            text = f"{part.code} needs second derivatives, and {reason}; use another rule."
+            text = f"'{part.code}' needs second derivatives, and {reason}; use another rule."
             yield Problem(path, text)
 
 

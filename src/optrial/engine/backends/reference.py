@@ -264,7 +264,7 @@ class ReferenceEngine(SoloEngine):
             return {}
         values = self._real_parameters()
         curved = {name: values[name] for rule in self._curved for name in rule.parameters}
-        return drawn_signs(curved, mask_key(self.spec.seed, step))
+        return drawn_signs(curved, mask_key(self.spec.seed, self.part_number(step, 0)))
 
     @contextmanager
     def _uphill(self) -> Iterator[None]:

@@ -197,11 +197,7 @@ class StackedEngine:
         first = self.specs[0]
         self._curved = needing_curvature(self._groups, self._params)
         self._no_curvature = {n: torch.zeros_like(self._params[n]) for n in self._curved}
-        self._every: set[float] = set()  # steps from one estimate to the next
-        for group in self._groups:
-            if group.rule.needs_curvature:
-                every = group.hyperparameters.get("every")
-                self._every |= {1.0} if every is None else set(every.flatten().tolist())
+        self._every = frozenset().union(*(group.every for group in self._groups))
         self._rho: Tensor | None = None
         if first.sam_rho is not None:
             self._rho = self._factors.new_tensor([[spec.sam_rho for spec in self.settings]])
@@ -358,7 +354,7 @@ class StackedEngine:
         """
         self._taken += 1
         rows, keys = parts[0]
-        self._signs = self._drawn_signs()
+        self._signs = self._drawn_signs(keys)
         self._model.set_mask_keys(keys)
         if self._scheduled:
             self._factors.copy_(factors)
@@ -380,13 +376,15 @@ class StackedEngine:
             probes |= self._prober.after(self._taken, params)
         return measured
 
-    def _drawn_signs(self) -> Tensors:
-        """Return signs z of the parameters whose curvature is estimated in this step."""
+    def _drawn_signs(self, keys: Tensor) -> Tensors:
+        """Return signs z of the parameters whose curvature is estimated in this step.
+
+        `keys` are the mask keys of its first batch, (seeds,).
+        """
         if not any(is_estimated(self._taken, every) for every in self._every):
             return {}
-        keys = torch.tensor([mask_key(seed, self._taken) for seed in self.seeds])
         params = {name: self._params[name] for name in self._curved}
-        signs = drawn_signs(params, keys.to(self.device), lead=2)
+        signs = drawn_signs(params, keys, lead=2)
         return {name: signs[name] * needed for name, needed in self._curved.items()}
 
     def _gather(self, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,7 @@ class Group:
         scheduled: whether any setting has a schedule.
         rates: range on the axis of the factors of a step.
         momentum: hyperparameter that schedules change besides lr; "" for none.
+        every: steps from one estimate of curvature to the next; empty if the rule needs none.
     """
 
     rule: Rule
@@ -56,6 +57,7 @@ class Group:
     scheduled: bool
     rates: slice
     momentum: str = ""
+    every: frozenset[float] = frozenset()
 
     def values(self, factors: Tensor) -> Tensors:
         """Return the hyperparameters at a step.
@@ -140,6 +142,9 @@ def _group(
         scheduled=any(part.schedule is not None for part in parts),
         rates=rates,
         momentum=("beta1" if "beta1" in names else "momentum") if cycles else "",
+        every=frozenset(
+            float(part.hyperparameters.get("every", 1)) for part in parts if rule.needs_curvature
+        ),
     )
 
 
