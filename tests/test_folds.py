@@ -238,6 +238,8 @@ def test_a_study_gives_the_corrected_test_everywhere(tmp_path: Path, optrial: Co
     text = page.read_text()
     assert "over folds" in text
     assert "paired seed" not in text
+    assert text.count(">fold</th>") == 1
+    assert "pairs of seed and fold" in text
     found = {finding.rule: str(finding) for finding in results.audit().findings}
     assert not found.keys() & {"D01", "D02", "D05", "E08"}, found
     assert len(load(out).records) == 16

@@ -308,6 +308,7 @@ def study_page(
         runs=shown_runs(view, failures, (key for settings in shown.values() for key in settings)),
         hyperparameters=list(dict.fromkeys(n for r in view.records for n in r.hyperparameters)),
         phases=view.has_tuning,
+        folds=any(record.spec.fold for record in view.records),
         facts=_shown_facts(view.facts),
         study_text=_yaml(view.study),
         data=embedded_json(chart_data(view, styles, groups, shown)),

@@ -155,7 +155,8 @@ def data_text(problem: ProblemView) -> str:
     if not sizes:
         return called
     parts = [f"{count:,} {SPLITS.get(split, split)}" for split, count in sizes.items()]
-    return f"{called} ({all_listed(parts)} samples)"
+    fold = " in the first fold" if record.spec.fold else ""
+    return f"{called} ({all_listed(parts)} samples{fold})"
 
 
 def model_text(spec: RunSpec) -> str:
@@ -221,7 +222,7 @@ def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
     }
     texts = {
         "data": data_text(problem),
-        "data arguments": ", ".join(named_values(_shown_arguments(first.dataset_arguments))),
+        "data arguments": ", ".join(named_values(_shown_arguments(first))),
         "model": _distinct(map(model_text, specs)),
         "loss": first.loss.replace("_", " "),
         "batch size": batch_text(specs),
@@ -242,11 +243,13 @@ def setup_of(view: StudyView, problem: ProblemView) -> dict[str, str]:
     return {label: text for label, text in texts.items() if text}
 
 
-def _shown_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of a dataset without paths."""
+def _shown_arguments(spec: RunSpec) -> dict[str, Any]:
+    """Return arguments of a dataset without paths; of folds, without those of a test split."""
+    unused = ("test_fraction", "random_state") if spec.fold else ()
     return {
         name: short_name(value) if isinstance(value, str) and ("/" in value) else value
-        for name, value in arguments.items()
+        for name, value in spec.dataset_arguments.items()
+        if name not in unused
     }
 
 
