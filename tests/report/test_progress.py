@@ -62,6 +62,15 @@ def test_epochs_best_value_and_time_left(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "0/4 runs" in line
 
 
+def test_runs_and_time_left_of_a_budget_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, budget={"seconds": 30.0})
+    watched.bar.on_plan(runs=4, steps=4 * 10**9, runs_left=3, steps_left=3 * 10**9)
+    line = watched.after(20, 25)
+    assert "at most 1:30 of training left" in line
+    assert "1/4 runs" in line
+    assert "steps" not in line
+
+
 @pytest.mark.parametrize("width", [80, 60, 40, 30])
 def test_the_line_fits_and_cuts_no_word(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(monkeypatch, width, budget={"epochs": 5}, evaluate={"on": ["validation"]})

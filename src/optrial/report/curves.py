@@ -421,7 +421,7 @@ def _draw_published(
     """Draw published values, final ones at the end of training, and return them."""
     pairs = zip(contenders.entries, contenders.styles, strict=True)
     looks = {
-        (id(s), c.setting_id): (style, _per_x(s, c, options), c.records[0].spec.steps)
+        (id(s), c.setting_id): (style, _per_x(s, c, options), c.records[0].steps)
         for (s, c), style in pairs
     }
     drawn: list[float] = []

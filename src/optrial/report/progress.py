@@ -81,7 +81,7 @@ class ProgressBar(Callback):
             console = Console(stderr=True, highlight=False) if console is None else console
             self._display, self._downloads = _Terminal(console), DownloadBar(console)
         self._store: StoreReader | None = None
-        self._length: tuple[int, str] | None = None  # of a run, with its unit
+        self._length: tuple[float, str] | None = None  # of a run, with its unit
         self._directions = Directions({})
         self._selection: Selection | None = None
         self._best: float | None = None
@@ -172,10 +172,14 @@ class ProgressBar(Callback):
         """Return the epochs taken by all runs, or their steps."""
         if self._length is None or self._length[1] == "steps":
             return f"{self._steps:,}/{self._total:,} steps"
-        total = self._length[0] * self._runs
+        if self._length[1] == "seconds":  # how many steps these are is not known
+            return ""
+        total = int(self._length[0]) * self._runs
         return f"{int(share * total):,}/{total:,} epochs"
 
     def _left(self) -> str:
+        if self._length is not None and self._length[1] == "seconds":
+            return f"at most {_duration(self._length[0] * self.unfinished)} of training left"
         (first, before), (last, now) = self._past[0], self._past[-1]
         if now <= before or last <= first:
             return ""
@@ -190,7 +194,7 @@ class ProgressBar(Callback):
         return f"best {self._directions.title(metric)} {value}"
 
 
-def _length(study: Mapping[str, Any]) -> tuple[int, str] | None:
+def _length(study: Mapping[str, Any]) -> tuple[float, str] | None:
     """Return the length of each run with its unit; None if problems differ in it."""
     budget, problem = study.get("budget") or {}, study.get("problem")
     entries = problem.values() if isinstance(problem, Mapping) else ()

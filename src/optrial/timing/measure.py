@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
+from statistics import median
 from typing import Any, Literal, cast
 
 import torch
@@ -241,7 +242,7 @@ def _timing(contender: _Contender, times: StepTimes, memory: int | None) -> Sett
         optimizer=contender.spec.optimizer,
         setting=contender.setting,
         conditions={**_conditions(contender.spec), **contender.conditions},
-        steps=contender.spec.steps,
+        steps=_steps(contender.spec, times),
         engine=contender.engine,
         implementation=times.implementation,
         threads=times.threads,
@@ -251,6 +252,13 @@ def _timing(contender: _Contender, times: StepTimes, memory: int | None) -> Sett
         stands_for=contender.stands_for,
         steps_per_epoch=contender.spec.steps_per_epoch,
     )
+
+
+def _steps(spec: RunSpec, times: StepTimes) -> int:
+    """Return the steps of a run; with a budget in seconds, about as many as it takes."""
+    if spec.budget_seconds is None or not times.seconds:
+        return spec.steps
+    return max(1, round(spec.budget_seconds / median(times.seconds)))
 
 
 def _memory_meaning(device: str) -> str:
