@@ -51,7 +51,7 @@ ALLOWED = {
         *("code", "descriptors", "functions", "input_parts", "keyed", "memory", "spec"),
         *("target_kinds", "errors"),
     },
-    "rules": {"errors"},
+    "rules": {"errors", "keyed"},
     "plan": {
         *("code", "functions", "spec", "target_kinds", "config", "data"),
         *("garbage", "markup", "memory", "models", "rules", "errors"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-__all__ = ["draw32", "evaluation_key", "hash32", "mask_key", "named_key", "signs"]
+__all__ = ["draw32", "evaluation_key", "hash32", "mask_key", "named_key", "signs", "step_key"]
 
 Array = Any  # a NumPy array or a torch tensor
 
@@ -32,7 +32,12 @@ def hash32(values: Array) -> Array:
 
 def mask_key(seed: int, step: int) -> int:
     """Return the 32-bit key of all draws in one training step of one run."""
-    return int(hash32(hash32(seed + _ODD & _LOW_32_BITS) + step & _LOW_32_BITS))
+    return int(step_key(seed, step))
+
+
+def step_key(seed: Array, step: Array) -> Array:
+    """Return `mask_key` of each run: of whole numbers, or int64 arrays that broadcast."""
+    return hash32(hash32(seed + _ODD & _LOW_32_BITS) + step & _LOW_32_BITS)
 
 
 def evaluation_key(seed: int, step: int, split: str) -> int:

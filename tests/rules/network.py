@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from optrial.keyed import signs
 from optrial.rules import RULES, Rule, apply_all, evaluation_point, initialise_all
@@ -95,6 +96,11 @@ TRIED: dict[str, list[dict[str, Any]]] = {
         {"precondition_frequency": 3.0, "beta1": 0.0, "beta2": 0.9, "lr": 1e-3, "eps": 1e-3},
         {"precondition_frequency": 20.0, "beta2": 0.99, "eps": 1e-6},
     ],
+    "psgd_kron": [
+        {},
+        {"momentum": 0.0, "lr": 1e-3, "factor_lr": 0.02},
+        {"full_updates": 20.0, "update_prob": 0.2, "factor_lr": 0.3},
+    ],
     "normuon": [
         {},
         {"match_rms": False, "lr": 2e-3, "vector_lr": 0.5},
@@ -131,6 +137,12 @@ BETAS: list[dict[str, Any]] = [
 def tried(name: str) -> list[dict[str, Any]]:
     """Return complete hyperparameters, several times."""
     return [RULES[name].defaults | changes for changes in TRIED.get(name, BETAS)]
+
+
+def mostly_slow(name: str) -> list[Any]:
+    """Return the same; all but the first are for the slow tests."""
+    first, *others = tried(name)
+    return [first, *(pytest.param(values, marks=pytest.mark.slow) for values in others)]
 
 
 def start(seed: int = 0) -> Arrays:

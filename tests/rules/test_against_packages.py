@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_optimizer
 import torch
-from pytorch_optimizer.optimizer import scion, soap
+from pytorch_optimizer.optimizer import psgd, scion, soap
 from pytorch_optimizer.optimizer.muon import normuon
 from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
-from optrial.rules import RULES, apply_all, initialise_all
-from tests.rules.network import STEPS, gradients, relative_error, start, train, tried
+from optrial.rules import RULES, Draws, apply_all, initialise_all
+from optrial.rules.draws import draws_of
+from tests.rules.network import STEPS, gradients, mostly_slow, relative_error, start, train, tried
 from tests.tolerance import RULE_FLOAT64
 
 Arguments = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -145,12 +146,13 @@ class Float64(ModuleType):
     """torch, whose float32 is float64."""
 
     float32 = torch.float64
+    randn_like: Any
 
     def __getattr__(self, name: str) -> object:
         return getattr(torch, name)
 
 
-@pytest.mark.parametrize("values", tried("soap"))
+@pytest.mark.parametrize("values", mostly_slow("soap"))
 def test_soap_is_that_of_the_package(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,47 @@ def test_soap_is_that_of_the_package(
         ours, state = apply_all(rule, ours, grads, state, step, values)
     theirs = [parameter.detach().numpy() for parameter in parameters.values()]
     assert relative_error(ours.values(), theirs) <= RULE_FLOAT64
+
+
+@pytest.mark.parametrize("values", mostly_slow("psgd_kron"))
+def test_psgd_kron_is_that_of_the_package(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64, with our draws; the package solves in float32 and draws from generators."""
+    rule, seed, balanced = RULES["psgd_kron"], 11, 0.2
+    parameters = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in start().items()}
+    drawn: list[Draws] = []  # of the parameters to come in this step
+    torch64 = Float64("torch")
+    torch64.randn_like = lambda like, dtype: torch.tensor(drawn.pop(0).normal())
+    numpy = ModuleType("numpy")
+    numpy.random = SimpleNamespace(random=lambda: float(np.ravel(drawn[0].uniform())[0]))
+    numpy.argsort = np.argsort
+    monkeypatch.setattr(psgd, "torch", torch64)
+    monkeypatch.setattr(psgd, "np", numpy)
+    monkeypatch.setattr("optrial.rules.psgd.BALANCED", balanced)
+    schedule = psgd.precondition_update_prob_schedule(
+        min_prob=values["update_prob"], flat_start=int(values["full_updates"])
+    )
+    optimizer = pytorch_optimizer.Kron(
+        parameters.values(),
+        lr=values["lr"],
+        momentum=values["momentum"],
+        pre_conditioner_update_probability=schedule,
+        precondition_dtype=torch.float64,
+        balance_prob=balanced,
+    )
+    optimizer.param_groups[0]["precondition_lr"] = values["factor_lr"]
+    ours, state = start(), initialise_all(rule, start(), values)
+    for step in range(1, STEPS + 1):
+        at = {name: p.detach().numpy() for name, p in parameters.items()}
+        for name, grad in gradients(at).items():
+            parameters[name].grad = torch.tensor(grad)
+        drawn[:] = [draws_of(seed, step, name, p, 0) for name, p in at.items()]
+        optimizer.step()
+        ours, state = apply_all(rule, ours, gradients(ours), state, step, values, seeds=seed)
+    theirs = [p.detach().numpy() for p in parameters.values()]
+    assert relative_error(ours.values(), theirs) <= RULE_FLOAT64
+    assert relative_error(start().values(), theirs) > 1e3 * RULE_FLOAT64, "nothing was trained"
 
 
 def test_constrained_scion_is_scion_with_weight_decay() -> None:

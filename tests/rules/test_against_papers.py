@@ -13,7 +13,7 @@ import torch
 from optrial.rules import RULES, apply_all, evaluation_point, initialise_all
 from optrial.rules.muon import orthogonalise
 from optrial.rules.soap import eigenbasis
-from tests.rules.network import STEPS, gradients, relative_error, start, train, tried
+from tests.rules.network import STEPS, gradients, mostly_slow, relative_error, start, train, tried
 from tests.tolerance import RULE_FLOAT64
 
 DECAYS = [(0.0, "l2"), (0.05, "l2"), (0.05, "decoupled")]
@@ -201,7 +201,7 @@ def iterated(matrix: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.stack(columns, axis=1), order
 
 
-@pytest.mark.parametrize("values", tried("soap"))
+@pytest.mark.parametrize("values", mostly_slow("soap"))
 def test_soap_is_algorithm_3(values: dict[str, float]) -> None:
     expected = follow_paper(soap_step, **values)
     assert relative_error(train(RULES["soap"], values), expected) <= RULE_FLOAT64

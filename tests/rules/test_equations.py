@@ -14,7 +14,7 @@ from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT64
 
 IN_WORDS = {
-    *("adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo", "soap"),
+    *("adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo", "soap", "psgd_kron"),
     *("adahessian", "sophia_h"),
 }
 """Rules whose equations have rows, columns, matrix products or words; see test_against_papers and

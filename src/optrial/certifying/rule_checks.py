@@ -110,7 +110,10 @@ def _is_pure(rule: Rule) -> Iterator[str]:
         if not np.array_equal(array, before[name], equal_nan=True):
             yield f"a step changes its input '{name}' in place."
     if any(not np.array_equal(first[name], second[name], equal_nan=True) for name in first):
-        yield "the same step gives two results; a rule must not draw random numbers."
+        yield (
+            "the same step gives two results; a rule must not draw random numbers, except from "
+            "`draws`."
+        )
 
 
 def _keeps_shapes(rule: Rule) -> Iterator[str]:

@@ -49,8 +49,8 @@ RULES = (
     *("sgd", "momentum", "nesterov", "qhm", "asgd", "adagrad", "rmsprop", "rmsprop_nesterov"),
     *("adadelta", "adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "adabelief", "yogi"),
     *("adopt", "laprop", "ademamix", "adan", "rprop", "signsgd", "signum", "lion", "adafactor"),
-    *("adam_mini", "lars", "lamb", "adahessian", "sophia_h", "shampoo", "soap", "muon", "normuon"),
-    *("scion", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
+    *("adam_mini", "lars", "lamb", "adahessian", "sophia_h", "shampoo", "soap", "psgd_kron"),
+    *("muon", "normuon", "scion", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
 )
 MODIFIERS = (
     *("gradient_centralization", "agc", "mars", "cautious", "grafting", "normalize"),

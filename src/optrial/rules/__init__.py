@@ -8,6 +8,7 @@ from optrial.rules.arrays import compute_once
 from optrial.rules.catalogue import ROLES_AS_VECTORS, RULES, get_rules
 from optrial.rules.clipping import clip_all
 from optrial.rules.curvature import extra_gradients, is_estimated
+from optrial.rules.draws import Draws
 from optrial.rules.modifiers import (
     ACTS_ON,
     MODIFIERS,
@@ -34,6 +35,7 @@ __all__ = [
     "ROLES_AS_VECTORS",
     "RULES",
     "SCHEDULES",
+    "Draws",
     "Hyperparameter",
     "Modifier",
     "OwnFunction",

@@ -14,6 +14,7 @@ from typing import Any
 
 from optrial.rules.arrays import Array, Scalar, broadcast, is_array, zeros_like
 from optrial.rules.chain import Place, axes_of_run, decay_of, key_of, own_values, values_of
+from optrial.rules.draws import draws_of
 from optrial.rules.rule import NoState, OneArray, Rule, State
 
 __all__ = ["apply_all", "evaluation_point", "initialise_all"]
@@ -75,6 +76,7 @@ def apply_all(
     out: Mapping[str, Array] | None = None,
     as_vectors: Collection[str] = (),
     curvature: Mapping[str, Array] | None = None,
+    seeds: Scalar = 0,
 ) -> tuple[dict[str, Array], dict[str, State]]:
     """Take one step for a whole model; only `out` is changed in place.
 
@@ -95,6 +97,7 @@ def apply_all(
         as_vectors: names of matrices that the rule updates as it does vectors.
         curvature: name -> estimate of the diagonal of the Hessian at `params`, of the same shape,
             for a rule that needs it.
+        seeds: seed of each run, for rules that draw: a whole number, or an array over the runs.
 
     Returns:
         The new parameters and the new state.
@@ -106,6 +109,7 @@ def apply_all(
         raise ValueError(f"{rule.name} needs estimates of curvature; pass them as curvature")
     outside = decay_of(rule, decay, weight_decay)
     model = state.get(MODEL)
+    draws = "draws" in rule.needs or any("draws" in part.needs for part in rule.modifiers)
     moved: dict[str, Array] = {}
     new_state: dict[str, State] = {}
     terms: list[Any] = []
@@ -115,6 +119,7 @@ def apply_all(
             "param": param,
             "weight_decay": coefficient,
             "model": model and type(model)(*(broadcast(array, param) for array in model)),
+            "draws": draws_of(seeds, step, name, param, lead) if draws else None,
         }
         values, time = _broadcast_all(hyperparameters, param), broadcast(step, param)
         is_vector = name in as_vectors

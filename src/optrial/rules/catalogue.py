@@ -19,6 +19,7 @@ from optrial.rules.mixtures import ADAN, ADEMAMIX, QHM
 from optrial.rules.muon import MUON
 from optrial.rules.normuon import NORMUON
 from optrial.rules.prodigy import PRODIGY
+from optrial.rules.psgd import PSGD_KRON
 from optrial.rules.resilient import RPROP
 from optrial.rules.rmsprop import RMSPROP, RMSPROP_NESTEROV
 from optrial.rules.rule import Rule
@@ -68,6 +69,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             SOPHIA_H,
             SHAMPOO,
             SOAP,
+            PSGD_KRON,
             MUON,
             NORMUON,
             SCION,

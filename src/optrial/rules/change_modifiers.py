@@ -8,6 +8,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, as_array, in_float64, namespace, norm
+from optrial.rules.draws import Draws
 from optrial.rules.gradient_modifiers import no_state
 from optrial.rules.hyperparameters import epsilon
 from optrial.rules.muon import MUON, orthogonalise
@@ -169,7 +170,7 @@ def grafting_onto(rule: Rule) -> Modifier:
             f"the norm of {rule.name} depends on more than a parameter and its gradients; graft "
             "onto a rule such as sgd, momentum, adagrad or adam"
         )
-    passed = tuple(need for need in rule.needs if need in ("param", "axes"))
+    passed = tuple(need for need in rule.needs if need in ("param", "axes", "draws"))
 
     def init(param: Array, *, axes: Sequence[int], **values: Scalar) -> State:
         taken = {"axes": axes} if "axes" in rule.needs else {}
@@ -184,6 +185,7 @@ def grafting_onto(rule: Rule) -> Modifier:
         rule_grad: Array,
         axes: Sequence[int],
         lr: Scalar,
+        draws: Draws | None = None,
         **values: Scalar,
     ) -> tuple[Array, State]:
         """Grafting: Agarwal et al. 2020, Algorithm 1.
@@ -191,7 +193,7 @@ def grafting_onto(rule: Rule) -> Modifier:
         θ′ ← OTHER(lr)
         d ← ‖θ′ − θ‖·d / ‖d‖
         """
-        known: dict[str, Any] = {"param": param, "axes": axes}
+        known: dict[str, Any] = {"param": param, "axes": axes, "draws": draws}
         taken: dict[str, Any] = {need: known[need] for need in passed}
         taken |= {"weight_decay": 0.0} if "weight_decay" in rule.needs else {}
         other, after = rule.update(rule_grad, state, step, lr=lr, **values, **taken)[:2]
@@ -204,6 +206,7 @@ def grafting_onto(rule: Rule) -> Modifier:
         init=init,
         update=update,
         hyperparameters=rule.hyperparameters[1:],
+        needs=(*GRAFTING.needs, *(("draws",) if "draws" in passed else ())),
         equations=equations_of(update),
         state={name: f"{meaning}, of {rule.name}" for name, meaning in rule.state.items()},
         reduced_state={

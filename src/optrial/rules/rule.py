@@ -195,7 +195,8 @@ class Modifier:
             gradient of the mini-batch after clipping, with l2 decay; "rule_grad", what the
             modifiers of the gradient make of it, which the rule receives; "change", the change that
             is added to the decayed parameter; "lr", the learning rate of the step; "axes", the axes
-            of one run, as negative numbers; "weight_decay", the coefficient.
+            of one run, as negative numbers; "weight_decay", the coefficient; "draws", as for a
+            rule.
         as_vectors: roles of matrices that it treats as vectors.
     """
 
@@ -213,7 +214,7 @@ class Modifier:
     reduced_state: Mapping[str, str] = field(default_factory=dict)
     conventions: str
     needs: tuple[
-        Literal["param", "grad", "rule_grad", "change", "lr", "axes", "weight_decay"], ...
+        Literal["param", "grad", "rule_grad", "change", "lr", "axes", "weight_decay", "draws"], ...
     ] = ()
     as_vectors: tuple[str, ...] = ()
 
@@ -270,7 +271,8 @@ class Rule:
             coefficient of `own_decay`; "model", the state of the whole model; "curvature", z·Hz, an
             estimate of the diagonal of the Hessian of the mini-batch loss, with signs z. A rule
             with a hyperparameter `every` gets one at the steps 1, 1 + every, ..., and zeros at
-            others. `init` takes "axes" too.
+            others; "draws", an `optrial.rules.Draws`: random numbers, keyed by seed, step and
+            parameter. `init` takes "axes" too.
         own_decay: the kind of weight decay that `update` applies itself, if any.
         reduced_state: name of a smaller array kept (rows, columns, one number per run) -> its
             meaning.
@@ -305,7 +307,7 @@ class Rule:
     torch_optim: TorchOptim | None = None
     default_weight_decay: float = 0.0
     default_decay: Literal["l2", "decoupled"] = "l2"
-    needs: tuple[Literal["param", "axes", "weight_decay", "model", "curvature"], ...] = ()
+    needs: tuple[Literal["param", "axes", "weight_decay", "model", "curvature", "draws"], ...] = ()
     own_decay: Literal["l2", "decoupled"] | None = None
     reduced_state: Mapping[str, str] = field(default_factory=dict)
     model: WholeModel | None = None

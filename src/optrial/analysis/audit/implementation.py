@@ -152,7 +152,7 @@ WORDS = frozenset(
             "signsgd",
         ),
         *("signum", "adabelief", "yogi", "adopt", "laprop", "ademamix", "adan", "normuon", "scion"),
-        *("soap", "cautious", "lookahead", "mars", "agc", "hyperball", "grafting"),
+        *("soap", "psgd", "kron", "cautious", "lookahead", "mars", "agc", "hyperball", "grafting"),
     }
 )
 """Words in the name of an optimizer that promise a rule or a modifier."""

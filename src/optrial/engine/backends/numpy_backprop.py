@@ -363,6 +363,7 @@ class NumpyEngine(SoloEngine):
                     part.weight_decay,
                     part.decay,
                     as_vectors=spec.as_vectors,
+                    seeds=spec.seed,
                 )
                 moved |= moved_part
         self.network.parameters = [moved[name] for name in self.names]

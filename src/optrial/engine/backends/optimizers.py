@@ -100,7 +100,13 @@ def _built(spec: RunSpec, part: Part, named: Parameters) -> tuple[torch.optim.Op
             optimizer = getattr(torch.optim, name)(parameters, **arguments)
             return optimizer, _call(f"torch.optim.{name}", arguments)
     rule_optimizer = RuleOptimizer(
-        named, rule, part.hyperparameters, part.weight_decay, part.decay, spec.as_vectors
+        named,
+        rule,
+        part.hyperparameters,
+        part.weight_decay,
+        part.decay,
+        spec.as_vectors,
+        spec.seed,
     )
     return rule_optimizer, implementation_of(part.rule)
 

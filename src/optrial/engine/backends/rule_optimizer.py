@@ -26,6 +26,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         weight_decay: coefficient, 0 for none.
         decay: "l2" or "decoupled".
         as_vectors: names of matrices that the rule updates as it does vectors.
+        seed: seed of the run, for rules that draw.
 
     Attributes:
         curvature: estimates of the diagonal of the Hessian for the next step, by parameter, of a
@@ -40,6 +41,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         decay: str = "l2",
         as_vectors: Collection[str] = (),
+        seed: int = 0,
     ) -> None:
         super().__init__(parameters.values(), dict(hyperparameters))
         self.rule = rule
@@ -49,6 +51,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.curvature: Mapping[str, torch.Tensor] = {}
         self.parameters = dict(parameters)
         self._as_vectors = frozenset(as_vectors)
+        self._seed = seed
         start = initialise_all(rule, self._values(), hyperparameters, as_vectors=as_vectors)
         self._types = {name: type(part) for name, part in start.items()}
         # Key of each part in `state`: its parameter, "rule" for a part of the whole model, or
@@ -111,6 +114,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             out=values,
             as_vectors=self._as_vectors,
             curvature=self._curvature(values),
+            seeds=self._seed,
         )
         self._keep(state, gradients)
 

@@ -148,6 +148,7 @@ class StackedEngine:
         self._augment = augmentation(dataset, self.device)
         self._alive = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self._step = torch.zeros((), dtype=dtype, device=self.device)
+        self._seeds = torch.tensor(self.seeds, device=self.device).unsqueeze(1)
         self._factors = self._first_factors()
         self._prepare_options()
         self._differentiate, self._update = self._model.differentiate, update
@@ -481,6 +482,7 @@ class StackedEngine:
                 self._step,
                 self._factors,
                 self._alive,
+                self._seeds,
                 self._compiled,
                 first.curvature or self._no_curvature,
             )

@@ -200,6 +200,7 @@ def update(
     step: Tensor,
     factors: Tensor,
     alive: Tensor,
+    seeds: Tensor,
     in_place: bool,
     curvature: Tensors | None = None,
 ) -> None:
@@ -209,7 +210,8 @@ def update(
     for compiled programs, the state is too: a step then allocates nothing, which would be most of
     its cost, and addresses never change. `curvature` holds estimates for the parameters whose rules
     need them. Runs whose losses, (seeds, settings), are not finite or
-    above the limit are no longer alive, and keep their parameters.
+    above the limit are no longer alive, and keep their parameters. `seeds`,
+    (seeds, 1), key draws.
     """
     gradients = {name: value.to(params[name].dtype) for name, value in gradients.items()}
     step += 1
@@ -239,6 +241,7 @@ def update(
             curvature=columns(curvature, group)
             if curvature and group.rule.needs_curvature
             else None,
+            seeds=seeds,
         )
         for name, param in current.items() if not everyone else ():
             kept = alive[:, group.columns].reshape(param.shape[:2] + (1,) * (param.ndim - 2))
