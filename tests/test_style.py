@@ -169,6 +169,21 @@ def test_a_known_name_always_looks_the_same() -> None:
     assert line_styles(["mine"]) == line_styles(["mine"])
 
 
+def test_colours_differ_as_long_as_there_are_enough() -> None:
+    relatives = ["radam", "lion", "yogi", "adadelta", "mine", "schedule_free_sgd", "sgd"]
+    styles = line_styles(relatives)
+    assert len({style.colour for style in styles.values()}) == len(relatives)
+    assert all(styles[name] == line_styles([name])[name] for name in ("lion", "adadelta", "sgd"))
+
+
+def test_the_leading_ones_of_many_differ_in_colour() -> None:
+    leading = ["radam", "lion", "signum", "yogi", "adadelta", "laprop"]
+    styles = line_styles(RULES, leading)
+    assert list(styles) == list(RULES)
+    assert len({styles[name].colour for name in leading}) == len(leading)
+    assert len(set(styles.values())) == len(RULES)
+
+
 def test_forty_eight_names_are_told_apart_and_more_are_drawn() -> None:
     names = [f"mine {number}" for number in range(60)]
     assert len(set(line_styles(names[:48]).values())) == 48 == COLOURS * len(DASHES)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURED",
+    "COLOURS",
     "DARK",
     "FIGURE_FORMATS",
     "LIGHT",
@@ -75,6 +76,11 @@ class Theme:
     high: str
     contour: str
     lines: tuple[str, ...]
+
+    @property
+    def grey(self) -> str:
+        """Colour of the optimizers that are not among the best of many."""
+        return blend(self.background, self.muted, 0.45)
 
 
 # Found by simulated annealing: the least difference (CIEDE2000) between any two colours, seen with
@@ -152,7 +158,10 @@ FIXED = (
     ("adagrad", "lion", "muon", "adadelta", "lamb", "prodigy"),
     # From here on dashed, in the colour of a relative.
     ("schedule_free_sgd", "amsgrad", "lars", "rmsprop_nesterov", "schedule_free_adamw", "nadam"),
-    ("adafactor", "radam", "adamax"),
+    ("adafactor", "radam", "adamax", "yogi", "adan", "adopt"),
+    ("signsgd", "adabelief", "qhm", "rprop", "adam_mini", "asgd"),
+    ("shampoo", "signum", "normuon", "laprop", "ademamix", "scion"),
+    ("sophia_h", "adahessian", "lbfgs", "soap", "psgd_kron"),
 )
 SLOTS = {name: slot for slot, name in enumerate(name for row in FIXED for name in row)}
 """The place of well-known optimizers among all combinations of colour and dash pattern."""
@@ -186,17 +195,24 @@ class LineStyle:
         }
 
 
-def line_styles(names: Iterable[str]) -> dict[str, LineStyle]:
-    """Return a style for every optimizer; no two of up to 48 are alike.
+def line_styles(names: Iterable[str], leading: Sequence[str] = ()) -> dict[str, LineStyle]:
+    """Return a style for every optimizer, different for up to 48; up to 12 differ in colour.
 
-    A well-known name always has the same style. Other names have a style that is computed from the
-    name, or the next one that is free.
+    A well-known name has its own style, unless a better-known one of the same colour is there.
+    Other names have a style that is computed from the name, or the next one that is free.
+
+    Args:
+        names: the optimizers.
+        leading: those that need different colours most, if there are more names than colours.
     """
     names = list(dict.fromkeys(names))
-    slots = {name: SLOTS[name] for name in names if name in SLOTS}
-    for name in names:
-        if name not in slots:
-            slots[name] = _free_slot(zlib.crc32(name.encode()), set(slots.values()))
+    first = leading if len(names) > COLOURS else ()
+    known = sorted((name for name in names if name in SLOTS), key=SLOTS.__getitem__)
+    slots: dict[str, int] = {}
+    for name in dict.fromkeys([*first, *known, *names]):
+        taken = set(slots.values())
+        own = SLOTS.get(name, zlib.crc32(name.encode()))
+        slots[name] = own if name in SLOTS and _is_free(own, taken) else _free_slot(own, taken)
     return {name: _style(slots[name]) for name in names}
 
 
@@ -322,6 +338,12 @@ def _drawn(character: str) -> str:
     if character.isascii() or get_font(findfont(FontProperties())).get_char_index(ord(character)):
         return character
     return f"[{unicodedata.name(character, f'U+{ord(character):04X}').lower()}]"
+
+
+def _is_free(slot: int, taken: Set[int]) -> bool:
+    """Return whether a slot is free, and its colour too, unless every colour is taken."""
+    colours = {other % COLOURS for other in taken}
+    return slot not in taken and (slot % COLOURS not in colours or len(colours) == COLOURS)
 
 
 def _free_slot(start: int, taken: Set[int]) -> int:

@@ -17,7 +17,8 @@ class Element:
 
     @property
     def text(self) -> str:
-        return self.own_text + "".join(child.text for child in self.children)
+        text = self.own_text + "".join(child.text for child in self.children)
+        return text.replace("\N{NO-BREAK SPACE}", " ")
 
     def all(self, name: str = "", **attributes: str) -> list[Element]:
         """Every element below, in order, of that name and with those attributes if any."""

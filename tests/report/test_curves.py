@@ -185,6 +185,23 @@ def test_a_figure_has_a_panel_for_each_kind_of_metric() -> None:
     ]
 
 
+@pytest.mark.parametrize("metrics", [("test_accuracy",), ("train_loss", "test_accuracy")])
+def test_a_legend_of_thirty_names_has_few_rows_and_the_best_first(
+    metrics: tuple[str, ...],
+) -> None:
+    names = [f"variant-{number}" for number in range(30)]
+    view = made_up_view(made_up_records(names, rates=(0.1,), seeds=1))
+    figure = curves_figure([CurveSource(view, view.problems[0])], metrics)
+    (legend,) = figure.legends or [figure.axes[0].get_legend()]
+    assert legend is not None
+    listed = [text.get_text() for text in legend.get_texts()]
+    assert {name.split()[0] for name in listed[:6]} == set(view.ranked_optimizers[:6])
+    assert len(listed) == 30
+    box = legend.get_window_extent()
+    assert box.height < figure.bbox.height / 2
+    assert box.x1 <= figure.bbox.width
+
+
 def test_studies_and_problems_are_overlaid(tmp_path: Path) -> None:
     store_made_up(tmp_path / "a", made_up_records(["sgd"], rates=(0.1,)), "a")
     both = [r for d in ("x", "y") for r in made_up_records(["sgd"], (0.1,), dataset=d)]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optrial.analysis.view import StudyView
 from optrial.spec import Directions
-from optrial.style import literal
+from optrial.style import COLOURED, COLOURS, WIDTHS, LineStyle, line_styles, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Stacks",
@@ -26,6 +28,7 @@ __all__ = [
     "log_axis",
     "metric_axis",
     "metric_is_logarithmic",
+    "optimizer_styles",
     "row_axis",
 ]
 
@@ -35,10 +38,20 @@ NEAR = 5.0
 """Largest distance from the best value of what a figure shows, in distances of its best third."""
 CHARACTER, HANDLE, LEGEND_ROW = 0.056, 0.46, 0.125
 """Inches of a legend: width of a character, width of a line with its gaps, height of a row."""
-ROWS_AT_FIRST = 4
+ROWS_AT_FIRST = 3
 """Rows of a legend for which every figure has room."""
+NARROW = 12
+"""Most entries of a legend for which a figure stays as narrow as one column of a journal."""
 
 Floats = NDArray[np.float64]
+
+
+def optimizer_styles(*views: StudyView) -> dict[str, LineStyle]:
+    """Return the style of every optimizer of some studies; the best of each differ in colour."""
+    names = dict.fromkeys(name for view in views for name in view.optimizer_names)
+    if len(names) <= COLOURS:  # ranking takes time
+        return line_styles(names)
+    return line_styles(names, [n for view in views for n in view.ranked_optimizers[:COLOURED]])
 
 
 def draw_interval(axes: Axes, row: int, values: tuple[float, float, float], **style: Any) -> None:
@@ -192,32 +205,60 @@ def row_axis(axes: Axes, names: Iterable[str]) -> None:
 
 
 def legend(axes: Axes, title: str = "") -> None:
-    """Draw a legend above the axes, in up to three columns; long labels have several lines."""
+    """Draw a legend above the axes, in columns of equal length; long labels have several lines."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure = axes.get_figure(root=True)
-        panels = len({round(a.get_position().x0, 2) for a in figure.axes}) if figure else 1
-        width = (figure.get_figwidth() if figure else 3.4) / panels
-        column = HANDLE + CHARACTER * max(map(len, labels))
-        columns = max(1, min(3, len(labels), int(width / column)))
-        longest = max(10, int((width - HANDLE) / CHARACTER) - 10)  # beside the vertical axis
-        axes.legend(
-            handles,
-            [fill(label, longest) for label in labels],
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=columns,
-            borderpad=0,
-            title=literal(fill(title, longest)),
-            alignment="left",
-        )
+    figure = axes.get_figure(root=True)
+    if handles and figure:
+        width = figure.get_figwidth() / _panels(figure)
+        layout = _layout(labels, literal(title), width)
+        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), **layout)
 
 
 def grow_for_legend(axes: Axes) -> None:
-    """Make the figure of axes taller for a legend of many rows."""
+    """Make the figure of axes wider, then taller, for a legend of many entries.
+
+    The legend of one of several panels side by side gets the width of the figure.
+    """
     figure, box = axes.get_figure(root=True), axes.get_legend()
     if figure is None or box is None:
         return
+    handles, labels = axes.get_legend_handles_labels()
+    several = _panels(figure) > 1
+    is_wide = figure.get_figwidth() >= WIDTHS["page"]
+    if several or (len(labels) > NARROW and not is_wide):
+        figure.set_figwidth(WIDTHS["page"])
+        layout = _layout(labels, box.get_title().get_text(), WIDTHS["page"])
+        box.remove()
+        if several:
+            box = figure.legend(handles=handles, loc="outside upper left", **layout)
+        else:
+            box = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), **layout)
     columns: int = box._ncols  # type: ignore[attr-defined]
-    rows = -(-len(box.get_texts()) // columns)
+    rows = math.ceil(len(labels) / columns)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - ROWS_AT_FIRST))
+
+
+def _panels(figure: Figure) -> int:
+    """Return the number of axes side by side."""
+    return len({round(axes.get_position().x0, 2) for axes in figure.axes})
+
+
+def _layout(labels: Sequence[str], title: str, width: float) -> dict[str, Any]:
+    """Return the keyword arguments of a legend for its layout.
+
+    Args:
+        labels: its entries.
+        title: its title, or "".
+        width: of the axes or the figure, in inches.
+    """
+    column = HANDLE + CHARACTER * max(map(len, labels))
+    most = 3 if len(labels) <= NARROW else 6
+    rows = math.ceil(len(labels) / max(1, min(most, int(width / column))))
+    longest = max(10, int((width - HANDLE) / CHARACTER) - 10)  # beside the vertical axis
+    return {
+        "labels": [fill(label, longest) for label in labels],
+        "ncols": math.ceil(len(labels) / rows),
+        "borderpad": 0,
+        "title": fill(title, longest),
+        "alignment": "left",
+    }

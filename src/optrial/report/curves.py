@@ -23,6 +23,7 @@ from optrial.report.axes import (
     legend,
     metric_axis,
     metric_is_logarithmic,
+    optimizer_styles,
 )
 from optrial.spec import Directions, metric_title, setting_text
 from optrial.style import (
@@ -33,7 +34,6 @@ from optrial.style import (
     LineStyle,
     Theme,
     figure_style,
-    line_styles,
     literal,
     variant_styles,
 )
@@ -128,7 +128,7 @@ class _Line:
     def looks(self, theme: Theme) -> dict[str, Any]:
         """Return the keyword arguments of `Axes.plot`."""
         style = self.style.matplotlib(theme)
-        return style | {"color": theme.rule, "zorder": 1.5} if self.grey else style
+        return style | {"color": theme.grey, "zorder": 1.5} if self.grey else style
 
 
 @dataclass(eq=False)
@@ -153,8 +153,8 @@ class _Contenders:
             known = dict.fromkeys(contender.name for _, contender in every)
             raise StoreError(f"no line is named '{self.only[0]}'. {suggest(self.only[0], known)}")
         self.title, self.names = _names(self.entries)
-        names = dict.fromkeys(n for source in self.sources for n in source.view.optimizer_names)
-        self.styles = variant_styles([c.optimizer for _, c in self.entries], line_styles(names))
+        styles = optimizer_styles(*dict.fromkeys(source.view for source in self.sources))
+        self.styles = variant_styles([c.optimizer for _, c in self.entries], styles)
 
     def is_grey(self, contender: Contender) -> bool:
         """Return whether only the best optimizers keep their colours, because many are drawn."""
@@ -235,9 +235,11 @@ def draw_curves(
         StoreError: no contender is named as `options.only` says.
     """
     contenders = _Contenders(sources, options.only)
-    lines = list(_lines(contenders, metrics, options, named))
-    for line, below in zip(lines, _lines_above(lines), strict=True):
-        _draw_line(axes, line, below, theme)
+    every = _lines(contenders, metrics, options, named)
+    lines = sorted(every, key=lambda line: line.grey)  # the legend names those in colour first
+    above = [0] * len(lines) if any(line.grey for line in lines) else _lines_above(lines)
+    for line, count in zip(lines, above, strict=True):
+        _draw_line(axes, line, count, theme)
     published = _draw_published(axes, contenders, metrics, options, theme)
     directions = sources[0].view.directions
     label = _shared_label(metrics, directions)

@@ -24,6 +24,7 @@ from optrial.report.axes import (
     log_axis,
     metric_axis,
     metric_is_logarithmic,
+    optimizer_styles,
     row_axis,
 )
 from optrial.report.chart_data import probes_of
@@ -37,7 +38,6 @@ from optrial.style import (
     LineStyle,
     Theme,
     figure_style,
-    line_styles,
     literal,
     variant_styles,
 )
@@ -204,7 +204,7 @@ def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme
 
 def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = LIGHT) -> None:
     """Draw on which share of the problems each optimizer is within a factor of the fastest."""
-    styles = line_styles(view.optimizer_names)
+    styles = optimizer_styles(view)
     end = BEYOND * max(profile.factors[-1], 2.0)
     lines = zip(profile.names, profile.optimizers, profile.shares, strict=True)
     for name, optimizer, shares in lines:
@@ -247,7 +247,7 @@ def draw_sensitivity(
         return
     looks = _looks(view, theme)
     hollow = False
-    for line in lines:
+    for line in sorted(lines, key=lambda line: list(looks).index(line.optimizer)):
         style = looks[line.optimizer]
         rates = np.array([point.rate for point in line.points])
         table = np.array(
@@ -272,14 +272,17 @@ def draw_sensitivity(
 
 
 def _looks(view: StudyView, theme: Theme) -> dict[str, dict[str, Any]]:
-    """Return the keyword arguments of `Axes.plot` by optimizer; of many, the best are coloured."""
-    styles = line_styles(view.optimizer_names)
-    coloured = view.ranked_optimizers[: COLOURED if len(styles) > MANY else None]
-    grey = {"color": theme.rule, "zorder": 1.5}
-    return {
-        name: style.matplotlib(theme) | (grey if name not in coloured else {})
-        for name, style in styles.items()
-    }
+    """Return the keyword arguments of `Axes.plot` by optimizer.
+
+    Of many optimizers, the best are coloured and come first.
+    """
+    styles = optimizer_styles(view)
+    if len(styles) <= MANY:
+        return {name: style.matplotlib(theme) for name, style in styles.items()}
+    coloured = view.ranked_optimizers[:COLOURED]
+    grey = {"color": theme.grey, "zorder": 1.5}
+    ordered = sorted(styles, key=lambda name: name not in coloured)
+    return {n: styles[n].matplotlib(theme) | (grey if n not in coloured else {}) for n in ordered}
 
 
 def _shown_values(lines: Sequence[RateLine], metric: str, view: StudyView) -> Floats:
@@ -310,7 +313,7 @@ def _mark_beyond(
     stacks, crosses = Stacks(axes), False
     for line in lines:
         color = looks[line.optimizer]["color"]
-        if color == theme.rule:  # one of many, whose values would hide those of the best
+        if color == theme.grey:  # one of many, whose values would hide those of the best
             continue
         for point in line.points:
             value = point.interval.estimate
@@ -384,7 +387,7 @@ def _limit_differences(axes: Axes, intervals: Floats, theme: Theme) -> None:
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw the trials of each optimizer and its chosen setting."""
-    styles = line_styles(view.optimizer_names)
+    styles = optimizer_styles(view)
     metric = problem.searches[0].metric
     factor = 100 if problem.directions.percent(metric) else 1
     for row, search in enumerate(problem.searches):
@@ -402,12 +405,15 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
 def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
     """Draw the expected best of k trials of each optimizer, by k."""
     looks = _looks(view, theme)
-    for optimizer, best in best_of_trials(problem).items():
+    by_optimizer = best_of_trials(problem)
+    for optimizer, look in looks.items():
+        if (best := by_optimizer.get(optimizer)) is None:
+            continue
         every = max(1, len(best.trials) // 7)
         axes.plot(
             best.trials,
             best.expected,
-            **looks[optimizer],
+            **look,
             markevery=every,
             label=literal(optimizer),
         )
@@ -422,7 +428,7 @@ def draw_rate_ranges(
     axes: Axes, view: StudyView, problem: ProblemView, metric: str, theme: Theme = LIGHT
 ) -> None:
     """Draw the learning rates about as good as the best; an arrow if none beyond was tried."""
-    styles = line_styles(view.optimizer_names)
+    styles = optimizer_styles(view)
     ranges = rate_ranges(problem, metric)
     rates = tried_rates(problem, metric)
     axes.set_xscale("log")
@@ -471,7 +477,7 @@ def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         draw_interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
     shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
     axes.set_xlabel(f"training seconds per run{shared}", loc="right")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.05 * max(max(cost.seconds) for cost in problem.costs))
     row_axis(axes, [cost.name for cost in problem.costs])
 
 
@@ -484,7 +490,7 @@ def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
     ranks = view.ranks
     if ranks is None:
         raise ValueError(f"ranks need two problems, and there are {len(view.problems)}")
-    styles = line_styles(view.optimizer_names)
+    styles = optimizer_styles(view)
     averages = dict(zip(ranks.order, ranks.average_ranks, strict=True))
     for row, (name, average) in enumerate(averages.items()):
         style = styles[name] if name in styles else next(iter(styles.values()))
@@ -502,7 +508,7 @@ def draw_ranks(axes: Axes, view: StudyView, theme: Theme = LIGHT) -> None:
 def _contender_styles(view: StudyView, contenders: Sequence[Contender]) -> dict[str, LineStyle]:
     """Return the style of each contender by name, that of its curve."""
     optimizers = [contender.optimizer for contender in contenders]
-    styles = variant_styles(optimizers, line_styles(view.optimizer_names))
+    styles = variant_styles(optimizers, optimizer_styles(view))
     return dict(zip((contender.name for contender in contenders), styles, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,8 @@ from markupsafe import Markup
 from optrial.style import css_tokens
 
 __all__ = ["embedded_json", "render_page"]
+
+_TIES = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<>])|(?<=[=<>]) (?=\d)")
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -27,10 +30,17 @@ def embedded_json(value: Any) -> Markup:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("optrial", "report/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = _unbroken
+    return environment
+
+
+def _unbroken(text: str) -> str:
+    """Return a sentence whose lines do not end within ``95 %`` or ``p = 0.03``."""
+    return _TIES.sub("\N{NO-BREAK SPACE}", text)

@@ -232,7 +232,10 @@ class _Terminal:
         self._spinner.start()
 
     def message(self, text: str) -> None:
-        self._console.print(printable(text), style="dim", markup=False, highlight=False)
+        whole = not self._console.is_terminal  # a line of a file or a pipe is not wrapped
+        self._console.print(
+            printable(text), style="dim", markup=False, highlight=False, soft_wrap=whole
+        )
 
     def show(self, share: float, parts: Sequence[str]) -> None:
         self._stop_spinner()

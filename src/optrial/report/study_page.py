@@ -32,6 +32,7 @@ from optrial.analysis.target_results import TargetResult, profiles, target_resul
 from optrial.analysis.view import ProblemView, Search, StudyView
 from optrial.errors import counted
 from optrial.records import Record
+from optrial.report.axes import optimizer_styles
 from optrial.report.chart_data import chart_data, probes_of
 from optrial.report.cuts import shown_runs, shown_settings
 from optrial.report.drawing import Track, track
@@ -62,7 +63,7 @@ from optrial.report.tables import (
     targets_note,
 )
 from optrial.spec import PROBES, MetricName, Status, setting_text
-from optrial.style import LineStyle, line_styles
+from optrial.style import COLOURED, MANY, LineStyle
 from optrial.timing import StudyTiming
 from optrial.timing.table import timing_notes
 
@@ -249,7 +250,7 @@ def study_page(
         audit: its audit; None leaves the section out.
         timing: step times of each optimizer alone; None if none were measured.
     """
-    styles = line_styles(view.optimizer_names)
+    styles = optimizer_styles(view)
     groups = _number_groups(view.records)
     problems = [ProblemSection(view, problem, groups) for problem in view.problems]
     first = view.problems[0].name if view.problems else ""
@@ -293,6 +294,7 @@ def study_page(
         reported_times=reported_time_table(published_seconds(published(view.study, first)), timing),
         tolerance_text=tolerance_text,
         swatches={name: _swatch(name, style) for name, style in styles.items()},
+        coloured=view.ranked_optimizers[: COLOURED if len(styles) > MANY else None],
         places={name: view.optimizer_names.index(name) for name in view.ranked_optimizers},
         curves=any(problem.has_curves for problem in problems),
         differences=any(problem.differences for problem in problems),
