@@ -46,6 +46,8 @@ def test_best_is_the_leader_with_its_best_run(results: Results) -> None:
     assert best.value == pytest.approx(own[best.metric].mean())
     assert best.hyperparameters["lr"] == own["lr"].iloc[0]
     assert best.statement == results.comparisons()[0]
+    assert f"{best.shown} " in best.statement
+    assert best.pairs["settings"].startswith("lr ")
 
 
 def test_best_model_has_the_weights_of_the_best_run(results: Results) -> None:
@@ -85,7 +87,7 @@ def test_without_a_validation_split_nothing_is_recommended(tmp_path: Path) -> No
 def test_nothing_is_best_where_every_run_diverged(tmp_path: Path) -> None:
     keys = small_keys(optimizers=[{"rule": "sgd", "lr": 1e30}], seeds=2)
     with Study(**keys).run(tmp_path) as results:
-        with pytest.raises(StoreError, match="no optimizer is best: Every run that ended diverged"):
+        with pytest.raises(StoreError, match="no optimizer is best: 2 of 2 runs diverged"):
             results.best()
         assert "diverged" in shown(results)
 

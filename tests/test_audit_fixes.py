@@ -49,6 +49,10 @@ IMITATING = [
 ]
 CLAIMS = ["adam > sgd on test_loss"]
 HUGE = {"name": "diabetes", "standardize_targets": False, "mean": 0.0, "std": 0.0001}
+TEXT = {
+    "dataset": {"name": "coriolanus", "context": 16},
+    "model": {"kind": "transformer", "width": 8, "depth": 1, "heads": 2},
+}
 RAW = {"name": "diabetes", "standardize_targets": False}
 PRICES = {"dataset": RAW, "model": {"kind": "mlp", "hidden": [16]}, "loss": "mse"}
 CASES = [
@@ -296,6 +300,13 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "optimizers": NEAR,
         "tune": {"seeds": 2, "extend": False},
     },
+    "a refuted claim on the loss that chose": {
+        "seeds": 6,
+        "optimizers": APART,
+        "claims": ["sgd > adam on test_loss"],
+        "tune": {"seeds": 2, "select": "validation_loss"},
+    },
+    "a text": {"problem": TEXT, "engine": "reference", "seeds": 1, "optimizers": NEAR},
 }
 
 

@@ -49,6 +49,24 @@ def test_a_band_is_the_mean_at_each_step() -> None:
     assert band.window == 1
 
 
+@pytest.mark.parametrize(
+    ("select", "reported"),
+    [
+        (None, "test_accuracy"),
+        ("validation_accuracy", "test_accuracy"),
+        ("validation_loss", "test_loss"),
+    ],
+)
+def test_the_metric_that_selects_is_reported_on_the_test_split(
+    select: str | None, reported: str
+) -> None:
+    losses = {"validation_loss": 0.2, "test_loss": 0.3}
+    records = tuple(replace(r, metrics={**r.metrics, **losses}) for r in made_up_records())
+    study = {"tune": {"select": select}}
+    view = replace(made_up_view(made_up_records(), study, ""), records=records)
+    assert view.metric == reported
+
+
 def test_intervals_end_at_the_bounds_of_a_metric() -> None:
     accuracies = [0.02, 0.5, 0.99], [0.3, 0.6, 0.7]
     free = make_band(curves(*accuracies), generator())

@@ -229,7 +229,8 @@ def report_metric(
 ) -> str:
     """Return the default metric of a report: of the first claim, else of the test split.
 
-    Metrics with a known direction come first; of training metrics, those over the most samples.
+    Of metrics on the test split, the one that `tune.select` chooses by comes first. Metrics with a
+    known direction come first; of training metrics, those over the most samples.
 
     Args:
         recorded: names of metrics; empty gives an empty name.
@@ -240,7 +241,9 @@ def report_metric(
     evaluated = sorted(n for n in names if names[n].split in ("test", "validation"))
     usual = [n for n in _USUAL if n in evaluated and names[n].label not in directions.user_metrics]
     training = sorted(names, key=lambda n: (_place_in_training(names[n]), n))
-    candidates = [*claimed, *usual, *evaluated, *training]
+    select = directions.parse(directions.select).label if directions.select else ""
+    selecting = [n for n in evaluated if names[n].label == select and names[n].split == "test"]
+    candidates = [*claimed, *selecting, *usual, *evaluated, *training]
     return next((n for n in candidates if directions.better(n)), next(iter(candidates), ""))
 
 
@@ -267,4 +270,4 @@ def hyperparameters(record: Record) -> dict[str, Any]:
         "clip_value": record.spec.clip_value,
     }
     known = {name: value for name, value in options.items() if value is not None}
-    return known | dict(record.hyperparameters)
+    return {**record.hyperparameters, **known, **record.hyperparameters}

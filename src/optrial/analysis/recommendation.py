@@ -32,6 +32,7 @@ class Best:
         hyperparameters: all hyperparameters of the setting.
         metric: the metric that optimizers are compared on.
         value: its mean over the finished runs of the setting.
+        shown: the same with its unit, in the digits that the seeds support: ``83.0 %``.
         percent: whether tables show the metric in percent.
         run_id: id of the best run: by the metric that selects settings on the validation split, or
             the first finished one if the study has no validation split.
@@ -45,6 +46,7 @@ class Best:
     hyperparameters: Mapping[str, Any]
     metric: str
     value: float
+    shown: str
     percent: bool
     run_id: str
     seed: int
@@ -64,9 +66,7 @@ class Best:
         return {
             "best": f"{self.optimizer} {setting_text(self.setting)}".strip(),
             "settings": values or "none",
-            metric_title(
-                self.metric
-            ): f"{value_text([self.value], percent=self.percent)}, mean over {self.pairing}s",
+            metric_title(self.metric): f"{self.shown}, mean over {self.pairing}s",
             "best run": f"{self.run_id}, seed {self.seed}",
         }
 
@@ -182,11 +182,11 @@ def best_of(problem: ProblemView) -> Best | None:
         return None
     values = _finite(leader, problem.metric)
     run = _best_run(problem, leader.records)
+    percent = problem.directions.percent(problem.metric)
+    shown = value_text(values, percent=percent)
     if problem.comparisons is not None:
         statement = best_sentence(problem.comparisons, problem.contestants)
     else:
-        percent = problem.directions.percent(problem.metric)
-        shown = value_text(values, percent=percent)
         statement = f"{leader.name}: {shown} {metric_title(problem.metric)}; nothing to compare"
     return Best(
         optimizer=leader.optimizer,
@@ -194,7 +194,8 @@ def best_of(problem: ProblemView) -> Best | None:
         hyperparameters=hyperparameters(run),
         metric=problem.metric,
         value=math.fsum(values) / len(values),
-        percent=problem.directions.percent(problem.metric),
+        shown=shown,
+        percent=percent,
         run_id=run.run_id,
         seed=run.seed,
         pairing=problem.pairing,

@@ -32,7 +32,7 @@ from optrial.analysis.statistics import (
     value_text,
 )
 from optrial.analysis.summary import SettingSummary, summarize
-from optrial.errors import Problem
+from optrial.errors import Problem, counted
 from optrial.records import Curve, Record
 from optrial.spec import (
     FAILED,
@@ -208,8 +208,8 @@ class ProblemView:
         if any(value is not None and math.isfinite(value) for value in ended):
             return ""
         if None in ended:
-            return f"No run that ended has a value of {metric_title(self.metric)}"
-        return "Every run that ended diverged"
+            return f"No finished run has a value of {metric_title(self.metric)}"
+        return f"{len(ended)} of {counted(len(ended), 'run')} diverged"
 
     @cached_property
     def comparisons(self) -> Comparisons | None:

@@ -34,7 +34,7 @@ def list_names(
         str,
         typer.Argument(
             metavar="CATALOGUE",
-            help="rules, datasets, models, recipes, schedules, losses, metrics or probes.",
+            help="rules, modifiers, models, datasets, losses, metrics, probes, schedules, recipes.",
             autocompletion=complete.catalogues,
         ),
     ],

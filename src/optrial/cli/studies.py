@@ -555,7 +555,6 @@ def _seeds_note(made: Plan) -> str:
     if optimizers < 2 or seeds >= needed:
         return ""
     return (
-        f"{counted(seeds, 'seed')} cannot show a difference at 5 % between {optimizers} optimizers "
-        f"compared with each other: at least {needed} are needed (--seeds {needed}); "
-        "stacked, they are cheap"
+        f"{counted(seeds, 'seed')} cannot separate {optimizers} optimizers, however large the "
+        f"differences are; {needed} can (--seeds {needed})"
     )

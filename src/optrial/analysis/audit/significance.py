@@ -23,7 +23,7 @@ from optrial.analysis.statistics import (
     p_text,
 )
 from optrial.analysis.view import ProblemView
-from optrial.errors import counted, quoted
+from optrial.errors import all_listed, counted, quoted
 
 SMALLEST_USEFUL = 0.001  # difference of accuracy: a tenth of a point
 SEEDS_WORTH_ADDING = 100
@@ -231,7 +231,7 @@ def undecided(context: Context) -> Iterator[Observation]:
     difference are left to D02.
 
     Source: Agarwal et al. 2021; Demsar 2006 (groups that are not significantly different).
-    Example: adam, nadam are undecided on test accuracy, known to within 0.12 points.
+    Example: adam and nadam are undecided on test accuracy, known to within 0.12 points.
     Fix: report them as undecided, with as many decimals as the interval supports.
     """
     metric = context.report_metric
@@ -250,8 +250,9 @@ def undecided(context: Context) -> Iterator[Observation]:
             scale, unit = (100, " points") if context.directions.percent(metric) else (1, "")
             half = scale * (interval.high - interval.low) / 2
             precision = f", known to within {half:.2g}{unit}" if interval.known else ""
+            title = context.directions.title(metric)
             yield Observation(
-                f"{names(best)} are undecided on {context.directions.title(metric)}{precision}",
+                f"{all_listed(best)} are undecided on {title}{precision}",
                 {"undecided": list(best), "half_width": half if interval.known else None},
                 [r for c in contenders for r in c.records],
                 context.remedy("report them as undecided"),

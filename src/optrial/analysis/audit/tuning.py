@@ -166,12 +166,15 @@ def few_trials(context: Context) -> Iterator[Observation]:
         needed = {o.name: POINTS ** min(len(o.tuned), 2) for o in problem.optimizers if o.tuned}
         lacking = [o for o in problem.optimizers if len(o.tried) < needed.get(o.name, 0)]
         if lacking:
-            counts = {o.name: [len(o.tried), needed[o.name]] for o in lacking}
+            counts = {o.name: (len(o.tried), needed[o.name]) for o in lacking}
+            alike = {count: [n for n in counts if counts[n] == count] for count in counts.values()}
             yield Observation(
                 names(
-                    f"{name} has {n} of the {m} trials needed" for name, (n, m) in counts.items()
+                    f"{names(optimizers)} {'have' if len(optimizers) > 1 else 'has'} "
+                    f"{count[0]} of the {count[1]} trials needed" + " each" * (len(optimizers) > 1)
+                    for count, optimizers in alike.items()
                 ),
-                {"trials": counts},
+                {"trials": {name: list(count) for name, count in counts.items()}},
                 [r for o in lacking for r in o.trials],
                 equal_search(
                     context,
