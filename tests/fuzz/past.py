@@ -23,6 +23,12 @@ def _rate(value: Any, **entry: Any) -> tuple[str, bytes]:
     return _keys(optimizers=[{**(entry or {"rule": "sgd"}), "lr": value}])
 
 
+def _sampled(rate: object) -> tuple[str, bytes]:
+    tune = {"sampler": "random", "trials": 9, "seeds": 1}
+    _, content = _keys(optimizers=[{"rule": "sgd", "lr": rate}], tune=tune)
+    return "plan", content
+
+
 def _dataset(name: str) -> tuple[str, bytes]:
     return _file(f"recipe: quickstart\nproblem: {{dataset: {name}}}")
 
@@ -47,6 +53,14 @@ _TABLE = b"\0a,y\n" + b"".join(b"%d,%d\n" % (n * n % 7, n % 2) for n in range(20
 
 PAST: dict[str, tuple[str, bytes]] = {
     "text of a Parquet file that is not UTF-8": _parquet_of_bad_text(),
+    "average beside a group of an unknown rule": _keys(
+        optimizers=[
+            {"rule": "adam", "average": {"ema": 0.9}, "groups": [{"match": "bias", "rule": "x"}]}
+        ]
+    ),
+    "range whose ratio is infinite": _sampled({"log": [5e-324, 1]}),
+    "range wider than the largest number": _sampled({"lin": [1e-300, 1e308]}),
+    "range of three values": _sampled({"log": [1, 1.00000000002]}),
     "date without such a month": _file("name: 2024-13-45"),
     "text tagged as a number": _file("name: !!int x"),
     "text tagged as a switch": _file("name: !!bool x"),

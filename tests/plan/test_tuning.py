@@ -383,6 +383,13 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tune": {"sampler": "sobol", "trials": 3}, "optimizers": [ADAM]},
         ["tune.trials", "adam has only 2 settings", "write a range"],
     ),
+    "range of too few values": (
+        {
+            "tune": {"sampler": "random", "trials": 9},
+            "optimizers": [{"rule": "sgd", "lr": {"log": [1.0, 1.00000000002]}}],
+        },
+        ["tune.trials", "9: sgd has only 2 settings"],
+    ),
     "growing ranges": (
         {"tune": {"sampler": "sobol", "extend": True}, "optimizers": [ADAM]},
         ["tune", "extend: true goes with sampler: grid"],

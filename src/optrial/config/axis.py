@@ -50,6 +50,14 @@ class Axis:
     spacing: Literal["log", "lin"] | None = None
     open: bool = False
 
+    @property
+    def drawable(self) -> int:
+        """Number of different values that a sampler can draw from a range, at the least."""
+        first, last = self.values[0], self.values[-1]
+        largest = max(abs(first), abs(last))
+        steps = abs(last / largest - first / largest) * 10 ** (_SIGNIFICANT_DIGITS - 1)
+        return max(len(self.values), int(steps))
+
 
 @dataclass(frozen=True)
 class Times(Axis):

@@ -222,11 +222,13 @@ def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
     wrong = list(_treatment_problems(entry, other_keys(OptimizerEntry)))
     yield from wrong
     yield from _schedule_problems(entry, entry)
+    of_groups: list[Problem] = []
     for index, group in enumerate(entry.groups or () if not wrong else ()):
         path = f"groups[{index}]"
         treatment = _treatment_problems(whole_entry(entry, group), other_keys(GroupEntry))
-        of_group = [problem for problem in treatment if _is_of(problem, group)]
-        yield from (problem.under(path) for problem in of_group)
+        of_group = [problem.under(path) for problem in treatment if _is_of(problem, group)]
+        yield from of_group
+        of_groups += of_group
         own = _schedule_problems(group, whole_entry(entry, group)) if not of_group else ()
         yield from (problem.under(path) for problem in own)
     if not wrong:
@@ -240,7 +242,7 @@ def _optimizer_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         for value in axis.values if axis else ():
             if not _is_number(value) or value <= 0:
                 yield Problem(path, f"{value!r}: must be a finite number above 0.")
-    if entry.average and not wrong:
+    if entry.average and not (wrong or of_groups):
         yield from _average_problems(entry)
 
 

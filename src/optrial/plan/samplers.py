@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -66,8 +67,12 @@ def _value(axis: Axis, share: float) -> Any:
         return axis.values[int(share * len(axis.values))]
     first, last = axis.values[0], axis.values[-1]
     if axis.spacing == "log":
-        return rounded(first * (last / first) ** share)
-    return rounded(first + (last - first) * share)
+        if math.isfinite(ratio := last / first):
+            return rounded(first * ratio**share)
+        return rounded(math.exp((1 - share) * math.log(first) + share * math.log(last)))
+    if math.isfinite(width := last - first):
+        return rounded(first + width * share)
+    return rounded((1 - share) * first + share * last)
 
 
 def tpe_is_here() -> bool:

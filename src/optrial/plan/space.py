@@ -101,9 +101,9 @@ class Space:
         return rest or name
 
     def size(self, sampled: bool = False) -> float:
-        """Return the number of settings; from a range, a sampler may draw any number of values."""
+        """Return the number of settings, with those that a sampler may draw from ranges."""
         axes = self.axes.values()
-        return math.prod(math.inf if sampled and a.spacing else len(a.values) for a in axes)
+        return math.prod(a.drawable if sampled and a.spacing else len(a.values) for a in axes)
 
     def grid(self) -> Iterator[Point]:
         """Yield every combination of the values of the axes, the last axis fastest."""
