@@ -192,6 +192,9 @@ def test_all_problems_of_names_and_types_come_together(optrial: Command, tmp_pat
         (["run", "quickstart", "--engine", "jax"], ["--engine"]),
         (["run", "quickstart", "--engine", "numpy", "--device", "cuda"], ["cuda", "cpu"]),
         (["show", "nowhere"], ["no study is stored", "optrial run"]),
+        (["export", "nowhere", "--out", ""], ["--out: '' is empty. Name a file or folder"]),
+        (["figures", "nowhere", "--out="], ["--out: '' is empty"]),
+        (["report", "a", "--out", "postgresql://me:secret@host/x"], ["//me:***@", "is a URL"]),
         (["recipe", "nothing"], ["not a recipe", "quickstart"]),
         (["explain", "adamm"], ["Did you mean 'adam'?"]),
         (["data", "fetch", "minst"], ["Did you mean 'mnist'?"]),
@@ -262,13 +265,36 @@ def test_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert {run_id: after[run_id] for run_id in before} == before
 
 
-def test_user_code_that_raises_no_exception(optrial: Command, tmp_path: Path) -> None:
-    code = "class Panic(BaseException): pass\n\ndef net():\n    raise Panic('no\\x1b[31m way')\n"
-    (tmp_path / "panics.py").write_text(code, encoding="utf-8")
+MOODY = """
+import torch
+
+class Net(torch.nn.Linear):
+    calls = 0
+
+    def forward(self, x):
+        Net.calls += 1
+        if Net.calls == NUMBER:
+            raise ERROR("no\x1b[31m way")
+        return super().forward(x)
+
+def net():
+    return Net(2, 2)
+
+class Panic(BaseException):
+    pass
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError", "Panic"])
+def test_user_code_that_raises_once(optrial: Command, tmp_path: Path, error: str) -> None:
     study = tmp_path / "study.yaml"
-    problem = {"dataset": "moons", "model": "panics:net"}
-    study.write_text(json.dumps(small_keys(problem=problem)), encoding="utf-8")
-    answer = optrial("plan", study)
-    assert answer.status == 2
-    assert "error: user code raised Panic: no way, which is not an Exception" in answer.err
-    assert "Traceback" not in answer.err
+    for number in range(1, 10):
+        name = f"moody_{error.lower()}_{number}"
+        code = MOODY.replace("NUMBER", str(number)).replace("ERROR", error)
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+        problem = {"dataset": "moons", "model": f"{name}:net"}
+        study.write_text(json.dumps(small_keys(problem=problem)), encoding="utf-8")
+        answer = optrial("plan", study)
+        assert "Traceback" not in answer.err
+        assert answer.status == 0 or "no way" in answer.err
+        assert answer.err.count("error: ") == (answer.status == 2)

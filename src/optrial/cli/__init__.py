@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from traceback import walk_tb
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +32,7 @@ from optrial.cli import (
 )
 from optrial.cli.output import end_at_once, fail, note, status_of_signal
 from optrial.cli.streams import drop_output, is_of_stream, usable_streams
-from optrial.errors import OptrialError, cut, one_line, printable
+from optrial.errors import OptrialError, Problem, StudyError, cut, one_line, printable
 from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
 from optrial.memory import out_of_memory
@@ -129,6 +131,7 @@ def _run(debug: bool) -> None:
         with stop_on_signal(acknowledgement.on_signal):
             try:
                 arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+                _check_places(arguments)
                 app(args=arguments, prog_name="optrial")
             finally:
                 acknowledgement.cancel()
@@ -142,23 +145,49 @@ def _run(debug: bool) -> None:
     except KeyboardInterrupt as interruption:
         note("interrupted")
         sys.exit(status_of_signal(*interruption.args))
-    except Exception as error:
-        # When memory runs out, the interpreter also raises SystemError, and threads do not start.
-        if debug or not (isinstance(error, SystemError) or out_of_memory(error)):
-            raise
-        fail(
-            "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
-            "models or data, and run again."
-        )
     except SystemExit:
         raise
-    except BaseException as error:  # of user code: optrial raises none
-        if debug:
+    except BaseException as error:
+        # When memory runs out, the interpreter also raises SystemError, and threads do not start.
+        no_memory = isinstance(error, SystemError) or out_of_memory(error)
+        place = "" if no_memory else _place_in_user_code(error)
+        if debug or (isinstance(error, Exception) and not (no_memory or place)):
             raise
+        if no_memory:
+            fail(
+                "memory ran out. Everything stored so far is kept: free memory, or choose smaller "
+                "models or data, and run again."
+            )
         fail(
-            f"user code raised {one_line(error)}, which is not an Exception and ends every command."
-            " Everything stored so far is kept: make it an Exception; --debug shows where it is."
+            f"user code raised {one_line(error)}{place}. Everything stored so far is kept; --debug "
+            "shows the traceback."
         )
+
+
+def _place_in_user_code(error: BaseException) -> str:
+    """Return where user code raised an error; empty if other code raised it."""
+    from optrial.code import place_in_user_code, user_frame
+
+    frame = next((frame for frame, _ in reversed([*walk_tb(error.__traceback__)])), None)
+    return f", in {place_in_user_code(frame)}" if user_frame(frame) else ""
+
+
+def _check_places(arguments: Sequence[str]) -> None:
+    """Refuse files and folders without a name, and URLs where a command writes files.
+
+    Raises:
+        StudyError: `--out` is empty, as an unset shell variable is, or is a URL.
+    """
+    if arguments[:1] in (["run"], ["plan"]):  # whose results may lie on a server
+        return
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for option, value in pairwise(words):
+        if option == "--out" and (not value or "://" in value):
+            is_not = (
+                "is a URL; results on a server are named without --out" if value else "is empty"
+            )
+            message = f"'{value}' {is_not}. Name a file or folder, or leave it out for the default."
+            raise StudyError([Problem("--out", message)], "the command line")
 
 
 class _Acknowledgement:
