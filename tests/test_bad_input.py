@@ -285,10 +285,10 @@ class Panic(BaseException):
 """
 
 
-@pytest.mark.parametrize("error", ["ValueError", "Panic"])
+@pytest.mark.parametrize("error", ["ValueError", "Panic", "SystemExit", "KeyboardInterrupt"])
 def test_user_code_that_raises_once(optrial: Command, tmp_path: Path, error: str) -> None:
     study = tmp_path / "study.yaml"
-    for number in range(1, 10):
+    for number in range(4, 8):  # in trials of the model, one after the other
         name = f"moody_{error.lower()}_{number}"
         code = MOODY.replace("NUMBER", str(number)).replace("ERROR", error)
         (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")

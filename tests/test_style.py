@@ -239,6 +239,15 @@ def test_figures_are_the_same_bytes_each_time(suffix: str, tmp_path: Path) -> No
     assert contents[0] == contents[1]
 
 
+@pytest.mark.parametrize("suffix", ["pdf", "svg"])
+def test_a_date_that_is_none_is_not_read(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    save_figure(Figure(), tmp_path / f"figure.{suffix}")
+    assert (tmp_path / f"figure.{suffix}").stat().st_size > 500
+
+
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"'.jpg' is no format of figures. .*Allowed: png, pdf"):
         save_figure(Figure(), tmp_path / "figure.jpg")

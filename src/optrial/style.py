@@ -6,6 +6,7 @@ stay distinct with any common colour-vision deficiency and stand out from the ba
 
 from __future__ import annotations
 
+import os
 import unicodedata
 import zlib
 from collections import Counter
@@ -308,8 +309,19 @@ def save_figure(figure: Figure, file: Path) -> None:
     """
     suffix = figure_format(file)
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with figure_style(), replacing(file) as partial:
+    with figure_style(), replacing(file) as partial, _without_epoch():
         figure.savefig(partial, metadata=undated[suffix], dpi=DOTS_PER_INCH)
+
+
+@contextmanager
+def _without_epoch() -> Iterator[None]:
+    """Hide a variable that Matplotlib reads for dates, whatever it holds."""
+    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)
+    try:
+        yield
+    finally:
+        if epoch is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = epoch
 
 
 def literal(text: str) -> str:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from optrial.code import is_code
 from optrial.config import StudyFile
 from optrial.data import Dataset
-from optrial.errors import Problem
-from optrial.memory import memory_limit, shortage
+from optrial.errors import USER_CODE_ERRORS, OptrialError, Problem, StudyError, one_line
+from optrial.memory import memory_limit, out_of_memory, shortage
 from optrial.models import needing_whole_split, needs_whole_split
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
@@ -53,6 +53,9 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     """Return the user-defined code that is evaluated on a whole split at once.
 
     These are names of metrics, declared or recognised, "loss" and "model"; see `RunSpec`.
+
+    Raises:
+        StudyError: code raises an error on samples that it took before.
     """
     problem = study.problem
     names = dict.fromkeys(entry.name for entry in problem.judges if entry.whole_split)
@@ -62,7 +65,14 @@ def whole_split(study: StudyFile, dataset: Dataset) -> tuple[str, ...]:
     for values in itertools.product(*(axis.values for axis in axes.values())):
         arguments = dict(zip(axes, values, strict=True))
         tried = trial_problem(study, dataset, (inputs, targets), arguments)
-        names |= dict.fromkeys(needing_whole_split(tried, unknown))
+        try:
+            names |= dict.fromkeys(needing_whole_split(tried, unknown))
+        except USER_CODE_ERRORS as error:
+            if isinstance(error, OptrialError) or out_of_memory(error):
+                raise
+            raised = f"user code raised {one_line(error).rstrip('.')}"
+            reason = f"{raised} on samples that it took before; it must not change between calls."
+            raise StudyError([Problem("problem", reason)]) from error
     return tuple(names)
 
 
