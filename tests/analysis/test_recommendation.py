@@ -32,7 +32,8 @@ def built(code: str) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("name", RULES)
 def test_the_line_of_every_rule_can_be_pasted(name: str, decay: float) -> None:
-    plan, _ = small_plan(optimizers=[{"rule": name, "lr": 0.01, "weight_decay": decay}])
+    optimizer = {"rule": name, "lr": 0.01, "weight_decay": decay}
+    plan, _ = small_plan(optimizers=[optimizer], batch_size="full")
     spec = plan.runs[0]
     code, counterpart = torch_code(spec), RULES[name].torch_optim
     if counterpart is None or (decay and spec.decay not in counterpart.decays):

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # i
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_with_a_counterpart_agrees_with_it(name: str) -> None:
-    plan, _ = small_plan(optimizers=[{"rule": name, "lr": 0.01, "weight_decay": 0.1}])
+    optimizer = {"rule": name, "lr": 0.01, "weight_decay": 0.1}
+    plan, _ = small_plan(optimizers=[optimizer], batch_size="full")
     counterpart = RULES[name].torch_optim
     certificate = parity(plan.runs[0])
     if certificate is None:

@@ -31,7 +31,7 @@ MIXED_DROPOUT = {
 }
 
 
-TOGETHER = [name for name, rule in RULES.items() if not rule.needs_curvature]
+TOGETHER = [n for n, r in RULES.items() if not (r.needs_curvature or r.as_one_vector)]
 
 
 def mixed_plan(**changes: Any) -> tuple[Plan, Dataset]:

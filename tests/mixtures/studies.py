@@ -74,7 +74,8 @@ def study(seed: int) -> dict[str, Any]:
 
 
 def _entry(random: Random, number: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {"rule": random.choice(sorted(RULES)), "name": f"entry-{number}"}
+    rules = sorted(name for name, rule in RULES.items() if not rule.as_one_vector)
+    entry: dict[str, Any] = {"rule": random.choice(rules), "name": f"entry-{number}"}
     entry |= _rule_keys(random, entry["rule"])
     if random.random() < 0.3:
         entry["schedule"] = random.choice(_SCHEDULES)

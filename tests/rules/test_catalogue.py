@@ -19,7 +19,7 @@ EACH_RULE = pytest.mark.parametrize("rule", list(RULES.values()), ids=list(RULES
 WORDS = {
     *("if", "otherwise", "from", "is", "a", "for", "over", "each", "row", "column", "vector"),
     *("matrix", "five", "times", "max", "min", "mean", "sign", "exp", "log", "AdamW"),
-    *("multiple", "of"),
+    *("multiple", "of", "in", "the", "first", "step", "later", "steps"),
 }
 HUGE = 1e13
 
@@ -62,7 +62,8 @@ def test_symbols_of_the_equations_are_those_explained(rule: Rule) -> None:
 def test_state_lists_the_arrays_kept_for_a_matrix_at_the_defaults(rule: Rule) -> None:
     param = np.ones((3, 4))
     states = initialise_all(rule, {"w": param}, rule.defaults)
-    arrays = {name: a for name, a in states["w"]._asdict().items() if a is not None}
+    kept = states["" if rule.as_one_vector else "w"]
+    arrays = {name: a for name, a in kept._asdict().items() if a is not None}
     assert [n for n, array in arrays.items() if array.shape == param.shape] == list(rule.state)
     assert [n for n, array in arrays.items() if array.shape != param.shape] == list(
         rule.reduced_state

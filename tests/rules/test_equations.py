@@ -15,7 +15,7 @@ from tests.tolerance import RULE_FLOAT64
 
 IN_WORDS = {
     *("adafactor", "adam_mini", "muon", "normuon", "scion", "shampoo", "soap", "psgd_kron"),
-    *("adahessian", "sophia_h"),
+    *("adahessian", "sophia_h", "lbfgs"),
 }
 """Rules whose equations have rows, columns, matrix products or words; see test_against_papers and
 test_curvature."""

@@ -322,7 +322,7 @@ def _draws(subject: Subject, count: int) -> Iterator[Draw]:
 def _term(subject: Subject, draw: Draw, departure: Departure) -> str:
     """Return the state of the rule that no array of the optimizer's state equals: its symbol."""
     rule = subject.binding.rule
-    if rule.model is not None or not rule.state:
+    if rule.is_joint or not rule.state:
         return ""
     label, step = departure.label, departure.step
     parameters = parameters_of(draw.start)

@@ -60,7 +60,8 @@ def _is_explained(rule: Rule) -> Iterator[str]:
         if not meaning:
             yield f"the meaning of '{name}' is empty."
     states = initialise_all(rule, _problem(())[0], rule.defaults)
-    kept = {name for name, array in states["matrix"]._asdict().items() if array is not None}
+    fields = states["" if rule.as_one_vector else "matrix"]._asdict()
+    kept = {name for name, array in fields.items() if array is not None}
     explained = {*rule.state, *rule.reduced_state}
     for name in sorted(explained - kept):
         yield f"the state '{name}' is explained, but not kept for a matrix."

@@ -62,7 +62,7 @@ class Subject:
     @property
     def is_joint(self) -> bool:
         """True if the rule keeps state for the whole model."""
-        return self.binding.rule.model is not None
+        return self.binding.rule.is_joint
 
     def random(self, stream: int) -> Generator:
         """Return a generator for one purpose."""

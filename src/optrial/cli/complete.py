@@ -50,7 +50,8 @@ RULES = (
     *("adadelta", "adam", "adamw", "amsgrad", "adamax", "nadam", "radam", "adabelief", "yogi"),
     *("adopt", "laprop", "ademamix", "adan", "rprop", "signsgd", "signum", "lion", "adafactor"),
     *("adam_mini", "lars", "lamb", "adahessian", "sophia_h", "shampoo", "soap", "psgd_kron"),
-    *("muon", "normuon", "scion", "schedule_free_sgd", "schedule_free_adamw", "prodigy"),
+    *("muon", "normuon", "scion", "schedule_free_sgd", "schedule_free_adamw"),
+    *("prodigy", "lbfgs"),
 )
 MODIFIERS = (
     *("gradient_centralization", "agc", "mars", "cautious", "grafting", "normalize"),

@@ -63,7 +63,7 @@ from optrial.models.roles import (
     selector_problem,
 )
 from optrial.models.summary import Layer, ModelSummary, summarize
-from optrial.models.trial.code import second_derivative_problem, try_batch, try_code
+from optrial.models.trial.code import second_derivative_problem, try_batch, try_code, varying
 from optrial.models.trial.optimizer import TrialOptimizer, gradients_of, try_optimizer
 from optrial.models.trial.problem import TrialProblem
 from optrial.models.trial.settings import (
@@ -142,5 +142,6 @@ __all__ = [
     "try_code",
     "try_optimizer",
     "twice_differentiable",
+    "varying",
     "widened",
 ]

@@ -423,6 +423,7 @@ def _combination_problems(study: StudyFile) -> Iterator[Problem]:
     for index, entry in enumerate(study.optimizers):
         yield from _sam_problems(study, entry, index)
         yield from _curvature_problems(study, entry, index)
+        yield from _vector_problems(study, entry, index)
         if entry.create_graph and not study.zero_grad:
             message = "true needs zero_grad: true; gradients that pile up keep every step's graph."
             yield Problem(f"optimizers[{index}].create_graph", message)
@@ -510,6 +511,45 @@ def _curvature_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> 
             where = f"{path}.groups[{place - 1}]" if place else path
             reason = f"'{part.code}' needs second derivatives, which engine: numpy does not have"
             yield Problem(f"{where}.{part.kind}", f"{reason}; use engine: reference or auto.")
+
+
+def _vector_problems(study: StudyFile, entry: OptimizerEntry, index: int) -> Iterator[Problem]:
+    """Yield what a rule of all parameters as one vector, which compares gradients, excludes."""
+    path = f"optimizers[{index}]"
+    for place, group in enumerate(entry.groups or ()):
+        if group.kind not in (None, "torch") and _as_one_vector(group):
+            where = f"{path}.groups[{place}].{group.kind}"
+            yield Problem(where, f"'{group.code}' updates all parameters; move it to the entry.")
+    if entry.kind == "torch" or not _as_one_vector(entry):
+        return
+    name = entry.code
+    for key in ("sam", "adaptive_sam", "clip"):
+        if getattr(entry, key):
+            reason = f"does not go with {name}, which compares the gradients of its steps"
+            yield Problem(f"{path}.{key}", f"{reason}; leave it out.")
+    if any(not group.freeze for group in entry.groups or ()):
+        reason = f"do not go with {name}, which updates all parameters as one vector"
+        yield Problem(f"{path}.groups", f"{reason}; leave them out, or give them freeze: true.")
+    if entry.decay == "decoupled":
+        reason = f"decoupled does not go with {name}, which minimizes one function"
+        yield Problem(f"{path}.decay", f"{reason}; use decay: l2.")
+    if not study.zero_grad:
+        yield Problem("zero_grad", f"false does not go with {name}; leave it out.")
+    if study.sampling != "epoch":
+        yield Problem("sampling", f"{study.sampling} does not go with {name}; {_FULL_BATCH}.")
+    if "augment" in study.problem.dataset.arguments:
+        reason = f"changes the function that {name} minimizes from step to step"
+        yield Problem("problem.dataset.augment", f"{reason}; leave one of them out.")
+
+
+_FULL_BATCH = "its steps need the same samples: use batch_size: full and sampling: epoch"
+
+
+def _as_one_vector(part: OptimizerEntry | GroupEntry) -> bool:
+    try:
+        return part.kind is not None and rule_of(part.kind, part.code).as_one_vector
+    except ValueError:
+        return False  # which is a problem of its own
 
 
 def _needs_curvature(part: OptimizerEntry | GroupEntry) -> bool:

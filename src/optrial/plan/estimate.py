@@ -204,7 +204,11 @@ def _cost(run: RunSpec, dataset: Dataset) -> _Cost:
     held = arrays + 2 + 4 * state  # with new values, and what an update computes on the way
     held += max(_WORK.get(rule, 0) for _, rule in _rules(run))
     known = (rule_of(kind, rule) for kind, rule in _rules(run) if kind != "torch")
-    further = max((further_values(rule, tuple(shapes)) for rule in known), default=0)
+    values = tuple(run.hyperparameters.items())
+    further = max(
+        (further_values(r, tuple(shapes), values if r.as_one_vector else ()) for r in known),
+        default=0,
+    )
     held += run.save == "best"  # whose weights are kept
     held += run.average is not None
     held += _PROBED * (run.probes is not None)

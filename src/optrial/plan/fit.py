@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from optrial.code import is_code
-from optrial.config import StudyFile
+from optrial.config import OptimizerEntry, StudyFile
 from optrial.data import Dataset
 from optrial.errors import Problem
 from optrial.models import (
@@ -19,6 +19,7 @@ from optrial.models import (
     second_derivative_problem,
     try_batch,
     try_code,
+    varying,
 )
 from optrial.plan.evaluation import metric_problems
 from optrial.plan.fields import batches_of_epoch, metric_names
@@ -30,7 +31,7 @@ from optrial.plan.groups import (
     placement_problems,
 )
 from optrial.plan.losses import loss_problems
-from optrial.plan.optimizers import rule_of
+from optrial.plan.optimizers import rule_of, rule_of_entry
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
 
@@ -42,6 +43,8 @@ _TRIED_SAMPLES = 32  # user-defined code is tried on so many
 def data_problems(study: StudyFile, dataset: Dataset) -> list[Problem]:
     """Return every reason why a study cannot be trained on a dataset, or on any of its folds."""
     problems = [p for version in dataset.versions for p in _size_problems(study, version)]
+    sizes = {version.batched.size for version in dataset.versions}
+    problems += [p for size in sizes for p in _vector_problems(study, size)]
     problems += _split_problems(study, dataset)
     problems += metric_problems(study, dataset)
     unfit = [p for version in dataset.versions for p in loss_problems(study, version)]
@@ -92,6 +95,22 @@ def _split_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         yield Problem("rng", "'script' cannot draw windows of a text; use rng: streams.")
 
 
+def _vector_problems(study: StudyFile, size: int) -> Iterator[Problem]:
+    """Refuse mini-batches for rules that compare the gradients of successive steps."""
+    names = [entry.code for entry in _as_one_vector(study)]
+    for value in study.batch_size.values if names else ():
+        samples = size if value == "full" else value
+        steps = batches_of_epoch(study, size, samples) / study.accumulate
+        if steps > 1 or (study.drop_last and size % samples):
+            reason = f"{names[0]} compares the gradients of its steps, which need the same samples"
+            yield Problem("batch_size", f"{value}: {reason}; use batch_size: full.")
+
+
+def _as_one_vector(study: StudyFile) -> list[OptimizerEntry]:
+    """Return the entries whose rule updates all parameters as one vector."""
+    return [e for e in study.optimizers if e.kind != "torch" and rule_of_entry(e).as_one_vector]
+
+
 def group_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     """Yield why groups of parameters do not suit a model of the study."""
     distinct: dict[Problem, None] = {}
@@ -140,6 +159,10 @@ def _model_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
         if tried and not wrong:
             wrong = try_code(problem, metrics, keyed=study.rng != "script")
         distinct |= dict.fromkeys(_curvature_problems(study, problem) if not wrong else ())
+        if not wrong and (entries := _as_one_vector(study)) and (text := varying(problem)):
+            reason = f"{entries[0].code} needs the same function in every step, and {text}"
+            text = f"{reason}; set it to 0, or use another rule."
+            distinct[Problem("problem.model", text)] = None
         distinct |= dict.fromkeys(fault.under("problem") for fault in wrong)
         for small in sizes if not wrong else ():
             if reason := try_batch(problem.first(small.samples)):

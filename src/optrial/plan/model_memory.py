@@ -122,5 +122,6 @@ def _values_kept(run: RunSpec, parameters: Parameters) -> int | None:
         vectors = run.as_vectors if rule.as_vectors else ()
         shapes = {name: tuple(parameters[name].shape) for name in part.parameters}
         shapes |= {name: (math.prod(shapes[name]),) for name in vectors if name in shapes}
-        total += further_values(rule, tuple(shapes.values()))
+        values = tuple(part.hyperparameters.items()) if rule.as_one_vector else ()
+        total += further_values(rule, tuple(shapes.values()), values)
     return total

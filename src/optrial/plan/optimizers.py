@@ -54,7 +54,11 @@ def _rules_of(run: RunSpec) -> Iterator[tuple[Rule, Mapping[str, Any]]]:
 
 
 @cache
-def further_values(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
+def further_values(
+    rule: Rule,
+    shapes: tuple[tuple[int, ...], ...],
+    values: tuple[tuple[str, float | bool], ...] = (),
+) -> int:
     """Return how many values a rule keeps beyond `state_size` arrays like each parameter.
 
     Shampoo keeps a square matrix per axis, and sums of squares of vectors.
@@ -62,11 +66,12 @@ def further_values(rule: Rule, shapes: tuple[tuple[int, ...], ...]) -> int:
     Args:
         rule: the rule.
         shapes: shapes of the parameters; those that it updates as vectors have one dimension.
+        values: hyperparameters that differ from their defaults.
     """
     if rule.capturable or rule.needs_curvature:  # which keep arrays like the parameter
         return 0
     params = {str(n): torch.empty(shape, device="meta") for n, shape in enumerate(shapes)}
-    state = initialise_all(rule, params, rule.defaults)
+    state = initialise_all(rule, params, rule.defaults | dict(values))
     kept: int = sum(a.numel() for arrays in state.values() for a in arrays if a is not None)
     return kept - rule.state_size * sum(param.numel() for param in params.values())
 

@@ -229,7 +229,7 @@ def program_of(rule: Rule, decay: str) -> Program | None:
         rule: the rule.
         decay: kind of weight decay, "l2" or "decoupled".
     """
-    if rule.model is not None:
+    if rule.is_joint:
         return None
     is_own = decay == rule.own_decay
     before = [] if is_own else [DECAY_LINES[decay]]

@@ -62,7 +62,7 @@ def replay(
     """
     start = {label: tensor.to(dtype) for label, tensor in draw.start.items()}
     settings = draw.settings()
-    if rule.model is not None:
+    if rule.is_joint:
         return _together(rule, draw, start, settings)
     paths = {
         label: _alone(rule, label, tensor, draw, settings, clock(draw, label))

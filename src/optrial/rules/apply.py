@@ -7,15 +7,16 @@ in a stack. Hyperparameters are numbers, or arrays that broadcast over the run a
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from optrial.rules.arrays import Array, Scalar, broadcast, is_array, zeros_like
+from optrial.rules.arrays import Array, Scalar, broadcast, is_array, namespace, zeros_like
 from optrial.rules.chain import Place, axes_of_run, decay_of, key_of, own_values, values_of
 from optrial.rules.draws import draws_of
-from optrial.rules.rule import NoState, OneArray, Rule, State
+from optrial.rules.rule import Modifier, NoState, OneArray, Rule, State
 
 __all__ = ["apply_all", "evaluation_point", "initialise_all"]
 
@@ -43,8 +44,13 @@ def initialise_all(
     Returns:
         Name of a parameter -> NamedTuple of arrays; a field that no run needs is None. A rule with
         state for the whole model adds one entry, named "", of arrays (*runs); a modifier adds one
-        entry for each parameter, named "lookahead:weight".
+        entry for each parameter, named "lookahead:weight". A rule of all parameters as one vector
+        has that entry alone.
     """
+    if rule.as_one_vector:
+        vector = _joined(params, lead)
+        values = own_values(_broadcast_all(hyperparameters, vector))
+        return {MODEL: _named(rule.init(vector, **values))}
     state = {}
     for name, param in params.items():
         values = _broadcast_all(hyperparameters, param)
@@ -113,6 +119,8 @@ def apply_all(
     moved: dict[str, Array] = {}
     new_state: dict[str, State] = {}
     terms: list[Any] = []
+    places: dict[str, Place] = {}
+    received: dict[str, Array] = {}
     for name, param in params.items():
         coefficient = broadcast(weight_decay, param)
         known = {
@@ -125,6 +133,9 @@ def apply_all(
         is_vector = name in as_vectors
         place = Place(name, state, lead, time, values, is_vector, known, new_state)
         grad = place.gradient(grads[name], rule, outside)
+        if rule.as_one_vector:
+            places[name], received[name] = place, grad
+            continue
         own_decay = {"weight_decay": coefficient if decay == rule.own_decay else 0.0}
         available = known | own_decay | {"axes": place.axes(rule)}
         if curvature is not None:
@@ -135,11 +146,50 @@ def apply_all(
         new_state[name] = after if hasattr(after, "_fields") else _like(kept, after)
         terms += term
         moved[name] = place.moved(change, rule, outside, None if out is None else out[name])
+    if rule.as_one_vector:
+        return _take_together(rule, places, received, outside, out)
     if rule.model and model:
         values = own_values(_broadcast_all(hyperparameters, model[0]))
         sums = type(terms[0])(*(sum(column) for column in zip(*terms, strict=True)))
         new_state[MODEL] = rule.model.update(model, sums, broadcast(step, model[0]), **values)
     return moved, new_state
+
+
+def _take_together(
+    rule: Rule,
+    places: Mapping[str, Place],
+    gradients: Mapping[str, Array],
+    outside: Modifier | None,
+    out: Mapping[str, Array] | None,
+) -> tuple[dict[str, Array], dict[str, State]]:
+    """Take one step with a rule of all parameters as one vector."""
+    first = next(iter(places.values()))
+    vector = _joined(gradients, first.lead)
+    values = {name: _as_row(value, first.lead) for name, value in own_values(first.values).items()}
+    change, after = rule.update(vector, _given(first.state[MODEL]), first.step, **values)
+    moved, start = {}, 0
+    for name, place in places.items():
+        grad = gradients[name]
+        size = math.prod(grad.shape[first.lead :])
+        part = namespace(vector).reshape(change[..., start : start + size], grad.shape)
+        moved[name] = place.moved(part, rule, outside, None if out is None else out[name])
+        start += size
+    return moved, {MODEL: after}
+
+
+def _as_row(value: Scalar, lead: int) -> Scalar:
+    """Return a hyperparameter that broadcasts over (*runs, n)."""
+    array: Array = value
+    if not is_array(value) or array.ndim == 0:
+        return value
+    return namespace(array).reshape(array, (*array.shape[:lead], 1))
+
+
+def _joined(arrays: Mapping[str, Array], lead: int) -> Array:
+    """Return arrays, (*runs, *shape), as one vector per run, (*runs, n)."""
+    xp = namespace(next(iter(arrays.values())))
+    flat = [xp.reshape(array, (*array.shape[:lead], -1)) for array in arrays.values()]
+    return xp.concat(flat, axis=-1)
 
 
 def _named(state: object) -> State:

@@ -15,6 +15,7 @@ from optrial.rules.averaged import ASGD
 from optrial.rules.curvature import ADAHESSIAN, SOPHIA_H
 from optrial.rules.gradient_descent import MOMENTUM, NESTEROV, SGD
 from optrial.rules.layerwise import LAMB, LARS
+from optrial.rules.lbfgs import LBFGS
 from optrial.rules.mixtures import ADAN, ADEMAMIX, QHM
 from optrial.rules.muon import MUON
 from optrial.rules.normuon import NORMUON
@@ -76,6 +77,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             SCHEDULE_FREE_SGD,
             SCHEDULE_FREE_ADAMW,
             PRODIGY,
+            LBFGS,
         )
     }
 )

@@ -164,7 +164,7 @@ def grafting_onto(rule: Rule) -> Modifier:
     Raises:
         ValueError: the other rule's change is not a function of single parameters.
     """
-    alone = rule.model is None and not rule.needs_curvature
+    alone = not rule.is_joint and not rule.needs_curvature
     if not alone or rule.evaluates_elsewhere or rule.modifiers:
         raise ValueError(
             f"the norm of {rule.name} depends on more than a parameter and its gradients; graft "

@@ -126,6 +126,8 @@ def modifier_problems(rule: Rule, names: Sequence[str]) -> Iterator[tuple[int, s
                 f"{modifier.key} acts on {ACTS_ON[modifier.stage]}, before {late[0].key}, which "
                 f"acts on {ACTS_ON[late[0].stage]}; move it to the front of {late[0].key}.",
             )
+        elif rule.as_one_vector:
+            yield index, f"{rule.name} compares its own gradients and steps; use another rule."
         elif modifier.stage == "decay" and rule.own_decay == "decoupled":
             yield index, f"{rule.name} has weight decay in its equations; use another rule."
         elif rule.evaluates_elsewhere and modifier.stage != "gradient":

@@ -280,6 +280,8 @@ class Rule:
         evaluate: `evaluate(param, state, **hyperparameters)` returns the parameter at which the
             model is evaluated, if it is not the one at which the gradient is taken.
         as_vectors: roles of matrices that it updates as it does vectors.
+        as_one_vector: whether it updates all parameters as one vector: `init` and `update` then
+            get (runs, n), and are called once.
         modifiers: modifiers of its steps, in their order; see `optrial.rules.modified`.
         capturable: whether every step is the same program, which can be compiled and captured as a
             CUDA graph; eigenvalues, and work that only some steps do, are not.
@@ -313,6 +315,7 @@ class Rule:
     model: WholeModel | None = None
     evaluate: Callable[..., Array] | None = None
     as_vectors: tuple[str, ...] = ()
+    as_one_vector: bool = False
     modifiers: tuple[Modifier, ...] = ()
     capturable: bool = True
 
@@ -331,6 +334,11 @@ class Rule:
     def evaluates_elsewhere(self) -> bool:
         """True if the model is evaluated at another point than its gradient is taken."""
         return self.evaluate is not None
+
+    @property
+    def is_joint(self) -> bool:
+        """True if the step of a parameter depends on those of others."""
+        return self.model is not None or self.as_one_vector
 
     @property
     def needs_curvature(self) -> bool:

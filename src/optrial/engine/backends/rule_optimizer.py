@@ -101,6 +101,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         del closure
         self.steps_taken += 1
         gradients = {n: as_real(p.grad) for n, p in self.parameters.items() if p.grad is not None}
+        if self.rule.as_one_vector and len(gradients) < len(self.parameters):
+            unused = next(name for name in self.parameters if name not in gradients)
+            raise RuntimeError(
+                f"{self.rule.name} updates all parameters together, and '{unused}' has no "
+                "gradient; freeze it with requires_grad_(False)"
+            )
         values = {name: as_real(self.parameters[name].detach()) for name in gradients}
         _, state = apply_all(
             self.rule,

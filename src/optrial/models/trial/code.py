@@ -18,7 +18,7 @@ from optrial.models.trial.outputs import type_name, wrong_outputs
 from optrial.models.trial.problem import TrialProblem, error_text, on_any_device
 from optrial.models.trial.settings import kept_settings
 
-__all__ = ["second_derivative_problem", "try_batch", "try_code"]
+__all__ = ["second_derivative_problem", "try_batch", "try_code", "varying"]
 
 _UNSTORABLE = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)  # unknown to NumPy
 _ONE_SAMPLE = "Expected more than 1 value per channel"
@@ -76,6 +76,22 @@ def _wrong_batch(problem: TrialProblem, device: str) -> str:
 def second_derivative_problem(problem: TrialProblem) -> str:
     """Return why a model and a loss that can be trained have no second derivatives, or ""."""
     return on_any_device(lambda device: _not_twice(problem, device), failed=bool)
+
+
+def varying(problem: TrialProblem) -> str:
+    """Return in what a model differs between two passes over the same samples, or "".
+
+    That is dropout, or whatever else user code draws.
+    """
+
+    def difference(device: str) -> str:
+        inputs, _ = problem.tensors(device)
+        model = problem.build_model(device)
+        with torch.no_grad():
+            first, second = (as_real(model(inputs)) for _ in range(2))
+        return "" if torch.equal(first, second) else f"'{problem.model[0]}' draws, as for dropout"
+
+    return on_any_device(difference, failed=bool)
 
 
 def _not_twice(problem: TrialProblem, device: str) -> str:
