@@ -52,12 +52,15 @@ def test_a_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("steps", "engine", "width"),
-    [(100, "stacked", 4), (10_000, "compiled", 16), (1_000_000, "compiled", 4)],
+    [
+        *((100, "stacked", 16), (1000, "stacked", 4)),
+        *((10_000, "compiled", 16), (1_000_000, "compiled", 4)),
+    ],
 )
-def test_compiling_is_worth_wider_stacks(
+def test_the_time_of_each_stack_and_of_compiling_it_is_worth_wider_stacks(
     monkeypatch: pytest.MonkeyPatch, steps: int, engine: str, width: int
 ) -> None:
-    # Width 4 is a little faster than 16, but has to be compiled four times as often.
+    # Steps of width 4 are a little faster, but there are four times as many stacks.
     speeds = {4: 1.0e-3, 16: 1.02e-3}
 
     def seconds(kind: str, runs: Sequence[RunSpec]) -> StepTime:
@@ -89,6 +92,22 @@ def test_runs_that_are_fastest_by_themselves_are_compiled_so_where_that_pays(
     monkeypatch.setattr(choice_module, "_WORTH_MEASURING", 0.0)
     (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
     assert (choice.engine, choice.width) == (engine, 1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "engine", "width"), [(50, "reference", 1), (500, "stacked", 250)]
+)
+def test_many_short_runs_share_the_time_of_a_stack(
+    monkeypatch: pytest.MonkeyPatch, seeds: int, engine: str, width: int
+) -> None:
+    """Though steps of a run by itself are faster, and all of them take less than a second."""
+    speeds = {"reference": 1e-4, "stacked": 1.4e-4}
+    monkeypatch.setattr(
+        StepTimer, "times", lambda _, *pairs: [StepTime(speeds[kind], 0.0) for kind, _ in pairs]
+    )
+    plan, dataset = small_plan(engine="auto", compile="never", budget={"steps": 5}, seeds=seeds)
+    (choice,) = Engines(dataset, "float32", "cpu").choose(plan.runs)
+    assert (choice.engine, choice.width) == (engine, width)
 
 
 class Machine:

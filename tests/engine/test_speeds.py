@@ -324,7 +324,7 @@ def test_a_forecast_takes_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     (choice,) = Engines(dataset, "float32", "cpu").forecast(plan.runs)
     assert (choice.engine, choice.width, choice.modelled) == ("stacked", 4, True)
     cost = estimate(plan.runs, dataset, 4)
-    assert choice.seconds == pytest.approx(cost.stacked_seconds)
+    assert 0 < choice.seconds - cost.stacked_seconds < 0.1  # one stack, besides its steps
     assert cost.stacked_seconds < cost.seconds
 
 

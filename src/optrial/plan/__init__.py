@@ -15,7 +15,7 @@ from optrial.plan.model_memory import PlannedModel, StepMemory, planned_models
 from optrial.plan.optimizers import gradients_per_step, rule_of
 from optrial.plan.planned_groups import PlannedParameter, planned_groups
 from optrial.plan.protocol import check_size
-from optrial.plan.stacks import Grid, arrange, balanced_stacks, grids_of, pack, stacks_of
+from optrial.plan.stacks import arrange, balanced_stacks, grids_of, pack, stacks_of
 from optrial.plan.tuning import Outline, outline, tuning_seeds
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "KEPT_OUTPUTS",
     "MOST_SAMPLES",
     "Estimate",
-    "Grid",
     "Outline",
     "Plan",
     "PlannedModel",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -19,13 +21,16 @@ from optrial.engine.select.measure import NotKeptError, Times
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
 from optrial.models import call_count, input_dtype
-from optrial.plan import Grid, estimate, grids_of, stacks_of
+from optrial.plan import estimate, grids_of, stacks_of
 from optrial.spec import RunSpec
 
 __all__ = ["Choice", "Chooser"]
 
 _WORTH_MEASURING = 5.0
-"""Seconds of plain training below which measuring takes longer than it saves."""
+"""Seconds of training one by one below which measuring takes longer than it saves."""
+_STACK_SECONDS = 0.02
+"""Seconds of a stack besides its steps, for data, hashes, commits and messages: 13 ms in this
+process and 25 ms in a worker, on two Zen 5 cores (`benchmarks/executors.py`)."""
 _WIDTHS = (4, 16, 64, 256)
 _CLOSE = 1.5  # ratio by which a machine's pace may change between two measurements
 _SHARE_OF_MEMORY = 0.5  # of the free memory; what is needed is an estimate
@@ -76,6 +81,33 @@ class Choice:
         return max(map(len, self.stacks))
 
 
+class _Paced(NamedTuple):
+    """Stacks, and the speed of their steps.
+
+    Attributes:
+        stacks: the stacks.
+        seconds: seconds per run and step.
+    """
+
+    stacks: tuple[tuple[RunSpec, ...], ...]
+    seconds: float
+
+
+def _total(paced: _Paced) -> float:
+    """Return the training time of stacks, without evaluation and compilation."""
+    runs = chain.from_iterable(paced.stacks)
+    training = sum(run.budget_seconds or paced.seconds * run.steps for run in runs)
+    return training + _STACK_SECONDS * len(paced.stacks)
+
+
+def _choice(engine: str, paced: _Paced, compiling: float = 0.0) -> Choice:
+    return Choice(engine, paced.stacks, _total(paced) + compiling)
+
+
+def _seconds_of(choice: Choice) -> float:
+    return choice.seconds
+
+
 class Chooser:
     """Chooses the fastest engine and width of stacks by the speed of steps.
 
@@ -106,7 +138,8 @@ class Chooser:
     def choose(self, runs: Sequence[RunSpec]) -> Choice:
         """Choose for runs that could be one stack: as their study says, else the fastest way."""
         try:
-            choice = self._choose(runs, estimate(runs, self._dataset).seconds)
+            plain = estimate(runs, self._dataset).seconds + _STACK_SECONDS * len(runs)
+            choice = self._choose(runs, plain)
             note = choice.note or self._memory_note(runs, choice)
             modelled = choice.modelled or self._timer.modelled
             return replace(choice, note=note, modelled=modelled, busy=self._timer.busy)
@@ -155,21 +188,19 @@ class Chooser:
         return reason_of(error)
 
     def _fastest(self, runs: Sequence[RunSpec]) -> Choice:
-        steps, grids = _steps_of(runs), grids_of(runs)
-        by_width = self._seconds_by_width(runs, grids)
-        width = min(by_width, key=by_width.__getitem__)
-        library, share = self._library(next(stacks_of(grids, width)))
-        by_width = {width: share * seconds for width, seconds in by_width.items()}
-        stacks = tuple(stacks_of(grids, width))
-        eager = [Choice(f"stacked{library}", stacks, by_width[width] * steps)]
-        compiled = (self._compiled(grids, steps, *pair, library) for pair in by_width.items())
+        by_width = self._by_width(runs)
+        stacks, seconds = min(by_width, key=_total)
+        library, share = self._library(stacks[0])
+        eager = [_choice(f"stacked{library}", _Paced(stacks, share * seconds))]
+        compiled = [self._compiled(_Paced(s, share * one), library) for s, one in by_width]
         guesses = [min(compiled, key=_seconds_of)]
         if runs[0].engine == "auto":
-            ((alone, _),) = self._timer.times(("reference", runs[:1]))
-            eager.append(Choice("reference", tuple((run,) for run in runs), alone * steps))
-            if 1 / _CLOSE < alone / by_width[width] < _CLOSE:
+            ((seconds, _),) = self._timer.times(("reference", runs[:1]))
+            alone = _Paced(tuple((run,) for run in runs), seconds)
+            eager.append(_choice("reference", alone))
+            if 1 / _CLOSE < eager[1].seconds / eager[0].seconds < _CLOSE:
                 eager = self._in_turns(eager)
-            guesses.append(self._compiled(grids, steps, 1, eager[-1].seconds / steps))
+            guesses.append(self._compiled(alone))
         fastest = min(eager, key=_seconds_of)
         if runs[0].compile == "always":
             return min(guesses, key=_seconds_of)
@@ -218,26 +249,19 @@ class Chooser:
             return list(choices)
         timed = []
         for choice, (seconds, first_step) in zip(choices, times, strict=True):
-            training = sum(_training_seconds(stack, seconds) for stack in choice.stacks)
             compiles = choice.engine.startswith("compiled")
             compiling = first_step * len(choice.stacks) if compiles else 0.0
-            timed.append(replace(choice, seconds=training + compiling))
+            timed.append(_choice(choice.engine, _Paced(choice.stacks, seconds), compiling))
         return timed
 
-    def _compiled(
-        self,
-        grids: Sequence[Grid],
-        steps: int,
-        width: int,
-        seconds: float,
-        library: str = "",
-    ) -> Choice:
+    def _compiled(self, paced: _Paced, library: str = "") -> Choice:
         """Guess the time of compiled stacks, each compiled by itself, from uncompiled steps."""
-        stacks = tuple(stacks_of(grids, width))
-        share = _COMPILED_ALONE if width == 1 else _COMPILED_SHARE
-        training = share * seconds * steps
-        engine = f"compiled{library}" if width > 1 else "compiled"
-        return Choice(engine, stacks, training + sum(map(self._compile_seconds, stacks)))
+        stacks, seconds = paced
+        is_alone = len(stacks[0]) == 1
+        share = _COMPILED_ALONE if is_alone else _COMPILED_SHARE
+        engine = "compiled" if is_alone else f"compiled{library}"
+        compiling = sum(map(self._compile_seconds, stacks))
+        return _choice(engine, _Paced(stacks, share * seconds), compiling)
 
     def _compile_seconds(self, runs: Sequence[RunSpec]) -> float:
         """Guess the time to compile a stack."""
@@ -264,34 +288,39 @@ class Chooser:
             self._known_kernels[model] = kernels
         return self._known_kernels[model]
 
-    def _seconds_by_width(self, runs: Sequence[RunSpec], grids: Sequence[Grid]) -> dict[int, float]:
-        """Return seconds per run and step by width of the stack, until they rise again.
+    def _by_width(self, runs: Sequence[RunSpec]) -> list[_Paced]:
+        """Return stacks of increasing width and their speed, until training takes longer again.
 
         A width that seems no faster is timed beside the best one, because the machine's pace
         changes.
         """
-        measured: dict[int, float] = {}
+        grids = grids_of(runs)
+        measured: list[_Paced] = []
         for width in self._widths(runs):
-            best = min(measured, key=measured.__getitem__, default=width)
+            stacks = tuple(stacks_of(grids, width))
+            best = min(measured, key=_total, default=None)
             try:
-                ((seconds, _),) = self._timer.times(("stacked", next(stacks_of(grids, width))))
-                if best != width and seconds > _FASTER * measured[best]:
-                    seconds = measured[best] * self._ratio(grids, width, best)
+                ((seconds, _),) = self._timer.times(("stacked", stacks[0]))
+                paced = _Paced(stacks, seconds)
+                if best is not None and _total(paced) > _FASTER * _total(best):
+                    paced = _Paced(stacks, best.seconds * self._ratio(best.stacks[0], stacks[0]))
             except Exception as error:
                 if not out_of_memory(error):
                     raise
                 break
-            measured[width] = seconds
-            if best != width and seconds > _FASTER * measured[best]:
+            measured.append(paced)
+            if best is not None and _total(paced) > _FASTER * _total(best):
                 break
-        return measured or {1: self._timer.times(("stacked", runs[:1]))[0].seconds}
+        if not measured:
+            ((seconds, _),) = self._timer.times(("stacked", runs[:1]))
+            measured.append(_Paced(tuple(stacks_of(grids, 1)), seconds))
+        return measured
 
-    def _ratio(self, grids: Sequence[Grid], width: int, other: int) -> float:
-        """Return the time per run and step in stacks of one width, as a multiple of another's."""
-        stacks = [next(stacks_of(grids, one)) for one in (other, width)]
-        if self._timer.modelled or not self._fit(*stacks):
+    def _ratio(self, known: Sequence[RunSpec], stack: Sequence[RunSpec]) -> float:
+        """Return the time per run and step in one stack, as a multiple of that in a known one."""
+        if self._timer.modelled or not self._fit(known, stack):
             return math.inf
-        before, now = self._timer.times(*(("stacked", stack) for stack in stacks))
+        before, now = self._timer.times(("stacked", known), ("stacked", stack))
         return now.seconds / before.seconds
 
     def _widths(self, runs: Sequence[RunSpec]) -> list[int]:
@@ -309,15 +338,3 @@ class Chooser:
     @property
     def _limit(self) -> MemoryLimit:
         return device_limit(self._place)
-
-
-def _training_seconds(stack: Sequence[RunSpec], of_step: float) -> float:
-    return sum(run.budget_seconds or of_step * run.steps for run in stack)
-
-
-def _steps_of(stack: Sequence[RunSpec]) -> int:
-    return sum(run.steps for run in stack)
-
-
-def _seconds_of(choice: Choice) -> float:
-    return choice.seconds
