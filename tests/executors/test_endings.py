@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
@@ -20,16 +22,69 @@ from optrial.engine import Choice, Engines
 from optrial.errors import StoreError
 from optrial.memory import MemoryLimit
 from optrial.records import Store
+from optrial.rules import Rule
 from optrial.spec import Status
 from tests.executors.test_executors import Notes, contents, run
 from tests.faults.executors import processes_in
+from tests.faults.process import patience
 from tests.small import small_keys
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(3000),
     pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
 ]
+
+
+def descend(grad: Tensor, state: Any, step: Any, *, lr: Any) -> Any:
+    """Gradient descent, which exhausts the memory of its process if a learning rate is 0.05."""
+    if os.environ.get("HUNGRY") and bool((torch.as_tensor(lr) == 0.05).any()):
+        if os.environ["HUNGRY"] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+        torch.ones(2**33)
+    return -lr * grad, state
+
+
+HUNGRY = Rule(
+    name="hungry", init=lambda param, **_: None, update=descend, hyperparameters={"lr": 0.1}
+)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("executor", ["processes", "ray"])
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("killed", "processes died while they trained this run"),
+        ("refused", "can't allocate memory"),
+    ],
+)
+def test_a_run_that_exhausts_memory_is_named_and_the_others_are_recorded(
+    way: str, reason: str, executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the system kills its worker or refuses an allocation."""
+    if executor == "ray" and find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    limit = MemoryLimit("this container, memory.max", 10**6, 10**6 - 1000)
+    monkeypatch.setattr(Engines, "memory_limit", limit)
+
+    class Begin(Notes):
+        def on_plan(self, *_: int, **__: int) -> None:
+            monkeypatch.setenv("HUNGRY", way)  # of the workers that start now
+
+    begin = Begin()
+    rule = {"rule_factory": "tests.executors.test_endings:HUNGRY", "lr": [0.2, 0.1, 0.05, 0.02]}
+    study = {"optimizers": [rule], "engine": "stacked", "compile": "never", "seeds": 1}
+    parallel = {"retries": 1}
+    with run(tmp_path, executor, 2, study=study, callbacks=[begin], parallel=parallel) as results:
+        records = {record.spec.hyperparameters["lr"]: record for record in results.records}
+    guilty = records.pop(0.05)
+    assert {record.status for record in records.values()} == {Status.DONE}
+    assert guilty.status is Status.ERROR
+    assert reason in guilty.reason
+    assert "needs about" in guilty.reason
+    assert any("continuing with fewer" in text for text in begin.texts)
 
 
 class Deadly(nn.Module):
@@ -86,6 +141,7 @@ def test_workers_that_are_killed_before_they_store_anything_lead_to_halves(
 
 
 SLOW = """
+import subprocess
 import time
 from pathlib import Path
 
@@ -101,14 +157,15 @@ class Net(nn.Module):
         if self.training:
             time.sleep(0.002)
             if Path("hang").exists():
+                child = subprocess.Popen(["sleep", "1000"])
                 Path("hangs").touch()
-                time.sleep(1000)
+                child.wait()
         return self.layer(inputs)
 """
 
 
 def wait_until(happened: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + patience(100)
     while not happened():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -137,7 +194,7 @@ def run_command(folder: Path, out: str, executor: str) -> subprocess.Popen[str]:
 
 def all_end(folder: Path) -> bool:
     """Wait until no process has a working folder, for a while."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while processes_in(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not processes_in(folder)
@@ -147,17 +204,21 @@ def all_end(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("executor", "number", "times"),
     [
+        ("local", signal.SIGINT, 2),
         ("processes", signal.SIGINT, 1),
         ("processes", signal.SIGTERM, 1),
         ("processes", signal.SIGINT, 2),
+        ("processes", signal.SIGTERM, 2),
         ("ray", signal.SIGINT, 1),
         ("ray", signal.SIGTERM, 1),
+        ("ray", signal.SIGINT, 2),
+        ("ray", signal.SIGTERM, 2),
     ],
 )
 def test_signals_end_the_workers_and_lose_nothing(
     executor: str, number: signal.Signals, times: int, tmp_path: Path
 ) -> None:
-    """The first stores a checkpoint; a second one ends at once what hangs."""
+    """The first stores a checkpoint; a second one ends what hangs at once, with its children."""
     if executor == "ray" and find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     folder = tmp_path.resolve()
@@ -180,7 +241,7 @@ def test_signals_end_the_workers_and_lose_nothing(
         time.sleep(1)
         assert process.poll() is None
     process.send_signal(number)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=patience(100))
     assert process.returncode == 128 + number, err
     assert "Traceback" not in err
     assert all_end(folder)
@@ -191,6 +252,6 @@ def test_signals_end_the_workers_and_lose_nothing(
     assert any(0 < record.step < 1000 for record in records)
     for out in ("parts", "whole"):
         again = run_command(folder, out, "local")
-        _, err = again.communicate(timeout=300)
+        _, err = again.communicate(timeout=patience(100))
         assert again.returncode == 0, err
     assert contents(folder / "parts") == contents(folder / "whole")

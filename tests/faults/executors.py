@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.faults.bench import (
     last_line,
 )
 from tests.faults.kinds import SERVED, SIGNALLED, Kind, any_study, failures
-from tests.faults.process import CORES, Fault, limit_memory
+from tests.faults.process import Fault, limit_memory, patience
 from tests.faults.server import Server
 from tests.faults.shim import CHANGES, Action, Operation
 
@@ -38,6 +39,10 @@ RAY = ("--quiet", "--parallel-config", "ray.yaml")
 LEASES = {"heartbeat_interval": 0.2, "grace_period": 1.5}
 WORKER = {"processes": b"optrial.executors", "ray": b"ray::_train"}
 """A part of the command lines of workers, by executor."""
+
+LONGEST_ON_RAY = 300.0
+"""Seconds after which a command on Ray counts as hanging: it starts a cluster, and a process for
+each of up to thirty tasks that die."""
 
 STRAGGLE_SECONDS = 20.0
 """Time after its driver in which a worker must end."""
@@ -76,6 +81,8 @@ def disturb(
     """
     folder = bench.folder(study)
     meanwhile = partial(stopped, folder) if stopped else None
+    if RAY[-1] in options:
+        fault = replace(fault, longest=LONGEST_ON_RAY)
     disturbed = bench.run(folder, fault, *options, stopped=meanwhile)
     wrong = [*left_over(folder), *check(folder / RESULTS)]
     result = bench.resumed(study, folder, disturbed, chance)
@@ -104,7 +111,7 @@ def left_over(folder: Path) -> list[str]:
 
     The agents of a Ray node, which train nothing, look for their node at times and then end.
     """
-    end = time.monotonic() + STRAGGLE_SECONDS * max(1.0, os.getloadavg()[0] / CORES)
+    end = time.monotonic() + patience(STRAGGLE_SECONDS)
     while time.monotonic() < end:
         commands = processes_in(folder).values()
         if all(b"Agent" in command for command in commands):

@@ -36,6 +36,7 @@ class Fault:
         memory: bytes of address space beyond those in use; 0 for no limit.
         prepare: called in the child before the command.
         environment: variables of the child.
+        longest: seconds after which the command counts as hanging, see `LONGEST`.
     """
 
     at: int = 0
@@ -49,10 +50,16 @@ class Fault:
     memory: int = 0
     prepare: Callable[[], None] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    longest: float = LONGEST
 
 
 NO_FAULT = Fault()
 CORES = os.cpu_count() or 1
+
+
+def patience(seconds: float) -> float:
+    """Return the longest time to wait for what takes some seconds on an idle machine."""
+    return seconds * max(1.0, os.getloadavg()[0] / CORES)
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,14 @@ class Child:
         command: its arguments.
         logs: files with its output and its errors.
         control: the control block of the preloaded library.
+        longest: seconds after which it counts as hanging.
     """
 
     pid: int
     command: Sequence[str]
     logs: Sequence[Path]
     control: Control
+    longest: float
 
     def wait(self, stopped: Callable[[], None] | None = None) -> Outcome:
         """Wait for its end.
@@ -116,7 +125,7 @@ class Child:
                 os.kill(self.pid, signal.SIGCONT)
             elif number:
                 return os.waitstatus_to_exitcode(status)
-            elif time.monotonic() - began > LONGEST * max(1.0, os.getloadavg()[0] / CORES):
+            elif time.monotonic() - began > patience(self.longest):
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
                 return HANGS
@@ -175,7 +184,7 @@ class Runner:
         child = os.fork()
         if child == 0:
             _become(arguments, folder, fault, logs)
-        return Child(child, arguments, logs, self.control)
+        return Child(child, arguments, logs, self.control, fault.longest)
 
     @contextmanager
     def armed(self, folder: Path, fault: Fault, port: int, journal: int) -> Iterator[None]:

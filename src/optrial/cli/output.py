@@ -100,12 +100,28 @@ def fail(text: str) -> NoReturn:
 
 
 def end_at_once(text: str, status: int) -> NoReturn:
-    """Print a line and end the process, whatever its main thread is doing."""
+    """Print a line and end the process and its children, whatever its main thread is doing."""
     with suppress(OSError, ValueError):  # user code closed the stream
         if sys.__stderr__ is not None and sys.__stderr__.isatty():
             os.write(2, b"\x1b[?25h\r\n")  # shows the cursor
         os.write(2, f"{printable(text)}\n".encode())
+    for pid in _descendants():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
     os._exit(status)
+
+
+def _descendants() -> list[int]:
+    """Return the ids of the children of this process and of theirs, parents first (Linux)."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):  # it has ended
+            parent = int(file.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(file.parent.name))
+    pids = [os.getpid()]
+    for pid in pids:
+        pids += children.get(pid, ())
+    return pids[1:]
 
 
 def status_of_signal(number: int | None = None) -> int:
