@@ -22,6 +22,7 @@ import sqlalchemy as sql
 from optrial.callbacks import Callback
 from optrial.errors import StoreBusyError
 from optrial.records import Store, upgrade
+from optrial.spec import FINAL
 from optrial.study import Study
 from tests.conftest import Command
 from tests.faults.server import Server, started
@@ -187,6 +188,15 @@ def test_workers_share_a_study(postgresql: str, tmp_path: Path) -> None:
     stacks = [stack for worker in both for stack in worker.stacks]
     assert len(stacks) == len(set(stacks)) == 8
     assert contents(postgresql) == undisturbed(STUDY, tmp_path)
+
+
+@pytest.mark.timeout(300)
+def test_a_planned_study_is_joined_while_another_process_plans(postgresql: str) -> None:
+    planned(postgresql, STUDY)
+    with Store.open(postgresql) as store, store.share(), store.planning():
+        study = Study(**small_keys(**STUDY))
+        with study.run(postgresql, parallel=PATIENT) as results:
+            assert all(record.status in FINAL for record in results.records)
 
 
 @pytest.mark.slow

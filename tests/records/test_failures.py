@@ -211,6 +211,20 @@ def test_no_server(postgresql: str) -> None:
     assert "the server has no such user" in message
 
 
+def test_a_server_without_connections(postgresql: str) -> None:
+    with Store.open(postgresql, create=True):
+        engine = sql.create_engine(sql.make_url(postgresql).set(drivername="postgresql+psycopg"))
+        with engine.begin() as connection:
+            connection.execute(sql.text("create role optrial_crowd login connection limit 0"))
+        crowd = sql.make_url(postgresql).set(username="optrial_crowd")
+        message = complaint(crowd.render_as_string(hide_password=False))
+        with engine.begin() as connection:
+            connection.execute(sql.text("drop role optrial_crowd"))
+        engine.dispose()
+    assert "the server has no connection left" in message
+    assert "max_connections" in message
+
+
 def test_no_socket() -> None:
     message = complaint("postgresql:///optrial?host=/no/such/folder")
     assert "no server answers on this machine" in message

@@ -80,6 +80,11 @@ _CLIENT = {
 }
 """Settings with which a client soon notices a dead server or a cut network."""
 
+_FULL = (
+    "the server has no connection left",
+    "Each process needs up to three: start fewer, or raise max_connections of the server.",
+)
+
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
 CONTINUE = "Nothing stored so far is lost: make room and run again to continue."
@@ -130,6 +135,9 @@ EXPLANATIONS = [
         "the server has no such user",
         "Name the user in the URL: postgresql://USER@HOST/DATABASE.",
     ),
+    ("too many clients", *_FULL),
+    ("too many connections", *_FULL),
+    ("remaining connection slots", *_FULL),
     ("unique constraint", "another process stored these steps first", "Stop it and run again."),
 ]
 

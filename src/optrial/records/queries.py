@@ -17,7 +17,7 @@ import sqlalchemy as sql
 from numpy.typing import NDArray
 
 from optrial.garbage import collecting_no_garbage
-from optrial.records.encoding import decode_curve, from_json
+from optrial.records.encoding import decode_curve, from_json, strict
 from optrial.records.forms import fields_fit
 from optrial.records.record import Curve, PlannedRun, Record
 from optrial.records.rows import (
@@ -52,6 +52,7 @@ __all__ = [
     "fill_in",
     "has_unfinished",
     "insert",
+    "is_plan",
     "latest_ends",
     "parts_of_curves",
     "plan_ids",
@@ -111,6 +112,19 @@ def plan_ids(connection: sql.Connection) -> list[int]:
     """Return the numbers of all plans: 1, 2, ..."""
     current = current_plan(connection)
     return [] if current is None else list(range(1, current["id"] + 1))
+
+
+def is_plan(
+    connection: sql.Connection,
+    plan: sql.RowMapping | None,
+    plan_hash: str,
+    study: Mapping[str, Any],
+    run_ids: Sequence[str],
+) -> bool:
+    """Return whether a stored plan has this hash, study and runs."""
+    if plan is None or plan["hash"] != plan_hash or plan["runs"] != len(run_ids):
+        return False
+    return json.loads(plan["study"]) == strict(study) and planned_ids(connection, plan) == run_ids
 
 
 def planned_ids(connection: sql.Connection, plan: sql.RowMapping | None) -> list[str]:

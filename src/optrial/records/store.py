@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from optrial.errors import StoreBusyError, StoreError, suggest
 from optrial.garbage import collecting_no_garbage
 from optrial.records.database import Database, find_database
-from optrial.records.encoding import decode_checkpoint, encode_checkpoint, strict
+from optrial.records.encoding import decode_checkpoint, encode_checkpoint
 from optrial.records.leases import GRACE_PERIOD, HEARTBEAT_INTERVAL, Check, Claim, Leases
 from optrial.records.queries import (
     ENDS,
@@ -31,6 +31,7 @@ from optrial.records.queries import (
     fill_in,
     has_unfinished,
     insert,
+    is_plan,
     latest_ends,
     parts_of_curves,
     plan_ids,
@@ -278,6 +279,12 @@ class Store:
         return self._leases.ending(stacks) if self._leases else nullcontext(_unchecked)
 
     @_persistent
+    def has_plan(self, plan_hash: str, study: Mapping[str, Any], run_ids: Sequence[str]) -> bool:
+        """Return whether this plan is the current one; see `save_plan` for the arguments."""
+        with self._reading() as connection:
+            return is_plan(connection, current_plan(connection), plan_hash, study, run_ids)
+
+    @_persistent
     def save_plan(
         self, plan_hash: str, study: Mapping[str, Any], runs: Sequence[PlannedRun]
     ) -> None:
@@ -294,10 +301,7 @@ class Store:
         run_ids = [run.run_id for run in runs]
         with collecting_no_garbage(), self._writing() as connection:
             current = current_plan(connection)
-            if current is not None and (
-                (current["hash"], json.loads(current["study"])) == (plan_hash, strict(study))
-                and planned_ids(connection, current) == run_ids
-            ):
+            if is_plan(connection, current, plan_hash, study, run_ids):
                 return
             if current is not None and current["hash"] != plan_hash:
                 self._check_alone()

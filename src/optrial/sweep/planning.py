@@ -82,6 +82,13 @@ class Planner:
         self._parallel = parallel
         self._attempts = attempts
 
+    def stored(self, plan: Plan) -> dict[str, Progress] | None:
+        """Return all runs stored if a plan is the current one, else None."""
+        run_ids = [run.run_id for run in plan.runs]
+        if not self._store.has_plan(plan.hash, plan.studies.as_dict(), run_ids):
+            return None
+        return self._store.progress()
+
     def save(self, plan: Plan) -> dict[str, Progress]:
         """Make a plan the current one, with stacks for its new runs; return all runs stored."""
         if self._store.on_server:

@@ -108,11 +108,14 @@ def sweep(
         on_exit.enter_context(driver)
         trained: Sequence[RunSpec] = ()
         while not stop.is_set():
-            with store.planning():
-                plan = continued(plan, datasets, store)
-                if plan.runs == trained:
-                    break
-                known = planner.save(plan)
+            plan = continued(plan, datasets, store)
+            if plan.runs == trained:
+                break
+            known = planner.stored(plan)
+            if known is None:
+                with store.planning():
+                    plan = continued(plan, datasets, store)  # with what others recorded meanwhile
+                    known = planner.save(plan)
             driver.train(plan, known)
             trained = plan.runs
         for name in changed_code(plan.code):
