@@ -14,7 +14,7 @@ from optrial.config import Parallel
 from optrial.data import Dataset
 from optrial.engine import Choice, Engines, limited_threads
 from optrial.executors import Need, Room, divided, division, share_of_worker
-from optrial.executors.room import cores, workers_in
+from optrial.executors.room import cores
 from optrial.plan import pack
 from optrial.spec import RunSpec
 from tests.small import MOONS, small_plan
@@ -187,12 +187,11 @@ def test_threads_and_memory_limit_what_is_trained_at_once(monkeypatch: pytest.Mo
     assert room.admits(Need(64, 10**12, alone=True), [])
 
 
-def test_memory_limits_the_number_of_workers() -> None:
-    """However many are asked for, those that start leave room for their stacks."""
-    assert workers_in(0.0) == 1
-    count = workers_in(8e9)
-    assert 1 < count < 1000
-    assert Room.of(count, 8e9).memory > 0
+def test_workers_take_memory_too_but_only_those_that_start() -> None:
+    room = Room.of(slots=1000, free=8e9)
+    small = Need(threads=1, memory=0)
+    assert room.admits(small, [small] * 10)
+    assert not room.admits(small, [small] * 100)
 
 
 def test_a_container_has_the_cores_of_its_quota(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import pytest
 import torch
 
 from optrial.callbacks import Callback
+from optrial.engine import Engines
 from optrial.errors import EngineError, StudyError
-from optrial.executors import processes
+from optrial.executors import Arrays, Ended, StackTask, Update, processes
+from optrial.memory import MemoryLimit
 from optrial.records import Store
 from optrial.results import Results
-from optrial.spec import Status
+from optrial.spec import StackId, Status
 from optrial.study import Study
+from optrial.sweep.needs import Needs
 from tests.small import small_keys
 
 pytestmark = pytest.mark.usefixtures("one_stack")
@@ -161,6 +165,58 @@ def test_workers_that_are_killed_change_no_number(tmp_path: Path) -> None:
     assert killer.killed == 4
     assert sum("a worker process" in text for text in killer.texts) >= 3
     assert contents_and_weights(tmp_path / "parts") == contents_and_weights(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_stacks_that_memory_does_not_hold_together_are_trained_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engines, "memory_limit", MemoryLimit("this machine", 3 * 10**9, 0))
+    monkeypatch.setattr(Needs, "memory", lambda self, specs: 10**9)
+    most = 0
+
+    class Count(Callback):
+        def on_step(self, count: int) -> None:
+            nonlocal most
+            most = max(most, len(workers_of(os.getpid())))
+
+    study = {"batch_size": [16, 32], "engine": "stacked", "compile": "never"}
+    run(tmp_path, "processes", 2, study=study, callbacks=[Count()]).close()
+    assert most == 1
+
+
+class Shrinking(processes.Processes):
+    """An executor that loses a worker's place as soon as two stacks are trained."""
+
+    submitted = ended = most = 0
+
+    @property
+    def slots(self) -> int:
+        return 1 if self.submitted - self.ended > 1 else 2
+
+    @slots.setter
+    def slots(self, number: int) -> None:
+        assert number == 2
+
+    def submit(self, task: StackTask, checkpoint: Arrays | None) -> None:
+        super().submit(task, checkpoint)
+        Shrinking.submitted += 1
+        Shrinking.most = max(self.most, self.submitted - self.ended)
+
+    def updates(self) -> Sequence[tuple[StackId, Update]]:
+        updates = super().updates()
+        Shrinking.ended += sum(isinstance(update, Ended) for _, update in updates)
+        return updates
+
+
+@pytest.mark.slow
+def test_no_stack_is_submitted_beyond_places_that_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optrial.executors.start.Processes", Shrinking)
+    run(tmp_path, "processes", 2, study={"engine": "reference"}).close()
+    assert Shrinking.submitted == Shrinking.ended == 8
+    assert Shrinking.most == 2
 
 
 class Bad(torch.optim.SGD):

@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.1  # longest time without a look at signals
 _REPORT_SECONDS = 0.5  # least time between two reports of steps, and two questions whether to stop
 _REPORTS_PER_SECOND = 200  # of all tasks together; the driver takes some hundred
 _LOST_SECONDS = 1.0  # after which Ray may know that a node is lost, before a stack is submitted
-_COUNT_SECONDS = 5.0  # time after which the cores of the cluster are counted again
+_COUNT_SECONDS = 5.0  # time after which the nodes of the cluster are counted again
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -129,6 +129,7 @@ class OnRay:
         self._gpus = parallel.resources.num_gpus
         self._stopping = False
         self._counted_at = -_COUNT_SECONDS
+        self._nodes: list[dict[str, float]] = []  # resources of each node
 
     def __enter__(self) -> Self:
         with ExitStack() as on_failure:
@@ -153,8 +154,10 @@ class OnRay:
 
     def _check_resources(self) -> None:
         needed = {"CPU": self._cpus(1), "GPU": self._gpus or 0}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(n, 0) >= count for n, count in needed.items()) for node in nodes):
+        if not any(
+            all(node.get(name, 0) >= count for name, count in needed.items())
+            for node in self._counted()
+        ):
             wanted = f"num_cpus: {needed['CPU']:g}, num_gpus: {needed['GPU']:g}"
             raise EngineError(
                 f"no node of the Ray cluster has the resources of a stack ({wanted}); change "
@@ -163,21 +166,24 @@ class OnRay:
 
     def _cpus(self, threads: int) -> int:
         """Return the number of CPUs of a task; no node may have as many as there are threads."""
-        most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        most = max((int(node.get("CPU", 0)) for node in self._counted()), default=1)
         return self._parallel.resources.num_cpus or max(1, min(threads, most))
+
+    def _counted(self) -> list[dict[str, float]]:
+        """Return the resources of each node; nodes may come and go."""
+        if time.monotonic() - self._counted_at > _COUNT_SECONDS:
+            self._counted_at = time.monotonic()
+            self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return self._nodes
 
     @property
     def slots(self) -> int:
-        """See `Executor`; nodes may come and go."""
+        """See `Executor`."""
         if self._parallel.n_jobs != "auto":
             return self._parallel.n_jobs
-        if time.monotonic() - self._counted_at > _COUNT_SECONDS:
-            self._counted_at = time.monotonic()
-            total = ray.cluster_resources()
-            self._slots = max(1, int(total.get("CPU", 1) // self._cpus(1)))
-            if self._gpus:
-                self._slots = max(1, min(self._slots, int(total.get("GPU", 0) / self._gpus)))
-        return self._slots
+        cpus, gpus = (sum(n.get(name, 0) for n in self._counted()) for name in ("CPU", "GPU"))
+        slots = cpus // self._cpus(1)
+        return max(1, int(min(slots, gpus / self._gpus) if self._gpus else slots))
 
     def submit(self, task: StackTask, checkpoint: Arrays | None) -> None:
         """See `Executor`."""
@@ -219,6 +225,8 @@ class OnRay:
                 updates.append((stack, update))
             if isinstance(update, Ended | Died):
                 self._streams.pop(stream, None)
+        if any(isinstance(update, Died) for _, update in updates):
+            time.sleep(_LOST_SECONDS)  # once, however many tasks a lost node had
         return updates
 
     def _posted(self, *, wait: bool = False) -> list[tuple[StackId, Update]]:
@@ -293,9 +301,7 @@ def _next(stream: Any) -> Update:
             raise EngineError(str(error.cause)) from error
         raise EngineError(f"a task of Ray cannot train: {one_line(error.cause)}") from error
     except RayError as error:
-        blames = isinstance(error, WorkerCrashedError)
-        time.sleep(_LOST_SECONDS)
-        return Died(type(error).__name__, blames_stack=blames)
+        return Died(type(error).__name__, blames_stack=isinstance(error, WorkerCrashedError))
 
 
 @contextmanager

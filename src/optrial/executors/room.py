@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Need", "Room", "cores", "workers_in"]
+__all__ = ["Need", "Room", "cores"]
 
 _SHARE_OF_MEMORY = 0.8  # of the free memory; what stacks need is an estimate
 _WORKER_BYTES = 4e8
-"""Memory of a worker process before its first stack; most of it is PyTorch."""
+"""Memory of a worker process beside its stack; most of it is PyTorch."""
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -30,22 +30,13 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return max(1, count or 1)
 
 
-def workers_in(free: float) -> int:
-    """Return how many workers start: they take half of the free memory, their stacks the rest.
-
-    Args:
-        free: free memory in bytes.
-    """
-    return max(1, int(free / 2 / _WORKER_BYTES))
-
-
 @dataclass(frozen=True)
 class Need:
     """Threads and memory that the training of a stack needs.
 
     Attributes:
         threads: number of CPU threads.
-        memory: expected number of bytes.
+        memory: expected number of bytes, beside those of its process.
         alone: whether nothing else may be trained at the same time.
     """
 
@@ -56,7 +47,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Room:
-    """Threads and memory that the stacks trained at once may use.
+    """Threads and memory that the stacks trained at once may use, with their processes.
 
     Attributes:
         threads: number of threads.
@@ -74,7 +65,7 @@ class Room:
             slots: number of stacks that may be trained at once.
             free: free memory in bytes.
         """
-        return cls(max(cores(), slots), _SHARE_OF_MEMORY * free - slots * _WORKER_BYTES)
+        return cls(max(cores(), slots), _SHARE_OF_MEMORY * free)
 
     @classmethod
     def unlimited(cls) -> Room:
@@ -86,6 +77,7 @@ class Room:
         together = [need, *others]
         if len(together) == 1:
             return True
-        threads, memory = (sum(n.threads for n in together), sum(n.memory for n in together))
+        threads = sum(n.threads for n in together)
+        memory = sum(n.memory + _WORKER_BYTES for n in together)
         is_alone = any(n.alone for n in together)
         return not is_alone and threads <= self.threads and memory <= self.memory

@@ -64,7 +64,7 @@ def started(
         return _on_ray(setup, datasets, parallel)
     devices = torch.cuda.device_count() if first.on_cuda else 0
     slots = parallel.n_jobs if parallel.n_jobs != "auto" else devices or cores()
-    room = Room.of(slots, first.memory_limit.free)
+    room = Room.of(slots, first.memory_limit.free * max(1, devices))
     return Processes(setup, datasets, timeout, slots, room, _one_each(devices))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +95,7 @@ class Driver:
         self._executor: Executor | None = None
         self._queue = Queue(store)
         self._active: dict[StackId, Active] = {}
-        self._full: int | None = None  # number of stacks beside which the next one has no room
+        self._full = math.inf  # number of stacks beside which the next one has no room
         self._attempted: set[str] = set()  # what failed is not tried again in this sweep
         self._retried: set[str] = set()  # failed runs that this process tries again
         self._look_at = 0.0  # when to look at other processes
@@ -198,16 +199,16 @@ class Driver:
 
     def _submit(self, executor: Executor) -> bool:
         """Submit as many stacks as are trained at once; return whether any is left."""
-        while self._queue and len(self._active) not in (executor.slots, self._full):
+        while self._queue and len(self._active) < min(executor.slots, self._full):
             stack = None if self._stopping else self._claimed()
             if stack is None:
                 break
             records = self._queue.records(stack)
-            need = self._need(stack, records)
+            need = self._need(executor, stack, records)
             if not executor.room.admits(need, [active.need for active in self._active.values()]):
                 self._full = len(self._active)  # until one of them ends
                 break
-            self._full = None
+            self._full = math.inf
             self._queue.pop()
             with self._leased(executor, stack):
                 if not self._starts(stack, records):
@@ -227,9 +228,9 @@ class Driver:
             self._attempts.dead[str(claim.stack)] = Attempt(str(claim.stack), claim.deaths)
         return claim.stack
 
-    def _need(self, stack: StackId, records: Sequence[Record]) -> Need:
+    def _need(self, executor: Executor, stack: StackId, records: Sequence[Record]) -> Need:
         specs = [record.spec for record in records]
-        memory = self._needs.memory(specs) if self._active else 0  # the first always has room
+        memory = self._needs.memory(specs) if executor.room.memory < math.inf else 0
         return Need(stack.threads or 1, memory, self._remedies.trains_alone(stack))
 
     def _is_open(self, run: Progress | Record) -> bool:
