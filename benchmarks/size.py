@@ -134,6 +134,7 @@ def measure(runs: int, settings: int, options: argparse.Namespace) -> Iterator[t
         if command == "run" and (options.storage or not store.exists()):
             if options.untrained or options.storage:
                 run_beside("untrained.py", folder / "study.yaml", place)
+                cost_of("again", folder, place)  # makes the page and the audit, as `run` does
                 continue
             started = datetime.now(UTC)
             cost = cost_of(command, folder, place)

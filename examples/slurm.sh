@@ -16,6 +16,7 @@
 set -eu
 study=$1
 export RAY_USAGE_STATS_ENABLED=0
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # which srun does not take from sbatch
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | cut -d ' ' -f 1):6379
@@ -36,7 +37,7 @@ executor: ray
 address: $address
 retries: 3
 END
-trap 'kill -TERM "$driver"; wait "$driver"' TERM
 optrial run "$study" --parallel-config "cluster-$SLURM_JOB_ID.yaml" &
 driver=$!
+trap 'kill -TERM "$driver"; wait "$driver"' TERM
 wait "$driver"
