@@ -105,10 +105,12 @@ def end_at_once(text: str, status: int) -> NoReturn:
         if sys.__stderr__ is not None and sys.__stderr__.isatty():
             os.write(2, b"\x1b[?25h\r\n")  # shows the cursor
         os.write(2, f"{printable(text)}\n".encode())
-    for pid in _descendants():
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    os._exit(status)
+    try:
+        for pid in _descendants():
+            with suppress(OSError):  # it has ended
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        os._exit(status)
 
 
 def _descendants() -> list[int]:
