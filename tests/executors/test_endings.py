@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from optrial.engine import Choice, Engines
 from optrial.errors import StoreError
 from optrial.memory import MemoryLimit
 from optrial.records import Store
+from optrial.rules import Rule
 from optrial.spec import Status
 from tests.executors.test_executors import Notes, contents, run
 from tests.faults.executors import processes_in
@@ -31,6 +34,52 @@ pytestmark = [
     pytest.mark.timeout(3000),
     pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
 ]
+
+
+def descend(grad: Tensor, state: Any, step: Any, *, lr: Any) -> Any:
+    """Gradient descent, which exhausts the memory of its process if a learning rate is 0.05."""
+    if os.environ.get("HUNGRY") and bool((torch.as_tensor(lr) == 0.05).any()):
+        if os.environ["HUNGRY"] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+        torch.ones(2**33)
+    return -lr * grad, state
+
+
+HUNGRY = Rule(
+    name="hungry", init=lambda param, **_: None, update=descend, hyperparameters={"lr": 0.1}
+)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("killed", "processes died while they trained this run"),
+        ("refused", "can't allocate memory"),
+    ],
+)
+def test_a_run_that_exhausts_memory_is_named_and_the_others_are_recorded(
+    way: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the system kills its worker or refuses an allocation."""
+    limit = MemoryLimit("this container, memory.max", 10**6, 10**6 - 1000)
+    monkeypatch.setattr(Engines, "memory_limit", limit)
+
+    class Begin(Notes):
+        def on_plan(self, *_: int, **__: int) -> None:
+            monkeypatch.setenv("HUNGRY", way)  # of the workers that start now
+
+    begin = Begin()
+    rule = {"rule_factory": "tests.executors.test_endings:HUNGRY", "lr": [0.2, 0.1, 0.05, 0.02]}
+    study = {"optimizers": [rule], "engine": "stacked", "compile": "never", "seeds": 1}
+    with run(tmp_path, "processes", 2, study=study, callbacks=[begin]) as results:
+        records = {record.spec.hyperparameters["lr"]: record for record in results.records}
+    guilty = records.pop(0.05)
+    assert {record.status for record in records.values()} == {Status.DONE}
+    assert guilty.status is Status.ERROR
+    assert reason in guilty.reason
+    assert "needs about" in guilty.reason
+    assert any("continuing with fewer" in text for text in begin.texts)
 
 
 class Deadly(nn.Module):
