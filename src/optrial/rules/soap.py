@@ -208,8 +208,13 @@ def _ordered(array: Array, order: Array, lead: int, axis: int) -> Array:
 
 
 def _signed(basis: Array) -> Array:
-    """Return columns whose first component of the largest size is positive."""
+    """Return columns whose first component of the largest size is positive, in row-major order.
+
+    Decompositions return other layouts, for which products round in another way; a resumed run
+    has arrays in row-major order.
+    """
     xp = namespace(basis)
+    basis = xp.reshape(xp.reshape(basis, (-1,)), basis.shape)
     sizes = xp.round(xp.abs(basis) / RESOLUTION)  # rounding does not decide between equal ones
     place = xp.argmax(sizes, axis=-2, keepdims=True)
     return xp.where(xp.take_along_axis(basis, place, axis=-2) < 0, -basis, basis)
@@ -285,8 +290,9 @@ SOAP = replace(
         "the authors' code; here they are those in which diag(√1, √2, ...) is diagonal, so that "
         "a run is the same everywhere. Eigenvalues are equal if they differ by less than 1e-5 of "
         "their sum. For the same reason the QR step adds 1e-5 of the sum to the diagonal, which "
-        "leaves eigenvectors alone. The authors compute it in float32, optrial in the precision of "
-        "the parameters."
+        "leaves eigenvectors alone; in float32, whose errors turn eigenvectors by up to a "
+        "hundredth, runs agree between engines as far as their losses. The authors compute QR in "
+        "float32, optrial in the precision of the parameters."
     ),
     contrasts={
         "shampoo": (
