@@ -58,6 +58,9 @@ PAST: dict[str, tuple[str, bytes]] = {
             {"rule": "adam", "average": {"ema": 0.9}, "groups": [{"match": "bias", "rule": "x"}]}
         ]
     ),
+    "key of a schedule that is no text": _file(
+        "recipe: quickstart\noptimizers: [{rule: adam, schedule: {kind: cosine, 3: 1, ~: 2}}]"
+    ),
     "range whose ratio is infinite": _sampled({"log": [5e-324, 1]}),
     "range wider than the largest number": _sampled({"lin": [1e-300, 1e308]}),
     "range of three values": _sampled({"log": [1, 1.00000000002]}),

@@ -491,7 +491,7 @@ def _parsed(schedule: str | Mapping[str, Any]) -> Schedule | list[Problem]:
     arguments = {name: value for name, value in named.items() if name != "kind"}
     model = OwnFunction if own else SCHEDULES[kind]
     try:
-        return model(**arguments)
+        return model.model_validate(arguments)  # keys may be no texts
     except ValidationError as error:
         return problems_of(error, model.model_fields)
 
