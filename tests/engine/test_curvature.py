@@ -70,7 +70,12 @@ def in_pytorch(
     return {name: value.detach().numpy() for name, value in model.named_parameters()}
 
 
-@pytest.mark.parametrize("engine", ["reference", "stacked"])
+SLOW = pytest.mark.slow
+ENGINES = ["reference", pytest.param("stacked", marks=SLOW)]
+"""Stacks are compared with the reference below."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_adahessian_is_that_of_a_package_with_the_whole_hessian(engine: str) -> None:
     entry = ADAHESSIAN | {"weight_decay": 0.1, "decay": "decoupled"}
     runs, dataset = planned([entry], problem=TANH)
@@ -81,7 +86,7 @@ def test_adahessian_is_that_of_a_package_with_the_whole_hessian(engine: str) -> 
     assert_alike(trained(learner_for(runs, dataset, engine)), theirs)
 
 
-@pytest.mark.parametrize("engine", ["reference", "stacked"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_sophia_is_that_of_a_package_with_the_whole_hessian(engine: str) -> None:
     """The package clips before it multiplies by lr, where the paper clips at 1."""
     runs, dataset = planned([SOPHIA], problem=TANH)
@@ -135,7 +140,9 @@ def steps_of(keys: Mapping[str, Any]) -> int:
     return steps
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=SLOW) if c == "kernels" else c for c in CASES]
+)
 def test_engines_agree(case: str) -> None:
     entry, keys = CASES[case]
     runs, dataset = planned([entry], **keys)
@@ -179,7 +186,7 @@ def test_compiled_stacks_estimate_curvature() -> None:
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
-@pytest.mark.parametrize("case", ["groups", "dropout and batch norm"])
+@pytest.mark.parametrize("case", [pytest.param("groups", marks=SLOW), "dropout and batch norm"])
 def test_resumed_to_the_bit(engine: str, case: str) -> None:
     entry, keys = CASES[case]
     runs, dataset = planned([entry], **keys)

@@ -103,6 +103,7 @@ def test_engines_take_the_steps_of_torch(engine: str) -> None:
     assert_alike(ours, trained(learner_for(runs[1:], dataset, "reference")))
 
 
+@pytest.mark.slow
 def test_one_stack_holds_other_rules_and_histories() -> None:
     entries = [
         LBFGS | {"history": [1, 5]},

@@ -17,7 +17,11 @@ from optrial.rules import RULES, apply_all, initialise_all
 from tests.rules.network import STEPS, curvature, gradients, relative_error, start, train, tried
 from tests.tolerance import RULE_FLOAT64
 
-DECAYS = [(0.0, "decoupled"), (0.1, "decoupled"), (0.02, "l2")]
+SLOW = pytest.mark.slow
+DECAYS = [
+    (0.1, "decoupled"),
+    *(pytest.param(decay, marks=SLOW) for decay in ((0.0, "decoupled"), (0.02, "l2"))),
+]
 
 
 def of_package(optimizer: Any, named: dict[str, torch.nn.Parameter], every: int) -> list[Any]:
