@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "cnn-cifar10": "optrial plot cnn-cifar10 --metric train_loss --x steps --smooth 5",
     "fashion-mnist-sweep": "optrial plot fashion-mnist-sweep --metric test_accuracy "
     "--metric relu_gradient_square_sum --x epochs",
+    "gpt-shakespeare": "optrial plot gpt-shakespeare-small --metric train_loss --smooth 20",
     "mnist-optimizers": "optrial plot mnist-optimizers --metric train_loss --metric test_accuracy "
     "--smooth 50 --only sgd --only momentum --only adam",
     "numpy-vs-torch": "optrial plot numpy-vs-torch-moons numpy-vs-torch-with-replacement "

@@ -179,7 +179,8 @@ def messages(made: Study) -> list[str]:
     [
         ({"kind": "mlp", "hidden": [8]}, "cross_entropy",
          "problem.model: 'mlp' returned outputs of shape (32, 12); 12 classes at each position of "
-         "labels of shape (32, 16) need (32, 16, 12) or (32, 12, 16)."),
+         "labels of shape (32, 16) need (32, 16, 12) or (32, 12, 16), as a transformer with pool: "
+         "none has."),
         ("lm:CharLSTM", {"name": "cross_entropy", "class_axis": 1},
          "returned outputs of shape (32, 16, 12); 12 classes at each position of labels of shape "
          "(32, 16) need (32, 12, 16)."),

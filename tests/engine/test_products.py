@@ -166,6 +166,25 @@ def test_a_stack_equals_the_reference_and_names_its_products(engine: str, precis
     assert precision == "bfloat16" or not any(same), "no product went through oneDNN"
 
 
+def test_positions_count_as_rows() -> None:
+    """The products of a transformer are large because every sample has many positions."""
+    plan, dataset = small_plan(
+        problem={
+            "dataset": {"name": "coriolanus", "context": 64, "validation_fraction": 0.0},
+            "model": {"kind": "transformer", "width": 64, "depth": 1},
+        },
+        batch_size=4,
+        budget={"steps": 2},
+        evaluate={"every": {"steps": 2}, "on": ["test"]},
+        optimizers=[{"rule": "adam", "lr": [0.001, 0.003]}],
+    )
+    segments = train_stack(plan.runs, dataset, "stacked+onednn")
+    for run, segment in zip(plan.runs, segments, strict=True):
+        alone = train(run, dataset, "reference").curves["test_loss"].values
+        assert segment.curves["test_loss"].values == pytest.approx(alone, rel=FINAL_LOSS_FLOAT32)
+        assert segment.facts.products == "onednn"
+
+
 @pytest.mark.parametrize(
     "engine", ["stacked+onednn", pytest.param("compiled+onednn", marks=pytest.mark.slow)]
 )

@@ -295,7 +295,7 @@ def test_bad_data_is_refused_before_any_run(data: dict[str, Any], says: str) -> 
         ({"model": {"kind": "mlp"}, "engine": "numpy"}, "the model mlp takes numbers"),
         ({"model": {**GPT, "heads": 3}}, "heads: 3: must divide the width, 8"),
         ({"model": {**GPT, "tied": True}}, "the outputs are 5 classes, not the 11 tokens"),
-        ({"model": {**GPT, "pool": "mean"}}, "5 classes at each position"),
+        ({"model": {**GPT, "pool": "mean"}}, "as a transformer with pool: none has"),
         ({"data": {"tag": "short"}, "evaluate": {}}, "5 classes at each position of labels"),
         ({"loss": {"name": "cross_entropy", "ignore_index": "pad"}}, "must be a whole number"),
         ({"loss": "mse", "metrics": [], "data": {"targets": "labels"}}, "mse counts every pos"),

@@ -56,4 +56,4 @@ def test_groups_of_every_width_are_checked() -> None:
     arguments = {"widths": [16, 20], "norm": "group"}
     (problem,) = check_input_shape("convnet", arguments, (3, 8, 8))
     assert problem.path == "groups"
-    assert "20 channels" in problem.message
+    assert "20 channels: set groups to 4" in problem.message

@@ -160,3 +160,8 @@ def test_a_balanced_weight_of_ones_is_the_number_of_zeros_for_each() -> None:
 def test_wrong_arguments_are_refused(loss: str, arguments: dict[str, Any], words: str) -> None:
     (problem,) = check_loss(loss, arguments)
     assert words in str(problem)
+
+
+def test_logits_with_time_first_are_refused() -> None:
+    with pytest.raises((ValueError, RuntimeError)):
+        LOSSES["cross_entropy"](POSITIONS.transpose(0, 1), TOKENS, class_axis=-1)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from optrial.models import build_model, call_count, make_stackable, sample_cost
+from optrial.models import build_model, call_count, linear_rows, make_stackable, sample_cost
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,13 @@ def test_global_generators_are_left_alone() -> None:
     before = torch.get_rng_state()
     sample_cost(model, (2,))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_rows_of_linear_layers_are_positions() -> None:
+    options = {"width": 16, "depth": 1, "heads": 2, "pool": "last"}
+    model = build_model("transformer", options, input_shape=(6,), classes=5, seed=0, vocabulary=5)
+    rows = linear_rows(model, (6,), torch.int64)
+    assert rows.pop("head") == 1
+    assert len(rows) == 4
+    assert set(rows.values()) == {6}
+    assert set(linear_rows(model, (6,)).values()) == {1}, "numbers, which it does not take"

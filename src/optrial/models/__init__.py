@@ -15,6 +15,7 @@ from optrial.models.cost import (
     SampleCost,
     activation_count,
     call_count,
+    linear_rows,
     output_count,
     sample_cost,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "keep_mask",
     "kept_process",
     "key_dropout",
+    "linear_rows",
     "make_stackable",
     "matching",
     "needing_whole_split",

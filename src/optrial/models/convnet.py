@@ -45,10 +45,7 @@ class ConvNetArguments(NormedArguments):
 
     def check_input(self, input_shape: Shape) -> list[Problem]:
         """Return why the model cannot be built for samples of a shape."""
-        problems = image_problems("convnet", input_shape)
-        for width in dict.fromkeys(self.widths):
-            problems += self.check_groups(width)
-        return problems
+        return image_problems("convnet", input_shape) + self.check_groups(self.widths)
 
     def weight_count(self, input_shape: Shape) -> int:
         """Return the number of weights below the last layer, without biases."""

@@ -14,7 +14,14 @@ from optrial.errors import USER_CODE_ERRORS
 from optrial.models.arguments import Shape
 from optrial.models.parameters import spare_copy
 
-__all__ = ["SampleCost", "activation_count", "call_count", "output_count", "sample_cost"]
+__all__ = [
+    "SampleCost",
+    "activation_count",
+    "call_count",
+    "linear_rows",
+    "output_count",
+    "sample_cost",
+]
 
 Worth = Callable[[str, Sequence[Any], object], int]
 """Maps the name, the arguments and the result of a torch function to a number that is added up."""
@@ -47,6 +54,38 @@ def activation_count(
         for hook in hooks:
             hook.remove()
     return counted
+
+
+@torch.no_grad()
+def linear_rows(
+    model: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32
+) -> dict[str, int]:
+    """Return how many rows each linear layer multiplies per sample, by name of the layer.
+
+    A transformer multiplies a row per position. Layers that a sample of zeros does not reach count
+    as one row.
+    """
+    model = spare_copy(model)
+    rows: dict[str, int] = {}
+    hooks = []
+
+    def watch(name: str, layer: nn.Linear) -> None:
+        def count(_module: nn.Module, _inputs: object, outputs: object) -> None:
+            if isinstance(outputs, Tensor):
+                rows[name] = max(rows[name], outputs.numel() // layer.out_features)
+
+        rows[name] = 1
+        hooks.append(layer.register_forward_hook(count))
+
+    for name, layer in model.named_modules():
+        if type(layer) is nn.Linear:
+            watch(name, layer)
+    try:
+        _evaluated_zeros(model, input_shape, dtype)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows
 
 
 def output_count(model: nn.Module, input_shape: Shape, dtype: torch.dtype = torch.float32) -> int:

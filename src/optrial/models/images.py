@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -32,13 +34,17 @@ class NormedArguments(ModelArguments):
             raise ValueError(f"groups goes with norm: group, and norm is {self.norm}")
         return self
 
-    def check_groups(self, channels: int) -> list[Problem]:
-        """Return why channels cannot be divided into the groups of group norm."""
+    def check_groups(self, widths: Sequence[int]) -> list[Problem]:
+        """Return why the channels of layers cannot be divided into the groups of group norm."""
         groups = self.groups or _GROUPS
-        if self.norm != "group" or (channels % groups == 0 and channels > groups):
+        unfit = [width for width in widths if width % groups or width <= groups]
+        if self.norm != "group" or not unfit:
             return []
+        shared = math.gcd(*widths)
+        fewer = [n for n in range(1, min(*widths, groups)) if shared % n == 0]
+        way_out = f"set groups to {fewer[-1]}" if fewer else "widen the layer, or use another norm"
         reason = f"{groups} groups: each needs the same number of channels, and more than one"
-        return [Problem("groups", f"{reason}; a layer has {channels} channels.")]
+        return [Problem("groups", f"{reason}; a layer has {unfit[0]} channels: {way_out}.")]
 
 
 def channel_norm(options: NormedArguments, channels: int) -> list[nn.Module]:

@@ -133,7 +133,7 @@ class ResNetArguments(NormedArguments):
 
     def check_input(self, input_shape: Shape) -> list[Problem]:
         """Return why the model cannot be built for samples of a shape."""
-        return image_problems("resnet", input_shape) + self.check_groups(self.widths[0])
+        return image_problems("resnet", input_shape) + self.check_groups(self.widths)
 
     def weight_count(self, input_shape: Shape) -> int:
         """Return the number of weights of all 3x3 convolutions."""

@@ -43,7 +43,7 @@ class PatchEmbedding(nn.Linear):
         """Map images (batch, channels, height, width) to (batch, patches, width)."""
         batch, channels, height, width = input.shape
         patch = self.patch
-        rows = input.view(batch, channels, height // patch, patch, width // patch, patch)
+        rows = input.reshape(batch, channels, height // patch, patch, width // patch, patch)
         patches = rows.permute(0, 2, 4, 1, 3, 5)  # (batch, rows, columns, channels, patch, patch)
         return super().forward(patches.flatten(3).flatten(1, 2))
 

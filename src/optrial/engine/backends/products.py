@@ -37,9 +37,9 @@ def has_onednn() -> bool:
     return bool((exact - _onednn(left, right.mT)).abs().max() <= _ROUNDING * exact.abs().max())
 
 
-def is_large(layer: nn.Linear, samples: int) -> bool:
-    """Return whether the products of a layer for the samples of all runs are worth oneDNN."""
-    operations = 2 * samples * layer.weight.numel()
+def is_large(layer: nn.Linear, rows: int) -> bool:
+    """Return whether the products of a layer with the rows of all runs are worth oneDNN."""
+    operations = 2 * rows * layer.weight.numel()
     return layer.out_features >= _FEW_OUTPUTS and operations >= _WORTH_CALLING
 
 

@@ -62,6 +62,7 @@ from optrial.models import (
     freeze_unused,
     input_dtype,
     key_dropout,
+    linear_rows,
     make_stackable,
     place_model,
 )
@@ -124,6 +125,7 @@ class StackedEngine:
             self.shape,
             objective,
             first.precision,
+            linear_rows(models[0], dataset.input_shape, train.inputs.dtype),
             onednn_batch,
             rounds_weights=not is_code(first.model),
         )

@@ -83,6 +83,7 @@ class StackedModel:
         shape: (seeds, settings).
         objective: loss and metrics.
         precision: precision of matrix products.
+        rows: rows that each linear layer multiplies per sample, by name; see `linear_rows`.
         onednn_batch: number of samples of a step whose large products go through oneDNN; None
             leaves all products to PyTorch.
         rounds_weights: whether weights of linear layers are used for products only. In bfloat16,
@@ -104,6 +105,7 @@ class StackedModel:
         shape: tuple[int, int],
         objective: Objective,
         precision: str,
+        rows: Mapping[str, int],
         onednn_batch: int | None = None,
         *,
         rounds_weights: bool = False,
@@ -132,10 +134,12 @@ class StackedModel:
         self.base = _without_weights(models[0])
         samples = (onednn_batch or 0) * len(models)
         self.uses_onednn = False
-        linear = [module for module in self.base.modules() if type(module) is nn.Linear]
-        for module in linear if not self.alone else ():
-            wide, narrow = module.in_features >= _WIDE, module.out_features < _NARROW
-            if is_large(module, samples):
+        linear = {name: m for name, m in self.base.named_modules() if type(m) is nn.Linear}
+        for name, module in linear.items() if not self.alone else ():
+            # Positions have inputs of their own in each run, and transposing them costs more.
+            wide = module.in_features >= _WIDE and rows[name] == 1
+            narrow = module.out_features < _NARROW
+            if is_large(module, samples * rows[name]):
                 module.__class__ = _OnednnLinear
                 self.uses_onednn = True
             elif wide or narrow:

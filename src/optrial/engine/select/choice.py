@@ -20,7 +20,7 @@ from optrial.engine.select.busy import BUSY
 from optrial.engine.select.measure import NotKeptError, Times
 from optrial.errors import USER_CODE_ERRORS, EngineError, reason_of
 from optrial.memory import MemoryLimit, needs_memory, out_of_memory, shortage
-from optrial.models import call_count, input_dtype
+from optrial.models import call_count, input_dtype, linear_rows
 from optrial.plan import estimate, grids_of, stacks_of
 from optrial.spec import RunSpec
 
@@ -225,10 +225,14 @@ class Chooser:
         run, default = stack[0], ("", 1.0)
         if self._timer.modelled or self._place.type != "cpu" or run.precision == "float64":
             return default
-        layers = [m for m in stackable_model(run, self._dataset).modules() if type(m) is nn.Linear]
-        samples = len(stack) * run.batch_size
-        large = has_onednn() and any(is_large(layer, samples) for layer in layers)
-        if len(stack) == 1 or not large or not self._fit(stack, stack):
+        if len(stack) == 1 or not has_onednn():
+            return default
+        model, samples = stackable_model(run, self._dataset), len(stack) * run.batch_size
+        dtype = input_dtype(self._dataset.vocabulary)
+        rows = linear_rows(model, self._dataset.input_shape, dtype)
+        layers = ((m, rows[n]) for n, m in model.named_modules() if type(m) is nn.Linear)
+        large = any(is_large(layer, samples * count) for layer, count in layers)
+        if not large or not self._fit(stack, stack):
             return default
         known, tried = self._timer.times(("stacked", stack), ("stacked+onednn", stack))
         share = tried.seconds / known.seconds

@@ -54,8 +54,11 @@ def cross_entropy(
         ignore_index: label of positions that do not count.
         weight: weight of each class, (classes,); the sum is divided by the weights of all labels.
     """
+    axis = _class_axis(outputs, targets, class_axis)
+    if axis == -1 and outputs.shape[:-1] == targets.shape:  # twice as fast as classes in the middle
+        outputs, targets, axis = outputs.flatten(0, -2), targets.flatten(), 1
     return functional.cross_entropy(
-        outputs.movedim(_class_axis(outputs, targets, class_axis), 1),
+        outputs.movedim(axis, 1),
         targets,
         weight=None if weight is None else outputs.new_tensor(weight),
         label_smoothing=label_smoothing,

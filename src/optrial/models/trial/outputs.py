@@ -68,7 +68,10 @@ def _wrong_shape(shape: tuple[int, ...], targets: Tensor, loss: Named, classes: 
     if shape in needed:
         return ""
     rule = f"{classes} classes need" if labels == needed[0][:-1] else "they must be"
-    return f"outputs of shape {shape}; {rule} {' or '.join(map(str, needed))}"
+    reason = f"outputs of shape {shape}; {rule} {' or '.join(map(str, needed))}"
+    if len(shape) == 3 and len(labels) == 1:
+        return f"{reason}, as a transformer with pool: mean has"
+    return reason
 
 
 def _wrong_logits(
@@ -80,10 +83,13 @@ def _wrong_logits(
     layouts = {-1: (batch, *positions, classes), 1: (batch, classes, *positions)}
     needed = " or ".join(str(layouts[a]) for a in (-1, 1) if class_axis in (None, a))
     if not axes or shape[axes[0]] < classes:
-        return (
+        reason = (
             f"outputs of shape {shape}; {classes} classes at each position of labels of shape "
             f"{labels} need {needed}"
         )
+        if len(shape) == 2 and shape[0] == batch:
+            return f"{reason}, as a transformer with pool: none has"
+        return reason
     if len(axes) > 1:
         return (
             f"outputs of shape {shape} for labels of shape {labels}, whose classes may be on axis "
