@@ -96,6 +96,30 @@ def test_a_gradient_that_a_rule_keeps_does_not_accumulate() -> None:
             assert largest_difference(segment, alone) <= TRAJECTORY_FLOAT64, run
 
 
+def test_resumed_stacks_of_a_transformer_have_the_same_bits() -> None:
+    """Bases of soap and gradients of attention are not laid out in memory as what is restored."""
+    model = {"kind": "transformer", "width": 8, "depth": 2, "heads": 2}
+    rules = [name for name, rule in RULES.items() if "axes" in rule.needs or rule.model]
+    plan, dataset = small_plan(
+        problem={"dataset": {"name": "coriolanus", "context": 6}, "model": model},
+        optimizers=[{"rule": rule} for rule in rules],
+        budget={"steps": 7},
+        precision="float64",
+    )
+    for stack in pack(plan.runs, len(plan.runs)):
+        first, second = (Training(stack, learner_for(stack, dataset, "stacked")) for _ in "12")
+        first.learner.chunk = 1
+        for _ in first.run(lambda step: step < 3):
+            pass
+        second.resume(first.checkpoint())
+        for _ in second.run():
+            pass
+        for run, whole, end in zip(
+            stack, train_stack(stack, dataset, "stacked"), second.segments(), strict=True
+        ):
+            assert end.facts.parameters_sha256 == whole.facts.parameters_sha256, run.rule
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_wide_layers_equal_the_reference(bias: bool) -> None:
     """From 64 inputs on, layers are multiplied the other way round; digits have 64."""

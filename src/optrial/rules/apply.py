@@ -13,7 +13,15 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from optrial.rules.arrays import Array, Scalar, broadcast, is_array, namespace, zeros_like
+from optrial.rules.arrays import (
+    Array,
+    Scalar,
+    broadcast,
+    is_array,
+    namespace,
+    row_major,
+    zeros_like,
+)
 from optrial.rules.chain import Place, axes_of_run, decay_of, key_of, own_values, values_of
 from optrial.rules.draws import draws_of
 from optrial.rules.rule import Modifier, NoState, OneArray, Rule, State
@@ -114,6 +122,7 @@ def apply_all(
     if rule.needs_curvature and curvature is None:
         raise ValueError(f"{rule.name} needs estimates of curvature; pass them as curvature")
     outside = decay_of(rule, decay, weight_decay)
+    sums = _sums(rule)
     model = state.get(MODEL)
     draws = "draws" in rule.needs or any("draws" in part.needs for part in rule.modifiers)
     moved: dict[str, Array] = {}
@@ -132,7 +141,8 @@ def apply_all(
         values, time = _broadcast_all(hyperparameters, param), broadcast(step, param)
         is_vector = name in as_vectors
         place = Place(name, state, lead, time, values, is_vector, known, new_state)
-        grad = place.gradient(grads[name], rule, outside)
+        grad = row_major(grads[name]) if sums else grads[name]
+        grad = place.gradient(grad, rule, outside)
         if rule.as_one_vector:
             places[name], received[name] = place, grad
             continue
@@ -143,7 +153,8 @@ def apply_all(
         needed = {need: available[need] for need in rule.needs}
         kept = state[name]
         change, after, *term = rule.update(grad, _given(kept), time, **own_values(values), **needed)
-        new_state[name] = after if hasattr(after, "_fields") else _like(kept, after)
+        after = after if hasattr(after, "_fields") else _like(kept, after)
+        new_state[name] = type(after)(*map(row_major, after)) if sums else after
         terms += term
         moved[name] = place.moved(change, rule, outside, None if out is None else out[name])
     if rule.as_one_vector:
@@ -190,6 +201,13 @@ def _joined(arrays: Mapping[str, Array], lead: int) -> Array:
     xp = namespace(next(iter(arrays.values())))
     flat = [xp.reshape(array, (*array.shape[:lead], -1)) for array in arrays.values()]
     return xp.concat(flat, axis=-1)
+
+
+def _sums(rule: Rule) -> bool:
+    """Return whether a step sums over entries: those of a resumed run have another layout."""
+    parts = (rule, *rule.modifiers)
+    whole = rule.model is not None or rule.as_one_vector
+    return whole or any("axes" in part.needs for part in parts)
 
 
 def _named(state: object) -> State:

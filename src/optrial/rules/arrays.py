@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "is_array",
     "namespace",
     "norm",
+    "row_major",
     "zeros_like",
 ]
 
@@ -53,6 +55,16 @@ def is_array(value: object) -> bool:
 def zeros_like(array: Array) -> Array:
     """Return zeros with the shape, precision and device of `array`."""
     return namespace(array).zeros_like(array)
+
+
+def row_major(array: Array | None) -> Array | None:
+    """Return an array with its entries in row-major order in memory, as a resumed run has them.
+
+    Sums and products of equal arrays round differently if their memory is laid out differently.
+    """
+    if isinstance(array, np.ndarray):
+        return np.asarray(array, order="C")
+    return array.contiguous() if hasattr(array, "contiguous") else array
 
 
 def as_array(value: Scalar, like: Array) -> Array:

@@ -208,13 +208,8 @@ def _ordered(array: Array, order: Array, lead: int, axis: int) -> Array:
 
 
 def _signed(basis: Array) -> Array:
-    """Return columns whose first component of the largest size is positive, in row-major order.
-
-    Decompositions return other layouts, for which products round in another way; a resumed run
-    has arrays in row-major order.
-    """
+    """Return columns whose first component of the largest size is positive."""
     xp = namespace(basis)
-    basis = xp.reshape(xp.reshape(basis, (-1,)), basis.shape)
     sizes = xp.round(xp.abs(basis) / RESOLUTION)  # rounding does not decide between equal ones
     place = xp.argmax(sizes, axis=-2, keepdims=True)
     return xp.where(xp.take_along_axis(basis, place, axis=-2) < 0, -basis, basis)
