@@ -205,7 +205,7 @@ def _joined(arrays: Mapping[str, Array], lead: int) -> Array:
 
 def _sums(rule: Rule) -> bool:
     """Return whether a step sums over entries: those of a resumed run have another layout."""
-    parts = (rule, *rule.modifiers)
+    parts: tuple[Rule | Modifier, ...] = (rule, *rule.modifiers)
     whole = rule.model is not None or rule.as_one_vector
     return whole or any("axes" in part.needs for part in parts)
 

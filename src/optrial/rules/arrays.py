@@ -57,8 +57,8 @@ def zeros_like(array: Array) -> Array:
     return namespace(array).zeros_like(array)
 
 
-def row_major(array: Array | None) -> Array | None:
-    """Return an array with its entries in row-major order in memory, as a resumed run has them.
+def row_major(array: Array) -> Array:
+    """Return an array, or None, in row-major order, in which a resumed run restores it.
 
     Sums and products of equal arrays round differently if their memory is laid out differently.
     """
