@@ -199,7 +199,6 @@ HEADLINES: Mapping[str, Bounds] = {
     "tabular-small": {"momentum": (0.9, 1.0), "adamw": (0.9, 1.0), "muon": (0.9, 1.0)},
     # Of 59 characters after 200 steps; one seed of adamw hardly learns.
     "gpt-shakespeare-small": {"muon": (0.32, 0.37), "adamw": (0.2, 0.35), "sgd": (0.26, 0.31)},
-    "no-decay-on-norms-small": {"everywhere": (0.3, 0.36), "nowhere": (0.3, 0.36)},
     # The same to a hair, whoever wrote the update.
     "sgd-from-scratch-small": {
         "sgd": (0.79, 0.85),
