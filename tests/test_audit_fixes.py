@@ -306,7 +306,13 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "claims": ["sgd > adam on test_loss"],
         "tune": {"seeds": 2, "select": "validation_loss"},
     },
-    "a text": {"problem": TEXT, "engine": "reference", "seeds": 1, "optimizers": NEAR},
+    "a text": {
+        "problem": TEXT,
+        "engine": "stacked",
+        "compile": "never",
+        "seeds": 1,
+        "optimizers": NEAR,
+    },
 }
 
 

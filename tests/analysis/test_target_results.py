@@ -179,7 +179,7 @@ def test_tables_of_targets(tmp_path: Path) -> None:
             results.plot_targets("test_loss")
         with pytest.raises(StoreError, match="Did you mean 'validation_accuracy'"):
             results.steps_to("validation_acuracy", 0.8)
-        with pytest.raises(StoreError, match="'sdg' does not contend"):
+        with pytest.raises(StoreError, match="'sdg' is not among those compared"):
             results.compare_to_target("adam", "sdg", "validation_accuracy", 0.8)
         with pytest.raises(StoreError, match="this study has 1 problem"):
             results.plot_profiles()

@@ -54,7 +54,7 @@ from optrial.cli.output import (
 from optrial.cli.problems import print_models
 from optrial.errors import Problem, StudyError, counted, listed
 from optrial.interruption import Interrupted
-from optrial.spec import FINAL
+from optrial.spec import FINAL, metric_title
 
 if TYPE_CHECKING:
     from optrial.config import Parallel
@@ -536,8 +536,8 @@ def _outlined(tuning: Outline | None) -> dict[str, str]:
         return {}
     more = f", then at most {counted(tuning.waves - 1, 'more wave')}" if tuning.waves > 1 else ""
     return {
-        "tuning": f"{counted(tuning.trials, 'trial')} of each optimizer on {tuning.select}: "
-        f"{counted(tuning.tuning_runs, 'run')}{more}",
+        "tuning": f"{counted(tuning.trials, 'trial')} of each optimizer on "
+        f"{metric_title(tuning.select)}: {counted(tuning.tuning_runs, 'run')}{more}",
         "report": f"{counted(tuning.report_runs, 'run')} of the chosen settings, with other seeds",
     }
 

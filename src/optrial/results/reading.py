@@ -129,7 +129,7 @@ def check_contender(problem: ProblemView, name: str) -> Contender:
     """
     contenders = {entry.name: entry for entry in problem.contenders}
     if name not in contenders:
-        raise StoreError(f"'{name}' does not contend. {suggest(name, contenders)}")
+        raise StoreError(f"'{name}' is not among those compared. {suggest(name, contenders)}")
     return contenders[name]
 
 
