@@ -310,8 +310,7 @@ BAD: Mapping[str, Mapping[str, Any]] = {
         "problem": TEXT,
         "engine": "stacked",
         "compile": "never",
-        "seeds": 1,
-        "optimizers": NEAR,
+        "optimizers": [{"rule": "sgd", "lr": 0.3}, {"rule": "adam", "lr": 0.03}],
     },
 }
 
