@@ -32,7 +32,7 @@ from optrial.analysis.statistics import (
     value_text,
 )
 from optrial.analysis.summary import SettingSummary, summarize
-from optrial.errors import Problem, counted
+from optrial.errors import Problem
 from optrial.records import Curve, Record
 from optrial.spec import (
     FAILED,
@@ -209,7 +209,7 @@ class ProblemView:
             return ""
         if None in ended:
             return f"No finished run has a value of {metric_title(self.metric)}"
-        return f"{len(ended)} of {counted(len(ended), 'run')} diverged"
+        return "Every run so far diverged"
 
     @cached_property
     def comparisons(self) -> Comparisons | None:
