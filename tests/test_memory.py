@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,19 @@ def test_other_errors(error: Exception) -> None:
     assert not out_of_memory(error)
     error.__cause__ = error
     assert not out_of_memory(error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say what counts")
+@pytest.mark.parametrize(("kind", "size"), [("RLIMIT_AS", 8e8), ("RLIMIT_DATA", 2e8)])
+def test_too_little_memory_for_pytorch_is_one_error(kind: str, size: float) -> None:
+    """Without it, OpenBLAS asks for memory for ever and PyTorch aborts."""
+
+    def limit() -> None:
+        resource.setrlimit(getattr(resource, kind), (int(size), resource.RLIM_INFINITY))
+
+    command = [sys.executable, "-m", "optrial", "plan", "quickstart"]
+    answer = subprocess.run(
+        command, preexec_fn=limit, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: loading PyTorch needs about")

@@ -19,6 +19,7 @@ from pathlib import Path
 __all__ = [
     "MemoryLimit",
     "gigabytes",
+    "libraries_problem",
     "limits_address_space",
     "memory_limit",
     "needs_memory",
@@ -32,6 +33,8 @@ _ULIMITS = (
     (resource.RLIMIT_AS, "VmSize", "this process, ulimit -v"),
     (resource.RLIMIT_DATA, "VmData", "this process, ulimit -d"),
 )
+_LIBRARIES = {"this process, ulimit -v": 960e6, "this process, ulimit -d": 380e6}
+"""Bytes that PyTorch, SciPy and scikit-learn need, by the name of the limit."""
 _UNLIMITED = 2**60  # bytes; control groups of version 1 write a number near 2**63
 
 
@@ -76,6 +79,17 @@ def resident_memory(root: Path = Path("/")) -> int:
 def limits_address_space() -> bool:
     """Return whether ``ulimit -v`` or ``ulimit -d`` limits this process."""
     return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind, *_ in _ULIMITS)
+
+
+def libraries_problem(root: Path = Path("/")) -> str:
+    """Return why PyTorch and SciPy cannot be loaded within ``ulimit``; "" if they can.
+
+    Without memory, libraries abort the process or try again forever, which no program can catch.
+    """
+    short = (limit for limit in _of_process(root) if limit.free < _LIBRARIES[limit.name])
+    return next(
+        (f"loading PyTorch {shortage(_LIBRARIES[x.name], x)}; raise the limit" for x in short), ""
+    )
 
 
 def gigabytes(count: float) -> str:

@@ -35,7 +35,7 @@ from optrial.cli.streams import drop_output, is_of_stream, usable_streams
 from optrial.errors import OptrialError, Problem, StudyError, cut, one_line, printable
 from optrial.garbage import collecting_no_garbage
 from optrial.interruption import stop_on_signal
-from optrial.memory import out_of_memory
+from optrial.memory import libraries_problem, out_of_memory
 
 __all__ = ["main"]
 
@@ -132,6 +132,7 @@ def _run(debug: bool) -> None:
             try:
                 arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
                 _check_places(arguments)
+                _check_memory(arguments)
                 app(args=arguments, prog_name="optrial")
             finally:
                 acknowledgement.cancel()
@@ -170,6 +171,13 @@ def _place_in_user_code(error: BaseException) -> str:
 
     frame = next((frame for frame, _ in reversed([*walk_tb(error.__traceback__)])), None)
     return f", in {place_in_user_code(frame)}" if user_frame(frame) else ""
+
+
+def _check_memory(arguments: Sequence[str]) -> None:
+    """Refuse to load PyTorch where ``ulimit`` leaves no memory for it."""
+    loads_pytorch = bool(arguments) and arguments[0] in _PANELS["Run a study"]
+    if loads_pytorch and "--help" not in arguments and (problem := libraries_problem()):
+        raise OptrialError(f"{problem}.")
 
 
 def _check_places(arguments: Sequence[str]) -> None:
