@@ -37,7 +37,7 @@ def test_in_text(twins: Results) -> None:
     assert problem.comparisons is not None
     verdict = best_sentence(problem.comparisons)
     assert verdict.startswith("No clear winner: adam and eve are level at ")
-    assert "adam, eve are undecided on test accuracy" in report_text(twins.audit())
+    assert "adam and eve are undecided on test accuracy" in report_text(twins.audit())
 
 
 def test_in_the_table(twins: Results, tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ STUDIES: Mapping[str, Spoiled] = {
         "B04",
         optimizers=GRIDS,
         tune={"select": "validation_loss", "seeds": 1, "extend": False},
+        claims=["adam > sgd on test_accuracy"],
     ),
     "changed after results": study(
         "B06 B09 G01",

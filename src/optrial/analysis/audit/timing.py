@@ -146,20 +146,20 @@ def compared_by_time(context: Context) -> Iterator[Observation]:
     0.6 per core.
     Fix: say so beside the claim, or give the budget in steps.
     """
-    runs = [record for record in context.compared if record.spec.budget_seconds]
-    runs = [record for record in runs if record.status is Status.DONE]
-    if not runs:
+    runs = [r for r in context.compared if r.spec.budget_seconds and r.status is Status.DONE]
+    runs = [record for record in runs if record.facts.host is not None]
+    loads = [record.facts.load for record in runs if record.facts.load is not None]
+    if not loads:
         return
     places = list(dict.fromkeys(map(_place, runs)))
-    loads = [record.facts.load for record in runs if record.facts.load is not None]
     budgets = sorted({record.spec.budget_seconds or 0.0 for record in runs})
     length = " or ".join(f"{seconds:g}" for seconds in budgets)
     where = f"on one machine ({places[0]})" if len(places) == 1 else f"on {names(places)}"
-    load = f", with a load of {min(loads):.2g} to {max(loads):.2g} per core" if loads else ""
-    busy = len(places) > 1 or max(loads, default=0.0) > BUSY
+    load = f"with a load of {min(loads):.2g} to {max(loads):.2g} per core"
+    busy = len(places) > 1 or max(loads) > BUSY
     yield Observation(
-        f"each run trained for {length} s {where}{load}",
-        {"seconds": budgets, "places": places, "load": [min(loads), max(loads)] if loads else None},
+        f"each run trained for {length} s {where}, {load}",
+        {"seconds": budgets, "places": places, "load": [min(loads), max(loads)]},
         runs,
         context.remedy("say so beside the claim, or give the budget in steps"),
         Severity.WARNING if busy else Severity.ADVICE,
