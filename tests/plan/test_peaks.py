@@ -54,7 +54,7 @@ WORKLOADS: dict[str, dict[str, Any]] = {
         problem={"dataset": "digits", "model": {"kind": "cnn", "widths": [32, 64]}},
         batch_size=256,
     ),
-    "large data": by("sgd", problem=on({"kind": "logistic"}, n_samples=200_000)),
+    "large data": by("sgd", problem=on({"kind": "logistic"}, n_samples=145_000)),
     "one large model": {
         **ALONE,
         "problem": on({"kind": "mlp", "hidden": [3000, 3000]}),
