@@ -316,7 +316,7 @@ def test_a_part_of_what_a_problem_inherits(
         ),
         (
             STUDY | {"optimizers": [{"torch": "torch.optim:SGD", "lr": 0.1}]},
-            "optimizers.SGD.group=[]",
+            "optimizers.SGD.group=[bias]",
             ["optimizers[0].group: ", "'groups'?", "momentum"],
         ),
     ],

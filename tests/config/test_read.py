@@ -146,9 +146,13 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("budget", {"steps": 1, "epochs": 1}, "one of steps, epochs, samples and tokens"),
-        ("budget", {"samples": 1, "tokens": 1}, "one of steps, epochs, samples and tokens"),
-        ("budget", {}, "one of steps, epochs, samples and tokens"),
+        ("budget", {"steps": 1, "epochs": 1}, "one of steps, epochs, samples, tokens and seconds"),
+        (
+            "budget",
+            {"samples": 1, "tokens": 1},
+            "one of steps, epochs, samples, tokens and seconds",
+        ),
+        ("budget", {}, "one of steps, epochs, samples, tokens and seconds"),
         ("budget", 3, "mapping"),
         ("budget", {"steps": True}, "whole number"),
         ("budget", {"steps": 1.5}, "whole number"),

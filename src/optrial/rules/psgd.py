@@ -252,7 +252,7 @@ PSGD_KRON = Rule(
     title="PSGD Kron",
     paper=(
         "Li, X.-L. (2018). Preconditioned Stochastic Gradient Descent. IEEE Transactions on Neural "
-        "Networks and Learning Systems 29(5). arXiv:1512.04202; Kronecker factors: Li, X.-L. "
+        "Networks and Learning Systems 29(5). arXiv:1512.04202; Li, X.-L. "
         "(2022). Black Box Lie Group Preconditioners for SGD. arXiv:2211.04422."
     ),
     init=kron_start,
