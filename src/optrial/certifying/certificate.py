@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from optrial.certifying.checks import CHECKS
+from optrial.certifying.conditions import Case, condition_of, divided, first_late_step
 from optrial.certifying.exceptions import known_exceptions
 from optrial.certifying.explanation import Explanation, explain
 from optrial.certifying.findings import Certificate, Finding, Kind
-from optrial.certifying.hypotheses import Case
 from optrial.certifying.reproducer import script_of_departure, shortest
 from optrial.certifying.subject import Subject
 from optrial.errors import USER_CODE_ERRORS, one_line
@@ -33,6 +33,8 @@ __all__ = ["DRAWS", "certificate_of", "compare_equations", "versions_of"]
 
 DRAWS = 16
 LONG, LONG_STEPS = {"matrix": (2, 2)}, 130
+LONGEST_STEPS = 1030
+"""More than thousand, for changes after a round number of steps; of rules without matrices."""
 LARGE = {"large": (48, 50)}
 _CHECK_EQUATIONS = "Its steps are those of the equations, in float64."
 _ORDER = {Kind.FAULT: 0, Kind.CONVENTION: 1, Kind.NOTE: 2}
@@ -282,6 +284,7 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
             f"departs from {subject.binding.label} at step {where.step} in "
             f"{tensor_text(where.label, case.draw.start[where.label])}"
             + (f", first in {term}" if term else "")
+            + _where(cases)
             + "; no known convention and no single change of the equations explains it"
         )
         reasons = (("equations", Kind.FAULT, sentence),)
@@ -301,22 +304,44 @@ def compare_equations(subject: Subject, count: int) -> tuple[list[Finding], Expl
     ], explanation
 
 
+def _where(cases: Sequence[Case]) -> str:
+    """Return the tensors at which the steps depart, as the end of a clause."""
+    departing, others = divided(cases)
+    if step := first_late_step(departing, others):
+        return f", only from step {step} on"
+    condition = condition_of(departing, others)
+    return f", {condition.text}" if condition else ""
+
+
 def _departures(case: Case) -> dict[str, Departure]:
     return departures(case.draw, case.actual, case.expected)
 
 
 def _draws(subject: Subject, count: int) -> Iterator[Draw]:
-    binding = subject.binding
+    binding, rule = subject.binding, subject.binding.rule
     random = np.random.default_rng((subject.seed, 1000))
+    yield drawn(_defaults(binding), subject.shapes, random, with_missing=False)
     for index in range(count):
         setting = drawn_setting(
-            binding.rule, binding.fixed, binding.decays, random, plain=index == 0
+            rule, binding.fixed, binding.decays, random, plain=index == 0, wide=index > 1
         )
         missing = not subject.is_joint and index % 2 == 1
         yield drawn(setting, subject.shapes, random, with_missing=missing)
-    for shapes, steps in ((LONG, LONG_STEPS), (LARGE, 3)):
-        setting = drawn_setting(binding.rule, binding.fixed, binding.decays, random)
+    is_simple = rule.model is None and "axes" not in rule.needs
+    long = LONGEST_STEPS if is_simple else LONG_STEPS
+    for shapes, steps in ((LONG, long), (LARGE, 3)):
+        setting = drawn_setting(rule, binding.fixed, binding.decays, random)
         yield drawn(setting, shapes, random, with_missing=False, steps=steps)
+
+
+def _defaults(binding: Binding) -> Setting:
+    """Return the defaults of a rule, with weight decay if the class has it."""
+    rule = binding.rule
+    decay = rule.default_decay if rule.default_decay in binding.decays else None
+    kind = decay or (binding.decays[0] if binding.decays else rule.default_decay)
+    coefficient = rule.default_weight_decay or 0.01
+    values = {**rule.defaults, **binding.fixed}
+    return Setting(values, coefficient if binding.decays else 0.0, kind)
 
 
 def _term(subject: Subject, draw: Draw, departure: Departure) -> str:

@@ -16,7 +16,7 @@ from optrial.replay.equations import (
     number,
 )
 
-__all__ = ["CONVENTIONS", "Convention", "slips"]
+__all__ = ["CONVENTIONS", "Convention", "capped", "constant", "slips"]
 
 Change = Callable[[Program], Program | None]
 
@@ -204,15 +204,16 @@ def _rate_inside(program: Program) -> Program | None:
     return None
 
 
-def _corrected_maximum(program: Program) -> Program | None:
-    """Take the maximum of corrected averages."""
+def _corrected_maximum(program: Program, *, twice: bool = False) -> Program | None:
+    """Take the maximum of corrected averages, and correct it once more if `twice`."""
     if "w" not in {line.symbol for line in program.lines}:
         return None
     correction = _difference(ONE, Expression("^", parts=(name("beta2"), TIME)))
     corrected = _quotient(name("v"), correction)
 
     def change_part(part: Expression) -> Expression | None:
-        return name("w") if part == _quotient(name("w"), correction) else None
+        is_corrected = not twice and part == _quotient(name("w"), correction)
+        return name("w") if is_corrected else None
 
     lines = [
         replace(line, value=Expression("max", parts=(name("w"), corrected)))
@@ -338,7 +339,7 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
     def fault(topic: str, sentence: str, change: Change) -> Convention:
         return Convention(topic, sentence, change, Kind.FAULT)
 
-    yield fault("weight decay", "ignores weight_decay", _constant("weight_decay", 0.0))
+    yield fault("weight decay", "ignores weight_decay", constant("weight_decay", 0.0))
     yield fault(
         "weight decay",
         "reverses the sign of weight_decay",
@@ -353,16 +354,29 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
         if label in program.names():
             topic = "learning rate" if label == "lr" else label
             yield fault(
-                topic, f"ignores {label}, which stays at {default:g}", _constant(label, default)
+                topic, f"ignores {label}, which stays at {default:g}", constant(label, default)
             )
             if default != 0:
-                yield fault(topic, f"computes with {label} = 0", _constant(label, 0.0))
+                yield fault(topic, f"computes with {label} = 0", constant(label, 0.0))
             complement = _difference(ONE, name(label))
             yield fault(
                 topic,
                 f"uses 1 − {label} in place of {label}",
                 lambda p, label=label, new=complement: _renamed(p, label, new),  # type: ignore[misc]
             )
+    yield fault(
+        "amsgrad",
+        "corrects the average for its bias before the maximum is taken, and the maximum again",
+        lambda p: _corrected_maximum(p, twice=True),
+    )
+    for sentence, line in _clips():
+        yield fault(
+            "clipping",
+            sentence,
+            lambda p, line=line: replace(p, lines=(line, *p.lines)),  # type: ignore[misc]
+        )
+    yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
+    yield from _starts(program)
     for line in program.lines:
         if line.symbol in line.value.names() and line.symbol not in ("θ", "g"):
             yield fault(
@@ -372,8 +386,76 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
             )
 
 
-def _constant(label: str, value: float) -> Change:
+def constant(label: str, value: float) -> Change:
+    """Return a change that puts a number in place of a hyperparameter."""
     return lambda program: _renamed(program, label, Expression("number", repr(float(value))))
+
+
+def capped(label: str, value: float, *, is_upper: bool) -> Convention:
+    """Return a bound on a hyperparameter as a slip."""
+    operator = "min" if is_upper else "max"
+    bound = Expression(operator, parts=(name(label), Expression("number", repr(value))))
+    topic = _TOPICS.get(label, label)
+    sentence = f"{operator}({label}, {value:g}) stands in place of {label}"
+    return Convention(topic, sentence, lambda p: _renamed(p, label, bound), Kind.FAULT)
+
+
+_TOPICS = {"lr": "learning rate", "eps": "epsilon", "weight_decay": "weight decay"}
+_CLIPS = 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1000.0
+
+
+def _clips() -> Iterator[tuple[str, Assignment]]:
+    """Yield the usual clippings of a gradient, as sentences and lines."""
+    for bound in _CLIPS:
+        most = Expression("number", repr(bound))
+        least = Expression("neg", parts=(most,))
+        clipped = Expression("max", parts=(Expression("min", parts=(GRADIENT, most)), least))
+        yield f"clips each coordinate of the gradient at {bound:g}", Assignment("g", clipped)
+        size = _quotient(Expression("‖", parts=(GRADIENT,)), most)
+        scaled = _quotient(GRADIENT, Expression("max", parts=(ONE, size)))
+        yield (
+            f"scales the gradient of a tensor to a norm of at most {bound:g}",
+            Assignment("g", scaled),
+        )
+
+
+def _at_rest(program: Program) -> Program:
+    """Leave coordinates alone whose gradient is 0."""
+    moves = Expression("|", parts=(Expression("sign", parts=(name("g₀"),)),))
+    lines = [Assignment("g₀", GRADIENT)]
+    for line in program.lines:
+        value = line.value
+        if line.symbol == "θ" and value.operator in ("−", "+") and value.parts[0] == PARAMETER:
+            step = Expression(value.operator, parts=(PARAMETER, _product(moves, value.parts[1])))
+            lines.append(replace(line, value=step))
+        else:
+            lines.append(line)
+    return replace(program, lines=tuple(lines))
+
+
+def _starts(program: Program) -> Iterator[Convention]:
+    """Yield other values of averages before the first step."""
+    for line in program.lines:
+        if line.symbol not in line.value.names() or line.symbol in ("θ", "g"):
+            continue
+        for text, value in (("1", ONE), ("eps", EPS)):
+            start = {**program.starts, line.symbol: value}
+            yield Convention(
+                "start",
+                f"starts {line.symbol} at {text}",
+                lambda p, start=start: replace(p, starts=start),  # type: ignore[misc]
+            )
+        parts = line.value.parts
+        if line.value.operator == "+" and parts[1].operator == "·" and line.condition is None:
+            first = parts[1].parts[1]
+            begun = replace(line, condition=Condition(TIME, ONE), otherwise=first)
+            yield Convention(
+                "start",
+                f"starts {line.symbol} at its first value, {first}",
+                lambda p, old=line, new=begun: replace(  # type: ignore[misc]
+                    p, lines=tuple(new if one == old else one for one in p.lines)
+                ),
+            )
 
 
 def _renamed(program: Program, label: str, new: Expression) -> Program:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from optrial.replay.equations import (
     Assignment,
@@ -114,6 +115,16 @@ def _lines_left_out(program: Program) -> Iterator[Edit]:
 def _lines_rewritten(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
     """Exchange a symbol for something else throughout a line."""
     for index, line in enumerate(program.lines):
+        for one, other in combinations(sorted(line.value.names() - set(hyperparameters)), 2):
+            swapped = exchanged(replace(program, lines=(line,)), one, other).lines[0]
+            changed = replace(swapped, symbol=line.symbol)
+            yield Edit(
+                program.with_line(index, changed),
+                f"{one} and {other} are exchanged",
+                str(line),
+                str(changed),
+                frozenset({one, other}),
+            )
         for old in sorted(line.value.names()):
             others = [(symbol, name(symbol)) for symbol in hyperparameters if symbol != old]
             for text, new in (*others, *_of_name(name(old))):
@@ -187,6 +198,9 @@ def _changed_parts(part: Expression, symbols: Sequence[str]) -> Iterator[tuple[E
     if operator in _OTHERS:
         yield from _instead_of_pair(part)
     else:
+        if operator == "^" and part.parts[1] == number(2):
+            size = Expression("|", parts=(part.parts[0],))
+            yield size, f"{size} stands in place of {part}"
         sign = {"|": "|·|", "‖": "the norm", "neg": "−", "^": "the power"}.get(operator, operator)
         yield part.parts[0], f"{sign} is left out of {part}"
     yield Expression("neg", parts=(part,)), f"the sign of {part} is reversed"
@@ -246,6 +260,8 @@ def _of_name(part: Expression) -> Iterator[tuple[str, Expression]]:
             one,
             complement,
             square,
+            Expression("·", parts=(number(2), part)),
+            Expression("max", parts=(part, number(0))),
             Expression("√", parts=(part,)),
             Expression("·", parts=(name("lr"), part)),
             Expression("/", parts=(part, name("lr"))),

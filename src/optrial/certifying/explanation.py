@@ -10,17 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from optrial.certifying.conditions import Case, Condition, Item, divided, first_late_step
 from optrial.certifying.findings import Kind
-from optrial.certifying.hypotheses import (
-    NOTHING,
-    Case,
-    Condition,
-    Hypothesis,
-    Item,
-    Reason,
-    Search,
-    group_count,
-)
+from optrial.certifying.hypotheses import NOTHING, Hypothesis, Reason, Search, group_count
+from optrial.certifying.libraries import libraries_of
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import departures
 from optrial.replay.draws import Draw
@@ -96,7 +89,9 @@ def explain(
         tried.append((reasons, contexts, cases))
         if not any(case.departing() for case in cases):
             return tried[0][2], Explanation(reasons, contexts, reference)
-    for way in (_at_once, _in_stages, _in_pairs):
+    is_late = any(first_late_step(*divided(cases)) for _, _, cases in tried)
+    further = () if is_late else (_as_libraries, _in_stages, _in_pairs)
+    for way in (_at_once, *further):
         for reasons, contexts, cases in tried:
             items = [Item(case, label) for case in cases for label in case.draw.start]
             if result := way(binding, items, reference):
@@ -127,6 +122,19 @@ def _at_once(
     search = Search(binding, items)
     result = search.result(thorough=False)
     return _explanation(search, reference, lambda _draw: result[0], result[1]) if result else None
+
+
+def _as_libraries(
+    binding: Binding, items: Sequence[Item], reference: Callable[[Draw], Path]
+) -> Explanation | None:
+    """Return known deviations of libraries that explain everything."""
+    del reference
+    for library in libraries_of(binding.rule):
+        cases = {id(item.case): item.case for item in items}.values()
+        if not any(departures(c.draw, c.actual, library.path(c.draw)) for c in cases):
+            reasons = tuple((d.name, d.kind, d.sentence) for d in library.deviations)
+            return Explanation(reasons, (), library.path)
+    return None
 
 
 def _in_pairs(
@@ -223,7 +231,7 @@ def _explanation(
     def predict(draw: Draw) -> Path:
         path = [dict(weights) for weights in reference(draw)]
         for label in draw.start:
-            if condition is not None and condition.has(draw, label) not in condition.values:
+            if condition is not None and not condition.holds(draw, label):
                 continue
             with np.errstate(all="ignore"):
                 result = search.path(hypothesis_of(draw), draw, label)
@@ -237,5 +245,5 @@ def _explanation(
         reason for item in items for reason in hypothesis_of(item.case.draw).reasons
     )
     if condition is not None:
-        reasons = dict.fromkeys((n, k, f"{text}, for {condition.text}") for n, k, text in reasons)
+        reasons = dict.fromkeys((n, k, f"{text}, {condition.text}") for n, k, text in reasons)
     return Explanation(tuple(reasons), (), predict)

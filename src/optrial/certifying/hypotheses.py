@@ -5,27 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optrial.certifying.conventions import CONVENTIONS, slips
+from optrial.certifying.conditions import Condition, Item, condition_of, first_late_step
+from optrial.certifying.conventions import CONVENTIONS, capped, constant, slips
 from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
 from optrial.certifying.findings import Kind
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import SAME, departures, scale_of
 from optrial.replay.draws import Draw
-from optrial.replay.equations import Program, program_of
+from optrial.replay.equations import DECAY_LINES, Moment, Program, program_of
 from optrial.replay.reference import CLOCKS, Clock, moments_of, own_steps, replay
 from optrial.replay.target import Path
 
 __all__ = [
     "NOTHING",
-    "Case",
-    "Condition",
     "Hypothesis",
-    "Item",
     "Reason",
     "Search",
     "follows",
@@ -38,26 +35,8 @@ Reason = tuple[str, Kind, str]
 _MOST_EDITS = 60
 """Number of edits that are tried together with each convention, the likelier first."""
 _PROBES = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A drawn training with the weights of the target and of the reference."""
-
-    draw: Draw
-    actual: Path
-    expected: Path
-
-    def departing(self) -> list[str]:
-        """Return the tensors whose weights depart."""
-        return list(departures(self.draw, self.actual, self.expected))
-
-
-class Item(NamedTuple):
-    """A tensor of a case."""
-
-    case: Case
-    label: str
+_LATEST = 150
+"""Last step at which a change that is made later is looked for: each try replays all steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +48,14 @@ class Hypothesis:
         change: returns the changed program; None where it does not apply.
         clock: the step numbers.
         still: whether the tensor does not move.
+        since: first step at which the changed program counts.
     """
 
     reasons: tuple[Reason, ...] = ()
     change: Callable[[Program], Program | None] | None = None
     clock: Clock = own_steps
     still: bool = False
+    since: int = 1
 
     def after(self, base: Hypothesis) -> Hypothesis:
         """Return this change on top of others."""
@@ -86,19 +67,20 @@ class Hypothesis:
         clock = self.clock if self.clock is not own_steps else base.clock
         is_changed = self.change is not None or base.change is not None
         return Hypothesis(
-            (*base.reasons, *self.reasons), change if is_changed else None, clock, self.still
+            (*base.reasons, *self.reasons),
+            change if is_changed else None,
+            clock,
+            still=self.still,
+            since=max(self.since, base.since),
         )
+
+    def late(self, step: int) -> Hypothesis:
+        """Return the same change, made at a step of the tensor."""
+        reasons = tuple((n, k, f"{text}, from step {step} on") for n, k, text in self.reasons)
+        return replace(self, reasons=reasons, since=step)
 
 
 NOTHING = Hypothesis()
-
-
-class Condition(NamedTuple):
-    """Tensors for which a hypothesis holds."""
-
-    text: str
-    has: Callable[[Draw, str], int]
-    values: frozenset[int]
 
 
 class Search:
@@ -112,6 +94,8 @@ class Search:
 
     def __init__(self, binding: Binding, items: Sequence[Item], base: Hypothesis = NOTHING) -> None:
         self.binding, self.rule, self.base = binding, binding.rule, base
+        self._scales: dict[tuple[int, str], float] = {}
+        self._moments: dict[tuple[int, str, Clock], list[Moment]] = {}
         kinds = ("l2", "decoupled")
         self.programs: dict[str, Program | None] = {k: program_of(self.rule, k) for k in kinds}
         apart = [item for item in items if not self._is_expected(item)]
@@ -126,8 +110,10 @@ class Search:
         self.numbers = {h.name: float(h.default) for h in self.rule.hyperparameters}
 
     def _is_expected(self, item: Item) -> bool:
-        path = (weights[item.label].numpy() for weights in item.case.expected)
-        return follows(path, item.case.actual, item.case.draw, item.label)
+        case, label = item
+        path = (weights[label].numpy() for weights in case.expected)
+        scale = scale_of(case.draw.start[label], case.actual, label)
+        return follows(path, case.actual, label, float(scale))
 
     def _reads_right(self, item: Item) -> bool:
         """Return whether the program of the equations does what the reference does."""
@@ -138,7 +124,9 @@ class Search:
         moments = moments_of(case.draw, label, own_steps(case.draw, label))
         try:
             with np.errstate(all="ignore"):
-                return follows(program.path(start, moments), case.expected, case.draw, label)
+                scale = scale_of(case.draw.start[label], case.expected, label)
+                path = program.path(start, moments)
+                return follows(path, case.expected, label, float(scale))
         except (KeyError, ValueError, TypeError):  # equations that are no program after all
             return False
 
@@ -158,13 +146,29 @@ class Search:
             others = [item for item in self.conforming if not self.predicts(hypothesis, item)]
             if not others:
                 return hypothesis, None
-            if partial is None and (condition := self._condition(others)) is not None:
-                partial = hypothesis, condition
-        return partial
+            if partial is None:
+                condition = condition_of(self.departing, self._telling(others))
+                partial = (hypothesis, condition) if condition else None
+        return partial or self._late()
+
+    def _telling(self, items: Sequence[Item]) -> list[Item]:
+        return [item for item in items if item.case.draw.start[item.label].numel()]
+
+    def _late(self) -> tuple[Hypothesis, None] | None:
+        """Return a single change that is made at a later step and predicts all tensors."""
+        step = first_late_step(self.departing, self._telling(self.conforming))
+        if not 0 < step <= _LATEST:
+            return None
+        for change in itertools.chain(self._fitted(step), self._slips(), self._edits()):
+            hypothesis = change.after(self.base).late(step)
+            if change.change and all(self.predicts(hypothesis, item) for item in self.departing):
+                return hypothesis, None
+        return None
 
     def _single(self) -> Iterator[Hypothesis]:
         yield from self._conventions()
         yield from self._slips()
+        yield from self._caps()
         yield from self._edits()
         yield from self._fitted()
 
@@ -192,9 +196,31 @@ class Search:
             "too large"
         )
         yield Hypothesis((("step count", Kind.FAULT, shared),), clock=CLOCKS["shared"])
+        skipped = "does not count steps in which the gradient is 0"
+        yield Hypothesis((("step count", Kind.FAULT, skipped),), clock=CLOCKS["nonzero"])
         if (program := self.programs["l2"]) is not None:
             for slip in slips(program, self.numbers):
                 yield Hypothesis(((slip.name, slip.kind, slip.sentence),), slip.change)
+
+    def _caps(self) -> Iterator[Hypothesis]:
+        """Yield bounds on hyperparameters, fitted to the first step of the first tensor."""
+        miss = self._miss()
+        if miss is None:
+            return
+        program, distance = miss
+        for name in program.names() & {*self.numbers, "weight_decay"}:
+            inside, outside = (
+                [item.case.draw.setting.numbers()[name] for item in items]
+                for items in (self.departing, self._telling(self.conforming))
+            )
+            if not outside or (min(outside) <= max(inside) and min(inside) <= max(outside)):
+                continue
+            is_upper = min(inside) > max(outside)
+            start = max(outside) if is_upper else min(outside)
+            value = fitted(lambda v, n=name: distance(constant(n, v)(program)), start)  # type: ignore[misc]
+            if value is not None:
+                bound = capped(name, value, is_upper=is_upper)
+                yield Hypothesis(((bound.name, bound.kind, bound.sentence),), bound.change)
 
     def _program(self) -> Program | None:
         """Return the program of the first departing tensor, with the known changes."""
@@ -210,26 +236,39 @@ class Search:
             for edit in single_edits(program, names):
                 yield _of_edit(program, edit)
 
-    def _fitted(self) -> Iterator[Hypothesis]:
-        """Yield edits with another number, fitted to the first step of the first tensor."""
+    def _fitted(self, since: int = 1) -> Iterator[Hypothesis]:
+        """Yield edits with another number, fitted to the first step of the first tensor.
+
+        Args:
+            since: step from which on the edit counts.
+        """
+        miss = self._miss(since)
+        if miss is None:
+            return
+        program, distance = miss
+        for place in number_places(program):
+            value = fitted(_composed(distance, place), place.value)
+            if value is not None:
+                yield _of_edit(program, place.edit(value))
+
+    def _miss(self, since: int = 1) -> tuple[Program, Callable[[Program], float]] | None:
+        """Return the program, and how far another one is from the first departing weight."""
         case, label = self.departing[0]
         program = self._program()
         result = departures(case.draw, case.actual, case.expected)
-        if program is None or label not in result:
-            return
+        if program is None or label not in result or result[label].step > _LATEST:
+            return None
         step = result[label].step
         moments = moments_of(case.draw, label, self.base.clock(case.draw, label))[:step]
         start, goal = case.draw.start[label].numpy(), case.actual[step - 1][label].numpy()
 
-        def miss(changed: Program) -> float:
+        def distance(changed: Program) -> float:
             with np.errstate(all="ignore"):
-                weights = list(changed.path(start, moments))[-1]
+                path = program.path(start, moments, later=changed, since=since)
+                weights = list(path)[-1]
             return float((weights - goal).reshape(-1)[0])
 
-        for place in number_places(program):
-            value = fitted(_composed(miss, place), place.value)
-            if value is not None:
-                yield _of_edit(program, place.edit(value))
+        return program, distance
 
     def predicts(self, hypothesis: Hypothesis, item: Item) -> bool:
         """Return whether a hypothesis gives the weights of the target."""
@@ -237,8 +276,12 @@ class Search:
         try:
             with np.errstate(all="ignore"):
                 path = self.path(hypothesis, case.draw, label)
-                return follows(path, case.actual, case.draw, label)
-        except (KeyError, ValueError, TypeError):  # a changed program may lack a symbol
+                key = id(case), label
+                if key not in self._scales:
+                    scale = scale_of(case.draw.start[label], case.actual, label)
+                    self._scales[key] = float(scale)
+                return follows(path, case.actual, label, self._scales[key])
+        except (KeyError, ValueError, TypeError, ZeroDivisionError):  # it may lack a symbol
             return False
 
     def path(self, hypothesis: Hypothesis, draw: Draw, label: str) -> Iterator[NDArray[np.float64]]:
@@ -250,20 +293,16 @@ class Search:
             path = replay(self.rule, draw, clock=hypothesis.clock)
             return (weights[label].numpy() for weights in path)
         changed = hypothesis.change(program) or program
-        return changed.path(start, moments_of(draw, label, hypothesis.clock(draw, label)))
+        moments = self._moments_of(draw, label, hypothesis.clock)
+        if hypothesis.since > 1:
+            return program.path(start, moments, later=changed, since=hypothesis.since)
+        return changed.path(start, moments)
 
-    def _condition(self, others: Sequence[Item]) -> Condition | None:
-        """Return for which tensors a hypothesis holds; None if no property tells them apart.
-
-        Args:
-            others: tensors that conform to the rule where the hypothesis would not.
-        """
-        for text, has in _PROPERTIES:
-            inside = {has(case.draw, label) for case, label in self.departing}
-            outside = {has(case.draw, label) for case, label in others}
-            if not inside & outside:
-                return Condition(text(sorted(inside)), has, frozenset(inside))
-        return None
+    def _moments_of(self, draw: Draw, label: str, clock: Clock) -> list[Moment]:
+        key = id(draw), label, clock
+        if key not in self._moments:
+            self._moments[key] = moments_of(draw, label, clock(draw, label))
+        return self._moments[key]
 
 
 def _composed(miss: Callable[[Program], float], place: NumberPlace) -> Callable[[float], float]:
@@ -276,31 +315,6 @@ def group_count() -> Hypothesis:
         "counts steps for all parameters together, also those in which a parameter has no gradient"
     )
     return Hypothesis((("step count", Kind.CONVENTION, text),), clock=CLOCKS["all"])
-
-
-_PROPERTIES: Sequence[tuple[Callable[[list[int]], str], Callable[[Draw, str], int]]] = (
-    (
-        lambda values: "vectors and scalars" if values[0] else "tensors of two or more dimensions",
-        lambda draw, label: draw.start[label].ndim < 2,
-    ),
-    (
-        lambda values: f"tensors of {' or '.join(map(str, values))} dimensions",
-        lambda draw, label: draw.start[label].ndim,
-    ),
-    (
-        lambda values: f"tensors that are {'' if values[0] else 'not '}contiguous",
-        lambda draw, label: draw.start[label].is_contiguous(),
-    ),
-    (
-        lambda values: "the first tensor" if values[0] else "all tensors but the first",
-        lambda draw, label: next(iter(draw.start)) == label,
-    ),
-    (
-        lambda values: "the last tensor" if values[0] else "all tensors but the last",
-        lambda draw, label: list(draw.start)[-1] == label,
-    ),
-)
-"""Properties of a tensor that may decide whether it is treated differently, with their texts."""
 
 
 def _of_edit(base: Program, edit: Edit) -> Hypothesis:
@@ -317,7 +331,9 @@ def _of_edit(base: Program, edit: Edit) -> Hypothesis:
         return replace(edit.program, lines=(program.lines[0], *edit.program.lines[1:]))
 
     sentence = f"differs in one place: {edit.description}{where}"
-    return Hypothesis(((_topic(edit.symbols), Kind.FAULT, sentence),), change)
+    is_decay = edit.before == str(base.lines[0]) and edit.before in DECAY_LINES.values()
+    topic = "weight decay" if is_decay else _topic(edit.symbols)
+    return Hypothesis(((topic, Kind.FAULT, sentence),), change)
 
 
 _TOPICS: Mapping[str, str] = {
@@ -338,9 +354,15 @@ def _topic(symbols: frozenset[str]) -> str:
     return next((topic for symbol, topic in _TOPICS.items() if symbol in symbols), "equations")
 
 
-def follows(path: Iterator[NDArray[np.float64]], actual: Path, draw: Draw, label: str) -> bool:
-    """Return whether predicted weights are those of a path, step by step."""
-    scale = float(scale_of(draw.start[label], actual, label))
+def follows(path: Iterator[NDArray[np.float64]], actual: Path, label: str, scale: float) -> bool:
+    """Return whether predicted weights are those of a path, step by step.
+
+    Args:
+        path: the predicted weights of a tensor after each step.
+        actual: the weights of all tensors.
+        label: name of the tensor.
+        scale: how far the tensor moves.
+    """
     for predicted, weights in zip(path, actual, strict=False):
         value = weights[label].numpy()
         with np.errstate(all="ignore"):

@@ -15,6 +15,7 @@ from optrial.certifying.hypotheses import follows
 from optrial.certifying.rule_checks import problems_of_rule
 from optrial.certifying.subject import Subject
 from optrial.replay.binding import Binding, bindings_of, implemented_by_torch
+from optrial.replay.comparison import scale_of
 from optrial.replay.draws import SHAPES, drawn, drawn_setting
 from optrial.replay.equations import program_of
 from optrial.replay.reference import moments_of, own_steps, replay
@@ -136,7 +137,8 @@ def equations_are_the_update(rule: Rule, seed: int) -> bool:
                 try:
                     with np.errstate(all="ignore"):
                         path = program.path(tensor.numpy(), moments)
-                        if not follows(path, expected, draw, label):
+                        scale = float(scale_of(tensor, expected, label))
+                        if not follows(path, expected, label, scale):
                             return False
                 except (KeyError, ValueError, TypeError):
                     return True

@@ -60,9 +60,12 @@ def largest_difference(actual: Mapping[str, Tensor], expected: Mapping[str, Tens
 
 def scale_of(start: Tensor, path: Path, label: str) -> Tensor:
     """Return the scale of differences: how far a tensor moves, plus a share of its size."""
-    tensors = [weights[label] for weights in path]
-    moved = [(tensor - start).abs().nan_to_num(0.0, 0.0, 0.0) for tensor in tensors]
-    most = max((float(array.max()) for array in moved if array.numel()), default=0.0)
+    return _scale(start, torch.stack([weights[label] for weights in path]))
+
+
+def _scale(start: Tensor, path: Tensor) -> Tensor:
+    moved = (path - start).abs().nan_to_num(0.0, 0.0, 0.0)
+    most = float(moved.max()) if moved.numel() else 0.0
     size = float(start.abs().max()) if start.numel() else 0.0
     return torch.tensor(most + size * _OF_WEIGHTS / SAME, dtype=torch.float64)
 
@@ -73,12 +76,23 @@ def departures(
     """Return the first departure of each tensor that departs."""
     result: dict[str, Departure] = {}
     for label, start in draw.start.items():
-        scale = scale_of(start, expected, label)
-        for step, (one, other) in enumerate(zip(actual, expected, strict=True), start=1):
-            apart = difference(one[label], other[label], scale)
-            if not apart <= tolerance:
-                result[label] = Departure(label, step, apart)
-                break
+        ours, theirs = (
+            torch.stack([weights[label] for weights in path]).to(torch.float64)
+            for path in (actual, expected)
+        )
+        if ours.shape != theirs.shape:
+            result[label] = Departure(label, 1, float("inf"))
+            continue
+        scale = float(_scale(start, theirs)) or 1.0
+        same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+        apart = torch.where(same, 0.0, (ours - theirs).abs() / scale).nan_to_num(float("inf"))
+        if not apart.numel():
+            continue
+        largest = apart.flatten(1).amax(1) if apart.ndim > 1 else apart
+        late = (largest > tolerance).nonzero()
+        if late.numel():
+            step = int(late[0])
+            result[label] = Departure(label, step + 1, float(largest[step]))
     return result
 
 

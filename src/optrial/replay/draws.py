@@ -30,6 +30,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
 
 _LEAST, _MOST = 4, 9  # steps
 _SCALES = 1.0, 1.0, 1e-6, 1e4
+_RARE = 0.2
+"""Probability of a value outside the usual range of a hyperparameter."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,28 @@ def _zeros_first(shape: tuple[int, ...], steps: int, random: Generator) -> np.nd
     return values
 
 
+def _zeros_at_start(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
+    values = random.standard_normal((steps, *shape))
+    values[0] *= random.integers(0, 2, shape)
+    return values
+
+
 def _mixed_scales(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
-    sizes = np.power(10.0, random.uniform(-4, 3, (steps, *shape)))
+    most = random.choice([3.0, 8.0])
+    sizes = np.power(10.0, random.uniform(-4, most, (steps, *shape)))
     signed: np.ndarray = np.multiply(sizes, random.choice([-1.0, 1.0], shape))
     return signed
 
 
-_PATTERNS: Sequence[Pattern] = (_noise, _noise, _alternating, _steady, _zeros_first, _mixed_scales)
+_PATTERNS: Sequence[Pattern] = (
+    _noise,
+    _noise,
+    _alternating,
+    _steady,
+    _zeros_first,
+    _zeros_at_start,
+    _mixed_scales,
+)
 
 
 def drawn_setting(
@@ -177,6 +194,7 @@ def drawn_setting(
     random: Generator,
     *,
     plain: bool = False,
+    wide: bool = False,
 ) -> Setting:
     """Return hyperparameters of a rule from their ranges.
 
@@ -186,11 +204,13 @@ def drawn_setting(
         decays: kinds of weight decay to choose from; empty for none.
         random: source of the draws.
         plain: whether weight decay is off.
+        wide: whether to draw unusual values too: large rates, decay rates near 1 or of 0.
     """
-    values = _ordered(rule, {h.name: _drawn_value(h, random) for h in rule.hyperparameters})
-    values |= fixed
+    drawn = {h.name: _drawn_value(h, random, wide=wide) for h in rule.hyperparameters}
+    values = _ordered(rule, drawn) | fixed
     decay = decays[int(random.integers(len(decays)))] if decays else rule.default_decay
-    coefficient = float(_round(random.uniform(0.02, 0.3)))
+    is_large = wide and random.random() < _RARE
+    coefficient = float(_round(random.uniform(0.3, 1.5) if is_large else random.uniform(0.02, 0.3)))
     is_off = plain or not decays or random.random() < 0.25
     return Setting(values, 0.0 if is_off else coefficient, decay)
 
@@ -202,11 +222,15 @@ def _ordered(rule: Rule, values: dict[str, float | bool]) -> dict[str, float | b
     return {**values, **dict(zip(by_default, sorted(values[n] for n in names), strict=True))}
 
 
-def _drawn_value(hyperparameter: Hyperparameter, random: Generator) -> float | bool:
+def _drawn_value(hyperparameter: Hyperparameter, random: Generator, *, wide: bool) -> float | bool:
     h = hyperparameter
     if h.scale == "switch":
         return bool(random.random() < 0.5)
     default = float(h.default)
+    if wide and random.random() < _RARE:
+        value = _unusual(h, random)
+        if h.check(value) is None:
+            return value
     if h.name == "lr":
         middle = min(max(default, 0.01), 0.3)
         return _round(middle * 10 ** random.uniform(-0.7, 0.5))
@@ -221,6 +245,18 @@ def _drawn_value(hyperparameter: Hyperparameter, random: Generator) -> float | b
     else:
         value = _round(default * random.uniform(0.7, 1.5))
     return value if h.check(value) is None else default
+
+
+def _unusual(hyperparameter: Hyperparameter, random: Generator) -> float:
+    """Return a value that few trainings use: the default itself, or one near the bounds."""
+    h, default = hyperparameter, float(hyperparameter.default)
+    if h.name == "lr":
+        return _round(10 ** random.uniform(0, 0.7))
+    if h.high != 1.0 or h.scale == "log":
+        return default
+    if h.name.startswith("beta") and random.random() < _RARE:
+        return 0.0
+    return float(f"{1 - 10 ** random.uniform(-3.5, -1):.5g}")
 
 
 def _of_log_scale(default: float, random: Generator) -> float:

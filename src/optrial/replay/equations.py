@@ -6,6 +6,7 @@ itself is the rule's `update`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -168,15 +169,29 @@ class Program:
         lines = tuple(replace(line, value=line.value.mapped(change)) for line in self.lines)
         return replace(self, lines=lines)
 
-    def path(self, start: Values, moments: Sequence[Moment]) -> Iterator[Values]:
-        """Yield the parameter after each step, (*shape)."""
+    def path(
+        self,
+        start: Values,
+        moments: Sequence[Moment],
+        *,
+        later: Program | None = None,
+        since: float = math.inf,
+    ) -> Iterator[Values]:
+        """Yield the parameter after each step, (*shape).
+
+        Args:
+            start: the parameter before the first step.
+            moments: the steps.
+            later: the program that counts from step `since` on.
+            since: step number of the change.
+        """
         shape = start.shape
         flat = start.reshape(shape[0], -1) if self.needs_matrix else start.reshape(-1)
         first = moments[0].values
         memory: dict[str, Values] = {PARAMETER: flat.copy(), "θ₀": flat.copy()}
         if self.needs_matrix:
             memory["R"], memory["C"] = (np.float64(size) for size in flat.shape)  # type: ignore[assignment]
-        for line in self.lines:
+        for line in (*self.lines, *(later.lines if later else ())):
             memory.setdefault(line.symbol, np.zeros_like(flat))
         for symbol, value in self.starts.items():
             memory[symbol] = _value(value, _scalars(first) | memory, memory) + np.zeros_like(flat)
@@ -185,7 +200,8 @@ class Program:
                 memory[GRADIENT] = moment.gradient.reshape(flat.shape)
                 memory[TIME] = np.float64(moment.time)  # type: ignore[assignment]
                 memory |= _scalars(moment.values)
-                _step(self.lines, memory)
+                current = later if later is not None and moment.time >= since else self
+                _step(current.lines, memory)
             yield memory[PARAMETER].reshape(shape)
 
 

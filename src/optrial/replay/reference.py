@@ -44,7 +44,22 @@ def shared_steps(draw: Draw, label: str) -> list[float]:
     return times
 
 
-CLOCKS: Mapping[str, Clock] = {"own": own_steps, "all": all_steps, "shared": shared_steps}
+def nonzero_steps(draw: Draw, label: str) -> list[float]:
+    """Count the steps in which the gradient of the tensor was not 0."""
+    count, times = 0, []
+    for gradients in draw.gradients:
+        gradient = gradients[label]
+        count += gradient is not None and bool(gradient.any())
+        times.append(float(count))
+    return times
+
+
+CLOCKS: Mapping[str, Clock] = {
+    "own": own_steps,
+    "all": all_steps,
+    "shared": shared_steps,
+    "nonzero": nonzero_steps,
+}
 
 
 def replay(

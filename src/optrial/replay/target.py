@@ -90,16 +90,20 @@ def parameters_of(
 
 def step_with(
     optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
+    parameters: Mapping[str, Tensor],
     gradients: Gradients,
 ) -> None:
     """Take one step with the given gradients, copied."""
+    with quiet():
+        _set_gradients(parameters, gradients)
+        optimizer.step()
+
+
+def _set_gradients(parameters: Mapping[str, Tensor], gradients: Gradients) -> None:
     for label, parameter in parameters.items():
         gradient = gradients.get(label)
-        copied = None if gradient is None else gradient.detach().clone().to(parameter.dtype)
+        copied = None if gradient is None else gradient.detach().to(parameter.dtype, copy=True)
         parameter.grad = copied
-    with quiet():
-        optimizer.step()
 
 
 def train(
@@ -125,11 +129,13 @@ def train(
     before: Arguments = binding.arguments(draw.setting)
     optimizer = target(list(parameters.values()), {**before, **(arguments or {})})
     path: Path = []
-    for number, gradients in enumerate(draw.gradients[:steps], start=1):
-        if number in draw.changes:
-            before = change_groups(optimizer, binding, before, draw.changes[number])
-        step_with(optimizer, parameters, gradients)
-        path.append(snapshot(parameters))
+    with quiet():
+        for number, gradients in enumerate(draw.gradients[:steps], start=1):
+            if number in draw.changes:
+                before = change_groups(optimizer, binding, before, draw.changes[number])
+            _set_gradients(parameters, gradients)
+            optimizer.step()
+            path.append(snapshot(parameters))
     return path
 
 

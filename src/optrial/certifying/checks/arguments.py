@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from optrial.certifying.checks.common import finite, first_apart
+from optrial.certifying.checks.common import EQUAL, finite, first_apart
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.subject import Check, Subject
 from optrial.replay.binding import implemented_by_torch
-from optrial.replay.draws import Setting
+from optrial.replay.draws import Setting, tensor_text
 from optrial.replay.target import parameters_of, train
 
 __all__ = ["ARGUMENT_CHECKS"]
@@ -218,6 +218,64 @@ def further_arguments_have_an_effect(subject: Subject) -> Iterator[Finding]:
             )
 
 
+_VARIANTS = ("foreach", "fused", "capturable", "differentiable", "maximize")
+
+
+def agrees_with_original(subject: Subject) -> Iterator[Finding]:
+    """With arguments that the rule does not know, a copy of PyTorch's class takes its steps."""
+    original = getattr(torch.optim, subject.target.label, None)
+    if not isinstance(original, type) or original is subject.target.make:
+        return
+    if not _same_arguments(subject, original):
+        return
+    theirs = replace(subject, target=replace(subject.target, make=original))
+    arguments, tiny = subject.arguments(63), subject.tiny(63)
+    if first_apart(subject.trained(tiny, arguments), theirs.trained(tiny, arguments), EQUAL):
+        return  # the equations differ, which is found elsewhere
+    for name, value in _other_values(subject, arguments):
+        changed = {**arguments, name: value}
+        try:
+            expected = theirs.trained(tiny, changed)
+        except Exception:  # noqa: BLE001  values that PyTorch refuses
+            continue
+        actual = subject.trained(tiny, changed)
+        if (result := first_apart(actual, expected, EQUAL)) is None:
+            continue
+        is_ignored = first_apart(actual, subject.trained(tiny, arguments), EQUAL) is None
+        script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+        script.add(f"copy = {script.call('[a]', changed)}")
+        script.add(f"original = torch.optim.{script.call('[b]', changed)}")
+        script.add("for gradient in (1.0, -2.0, 0.5, 1.0):")
+        script.add("    a.grad = torch.full_like(a, gradient)", "    b.grad = a.grad.clone()")
+        script.add("    copy.step()", "    original.step()")
+        script.add("assert torch.allclose(a, b, rtol=1e-12, atol=0), (a, b)")
+        yield Finding(
+            f"argument {name}",
+            Kind.FAULT,
+            (f"ignores {name}" if is_ignored else f"takes other steps with {name}={value!r}")
+            + f": torch.optim.{original.__name__} does not",
+            tensor=tensor_text(result[0], actual[result[0]]),
+            term=name,
+            reproducer=script.text,
+        )
+
+
+def _other_values(subject: Subject, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield arguments that the rule does not know, with another value than their default."""
+    for name, parameter in subject.target.signature.items():
+        default = parameter.default
+        if name in arguments or name in _VARIANTS:
+            continue
+        if isinstance(default, bool):
+            yield name, not default
+        elif isinstance(default, int):
+            yield name, default + 1 if default else 0.5
+        elif isinstance(default, float):
+            yield name, default * 2 + 0.05
+        elif isinstance(default, tuple) and all(isinstance(v, float) for v in default):
+            yield name, tuple(v * 1.1 for v in default)
+
+
 def _check(name: str, run: object) -> Check:
     sentence = (run.__doc__ or "").splitlines()[0]
     return Check(name, sentence, run)  # type: ignore[arg-type]
@@ -227,4 +285,5 @@ ARGUMENT_CHECKS = (
     _check("defaults", has_documented_defaults),
     _check("effect of hyperparameters", uses_every_hyperparameter),
     _check("further arguments", further_arguments_have_an_effect),
+    _check("arguments of the original", agrees_with_original),
 )

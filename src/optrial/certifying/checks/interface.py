@@ -30,8 +30,11 @@ def _gradient(tiny: Tiny, step: int) -> str:
 def is_deterministic(subject: Subject) -> Iterator[Finding]:
     """Two fresh optimizers take the same steps, bit for bit."""
     tiny, arguments = subject.tiny(1), subject.arguments(1)
+    before = torch.get_rng_state()
     once, twice = (subject.trained(tiny, arguments) for _ in range(2))
     if identical(once, twice):
+        if not torch.equal(before, torch.get_rng_state()):
+            yield _moved_generator(subject, tiny, arguments)
         return
     script = subject.script().add("results = []", "for _ in range(2):")
     script.add(f"    w = torch.tensor({numbers(tiny.start['a'])}, requires_grad=True)")
@@ -43,6 +46,19 @@ def is_deterministic(subject: Subject) -> Iterator[Finding]:
         Kind.FAULT,
         "takes other steps in a second training with the same gradients: it draws random numbers "
         "or keeps state outside the object",
+        reproducer=script.text,
+    )
+
+
+def _moved_generator(subject: Subject, tiny: Tiny, arguments: dict[str, object]) -> Finding:
+    script = _one_tensor(subject, tiny, arguments)
+    script.add("before = torch.get_rng_state()", "w.grad = torch.ones_like(w)", "optimizer.step()")
+    script.add("assert torch.equal(torch.get_rng_state(), before)")
+    return Finding(
+        "random state",
+        Kind.FAULT,
+        "changes the state of PyTorch's random numbers, which dropout and shuffling use, though "
+        "its steps do not depend on it",
         reproducer=script.text,
     )
 
@@ -235,6 +251,7 @@ def calls_closure_once(subject: Subject) -> Iterator[Finding]:
         "def closure():",
         "    global calls",
         "    calls += 1",
+        "    assert torch.is_grad_enabled()",
         "    optimizer.zero_grad()",
         "    loss = (w * w).sum()",
         "    loss.backward()",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optrial.certifying.checks.common import apart, first_apart, reason
 from optrial.certifying.findings import Finding, Kind
@@ -21,55 +23,83 @@ _SAME = 1e-10
 """Relative difference of variants in float64: other orders of the same operations."""
 
 _VARIANTS = "foreach", "fused", "capturable", "differentiable"
-_NEEDS_DEVICE = "capturable", "supported device", "cuda", "fused=True requires"
+_COMBINED = ({"foreach": True, "capturable": True},)
 
 
 def agrees_with_variants(subject: Subject) -> Iterator[Finding]:
     """foreach, fused, capturable and differentiable variants take the plain steps."""
     keys = [key for key in _VARIANTS if key in subject.target.signature]
-    if not keys:
-        return
+    variants = [{key: True} for key in keys]
+    variants += [both for both in _COMBINED if both.keys() <= set(keys)]
     plain_key = {"foreach": False} if "foreach" in keys else {}
-    settings = [
-        (subject.tiny(40 + number), subject.arguments(40 + number, decayed=bool(number)))
-        for number in range(2)
-    ]
-    if "maximize" in subject.target.signature:
-        settings.append((subject.tiny(43), {**subject.arguments(43), "maximize": True}))
-    for key in keys:
+    settings = list(_settings(subject))
+    for variant in variants:
         for tiny, arguments in settings:
             with float64_scalars():
                 plain = subject.trained(tiny, {**arguments, **plain_key})
                 try:
-                    other = subject.trained(tiny, {**_without(arguments, keys), key: True})
+                    other = _trained(subject, tiny, {**arguments, **variant})
                 except Exception as error:  # noqa: BLE001  code of a user
-                    yield from _refusal(key, error)
+                    yield from _refusal(variant, error)
                     break
             result = first_apart(other, plain, _SAME)
             if result is None:
                 continue
+            text = ", ".join(f"{key}=True" for key in variant)
             yield Finding(
-                f"variant {key}",
+                f"variant {' and '.join(variant)}",
                 Kind.FAULT,
-                f"takes other steps with {key}=True than without"
+                f"takes other steps with {text} than without"
                 + (" if maximize=True" if arguments.get("maximize") else ""),
                 tensor=tensor_text(result[0], plain[result[0]]),
                 difference=result[1],
-                reproducer=_script(subject, tiny, {**arguments, **plain_key}, arguments, key),
+                reproducer=_script(subject, tiny, {**arguments, **plain_key}, arguments, variant),
             )
             break
 
 
-def _without(arguments: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    return {key: value for key, value in arguments.items() if key not in keys}
+def _settings(subject: Subject) -> Iterator[tuple[Tiny, dict[str, Any]]]:
+    """Yield small trainings without weight decay, with each kind, and of maximization."""
+    binding = subject.binding
+    yield subject.tiny(40), subject.arguments(40, decayed=False)
+    for number, decay in enumerate(binding.decays, start=41):
+        setting = replace(subject.setting(number), decay=decay)
+        yield subject.tiny(number), binding.arguments(setting)
+    if "maximize" in subject.target.signature:
+        yield subject.tiny(43), {**subject.arguments(43), "maximize": True}
 
 
-def _refusal(key: str, error: Exception) -> Iterator[Finding]:
+def _trained(subject: Subject, tiny: Tiny, arguments: dict[str, Any]) -> Mapping[str, Tensor]:
+    """Return the weights after some steps of a variant, on the CPU wherever its code allows it."""
+    if not arguments.get("differentiable"):
+        with _as_when_compiled(arguments.get("capturable", False)):
+            return subject.trained(tiny, arguments)
+    leaves = parameters_of(tiny.start)
+    weights = {label: leaf.clone() for label, leaf in leaves.items()}
+    optimizer = subject.target(list(weights.values()), arguments)
+    for gradients in tiny.gradients:
+        step_with(optimizer, weights, gradients)
+    return weights
+
+
+@contextmanager
+def _as_when_compiled(is_capturable: bool) -> Iterator[None]:
+    """Let PyTorch's capturable code run on the CPU, as it does under torch.compile."""
+    before = torch.compiler.is_compiling
+    if is_capturable:
+        torch.compiler.is_compiling = lambda: True
+    try:
+        yield
+    finally:
+        torch.compiler.is_compiling = before
+
+
+def _refusal(variant: Mapping[str, bool], error: Exception) -> Iterator[Finding]:
     """Report a variant that fails; one that needs another device is no fault."""
-    text = reason(error)
+    text, names = reason(error), " and ".join(variant)
     is_excused = isinstance(error, RuntimeError | AssertionError | ValueError | NotImplementedError)
     kind = Kind.NOTE if is_excused else Kind.FAULT
-    yield Finding(f"variant {key}", kind, f"refuses {key}=True here: {text}")
+    yield Finding(f"variant {names}", kind, f"refuses {names}=True here: {text}")
 
 
 def _script(
@@ -77,16 +107,26 @@ def _script(
     tiny: Tiny,
     plain: Mapping[str, Any],
     arguments: Mapping[str, Any],
-    key: str,
+    variant: Mapping[str, bool],
 ) -> str:
     script = subject.script().add("torch.set_default_dtype(torch.float64)")
     script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
+    b = "b"
+    if "differentiable" in variant:
+        b = script.add("c = b.clone()") and "c"
     script.add(f"plain = {script.call('[a]', plain)}")
-    script.add(f"other = {script.call('[b]', {**arguments, key: True})}")
+    script.add(f"other = {script.call(f'[{b}]', {**arguments, **variant})}")
+    if "capturable" in variant:
+        script.add("compiling = torch.compiler.is_compiling")
     for gradients in tiny.gradients[:4]:
         script.add(f"a.grad = torch.tensor({numbers(gradients['a'])}, dtype=torch.float64)")
-        script.add("b.grad = a.grad.clone()", "plain.step()", "other.step()")
-    return script.add("assert torch.allclose(a, b, rtol=1e-10, atol=0), (a, b)").text
+        script.add(f"{b}.grad = a.grad.clone()", "plain.step()")
+        if "capturable" in variant:
+            script.add("torch.compiler.is_compiling = lambda: True  # allows it on the CPU")
+        script.add("other.step()")
+        if "capturable" in variant:
+            script.add("torch.compiler.is_compiling = compiling")
+    return script.add(f"assert torch.allclose(a, {b}, rtol=1e-10, atol=0), (a, {b})").text
 
 
 def accepts_tensor_rates(subject: Subject) -> Iterator[Finding]:
@@ -173,7 +213,7 @@ def treats_sparse_gradients(subject: Subject) -> Iterator[Finding]:
         gradient = gradients["a"].clone()
         gradient[step % 2] = 0.0
         step_with(of_dense, dense, {"a": gradient})
-        sparse["a"].grad = gradient.to_sparse(1)
+        sparse["a"].grad = _in_two_parts(gradient)
         try:
             with quiet():
                 of_sparse.step()
@@ -186,18 +226,29 @@ def treats_sparse_gradients(subject: Subject) -> Iterator[Finding]:
             script.add(f"dense = {script.call('[a]', arguments)}")
             script.add(f"sparse = {script.call('[b]', arguments)}")
             script.add(f"for step in range({step}):", "    a.grad = torch.ones_like(a)")
-            script.add("    a.grad[step % 2] = 0", "    b.grad = a.grad.to_sparse(1)")
+            script.add("    a.grad[step % 2] = 0", "    half = a.grad.to_sparse(1) / 2")
+            script.add("    places = torch.cat([half.indices()] * 2, dim=1)")
+            script.add("    values = torch.cat([half.values()] * 2)")
+            script.add("    b.grad = torch.sparse_coo_tensor(places, values, b.shape)")
             script.add("    dense.step()", "    sparse.step()")
             script.add("assert torch.allclose(a, b, rtol=1e-10, atol=0), (a, b)")
             yield Finding(
                 "sparse gradients",
-                Kind.CONVENTION,
-                "takes other steps with sparse gradients than with the same dense ones",
+                Kind.FAULT if step == 1 else Kind.CONVENTION,
+                "takes other steps with sparse gradients than with the same dense ones"
+                + ("" if step == 1 else ": it leaves rows without a gradient alone"),
                 step=step,
                 tensor=tensor_text("a", dense["a"]),
                 reproducer=script.text,
             )
             return
+
+
+def _in_two_parts(gradient: Tensor) -> Tensor:
+    """Return a gradient as a sparse sum of two halves with the same places, as embeddings have."""
+    half = gradient.to_sparse(1) / 2
+    places, values = torch.cat([half.indices()] * 2, dim=1), torch.cat([half.values()] * 2)
+    return torch.sparse_coo_tensor(places, values, gradient.shape)
 
 
 def treats_complex_weights(subject: Subject) -> Iterator[Finding]:

@@ -1,0 +1,238 @@
+"""Rules with norms and matrices as well-known libraries compute them.
+
+The equations of these rules are no programs whose parts could be exchanged, so each way in which
+libraries differ is written out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optrial.certifying.findings import Kind
+from optrial.replay.draws import Draw
+from optrial.replay.reference import replay
+from optrial.replay.target import Path
+from optrial.rules import Rule
+
+__all__ = ["Deviation", "Library", "libraries_of"]
+
+Values = Mapping[str, Any]
+LEAST_SQUARE = torch.finfo(torch.float64).eps ** 2
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A way in which libraries compute a rule differently.
+
+    Attributes:
+        key: a word for it.
+        name: what it concerns.
+        sentence: what a library does, after its name.
+    """
+
+    key: str
+    name: str
+    sentence: str
+    kind: Kind = Kind.CONVENTION
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """A rule with some of its deviations.
+
+    Attributes:
+        deviations: those that it has.
+        path: draw -> the weights after each step.
+    """
+
+    deviations: tuple[Deviation, ...]
+    path: Callable[[Draw], Path]
+
+
+def libraries_of(rule: Rule) -> Iterator[Library]:
+    """Yield all combinations of the deviations that are known of a rule, the fewest first."""
+    deviations, path = _KNOWN.get(rule.name, ((), _unchanged))
+    for count in range(1, len(deviations) + 1):
+        for chosen in combinations(deviations, count):
+            keys = {deviation.key for deviation in chosen}
+            yield Library(chosen, lambda draw, keys=keys: path(rule, draw, keys))  # type: ignore[misc]
+
+
+def _unchanged(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+    del keys
+    return replay(rule, draw)
+
+
+def _lars(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+    del keys  # there is one
+
+    def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
+        if len(values["axes"]) > 1:
+            return rule.update(grad, state, step, **values)
+        velocity = values["momentum"] * state.velocity + values["lr"] * grad
+        return -velocity, type(state)(velocity)
+
+    return replay(replace(rule, update=update), draw)
+
+
+def _lamb(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+    def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
+        beta1, beta2, eps = (values[name] for name in ("beta1", "beta2", "eps"))
+        mean = beta1 * state.mean + (1 - beta1) * grad
+        square = beta2 * state.square + (1 - beta2) * grad * grad
+        corrections = (1.0, 1.0) if "bias" in keys else (1 - beta1**step, 1 - beta2**step)
+        direction = mean / corrections[0] / ((square / corrections[1]).sqrt() + eps)
+        direction = direction + values["weight_decay"] * values["param"]
+        size, length = values["param"].norm(), direction.norm()
+        if "bound" in keys:
+            size = size.clamp(max=10)
+        ratio = size / (length + eps * ("eps" in keys)) if size > 0 and length > 0 else 1.0
+        return -values["lr"] * ratio * direction, type(state)(mean, square)
+
+    return replay(replace(rule, update=update), draw)
+
+
+def _adafactor(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+    def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
+        decay, param = values.pop("weight_decay"), values["param"]
+        # The rate of the rule is the smaller one of lr and the root; the change is in proportion.
+        change, state = rule.update(grad, state, step, **values)
+        bounded = min(values["lr"], step**-0.5)
+        rate = values["lr"] if "rate" in keys else bounded
+        scale = max(float(param.square().mean().sqrt()), values["eps"]) if param.numel() else 0.0
+        share = rate * scale if "decay" in keys else values["lr"]
+        return change * (rate / bounded) - share * decay * param, state
+
+    needs = (*rule.needs, "weight_decay")
+    return replay(replace(rule, update=update, needs=needs, own_decay="decoupled"), draw)
+
+
+def _shampoo(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+    def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
+        momentum, decay = values["momentum"], values["weight_decay"] * values["param"]
+        if "blend" in keys:
+            before = grad if step == 1 else state.velocity
+            grad = (1 - momentum) * grad + momentum * before
+        grad = grad + decay
+        axes = len(values["axes"])
+        if "vectors" in keys and axes < 2:
+            direction, square = _of_vector(grad, state.square, values["eps"])
+            after = state._replace(square=square)
+        else:
+            rest = {name: values[name] for name in ("axes", "lr", "eps")}
+            change, after = rule.update(
+                grad, state._replace(velocity=0 * grad), step, momentum=0.0, **rest
+            )
+            direction = -change / values["lr"]
+        velocity = direction if "blend" in keys else momentum * state.velocity + direction
+        return -values["lr"] * velocity, after._replace(velocity=velocity)
+
+    needs = (*rule.needs, "param", "weight_decay")
+    changed = replace(rule, update=update, needs=needs, own_decay="l2")
+    return replay(changed, draw)
+
+
+def _of_vector(grad: Tensor, sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return a vector multiplied by the inverse root of a full matrix, and the sums."""
+    if grad.ndim == 0:
+        return grad, sums
+    if sums.ndim == 1:  # the first step: the rule starts with a diagonal
+        sums = torch.zeros((len(grad), len(grad)), dtype=grad.dtype)
+    sums = sums + torch.outer(grad, grad)
+    values, vectors = torch.linalg.eigh(sums + eps * torch.eye(len(grad), dtype=grad.dtype))
+    return (vectors * values.clamp(min=eps) ** -0.5) @ vectors.mT @ grad, sums
+
+
+def _prodigy(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+    """Return the steps of the authors' library, which reads the new estimate of d beside eps."""
+    del rule, keys
+    params = dict(draw.start)
+    zeros = {label: torch.zeros_like(tensor) for label, tensor in params.items()}
+    mean, square, weighted = dict(zeros), dict(zeros), dict(zeros)
+    d, progress = float(draw.setting.values["d0"]), 0.0
+    path: Path = []
+    for gradients, setting in zip(draw.gradients, draw.settings(), strict=True):
+        values = setting.values
+        lr, beta1, beta2 = (float(values[name]) for name in ("lr", "beta1", "beta2"))
+        progress *= beta2**0.5
+        for label, given in gradients.items():
+            grad = zeros[label] if given is None else given
+            progress += lr * d * d * float((grad * (draw.start[label] - params[label])).sum())
+            mean[label] = beta1 * mean[label] + (1 - beta1) * d * grad
+            square[label] = beta2 * square[label] + (1 - beta2) * d * d * grad * grad
+            weighted[label] = beta2**0.5 * weighted[label] + lr * d * d * grad
+        total = sum(float(tensor.abs().sum()) for tensor in weighted.values())
+        before, d = d, max(d, float(values["d_coef"]) * progress / total) if total else d
+        for label, tensor in params.items():
+            step = mean[label] / (square[label].sqrt() + d * float(values["eps"]))
+            params[label] = tensor - lr * before * (step + setting.weight_decay * tensor)
+        path.append(dict(params))
+    return path
+
+
+_Changed = Callable[[Rule, Draw, Collection[str]], Path]
+_KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
+    "lars": (
+        (
+            Deviation(
+                "vectors",
+                "vectors",
+                "takes the steps of SGD with momentum for vectors and scalars, without weight "
+                "decay and without a ratio of norms",
+            ),
+        ),
+        _lars,
+    ),
+    "lamb": (
+        (
+            Deviation("bias", "bias correction", "corrects no average for its bias"),
+            Deviation("bound", "ratio of norms", "bounds the norm of the weights by 10"),
+            Deviation("eps", "epsilon", "adds eps to the norm of the step as well"),
+        ),
+        _lamb,
+    ),
+    "adafactor": (
+        (
+            Deviation("rate", "learning rate", "does not bound lr by 1 / √t"),
+            Deviation(
+                "decay",
+                "weight decay",
+                "scales weight decay by the scale of the weights, as it does the step",
+            ),
+        ),
+        _adafactor,
+    ),
+    "shampoo": (
+        (
+            Deviation(
+                "blend",
+                "momentum",
+                "averages the gradient with the preconditioned gradient of the step before, in "
+                "place of a velocity",
+            ),
+            Deviation(
+                "vectors",
+                "vectors",
+                "multiplies vectors by the inverse root of a whole matrix, and scalars by nothing",
+            ),
+        ),
+        _shampoo,
+    ),
+    "prodigy": (
+        (
+            Deviation(
+                "eps",
+                "epsilon",
+                "multiplies eps by the new estimate of the distance, and the rest by the one "
+                "before, as the authors' library does",
+            ),
+        ),
+        _prodigy,
+    ),
+}
