@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import optrial
-from optrial.certifying import Certificate, Kind, Verdict
+from optrial.certifying import Certificate, Verdict, certificate
 from optrial.certifying.rule_certificate import equations_are_the_update
 from optrial.errors import StudyError
 from optrial.replay.binding import bindings_of
@@ -51,16 +52,22 @@ def float32_afterwards() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", CASES)
-def test_a_planted_fault_is_named_and_reproduced(fault: Fault, tmp_path: Path) -> None:
+def test_a_planted_fault_is_named_and_reproduced(
+    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most faults are named by the comparison with the equations, without further checks."""
     _, optimizer = planted(fault, tmp_path)
-    certificate = optrial.certify(optimizer, draws=8)
-    found = [f for f in certificate.findings if f.name == fault.name and fault.phrase in f.sentence]
-    assert found, lines(certificate)
-    assert found[0].kind is not Kind.NOTE
-    assert certificate.verdict in (Verdict.DIFFERS, Verdict.CONVENTIONS)
-    assert found[0].reproducer
+    with monkeypatch.context() as patch:
+        patch.setattr(certificate, "CHECKS", ())
+        result = optrial.certify(optimizer, draws=8)
+    if not any(map(fault.is_named, result.findings)):
+        result = optrial.certify(optimizer, draws=1)
+    found = next(filter(fault.is_named, result.findings), None)
+    assert found is not None, lines(result)
+    assert result.verdict in (Verdict.DIFFERS, Verdict.CONVENTIONS)
+    assert found.reproducer
     with pytest.raises(AssertionError), float32_afterwards():
-        exec(found[0].reproducer, {})
+        exec(found.reproducer, {})
 
 
 PLAIN = [pytest.param(name, marks=() if name == "Lion" else pytest.mark.slow) for name in SOURCES]
@@ -165,7 +172,7 @@ def test_another_class_is_a_reference() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("optax:adam", "only classes with the interface of torch.optim.Optimizer"),
+        ("jax:adam", "only classes with the interface of torch.optim.Optimizer"),
         ("adm", "Did you mean 'adam'?"),
         ("os:system", "standard library"),
         ("torch.optim:Missing", "cannot be imported"),
@@ -175,6 +182,23 @@ def test_another_class_is_a_reference() -> None:
 def test_bad_targets(target: Any, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         optrial.certify(target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("library", "name"), [("optax", "lion"), ("keras", "Lion")])
+def test_optimizers_of_other_libraries(library: str, name: str) -> None:
+    pytest.importorskip(library, reason=f"pip install -e '.[{library}]'")
+    certificate = optrial.certify(f"{library}:{name}", draws=2)
+    assert certificate.against == ("lion",)
+    assert not certificate.faults, lines(certificate)
+
+
+@pytest.mark.parametrize("library", ["optax", "keras"])
+def test_a_library_that_is_not_installed(library: str) -> None:
+    if importlib.util.find_spec(library) is not None:
+        pytest.skip(f"{library} is installed")
+    with pytest.raises(StudyError, match=f"optrial\\[{library}\\]"):
+        optrial.certify(f"{library}:Adam")
 
 
 def test_a_rule_of_ones_own() -> None:

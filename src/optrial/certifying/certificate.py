@@ -242,6 +242,8 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
         subject = replace(subject, explanation=explanation)
         _note_outcome(outcomes, _CHECK_EQUATIONS, result)
     for check in CHECKS:
+        if check.of_torch and subject.target.adapter:
+            continue
         try:
             result = [replace(f, check=check.sentence) for f in check.run(subject)]
         except USER_CODE_ERRORS as error:
@@ -325,7 +327,8 @@ def _draws(subject: Subject, count: int) -> Iterator[Draw]:
         setting = drawn_setting(
             rule, binding.fixed, binding.decays, random, plain=index == 0, wide=index > 1
         )
-        missing = not subject.is_joint and index % 2 == 1
+        is_apart = subject.target.takes_missing and not subject.is_joint
+        missing = is_apart and index % 2 == 1
         yield drawn(setting, subject.shapes, random, with_missing=missing)
     is_simple = rule.model is None and "axes" not in rule.needs
     long = LONGEST_STEPS if is_simple else LONG_STEPS

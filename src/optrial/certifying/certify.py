@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from optrial.rules import RULES, Rule
 __all__ = ["certify"]
 
 _SOURCE = "the certificate"
-_OTHER_LIBRARIES = "optax", "keras", "tensorflow", "jax", "flax"
+_ADAPTED = {"optax": "optrial.certifying.with_optax", "keras": "optrial.certifying.with_keras"}
+"""Library -> the module that adapts its optimizers to PyTorch's tensors."""
+_OTHER_LIBRARIES = "tensorflow", "jax", "flax"
 
 TargetValue = str | Rule | Callable[..., torch.optim.Optimizer]
 
@@ -46,8 +50,9 @@ def certify(
         print(certificate.verdict, certificate.findings)
 
     Args:
-        target: a class of optimizers, a function that makes one from parameters, the name of
-            either as ``module:name``, a rule, or the name of a rule.
+        target: a class of optimizers, a function that makes one from parameters, a function that
+            makes a transformation of optax, a class of Keras, the name of one of these as
+            ``module:name``, a rule, or the name of a rule.
         against: what it should compute: a rule or its name, or a class or its name. Without it,
             the rule of the target's name; for a rule, the class of `torch.optim` that computes it.
         seed: seed of all draws.
@@ -93,7 +98,7 @@ def _resolved(value: TargetValue, key: str, trust: Trust) -> Rule | Target:
     if not isinstance(value, str):
         if not callable(value):
             _fail(key, f"{shown(value)}: must be a class of optimizers, a rule, or a name.")
-        return Target(_name(value), value, {})
+        return _target(_name(value), value)
     if value in RULES:
         return RULES[value]
     if not is_code(value):
@@ -105,7 +110,12 @@ def _resolved(value: TargetValue, key: str, trust: Trust) -> Rule | Target:
             f"'{value}': only classes with the interface of torch.optim.Optimizer and rules of "
             "optrial are certified.",
         )
-    if refusals := trust.refusals([value]):
+    library, _, attribute = value.partition(":")
+    if library in _ADAPTED:
+        _require(library, key, value)
+        value = f"keras.optimizers:{attribute}" if library == "keras" else value
+    refusals = {} if library in _ADAPTED else trust.refusals([value])
+    if refusals:
         _fail(key, refusals[value])
     try:
         thing = load_code(value)
@@ -115,7 +125,34 @@ def _resolved(value: TargetValue, key: str, trust: Trust) -> Rule | Target:
         return thing
     if not callable(thing):
         _fail(key, f"'{value}' is {shown(thing)}: must be a class of optimizers or a rule.")
-    return Target(value, thing, {})
+    return _target(value, thing)
+
+
+def _require(library: str, key: str, value: str) -> None:
+    """Import the adapter of a library.
+
+    Raises:
+        StudyError: the library is not installed.
+    """
+    try:
+        import_module(_ADAPTED[library])
+    except ImportError as error:
+        way_out = f"install it: pip install 'optrial[{library}]'"
+        _fail(key, f"'{value}' needs {library}, which cannot be imported ({error}); {way_out}.")
+
+
+def _target(name: str, thing: Callable[..., Any]) -> Target:
+    """Return what makes an optimizer, adapted if it is one of optax or Keras."""
+    if "optax" in sys.modules:
+        optax = import_module(_ADAPTED["optax"])
+        if optax.is_factory(thing):
+            adapter = _ADAPTED["optax"]
+            return Target(name, optax.adapted(thing), {}, adapter, takes_missing=False)
+    if "keras" in sys.modules:
+        keras = import_module(_ADAPTED["keras"])
+        if keras.is_class(thing):
+            return Target(name, keras.adapted(thing), {}, _ADAPTED["keras"])
+    return Target(name, thing, {})
 
 
 def _name(thing: Callable[..., object]) -> str:

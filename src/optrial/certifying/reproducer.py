@@ -33,6 +33,9 @@ class Script:
         if module and attribute and module != "notebook":
             top = attribute.partition(".")[0]
             self._lines.append(f"from {module} import {top}")
+        if target.adapter:
+            self._lines.append(f"from {target.adapter} import adapted")
+            self._call = f"adapted({attribute})"
         self._lines.append("")
 
     def add(self, *lines: str) -> Script:

@@ -142,10 +142,10 @@ class Check:
         name: what it concerns.
         sentence: the requirement.
         run: yields findings.
-        needs_rule: whether it compares with the rule.
+        of_torch: whether it checks what PyTorch, not its rule, requires.
     """
 
     name: str
     sentence: str
     run: Callable[[Subject], Iterable[Any]]
-    needs_rule: bool = False
+    of_torch: bool = True

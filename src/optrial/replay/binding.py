@@ -27,6 +27,12 @@ _LEFT_AT_DEFAULT = ("clip_lambda", "eps2", "d")
 """Arguments that stand for a hyperparameter but take no number of the same meaning."""
 
 
+_COMPLEMENTS = {"scion": {"momentum": "momentum"}}
+"""Rule -> hyperparameter -> argument that is its complement where its default is below 1/2."""
+_SWITCHED = {"nesterov": "nesterov", "amsgrad": "amsgrad"}
+"""Rule -> the argument that turns a class of several rules into it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Binding:
     """A rule that a class should compute, and the arguments that make it do so.
@@ -130,38 +136,46 @@ def _as_torch(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
 def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
     """Return the binding of a class whose arguments are called as the rule's, or nearly."""
     places = _places(rule, arguments)
-    if "lr" not in places:
+    switch = _SWITCHED.get(rule.name)
+    if "lr" not in places or (switch is not None and switch not in arguments):
         return None
     fixed = {h.name: h.default for h in rule.hyperparameters if h.name not in places}
     if rule.name == "signsgd" and "momentum" in arguments:
         constant: dict[str, Any] = {"momentum": 0.0}
     else:
-        constant = {}
+        constant = {switch: True} if switch else {}
+    complements = _COMPLEMENTS.get(rule.name, {})
+    turned = {
+        h
+        for h, (key, _) in places.items()
+        if key == complements.get(h) and isinstance(arguments[key], float) and arguments[key] < 0.5
+    }
     negated = {h.name for h in rule.hyperparameters if _is_negated(h, places, arguments)}
-    switch = next((key for key in DECAY_SWITCHES if key in arguments), None)
+    decoupling = next((key for key in DECAY_SWITCHES if key in arguments), None)
     if "weight_decay" not in arguments:
         decays: tuple[str, ...] = ()
     elif rule.own_decay:
         decays = (rule.own_decay,)
     else:
-        decays = ("l2", "decoupled") if switch else (rule.default_decay,)
+        decays = ("l2", "decoupled") if decoupling else (rule.default_decay,)
 
     def translate(setting: Setting) -> dict[str, Any]:
         chosen: dict[str, Any] = dict(constant)
         for hyperparameter, (key, index) in places.items():
             value = setting.values[hyperparameter]
             value = -value if hyperparameter in negated else value
+            value = 1 - value if hyperparameter in turned else value
             if index is None:
                 chosen[key] = _CONVERTED.get(key, lambda given: given)(value)
             else:
                 chosen[key] = (*chosen.get(key, ()), value)
         if decays:
             chosen["weight_decay"] = setting.weight_decay
-            if switch and not rule.own_decay:
-                chosen[switch] = setting.decay == "decoupled"
+            if decoupling and not rule.own_decay:
+                chosen[decoupling] = setting.decay == "decoupled"
         return chosen
 
-    claims = switch is not None or rule.own_decay is not None
+    claims = decoupling is not None or rule.own_decay is not None
     return Binding(rule, translate, decays, fixed, claims_decay=claims, label=rule.name)
 
 

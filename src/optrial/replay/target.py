@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,11 +43,15 @@ class Target:
         name: its name, as ``torch.optim:Adam``.
         make: called with a list of parameters or groups, and keyword arguments.
         always: arguments that are always given.
+        adapter: module that adapts it to PyTorch's tensors; empty for an optimizer of PyTorch.
+        takes_missing: whether its tensors may lack a gradient.
     """
 
     name: str
     make: Callable[..., torch.optim.Optimizer]
     always: Arguments
+    adapter: str = ""
+    takes_missing: bool = True
 
     @property
     def label(self) -> str:
@@ -75,7 +79,7 @@ class Target:
 
     def with_arguments(self, **arguments: Any) -> Target:
         """Return the same target with further arguments that are always given."""
-        return Target(self.name, self.make, {**self.always, **arguments})
+        return replace(self, always={**self.always, **arguments})
 
 
 def parameters_of(

@@ -1,5 +1,7 @@
 """Faults in a copy of Adam."""
 
+# ruff: noqa: E501  lines of the sources as they are
+
 from tests.certifying.faults.fault import Fault
 
 SINGLE, FOREACH = "def _single_tensor_adam(", "def _multi_tensor_adam("

@@ -1,5 +1,7 @@
 """Faults in a copy of Muon."""
 
+
+
 from tests.certifying.faults.fault import Fault
 
 FAULTS = [

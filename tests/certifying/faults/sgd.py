@@ -1,5 +1,7 @@
 """Faults in a copy of SGD."""
 
+# ruff: noqa: E501  lines of the sources as they are
+
 from tests.certifying.faults.fault import Fault
 
 FAULTS = [

@@ -278,7 +278,7 @@ def _other_values(subject: Subject, arguments: Mapping[str, Any]) -> Iterator[tu
 
 def _check(name: str, run: object) -> Check:
     sentence = (run.__doc__ or "").splitlines()[0]
-    return Check(name, sentence, run)  # type: ignore[arg-type]
+    return Check(name, sentence, run, of_torch=False)  # type: ignore[arg-type]
 
 
 ARGUMENT_CHECKS = (

@@ -391,9 +391,9 @@ def _reference_moves(subject: Subject) -> bool:
     return any(apart(last[label], tensor) > 0 for label, tensor in draw.start.items())
 
 
-def _check(name: str, run: object, *, needs_rule: bool = False) -> Check:
+def _check(name: str, run: object, *, of_torch: bool = True) -> Check:
     sentence = (run.__doc__ or "").splitlines()[0]
-    return Check(name, sentence, run, needs_rule)  # type: ignore[arg-type]
+    return Check(name, sentence, run, of_torch)  # type: ignore[arg-type]
 
 
 GROUP_CHECKS = (
@@ -401,5 +401,5 @@ GROUP_CHECKS = (
     _check("add_param_group", adds_groups),
     _check("changed values", reads_values_at_each_step),
     _check("schedulers", follows_schedulers),
-    _check("learning rate of 0", rests_at_rate_zero),
+    _check("learning rate of 0", rests_at_rate_zero, of_torch=False),
 )

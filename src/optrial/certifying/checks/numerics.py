@@ -424,7 +424,7 @@ def _narrow_count(
 
 def _check(name: str, run: object) -> Check:
     sentence = (run.__doc__ or "").splitlines()[0]
-    return Check(name, sentence, run)  # type: ignore[arg-type]
+    return Check(name, sentence, run, of_torch=False)  # type: ignore[arg-type]
 
 
 NUMERIC_CHECKS = (

@@ -1,0 +1,97 @@
+"""Optimizers of Keras, as certificates take optimizers; imported only where Keras is needed."""
+
+
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("KERAS_HOME", tempfile.gettempdir())  # otherwise a file in the home folder
+
+import keras
+import torch
+from torch import Tensor
+
+__all__ = ["KerasOptimizer", "adapted", "is_class"]
+
+RATE = "learning_rate"
+
+
+class KerasOptimizer:
+    """An optimizer of Keras that moves PyTorch tensors by their gradients.
+
+    Args:
+        parameters: the tensors.
+        make: makes the optimizer.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], make: Callable[[], keras.optimizers.Optimizer]
+    ) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        self._parameters = list(parameters)
+        before = keras.config.floatx()
+        keras.config.set_floatx(_name(torch.get_default_dtype()))
+        try:
+            self._variables = [
+                keras.Variable(p.detach().clone(), dtype=_name(p.dtype)) for p in parameters
+            ]
+            self._optimizer = make()
+            self._optimizer.build(self._variables)
+        finally:
+            keras.config.set_floatx(before)
+
+    def step(self) -> None:
+        """Take one step."""
+        gradients = [None if p.grad is None else p.grad.clone() for p in self._parameters]
+        if all(gradient is None for gradient in gradients):
+            return
+        with torch.no_grad():
+            for parameter, variable in zip(self._parameters, self._variables, strict=True):
+                variable.assign(parameter.detach().clone())
+            self._optimizer.apply(gradients, self._variables)
+            for parameter, variable in zip(self._parameters, self._variables, strict=True):
+                parameter.copy_(keras.ops.convert_to_tensor(variable).detach().cpu())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def adapted(optimizer: type[keras.optimizers.Optimizer]) -> Callable[..., KerasOptimizer]:
+    """Return a function that makes an optimizer from tensors and `lr`.
+
+        optimizer = adapted(keras.optimizers.Adam)([w], lr=0.1)
+
+    Args:
+        optimizer: the class; called with `learning_rate` and its other arguments.
+    """
+
+    def make(params: Sequence[Tensor], **arguments: Any) -> KerasOptimizer:
+        named = {RATE if name == "lr" else name: value for name, value in arguments.items()}
+        return KerasOptimizer(params, lambda: optimizer(**named))
+
+    first = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    others = [
+        p.replace(
+            name="lr" if p.name == RATE else p.name,
+            kind=inspect.Parameter.KEYWORD_ONLY,
+            annotation=inspect.Parameter.empty,
+        )
+        for p in inspect.signature(optimizer).parameters.values()
+        if p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    ]
+    make.__signature__ = inspect.Signature([first, *others])  # type: ignore[attr-defined]
+    make.__doc__ = (inspect.getdoc(optimizer) or "").replace(RATE, "lr")
+    return make
+
+
+def is_class(thing: object) -> bool:
+    """Return whether something is a class of Keras optimizers."""
+    return isinstance(thing, type) and issubclass(thing, keras.optimizers.Optimizer)
