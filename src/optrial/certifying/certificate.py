@@ -322,6 +322,7 @@ def _departures(case: Case) -> dict[str, Departure]:
 def _draws(subject: Subject, count: int) -> Iterator[Draw]:
     binding, rule = subject.binding, subject.binding.rule
     random = np.random.default_rng((subject.seed, 1000))
+    is_simple = rule.model is None and "axes" not in rule.needs
     yield drawn(_defaults(binding), subject.shapes, random, with_missing=False)
     for index in range(count):
         setting = drawn_setting(
@@ -329,8 +330,7 @@ def _draws(subject: Subject, count: int) -> Iterator[Draw]:
         )
         is_apart = subject.target.takes_missing and not subject.is_joint
         missing = is_apart and index % 2 == 1
-        yield drawn(setting, subject.shapes, random, with_missing=missing)
-    is_simple = rule.model is None and "axes" not in rule.needs
+        yield drawn(setting, subject.shapes, random, with_missing=missing, wide=is_simple)
     long = LONGEST_STEPS if is_simple else LONG_STEPS
     for shapes, steps in ((LONG, long), (LARGE, 3)):
         setting = drawn_setting(rule, binding.fixed, binding.decays, random)

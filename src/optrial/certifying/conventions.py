@@ -22,6 +22,7 @@ Change = Callable[[Program], Program | None]
 
 ONE = number(1)
 EPS, TIME, LR, DECAY, MOMENTUM = map(name, ("eps", "t", "lr", "weight_decay", "momentum"))
+TINY = Expression("number", "1e-15")
 PARAMETER, GRADIENT = name("θ"), name("g")
 
 
@@ -81,12 +82,13 @@ def _of_root(new: Callable[[Expression], Expression | None]) -> Change:
     return lambda program: program.mapped(change_part)
 
 
-def _uncorrected(inner: Expression) -> Expression | None:
-    """Return (√v + eps) / √c for A = v / c."""
+def _uncorrected(inner: Expression, least: Expression | None = None) -> Expression | None:
+    """Return (√(v + least) + eps) / √c for A = v / c."""
     if inner.operator != "/":
         return None
     average, correction = inner.parts
-    return _quotient(_sum(_root(average), EPS), _root(correction))
+    square = _sum(average, least) if least else average
+    return _quotient(_sum(_root(square), EPS), _root(correction))
 
 
 def _eps_outside(program: Program) -> Program:
@@ -247,6 +249,16 @@ CONVENTIONS: Sequence[Convention] = (
         "epsilon",
         "adds eps to the root before its bias correction",
         _of_root(_uncorrected),
+    ),
+    Convention(
+        "epsilon",
+        "adds 1e-15 inside the root, and eps outside",
+        _of_root(lambda inner: _sum(_root(_sum(inner, TINY)), EPS)),
+    ),
+    Convention(
+        "epsilon",
+        "adds 1e-15 inside the root, and eps to the root before its bias correction",
+        _of_root(lambda inner: _uncorrected(inner, TINY)),
     ),
     Convention(
         "epsilon",

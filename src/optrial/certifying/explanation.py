@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch
 from optrial.certifying.conditions import Case, Condition, Item, divided, first_late_step
 from optrial.certifying.findings import Kind
 from optrial.certifying.hypotheses import NOTHING, Hypothesis, Reason, Search, group_count
-from optrial.certifying.libraries import libraries_of
+from optrial.certifying.libraries import ROUNDING, libraries_of
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import departures
 from optrial.replay.draws import Draw
@@ -129,11 +130,13 @@ def _as_libraries(
 ) -> Explanation | None:
     """Return known deviations of libraries that explain everything."""
     del reference
+    cases = {id(item.case): item.case for item in items}.values()
     for library in libraries_of(binding.rule):
-        cases = {id(item.case): item.case for item in items}.values()
-        if not any(departures(c.draw, c.actual, library.path(c.draw)) for c in cases):
-            reasons = tuple((d.name, d.kind, d.sentence) for d in library.deviations)
-            return Explanation(reasons, (), library.path)
+        for count in (NOTHING, group_count()):
+            predict = partial(library.path, clock=count.clock)
+            if not any(departures(c.draw, c.actual, predict(c.draw), ROUNDING) for c in cases):
+                reasons = tuple((d.name, d.kind, d.sentence) for d in library.deviations)
+                return Explanation((*reasons, *count.reasons), (), predict)
     return None
 
 
@@ -163,9 +166,10 @@ def _in_stages(
         return None
     changes = {"": core}
     for kind in ("l2", "decoupled"):
-        changes[kind] = _found_among(binding, of(kind), core) or _unknown(
-            core, "weight decay", Kind.FAULT, f"takes other steps than the rule with {kind} decay"
+        change = _found_among(binding, of(kind), core) or _unknown(
+            core, "weight decay", Kind.FAULT, "takes other steps than the rule"
         )
+        changes[kind] = _with_kind(change, core, kind) if len(binding.decays) > 1 else change
     missing = [item for kind in changes for item in of(kind, is_missing=True)]
     search = Search(binding, items)
     for count in (NOTHING, group_count()):
@@ -182,6 +186,13 @@ def _in_stages(
         )
     whole = {kind: count.after(change) for kind, change in changes.items()}
     return _explanation(search, reference, _by_kind(whole))
+
+
+def _with_kind(change: Hypothesis, core: Hypothesis, kind: str) -> Hypothesis:
+    """Return a hypothesis whose reasons say with which kind of weight decay they show."""
+    known = len(core.reasons)
+    reasons = ((n, k, f"{text}, with {kind} weight decay") for n, k, text in change.reasons[known:])
+    return replace(change, reasons=(*core.reasons, *reasons))
 
 
 def _unknown(base: Hypothesis, name: str, kind: Kind, sentence: str) -> Hypothesis:

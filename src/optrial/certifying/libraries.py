@@ -16,14 +16,15 @@ from torch import Tensor
 
 from optrial.certifying.findings import Kind
 from optrial.replay.draws import Draw
-from optrial.replay.reference import replay
+from optrial.replay.reference import Clock, replay
 from optrial.replay.target import Path
 from optrial.rules import Rule
 
-__all__ = ["Deviation", "Library", "libraries_of"]
+__all__ = ["ROUNDING", "Deviation", "Library", "libraries_of"]
 
 Values = Mapping[str, Any]
-LEAST_SQUARE = torch.finfo(torch.float64).eps ** 2
+ROUNDING = 1e-7
+"""Relative difference that rounding explains: roots of matrices and estimates amplify it."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Library:
 
     Attributes:
         deviations: those that it has.
-        path: draw -> the weights after each step.
+        path: draw and step numbers -> the weights after each step.
     """
 
     deviations: tuple[Deviation, ...]
-    path: Callable[[Draw], Path]
+    path: Callable[[Draw, Clock], Path]
 
 
 def libraries_of(rule: Rule) -> Iterator[Library]:
@@ -61,15 +62,15 @@ def libraries_of(rule: Rule) -> Iterator[Library]:
     for count in range(1, len(deviations) + 1):
         for chosen in combinations(deviations, count):
             keys = {deviation.key for deviation in chosen}
-            yield Library(chosen, lambda draw, keys=keys: path(rule, draw, keys))  # type: ignore[misc]
+            yield Library(chosen, lambda draw, clock, keys=keys: path(rule, draw, keys, clock))  # type: ignore[misc]
 
 
-def _unchanged(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+def _unchanged(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     del keys
-    return replay(rule, draw)
+    return replay(rule, draw, clock=clock)
 
 
-def _lars(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+def _lars(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     del keys  # there is one
 
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
@@ -78,10 +79,10 @@ def _lars(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
         velocity = values["momentum"] * state.velocity + values["lr"] * grad
         return -velocity, type(state)(velocity)
 
-    return replay(replace(rule, update=update), draw)
+    return replay(replace(rule, update=update), draw, clock=clock)
 
 
-def _lamb(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+def _lamb(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
         beta1, beta2, eps = (values[name] for name in ("beta1", "beta2", "eps"))
         mean = beta1 * state.mean + (1 - beta1) * grad
@@ -93,12 +94,13 @@ def _lamb(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
         if "bound" in keys:
             size = size.clamp(max=10)
         ratio = size / (length + eps * ("eps" in keys)) if size > 0 and length > 0 else 1.0
-        return -values["lr"] * ratio * direction, type(state)(mean, square)
+        rate = values["lr"] / (1 - beta1**step if "rate" in keys else 1.0)
+        return -rate * ratio * direction, type(state)(mean, square)
 
-    return replay(replace(rule, update=update), draw)
+    return replay(replace(rule, update=update), draw, clock=clock)
 
 
-def _adafactor(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+def _adafactor(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
         decay, param = values.pop("weight_decay"), values["param"]
         # The rate of the rule is the smaller one of lr and the root; the change is in proportion.
@@ -110,10 +112,11 @@ def _adafactor(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
         return change * (rate / bounded) - share * decay * param, state
 
     needs = (*rule.needs, "weight_decay")
-    return replay(replace(rule, update=update, needs=needs, own_decay="decoupled"), draw)
+    changed = replace(rule, update=update, needs=needs, own_decay="decoupled")
+    return replay(changed, draw, clock=clock)
 
 
-def _shampoo(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+def _shampoo(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
         momentum, decay = values["momentum"], values["weight_decay"] * values["param"]
         if "blend" in keys:
@@ -135,7 +138,7 @@ def _shampoo(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
 
     needs = (*rule.needs, "param", "weight_decay")
     changed = replace(rule, update=update, needs=needs, own_decay="l2")
-    return replay(changed, draw)
+    return replay(changed, draw, clock=clock)
 
 
 def _of_vector(grad: Tensor, sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -149,9 +152,9 @@ def _of_vector(grad: Tensor, sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return (vectors * values.clamp(min=eps) ** -0.5) @ vectors.mT @ grad, sums
 
 
-def _prodigy(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
+def _prodigy(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
     """Return the steps of the authors' library, which reads the new estimate of d beside eps."""
-    del rule, keys
+    del rule, keys, clock
     params = dict(draw.start)
     zeros = {label: torch.zeros_like(tensor) for label, tensor in params.items()}
     mean, square, weighted = dict(zeros), dict(zeros), dict(zeros)
@@ -176,7 +179,7 @@ def _prodigy(rule: Rule, draw: Draw, keys: Collection[str]) -> Path:
     return path
 
 
-_Changed = Callable[[Rule, Draw, Collection[str]], Path]
+_Changed = Callable[[Rule, Draw, Collection[str], Clock], Path]
 _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
     "lars": (
         (
@@ -194,6 +197,7 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
             Deviation("bias", "bias correction", "corrects no average for its bias"),
             Deviation("bound", "ratio of norms", "bounds the norm of the weights by 10"),
             Deviation("eps", "epsilon", "adds eps to the norm of the step as well"),
+            Deviation("rate", "learning rate", "divides lr by 1 − beta1^t"),
         ),
         _lamb,
     ),

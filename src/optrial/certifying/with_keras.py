@@ -1,7 +1,5 @@
 """Optimizers of Keras, as certificates take optimizers; imported only where Keras is needed."""
 
-
-
 from __future__ import annotations
 
 import inspect

@@ -97,6 +97,7 @@ def drawn(
     *,
     with_missing: bool = True,
     steps: int | None = None,
+    wide: bool = False,
 ) -> Draw:
     """Return a training with tensors of all shapes, each with gradients of a drawn pattern.
 
@@ -106,13 +107,15 @@ def drawn(
         random: source of the draws.
         with_missing: whether one tensor has no gradient in one or two steps.
         steps: number of steps; None for a drawn one.
+        wide: whether gradients may differ by twelve powers of ten.
     """
     steps = steps or int(random.integers(_LEAST, _MOST + 1))
     start = {label: _tensor(label, shape, random) for label, shape in shapes.items()}
     labels = [label for label, tensor in start.items() if tensor.numel()]
     sequences = {}
     for label, tensor in start.items():
-        pattern = _PATTERNS[int(random.integers(len(_PATTERNS)))]
+        patterns = _WIDE if wide else _PATTERNS
+        pattern = patterns[int(random.integers(len(patterns)))]
         sequences[label] = pattern(tuple(tensor.shape), steps, random)
     missing = {label: set[int]() for label in start}
     if with_missing and len(labels) > 1:
@@ -170,8 +173,14 @@ def _zeros_at_start(shape: tuple[int, ...], steps: int, random: Generator) -> np
 
 
 def _mixed_scales(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
-    most = random.choice([3.0, 8.0])
-    sizes = np.power(10.0, random.uniform(-4, most, (steps, *shape)))
+    return _of_sizes(np.power(10.0, random.uniform(-4, 3, (steps, *shape))), shape, random)
+
+
+def _huge_scales(shape: tuple[int, ...], steps: int, random: Generator) -> np.ndarray:
+    return _of_sizes(np.power(10.0, random.uniform(-4, 8, (steps, *shape))), shape, random)
+
+
+def _of_sizes(sizes: np.ndarray, shape: tuple[int, ...], random: Generator) -> np.ndarray:
     signed: np.ndarray = np.multiply(sizes, random.choice([-1.0, 1.0], shape))
     return signed
 
@@ -185,6 +194,7 @@ _PATTERNS: Sequence[Pattern] = (
     _zeros_at_start,
     _mixed_scales,
 )
+_WIDE = (*_PATTERNS, _huge_scales)
 
 
 def drawn_setting(
@@ -207,7 +217,7 @@ def drawn_setting(
         wide: whether to draw unusual values too: large rates, decay rates near 1 or of 0.
     """
     drawn = {h.name: _drawn_value(h, random, wide=wide) for h in rule.hyperparameters}
-    values = _ordered(rule, drawn) | fixed
+    values = {**_ordered(rule, drawn), **fixed}
     decay = decays[int(random.integers(len(decays)))] if decays else rule.default_decay
     is_large = wide and random.random() < _RARE
     coefficient = float(_round(random.uniform(0.3, 1.5) if is_large else random.uniform(0.02, 0.3)))
