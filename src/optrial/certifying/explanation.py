@@ -166,10 +166,12 @@ def _in_stages(
         return None
     changes = {"": core}
     for kind in ("l2", "decoupled"):
-        change = _found_among(binding, of(kind), core) or _unknown(
-            core, "weight decay", Kind.FAULT, "takes other steps than the rule"
-        )
-        changes[kind] = _with_kind(change, core, kind) if len(binding.decays) > 1 else change
+        found = _found_among(binding, of(kind), core)
+        if found is None:
+            text = f"takes other steps than the rule with {kind} weight decay"
+            changes[kind] = _unknown(core, "weight decay", Kind.FAULT, text)
+        else:
+            changes[kind] = _with_kind(found, core, kind) if len(binding.decays) > 1 else found
     missing = [item for kind in changes for item in of(kind, is_missing=True)]
     search = Search(binding, items)
     for count in (NOTHING, group_count()):

@@ -138,6 +138,8 @@ class Search:
         """
         if not self.departing:
             return self.base, None
+        if first_late_step(self.departing, self._telling(self.conforming)) > _LATEST:
+            return None
         partial: tuple[Hypothesis, Condition] | None = None
         for change in self._pairs() if thorough else self._single():
             hypothesis = change.after(self.base)

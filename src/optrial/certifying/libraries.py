@@ -75,7 +75,8 @@ def _lars(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
 
     def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
         if len(values["axes"]) > 1:
-            return rule.update(grad, state, step, **values)
+            result: tuple[Tensor, Any] = rule.update(grad, state, step, **values)
+            return result
         velocity = values["momentum"] * state.velocity + values["lr"] * grad
         return -velocity, type(state)(velocity)
 
