@@ -14,10 +14,11 @@ import torch
 from optrial.certifying.conditions import Case, Condition, Item, divided, first_late_step
 from optrial.certifying.findings import Kind
 from optrial.certifying.hypotheses import NOTHING, Hypothesis, Reason, Search, group_count
-from optrial.certifying.libraries import ROUNDING, libraries_of
+from optrial.certifying.libraries import ROUNDING, Library, libraries_of
 from optrial.replay.binding import Binding
 from optrial.replay.comparison import departures
 from optrial.replay.draws import Draw
+from optrial.replay.reference import Clock
 from optrial.replay.target import Path, Target, float64_scalars, no_rounding, train
 
 __all__ = ["Explanation", "explain"]
@@ -133,11 +134,15 @@ def _as_libraries(
     cases = {id(item.case): item.case for item in items}.values()
     for library in libraries_of(binding.rule):
         for count in (NOTHING, group_count()):
-            predict = partial(library.path, clock=count.clock)
+            predict = partial(_path_of, library, count.clock)
             if not any(departures(c.draw, c.actual, predict(c.draw), ROUNDING) for c in cases):
                 reasons = tuple((d.name, d.kind, d.sentence) for d in library.deviations)
                 return Explanation((*reasons, *count.reasons), (), predict)
     return None
+
+
+def _path_of(library: Library, clock: Clock, draw: Draw) -> Path:
+    return library.path(draw, clock)
 
 
 def _in_pairs(

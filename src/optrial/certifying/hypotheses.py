@@ -94,8 +94,9 @@ class Search:
 
     def __init__(self, binding: Binding, items: Sequence[Item], base: Hypothesis = NOTHING) -> None:
         self.binding, self.rule, self.base = binding, binding.rule, base
+        self._draws = {id(item.case.draw): item.case.draw for item in items}
         self._scales: dict[tuple[int, str], float] = {}
-        self._moments: dict[tuple[int, str, Clock], list[Moment]] = {}
+        self._moments: dict[tuple[int, str, Clock], list[Moment]] = {}  # of the draws of items
         kinds = ("l2", "decoupled")
         self.programs: dict[str, Program | None] = {k: program_of(self.rule, k) for k in kinds}
         apart = [item for item in items if not self._is_expected(item)]
@@ -219,7 +220,7 @@ class Search:
                 continue
             is_upper = min(inside) > max(outside)
             start = max(outside) if is_upper else min(outside)
-            value = fitted(lambda v, n=name: distance(constant(n, v)(program)), start)  # type: ignore[misc]
+            value = fitted(lambda v, n=name: distance(constant(n, v)(program) or program), start)  # type: ignore[misc]
             if value is not None:
                 bound = capped(name, value, is_upper=is_upper)
                 yield Hypothesis(((bound.name, bound.kind, bound.sentence),), bound.change)
@@ -301,6 +302,8 @@ class Search:
         return changed.path(start, moments)
 
     def _moments_of(self, draw: Draw, label: str, clock: Clock) -> list[Moment]:
+        if id(draw) not in self._draws:
+            return moments_of(draw, label, clock(draw, label))
         key = id(draw), label, clock
         if key not in self._moments:
             self._moments[key] = moments_of(draw, label, clock(draw, label))

@@ -111,9 +111,9 @@ def _script(
 ) -> str:
     script = subject.script().add("torch.set_default_dtype(torch.float64)")
     script.weights("a", tiny.start["a"]).weights("b", tiny.start["a"])
-    b = "b"
+    b = "c" if "differentiable" in variant else "b"
     if "differentiable" in variant:
-        b = script.add("c = b.clone()") and "c"
+        script.add("c = b.clone()")
     script.add(f"plain = {script.call('[a]', plain)}")
     script.add(f"other = {script.call(f'[{b}]', {**arguments, **variant})}")
     if "capturable" in variant:
@@ -248,7 +248,7 @@ def _in_two_parts(gradient: Tensor) -> Tensor:
     """Return a gradient as a sparse sum of two halves with the same places, as embeddings have."""
     half = gradient.to_sparse(1) / 2
     places, values = torch.cat([half.indices()] * 2, dim=1), torch.cat([half.values()] * 2)
-    return torch.sparse_coo_tensor(places, values, gradient.shape)
+    return torch.sparse_coo_tensor(places, values, gradient.shape, check_invariants=False)
 
 
 def treats_complex_weights(subject: Subject) -> Iterator[Finding]:
