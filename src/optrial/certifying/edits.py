@@ -151,6 +151,10 @@ def _lines_moved(program: Program) -> Iterator[Edit]:
                 moved = replace(program, lines=(*rest[:place], line, *rest[place:]))
                 where = f"before `{rest[place]}`" if place < len(rest) else "last"
                 yield Edit(moved, f"`{line}` comes {where}", symbols=frozenset(line.value.names()))
+        for place in range(len(lines) + 1):
+            twice = replace(program, lines=(*lines[:place], line, *lines[place:]))
+            text = f"`{line}` is carried out twice"
+            yield Edit(twice, text, symbols=frozenset(line.value.names()))
 
 
 def _other_counts(program: Program, index: int) -> Iterator[Edit]:

@@ -17,6 +17,10 @@ from optrial.replay.target import Arguments, Path, Target, train
 __all__ = ["Script", "numbers", "script_of_departure", "shortest"]
 
 
+_LONG = 30
+"""Steps of a training that is not shortened, since each try repeats it."""
+
+
 def numbers(tensor: Tensor) -> str:
     """Return the numbers of a tensor as nested lists."""
     return repr(tensor.detach().tolist())
@@ -91,7 +95,8 @@ def shortest(
 
     Fewest tensors and steps, smallest shapes, hyperparameters at their defaults, round numbers.
     """
-    best = draw
+    first = departure_of(target, binding, reference, draw)
+    best = draw if first is None else _cut(draw, first.step)
     for candidates in (
         _fewer_tensors,
         _fewer_steps,
@@ -145,6 +150,8 @@ def _fewer_tensors(draw: Draw, binding: Binding) -> Iterator[Draw]:
 
 def _fewer_steps(draw: Draw, binding: Binding) -> Iterator[Draw]:
     del binding
+    if draw.steps > _LONG:
+        return
     for steps in range(1, draw.steps):
         yield _cut(draw, steps)
     if draw.changes:

@@ -227,9 +227,11 @@ def drawn_setting(
 
 def _ordered(rule: Rule, values: dict[str, float | bool]) -> dict[str, float | bool]:
     """Return values whose decay rates beta1, beta2, ... are in the order of their defaults."""
-    names = [h.name for h in rule.hyperparameters if h.name.startswith("beta")]
-    by_default = sorted(names, key=lambda name: rule.defaults[name])
-    return {**values, **dict(zip(by_default, sorted(values[n] for n in names), strict=True))}
+    betas = [h for h in rule.hyperparameters if h.name.startswith("beta")]
+    by_default = sorted(betas, key=lambda h: rule.defaults[h.name])
+    ordered = zip(by_default, sorted(values[h.name] for h in betas), strict=True)
+    allowed = {h.name: v if h.check(v) is None else h.default for h, v in ordered}
+    return {**values, **allowed}
 
 
 def _drawn_value(hyperparameter: Hyperparameter, random: Generator, *, wide: bool) -> float | bool:

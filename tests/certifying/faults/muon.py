@@ -1,7 +1,5 @@
 """Faults in a copy of Muon."""
 
-
-
 from tests.certifying.faults.fault import Fault
 
 FAULTS = [
@@ -19,7 +17,7 @@ FAULTS = [
         "DEFAULT_B = -4.7750",
         "DEFAULT_B = -4.7570",
         "equations",
-        "",
+        "4.757 stands in place of 4.7750",
     ),
     Fault(
         "one iteration less",
@@ -35,7 +33,7 @@ FAULTS = [
         "adjusted_ratio = math.sqrt(max(1, A / B))",
         "adjusted_ratio = math.sqrt(max(1, B / A))",
         "equations",
-        "",
+        "C and R are exchanged",
     ),
     Fault(
         "decay dropped",
@@ -51,7 +49,7 @@ FAULTS = [
         "adjusted_ratio = math.sqrt(max(1, A / B))",
         "adjusted_ratio = math.sqrt(A / B)",
         "equations",
-        "",
+        "max with 1 is left out",
     ),
     Fault(
         "scale by the longer side",

@@ -27,7 +27,7 @@ FAULTS = [
         "buf = grad.detach().clone()",
         "buf = grad.detach()",
         "gradients",
-        "",
+        "keeps the gradient tensor itself instead of a copy",
     ),
     Fault(
         "sign of decay",
@@ -39,28 +39,12 @@ FAULTS = [
         "else:\n                grad = grad.add(param",
     ),
     Fault(
-        "first buffer not copied for large momentum",
-        "SGD",
-        "buf = grad.detach().clone()",
-        "buf = grad.detach() if momentum > 0.9 else grad.detach().clone()",
-        "gradients",
-        "",
-    ),
-    Fault(
-        "nesterov from the old buffer",
-        "SGD",
-        "buf.mul_(momentum).add_(grad, alpha=1 - dampening)\n\n            if nesterov:\n                grad = grad.add(buf, alpha=momentum)",
-        "old = buf.clone(); buf.mul_(momentum).add_(grad, alpha=1 - dampening)\n\n            if nesterov:\n                grad = grad.add(old if momentum_buffer_list[i] is not grad and 'old' in locals() else buf, alpha=momentum)",
-        "equations",
-        "",
-    ),
-    Fault(
         "dampening ignored",
         "SGD",
         "buf.mul_(momentum).add_(grad, alpha=1 - dampening)",
         "buf.mul_(momentum).add_(grad)",
-        "further arguments",
-        "dampening",
+        "argument dampening",
+        "ignores dampening",
     ),
     Fault(
         "velocity forgotten",
@@ -76,7 +60,7 @@ FAULTS = [
         "buf.mul_(momentum).add_(grad, alpha=1 - dampening)",
         "buf.mul_(momentum).add_(grad, alpha=lr)",
         "equations",
-        "",
+        "departs from momentum at step 2",
     ),
     Fault(
         "rate squared",
@@ -84,7 +68,7 @@ FAULTS = [
         "param.add_(grad, alpha=-lr)\n\n\ndef",
         "param.add_(grad, alpha=-lr * lr)\n\n\ndef",
         "learning rate",
-        "",
+        "lr² stands in place of lr",
     ),
     Fault(
         "sparse gradients halved",
@@ -100,7 +84,7 @@ FAULTS = [
         "grads.append(p.grad)",
         "grads.append(torch.sparse_coo_tensor(p.grad._indices().flip(1)[:, :1], p.grad._values().flip(0)[:1], p.grad.shape) if p.grad.is_sparse and not p.grad.is_coalesced() else p.grad)",
         "sparse gradients",
-        "",
+        "takes other steps with sparse gradients",
     ),
     Fault(
         "gradient decays the weights",
@@ -108,7 +92,7 @@ FAULTS = [
         "grad = grad.add(param, alpha=weight_decay)",
         "grad = param.add(grad, alpha=weight_decay)",
         "weight decay",
-        "",
+        "g and θ are exchanged",
         "else:\n                grad = grad.add(param",
     ),
     Fault(
@@ -117,7 +101,7 @@ FAULTS = [
         "if momentum != 0:",
         "if momentum > 0.5:",
         "momentum",
-        "",
+        "computes with momentum = 0, only where momentum <",
         "if isinstance(weight_decay, Tensor):",
     ),
     Fault(
@@ -126,7 +110,7 @@ FAULTS = [
         "param.add_(grad, alpha=-lr)\n\n\ndef",
         "param.add_(grad, alpha=-min(lr, 0.5))\n\n\ndef",
         "learning rate",
-        "",
+        "min(lr, 0.5) stands in place of lr",
     ),
     Fault(
         "state of nesterov in the switch",

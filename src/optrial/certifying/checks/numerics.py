@@ -288,7 +288,7 @@ def passes_on_nan(subject: Subject) -> Iterator[Finding]:
                 )
             yield Finding(
                 "NaN gradients",
-                Kind.CONVENTION if _is_sign_rule(subject) else Kind.FAULT,
+                Kind.CONVENTION if _may_treat_nan_otherwise(subject) else Kind.FAULT,
                 text,
                 step=step_number,
                 tensor=tensor_text(name, draw.start[name]),
@@ -297,9 +297,10 @@ def passes_on_nan(subject: Subject) -> Iterator[Finding]:
             return
 
 
-def _is_sign_rule(subject: Subject) -> bool:
-    """Return whether the rule takes signs; the sign of NaN is NaN or 0, by library."""
-    return "sign" in " ".join(subject.binding.rule.equations)
+def _may_treat_nan_otherwise(subject: Subject) -> bool:
+    """Return whether the rule takes signs, which are NaN or 0 by library, or norms of tensors."""
+    rule = subject.binding.rule
+    return "sign" in " ".join(rule.equations) or "axes" in rule.needs
 
 
 @dataclass(frozen=True)
