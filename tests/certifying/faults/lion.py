@@ -18,8 +18,8 @@ FAULTS = [
         "Lion",
         "update = exp_avg.mul(beta1).add(grad, alpha=1 - beta1)",
         "exp_avg.lerp_(grad, 1 - beta2); update = exp_avg.lerp(grad, 1 - beta1)",
-        "equations",
-        "",
+        "beta2",
+        "is carried out twice",
     ),
     Fault(
         "betas exchanged",
@@ -42,8 +42,8 @@ FAULTS = [
         "Lion",
         "update = exp_avg.mul(beta1).add(grad, alpha=1 - beta1)",
         "update = exp_avg.mul(beta2).add(grad, alpha=1 - beta2)",
-        "equations",
-        "",
+        "betas",
+        "beta2 stands in place of beta1",
     ),
     Fault(
         "decay after the step",
@@ -59,7 +59,7 @@ FAULTS = [
         'p.add_(update.sign(), alpha=-group["lr"])',
         'p.add_(torch.where(update >= 0, 1.0, -1.0), alpha=-group["lr"])',
         "equations",
-        "",
+        "departs from lion",
     ),
     Fault(
         "tanh for sign",
@@ -67,7 +67,7 @@ FAULTS = [
         'p.add_(update.sign(), alpha=-group["lr"])',
         'p.add_(update.tanh(), alpha=-group["lr"])',
         "equations",
-        "",
+        "departs from lion",
     ),
     Fault(
         "average in the gradient's memory",
@@ -75,9 +75,11 @@ FAULTS = [
         'state["exp_avg"] = torch.zeros_like(p)',
         'state["exp_avg"] = grad.mul_(0)',
         "gradients",
-        "",
+        "changes the gradients in place",
     ),
-    Fault("average forgotten", "Lion", "if not state:", "if True:", "state", "does not carry m"),
+    Fault(
+        "average forgotten", "Lion", "if not state:", "if True:", "beta1", "computes with beta1 = 0"
+    ),
     Fault(
         "average of signs",
         "Lion",

@@ -57,7 +57,7 @@ FAULTS = [
         "adjusted_ratio = math.sqrt(max(1, A / B))",
         "adjusted_ratio = math.sqrt(max(A, B))",
         "equations",
-        "",
+        "departs from muon",
     ),
     Fault(
         "coefficient in the third digit",
@@ -81,14 +81,14 @@ FAULTS = [
         "param.mul_(1 - lr * weight_decay)",
         "param.mul_(1 - adjusted_lr * weight_decay)",
         "weight decay",
-        "",
+        "takes other steps than the rule with decoupled weight decay",
     ),
     Fault(
         "nesterov ignored",
         "Muon",
         "update = grad.lerp(buf, momentum) if nesterov else buf",
         "update = grad.lerp(buf, momentum)",
-        "nesterov",
+        "argument nesterov",
         "ignores nesterov",
     ),
     Fault(
@@ -97,7 +97,7 @@ FAULTS = [
         "adjusted_ratio = 0.2 * math.sqrt(max(A, B))",
         "adjusted_ratio = 0.02 * math.sqrt(max(A, B))",
         "equations",
-        "",
+        "0.02 stands in place of 0.2",
     ),
     Fault(
         "spectral norm squared",
@@ -105,14 +105,6 @@ FAULTS = [
         "ortho_grad.div_(ortho_grad.norm().clamp(min=eps))",
         "ortho_grad.div_(ortho_grad.norm().square().clamp(min=eps))",
         "equations",
-        "",
-    ),
-    Fault(
-        "transposition forgotten",
-        "Muon",
-        "if grad.size(0) > grad.size(1):\n        ortho_grad = ortho_grad.T\n    return",
-        "return",
-        "equations",
-        "",
+        "departs from muon",
     ),
 ]

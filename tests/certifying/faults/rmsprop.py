@@ -59,8 +59,8 @@ FAULTS = [
         "RMSprop",
         "grad_avg.lerp_(grad, 1 - alpha)",
         "grad_avg.lerp_(grad, alpha)",
-        "rho",
-        "",
+        "equations",
+        "g and m are exchanged",
     ),
     Fault(
         "squares started at one",
@@ -68,15 +68,7 @@ FAULTS = [
         'state["square_avg"] = torch.zeros_like(',
         'state["square_avg"] = torch.ones_like(',
         "start",
-        "v starts at 1",
-    ),
-    Fault(
-        "eps inside the root",
-        "RMSprop",
-        "avg = square_avg.sqrt()",
-        "avg = square_avg.add(eps).sqrt()",
-        "epsilon",
-        "adds eps",
+        "starts r at 1",
     ),
     Fault(
         "squares forgotten",
@@ -84,7 +76,7 @@ FAULTS = [
         "square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)",
         "square_avg.zero_().addcmul_(grad, grad, value=1 - alpha)",
         "state",
-        "does not carry v",
+        "does not carry r from step to step",
     ),
     Fault(
         "momentum in float32",
@@ -92,7 +84,7 @@ FAULTS = [
         'state["momentum_buffer"] = torch.zeros_like(\n                        p,',
         'state["momentum_buffer"] = torch.zeros_like(\n                        p, dtype=torch.float32,',
         "precision",
-        "",
+        "rounds to a narrower type",
     ),
     Fault(
         "foreach centred without square",
