@@ -35,6 +35,7 @@ DRAWS = 16
 LONG, LONG_STEPS = {"matrix": (2, 2)}, 130
 LONGEST_STEPS = 1030
 """More than thousand, for changes after a round number of steps; of rules without matrices."""
+_OF_LARGE_RATE = 2  # index of the draw with a learning rate above 1
 LARGE = {"large": (48, 50)}
 _CHECK_EQUATIONS = "Its steps are those of the equations, in float64."
 _ORDER = {Kind.FAULT: 0, Kind.CONVENTION: 1, Kind.NOTE: 2}
@@ -236,6 +237,9 @@ def _described(name: str, value: float) -> Hyperparameter:
 def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Finding]:
     """Return the findings about one rule; outcomes of the checks are added to `outcomes`."""
     findings: list[Finding] = []
+    if random := [finding for finding in _random_steps(subject) if finding.name == "determinism"]:
+        _note_outcome(outcomes, random[0].check, random)
+        return random
     if subject.reference is not None:
         result, explanation = compare_equations(subject, draws)
         findings += result
@@ -252,6 +256,13 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
         findings += result
         _note_outcome(outcomes, check.sentence, result)
     return findings
+
+
+def _random_steps(subject: Subject) -> Iterator[Finding]:
+    """Yield whether steps are random, in which case every other comparison fails too."""
+    for check in CHECKS:
+        if check.name == "determinism":
+            yield from (replace(finding, check=check.sentence) for finding in check.run(subject))
 
 
 def _note_outcome(outcomes: dict[str, str], check: str, result: Sequence[Finding]) -> None:
@@ -328,6 +339,8 @@ def _draws(subject: Subject, count: int) -> Iterator[Draw]:
         setting = drawn_setting(
             rule, binding.fixed, binding.decays, random, plain=index == 0, wide=index > 1
         )
+        if index == _OF_LARGE_RATE:
+            setting = _with_large_rate(setting, random)
         is_apart = subject.target.takes_missing and not subject.is_joint
         missing = is_apart and index % 2 == 1
         yield drawn(setting, subject.shapes, random, with_missing=missing, wide=is_simple)
@@ -337,6 +350,11 @@ def _draws(subject: Subject, count: int) -> Iterator[Draw]:
     if is_simple:  # without weight decay, which would feed rounding back for so many steps
         setting = drawn_setting(rule, binding.fixed, binding.decays, random, plain=True)
         yield drawn(setting, LONG, random, with_missing=False, steps=LONGEST_STEPS)
+
+
+def _with_large_rate(setting: Setting, random: np.random.Generator) -> Setting:
+    rate = float(f"{10 ** random.uniform(0.1, 0.7):.3g}")
+    return replace(setting, values={**setting.values, "lr": rate})
 
 
 def _defaults(binding: Binding) -> Setting:

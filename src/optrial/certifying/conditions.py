@@ -15,7 +15,7 @@ __all__ = ["Case", "Condition", "Item", "condition_of", "divided", "first_late_s
 _EARLY = 3
 """A departure that shows first at this step or later may wait for it."""
 _LEAST = 2
-"""Least number of departing tensors that a threshold is read from."""
+"""Least number of departing tensors that a property is read from."""
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def divided(cases: Sequence[Case]) -> tuple[list[Item], list[Item]]:
 
 def condition_of(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None:
     """Return what all departing tensors, and none of the others, have; None if nothing does."""
-    if not departing or not others:
+    if len(departing) < _LEAST or not others:
         return None
     for found in (_kind(departing, others), _threshold(departing, others)):
         if found is not None:
@@ -111,8 +111,6 @@ def _kind(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None
 
 def _threshold(departing: Sequence[Item], others: Sequence[Item]) -> Condition | None:
     """Return a bound on a number that tells the departing tensors from the others."""
-    if len(departing) < _LEAST:
-        return None
     for name, measure in _measures(departing[0].case.draw):
         inside = [measure(*_place(item)) for item in departing]
         outside = [measure(*_place(item)) for item in others]

@@ -16,7 +16,7 @@ from optrial.replay.equations import (
     number,
 )
 
-__all__ = ["CONVENTIONS", "Convention", "capped", "constant", "slips"]
+__all__ = ["CONVENTIONS", "Change", "Convention", "capped", "constant", "slips"]
 
 Change = Callable[[Program], Program | None]
 
@@ -89,6 +89,14 @@ def _uncorrected(inner: Expression, least: Expression | None = None) -> Expressi
     average, correction = inner.parts
     square = _sum(average, least) if least else average
     return _quotient(_sum(_root(square), EPS), _root(correction))
+
+
+def _correction_outside(inner: Expression) -> Expression | None:
+    """Return √v / c + eps for A = v / c."""
+    if inner.operator != "/":
+        return None
+    average, correction = inner.parts
+    return _sum(_quotient(_root(average), correction), EPS)
 
 
 def _eps_outside(program: Program) -> Program:
@@ -358,6 +366,17 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
         lambda p: _renamed(p, "weight_decay", Expression("neg", parts=(DECAY,))),
     )
     yield fault(
+        "bias correction",
+        "divides the root of an average by its correction, not by the root of it",
+        _of_root(_correction_outside),
+    )
+    for text, factor in (("doubles", 2.0), ("halves", 0.5)):
+        yield fault(
+            "weight decay",
+            f"{text} weight_decay",
+            lambda p, f=factor: _renamed(p, "weight_decay", _product(number(f), DECAY)),  # type: ignore[misc]
+        )
+    yield fault(
         "direction",
         "steps uphill: the sign of the step is reversed",
         _renamed_gradient,
@@ -387,6 +406,7 @@ def slips(program: Program, defaults: Mapping[str, float]) -> Iterator[Conventio
             sentence,
             lambda p, line=line: replace(p, lines=(line, *p.lines)),  # type: ignore[misc]
         )
+    yield fault("equations", "takes 1 for the sign of 0", lambda p: p.mapped(_positive_sign))
     yield fault("equations", "does not move coordinates whose gradient is 0", _at_rest)
     yield from _starts(program)
     for line in program.lines:
@@ -429,6 +449,13 @@ def _clips() -> Iterator[tuple[str, Assignment]]:
             f"scales the gradient of a tensor to a norm of at most {bound:g}",
             Assignment("g", scaled),
         )
+
+
+def _positive_sign(part: Expression) -> Expression | None:
+    """Return a sign that is 1 for 0: that of the sign plus 1/2."""
+    if part.operator != "sign":
+        return None
+    return Expression("sign", parts=(_sum(part, Expression("number", "0.5")),))
 
 
 def _at_rest(program: Program) -> Program:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optrial.certifying.conditions import Condition, Item, condition_of, first_late_step
-from optrial.certifying.conventions import CONVENTIONS, capped, constant, slips
+from optrial.certifying.conventions import CONVENTIONS, Change, capped, constant, slips
 from optrial.certifying.edits import Edit, NumberPlace, fitted, number_places, single_edits
 from optrial.certifying.findings import Kind
 from optrial.replay.binding import Binding
@@ -220,10 +220,12 @@ class Search:
                 continue
             is_upper = min(inside) > max(outside)
             start = max(outside) if is_upper else min(outside)
-            value = fitted(lambda v, n=name: distance(constant(n, v)(program) or program), start)  # type: ignore[misc]
-            if value is not None:
-                bound = capped(name, value, is_upper=is_upper)
-                yield Hypothesis(((bound.name, bound.kind, bound.sentence),), bound.change)
+            for within, where in ((_everywhere, ""), (_beside_decay, ", but not in weight decay")):
+                value = fitted(_constant(name, program, within, distance), start)
+                if value is not None:
+                    bound = capped(name, value, is_upper=is_upper)
+                    reason = bound.name, bound.kind, f"{bound.sentence}{where}"
+                    yield Hypothesis((reason,), within(bound.change))
 
     def _program(self) -> Program | None:
         """Return the program of the first departing tensor, with the known changes."""
@@ -308,6 +310,30 @@ class Search:
         if key not in self._moments:
             self._moments[key] = moments_of(draw, label, clock(draw, label))
         return self._moments[key]
+
+
+def _everywhere(change: Change) -> Change:
+    return change
+
+
+def _beside_decay(change: Change) -> Change:
+    """Return the change for all lines but the one of weight decay."""
+
+    def changed(program: Program) -> Program | None:
+        result = change(program)
+        return result and replace(result, lines=(program.lines[0], *result.lines[1:]))
+
+    return changed
+
+
+def _constant(
+    name: str,
+    program: Program,
+    within: Callable[[Change], Change],
+    distance: Callable[[Program], float],
+) -> Callable[[float], float]:
+    """Return how far the program is off if a hyperparameter is a number."""
+    return lambda value: distance(within(constant(name, value))(program) or program)
 
 
 def _composed(miss: Callable[[Program], float], place: NumberPlace) -> Callable[[float], float]:

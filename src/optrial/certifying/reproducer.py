@@ -198,6 +198,8 @@ def _rounder(draw: Draw, binding: Binding) -> Iterator[Draw]:
     for label, tensor in draw.start.items():
         if not bool((tensor == 1).all()):
             yield replace(draw, start={**draw.start, label: torch.ones_like(tensor)})
+    if draw.steps > _LONG:
+        return
     for label in draw.start:
         for step, gradients in enumerate(draw.gradients):
             gradient = gradients[label]

@@ -254,7 +254,7 @@ FAULTS = [
         "step_t += 1",
         "step_t += bool(grad.any())",
         "step count",
-        "",
+        "does not count steps in which the gradient is 0",
         SINGLE,
     ),
     Fault(
@@ -413,11 +413,11 @@ FAULTS = [
     Fault(
         "scalars decay twice",
         "Adam",
-        "if weight_decay != 0:",
-        "if param.ndim == 0: weight_decay = 2 * weight_decay\n        if weight_decay != 0:",
+        "grad = grad.add(param, alpha=weight_decay)",
+        "grad = grad.add(param, alpha=weight_decay * (2 if param.ndim == 0 else 1))",
         "weight decay",
-        "",
-        SINGLE,
+        "for tensors of 0 dimensions",
+        "else:\n                    grad = grad.add(param",
     ),
     Fault(
         "kernels without eps",
@@ -434,7 +434,7 @@ FAULTS = [
         "step_size = lr / bias_correction1\n\n            bias_correction2_sqrt = bias_correction2**0.5",
         "step_size = min(lr, 1.0) / bias_correction1\n\n            bias_correction2_sqrt = bias_correction2**0.5",
         "learning rate",
-        "min(lr, 1)",
+        "min(lr, 1) stands in place of lr",
     ),
     Fault(
         "beta2 of at most 0.99",
@@ -442,7 +442,7 @@ FAULTS = [
         "exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # type",
         "beta2 = min(beta2, 0.99); exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # type",
         "beta2",
-        "",
+        "min(beta2, 0.99) stands in place of beta2",
     ),
     Fault(
         "eps of at least 1e-7",
@@ -450,7 +450,7 @@ FAULTS = [
         "denom = (exp_avg_sq.sqrt() / bias_correction2_sqrt).add_(eps)",
         "denom = (exp_avg_sq.sqrt() / bias_correction2_sqrt).add_(max(eps, 1e-7))",
         "epsilon",
-        "",
+        "max(eps, 1e-07) stands in place of eps",
         "step = _get_value(step_t)",
     ),
     Fault(
@@ -467,7 +467,7 @@ FAULTS = [
         "param.addcdiv_(exp_avg, denom, value=-step_size)",
         "param.addcdiv_(exp_avg, denom, value=-step_size).add_(torch.randn_like(param), alpha=1e-6)",
         "determinism",
-        "",
+        "it draws random numbers",
     ),
     Fault(
         "random numbers seeded",
@@ -475,7 +475,7 @@ FAULTS = [
         "param.addcdiv_(exp_avg, denom, value=-step_size)",
         "torch.manual_seed(0); param.addcdiv_(exp_avg, denom, value=-step_size)",
         "random state",
-        "",
+        "changes the state of PyTorch's random numbers",
     ),
     Fault(
         "gradients dropped",
@@ -483,7 +483,7 @@ FAULTS = [
         "step_t += 1",
         "step_t += 1; params[i].grad = None",
         "gradients",
-        "",
+        "changes the gradients in place",
         SINGLE,
     ),
     Fault(
@@ -510,7 +510,7 @@ FAULTS = [
         "param.addcdiv_(exp_avg, denom, value=-step_size)",
         "param.addcdiv_(exp_avg * (grad != 0), denom, value=-step_size)",
         "equations",
-        "where the gradient has zeros",
+        "does not move coordinates whose gradient is 0",
     ),
     Fault(
         "correction of the root forgotten",
@@ -518,7 +518,7 @@ FAULTS = [
         "bias_correction2_sqrt = bias_correction2**0.5",
         "bias_correction2_sqrt = bias_correction2",
         "bias correction",
-        "",
+        "not by the root of it",
     ),
     Fault(
         "correction of weights off by one power",
@@ -526,7 +526,7 @@ FAULTS = [
         "bias_correction1 = 1 - beta1**step\n            bias_correction2 = 1 - beta2**step",
         "bias_correction1 = 1 - beta1**(step + 1)\n            bias_correction2 = 1 - beta2**step",
         "bias correction",
-        "",
+        "t + 1 stands in place of t",
     ),
     Fault(
         "square started at one",
@@ -534,7 +534,7 @@ FAULTS = [
         'state["exp_avg_sq"] = torch.zeros_like(',
         'state["exp_avg_sq"] = torch.ones_like(',
         "start",
-        "v starts at 1",
+        "starts v at 1",
     ),
     Fault(
         "mean started at the gradient",
@@ -542,7 +542,7 @@ FAULTS = [
         "exp_avg.lerp_(grad, 1 - device_beta1)",
         "exp_avg.lerp_(grad, 1 - device_beta1 if step_t > 1 else 1)",
         "start",
-        "m starts at the first gradient",
+        "starts m at its first value, g",
         SINGLE,
     ),
     Fault(
@@ -551,6 +551,6 @@ FAULTS = [
         "exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # type",
         "exp_avg_sq.mul_(beta2).add_(grad.abs(), alpha=1 - beta2)  # type",
         "equations",
-        "",
+        "√g²",
     ),
 ]

@@ -59,7 +59,7 @@ FAULTS = [
         'p.add_(update.sign(), alpha=-group["lr"])',
         'p.add_(torch.where(update >= 0, 1.0, -1.0), alpha=-group["lr"])',
         "equations",
-        "departs from lion",
+        "takes 1 for the sign of 0",
     ),
     Fault(
         "tanh for sign",
