@@ -477,7 +477,8 @@ def draw_timing(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         draw_interval(axes, row, (cost.median, min(cost.seconds), max(cost.seconds)), **style)
     shared = "" if all(cost.alone for cost in problem.costs) else ",\nan equal share of its stack's"
     axes.set_xlabel(f"training seconds per run{shared}", loc="right")
-    axes.set_xlim(0, 1.05 * max(max(cost.seconds) for cost in problem.costs))
+    longest = max(max(cost.seconds) for cost in problem.costs)
+    axes.set_xlim(0, 1.05 * longest or 1.0)  # nothing was trained in 0 seconds
     row_axis(axes, [cost.name for cost in problem.costs])
 
 
