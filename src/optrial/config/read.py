@@ -19,7 +19,7 @@ from optrial.config.problems import (
     located,
 )
 from optrial.config.study import MOST_RUNS, ProblemEntry, StudyFile
-from optrial.errors import Problem, StudyError, key_path, problem_of, shown
+from optrial.errors import Problem, StudyError, key_path, problem_of, shown, suggest
 
 __all__ = ["parse_study", "read_mapping", "read_study", "stored_study"]
 
@@ -114,7 +114,12 @@ def _problem(entry: Mapping[str, Any], of_problem: Sequence[str]) -> Problem:
     takes_one = entry["type"] in ("literal_error", "bool_type", "int_type")
     if takes_one and isinstance(value, list) and location in [(key,) for key in OVERRIDES]:
         return Problem(key_path(location), f"{shown(value)}: {ONE_VALUE}.")
-    return problem_of(entry, _keys_beside(location, of_problem))
+    keys = _keys_beside(location, of_problem)
+    if entry["type"] == "value_error" and location[-1] not in keys:  # a hyperparameter, or a typo
+        hint = suggest(location[-1], keys)
+        if hint.startswith("Did you mean"):
+            return Problem(key_path(location), f"unknown key. {hint}")
+    return problem_of(entry, keys)
 
 
 def stored_study(keys: Mapping[str, Any]) -> Studies:
