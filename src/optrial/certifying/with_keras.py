@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -34,28 +35,35 @@ class KerasOptimizer:
         self.param_groups: list[dict[str, Any]] = [{"params": list(parameters)}]
         self.state: dict[Tensor, dict[str, Any]] = {}
         self._parameters = list(parameters)
-        before = keras.config.floatx()
-        keras.config.set_floatx(_name(torch.get_default_dtype()))
-        try:
+        with _default_type():
             self._variables = [
                 keras.Variable(p.detach().clone(), dtype=_name(p.dtype)) for p in parameters
             ]
             self._optimizer = make()
             self._optimizer.build(self._variables)
-        finally:
-            keras.config.set_floatx(before)
 
     def step(self) -> None:
         """Take one step."""
         gradients = [None if p.grad is None else p.grad.clone() for p in self._parameters]
         if all(gradient is None for gradient in gradients):
             return
-        with torch.no_grad():
+        with torch.no_grad(), _default_type():
             for parameter, variable in zip(self._parameters, self._variables, strict=True):
                 variable.assign(parameter.detach().clone())
             self._optimizer.apply(gradients, self._variables)
             for parameter, variable in zip(self._parameters, self._variables, strict=True):
                 parameter.copy_(keras.ops.convert_to_tensor(variable).detach().cpu())
+
+
+@contextmanager
+def _default_type() -> Iterator[None]:
+    """Let Keras keep its own numbers in PyTorch's default type."""
+    before = keras.config.floatx()
+    keras.config.set_floatx(_name(torch.get_default_dtype()))
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
 
 
 def _name(dtype: torch.dtype) -> str:

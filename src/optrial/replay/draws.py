@@ -214,7 +214,7 @@ def drawn_setting(
         decays: kinds of weight decay to choose from; empty for none.
         random: source of the draws.
         plain: whether weight decay is off.
-        wide: whether to draw unusual values too: large rates, decay rates near 1 or of 0.
+        wide: whether to draw unusual values too: large rates, decay rates near 1.
     """
     drawn = {h.name: _drawn_value(h, random, wide=wide) for h in rule.hyperparameters}
     values = {**_ordered(rule, drawn), **fixed}
@@ -227,11 +227,9 @@ def drawn_setting(
 
 def _ordered(rule: Rule, values: dict[str, float | bool]) -> dict[str, float | bool]:
     """Return values whose decay rates beta1, beta2, ... are in the order of their defaults."""
-    betas = [h for h in rule.hyperparameters if h.name.startswith("beta")]
-    by_default = sorted(betas, key=lambda h: rule.defaults[h.name])
-    ordered = zip(by_default, sorted(values[h.name] for h in betas), strict=True)
-    allowed = {h.name: v if h.check(v) is None else h.default for h, v in ordered}
-    return {**values, **allowed}
+    names = [h.name for h in rule.hyperparameters if h.name.startswith("beta")]
+    by_default = sorted(names, key=lambda name: rule.defaults[name])
+    return {**values, **dict(zip(by_default, sorted(values[n] for n in names), strict=True))}
 
 
 def _drawn_value(hyperparameter: Hyperparameter, random: Generator, *, wide: bool) -> float | bool:
@@ -266,8 +264,6 @@ def _unusual(hyperparameter: Hyperparameter, random: Generator) -> float:
         return _round(10 ** random.uniform(0, 0.7))
     if h.high != 1.0 or h.scale == "log":
         return default
-    if h.name.startswith("beta") and random.random() < _RARE:
-        return 0.0
     return float(f"{1 - 10 ** random.uniform(-3.5, -1):.5g}")
 
 

@@ -18,7 +18,7 @@ from optrial.replay.target import parameters_of, step_with, train
 
 __all__ = ["GROUP_CHECKS"]
 
-_NO_EFFECT_LATER = {("rprop", "lr")}
+_NO_EFFECT_LATER = {("rprop", "lr"), ("shampoo", "eps")}
 """Rules and hyperparameters that their best-known implementation reads in the first step only."""
 
 
