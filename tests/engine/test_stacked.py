@@ -85,7 +85,8 @@ def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
 
 def test_a_gradient_that_a_rule_keeps_does_not_accumulate() -> None:
     """Without zero_grad PyTorch adds to the gradients that adan, rprop and mars compare with."""
-    entries = [{"rule": rule} for rule in RULES]
+    taken = (r for r in RULES.values() if not (r.needs_curvature or r.as_one_vector))
+    entries: list[dict[str, Any]] = [{"rule": rule.name} for rule in taken]
     entries += [{"rule": "adam", "name": "mars", "modify": ["mars"]}]
     plan, dataset = small_plan(
         zero_grad=False, budget={"steps": 4}, precision="float64", optimizers=entries
@@ -96,6 +97,7 @@ def test_a_gradient_that_a_rule_keeps_does_not_accumulate() -> None:
             assert largest_difference(segment, alone) <= TRAJECTORY_FLOAT64, run
 
 
+@pytest.mark.slow
 def test_resumed_stacks_of_a_transformer_have_the_same_bits() -> None:
     """Bases of soap and gradients of attention are not laid out in memory as what is restored."""
     model = {"kind": "transformer", "width": 8, "depth": 2, "heads": 2}
