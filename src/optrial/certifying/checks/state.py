@@ -174,6 +174,8 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def _same(one: object, other: object) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         return False
     return bool(one == other)
