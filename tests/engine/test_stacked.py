@@ -85,8 +85,7 @@ def test_each_run_of_a_mixed_stack_equals_the_reference() -> None:
 
 def test_a_gradient_that_a_rule_keeps_does_not_accumulate() -> None:
     """Without zero_grad PyTorch adds to the gradients that adan, rprop and mars compare with."""
-    taken = (r for r in RULES.values() if not (r.needs_curvature or r.as_one_vector))
-    entries: list[dict[str, Any]] = [{"rule": rule.name} for rule in taken]
+    entries: list[dict[str, Any]] = [{"rule": rule} for rule in TOGETHER]
     entries += [{"rule": "adam", "name": "mars", "modify": ["mars"]}]
     plan, dataset = small_plan(
         zero_grad=False, budget={"steps": 4}, precision="float64", optimizers=entries
