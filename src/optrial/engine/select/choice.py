@@ -26,7 +26,7 @@ from optrial.spec import RunSpec
 
 __all__ = ["Choice", "Chooser"]
 
-_WORTH_MEASURING = 5.0
+_WORTH_MEASURING = 6.0
 """Seconds of training one by one below which measuring takes longer than it saves."""
 _STACK_SECONDS = 0.02
 """Seconds of a stack besides its steps, for data, hashes, commits and messages: 13 ms in this
