@@ -56,3 +56,19 @@ def train(run: RunSpec, dataset: Dataset, engine: str = "") -> Segment:
     """Train a run by itself to its end and return all of it."""
     (segment,) = train_stack([run], dataset, engine)
     return segment
+
+
+def resumed(
+    runs: Sequence[RunSpec], dataset: Dataset, engine: str, stop_at: int
+) -> list[tuple[Segment, Segment]]:
+    """Train runs side by side, stopped at a step and continued from a checkpoint: both parts."""
+    first, second = (Training(runs, learner_for(runs, dataset, engine)) for _ in range(2))
+    first.learner.chunk = 1
+    for _ in first.run(lambda step: step < stop_at):
+        pass
+    assert first.step == stop_at
+    before = first.segments()
+    second.resume(first.checkpoint())
+    for _ in second.run():
+        pass
+    return list(zip(before, second.segments(), strict=True))

@@ -13,14 +13,13 @@ from torch import nn
 from torch.func import functional_call
 
 from optrial.data import Dataset
-from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.keyed import mask_key, signs
 from optrial.models import build_model
 from optrial.plan import pack
 from optrial.spec import RunSpec, Status
 from tests.engine.test_groups import MODEL, STEPS, assert_alike, planned, trained
-from tests.small import learner_for, train
+from tests.small import learner_for, resumed, train
 
 ADAHESSIAN: dict[str, Any] = {"rule": "adahessian", "lr": 0.02, "eps": 0.01}
 SOPHIA: dict[str, Any] = {"rule": "sophia_h", "lr": 0.01, "every": 4, "gamma": 0.5, "eps": 1e-3}
@@ -191,15 +190,7 @@ def test_resumed_to_the_bit(engine: str, case: str) -> None:
     entry, keys = CASES[case]
     runs, dataset = planned([entry], **keys)
     whole = train(runs[0], dataset, engine)
-    first = Training(runs, learner_for(runs, dataset, engine))
-    first.learner.chunk = 1
-    for _ in first.run(lambda step: step < STEPS // 2):
-        pass
-    second = Training(runs, learner_for(runs, dataset, engine))
-    second.resume(first.checkpoint())
-    for _ in second.run():
-        pass
-    (segment,) = second.segments()
+    ((_, segment),) = resumed(runs, dataset, engine, STEPS // 2)
     assert segment.status is Status.DONE
     assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 

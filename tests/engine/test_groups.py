@@ -13,11 +13,11 @@ from torch import nn
 
 from optrial.analysis.torch_code import torch_code
 from optrial.data import Dataset
-from optrial.engine import Learner, Training
+from optrial.engine import Learner
 from optrial.models import build_model
 from optrial.plan import pack
 from optrial.spec import RunSpec, Status
-from tests.small import learner_for, small_plan, train
+from tests.small import learner_for, resumed, small_plan, train
 from tests.tolerance import RULE_FLOAT64
 
 STEPS = 40
@@ -310,16 +310,7 @@ OF_TORCH = [
 def test_resumed_to_the_bit(engine: str, entry: dict[str, Any]) -> None:
     runs, dataset = planned([entry], zero_grad="torch" in entry)
     whole = train(runs[0], dataset, engine)
-    first = Training(runs, learner_for(runs, dataset, engine))
-    first.learner.chunk = 1
-    for _ in first.run(lambda step: step < STEPS // 2):
-        pass
-    assert first.step == STEPS // 2
-    second = Training(runs, learner_for(runs, dataset, engine))
-    second.resume(first.checkpoint())
-    for _ in second.run():
-        pass
-    (segment,) = second.segments()
+    ((_, segment),) = resumed(runs, dataset, engine, STEPS // 2)
     assert segment.status is Status.DONE
     assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 

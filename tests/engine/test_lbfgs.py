@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.plan import pack
 from optrial.rules import RULES, apply_all, initialise_all
 from optrial.spec import Status
 from tests.engine.test_groups import MODEL, STEPS, assert_alike, planned, trained
 from tests.rules.network import gradients, relative_error, start
-from tests.small import learner_for
+from tests.small import learner_for, resumed
 from tests.small import train as train_run
 from tests.tolerance import RULE_FLOAT64
 
@@ -131,15 +130,7 @@ def test_a_full_batch_may_be_divided() -> None:
 def test_resumed_to_the_bit(engine: str) -> None:
     runs, dataset = planned([LBFGS], **KEYS)
     whole = train_run(runs[0], dataset, engine)
-    first = Training(runs, learner_for(runs, dataset, engine))
-    first.learner.chunk = 1
-    for _ in first.run(lambda step: step < STEPS // 2):
-        pass
-    second = Training(runs, learner_for(runs, dataset, engine))
-    second.resume(first.checkpoint())
-    for _ in second.run():
-        pass
-    (segment,) = second.segments()
+    ((_, segment),) = resumed(runs, dataset, engine, STEPS // 2)
     assert segment.status is Status.DONE
     assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 

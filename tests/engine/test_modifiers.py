@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from optrial.analysis.torch_code import torch_code
-from optrial.engine import Training
 from optrial.errors import StudyError
 from optrial.plan import pack
 from optrial.report.paper.bibliography import keys_of
 from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.engine.test_groups import STEPS, assert_alike, planned, trained
-from tests.small import learner_for, small_keys, train
+from tests.small import learner_for, resumed, small_keys, train
 
 LONG = [
     *("gradient_centralization", "agc", "mars", "cautious"),
@@ -77,15 +76,7 @@ def test_compiled_stacks_know_modifiers() -> None:
 def test_resumed_to_the_bit(engine: str, entry: dict[str, Any]) -> None:
     runs, dataset = planned([entry])
     whole = train(runs[0], dataset, engine)
-    first = Training(runs, learner_for(runs, dataset, engine))
-    first.learner.chunk = 1
-    for _ in first.run(lambda step: step < STEPS // 2):
-        pass
-    second = Training(runs, learner_for(runs, dataset, engine))
-    second.resume(first.checkpoint())
-    for _ in second.run():
-        pass
-    (segment,) = second.segments()
+    ((_, segment),) = resumed(runs, dataset, engine, STEPS // 2)
     assert segment.status is Status.DONE
     assert segment.facts.parameters_sha256 == whole.facts.parameters_sha256
 

@@ -19,7 +19,7 @@ from optrial.plan import Plan, arrange, pack
 from optrial.records import Segment
 from optrial.rules import RULES
 from optrial.spec import RunSpec, Status
-from tests.small import learner_for, small_plan, train, train_stack
+from tests.small import learner_for, resumed, small_plan, train, train_stack
 from tests.tolerance import FINAL_LOSS_FLOAT32, TRAJECTORY_FLOAT64
 
 MIXED_DROPOUT = {
@@ -108,15 +108,9 @@ def test_resumed_stacks_of_a_transformer_have_the_same_bits() -> None:
         precision="float64",
     )
     for stack in pack(plan.runs, len(plan.runs)):
-        first, second = (Training(stack, learner_for(stack, dataset, "stacked")) for _ in "12")
-        first.learner.chunk = 1
-        for _ in first.run(lambda step: step < 3):
-            pass
-        second.resume(first.checkpoint())
-        for _ in second.run():
-            pass
+        ends = [end for _, end in resumed(stack, dataset, "stacked", 3)]
         for run, whole, end in zip(
-            stack, train_stack(stack, dataset, "stacked"), second.segments(), strict=True
+            stack, train_stack(stack, dataset, "stacked"), ends, strict=True
         ):
             assert end.facts.parameters_sha256 == whole.facts.parameters_sha256, run.rule
 
