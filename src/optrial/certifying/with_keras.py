@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +15,9 @@ import keras
 import torch
 from torch import Tensor
 
-__all__ = ["KerasOptimizer", "adapted", "is_class"]
+from optrial.certifying.signature import as_of_pytorch, renamed
 
-RATE = "learning_rate"
+__all__ = ["KerasOptimizer", "adapted", "is_class"]
 
 
 class KerasOptimizer:
@@ -80,21 +79,9 @@ def adapted(optimizer: type[keras.optimizers.Optimizer]) -> Callable[..., KerasO
     """
 
     def make(params: Sequence[Tensor], **arguments: Any) -> KerasOptimizer:
-        named = {RATE if name == "lr" else name: value for name, value in arguments.items()}
-        return KerasOptimizer(params, lambda: optimizer(**named))
+        return KerasOptimizer(params, lambda: optimizer(**renamed(arguments)))
 
-    first = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    others = [
-        p.replace(
-            name="lr" if p.name == RATE else p.name,
-            kind=inspect.Parameter.KEYWORD_ONLY,
-            annotation=inspect.Parameter.empty,
-        )
-        for p in inspect.signature(optimizer).parameters.values()
-        if p.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    ]
-    make.__signature__ = inspect.Signature([first, *others])  # type: ignore[attr-defined]
-    make.__doc__ = (inspect.getdoc(optimizer) or "").replace(RATE, "lr")
+    as_of_pytorch(make, optimizer)
     return make
 
 

@@ -12,10 +12,11 @@ import optax
 import torch
 from torch import Tensor
 
+from optrial.certifying.signature import RATE, as_of_pytorch, renamed
+
 __all__ = ["OptaxOptimizer", "adapted", "is_factory"]
 
 Factory = Callable[..., optax.GradientTransformation]
-RATE = "learning_rate"
 _LONG = 20
 """Steps after which compiling takes less time than it saves."""
 
@@ -81,20 +82,9 @@ def adapted(factory: Factory) -> Callable[..., OptaxOptimizer]:
     """
 
     def make(params: Sequence[Tensor], **arguments: Any) -> OptaxOptimizer:
-        named = {RATE if name == "lr" else name: value for name, value in arguments.items()}
-        return OptaxOptimizer(params, factory(**named))
+        return OptaxOptimizer(params, factory(**renamed(arguments)))
 
-    first = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    others = [
-        p.replace(
-            name="lr" if p.name == RATE else p.name,
-            kind=inspect.Parameter.KEYWORD_ONLY,
-            annotation=inspect.Parameter.empty,
-        )
-        for p in inspect.signature(factory).parameters.values()
-    ]
-    make.__signature__ = inspect.Signature([first, *others])  # type: ignore[attr-defined]
-    make.__doc__ = (inspect.getdoc(factory) or "").replace(RATE, "lr")
+    as_of_pytorch(make, factory)
     return make
 
 
