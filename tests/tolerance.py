@@ -145,3 +145,6 @@ UNMOVED = 1e-14
 
 ZERO_GRADIENT = 1e-15
 """Absolute error of float64 gradients of about 1 that cancel to 0."""
+
+STANDARDIZED_FLOAT32 = 1e-5
+"""Absolute error of standardized inputs, stored in float32, beside float64."""
