@@ -24,6 +24,8 @@ from tests.tolerance import RULE_FLOAT32_STEP, RULE_FLOAT64
 RUNS, SHAPE, STEPS = 5, (4, 3), 100
 WEIGHT_DECAYS = [0.0, 1e-3, 0.01, 0.1, 0.0]
 KINDS = ["l2", "decoupled"]
+DECOMPOSE = {"shampoo", "soap"}
+"""Rules with decompositions of LAPACK, which rounds by the place of a matrix in memory."""
 
 
 def five_settings(rule: Rule) -> list[dict[str, Any]]:
@@ -275,7 +277,10 @@ def test_the_order_of_runs_in_a_stack_does_not_matter(
     permuted = {key: array[order] for key, array in values.items()}
     expected = follow(rule, params, minima, values, decays, kind, 5)[0][order]
     result = follow(rule, params[order], minima[order], permuted, decays[order], kind, 5)[0]
-    assert torch.equal(result, expected)
+    if name in DECOMPOSE:
+        assert relative_error(result, expected) < RULE_FLOAT64
+    else:
+        assert torch.equal(result, expected)
 
 
 @settings(max_examples=50, deadline=None)
