@@ -65,8 +65,8 @@ def plain(workload: Workload, dataset: Dataset, device: str) -> Step:
     return timed(take, device)
 
 
-class Transformed(Samples[tuple[torch.Tensor, int]]):
-    """Samples transformed one by one, as in torchvision's datasets."""
+class Transformed(Samples[tuple[torch.Tensor, torch.Tensor]]):
+    """Samples transformed one by one, as in torchvision's datasets; tokens are left as they are."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -74,9 +74,10 @@ class Transformed(Samples[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.split.targets)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         sample = torch.from_numpy(self.split.inputs[index])
-        return (sample - 0.5) / 0.5, int(self.split.targets[index])
+        transformed = (sample - 0.5) / 0.5 if sample.is_floating_point() else sample
+        return transformed, torch.as_tensor(self.split.targets[index])
 
 
 def loader(samples: Samples[Any], workload: Workload) -> DataLoader[Any]:

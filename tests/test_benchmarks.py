@@ -42,3 +42,14 @@ def test_plain_run_of_the_whole_study_trains() -> None:
     )
     dataset = Dataset("images", {"train": split, "test": split}, classes=10, sha256="")
     assert whole_study.plain_run("adam", dataset) > 0
+
+
+@pytest.mark.usefixtures("importable")
+def test_script_trains_on_tokens_too() -> None:
+    """Each position of a sample of text has a target; token numbers are not scaled."""
+    contenders, workloads = map(importlib.import_module, ("contenders", "workloads"))
+    workload = workloads.WORKLOADS["W9"]
+    tokens = np.random.default_rng(0).integers(0, 65, (2 * workload.batch_size, 33))
+    split = Split(inputs=tokens[:, :-1], targets=tokens[:, 1:])
+    dataset = Dataset("text", {"train": split, "test": split}, classes=65, sha256="")
+    assert contenders.script(workload, dataset, "cpu")(2) > 0
