@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.data import Dataset
-from optrial.engine.averages import average_shares
 from optrial.engine.backends.compiling import compiled_program, traced_program
 from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.backends.products import has_onednn
+from optrial.engine.backends.stacked_average import StackedAverage
 from optrial.engine.backends.stacked_model import Gradients, StackedModel, Tensors
+from optrial.engine.backends.stacked_rates import StackedRates
 from optrial.engine.backends.stacked_update import (
     columns,
     groups_of,
@@ -46,14 +47,11 @@ from optrial.engine.options import (
     finish_of,
     gradient_facts,
     implementation_of,
-    momenta_of,
     objective_of,
-    rate_factors,
     storage_dtype,
 )
 from optrial.engine.probes import Prober, series
 from optrial.engine.process import can_flush_denormals, keep_freed_memory, threads_for
-from optrial.engine.validation import schedule_key
 from optrial.keyed import mask_key
 from optrial.models import (
     build_model,
@@ -104,31 +102,9 @@ class StackedEngine:
         self.settings = specs[: self.shape[1]]
         first, train = specs[0], splits["train"]
         self.device, dtype = train.inputs.device, storage_dtype(first.precision)
+        self._onednn = onednn and has_onednn()  # a store may come from another machine
+        self._model = self._stacked_model(dataset)
         self._finishes = {name: finish_of(first, dataset, name) for name in splits}
-        starts = {_start(spec): spec for spec in specs}
-        built = {
-            start: place_model(stackable_model(spec, dataset), self.device, dtype)
-            for start, spec in starts.items()
-        }
-        hashes = {start: module_sha256(model) for start, model in built.items()}
-        self._initial = [hashes[_start(spec)] for spec in specs]
-        models = [built[_start(spec)] for spec in specs]
-        objective = objective_of(first, dataset)
-        self._extents = {
-            name: evaluation_extent(models[0], first, objective, split, len(specs))
-            for name, split in splits.items()
-        }
-        onednn = onednn and has_onednn()  # a store may come from another machine
-        onednn_batch = first.batch_size if onednn else None
-        self._model = StackedModel(
-            models,
-            self.shape,
-            objective,
-            first.precision,
-            linear_rows(models[0], dataset.input_shape, train.inputs.dtype),
-            onednn_batch,
-            rounds_weights=not is_code(first.model),
-        )
         self._evaluated_modules: dict[str, bool] = {}
         self._params = self._model.params
         self._groups = groups_of(self.settings, self._params)
@@ -142,7 +118,6 @@ class StackedEngine:
             )
             for group in self._groups
         ]
-        self._scheduled = any(group.scheduled for group in self._groups)
         self._treatment = treatment_of(self.settings, self._params)
         self._prober = Prober(
             first.probes, self._model.loss, self._params, self._model.over_runs, lead=2
@@ -151,26 +126,10 @@ class StackedEngine:
         self._alive = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self._step = torch.zeros((), dtype=dtype, device=self.device)
         self._seeds = torch.tensor(self.seeds, device=self.device).unsqueeze(1)
-        self._factors = self._first_factors()
-        self._prepare_options()
-        self._differentiate, self._update = self._model.differentiate, update
-        capturable = all(group.rule.capturable for group in self._groups)
-        self._compiled = compiled and capturable
-        if self._compiled:
-            self._update = compiled_program(update)
-        # The gradient of a single run is faster in plain PyTorch.
-        if compiled and not self._model.alone:
-            self._differentiate = (
-                traced_program(self._model.differentiate)
-                if onednn
-                else compiled_program(self._model.differentiate_traced)
-            )
-        self._captured: CapturedStep | None = None
-        if first.accumulate > 1:
-            captured = False  # a graph holds one batch
-        if captured or (captured is None and self._compiled and self.device.type == "cuda"):
-            self._captured = CapturedStep(self)
-            self.chunk = 100  # steps are so short that waits count
+        self._rates = StackedRates(self._groups, len(self.seeds), first.steps, self._step)
+        self._average = StackedAverage(self.settings, self._model.averaged())
+        self._prepare_gradients()
+        self._prepare_step(compiled=compiled, captured=captured)
         self.threads = threads_for(specs, dataset)
         self._at_evaluation_point = False
         self.facts = arithmetic_facts() | data_facts(specs[0], dataset)
@@ -185,48 +144,65 @@ class StackedEngine:
         )
         self._hashes = [StepHashes(spec.steps_per_epoch) for spec in specs[:: self.shape[1]]]
 
-    def _first_factors(self) -> Tensor:
-        """Return factors of 1 for the schedules of all groups of the update."""
-        schedules = [schedule for group in self._groups for schedule in group.schedules]
-        self._schedules = schedules
-        plateaus = any(schedule and schedule["kind"] == "plateau" for schedule in schedules)
-        self._scales = np.ones((len(self.seeds) if plateaus else 1, len(schedules)))
-        cycles = any(group.momentum for group in self._groups)
-        factors = (2 if cycles else 1, *self._scales.shape)
-        return torch.ones(factors, dtype=self._step.dtype, device=self.device)
+    def _stacked_model(self, dataset: Dataset) -> StackedModel:
+        """Return the models of all runs as one; those with the same seed and arguments start alike.
 
-    def _prepare_options(self) -> None:
-        """Prepare SAM, averages of the weights and estimates of curvature."""
-        first = self.specs[0]
+        Their hashes and the extents of their evaluations are kept.
+        """
+        first, inputs = self.specs[0], self.splits["train"].inputs
+        starts = {_start(spec): spec for spec in self.specs}
+        built = {
+            start: place_model(
+                stackable_model(spec, dataset), self.device, storage_dtype(spec.precision)
+            )
+            for start, spec in starts.items()
+        }
+        hashes = {start: module_sha256(model) for start, model in built.items()}
+        self._initial = [hashes[_start(spec)] for spec in self.specs]
+        models = [built[_start(spec)] for spec in self.specs]
+        objective = objective_of(first, dataset)
+        self._extents = {
+            name: evaluation_extent(models[0], first, objective, split, len(self.specs))
+            for name, split in self.splits.items()
+        }
+        return StackedModel(
+            models,
+            self.shape,
+            objective,
+            first.precision,
+            linear_rows(models[0], dataset.input_shape, inputs.dtype),
+            first.batch_size if self._onednn else None,
+            rounds_weights=not is_code(first.model),
+        )
+
+    def _prepare_gradients(self) -> None:
+        """Prepare SAM and estimates of curvature."""
         self._curved = needing_curvature(self._groups, self._params)
         self._no_curvature = {n: torch.zeros_like(self._params[n]) for n in self._curved}
         self._every = frozenset().union(*(group.every for group in self._groups))
         self._rho: Tensor | None = None
-        if first.sam_rho is not None:
-            self._rho = self._factors.new_tensor([[spec.sam_rho for spec in self.settings]])
-        self._average: Tensors = {}
-        if first.average is not None:
-            self._average = {name: value.clone() for name, value in self._averaged()}
-        self._shares = self._factors.new_ones((1, self.shape[1]))
+        if self.specs[0].sam_rho is not None:
+            self._rho = self._step.new_tensor([[spec.sam_rho for spec in self.settings]])
 
-    def _averaged(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the values that an average of the weights includes, by name."""
-        yield from self._params.items()
-        for name, value in self._model.buffers.items():
-            if value.is_floating_point() and name not in self._model.shared:
-                yield name, value
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Move the averages towards the weights; those of runs that have ended stay."""
-        if not self._average:
-            return
-        shares = torch.where(self._alive, self._shares, 0.0)
-        for name, value in self._averaged():
-            share = shares.view(*self.shape, *[1] * (value.ndim - 2)).to(value.dtype)
-            average = self._average[name]
-            moved = average + share * (value - average)
-            average.copy_(torch.where(share == 1, value, moved))
+    def _prepare_step(self, *, compiled: bool, captured: bool | None) -> None:
+        """Compile and capture what the arguments of the constructor ask for."""
+        self._differentiate, self._update = self._model.differentiate, update
+        self._compiled = compiled and all(group.rule.capturable for group in self._groups)
+        if self._compiled:
+            self._update = compiled_program(update)
+        # The gradient of a single run is faster in plain PyTorch.
+        if compiled and not self._model.alone:
+            self._differentiate = (
+                traced_program(self._model.differentiate)
+                if self._onednn
+                else compiled_program(self._model.differentiate_traced)
+            )
+        self._captured: CapturedStep | None = None
+        if self.specs[0].accumulate > 1:
+            captured = False  # a graph holds one batch
+        if captured or (captured is None and self._compiled and self.device.type == "cuda"):
+            self._captured = CapturedStep(self)
+            self.chunk = 100  # steps are so short that waits count
 
     @property
     def run_facts(self) -> list[RunFacts]:
@@ -308,37 +284,14 @@ class StackedEngine:
         pairs = list(zip(split, torch.tensor(keys, device=self.device), strict=True))
         return zip(
             (pairs[start : start + count] for start in range(0, len(pairs), count)),
-            torch.from_numpy(self._factors_of(first, steps)).to(self._factors),
-            self._shares_of(first, steps),
+            self._rates.of_steps(first, steps),
+            self._average.of_steps(first, steps),
             strict=True,
         )
 
-    def _factors_of(self, first: int, steps: int) -> NDArray[np.float64]:
-        """Return the factors of steps, (steps, 1 or 2, 1 or seeds, all groups)."""
-        total, schedules = self.specs[0].steps, self._schedules
-        rates = np.stack([rate_factors(s, total, first, steps) for s in schedules], axis=1)
-        factors = [rates[:, None, :] * self._scales]
-        if len(self._factors) > 1:
-            momenta = [momenta_of(s, total, first, steps) for s in schedules]
-            factors.append(np.broadcast_to(np.stack(momenta, axis=1)[:, None, :], factors[0].shape))
-        return np.stack(factors, axis=1)
-
-    def _shares_of(self, first: int, steps: int) -> Tensor:
-        """Return the shares of the weights in their averages, (steps, 1, settings)."""
-        if not self._average:
-            return self._shares.expand(steps, -1, -1)
-        total = self.specs[0].steps
-        shares = [average_shares(spec.average, total, first, steps) for spec in self.settings]
-        return torch.from_numpy(np.stack(shares, axis=1)[:, None]).to(self._shares)
-
     def scale_rates(self, run: int, scales: Mapping[str, float]) -> None:
         """Multiply learning rates of a run from the next step on; see `Learner`."""
-        seed, setting = divmod(run, self.shape[1])
-        for group in self._groups:
-            place = setting - group.columns.start
-            if 0 <= place < len(group.schedules) and (schedule := group.schedules[place]):
-                scale = scales.get(schedule_key(schedule), 1.0)
-                self._scales[seed, group.rates.start + place] = scale
+        self._rates.scale(*divmod(run, self.shape[1]), scales)
 
     def stop(self, run: int) -> None:
         """Keep the parameters of a run from now on."""
@@ -359,10 +312,8 @@ class StackedEngine:
         rows, keys = parts[0]
         self._signs = self._drawn_signs(keys)
         self._model.set_mask_keys(keys)
-        if self._scheduled:
-            self._factors.copy_(factors)
-        if self._average:
-            self._shares.copy_(shares)
+        self._rates.use(factors)
+        self._average.use(shares)
         inputs, targets = self._gather(rows, keys)
         probed, params = self._prober.wants(self._taken), self._params
         if probed:
@@ -482,13 +433,13 @@ class StackedEngine:
                 first.losses,
                 self._states,
                 self._step,
-                self._factors,
+                self._rates.factors,
                 self._alive,
                 self._seeds,
                 self._compiled,
                 first.curvature or self._no_curvature,
             )
-        self._update_average()
+        self._average.update(self._alive)
 
     @torch.no_grad()
     def evaluate(self, split: str, step: int, *, raw: bool = False) -> Evaluation:
@@ -518,9 +469,10 @@ class StackedEngine:
     def _evaluated(self, *, raw: bool = False) -> tuple[Tensors, Tensors]:
         """Return the parameters and buffers at which each run is evaluated."""
         buffers = self._model.buffers
-        if self._average and not (raw or self._at_evaluation_point):
-            params = {name: self._average[name] for name in self._params}
-            return params, {name: self._average.get(name, v) for name, v in buffers.items()}
+        averages = self._average.values
+        if averages and not (raw or self._at_evaluation_point):
+            params = {name: averages[name] for name in self._params}
+            return params, {name: averages.get(name, v) for name, v in buffers.items()}
         return self._evaluated_params(), buffers
 
     def _evaluated_params(self) -> Tensors:
@@ -560,7 +512,7 @@ class StackedEngine:
             yield f"piled.{name}", value
         for name, value in self._prober.previous.items():
             yield f"probe.{name}", value
-        for name, value in self._average.items():
+        for name, value in self._average.values.items():
             yield f"average.{name}", value
         for index, states in enumerate(self._states):
             for name, state in states.items():

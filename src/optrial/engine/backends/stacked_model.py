@@ -158,6 +158,12 @@ class StackedModel:
         for first, *others in layers:
             first.active = first.active or any(layer.active for layer in others)
 
+    def averaged(self) -> Tensors:
+        """Return what an average of the weights includes, by name: parameters and statistics."""
+        buffers = self.buffers.items()
+        statistics = {n: v for n, v in buffers if v.is_floating_point() and n not in self.shared}
+        return self.params | statistics
+
     def set_mask_keys(self, keys: Tensor) -> None:
         """Set the mask keys of the next step, one per seed."""
         for name, value in self.buffers.items():
