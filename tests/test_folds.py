@@ -131,7 +131,7 @@ def test_a_published_test_split_and_a_class_that_a_fold_lacks_are_refused(tmp_pa
     file = tmp_path / "splits.npz"
     arrays = {"train_x": pair[0], "train_y": pair[1], "test_x": pair[0], "test_y": pair[1]}
     np.savez(file, **arrays)
-    with pytest.raises(DataError, match="has splits of its own, and folds divide all samples"):
+    with pytest.raises(DataError, match="already has splits, and folds divide all samples"):
         load_dataset(str(file), {}, folds=Folds(2))
     np.savez(file, x=np.arange(8.0)[:, None], y=np.array([0, 0, 0, 0, 1, 1, 1, 1]))
     with pytest.raises(DataError, match=r"classes without training samples|lack a class"):

@@ -105,7 +105,7 @@ def test_code_that_no_study_may_call(name: str, key: str, value: str, folder: Pa
         optrial.Study.from_file(file)
     messages = [str(problem) for problem in caught.value.problems if name in str(problem)]
     assert len(messages) == 1
-    ways_out = ("function of your own", "write torch:load", "module must be installed")
+    ways_out = ("your own function", "write torch:load", "module must be installed")
     assert any(way_out in messages[0] for way_out in ways_out)
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
 

@@ -54,7 +54,7 @@ def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         permissions = stat.S_IMODE(partial.stat().st_mode if mode is None else mode)
         yield partial
-        partial.chmod(permissions)  # some libraries replace the file by one of their own
+        partial.chmod(permissions)  # some libraries replace the file by a new one
         flush(partial)
         _move(partial, target, new=new)
     except OSError as error:

@@ -89,7 +89,7 @@ class Evaluation(TypedDict, total=False):
 
 
 class GroupKeys(TypedDict, total=False):
-    """Parameters of the model that are updated with values of their own, and these values."""
+    """Parameters of the model that are updated with their own values, and these values."""
 
     match: Required[str | Sequence[str]]
     rule: str

@@ -220,8 +220,8 @@ def line_styles(names: Iterable[str], leading: Sequence[str] = ()) -> dict[str, 
 def variant_styles(optimizers: Sequence[str], styles: Mapping[str, LineStyle]) -> list[LineStyle]:
     """Return a style for each line; lines of one optimizer are told apart.
 
-    They have shades of its colour, from light to dark, with markers and dashes of their own. If all
-    lines belong to one optimizer, each has a colour of its own instead.
+    They have shades of its colour, from light to dark, with their own markers and dashes. If all
+    lines belong to one optimizer, each has its own colour instead.
 
     Args:
         optimizers: the optimizer of each line.

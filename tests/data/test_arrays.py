@@ -87,7 +87,7 @@ def test_npz_with_other_arrays_is_refused(
 
 def test_npz_with_splits_takes_no_test_fraction(tmp_path: Path) -> None:
     path = npz(tmp_path, x_train=X, y_train=Y)
-    with pytest.raises(DataError, match=r"splits of its own, so test_fraction 0\.3 has no effect"):
+    with pytest.raises(DataError, match=r"already has splits, so test_fraction 0\.3 has no effect"):
         load_dataset(path, {"test_fraction": 0.3})
 
 

@@ -57,7 +57,7 @@ def test_folders_of_splits(words: tuple[str, ...], tmp_path: Path) -> None:
         loaded.notes
     )
     assert np.array_equal(loaded.splits["test"].targets, LABELS)
-    with pytest.raises(DataError, match="has splits of its own, so test_fraction"):
+    with pytest.raises(DataError, match="already has splits, so test_fraction"):
         load_dataset(folder, {"test_fraction": 0.5})
     (Path(folder) / "other").mkdir()
     with pytest.raises(DataError, match="it must hold train, test and validation, or one folder"):

@@ -78,7 +78,7 @@ def test_validation_is_a_tenth_where_it_is_wanted() -> None:
 def test_validation_of_the_source_is_used_as_it_is() -> None:
     raw = {"train": (VECTORS, LABELS), "validation": (VECTORS[:7], LABELS[:7])}
     assert with_validation("mine", raw, Arguments(), wanted=True) == raw
-    with pytest.raises(DataError, match="validation split of its own"):
+    with pytest.raises(DataError, match="already has a validation split"):
         with_validation("mine", raw, Arguments(validation_fraction=0.1), wanted=True)
 
 

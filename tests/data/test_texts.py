@@ -150,7 +150,7 @@ def test_a_tokenizer_of_ones_own() -> None:
         ({"files": {"test": "more.txt"}}, "must be a file, a list of files, or {train: FILES"),
         ({"files": {"train": "text.txt"}, "test_fraction": 0.1}, "test_fraction has no effect"),
         ({"tokens": "words"}, "must be bytes, characters or module:name of a tokenizer"),
-        ({"vocabulary": 10}, "goes with a tokenizer of your own"),
+        ({"vocabulary": 10}, "goes with your own tokenizer"),
         ({"validation_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
         ({"scale": "unit"}, "the data are tokens, to which scale does not apply; remove scale"),
         ({"tokens": f"{__name__}:Words", "vocabulary": 2}, "returned the token 2"),

@@ -162,7 +162,7 @@ def test_names_of_values_at_the_weights() -> None:
         ({"rule": "sgd", "average": {"ema": 1.0}}, "average.ema: 1.0: must be"),
         ({"rule": "sgd", "average": {"tail": 0}}, "average.tail: 0: must be"),
         ({"rule": "sgd", "average": {"ema": 0.9, "tail": 0.5}}, "ema: 0.999"),
-        ({"rule": "schedule_free_sgd", "average": {"ema": 0.9}}, "average of its own"),
+        ({"rule": "schedule_free_sgd", "average": {"ema": 0.9}}, "its own average"),
     ],
 )
 def test_wrong_averages_are_refused(optimizer: dict[str, Any], words: str) -> None:

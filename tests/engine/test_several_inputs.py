@@ -229,7 +229,7 @@ def test_arguments_of_one_input_are_refused(arguments: dict[str, Any]) -> None:
 
 
 def test_models_of_the_catalogue_take_one_input() -> None:
-    with pytest.raises(StudyError, match="several: image, words, age; use a model of your own"):
+    with pytest.raises(StudyError, match="several: image, words, age; use your own model"):
         study(problem={"dataset": data(), "model": "mlp"}).plan()
 
 

@@ -36,7 +36,7 @@ def torch_code(spec: RunSpec) -> str:
     """Return the statements that build the optimizer of a run for a PyTorch `model`.
 
     Groups of parameters become `param_groups`, and one optimizer per class. A class of another
-    package than torch is imported first, on a line of its own. A class of a notebook is only named.
+    package than torch is imported first, on its own line. A class of a notebook is only named.
     The text is empty if a rule has no counterpart in `torch.optim`, or has modifiers.
     """
     if spec.as_vectors:  # no class of torch updates some matrices as vectors

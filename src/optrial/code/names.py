@@ -123,9 +123,7 @@ def load_code(name: str) -> Any:
     return thing
 
 
-_STANDARD = (
-    "is of Python's standard library, which a study must not call; name a function of your own"
-)
+_STANDARD = "is of Python's standard library, which a study must not call; name your own function"
 
 
 def _refusal(module: str, attribute: str) -> str | None:

@@ -124,7 +124,7 @@ class Trust:
             return None
         return (
             f"'{name}' is code of the installed package {package}; only optimizer classes and "
-            "modules run without asking; call it in a function of your own, or if you trust it: "
+            "modules run without asking; call it in your own function, or if you trust it: "
             f"{_way_out(package)}."
         )
 

@@ -480,7 +480,7 @@ class ArrayArguments(TargetArguments, TokenArguments, DivisibleArguments, Augmen
         None,
         exclude_if=lambda inputs: inputs is None,
         description="tokens or {tokens: N}, as for functions; or a list of names: [image, title] "
-        "for the arrays train_image, train_title, test_image, ..., which a model of your own gets "
+        "for the arrays train_image, train_title, test_image, ..., which your own model gets "
         "as a mapping",
     )
     layout: Layout | None = Field(

@@ -279,7 +279,7 @@ _ENTRIES = (
     ),
     DatasetEntry(
         name="text",
-        summary="text files of your own, as bytes, characters or tokens: the next one is predicted",
+        summary="your text files, as bytes, characters or tokens: the next one is predicted",
         source="yours",
         licence="yours",
         arguments=TextFilesArguments,

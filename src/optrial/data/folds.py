@@ -55,11 +55,11 @@ def test_rows(
         has_classes: whether targets are classes, which stratified folds need.
 
     Raises:
-        DataError: the samples have splits of their own, or cannot be divided into such folds.
+        DataError: the samples already have splits, or cannot be divided into such folds.
     """
     if source.text is not None or "all" not in source.splits:
         raise DataError(
-            f"{place} has splits of its own, and folds divide all samples; remove folds, or give "
+            f"{place} already has splits, and folds divide all samples; remove folds, or give "
             "the samples without a test split"
         )
     if "test_fraction" in arguments.model_fields_set and isinstance(
@@ -67,7 +67,7 @@ def test_rows(
     ):
         raise DataError(
             f"{place}: test_fraction {arguments.test_fraction} has no effect beside folds, each of "
-            "which has a test split of its own; remove one of them"
+            "which has its own test split; remove one of them"
         )
     targets = _labels(source.splits["all"][1])
     rule = _rule(place, source, arguments, folds)

@@ -82,7 +82,7 @@ class TextArguments(Arguments):
     )
     vocabulary: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = Field(
         None,
-        description="number of tokens of your own tokenizer; by default its vocab_size or "
+        description="number of tokens of your tokenizer; by default its vocab_size or "
         "n_vocab, or else the largest token of the text plus one",
     )
     context: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
@@ -108,7 +108,7 @@ class TextArguments(Arguments):
     def _of_a_tokenizer(cls, value: int | None, info: ValidationInfo) -> int | None:
         tokens = info.data.get("tokens", "")
         if value is not None and tokens in ("bytes", "characters"):
-            raise ValueError(f"goes with a tokenizer of your own; {tokens} have their own number")
+            raise ValueError(f"goes with your own tokenizer; {tokens} have their own number")
         return value
 
     @property

@@ -57,7 +57,7 @@ def divided(
     if "all" not in source.splits:
         if isinstance(arguments, DivisibleArguments) and arguments.test_fraction is not None:
             raise DataError(
-                f"{place} has splits of its own, so test_fraction {arguments.test_fraction} has no "
+                f"{place} already has splits, so test_fraction {arguments.test_fraction} has no "
                 "effect; remove it"
             )
         return dict(source.splits), None
@@ -176,7 +176,7 @@ def held_out(
         if fraction is None:
             return None
         raise DataError(
-            f"dataset '{name}' has a validation split of its own, so validation_fraction "
+            f"dataset '{name}' already has a validation split, so validation_fraction "
             f"{fraction} has no effect; remove it"
         )
     if fraction is None and not wanted:

@@ -166,7 +166,7 @@ def check_input_shape(
     if parts := parts_of(input_shape):
         names = ", ".join(part.name for part in parts)
         reason = f"the model {kind} takes one input, and samples have several: {names}"
-        return [Problem("kind", f"{reason}; use a model of your own, which gets them by name.")]
+        return [Problem("kind", f"{reason}; use your own model, which gets them by name.")]
     model = _parsed(kind, arguments)
     if model.takes_tokens != (vocabulary is not None):
         return [_wrong_inputs(kind, vocabulary)]
@@ -181,7 +181,7 @@ def _wrong_inputs(kind: str, vocabulary: int | None) -> Problem:
     if vocabulary is None:
         way_out = "use a dataset of tokens, such as text or coriolanus, or say inputs: tokens"
         return Problem("kind", f"the model {kind} takes tokens, and inputs are numbers; {way_out}.")
-    way_out = "use the model transformer, or one of your own"
+    way_out = "use the model transformer, or your own"
     return Problem("kind", f"the model {kind} takes numbers, and inputs are tokens; {way_out}.")
 
 

@@ -361,7 +361,7 @@ def _as_one_vector(part: OptimizerEntry | GroupEntry) -> bool:
     try:
         return part.kind is not None and rule_of(part.kind, part.code).as_one_vector
     except ValueError:
-        return False  # which is a problem of its own
+        return False  # reported as another problem
 
 
 def _needs_curvature(part: OptimizerEntry | GroupEntry) -> bool:
@@ -371,7 +371,7 @@ def _needs_curvature(part: OptimizerEntry | GroupEntry) -> bool:
     try:
         return rule_of(part.kind, part.code).needs_curvature
     except ValueError:
-        return False  # which is a problem of its own
+        return False  # reported as another problem
 
 
 def _validation_problems(study: StudyFile) -> Iterator[Problem]:

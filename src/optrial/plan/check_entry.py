@@ -61,7 +61,7 @@ def _average_problems(entry: OptimizerEntry) -> Iterator[Problem]:
         else:
             switches = rule_of(part.kind, part.code).evaluates_elsewhere if part.kind else False
         if switches:
-            reason = f"{part.code} is evaluated at an average of its own; leave it out."
+            reason = f"{part.code} is evaluated at its own average; leave it out."
             yield Problem("average", reason)
 
 
@@ -117,7 +117,7 @@ def _has_momentum(entry: OptimizerEntry) -> bool:
     try:
         rule = rule_of(entry.kind, entry.code)
     except ValueError:
-        return True  # which is a problem of its own
+        return True  # reported as another problem
     names = {hyperparameter.name for hyperparameter in rule.hyperparameters}
     return not rule.evaluates_elsewhere and not {"momentum", "beta1"}.isdisjoint(names)
 

@@ -93,7 +93,7 @@ def modify_of(entry: OptimizerEntry, group: GroupEntry) -> tuple[ModifierEntry, 
 def group_axes(entry: OptimizerEntry, group: GroupEntry) -> dict[str, Axis]:
     """Return the values that a group sets, by name; relative ones have names such as "lr.times".
 
-    A group with a rule of its own sets every hyperparameter of that rule, and one with modifiers of
+    A group with its own rule sets every hyperparameter of that rule, and one with modifiers of
     its own every hyperparameter of these.
     """
     values: Mapping[str, Axis] = group.values

@@ -37,7 +37,7 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
     Runs of one stack share everything but rule, modifiers, hyperparameters, weight decay, schedule,
     clipping, groups of parameters except frozen ones, the distance of SAM, the average of the
     weights, seed and what the model's entry calls stackable. Runs whose rules need curvature have
-    stacks of their own. A torch class is never stacked. Runs with one seed see the same batches, so
+    their own stacks. A torch class is never stacked. Runs with one seed see the same batches, so
     that a stack that is a grid gathers each batch once.
 
     Args:

@@ -176,7 +176,7 @@ def class_style(label: int, theme: Theme) -> Mapping[str, Any]:
 def _draw_grid(
     axes: Axes, inputs: Array, labels: Sequence[str], draw: Callable[[Axes, Array], None]
 ) -> None:
-    """Draw each sample in a cell of its own axes, its label above."""
+    """Draw each sample in its own cell of the axes, with its label above."""
     rows, columns = _grid_shape(len(inputs))
     axes.set_axis_off()
     for place, (sample, label) in enumerate(zip(inputs, labels, strict=True)):

@@ -122,7 +122,7 @@ RPROP = Rule(
         "previous": "h, gradient of the step before",
     },
     direction="the sign of the gradient",
-    scaling="each coordinate has a step size of its own, whatever the size of its gradient",
+    scaling="each coordinate has its own step size, whatever the size of its gradient",
     conventions=(
         "As torch.optim.Rprop: where the gradient changed its sign, the step shrinks and the "
         "coordinate rests for one step (iRprop−); the original takes the step before back. Step "

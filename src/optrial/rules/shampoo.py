@@ -156,7 +156,7 @@ SHAMPOO = Rule(
     ),
     contrasts={
         "adagrad": (
-            "AdaGrad divides each coordinate by the root of its own summed squares. Shampoo sums "
+            "AdaGrad divides each coordinate by the root of its summed squares. Shampoo sums "
             "products of whole rows and of whole columns, and so also corrects for directions "
             "along which gradients are correlated, at the price of eigenvalues of matrices."
         ),

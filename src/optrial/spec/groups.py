@@ -20,7 +20,7 @@ class ParameterGroup(NamedTuple):
         parameters: names of the parameters, in the order of the model.
         optimizer_kind: kind of the group's rule; None for the rule of the run.
         rule: name of the group's rule; None for the rule of the run.
-        hyperparameters: values that the group sets; with a rule of its own, every hyperparameter.
+        hyperparameters: values that the group sets; with its own rule, every hyperparameter.
         times: factors of the run's values, by hyperparameter or "weight_decay".
         weight_decay: coefficient; None for that of the run.
         decay: kind of weight decay; None for that of the run.

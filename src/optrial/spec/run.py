@@ -222,7 +222,7 @@ class RunSpec(_Computed):
         precision: "bfloat16" keeps weights and updates in float32.
         rng: "streams" (keyed by seed, shared by all engines) or "script" (one global generator).
         sampling: how batches are drawn.
-        shuffle: whether each epoch has an order of its own.
+        shuffle: whether each epoch has its own order.
         drop_last: whether a last, smaller batch of an epoch is left out.
         save: the weights to keep: "final", "best" or None.
         code: name of each user object -> hash of its code and everything it uses.
@@ -236,7 +236,7 @@ class RunSpec(_Computed):
         create_graph: whether gradients are computed so that they can be differentiated again.
         threads: CPU threads of the training; None leaves the number to the engine.
         evaluate_start: whether the initial weights are evaluated, at step 0.
-        groups: parameters that are updated with values of their own.
+        groups: parameters that are updated with their own values.
         as_vectors: names of matrices that the rule updates as it does vectors.
         modify: names of the modifiers of the rule's steps, in their order.
         original_units: whether metrics of values are computed in the units of the data, of which

@@ -102,7 +102,7 @@ class Study:
         optimizers: rules or optimizer classes with hyperparameters, each one value or several.
             `rule` may hold a `Rule`, an optimizer class or a function; it gives the entry its name.
         name: name of the study, also of its folder. Without it, studies that differ in more than
-            their seeds and claims have folders of their own.
+            their seeds and claims have their own folders.
         batch_size: samples per step, or "full"; one value or several. By default 128, and "full"
             for a function of two variables.
         evaluate: when the model is evaluated and on which splits; by default every epoch, on every

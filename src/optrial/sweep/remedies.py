@@ -143,7 +143,7 @@ class Remedies:
         if exhausted and self._shared_memory(active.task.stack, others):
             del self._attempts.dead[name]
             return Again(f"{note}training its stack alone: {active.task.names}")
-        return Again()  # a suspect has a message of its own
+        return Again()  # a suspect has its own message
 
     def before(self, stack: StackId, records: Sequence[Record]) -> Remedy | None:
         """Return what a stack that killed a process needs before it is trained; None for others."""

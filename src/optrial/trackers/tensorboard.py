@@ -75,7 +75,7 @@ class TensorBoard:
 class _EventFile:
     """A new file of events.
 
-    `SummaryWriter` of PyTorch writes from a thread of its own, which prints a traceback where the
+    `SummaryWriter` of PyTorch writes from its own thread, which prints a traceback where the
     disk is full.
 
     Args:

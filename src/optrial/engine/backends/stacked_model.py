@@ -136,7 +136,7 @@ class StackedModel:
         self.uses_onednn = False
         linear = {name: m for name, m in self.base.named_modules() if type(m) is nn.Linear}
         for name, module in linear.items() if not self.alone else ():
-            # Positions have inputs of their own in each run, and transposing them costs more.
+            # Positions have their own inputs in each run, and transposing them costs more.
             wide = module.in_features >= _WIDE and rows[name] == 1
             narrow = module.out_features < _NARROW
             if is_large(module, samples * rows[name]):
