@@ -20,6 +20,7 @@ from optrial.spec import (
     Selection,
     SettingScore,
     catalogued,
+    ordered_alike,
 )
 
 CATALOGUE = Directions()
@@ -179,3 +180,26 @@ def test_a_direction_can_be_declared_later_but_not_reversed() -> None:
     assert directions.declaring("test_loss", "lower") == directions
     with pytest.raises(ValueError, match="test_loss is better when lower, not when higher"):
         directions.declaring("test_loss", "higher")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "loss", "alike"),
+    [
+        ("loss", "bits_per_byte", "cross_entropy", True),
+        ("perplexity", "bits_per_token", "focal", True),
+        ("log_loss", "loss", "cross_entropy", True),
+        ("rmse", "loss", "mse", True),
+        ("rmsle", "msle", "mse", True),
+        ("mine", "mine", "mse", True),
+        ("loss", "loss", "", True),
+        ("loss", "accuracy", "cross_entropy", False),
+        ("loss", "perplexity", "", False),  # with label smoothing, for example
+        ("loss", "perplexity", "focal", False),
+        ("mse", "mae", "mse", False),
+        ("mse", "msle", "mse", False),
+    ],
+)
+def test_metrics_that_increase_with_each_other(
+    first: str, second: str, loss: str, alike: bool
+) -> None:
+    assert ordered_alike(first, second, loss) == ordered_alike(second, first, loss) == alike

@@ -26,6 +26,7 @@ from optrial.spec.metrics import (
     has_units,
     metric_label,
     metric_title,
+    ordered_alike,
     undeclared,
 )
 from optrial.spec.run import (
@@ -77,6 +78,7 @@ __all__ = [
     "has_units",
     "metric_label",
     "metric_title",
+    "ordered_alike",
     "setting_text",
     "undeclared",
 ]

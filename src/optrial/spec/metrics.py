@@ -112,6 +112,26 @@ METRICS: Mapping[str, Metric] = {
 PER_TOKEN = ("perplexity", "bits_per_token", "bits_per_byte")
 """Metrics that are computed from the mean cross entropy over positions."""
 
+_ORDERED_ALIKE = (
+    ("cross_entropy", "log_loss", *PER_TOKEN),
+    ("mse", "rmse"),
+    ("msle", "rmsle"),
+)
+"""Losses and metrics that increase with each other, so that they order runs in the same way."""
+
+
+def ordered_alike(first: str, second: str, loss: str) -> bool:
+    """Return whether two metrics order runs in the same way.
+
+    Args:
+        first: the label of a metric, or "loss".
+        second: another one.
+        loss: name of the loss; empty if it has arguments, which give it another order.
+    """
+    labels = {loss if label == "loss" else label for label in (first, second)}
+    return len(labels) == 1 or any(labels <= set(alike) for alike in _ORDERED_ALIKE)
+
+
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 
 

@@ -726,6 +726,19 @@ def test_a_setting_that_is_shown_differently_is_not_removed() -> None:
     assert not fired(case, "G01")
 
 
+def test_a_loss_chooses_as_its_exponential_does() -> None:
+    in_bits = (
+        sound()
+        .with_study(
+            tune={"select": "validation_loss", "seeds": 3},
+            claims=["adam > sgd on test_bits_per_byte"],
+        )
+        .metric("test_bits_per_byte", lambda r: r.metrics["test_loss"])
+    )
+    assert not fired(in_bits, "B04")
+    assert fired(in_bits.spec(loss_arguments={"label_smoothing": 0.1}), "B04")
+
+
 def test_settings_of_another_protocol_are_no_hidden_trials() -> None:
     case = hidden(sound())
     longer = replace(case, former=tuple(changed(r, steps=2 * r.steps) for r in case.former))

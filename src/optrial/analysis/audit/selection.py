@@ -12,7 +12,7 @@ from optrial.analysis.audit.remedies import new_seeds, tune_apart, validation_re
 from optrial.analysis.audit.rule import audit_rule
 from optrial.errors import counted, quoted
 from optrial.records import Record
-from optrial.spec import FINAL, Directions, MetricName, Status
+from optrial.spec import FINAL, Directions, MetricName, Status, ordered_alike
 
 FEW_SEEDS = 3
 
@@ -69,7 +69,8 @@ def _evaluations(record: Record) -> int:
 )
 def another_metric(context: Context) -> Iterator[Observation]:
     """The setting with the best loss is often not the one with the best accuracy. Choosing by one
-    and reporting the other shows an optimizer below its best.
+    and reporting the other shows an optimizer below its best. Metrics that increase with each
+    other, such as cross entropy and bits per byte, choose the same.
 
     Source: Deep Learning Tuning Playbook.
     Example: settings were chosen by validation loss, but test accuracy is reported.
@@ -78,9 +79,11 @@ def another_metric(context: Context) -> Iterator[Observation]:
     chosen, reported = context.select, context.report_metric
     several = [o for o in context.optimizers if len(o.tried) > 1]
     name = MetricName.parse(reported)
-    same_metric = chosen and MetricName.parse(chosen).label == name.label
+    spec = context.records[0].spec
+    loss = "" if spec.loss_arguments else spec.loss
+    same_order = chosen and ordered_alike(MetricName.parse(chosen).label, name.label, loss)
     wanted, title = str(MetricName(name.label, "validation")), context.directions.title
-    if several and chosen and not same_metric and name.split in ("test", "validation"):
+    if several and chosen and not same_order and name.split in ("test", "validation"):
         yield Observation(
             f"settings were chosen by {title(chosen)}, but {title(reported)} is reported",
             {"chosen": chosen, "reported": reported},
