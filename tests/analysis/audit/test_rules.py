@@ -726,6 +726,16 @@ def test_a_setting_that_is_shown_differently_is_not_removed() -> None:
     assert not fired(case, "G01")
 
 
+def test_phrases_that_a_text_repeats_are_no_leak() -> None:
+    sizes = {"train": 9000, "validation": 400, "test": 400}
+    shared = sound().facts(split_overlap={"train and test": 3}, split_sizes=sizes)
+    assert fired(shared, "B07") == [Severity.ERROR]
+    text = shared.spec(dataset_arguments={"context": 16})
+    assert fired(text, "B07") == [Severity.ADVICE]
+    passage = text.facts(split_overlap={"train and test": 4})
+    assert fired(passage, "B07") == [Severity.ERROR]
+
+
 def test_a_loss_chooses_as_its_exponential_does() -> None:
     in_bits = (
         sound()
