@@ -308,12 +308,15 @@ def test_programs_that_spin_are_noticed() -> None:
     assert sum(shares) / len(shares) < LEAST_CPU_SHARE
 
 
-def test_a_run_says_that_the_machine_is_busy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optrial: Command
+@pytest.mark.parametrize("tune", [{}, {"tune": {"seeds": 1, "extend": False}}])
+def test_a_study_says_once_that_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optrial: Command, tune: dict[str, Any]
 ) -> None:
+    keys = WIDE | tune | {"optimizers": [{"rule": "sgd", "lr": [0.01, 0.1]}]}
+    keys |= {"evaluate": {"on": ["validation", "test"]}}
     monkeypatch.setattr(speeds, "LEAST_CPU_SHARE", 2.0)
     monkeypatch.chdir(tmp_path)
-    Path("small.yaml").write_text(json.dumps(small_keys(**WIDE)), encoding="utf-8")
+    Path("small.yaml").write_text(json.dumps(small_keys(**keys)), encoding="utf-8")
     assert optrial("run", "small.yaml").err.count(BUSY) == 1
     assert not speeds_file().exists()
 

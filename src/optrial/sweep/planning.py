@@ -81,6 +81,7 @@ class Planner:
         self._callback = callback
         self._parallel = parallel
         self._attempts = attempts
+        self._notes: set[str] = set()  # those given, once for all waves
 
     def stored(self, plan: Plan) -> dict[str, Progress] | None:
         """Return all runs stored if a plan is the current one, else None."""
@@ -121,8 +122,10 @@ class Planner:
             groups.setdefault((plan.problems[run.run_id], run.dataset_sha256), []).append(run)
         for specs in groups.values():
             choices = self._choices(specs)
-            for note in dict.fromkeys(note for choice in choices for note in choice.notes):
+            notes = dict.fromkeys(note for choice in choices for note in choice.notes)
+            for note in [note for note in notes if note not in self._notes]:
                 self._callback.on_message(note)
+            self._notes.update(notes)
             for part in divided(choices, self._needs.engines(specs), self._parallel):
                 stack = StackId.of(*part)
                 stack_of |= dict.fromkeys((run.run_id for run in part.runs), stack)
