@@ -70,9 +70,43 @@ def truncated_archive(folder: Path) -> dict[str, Any]:
 NAN = np.arange(16.0).reshape(8, 2)
 NAN[3, 1] = np.nan
 
+TINY_TRANSFORMER = {"kind": "transformer", "width": 8, "depth": 1, "heads": 1}
+
 BAD: dict[str, tuple[Prepare, list[str]]] = {
     "unknown key": (keys(learning_rate=1), ["learning_rate", "Allowed: name"]),
     "near miss of a key": (keys(batchsize=1), ["batchsize", "Did you mean 'batch_size'?"]),
+    "key of an optimizer beside them": (
+        keys(average={"ema": 0.9}),
+        ["average: is a key of an optimizer, as in optimizers: [{rule: adam, average: ...}]."],
+    ),
+    "modifier as a key": (
+        keys(optimizers=[{"rule": "adam", "modify": [{"agc": {"clip": 0.01}}]}]),
+        ["optimizers[0].modify", "write {name: agc, ...}, with hyperparameters beside"],
+    ),
+    "folds of a text": (
+        keys(
+            problem={"dataset": {"name": "coriolanus", "context": 8}, "model": TINY_TRANSFORMER},
+            folds=3,
+        ),
+        ["dataset 'coriolanus' is a text", "folds divide samples; remove folds"],
+    ),
+    "rate beside optimizers": (keys(lr=0.1), ["lr: is a key of an optimizer, as in optimizers"]),
+    "key of the problem beside it": (
+        keys(model="mlp"),
+        ["model: is a key of problem, as in problem: {model: ...}."],
+    ),
+    "key of the study in its problem": (
+        keys(problem={"dataset": "digits", "tune": {"seeds": 2}}),
+        ["problem.tune: is a key of the study; write it beside optimizers."],
+    ),
+    "key of the study in an optimizer": (
+        keys(optimizers=[{"rule": "adam", "accumulate": 2}]),
+        ["optimizers[0].accumulate: is a key of the study; write it beside optimizers."],
+    ),
+    "key of the study in tune": (
+        keys(tune={"claims": ["adam > sgd"]}),
+        ["tune.claims: is a key of the study; write it beside optimizers."],
+    ),
     "wrong type": (keys(batch_size="many"), ["batch_size", "'many'", "whole number"]),
     "negative rate": (
         keys(optimizers=[{"rule": "sgd", "lr": -0.1}]),

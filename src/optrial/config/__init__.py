@@ -4,6 +4,7 @@ from optrial.config.axis import Axis, Times, parse_axis, rounded
 from optrial.config.optimizers import GroupEntry, ModifierEntry, OptimizerEntry, other_keys
 from optrial.config.overrides import override
 from optrial.config.parallel import ExecutorName, Parallel, Resources
+from optrial.config.places import belongs
 from optrial.config.problems import (
     ONE_VALUE,
     Studies,
@@ -56,6 +57,7 @@ __all__ = [
     "Times",
     "Tuning",
     "as_one",
+    "belongs",
     "by_problem",
     "entry_label",
     "is_several",

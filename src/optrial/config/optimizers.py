@@ -121,6 +121,11 @@ def _modifiers(raw: Any) -> Any:
             "must be a list of modifiers, such as [agc, {name: lookahead, every: 10}], or [] for "
             "none"
         )
+    for item in raw:
+        if isinstance(item, dict) and "name" not in item and len(item) == 1:
+            raise ValueError(
+                f"write {{name: {next(iter(item))}, ...}}, with hyperparameters beside"
+            )
     return raw
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from optrial.config.places import belongs
 from optrial.config.plain_yaml import LONGEST_TEXT, parse_yaml
 from optrial.config.problems import (
     ONE_VALUE,
@@ -114,6 +115,10 @@ def _problem(entry: Mapping[str, Any], of_problem: Sequence[str]) -> Problem:
     takes_one = entry["type"] in ("literal_error", "bool_type", "int_type")
     if takes_one and isinstance(value, list) and location in [(key,) for key in OVERRIDES]:
         return Problem(key_path(location), f"{shown(value)}: {ONE_VALUE}.")
+    if entry["type"] == "extra_forbidden" and len(location) <= 2:
+        place = str(location[0]) if len(location) == 2 else "study"
+        if sentence := belongs(location[-1], place):
+            return Problem(key_path(location), sentence)
     keys = _keys_beside(location, of_problem)
     if entry["type"] == "value_error" and location[-1] not in keys:  # a hyperparameter, or a typo
         hint = suggest(location[-1], keys)

@@ -57,7 +57,12 @@ def test_rows(
     Raises:
         DataError: the samples already have splits, or cannot be divided into such folds.
     """
-    if source.text is not None or "all" not in source.splits:
+    if source.text is not None:
+        raise DataError(
+            f"{place} is a text, which is split into consecutive parts, and folds divide samples; "
+            "remove folds"
+        )
+    if "all" not in source.splits:
         raise DataError(
             f"{place} already has splits, and folds divide all samples; remove folds, or give "
             "the samples without a test split"

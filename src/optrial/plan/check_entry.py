@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any
 
 from optrial.code import call_problems, importable, is_code, load_code
-from optrial.config import GroupEntry, OptimizerEntry, other_keys
+from optrial.config import GroupEntry, OptimizerEntry, belongs, other_keys
 from optrial.errors import USER_CODE_ERRORS, Problem, one_line, suggest
 from optrial.plan.groups import check_groups, whole_entry
 from optrial.plan.optimizers import rule_of, rule_of_entry
@@ -197,6 +197,8 @@ def _unknown_hyperparameter(rule: Rule, name: str, keys: Sequence[str]) -> str:
         known = [n.partition(".")[2] for n in names if n.startswith(f"{modifier}.")]
         hint = suggest(own, known) if known else f"{modifier} has none."
         return f"is not a hyperparameter of {modifier}. {hint}"
+    if sentence := belongs(name, "optimizers"):
+        return sentence
     meant = [known.name for known in rule.hyperparameters if name in known.aliases]
     hint = f"optrial calls it {' and '.join(meant)}. " if meant else ""
     return f"is not a hyperparameter of {rule.name}. {hint}{suggest(name, [*names, *keys])}"
