@@ -116,6 +116,12 @@ def test_unknown_arguments_are_refused_with_the_likely_one() -> None:
         optrial.compare(optimizers=["sgd"], epoch=3)
     with pytest.raises(optrial.StudyError, match="budget: is given as steps or epochs"):
         optrial.compare(optimizers=["sgd"], budget={"steps": 3})
+    with pytest.raises(optrial.StudyError, match=r"lr: is a key of an optimizer, as in optimizers"):
+        optrial.compare(optimizers=["sgd"], lr=0.1)
+    with pytest.raises(
+        optrial.StudyError, match=r"must be a list of optimizers, such as \['sgd', "
+    ):
+        optrial.compare(optimizers={"adam": [0.1]})
 
 
 class Recorder(optrial.Callback):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from optrial.callbacks import Callback
-from optrial.errors import Problem, StudyError, suggest
+from optrial.config import belongs
+from optrial.errors import Problem, StudyError, shown, suggest
 from optrial.keys import (
     AxisValues,
     BudgetKeys,
@@ -176,12 +177,16 @@ def _argument_problems(optimizers: object, unknown: Mapping[str, object]) -> Ite
     """Yield the problems with arguments that `Study` does not check."""
     is_list = isinstance(optimizers, Iterable) and not isinstance(optimizers, str | Mapping | Set)
     if not is_list or callable(optimizers):
-        yield Problem("optimizers", f"{optimizers!r}: must be a list of optimizers.")
+        way_out = "such as ['sgd', {'rule': 'adam', 'lr': [0.001, 0.01]}]"
+        yield Problem(
+            "optimizers", f"{shown(optimizers)}: must be a list of optimizers, {way_out}."
+        )
     for key in unknown:
         if key in _ELSEWHERE:
             yield Problem(key, f"is given as {_ELSEWHERE[key]} here; or use optrial.Study(...).")
         else:
-            yield Problem(key, f"unknown argument. {suggest(key, _ARGUMENTS)}")
+            unknown_argument = f"unknown argument. {suggest(key, _ARGUMENTS)}"
+            yield Problem(key, belongs(key, "problem") or unknown_argument)
 
 
 _ARGUMENTS = [key for key in compare.__annotations__ if key not in ("unknown", "return")]

@@ -37,7 +37,11 @@ def with_named_problem(path: str, problem: object) -> Any:
     named = dict(problem)
     if _is_data(problem.get("dataset")):
         named["dataset"] = dataset_name(problem["dataset"])
-    if callable(model := problem.get("model")):
+    model = problem.get("model")
+    factory = model.get("factory") if isinstance(model, Mapping) else model
+    if hasattr(factory, "state_dict") and not isinstance(factory, type):
+        raise StudyError([Problem(f"{path}.model", _built(type(factory).__name__))], "the study")
+    if callable(model):
         named["model"] = {"factory": model}
     for key in ("model", "loss"):
         if key in named:
@@ -47,6 +51,13 @@ def with_named_problem(path: str, problem: object) -> Any:
             _with_names(f"{path}.metrics[{index}]", entry) for index, entry in enumerate(metrics)
         ]
     return named
+
+
+def _built(name: str) -> str:
+    return (
+        "is a model that is built already, but every run starts with new weights: give a function "
+        f"that builds it, such as lambda: {name}(...)."
+    )
 
 
 def _is_data(dataset: object) -> bool:

@@ -221,6 +221,11 @@ def test_what_is_no_plain_array_is_refused_with_a_hint() -> None:
         load_objects((scipy.sparse.csr_matrix(np.eye(40)), LABELS))
 
 
+def test_a_data_frame_with_its_target_is_refused_with_a_hint() -> None:
+    with pytest.raises(DataError, match=r"a DataFrame; give \(frame.drop\(columns=.*to_csv"):
+        load_objects(FRAME.assign(target=LABELS))
+
+
 def test_data_frames_of_text_or_with_gaps_are_refused_with_a_hint() -> None:
     texts = FRAME.assign(b="text", c=pd.Categorical(["x", "y"] * 20), d=True)
     with pytest.raises(DataError, match=r"the columns b, c are not: encode .*get_dummies.*to_csv"):

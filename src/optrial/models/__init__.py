@@ -73,6 +73,7 @@ from optrial.models.trial.settings import (
     kept_process,
     settings,
 )
+from optrial.models.trial.suspicions import output_note
 from optrial.models.trial.whole_split import needing_whole_split
 
 __all__ = [
@@ -126,6 +127,7 @@ __all__ = [
     "needs_closure",
     "needs_whole_split",
     "output_count",
+    "output_note",
     "outputs_per_value",
     "place_model",
     "requires_closure",

@@ -20,7 +20,7 @@ from optrial.garbage import collecting_no_garbage
 from optrial.markup import html_block, html_table
 from optrial.plan.evaluation import memory_problems, whole_split_notes
 from optrial.plan.fields import common_fields, metric_names, schedule_in_steps, setting_fields
-from optrial.plan.fit import data_problems, group_problems, matrix_notes, tried_batch
+from optrial.plan.fit import data_problems, group_problems, matrix_notes, output_notes, tried_batch
 from optrial.plan.groups import Placement, groups_of, leaves_matrices, parameters_of, placed
 from optrial.plan.space import Point, space_of, under
 from optrial.plan.trial import try_optimizers
@@ -126,6 +126,7 @@ def make_plan(
         if not (problems[name] or scores):  # else they were tried when the first runs were planned
             batch = tried_batch(dataset, study.precision)
             problems[name], tried = try_optimizers(study, batch, dataset)
+            tried += output_notes(study, dataset)
         if not problems[name]:
             expansions[name] = _Expansion(study, dataset, scores, code)
             whole = expansions[name].common["whole_split"]

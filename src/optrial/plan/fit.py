@@ -15,6 +15,7 @@ from optrial.errors import Problem
 from optrial.models import (
     TrialProblem,
     check_input_shape,
+    output_note,
     resolve_model,
     second_derivative_problem,
     try_batch,
@@ -35,7 +36,7 @@ from optrial.plan.optimizers import rule_of, rule_of_entry
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
 
-__all__ = ["data_problems", "group_problems", "matrix_notes", "tried_batch"]
+__all__ = ["data_problems", "group_problems", "matrix_notes", "output_notes", "tried_batch"]
 
 _TRIED_SAMPLES = 32  # user-defined code is tried on so many
 
@@ -127,6 +128,17 @@ def matrix_notes(study: StudyFile, dataset: Dataset) -> Iterator[str]:
         for parameters in _models(study, dataset) if leaves_matrices(entry) else ():
             if note := matrix_note(entry, parameters):
                 yield note
+
+
+def output_notes(study: StudyFile, dataset: Dataset) -> Iterator[str]:
+    """Yield notes on outputs of the user's model that are probably not meant."""
+    axes, batch = model_axes(study.problem.model), tried_batch(dataset, study.precision)
+    notes: dict[str, None] = {}
+    for values in itertools.product(*(axis.values for axis in axes.values())):
+        arguments = dict(zip(axes, values, strict=True))
+        if is_code(study.problem.model.name):
+            notes[output_note(trial_problem(study, dataset, batch, arguments))] = None
+    yield from filter(None, notes)
 
 
 def _models(study: StudyFile, dataset: Dataset) -> Iterator[Parameters]:

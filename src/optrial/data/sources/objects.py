@@ -125,7 +125,11 @@ def split_objects(name: str, raw: object) -> PackedSplits:
         if "train" not in raw or len(parts) < len(raw):
             parts = {}
     if not parts:
-        raise DataError(f"dataset '{name}' gives {form}; it must give {_FORMS}")
+        ways_out = f"; give (frame.drop(columns=TARGET), frame[TARGET]), {_AS_TABLE}"
+        raise DataError(
+            f"dataset '{name}' gives {form}"
+            + (ways_out if hasattr(raw, "to_csv") else f"; it must give {_FORMS}")
+        )
     _check_columns(name, parts)
     pairs = {
         split: _pair(name, "the data" if split == "all" else split, part)
