@@ -16,10 +16,6 @@ GRADIENT_FLOAT64 = 1e-11
 TRAJECTORY_FLOAT64 = 1e-9
 """Relative error between engines after a hundred float64 steps: rounding, amplified by training."""
 
-RANKS_OF_TIES = 1e-2
-"""Absolute error between engines of metrics of ranks: a network with dead units gives many samples
-the same output up to rounding, which orders them."""
-
 PROBE_FLOAT64 = TRAJECTORY_FLOAT64**0.5
 """Relative error of probes between engines after float64 steps: a probe that is a difference of
 nearly equal numbers, such as a curvature, loses half of the digits."""

@@ -16,7 +16,7 @@ from optrial.spec import RunSpec, Status
 from optrial.study import Study
 from tests.mixtures.studies import without
 from tests.small import learner_for, train, train_stack
-from tests.tolerance import PROBE_FLOAT64, RANKS_OF_TIES, TRAJECTORY_FLOAT64
+from tests.tolerance import PROBE_FLOAT64, TRAJECTORY_FLOAT64
 
 _MOST_REPAIRS = 6
 
@@ -96,8 +96,6 @@ def _differing(one: Segment, other: Segment) -> Iterator[str]:
             continue
         scale = max(np.nanmax(np.abs(first.values), initial=0.0), np.finfo(np.float64).tiny)
         tolerance = scale * (TRAJECTORY_FLOAT64 if _is_value(metric) else PROBE_FLOAT64)
-        if metric.endswith(("roc_auc", "average_precision")):
-            tolerance = RANKS_OF_TIES
         if not np.allclose(first.values, second.values, rtol=0, atol=tolerance, equal_nan=True):
             yield f"{metric} {first.values}, {second.values}"
 

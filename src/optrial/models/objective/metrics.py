@@ -84,7 +84,8 @@ def split_metric(name: str, ignored: int | None = None) -> Callable[[Tensor, Ten
         if ignored is not None:
             counted = targets != ignored
             outputs, targets = _classes_last(outputs, targets)[counted], targets[counted]
-        return score_of(name, outputs.double().cpu().numpy(), targets.cpu().numpy())
+        rounding = torch.finfo(outputs.dtype).eps / 2
+        return score_of(name, outputs.double().cpu().numpy(), targets.cpu().numpy(), rounding)
 
     return score
 

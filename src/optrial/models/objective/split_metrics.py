@@ -17,6 +17,8 @@ import numpy as np
 import scipy  # imports its modules when they are first used
 from numpy.typing import NDArray
 
+from optrial.models.objective.ranks import log_odds, tied
+
 __all__ = ["Score", "score_of"]
 
 Array = NDArray[np.float64]
@@ -31,15 +33,24 @@ class Score(NamedTuple):
     reason: str = ""
 
 
-def score_of(name: str, outputs: Array, targets: Targets) -> Score:
-    """Compute a metric by name; the reason is scikit-learn's error or its last warning."""
+def score_of(name: str, outputs: Array, targets: Targets, rounding: float = 0.0) -> Score:
+    """Compute a metric by name; the reason is scikit-learn's error or its last warning.
+
+    Args:
+        name: name of the metric.
+        outputs: (samples, ...).
+        targets: (samples, ...).
+        rounding: relative error of one rounding in the type that the outputs were computed in;
+            metrics of ranks take scores as tied that rounding alone may tell apart.
+    """
     entry = _METRICS[name]
+    compare = partial(_scored, rounding=rounding) if entry.compare is _scored else entry.compare
     # Importing scikit-learn takes two seconds, so only these metrics import it.
     function = partial(getattr(import_module("sklearn.metrics"), entry.function), **entry.arguments)
     with warnings.catch_warnings(record=True) as raised, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         try:
-            value = float(entry.compare(function, outputs, targets))
+            value = float(compare(function, outputs, targets))
         except ValueError as error:  # NaN among the outputs, or a class without samples
             return Score(math.nan, _first_line(error))
     if math.isfinite(value):
@@ -59,14 +70,17 @@ def _labelled(metric: Function, outputs: Array, targets: Targets) -> float:
     return metric(targets, outputs.argmax(axis=1))
 
 
-def _scored(metric: Function, outputs: Array, targets: Targets) -> float:
+def _scored(metric: Function, outputs: Array, targets: Targets, rounding: float = 0.0) -> float:
     """Compare true labels with scores that order the samples."""
     outputs, targets = _rows(outputs, targets)
     if outputs.shape == targets.shape:
-        return metric(targets > 0, outputs)
+        return metric(targets > 0, tied(outputs, outputs, rounding))
     if outputs.shape[1] == 2:
-        return metric(targets, outputs[:, 1] - outputs[:, 0])
-    return metric(targets, scipy.special.softmax(outputs, axis=1))
+        return metric(targets, tied(outputs[:, 1] - outputs[:, 0], outputs, rounding))
+    classes = targets[:, None] == np.arange(outputs.shape[1])
+    if not classes.any(axis=0).all():
+        raise ValueError(f"no sample of class {classes.any(axis=0).argmin()}")
+    return metric(classes, tied(log_odds(outputs), outputs, rounding))
 
 
 def _probable(metric: Function, outputs: Array, targets: Targets) -> float:
@@ -126,7 +140,7 @@ _METRICS: Mapping[str, _Metric] = {
     "recall_macro": _averaged("recall_score", "macro"),
     "matthews": _Metric(_labelled, "matthews_corrcoef"),
     "cohen_kappa": _Metric(_labelled, "cohen_kappa_score"),
-    "roc_auc": _Metric(_scored, "roc_auc_score", {"multi_class": "ovr"}),
+    "roc_auc": _Metric(_scored, "roc_auc_score"),
     "average_precision": _Metric(_scored, "average_precision_score"),
     "log_loss": _Metric(_probable, "log_loss"),
     "brier": _Metric(_probable, "brier_score_loss"),
