@@ -146,6 +146,15 @@ def test_what_an_assignment_asks_is_answered(names: list[str], answers: list[str
     assert [answer for answer in answers if answer not in text] == []
 
 
+def test_roots_are_a_reason_only_where_one_eps_is_inside() -> None:
+    pairs = {
+        name: compare([RULES["rmsprop"], RULES[name]]).pairs[0] for name in ("adam", "adadelta")
+    }
+    assert "about as small as eps" in pairs["adam"].separation
+    assert "Inside a root" not in pairs["adam"].separation
+    assert "Inside a root" in pairs["adadelta"].separation
+
+
 def test_a_rule_with_options_is_shown_without_them_first() -> None:
     lines = explanation_text(["rmsprop"]).splitlines()
     assert lines[2:4] == ["    r ← rho·r + (1 − rho)·g²", "    θ ← θ − lr · g / (√r + eps)"]

@@ -192,7 +192,7 @@ REASONS: Mapping[str, str] = {
         "An average that starts at 0 is too small at first; dividing it by 1 − beta^t makes up "
         "for that."
     ),
-    "position of eps": "Inside a root, 1e-8 counts as 1e-4, so the same eps damps more.",
+    "position of eps": "It matters where the root is about as small as eps.",
     "arrays kept per parameter": "Each takes as much memory as the parameters.",
     "default weight decay": (
         "Added to the gradient, decay is scaled as the gradient is; decoupled, it shrinks every "
@@ -200,6 +200,9 @@ REASONS: Mapping[str, str] = {
     ),
 }
 """Why a difference in an aspect matters."""
+
+INSIDE = "Inside a root, 1e-8 counts as 1e-4, so the same eps damps more."
+"""Why it matters that eps is inside a root in one of two rules."""
 
 ASPECTS: dict[str, Callable[[Rule], str]] = {
     **DIFFERENCES,
@@ -224,10 +227,10 @@ def _difference(first: Rule, second: Rule) -> PairDifference:
 
 def _reason(first: Rule, second: Rule, aspect: str) -> str:
     """Return the values of an aspect for two rules, and why they matter."""
-    values = (
-        f"{rule.name}: {DIFFERENCES[aspect](rule).replace('; ', ', ')}" for rule in (first, second)
-    )
-    return f"in {aspect} ({'; '.join(values)}). {REASONS[aspect]}"
+    values = [DIFFERENCES[aspect](rule).replace("; ", ", ") for rule in (first, second)]
+    within = {"inside" in value and "root" in value for value in values}
+    reason = INSIDE if aspect == "position of eps" and len(within) > 1 else REASONS[aspect]
+    return f"in {aspect} ({first.name}: {values[0]}; {second.name}: {values[1]}). {reason}"
 
 
 def _relation(first: Rule, second: Rule) -> str:
