@@ -122,7 +122,9 @@ ALLOWED = {
         *("__init__", "config", "data", "recipes", "records", "results", "spec", "errors"),
     },
     "user_objects": {"code", "config", "data", "rules", "errors"},
-    "comparing": {"callbacks", "keys", "results", "rules", "study", "user_objects", "errors"},
+    "comparing": {
+        *("callbacks", "config", "keys", "results", "rules", "study", "user_objects", "errors"),
+    },
     "study": {
         *(
             "analysis",
