@@ -175,6 +175,29 @@ def test_limits_and_chosen_lines() -> None:
         drawn(view, options=CurveOptions(only=["lion"]))
 
 
+def test_a_setting_that_was_not_chosen_is_drawn_by_its_name() -> None:
+    view = made_up_view(made_up_records(("sgd", "adam"), rates=(0.1, 0.01)))
+    assert list(labelled(drawn(view, options=CurveOptions()))) == ["sgd lr=0.1", "adam lr=0.1"]
+    chosen = drawn(view, options=CurveOptions(only=["adam"]))
+    assert list(labelled(chosen)) == ["adam lr=0.1"]
+    names = ["adam lr=1e-2", "adam lr=0.1"]
+    both = labelled(drawn(view, options=CurveOptions(only=names)))
+    assert list(both) == ["adam lr=0.1", "adam lr=0.01"]
+    (best, other) = (line.get_ydata()[-1] for line in both.values())
+    assert best > other
+    with pytest.raises(StoreError, match=r"no line is named 'adam lr=0.02'. .*adam lr=0.01"):
+        drawn(view, options=CurveOptions(only=["adam", "adam lr=0.02"]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_limits_from_0_make_the_axis_of_a_loss_linear() -> None:
+    view = grid("sgd", rates=(0.1,))
+    axes = drawn(view, metrics=("train_loss",), options=CurveOptions(limits=(0, 5)))
+    assert (axes.get_yscale(), *axes.get_ylim()) == ("linear", 0, 5)
+    axes = drawn(view, metrics=("train_loss",), options=CurveOptions(limits=(0.1, None)))
+    assert (axes.get_yscale(), axes.get_ylim()[0]) == ("log", 0.1)
+
+
 def test_a_figure_has_a_panel_for_each_kind_of_metric() -> None:
     view = made_up_view(made_up_records(rates=(0.1,)))
     source = CurveSource(view, view.problems[0])

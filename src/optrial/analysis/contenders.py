@@ -111,6 +111,16 @@ class OptimizerRuns:
         return self.contenders[0] if len(self.contenders) == 1 else None
 
     @property
+    def others(self) -> tuple[Contender, ...]:
+        """The settings that were tried and do not contend."""
+        contending = {contender.setting_id for contender in self.contenders}
+        return tuple(
+            _contender(self.name, runs, alone=False)
+            for setting_id, runs in self.tried.items()
+            if setting_id not in contending
+        )
+
+    @property
     def trials(self) -> list[Record]:
         """Every run among which a setting is chosen."""
         return [record for runs in self.tried.values() for record in runs]

@@ -296,6 +296,7 @@ class ProblemView:
         curves: Mapping[str, Curve],
         points: int,
         settings: Collection[str] | None = None,
+        further: Iterable[Record] = (),
     ) -> dict[str, Band]:
         """Return the curves of one metric by setting id of the reported runs.
 
@@ -304,15 +305,17 @@ class ProblemView:
             curves: curves by run id.
             points: greatest number of points per curve.
             settings: ids of settings; by default all.
+            further: runs of settings that are not reported.
         """
+        records = [*self.reported, *further]
         generator = np.random.default_rng(self.seed)
         members: dict[str, dict[str, Curve]] = {}
-        for record in self.reported:
+        for record in records:
             curve = curves.get(record.run_id)
             wanted = settings is None or record.setting_id in settings
             if wanted and curve is not None and len(curve):
                 members.setdefault(record.setting_id, {})[record.run_id] = curve
-        by_id = {record.run_id: record for record in self.reported}
+        by_id = {record.run_id: record for record in records}
         return {
             setting: make_band(
                 of_setting,

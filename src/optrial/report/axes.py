@@ -93,7 +93,12 @@ def metric_is_logarithmic(metric: str, directions: Directions, values: Floats) -
 
 
 def metric_axis(
-    axes: Axes, metric: str, directions: Directions, values: Floats | None = None
+    axes: Axes,
+    metric: str,
+    directions: Directions,
+    values: Floats | None = None,
+    *,
+    linear: bool = False,
 ) -> None:
     """Label the axis of a metric, logarithmic for a positive loss.
 
@@ -102,12 +107,13 @@ def metric_axis(
         metric: name of the metric.
         directions: directions of the metrics.
         values: those that decide the range; by default, all that are drawn.
+        linear: whether the axis is linear whatever the metric.
     """
     if values is None:
         lines = [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
         values = np.concatenate([curve for curve in lines if len(curve)] or [np.empty(0)])
     known = values[np.isfinite(values)]
-    if metric_is_logarithmic(metric, directions, known):
+    if not linear and metric_is_logarithmic(metric, directions, known):
         low, high = float(known.min()), float(known.max())
         margin = max(1.05, (high / low) ** 0.06)
         axes.set_yscale("log")

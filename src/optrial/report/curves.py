@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,13 @@ from optrial.analysis.contenders import Contender
 from optrial.analysis.reported import names_setting
 from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import StoreError, suggest
-from optrial.records import Curve
+from optrial.records import Curve, Record
 from optrial.report.axes import (
     Stacks,
     grow_for_legend,
     is_near_best,
     legend,
+    log_axis,
     metric_axis,
     metric_is_logarithmic,
     optimizer_styles,
@@ -75,6 +77,9 @@ class CurveSource:
     name: str = ""
 
 
+_Entry = tuple[CurveSource, Contender]
+
+
 @dataclass(frozen=True)
 class CurveOptions:
     """Choice and style of the curves that are drawn.
@@ -83,8 +88,10 @@ class CurveOptions:
         x: unit of the horizontal axis; None for that of the study's budget.
         smooth: number of recorded values in a moving mean, whose line is drawn over the faint line
             of the values themselves; None thins long curves by means of their parts instead.
-        limits: lower and upper end of the vertical axis; None where the values decide.
-        only: names of optimizers, with or without values of their settings; empty for all.
+        limits: lower and upper end of the vertical axis; None where the values decide. An end at 0
+            or below makes the axis linear.
+        only: names of optimizers, with or without values of their settings; empty for all that
+            contend. A name with values is also that of a setting that was tried and not chosen.
         each_seed: whether to draw a line per run in place of mean and interval.
     """
 
@@ -137,24 +144,34 @@ class _Contenders:
 
     sources: Sequence[CurveSource]
     only: Sequence[str]
-    entries: list[tuple[CurveSource, Contender]] = field(init=False)
+    entries: list[_Entry] = field(init=False)
     title: str = field(init=False)
     names: list[str] = field(init=False)
     styles: list[LineStyle] = field(init=False)
 
     def __post_init__(self) -> None:
-        every = [
-            (source, contender)
-            for source in self.sources
-            for contender in source.problem.contenders
+        optimizers = [(s, optimizer) for s in self.sources for optimizer in s.problem.optimizers]
+        contending = [(s, setting) for s, o in optimizers for setting in o.contenders]
+        others = [(s, setting) for s, o in optimizers for setting in o.others]
+        named = [
+            _named(contending, name) or _named(others, name) or _refuse(name, contending + others)
+            for name in self.only
         ]
-        self.entries = [entry for entry in every if self._is_wanted(entry[1])]
-        if self.only and not self.entries:
-            known = dict.fromkeys(contender.name for _, contender in every)
-            raise StoreError(f"no line is named '{self.only[0]}'. {suggest(self.only[0], known)}")
+        wanted = {id(setting) for entries in named for _, setting in entries}
+        self.entries = (
+            [entry for entry in contending + others if id(entry[1]) in wanted]
+            if self.only
+            else contending
+        )
         self.title, self.names = _names(self.entries)
         styles = optimizer_styles(*dict.fromkeys(source.view for source in self.sources))
         self.styles = variant_styles([c.optimizer for _, c in self.entries], styles)
+
+    def not_reported(self, source: CurveSource) -> list[Record]:
+        """Return the runs of the settings of a source that are drawn but do not contend."""
+        chosen = {contender.setting_id for contender in source.problem.contenders}
+        settings = [c for s, c in self.entries if s is source and c.setting_id not in chosen]
+        return [record for setting in settings for record in setting.records]
 
     def is_grey(self, contender: Contender) -> bool:
         """Return whether only the best optimizers keep their colours, because many are drawn."""
@@ -163,10 +180,18 @@ class _Contenders:
         views = (source.view for source in self.sources)
         return not any(contender.optimizer in v.ranked_optimizers[:COLOURED] for v in views)
 
-    def _is_wanted(self, contender: Contender) -> bool:
-        return not self.only or any(
-            names_setting(name, contender.optimizer, contender.setting) for name in self.only
-        )
+
+def _named(entries: Iterable[_Entry], name: str) -> list[_Entry]:
+    return [
+        (source, setting)
+        for source, setting in entries
+        if names_setting(name, setting.optimizer, setting.setting)
+    ]
+
+
+def _refuse(name: str, entries: Iterable[_Entry]) -> NoReturn:
+    known = dict.fromkeys(f"{c.optimizer} {c.setting}".strip() for _, c in entries)
+    raise StoreError(f"no line is named '{name}'. {suggest(name, known)}")
 
 
 def curves_figure(
@@ -243,11 +268,15 @@ def draw_curves(
     published = _draw_published(axes, contenders, metrics, options, theme)
     directions = sources[0].view.directions
     label = _shared_label(metrics, directions)
-    metric_axis(axes, label, directions, _deciding(lines, label, directions, published))
+    linear = any(end is not None and end <= 0 for end in options.limits)
+    deciding = _deciding(lines, label, directions, published)
+    metric_axis(axes, label, directions, deciding, linear=linear)
     if options.limits == (None, None):
         _mark_outside(axes, lines, directions.percent(label), theme)
     else:
         axes.set_ylim(*options.limits)
+        if axes.get_yscale() == "log":
+            log_axis(axes.yaxis, *axes.get_ylim(), 8)
     _x_axis(axes, lines)
     axes.set_xlabel(_x_label(lines, _unit(sources[0], options), options.smooth))
     _name_metrics(axes, metrics if len(metrics) > 1 else (), theme)
@@ -260,7 +289,7 @@ def _lines(
     contenders: _Contenders, metrics: Sequence[str], options: CurveOptions, named: bool
 ) -> Iterator[_Line]:
     for place, metric in enumerate(metrics):
-        read = {id(s): _bands(s, metric, options.smooth) for s in contenders.sources}
+        read = {id(s): _bands(s, metric, options.smooth, contenders) for s in contenders.sources}
         looks = zip(contenders.entries, contenders.names, contenders.styles, strict=True)
         for (source, contender), name, style in looks:
             bands, raw = read[id(source)]
@@ -289,7 +318,7 @@ def _by_seed(line: _Line) -> Iterator[_Line]:
         )
 
 
-def _names(entries: Sequence[tuple[CurveSource, Contender]]) -> tuple[str, list[str]]:
+def _names(entries: Sequence[_Entry]) -> tuple[str, list[str]]:
     """Return what all lines of different sources share, or "", and the name of each line."""
     contenders = [f"{one.optimizer} {setting_text(one.setting)}".strip() for _, one in entries]
     sources = [source.name for source, _ in entries]
@@ -308,16 +337,17 @@ def _per_x(source: CurveSource, contender: Contender, options: CurveOptions) -> 
 
 
 def _bands(
-    source: CurveSource, metric: str, smooth: int | None
+    source: CurveSource, metric: str, smooth: int | None, contenders: _Contenders
 ) -> tuple[Mapping[str, Band], Mapping[str, Band]]:
     """Return bands by setting; and those of the values before smoothing, if it is asked for."""
     curves, points = source.view.curves(metric), source.view.points
+    further = contenders.not_reported(source)
     longest = max(map(len, curves.values()), default=0)
     if smooth is None or longest < 2 * smooth:  # too few values, as of evaluations
-        return source.problem.bands(metric, curves, points), {}
+        return source.problem.bands(metric, curves, points, further=further), {}
     smoothed = {run: _moving_mean(c, smooth) for run, c in curves.items() if len(c) >= smooth}
     raw = {run: curves[run] for run in smoothed}
-    bands = source.problem.bands
+    bands = partial(source.problem.bands, further=further)
     return bands(metric, smoothed, points), bands(metric, raw, longest)
 
 
