@@ -17,7 +17,7 @@ from optrial.analysis.reported import (
 from optrial.analysis.summary import SettingSummary, summarize
 from optrial.errors import StudyError
 from optrial.records import Curve, Record
-from optrial.spec import StackId, Status
+from optrial.spec import StackId, Status, metric_title
 from optrial.study import Study
 from tests.small import small_keys
 from tests.tolerance import STATISTIC_FLOAT64
@@ -82,6 +82,9 @@ def test_one_run_has_no_spread_to_agree_within() -> None:
     )
     assert same.agrees is True  # to the last printed digit, three of which the other one shows too
     assert other.agrees is None
+    text, departure = agreement([same, other])
+    assert text == "1 of 2 published values agree, 1 cannot be judged from one run"
+    assert departure.endswith("(one run, so its spread is unknown)")
 
 
 def test_a_study_may_say_what_was_reported() -> None:
@@ -122,6 +125,11 @@ def test_values_of_steps_and_epochs_are_read_off_the_curves() -> None:
 def test_a_running_mean_is_over_all_steps_so_far() -> None:
     (mean,) = during(train_loss_running_mean={"sgd": {"steps": {"3": 2.0}}})
     assert mean.measured.mean == np.mean([np.mean([1, 2, 3]), np.mean([2, 3, 4])])
+
+
+def test_a_running_mean_has_a_name_for_people() -> None:
+    assert metric_title("train_loss_running_mean") == "training loss (running mean)"
+    assert metric_title("train_loss_epoch") == "training loss (epoch mean)"
 
 
 def test_a_list_holds_several_published_runs() -> None:

@@ -14,10 +14,9 @@ import scipy  # imports its modules when they are first used
 from optrial.analysis.summary import SettingSummary, Spread
 from optrial.errors import Problem, suggest
 from optrial.records import Curve, Record
-from optrial.spec import MetricName, metric_title
+from optrial.spec import RUNNING_MEAN, MetricName, metric_title
 
 __all__ = [
-    "RUNNING_MEAN",
     "SECONDS",
     "ReportedValue",
     "agreement",
@@ -38,10 +37,6 @@ The value is the final one, ``{"epochs": {"5": 1.59}}`` or ``{"steps": {"500": 0
 the place of a value holds those of several runs.
 """
 
-
-RUNNING_MEAN = "_running_mean"
-"""End of the name of a mean over all steps so far, which some scripts print: of ``train_loss``,
-``train_loss_running_mean``."""
 
 SAME_DIGITS = 1e-6
 """Relative difference below which two float32 computations gave the same value."""
@@ -127,11 +122,14 @@ def _half_a_digit(values: Iterable[float]) -> float:
 def agreement(values: Sequence[ReportedValue]) -> list[str]:
     """Return how many published values agree, and one sentence per value that does not.
 
-    The largest distance comes first. Values that were not measured are only counted.
+    The largest distance comes first. Values that were not measured are only counted, and those that
+    differ from a single run are counted apart, because its spread is not known.
     """
     measured = [value for value in values if value.measured]
     agreeing = sum(value.agrees is True for value in measured)
     text = f"{agreeing} of {len(values)} published values agree"
+    if unjudged := sum(value.agrees is None for value in measured):
+        text += f", {unjudged} cannot be judged from one run"
     if missing := len(values) - len(measured):
         text += f", {missing} not measured"
     off = sorted(

@@ -354,9 +354,9 @@ def _show_published(view: StudyView) -> None:
 
     for problem in view.problems:
         if values := view.published(problem):
-            where = f" on {problem.name}" * (len(view.problems) > 1)
+            where = f"{problem.name}: " * (len(view.problems) > 1)
             first, *departures = agreement(values)
-            note(f"{first}{where}")
+            note(f"{where}{first}")
             for line in departures[:_DEPARTURES_SHOWN]:
                 note(f"  {line}")
             if (more := len(departures) - _DEPARTURES_SHOWN) > 0:

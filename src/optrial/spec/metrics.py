@@ -18,6 +18,7 @@ __all__ = [
     "METRICS",
     "PER_TOKEN",
     "PROBES",
+    "RUNNING_MEAN",
     "TRAINING_SECONDS",
     "UNBOUNDED",
     "Direction",
@@ -111,6 +112,10 @@ METRICS: Mapping[str, Metric] = {
 
 PER_TOKEN = ("perplexity", "bits_per_token", "bits_per_byte")
 """Metrics that are computed from the mean cross entropy over positions."""
+
+RUNNING_MEAN = "_running_mean"
+"""End of the name of a mean over all steps so far, which some scripts print: of ``train_loss``,
+``train_loss_running_mean``."""
 
 _ORDERED_ALIKE = (
     ("cross_entropy", "log_loss", *PER_TOKEN),
@@ -261,10 +266,14 @@ class MetricName:
             name, _, layer = self.label.partition("/")
             return _words(name) + (f" ({layer})" if layer else "")
         split = "training" if self.of_training else self.split
-        kind = {"train": " (epoch mean)" if self.epoch_mean else " (per batch)"}
-        evaluated = {"train_eval": " (evaluated)"}
+        label = self.label.removesuffix(RUNNING_MEAN) if self.of_batches else self.label
+        batches = "epoch mean" if self.epoch_mean else "per batch"
+        kinds = {
+            "train": f" ({batches if label == self.label else 'running mean'})",
+            "train_eval": " (evaluated)",
+        }
         weights = " (raw weights)" * self.raw
-        return f"{split} {_words(self.label)}{(kind | evaluated).get(self.split, '')}{weights}"
+        return f"{split} {_words(label)}{kinds.get(self.split, '')}{weights}"
 
     @property
     def is_loss(self) -> bool:
