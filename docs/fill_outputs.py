@@ -12,10 +12,11 @@ import os
 import re
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 from tests.pages import LINES, Reader, lay_out_tables, read_blocks
+
+from optrial.lines import wrapped as wrap
 
 WIDTH = 96
 EMPTY = re.compile(r"^```text\n```$", re.MULTILINE)
@@ -32,7 +33,7 @@ def wrapped(line: str) -> str:
     indent = line[: len(line) - len(line.lstrip())]
     if len(line) <= WIDTH or LINES.search(line):
         return line
-    return "\n".join(textwrap.wrap(line, WIDTH, subsequent_indent=indent + "    "))
+    return wrap(line, WIDTH, further=indent + "    ")
 
 
 def fill(page: str) -> str:

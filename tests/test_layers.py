@@ -35,6 +35,7 @@ ALLOWED = {
     "user_output": {"code", "errors"},
     "supervision": {"callbacks", "code", "models", "user_output", "watching"},
     "keyed": set(),
+    "lines": set(),
     "keys": set(),
     "callbacks": {"records", "spec"},  # only for type checkers
     "style": {"errors", "files"},
@@ -84,7 +85,7 @@ ALLOWED = {
         *("garbage", "interruption", "memory", "models", "plan", "records", "spec"),
         *("supervision", "user_output"),
     },
-    "analysis": {"files", "markup", "rules", "spec", "records", "errors"},
+    "analysis": {"files", "lines", "markup", "rules", "spec", "records", "errors"},
     "timing": {"analysis", "files", "errors"},
     "timing.steps": {"engine", "spec", "errors"},
     "timing.memory": {"data", "engine", "models", "spec", "rules"},
@@ -93,12 +94,12 @@ ALLOWED = {
         *("analysis", "data", "engine", "plan", "spec", "errors"),
     },
     "report": {
-        *("analysis", "callbacks", "files", "markup", "rules", "spec", "style", "records"),
-        *("timing", "errors"),
+        *("analysis", "callbacks", "files", "lines", "markup", "rules", "spec", "style"),
+        *("records", "timing", "errors"),
     },
     "timing.markdown": {"markup", "timing"},
     "timing.figure": {"style", "timing"},
-    "lr_range": {"data", "engine", "plan", "rules", "spec", "style", "errors"},
+    "lr_range": {"data", "engine", "plan", "report", "rules", "spec", "style", "errors"},
     "recipes": {"config", "errors"},
     "results": {
         *(
@@ -150,7 +151,7 @@ ALLOWED = {
     },
     "listings": {"config", "data", "spec", "models", "recipes", "rules"},
     "replay": {"rules"},
-    "certifying": {"code", "replay", "rules", "errors"},
+    "certifying": {"code", "lines", "replay", "rules", "errors"},
     "certifying.page": {"certifying", "report"},
     "testing": {"certifying", "rules"},
     "explain": {"files", "keyed", "rules", "functions", "report", "style", "errors"},

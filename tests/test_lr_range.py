@@ -78,6 +78,18 @@ def test_losses_that_never_fall_suggest_nothing() -> None:
     assert lr_range_figure(test).axes
 
 
+def test_a_legend_of_many_lines_stands_above_the_losses() -> None:
+    rates, losses = np.geomspace(1e-6, 10.0, 9), np.linspace(3, 1, 9)
+    curves = [RateCurve(f"optimizer-{number}", "", rates, losses) for number in range(30)]
+    figure = lr_range_figure(LrRange("many", 0, curves))
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    names, lines = legend.get_window_extent(), axes.get_window_extent()
+    assert names.y0 >= lines.y1 > lines.y0 + 0.4 * figure.bbox.height
+    assert figure.bbox.x0 <= names.x0 < names.x1 <= figure.bbox.x1
+
+
 def test_the_command_prints_rates_and_draws_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

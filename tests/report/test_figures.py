@@ -15,6 +15,7 @@ from optrial.records import Record
 from optrial.report.figures import PrintFigure, draw_differences, draw_ranks, study_figures
 from optrial.spec import RunFacts, Status
 from optrial.style import (
+    COLOURED,
     DARK,
     LIGHT,
     THEMES,
@@ -77,6 +78,31 @@ def test_differences_are_in_points_and_filled_where_told_apart() -> None:
         assert (dot.get_markerfacecolor() == LIGHT.text) == told_apart
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels[0] == f"{problem.pairs[0].first} − {problem.pairs[0].second}"
+
+
+def test_of_many_optimizers_the_best_six_reach_a_target_in_colour() -> None:
+    names = [f"optimizer-{number}" for number in range(9)]
+    study = {"name": "made up", "targets": {"test_accuracy": 0.5}}
+    view = made_up_view(made_up_records(names, rates=(0.1,), seeds=2), study)
+    axes = axes_of(by_name(study_figures(view))["target-test_accuracy-0.5"])
+    handles, labels = axes.get_legend_handles_labels()
+    drawn = zip(handles, labels, strict=True)
+    in_colour = [name for line, name in drawn if line.get_color() != LIGHT.grey]
+    best = view.ranked_optimizers[:COLOURED]
+    assert sorted(name.split()[0] for name in in_colour) == sorted(best)
+    assert labels[:COLOURED] == in_colour
+
+
+def test_trials_far_from_the_best_are_marked_at_the_edge() -> None:
+    far = {"train_loss": 3.0, "validation_accuracy": 0.05, "test_accuracy": 0.05}
+    trials = [
+        replace(record, metrics=far) if record.setting == "lr=1" and record.seed == 0 else record
+        for record in made_up_records(rates=(0.01, 0.1, 1.0), seeds=1, phase="tune")
+    ]
+    results = [replace(r, run_id=f"r{r.run_id}") for r in made_up_records(rates=(0.1,))]
+    axes = axes_of(figures_of([*trials, *results])["tuning"])
+    assert axes.get_xlim()[0] > 10
+    assert [text.get_text() for text in axes.texts] == ["◂ 5", "◂ 5"]
 
 
 def test_ranks_need_problems() -> None:

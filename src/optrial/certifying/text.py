@@ -7,6 +7,7 @@ import textwrap
 
 from optrial.certifying.findings import Certificate, Finding, Kind, Verdict
 from optrial.errors import counted
+from optrial.lines import wrapped
 
 __all__ = ["badge", "certificate_text", "checks_line", "place_of"]
 
@@ -30,7 +31,7 @@ def certificate_text(certificate: Certificate, width: int = 88) -> str:
     for finding in certificate.findings:
         where = place_of(finding)
         text = f"{finding.kind}: {finding.name}: {finding.sentence}{f' ({where})' if where else ''}"
-        lines += ["", textwrap.fill(text, width, subsequent_indent="    ")]
+        lines += ["", wrapped(text, width, further="    ")]
     first = next((f for f in certificate.findings if f.reproducer), None)
     if first is not None and first.kind is not Kind.NOTE:
         lines += ["", f"The shortest script that shows the first one ({first.name}):", ""]

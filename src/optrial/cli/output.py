@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import shutil
 import signal
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from optrial.descriptors import kept_descriptors
 from optrial.errors import Problem, StudyError, printable
 from optrial.files import replacing
+from optrial.lines import wrapped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,8 +48,6 @@ __all__ = [
 ]
 
 FAILED, BAD_INPUT, HUNG = 1, 2, 124
-_COMMAND = re.compile(r"(?<=: )optrial [^;]+$")
-_JOINT = "\0"  # a space that does not end a line
 _PAIRS_SHOWN = 4
 _LEAST_ROOM = 20  # characters of a line beside a name
 _DEPARTURES_SHOWN = 5
@@ -85,12 +82,9 @@ def _wrapped(text: str) -> str:
     """Return lines that fit the terminal; a command at the end stays on one line, to be copied."""
     lines: list[str] = []
     for line in text.splitlines() or [""]:
-        whole = _COMMAND.sub(lambda command: command[0].replace(" ", _JOINT), line)
         indent = " " * (len(line) - len(line.lstrip()) + 2)
-        lines += textwrap.wrap(
-            whole, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        ) or [""]
-    return "\n".join(lines).replace(_JOINT, " ")
+        lines.append(wrapped(line, width(), further=indent))
+    return "\n".join(lines)
 
 
 def fail(text: str) -> NoReturn:
@@ -291,9 +285,7 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
     margin = max(map(len, pairs)) + 2
     room = max(width() - margin, _LEAST_ROOM)
     for key, value in pairs.items():
-        first, *others = textwrap.wrap(
-            printable(value), room, break_long_words=False, break_on_hyphens=False
-        ) or [""]
+        first, *others = wrapped(printable(value), room).split("\n")
         say(f"{key:>{margin - 2}}  {first}")
         for line in others:
             say(" " * margin + line)

@@ -54,7 +54,7 @@ from optrial.cli.output import (
 from optrial.cli.problems import print_models
 from optrial.errors import Problem, StudyError, counted, listed
 from optrial.interruption import Interrupted
-from optrial.spec import FINAL, metric_title
+from optrial.spec import FINAL, metric_title, setting_text
 
 if TYPE_CHECKING:
     from optrial.config import Parallel
@@ -329,6 +329,7 @@ def plan(
         print_data(dataset)
         tuning = tunings[problem]
         pairs = _described(made.runs_of(problem), dataset, costs[problem], tuning)
+        pairs["time"] += " (all runs, also those recorded)" * bool(left)
         print_pairs({**({} if several else whole), **_outlined(tuning), **pairs})
     if several:
         print_pairs(whole)
@@ -506,7 +507,7 @@ def _print_plan(made: Plan, problem: str, title: str, *, further: bool) -> None:
     rows = [
         [
             optimizer,
-            setting,
+            setting_text(setting),
             group[0].rule,
             *([len(folds)] if folds else []),
             len({run.seed for run in group}),

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from optrial.lr_range.curves import LrRange, RateCurve
+from optrial.report.axes import grow_for_legend, legend, log_axis
 from optrial.style import LIGHT, WIDTHS, LineStyle, Theme, figure_style, line_styles, literal
 
 __all__ = ["lr_range_figure"]
@@ -27,6 +28,7 @@ def lr_range_figure(test: LrRange, theme: Theme = LIGHT) -> Figure:
         for curve in test.curves:
             _draw(axes, curve, styles[curve.label], theme)
         axes.set_xscale("log")
+        log_axis(axes.xaxis, *axes.get_xlim(), 9)
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss (moving average)")
         known = [curve.smoothed for curve in test.curves if len(curve.smoothed)]
@@ -35,8 +37,9 @@ def lr_range_figure(test: LrRange, theme: Theme = LIGHT) -> Figure:
             room = max(first - least, 1e-9)
             axes.set_ylim(least - 0.1 * room, first + _SHOWN * room)
         axes.grid(axis="both")
-        axes.legend(loc="upper left")
-        axes.set_title(literal(f"{test.study}: learning-rate range test"))
+        figure.suptitle(literal(f"{test.study}: learning-rate range test"), fontsize=8)
+        legend(axes)
+        grow_for_legend(axes)
         figure.draw_without_rendering()  # settles the layout while the style holds
     return figure
 

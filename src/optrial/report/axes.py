@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from optrial.analysis.view import StudyView
 from optrial.spec import Directions
-from optrial.style import COLOURED, COLOURS, WIDTHS, LineStyle, line_styles, literal
+from optrial.style import COLOURED, COLOURS, WIDTHS, LineStyle, Theme, line_styles, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stacks",
+    "behind",
     "draw_interval",
     "grow_for_legend",
     "is_near_best",
@@ -38,6 +39,8 @@ NEAR = 5.0
 """Largest distance from the best value of what a figure shows, in distances of its best third."""
 CHARACTER, HANDLE, LEGEND_ROW = 0.056, 0.46, 0.125
 """Inches of a legend: width of a character, width of a line with its gaps, height of a row."""
+AXIS = 0.45
+"""Inches from the left edge of a figure to its axes, where the legend of axes begins."""
 ROWS_AT_FIRST = 3
 """Rows of a legend for which every figure has room."""
 NARROW = 12
@@ -52,6 +55,11 @@ def optimizer_styles(*views: StudyView) -> dict[str, LineStyle]:
     if len(names) <= COLOURS:  # ranking takes time
         return line_styles(names)
     return line_styles(names, [n for view in views for n in view.ranked_optimizers[:COLOURED]])
+
+
+def behind(theme: Theme) -> dict[str, Any]:
+    """Return the keyword arguments of `Axes.plot` for a line that is not among the best of many."""
+    return {"color": theme.grey, "zorder": 1.5, "linewidth": 0.7, "markersize": 3.0}
 
 
 def draw_interval(axes: Axes, row: int, values: tuple[float, float, float], **style: Any) -> None:
@@ -215,7 +223,7 @@ def legend(axes: Axes, title: str = "") -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure = axes.get_figure(root=True)
     if handles and figure:
-        width = figure.get_figwidth() / _panels(figure)
+        width = figure.get_figwidth() / _panels(figure) - AXIS
         layout = _layout(labels, literal(title), width)
         axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), **layout)
 
@@ -233,7 +241,8 @@ def grow_for_legend(axes: Axes) -> None:
     is_wide = figure.get_figwidth() >= WIDTHS["page"]
     if several or (len(labels) > NARROW and not is_wide):
         figure.set_figwidth(WIDTHS["page"])
-        layout = _layout(labels, box.get_title().get_text(), WIDTHS["page"])
+        width = WIDTHS["page"] - (0 if several else AXIS)
+        layout = _layout(labels, box.get_title().get_text(), width)
         box.remove()
         if several:
             box = figure.legend(handles=handles, loc="outside upper left", **layout)
@@ -260,7 +269,7 @@ def _layout(labels: Sequence[str], title: str, width: float) -> dict[str, Any]:
     column = HANDLE + CHARACTER * max(map(len, labels))
     most = 3 if len(labels) <= NARROW else 6
     rows = math.ceil(len(labels) / max(1, min(most, int(width / column))))
-    longest = max(10, int((width - HANDLE) / CHARACTER) - 10)  # beside the vertical axis
+    longest = max(10, int((width - HANDLE) / CHARACTER) - 2)
     return {
         "labels": [fill(label, longest) for label in labels],
         "ncols": math.ceil(len(labels) / rows),

@@ -19,6 +19,7 @@ from optrial.errors import StoreError, suggest
 from optrial.records import Curve, Record
 from optrial.report.axes import (
     Stacks,
+    behind,
     grow_for_legend,
     is_near_best,
     legend,
@@ -135,7 +136,7 @@ class _Line:
     def looks(self, theme: Theme) -> dict[str, Any]:
         """Return the keyword arguments of `Axes.plot`."""
         style = self.style.matplotlib(theme)
-        return style | {"color": theme.grey, "zorder": 1.5} if self.grey else style
+        return style | behind(theme) if self.grey else style
 
 
 @dataclass(eq=False)

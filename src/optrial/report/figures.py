@@ -17,6 +17,7 @@ from optrial.analysis.view import ProblemView, StudyView
 from optrial.errors import capital
 from optrial.report.axes import (
     Stacks,
+    behind,
     draw_interval,
     grow_for_legend,
     is_near_best,
@@ -183,8 +184,12 @@ def _search_figures(
 def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme = LIGHT) -> None:
     """Draw the share of runs that reached a target by step; a bar where runs ended without it."""
     styles = _contender_styles(view, [times.contender for times in result.steps])
-    for times in result.steps:
+    looks = _looks(view, theme)
+    places = list(looks)
+    for times in sorted(result.steps, key=lambda times: places.index(times.contender.optimizer)):
         style = styles[times.contender.name].matplotlib(theme)
+        if looks[times.contender.optimizer]["color"] == theme.grey:  # one of many
+            style |= behind(theme)
         arrivals = times.survival.times
         steps = np.array([0.0, *arrivals, result.drawn_until(times)])
         reached = 100 * np.array([0.0, *(1 - times.survival.share)])
@@ -204,11 +209,12 @@ def draw_targets(axes: Axes, view: StudyView, result: TargetResult, theme: Theme
 
 def draw_profile(axes: Axes, view: StudyView, profile: Profile, theme: Theme = LIGHT) -> None:
     """Draw on which share of the problems each optimizer is within a factor of the fastest."""
-    styles = optimizer_styles(view)
+    looks = _looks(view, theme)
+    places = list(looks)
     end = BEYOND * max(profile.factors[-1], 2.0)
     lines = zip(profile.names, profile.optimizers, profile.shares, strict=True)
-    for name, optimizer, shares in lines:
-        style = styles[optimizer].matplotlib(theme)
+    for name, optimizer, shares in sorted(lines, key=lambda line: places.index(line[1])):
+        style = looks[optimizer]
         factors = [*profile.factors, end]
         changes = np.flatnonzero(np.diff(shares, prepend=0.0)).tolist()
         axes.plot(
@@ -254,7 +260,8 @@ def draw_sensitivity(
             [(p.interval.estimate, p.interval.low, p.interval.high) for p in line.points]
         )
         axes.plot(rates, table[:, 0], **style, label=literal(line.optimizer))
-        axes.vlines(rates, table[:, 1], table[:, 2], color=style["color"], linewidth=0.8)
+        limits = {"color": style["color"], "linewidth": 0.8, "alpha": 0.5}
+        axes.vlines(rates, table[:, 1], table[:, 2], **limits)
         some = np.array([0 < point.done < point.runs for point in line.points])
         empty = style | {"linestyle": "", "markerfacecolor": theme.background}
         axes.plot(rates[some], table[some, 0], **empty | {"markeredgecolor": style["color"]})
@@ -280,9 +287,9 @@ def _looks(view: StudyView, theme: Theme) -> dict[str, dict[str, Any]]:
     if len(styles) <= MANY:
         return {name: style.matplotlib(theme) for name, style in styles.items()}
     coloured = view.ranked_optimizers[:COLOURED]
-    grey = {"color": theme.grey, "zorder": 1.5}
     ordered = sorted(styles, key=lambda name: name not in coloured)
-    return {n: styles[n].matplotlib(theme) | (grey if n not in coloured else {}) for n in ordered}
+    looks = {name: styles[name].matplotlib(theme) for name in ordered}
+    return {n: look if n in coloured else look | behind(theme) for n, look in looks.items()}
 
 
 def _shown_values(lines: Sequence[RateLine], metric: str, view: StudyView) -> Floats:
@@ -369,27 +376,35 @@ def _limit_differences(axes: Axes, intervals: Floats, theme: Theme) -> None:
     low, high = np.nanmin(near), np.nanmax(near)
     margin = 0.15 * (high - low)
     axes.set_xlim(low - margin, high + margin)
-    for row in np.flatnonzero(far):
-        value = intervals[row, 0]
-        left = value < 0
-        text = f"◂ {value:.3g}" if left else f"{value:.3g} ▸"
-        axes.text(
-            0.0 if left else 1.0,
-            float(row),
-            text.replace("-", "−"),
-            transform=axes.get_yaxis_transform(),
-            ha="left" if left else "right",
-            va="center",
-            fontsize=7,
-            color=theme.text,
-        )
+    for row in np.flatnonzero(far).tolist():
+        value = float(intervals[row, 0])
+        _mark_far(axes, row, [value], theme, left=value < 0)
+
+
+def _mark_far(axes: Axes, row: int, values: Sequence[float], theme: Theme, *, left: bool) -> None:
+    """Write values beyond the left or right edge of a row beside it."""
+    text = ", ".join(f"{value:.3g}" for value in sorted(values)).replace("-", "−")
+    axes.text(
+        0.0 if left else 1.0,
+        float(row),
+        f"◂ {text}" if left else f"{text} ▸",
+        transform=axes.get_yaxis_transform(),
+        ha="left" if left else "right",
+        va="center",
+        fontsize=7,
+        color=theme.text,
+    )
 
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
-    """Draw the trials of each optimizer and its chosen setting."""
+    """Draw the trials of each optimizer and its chosen setting.
+
+    Trials far from the best are marked at the edge, with their values.
+    """
     styles = optimizer_styles(view)
     metric = problem.searches[0].metric
     factor = 100 if problem.directions.percent(metric) else 1
+    rows: list[list[float]] = []
     for row, search in enumerate(problem.searches):
         scores = {t.setting_id: t.metrics.get(search.metric) for t in search.trials}
         means = [factor * spread.mean for spread in scores.values() if spread]
@@ -397,9 +412,26 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
         axes.plot(means, [row] * len(means), "o", mfc="none", mec=theme.muted, markersize=3)
         if chosen := scores.get(search.chosen_id):
             axes.plot([factor * chosen.mean], [row], **style | {"markersize": 6})
+        rows.append(means)
+    _limit_trials(axes, rows, problem.directions.better(metric) == "higher", theme)
     title = literal(problem.directions.heading(metric))
     axes.set_xlabel(f"{title} of each trial\n(filled: chosen; hollow: others)", loc="right")
     row_axis(axes, [search.optimizer for search in problem.searches])
+
+
+def _limit_trials(axes: Axes, rows: Sequence[Sequence[float]], higher: bool, theme: Theme) -> None:
+    """Leave out trials far from the best, and mark them at the edge with their values."""
+    values = np.array([value for row in rows for value in row])
+    near = is_near_best(values, higher=higher, logarithmic=False)
+    if near.all() or not near.any():
+        return
+    low, high = float(values[near].min()), float(values[near].max())
+    margin = 0.1 * (high - low) or 0.1 * abs(high) or 1.0
+    axes.set_xlim(low - (5 if higher else 1) * margin, high + (1 if higher else 5) * margin)
+    for number, row in enumerate(rows):
+        far = [value for value in row if (value < low if higher else value > high)]
+        if far:
+            _mark_far(axes, number, far, theme, left=higher)
 
 
 def draw_trials(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from optrial.lines import unbroken
 from optrial.style import css_tokens
 
 __all__ = ["embedded_json", "render_page"]
-
-_TIES = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<>])|(?<=[=<>]) (?=\d)")
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -37,10 +35,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["unbroken"] = _unbroken
+    environment.filters["unbroken"] = unbroken
     return environment
-
-
-def _unbroken(text: str) -> str:
-    """Return a sentence whose lines do not end within ``95 %`` or ``p = 0.03``."""
-    return _TIES.sub("\N{NO-BREAK SPACE}", text)

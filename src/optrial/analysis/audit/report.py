@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 from optrial.analysis.audit.finding import Finding, Remedy, Severity
 from optrial.analysis.claims import ClaimResult
 from optrial.errors import counted
+from optrial.lines import wrapped
 from optrial.markup import html_block, html_table
+from optrial.spec import setting_text
 
 __all__ = ["AuditReport", "as_json", "cost_text", "report_text", "summary_line", "without_none"]
 
@@ -129,7 +130,7 @@ def _finding_lines(finding: Finding, python: bool, width: int) -> Iterator[str]:
         yield _wrapped(f"reason: {finding.waived}", "    ", width)
     yield _wrapped(f"{finding.evidence}.", "    ", width)
     if finding.runs:
-        shown = [f"{name} ({len(ids)})" for name, ids in finding.runs.items()]
+        shown = [f"{setting_text(name)} ({len(ids)})" for name, ids in finding.runs.items()]
         total = sum(map(len, finding.runs.values()))
         listed = ", ".join(shown) if len(shown) <= SHOWN else f"{total} of {len(shown)} settings"
         yield _wrapped(f"runs: {listed}", "    ", width)
@@ -170,14 +171,7 @@ def _duration(seconds: float) -> str:
 
 
 def _wrapped(text: str, indent: str, width: int) -> str:
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrapped(text, width, indent, indent + "  ")
 
 
 def as_json(report: AuditReport) -> dict[str, Any]:

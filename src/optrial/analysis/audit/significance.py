@@ -185,9 +185,10 @@ def test_set_noise(context: Context) -> Iterator[Observation]:
         means = [fmean(finished(c.records, claim.metric)) for c in contenders]
         bound = mcnemar_bound(means[0], means[1], samples)
         if abs(gap) < bound:
+            digits = 2 if f"{abs(gap):.2g}" != f"{bound:.2g}" else 3
             yield Observation(
-                f"{quoted(claim.text)}: the gap is {100 * abs(gap):.2g} points, but "
-                f"{samples:,} test samples resolve only {100 * bound:.2g} points at these "
+                f"{quoted(claim.text)}: the gap is {100 * abs(gap):.{digits}g} points, but "
+                f"{samples:,} test samples resolve only {100 * bound:.{digits}g} points at these "
                 "accuracies",
                 {"gap": abs(gap), "bound": bound, "images": samples},
                 context.claimed_runs(claim),

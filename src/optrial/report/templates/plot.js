@@ -32,14 +32,19 @@ function draw(holder, plot) {
   for (const [key, value] of Object.entries({ viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": plot.title, tabindex: 0 })) svg.setAttribute(key, value);
   holder.prepend(svg);
   drawAxes(svg, plot, ranges, x, y, frame);
-  const id = `clip-${holder.dataset.plot}`;
-  add(add(add(svg, "defs", {}), "clipPath", { id }), "rect", { x: frame.left - 6, y: frame.top - 6, width: frame.right - frame.left + 12, height: frame.bottom - frame.top + 12 });
-  const inside = add(svg, "g", { "clip-path": `url(#${id})` });
-  plot.series.forEach((s, index) => drawSeries(inside, s, index, x, y, plot));
+  const layers = { lines: clipped(svg, `lines-${holder.dataset.plot}`, frame, 1), marks: clipped(svg, `marks-${holder.dataset.plot}`, frame, 6) };
+  plot.series.forEach((s, index) => drawSeries(layers, s, index, x, y, plot));
   const outside = drawMarks(svg, plot, x, y, frame, new Set(names.map(({ s }) => s)));
   drawNames(svg, names, x, y, frame);
   crossHair(holder, svg, plot, x, y, frame);
   return outside;
+}
+
+// A group of which only the parts within the frame, and a margin above and below, are drawn.
+function clipped(svg, id, frame, margin) {
+  const rect = { x: frame.left - 6, y: frame.top - margin, width: frame.right - frame.left + 12, height: frame.bottom - frame.top + 2 * margin };
+  add(add(add(svg, "defs", {}), "clipPath", { id }), "rect", rect);
+  return add(svg, "g", { "clip-path": `url(#${id})` });
 }
 
 // --- Ranges and axes ----------------------------------------------------------------------------
@@ -134,22 +139,22 @@ function colourOf(s) {
   return shade ? `color-mix(in srgb, ${plain} ${100 * (1 - Math.abs(shade))}%, var(--${shade < 0 ? "background" : "text"}))` : plain;
 }
 
-function drawSeries(svg, s, index, x, y, plot) {
+function drawSeries({ lines, marks }, s, index, x, y, plot) {
   const style = styleOf(s), grey = isGrey(s.optimizer), colour = colourOf(s);
   const dashes = style.dashes.map((length) => 2 * length).join(" ") || "none";
   const rates = plot.kind === "rates";
   for (const values of s.singles) {
-    add(svg, "path", { class: "single", style: `stroke:${colour}`, d: path(values.map((v, i) => [x(s.x[i]), y(v)])) });
+    add(lines, "path", { class: "single", style: `stroke:${colour}`, d: path(values.map((v, i) => [x(s.x[i]), y(v)])) });
   }
   if (rates && !grey) {
     s.x.forEach((at, i) => {
-      if (y(s.low[i]) !== null && y(s.high[i]) !== null) add(svg, "path", { class: "bar", style: `stroke:${colour}`, d: `M${x(at)},${y(s.low[i])}V${y(s.high[i])}` });
+      if (y(s.low[i]) !== null && y(s.high[i]) !== null) add(lines, "path", { class: "bar", style: `stroke:${colour}`, d: `M${x(at)},${y(s.low[i])}V${y(s.high[i])}` });
     });
   } else if (plot.kind === "curves" && !grey && !s.faint && !s.singles.length) {
-    add(svg, "path", { class: "band", style: `fill:${colour}`, d: area(s, x, y, plot.logY ? Number.MIN_VALUE : -Infinity) });
+    add(lines, "path", { class: "band", style: `fill:${colour}`, d: area(s, x, y, plot.logY ? Number.MIN_VALUE : -Infinity) });
   }
   const means = s.mean.map((value, i) => [x(s.x[i]), y(value)]);
-  add(svg, "path", { class: s.faint ? "mean faint" : "mean", style: `stroke:${colour};stroke-dasharray:${dashes}`, d: path(means) });
+  add(lines, "path", { class: s.faint ? "mean faint" : "mean", style: `stroke:${colour};stroke-dasharray:${dashes}`, d: path(means) });
   const known = means.flatMap(([px, py], i) => (px === null || py === null ? [] : [i]));
   const every = rates ? 1 : Math.max(1, Math.ceil(known.length / 7));
   if (!s.faint && !grey) {
@@ -157,14 +162,14 @@ function drawSeries(svg, s, index, x, y, plot) {
       const final = place === known.length - 1;
       if (s.marked ? !s.marked.includes(i) : (place + index) % every && !final) return;
       if (final && s.lost) return;
-      add(svg, "path", { class: `marker${s.hollow[i] ? " hollow" : ""}`, transform: `translate(${means[i]})`, d: style.marker, style: s.hollow[i] ? `stroke:${colour}` : `fill:${colour}` });
+      add(marks, "path", { class: `marker${s.hollow[i] ? " hollow" : ""}`, transform: `translate(${means[i]})`, d: style.marker, style: s.hollow[i] ? `stroke:${colour}` : `fill:${colour}` });
     });
   }
   const end = means[known.at(-1)];
-  if (s.lost && end) drawCross(svg, ...end, colour);
-  if (s.censored && means.length) add(svg, "path", { class: "end", style: `stroke:${colour}`, d: `M${means.at(-1)[0]},${means.at(-1)[1] - 6}v12` });
+  if (s.lost && end) drawCross(marks, ...end, colour);
+  if (s.censored && means.length) add(marks, "path", { class: "end", style: `stroke:${colour}`, d: `M${means.at(-1)[0]},${means.at(-1)[1] - 6}v12` });
   for (const [at, value] of s.published ?? []) {
-    if (y(value) !== null) add(svg, "circle", { class: "marker hollow published", cx: x(at), cy: y(value), r: 4, style: `stroke:${colour}` });
+    if (y(value) !== null) add(marks, "circle", { class: "marker hollow published", cx: x(at), cy: y(value), r: 4, style: `stroke:${colour}` });
   }
 }
 
