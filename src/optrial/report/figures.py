@@ -67,6 +67,8 @@ Floats = NDArray[np.float64]
 
 BEYOND = 1.5
 """Factor by which a line extends beyond a learning rate at an open end."""
+FAR_CHARACTER = 0.022
+"""Share of the width of axes that a character at their edge takes."""
 MOST_ROWS = 40
 """Most rows that fit a page; of more pairs, only those of the leader are drawn."""
 
@@ -382,8 +384,8 @@ def _limit_differences(axes: Axes, intervals: Floats, theme: Theme) -> None:
 
 
 def _mark_far(axes: Axes, row: int, values: Sequence[float], theme: Theme, *, left: bool) -> None:
-    """Write values beyond the left or right edge of a row beside it."""
-    text = ", ".join(f"{value:.3g}" for value in sorted(values)).replace("-", "−")
+    """Write the values beyond the left or right edge of a row beside it."""
+    text = _span(values)
     axes.text(
         0.0 if left else 1.0,
         float(row),
@@ -394,6 +396,12 @@ def _mark_far(axes: Axes, row: int, values: Sequence[float], theme: Theme, *, le
         fontsize=7,
         color=theme.text,
     )
+
+
+def _span(values: Sequence[float]) -> str:
+    """Return values as a text: the only one, or the least and the greatest."""
+    ends = dict.fromkeys(f"{end:.3g}".replace("-", "−") for end in (min(values), max(values)))
+    return " to ".join(ends)
 
 
 def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme = LIGHT) -> None:
@@ -426,10 +434,14 @@ def _limit_trials(axes: Axes, rows: Sequence[Sequence[float]], higher: bool, the
     if near.all() or not near.any():
         return
     low, high = float(values[near].min()), float(values[near].max())
-    margin = 0.1 * (high - low) or 0.1 * abs(high) or 1.0
-    axes.set_xlim(low - (5 if higher else 1) * margin, high + (1 if higher else 5) * margin)
-    for number, row in enumerate(rows):
-        far = [value for value in row if (value < low if higher else value > high)]
+    beyond = [[value for value in row if (value < low if higher else value > high)] for row in rows]
+    room = min(
+        0.6, 0.1 + FAR_CHARACTER * max((len(_span(far)) for far in beyond if far), default=0)
+    )
+    span = ((high - low) or 0.1 * abs(high) or 1.0) / (0.9 - room)
+    left, right = (room, 0.1) if higher else (0.1, room)
+    axes.set_xlim(low - left * span, high + right * span)
+    for number, far in enumerate(beyond):
         if far:
             _mark_far(axes, number, far, theme, left=higher)
 
