@@ -16,6 +16,7 @@ from optrial import load
 from optrial.cli import main
 from optrial.errors import DataError, StoreError
 from optrial.models import build_model
+from optrial.report.predictions import confusion_figure
 from optrial.study import Study
 from tests.small import MOONS, small_keys
 
@@ -32,6 +33,17 @@ def trained(folder: Path, **changes: Any) -> Study:
     study = Study(**keys)
     study.run(folder, device="cpu").close()
     return study
+
+
+@pytest.mark.parametrize(("models", "across", "down"), [(1, 1, 1), (2, 2, 1), (6, 2, 3), (7, 3, 3)])
+def test_many_models_are_drawn_three_side_by_side(models: int, across: int, down: int) -> None:
+    counts = np.eye(2, dtype=np.int64)
+    figure = confusion_figure({f"model {number}": (counts, "ab") for number in range(models)})
+    shown = [axes.get_position() for axes in figure.axes if axes.axison]
+    assert len(shown) == models
+    assert len({round(place.x0, 2) for place in shown}) == across
+    assert len({round(place.y0, 2) for place in shown}) == down
+    assert figure.get_figheight() <= 3 * down
 
 
 def test_confusion_is_that_of_scikit_learn(

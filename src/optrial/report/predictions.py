@@ -23,6 +23,8 @@ NUMBERED = 12
 PALE = 0.82
 """Share of the background in the colour of a region."""
 MOST_NAMED = 30
+MOST_IN_PAIRS = 6
+"""Most models that are drawn two side by side."""
 
 Array = NDArray[Any]
 
@@ -78,13 +80,18 @@ def boundary_figure(boundaries: Mapping[str, Boundary], theme: Theme = LIGHT) ->
 
 
 def _panels(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with `count` axes, at most two side by side."""
+    """Return a figure with `count` axes, of many three side by side, else at most two.
+
+    Args:
+        count: number of axes.
+        height: of one of two axes side by side, in inches.
+    """
     from matplotlib.figure import Figure  # heavy  # noqa: PLC0415
 
-    columns = min(2, count)
+    columns = min(3 if count > MOST_IN_PAIRS else 2, count)
     rows = math.ceil(count / columns)
     width = WIDTHS["page" if columns > 1 else "column"]
-    figure = Figure(figsize=(width, height * rows))
+    figure = Figure(figsize=(width, height * rows * min(1.0, 2.2 / columns)))
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes in panels[count:]:
         axes.set_axis_off()
