@@ -97,7 +97,7 @@ def test_trials_far_from_the_best_are_marked_at_the_edge() -> None:
     far = {"train_loss": 3.0, "validation_accuracy": 0.05, "test_accuracy": 0.05}
     trials = [
         replace(record, metrics=far) if record.setting == "lr=1" and record.seed == 0 else record
-        for record in made_up_records(rates=(0.01, 0.1, 1.0), seeds=1, phase="tune")
+        for record in made_up_records(rates=(0.05, 0.1, 0.2, 1.0), seeds=1, phase="tune")
     ]
     results = [replace(r, run_id=f"r{r.run_id}") for r in made_up_records(rates=(0.1,))]
     axes = axes_of(figures_of([*trials, *results])["tuning"])

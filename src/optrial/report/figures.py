@@ -69,6 +69,8 @@ BEYOND = 1.5
 """Factor by which a line extends beyond a learning rate at an open end."""
 FAR_CHARACTER = 0.022
 """Share of the width of axes that a character at their edge takes."""
+SCREEN_DPI = 160
+"""Dots per inch of a figure in a notebook or window: about 540 pixels in width."""
 MOST_ROWS = 40
 """Most rows that fit a page; of more pairs, only those of the leader are drawn."""
 
@@ -565,7 +567,7 @@ def plot(draw: Callable[..., None], *arguments: Any, axes: Axes | None = None) -
     pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
     with figure_style():
         is_new = axes is None
-        axes = axes or pyplot.figure().add_subplot()
+        axes = axes or pyplot.figure(dpi=SCREEN_DPI).add_subplot()
         draw(axes, *arguments)
         if is_new:
             grow_for_legend(axes)
