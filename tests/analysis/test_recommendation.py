@@ -25,7 +25,10 @@ def built(code: str) -> torch.optim.Optimizer:
     exec(code, names)
     names["model"](torch.ones(1, 2)).sum().backward()
     optimizer: torch.optim.Optimizer = names["optimizer"]
-    optimizer.step()
+    if "step(closure)" in code:
+        optimizer.step(lambda: 0.0)
+    else:
+        optimizer.step()
     return optimizer
 
 
@@ -42,6 +45,8 @@ def test_the_line_of_every_rule_can_be_pasted(name: str, decay: float) -> None:
     if not code:  # the rule has values that the class does not
         return
     group = built(code).param_groups[0]
+    assert ("step(closure)" in code) == counterpart.needs_closure
+    *_, code = code.splitlines()
     assert code.startswith(f"optimizer = torch.optim.{counterpart.class_name}(model.parameters()")
     assert group["lr"] == 0.01
     assert group.get("weight_decay", 0.0) == decay

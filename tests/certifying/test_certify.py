@@ -89,6 +89,7 @@ EXCEPTIONS = {
     "Adafactor": "has weight_decay=0.0 by default, where its documentation says 0.01",
     "Adagrad": "ignores initial_accumulator of a group",
     "ASGD": "keeps a number of its state in the default type",
+    "LBFGS": "raises an error after history was changed",
     "Muon": "rounds to a narrower type within the step",
     "NAdam": "keeps a number of its state in the default type",
     "RMSprop": "makes a weight NaN with a gradient that stays the same",

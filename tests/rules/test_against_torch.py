@@ -17,7 +17,7 @@ DECAYS = [(0.0, "l2"), (0.02, "l2"), (0.02, "decoupled")]
 CASES = [
     pytest.param(name, values, decay, id=f"{name}-{number}-{decay[0]}-{decay[1]}")
     for name, rule in RULES.items()
-    if rule.torch_optim
+    if rule.torch_optim and not rule.torch_optim.needs_closure  # those: tests/engine/test_lbfgs.py
     for number, values in enumerate(tried(name))
     for decay in (DECAYS if number == 0 else [(0.02, rule.default_decay)])
     if rule.torch_optim.arguments(values, *decay) is not None
@@ -121,6 +121,7 @@ def test_torch_has_the_same_defaults(name: str) -> None:
         "momentum": {"lr", "momentum"},
         "nesterov": {"lr", "momentum", "nesterov"},
         "amsgrad": {"amsgrad"},
+        "lbfgs": {"history_size", "max_iter", "tolerance_grad", "tolerance_change"},
     }
     assert different == expected.get(name, set())
 
@@ -133,7 +134,7 @@ def test_combinations_that_torch_lacks_have_no_arguments() -> None:
     }
     assert lacking == {
         *("sgd", "momentum", "nesterov", "asgd", "adagrad", "rmsprop", "adadelta", "adamax"),
-        "rprop",
+        *("rprop", "lbfgs"),
     }
     adamw = RULES["adamw"].torch_optim
     assert adamw is not None

@@ -85,8 +85,12 @@ def test_sophia_is_that_of_the_package(values: dict[str, Any], decay: tuple[floa
 
 
 @pytest.mark.parametrize("values", tried("adahessian"))
-def test_adahessian_is_algorithm_1(values: dict[str, Any]) -> None:
-    """Also with estimates at every third step, which the correction of v counts."""
+def test_adahessian_is_that_of_the_authors(values: dict[str, Any]) -> None:
+    """With their weight decay, and with estimates at every third step, which v's correction counts.
+
+    Their code is image_classification/optim_adahessian.py of amirgholami/adahessian.
+    """
+    rule, weight_decay = RULES["adahessian"], 0.1
     lr, beta1, beta2, eps, every = values.values()
     weights = start()
     mean, square = ({n: np.zeros_like(w) for n, w in weights.items()} for _ in range(2))
@@ -106,8 +110,8 @@ def test_adahessian_is_algorithm_1(values: dict[str, Any]) -> None:
                 square[name] = beta2 * square[name] + (1 - beta2) * diagonal**2
             corrected = mean[name] / (1 - beta1**t)
             root = np.sqrt(square[name] / (1 - beta2**estimates))
-            weights[name] = weight - lr * corrected / (root + eps)
-    ours = train(RULES["adahessian"], values)
+            weights[name] = weight - lr * (corrected / (root + eps) + weight_decay * weight)
+    ours = train(rule, values, weight_decay, rule.default_decay)
     assert relative_error(ours, weights.values()) <= RULE_FLOAT64
 
 

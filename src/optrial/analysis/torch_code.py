@@ -13,6 +13,8 @@ __all__ = ["torch_code"]
 _NOTEBOOK = "notebook"
 """Module in the generated names of objects that a notebook passes."""
 
+_CLOSURE = "# optimizer.step(closure): the closure computes loss and gradients of all the data"
+
 _DECOUPLED = {"decoupled_weight_decay"}
 _OF_DECAY = {"weight_decay", *_DECOUPLED}
 """Arguments that only a group with weight decay needs."""
@@ -25,11 +27,13 @@ class _Call(NamedTuple):
         name: as it is called.
         arguments: by keyword.
         import_line: statement that imports the class; empty for classes of torch and notebooks.
+        comment: what its `step` asks for, as a line of comment; empty if nothing.
     """
 
     name: str
     arguments: Mapping[str, Any]
     import_line: str = ""
+    comment: str = ""
 
 
 def torch_code(spec: RunSpec) -> str:
@@ -37,14 +41,16 @@ def torch_code(spec: RunSpec) -> str:
 
     Groups of parameters become `param_groups`, and one optimizer per class. A class of another
     package than torch is imported first, on its own line. A class of a notebook is only named.
-    The text is empty if a rule has no counterpart in `torch.optim`, or has modifiers.
+    The text is empty if a rule has no counterpart in `torch.optim`, or has modifiers. A comment
+    tells if `optimizer.step` takes a closure.
     """
     if spec.as_vectors:  # no class of torch updates some matrices as vectors
         return ""
     parts = [(part, call) for part in spec.known_parts if (call := _call(part))]
     if len(parts) < len(spec.known_parts):
         return ""
-    lines = dict.fromkeys(call.import_line for _, call in parts if call.import_line)
+    before = [line for _, call in parts for line in (call.import_line, call.comment)]
+    lines = dict.fromkeys(filter(None, before))
     if spec.groups:
         return "\n".join([*lines, *_grouped(spec, parts)])
     ((_, call),) = parts
@@ -65,7 +71,8 @@ def _call(part: Part) -> _Call | None:
         return None
     if not part.weight_decay and not part.name and "l2" in counterpart.decays:
         known = {name: value for name, value in known.items() if name != "weight_decay"}
-    return _Call(f"torch.optim.{counterpart.class_name}", known)
+    comment = _CLOSURE if counterpart.needs_closure else ""
+    return _Call(f"torch.optim.{counterpart.class_name}", known, comment=comment)
 
 
 def _class_call(part: Part) -> _Call:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from optrial.certifying.checks import CHECKS
 from optrial.certifying.conditions import Case, condition_of, divided, first_late_step
@@ -25,11 +24,12 @@ from optrial.replay.binding import Binding, bindings_of, rules_named
 from optrial.replay.comparison import Departure, departures, first_of
 from optrial.replay.draws import SHAPES, Draw, Setting, drawn, drawn_setting, tensor_text
 from optrial.replay.reference import replay
+from optrial.replay.supplies import hessian_diagonal
 from optrial.replay.target import Path, Target, parameters_of, step_with, train
 from optrial.rules import Hyperparameter, Rule, apply_all, initialise_all
 from optrial.rules.learning_rates import plain_name
 
-__all__ = ["DRAWS", "certificate_of", "compare_equations", "versions_of"]
+__all__ = ["DRAWS", "certificate_of", "compare_equations", "versions_of", "workable"]
 
 DRAWS = 16
 LONG, LONG_STEPS = {"matrix": (2, 2)}, 130
@@ -38,6 +38,19 @@ LONGEST_STEPS = 1030
 _OF_LARGE_RATE = 2  # index of the draw with a learning rate above 1
 LARGE = {"large": (48, 50)}
 _CHECK_EQUATIONS = "Its steps are those of the equations, in float64."
+_OF_CURVATURE = (
+    "is compared on losses whose Hessian is diagonal, where products with signs give the diagonal "
+    "itself, whatever the signs"
+)
+_KINDS_OF_SHAPES: Sequence[Mapping[str, tuple[int, ...]]] = (
+    SHAPES,
+    *(
+        {name: shape for name, shape in SHAPES.items() if name not in left_out}
+        for left_out in ({"empty"}, {"wide"}, {"empty", "scalar"})
+    ),
+    {"matrix": (3, 2), "wide": (2, 4), "square": (3, 3)},
+)
+"""Shapes that classes take, from all to matrices alone; `wide` is not contiguous."""
 _ORDER = {Kind.FAULT: 0, Kind.CONVENTION: 1, Kind.NOTE: 2}
 
 
@@ -65,7 +78,7 @@ def certificate_of(
     outcomes: dict[str, str] = {}
     reason = ""
     names: list[str] = []
-    shapes, refusal = _shapes(target)
+    target, shapes, refusal = workable(target, _rules(target, against))
     if not shapes:
         reason = refusal
         subjects: list[Subject] = []
@@ -73,11 +86,13 @@ def certificate_of(
         subjects, reason = _subjects(target, against, shapes, seed)
         if refusal and len(shapes) < len(SHAPES):
             findings.append(Finding("shapes", Kind.NOTE, refusal))
+        if target.is_curved:
+            findings.append(Finding("curvature", Kind.NOTE, _OF_CURVATURE))
     for subject in subjects:
         if subject.reference is not None:
             names.append(subject.binding.label)
         subject = replace(subject, options={"compile": compiled})  # noqa: PLW2901
-        findings += known_exceptions(target, _findings(subject, draws, outcomes))
+        findings += _findings(subject, draws, outcomes)
     return Certificate(
         target=target.name,
         against=tuple(names),
@@ -92,29 +107,42 @@ def certificate_of(
     )
 
 
-def _shapes(target: Target) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Return the shapes that a class takes, and why it does not take the others."""
+def workable(
+    target: Target, rules: Sequence[Rule]
+) -> tuple[Target, dict[str, tuple[int, ...]], str]:
+    """Return a class with what it asks for, the shapes that it takes, and why not the others.
+
+    Args:
+        target: the class.
+        rules: those that it should compute.
+    """
+    curved = any(rule.needs_curvature for rule in rules)
     reasons = []
-    for shapes in (
-        SHAPES,
-        {name: shape for name, shape in SHAPES.items() if name != "empty"},
-        {name: shape for name, shape in SHAPES.items() if name not in ("empty", "scalar")},
-        {"matrix": (3, 2), "wide": (2, 4), "square": (3, 3)},
-    ):
-        try:
-            parameters = [nn.Parameter(torch.ones(shape)) for shape in shapes.values()]
-            needed = {} if "lr" not in target.signature else _rate(target)
-            optimizer = target(parameters, needed)
-            for _ in range(2):
-                for parameter in parameters:
-                    parameter.grad = torch.ones_like(parameter)
-                optimizer.step()
-        except USER_CODE_ERRORS as error:
-            reasons.append(one_line(error))
-            continue
-        text = f"does not take all shapes: {reasons[0]}" if reasons else ""
-        return dict(shapes), text
-    return {}, f"it cannot be made, or its step fails: {reasons[-1].rstrip('.')}."
+    for is_curved in (curved, not curved):
+        asking = replace(target, is_curved=is_curved, is_supplied=is_curved)
+        for shapes in _KINDS_OF_SHAPES:
+            try:
+                optimizer = _stepped(asking, shapes)
+            except USER_CODE_ERRORS as error:
+                reasons.append(one_line(error))
+                continue
+            text = f"does not take all shapes: {reasons[0]}" if reasons else ""
+            is_supplied = getattr(optimizer, "is_supplied", False)
+            return replace(asking, is_supplied=is_supplied), dict(shapes), text
+    return target, {}, f"it cannot be made, or its step fails: {reasons[-1].rstrip('.')}."
+
+
+def _stepped(target: Target, shapes: Mapping[str, tuple[int, ...]]) -> torch.optim.Optimizer:
+    """Return an optimizer that has taken two steps."""
+    start = drawn(Setting({}), shapes, np.random.default_rng(0), with_missing=False).start
+    parameters = list(parameters_of(start, torch.float32).values())
+    needed = {} if "lr" not in target.signature else _rate(target)
+    optimizer = target(parameters, needed)
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    return optimizer
 
 
 def _rate(target: Target) -> dict[str, Any]:
@@ -135,17 +163,17 @@ def _subjects(
         name: p.default for name, p in target.signature.items() if p.default is not p.empty
     } | {name: 0.01 for name, p in target.signature.items() if p.default is p.empty}
     if isinstance(against, Target):
+        against = replace(against, is_curved=target.is_curved)
         return _beside_class(target, against, arguments, shapes, seed)
-    rules = [against] if against is not None else rules_named(target.name, _bases(target))
-    curved = [rule for rule in rules if rule.needs_curvature]
-    bindings = bindings_of([] if curved else rules, arguments)
+    rules = _rules(target, against)
+    bindings = bindings_of([rule for rule in rules if "draws" not in rule.needs], arguments)
     subjects = [
         Subject(target, binding, _replayer(binding.rule), shapes, seed) for binding in bindings
     ]
     if subjects:
         return subjects, ""
-    if curved:
-        missing = f"{curved[0].name} needs curvature, and drawn trainings have gradients alone"
+    if any("draws" in rule.needs for rule in rules):
+        missing = f"{rules[0].name} draws random numbers, and those of the class are others"
     elif rules:
         missing = f"its arguments are not those of {rules[0].name}"
     else:
@@ -153,6 +181,14 @@ def _subjects(
     bare = _bare_binding(arguments)
     alone = [Subject(target, bare, None, shapes, seed)] if bare else []
     return alone, f"{missing}."
+
+
+def _rules(target: Target, against: Rule | Target | None) -> list[Rule]:
+    """Return the rules that a class should compute, as far as names tell."""
+    if isinstance(against, Rule):
+        return [against]
+    named = rules_named(target.name, _bases(target))
+    return named or (rules_named(against.name, _bases(against)) if against else [])
 
 
 def _bases(target: Target) -> list[str]:
@@ -253,6 +289,7 @@ def _findings(subject: Subject, draws: int, outcomes: dict[str, str]) -> list[Fi
         except USER_CODE_ERRORS as error:
             text = f"raises an error in the check '{check.name}': {one_line(error)}"
             result = [Finding(check.name, Kind.FAULT, text, check.sentence)]
+        result = known_exceptions(subject.target, result)
         findings += result
         _note_outcome(outcomes, check.sentence, result)
     return findings
@@ -333,7 +370,7 @@ def _departures(case: Case) -> dict[str, Departure]:
 def _draws(subject: Subject, count: int) -> Iterator[Draw]:
     binding, rule = subject.binding, subject.binding.rule
     random = np.random.default_rng((subject.seed, 1000))
-    is_simple = rule.model is None and "axes" not in rule.needs
+    is_simple = not rule.is_joint and "axes" not in rule.needs
     yield drawn(_defaults(binding), subject.shapes, random, with_missing=False)
     for index in range(count):
         setting = drawn_setting(
@@ -410,6 +447,7 @@ def states_of(rule: Rule, draw: Draw, label: str, step: int) -> dict[str, torch.
             dict(setting.values),
             setting.weight_decay,
             setting.decay,
+            curvature={label: hessian_diagonal(gradient)} if rule.needs_curvature else None,
         )
     return {
         name: value

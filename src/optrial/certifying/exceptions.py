@@ -27,6 +27,7 @@ _KNOWN: Mapping[str, Mapping[str, str]] = {
         "schedulers": _NEXT_RATE,
         "state_dict": f"eta {_RESTORED}",
     },
+    "LBFGS": {"changing history": "the state has room for the pairs of the first history_size"},
     "NAdam": {"state_dict": f"mu_product {_RESTORED}"},
     "Rprop": {"changing lr": "step sizes are kept in the state"},
 }

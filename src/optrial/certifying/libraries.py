@@ -180,6 +180,88 @@ def _prodigy(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Pat
     return path
 
 
+def _adahessian(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
+    def update(grad: Tensor, state: Any, step: float, **values: Any) -> tuple[Tensor, Any]:
+        if "kernels" in keys:
+            values["axes"] = values["axes"][-2:]
+        change, after = rule.update(grad, state, step, **values)
+        if "count" not in keys:
+            return change, after
+        root = (after.square / (1 - values["beta2"] ** step)).sqrt() + values["eps"]
+        return -values["lr"] * after.mean / (1 - values["beta1"] ** step) / root, after
+
+    return replay(replace(rule, update=update), draw, clock=clock)
+
+
+def _soap(rule: Rule, draw: Draw, keys: Collection[str], clock: Clock) -> Path:
+    """Return the steps of the authors' code, by the operations of pytorch_optimizer.
+
+    Eigenvectors of equal eigenvalues are rounding errors, and these are the same only if all
+    operations are.
+    """
+    del rule, keys
+    paths = {label: _soap_of(draw, label, clock(draw, label)) for label in draw.start}
+    return [{label: path[step] for label, path in paths.items()} for step in range(draw.steps)]
+
+
+def _soap_of(draw: Draw, label: str, times: Sequence[float]) -> list[Tensor]:
+    param, path = draw.start[label], []
+    state: _SoapState | None = None
+    for gradients, setting, time in zip(draw.gradients, draw.settings(), times, strict=True):
+        if (grad := gradients[label]) is not None:
+            if state is None:
+                state = _SoapState(grad, setting.values)
+                state.measure(grad, time - 1)
+            if time > 1:
+                lr = float(setting.values["lr"])
+                param = param - lr * state.direction(grad, setting.values, time - 1)
+                param = param * (1 - setting.weight_decay * lr)
+                state.measure(grad, time - 1)
+        path.append(param)
+    return path
+
+
+class _SoapState:
+    """The averages and bases of one tensor."""
+
+    def __init__(self, grad: Tensor, values: Values) -> None:
+        self.mean, self.square = torch.zeros_like(grad), torch.zeros_like(grad)
+        lengths = grad.shape if grad.ndim > 1 else ()
+        self.products = [torch.zeros(n, n, dtype=grad.dtype) for n in lengths]
+        self.bases: list[Tensor] = []
+        self.beta2, self.every = values["beta2"], values["precondition_frequency"]
+
+    def measure(self, grad: Tensor, step: float) -> None:
+        """Average the products of gradients, and turn the bases at some steps."""
+        for axis, product in enumerate(self.products):
+            others = [*range(axis), *range(axis + 1, grad.ndim)]
+            product.lerp_(torch.tensordot(grad, grad, dims=[others] * 2), 1.0 - self.beta2)
+        if not self.bases:
+            tiny = [1e-30 * torch.eye(len(m), dtype=m.dtype) for m in self.products]
+            damped = [m + t for m, t in zip(self.products, tiny, strict=True)]
+            self.bases = [torch.linalg.eigh(m)[1].flip([1]) for m in damped]
+        if step > 0 and step % self.every == 0:
+            for axis, (product, basis) in enumerate(zip(self.products, self.bases, strict=True)):
+                images = product @ basis
+                order = torch.argsort((basis * images).sum(0), descending=True)
+                self.square = self.square.index_select(axis, order)
+                self.bases[axis] = torch.linalg.qr(images.index_select(1, order))[0]
+
+    def direction(self, grad: Tensor, values: Values, step: float) -> Tensor:
+        """Return the step of Adam in the coordinates of the bases."""
+        beta1, beta2, eps = (float(values[name]) for name in ("beta1", "beta2", "eps"))
+        self.mean.lerp_(grad, 1.0 - beta1)
+        self.square.lerp_(self._turned(grad, 0).square(), 1.0 - beta2)
+        result = self._turned(self._turned(self.mean, 0) / (self.square.sqrt() + eps), 1)
+        scale: float = (1 - beta2**step) ** 0.5 / (1 - beta1**step)
+        return scale * result
+
+    def _turned(self, array: Tensor, side: int) -> Tensor:
+        for basis in self.bases:
+            array = torch.tensordot(array, basis, dims=[[0], [side]])
+        return array
+
+
 _Changed = Callable[[Rule, Draw, Collection[str], Clock], Path]
 _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
     "lars": (
@@ -239,5 +321,30 @@ _KNOWN: Mapping[str, tuple[Sequence[Deviation], _Changed]] = {
             ),
         ),
         _prodigy,
+    ),
+    "adahessian": (
+        (
+            Deviation(
+                "kernels", "kernels", "does not average estimates over the places of a kernel"
+            ),
+            Deviation(
+                "count",
+                "bias correction",
+                "corrects the average of squares by the number of steps, not of estimates",
+            ),
+        ),
+        _adahessian,
+    ),
+    "soap": (
+        (
+            Deviation(
+                "authors",
+                "weight decay and eigenvectors",
+                "decays the weights after the step, and not in the first one; takes the "
+                "eigenvectors of equal eigenvalues as they come, and adds nothing to the diagonal "
+                "before the QR step; all as the authors' code does",
+            ),
+        ),
+        _soap,
     ),
 }

@@ -40,6 +40,8 @@ class Script:
         if target.adapter:
             self._lines.append(f"from {target.adapter} import adapted")
             self._call = f"adapted({attribute})"
+        if target.is_supplied:
+            self._lines.append("from optrial.replay.supplies import supplied")
         self._lines.append("")
 
     def add(self, *lines: str) -> Script:
@@ -57,9 +59,17 @@ class Script:
         dtype = f", dtype={tensor.dtype}"
         return self.add(f"{label} = torch.tensor({numbers(tensor)}{dtype}, requires_grad=True)")
 
+    @property
+    def name(self) -> str:
+        """The name of the class in the script."""
+        return self._call
+
     def call(self, parameters: str, arguments: Arguments) -> str:
         """Return the text that makes an optimizer."""
-        return f"{self._call}({parameters}{self._keywords(arguments)})"
+        text = f"{self._call}({parameters}{self._keywords(arguments)})"
+        if not self._target.is_supplied:
+            return text
+        return f"supplied({text}{', curvature=True' if self._target.is_curved else ''})"
 
     def _keywords(self, arguments: Arguments) -> str:
         everything = {**self._target.always, **arguments}

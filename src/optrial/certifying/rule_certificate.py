@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from optrial.certifying.certificate import compare_equations, versions_of
+from optrial.certifying.certificate import compare_equations, versions_of, workable
 from optrial.certifying.findings import Certificate, Finding, Kind
 from optrial.certifying.hypotheses import follows
 from optrial.certifying.rule_checks import problems_of_rule
 from optrial.certifying.subject import Subject
 from optrial.replay.binding import Binding, bindings_of, implemented_by_torch
 from optrial.replay.comparison import scale_of
-from optrial.replay.draws import SHAPES, drawn, drawn_setting
+from optrial.replay.draws import drawn, drawn_setting
 from optrial.replay.equations import program_of
 from optrial.replay.reference import moments_of, own_steps, replay
 from optrial.replay.target import Target
@@ -76,15 +74,17 @@ def _outcome(findings: Sequence[Finding]) -> str:
 
 def _beside(rule: Rule, against: Target, seed: int, draws: int) -> list[Finding]:
     """Compare with an implementation; its conventions are those of the implementation."""
+    if "draws" in rule.needs:
+        text = f"cannot be compared: {rule.name} draws random numbers, and those of a class differ"
+        return [Finding("equations", Kind.FAULT, text)]
+    against, shapes, refusal = workable(against, [rule])
+    if not shapes:
+        return [Finding("equations", Kind.FAULT, f"cannot be compared: {against.name}: {refusal}")]
     defaults = {n: p.default for n, p in against.signature.items() if p.default is not p.empty}
     bindings: Sequence[Binding] = bindings_of([rule], defaults)
-    if rule.needs_curvature:
-        text = f"cannot be compared: {rule.name} needs curvature, and draws have gradients alone"
-        return [Finding("equations", Kind.FAULT, text)]
     if not bindings:
         text = f"cannot be compared: {against.name} lacks arguments of {rule.name}"
         return [Finding("equations", Kind.FAULT, text)]
-    shapes = _shapes_of(against)
     subject = Subject(against, bindings[0], lambda draw: replay(rule, draw), shapes, seed)
     findings, _ = compare_equations(subject, draws)
     return [
@@ -101,21 +101,6 @@ def _beside(rule: Rule, against: Target, seed: int, draws: int) -> list[Finding]
         )
         for f in findings
     ]
-
-
-def _shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the draws: matrices only for a class that takes nothing else."""
-    try:
-        vector = torch.ones(2, requires_grad=True)
-        target([vector], {} if _has_rate(target) else {"lr": 0.1})
-    except ValueError:
-        return dict(_MATRICES)
-    return {name: shape for name, shape in SHAPES.items() if name != "empty"}
-
-
-def _has_rate(target: Target) -> bool:
-    rate = target.signature.get("lr")
-    return rate is None or rate.default is not inspect.Parameter.empty
 
 
 def equations_are_the_update(rule: Rule, seed: int) -> bool:

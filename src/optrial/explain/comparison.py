@@ -159,7 +159,7 @@ def _torch(rule: Rule) -> str:
         return "none"
     arguments = rule.torch_optim.keywords(**rule.defaults)
     shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    decays = " or ".join(rule.torch_optim.decays)
+    decays = " or ".join(rule.torch_optim.decays) or "none"
     return f"torch.optim.{rule.torch_optim.class_name}({shown}); weight decay: {decays}"
 
 

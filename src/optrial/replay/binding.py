@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ _COMPLEMENTS = {"scion": {"momentum": "momentum"}}
 """Rule -> hyperparameter -> argument that is its complement where its default is below 1/2."""
 _SWITCHED = {"nesterov": "nesterov", "amsgrad": "amsgrad"}
 """Rule -> the argument that turns a class of several rules into it."""
+_SIGNS = "hessian_distribution", "rademacher"
+"""Argument and value that draw signs, with which estimates of a diagonal Hessian are exact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +146,16 @@ def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
         constant: dict[str, Any] = {"momentum": 0.0}
     else:
         constant = {switch: True} if switch else {}
+    if rule.needs_curvature and _SIGNS[0] in arguments:
+        constant |= dict([_SIGNS])
+    is_clipped_first = rule.name == "sophia_h" and places.get("gamma") == ("p", None)
     complements = _COMPLEMENTS.get(rule.name, {})
     turned = {
         h
         for h, (key, _) in places.items()
         if key == complements.get(h) and isinstance(arguments[key], float) and arguments[key] < 0.5
     }
+    whole = {h.name for h in rule.hyperparameters if h.whole}
     negated = {h.name for h in rule.hyperparameters if _is_negated(h, places, arguments)}
     decoupling = next((key for key in DECAY_SWITCHES if key in arguments), None)
     if "weight_decay" not in arguments:
@@ -161,8 +167,10 @@ def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
 
     def translate(setting: Setting) -> dict[str, Any]:
         chosen: dict[str, Any] = dict(constant)
+        setting = _clipped_first(setting) if is_clipped_first else setting
         for hyperparameter, (key, index) in places.items():
             value = setting.values[hyperparameter]
+            value = int(value) if hyperparameter in whole else value
             value = -value if hyperparameter in negated else value
             value = 1 - value if hyperparameter in turned else value
             if index is None:
@@ -177,6 +185,18 @@ def _by_names(rule: Rule, arguments: Mapping[str, Any]) -> Binding | None:
 
     claims = decoupling is not None or rule.own_decay is not None
     return Binding(rule, translate, decays, fixed, claims_decay=claims, label=rule.name)
+
+
+def _clipped_first(setting: Setting) -> Setting:
+    """Return the values of a Sophia that clips at gamma, before it multiplies by lr, not at 1."""
+    gamma = float(setting.values["gamma"])
+    scaled = {n: float(f"{float(setting.values[n]) / gamma:.12g}") for n in ("lr", "eps")}
+    factor = gamma if setting.decay == "decoupled" else 1.0
+    return replace(
+        setting,
+        values={**setting.values, **scaled},
+        weight_decay=factor * setting.weight_decay,
+    )
 
 
 def _places(rule: Rule, arguments: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:

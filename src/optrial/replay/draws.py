@@ -246,7 +246,9 @@ def _drawn_value(hyperparameter: Hyperparameter, random: Generator, *, wide: boo
         return _round(middle * 10 ** random.uniform(-0.7, 0.5))
     if h.name == "eps":
         return _round(10 ** random.uniform(-6, -0.5))
-    if h.scale == "log":
+    if h.whole:  # a number of steps: one that short trainings reach
+        value = float(random.integers(1, 5))
+    elif h.scale == "log":
         value = _of_log_scale(default, random)
     elif h.high == 1.0:
         value = _round(random.uniform(max(h.low, 0.0) + 0.05, 0.95))

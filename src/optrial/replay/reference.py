@@ -9,6 +9,7 @@ from torch import Tensor
 
 from optrial.replay.draws import Draw, Setting
 from optrial.replay.equations import Moment
+from optrial.replay.supplies import hessian_diagonal
 from optrial.replay.target import Path
 from optrial.rules import Rule, apply_all, initialise_all
 
@@ -67,7 +68,8 @@ def replay(
 ) -> Path:
     """Return the weights after each step of a draw, by the rule's own functions.
 
-    A tensor without a gradient neither moves nor counts the step.
+    A tensor without a gradient neither moves nor counts the step. Curvature is the
+    `hessian_diagonal` of each gradient.
 
     Args:
         rule: the rule.
@@ -98,17 +100,19 @@ def _alone(
     state = initialise_all(rule, params, dict(settings[0].values))
     path = []
     for gradients, setting, time in zip(draw.gradients, settings, times, strict=True):
-        gradient = gradients[label]
-        if gradient is not None:
+        given = gradients[label]
+        if given is not None:
+            gradient = given.to(start.dtype).contiguous()
             params, state = apply_all(
                 rule,
                 params,
-                {label: gradient.to(start.dtype).contiguous()},
+                {label: gradient},
                 state,
                 time,
                 dict(setting.values),
                 setting.weight_decay,
                 setting.decay,
+                curvature={label: hessian_diagonal(gradient)} if rule.needs_curvature else None,
             )
         path.append(params[label])
     return path

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from optrial.replay.binding import Binding
 from optrial.replay.draws import Draw, Gradients, Setting
+from optrial.replay.supplies import supplied
 
 __all__ = [
     "Arguments",
@@ -45,6 +46,8 @@ class Target:
         always: arguments that are always given.
         adapter: module that adapts it to PyTorch's tensors; empty for an optimizer of PyTorch.
         takes_missing: whether its tensors may lack a gradient.
+        is_curved: whether its steps differentiate the gradients.
+        is_supplied: whether its steps ask for a closure, or differentiate the gradients.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Target:
     always: Arguments
     adapter: str = ""
     takes_missing: bool = True
+    is_curved: bool = False
+    is_supplied: bool = False
 
     @property
     def label(self) -> str:
@@ -75,7 +80,7 @@ class Target:
             switch = getattr(optimizer, "train", None)
             if callable(switch):  # schedule-free classes train at another point
                 switch()
-        return optimizer
+        return optimizer if self.adapter else supplied(optimizer, curvature=self.is_curved)
 
     def with_arguments(self, **arguments: Any) -> Target:
         """Return the same target with further arguments that are always given."""

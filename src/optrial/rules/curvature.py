@@ -188,9 +188,11 @@ ADAHESSIAN = Rule(
     conventions=(
         "Hessian power 1. The magnitudes of the estimates are averaged over the places of each "
         "kernel of a convolution in two or three dimensions, as in the authors' code; the paper "
-        "averages the estimates themselves. Matrices and vectors are not averaged; lr and eps are "
-        "those of the authors' code for images. With every above 1, v stays until the next "
-        f"estimate, and its correction counts estimates. {COST}"
+        "averages the estimates themselves. Matrices and vectors are not averaged; lr, eps and "
+        "decoupled weight decay, which the authors call L2, are those of their code for images "
+        "(amirgholami/adahessian, image_classification). Their instructions for other models also "
+        "average the estimates over the columns of a matrix. With every above 1, v stays until the "
+        f"next estimate, and its correction counts estimates. {COST}"
     ),
     contrasts={
         "adam": (
@@ -199,6 +201,7 @@ ADAHESSIAN = Rule(
             "steps shrink with the gradient, as those of Newton's method."
         ),
     },
+    default_decay="decoupled",
     needs=("axes", "curvature"),
     capturable=False,
 )
@@ -254,8 +257,10 @@ SOPHIA_H = Rule(
     conventions=(
         "As in the paper, without bias correction, but z is drawn from −1 and 1, where the paper "
         "draws normal numbers: the expectation is the same, the variance smaller. Most coordinates "
-        "are clipped at first, because h starts at 0. pytorch_optimizer's `p` is gamma here, its "
-        f"lr is lr / gamma, and its eps is eps / gamma. {COST}"
+        "are clipped at first, because h starts at 0. Defaults are those of the authors' code in "
+        "JAX (stanford-crfm/levanter), except lr; this code corrects m for its bias, and an "
+        "estimate counts from the next step on. pytorch_optimizer's `p` is gamma here, its lr is "
+        f"lr / gamma, and its eps is eps / gamma. {COST}"
     ),
     contrasts={
         "adahessian": (

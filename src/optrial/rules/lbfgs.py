@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from optrial.rules.arrays import Array, Scalar, as_array, is_array, namespace, zeros_like
 from optrial.rules.hyperparameters import GRADIENT, learning_rate
-from optrial.rules.rule import Hyperparameter, Rule, equations_of
+from optrial.rules.rule import Hyperparameter, Keywords, Rule, TorchOptim, equations_of
 
 __all__ = ["LBFGS", "LbfgsState"]
 
@@ -58,27 +58,39 @@ def lbfgs(
         p ← g
 
     grad is (runs, n), all parameters of a run as one vector; hyperparameters broadcast over it.
-    Returns the change to add to the parameters.
+    Nothing changes if g = 0, as in torch. Returns the change to add to the parameters.
     """
     xp = namespace(grad)
-    state = _with_pair(state, grad)
+    length = xp.sum(xp.abs(grad), axis=-1, keepdims=True)
+    rests = length == 0
+    state = _with_pair(state, grad, rests)
     pairs = state.inverses.shape[-1]
     places = xp.arange(pairs, dtype=grad.dtype, device=grad.device)
     inverses = xp.where(places >= pairs - as_array(history, grad), state.inverses, 0.0)
-    length = xp.sum(xp.abs(grad), axis=-1, keepdims=True)
     first = xp.minimum(1.0 / xp.maximum(length, _tiny(length)), as_array(1.0, length))
     rate = lr * xp.where(state.begun > 0, as_array(1.0, length), first)
     change = rate * _direction(grad, state, inverses)
-    return change, state._replace(gradient=grad, change=change, begun=xp.ones_like(state.begun))
+    after = state._replace(
+        gradient=xp.where(rests, state.gradient, grad),
+        change=xp.where(rests, state.change, change),
+        begun=xp.where(rests, state.begun, xp.ones_like(state.begun)),
+    )
+    return change, after
 
 
-def _with_pair(state: LbfgsState, grad: Array) -> LbfgsState:
-    """Return the state with the latest pair, where its product is large enough."""
+def _with_pair(state: LbfgsState, grad: Array, rests: Array) -> LbfgsState:
+    """Return the state with the latest pair, where its product is large enough.
+
+    Args:
+        state: the state.
+        grad: (runs, n).
+        rests: runs without a gradient, which get no pair, (runs, 1).
+    """
     xp = namespace(grad)
     difference = grad - state.gradient
     product = xp.sum(state.change * difference, axis=-1, keepdims=True)
     square = xp.sum(difference * difference, axis=-1, keepdims=True)
-    is_kept = product > _LEAST
+    is_kept = (product > _LEAST) & ~rests
 
     def added(kept: Array, new: Array, where: Array) -> Array:
         later = kept[..., 1:] if kept.ndim == new.ndim else kept[..., 1:, :]
@@ -114,6 +126,12 @@ def _direction(grad: Array, state: LbfgsState, inverses: Array) -> Array:
 
 def _tiny(like: Array) -> Array:
     return as_array(namespace(like).finfo(like.dtype).tiny, like)
+
+
+def _keywords(*, lr: float, history: float) -> Keywords:
+    """Return the arguments of `torch.optim.LBFGS` with one gradient per step."""
+    once = {"max_iter": 1, "tolerance_grad": 0.0, "tolerance_change": 0.0}
+    return {"lr": lr, "history_size": int(history), **once}
 
 
 LBFGS = Rule(
@@ -177,6 +195,7 @@ LBFGS = Rule(
             "curvature."
         ),
     },
+    torch_optim=TorchOptim("LBFGS", _keywords, {}, needs_closure=True),
     as_one_vector=True,
     capturable=False,
 )

@@ -268,7 +268,9 @@ ADEMAMIX = replace(
     conventions=(
         "As Algorithm 1 of the paper. One warmup serves alpha and beta3, as the authors recommend: "
         "as many steps as the training has. Without it, training is often unstable at first. A "
-        "beta below 1e-8 counts as 1e-8 in the logarithm."
+        "beta below 1e-8 counts as 1e-8 in the logarithm. The authors' code (apple/ml-ademamix) "
+        "adds 1e-8 to both betas there, which lengthens the half-life of 0.9999 during the warm-up "
+        "by 1e-4 of itself. Its alpha is 2 by default and 8 in its example."
     ),
     contrasts={
         "adam": (
@@ -323,7 +325,8 @@ ADAN = replace(
     scaling="divided by the root of the running average of squares of the gradient ahead",
     bias_correction="all three averages, divided by 1 − beta^t",
     conventions=(
-        "As the authors' code with no_prox: bias correction, which Algorithm 1 omits, a change of "
+        "As the authors' code (sail-sg/Adan) with no_prox, and with its defaults: bias correction, "
+        "which Algorithm 1 omits, a change of "
         "0 in the first step, and decoupled weight decay before the step. By default their code "
         "divides by 1 + lr·weight_decay after the step."
     ),

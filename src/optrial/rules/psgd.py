@@ -323,8 +323,10 @@ PSGD_KRON = Rule(
     bias_correction="of the average of the gradient",
     epsilon="10⁻⁶ beside the root mean square; 2⁻¹²⁶ beside the bounds",
     conventions=(
-        "As Kron of the package pytorch_optimizer, a port of kron_torch: the factors are fitted to "
-        "the corrected average; updates are due when the steps since the last one reach 1 / p; "
+        "As Kron of the package pytorch_optimizer, a port of evanatyourservice/kron_torch, whose "
+        "own lr is 0.0003 by default. The author's lixilinx/psgd_torch has since gone over to "
+        "other updates of the factors, without triangular systems. The factors are fitted to the "
+        "corrected average; updates are due when the steps since the last one reach 1 / p; "
         "with a probability of 0.01, an update first gives the factors of a parameter the same "
         "largest element. This draw is the same for all parameters of a run; the probes and it are "
         "functions of seed, step and name, so that a run is the same in every engine and stack. "

@@ -120,11 +120,13 @@ class TorchOptim:
         keywords: maps the rule's hyperparameters, passed by name, to arguments of the class.
         decays: kinds of weight decay that the class supports -> arguments that select the kind;
             empty for a class without `weight_decay`.
+        needs_closure: whether its `step` takes a closure that computes the gradients.
     """
 
     class_name: str
     keywords: Callable[..., Keywords]
     decays: Mapping[str, Keywords]
+    needs_closure: bool = False
 
     def arguments(
         self, hyperparameters: Mapping[str, float], weight_decay: float, decay: str

@@ -274,7 +274,8 @@ SOAP = replace(
     ),
     epsilon="added to the root of an average that is not corrected",
     conventions=(
-        "As the authors' code: the first step only measures; the averages of Adam begin with the "
+        "As the authors' code (nikhilvyas/SOAP), with its defaults: the first step only measures; "
+        "the averages of Adam begin with the "
         "second; the gradient is turned by the bases of the step before; v follows its columns "
         "when eigenvalues change places, and is not turned with them. Biases and other vectors "
         "take the steps of AdamW, later by one. Kernels have a basis per axis; axes longer than "

@@ -30,9 +30,7 @@ def has_documented_defaults(subject: Subject) -> Iterator[Finding]:
         if default is inspect.Parameter.empty or _equal(default, value):
             continue
         script = subject.script().imports("inspect")
-        script.add(
-            f"default = inspect.signature({script.call('', {})[:-2]}).parameters['{name}'].default"
-        )
+        script.add(f"default = inspect.signature({script.name}).parameters['{name}'].default")
         script.add(f"assert default == {value!r}, default")
         yield Finding(
             "defaults",

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from optrial.certifying.checks.common import EQUAL, apart, finite, first_apart
+from optrial.certifying.checks.common import EQUAL, apart, finite, first_apart, reason
 from optrial.certifying.findings import Finding, Kind
 from optrial.certifying.reproducer import numbers, script_of_departure, shortest
 from optrial.certifying.subject import Check, Subject, Tiny
+from optrial.errors import USER_CODE_ERRORS
 from optrial.replay.comparison import departures, first_of
 from optrial.replay.draws import Draw, Setting, tensor_text
 from optrial.replay.target import parameters_of, step_with, train
@@ -229,7 +230,11 @@ def reads_values_at_each_step(subject: Subject) -> Iterator[Finding]:
             if name == "lr":
                 yield _not_in_groups(subject)
             continue
-        yield from _change(subject, draw, name)
+        try:
+            yield from _change(subject, draw, name)
+        except USER_CODE_ERRORS as error:
+            text = f"raises an error after {name} was changed in param_groups: {reason(error)}"
+            yield Finding(f"changing {name}", Kind.FAULT, text, step=3, term=name)
 
 
 def _is_start_value(subject: Subject, name: str) -> bool:

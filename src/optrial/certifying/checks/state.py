@@ -292,7 +292,8 @@ def keeps_declared_memory(subject: Subject) -> Iterator[Finding]:
 def _declared(subject: Subject, setting: Any) -> dict[str, int]:
     """Return the arrays that the rule keeps of a large matrix, with their sizes."""
     params = {"w": torch.ones(64, _ELEMENTS // 64, dtype=torch.float64)}
-    state = initialise_all(subject.binding.rule, params, dict(setting.values))["w"]
+    states = initialise_all(subject.binding.rule, params, dict(setting.values))
+    state = states["" if subject.binding.rule.as_one_vector else "w"]
     return {
         key: value.numel() for key, value in state._asdict().items() if isinstance(value, Tensor)
     }

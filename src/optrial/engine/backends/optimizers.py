@@ -93,7 +93,7 @@ def _built(spec: RunSpec, part: Part, named: Parameters) -> tuple[torch.optim.Op
         optimizer = build_optimizer(part.rule, part.hyperparameters, parameters)
         return optimizer, _call(part.rule, part.hyperparameters)
     rule = rule_of(part.optimizer_kind, part.rule, part.modify)
-    if spec.rng == "script" and rule.torch_optim:
+    if spec.rng == "script" and rule.torch_optim and not rule.torch_optim.needs_closure:
         arguments = rule.torch_optim.arguments(part.hyperparameters, part.weight_decay, part.decay)
         if arguments is not None:
             name = rule.torch_optim.class_name

@@ -11,6 +11,7 @@ from optrial.plan import rule_of
 from optrial.replay.comparison import largest_difference
 from optrial.replay.draws import Draw, Setting
 from optrial.replay.reference import replay
+from optrial.replay.supplies import supplied
 from optrial.replay.target import float64_scalars, parameters_of, snapshot, step_with
 from optrial.spec import Certificate, Part, RunSpec
 
@@ -66,7 +67,7 @@ def _difference(part: Part) -> tuple[float, str] | None:
     draw = Draw({"p": tensors[0]}, [{"p": t} for t in tensors[1:]], Setting(values, *treated))
     with float64_scalars():
         parameters = parameters_of(draw.start)
-        optimizer = theirs(parameters.values(), **arguments)
+        optimizer = supplied(theirs(parameters.values(), **arguments))
         for gradients in draw.gradients:
             step_with(optimizer, parameters, gradients)
     ours, expected = replay(rule, draw)[-1], snapshot(parameters)
