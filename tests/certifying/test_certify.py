@@ -153,10 +153,11 @@ class NeverFinite(torch.optim.SGD):
         return loss
 
 
-def test_weights_that_are_nan_do_not_show_what_is_ignored() -> None:
-    certificate = optrial.certify(NeverFinite, against="sgd", draws=1)
-    assert certificate.verdict is Verdict.DIFFERS
-    assert not [f.name for f in certificate.findings if f.name.startswith("no effect")]
+def test_weights_that_are_nan_do_not_show_what_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "compare_equations", lambda *_: ([], None))  # takes seconds
+    result = optrial.certify(NeverFinite, against="sgd", draws=1)
+    assert result.verdict is Verdict.DIFFERS
+    assert not [f.name for f in result.findings if f.name.startswith("no effect")]
 
 
 def test_a_decay_rate_of_the_other_sign_is_understood() -> None:

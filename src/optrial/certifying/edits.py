@@ -9,6 +9,7 @@ from itertools import combinations
 
 from optrial.replay.equations import (
     Assignment,
+    Condition,
     Expression,
     Program,
     name,
@@ -49,6 +50,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
     yield from _exchanges(program, hyperparameters)
     yield from _shifts_of_time(program)
     yield from _lines_left_out(program)
+    yield from _terms_left_out(program)
     yield from _lines_rewritten(program, hyperparameters)
     for index, line in enumerate(program.lines):
         for value, description, symbols in _changed_values(line, program, hyperparameters):
@@ -62,6 +64,7 @@ def single_edits(program: Program, hyperparameters: Sequence[str]) -> Iterator[E
             changed = replace(line, condition=None)
             text = "the condition of a line is left out"
             yield Edit(program.with_line(index, changed), text, str(line), str(line))
+    yield from _bounds_changed(program)
     yield from _lines_moved(program)
 
 
@@ -98,6 +101,7 @@ def _other_times() -> list[tuple[str, Expression]]:
     return [
         ("t − 1", Expression("−", parts=(name("t"), one))),
         ("t + 1", Expression("+", parts=(name("t"), one))),
+        ("2·t", Expression("·", parts=(number(2), name("t")))),
         ("1", one),
     ]
 
@@ -110,6 +114,45 @@ def _lines_left_out(program: Program) -> Iterator[Edit]:
             str(line),
             symbols=frozenset(line.value.names() | {line.symbol}),
         )
+
+
+def _terms_left_out(program: Program) -> Iterator[Edit]:
+    """Leave out a term that is more than a symbol."""
+    for index, line in enumerate(program.lines):
+        for path, part in line.value.places():
+            if part.operator not in ("+", "−") or part.parts[1].operator in ("name", "number"):
+                continue
+            left, right = part.parts
+            changed = replace(line, value=line.value.with_part(path, left))
+            yield Edit(
+                program.with_line(index, changed),
+                f"the term {right} is left out",
+                str(line),
+                str(changed),
+                frozenset(right.names()),
+            )
+
+
+def _bounds_changed(program: Program) -> Iterator[Edit]:
+    """Change a number in the conditions of all lines."""
+
+    def changed(line: Assignment, old: Expression, new: Expression) -> Assignment:
+        if line.condition is None:
+            return line
+        sides = (side.mapped(lambda part: new if part == old else None) for side in line.condition)
+        return replace(line, condition=Condition(*sides))
+
+    sides = [side for line in program.lines for side in line.condition or ()]
+    parts = [part for side in sides for _, part in side.places() if part.operator == "number"]
+    for old in dict.fromkeys(parts):
+        if old.text in ("0", "1"):  # of switches
+            continue
+        for value in _other_numbers(float(old.text)):
+            lines = tuple(changed(line, old, number(value)) for line in program.lines)
+            yield Edit(
+                replace(program, lines=lines),
+                f"{value:g} stands in place of {old.text} in a condition",
+            )
 
 
 def _lines_rewritten(program: Program, hyperparameters: Sequence[str]) -> Iterator[Edit]:
@@ -302,6 +345,8 @@ def number_places(program: Program) -> Iterator[NumberPlace]:
             if part.operator == "number":
                 yield NumberPlace(float(part.text), _with_number(program, index, path, part.text))
         yield NumberPlace(1.0, _scaled(program, index))
+        if line.value.operator == "+" and line.value.parts[0] == name(line.symbol):
+            yield NumberPlace(0.875, _averaged(program, index))  # near those in use, and none
 
 
 def _with_number(
@@ -314,6 +359,24 @@ def _with_number(
         changed = replace(line, value=line.value.with_part(path, new))
         text = f"{value:.6g} stands in place of {before}"
         return Edit(program.with_line(index, changed), text, str(line), str(changed))
+
+    return edit
+
+
+def _averaged(program: Program, index: int) -> Callable[[float], Edit]:
+    """Return the edit that makes an average, with a decay rate, of a sum over all steps."""
+    line = program.lines[index]
+    kept, added = line.value.parts
+
+    def edit(value: float) -> Edit:
+        shares = Expression("number", repr(value)), Expression("number", repr(1 - value))
+        parts = tuple(
+            Expression("·", parts=(share, part))
+            for share, part in zip(shares, (kept, added), strict=True)
+        )
+        changed = replace(line, value=Expression("+", parts=parts))
+        text = f"an average with decay rate {value:.6g} stands in place of the sum {line.symbol}"
+        return Edit(program.with_line(index, changed), text, str(line), "")
 
     return edit
 

@@ -147,10 +147,10 @@ def _stays_finite(rule: Rule) -> Iterator[str]:
 
 def _stacks(rule: Rule) -> Iterator[str]:
     """Runs in a stack take the same steps as alone."""
-    for runs in ((3,), (2, 3)):
+    for runs, decays in (((3,), ("l2", "decoupled")), ((2, 3), ("decoupled",))):
         params, minima = _problem(runs)
         values, lead = _stacked(rule, runs), len(runs)
-        for decay in ("l2", "decoupled"):
+        for decay in decays:
             together = _follow(
                 rule, params, minima, values, WEIGHT_DECAYS.reshape(_broad(runs)), decay, lead=lead
             )

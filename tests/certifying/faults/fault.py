@@ -21,6 +21,13 @@ SOURCES = {
     "RMSprop": TORCH / "rmsprop.py",
     "Lion": HERE / "plain_lion.py",
     "Muon": TORCH / "_muon.py",
+    "NAdam": TORCH / "nadam.py",
+    "Adagrad": TORCH / "adagrad.py",
+    "Adafactor": TORCH / "_adafactor.py",
+    "Rprop": TORCH / "rprop.py",
+    "RAdam": TORCH / "radam.py",
+    "Adamax": TORCH / "adamax.py",
+    "Adadelta": TORCH / "adadelta.py",
 }
 
 

@@ -19,6 +19,8 @@ from optrial.replay.target import parameters_of, step_with, train
 
 __all__ = ["GROUP_CHECKS"]
 
+_STILL = "groups"
+"""Name of the finding that a group does not move, whatever its values."""
 _NO_EFFECT_LATER = {("rprop", "lr"), ("shampoo", "eps")}
 """Rules and hyperparameters that their best-known implementation reads in the first step only."""
 
@@ -57,7 +59,10 @@ def respects_groups(subject: Subject) -> Iterator[Finding]:
         if not keys or not _is_of_group(subject, tiny, arguments, keys):
             continue
         for special in ("b", "a"):
-            yield from _group(subject, tiny, arguments, name, keys, special)
+            for finding in _group(subject, tiny, arguments, name, keys, special):
+                yield finding
+                if finding.name == _STILL:
+                    return
 
 
 def _switches(subject: Subject, arguments: Mapping[str, Any]) -> list[tuple[str, bool]]:
@@ -115,6 +120,9 @@ def _group(
         if first_apart(parameters, same, EQUAL) is None
         else f"updates a group with values of another one if their {name} differs"
     )
+    is_still = torch.equal(parameters[result[0]], tiny.start[result[0]])
+    if is_still:
+        problem = "does not move the weights of one of two groups"
     script = subject.script().weights("a", tiny.start["a"]).weights("b", tiny.start["b"])
     script.weights("c", tiny.start[special])
     text = ", ".join(
@@ -131,7 +139,7 @@ def _group(
         script.add(f"c.grad = {special}.grad.clone()", "optimizer.step()", "alone.step()")
     script.add(f"assert torch.allclose({special}, c, rtol=1e-12, atol=0), ({special}, c)")
     yield Finding(
-        f"groups: {name}",
+        _STILL if is_still else f"groups: {name}",
         Kind.FAULT,
         problem,
         tensor=tensor_text(result[0], parameters[result[0]]),
@@ -197,11 +205,13 @@ def adds_groups(subject: Subject) -> Iterator[Finding]:
             script.add(f"c.grad = {label}.grad.clone()", "alone.step()")
     script.add(f"assert torch.allclose({label}, c, rtol=1e-12, atol=0), ({label}, c)")
     what = "starts the new group" if label == "b" else "continues the first group"
-    is_count = _counts_per_group(subject)
+    moves = f"{what} with other steps than alone after add_param_group"
+    is_still = torch.equal(parameters[label], tiny.start[label])
+    is_count = _counts_per_group(subject) and not is_still
     yield Finding(
         "add_param_group",
         Kind.FAULT,
-        f"{what} with other steps than alone after add_param_group"
+        ("does not move the weights of a group that was added" if is_still else moves)
         + (": the step count is shared" if is_count else ""),
         tensor=tensor_text(label, parameters[label]),
         reproducer=script.text,
