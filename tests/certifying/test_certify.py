@@ -18,6 +18,7 @@ import torch
 import optrial
 from optrial.certifying import Certificate, Verdict, certificate
 from optrial.certifying.rule_certificate import equations_are_the_update
+from optrial.cli.certify import _arguments as arguments_of
 from optrial.errors import StudyError
 from optrial.replay.binding import bindings_of
 from optrial.replay.draws import Setting
@@ -137,6 +138,52 @@ def test_without_a_rate_it_is_not_comparable() -> None:
     assert certificate.verdict is Verdict.NOT_COMPARABLE
     assert certificate.verdict.exit_status == 2
     assert "its arguments are not those of sgd" in certificate.summary
+
+
+class WithSteps(torch.optim.SGD):
+    """SGD with a required argument."""
+
+    def __init__(self, params: Any, steps: int, lr: float = 0.1) -> None:
+        assert isinstance(steps, int)
+        super().__init__(params, lr=lr)
+
+
+class OnCuda(torch.optim.SGD):
+    """SGD that refuses the CPU."""
+
+    def step(self, closure: Any = None) -> Any:
+        raise AssertionError("parameters must be on CUDA")
+
+
+def without_an_optimizer(params: Any, lr: float = 0.1) -> Any:
+    return [p - lr for p in params]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (WithSteps, "it requires steps: pass --argument steps=..., in Python arguments=, or"),
+        (OnCuda, "parameters must be on CUDA; certificates are made on the CPU."),
+        (without_an_optimizer, "without_an_optimizer returned list, which has no step"),
+    ],
+)
+def test_what_cannot_be_made_is_not_comparable(target: Any, reason: str) -> None:
+    certificate = optrial.certify(target, against="sgd")
+    assert certificate.verdict is Verdict.NOT_COMPARABLE
+    assert reason in certificate.reason
+
+
+def test_slow_steps_have_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "_LONGEST_STEP", -1.0)
+    assert "a certificate has thousands" in optrial.certify("torch.optim:SGD").reason
+
+
+def test_arguments_of_the_command() -> None:
+    assert arguments_of(["steps=100", "betas=[0.9, 0.99]"]) == {"steps": 100, "betas": [0.9, 0.99]}
+    with pytest.raises(StudyError, match="must be written NAME=VALUE"):
+        arguments_of(["steps"])
+    with pytest.raises(StudyError, match="sgd is a rule"):
+        optrial.certify("sgd", arguments={"steps": 1})
 
 
 class NeverFinite(torch.optim.SGD):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ from optrial.replay.draws import SHAPES, Draw, Setting, drawn, drawn_setting, te
 from optrial.replay.reference import replay
 from optrial.replay.supplies import hessian_diagonal
 from optrial.replay.target import Path, Target, parameters_of, step_with, train
-from optrial.rules import Hyperparameter, Rule, apply_all, initialise_all
+from optrial.rules import RULES, Hyperparameter, Rule, apply_all, initialise_all
 from optrial.rules.learning_rates import plain_name
 
 __all__ = ["DRAWS", "certificate_of", "compare_equations", "versions_of", "workable"]
@@ -42,6 +43,8 @@ _OF_CURVATURE = (
     "is compared on losses whose Hessian is diagonal, where products with signs give the diagonal "
     "itself, whatever the signs"
 )
+_LONGEST_STEP = 5.0
+"""Seconds of a step of small tensors after which there is no certificate."""
 _KINDS_OF_SHAPES: Sequence[Mapping[str, tuple[int, ...]]] = (
     SHAPES,
     *(
@@ -117,32 +120,57 @@ def workable(
         rules: those that it should compute.
     """
     curved = any(rule.needs_curvature for rule in rules)
+    if missing := _required(target):
+        return target, {}, missing
     reasons = []
     for is_curved in (curved, not curved):
         asking = replace(target, is_curved=is_curved, is_supplied=is_curved)
         for shapes in _KINDS_OF_SHAPES:
             try:
-                optimizer = _stepped(asking, shapes)
+                optimizer, seconds = _stepped(asking, shapes)
             except USER_CODE_ERRORS as error:
-                reasons.append(one_line(error))
+                reasons.append(one_line(error).rstrip("."))
                 continue
+            if seconds > _LONGEST_STEP:
+                return target, {}, f"its steps take {seconds:.1f} s; a certificate has thousands."
             text = f"does not take all shapes: {reasons[0]}" if reasons else ""
             is_supplied = getattr(optimizer, "is_supplied", False)
             return replace(asking, is_supplied=is_supplied), dict(shapes), text
-    return target, {}, f"it cannot be made, or its step fails: {reasons[-1].rstrip('.')}."
+    reason = reasons[len(_KINDS_OF_SHAPES) - 1]
+    place = "; certificates are made on the CPU" if "cuda" in reason.lower() else ""
+    return target, {}, f"it cannot be made, or its step fails: {reason}{place}."
 
 
-def _stepped(target: Target, shapes: Mapping[str, tuple[int, ...]]) -> torch.optim.Optimizer:
-    """Return an optimizer that has taken two steps."""
+def _required(target: Target) -> str:
+    """Return what to do about required arguments; empty if there are none, or they are known."""
+    known = {"lr", *target.always, *(name for rule in RULES.values() for name in rule.defaults)}
+    empty = inspect.Parameter.empty
+    names = [n for n, p in target.signature.items() if p.default is empty and n not in known]
+    if not names:
+        return ""
+    given = " ".join(f"--argument {name}=..." for name in names)
+    return (
+        f"it requires {' and '.join(names)}: pass {given}, in Python arguments=, or write a "
+        "function of the parameters that makes the optimizer."
+    )
+
+
+def _stepped(
+    target: Target, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[torch.optim.Optimizer, float]:
+    """Return an optimizer that has taken two steps, and the seconds of the second one."""
     start = drawn(Setting({}), shapes, np.random.default_rng(0), with_missing=False).start
     parameters = list(parameters_of(start, torch.float32).values())
     needed = {} if "lr" not in target.signature else _rate(target)
     optimizer = target(parameters, needed)
+    seconds = 0.0
     for _ in range(2):
         for parameter in parameters:
             parameter.grad = torch.ones_like(parameter)
+        start_of_step = time.perf_counter()
         optimizer.step()
-    return optimizer
+        seconds = time.perf_counter() - start_of_step
+    return optimizer, seconds
 
 
 def _rate(target: Target) -> dict[str, Any]:

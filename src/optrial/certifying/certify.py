@@ -74,6 +74,8 @@ def certify(
     subject = _resolved(target, "target", trusted)
     reference = None if against is None else _resolved(against, "against", trusted)
     if isinstance(subject, Rule):
+        if arguments:
+            _fail("arguments", f"go with a class; {subject.name} is a rule.")
         return certificate_of_rule(subject, reference, seed=seed, draws=draws)
     if arguments:
         subject = subject.with_arguments(**arguments)

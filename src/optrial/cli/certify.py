@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +52,13 @@ def certify(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="Compare a step under torch.compile too.")
     ] = False,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Argument that is always passed to the class: steps=100. Repeatable.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 for conventions, too.")
     ] = False,
@@ -69,7 +77,15 @@ def certify(
 
     with prints_apart():
         trusted = trust_of(trust, quiet=quiet)
-        certificate = run(target, against, seed=seed, draws=draws, compiled=compiled, trust=trusted)
+        certificate = run(
+            target,
+            against,
+            seed=seed,
+            draws=draws,
+            compiled=compiled,
+            arguments=_arguments(argument or ()),
+            trust=trusted,
+        )
     text = _text(certificate, as_json=as_json, as_html=as_html)
     if badge is not None:
         badge.write_text(badge_of(certificate), encoding="utf-8")
@@ -82,6 +98,24 @@ def certify(
     if strict and certificate.verdict is Verdict.CONVENTIONS:
         status = 1
     sys.exit(status)
+
+
+def _arguments(settings: Iterable[str]) -> dict[str, Any]:
+    """Return arguments by name; values are YAML.
+
+    Raises:
+        StudyError: one is not written NAME=VALUE.
+    """
+    from optrial.config.plain_yaml import parse_yaml
+
+    arguments = {}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign or not name.isidentifier():
+            message = f"{setting}: must be written NAME=VALUE, such as steps=100."
+            raise StudyError([Problem("--argument", message)], "the command")
+        arguments[name] = parse_yaml(text, f"--argument {setting}")
+    return arguments
 
 
 def _text(certificate: Certificate, *, as_json: bool, as_html: bool) -> str:

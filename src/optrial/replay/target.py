@@ -77,6 +77,9 @@ class Target:
         """Make an optimizer over parameters or groups of parameters."""
         with quiet():
             optimizer = self.make(list(parameters), **{**self.always, **arguments})
+            if not callable(getattr(optimizer, "step", None)):
+                kind = type(optimizer).__name__
+                raise TypeError(f"{self.label} returned {kind}, which has no step: no optimizer")
             switch = getattr(optimizer, "train", None)
             if callable(switch):  # schedule-free classes train at another point
                 switch()

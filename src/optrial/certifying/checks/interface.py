@@ -266,7 +266,9 @@ def calls_closure_once(subject: Subject) -> Iterator[Finding]:
         "assert calls == 1, calls",
         "assert loss is not None and torch.allclose(loss.detach(), expected), loss",
     )
-    yield Finding("closure", Kind.FAULT, problem, reproducer=script.text)
+    is_meant = calls > 3 and subject.target.is_supplied  # a method of several evaluations
+    kind = Kind.CONVENTION if is_meant else Kind.FAULT
+    yield Finding("closure", kind, problem, reproducer=script.text)
 
 
 def zeroes_gradients(subject: Subject) -> Iterator[Finding]:
