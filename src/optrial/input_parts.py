@@ -66,6 +66,15 @@ class PackedShape(tuple[int, ...]):
     def __repr__(self) -> str:
         return ", ".join(f"{part.name} {part.shape}" for part in self.parts)
 
+    @property
+    def as_received(self) -> str:
+        """Names, shapes and types of the inputs of a model, for messages."""
+        types = ("int64" if part.whole else "floating point" for part in self.parts)
+        shapes = (", ".join(map(str, ("batch", *part.shape))) for part in self.parts)
+        names = (part.name for part in self.parts)
+        shown = (f"{n} ({s}), {t}" for n, s, t in zip(names, shapes, types, strict=True))
+        return f"a mapping with {'; '.join(shown)}"
+
 
 def parts_of(shape: tuple[int, ...]) -> tuple[InputPart, ...]:
     """Return the inputs that a shape holds; none for the shape of one input."""

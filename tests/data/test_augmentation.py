@@ -201,3 +201,16 @@ def test_only_images_can_be_augmented(tmp_path: Path) -> None:
     assert load_dataset(str(path), {"augment": {"flip": True, "crop": 4}}).augmentation
     with pytest.raises(DataError, match=r"augment\.crop: 5: images are 8x5 pixels"):
         load_dataset(str(path), {"augment": {"crop": 5}})
+
+
+def test_pixels_of_targets_would_stay_where_they_are(tmp_path: Path) -> None:
+    """Inputs to be reconstructed, and labels for each pixel."""
+    augmented = {"augment": {"flip": True}}
+    says = "augment: moves the pixels of the inputs, but not their targets"
+    with pytest.raises(DataError, match=says):
+        load_dataset("digits", augmented | {"targets": "inputs"})
+    path, labels = tmp_path / "masks.npz", np.arange(800).reshape(20, 8, 5) % 3
+    np.savez(path, inputs=np.zeros((20, 1, 8, 5), dtype=np.uint8), targets=labels)
+    assert load_dataset(str(path), {}).classes == 3
+    with pytest.raises(DataError, match=says):
+        load_dataset(str(path), augmented)

@@ -233,6 +233,31 @@ def test_models_of_the_catalogue_take_one_input() -> None:
         study(problem={"dataset": data(), "model": "mlp"}).plan()
 
 
+class Misnamed(Net):
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.image(inputs["picture"])  # type: ignore[no-any-return]
+
+
+class Whole(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.layer(inputs["words"])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("model", [Misnamed, Whole])
+def test_a_model_that_fails_is_told_what_it_gets(model: type[nn.Module]) -> None:
+    """Also one whose lazy layers are tried first."""
+    says = (
+        r"a mapping with image \(batch, 1, 3, 2\), floating point; words \(batch, 4\), int64; age"
+    )
+    problem = {"dataset": data(), "model": {"factory": model}, "metrics": ["accuracy"]}
+    with pytest.raises(StudyError, match=says):
+        study(problem=problem).plan()
+
+
 def test_compare_takes_a_mapping(tmp_path: Path) -> None:
     results = optrial.compare(
         data=(dict(ARRAYS), TARGETS),

@@ -160,7 +160,8 @@ def _load(
     ignored = ignored_label(pairs, kind, request.ignore_index)
     classes = classes or outputs_needed(of_train, kind, request.targets, ignored)
     pairs = carved(pairs, chosen)
-    if problems := augment_problems(pairs["train"][0].shape[1:], arguments):
+    shapes = [array.shape[1:] for array in pairs["train"]]
+    if problems := augment_problems(shapes[0], arguments, shapes[1]):
         raise unusable(title, problems)
     pixels = source.pixel_maximum or entry.pixel_maximum
     arguments = arguments.resolved(pixels is not None)

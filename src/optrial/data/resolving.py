@@ -120,8 +120,10 @@ def unusable(name: str, problems: Sequence[Problem]) -> DataError:
     return DataError(f"dataset '{name}' cannot be used: " + "\n  ".join(map(str, problems)))
 
 
-def augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Problem]:
-    """Return why samples of a shape cannot be augmented as the arguments ask."""
+def augment_problems(
+    shape: tuple[int, ...], arguments: Arguments, targets: tuple[int, ...] = ()
+) -> list[Problem]:
+    """Return why samples of a shape, with targets of a shape, cannot be augmented as asked."""
     if not isinstance(arguments, AugmentableArguments) or arguments.augment is None:
         return []
     if len(shape) != 3:
@@ -130,6 +132,9 @@ def augment_problems(shape: tuple[int, ...], arguments: Arguments) -> list[Probl
     if arguments.augment.crop >= min(shape[1:]):
         limit = f"images are {shape[1]}x{shape[2]} pixels and would lie outside; use less"
         return [Problem("augment.crop", f"{arguments.augment.crop}: {limit}.")]
+    if arguments.targets == "inputs" or targets[-2:] == shape[1:]:
+        moved = "moves the pixels of the inputs, but not their targets, which have the same pixels"
+        return [Problem("augment", f"{moved}; remove it.")]
     return []
 
 

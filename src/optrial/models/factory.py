@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from optrial.code import call_problems, importable, load_code
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, one_line
-from optrial.input_parts import InputPart, parts_of
+from optrial.input_parts import InputPart, PackedShape, parts_of
 from optrial.models.arguments import Shape, input_dtype
 from optrial.models.parameters import trained_parameters
 
@@ -56,7 +56,10 @@ def build_from_factory(
             _prepare_inputs(model, input_shape)
             _initialise_lazy_layers(model, input_shape, input_dtype(vocabulary))
     except USER_CODE_ERRORS as error:
-        raise _factory_error(f"'{name}' raised {one_line(error).rstrip('.')}.") from error
+        raised = f"'{name}' raised {one_line(error).rstrip('.')}"
+        if isinstance(input_shape, PackedShape):
+            raised += f"; its forward gets {input_shape.as_received}"
+        raise _factory_error(f"{raised}.") from error
     if not isinstance(model, nn.Module):
         returned = type(model).__name__
         raise _factory_error(f"'{name}' returned {returned}; it must return a torch.nn.Module.")

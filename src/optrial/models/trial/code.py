@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.errors import USER_CODE_ERRORS, Problem, StudyError, listed, one_line
+from optrial.input_parts import PackedShape
 from optrial.models.curvature import twice_differentiable
 from optrial.models.layers.dropout import key_dropout
 from optrial.models.parameters import as_real, foreign_types, trained_parameters
@@ -151,6 +152,8 @@ def _outputs(
         outputs = model(inputs)
     except USER_CODE_ERRORS as error:
         shown = f"on inputs of shape {tuple(inputs.shape)}, {type_name(inputs.dtype)}"
+        if isinstance(problem.input_shape, PackedShape):
+            shown = f"on {problem.input_shape.as_received}"
         return None, f"raised {error_text(error)} {shown}{_type_hint(model, inputs.dtype)}"
     reason = _wrong(outputs, targets, problem)
     return outputs, reason and f"returned {reason}"
