@@ -199,6 +199,10 @@ HEADLINES: Mapping[str, Bounds] = {
     "tabular-small": {"momentum": (0.9, 1.0), "adamw": (0.9, 1.0), "muon": (0.9, 1.0)},
     # Of 59 characters after 200 steps; one seed of adamw hardly learns.
     "gpt-shakespeare-small": {"muon": (0.32, 0.37), "adamw": (0.2, 0.35), "sgd": (0.26, 0.31)},
+    # Decay or not, and on what: all the same after 300 steps.
+    "no-decay-on-norms-small": {"matrices": (0.3, 0.36), "all": (0.3, 0.36), "none": (0.32, 0.355)},
+    # After 80 steps; guessing is right in 0.1.
+    "resnet-cifar10-small": {"momentum": (0.1, 0.22), "adamw": (0.15, 0.26), "muon": (0.2, 0.27)},
     # The same to a hair, whoever wrote the update.
     "sgd-from-scratch-small": {
         "sgd": (0.79, 0.85),

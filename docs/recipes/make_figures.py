@@ -24,8 +24,10 @@ COMMANDS: Mapping[str, str] = {
     "gpt-shakespeare": "optrial plot gpt-shakespeare-small --metric train_loss --smooth 20",
     "mnist-optimizers": "optrial plot mnist-optimizers --metric train_loss --metric test_accuracy "
     "--smooth 50 --only sgd --only momentum --only adam",
+    "no-decay-on-norms": "optrial plot no-decay-on-norms-small --metric train_loss --smooth 20",
     "numpy-vs-torch": "optrial plot numpy-vs-torch-moons numpy-vs-torch-with-replacement "
     "--metric train_loss_epoch --x epochs --smooth 10 --only 'sgd batch_size=128'",
+    "resnet-cifar10": "optrial plot resnet-cifar10-small --metric train_loss --smooth 10",
     "rnn-palindrome": "optrial plot rnn-palindrome-20 --metric test_accuracy --each-seed",
     "sgd-from-scratch": "optrial plot sgd-from-scratch --metric train_loss "
     "--metric train_accuracy --x steps --smooth 100",
