@@ -14,7 +14,7 @@ from optrial.spec import FINAL, RunSpec
 __all__ = ["changed", "changes", "changes_at"]
 
 Key = tuple[Hashable, ...]
-"""Problem, optimizer, setting, phase, seed and fold: what a run is for, whatever trains it."""
+"""Problem, optimizer, setting, phase, seed, fold and rung: what a run is for."""
 
 Differences = tuple[tuple[str, str], ...]
 """Field of a run, or name of its code, and its old value as text."""
@@ -60,17 +60,16 @@ def _new_runs(plan: Plan, store: Store) -> tuple[Counter[Differences], list[Reco
     new = Counter[Differences]()
     for run in plan.runs:
         key = (plan.problems[run.run_id], run.optimizer, plan.settings[run.run_id])
-        fold = run.fold and run.fold.place
-        old = stored.get((*key, plan.phases[run.run_id], run.seed, fold))
+        places = run.fold and run.fold.place + 1, run.rung and run.rung.place + 1
+        old = stored.get((*key, plan.phases[run.run_id], run.seed, *places))
         if old and run.run_id not in known and old.run_id not in planned:
             new[_differences(old.spec, run)] += 1
     return new, unused
 
 
 def _key(record: Record) -> Key:
-    fold = record.spec.fold and record.spec.fold.place
     about = (record.problem, record.optimizer, record.setting, record.phase, record.seed)
-    return (*about, fold)
+    return (*about, record.fold, record.rung)
 
 
 def _differences(old: RunSpec, new: RunSpec) -> Differences:

@@ -131,8 +131,10 @@ class Tuning(TypedDict, total=False):
 
     select: str
     seeds: int
-    sampler: Literal["grid", "random", "sobol", "tpe"]
+    sampler: Literal["grid", "random", "sobol", "tpe", "halving"]
     trials: int
+    eta: int
+    rungs: int
     extend: bool
     seed: int
 

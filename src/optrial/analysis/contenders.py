@@ -5,6 +5,7 @@ Tables, figures, comparisons, claims and the audit all use these groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ __all__ = [
     "Contender",
     "OptimizerRuns",
     "best_setting",
+    "by_rung",
     "by_setting",
     "finished",
     "hyperparameters",
@@ -91,14 +93,25 @@ class OptimizerRuns:
 
     Attributes:
         name: of the study's entry.
-        tried: the runs among which a setting is chosen: those of the tuning phase, or all where
-            the study has none.
+        rungs: the runs among which a setting is chosen: those of the tuning phase, or all where
+            the study has none. Several rungs with successive halving, the shortest budget first;
+            values of different rungs cannot be compared.
         contenders: the chosen setting; where nothing may choose among several, each of them.
     """
 
     name: str
-    tried: Settings
+    rungs: tuple[Settings, ...]
     contenders: tuple[Contender, ...]
+
+    @cached_property
+    def tried(self) -> Settings:
+        """Every setting, with its runs of the longest budget that it had."""
+        return {name: runs for rung in self.rungs for name, runs in rung.items()}
+
+    @property
+    def finalists(self) -> Settings:
+        """The settings among which one is chosen: those of the last rung so far."""
+        return self.rungs[-1]
 
     @property
     def problem(self) -> str:
@@ -122,8 +135,8 @@ class OptimizerRuns:
 
     @property
     def trials(self) -> list[Record]:
-        """Every run among which a setting is chosen."""
-        return [record for runs in self.tried.values() for record in runs]
+        """Every run among which a setting is chosen, in any rung."""
+        return [record for rung in self.rungs for runs in rung.values() for record in runs]
 
     @property
     def reported(self) -> list[Record]:
@@ -172,8 +185,9 @@ class OptimizerRuns:
         return next((group.rule for group in groups if group.rule), self.rule)
 
     def with_value(self, name: str, value: float) -> list[Record]:
-        """Return the trials that have this value of a hyperparameter."""
-        return [record for record in self.trials if hyperparameters(record).get(name) == value]
+        """Return the finalists that have this value of a hyperparameter; they are comparable."""
+        finalists = (record for runs in self.finalists.values() for record in runs)
+        return [record for record in finalists if hyperparameters(record).get(name) == value]
 
 
 def optimizers_of(
@@ -195,9 +209,9 @@ def _optimizer_runs(
     name: str, records: Sequence[Record], selection: Selection | None
 ) -> OptimizerRuns:
     """Return what contends: the best setting, or the first of an optimizer that never finished."""
-    trials = by_setting(r for r in records if r.phase == "tune")
+    rungs = by_rung(r for r in records if r.phase == "tune")
     results = by_setting(r for r in records if r.phase == "report")
-    reported = results or trials
+    reported = results or by_setting(rungs[-1])
     contending = list(reported)
     if selection is not None:
         best = best_setting(reported, selection)
@@ -206,12 +220,21 @@ def _optimizer_runs(
         _contender(name, reported[setting_id], alone=len(contending) == 1)
         for setting_id in contending
     )
-    return OptimizerRuns(name, trials or results, contenders)
+    tried = tuple(map(by_setting, rungs)) if rungs else (results,)
+    return OptimizerRuns(name, tried, contenders)
 
 
 def _contender(optimizer: str, records: tuple[Record, ...], *, alone: bool) -> Contender:
     setting = records[0].setting
     return Contender(optimizer if alone else f"{optimizer} {setting}", optimizer, setting, records)
+
+
+def by_rung(records: Iterable[Record]) -> list[list[Record]]:
+    """Group trials by rung of successive halving, the shortest budget first; one group without."""
+    groups: dict[float, list[Record]] = {}
+    for record in records:
+        groups.setdefault(math.inf if record.rung is None else record.rung, []).append(record)
+    return [groups[place] for place in sorted(groups)]
 
 
 def by_setting(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:

@@ -25,8 +25,11 @@ RUN_COLUMNS = (
 )
 """First columns of the table of runs; hyperparameters and then final metrics follow.
 
-Runs of a cross-validation also have the column ``fold``, after ``seed``.
+Runs of a cross-validation also have the column ``fold``, after ``seed``; those of a study with
+successive halving ``rung``, which is empty for runs with the whole budget.
 """
+
+_SOMETIMES = ("fold", "rung")
 
 _CURVE_TYPES = {
     "metric": "str",
@@ -45,11 +48,15 @@ CURVE_COLUMNS = tuple(_CURVE_TYPES)
 
 
 def run_columns(records: Iterable[Record]) -> list[str]:
-    """Return `RUN_COLUMNS`, and ``fold`` if any run has one."""
-    if not any(record.spec.fold for record in records):
-        return list(RUN_COLUMNS)
+    """Return `RUN_COLUMNS`, and ``fold`` and ``rung`` if any run has one."""
     after = RUN_COLUMNS.index("seed") + 1
-    return [*RUN_COLUMNS[:after], "fold", *RUN_COLUMNS[after:]]
+    return [*RUN_COLUMNS[:after], *_further(records), *RUN_COLUMNS[after:]]
+
+
+def _further(records: Iterable[Record]) -> list[str]:
+    """Return the names of the columns that only some studies have."""
+    specs = [record.spec for record in records]
+    return [name for name in _SOMETIMES if any(getattr(spec, name) for spec in specs)]
 
 
 def run_rows(records: Sequence[Record]) -> list[dict[str, Value]]:
@@ -110,7 +117,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
 def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
     """Return one row per recorded value, with the columns `CURVE_COLUMNS`.
 
-    Runs of a cross-validation also have the column ``fold``. ``epoch`` is the step divided by the
+    Further columns are those of `run_columns`. ``epoch`` is the step divided by the
     steps per epoch; ``value`` may be infinite or NaN. Runs of earlier plans are left out.
 
     Raises:
@@ -120,9 +127,8 @@ def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
 
     records = {record.run_id: record for record in store.runs()}
     recorded = store.metrics()
-    types = _CURVE_TYPES
-    if any(record.spec.fold for record in records.values()):
-        types = {**types, "fold": "Int64"}
+    further = _further(records.values())
+    types = {**_CURVE_TYPES, **dict.fromkeys(further, "Int64")}
     parts = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})]
     for metric in metrics:
         if metric not in recorded:
@@ -136,8 +142,7 @@ def curves_frame(store: StoreReader, metrics: Iterable[str]) -> pd.DataFrame:
                     "value": curve.values,
                 }
             )
-            names = ["problem", "optimizer", "setting", "phase", "seed"]
-            names += ["fold"] if "fold" in types else []
+            names = ["problem", "optimizer", "setting", "phase", "seed", *further]
             about = {name: getattr(record, name) for name in names}
             parts.append(points.assign(metric=metric, run_id=run_id, **about))
     return pd.concat(parts, ignore_index=True)[list(types)].astype(types)

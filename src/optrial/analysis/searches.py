@@ -41,13 +41,15 @@ def best_of_trials(problem: ProblemView) -> dict[str, BestOfK]:
     """Return the expected best value of k trials, for each optimizer with two trials or more.
 
     The value of a trial is its mean over seeds on the metric that selects. A trial with a failed
-    run has none.
+    run has none. Successive halving has no such curve: its trials are trained for unequal times.
     """
     selection = problem.selection
     if selection is None:
         return {}
     curves = {}
     for optimizer in problem.optimizers:
+        if len(optimizer.rungs) > 1:
+            continue
         values = _trial_values(optimizer, selection.metric)
         if len(values) > 1 and np.isfinite(values).any():
             curves[optimizer.name] = best_of_k(
@@ -93,7 +95,7 @@ def rate_ranges(problem: ProblemView, metric: str) -> dict[str, RateRange]:
     better = problem.directions.better(metric)
     if better is None or problem.pairing == "fold":
         return {}
-    tried = {optimizer.name: optimizer.tried for optimizer in problem.optimizers}
+    tried = {optimizer.name: optimizer.finalists for optimizer in problem.optimizers}
     ranges = {}
     for line in problem.sensitivity(metric):
         values = _by_seed(line, tried[line.optimizer], metric)

@@ -16,7 +16,13 @@ import numpy as np
 
 from optrial.analysis.bands import Band, FoldsOfRuns, make_band, points_shown
 from optrial.analysis.claims import Claim, parse_claims
-from optrial.analysis.contenders import Contender, OptimizerRuns, optimizers_of, report_metric
+from optrial.analysis.contenders import (
+    Contender,
+    OptimizerRuns,
+    by_rung,
+    optimizers_of,
+    report_metric,
+)
 from optrial.analysis.costs import Cost, cost_of
 from optrial.analysis.rates import RateLine, rate_line
 from optrial.analysis.reported import ReportedValue, published, reported_values
@@ -32,7 +38,7 @@ from optrial.analysis.statistics import (
     value_text,
 )
 from optrial.analysis.summary import SettingSummary, summarize
-from optrial.errors import Problem
+from optrial.errors import Problem, counted
 from optrial.records import Curve, Record
 from optrial.spec import (
     FAILED,
@@ -88,6 +94,7 @@ class Search:
         trials: the settings, in the order of the plan.
         chosen: the chosen setting; the best so far while tuning goes on.
         chosen_id: id of that setting.
+        rung: number and length of the rung of successive halving; empty without.
     """
 
     optimizer: str
@@ -95,6 +102,12 @@ class Search:
     trials: tuple[SettingSummary, ...]
     chosen: str
     chosen_id: str
+    rung: str = ""
+
+    @property
+    def title(self) -> str:
+        """The optimizer, and the rung: ``adam, rung 1 of 3: 20 steps``."""
+        return f"{self.optimizer}, {self.rung}" if self.rung else self.optimizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +140,9 @@ class ProblemView:
 
     @cached_property
     def reported(self) -> tuple[Record, ...]:
-        """The runs that are results; the trials while the study is still tuning."""
+        """The runs that are results; the trials, of the last rung, while the study still tunes."""
         results = tuple(record for record in self.records if record.phase == "report")
-        return results or self.records
+        return results or tuple(by_rung(self.records)[-1])
 
     @cached_property
     def contenders(self) -> tuple[Contender, ...]:
@@ -258,11 +271,12 @@ class ProblemView:
     def sensitivity(self, metric: str) -> tuple[RateLine, ...]:
         """Return final values by learning rate for each optimizer tried with several.
 
-        If the study has a tuning phase, these are values of its trials.
+        If the study has a tuning phase, these are values of its trials; with successive halving, of
+        those in the last rung.
         """
         if metric not in self._rates:
             lines = (
-                rate_line(optimizer.name, optimizer.tried, metric, self.directions, self.seed)
+                rate_line(optimizer.name, optimizer.finalists, metric, self.directions, self.seed)
                 for optimizer in self.optimizers
             )
             self._rates[metric] = tuple(line for line in lines if line)
@@ -270,19 +284,19 @@ class ProblemView:
 
     @cached_property
     def searches(self) -> tuple[Search, ...]:
-        """Trials of each optimizer; empty if the study has no tuning phase."""
-        tuned = [record for record in self.records if record.phase == "tune"]
-        trials = summarize(tuned, self.selection)
+        """Trials of each optimizer and rung; empty if the study has no tuning phase."""
         return tuple(
             Search(
                 optimizer.name,
                 self.select or "",
-                tuple(trial for trial in trials if trial.optimizer == optimizer.name),
+                tuple(summarize(list(chain.from_iterable(rung.values())), self.selection)),
                 optimizer.contenders[0].setting,
                 optimizer.contenders[0].setting_id,
+                _rung_of(next(iter(rung.values()))[0], len(optimizer.rungs)),
             )
             for optimizer in self.optimizers
             if any(record.phase == "tune" for record in optimizer.trials)
+            for rung in optimizer.rungs
         )
 
     @cached_property
@@ -573,6 +587,15 @@ class StudyView:
 def _metrics_of(records: Iterable[Record]) -> dict[str, None]:
     """Return the names of the metrics that any run recorded, as keys."""
     return dict.fromkeys(chain.from_iterable(record.metrics for record in records))
+
+
+def _rung_of(trial: Record, rungs: int) -> str:
+    """Return number and length of the rung of a trial; empty without successive halving."""
+    rung = trial.spec.rung
+    if rung is None and rungs == 1:
+        return ""
+    number, total = (rung.place + 1, rung.total) if rung else (rungs, rungs)
+    return f"rung {number} of {total}: {counted(trial.steps, 'step')}"
 
 
 def _started_alike(records: Sequence[Record]) -> bool:

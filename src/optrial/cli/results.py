@@ -204,7 +204,8 @@ def runs(
     elif file_format is RowFormat.TABLE:
         several = ["problem"] * (len({record.problem for record in records}) > 1)
         folds = ["fold"] * any(record.spec.fold for record in records)
-        columns = ("run_id", *several, "optimizer", "setting", "phase", *folds)
+        rungs = ["rung"] * any(record.spec.rung for record in records)
+        columns = ("run_id", *several, "optimizer", "setting", "phase", *folds, *rungs)
         columns += ("seed", "status", "step")
         rows = [
             {name: _six_digits(row[name]) for name in (*columns, *metrics, "reason")}

@@ -52,7 +52,7 @@ from optrial.cli.output import (
     stderr,
 )
 from optrial.cli.problems import print_models
-from optrial.errors import Problem, StudyError, counted, listed
+from optrial.errors import Problem, StudyError, all_listed, counted, listed
 from optrial.interruption import Interrupted
 from optrial.spec import FINAL, metric_title, setting_text
 
@@ -451,8 +451,8 @@ def _described(
     """Describe the data, the training and the cost of one problem."""
     first, seconds = runs[0], cost.seconds
     every = counted(first.evaluate_every, "step")
-    if tuning:  # runs that are not planned yet will take as long
-        seconds *= (tuning.tuning_runs + tuning.report_runs) / len(runs)
+    if tuning:  # runs that are not planned yet will take as long per step
+        seconds *= tuning.times_first_wave(len(runs))
     engines = dict.fromkeys(_ENGINES[choice.engine] for choice in cost.choices)
     width = max(choice.width for choice in cost.choices)
     sizes = ", ".join(f"{size:,} {split}" for split, size in dataset.sizes.items())
@@ -536,9 +536,15 @@ def _outlined(tuning: Outline | None) -> dict[str, str]:
     if tuning is None:
         return {}
     more = f", then at most {counted(tuning.waves - 1, 'more wave')}" if tuning.waves > 1 else ""
+    trials = f"{counted(tuning.trials, 'trial')} of each optimizer"
+    if tuning.rungs:
+        counts = all_listed([f"{rung.trials:,}" for rung in tuning.rungs])
+        shares = [f"1/{rung.divisor}" if rung.divisor > 1 else "all" for rung in tuning.rungs]
+        trials = f"{counts} trials of each optimizer, with {all_listed(shares)} of the budget,"
+        more = ""
     return {
-        "tuning": f"{counted(tuning.trials, 'trial')} of each optimizer on "
-        f"{metric_title(tuning.select)}: {counted(tuning.tuning_runs, 'run')}{more}",
+        "tuning": f"{trials} on {metric_title(tuning.select)}: "
+        f"{counted(tuning.tuning_runs, 'run')}{more}",
         "report": f"{counted(tuning.report_runs, 'run')} of the chosen settings, with other seeds",
     }
 

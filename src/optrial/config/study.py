@@ -19,8 +19,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictStr,
+    model_serializer,
     model_validator,
 )
 
@@ -60,6 +62,8 @@ _MOST_FOLDS = 1_000
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1, le=MOST_STEPS)]
+TwoOrMore = Annotated[int, Field(strict=True, ge=2, le=MOST_STEPS)]
+Rungs = Annotated[int, Field(strict=True, ge=2, le=30)]
 _Many = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 
 
@@ -353,24 +357,32 @@ class Tuning(_Frozen):
         select: metric that selects, on the validation split at the end of training; None for
             accuracy if the study has it, else the loss.
         seeds: number of runs per trial, with seeds that the report does not use.
-        sampler: "grid" tries every setting; "random", "sobol" and "tpe" draw `trials` of them.
+        sampler: "grid" tries every setting; "random", "sobol" and "tpe" draw `trials` of them;
+            "halving" draws as "random" does, and trains the best of them longer, rung by rung.
         trials: number of settings that each optimizer tries; for grids, the size of each grid.
+        eta: factor by which training gets longer, and settings fewer, from rung to rung; None means
+            3.
+        rungs: number of rungs, the last with the whole budget; None for as many as the trials
+            allow.
         extend: whether a grid grows when its best value is at its edge; None means yes.
         seed: seed of the sampler.
     """
 
     select: StrictStr | None = None
     seeds: PositiveInt = 3
-    sampler: Literal["grid", "random", "sobol", "tpe"] = "grid"
+    sampler: Literal["grid", "random", "sobol", "tpe", "halving"] = "grid"
     trials: PositiveInt | None = None
+    eta: TwoOrMore | None = None
+    rungs: Rungs | None = None
     extend: StrictBool | None = None
     seed: Seed = 0
 
-    @model_validator(mode="after")
-    def _only_grids_grow(self) -> Tuning:
-        if self.extend and self.sampler != "grid":
-            raise ValueError("extend: true goes with sampler: grid; for others, widen the ranges")
-        return self
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out keys of halving where it is not used: the plans of other studies stay equal."""
+        values: dict[str, Any] = write(self)
+        unused = set() if self.sampler == "halving" else {"eta", "rungs"}
+        return {name: value for name, value in values.items() if name not in unused}
 
     @property
     def extends(self) -> bool:

@@ -25,7 +25,7 @@ from optrial.plan.groups import Placement, groups_of, leaves_matrices, parameter
 from optrial.plan.space import Point, space_of, under
 from optrial.plan.trial import try_optimizers
 from optrial.plan.tuning import Trial, choose, tuning_seeds, waves
-from optrial.spec import Fold, Phase, RunSpec, SettingScore, setting_text
+from optrial.spec import Fold, Phase, Rung, RunSpec, SettingScore, setting_text
 
 __all__ = ["Plan", "make_plan"]
 
@@ -204,7 +204,7 @@ class _Expansion:
             self.add(wave.trials, tuning_seeds(study), "tune")
             if not self.scores.keys() >= self.runs.keys():
                 return f"tuning: {wave.why}"
-        trials = list(self.tried)
+        trials = [trial for trial in self.tried if trial.rung is None]
         chosen = [
             choose(space, [t for t in trials if t.optimizer == name], self.score)
             for name, space in spaces.items()
@@ -238,30 +238,46 @@ class _Expansion:
         self.registered = self.registered or " ".join(self.runs) + self._protocol()
 
     def _by_fold(self, trial: Trial, common: Mapping[str, Any], phase: Phase) -> list[RunSpec]:
-        """Return a run of a setting on each fold, or the one on a fixed test split."""
+        """Return a run of a setting on each fold, or the one on a fixed test split.
+
+        A trial in a rung of successive halving has a part of the budget.
+        """
+        runs = [self._run(trial, dataset, common, phase) for dataset in self.dataset.versions]
+        if self.dataset.folds:
+            ids = runs[0].setting_id, runs[0].protocol_id
+            return [replace(run, fold=Fold(i, len(runs), *ids)) for i, run in enumerate(runs)]
+        if rung := trial.rung:  # never with folds, on which nothing is tuned
+            part = Rung(rung.place, rung.total, runs[0].setting_id)
+            run = self._run(trial, self.dataset, common, phase, rung.divisor)
+            return [replace(run, rung=part)]
+        return runs
+
+    def _run(
+        self,
+        trial: Trial,
+        dataset: Dataset,
+        common: Mapping[str, Any],
+        phase: Phase,
+        divisor: int = 1,
+    ) -> RunSpec:
+        """Return a run of a setting on one version of the dataset, with a part of the budget."""
         entry = self.entries[trial.optimizer]
-        runs: list[RunSpec] = []
-        for dataset in self.dataset.versions:
-            fields = setting_fields(self.study, entry, dataset, trial.point)
-            if phase == "tune":
-                fields["probes"] = None
-            fields |= self._placed(entry, fields, trial.point)
-            fields["code"] = self._code(entry)
-            runs.append(RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0))
-        if not self.dataset.folds:
-            return runs
-        ids = runs[0].setting_id, runs[0].protocol_id
-        return [replace(run, fold=Fold(i, len(runs), *ids)) for i, run in enumerate(runs)]
+        fields = setting_fields(self.study, entry, dataset, trial.point, divisor)
+        if phase == "tune":
+            fields["probes"] = None
+        fields |= self._placed(entry, fields, trial.point, divisor)
+        fields["code"] = self._code(entry)
+        return RunSpec(**common, **fields, optimizer=trial.optimizer, seed=0)
 
     def _placed(
-        self, entry: OptimizerEntry, fields: Mapping[str, Any], point: Point
+        self, entry: OptimizerEntry, fields: Mapping[str, Any], point: Point, divisor: int
     ) -> dict[str, Any]:
         """Return the fields of a run that depend on the parameters of its model."""
         placement = _placement(self.study, entry, self.dataset, fields["model_arguments"])
         if placement is None:
             return {}
         points = [under(f"groups[{index}].", point) for index in range(len(entry.groups or ()))]
-        length = fields["steps"], fields["steps_per_epoch"]
+        length = fields["steps"], fields["steps_per_epoch"], divisor
         schedules = [schedule_in_steps(self.study, own.get("schedule"), *length) for own in points]
         groups = groups_of(entry, placement, points, schedules)
         return {"groups": groups, "as_vectors": placement.as_vectors}

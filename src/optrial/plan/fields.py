@@ -30,6 +30,7 @@ __all__ = [
     "metric_names",
     "schedule_in_steps",
     "setting_fields",
+    "training_steps",
 ]
 
 
@@ -77,26 +78,34 @@ def metric_names(study: StudyFile) -> tuple[str, ...]:
 
 
 def setting_fields(
-    study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point
+    study: StudyFile, entry: OptimizerEntry, dataset: Dataset, point: Point, divisor: int = 1
 ) -> dict[str, Any]:
-    """Return the fields that the runs of one setting share, on one version of the dataset."""
+    """Return the fields that the runs of one setting share, on one version of the dataset.
+
+    Args:
+        study: the study.
+        entry: the optimizer.
+        dataset: the version.
+        point: the setting.
+        divisor: number by which the budget is divided, and with it every duration of a schedule;
+            also the time between evaluations, if a schedule or early stopping counts these.
+    """
     size = dataset.batched.size
     batch_size = size if point["batch_size"] == "full" else point["batch_size"]
-    steps_per_epoch = batches_of_epoch(study, size, batch_size) // study.accumulate
-    samples = batch_size * study.accumulate
-    tokens = 0 if dataset.vocabulary is None else samples * math.prod(dataset.input_shape)
-    epoch = _Epoch(steps_per_epoch, samples, tokens)
-    steps = epoch.steps_of(study.budget)
+    epoch = _epoch(study, dataset, batch_size)
+    steps = epoch.steps_of(study.budget) // divisor
+    every = epoch.steps_of(study.evaluate.every)
+    length = steps, epoch.steps, divisor
     return {
         **_optimizer_fields(entry, under("rule.", point)),
         "dataset_sha256": dataset.sha256,
         "loss_arguments": loss_arguments(study, dataset),
         "model_arguments": resolve_model(study.problem.model.name, under("model.", point)),
         "batch_size": batch_size,
-        "steps_per_epoch": steps_per_epoch,
+        "steps_per_epoch": epoch.steps,
         "steps": steps,
-        "evaluate_every": epoch.steps_of(study.evaluate.every),
-        "schedule": schedule_in_steps(study, point.get("schedule"), steps, steps_per_epoch),
+        "evaluate_every": max(1, every // divisor) if _counts_evaluations(study) else every,
+        "schedule": schedule_in_steps(study, point.get("schedule"), *length),
         "clip_norm": point.get("clip_norm"),
         "clip_value": point.get("clip_value"),
         "sam_rho": point.get("sam_rho"),
@@ -105,6 +114,28 @@ def setting_fields(
         "budget_seconds": study.budget.seconds,
         "probes": study.probes and _probes(study.probes, study.evaluate, epoch),
     }
+
+
+def training_steps(study: StudyFile, dataset: Dataset, batch_size: int) -> int:
+    """Return the steps of a run with the whole budget."""
+    return _epoch(study, dataset, batch_size).steps_of(study.budget)
+
+
+def _epoch(study: StudyFile, dataset: Dataset, batch_size: int) -> _Epoch:
+    samples = batch_size * study.accumulate
+    return _Epoch(
+        batches_of_epoch(study, dataset.batched.size, batch_size) // study.accumulate,
+        samples,
+        0 if dataset.vocabulary is None else samples * math.prod(dataset.input_shape),
+    )
+
+
+def _counts_evaluations(study: StudyFile) -> bool:
+    """Return whether early stopping or a schedule has a patience."""
+    parts = (part for entry in study.optimizers for part in entry.parts)
+    schedules = (schedule for part in parts for schedule in part.schedule or ())
+    plateau = any(schedule.get("kind") == "plateau" for schedule in schedules)
+    return plateau or study.early_stopping is not None
 
 
 def _average(point: Point) -> Average | None:
@@ -119,12 +150,16 @@ def batches_of_epoch(study: StudyFile, size: int, batch_size: int) -> int:
 
 
 def schedule_in_steps(
-    study: StudyFile, schedule: Mapping[str, Any] | None, steps: int, steps_per_epoch: int
+    study: StudyFile,
+    schedule: Mapping[str, Any] | None,
+    steps: int,
+    steps_per_epoch: int,
+    divisor: int = 1,
 ) -> dict[str, Any] | None:
     """Return a schedule with all durations in steps; one of a plateau with its direction."""
     if schedule is None:
         return None
-    resolved = resolve_schedule(schedule, steps, steps_per_epoch)
+    resolved = resolve_schedule(schedule, steps, steps_per_epoch, divisor)
     if resolved["kind"] == "plateau":
         resolved["better"] = study.directions.better(resolved["metric"])
     return resolved

@@ -23,7 +23,7 @@ from optrial.models import (
     varying,
 )
 from optrial.plan.evaluation import metric_problems
-from optrial.plan.fields import batches_of_epoch, metric_names
+from optrial.plan.fields import batches_of_epoch, metric_names, training_steps
 from optrial.plan.groups import (
     Parameters,
     leaves_matrices,
@@ -35,6 +35,7 @@ from optrial.plan.losses import loss_problems
 from optrial.plan.optimizers import rule_of, rule_of_entry
 from optrial.plan.space import model_axes
 from optrial.plan.trial import trial_problem
+from optrial.plan.tuning import planned_rungs
 
 __all__ = ["data_problems", "group_problems", "matrix_notes", "output_notes", "tried_batch"]
 
@@ -47,6 +48,7 @@ def data_problems(study: StudyFile, dataset: Dataset) -> list[Problem]:
     sizes = {version.batched.size for version in dataset.versions}
     problems += [p for size in sizes for p in _vector_problems(study, size)]
     problems += _split_problems(study, dataset)
+    problems += [p for version in dataset.versions for p in _rung_problems(study, version)]
     problems += metric_problems(study, dataset)
     unfit = [p for version in dataset.versions for p in loss_problems(study, version)]
     problems += unfit
@@ -69,6 +71,17 @@ def _size_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
             way_out = "use a divisor or another batch_size"
             way_out += "" if study.drop_last else ", or drop_last: true"
             yield Problem("accumulate", f"{study.accumulate}: {reason}; {way_out}.")
+
+
+def _rung_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
+    """Yield that the first rung of successive halving has no step."""
+    rungs = planned_rungs(study.tune) if study.tune else ()
+    sizes = [dataset.batched.size if v == "full" else v for v in study.batch_size.values]
+    fewest = min((training_steps(study, dataset, size) for size in sizes if rungs), default=0)
+    if 0 < fewest < rungs[0].divisor:
+        count = f"{rungs[0].total} rungs train the first trials for {rungs[0].share}"
+        way_out = "use fewer rungs, a smaller eta or a larger budget"
+        yield Problem("tune.rungs", f"{count}, and it has only {fewest} steps; {way_out}.")
 
 
 def _split_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from optrial.config import MOST_RUNS, Studies, StudyFile, Tuning
 from optrial.errors import Problem, suggest
+from optrial.plan.halving import most_rungs
 from optrial.plan.samplers import tpe_is_here
 from optrial.plan.space import Space, space_of
-from optrial.plan.tuning import trial_count
+from optrial.plan.tuning import halved, planned_rungs, trial_count
 from optrial.spec import MetricName, undeclared
 
 __all__ = ["check_size", "check_spaces", "check_tuning"]
@@ -31,15 +32,51 @@ def check_tuning(study: StudyFile) -> Iterator[Problem]:
     if study.tune.sampler == "tpe" and not tpe_is_here():
         way_out = "pip install 'optrial[tune]', or use sampler: sobol"
         yield Problem("tune.sampler", f"'tpe' needs Optuna, which is not installed: {way_out}.")
+    yield from _sampler_problems(study.tune)
+    if study.tune.sampler == "halving":
+        yield from _halving_problems(study, study.tune)
+
+
+def _sampler_problems(tuning: Tuning) -> Iterator[Problem]:
+    """Yield keys that go with another sampler."""
+    if tuning.extend and tuning.sampler != "grid":
+        reason = "extend: true goes with sampler: grid; for others, widen the ranges"
+        yield Problem("tune.extend", f"{reason}.")
+    if tuning.sampler != "halving":
+        for name in ("eta", "rungs"):
+            if (value := getattr(tuning, name)) is not None:
+                yield Problem(f"tune.{name}", f"{value}: goes with sampler: halving; leave it out.")
+
+
+def _halving_problems(study: StudyFile, tuning: Tuning) -> Iterator[Problem]:
+    """Yield why trials or budget cannot be divided among rungs."""
+    trials, eta = halved(tuning)
+    most, rungs = most_rungs(trials, eta), tuning.rungs or 2
+    if rungs > most:
+        needed = eta ** (rungs - 1)
+        reason = f"{rungs} rungs with eta {eta} need {_shown(needed)} trials, so that one is left"
+        way_out = f"use rungs: {most}, or more trials"
+        if most < 2:
+            way_out = f"use trials: {needed}, or sampler: random"
+        yield Problem("tune.trials", f"{trials}: {reason}; {way_out}.")
+    seconds = study.budget.seconds
+    if seconds is not None:
+        reason = f"halving divides a number of steps, and budget.seconds {seconds:g} has none"
+        way_out = "give the budget in steps or epochs, or use sampler: random"
+        yield Problem("tune.sampler", f"{reason}; {way_out}.")
 
 
 def check_size(studies: Studies) -> Iterator[Problem]:
     """Yield that a study whose names and values are valid has too many runs; lists none of them."""
     runs = sum(map(_least_runs, studies.by_name.values()))
     if runs > MOST_RUNS:
-        count = f"{runs:,}" if runs < _COUNTED else f"over {_COUNTED:,}"
+        count = _shown(runs)
         most = f"at most {MOST_RUNS:,} are allowed; give fewer values, seeds or trials"
         yield Problem("", f"the study has {count} runs; {most}.")
+
+
+def _shown(count: int) -> str:
+    return f"{count:,}" if count < _COUNTED else f"over {_COUNTED:,}"
 
 
 def _least_runs(study: StudyFile) -> int:
@@ -47,8 +84,13 @@ def _least_runs(study: StudyFile) -> int:
     spaces = [space_of(study, entry) for entry in study.optimizers]
     if study.tune is None:
         return len(study.seeds) * sum(int(space.size()) for space in spaces)
+    rungs = planned_rungs(study.tune)
     trials = [
-        int(space.size()) if study.tune.sampler == "grid" else trial_count(study.tune, [space])
+        sum(rung.trials for rung in rungs)
+        if rungs
+        else int(space.size())
+        if study.tune.sampler == "grid"
+        else trial_count(study.tune, [space])
         for space in spaces
     ]
     return study.tune.seeds * sum(trials) + len(study.seeds) * len(spaces)

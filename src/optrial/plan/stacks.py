@@ -23,7 +23,7 @@ Grid = Sequence[Sequence[RunSpec]]
 _OF_A_RUN = {
     *("optimizer", "optimizer_kind", "rule", "hyperparameters", "weight_decay", "decay", "seed"),
     *("schedule", "clip_norm", "clip_value", "code", "groups", "as_vectors", "modify"),
-    *("sam_rho", "average", "fold"),  # folds differ in dataset_sha256
+    *("sam_rho", "average", "fold", "rung"),  # folds differ in dataset_sha256, rungs in steps
 }
 """Fields in which the runs of one stack may differ, besides what the model's entry names."""
 

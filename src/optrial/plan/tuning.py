@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from optrial.config import StudyFile, Tuning
 from optrial.errors import all_listed, counted
+from optrial.plan.halving import RungPlan, most_rungs, rungs_of
 from optrial.plan.samplers import drawn, new_points, suggested
 from optrial.plan.space import Point, Space, space_of
 from optrial.spec import SettingScore
@@ -22,7 +23,9 @@ __all__ = [
     "Trial",
     "Wave",
     "choose",
+    "halved",
     "outline",
+    "planned_rungs",
     "trial_count",
     "tuning_seeds",
     "waves",
@@ -33,16 +36,24 @@ _MOST_EXTENSIONS = 6
 times the first guess, and ends the tuning of a metric that keeps improving."""
 
 _DEFAULT_TRIALS = 16
+_DEFAULT_ETA = 3
 _TPE_WAVES = 4  # each is trained as stacks, so few and wide
 _FIRST_TUNING_SEED = 1_000_000  # far from what people write
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One setting that an optimizer tries, with every tuning seed."""
+    """One setting that an optimizer tries, with every tuning seed.
+
+    Attributes:
+        optimizer: name of the study's entry.
+        point: the setting.
+        rung: the rung of successive halving that shortens it; None for the whole budget.
+    """
 
     optimizer: str
     point: Point
+    rung: RungPlan | None = None
 
 
 class Wave(NamedTuple):
@@ -72,6 +83,19 @@ def trial_count(tuning: Tuning, spaces: Sequence[Space]) -> int:
     return int(spaces[0].size()) if tuning.sampler == "grid" else tuning.trials or _DEFAULT_TRIALS
 
 
+def planned_rungs(tuning: Tuning) -> tuple[RungPlan, ...]:
+    """Return the rungs of successive halving; none for the other samplers."""
+    if tuning.sampler != "halving":
+        return ()
+    trials, eta = halved(tuning)
+    return rungs_of(trials, eta, tuning.rungs or most_rungs(trials, eta))
+
+
+def halved(tuning: Tuning) -> tuple[int, int]:
+    """Return the trials of the first rung of successive halving, and the factor between rungs."""
+    return tuning.trials or _DEFAULT_TRIALS, tuning.eta or _DEFAULT_ETA
+
+
 @dataclass(frozen=True)
 class Outline:
     """Amount of tuning that is known in advance.
@@ -82,6 +106,7 @@ class Outline:
         tuning_runs: the runs of these.
         report_runs: the runs of the chosen settings.
         waves: largest number of waves.
+        rungs: the waves of successive halving; empty for other samplers.
     """
 
     select: str
@@ -89,6 +114,15 @@ class Outline:
     tuning_runs: int
     report_runs: int
     waves: int
+    rungs: tuple[RungPlan, ...] = ()
+
+    def times_first_wave(self, runs: int) -> float:
+        """Return how much longer everything takes than the runs of the first wave."""
+        if not self.rungs:
+            return (self.tuning_runs + self.report_runs) / runs
+        first = self.rungs[0]
+        tuning = sum(rung.trials / rung.divisor for rung in self.rungs) * first.divisor
+        return tuning / first.trials + self.report_runs * first.divisor / runs
 
 
 def outline(study: StudyFile) -> Outline | None:
@@ -97,12 +131,15 @@ def outline(study: StudyFile) -> Outline | None:
         return None
     optimizers = len(study.optimizers)
     trials = trial_count(study.tune, [space_of(study, study.optimizers[0])])
+    rungs = planned_rungs(study.tune)
+    tried = sum(rung.trials for rung in rungs) if rungs else trials
     return Outline(
         select=study.selection.metric,
         trials=trials,
-        tuning_runs=optimizers * trials * study.tune.seeds,
+        tuning_runs=optimizers * tried * study.tune.seeds,
         report_runs=optimizers * len(study.seeds),
-        waves=_most_waves(study.tune),
+        waves=len(rungs) or _most_waves(study.tune),
+        rungs=rungs,
     )
 
 
@@ -121,16 +158,26 @@ def waves(tuning: Tuning, spaces: Sequence[Space], score: Scores) -> Iterator[Wa
         score: score of a trial; called for those of a wave before the next one.
     """
     searches = [_Search(space) for space in spaces]
-    proposals = _grid_waves if tuning.sampler == "grid" else _sampled_waves
-    return proposals(tuning, searches, score)
+    match tuning.sampler:
+        case "grid":
+            return _grid_waves(tuning, searches, score)
+        case "halving":
+            return _halving_waves(tuning, searches, score)
+        case _:
+            return _sampled_waves(tuning, searches, score)
 
 
 def choose(space: Space, trials: Iterable[Trial], score: Scores) -> Trial:
-    """Return the best of the trials of one optimizer.
+    """Return the best of the trials of one optimizer, those of the last rung of halving.
 
     Of equal ones it is the one with the fewest values at an end of what was tried, then the first.
     If no run of any was trained to its end, it is the one with the least values.
     """
+    return _best_first(space, trials, score)[0]
+
+
+def _best_first(space: Space, trials: Iterable[Trial], score: Scores) -> list[Trial]:
+    """Return the trials of one optimizer in the order in which `choose` prefers them."""
     trials = list(trials)
     values = {name: [trial.point[name] for trial in trials] for name in space.growth}
     ends = {name: (min(tried), max(tried)) for name, tried in values.items()}
@@ -138,10 +185,13 @@ def choose(space: Space, trials: Iterable[Trial], score: Scores) -> Trial:
     def goodness(trial: Trial) -> tuple[SettingScore, int]:
         return score(trial), -sum(trial.point[name] in ends[name] for name in ends)
 
-    best = max(trials, key=goodness)
-    if score(best).succeeded == 0:  # they diverged, and smaller steps are safer
-        best = min(trials, key=lambda trial: [trial.point[name] for name in ends])
-    return best
+    failed = [trial for trial in trials if score(trial).succeeded == 0]
+    rest = [trial for trial in trials if trial not in failed]
+    # Those that diverged come last, the least values first: smaller steps are safer.
+    return [
+        *sorted(rest, key=goodness, reverse=True),
+        *sorted(failed, key=lambda trial: [trial.point[name] for name in ends]),
+    ]
 
 
 class _Search:
@@ -209,3 +259,27 @@ def _sampled_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -
             trials += search.add(points, count)
         more = f"{count} of " if parts > 1 else ""
         yield Wave(trials, f"{more}{total} trials of each optimizer by {tuning.sampler}")
+
+
+def _halving_waves(tuning: Tuning, searches: Sequence[_Search], score: Scores) -> Iterator[Wave]:
+    """Train random settings for a part of the budget, and the best of them for longer.
+
+    All rungs have their planned number of trials, whatever diverged, so that budgets stay equal.
+    """
+    tried: list[list[Trial]] = []
+    for rung in planned_rungs(tuning):
+        if rung.place == 0:
+            for search in searches:
+                search.add(drawn(search.space, "random", tuning.seed), rung.trials)
+            ordered = [search.trials for search in searches]
+            what = counted(rung.trials, "trial")
+        else:
+            ordered = [
+                _best_first(search.space, trials, score)[: rung.trials]
+                for search, trials in zip(searches, tried, strict=True)
+            ]
+            what = f"the best {rung.trials}" if rung.trials > 1 else "the best trial"
+        part = None if rung.is_last else rung
+        tried = [[replace(trial, rung=part) for trial in trials] for trials in ordered]
+        why = f"rung {rung.place + 1} of {rung.total}, {what} of each optimizer with {rung.share}"
+        yield Wave([trial for trials in tried for trial in trials], why)

@@ -98,10 +98,16 @@ class PlannedRun:
         return self.spec.fold.place + 1 if self.spec.fold else None
 
     @property
+    def rung(self) -> int | None:
+        """Number of the rung of successive halving, from 1; None for the whole budget."""
+        return self.spec.rung.place + 1 if self.spec.rung else None
+
+    @property
     def title(self) -> str:
         """Name of the run for messages: ``adam lr=0.01 seed=0``."""
         fold = "" if self.fold is None else f" fold={self.fold}"
-        return f"{self.optimizer} {self.setting}{fold} seed={self.seed}"
+        rung = "" if self.rung is None else f" rung={self.rung}"
+        return f"{self.optimizer} {self.setting}{fold}{rung} seed={self.seed}"
 
     @property
     def pair(self) -> int:
@@ -110,7 +116,7 @@ class PlannedRun:
 
     @property
     def setting_id(self) -> str:
-        """Id that runs share if they differ in seed, fold and phase alone."""
+        """Id that runs share if they differ in seed, fold, rung and phase alone."""
         return self.spec.setting_id
 
     @property

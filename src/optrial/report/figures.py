@@ -426,7 +426,7 @@ def draw_tuning(axes: Axes, view: StudyView, problem: ProblemView, theme: Theme 
     _limit_trials(axes, rows, problem.directions.better(metric) == "higher", theme)
     title = literal(problem.directions.heading(metric))
     axes.set_xlabel(f"{title} of each trial\n(filled: chosen; hollow: others)", loc="right")
-    row_axis(axes, [search.optimizer for search in problem.searches])
+    row_axis(axes, [search.title for search in problem.searches])
 
 
 def _limit_trials(axes: Axes, rows: Sequence[Sequence[float]], higher: bool, theme: Theme) -> None:

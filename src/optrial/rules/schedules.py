@@ -42,9 +42,15 @@ class Duration:
     count: float
     unit: Literal["steps", "epochs", "share"] = "steps"
 
-    def in_steps(self, steps: int, steps_per_epoch: int) -> int:
-        """Return the nearest number of steps in a budget of `steps`."""
-        lengths = {"steps": 1, "epochs": steps_per_epoch, "share": steps}
+    def in_steps(self, steps: int, steps_per_epoch: int, divisor: int = 1) -> int:
+        """Return the nearest number of steps in a budget of `steps`.
+
+        Args:
+            steps: the budget.
+            steps_per_epoch: length of an epoch.
+            divisor: number by which the budget and all durations but shares of it are divided.
+        """
+        lengths = {"steps": 1 / divisor, "epochs": steps_per_epoch / divisor, "share": steps}
         return round(self.count * lengths[self.unit])
 
 
@@ -388,7 +394,7 @@ def needs_steps(schedule: Mapping[str, Any]) -> bool:
 
 
 def resolve_schedule(
-    schedule: str | Mapping[str, Any], steps: int, steps_per_epoch: int
+    schedule: str | Mapping[str, Any], steps: int, steps_per_epoch: int, divisor: int = 1
 ) -> dict[str, Any]:
     """Return the kind and arguments of a schedule, with defaults and all durations in steps.
 
@@ -396,6 +402,8 @@ def resolve_schedule(
         schedule: as for `check_schedule`; or the result of this function.
         steps: the budget.
         steps_per_epoch: length of an epoch.
+        divisor: number by which the budget was divided; durations in steps and epochs are divided
+            by it too, so that the schedule keeps its shape.
 
     Returns:
         Strings, numbers and lists only.
@@ -410,15 +418,37 @@ def resolve_schedule(
     def plain(value: object) -> object:
         if isinstance(value, list):
             return [plain(item) for item in value]
-        return value.in_steps(steps, steps_per_epoch) if isinstance(value, Duration) else value
+        if isinstance(value, Duration):
+            return value.in_steps(steps, steps_per_epoch, divisor)
+        return value
 
-    arguments: dict[str, Any] = {name: plain(value) for name, value in parsed if value is not None}
+    arguments: dict[str, Any] = {"kind": _kind(schedule)}
+    arguments |= {name: plain(value) for name, value in parsed if value is not None}
     for name in {"every", "half_life", "decay", "period"} & arguments.keys():
         arguments[name] = max(1, arguments[name])
+    if divisor > 1:
+        arguments |= _rounded_to_fit(arguments, steps, divisor)
     needed = arguments["warmup"] + arguments.get("decay", 0)
     if arguments["warmup"] >= steps or needed > steps:
         raise StudyError([Problem("schedule", _too_long(arguments, steps))])
-    return {"kind": _kind(schedule), **arguments}
+    return arguments
+
+
+def _rounded_to_fit(arguments: Mapping[str, Any], steps: int, divisor: int) -> dict[str, Any]:
+    """Return the arguments that change besides durations as a budget is divided into few steps.
+
+    Durations that fit into the whole budget still do; a factor per step acts as often as before.
+    """
+    changed: dict[str, Any] = {}
+    if "decay" in arguments:
+        changed["decay"] = min(arguments["decay"], steps)
+    room = steps - changed.get("decay", 1)
+    changed["warmup"] = min(arguments["warmup"], room)
+    if "at" in arguments:
+        changed["at"] = [max(1, time) for time in arguments["at"]]
+    if arguments["kind"] == "exponential" and "factor" in arguments:
+        changed["factor"] = arguments["factor"] ** divisor
+    return changed
 
 
 def learning_rate_factors(

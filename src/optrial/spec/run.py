@@ -22,6 +22,7 @@ __all__ = [
     "Phase",
     "ProbeSettings",
     "RunSpec",
+    "Rung",
     "StackId",
     "setting_text",
 ]
@@ -112,6 +113,22 @@ class Fold(NamedTuple):
     protocol_id: str
 
 
+class Rung(NamedTuple):
+    """Part of the budget on which a trial of successive halving is trained.
+
+    The trials of the last rung, which are trained on the whole budget, have none.
+
+    Attributes:
+        place: place among all rungs, from 0; each has a longer budget than that before it.
+        total: number of rungs, the last included.
+        setting_id: `RunSpec.setting_id` with the whole budget.
+    """
+
+    place: int
+    total: int
+    setting_id: str
+
+
 class _WithoutSeed:
     """Texts and hashes of every field but the seed, computed once for the seeds of a setting.
 
@@ -125,21 +142,23 @@ class _WithoutSeed:
 
     @cached_property
     def text(self) -> str:
-        return self._text("seed")
+        return json.dumps(self._run.as_dict() | {"seed": None}, sort_keys=True)
 
     @cached_property
     def setting_id(self) -> str:
-        fold = self._run.fold
-        return fold.setting_id if fold else _digest(self._text(*_OF_A_PHASE))
+        other = self._run.rung or self._run.fold
+        return other.setting_id if other else self._digest_without(*_OF_A_PHASE)
 
     @cached_property
     def protocol_id(self) -> str:
         fold = self._run.fold
-        own = (*_OF_AN_OPTIMIZER, *_OF_A_PHASE)
-        return fold.protocol_id if fold else _digest(self._text(*own))
+        own = (*_OF_AN_OPTIMIZER, *_OF_A_PHASE, "rung")
+        return fold.protocol_id if fold else self._digest_without(*own)
 
-    def _text(self, *names: str) -> str:
-        return json.dumps(self._run.as_dict() | dict.fromkeys(names), sort_keys=True)
+    def _digest_without(self, *names: str) -> str:
+        """Return the hash of the fields of an id but some."""
+        values = {name: value for name, value in self.identifying.items() if name not in names}
+        return _digest(json.dumps(values, sort_keys=True))
 
     @cached_property
     def structure(self) -> str:
@@ -161,12 +180,18 @@ class _WithoutSeed:
         return json.dumps(values, allow_nan=False)
 
     @cached_property
-    def around_seed(self) -> tuple[str, str]:
-        """Text before and after the seed in the text whose hash is the id of a run."""
-        values = {"format": _FORMAT} | self._run.as_dict()
+    def identifying(self) -> dict[str, Any]:
+        """Fields of an id: those without a default or with another value."""
+        values = self._run.as_dict()
         for field in fields(self._run):
             if field.default is not MISSING and values[field.name] == field.default:
                 del values[field.name]
+        return values
+
+    @cached_property
+    def around_seed(self) -> tuple[str, str]:
+        """Text before and after the seed in the text whose hash is the id of a run."""
+        values = {"format": _FORMAT} | self.identifying
         before = {name: value for name, value in values.items() if name < "seed"}
         after = {name: value for name, value in values.items() if name > "seed"}
         texts = [json.dumps(part, sort_keys=True, allow_nan=False) for part in (before, after)]
@@ -249,6 +274,7 @@ class RunSpec(_Computed):
         fold: the fold that the run is trained and tested on; None for a fixed test split.
         budget_seconds: seconds of training after which the run ends; `steps` is a limit that it
             does not reach. None for a budget in steps.
+        rung: the rung of successive halving that shortens the run; None for the whole budget.
     """
 
     optimizer: str
@@ -304,6 +330,7 @@ class RunSpec(_Computed):
     average: Average | None = None
     fold: Fold | None = None
     budget_seconds: float | None = None
+    rung: Rung | None = None
 
     @property
     def run_id(self) -> str:
@@ -317,7 +344,9 @@ class RunSpec(_Computed):
 
     @property
     def setting_id(self) -> str:
-        """Twelve hexadecimal digits that runs share if they differ in seed, fold and phase."""
+        """Twelve hexadecimal digits that runs share if they differ in seed, fold, rung and phase
+        alone.
+        """
         try:
             return self._without_seed.setting_id
         except AttributeError:
@@ -462,6 +491,8 @@ class RunSpec(_Computed):
             typed["average"] = Average(**average)
         if fold := values.get("fold"):
             typed["fold"] = Fold(**fold)
+        if rung := values.get("rung"):
+            typed["rung"] = Rung(**rung)
         typed["groups"] = tuple(map(ParameterGroup.from_dict, values.get("groups", ())))
         typed["as_vectors"] = tuple(values.get("as_vectors", ()))
         typed["modify"] = tuple(values.get("modify", ()))
@@ -470,7 +501,7 @@ class RunSpec(_Computed):
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("probes", "select", "early_stopping", "average", "fold"):
+        for name in ("probes", "select", "early_stopping", "average", "fold", "rung"):
             if values[name] is not None:
                 values[name] = values[name]._asdict()
         values["groups"] = tuple(group.as_dict() for group in self.groups)

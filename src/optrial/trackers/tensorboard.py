@@ -112,6 +112,7 @@ class _EventFile:
 def _folder_of(run: Record) -> str:
     parts = ["tune" * (run.phase == "tune"), run.optimizer, run.setting]
     parts += ["" if run.fold is None else f"fold={run.fold}"]
+    parts += ["" if run.rung is None else f"rung={run.rung}"]
     parts += [f"seed={run.seed}-{run.run_id}"]
     names = [re.sub(r"[^\w.=,+-]+", "-", part)[:LONGEST].strip(".-") for part in parts]
     return "/".join(filter(None, names))

@@ -57,7 +57,8 @@ def title_of(run: Record) -> str:
 
 def group_of(run: Record) -> str:
     """Return the common title of runs that differ in seed and fold alone: ``adam lr=0.01``."""
-    return f"{run.optimizer} {run.setting}".strip()
+    rung = "" if run.rung is None else f" rung={run.rung}"
+    return f"{run.optimizer} {run.setting}".strip() + rung
 
 
 def described(run: Record) -> dict[str, bool | float | str]:
@@ -70,6 +71,7 @@ def described(run: Record) -> dict[str, bool | float | str]:
         "rule": spec.rule,
         "seed": spec.seed,
         "fold": run.fold,
+        "rung": run.rung,
         "dataset": spec.dataset,
         "model": spec.model,
         "loss": spec.loss,

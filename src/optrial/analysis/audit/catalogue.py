@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import optrial.analysis.audit.budget as budget_rules
+import optrial.analysis.audit.halving as halving_rules
 import optrial.analysis.audit.implementation as implementation_rules
 import optrial.analysis.audit.learning as learning_rules
 import optrial.analysis.audit.replication as replication_rules
@@ -32,7 +33,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 MODULES = {
-    "A": (tuning_rules, tuning_outcome_rules),
+    "A": (tuning_rules, tuning_outcome_rules, halving_rules),
     "B": (selection_rules,),
     "C": (budget_rules,),
     "D": (replication_rules, significance_rules),

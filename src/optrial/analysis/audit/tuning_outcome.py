@@ -165,13 +165,17 @@ def _best_at_ends(
 def _scores_by_seed(
     optimizer: OptimizerRuns, name: str, value: float, selection: Selection
 ) -> dict[tuple[int | None, int], float]:
-    """Return scores by fold and seed of the best setting with this value; -inf for a failed run."""
+    """Return scores by fold and seed of the best setting with this value.
+
+    They are -inf for a failed run, and for the runs of a setting that successive halving left out.
+    """
     best: dict[tuple[int | None, int], float] = {}
-    for runs in optimizer.tried.values():
+    for setting_id, runs in optimizer.tried.items():
         if hyperparameters(runs[0]).get(name) != value:
             continue
+        lost = setting_id not in optimizer.finalists
         scores = {
-            (r.fold, r.seed): selection.score(r.final(selection.metric))
+            (r.fold, r.seed): None if lost else selection.score(r.final(selection.metric))
             for r in runs
             if r.status in FINAL
         }
@@ -238,7 +242,7 @@ def _sides(optimizer: OptimizerRuns, edge: _Edge | None) -> tuple[int, int]:
     if edge:
         return (0, 2) if edge.upwards else (2, 0)
     rates = optimizer.tuned.get("lr", [])
-    highest = optimizer.with_value("lr", rates[-1]) if rates else []
+    highest = [r for r in optimizer.trials if rates and hyperparameters(r).get("lr") == rates[-1]]
     diverges = any(record.status is Status.DIVERGED for record in highest)
     return (1, 1) if has_room_above(optimizer) and not diverges else (2, 0)
 
@@ -385,7 +389,7 @@ def budget_decides(context: Context) -> Iterator[Observation]:
                 resamples=CURVE_RESAMPLES,
             )
             for o in problem.optimizers
-            if len(o.tried) >= TRIALS_FOR_CURVE
+            if len(o.tried) >= TRIALS_FOR_CURVE and len(o.rungs) == 1
         }
         crossings = [
             (first, second, *trials)
@@ -441,7 +445,7 @@ def lucky_trial(context: Context) -> Iterator[Observation]:
     metric, sign = selection.metric, (1 if selection.better == "higher" else -1)
     shown = partial(context.directions.shown, metric)
     for optimizer in context.optimizers:
-        tried = dict(optimizer.tried)
+        tried = dict(optimizer.finalists)
         chosen = optimizer.contenders[0]
         first = finished(tried.pop(chosen.setting_id, ()), metric)
         rivals = {setting_score(runs, selection): runs for runs in tried.values()}

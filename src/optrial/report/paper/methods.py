@@ -30,6 +30,7 @@ _SAMPLERS = {
     "random": "drawn at random",
     "sobol": "drawn from a Sobol sequence",
     "tpe": "chosen by a tree-structured Parzen estimator",
+    "halving": "drawn at random",
 }
 
 
@@ -149,8 +150,25 @@ def _phases(view: StudyView, problem: ProblemView, selects: str, seeds: int) -> 
         f"mean {selects} over {counted(own, 'seed')} that only the tuning used "
         f"({counted(len(trials), 'run')})."
     )
+    yield from _rungs(problem)
     if problem.reported and problem.reported[0].phase == "report":
         yield f"The chosen settings were trained again with {counted(seeds, 'new seed')}."
+
+
+def _rungs(problem: ProblemView) -> Iterator[str]:
+    """Yield the sentence on the rungs of successive halving."""
+    rungs = problem.optimizers[0].rungs
+    if len(rungs) < 2:
+        return
+    steps = [sorted({run.steps for runs in rung.values() for run in runs}) for rung in rungs]
+    parts = [
+        f"{len(rung)} for {all_listed([f'{count:,}' for count in counts])} steps"
+        for rung, counts in zip(rungs, steps, strict=True)
+    ]
+    yield (
+        "Successive halving (Jamieson & Talwalkar 2016) trained them in rungs, each anew, and kept "
+        f"the best of each rung: {all_listed(parts)}."
+    )
 
 
 def _settings(optimizers: tuple[OptimizerRuns, ...]) -> str:
