@@ -71,9 +71,10 @@ def played(study: Study, score: Any) -> tuple[list[list[Trial]], list[Trial]]:
 )
 def test_rungs_and_choice_are_those_of_scikit_learn(trials: int, eta: int) -> None:
     """With as many candidates and resources per iteration, which keep the same settings."""
-    study = study_of(tune={"trials": trials, "eta": eta})
+    total = most_rungs(trials, eta)
+    study = study_of(tune={"trials": trials, "eta": eta, "rungs": total})
     ours, (chosen,) = played(study, lambda t, steps: [Curve(t.point["rule.lr"], steps).score()])
-    rungs = rungs_of(trials, eta, most_rungs(trials, eta))
+    rungs = rungs_of(trials, eta, total)
     search = HalvingRandomSearchCV(
         Curve(),
         {"rate": [trial.point["rule.lr"] for trial in ours[0]]},
@@ -96,6 +97,15 @@ def test_rungs_and_choice_are_those_of_scikit_learn(trials: int, eta: int) -> No
             kept = {trial.point["rule.lr"] for trial in rung}
             assert kept == set(rates[iterations == place])
         assert chosen.point["rule.lr"] == search.best_params_["rate"]
+
+
+@pytest.mark.parametrize(
+    ("trials", "eta", "counts"),
+    [(3, 3, [3, 1]), (9, 3, [9, 3]), (10, 3, [10, 4, 2]), (16, 3, [16, 6, 2]), (27, 3, [27, 9, 3])],
+)
+def test_the_last_rung_compares_two_trials(trials: int, eta: int, counts: list[int]) -> None:
+    rungs, _ = played(study_of(tune={"trials": trials, "eta": eta}), lambda *_: [1.0])
+    assert [len(rung) for rung in rungs] == counts
 
 
 def test_failures_come_last_and_budgets_stay_equal() -> None:
@@ -136,7 +146,7 @@ def _at_end(trial: Trial, trials: Sequence[Trial]) -> bool:
 def test_each_optimizer_has_its_own_rungs() -> None:
     """Spaces of unequal sizes get as many trials in every rung."""
     wide = {"rule": "momentum", "lr": RATE, "momentum": {"lin": [0.5, 0.99]}}
-    study = study_of([{"rule": "sgd", "lr": RATE}, wide], tune={"trials": 9})
+    study = study_of([{"rule": "sgd", "lr": RATE}, wide], tune={"trials": 9, "rungs": 3})
     rungs, chosen = played(study, lambda t, steps: [Curve(t.point["rule.lr"], steps).score()])
     for rung, count in zip(rungs, (9, 3, 1), strict=True):
         assert [t.optimizer for t in rung] == ["sgd"] * count + ["momentum"] * count
@@ -186,7 +196,7 @@ def test_schedules_shrink_with_the_budget(name: str) -> None:
     schedule, expected = SCHEDULES[name]
     groups = [{"match": "bias", "lr": {"times": 0.5}, "schedule": schedule}]
     entry = {"rule": "sgd", "lr": RATE, "schedule": schedule, "groups": groups}
-    study = study_of([entry], tune={"trials": 9, "seeds": 1})
+    study = study_of([entry], tune={"trials": 9, "rungs": 3, "seeds": 1})
     plan = plan_of(study, rungs=3)
     (longest,) = (runs for runs in _tuned(plan).values() if len(runs) == 3)
     assert [run.steps for run in longest] == [18, 54, 162]
@@ -206,14 +216,14 @@ def test_schedules_shrink_with_the_budget(name: str) -> None:
     ids=["early stopping", "plateau"],
 )
 def test_evaluations_that_are_counted_come_as_often(changes: dict[str, Any]) -> None:
-    study = study_of(tune={"trials": 9}, evaluate={"every": {"steps": 18}}, **changes)
+    study = study_of(tune={"trials": 9, "rungs": 3}, evaluate={"every": {"steps": 18}}, **changes)
     assert {run.evaluate_every for run in plan_of(study).runs} == {2}
-    plain = study_of(tune={"trials": 9}, evaluate={"every": {"steps": 18}})
+    plain = study_of(tune={"trials": 9, "rungs": 3}, evaluate={"every": {"steps": 18}})
     assert {run.evaluate_every for run in plan_of(plain).runs} == {18}
 
 
 def test_a_setting_has_one_id_and_each_rung_other_runs() -> None:
-    study = study_of(tune={"trials": 9, "seeds": 2}, batch_size=[16, 32])
+    study = study_of(tune={"trials": 9, "rungs": 3, "seeds": 2}, batch_size=[16, 32])
     plan = plan_of(study, rungs=3)
     ids: dict[str, set[str]] = {}
     for run in plan.runs:
@@ -228,7 +238,7 @@ def test_a_setting_has_one_id_and_each_rung_other_runs() -> None:
 
 def test_the_last_rung_has_the_runs_of_random_search() -> None:
     """So that the whole budget for all trials trains only those that were left out."""
-    halved = plan_of(study_of(tune={"trials": 9, "seeds": 2}), rungs=3)
+    halved = plan_of(study_of(tune={"trials": 9, "rungs": 3, "seeds": 2}), rungs=3)
     random = study_of(tune={"sampler": "random", "trials": 9, "seeds": 2}).plan()
     whole = {run.run_id for run in halved.runs if not run.rung}
     whole -= {run.run_id for run in halved.runs if halved.phases[run.run_id] == "report"}
@@ -239,7 +249,7 @@ def test_the_last_rung_has_the_runs_of_random_search() -> None:
 def test_the_outline_counts_runs_and_cost() -> None:
     study = study_of(
         [{"rule": "sgd", "lr": RATE}, {"rule": "adam", "lr": RATE}],
-        tune={"trials": 9, "seeds": 2},
+        tune={"trials": 9, "rungs": 3, "seeds": 2},
         seeds=4,
     )
     known = outline(study.config)
@@ -309,7 +319,7 @@ def test_bad_searches_are_refused(name: str) -> None:
 
 
 def test_a_rung_without_a_step_is_refused() -> None:
-    study = study_of(tune={"trials": 27}, budget={"epochs": 2}, batch_size=[16, 128])
+    study = study_of(tune={"trials": 27, "rungs": 4}, budget={"epochs": 2}, batch_size=[16, 128])
     with pytest.raises(StudyError) as caught:
         study.plan()
     (problem,) = caught.value.problems

@@ -601,14 +601,18 @@ def _rung_of(trial: Record, rungs: int) -> str:
 def _started_alike(records: Sequence[Record]) -> bool:
     """Return whether runs have the same weights and first batch, and batches as far as they went.
 
-    The batches of the first steps are compared among the runs that took them all: others may have
-    diverged before.
+    The batches of the first steps are compared among the runs that took as many of them: others may
+    have diverged before, or be shorter.
     """
-    long = [r for r in records if r.step >= min(HASHED_STEPS, r.steps)]
-    hashes = (
+    batches: dict[int, set[str | None]] = {}
+    for record in records:
+        hashed = min(HASHED_STEPS, record.steps)
+        if record.step >= hashed:
+            batches.setdefault(hashed, set()).add(record.facts.first_batches_sha256)
+    hashes: tuple[set[Any], ...] = (
         {r.facts.initial_parameters_sha256 for r in records},
         {r.facts.epoch_batches_sha256[:1] for r in records if r.facts.epoch_batches_sha256},
-        {r.facts.first_batches_sha256 for r in long},
+        *batches.values(),
     )
     return all(len(distinct) <= 1 for distinct in hashes)
 

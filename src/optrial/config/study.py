@@ -362,8 +362,8 @@ class Tuning(_Frozen):
         trials: number of settings that each optimizer tries; for grids, the size of each grid.
         eta: factor by which training gets longer, and settings fewer, from rung to rung; None means
             3.
-        rungs: number of rungs, the last with the whole budget; None for as many as the trials
-            allow.
+        rungs: number of rungs, the last with the whole budget; None for as many as leave it two
+            trials.
         extend: whether a grid grows when its best value is at its edge; None means yes.
         seed: seed of the sampler.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["RungPlan", "most_rungs", "rungs_of"]
+__all__ = ["RungPlan", "most_rungs", "rungs_of", "usual_rungs"]
 
 
 class RungPlan(NamedTuple):
@@ -44,6 +44,11 @@ def most_rungs(trials: int, eta: int) -> int:
     while eta**count <= trials:
         count += 1
     return count
+
+
+def usual_rungs(trials: int, eta: int) -> int:
+    """Return the most rungs of which the last still has two trials to compare; 2 at the least."""
+    return max(2, most_rungs(trials - 1, eta))
 
 
 def rungs_of(trials: int, eta: int, total: int) -> tuple[RungPlan, ...]:

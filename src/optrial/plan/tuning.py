@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from optrial.config import StudyFile, Tuning
 from optrial.errors import all_listed, counted
-from optrial.plan.halving import RungPlan, most_rungs, rungs_of
+from optrial.plan.halving import RungPlan, rungs_of, usual_rungs
 from optrial.plan.samplers import drawn, new_points, suggested
 from optrial.plan.space import Point, Space, space_of
 from optrial.spec import SettingScore
@@ -88,7 +88,7 @@ def planned_rungs(tuning: Tuning) -> tuple[RungPlan, ...]:
     if tuning.sampler != "halving":
         return ()
     trials, eta = halved(tuning)
-    return rungs_of(trials, eta, tuning.rungs or most_rungs(trials, eta))
+    return rungs_of(trials, eta, tuning.rungs or usual_rungs(trials, eta))
 
 
 def halved(tuning: Tuning) -> tuple[int, int]:

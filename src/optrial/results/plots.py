@@ -227,7 +227,8 @@ class Plots(Targets):
         one = one_problem(view, problem)
         if not best_of_trials(one):
             raise StoreError(
-                "no optimizer has two settings that ended and a validation metric to choose by."
+                "no optimizer has two settings that ended after equal training, and a validation "
+                "metric to choose by."
             )
         return plot(draw_trials, view, one, axes=axes)
 

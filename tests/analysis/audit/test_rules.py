@@ -15,7 +15,7 @@ from optrial.analysis.view import PlanVersion
 from optrial.config import override, parse_study
 from optrial.plan import check_study
 from optrial.records import Curve, Record
-from optrial.spec import Scale, Status
+from optrial.spec import Rung, Scale, Status
 from tests.analysis.audit.builders import (
     BEST,
     CLAIM,
@@ -104,6 +104,35 @@ def momentum_grid(best: float) -> Callable[[Case], Case]:
         )
 
     return spoil
+
+
+def halved(case: Case) -> Case:
+    """Every rate was trained for a ninth of the steps first, with the same order of values."""
+    rungs = [
+        changed(
+            run,
+            run_id=f"{run.run_id}-short",
+            rung=Rung(place=0, total=2, setting_id=run.setting_id),
+            steps=STEPS // 9,
+            step=STEPS // 9,
+        )
+        for run in case.records
+        if run.phase == "tune"
+    ]
+    tune = {"sampler": "halving", "trials": 9, "eta": 9, "rungs": 2, "seeds": 3}
+    return case.adding(*rungs).with_study(tune=tune)
+
+
+def turned_round(case: Case) -> Case:
+    """adam's worst rates look best after the first rung."""
+    return case.metric(
+        "validation_accuracy",
+        lambda r: (
+            1 - r.metrics["validation_accuracy"]
+            if r.rung and r.optimizer == "adam"
+            else r.metrics["validation_accuracy"]
+        ),
+    )
 
 
 def fewer_trials(optimizer: str, keep: int) -> Callable[[Case], Case]:
@@ -457,6 +486,7 @@ ROWS = [
     Row("A11", W, sound, crossing),
     Row("A12", E, sound, lucky),
     Row("A13", W, sound, lambda c: c.only(lambda r: reported(r) or r.seed == 1000)),
+    Row("A14", W, lambda: halved(sound()), turned_round),
     Row("A15", W, sound, small_gap),
     Row("B01", E, grid, test_only, "test set used for choosing"),
     Row(

@@ -217,6 +217,20 @@ STUDIES: Mapping[str, Spoiled] = {
             {"rule": "adam", "lr": [*(n * 1e-6 for n in range(1, 10)), 0.1]},
         ],
     ),
+    "fast starters": study(
+        "A14",
+        optimizers=[
+            {"rule": "momentum", "momentum": 0.9, "lr": [0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0]}
+        ],
+        tune={
+            "sampler": "halving",
+            "trials": 8,
+            "eta": 2,
+            "rungs": 2,
+            "seeds": 1,
+            "select": "validation_loss",
+        },
+    ),
     "a coarse grid": study(
         "A15",
         seeds=6,

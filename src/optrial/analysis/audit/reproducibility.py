@@ -116,14 +116,15 @@ def _differing(
 
     Args:
         fact: the fact.
-        causes: everything beside the seed that determines it, equal for all runs of a setting.
+        causes: everything beside the seed that determines it, equal for all runs of a setting with
+            one length.
         records: the runs.
     """
     groups: dict[tuple[int, int | None, str], list[Record]] = {}
-    of_setting: dict[str, str] = {}
+    of_setting: dict[tuple[str, int], str] = {}
     for record in records:
         if fact(record.facts):
-            setting = record.setting_id
+            setting = record.setting_id, record.steps
             if setting not in of_setting:
                 of_setting[setting] = json.dumps(causes(record.spec), default=str)
             key = record.seed, record.fold, of_setting[setting]
@@ -138,7 +139,8 @@ def _start(spec: RunSpec) -> list[object]:
 
 def _order(spec: RunSpec) -> list[object]:
     """Return what determines the data order of a run, beside its seed."""
-    batches = [spec.batch_size, spec.sampling, spec.shuffle, spec.drop_last]
+    hashed = min(HASHED_STEPS, spec.steps)
+    batches = [spec.batch_size, spec.sampling, spec.shuffle, spec.drop_last, hashed]
     arguments = spec.model_arguments if spec.rng == "script" else None
     return [spec.dataset_sha256, spec.rng, spec.model, arguments, *batches]
 
