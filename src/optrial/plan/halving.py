@@ -2,7 +2,7 @@
 
 Jamieson & Talwalkar 2016, with the numbers of `sklearn.model_selection.HalvingRandomSearchCV`: of
 the trials of a rung, one in eta, rounded up, goes on to the next, whose budget is eta times that.
-Each rung trains anew, because a schedule that has come to its end cannot be continued.
+Each rung trains from the start, because a schedule that has come to its end cannot be continued.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def most_rungs(trials: int, eta: int) -> int:
 
 
 def usual_rungs(trials: int, eta: int) -> int:
-    """Return the most rungs of which the last still has two trials to compare; 2 at the least."""
+    """Return the most rungs, at least 2, that leave two trials to compare in the last."""
     return max(2, most_rungs(trials - 1, eta))
 
 

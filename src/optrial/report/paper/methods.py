@@ -166,8 +166,8 @@ def _rungs(problem: ProblemView) -> Iterator[str]:
         for rung, counts in zip(rungs, steps, strict=True)
     ]
     yield (
-        "Successive halving (Jamieson & Talwalkar 2016) trained them in rungs, each anew, and kept "
-        f"the best of each rung: {all_listed(parts)}."
+        "Successive halving (Jamieson & Talwalkar 2016) trained them in rungs, each from the "
+        f"start, and kept the best of each rung: {all_listed(parts)}."
     )
 
 
