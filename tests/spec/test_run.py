@@ -15,7 +15,7 @@ DEFAULTS = (
     *("probes", "batch_metrics", "whole_split", "select", "closure", "create_graph"),
     *("threads", "evaluate_start", "groups", "as_vectors", "modify"),
     *("original_units", "early_stopping", "accumulate", "sam_rho", "sam_adaptive", "average"),
-    *("fold", "budget_seconds"),
+    *("fold", "budget_seconds", "rung"),
 )
 PROBES = ProbeSettings(("gradient_norm",), 5, per_layer=True)
 
