@@ -156,6 +156,8 @@ def test_what_is_wrong_does_not_hide_the_rest() -> None:
         ("budget", 3, "mapping"),
         ("budget", {"steps": True}, "whole number"),
         ("budget", {"steps": 1.5}, "whole number"),
+        ("folds", 5.5, "a whole number, or a mapping with the key k"),
+        ("early_stopping", True, "a whole number, or a mapping with the key patience"),
         ("seeds", 0, "count from 1 to 100,000"),
         ("seeds", True, "count from 1 to 100,000"),
         ("seeds", [], "empty"),

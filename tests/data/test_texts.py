@@ -127,6 +127,27 @@ def fails(text: str) -> list[int]:
     raise ValueError(f"no token for {text[0]}")
 
 
+class Sized(Words):
+    """A tokenizer that says how many tokens it knows, as far as that makes sense."""
+
+    def __init__(self, size: object) -> None:
+        self.vocab_size = size  # type: ignore[assignment]
+
+
+class Unsized(Words):
+    @property
+    def n_vocab(self) -> int:
+        raise RuntimeError("not known")
+
+
+COUNTED, CALLED = Sized(np.int64(7)), Sized(lambda: 6)
+TRUE, TOO_MANY = Sized(True), Sized(10**30)
+
+
+def unsigned(text: str) -> np.ndarray:
+    return np.full(len(text), 2**63 + 1, np.uint64)
+
+
 def test_a_tokenizer_of_ones_own() -> None:
     loaded = load(tokens=f"{__name__}:Words")
     assert loaded.vocabulary == 5
@@ -134,6 +155,9 @@ def test_a_tokenizer_of_ones_own() -> None:
     of_test = TEXT[int(0.9 * len(TEXT)) :]
     assert loaded.bytes_per_token["test"] == pytest.approx(len(of_test.encode()) / len(of_test))
     assert load(tokens=f"{__name__}:Words", vocabulary=40).classes == 40
+    assert load(tokens=f"{__name__}:TRUE", vocabulary=40).classes == 40
+    assert load(tokens=f"{__name__}:COUNTED").vocabulary == 7
+    assert load(tokens=f"{__name__}:CALLED").vocabulary == 6
 
 
 @pytest.mark.parametrize(
@@ -155,6 +179,10 @@ def test_a_tokenizer_of_ones_own() -> None:
         ({"scale": "unit"}, "the data are tokens, to which scale does not apply; remove scale"),
         ({"tokens": f"{__name__}:Words", "vocabulary": 2}, "returned the token 2"),
         ({"tokens": f"{__name__}:negative"}, "returned the negative token -1"),
+        ({"tokens": f"{__name__}:TRUE"}, "has vocab_size True, which is no number of tokens from"),
+        ({"tokens": f"{__name__}:TOO_MANY"}, "000, which is no number of tokens from 1 to 10,000,"),
+        ({"tokens": f"{__name__}:Unsized"}, "failed: RuntimeError: not known"),
+        ({"tokens": f"{__name__}:unsigned"}, "returned the token 9223372036854775809; number fro"),
         ({"tokens": f"{__name__}:words"}, "it must return a list of whole numbers"),
         ({"tokens": f"{__name__}:fails"}, "failed: ValueError: no token for G"),
         ({"tokens": "no.such:thing"}, "the tokenizer 'no.such:thing' failed"),

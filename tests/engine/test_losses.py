@@ -199,6 +199,10 @@ def test_only_runs_whose_numbers_depend_on_the_units_have_other_ids() -> None:
     assert plan_of(OF_COUNTS, "mse", ["mae"])[0][0].original_units is False
 
 
+def one_class() -> dict[str, Any]:
+    return dict.fromkeys(("train", "test"), (np.ones((16, 2), np.float32), np.zeros(16, int)))
+
+
 @pytest.mark.parametrize(
     ("dataset", "loss", "judges", "words"),
     [
@@ -209,6 +213,7 @@ def test_only_runs_whose_numbers_depend_on_the_units_have_other_ids() -> None:
         ("diabetes", "focal", [], "no classes"),
         ("wine", {"name": "cross_entropy", "weight": [1, 2]}, [], "2 numbers for 3 classes"),
         ("wine", {"name": "focal", "alpha": 0.3}, [], "there are 3; give a list"),
+        (f"{__name__}:one_class", "cross_entropy", [], "two classes or more, and the training"),
     ],
 )
 def test_losses_that_do_not_suit_the_data_are_refused(

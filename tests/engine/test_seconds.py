@@ -88,10 +88,13 @@ def test_seconds_are_part_of_the_id_and_runs_are_trained_one_by_one() -> None:
     assert (one.budget_seconds, one.engine) == (2.0, "reference")
 
 
-def test_workers_that_would_share_the_machine_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", [{"executor": "processes"}, {"n_jobs": 2}])
+def test_workers_that_would_share_the_machine_are_refused(
+    parallel: dict[str, Any], tmp_path: Path
+) -> None:
     study = Study(**small_keys(budget={"seconds": 0.05}))
-    with pytest.raises(EngineError, match="one at a time; use --executor local"):
-        study.run(tmp_path / "out", parallel=Parallel(executor="processes"), progress=False)
+    with pytest.raises(EngineError, match=r"not by .* use --executor local -j 1"):
+        study.run(tmp_path / "out", parallel=Parallel(**parallel), progress=False)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

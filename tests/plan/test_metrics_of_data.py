@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from optrial import Study, StudyError
 from optrial.memory import MemoryLimit
@@ -26,6 +27,10 @@ def eval_loss(outputs: Any, targets: Any) -> Any:
 
 def accuracy_epoch(outputs: Any, targets: Any) -> Any:
     return (outputs.argmax(-1) == targets).double()
+
+
+def nested(outputs: Any, targets: Any) -> Any:
+    return torch.nested.as_nested_tensor([outputs[0], outputs[0, :1]])
 
 
 def nothing(outputs: Any, targets: Any) -> None:
@@ -76,10 +81,12 @@ def test_refused_with_the_way_out(
     assert "problem.metrics[0]" in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
         ("average_so_far", "keeps state between calls"),
+        ("nested", "returned a nested tensor, float32 for .* samples"),
         ("nothing", "returned None for .* samples; a metric returns one real number per sample"),
         ("eval_loss", "'eval_loss' and the loss would both be recorded as train_eval_loss"),
     ],

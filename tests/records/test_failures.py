@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,39 @@ def test_no_server(postgresql: str) -> None:
     nobody = sql.make_url(postgresql).set(username="nobody_here")
     message = complaint(nobody.render_as_string(hide_password=False))
     assert "the server has no such user" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"port": 99999}, "Correct the port or the option in the URL"),
+        ({"query": {"sslmode": "perhaps"}}, "Correct the port or the option in the URL"),
+        ({"query": {"no_such": "1"}}, "Correct the port or the option in the URL"),
+        ({"query": {"options": "-csearch_path=no_such"}}, "Create it with CREATE SCHEMA"),
+    ],
+)
+def test_urls_that_a_server_or_its_driver_refuses(
+    changes: dict[str, Any], says: str, postgresql: str
+) -> None:
+    url = sql.make_url(postgresql).set(**changes)
+    assert says in complaint(url.render_as_string(hide_password=False), create=True)
+
+
+def test_a_user_who_may_create_nothing(postgresql: str) -> None:
+    engine = sql.create_engine(sql.make_url(postgresql).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.execute(sql.text("create role optrial_guest login"))
+        connection.execute(sql.text("create schema optrial_closed"))
+        connection.execute(sql.text("grant usage on schema optrial_closed to optrial_guest"))
+    guest = sql.make_url(postgresql).set(
+        username="optrial_guest", query={"options": "-csearch_path=optrial_closed"}
+    )
+    message = complaint(guest.render_as_string(hide_password=False), create=True)
+    with engine.begin() as connection:
+        connection.execute(sql.text("drop schema optrial_closed"))
+        connection.execute(sql.text("drop role optrial_guest"))
+    engine.dispose()
+    assert "this user may not do that (permission denied for schema" in message
 
 
 def test_a_server_without_connections(postgresql: str) -> None:

@@ -90,7 +90,8 @@ def test_bad_values_are_refused_by_every_hyperparameter(rule: Rule, value: objec
         assert reason is not None
         assert repr(value) in reason
         assert hyperparameter.name in reason
-        assert repr(hyperparameter.default) in reason
+        default = hyperparameter.default
+        assert f"such as {int(default) if hyperparameter.whole else default} (" in reason
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class Band:
 
 def make_band(
     curves: Mapping[str, Curve],
-    generator: np.random.Generator,
+    generator: np.random.Generator | int,
     *,
     points: int = 200,
     level: float = 0.95,
@@ -71,7 +71,7 @@ def make_band(
 
     Args:
         curves: run id -> curve of at least one value; shorter for a run that ended early.
-        generator: draws the bootstrap resamples.
+        generator: draws the bootstrap resamples; or its seed, see `mean_intervals`.
         points: maximum number of points; if more are recorded, each is the mean of a window.
         level: nominal coverage, point by point.
         bounds: least and greatest possible value of the metric.
@@ -99,7 +99,7 @@ def make_band(
 
 def seed_intervals(
     samples: Floats,
-    generator: np.random.Generator,
+    generator: np.random.Generator | int,
     *,
     level: float = 0.95,
     resamples: int = RESAMPLES,
@@ -163,6 +163,9 @@ class FoldsOfRuns(NamedTuple):
 
 def _table(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Floats]:
     """Return all steps, and the values as (runs, steps) with NaN for missing ones."""
+    if all(curve.steps is curves[0].steps for curve in curves):  # as curves of one store are
+        values = np.stack([curve.values for curve in curves])
+        return curves[0].steps, np.where(np.isfinite(values), values, np.nan)
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
     values = np.full((len(curves), len(steps)), np.nan)
     for row, curve in zip(values, curves, strict=True):

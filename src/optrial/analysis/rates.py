@@ -133,7 +133,7 @@ def _intervals(
     for count, ids in by_count.items():
         if count:
             rows = np.array([values[setting_id] for setting_id in ids])
-            means = seed_intervals(rows, np.random.default_rng(seed), bounds=bounds)
+            means = seed_intervals(rows, seed, bounds=bounds)
             intervals |= zip(ids, means, strict=True)
     return intervals
 

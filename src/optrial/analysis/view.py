@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from itertools import chain, zip_longest
+from operator import attrgetter
 from statistics import fmean
 from typing import Any, Literal, TypedDict, cast
 
@@ -322,7 +323,6 @@ class ProblemView:
             further: runs of settings that are not reported.
         """
         records = [*self.reported, *further]
-        generator = np.random.default_rng(self.seed)
         members: dict[str, dict[str, Curve]] = {}
         for record in records:
             curve = curves.get(record.run_id)
@@ -333,7 +333,7 @@ class ProblemView:
         return {
             setting: make_band(
                 of_setting,
-                generator,
+                self.seed,
                 points=points,
                 bounds=self.directions.bounds(metric),
                 folds=FoldsOfRuns.of(map(by_id.__getitem__, of_setting), metric),
@@ -557,8 +557,8 @@ class StudyView:
     def facts(self) -> dict[str, dict[str, int]]:
         """Number of runs by recorded fact and value."""
         counts: dict[str, Counter[str]] = {}
-        for name in _SHARED_FACTS:
-            values: list[Any] = [getattr(record.facts, name) for record in self.records]
+        columns = zip(*(_shared_facts(record.facts) for record in self.records), strict=True)
+        for name, values in zip(_SHARED_FACTS, columns, strict=False):  # none without records
             distinct = {id(value): value for value in values}  # many runs share one object
             for key, runs in Counter(map(id, values)).items():
                 value = distinct[key]
@@ -634,6 +634,7 @@ _OF_ONE_RUN = (
 
 
 _SHARED_FACTS = [entry.name for entry in fields(RunFacts) if not entry.name.startswith(_OF_ONE_RUN)]
+_shared_facts = attrgetter(*_SHARED_FACTS)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

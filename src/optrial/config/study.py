@@ -320,11 +320,20 @@ class Folding(_Frozen):
 
 
 def _number_of_folds(value: Any) -> Any:
-    return {"k": value} if isinstance(value, int) and not isinstance(value, bool) else value
+    return _counted("k", value, Folding)
 
 
 def _patience(value: Any) -> Any:
-    return {"patience": value} if isinstance(value, int) else value
+    return _counted("patience", value, Stopping)
+
+
+def _counted(key: str, value: Any, long_form: type) -> Any:
+    """Return the long form of what a whole number may stand for."""
+    if isinstance(value, Mapping | long_form):
+        return value
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"must be a whole number, or a mapping with the key {key}")
+    return {key: value}
 
 
 def _names_of_probes(value: Any) -> Any:

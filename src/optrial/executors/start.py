@@ -50,7 +50,8 @@ def started(
     if any(run.budget_seconds for run in plan.runs):  # one at a time, so that they share no core
         if parallel.executor in ("processes", "ray") or parallel.n_jobs not in ("auto", 1):
             raise EngineError(
-                "runs with a budget in seconds are trained one at a time; use --executor local."
+                "runs with a budget in seconds are trained one at a time, not by executor "
+                f"{parallel.executor} with n_jobs {parallel.n_jobs}; use --executor local -j 1."
             )
         return Local(Trainer(engines, timeout, tell))
     alone = parallel.executor == "auto" and not _are_worth_workers(parallel, plan, stacks, engines)

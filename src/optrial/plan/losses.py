@@ -56,6 +56,10 @@ def loss_problems(study: StudyFile, dataset: Dataset) -> Iterator[Problem]:
     if is_values and name in ("cross_entropy", "focal"):
         yield Problem("problem.loss", f"{name} needs class labels; use mse for values.")
         return
+    if dataset.classes == 1 and name in ("cross_entropy", "focal"):
+        reason = f"{name} needs two classes or more, and the training targets hold one"
+        yield Problem("problem.loss", f"{reason}; add samples of another.")
+        return
     if dataset.ignored is not None and name not in ("cross_entropy", "focal", "mean_output"):
         if ":" not in name:
             counts = f"{name} counts every position, and the targets hold"

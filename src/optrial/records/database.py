@@ -85,6 +85,8 @@ _FULL = (
     "Each process needs up to three: start fewer, or raise max_connections of the server.",
 )
 
+_WRONG_OPTION = "the server cannot be asked", "Correct the port or the option in the URL."
+
 BUSY_SECONDS = 30.0  # longest wait for another writer to finish its transaction
 
 CONTINUE = "Nothing stored so far is lost: make room and run again to continue."
@@ -134,6 +136,18 @@ EXPLANATIONS = [
         'fatal:  role "',
         "the server has no such user",
         "Name the user in the URL: postgresql://USER@HOST/DATABASE.",
+    ),
+    ("connection is bad: invalid", *_WRONG_OPTION),
+    ("connection option", *_WRONG_OPTION),
+    (
+        "no schema has been selected",
+        "there is no schema of that name, or this user may not use it",
+        "Create it with CREATE SCHEMA, name another one, or ask for GRANT USAGE, CREATE ON SCHEMA.",
+    ),
+    (
+        "permission denied for",
+        "this user may not do that",
+        "Ask for GRANT USAGE, CREATE ON SCHEMA, or name another user, schema or database.",
     ),
     ("too many clients", *_FULL),
     ("too many connections", *_FULL),

@@ -314,13 +314,20 @@ def _entries(
         yield _position(row) if current else _UNPLANNED + number, record, final
 
 
-def _ends(text: str) -> dict[str, tuple[int, float | None, int]]:
+def _ends(text: str, metric: str | None = None) -> dict[str, tuple[int, float | None, int]]:
     """Return step, value and number of points at the end of each curve of a run.
+
+    Args:
+        text: the column of its outcome.
+        metric: only this metric; None for all.
 
     Raises:
         ValueError, TypeError, AttributeError: the text says something else.
     """
     ends: dict[str, tuple[int, float | None, int]] = from_json(text)
+    if metric is not None:
+        end = ends.get(metric)
+        ends = {} if end is None else {metric: end}
     for step, value, count in ends.values():
         if not (type(step) is type(count) is int and (value is None or type(value) is float)):
             raise ValueError("not the end of a curve")
@@ -426,8 +433,7 @@ def ends_of_curves(
     ends_of: dict[str, dict[str, Any]] = {}
     for run_id, text in _of_runs(connection, ENDS, run_ids):
         with decoding(f"run {run_id}: its outcome"):
-            ends = _ends(text)
-            ends_of[run_id] = {n: end for n, end in ends.items() if metric in (None, n)}
+            ends_of[run_id] = _ends(text, metric)
     return {
         (run_id, name): end
         for run_id in run_ids

@@ -97,7 +97,8 @@ class Hyperparameter:
             return None
         number = "a whole number, " if self.whole else "a finite number, "
         kind = "" if self.scale == "switch" else number
-        return f"{value!r}: must be {kind}{self.range}, such as {self.default!r} (the default)."
+        example = int(self.default) if self.whole else self.default
+        return f"{value!r}: must be {kind}{self.range}, such as {example!r} (the default)."
 
     def _allows(self, value: object) -> bool:
         if isinstance(value, bool) or self.scale == "switch":

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy  # imports its modules when they are first used
@@ -99,7 +100,7 @@ def mean_interval(
 
 def mean_intervals(
     samples: Floats,
-    generator: np.random.Generator,
+    generator: np.random.Generator | int,
     *,
     level: float = 0.95,
     resamples: int = RESAMPLES,
@@ -111,7 +112,8 @@ def mean_intervals(
 
     Args:
         samples: (m, n) finite values, n seeds each.
-        generator: draws the resamples.
+        generator: draws the resamples; or its seed, for resamples that calls with as many seeds
+            share.
         level: nominal coverage.
         resamples: number of bootstrap resamples.
     """
@@ -121,12 +123,26 @@ def mean_intervals(
     if count > 1:
         resamples = min(resamples, max(_FEWEST_RESAMPLES, _MOST_DRAWS // count))
         factor = widening(count, level)
-        limits = _bca(samples, _weights_in_parts(count, resamples, generator), level)
+        limits = _bca(samples, _weights(count, resamples, generator), level)
         low, high = (means + factor * (x - means) for x in limits)
     return [
         Interval(float(mean), float(below), float(above), level)
         for mean, below, above in zip(means, low, high, strict=True)
     ]
+
+
+def _weights(count: int, resamples: int, generator: np.random.Generator | int) -> Iterable[Floats]:
+    """Return `resample_weights` in parts; those of a seed are kept if they are few."""
+    if isinstance(generator, np.random.Generator):
+        return _weights_in_parts(count, resamples, generator)
+    if count * resamples <= _NUMBERS_OF_A_PART:
+        return [_weights_of_seed(count, resamples, generator)]
+    return _weights_in_parts(count, resamples, np.random.default_rng(generator))
+
+
+@lru_cache(maxsize=2)
+def _weights_of_seed(count: int, resamples: int, seed: int) -> Floats:
+    return resample_weights(count, resamples, np.random.default_rng(seed))
 
 
 def _weights_in_parts(

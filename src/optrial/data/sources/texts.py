@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optrial.code import importable_from_here, is_code, load_code, readable
+from optrial.data.arguments import MOST_TOKENS
 from optrial.data.dataset import SPLITS, Pair
 from optrial.data.fitting import require_memory
 from optrial.data.sequence_arguments import FilesOfSplits, TextArguments, TextFilesArguments
 from optrial.data.source import Request, Source, expanded
-from optrial.errors import USER_CODE_ERRORS, DataError, counted, one_line
+from optrial.errors import USER_CODE_ERRORS, DataError, counted, one_line, shown
 
 _TOKEN_BYTES = 4 * 8  # text, inputs and targets, and a copy
 _ASCII = 128
-_SIZES = ("n_vocab", "vocab_size")  # of tokenizers such as those of tiktoken
+_SIZES = ("n_vocab", "vocab_size")  # of tokenizers such as those of tiktoken and SentencePiece
 
 Tokens = NDArray[np.int64]
 
@@ -192,6 +194,7 @@ def _by_own_tokenizer(
             tokenizer = tokenizer() if isinstance(tokenizer, type) else tokenizer
             encode: _Encoder = getattr(tokenizer, "encode", tokenizer)
             encoded = {split: np.asarray(encode(str(part))) for split, part in parts.items()}
+            sizes = {} if request.arguments.vocabulary else _sizes(tokenizer)
     except (ImportError, *USER_CODE_ERRORS) as error:
         raise DataError(f"{place} failed: {one_line(error).rstrip('.')}") from error
     for split, tokens in encoded.items():
@@ -202,18 +205,35 @@ def _by_own_tokenizer(
             )
         if tokens.size and tokens.min() < 0:
             raise DataError(f"{place} returned the negative token {tokens.min()}; number from 0")
+        if tokens.size and tokens.max() >= MOST_TOKENS:
+            raise DataError(
+                f"{place} returned the token {tokens.max()}; number from 0, to {MOST_TOKENS - 1:,} "
+                "at most"
+            )
         size = len(_raw(parts[split]))
         tokenized[split] = _Tokenized(tokens.astype(np.int64), size / max(1, len(tokens)))
     largest = max((int(tokens.max()) for tokens in encoded.values() if tokens.size), default=0)
-    sizes = (getattr(tokenizer, attribute, None) for attribute in _SIZES)
-    known = [size for size in (request.arguments.vocabulary, *sizes) if isinstance(size, int)]
-    vocabulary = known[0] if known else largest + 1
+    for attribute, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= MOST_TOKENS:
+            raise DataError(
+                f"{place} has {attribute} {shown(size)}, which is no number of tokens from 1 to "
+                f"{MOST_TOKENS:,}; give vocabulary: {largest + 1} or more"
+            )
+    known = (request.arguments.vocabulary, *map(int, sizes.values()), largest + 1)
+    vocabulary = next(size for size in known if size is not None)
     if largest >= vocabulary:
         raise DataError(
             f"{place} returned the token {largest}, and its vocabulary has {vocabulary:,}, 0 to "
             f"{vocabulary - 1}; give vocabulary: {largest + 1} or more"
         )
     return tokenized, vocabulary
+
+
+def _sizes(tokenizer: object) -> dict[str, Any]:
+    """Return the sizes of its vocabulary that a tokenizer knows, as attributes or methods."""
+    found = {name: getattr(tokenizer, name, None) for name in _SIZES}
+    sizes = {name: size() if callable(size) else size for name, size in found.items()}
+    return {name: size for name, size in sizes.items() if size is not None}
 
 
 def _windows(tokens: Tokens, context: int, ignore_index: int) -> Pair:

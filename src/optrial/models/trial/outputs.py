@@ -101,6 +101,8 @@ def _wrong_logits(
 def described(value: object) -> str:
     """Describe a value that came instead of a tensor of the right shape."""
     match value:
+        case Tensor(is_nested=True):
+            return f"a nested tensor, {type_name(value.dtype)}"
         case Tensor():
             return f"values of shape {tuple(value.shape)}, {type_name(value.dtype)}"
         case Mapping():
