@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,58 @@ def test_everything_of_the_study_is_moved(tmp_path: Path) -> None:
     left = {path.name for path in tmp_path.iterdir()} - {backup.name}
     assert left <= {"study.db", "study.lock", "mine.yaml"}
     assert "mine.yaml" in left
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+def is_whole(folder: Path, before: object, weights: dict[str, bytes]) -> bool:
+    if not (folder / "study.db").exists() or contents(folder) != before:
+        return False
+    return weights == {p.name: p.read_bytes() for p in (folder / "weights").iterdir()}
+
+
+def interrupt(patch: pytest.MonkeyPatch, at: int, error: type[BaseException]) -> list[str]:
+    """Raise an error at an operation on files; return the list of all operations."""
+    operations: list[str] = []
+
+    def replaced(name: str) -> None:
+        function = getattr(os, name)
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            operations.append(name)
+            if len(operations) == at:
+                raise error
+            if name == "link" and error is PermissionError:  # on a file system without links
+                raise error
+            return function(*arguments, **named)
+
+        patch.setattr(os, name, called)
+
+    for name in ("link", "rename", "unlink", "rmdir", "mkdir"):
+        replaced(name)
+    return operations
+
+
+@pytest.mark.parametrize("error", [Killed, OSError, PermissionError])
+def test_the_study_is_whole_in_one_place_wherever_a_restart_ends(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    run(tmp_path / "study", save="final", evaluate={"on": ["validation", "test"]})
+    before = contents(tmp_path / "study")
+    weights = {p.name: p.read_bytes() for p in (tmp_path / "study" / "weights").iterdir()}
+    for moment in range(1, 100):
+        folder = tmp_path / str(moment)
+        shutil.copytree(tmp_path / "study", folder)
+        with pytest.MonkeyPatch.context() as patch:
+            operations = interrupt(patch, moment, error)
+            with suppress(error, StoreError):
+                set_aside(folder)
+        assert any(is_whole(place, before, weights) for place in (folder, *backups(folder)))
+        if len(operations) < moment:
+            return
+    raise AssertionError("operations do not end")
 
 
 def test_restarts_within_a_second_keep_every_study(

@@ -390,7 +390,7 @@ def export_disturbed(bench: Bench, chance: random.Random) -> Result:
     if fault is fail and disturbed.status == BAD_INPUT:
         wrong += left_behind(folder)
         named = last_line(disturbed)
-        if "'" not in named and Path(command[-1]).name not in named:
+        if not any(name in named for name in ("'", "study.db", Path(command[-1]).name)):
             wrong.append(f"no file is named: {last_line(disturbed)}")
     remove_new(folder)
     again = bench.runner.run(command, folder)

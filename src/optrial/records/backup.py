@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -47,14 +49,52 @@ def set_aside(folder: Path) -> Path | None:
                 )
             _empty_journal(folder / "study.db")
             backup = new_backup(folder)
-            for path in _left_in(folder):
-                path.rename(backup / path.name)
+            _move(_left_in(folder), backup)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StoreError(
             f"'{folder}' cannot be started over: {reason}. Choose another folder with --out."
         ) from error
     return backup
+
+
+def _move(paths: Sequence[Path], backup: Path) -> None:
+    """Move the files of a study so that either place holds all of them if the process is killed.
+
+    They are linked into the backup before the database is renamed, which decides where the study
+    is, and removed afterwards. A file system without links moves them one by one.
+    """
+    linked = [p for p in paths if p.name != "study.db" and _link(p, backup / p.name)]
+    renamed: list[Path] = []
+    try:
+        for path in paths:
+            if path not in linked:
+                path.rename(backup / path.name)
+                renamed.append(path)
+    except OSError:
+        for path in renamed:
+            with suppress(OSError):
+                (backup / path.name).rename(path)
+        raise
+    for path in linked:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _link(path: Path, target: Path) -> bool:
+    """Give a file, or each file of a folder, a second name; return False if it has only one."""
+    try:
+        if path.is_dir():
+            shutil.copytree(path, target, copy_function=os.link, symlinks=True)
+        else:
+            os.link(path, target)
+    except (NotImplementedError, shutil.Error, OSError):
+        shutil.rmtree(target, ignore_errors=True)
+        target.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _left_in(folder: Path) -> list[Path]:
