@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -214,7 +213,8 @@ def _by_own_tokenizer(
         tokenized[split] = _Tokenized(tokens.astype(np.int64), size / max(1, len(tokens)))
     largest = max((int(tokens.max()) for tokens in encoded.values() if tokens.size), default=0)
     for attribute, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= MOST_TOKENS:
+        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if not whole or not 1 <= size <= MOST_TOKENS:
             raise DataError(
                 f"{place} has {attribute} {shown(size)}, which is no number of tokens from 1 to "
                 f"{MOST_TOKENS:,}; give vocabulary: {largest + 1} or more"
