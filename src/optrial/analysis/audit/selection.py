@@ -82,11 +82,12 @@ def another_metric(context: Context) -> Iterator[Observation]:
     chosen, reported = context.select, context.report_metric
     several = [o for o in context.optimizers if len(o.tried) > 1]
     name = MetricName.parse(reported)
-    spec = context.records[0].spec
+    if not several or chosen is None or name.split not in ("test", "validation"):
+        return
+    spec, title = several[0].trials[0].spec, context.directions.title
     loss = "" if spec.loss_arguments else spec.loss
-    same_order = chosen and ordered_alike(MetricName.parse(chosen).label, name.label, loss)
-    wanted, title = str(MetricName(name.label, "validation")), context.directions.title
-    if several and chosen and not same_order and name.split in ("test", "validation"):
+    wanted = str(MetricName(name.label, "validation"))
+    if not ordered_alike(MetricName.parse(chosen).label, name.label, loss):
         yield Observation(
             f"settings were chosen by {title(chosen)}, but {title(reported)} is reported",
             {"chosen": chosen, "reported": reported},
