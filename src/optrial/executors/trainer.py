@@ -36,6 +36,11 @@ from optrial.watching import TimedOut, Watch
 
 __all__ = ["Trainer"]
 
+_MISCOMPILED = (
+    "PyTorch's compiler gives other numbers than PyTorch itself, so these runs are trained "
+    "uncompiled"
+)
+
 
 class Trainer:
     """Trains one stack after the other. Enter it in the thread that trains.
@@ -121,6 +126,7 @@ class Trainer:
             learner = self._build(task.stack.engine, task.specs)
             learner.threads = task.threads or learner.threads
             training = Training(task.specs, learner)
+            compiled = learner.facts.compiled
             if checkpoint is not None:
                 training.resume(checkpoint)
                 checkpoint = None
@@ -132,6 +138,9 @@ class Trainer:
             steps = training.step - self._paused_at
             self._paused_at = training.step
             yield Stepped(training.step, runs * steps)
+            if compiled and not learner.facts.compiled:
+                compiled = False
+                yield Note(f"{task.names}: {_MISCOMPILED}")
             exceeded = not training.ended and training.run_seconds > (task.timeout or math.inf)
             stops = stopping()
             if training.ended or exceeded or stops or pace.due(training.seconds):

@@ -8,7 +8,7 @@ losses are copied to the host after many steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from optrial.code import is_code
 from optrial.data import Dataset
+from optrial.engine.backends.compiled_checks import CheckedProgram, CheckedUpdate
 from optrial.engine.backends.compiling import compiled_program, traced_program
 from optrial.engine.backends.cuda_graph import CapturedStep
 from optrial.engine.backends.products import has_onednn
@@ -186,17 +187,29 @@ class StackedEngine:
 
     def _prepare_step(self, *, compiled: bool, captured: bool | None) -> None:
         """Compile and capture what the arguments of the constructor ask for."""
-        self._differentiate, self._update = self._model.differentiate, update
+        self._differentiate: Callable[..., Gradients] = self._model.differentiate
+        self._update: Callable[..., None] = update
         self._compiled = compiled and all(group.rule.capturable for group in self._groups)
+        self._checked: list[CheckedProgram | CheckedUpdate] = []
         if self._compiled:
-            self._update = compiled_program(update)
+            self._update = CheckedUpdate(
+                compiled_program(update), update, lambda: {**dict(self._tensors()), "": self._step}
+            )
+            self._checked.append(self._update)
         # The gradient of a single run is faster in plain PyTorch.
         if compiled and not self._model.alone:
-            self._differentiate = (
+            program = (
                 traced_program(self._model.differentiate)
                 if self._onednn
                 else compiled_program(self._model.differentiate_traced)
             )
+            self._differentiate = CheckedProgram(
+                program,
+                self._model.differentiate,
+                lambda gradients: {**gradients.gradients, "": gradients.losses},
+                self.specs[0].precision,
+            )
+            self._checked.append(self._differentiate)
         self._captured: CapturedStep | None = None
         if self.specs[0].accumulate > 1:
             captured = False  # a graph holds one batch
@@ -258,6 +271,8 @@ class StackedEngine:
                     joined_rows = np.concatenate(batches[index], axis=1)
                     for hashes, rows, key in zip(self._hashes, joined_rows, keys, strict=True):
                         hashes.add(self._taken, rows, key)
+        if any(program.is_right is False for program in self._checked):
+            self.facts |= RunFacts(compiled=False)
         flat = (steps, len(self.specs))
         return Steps(
             losses.view(flat).cpu().numpy(),
