@@ -1,7 +1,8 @@
 """Certificates over many seeds: python -m tests.certifying [--faults] [--seeds 200] [--first 0]
 
-Without --faults, unchanged copies are certified: none may have a fault. With it, copies with a
-planted fault: each must be named. Complaints are printed; the exit status is 1 if there are any.
+Without --faults, unchanged copies are certified: none may have a fault that the class of PyTorch
+does not have. With it, copies with a planted fault: each must be named. Complaints are printed; the
+exit status is 1 if there are any.
 --first continues an earlier run; --only takes parts of the names of classes and faults.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optrial
-from tests.certifying.faults import FAULTS, SOURCES, planted
+from tests.certifying.faults import FAULTS, OF_PYTORCH, SOURCES, planted
 
 
 def complaints_about_copies(seeds: range, folder: Path, only: Sequence[str]) -> Iterator[str]:
@@ -25,7 +26,8 @@ def complaints_about_copies(seeds: range, folder: Path, only: Sequence[str]) -> 
     for seed in seeds:
         for name, optimizer in copies.items():
             for fault in optrial.certify(optimizer, seed=seed).faults:
-                yield f"seed {seed}: {name}, {fault.name}: {fault.sentence}"
+                if (name, fault.name) not in OF_PYTORCH:
+                    yield f"seed {seed}: {name}, {fault.name}: {fault.sentence}"
         _report(seed)
 
 

@@ -3,6 +3,13 @@
 from tests.certifying.faults import adam, lion, muon, others, rmsprop, sgd
 from tests.certifying.faults.fault import SOURCES, Fault, planted
 
-__all__ = ["FAULTS", "SOURCES", "Fault", "planted"]
+__all__ = ["FAULTS", "OF_PYTORCH", "SOURCES", "Fault", "planted"]
 
 FAULTS = [*adam.FAULTS, *sgd.FAULTS, *rmsprop.FAULTS, *lion.FAULTS, *muon.FAULTS, *others.FAULTS]
+
+OF_PYTORCH = {
+    ("Adafactor", "defaults"),
+    ("Adagrad", "groups: initial_accumulator"),
+    ("NAdam", "state_dict"),
+}
+"""Classes whose unchanged copies have a fault, because PyTorch's have, and the fault."""
