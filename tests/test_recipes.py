@@ -203,6 +203,8 @@ HEADLINES: Mapping[str, Bounds] = {
     "no-decay-on-norms-small": {"matrices": (0.3, 0.36), "all": (0.3, 0.36), "none": (0.32, 0.355)},
     # After 80 steps; guessing is right in 0.1.
     "resnet-cifar10-small": {"momentum": (0.1, 0.22), "adamw": (0.15, 0.26), "muon": (0.2, 0.27)},
+    # After 100 steps without convolutions.
+    "vit-cifar10-small": {"muon": (0.24, 0.29), "adamw": (0.22, 0.27), "momentum": (0.21, 0.26)},
     # The same to a hair, whoever wrote the update.
     "sgd-from-scratch-small": {
         "sgd": (0.79, 0.85),
