@@ -100,6 +100,7 @@ def test_scaling_is_bit_equal_to_torchvision() -> None:
         assert inputs.tobytes() == expected.numpy().tobytes()
 
 
+@pytest.mark.slow
 def test_standardizing_cifar_uses_the_quoted_statistics_of_each_channel() -> None:
     """The exact mean and deviation of each channel, of which the field quotes four digits."""
     pixels = unscaled("cifar-10").splits

@@ -249,6 +249,7 @@ def test_wall_and_cpu_time_decide_what_is_kept(cpu: float, kept: bool) -> None:
     assert choice.notes == (() if kept else (BUSY,))
 
 
+@pytest.mark.slow
 def test_a_program_on_one_of_two_cores_is_noticed() -> None:
     """The thread that takes the steps never waits; the second one has half a core."""
     plan, dataset = small_plan(**WIDE, threads=2)
@@ -295,6 +296,7 @@ def test_one_busy_core_is_noticed_among_several(threads: int) -> None:
     assert cpu_share(threads * 0.96, 1.0, threads) >= LEAST_CPU_SHARE
 
 
+@pytest.mark.slow
 def test_programs_that_spin_are_noticed() -> None:
     spinning = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
     count = 3 * len(os.sched_getaffinity(0))
