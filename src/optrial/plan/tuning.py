@@ -185,8 +185,8 @@ def _best_first(space: Space, trials: Iterable[Trial], score: Scores) -> list[Tr
     def goodness(trial: Trial) -> tuple[SettingScore, int]:
         return score(trial), -sum(trial.point[name] in ends[name] for name in ends)
 
-    failed = [trial for trial in trials if score(trial).succeeded == 0]
-    rest = [trial for trial in trials if trial not in failed]
+    failed = [trial for trial in trials if not score(trial).succeeded]
+    rest = [trial for trial in trials if score(trial).succeeded]
     # Those that diverged come last, the least values first: smaller steps are safer.
     return [
         *sorted(rest, key=goodness, reverse=True),
