@@ -25,14 +25,13 @@ from optrial.plan import pack
 from optrial.records import Segment
 from optrial.rules import RULES
 from optrial.spec import PROBES, RunSpec, Status
+from tests.cuda import NEEDS_CUDA
 from tests.engine.memory import Addresses, address
 from tests.engine.test_models_in_stacks import MODELS, OPTIMIZERS
 from tests.engine.test_stacked import MIXED_DROPOUT, by_id, largest_difference, mixed_plan
 from tests.engine.without_data import ELSEWHERE, Transfers
 from tests.small import MOONS, small_plan
 from tests.tolerance import TRAJECTORY_FLOAT64
-
-NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA GPU")
 
 Outputs = tuple[torch.Tensor, torch.Tensor]
 
@@ -243,7 +242,7 @@ def test_nothing_waits_for_the_gpu_within_a_step(engine: str) -> None:
     assert isinstance(learner, StackedEngine)
     learner.start(1)
     learner.advance(3)
-    batches = [np.stack([next(order) for order in learner._batches]) for _ in range(3)]
+    batches = [[np.stack([next(order) for order in learner._batches])] for _ in range(3)]
     steps = list(learner._on_device(batches))
     with no_waiting():
         for step in steps:

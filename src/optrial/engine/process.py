@@ -47,10 +47,15 @@ class _Trains(Protocol):
 
 @contextmanager
 def process_for(learner: _Trains) -> Iterator[None]:
-    """Apply the threads and the handling of denormals of a learner; restore them afterwards."""
+    """Apply a learner's threads, handling of denormals and convolutions; restore them afterwards.
+
+    Convolutions on a GPU repeat their bits, and have the precision of other products; by default
+    PyTorch computes them in TF32, which has 10 bits, and products in float32.
+    """
     with (
         limited_threads(learner.threads),
         _flushed_denormals(bool(learner.facts.flushes_denormals)),
+        _repeatable_convolutions(on_gpu=(learner.facts.device or "cpu") != "cpu"),
     ):
         yield
 
@@ -103,6 +108,22 @@ def _flushed_denormals(flush: bool) -> Iterator[None]:
         yield
     finally:
         _flush_denormals(False)
+
+
+@contextmanager
+def _repeatable_convolutions(*, on_gpu: bool) -> Iterator[None]:
+    """Let cuDNN use only kernels that repeat their bits, and TF32 only where products do."""
+    if not on_gpu:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.allow_tf32
+    cudnn.deterministic = True
+    cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.allow_tf32 = before
 
 
 @cache
