@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 import optrial
 from optrial.engine.backends import stacked
 from optrial.engine.backends.compiled_checks import CheckedProgram, CheckedUpdate, agree
+from optrial.engine.backends.compiling import compiled_program
 from optrial.engine.backends.stacked_model import Gradients
 from optrial.engine.backends.stacked_update import update
 from tests.small import learner_for, small_keys, small_plan
@@ -51,6 +53,19 @@ def test_a_right_program_is_used_after_one_comparison() -> None:
         assert torch.equal(function(GRADIENT)["w"], program(GRADIENT)["w"])
     assert function.is_right
     assert len(calls) == 6
+
+
+def test_advice_of_the_compiler_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiles(*_: object, **__: object) -> Callable[..., str]:
+        def program() -> str:
+            where = ("compile_fx.py", 322, "torch._inductor.compile_fx")
+            warnings.warn_explicit("TensorFloat32 is not enabled", UserWarning, *where)
+            return "result"
+
+        return program
+
+    monkeypatch.setattr(torch, "compile", compiles)
+    assert compiled_program(lambda: None)() == "result"
 
 
 def test_a_wrong_program_is_replaced() -> None:

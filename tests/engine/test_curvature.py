@@ -167,9 +167,11 @@ def test_one_stack_holds_runs_that_estimate_at_other_steps() -> None:
 
 
 def test_other_rules_have_stacks_of_their_own() -> None:
-    runs, _ = planned([ADAHESSIAN, {"rule": "adam"}, SOPHIA])
-    stacks = [{run.rule for run in stack} for stack in pack(runs, 10)]
-    assert sorted(map(sorted, stacks)) == [["adahessian", "sophia_h"], ["adam"]]
+    """As have those that compute more in some steps than in others."""
+    entries = [{"rule": rule} for rule in ("adam", "soap", "muon", "shampoo")]
+    runs, _ = planned([ADAHESSIAN, *entries, SOPHIA])
+    stacks = sorted(sorted(run.rule for run in stack) for stack in pack(runs, 10))
+    assert stacks == [["adahessian", "sophia_h"], ["adam", "muon"], ["shampoo", "soap"]]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from optrial.rules import (
     RULES,
@@ -18,6 +19,7 @@ from optrial.rules import (
     evaluation_point,
     initialise_all,
 )
+from optrial.rules.arrays import as_array
 from tests.rules.network import relative_error
 from tests.tolerance import RULE_FLOAT32_STEP, RULE_FLOAT64
 
@@ -26,6 +28,27 @@ WEIGHT_DECAYS = [0.0, 1e-3, 0.01, 0.1, 0.0]
 KINDS = ["l2", "decoupled"]
 DECOMPOSE = {"shampoo", "soap"}
 """Rules with decompositions of LAPACK, which rounds by the place of a matrix in memory."""
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations that PyTorch computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **kwargs or {})
+
+
+def test_a_number_is_written_by_the_device() -> None:
+    """A copy from the host is not allowed within a CUDA graph."""
+    with Operations() as operations:
+        value = as_array(0.5, torch.zeros((), device="meta", dtype=torch.float64))
+    assert operations.names == ["aten.zeros.default", "aten.full.default"]
+    assert (value.device.type, value.dtype, value.shape) == ("meta", torch.float64, ())
+    assert as_array(0.5, np.zeros(2, np.float32)).dtype == np.float32
 
 
 def five_settings(rule: Rule) -> list[dict[str, Any]]:

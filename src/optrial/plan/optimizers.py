@@ -37,6 +37,11 @@ def needs_curvature(run: RunSpec) -> bool:
     return any(rule.needs_curvature for rule, _ in _rules_of(run))
 
 
+def is_capturable(run: RunSpec) -> bool:
+    """Return whether all steps of a run are the same program, as `Rule.capturable` has it."""
+    return all(rule.capturable for rule, _ in _rules_of(run))
+
+
 def gradients_per_step(run: RunSpec) -> float:
     """Return how many gradients of a batch a step of a run computes per batch, on average.
 

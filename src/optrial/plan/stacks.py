@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise, product
 from typing import TypeVar
 
 from optrial.models import MODELS
-from optrial.plan.optimizers import needs_curvature
+from optrial.plan.optimizers import is_capturable, needs_curvature
 from optrial.spec import RunSpec
 
 __all__ = ["Grid", "arrange", "balanced_stacks", "grids_of", "pack", "stacks_of"]
@@ -36,9 +36,10 @@ def pack(runs: Iterable[RunSpec], width: int) -> list[tuple[RunSpec, ...]]:
 
     Runs of one stack share everything but rule, modifiers, hyperparameters, weight decay, schedule,
     clipping, groups of parameters except frozen ones, the distance of SAM, the average of the
-    weights, seed and what the model's entry calls stackable. Runs whose rules need curvature have
-    their own stacks. A torch class is never stacked. Runs with one seed see the same batches, so
-    that a stack that is a grid gathers each batch once.
+    weights, seed and what the model's entry calls stackable. Runs whose rules need curvature,
+    and those whose steps cannot be compiled as one program, have their own stacks. A torch class is
+    never stacked. Runs with one seed see the same batches, so that a stack that is a grid gathers
+    each batch once.
 
     Args:
         runs: in any order; the same runs always give the same stacks.
@@ -119,6 +120,7 @@ def _shared(run: RunSpec) -> str:
     common |= {"model_arguments": model, "frozen": run.frozen, "sam": run.sam_rho is not None}
     common["averaged"] = run.average is not None
     common["curvature"] = needs_curvature(run)
+    common["capturable"] = is_capturable(run)
     return json.dumps(common, sort_keys=True)
 
 

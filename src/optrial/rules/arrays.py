@@ -68,8 +68,14 @@ def row_major(array: Array) -> Array:
 
 
 def as_array(value: Scalar, like: Array) -> Array:
-    """Return `value` as an array with the precision and device of `like`."""
-    return namespace(like).asarray(value, dtype=like.dtype, device=like.device)
+    """Return `value` as an array with the precision and device of `like`.
+
+    A number is written by the device itself, without a copy from the host.
+    """
+    xp = namespace(like)
+    if is_array(value):
+        return xp.asarray(value, dtype=like.dtype, device=like.device)
+    return xp.full((), value, dtype=like.dtype, device=like.device)
 
 
 def any_run(condition: Scalar) -> bool:

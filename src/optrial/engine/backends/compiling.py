@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from itertools import count
 from types import FunctionType
@@ -43,7 +44,27 @@ def compiled_program(function: Callable[..., Any]) -> Callable[..., Any]:
     # Off by default because of fused recurrent kernels, which a stack replaces by products.
     torch._dynamo.config.allow_rnn = True
     guards = torch.compiler.keep_tensor_guards_unsafe
-    return torch.compile(private, dynamic=False, options={"guard_filter_fn": guards})
+    return _quietly(torch.compile(private, dynamic=False, options={"guard_filter_fn": guards}))
+
+
+def _quietly(program: Callable[..., Any]) -> Callable[..., Any]:
+    """Hide the compiler's advice, which it gives in the first call, because users cannot act on it.
+
+    Some kernels are not compiled, and some could be faster with TF32 or by another algorithm.
+    """
+    is_compiled = False
+
+    def quiet(*arguments: Any) -> Any:
+        nonlocal is_compiled
+        if is_compiled:
+            return program(*arguments)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor\.")
+            result = program(*arguments)
+        is_compiled = True
+        return result
+
+    return quiet
 
 
 def traced_program(function: Callable[..., Any]) -> Callable[..., Any]:

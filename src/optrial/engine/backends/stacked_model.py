@@ -337,8 +337,7 @@ class StackedModel:
     def without_fused_attention(self) -> Iterator[None]:
         """Compute attention as products, because PyTorch's fused kernels take one run at a time.
 
-        Warnings about other such kernels, and about kernels that are not compiled, are hidden
-        because users cannot act on them.
+        Warnings about other such kernels are hidden because users cannot act on them.
         """
         if self.alone:
             yield
@@ -348,7 +347,6 @@ class StackedModel:
         try:
             with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                warnings.filterwarnings("ignore", "Torchinductor does not support code generation")
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
