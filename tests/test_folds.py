@@ -18,7 +18,7 @@ from optrial.plan import pack
 from optrial.results import load
 from optrial.study import Study
 from tests.conftest import Command
-from tests.tolerance import STANDARDIZED_FLOAT32, STATISTIC_FLOAT64
+from tests.tolerance import STATISTIC_FLOAT64, STATISTICS_FLOAT32
 
 WINE: dict[str, Any] = {"dataset": "wine", "model": {"kind": "mlp", "hidden": [4]}}
 KEYS: dict[str, Any] = {
@@ -103,7 +103,7 @@ def test_statistics_of_scaling_are_of_the_training_samples_of_each_fold() -> Non
     for fold, (train, test) in zip(dataset.folds, splitter.split(inputs, labels), strict=True):
         mean, std = inputs[train].mean(axis=0), inputs[train].std(axis=0)
         expected = ((inputs[test] - mean) / std).astype(np.float32)
-        np.testing.assert_allclose(fold.splits["test"].inputs, expected, atol=STANDARDIZED_FLOAT32)
+        np.testing.assert_allclose(fold.splits["test"].inputs, expected, atol=STATISTICS_FLOAT32)
 
 
 BAD = {

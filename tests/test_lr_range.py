@@ -19,7 +19,7 @@ from optrial.models import build_model
 from optrial.study import Study
 from tests.pages import run_command
 from tests.small import small_keys
-from tests.tolerance import TRAJECTORY_FLOAT64
+from tests.tolerance import SMOOTHED_RATE, TRAJECTORY_FLOAT64
 
 STEPS = 40
 GROUPS = [{"match": "bias", "lr": 0.05}]
@@ -60,7 +60,7 @@ def test_rates_are_those_of_the_fall_the_least_loss_and_the_burst() -> None:
     fall = 1 / (1 + np.exp(4 * np.log(rates / 0.01)))  # steepest where the rate is 0.01
     losses = 1 + fall + np.maximum(0, np.log(rates / 0.3)) ** 2
     curve = RateCurve("sgd", "", rates, losses)
-    assert curve.steepest == pytest.approx(0.01, rel=0.7)  # the average lags behind
+    assert curve.steepest == pytest.approx(0.01, rel=SMOOTHED_RATE)
     assert curve.lowest is not None
     assert 0.1 < curve.lowest < 1
     assert curve.bursts is not None

@@ -38,7 +38,7 @@ float64."""
 
 METRIC_FLOAT32 = 1e-5
 """Relative error of a metric of float32 outputs against the same metric in NumPy, whose inputs were
-standardised by another library."""
+standardised by another library, or after a few steps on another device."""
 
 REPORTED_ACCURACY = 0.005
 """How far a replayed test accuracy may be from a published one, which another version of PyTorch
@@ -130,6 +130,9 @@ MEMORY_BELOW, MEMORY_ABOVE = 0.8, 2.0
 DRAWN_STD = 0.1
 """Relative error of the standard deviation of a few hundred drawn weights or more."""
 
+DRAWN_STD_OF_FEW = 0.2
+"""Relative error of the standard deviation of a hundred drawn weights."""
+
 DRAWN_NOISE = 0.5
 """Relative error of the standard deviation of a dozen drawn errors or more."""
 
@@ -139,8 +142,12 @@ WHOLE_WINDOWS = 0.01
 UNMOVED = 1e-14
 """Relative change of a parameter in a step with a learning rate of 0, whose norm is restored."""
 
+SMOOTHED_RATE = 0.7
+"""Relative error of the learning rate at which a running average of losses falls fastest: the
+average lags behind the losses."""
+
+ZERO_WEIGHT = 1e-12
+"""Absolute error of float64 weights of about 1 that happen to be nearly 0."""
+
 ZERO_GRADIENT = 1e-15
 """Absolute error of float64 gradients of about 1 that cancel to 0."""
-
-STANDARDIZED_FLOAT32 = 1e-5
-"""Absolute error of standardized inputs, stored in float32, beside float64."""

@@ -16,6 +16,7 @@ from optrial.replay.reference import replay
 from optrial.replay.supplies import hessian_diagonal, requires_closure, supplied
 from optrial.replay.target import parameters_of, snapshot, step_with
 from optrial.rules import RULES
+from tests.tolerance import RULE_FLOAT64, ZERO_WEIGHT
 
 SLOW = pytest.mark.slow
 
@@ -132,7 +133,9 @@ def test_lbfgs_of_torch_is_the_rule_with_given_gradients(history: int) -> None:
     optimizer = supplied(torch.optim.LBFGS(parameters.values(), **arguments))
     for step, weights in zip(gradients, replay(rule, draw), strict=True):
         step_with(optimizer, parameters, step)
-        torch.testing.assert_close(snapshot(parameters), dict(weights), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            snapshot(parameters), dict(weights), rtol=RULE_FLOAT64, atol=ZERO_WEIGHT
+        )
 
 
 @SLOW

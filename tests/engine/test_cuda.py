@@ -20,7 +20,13 @@ from tests.engine.test_captured import ALL_PROBES
 from tests.engine.test_models_in_stacks import DEEPER, MODELS, OPTIMIZERS
 from tests.engine.test_stacked import by_id, largest_difference
 from tests.small import MOONS, small_plan, train_stack
-from tests.tolerance import BFLOAT16_LOSS, FINAL_LOSS_FLOAT32, PROBE_FLOAT64, TRAJECTORY_FLOAT64
+from tests.tolerance import (
+    BFLOAT16_LOSS,
+    FINAL_LOSS_FLOAT32,
+    METRIC_FLOAT32,
+    PROBE_FLOAT64,
+    TRAJECTORY_FLOAT64,
+)
 
 pytestmark = NEEDS_CUDA
 
@@ -188,7 +194,7 @@ def test_products_have_the_precision_that_is_recorded() -> None:
         ].curves["train_loss"].values
         for device in ("cpu", "cuda")
     ]  # fmt: skip
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=METRIC_FLOAT32)
     assert not torch.backends.cuda.matmul.allow_tf32
 
 

@@ -12,7 +12,7 @@ from optrial.errors import StudyError
 from optrial.models import build_model, check_input_shape
 from optrial.study import Study
 from tests.models.stacks import relative_error, seeded
-from tests.tolerance import GRADIENT_FLOAT64
+from tests.tolerance import DRAWN_STD, GRADIENT_FLOAT64
 
 
 def build(shape: tuple[int, ...], **arguments: Any) -> nn.Module:
@@ -73,7 +73,7 @@ def test_the_spread_of_transposed_convolutions_is_that_of_their_inputs() -> None
     model = build((1, 8, 8), widths=[8, 200], initialization="fan_in_normal")
     layer = next(m for m in model.modules() if isinstance(m, nn.ConvTranspose2d))
     spread = layer.weight.std().item()
-    assert spread == pytest.approx((9 * 200) ** -0.5, rel=0.1)
+    assert spread == pytest.approx((9 * 200) ** -0.5, rel=DRAWN_STD)
 
 
 def study(**dataset: Any) -> Study:

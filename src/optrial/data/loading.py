@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from optrial.data.source import Encoded, Request, Rows, Source
 from optrial.data.splits import carved, divided, held_out, rule_of
 from optrial.data.summary import summarized
 from optrial.errors import DataError
-from optrial.target_kinds import IGNORE_INDEX, Targets
+from optrial.target_kinds import IGNORE_INDEX, TargetKind, Targets
 
 
 def load_dataset(
@@ -145,48 +145,20 @@ def _load(
     test: NDArray[np.intp] | None = None,
 ) -> Dataset:
     """Return the dataset of a source; `test` holds the places of the test samples of a fold."""
-    entry, arguments, title = resolved.entry, resolved.arguments, request.title
-    place = f"dataset '{title}'" if entry is FUNCTION else str(request.path)
+    place = f"dataset '{request.title}'" if resolved.entry is FUNCTION else str(request.path)
     numbered, chosen = _divided(place, resolved, request, source, validation, test)
     encoded = _encoded(source, numbered.splits, chosen)
-    raw = {split: (encoded.inputs[split], y) for split, (_, y) in numbered.splits.items()}
-    if arguments.targets == "inputs":
-        raw = {split: (x, _from_inputs(x, resolved)) for split, (x, _) in raw.items()}
-    vocabulary, classes = source.vocabulary, source.classes
-    known = Known(vocabulary, classes, request.ignore_index)
-    pairs = checked(title, raw, request.targets, known)
-    of_train = pairs["train"][1]
-    kind = target_kind(of_train, request.targets)
-    ignored = ignored_label(pairs, kind, request.ignore_index)
-    classes = classes or outputs_needed(of_train, kind, request.targets, ignored)
+    pairs = _checked(resolved, request, source, numbered, encoded)
+    kind, classes, ignored = _kind(request, pairs, source.classes)
     pairs = carved(pairs, chosen)
-    shapes = [array.shape[1:] for array in pairs["train"]]
-    if problems := augment_problems(shapes[0], arguments, shapes[1]):
-        raise unusable(title, problems)
-    pixels = source.pixel_maximum or entry.pixel_maximum
-    arguments = arguments.resolved(pixels is not None)
-    augmentation: Augmentation | None = None
-    scale: TargetScale | None = None
-    if vocabulary is None:
-        scale = target_scale(title, pairs["train"][1], arguments)
-        splits, augmentation = _scaled(title, pairs, arguments, pixels, encoded.numbers)
-    else:
-        splits = {name: Split(*map(_whole, pair)) for name, pair in pairs.items()}
-    if arguments.targets == "inputs" and vocabulary is None:
-        splits = _reconstructed(title, splits, request.targets)
+    scaled_splits = _scaled(resolved, request.title, source, pairs, encoded.numbers)
+    splits, targets = scaled_splits.splits, {split: y for split, (_, y) in pairs.items()}
+    if resolved.arguments.targets == "inputs" and source.vocabulary is None:
+        splits = _reconstructed(request.title, splits, request.targets)
         pairs = {name: (split.inputs, split.targets) for name, split in splits.items()}
-        of_train = splits["train"].targets
-        kind = target_kind(of_train, request.targets)
-        classes = outputs_needed(of_train, kind, request.targets)
-    targets = {split: y for split, (_, y) in pairs.items()}
-    repeats: list[str] = []
-    if arguments.drop_duplicates:
-        kept = kept_samples(place, splits)
-        repeats = list(left_out_notes(kept))
-        splits = {s: Split(x.inputs[kept[s]], x.targets[kept[s]]) for s, x in splits.items()}
-        targets = {s: y[kept[s]] for s, y in targets.items()}
-    elif entry.name not in DATASETS:
-        repeats = list(shared_notes(splits))
+        targets = {name: split.targets for name, split in splits.items()}
+        kind, classes, ignored = _kind(request, pairs)
+    splits, targets, repeats = _without_repeats(place, resolved, splits, targets)
     if source.text is not None:
         splits["train"] = replace(splits["train"], text=source.text)
     return Dataset(
@@ -194,18 +166,58 @@ def _load(
         splits=splits,
         classes=classes,
         sha256=fingerprint(splits, source.parts),
-        arguments=arguments.model_dump(mode="json"),
-        augmentation=augmentation,
+        arguments=scaled_splits.arguments.model_dump(mode="json"),
+        augmentation=scaled_splits.augmentation,
         notes=(*source.notes, *encoded.notes, *numbered.notes, *repeats),
         kind=kind,
         summary=summarized(targets, encoded.columns, numbered.names, source.value_names),
-        vocabulary=vocabulary,
+        vocabulary=source.vocabulary,
         ignored=ignored,
-        target_scale=scale,
+        target_scale=scaled_splits.target_scale,
         bytes_per_token=source.bytes_per_token,
         token_texts=tuple(source.token_texts),
         parts=source.parts,
     )
+
+
+def _checked(
+    resolved: Resolved,
+    request: Request[Arguments],
+    source: Source,
+    numbered: Numbered,
+    encoded: Encoded,
+) -> dict[str, Pair]:
+    """Return the checked inputs and targets of all splits."""
+    raw = {split: (encoded.inputs[split], y) for split, (_, y) in numbered.splits.items()}
+    if resolved.arguments.targets == "inputs":
+        raw = {split: (x, _from_inputs(x, resolved)) for split, (x, _) in raw.items()}
+    known = Known(source.vocabulary, source.classes, request.ignore_index)
+    return checked(request.title, raw, request.targets, known)
+
+
+def _kind(
+    request: Request[Arguments], pairs: Mapping[str, Pair], classes: int | None = None
+) -> tuple[TargetKind, int, int | None]:
+    """Return the kind of targets, the outputs they need, and the label that does not count."""
+    of_train = pairs["train"][1]
+    kind = target_kind(of_train, request.targets)
+    ignored = ignored_label(pairs, kind, request.ignore_index)
+    return kind, classes or outputs_needed(of_train, kind, request.targets, ignored), ignored
+
+
+def _without_repeats(
+    place: str,
+    resolved: Resolved,
+    splits: dict[str, Split],
+    targets: dict[str, NDArray[Any]],
+) -> tuple[dict[str, Split], dict[str, NDArray[Any]], Sequence[str]]:
+    """Leave out samples with inputs of an earlier split if asked to; return notes on such."""
+    if resolved.arguments.drop_duplicates:
+        kept = kept_samples(place, splits)
+        splits = {s: Split(x.inputs[kept[s]], x.targets[kept[s]]) for s, x in splits.items()}
+        return splits, {s: y[kept[s]] for s, y in targets.items()}, list(left_out_notes(kept))
+    own = resolved.entry.name not in DATASETS
+    return splits, targets, list(shared_notes(splits)) if own else []
 
 
 def _with_tokens(source: Source, resolved: Resolved, request: Request[Arguments]) -> Source:
@@ -303,7 +315,37 @@ def _encoded(
     return source.encoder(inputs, train if chosen is None else train[~chosen])
 
 
+@dataclass(frozen=True)
+class _Scaled:
+    """Scaled splits and how they were made, with arguments that say so."""
+
+    splits: dict[str, Split]
+    arguments: Arguments
+    augmentation: Augmentation | None = None
+    target_scale: TargetScale | None = None
+
+
 def _scaled(
+    resolved: Resolved,
+    title: str,
+    source: Source,
+    pairs: Mapping[str, Pair],
+    numbers: int | None,
+) -> _Scaled:
+    """Scale the inputs and targets of all splits; tokens stay as they are."""
+    shapes = [array.shape[1:] for array in pairs["train"]]
+    if problems := augment_problems(shapes[0], resolved.arguments, shapes[1]):
+        raise unusable(title, problems)
+    pixels = source.pixel_maximum or resolved.entry.pixel_maximum
+    arguments = resolved.arguments.resolved(pixels is not None)
+    if source.vocabulary is not None:
+        return _Scaled({name: Split(*map(_whole, pair)) for name, pair in pairs.items()}, arguments)
+    scale = target_scale(title, pairs["train"][1], arguments)
+    splits, augmentation = _with_padding(title, pairs, arguments, pixels, numbers)
+    return _Scaled(splits, arguments, augmentation, scale)
+
+
+def _with_padding(
     name: str,
     pairs: Mapping[str, Pair],
     arguments: Arguments,

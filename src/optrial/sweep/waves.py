@@ -77,13 +77,7 @@ def sweep(
         return_freed_memory()  # of the loading, which takes several times as much as the data
         output = on_exit.enter_context(collected(hooks.on_message))
         callback = output.around(hooks)
-        needs = Needs(
-            {
-                version.sha256: Engines(version, plan.runs[0].precision, device)
-                for dataset in datasets.values()
-                for version in dataset.versions
-            }
-        )
+        needs = _needs(plan, datasets, device)
         attempts = _attempts(store)
         planner = Planner(store, needs, callback, parallel, attempts)
 
@@ -106,20 +100,40 @@ def sweep(
             timeout=plan.studies.shared.timeout,
         )
         on_exit.enter_context(driver)
-        trained: Sequence[RunSpec] = ()
-        while not stop.is_set():
-            plan = continued(plan, datasets, store)
-            if plan.runs == trained:
-                break
-            known = planner.stored(plan)
-            if known is None:
-                with store.planning():
-                    plan = continued(plan, datasets, store)  # with what others recorded meanwhile
-                    known = planner.save(plan)
-            driver.train(plan, known)
-            trained = plan.runs
+        plan = _trained(plan, datasets, store, stop, planner, driver)
         for name in changed_code(plan.code):
             callback.on_message(f"'{name}' {_CHANGED}")
+
+
+def _needs(plan: Plan, datasets: Mapping[str, Dataset], device: str) -> Needs:
+    """Return the engines of every version of the datasets."""
+    versions = [version for dataset in datasets.values() for version in dataset.versions]
+    precision = plan.runs[0].precision
+    return Needs({data.sha256: Engines(data, precision, device) for data in versions})
+
+
+def _trained(
+    plan: Plan,
+    datasets: Mapping[str, Dataset],
+    store: Store,
+    stop: Stop,
+    planner: Planner,
+    driver: Driver,
+) -> Plan:
+    """Train wave after wave, until the plan grows no more or `stop` is set; return the plan."""
+    trained: Sequence[RunSpec] = ()
+    while not stop.is_set():
+        plan = continued(plan, datasets, store)
+        if plan.runs == trained:
+            break
+        known = planner.stored(plan)
+        if known is None:
+            with store.planning():
+                plan = continued(plan, datasets, store)  # with what others recorded meanwhile
+                known = planner.save(plan)
+        driver.train(plan, known)
+        trained = plan.runs
+    return plan
 
 
 def _writing(
