@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import optrial
-from optrial.code import Unidentifiable, code_sha256, load_code, register
+from optrial.code import Unidentifiable, code_sha256, load_code, place_in_user_code, register
 from optrial.errors import StoreError, StudyError
 from optrial.plan import estimate
 from tests.small import small_keys, small_plan
@@ -422,3 +422,15 @@ def test_a_model_is_measured_again_after_a_reload() -> None:
         plan, dataset = small_plan(problem={"dataset": MOONS, "model": {"factory": "mine:net"}})
         counts.append(estimate(plan.runs, dataset).parameters)
     assert counts == [6, 4]
+
+
+def test_generated_code_is_not_a_place_in_user_code() -> None:
+    """Compilers and dataclasses execute strings; so does `python -c`, which is user code."""
+    source = "def reached(call):\n    return call()"
+    places = {}
+    for module in ("torch._inductor.generated", "__main__"):
+        names: dict[str, Any] = {"__name__": module}
+        exec(compile(source, "<string>", "exec"), names)
+        places[module] = names["reached"](lambda: place_in_user_code(sys._getframe(1)))
+    assert places["__main__"] == "<string>:2 (reached)"
+    assert "<string>" not in places["torch._inductor.generated"]

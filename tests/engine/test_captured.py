@@ -95,12 +95,12 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
     return graph
 
 
-def mixed_engine(*, captured: bool = False) -> StackedEngine:
-    """An engine that writes its state into place, as a compiled one does."""
+def mixed_engine(*, captured: bool = False, compiled: bool = True) -> StackedEngine:
+    """An engine that writes its state into place, as a compiled or captured one does."""
     plan, dataset = small_plan(**MIXED)
     (stack,) = pack(plan.runs, len(plan.runs))
     splits = tensor_splits(dataset, "float64", "cpu")
-    return StackedEngine(stack, dataset, splits, compiled=True, captured=captured)
+    return StackedEngine(stack, dataset, splits, compiled=compiled, captured=captured)
 
 
 def trained(specs: Sequence[RunSpec], learner: Learner) -> dict[str, Segment]:
@@ -110,9 +110,10 @@ def trained(specs: Sequence[RunSpec], learner: Learner) -> dict[str, Segment]:
     return by_id(specs, training.segments())
 
 
-def test_replayed_steps_are_the_steps_themselves(graph: Graph) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_replayed_steps_are_the_steps_themselves(graph: Graph, compiled: bool) -> None:
     """Warming up leaves no trace, every batch arrives, and a short one is not replayed."""
-    learner = mixed_engine(captured=True)
+    learner = mixed_engine(captured=True, compiled=compiled)
     plain = trained(learner.specs, mixed_engine())
     replayed = trained(learner.specs, learner)
     assert graph.replays == 40 - 40 // 3, "each epoch has two batches of 60 and one of 40"
@@ -126,11 +127,13 @@ def test_replayed_steps_are_the_steps_themselves(graph: Graph) -> None:
             assert segment.facts.parameters_sha256 == expected.facts.parameters_sha256
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 def test_all_that_a_captured_step_reads_stays_where_it_is(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, compiled: bool
 ) -> None:
     """A graph knows addresses: training, a short batch, an evaluation or `load` changes none."""
-    learner, reads = mixed_engine(), []
+    learner, reads = mixed_engine(compiled=compiled, captured=not compiled), []
+    learner._captured = None
     compute = learner.compute
 
     def watched(*batch: torch.Tensor, **options: Any) -> Outputs:
@@ -222,13 +225,12 @@ def no_waiting() -> Iterator[None]:
 @NEEDS_CUDA
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stack_on_cuda_equals_the_stack_on_the_cpu(compiled: bool) -> None:
-    """Compiled steps are captured as well."""
     plan, dataset = mixed_plan(seeds=2)
     (stack,) = pack(plan.runs, len(plan.runs))
     expected = trained(stack, Engines(dataset, "float64", "cpu").build("stacked", stack))
     engine = "compiled" if compiled else "stacked"
     learner = Engines(dataset, "float64", "cuda").build(engine, stack)
-    assert learner.facts.captured is compiled
+    assert (learner.facts.compiled, learner.facts.captured) == (compiled, True)
     for run_id, segment in trained(stack, learner).items():
         assert largest_difference(expected[run_id], segment) <= TRAJECTORY_FLOAT64
 

@@ -9,7 +9,6 @@ import torch
 
 from optrial.data import Dataset
 from optrial.engine import Engines, Learner, StackedEngine, Training, tensor_splits
-from optrial.engine.backends import stacked
 from optrial.plan import Plan, arrange, pack
 from optrial.records import Segment
 from optrial.rules import MODIFIERS, RULES
@@ -32,15 +31,16 @@ pytestmark = NEEDS_CUDA
 
 
 @pytest.fixture(params=[False, True], ids=["stepwise", "captured"])
-def captured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether steps are replayed as a graph, which is quick to record if nothing is compiled."""
-    monkeypatch.setattr(stacked, "compiled_program", lambda function: function)
+def captured(request: pytest.FixtureRequest) -> bool:
+    """Whether steps are replayed as a graph."""
     return bool(request.param)
 
 
-def learner_on_gpu(runs: tuple[RunSpec, ...], dataset: Dataset, captured: bool) -> Learner:
+def learner_on_gpu(
+    runs: tuple[RunSpec, ...], dataset: Dataset, captured: bool | None, compiled: bool = False
+) -> Learner:
     splits = tensor_splits(dataset, runs[0].precision, "cuda")
-    return StackedEngine(runs, dataset, splits, compiled=captured, captured=captured)
+    return StackedEngine(runs, dataset, splits, compiled=compiled, captured=captured)
 
 
 def trained(runs: tuple[RunSpec, ...], learner: Learner) -> dict[str, Segment]:
@@ -51,11 +51,16 @@ def trained(runs: tuple[RunSpec, ...], learner: Learner) -> dict[str, Segment]:
 
 
 def check_each_run(
-    plan: Plan, dataset: Dataset, captured: bool, tolerance: float = TRAJECTORY_FLOAT64
+    plan: Plan,
+    dataset: Dataset,
+    captured: bool | None,
+    tolerance: float = TRAJECTORY_FLOAT64,
+    compiled: bool = False,
 ) -> None:
     for stack in pack(arrange(plan.runs), len(plan.runs)):
         on_cpu = by_id(stack, train_stack(stack, dataset, "stacked"))
-        for run_id, segment in trained(stack, learner_on_gpu(stack, dataset, captured)).items():
+        learner = learner_on_gpu(stack, dataset, captured, compiled)
+        for run_id, segment in trained(stack, learner).items():
             expected = on_cpu[run_id]
             assert (segment.status, segment.step) == (expected.status, expected.step)
             assert segment.facts.device == "cuda:0"
@@ -143,12 +148,12 @@ def test_lower_precisions_end_at_about_the_same_loss(
 @pytest.mark.parametrize("name", ["vit", "cnn", "lstm"])
 @pytest.mark.slow
 def test_compiled_models(name: str) -> None:
-    """Triton's kernels, captured."""
+    """Kernels of Triton, captured."""
     plan, dataset = small_plan(
         problem=(MODELS | DEEPER)[name], precision="float64", seeds=2, batch_size=30,
         budget={"steps": 6}, evaluate={"every": {"steps": 3}}, optimizers=OPTIMIZERS[:1],
     )  # fmt: skip
-    check_each_run(plan, dataset, captured=True)
+    check_each_run(plan, dataset, captured=None, compiled=True)
 
 
 @pytest.mark.parametrize("engine", ["reference", "stacked"])
@@ -213,3 +218,12 @@ def test_a_training_repeats_its_bits(name: str, engine: str) -> None:
         for _ in range(3)
     ]
     assert hashes[0] == hashes[1] == hashes[2]
+
+
+def test_what_is_captured() -> None:
+    """Steps that are one program, of code that is known not to copy from the host."""
+    entries = {"adam": {"rule": "adam"}, "soap": {"rule": "soap"}}
+    for name, entry in entries.items():
+        plan, dataset = small_plan(optimizers=[entry], seeds=2)
+        learner = Engines(dataset, "float32", "cuda").build("stacked", plan.runs)
+        assert learner.facts.captured is (name == "adam")

@@ -35,9 +35,7 @@ def place_in_user_code(frame: FrameType | None) -> str:
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of user code that optrial has called; None if there is none."""
-    return next(
-        (frame for frame in _called(frame) if not is_library_file(frame.f_code.co_filename)), None
-    )
+    return next(filter(_is_of_user, _called(frame)), None)
 
 
 def name_of_user_code(frame: FrameType | None) -> str:
@@ -86,7 +84,10 @@ def _called(frame: FrameType | None) -> list[FrameType]:
 
 
 def _is_of_user(frame: FrameType) -> bool:
-    return not is_library_file(frame.f_code.co_filename)
+    file = frame.f_code.co_filename
+    if file == "<string>":  # of `python -c`, or of a library that executes what it generated
+        return frame.f_globals.get("__name__") == "__main__"
+    return not is_library_file(file)
 
 
 def _is_of_optrial(frame: FrameType) -> bool:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from optrial.code import load_code
+from optrial.code import is_code, load_code
 from optrial.data import BatchOrder, Dataset, augment, shared_samples
 from optrial.engine.constant_answer import constant_answer, units_of
 from optrial.engine.evaluation import Extent, Finish
@@ -157,6 +157,11 @@ def decayed_share(parts: Iterable[Part], sizes: Mapping[str, int]) -> float:
 def gradient_facts(spec: RunSpec) -> RunFacts:
     """Return how many gradients a step computes; unknown for a class, which may call a closure."""
     return RunFacts() if spec.uses_torch else RunFacts(gradients_per_step=gradients_per_step(spec))
+
+
+def has_own_code(run: RunSpec) -> bool:
+    """Return whether a run has user code, which may not stack."""
+    return any(map(is_code, (run.model, run.loss, *run.metrics, *run.code)))
 
 
 def arithmetic_facts() -> RunFacts:

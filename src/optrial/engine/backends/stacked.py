@@ -47,6 +47,7 @@ from optrial.engine.options import (
     evaluation_extent,
     finish_of,
     gradient_facts,
+    has_own_code,
     implementation_of,
     objective_of,
     storage_dtype,
@@ -80,7 +81,8 @@ class StackedEngine:
         splits: the same on a device.
         compiled: whether to compile the step, which takes seconds and pays off later.
         captured: whether to capture the step once as a CUDA graph and replay it from then on;
-            None captures compiled steps on CUDA.
+            None captures on CUDA where possible. Uncompiled code of a user's is not captured,
+            because it may copy from the host.
         onednn: whether large products go through oneDNN, if PyTorch has it.
     """
 
@@ -189,7 +191,15 @@ class StackedEngine:
         """Compile and capture what the arguments of the constructor ask for."""
         self._differentiate: Callable[..., Gradients] = self._model.differentiate
         self._update: Callable[..., None] = update
-        self._compiled = compiled and all(group.rule.capturable for group in self._groups)
+        one_program = all(group.rule.capturable for group in self._groups)
+        self._compiled = compiled and one_program
+        if self.specs[0].accumulate > 1 or not one_program:
+            captured = False  # a graph holds one batch, and the operations of one step
+        elif captured is None and self.device.type == "cuda":
+            own_code = any(map(has_own_code, self.settings))
+            captured = self._compiled or not (own_code or self._model.alone)
+        # A step that is compiled or captured writes to fixed arrays.
+        self._in_place = self._compiled or bool(captured)
         self._checked: list[CheckedProgram | CheckedUpdate] = []
         if self._compiled:
             self._update = CheckedUpdate(
@@ -210,10 +220,10 @@ class StackedEngine:
                 self.specs[0].precision,
             )
             self._checked.append(self._differentiate)
+        elif captured and not self._model.alone:
+            self._differentiate = self._model.differentiate_traced
         self._captured: CapturedStep | None = None
-        if self.specs[0].accumulate > 1:
-            captured = False  # a graph holds one batch
-        if captured or (captured is None and self._compiled and self.device.type == "cuda"):
+        if captured:
             self._captured = CapturedStep(self)
             self.chunk = 100  # steps are so short that waits count
 
@@ -451,7 +461,7 @@ class StackedEngine:
                 self._rates.factors,
                 self._alive,
                 self._seeds,
-                self._compiled,
+                self._in_place,
                 first.curvature or self._no_curvature,
             )
         self._average.update(self._alive)

@@ -39,10 +39,8 @@ _COMPILE_SECONDS = (6.0, 0.4, 1.3)
 per update of a parameter tensor by a rule. It is 13 s for an MLP of one hidden layer with one rule,
 about 55 s with nine rules, 90 s for a transformer of two layers."""
 _FASTER = 0.97  # share of the time below which a width or a library of products is chosen
-_COMPILED_SHARE = {"cpu": (0.5, 0.9), "cuda": (0.1, 0.3)}
-"""Share of an eager step's time that a compiled one takes, in a stack and for a run by itself,
-whose update alone is compiled: a guess until it is measured. A compiled step on a GPU is replayed:
-128 MLPs 784-100-10 took 0.36 ms instead of 5.5 on an H100."""
+_COMPILED_SHARE = 0.5  # of the time of an eager step, on MLPs; a guess until it is measured
+_COMPILED_ALONE = 0.9  # the same for a run by itself, whose update alone is compiled
 _NO_COMPILER = "no C++ compiler (c++) is on the PATH, so steps are not compiled: slower, but right"
 
 
@@ -264,7 +262,7 @@ class Chooser:
         """Guess the time of compiled stacks, each compiled by itself, from uncompiled steps."""
         stacks, seconds = paced
         is_alone = len(stacks[0]) == 1
-        share = _COMPILED_SHARE[self._place.type][is_alone]
+        share = _COMPILED_ALONE if is_alone else _COMPILED_SHARE
         engine = "compiled" if is_alone else f"compiled{library}"
         compiling = sum(map(self._compile_seconds, stacks))
         return _choice(engine, _Paced(stacks, share * seconds), compiling)

@@ -20,7 +20,7 @@ from optrial.engine.backends.reference import ReferenceEngine
 from optrial.engine.backends.stacked import StackedEngine
 from optrial.engine.backends.tensor_splits import TensorSplit, tensor_splits
 from optrial.engine.learner import Learner
-from optrial.engine.options import data_facts
+from optrial.engine.options import data_facts, has_own_code
 from optrial.engine.process import device_limit, threads_for
 from optrial.engine.select.busy import Clocks
 from optrial.engine.select.choice import Choice, Chooser
@@ -31,7 +31,7 @@ from optrial.engine.select.measure import (
     StepTimer,
     timed_steps,
 )
-from optrial.engine.select.stacking import has_own_code, why_not_stacked
+from optrial.engine.select.stacking import why_not_stacked
 from optrial.errors import USER_CODE_ERRORS, EngineError
 from optrial.memory import MemoryLimit
 from optrial.plan import pack

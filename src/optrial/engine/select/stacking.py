@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from optrial.code import is_code
 from optrial.data import Dataset
 from optrial.engine.backends.stacked import stackable_model
 from optrial.engine.learner import Learner
+from optrial.engine.options import has_own_code
 from optrial.engine.select.measure import Build
 from optrial.errors import USER_CODE_ERRORS, reason_of
 from optrial.memory import out_of_memory
@@ -22,18 +22,13 @@ from optrial.models import foreign_types
 from optrial.plan import pack
 from optrial.spec import RunSpec
 
-__all__ = ["has_own_code", "why_not_stacked"]
+__all__ = ["why_not_stacked"]
 
 _SAME_GRADIENT = {"float32": 1e-3, "float64": 1e-6, "bfloat16": 0.1}  # relative
 _SAME_LOSS = 1e-3  # relative difference of float32 losses that rounding explains after a few steps
 
 Arrays = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
-
-
-def has_own_code(run: RunSpec) -> bool:
-    """Return whether a run has user code, which may not stack."""
-    return any(map(is_code, (run.model, run.loss, *run.metrics, *run.code)))
 
 
 def why_not_stacked(runs: Sequence[RunSpec], dataset: Dataset, build: Build) -> str:
